@@ -1,0 +1,34 @@
+# Everything a person or CI does with this repository. Each verb sets up what it needs first.
+.PHONY: run test check fix docs bench setup lock
+VENV := .venv/bin
+
+run: setup              ## serve the demo on the embedded engine
+	$(VENV)/beaconfire serve --config demo.toml
+
+test: services check    ## everything: lint, types, and every layer of tests
+	$(VENV)/python -m pytest
+
+check: setup            ## formatting, lint, types
+	$(VENV)/ruff format --check
+	$(VENV)/ruff check
+	$(VENV)/mypy
+
+fix: setup              ## format, and mend what lint can mend
+	$(VENV)/ruff format
+	$(VENV)/ruff check --fix
+
+docs: setup             ## regenerate the reference pages from the tables
+	$(VENV)/python -m scripts.docs
+
+bench: setup            ## the quick benchmark: fan-out against a bare C loop, memory per connection
+	$(VENV)/python -m bench
+
+lock: setup             ## refresh requirements/*.lock from pyproject.toml
+	scripts/lock
+
+setup:                  ## Python environment, locked
+	@scripts/setup
+
+.PHONY: services
+services: setup         ## what the tests talk to: Chromium and the npm clients
+	@scripts/services

@@ -1,0 +1,207 @@
+"""The settings that more than one part of the house looks at, as frozen objects that travel down.
+
+One declaration each: name, type, default, bounds and documentation. The configuration file, environment variables,
+`beaconfire config` and `docs/reference/settings.md` are all made from these.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from beaconfire.units import Seconds, Size
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections of the configuration."""
+
+
+class ChannelOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the channels of one namespace behave."""
+
+    presence: Annotated[bool, Meta(description="Track who is subscribed.")] = False
+    join_leave: Annotated[bool, Meta(description="Announce who comes and goes.")] = False
+    force_push_join_leave: Annotated[
+        bool, Meta(description="Push joins and leaves to every subscriber, asked for or not.")
+    ] = False
+    history_size: Annotated[int, Meta(ge=0, description="Publications kept per channel; 0 keeps none.")] = 0
+    history_ttl: Annotated[Seconds, Meta(description="How long a publication is kept; 0 keeps none.")] = Seconds(0)
+    history_meta_ttl: Annotated[
+        Seconds,
+        Meta(description="How long a channel's position outlives its last publication; 0 takes the global value."),
+    ] = Seconds(0)
+    force_positioning: Annotated[bool, Meta(description="Every subscription watches its position for gaps.")] = False
+    allow_positioning: Annotated[bool, Meta(description="Subscriptions may ask for positioning.")] = False
+    force_recovery: Annotated[bool, Meta(description="Every subscription can recover what it missed.")] = False
+    allow_recovery: Annotated[bool, Meta(description="Subscriptions may ask for recovery.")] = False
+    force_recovery_mode: Annotated[
+        Literal["stream", "cache"],
+        Meta(description="Recover every missed publication (stream) or only the latest one (cache)."),
+    ] = "stream"
+    auto_cache_recover: Annotated[
+        bool, Meta(description="In cache mode, give the latest publication to every new subscriber unasked.")
+    ] = False
+    allow_subscribe_for_client: Annotated[bool, Meta(description="Any named user may subscribe.")] = False
+    allow_subscribe_for_anonymous: Annotated[
+        bool, Meta(description="The anonymous user may subscribe too; needs allow_subscribe_for_client.")
+    ] = False
+    allow_publish_for_client: Annotated[bool, Meta(description="Any named user may publish.")] = False
+    allow_publish_for_subscriber: Annotated[bool, Meta(description="Subscribers may publish.")] = False
+    allow_publish_for_anonymous: Annotated[
+        bool, Meta(description="The anonymous user is treated like a named one when publishing.")
+    ] = False
+    allow_presence_for_client: Annotated[bool, Meta(description="Any named user may ask who is here.")] = False
+    allow_presence_for_subscriber: Annotated[bool, Meta(description="Subscribers may ask who is here.")] = False
+    allow_presence_for_anonymous: Annotated[
+        bool, Meta(description="The anonymous user is treated like a named one when asking who is here.")
+    ] = False
+    allow_history_for_client: Annotated[bool, Meta(description="Any named user may read history.")] = False
+    allow_history_for_subscriber: Annotated[bool, Meta(description="Subscribers may read history.")] = False
+    allow_history_for_anonymous: Annotated[
+        bool, Meta(description="The anonymous user is treated like a named one when reading history.")
+    ] = False
+    allow_user_limited_channels: Annotated[
+        bool,
+        Meta(description="In channels like `dialog#42,43` the listed users may subscribe without a token."),
+    ] = False
+    channel_regex: Annotated[
+        str,
+        Meta(description="Regular expression the name must match after the namespace; empty takes any ASCII."),
+    ] = ""
+    publication_data_format: Annotated[
+        Literal["", "json", "json_object", "binary"],
+        Meta(description='What data must look like; "" is anything but empty, "binary" anything at all.'),
+    ] = ""
+
+
+class ClientOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Connections of clients: who may come, how they are watched, what they may use up."""
+
+    allowed_origins: Annotated[
+        list[str],
+        Meta(description='Web origins that may connect, globs allowed; "*" is any. No Origin header always passes.'),
+    ] = []
+    insecure: Annotated[
+        bool, Meta(description="Development only: anyone may connect, subscribe and publish without a token.")
+    ] = False
+    allow_anonymous: Annotated[
+        bool,
+        Meta(description="Without a token a client becomes the anonymous user instead of being refused."),
+    ] = False
+    disallow_anonymous_connection_tokens: Annotated[
+        bool, Meta(description="Refuse connection tokens whose sub claim is empty.")
+    ] = False
+    debug_reasons: Annotated[
+        bool, Meta(description="Tell clients which claim, field or check failed; helps attackers as well.")
+    ] = False
+    ping_interval: Annotated[Seconds, Meta(description="Time between pings to a client.")] = Seconds(25)
+    pong_timeout: Annotated[
+        Seconds, Meta(description="How long a client has to answer a ping; must be below ping_interval.")
+    ] = Seconds(8)
+    stale_close_delay: Annotated[
+        Seconds, Meta(description="How long a connection may stay unauthenticated before disconnect 3502.")
+    ] = Seconds(10)
+    expired_close_delay: Annotated[
+        Seconds, Meta(description="Grace after a connection's expiry before disconnect 3005.")
+    ] = Seconds(25)
+    expired_sub_close_delay: Annotated[
+        Seconds, Meta(description="Grace after a subscription's expiry before unsubscribe 2501.")
+    ] = Seconds(25)
+    presence_update_interval: Annotated[
+        Seconds,
+        Meta(description="How often presence entries are refreshed; they live for 2.2 times as long."),
+    ] = Seconds(27)
+    channel_position_check_delay: Annotated[
+        Seconds,
+        Meta(description="How often positioned subscriptions are compared with the stream, jittered; 0 never."),
+    ] = Seconds(40)
+    connect_include_server_time: Annotated[bool, Meta(description="Put the server's time in connect replies.")] = False
+    user_personal_channel: Annotated[
+        bool, Meta(description="Subscribe every named user to the channel `#<user>` at connect.")
+    ] = False
+    user_personal_channel_namespace: Annotated[
+        str, Meta(description="Namespace of personal channels; empty is none.")
+    ] = ""
+    channel_limit: Annotated[
+        int,
+        Meta(ge=1, description="Channels per connection; beyond it error 106, or 3505 for server-side ones."),
+    ] = 128
+    queue_max_size: Annotated[
+        Size, Meta(description="Bytes waiting for one slow connection; beyond it disconnect 3008.")
+    ] = Size(1048576)
+    command_queue_max: Annotated[
+        int,
+        Meta(ge=1, description="Commands of one connection waiting for a slow one; beyond it reading pauses."),
+    ] = 64
+    connection_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Connections of this node; beyond it HTTP 503. 0 takes 90 % of the open-file limit.",
+        ),
+    ] = 0
+    connection_rate_limit: Annotated[
+        int,
+        Meta(ge=0, description="New connections per second of this node; beyond it HTTP 503. 0 is no limit."),
+    ] = 0
+    user_connection_limit: Annotated[
+        int,
+        Meta(ge=0, description="Connections per user on this node; beyond it disconnect 3504. 0 is no limit."),
+    ] = 0
+    message_rate_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Messages per second from one connection; beyond it disconnect 3013. 0 is no limit.",
+        ),
+    ] = 10_000
+    byte_rate_limit: Annotated[
+        Size,
+        Meta(description="Bytes per second from one connection; beyond it disconnect 3013. 0 is no limit."),
+    ] = Size(16 * 1024 * 1024)
+    history_max_publication_limit: Annotated[
+        int,
+        Meta(ge=1, description="Publications in one history reply to a client; larger requests are cut to it."),
+    ] = 300
+    recovery_max_publication_limit: Annotated[
+        int, Meta(ge=1, description="Publications recovered at once; with more missed, recovered is false.")
+    ] = 300
+
+
+class ChannelNameOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What channel names may look like, whatever their namespace."""
+
+    max_length: Annotated[int, Meta(ge=1, description="Longest channel name; beyond it error 107.")] = 255
+    private_prefix: Annotated[str, Meta(description="Names that start with it need a subscription token.")] = "$"
+    namespace_boundary: Annotated[str, Meta(description="Ends the namespace part of a name.")] = ":"
+    user_boundary: Annotated[str, Meta(description="Starts the list of users of a user-limited channel.")] = "#"
+    user_separator: Annotated[str, Meta(description="Separates the users in that list.")] = ","
+
+
+class WebSocketOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The WebSocket transport."""
+
+    message_size_limit: Annotated[
+        Size,
+        Meta(description="Largest message from a client; beyond it close code 1009, before memory is taken."),
+    ] = Size(65536)
+    write_timeout: Annotated[
+        Seconds, Meta(description="How long a connection may take nothing of what waits for it; then 3009.")
+    ] = Seconds(10)
+    close_timeout: Annotated[
+        Seconds,
+        Meta(description="How long a client has to answer a close frame before the TCP connection is cut."),
+    ] = Seconds(5)
+
+
+class PlainOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The plain JSON protocol for people without an SDK, at `/ws`."""
+
+    enabled: Annotated[bool, Meta(description="Serve the plain protocol.")] = True
+    path: Annotated[str, Meta(pattern="^/", description="Where.")] = "/ws"
+    lobby: Annotated[
+        bool,
+        Meta(description="Frames that are no message of the protocol go to every connection, the sender too."),
+    ] = False
+    lobby_channel: Annotated[str, Meta(min_length=1, description="The channel that carries them.")] = "lobby"

@@ -1,0 +1,81 @@
+"""What a wire protocol must offer, and how its messages become bytes on a transport.
+
+A *codec* turns bytes into commands and results or pushes into payloads; it is stateless and shared by every session
+that speaks it. A *framing* belongs to the transport and packs payloads into frames. The pair is a *wire*: the key by
+which fan-out encodes once, however many sessions listen. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from beaconfire.errors import CommandError
+from beaconfire.messages import Command, Push, Result
+
+
+class ProtocolError(Exception):
+    """The peer's bytes are no message of this protocol. The text names what was wrong; the session must end."""
+
+
+class Payload(NamedTuple):
+    """One encoded protocol message. `binary` says which kind of WebSocket frame it wants."""
+
+    data: bytes
+    binary: bool = False
+
+
+class Codec(Protocol):
+    """One encoding of one protocol."""
+
+    @property
+    def name(self) -> str:
+        """As in metrics and logs: `centrifuge-json`, `centrifuge-protobuf`, `plain`."""
+
+    @property
+    def separator(self) -> bytes | None:
+        """What may stand between messages that share a frame; None if each message needs a frame of its own."""
+
+    @property
+    def app_pings(self) -> bool:
+        """Whether pings are messages of the protocol. If not, the transport's own pings are used."""
+
+    def decode(self, data: bytes, binary: bool) -> Sequence[Command]:
+        """All commands of one frame, in order. Raises ProtocolError when the frame holds none or garbage."""
+
+    def encode_reply(self, ref: object, result: Result) -> Payload:
+        """The one answer to the command with this `ref`. Raises PayloadError if the data cannot be expressed."""
+
+    def encode_error(self, ref: object, error: CommandError, detail: str) -> Payload:
+        """The failed answer. `detail` is empty unless the client may see it."""
+
+    def encode_push(self, push: Push) -> Payload:
+        """A message nobody asked for. Raises PayloadError if the data cannot be expressed (not JSON for JSON)."""
+
+    def encode_ping(self) -> Payload:
+        """An application-level ping; called only if `app_pings`."""
+
+
+class Frame:
+    """Bytes ready for a transport, shared by all sessions they go to.
+
+    `wire` is complete: frames of one wire may simply be concatenated. `payload` is there only when the frame holds a
+    single transport message, for transports that can frame and send that more cheaply themselves.
+    """
+
+    __slots__ = ("binary", "payload", "wire")
+
+    def __init__(self, wire: bytes, payload: bytes | None = None, binary: bool = False) -> None:
+        self.wire = wire
+        self.payload = payload
+        self.binary = binary
+
+
+class Wire(Protocol):
+    """A codec on a framing. Two sessions share frames if and only if they share this object."""
+
+    @property
+    def codec(self) -> Codec: ...
+
+    def pack(self, payloads: Sequence[Payload]) -> Frame:
+        """One frame with all payloads in order; at least one is given."""

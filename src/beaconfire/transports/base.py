@@ -1,0 +1,59 @@
+"""What a session needs of whatever carries its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from beaconfire.errors import DisconnectCode
+from beaconfire.protocols.base import Frame
+
+
+class Transport(Protocol):
+    """One client's connection, seen from its session. No method blocks or raises for a peer that is gone."""
+
+    @property
+    def name(self) -> str:
+        """As in metrics: `websocket`."""
+
+    @property
+    def writable(self) -> bool:
+        """False while the peer takes nothing and the transport's own buffer is full."""
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes accepted by `write` that the kernel has not taken yet."""
+
+    def write(self, frames: Sequence[Frame]) -> None:
+        """Sends frames in order, at once if it can, from its buffer if not."""
+
+    def ping(self) -> None:
+        """The transport's own ping, for protocols without one. The pong reaches `Receiver.on_transport_pong`."""
+
+    def close(self, code: DisconnectCode, reason: str) -> None:
+        """Flushes what was written, tells the peer code and reason, and ends. Idempotent."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Receiver(Protocol):
+    """What a transport calls. After `on_closed` it calls nothing more."""
+
+    def on_data(self, data: bytes, binary: bool) -> None:
+        """One whole message from the peer."""
+
+    def on_transport_pong(self) -> None: ...
+
+    def on_writable(self) -> None:
+        """`writable` is true again."""
+
+    def on_closed(self) -> None:
+        """The connection is gone, whoever ended it."""
+
+
+class Arrival(Protocol):
+    """Makes the receiver for a connection that has just been accepted."""
+
+    def __call__(self, transport: Transport) -> Receiver: ...
