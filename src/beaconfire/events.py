@@ -172,3 +172,19 @@ class Fanout:
     def emit(self, event: Event) -> None:
         for sink in self._sinks:
             sink.emit(event)
+
+
+class NodeStatistics(Struct, frozen=True):
+    """A snapshot of one node. The `_total` figures only rise; the others are as of now. Sizes are bytes."""
+
+    connections: int = 0
+    sessions: int = 0
+    users: int = 0
+    channels: int = 0
+    subscriptions: int = 0
+    queue_bytes: int = 0
+    messages_in_total: int = 0
+    bytes_in_total: int = 0
+    messages_out_total: int = 0
+    bytes_out_total: int = 0
+    writes_total: int = 0

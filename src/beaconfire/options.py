@@ -205,3 +205,56 @@ class PlainOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Meta(description="Frames that are no message of the protocol go to every connection, the sender too."),
     ] = False
     lobby_channel: Annotated[str, Meta(min_length=1, description="The channel that carries them.")] = "lobby"
+
+
+class ServerOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The process: sockets, HTTP and shutdown."""
+
+    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 8000
+    tls_cert: Annotated[str, Meta(description="Path of a PEM certificate chain; serves HTTPS and WSS.")] = ""
+    tls_key: Annotated[str, Meta(description="Path of its PEM private key.")] = ""
+    backlog: Annotated[int, Meta(ge=1, description="Connections the kernel holds until they are accepted.")] = 4096
+    handshake_timeout: Annotated[
+        Seconds, Meta(description="How long a connection may take to send its HTTP request; then it is cut.")
+    ] = Seconds(10)
+    header_max_size: Annotated[
+        Size, Meta(description="Largest HTTP request head; beyond it HTTP 431 and the connection is cut.")
+    ] = Size(32 * 1024)
+    keep_alive_timeout: Annotated[Seconds, Meta(description="How long an idle HTTP connection is kept.")] = Seconds(60)
+    trusted_proxies: Annotated[
+        list[str], Meta(description="Addresses whose X-Forwarded headers are believed, in logs.")
+    ] = []
+    demo: Annotated[bool, Meta(description="Serve the chat demo at `/`.")] = False
+    drain_delay: Annotated[
+        Seconds, Meta(description="After SIGTERM: time between readiness going red and the end of listening.")
+    ] = Seconds(0)
+    drain_window: Annotated[
+        Seconds, Meta(description="After SIGTERM: time over which sessions are told to reconnect elsewhere.")
+    ] = Seconds(5)
+    shutdown_timeout: Annotated[Seconds, Meta(description="After SIGTERM: hard limit for everything together.")] = (
+        Seconds(30)
+    )
+
+
+class EngineOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What keeps history and presence, and joins nodes."""
+
+    type: Annotated[Literal["memory"], Meta(description="`memory`: in this process, nothing else needed.")] = "memory"
+    history_meta_ttl: Annotated[
+        Seconds, Meta(description="How long a channel's position outlives its last publication.")
+    ] = Seconds(30 * 86400)
+    detach_delay: Annotated[
+        Seconds, Meta(description="How long the node still listens to a channel after its last subscriber left.")
+    ] = Seconds(1)
+
+
+class LogOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is logged, to standard error."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The least that is logged.")] = (
+        "info"
+    )
+    format: Annotated[
+        Literal["auto", "json", "text"], Meta(description="JSON lines, readable text, or text on a terminal only.")
+    ] = "auto"
