@@ -11,6 +11,8 @@ from typing import NamedTuple, TypeAlias
 
 from msgspec import Raw, Struct
 
+from beaconfire.errors import ErrorCode
+
 NO_PAYLOAD = Raw(b"")
 """The one empty payload. Encoders omit a payload field when it *is* this object."""
 
@@ -153,6 +155,13 @@ class LobbyFrame(Struct, frozen=True):
     tags: dict[str, str]
 
 
+class InvalidRequest(Struct, frozen=True):
+    """A request that its protocol could place but not read. It is answered with this error and the session lives."""
+
+    code: ErrorCode
+    detail: str
+
+
 Request: TypeAlias = (
     ConnectRequest
     | SubscribeRequest
@@ -168,6 +177,7 @@ Request: TypeAlias = (
     | SubRefreshRequest
     | RoomMessage
     | LobbyFrame
+    | InvalidRequest
 )
 
 

@@ -1,0 +1,203 @@
+"""What clients send: one struct per message type, and how each becomes a command of the core.
+
+The structs are the reference: a field, its type and its bounds stand here once, msgspec checks them while it decodes
+(a microsecond or two per message), and what it finds wrong is the `detail` of the error.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from beaconfire.errors import BAD_REQUEST, METHOD_NOT_FOUND, ErrorCode
+from beaconfire.messages import (
+    NO_PAYLOAD,
+    Command,
+    ConnectRequest,
+    HistoryRequest,
+    InvalidRequest,
+    PingRequest,
+    PresenceRequest,
+    RefreshRequest,
+    RoomMessage,
+    SincePosition,
+    SubRefreshRequest,
+    SubscribeRequest,
+    UnsubscribeRequest,
+)
+from beaconfire.protocols.plain import lobby as lobby_frames
+
+HISTORY_LIMIT_DEFAULT = 100
+
+_ID_STARTS = b'"-0123456789'
+_NO_OBJECT = "a message is a text frame with one JSON object that has a string `type`"
+
+_Room: TypeAlias = Annotated[str, Meta(min_length=1)]
+_Natural: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Ref(Struct, frozen=True):
+    """What an answer needs: the `id` as the client wrote it, the room it is about, whether it could be read."""
+
+    id: Raw = NO_PAYLOAD
+    room: str = ""
+    malformed: bool = False
+
+
+class _Incoming(Struct, tag_field="type", kw_only=True):
+    """Optional fields may be null as well as missing: many languages write what is not set as null."""
+
+    id: Raw = NO_PAYLOAD
+
+    def command(self) -> Command:
+        raise NotImplementedError
+
+
+class _Since(Struct):
+    offset: _Natural = 0
+    epoch: str = ""
+
+
+class _Handshake(_Incoming, tag="handshake", kw_only=True):
+    user: str | None = None
+    token: str | None = None
+    data: Raw = NO_PAYLOAD
+
+    def command(self) -> Command:
+        data = _own(self.data)
+        return Command(Ref(self.id), ConnectRequest(token=self.token or "", user=self.user or "", data=data))
+
+
+class _Join(_Incoming, tag="join", kw_only=True):
+    room: _Room
+    token: str | None = None
+    since: _Since | None = None
+
+    def command(self) -> Command:
+        token, since = self.token or "", self.since
+        if since is None:
+            return Command(Ref(self.id, self.room), SubscribeRequest(channel=self.room, token=token))
+        return Command(
+            Ref(self.id, self.room),
+            SubscribeRequest(channel=self.room, token=token, recover=True, epoch=since.epoch, offset=since.offset),
+        )
+
+
+class _Leave(_Incoming, tag="leave", kw_only=True):
+    room: _Room
+
+    def command(self) -> Command:
+        return Command(Ref(self.id, self.room), UnsubscribeRequest(channel=self.room))
+
+
+class _Message(_Incoming, tag="message", kw_only=True):
+    room: _Room
+    data: Raw
+    echo: bool | None = None
+
+    def command(self) -> Command:
+        return Command(Ref(self.id, self.room), RoomMessage(self.room, self.data.copy(), self.echo or False))
+
+
+class _Presence(_Incoming, tag="presence", kw_only=True):
+    room: _Room
+
+    def command(self) -> Command:
+        return Command(Ref(self.id, self.room), PresenceRequest(channel=self.room))
+
+
+class _History(_Incoming, tag="history", kw_only=True):
+    room: _Room
+    limit: _Natural | None = None
+    since: _Since | None = None
+    reverse: bool | None = None
+
+    def command(self) -> Command:
+        limit = HISTORY_LIMIT_DEFAULT if self.limit is None else self.limit
+        since = None if self.since is None else SincePosition(self.since.offset, self.since.epoch)
+        request = HistoryRequest(channel=self.room, limit=limit, since=since, reverse=self.reverse or False)
+        return Command(Ref(self.id, self.room), request)
+
+
+class _Refresh(_Incoming, tag="refresh", kw_only=True):
+    token: str
+    room: _Room | None = None
+
+    def command(self) -> Command:
+        if self.room is None:
+            return Command(Ref(self.id), RefreshRequest(token=self.token))
+        return Command(Ref(self.id, self.room), SubRefreshRequest(channel=self.room, token=self.token))
+
+
+class _Ping(_Incoming, tag="ping", kw_only=True):
+    def command(self) -> Command:
+        return Command(Ref(self.id), PingRequest())
+
+
+class _Envelope(Struct):
+    """What any message has, to find out what a frame that did not fit was meant to be."""
+
+    type: str
+    id: Raw = NO_PAYLOAD
+
+
+_KNOWN = (_Handshake, _Join, _Leave, _Message, _Presence, _History, _Refresh, _Ping)
+KNOWN_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in _KNOWN)
+
+_decoder: msgspec.json.Decoder[_Incoming] = msgspec.json.Decoder(
+    _Handshake | _Join | _Leave | _Message | _Presence | _History | _Refresh | _Ping
+)
+_envelope_decoder = msgspec.json.Decoder(_Envelope)
+
+
+def read(frame: bytes, binary: bool, lobby: bool) -> Command:
+    """The one command of a frame; text frames are valid UTF-8. `lobby` takes what is no message. Never raises."""
+    problem = _NO_OBJECT
+    if not binary:
+        try:
+            message = _decoder.decode(frame)
+        except (msgspec.DecodeError, RecursionError) as error:
+            problem = str(error)
+        else:
+            if bytes(message.id)[:1] in _ID_STARTS:  # an empty one too: no id
+                return message.command()
+            if bytes(message.id) == b"null":
+                message.id = NO_PAYLOAD
+                return message.command()
+            return _invalid(NO_PAYLOAD, BAD_REQUEST, "`id` must be a number or a string")
+    return _read_misfit(frame, binary, lobby, problem)
+
+
+def _read_misfit(frame: bytes, binary: bool, lobby: bool, problem: str) -> Command:
+    """A frame that is none of our messages: one of ours gone wrong, or somebody else's."""
+    envelope = None if binary else _envelope(frame)
+    if envelope is not None and envelope.type in KNOWN_TYPES:
+        return _invalid(_valid_id(envelope.id), BAD_REQUEST, f"{envelope.type}: {problem}")
+    if lobby:
+        return Command(None, lobby_frames.wrap(frame, binary))
+    if envelope is not None:
+        detail = "there is no such `type`; it may be " + ", ".join(sorted(KNOWN_TYPES))
+        return _invalid(_valid_id(envelope.id), METHOD_NOT_FOUND, detail)
+    return _invalid(NO_PAYLOAD, BAD_REQUEST, _NO_OBJECT)
+
+
+def _envelope(frame: bytes) -> _Envelope | None:
+    try:
+        return _envelope_decoder.decode(frame)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _valid_id(value: Raw) -> Raw:
+    return value if bytes(value)[:1] in _ID_STARTS else NO_PAYLOAD
+
+
+def _invalid(identifier: Raw, code: ErrorCode, detail: str) -> Command:
+    return Command(Ref(identifier, malformed=True), InvalidRequest(code, detail))
+
+
+def _own(data: Raw) -> Raw:
+    """A copy that does not keep the whole frame alive; the one empty payload stays itself."""
+    return data if data is NO_PAYLOAD else data.copy()
