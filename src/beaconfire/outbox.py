@@ -1,0 +1,159 @@
+"""What waits to be sent to one session, and the one write per session and tick that sends it.
+
+Theory of operation. Writing is nearly all that fan-out costs, so nothing is written when it is produced. Frames are
+put into the session's outbox; the first one puts the outbox on the flusher's list; on the next turn of the event loop
+the flusher writes every listed outbox once, all its frames joined. Idle, a message leaves at once; under load turns
+grow longer and batches with them. The flusher works in slices of a few milliseconds, so a channel of 15,000
+subscribers does not stall the loop; each outbox is first in, first out, so order never depends on the slicing.
+
+Frames are shared between outboxes, so what waits costs a reference each, not a copy. A peer that does not read makes
+its transport unwritable; its outbox then grows up to a limit and overflows: the session ends as slow, and nobody else
+notices. Nothing here calls out of `append`, so fan-out may append while it walks its tables.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from beaconfire.protocols.base import Frame
+
+SLICE_S = 0.004
+"""How long the flusher writes before it lets the event loop breathe."""
+
+_SLICE_CHECK = 32
+"""Outboxes between two looks at the clock."""
+
+
+class Writable(Protocol):
+    """The part of a transport an outbox needs; see `transports.base.Transport`."""
+
+    @property
+    def writable(self) -> bool: ...
+
+    @property
+    def buffered_bytes(self) -> int: ...
+
+    def write(self, frames: Sequence[Frame]) -> None: ...
+
+
+class Outbox:
+    """Bounded queue of frames for one session."""
+
+    __slots__ = ("_flusher", "_frames", "_limit_bytes", "_listed", "_on_overflow", "_transport", "queued_bytes")
+
+    def __init__(
+        self, transport: Writable, flusher: Flusher, limit_bytes: int, on_overflow: Callable[[], None]
+    ) -> None:
+        self._transport: Writable | None = transport
+        self._flusher = flusher
+        self._limit_bytes = limit_bytes
+        self._on_overflow: Callable[[], None] | None = on_overflow
+        self._frames: list[Frame] = []
+        self._listed = False
+        self.queued_bytes = 0
+
+    def append(self, frame: Frame) -> None:
+        """Queues a frame; drops it if the outbox is closed or has overflowed. Calls nobody back."""
+        self._frames.append(frame)
+        self.queued_bytes += len(frame.wire)
+        if not self._listed:
+            self._listed = True
+            self._flusher.list(self)
+        elif self.queued_bytes > self._limit_bytes:
+            self._relieve()
+
+    def _relieve(self) -> None:
+        """More is queued than may be: write now if the peer is able to take it, overflow if it is not."""
+        transport = self._transport
+        if transport is None:
+            self._drop()
+        elif transport.writable:
+            self._write(transport)
+        else:
+            self._transport = None
+            self._drop()
+            self._flusher.overflowed(self)
+
+    def flush(self) -> None:
+        """Writes what is queued, if the peer takes it; otherwise `flush` must be called when it does again."""
+        transport = self._transport
+        if transport is None:
+            self._listed = False
+            self._drop()
+        elif transport.writable:
+            self._listed = False
+            if self._frames:
+                self._write(transport)
+        # An unwritable outbox stays listed, so that `append` does not bother the flusher until `flush` is called.
+
+    def _write(self, transport: Writable) -> None:
+        frames, self._frames = self._frames, []
+        self._flusher.count(self.queued_bytes)
+        self.queued_bytes = 0
+        transport.write(frames)
+
+    def _drop(self) -> None:
+        self._frames.clear()
+        self.queued_bytes = 0
+
+    def close(self) -> None:
+        """Sends what can be sent at once and drops everything from then on."""
+        self.flush()
+        self._transport = None
+        self._on_overflow = None
+        self._drop()
+
+    def report_overflow(self) -> None:
+        """Called by the flusher, on a turn of its own."""
+        if self._on_overflow is not None:
+            self._on_overflow()
+
+
+class Flusher:
+    """Writes listed outboxes, once a turn, in slices."""
+
+    def __init__(self, schedule: Callable[[Callable[[], None]], object], now_s: Callable[[], float]) -> None:
+        """`schedule` runs a callable on the next turn of the event loop."""
+        self._schedule = schedule
+        self._now_s = now_s
+        self._listed: deque[Outbox] = deque()
+        self._overflowed: list[Outbox] = []
+        self._scheduled = False
+        self.writes_total = 0
+        self.bytes_total = 0
+
+    def list(self, outbox: Outbox) -> None:
+        self._listed.append(outbox)
+        self._wake()
+
+    def overflowed(self, outbox: Outbox) -> None:
+        self._overflowed.append(outbox)
+        self._wake()
+
+    def count(self, size: int) -> None:
+        self.writes_total += 1
+        self.bytes_total += size
+
+    def _wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._schedule(self._run)
+
+    def _run(self) -> None:
+        self._scheduled = False
+        if self._overflowed:
+            overflowed, self._overflowed = self._overflowed, []
+            for outbox in overflowed:
+                outbox.report_overflow()
+        listed = self._listed
+        deadline_s = self._now_s() + SLICE_S
+        done = 0
+        while listed:
+            listed.popleft().flush()
+            done += 1
+            if done % _SLICE_CHECK == 0 and self._now_s() > deadline_s:
+                break
+        if listed:
+            self._wake()

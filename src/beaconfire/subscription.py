@@ -1,0 +1,217 @@
+"""One session's membership of one channel: catching up, then live; and the one way to recover what was missed.
+
+Theory of operation. Between a client's question "what did I miss since here?" and the first live publication there must
+be neither a gap nor an overlap, while publications keep arriving. The order is *hold, attach, read, merge*:
+
+1. hold: the subscription joins the hub in the phase CATCHING_UP. Live publications are kept here, not sent.
+2. attach: the node listens to the channel at the broker. From now on nothing can pass unseen.
+3. read: history since the client's position is read, with the top of the stream at that moment.
+4. merge: `go_live(top)` drops what was held up to `top` (it is in the history that was read), checks that the rest
+   goes on from there without a hole and in the same epoch, and hands it out; the phase is LIVE.
+
+Leaving out any step loses or doubles publications; the simulation proves it for each. A hole, a foreign epoch or too
+much to hold raises Gap: an honest "insufficient state", on which the client starts over with its position. Live, the
+same check runs for every publication: `expected` is the only offset that may come next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from msgspec import Struct
+
+from beaconfire.channels import Namespace
+from beaconfire.engines.base import HistoryPage
+from beaconfire.identity import SubscriptionGrant
+from beaconfire.messages import ClientInfo, Publication, StreamPosition
+from beaconfire.outbox import Outbox
+from beaconfire.protocols.base import Wire
+
+ANY = -1
+"""`Subscription.expected` of one that does not watch its position: every publication is welcome."""
+
+HELD = -2
+"""`Subscription.expected` of one that is not live: no publication is delivered."""
+
+
+class Gap(Exception):
+    """Publications are missing between what the subscriber has and what comes next. The text says which."""
+
+
+class Phase(Enum):
+    CATCHING_UP = "catching up"
+    LIVE = "live"
+    ENDED = "ended"
+
+
+class Held(Struct, frozen=True):
+    """A publication that arrived while its subscriber was catching up."""
+
+    publication: Publication
+    epoch: str
+    delivered: bool
+    """False if this subscriber is excluded: it counts for the position only."""
+
+
+class SubscriptionOptions(Struct, frozen=True):
+    """What this subscription does, worked out once from namespace, grant and request."""
+
+    positioned: bool = False
+    recoverable: bool = False
+    presence: bool = False
+    announces: bool = False
+    """Its coming and going is announced to the channel."""
+    hears_announcements: bool = False
+    server_side: bool = False
+
+
+class Subscription:
+    """State of one membership. The hub reads `expected`, `epoch`, `wire`, `outbox`, `client` for every batch."""
+
+    __slots__ = (
+        "_held",
+        "_held_bytes",
+        "channel",
+        "client",
+        "epoch",
+        "expected",
+        "grant",
+        "info",
+        "namespace",
+        "options",
+        "outbox",
+        "phase",
+        "wire",
+    )
+
+    def __init__(
+        self,
+        channel: str,
+        namespace: Namespace,
+        client: str,
+        wire: Wire,
+        outbox: Outbox,
+        options: SubscriptionOptions,
+        grant: SubscriptionGrant,
+        info: ClientInfo,
+    ) -> None:
+        self.channel = channel
+        self.namespace = namespace
+        self.client = client
+        self.wire = wire
+        self.outbox = outbox
+        self.options = options
+        self.grant = grant
+        self.info = info
+        self.phase = Phase.CATCHING_UP
+        self.expected = HELD
+        self.epoch = ""
+        self._held: list[Held] | None = []
+        self._held_bytes = 0
+
+    def hold(self, publication: Publication, epoch: str, delivered: bool, limit_bytes: int) -> None:
+        """Keeps a publication that arrived while catching up; beyond the limit the next `go_live` finds a gap."""
+        if self._held is None:
+            return
+        self._held_bytes += len(memoryview(publication.data))
+        if self._held_bytes > limit_bytes:
+            self._held = None
+        else:
+            self._held.append(Held(publication, epoch, delivered))
+
+    def go_live(self, top: StreamPosition | None) -> list[Publication]:
+        """Ends catching up: `top` is the position read from history, None for a subscription without position.
+
+        Returns what was held and is to be sent right after the reply, in order. Raises Gap, and stays held.
+        """
+        if self._held is None:
+            raise Gap(f"more than can be held arrived in {self.channel!r} while catching up")
+        if top is None:
+            publications = [held.publication for held in self._held if held.delivered]
+            expected = ANY
+        else:
+            publications, expected = _merge(self._held, top)
+            self.epoch = top.epoch
+        self._held = None
+        self.expected = expected
+        self.phase = Phase.LIVE
+        return publications
+
+    def advance(self, offset: int, epoch: str) -> bool:
+        """Moves a live, positioned subscription over one publication; False if it had that one already.
+
+        Raises Gap for a hole or a foreign epoch: the caller ends the subscription.
+        """
+        if epoch != self.epoch:
+            raise Gap(f"the stream's epoch changed from {self.epoch!r} to {epoch!r}")
+        if offset > self.expected:
+            raise Gap(f"offset {offset} came where {self.expected} was expected")
+        if offset < self.expected:
+            return False
+        self.expected += 1
+        return True
+
+    @property
+    def position(self) -> StreamPosition | None:
+        """Where a live, positioned subscription stands; None for others."""
+        return StreamPosition(self.expected - 1, self.epoch) if self.expected > 0 else None
+
+    def end(self) -> None:
+        self.phase = Phase.ENDED
+        self.expected = HELD
+        self._held = None
+
+
+def _merge(held: Sequence[Held], top: StreamPosition) -> tuple[list[Publication], int]:
+    """What of `held` comes after `top`, and the offset expected next. Raises Gap for a hole or a foreign epoch."""
+    publications = []
+    expected = top.offset + 1
+    for item in held:
+        offset = item.publication.offset
+        if offset == 0:  # published without history: it has no place in the order
+            if item.delivered:
+                publications.append(item.publication)
+            continue
+        if item.epoch != top.epoch:
+            raise Gap(f"the stream's epoch changed from {top.epoch!r} to {item.epoch!r} while catching up")
+        if offset < expected:
+            continue
+        if offset > expected:
+            raise Gap(f"offset {offset} arrived while catching up where {expected} was expected")
+        expected += 1
+        if item.delivered:
+            publications.append(item.publication)
+    return publications, expected
+
+
+class Recovery(Struct, frozen=True):
+    """The answer to "what did I miss?". `publications` is empty unless recovered."""
+
+    recovered: bool
+    publications: Sequence[Publication]
+
+
+def recover_stream(since: StreamPosition, page: HistoryPage) -> Recovery:
+    """Everything after `since`, or the honest answer that it is not there any more (section 10 of the reference).
+
+    `page` holds what is kept after `since`, oldest first, possibly cut short by a limit.
+    """
+    publications = page.publications
+    if since.epoch not in ("", page.position.epoch):
+        return Recovery(False, ())
+    if not publications:
+        return Recovery(page.position.offset == since.offset, ())
+    whole = publications[0].offset == since.offset + 1 and publications[-1].offset == page.position.offset
+    return Recovery(whole, publications if whole else ())
+
+
+def recover_cache(since: StreamPosition, page: HistoryPage) -> Recovery:
+    """The latest publication, unless the client has it already. `page` holds the newest one, or none."""
+    same = since.offset > 0 and since == page.position
+    if not page.publications:
+        return Recovery(same, ())
+    latest = page.publications[0]
+    if latest.offset != page.position.offset:
+        return Recovery(False, ())
+    return Recovery(True, () if same else (latest,))
