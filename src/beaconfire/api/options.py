@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from beaconfire.options import Options
+from beaconfire.options import SECRET, Options
 from beaconfire.units import Size
 
 
@@ -14,7 +14,9 @@ class ApiOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """The HTTP API for backends, at `/api/<method>`."""
 
     enabled: Annotated[bool, Meta(description="Serve the API.")] = True
-    keys: Annotated[list[str], Meta(description="Accepted API keys; with none, every call is answered with 401.")] = []
+    keys: Annotated[
+        list[str], Meta(description="Accepted API keys; with none, every call is answered with 401.", extra=SECRET)
+    ] = []
     insecure: Annotated[bool, Meta(description="Development only: no key is asked for.")] = False
     request_max_size: Annotated[
         Size, Meta(description="Largest request body; beyond it HTTP 413 before it is read.")

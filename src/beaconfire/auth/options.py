@@ -6,16 +6,20 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from beaconfire.options import Options
+from beaconfire.options import SECRET, Options
 from beaconfire.units import Seconds
 
 
 class TokenOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How connection and subscription JWTs are verified. Several keys may be set: the token's `alg` picks the family."""
 
-    hmac_secret: Annotated[str, Meta(description="Secret of HS256, HS384 and HS512.")] = ""
+    hmac_secret: Annotated[str, Meta(description="Secret of HS256, HS384 and HS512.", extra=SECRET)] = ""
     hmac_previous_secret: Annotated[
-        str, Meta(description="The secret before the last rotation, accepted until hmac_previous_secret_valid_until.")
+        str,
+        Meta(
+            description="The secret before the last rotation, accepted until hmac_previous_secret_valid_until.",
+            extra=SECRET,
+        ),
     ] = ""
     hmac_previous_secret_valid_until: Annotated[
         int, Meta(ge=0, description="Unix time at which the previous secret ends; 0 is never.")

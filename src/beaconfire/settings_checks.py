@@ -1,0 +1,172 @@
+"""What no single value can say: settings that contradict each other, and texts that are no key, address or pattern.
+
+Pure functions over frozen options. Each returns what is wrong, naming every setting involved.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from beaconfire.auth.options import TokenOptions
+from beaconfire.options import ChannelNameOptions, ChannelOptions, ClientOptions, PlainOptions, ServerOptions
+from beaconfire.units import Seconds
+
+NAMESPACE_NAME = re.compile(r"[-a-zA-Z0-9_.]{2,}")
+_TAKEN_PATHS = ("/connection", "/api", "/metrics", "/health")
+_PUBLIC_KEYS: dict[str, tuple[type, ...]] = {
+    "rsa_public_key": (RSAPublicKey,),
+    "ecdsa_public_key": (EllipticCurvePublicKey,),
+    "eddsa_public_key": (Ed25519PublicKey, Ed448PublicKey),
+}
+
+
+class Violation(NamedTuple):
+    """`keys` are the dotted names of the settings involved, the one to look at first in front."""
+
+    keys: tuple[str, ...]
+    text: str
+
+
+def check_server(server: ServerOptions) -> Iterator[Violation]:
+    for present, missing in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+        if getattr(server, present) and not getattr(server, missing):
+            yield Violation((f"server.{missing}", f"server.{present}"), f"expected a path, because {present} is set")
+
+
+def check_client(client: ClientOptions, namespaces: Mapping[str, ChannelOptions]) -> Iterator[Violation]:
+    if 0 < client.ping_interval <= client.pong_timeout:
+        yield Violation(
+            ("client.pong_timeout", "client.ping_interval"),
+            f"expected less than client.ping_interval ({client.ping_interval}), got {client.pong_timeout}",
+        )
+    personal = client.user_personal_channel_namespace
+    if personal and personal not in namespaces:
+        known = ", ".join(sorted(namespaces)) or "none"
+        yield Violation(
+            ("client.user_personal_channel_namespace",),
+            f'expected the name of a configured namespace (known: {known}), got "{personal}"',
+        )
+    for origin in client.allowed_origins:
+        if not _can_match_an_origin(origin):
+            yield Violation(
+                ("client.allowed_origins",),
+                f'expected origins like "https://example.com" or "https://*.example.com:8443", got "{origin}", '
+                "which no browser ever sends",
+            )
+
+
+def _can_match_an_origin(pattern: str) -> bool:
+    """An origin is a scheme, a host and perhaps a port, with nothing after it (RFC 6454 §6.1), or the word null."""
+    scheme, separator, rest = pattern.partition("://")
+    if not separator:
+        return pattern == "null" or "*" in pattern
+    return bool(scheme and rest) and "/" not in rest
+
+
+def check_token(section: str, token: TokenOptions) -> Iterator[Violation]:
+    for name, kinds in _PUBLIC_KEYS.items():
+        pem = getattr(token, name)
+        if pem and not _is_public_key(pem, kinds):
+            family = name.partition("_")[0].upper()
+            yield Violation((f"{section}.{name}",), f"expected the PEM text of an {family} public key")
+    if token.jwks_url and not re.match(r"https?://[^/]", token.jwks_url):
+        yield Violation((f"{section}.jwks_url",), "expected an address that starts with https:// or http://")
+    if token.hmac_previous_secret and not token.hmac_secret:
+        yield Violation(
+            (f"{section}.hmac_secret", f"{section}.hmac_previous_secret"),
+            "expected a secret, because hmac_previous_secret is set",
+        )
+
+
+def check_subscription_token(token: TokenOptions) -> Iterator[Violation]:
+    if not has_key(token):
+        yield Violation(
+            ("subscription_token",),
+            "expected a key; as it stands no subscription token can be verified. "
+            "Leave the table out to verify them as [token] does",
+        )
+    yield from check_token("subscription_token", token)
+
+
+def has_key(token: TokenOptions) -> bool:
+    """Whether any token at all can be verified."""
+    return bool(
+        token.hmac_secret or token.rsa_public_key or token.ecdsa_public_key or token.eddsa_public_key or token.jwks_url
+    )
+
+
+def _is_public_key(pem: str, kinds: tuple[type, ...]) -> bool:
+    try:
+        return isinstance(load_pem_public_key(pem.encode()), kinds)
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
+def check_channel(table: str, channel: ChannelOptions, meta_ttl: Seconds) -> Iterator[Violation]:
+    """`table` is `channel` or `namespaces.<name>`; `meta_ttl` holds where the channel's own is zero."""
+    history = (f"{table}.history_size", f"{table}.history_ttl")
+    if channel.history_size and not channel.history_ttl:
+        yield Violation(history[::-1], "expected a duration above zero, because history_size is set")
+    if channel.history_ttl and not channel.history_size:
+        yield Violation(history, "expected an integer of 1 or more, because history_ttl is set")
+    if channel.force_recovery and not (channel.history_size or channel.history_ttl):
+        yield Violation(
+            (f"{table}.force_recovery", *history), "recovery reads history: set history_size and history_ttl"
+        )
+    if channel.auto_cache_recover:
+        if not channel.force_recovery:
+            keys = (f"{table}.force_recovery", f"{table}.auto_cache_recover")
+            yield Violation(keys, "expected true, because auto_cache_recover is set")
+        if channel.force_recovery_mode != "cache":
+            keys = (f"{table}.force_recovery_mode", f"{table}.auto_cache_recover")
+            yield Violation(keys, 'expected "cache", because auto_cache_recover is set')
+    kept = channel.history_meta_ttl or meta_ttl
+    if kept < channel.history_ttl:
+        name = f"{table}.history_meta_ttl" if channel.history_meta_ttl else "engine.history_meta_ttl"
+        text = f"expected at least {table}.history_ttl ({channel.history_ttl}), got {kept}"
+        yield Violation((name, f"{table}.history_ttl"), text)
+    try:
+        re.compile(channel.channel_regex)
+    except re.error as error:
+        yield Violation((f"{table}.channel_regex",), f"expected a regular expression: {error}")
+
+
+def check_namespace_names(namespaces: Mapping[str, ChannelOptions]) -> Iterator[Violation]:
+    for name in namespaces:
+        if not NAMESPACE_NAME.fullmatch(name):
+            yield Violation(
+                (f"namespaces.{name}",),
+                "expected a name of two or more of the characters a-z, A-Z, 0-9, dash, underscore and dot",
+            )
+
+
+def check_channel_names(names: ChannelNameOptions) -> Iterator[Violation]:
+    """Two equal symbols would make one name readable in two ways."""
+    symbols = ("private_prefix", "namespace_boundary", "user_boundary", "user_separator")
+    owner: dict[str, str] = {}
+    for name in symbols:
+        symbol = getattr(names, name)
+        if symbol and symbol in owner:
+            other = owner[symbol]
+            yield Violation((f"channel_names.{name}", f"channel_names.{other}"), f'"{symbol}" is {other} already')
+        owner.setdefault(symbol, name)
+
+
+def check_plain(plain: PlainOptions, demo: bool) -> Iterator[Violation]:
+    if not plain.enabled:
+        return
+    path = plain.path.rstrip("/")
+    for taken in _TAKEN_PATHS:
+        if path == taken or path.startswith(f"{taken}/"):
+            yield Violation(("plain.path",), f'expected a path of its own, got "{plain.path}", but {taken} is taken')
+    if not path and demo:
+        yield Violation(("plain.path", "server.demo"), 'expected a path of its own, got "/", where the demo is')
