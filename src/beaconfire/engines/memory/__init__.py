@@ -1,0 +1,72 @@
+"""The embedded engine: everything in this process, nothing else needed, nothing left when it ends."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Callable
+
+from beaconfire.clock import Clock
+from beaconfire.engines.base import Engine
+from beaconfire.engines.memory.broker import IDEMPOTENCY_KEYS_MAX, MemoryBroker, MemoryBrokerStatistics
+from beaconfire.engines.memory.control import MemoryControlBus, MemoryControlStatistics
+from beaconfire.engines.memory.presence import MemoryPresenceStatistics, MemoryPresenceStore
+
+_EPOCH_LETTERS = 8
+
+
+class MemoryEngine(Engine, frozen=True):
+    """The memory engine's three ports under their own types, which can also be swept and counted."""
+
+    broker: MemoryBroker
+    presence: MemoryPresenceStore
+    control: MemoryControlBus
+
+    def sweep(self) -> None:
+        """Gives back the memory of what is expired, for a few milliseconds at most. To be called every second or so.
+
+        What is expired is never seen, swept or not.
+        """
+        self.broker.sweep()
+        self.presence.sweep()
+
+
+def memory_engine(
+    clock: Clock,
+    new_epoch: Callable[[], str] | None = None,
+    idempotency_keys_max: int = IDEMPOTENCY_KEYS_MAX,
+) -> MemoryEngine:
+    """`new_epoch` names streams, random letters by default; "" and "_" stand for no epoch and are never one.
+
+    `idempotency_keys_max` is how many keys are remembered at once; beyond it the oldest is forgotten.
+    """
+    return MemoryEngine(
+        name="memory",
+        broker=MemoryBroker(clock, new_epoch or random_epoch, idempotency_keys_max),
+        presence=MemoryPresenceStore(clock),
+        control=MemoryControlBus(),
+    )
+
+
+def random_epoch() -> str:
+    """Eight random letters."""
+    number = secrets.randbelow(len(string.ascii_letters) ** _EPOCH_LETTERS)
+    letters = []
+    for _ in range(_EPOCH_LETTERS):
+        number, letter = divmod(number, len(string.ascii_letters))
+        letters.append(string.ascii_letters[letter])
+    return "".join(letters)
+
+
+__all__ = [
+    "IDEMPOTENCY_KEYS_MAX",
+    "MemoryBroker",
+    "MemoryBrokerStatistics",
+    "MemoryControlBus",
+    "MemoryControlStatistics",
+    "MemoryEngine",
+    "MemoryPresenceStatistics",
+    "MemoryPresenceStore",
+    "memory_engine",
+    "random_epoch",
+]

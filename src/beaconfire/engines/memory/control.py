@@ -1,0 +1,53 @@
+"""The memory engine's control bus: one node talking to itself."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from beaconfire.engines.base import ControlHandler
+
+
+class MemoryControlStatistics(Struct, frozen=True):
+    """A snapshot of figures that only rise."""
+
+    broadcasts_total: int
+    surveys_total: int
+
+
+class MemoryControlBus:
+    """Implements `ControlBus` for the only node there is: whatever it says, it hears before the call returns."""
+
+    def __init__(self) -> None:
+        self._handler: ControlHandler | None = None
+        self._broadcasts_total = 0
+        self._surveys_total = 0
+
+    async def start(self, handler: ControlHandler) -> None:
+        """Raises RuntimeError if it has been started: there is one node only."""
+        if self._handler is not None:
+            raise RuntimeError("the memory control bus serves a node already")
+        self._handler = handler
+
+    async def stop(self) -> None:
+        """Idempotent."""
+        self._handler = None
+
+    async def broadcast(self, message: bytes) -> None:
+        """As `ControlBus.broadcast`. Raises RuntimeError unless started."""
+        handler = self._started()
+        self._broadcasts_total += 1
+        handler.on_control(message)
+
+    async def survey(self, request: bytes, timeout_s: float) -> list[bytes]:
+        """As `ControlBus.survey`; nobody has to be waited for. Raises RuntimeError unless started."""
+        handler = self._started()
+        self._surveys_total += 1
+        return [handler.on_survey(request)]
+
+    def statistics(self) -> MemoryControlStatistics:
+        return MemoryControlStatistics(broadcasts_total=self._broadcasts_total, surveys_total=self._surveys_total)
+
+    def _started(self) -> ControlHandler:
+        if self._handler is None:
+            raise RuntimeError("the memory control bus is not started: nobody would hear this")
+        return self._handler
