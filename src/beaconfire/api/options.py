@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from beaconfire.options import SECRET, Options
 from beaconfire.units import Size
@@ -16,7 +16,7 @@ class ApiOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True)
     enabled: Annotated[bool, Meta(description="Serve the API.")] = True
     keys: Annotated[
         list[str], Meta(description="Accepted API keys; with none, every call is answered with 401.", extra=SECRET)
-    ] = []
+    ] = field(default_factory=list)
     insecure: Annotated[bool, Meta(description="Development only: no key is asked for.")] = False
     request_max_size: Annotated[
         Size, Meta(description="Largest request body; beyond it HTTP 413 before it is read.")

@@ -11,7 +11,7 @@ from beaconfire.units import Seconds
 
 
 class TokenOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How connection and subscription JWTs are verified. Several keys may be set: the token's `alg` picks the family."""
+    """How connection and subscription JWTs are verified. With several keys, the token's `alg` picks one."""
 
     hmac_secret: Annotated[str, Meta(description="Secret of HS256, HS384 and HS512.", extra=SECRET)] = ""
     hmac_previous_secret: Annotated[
