@@ -1,0 +1,166 @@
+"""Every metric there is, once. The sink creates its series from this table and `docs/reference/metrics.md` is made
+from it.
+
+Names are for good: dashboards and alerts hang on them. Every label takes its values from a closed set, or from what
+the operator has configured; what a client can choose freely is never a label.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from beaconfire.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
+
+OTHER = "other"
+"""The label value for everything that is not in its closed set."""
+
+LIMITS = (
+    "connection_limit",
+    "connection_rate_limit",
+    "user_connection_limit",
+    "message_rate_limit",
+    "byte_rate_limit",
+    "queue_max_size",
+    "channel_limit",
+    "message_size_limit",
+    "max_length",
+    "stale_close_delay",
+    "write_timeout",
+    "handshake_timeout",
+    "header_max_size",
+    "request_max_size",
+    "batch_max",
+    "history_max_publication_limit",
+    "recovery_max_publication_limit",
+    "command_queue_max",
+    "pong_timeout",
+)
+"""The settings whose taking effect is a `LimitHit`."""
+
+SDK_NAMES = frozenset({"js", "python", "go", "dart", "swift", "java", "csharp", "c#"})
+"""What the SDKs call themselves. A client may send any name, so all others are counted together."""
+
+API_METHODS = frozenset(
+    {
+        "publish",
+        "broadcast",
+        "subscribe",
+        "unsubscribe",
+        "disconnect",
+        "refresh",
+        "presence",
+        "presence_stats",
+        "history",
+        "history_remove",
+        "channels",
+        "connections",
+        "info",
+        "batch",
+        "rpc",
+    }
+)
+HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+HANDSHAKE_REASONS = ("origin", "limit", "rate", "draining", "bad")
+
+DISCONNECT_CODES = {code.code: str(code.code) for code in DISCONNECTS}
+UNSUBSCRIBE_CODES = {code.code: str(code.code) for code in UNSUBSCRIBES}
+ERROR_CODES = {0: "0"} | {code.code: str(code.code) for code in ERRORS} | DISCONNECT_CODES
+"""Codes of an application's own choosing (4000-4999, and what the server API is told to send) are `other`."""
+
+_REQUEST_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_COMMAND_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_FANOUT_S = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+_PUBLICATIONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+_SUBSCRIBERS = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0, 100_000.0)
+
+
+class Metric(Struct, frozen=True):
+    """One metric. `unit` is empty for plain counts; `buckets` are the upper bounds of a histogram, without +Inf."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+    unit: str = ""
+    buckets: tuple[float, ...] = ()
+
+
+def _counter(name: str, help: str, *labels: str, unit: str = "") -> Metric:
+    return Metric(name, "counter", labels, help, unit)
+
+
+def _gauge(name: str, help: str, *labels: str, unit: str = "") -> Metric:
+    return Metric(name, "gauge", labels, help, unit)
+
+
+def _histogram(name: str, help: str, buckets: tuple[float, ...], *labels: str, unit: str = "") -> Metric:
+    return Metric(name, "histogram", labels, help, unit, buckets)
+
+
+METRICS: tuple[Metric, ...] = (
+    # HTTP, under the names that dashboards expect of any web service
+    _counter("http_requests_total", "HTTP requests answered, WebSocket upgrades aside.", "method", "path", "status"),
+    _histogram(
+        "request_duration_seconds", "Time from request to answered.", _REQUEST_S, "method", "path", unit="seconds"
+    ),
+    # the node as it is now
+    _gauge("beaconfire_build_info", "Always 1; the label tells what is running.", "version"),
+    _gauge("beaconfire_connections", "Open connections, authenticated or not."),
+    _gauge("beaconfire_sessions", "Authenticated sessions."),
+    _gauge("beaconfire_users", "Distinct users with a session; the anonymous user counts as one."),
+    _gauge("beaconfire_channels", "Channels with a subscriber on this node."),
+    _gauge("beaconfire_subscriptions", "Subscriptions of all sessions."),
+    _gauge("beaconfire_queue_bytes", "Bytes waiting in the outboxes of slow sessions.", unit="bytes"),
+    _gauge("beaconfire_draining", "1 from the first step of a drain on, else 0."),
+    _gauge("beaconfire_drain_remaining", "Sessions that a drain has yet to close."),
+    # traffic
+    _counter("beaconfire_messages_received_total", "Protocol messages received from clients."),
+    _counter("beaconfire_bytes_received_total", "Bytes of those messages.", unit="bytes"),
+    _counter("beaconfire_messages_sent_total", "Protocol messages sent to clients."),
+    _counter("beaconfire_bytes_sent_total", "Bytes of those messages.", unit="bytes"),
+    _counter("beaconfire_writes_total", "Writes to the network; messages per write show how well batching works."),
+    # connections and sessions
+    _counter("beaconfire_connections_opened_total", "Connections opened.", "transport", "protocol"),
+    _counter("beaconfire_handshakes_refused_total", "Upgrades answered with an HTTP error.", "reason"),
+    _counter("beaconfire_sessions_connected_total", "Sessions authenticated, by SDK.", "protocol", "name"),
+    _counter("beaconfire_disconnects_total", "Sessions ended, by disconnect code; slow ones are 3008.", "code"),
+    # commands and API calls
+    _counter("beaconfire_commands_total", "Client commands handled; error 0 is success.", "method", "error"),
+    _histogram("beaconfire_command_duration_seconds", "Time a command took.", _COMMAND_S, "method", unit="seconds"),
+    _counter("beaconfire_api_calls_total", "Server API calls handled; error 0 is success.", "method", "error"),
+    _histogram("beaconfire_api_call_duration_seconds", "Time an API call took.", _COMMAND_S, "method", unit="seconds"),
+    # channels
+    _counter("beaconfire_subscriptions_started_total", "Subscriptions begun.", "namespace"),
+    _counter("beaconfire_unsubscriptions_total", "Subscriptions ended, by unsubscribe code.", "code"),
+    _counter("beaconfire_recoveries_total", "Recoveries, and whether nothing was lost.", "recovered", "namespace"),
+    _counter("beaconfire_recovered_publications_total", "Publications delivered by recovery.", "namespace"),
+    _counter("beaconfire_publications_total", "Publications fanned out on this node.", "namespace"),
+    _counter("beaconfire_deliveries_total", "Publications times the sessions they were handed to.", "namespace"),
+    _histogram(
+        "beaconfire_fanout_duration_seconds", "Time to hand one batch to all outboxes.", _FANOUT_S, unit="seconds"
+    ),
+    _histogram("beaconfire_fanout_batch_publications", "Publications in one batch of a channel.", _PUBLICATIONS),
+    _histogram("beaconfire_fanout_batch_subscribers", "Sessions one batch was handed to.", _SUBSCRIBERS),
+    # limits, failures and dependencies
+    _counter("beaconfire_limit_hits_total", "Times a limit took effect, by the name of its setting.", "limit"),
+    _counter("beaconfire_internal_errors_total", "Things that should not happen; the log has the traceback.", "where"),
+    _counter("beaconfire_token_key_fetches_total", "Fetches of the JSON Web Key Set: ok or error.", "outcome"),
+    _gauge("beaconfire_token_keys", "Keys in the set that was fetched last."),
+)
+
+NODE_FIGURES = {
+    "connections": "beaconfire_connections",
+    "sessions": "beaconfire_sessions",
+    "users": "beaconfire_users",
+    "channels": "beaconfire_channels",
+    "subscriptions": "beaconfire_subscriptions",
+    "queue_bytes": "beaconfire_queue_bytes",
+    "messages_in_total": "beaconfire_messages_received_total",
+    "bytes_in_total": "beaconfire_bytes_received_total",
+    "messages_out_total": "beaconfire_messages_sent_total",
+    "bytes_out_total": "beaconfire_bytes_sent_total",
+    "writes_total": "beaconfire_writes_total",
+}
+"""Which field of `NodeStatistics` is which metric: these are read when scraped, not counted by events."""

@@ -1,0 +1,231 @@
+"""Events turned into figures that Prometheus can scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from beaconfire import __version__, events
+from beaconfire.observe.metric_table import (
+    API_METHODS,
+    DISCONNECT_CODES,
+    ERROR_CODES,
+    HANDSHAKE_REASONS,
+    HTTP_METHODS,
+    LIMITS,
+    METRICS,
+    NODE_FIGURES,
+    OTHER,
+    SDK_NAMES,
+    UNSUBSCRIBE_CODES,
+    Metric,
+)
+from beaconfire.observe.series import Distribution, Families, Number
+
+_REMEMBERED_MAX = 4096
+"""Entries of the look-up from what an event says to its series; beyond it, every look-up goes the slow way."""
+
+
+class MetricsSink:
+    """Counts events. Everything, scraping included, happens on the event loop's thread.
+
+    It has a registry of its own, with the process, platform and garbage collector figures of `prometheus_client`,
+    so that several may live in one process. `namespaces` are those configured: their series begin at zero, because
+    Prometheus sees no increase in a series that begins at one.
+    """
+
+    content_type: Final = CONTENT_TYPE_PLAIN_0_0_4
+
+    def __init__(self, namespaces: Iterable[str] = ()) -> None:
+        self.registry = CollectorRegistry()
+        self._families = families = Families(METRICS, self._read_node)
+        self._source: Callable[[], events.NodeStatistics] | None = None
+        self._node = {field: families.numbers(name).series() for field, name in NODE_FIGURES.items()}
+        self._commands: dict[tuple[str, int], tuple[Number, Distribution]] = {}
+        self._api_calls: dict[tuple[str, int], tuple[Number, Distribution]] = {}
+        self._requests: dict[tuple[str, str, int], tuple[Number, Distribution]] = {}
+        self._fanned_out: dict[str, tuple[Number, Number]] = {}
+        self._fanout_duration = families.distributions("beaconfire_fanout_duration_seconds").series()
+        self._fanout_publications = families.distributions("beaconfire_fanout_batch_publications").series()
+        self._fanout_subscribers = families.distributions("beaconfire_fanout_batch_subscribers").series()
+        # Any: each handler takes the one event type it is registered for.
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            events.ConnectionOpened: self._connection_opened,
+            events.SessionConnected: self._session_connected,
+            events.SessionEnded: self._session_ended,
+            events.CommandHandled: self._command_handled,
+            events.ApiCallHandled: self._api_call_handled,
+            events.Subscribed: self._subscribed,
+            events.Unsubscribed: self._unsubscribed,
+            events.RecoveryFinished: self._recovery_finished,
+            events.BatchFannedOut: self._batch_fanned_out,
+            events.LimitHit: self._limit_hit,
+            events.HandshakeRefused: self._handshake_refused,
+            events.DrainAdvanced: self._drain_advanced,
+            events.TokenKeysFetched: self._token_keys_fetched,
+            events.InternalError: self._internal_error,
+        }
+        self._begin_at_zero(("", *namespaces))
+        self.registry.register(families)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    # --- in ---
+
+    def emit(self, event: events.Event) -> None:
+        self._handlers[type(event)](event)
+
+    def observe_nodes(self, source: Callable[[], events.NodeStatistics]) -> None:
+        """Reads the node's figures from `source` at each scrape. A later call replaces the source."""
+        self._source = source
+
+    def count_request(self, method: str, path: str, status: int, duration_s: float) -> None:
+        """One HTTP request answered. `path` must be a route template: it becomes a label as it is."""
+        found = self._requests.get((method, path, status))
+        if found is None:
+            known = method if method in HTTP_METHODS else OTHER
+            found = (
+                self._families.numbers("http_requests_total").series(known, path, str(status)),
+                self._families.distributions("request_duration_seconds").series(known, path),
+            )
+            if len(self._requests) < _REMEMBERED_MAX:
+                self._requests[method, path, status] = found
+        found[0].value += 1
+        found[1].observe(duration_s)
+
+    # --- out ---
+
+    def exposition(self) -> bytes:
+        """Everything in Prometheus' text format; `content_type` goes with it."""
+        return generate_latest(self.registry)
+
+    async def endpoint(self, request: Request) -> Response:
+        """`/metrics`, as a Starlette endpoint."""
+        return Response(self.exposition(), media_type=self.content_type, headers={"Cache-Control": "no-store"})
+
+    # --- one method per event ---
+
+    def _connection_opened(self, event: events.ConnectionOpened) -> None:
+        self._count("beaconfire_connections_opened_total", event.transport, event.protocol)
+
+    def _session_connected(self, event: events.SessionConnected) -> None:
+        name = event.name if event.name in SDK_NAMES else OTHER
+        self._count("beaconfire_sessions_connected_total", event.protocol, name)
+
+    def _session_ended(self, event: events.SessionEnded) -> None:
+        self._count("beaconfire_disconnects_total", DISCONNECT_CODES.get(event.code, OTHER))
+
+    def _command_handled(self, event: events.CommandHandled) -> None:
+        key = (event.method, event.error)
+        found = self._commands.get(key)
+        if found is None:
+            found = (
+                self._families.numbers("beaconfire_commands_total").series(
+                    event.method, ERROR_CODES.get(event.error, OTHER)
+                ),
+                self._families.distributions("beaconfire_command_duration_seconds").series(event.method),
+            )
+            if len(self._commands) < _REMEMBERED_MAX:
+                self._commands[key] = found
+        found[0].value += 1
+        found[1].observe(event.duration_s)
+
+    def _api_call_handled(self, event: events.ApiCallHandled) -> None:
+        key = (event.method, event.error)
+        found = self._api_calls.get(key)
+        if found is None:
+            # The method is a part of the URL, so anyone may send any.
+            method = event.method if event.method in API_METHODS else OTHER
+            found = (
+                self._families.numbers("beaconfire_api_calls_total").series(
+                    method, ERROR_CODES.get(event.error, OTHER)
+                ),
+                self._families.distributions("beaconfire_api_call_duration_seconds").series(method),
+            )
+            if len(self._api_calls) < _REMEMBERED_MAX:
+                self._api_calls[key] = found
+        found[0].value += 1
+        found[1].observe(event.duration_s)
+
+    def _subscribed(self, event: events.Subscribed) -> None:
+        self._count("beaconfire_subscriptions_started_total", event.namespace)
+
+    def _unsubscribed(self, event: events.Unsubscribed) -> None:
+        self._count("beaconfire_unsubscriptions_total", UNSUBSCRIBE_CODES.get(event.code, OTHER))
+
+    def _recovery_finished(self, event: events.RecoveryFinished) -> None:
+        self._count("beaconfire_recoveries_total", "true" if event.recovered else "false", event.namespace)
+        recovered = self._families.numbers("beaconfire_recovered_publications_total").series(event.namespace)
+        recovered.value += event.publications
+
+    def _batch_fanned_out(self, event: events.BatchFannedOut) -> None:
+        found = self._fanned_out.get(event.namespace)
+        if found is None:
+            found = self._fanned_out[event.namespace] = (
+                self._families.numbers("beaconfire_publications_total").series(event.namespace),
+                self._families.numbers("beaconfire_deliveries_total").series(event.namespace),
+            )
+        publications = event.publications
+        subscribers = event.subscribers
+        found[0].value += publications
+        found[1].value += publications * subscribers
+        self._fanout_duration.observe(event.duration_s)
+        self._fanout_publications.observe(publications)
+        self._fanout_subscribers.observe(subscribers)
+
+    def _limit_hit(self, event: events.LimitHit) -> None:
+        self._count("beaconfire_limit_hits_total", event.limit)
+
+    def _handshake_refused(self, event: events.HandshakeRefused) -> None:
+        self._count("beaconfire_handshakes_refused_total", event.reason)
+
+    def _drain_advanced(self, event: events.DrainAdvanced) -> None:
+        self._families.numbers("beaconfire_draining").series().value = 1
+        self._families.numbers("beaconfire_drain_remaining").series().value = event.remaining
+
+    def _token_keys_fetched(self, event: events.TokenKeysFetched) -> None:
+        self._count("beaconfire_token_key_fetches_total", "error" if event.error else "ok")
+        if not event.error:
+            self._families.numbers("beaconfire_token_keys").series().value = event.keys
+
+    def _internal_error(self, event: events.InternalError) -> None:
+        self._count("beaconfire_internal_errors_total", event.where)
+
+    # --- details ---
+
+    def _count(self, name: str, *labels: str) -> None:
+        self._families.numbers(name).series(*labels).value += 1
+
+    def _read_node(self) -> None:
+        if self._source is not None:
+            statistics = self._source()
+            for field, number in self._node.items():
+                number.value = getattr(statistics, field)
+
+    def _begin_at_zero(self, namespaces: Iterable[str]) -> None:
+        numbers = self._families.numbers
+        numbers("beaconfire_build_info").series(__version__).value = 1
+        for limit in LIMITS:
+            numbers("beaconfire_limit_hits_total").series(limit)
+        for reason in HANDSHAKE_REASONS:
+            numbers("beaconfire_handshakes_refused_total").series(reason)
+        for code in DISCONNECT_CODES.values():
+            numbers("beaconfire_disconnects_total").series(code)
+        for code in UNSUBSCRIBE_CODES.values():
+            numbers("beaconfire_unsubscriptions_total").series(code)
+        for outcome in ("ok", "error"):
+            numbers("beaconfire_token_key_fetches_total").series(outcome)
+        for namespace in namespaces:
+            for recovered in ("true", "false"):
+                numbers("beaconfire_recoveries_total").series(recovered, namespace)
+            for name in ("subscriptions_started", "recovered_publications", "publications", "deliveries"):
+                numbers(f"beaconfire_{name}_total").series(namespace)
+
+
+__all__ = ["METRICS", "Metric", "MetricsSink"]
