@@ -32,7 +32,7 @@ from beaconfire.protocols.plain import lobby as lobby_frames
 HISTORY_LIMIT_DEFAULT = 100
 
 _ID_STARTS = b'"-0123456789'
-_NO_OBJECT = "a message is a text frame with one JSON object that has a string `type`"
+_NO_MESSAGE = "a message is a text frame with one JSON object that has a string `type`; this is none"
 
 _Room: TypeAlias = Annotated[str, Meta(min_length=1)]
 _Natural: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -154,7 +154,7 @@ _envelope_decoder = msgspec.json.Decoder(_Envelope)
 
 def read(frame: bytes, binary: bool, lobby: bool) -> Command:
     """The one command of a frame; text frames are valid UTF-8. `lobby` takes what is no message. Never raises."""
-    problem = _NO_OBJECT
+    problem = "it is binary"
     if not binary:
         try:
             message = _decoder.decode(frame)
@@ -180,7 +180,7 @@ def _read_misfit(frame: bytes, binary: bool, lobby: bool, problem: str) -> Comma
     if envelope is not None:
         detail = "there is no such `type`; it may be " + ", ".join(sorted(KNOWN_TYPES))
         return _invalid(_valid_id(envelope.id), METHOD_NOT_FOUND, detail)
-    return _invalid(NO_PAYLOAD, BAD_REQUEST, _NO_OBJECT)
+    return _invalid(NO_PAYLOAD, BAD_REQUEST, f"{_NO_MESSAGE}: {problem}")
 
 
 def _envelope(frame: bytes) -> _Envelope | None:

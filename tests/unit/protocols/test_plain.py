@@ -1,0 +1,547 @@
+"""The plain protocol's codec against its document, row by row."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from beaconfire.errors import BAD_REQUEST, INTERNAL, METHOD_NOT_FOUND, CommandError, PayloadError
+from beaconfire.messages import (
+    NO_PAYLOAD,
+    ClientInfo,
+    Command,
+    ConnectRequest,
+    ConnectResult,
+    DisconnectPush,
+    HistoryRequest,
+    HistoryResult,
+    InvalidRequest,
+    JoinPush,
+    LeavePush,
+    LobbyFrame,
+    MessagePush,
+    PingRequest,
+    PingResult,
+    Pong,
+    PresenceRequest,
+    PresenceResult,
+    PresenceStatsResult,
+    Publication,
+    PublicationPush,
+    PublishResult,
+    Push,
+    RefreshPush,
+    RefreshRequest,
+    RefreshResult,
+    Request,
+    Result,
+    RoomMessage,
+    RPCResult,
+    SincePosition,
+    SubRefreshRequest,
+    SubRefreshResult,
+    SubscribePush,
+    SubscribeRequest,
+    SubscribeResult,
+    UnsubscribePush,
+    UnsubscribeRequest,
+    UnsubscribeResult,
+)
+from beaconfire.protocols.base import Codec, Payload
+from beaconfire.protocols.plain import PlainCodec
+
+CODEC: Codec = PlainCodec(None)
+LOBBY: Codec = PlainCodec("lobby")
+
+
+def read(frame: str | bytes, codec: Codec = CODEC, binary: bool = False) -> Command:
+    """The one command of a frame."""
+    (command,) = codec.decode(frame.encode() if isinstance(frame, str) else frame, binary)
+    return command
+
+
+def ref(kind: str = "ping", identifier: str | None = "1", **fields: object) -> object:
+    """The ref of a message of this kind about the room `kitchen`; `identifier` is JSON text."""
+    message = json.dumps({"type": kind, "room": "kitchen", "data": 0, "token": "t", **fields})
+    return read(message[:-1] + (f', "id": {identifier}}}' if identifier is not None else "}")).ref
+
+
+def shown(payload: Payload) -> dict[str, Any]:
+    """What a client reads from a text frame."""
+    assert not payload.binary
+    message = json.loads(payload.data)
+    assert isinstance(message, dict)
+    return message
+
+
+# --- from the client ---------------------------------------------------------------------------------------------
+
+REQUESTS: list[tuple[str, Request]] = [
+    ('{"type":"handshake"}', ConnectRequest()),
+    ('{"type":"handshake","user":"ann"}', ConnectRequest(user="ann")),
+    ('{"type":"handshake","token":"jwt","data":{"a": 1}}', ConnectRequest(token="jwt", data=Raw(b'{"a": 1}'))),
+    ('{"type":"handshake","user":null,"token":null}', ConnectRequest()),
+    ('{"type":"join","room":"kitchen"}', SubscribeRequest(channel="kitchen")),
+    ('{"type":"join","room":"$k","token":"jwt","since":null}', SubscribeRequest(channel="$k", token="jwt")),
+    (
+        '{"type":"join","room":"k","since":{"offset":5,"epoch":"ab"}}',
+        SubscribeRequest(channel="k", recover=True, offset=5, epoch="ab"),
+    ),
+    ('{"type":"join","room":"k","since":{}}', SubscribeRequest(channel="k", recover=True)),
+    ('{"type":"leave","room":"kitchen"}', UnsubscribeRequest(channel="kitchen")),
+    ('{"type":"message","room":"k","data":{"text": "hi"}}', RoomMessage("k", Raw(b'{"text": "hi"}'))),
+    ('{"type":"message","room":"k","data":null,"echo":true}', RoomMessage("k", Raw(b"null"), echo=True)),
+    ('{"type":"message","room":"k","data":[1,\n2 ],"echo":null}', RoomMessage("k", Raw(b"[1,\n2 ]"))),
+    ('{"data":1e400,"room":"k","type":"message","what":[{}]}', RoomMessage("k", Raw(b"1e400"))),
+    ('{"type":"presence","room":"kitchen"}', PresenceRequest(channel="kitchen")),
+    ('{"type":"history","room":"k"}', HistoryRequest(channel="k", limit=100)),
+    ('{"type":"history","room":"k","limit":0,"reverse":null}', HistoryRequest(channel="k", limit=0)),
+    (
+        '{"type":"history","room":"k","limit":7,"since":{"offset":3,"epoch":"e"},"reverse":true}',
+        HistoryRequest(channel="k", limit=7, since=SincePosition(3, "e"), reverse=True),
+    ),
+    ('{"type":"refresh","token":"jwt"}', RefreshRequest(token="jwt")),
+    ('{"type":"refresh","token":"jwt","room":"$k"}', SubRefreshRequest(channel="$k", token="jwt")),
+    ('{"type":"ping"}', PingRequest()),
+    (' { "type" : "ping" } ', PingRequest()),
+]
+
+
+@pytest.mark.parametrize("codec", [CODEC, LOBBY], ids=["lobby off", "lobby on"])
+@pytest.mark.parametrize(("frame", "expected"), REQUESTS)
+def test_each_message_becomes_its_request(frame: str, expected: Request, codec: Codec) -> None:
+    """Every row of the client's table, with and without its optional fields, lobby or not."""
+    command = read(frame, codec)
+    assert command.request == expected
+    assert command.ref is not None
+
+
+def test_missing_data_is_the_one_empty_payload() -> None:
+    """Encoders leave a payload out when it is this very object, so identity matters."""
+    request = read('{"type":"handshake"}').request
+    assert isinstance(request, ConnectRequest)
+    assert request.data is NO_PAYLOAD
+
+
+MALFORMED: list[tuple[str, str]] = [
+    ('{"type":"join"}', "room"),
+    ('{"type":"join","room":""}', "room"),
+    ('{"type":"join","room":7}', "room"),
+    ('{"type":"join","room":null}', "room"),
+    ('{"type":"join","room":"k","since":5}', "since"),
+    ('{"type":"join","room":"k","since":{"offset":-1}}', "since.offset"),
+    ('{"type":"join","room":"k","since":{"offset":"5"}}', "since.offset"),
+    ('{"type":"join","room":"k","since":{"offset":99999999999999999999}}', "since.offset"),
+    ('{"type":"join","room":"k","token":5}', "token"),
+    ('{"type":"leave"}', "room"),
+    ('{"type":"message","room":"k"}', "data"),
+    ('{"type":"message","data":1}', "room"),
+    ('{"type":"message","room":"k","data":1,"echo":"yes"}', "echo"),
+    ('{"type":"presence"}', "room"),
+    ('{"type":"history","room":"k","limit":-1}', "limit"),
+    ('{"type":"history","room":"k","limit":"all"}', "limit"),
+    ('{"type":"history","room":"k","reverse":1}', "reverse"),
+    ('{"type":"refresh"}', "token"),
+    ('{"type":"refresh","token":"t","room":1}', "room"),
+    ('{"type":"handshake","user":42}', "user"),
+    ('{"type":"ping","id":true}', "id"),
+    ('{"type":"ping","id":{}}', "id"),
+]
+
+
+@pytest.mark.parametrize("codec", [CODEC, LOBBY], ids=["lobby off", "lobby on"])
+@pytest.mark.parametrize(("frame", "field"), MALFORMED)
+def test_a_malformed_message_is_answered_with_the_name_of_the_field(frame: str, field: str, codec: Codec) -> None:
+    """Known types never fall through to the lobby, and the error tells which field it was, debug reasons or not."""
+    command = read(frame, codec)
+    assert isinstance(command.request, InvalidRequest)
+    assert command.request.code is BAD_REQUEST
+    answer = codec.encode_error(command.ref, CommandError(command.request.code, command.request.detail), "")
+    assert shown(answer)["code"] == 107
+    assert field in shown(answer)["detail"]
+
+
+def test_a_malformed_message_keeps_its_id() -> None:
+    """The client must be able to tell which of its messages was refused."""
+    command = read('{"type":"join","id":"a"}')
+    assert shown(CODEC.encode_error(command.ref, CommandError(BAD_REQUEST, "x"), ""))["id"] == "a"
+
+
+def test_an_unknown_type_is_104_without_a_lobby_and_names_the_types() -> None:
+    """A typing mistake is told, with what could have been meant."""
+    command = read('{"type":"jion","room":"k","id":3}')
+    assert isinstance(command.request, InvalidRequest)
+    assert command.request.code is METHOD_NOT_FOUND
+    answer = shown(CODEC.encode_error(command.ref, CommandError(METHOD_NOT_FOUND, command.request.detail), ""))
+    assert (answer["id"], answer["code"]) == (3, 104)
+    assert "join" in answer["detail"]
+
+
+NO_MESSAGES: list[tuple[bytes, bool]] = [
+    (b"hello", False),
+    (b"", False),
+    (b"5", False),
+    (b'"text"', False),
+    (b"[]", False),
+    (b"{}", False),
+    (b'{"type":5}', False),
+    (b'{"type":null}', False),
+    (b'{"type":"ping"', False),
+    (b'{"type":"ping"}x', False),
+    ("\ufeff{}".encode(), False),
+    (b"[" * 100_000, False),
+    (b'{"type":"ping","x":' + b"[" * 60_000 + b"]" * 60_000 + b"}", False),
+    (b'{"type":"ping"}', True),
+    (b"\xff\x00", True),
+    (b"", True),
+]
+
+
+@pytest.mark.parametrize(("frame", "binary"), NO_MESSAGES)
+def test_a_frame_that_is_no_message_is_107_without_a_lobby(frame: bytes, binary: bool) -> None:
+    """Everything but a text frame with an object with a string type; absurd nesting and binary frames too."""
+    request = read(frame, binary=binary).request
+    assert isinstance(request, InvalidRequest)
+    assert request.code is BAD_REQUEST
+    assert "`type`" in request.detail
+
+
+@pytest.mark.parametrize(("frame", "binary"), [*NO_MESSAGES, (b'{"type":"what", "a": 1}\n', False)])
+def test_a_lobby_frame_comes_back_as_it_was(frame: bytes, binary: bool) -> None:
+    """The lobby's publication is JSON for everyone else, and the original frame for plain clients, byte for byte."""
+    command = read(frame, LOBBY, binary)
+    assert command.ref is None
+    assert isinstance(command.request, LobbyFrame)
+    json.loads(bytes(command.request.data))
+    publication = Publication(command.request.data, ClientInfo("", "c"), 4, command.request.tags)
+    assert LOBBY.encode_push(PublicationPush("lobby", publication)) == Payload(frame, binary)
+
+
+@pytest.mark.parametrize(
+    ("frame", "binary", "data", "tag"),
+    [
+        (b' {"a": 1}', False, b' {"a": 1}', "json"),
+        ("烽火".encode(), False, '"烽火"'.encode(), "text"),
+        (b"\xff\x00", True, b'"/wA="', "binary"),
+    ],
+)
+def test_what_others_see_of_a_lobby_frame(frame: bytes, binary: bool, data: bytes, tag: str) -> None:
+    """JSON as it is, other text as a JSON string, bytes in base64, and the tag that tells which."""
+    assert read(frame, LOBBY, binary).request == LobbyFrame(Raw(data), {"frame": tag})
+
+
+@pytest.mark.parametrize(
+    ("data", "tags"),
+    [
+        (b'"hi"', None),
+        (b'"hi"', {}),
+        (b'"hi"', {"frame": "picture"}),
+        (b'"not base64!"', {"frame": "binary"}),
+        ('"ä"'.encode(), {"frame": "binary"}),
+        (b"{}", {"frame": "binary"}),
+        (b"[]", {"frame": "text"}),
+    ],
+)
+def test_other_publications_in_the_lobby_are_messages(data: bytes, tags: dict[str, str] | None) -> None:
+    """An SDK or the API may publish there too, even with a tag that does not fit what it says."""
+    pushed = shown(LOBBY.encode_push(PublicationPush("lobby", Publication(Raw(data), tags=tags))))
+    assert pushed == {
+        "type": "message",
+        "room": "lobby",
+        "data": json.loads(data),
+        **({"tags": tags} if tags is not None else {}),
+    }
+
+
+def test_the_tag_means_nothing_outside_the_lobby() -> None:
+    """Otherwise any publisher could send raw frames into any room."""
+    push = PublicationPush("kitchen", Publication(Raw(b'"x"'), tags={"frame": "text"}))
+    assert shown(LOBBY.encode_push(push))["type"] == "message"
+    assert shown(CODEC.encode_push(PublicationPush("lobby", push.pub)))["type"] == "message"
+
+
+@given(st.text() | st.recursive(st.none() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
+def test_any_text_frame_is_one_command(value: object) -> None:
+    """Nothing a client writes raises, and what the lobby takes it gives back."""
+    frame = value if isinstance(value, str) else json.dumps(value)
+    assert isinstance(read(frame).request, InvalidRequest)
+    command = read(frame, LOBBY)
+    assert isinstance(command.request, LobbyFrame)
+    push = PublicationPush("lobby", Publication(command.request.data, tags=command.request.tags))
+    assert LOBBY.encode_push(push) == Payload(frame.encode())
+
+
+@given(st.binary())
+def test_any_binary_frame_is_one_command(frame: bytes) -> None:
+    """As for text."""
+    assert isinstance(read(frame, binary=True).request, InvalidRequest)
+    command = read(frame, LOBBY, binary=True)
+    assert isinstance(command.request, LobbyFrame)
+    push = PublicationPush("lobby", Publication(command.request.data, tags=command.request.tags))
+    assert LOBBY.encode_push(push) == Payload(frame, binary=True)
+
+
+KINDS = ["handshake", "join", "leave", "message", "presence", "history", "refresh", "ping", "other"]
+FIELDS = ["id", "room", "data", "user", "token", "since", "limit", "reverse", "echo", "offset", "epoch"]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS) | st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(FIELDS), VALUES))
+def test_any_object_is_one_command_that_can_be_refused(kind: str, fields: dict[str, object]) -> None:
+    """Whatever the fields hold, there is a command, an answer that is JSON, and the id comes back if it was one."""
+    command = read(json.dumps({"type": kind, **fields}))
+    answer = shown(CODEC.encode_error(command.ref, CommandError(INTERNAL), ""))
+    identifier = fields.get("id")
+    if isinstance(identifier, str):
+        assert answer["id"] == identifier
+    elif identifier is None or isinstance(identifier, bool | list | dict):
+        assert "id" not in answer
+
+
+# --- from the server ---------------------------------------------------------------------------------------------
+
+ANN = ClientInfo("ann", "c1", Raw(b'{"name":"Ann"}'), Raw(b'{"mood": "hot"}'))
+ANN_SHOWN = {"user": "ann", "client": "c1", "info": {"name": "Ann"}, "room_info": {"mood": "hot"}}
+STORED = Publication(Raw(b'{"text":"hi"}'), ANN, 8, {"a": "b"})
+STORED_SHOWN = {
+    "type": "message",
+    "room": "kitchen",
+    "data": {"text": "hi"},
+    "offset": 8,
+    "tags": {"a": "b"},
+    **ANN_SHOWN,
+}
+
+RESULTS: list[tuple[str, Result, dict[str, Any]]] = [
+    ("handshake", ConnectResult("c1", "0.1"), {"type": "welcome", "id": 1, "client": "c1", "version": "0.1"}),
+    (
+        "handshake",
+        ConnectResult("c1", "0.1", True, 60, Raw(b"[1]"), {"#ann": SubscribeResult(epoch="e", offset=2)}, 25),
+        {
+            "type": "welcome",
+            "id": 1,
+            "client": "c1",
+            "version": "0.1",
+            "ping": 25,
+            "expires": True,
+            "ttl": 60,
+            "data": [1],
+            "rooms": {"#ann": {"type": "joined", "room": "#ann", "offset": 2, "epoch": "e"}},
+        },
+    ),
+    ("join", SubscribeResult(), {"type": "joined", "id": 1, "room": "kitchen"}),
+    (
+        "join",
+        SubscribeResult(recoverable=True, positioned=True, epoch="e", expires=True, ttl=9, data=Raw(b"{}")),
+        {
+            "type": "joined",
+            "id": 1,
+            "room": "kitchen",
+            "offset": 0,
+            "epoch": "e",
+            "data": {},
+            "expires": True,
+            "ttl": 9,
+        },
+    ),
+    (
+        "join",
+        SubscribeResult(epoch="e", offset=7, was_recovering=True, recovered=True, publications=[STORED]),
+        {
+            "type": "joined",
+            "id": 1,
+            "room": "kitchen",
+            "offset": 8,
+            "epoch": "e",
+            "recovered": True,
+            "messages": [STORED_SHOWN],
+        },
+    ),
+    (
+        "join",
+        SubscribeResult(epoch="e", offset=9, was_recovering=True),
+        {
+            "type": "joined",
+            "id": 1,
+            "room": "kitchen",
+            "offset": 9,
+            "epoch": "e",
+            "recovered": False,
+            "messages": [],
+        },
+    ),
+    ("leave", UnsubscribeResult(), {"type": "left", "id": 1, "room": "kitchen"}),
+    ("message", PublishResult(), {"type": "ack", "id": 1}),
+    ("message", PublishResult(7, "e"), {"type": "ack", "id": 1, "offset": 7, "epoch": "e"}),
+    (
+        "presence",
+        PresenceResult({"c1": ANN, "c2": ClientInfo("", "c2")}),
+        {
+            "type": "presence",
+            "id": 1,
+            "room": "kitchen",
+            "clients": {"c1": ANN_SHOWN, "c2": {"user": "", "client": "c2"}},
+        },
+    ),
+    (
+        "history",
+        HistoryResult([STORED], "e", 8),
+        {"type": "history", "id": 1, "room": "kitchen", "messages": [STORED_SHOWN], "offset": 8, "epoch": "e"},
+    ),
+    (
+        "history",
+        HistoryResult([], "e", 0),
+        {"type": "history", "id": 1, "room": "kitchen", "messages": [], "offset": 0, "epoch": "e"},
+    ),
+    (
+        "refresh",
+        SubRefreshResult(True, 60),
+        {"type": "refreshed", "id": 1, "room": "kitchen", "expires": True, "ttl": 60},
+    ),
+    ("ping", PingResult(), {"type": "pong", "id": 1}),
+]
+
+
+@pytest.mark.parametrize(("kind", "result", "expected"), RESULTS)
+def test_each_result_becomes_its_answer(kind: str, result: Result, expected: dict[str, Any]) -> None:
+    """Every answer of the server's table, with and without its optional fields."""
+    assert shown(CODEC.encode_reply(ref(kind), result)) == expected
+
+
+def test_a_connection_refresh_names_no_room() -> None:
+    """Only a subscription's refresh is about a room."""
+    connection = read('{"type":"refresh","token":"t","id":1}').ref
+    assert shown(CODEC.encode_reply(connection, RefreshResult("c1", "0.1", True, 60))) == {
+        "type": "refreshed",
+        "id": 1,
+        "expires": True,
+        "ttl": 60,
+    }
+
+
+@pytest.mark.parametrize("identifier", ["0", "7", "-1", "1.50", "1e3", "12345678901234567890123", '""', '"a\\u00e4"'])
+def test_ids_come_back_as_they_were_written(identifier: str) -> None:
+    """Numbers are not rounded and strings not rewritten."""
+    answer = CODEC.encode_reply(ref(identifier=identifier), PingResult())
+    assert answer.data == b'{"type":"pong","id":' + identifier.encode() + b"}"
+
+
+@pytest.mark.parametrize("identifier", [None, "null"])
+def test_without_an_id_the_answer_has_none(identifier: str | None) -> None:
+    """Null is as good as missing."""
+    assert CODEC.encode_reply(ref(identifier=identifier), PingResult()).data == b'{"type":"pong"}'
+
+
+def test_an_error_says_what_failed_and_whether_to_try_again() -> None:
+    """`detail` of errors that are not about the message itself is shown only if the caller allows it."""
+    error = CommandError(INTERNAL, "the database is at 10.0.0.7")
+    assert shown(CODEC.encode_error(ref("join"), error, "")) == {
+        "type": "error",
+        "id": 1,
+        "room": "kitchen",
+        "code": 100,
+        "message": "internal server error",
+        "temporary": True,
+    }
+    assert shown(CODEC.encode_error(ref("join"), CommandError(BAD_REQUEST), "why"))["detail"] == "why"
+
+
+PUSHES: list[tuple[Push, dict[str, Any]]] = [
+    (PublicationPush("kitchen", STORED), STORED_SHOWN),
+    (PublicationPush("k", Publication(Raw(b"1"))), {"type": "message", "room": "k", "data": 1}),
+    (PublicationPush("k", Publication()), {"type": "message", "room": "k", "data": None}),
+    (
+        PublicationPush("k", Publication(Raw(b"1"), ClientInfo("", "c"), 1, None, "e")),
+        {"type": "message", "room": "k", "data": 1, "user": "", "client": "c", "offset": 1, "epoch": "e"},
+    ),
+    (JoinPush("kitchen", ANN), {"type": "join", "room": "kitchen", **ANN_SHOWN}),
+    (LeavePush("k", ClientInfo("", "c")), {"type": "leave", "room": "k", "user": "", "client": "c"}),
+    (UnsubscribePush("k", 2500, "gap"), {"type": "left", "room": "k", "code": 2500, "reason": "gap"}),
+    (SubscribePush("k"), {"type": "join", "room": "k", "self": True}),
+    (
+        SubscribePush("k", True, "e", 0, True, Raw(b"{}")),
+        {"type": "join", "room": "k", "self": True, "offset": 0, "epoch": "e", "data": {}},
+    ),
+    (MessagePush(Raw(b'{"to": "you"}')), {"type": "direct", "data": {"to": "you"}}),
+    (MessagePush(NO_PAYLOAD), {"type": "direct", "data": None}),
+    (RefreshPush(True, 60), {"type": "refreshed", "expires": True, "ttl": 60}),
+    (RefreshPush(False, 0), {"type": "refreshed"}),
+    (
+        DisconnectPush(3001, "shutdown", True),
+        {"type": "disconnect", "code": 3001, "reason": "shutdown", "reconnect": True},
+    ),
+]
+
+
+@pytest.mark.parametrize(("push", "expected"), PUSHES)
+def test_each_push_becomes_its_message(push: Push, expected: dict[str, Any]) -> None:
+    """Every push of the server's table."""
+    assert shown(CODEC.encode_push(push)) == expected
+
+
+def test_payloads_travel_verbatim() -> None:
+    """White space, newlines and number notation are the publisher's business."""
+    data = '{ "n": 1.0e5,\n "名": "烽火" }'.encode()
+    request = read(b'{"type":"message","room":"k","data":' + data + b"}").request
+    assert isinstance(request, RoomMessage)
+    assert bytes(request.data) == data
+    assert data in CODEC.encode_push(PublicationPush("k", Publication(request.data))).data
+
+
+NOT_JSON = [b"\x00\x01", b"hello", b"{", b'"\xff"', b"1 2", b"01", b"[" * 100_000 + b"]" * 100_000, b" "]
+
+
+@pytest.mark.parametrize("data", NOT_JSON)
+def test_a_payload_that_is_not_json_cannot_be_told(data: bytes) -> None:
+    """It would break the message it is embedded in; wherever it stands, in data or in info."""
+    raw, member = Raw(data), ClientInfo("u", "c", Raw(data))
+    pushes: list[Push] = [
+        PublicationPush("k", Publication(raw)),
+        PublicationPush("k", Publication(Raw(b"1"), member)),
+        JoinPush("k", member),
+        SubscribePush("k", data=raw),
+        MessagePush(raw),
+    ]
+    for push in pushes:
+        with pytest.raises(PayloadError):
+            CODEC.encode_push(push)
+    results: list[Result] = [
+        ConnectResult("c", "v", data=raw),
+        SubscribeResult(data=raw),
+        HistoryResult([Publication(raw)], "e", 1),
+        PresenceResult({"c": member}),
+    ]
+    for result in results:
+        with pytest.raises(PayloadError):
+            CODEC.encode_reply(ref(), result)
+
+
+def test_what_cannot_happen_is_said_loudly() -> None:
+    """Results of commands this protocol lacks, answers without a ref and pings of its own are our bugs."""
+    for result in (RPCResult(), PresenceStatsResult(1, 1)):
+        with pytest.raises(AssertionError):
+            CODEC.encode_reply(ref(), result)
+    with pytest.raises(AssertionError):
+        CODEC.encode_reply(None, PingResult())
+    with pytest.raises(AssertionError):
+        CODEC.encode_error(None, CommandError(INTERNAL), "")
+    with pytest.raises(AssertionError):
+        CODEC.encode_ping()
+    assert not isinstance(read('{"type":"ping"}').request, Pong)
+
+
+def test_base64_of_the_lobby_is_the_standard_one() -> None:
+    """So that any backend can read it."""
+    request = read(bytes(range(256)), LOBBY, binary=True).request
+    assert isinstance(request, LobbyFrame)
+    assert base64.b64decode(json.loads(bytes(request.data))) == bytes(range(256))
