@@ -1,0 +1,176 @@
+"""What may sign a token: the closed table of algorithms, and the keys that fit them.
+
+A token names its algorithm itself, so the algorithm must never decide how a key is used. Here it is the other way
+round: every key carries the list of algorithms it may be used with (RFC 8725 section 3.1), and a signature is checked
+with a key only if the token's algorithm is on that list. A public key is thus never an HMAC secret, and `none` is on
+no list. Signatures themselves are PyJWT's business.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Final, TypeAlias
+
+import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt import InvalidKeyError, InvalidSignatureError, PyJWS, PyJWTError
+from jwt.algorithms import HMACAlgorithm
+from msgspec import Struct
+
+from beaconfire.identity import TokenInvalid
+
+HMAC: Final = ("HS256", "HS384", "HS512")
+RSA: Final = ("RS256", "RS384", "RS512")
+EDDSA: Final = ("EdDSA",)
+ECDSA_BY_CURVE: Final = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
+"""An elliptic-curve algorithm means one curve (RFC 7518 section 3.4)."""
+ECDSA: Final = ("ES256", "ES384", "ES512")
+
+OPTION_OF: Final = (
+    dict.fromkeys(HMAC, "token.hmac_secret")
+    | dict.fromkeys(RSA, "token.rsa_public_key")
+    | dict.fromkeys(ECDSA, "token.ecdsa_public_key")
+    | dict.fromkeys(EDDSA, "token.eddsa_public_key")
+)
+"""Every algorithm there is, with the setting that holds its key."""
+
+TOKEN_LENGTH_MAX: Final = 16 * 1024
+"""Characters of a token; a longer one is refused before anything in it is read."""
+
+RSA_BITS_MIN: Final = 2048
+"""RFC 7518 section 3.3: a smaller RSA key must not be used."""
+
+PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+
+
+class VerificationKey(Struct, frozen=True):
+    """A key with the only algorithms it may be used with. `source` is what error texts call it."""
+
+    key: bytes | PublicKey
+    algorithms: tuple[str, ...]
+    source: str
+
+
+class TokenHeader(Struct, frozen=True):
+    """What the header of a token says before anyone has checked it: good for choosing a key and nothing else."""
+
+    alg: str
+    kid: str | None = None
+
+
+class _CheckedSecretHMAC(HMACAlgorithm):
+    """HMAC with a secret that `hmac_key` has looked at once; PyJWT would do that, and warn, for every token."""
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        if not isinstance(key, bytes):
+            raise InvalidKeyError("an HMAC secret must have passed hmac_key")
+        return key
+
+    def check_key_length(self, key: bytes) -> str | None:
+        return None
+
+
+def make_jws() -> PyJWS:
+    """A signer and verifier of exactly the algorithms in the table. HMAC secrets must come from `hmac_key`."""
+    jws = PyJWS(algorithms=[*RSA, *ECDSA, *EDDSA])
+    for algorithm, digest in zip(HMAC, (HMACAlgorithm.SHA256, HMACAlgorithm.SHA384, HMACAlgorithm.SHA512), strict=True):
+        jws.register_algorithm(algorithm, _CheckedSecretHMAC(digest))
+    return jws
+
+
+_JWS = make_jws()
+_HEADER = msgspec.json.Decoder(TokenHeader)
+
+
+def read_header(token: str) -> TokenHeader:
+    """The unverified header. Raises TokenInvalid for what is too long or not even shaped like a token."""
+    if len(token) > TOKEN_LENGTH_MAX:
+        raise TokenInvalid(f"token is longer than {TOKEN_LENGTH_MAX} characters")
+    if not token.isascii() or token.count(".") != 2:
+        raise TokenInvalid("token is malformed: expected three base64url parts joined by dots")
+    segment = token.partition(".")[0]
+    try:
+        return _HEADER.decode(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
+    except (ValueError, RecursionError):
+        raise TokenInvalid("token header is malformed: expected a JSON object with the strings alg and kid") from None
+
+
+def verified_payload(token: str, key: VerificationKey) -> bytes:
+    """The payload of a token that `key` has signed. Raises TokenInvalid, `SignatureMismatch` if it has not."""
+    try:
+        payload = _JWS.decode_complete(token, key.key, algorithms=key.algorithms)["payload"]
+    except InvalidSignatureError:
+        raise SignatureMismatch(f"signature does not match {key.source}") from None
+    except PyJWTError as error:
+        raise TokenInvalid(f"token is malformed: {error}") from None
+    assert isinstance(payload, bytes)
+    return payload
+
+
+class SignatureMismatch(TokenInvalid):
+    """Another key may have signed it."""
+
+
+def hmac_key(secret: str, option: str) -> bytes:
+    """The bytes of an HMAC secret. Raises ValueError, naming `option`, for what is no secret: a public key."""
+    try:
+        return HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret.encode())
+    except InvalidKeyError:
+        raise ValueError(
+            f"{option}: expected a shared secret, got an empty text, a PEM, SSH or JSON Web key; "
+            "public keys belong in token.rsa_public_key, token.ecdsa_public_key or token.eddsa_public_key"
+        ) from None
+
+
+def algorithms_of(key: object) -> tuple[str, ...]:
+    """The algorithms a public key may be used with. Raises ValueError if there are none."""
+    if isinstance(key, RSAPublicKey):
+        if key.key_size < RSA_BITS_MIN:
+            raise ValueError(f"the RSA key has {key.key_size} bits, expected at least {RSA_BITS_MIN}")
+        return RSA
+    if isinstance(key, EllipticCurvePublicKey):
+        if key.curve.name not in ECDSA_BY_CURVE:
+            raise ValueError(f"the elliptic curve is {key.curve.name}, expected P-256, P-384 or P-521")
+        return ECDSA_BY_CURVE[key.curve.name]
+    if isinstance(key, Ed25519PublicKey):
+        return EDDSA
+    raise ValueError("the key is not an RSA, elliptic-curve or Ed25519 public key")
+
+
+_PEM_KINDS: Final[dict[str, tuple[type, tuple[str, ...], str]]] = {
+    "token.rsa_public_key": (RSAPublicKey, RSA, "an RSA"),
+    "token.ecdsa_public_key": (EllipticCurvePublicKey, ECDSA, "an elliptic-curve (P-256, P-384 or P-521)"),
+    "token.eddsa_public_key": (Ed25519PublicKey, EDDSA, "an Ed25519"),
+}
+
+
+def pem_key(pem: str, option: str) -> VerificationKey:
+    """The public key in a PEM text. Raises ValueError that names `option` and says what to do instead."""
+    kind, family, words = _PEM_KINDS[option]
+    # Environment variables and one-line configuration often hold the line ends as a backslash and an n.
+    text = pem if "\n" in pem.strip() else pem.replace("\\n", "\n")
+    expected = f"{option}: expected {words} public key in PEM (-----BEGIN PUBLIC KEY-----)"
+    if "PRIVATE KEY-----" in text:
+        raise ValueError(
+            f"{expected}, got a private key; this server must not have it: openssl pkey -in key.pem -pubout"
+        )
+    if "BEGIN CERTIFICATE-----" in text:
+        raise ValueError(f"{expected}, got a certificate; openssl x509 -in cert.pem -noout -pubkey prints its key")
+    try:
+        key = load_pem_public_key(text.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(f"{expected}, got something that is not readable as one; is a line missing?") from None
+    if not isinstance(key, kind):
+        other = next((name for name, row in _PEM_KINDS.items() if isinstance(key, row[0])), "")
+        raise ValueError(f"{expected}, got another kind of key" + (f"; it belongs in {other}" if other else ""))
+    try:
+        algorithms = algorithms_of(key)
+    except ValueError as error:
+        raise ValueError(f"{expected}, but {error}") from None
+    assert isinstance(key, RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey)
+    assert set(algorithms) <= set(family)
+    return VerificationKey(key, algorithms, option)

@@ -1,0 +1,228 @@
+"""What the payload of a verified token says, in our words, and whether it may say so here and now.
+
+Two rules for `null`. Where a claim restricts what the token allows (`sub`, `exp`, `nbf`, `client`, …), null is the
+wrong type: taking it for a missing claim would widen the token. Where a claim only adds something (`info`, `channels`,
+`subs`, …), null counts as missing, because many serialisers write it for an empty field.
+
+Claims are those of the Centrifuge JWTs, section 17 of the protocol reference, on top of RFC 7519 section 4.1.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from beaconfire.auth.options import TokenOptions
+from beaconfire.identity import (
+    Identity,
+    SubscriptionClaims,
+    SubscriptionGrant,
+    SubscriptionOverride,
+    TokenExpired,
+    TokenInvalid,
+)
+from beaconfire.messages import NO_PAYLOAD
+
+Claims: TypeAlias = Mapping[str, Raw]
+"""Every claim as its JSON text; valid JSON and UTF-8 is assured."""
+
+T = TypeVar("T")
+
+
+class _Flag(Struct, frozen=True):
+    value: bool
+
+
+class _Override(Struct, frozen=True):
+    presence: _Flag | None = None
+    join_leave: _Flag | None = None
+    force_recovery: _Flag | None = None
+    force_positioning: _Flag | None = None
+    force_push_join_leave: _Flag | None = None
+
+
+_CLAIMS = msgspec.json.Decoder(dict[str, Raw])
+_TEXT = msgspec.json.Decoder(str)
+_NUMBER = msgspec.json.Decoder(float)
+_TEXTS = msgspec.json.Decoder(list[str])
+_AUDIENCE = msgspec.json.Decoder(str | list[str])
+_OVERRIDE = msgspec.json.Decoder(_Override)
+
+
+def parse_claims(payload: bytes) -> Claims:
+    """Raises TokenInvalid if the payload is no JSON object."""
+    try:
+        payload.decode()  # raw claims are passed on as they are, and nobody would look at their encoding again
+        return _CLAIMS.decode(payload)
+    except (ValueError, RecursionError):
+        raise TokenInvalid("token payload is malformed: expected a JSON object in UTF-8") from None
+
+
+def read_identity(claims: Claims, options: TokenOptions) -> Identity:
+    """The identity in a connection token. Raises TokenInvalid; looks at no time and no audience."""
+    if _optional_text(claims, "channel"):
+        raise TokenInvalid("claim channel must not be in a connection token; this is a subscription token")
+    expire_at_unix_s = _lifetime_end(claims)
+    return Identity(
+        user=_user(claims, options),
+        info=_payload(claims, "info", ""),
+        expire_at_unix_s=expire_at_unix_s,
+        client_refresh=expire_at_unix_s > 0,
+        channels=_channels(claims),
+        meta=_meta(claims),
+    )
+
+
+def read_subscription(claims: Claims, options: TokenOptions) -> SubscriptionClaims:
+    """What a subscription token allows. Raises TokenInvalid; looks at no time and no audience."""
+    channel = _decoded(claims, "channel", "", _TEXT, "a string") if "channel" in claims else ""
+    if not channel:
+        raise TokenInvalid("claim channel is missing; expected the channel this subscription token is for")
+    expire_at_unix_s = _lifetime_end(claims)
+    return SubscriptionClaims(
+        user=_user(claims, options),
+        channel=channel,
+        client=_decoded(claims, "client", "", _TEXT, "a string") if "client" in claims else "",
+        grant=SubscriptionGrant(
+            info=_payload(claims, "info", ""),
+            data=_payload(claims, "data", ""),
+            expire_at_unix_s=expire_at_unix_s,
+            client_refresh=expire_at_unix_s > 0,
+            override=_override(claims, ""),
+        ),
+    )
+
+
+def check_claims(claims: Claims, options: TokenOptions, now_unix_s: float) -> None:
+    """Raises TokenInvalid for a wrong audience, issuer, `nbf` or `iat`, then TokenExpired for `exp`.
+
+    Expiry comes last: TokenExpired promises that a newer token of the same kind would do.
+    """
+    if options.audience:
+        audience = _decoded(claims, "aud", "", _AUDIENCE, "a string or a list of strings") if "aud" in claims else []
+        if options.audience not in ([audience] if isinstance(audience, str) else audience):
+            raise TokenInvalid(f"claim aud does not name the audience {options.audience!r}")
+    if options.issuer:
+        issuer = _decoded(claims, "iss", "", _TEXT, "a string") if "iss" in claims else ""
+        if issuer != options.issuer:
+            raise TokenInvalid(f"claim iss is not the issuer {options.issuer!r}")
+    for name in ("nbf", "iat"):
+        if (ahead_s := _time(claims, name, now_unix_s) - now_unix_s) > options.leeway:
+            raise TokenInvalid(
+                f"claim {name} is {ahead_s:.0f} s in the future; if only the clocks differ, set token.leeway"
+            )
+    if _time(claims, "exp", float("inf")) <= now_unix_s - options.leeway:
+        raise TokenExpired(f"claim exp: the token expired {now_unix_s - _time(claims, 'exp', 0):.0f} s ago")
+
+
+# --- single claims -----------------------------------------------------------------------------------------------
+
+
+def _user(claims: Claims, options: TokenOptions) -> str:
+    """A token without a user is a token of the anonymous user."""
+    name = options.user_id_claim or "sub"
+    return _decoded(claims, name, "", _TEXT, "a string") if name in claims else ""
+
+
+def _lifetime_end(claims: Claims) -> float:
+    """When what the token started must end, as unix time; 0 is never. `expire_at` overrides `exp`."""
+    expire_at_unix_s = _time(claims, "expire_at", _time(claims, "exp", 0.0))
+    if expire_at_unix_s < 0:
+        raise TokenInvalid("claim expire_at must be a unix time, or 0 for never")
+    return expire_at_unix_s
+
+
+def _time(claims: Claims, name: str, default: float) -> float:
+    return _decoded(claims, name, "", _NUMBER, "a number (unix time)") if name in claims else default
+
+
+def _channels(claims: Claims) -> dict[str, SubscriptionGrant]:
+    """Server-side subscriptions of `channels` and `subs`; where both name a channel, `subs` says more and wins."""
+    channels: dict[str, SubscriptionGrant] = {}
+    if _given(claims, "channels"):
+        names = _decoded(claims, "channels", "", _TEXTS, "a list of strings")
+        channels.update(dict.fromkeys(names, SubscriptionGrant()))
+    if _given(claims, "subs"):
+        entries = _decoded(claims, "subs", "", _CLAIMS, "an object of channels")
+        for name in entries:
+            where = f"subs[{name!r}]."
+            members = _decoded(entries, name, "subs.", _CLAIMS, "an object") if _given(entries, name) else {}
+            channels[name] = SubscriptionGrant(
+                info=_payload(members, "info", where),
+                data=_payload(members, "data", where),
+                override=_override(members, where),
+            )
+    if "" in channels:
+        raise TokenInvalid("claims channels and subs must not hold an empty channel name")
+    return channels
+
+
+def _payload(claims: Claims, name: str, where: str) -> Raw:
+    """`info` or `data`: as bytes in base64 (`b64info`), which win, or as JSON."""
+    if _given(claims, f"b64{name}"):
+        text = _decoded(claims, f"b64{name}", where, _TEXT, "a base64 string")
+        try:
+            decoded = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError):
+            raise TokenInvalid(f"claim {where}b64{name} must be standard base64 with padding") from None
+        if decoded:
+            return Raw(decoded)
+    return _json(claims, name)
+
+
+def _json(claims: Claims, name: str) -> Raw:
+    """The claim's own text on one line: JSON clients are sent one message per line.
+
+    In valid JSON a line end can only be space between tokens, so dropping it changes nothing. The copy lets go of the
+    payload it was cut from.
+    """
+    return Raw(bytes(claims[name]).translate(None, b"\r\n")) if _given(claims, name) else NO_PAYLOAD
+
+
+def _meta(claims: Claims) -> Raw:
+    meta = _json(claims, "meta")
+    if meta is not NO_PAYLOAD and not bytes(meta).startswith(b"{"):
+        raise TokenInvalid(f"claim meta must be an object, not {_kind(meta)}")
+    return meta
+
+
+def _override(claims: Claims, where: str) -> SubscriptionOverride | None:
+    if not _given(claims, "override"):
+        return None
+    flags = _decoded(claims, "override", where, _OVERRIDE, 'an object like {"presence": {"value": true}}')
+    return SubscriptionOverride(
+        **{name: flag.value for name in _Override.__struct_fields__ if (flag := getattr(flags, name)) is not None}
+    )
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def _given(claims: Claims, name: str) -> bool:
+    """Whether a claim that only adds something is there; null counts as missing."""
+    return name in claims and bytes(claims[name]) != b"null"
+
+
+def _optional_text(claims: Claims, name: str) -> str:
+    return _decoded(claims, name, "", _TEXT, "a string") if _given(claims, name) else ""
+
+
+def _decoded(claims: Claims, name: str, where: str, decoder: msgspec.json.Decoder[T], expected: str) -> T:
+    """The value of a claim that is there. Raises TokenInvalid that names it and what it must be, not what it is."""
+    try:
+        return decoder.decode(claims[name])
+    except (ValueError, RecursionError):
+        kind = _kind(claims[name])
+        raise TokenInvalid(f"claim {where}{name} must be {expected}; it is {kind}") from None
+
+
+_KINDS = {'"': "a string", "{": "an object", "[": "a list", "t": "a boolean", "f": "a boolean", "n": "null"}
+
+
+def _kind(value: Raw) -> str:
+    return _KINDS.get(chr(bytes(value)[0]), "a number")

@@ -1,0 +1,95 @@
+"""Making tokens, as a backend would: for the command line, for tests and for trying things out."""
+
+from __future__ import annotations
+
+import base64
+import math
+from typing import Any, Final
+
+import msgspec
+from jwt import PyJWTError
+from msgspec import Struct
+
+from beaconfire.auth.algorithms import HMAC, OPTION_OF, TOKEN_LENGTH_MAX, hmac_key, make_jws
+
+_JWS: Final = make_jws()
+
+
+class TokenContents(Struct, frozen=True):
+    """What a token says, believed or not."""
+
+    header: dict[str, Any]
+    claims: dict[str, Any]
+
+
+def connection_token(
+    secret: str,
+    user: str,
+    *,
+    now_unix_s: float,
+    expires_in_s: float | None = None,
+    algorithm: str = "HS256",
+    kid: str = "",
+    **claims: object,
+) -> str:
+    """A connection token for `user`; "" is the anonymous user.
+
+    Args:
+        secret: the HMAC secret, or for RS*, ES* and EdDSA the PEM text of the private key.
+        expires_in_s: lifetime from `now_unix_s` on; None makes a token that never expires.
+        claims: any others as they shall stand in the token: `info`, `channels`, `subs`, `meta`, `expire_at`, …
+
+    Raises ValueError if the algorithm is unknown or the secret does not fit it.
+    """
+    return sign_claims(secret, _standard(user, now_unix_s, expires_in_s) | claims, algorithm=algorithm, kid=kid)
+
+
+def subscription_token(
+    secret: str,
+    user: str,
+    channel: str,
+    *,
+    now_unix_s: float,
+    expires_in_s: float | None = None,
+    algorithm: str = "HS256",
+    kid: str = "",
+    **claims: object,
+) -> str:
+    """A token with which `user` may subscribe to `channel`. Otherwise like `connection_token`."""
+    standard = _standard(user, now_unix_s, expires_in_s) | {"channel": channel}
+    return sign_claims(secret, standard | claims, algorithm=algorithm, kid=kid)
+
+
+def sign_claims(secret: str, claims: dict[str, object], *, algorithm: str = "HS256", kid: str = "") -> str:
+    """A token with exactly these claims. Raises ValueError like `connection_token`."""
+    if algorithm not in OPTION_OF:
+        raise ValueError(f"algorithm {algorithm}: expected one of {', '.join(OPTION_OF)}")
+    key = hmac_key(secret, "secret") if algorithm in HMAC else secret.encode()
+    try:
+        return _JWS.encode(msgspec.json.encode(claims), key, algorithm, headers={"kid": kid} if kid else None)
+    except (PyJWTError, ValueError, TypeError, AttributeError):
+        # AttributeError is what signing with a public key comes to.
+        raise ValueError(f"algorithm {algorithm}: expected a matching private key in PEM") from None
+
+
+def inspect_token(token: str) -> TokenContents:
+    """Header and claims without believing them: nothing is verified. Raises ValueError if it is no JWT at all."""
+    parts = token.split(".")
+    if len(token) > TOKEN_LENGTH_MAX or len(parts) != 3:
+        raise ValueError("expected a JWT: three base64url parts joined by dots")
+    try:
+        header, claims = (_json_object(part) for part in parts[:2])
+    except (ValueError, RecursionError):
+        raise ValueError("expected a JWT: header and payload must be JSON objects in base64url") from None
+    return TokenContents(header, claims)
+
+
+def _standard(user: str, now_unix_s: float, expires_in_s: float | None) -> dict[str, object]:
+    claims: dict[str, object] = {"sub": user, "iat": int(now_unix_s)}
+    if expires_in_s is not None:
+        claims["exp"] = math.ceil(now_unix_s + expires_in_s)  # whole seconds, and never less than promised
+    return claims
+
+
+def _json_object(part: str) -> dict[str, Any]:
+    return msgspec.json.decode(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)), type=dict[str, Any])
