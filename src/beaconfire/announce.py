@@ -27,6 +27,7 @@ _LIMITS = (
     "client.byte_rate_limit",
     "client.queue_max_size",
     "client.command_queue_max",
+    "client.stale_close_delay",
     "client.history_max_publication_limit",
     "client.recovery_max_publication_limit",
     "websocket.message_size_limit",
@@ -40,7 +41,6 @@ _LIMITS = (
     "server.shutdown_timeout",
     "api.request_max_size",
     "api.batch_max",
-    "client.stale_close_delay",
 )
 _ZERO_MEANS = {"client.connection_limit": "automatic"}
 

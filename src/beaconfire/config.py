@@ -7,7 +7,6 @@ with its name, where it came from, what was expected and what was found.
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -50,7 +49,9 @@ class Config(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     channel: Annotated[ChannelOptions, Meta(description="How channels without a namespace behave.")] = ChannelOptions()
     namespaces: Annotated[
         dict[str, ChannelOptions],
-        Meta(description="Channel options by namespace, each in a table of its own: `[namespaces.chat]`."),
+        Meta(
+            description="Options for channels like `chat:lobby`: those of [channel], in a table like [namespaces.chat]."
+        ),
     ] = field(default_factory=dict)
     channel_names: ChannelNameOptions = ChannelNameOptions()
     plain: PlainOptions = PlainOptions()
@@ -131,7 +132,7 @@ class _Collector:
         except FileProblem as problem:
             self._problems.append(Problem("", path, str(problem)))
             return
-        self._add_document(document, os.path.basename(path))
+        self._add_document(document, path)
 
     def add_environment(self, env: Mapping[str, str]) -> None:
         for variable, text in sorted(env.items()):
@@ -175,7 +176,10 @@ class _Collector:
             self._refuse(section.name, origin, f"expected a table of tables, got {found(content, secret=True)}")
             return
         for name, inner in content.items():
-            self._add_table(f"{section.name}.{name}", inner, origin)
+            if isinstance(name, str):
+                self._add_table(f"{section.name}.{name}", inner, origin)
+            else:
+                self._refuse(f"{section.name}.{name}", origin, f"expected a name, got {found(name)}: put it in quotes")
 
     def _add_table(self, table: str, content: object, origin: str) -> None:
         if content is not None and not isinstance(content, dict):

@@ -1,0 +1,68 @@
+"""The starter file that `beaconfire config init` prints. Its comments are the descriptions of the settings."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+from beaconfire.config import TABLE
+from beaconfire.settings_values import literal
+from beaconfire.units import Seconds
+
+_COMMENT_WIDTH = 88
+
+
+def starter(hmac_secret: str, api_key: str) -> str:
+    """A TOML file that loads as it is: tokens, one API key, rooms with presence, history and recovery."""
+    blocks = [
+        "# Beaconfire configuration. `beaconfire config doc` explains every option,\n"
+        "# `beaconfire config check FILE` checks this file, `beaconfire serve --config FILE` runs it.",
+        _table("server", {"host": "127.0.0.1", "port": 8000}),
+        _table("client", {"allowed_origins": ["http://localhost:8000"], "allow_anonymous": False}),
+        _table("token", {"hmac_secret": hmac_secret}),
+        _table("api", {"keys": [api_key]}),
+        _table("channel", _ROOMS),
+        _example("namespaces.news", _NEWS),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+_ROOMS: dict[str, Any] = {
+    "presence": True,
+    "join_leave": True,
+    "force_push_join_leave": True,
+    "history_size": 100,
+    "history_ttl": Seconds(3600),
+    "force_recovery": True,
+    "allow_subscribe_for_client": True,
+    "allow_publish_for_subscriber": True,
+    "allow_presence_for_subscriber": True,
+    "allow_history_for_subscriber": True,
+}
+_NEWS: dict[str, Any] = {
+    "history_size": 1,
+    "history_ttl": Seconds(86400),
+    "force_recovery": True,
+    "force_recovery_mode": "cache",
+    "auto_cache_recover": True,
+    "allow_subscribe_for_client": True,
+}
+
+
+def _table(name: str, values: dict[str, Any]) -> str:
+    lines = [*_comment(TABLE.sections[name].description), f"[{name}]"]
+    for option, value in values.items():
+        setting = TABLE.find(f"{name}.{option}")
+        assert setting is not None, f"{name}.{option}"
+        lines += [*_comment(setting.description), f"{option} = {literal(value)}"]
+    return "\n".join(lines)
+
+
+def _example(name: str, values: dict[str, Any]) -> str:
+    """A table that is commented out."""
+    lines = ["# A namespace has rules of its own; this one is for channels like news:sport.", f"# [{name}]"]
+    return "\n".join([*lines, *(f"# {option} = {literal(value)}" for option, value in values.items())])
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, _COMMENT_WIDTH, initial_indent="# ", subsequent_indent="# ")
