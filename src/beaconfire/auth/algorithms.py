@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from jwt import InvalidKeyError, InvalidSignatureError, PyJWS, PyJWTError
+from jwt import DecodeError, InvalidKeyError, InvalidSignatureError, PyJWS, PyJWTError
 from jwt.algorithms import HMACAlgorithm
 from msgspec import Struct
 
@@ -31,12 +31,12 @@ ECDSA_BY_CURVE: Final = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp
 ECDSA: Final = ("ES256", "ES384", "ES512")
 
 OPTION_OF: Final = (
-    dict.fromkeys(HMAC, "token.hmac_secret")
-    | dict.fromkeys(RSA, "token.rsa_public_key")
-    | dict.fromkeys(ECDSA, "token.ecdsa_public_key")
-    | dict.fromkeys(EDDSA, "token.eddsa_public_key")
+    dict.fromkeys(HMAC, "hmac_secret")
+    | dict.fromkeys(RSA, "rsa_public_key")
+    | dict.fromkeys(ECDSA, "ecdsa_public_key")
+    | dict.fromkeys(EDDSA, "eddsa_public_key")
 )
-"""Every algorithm there is, with the setting that holds its key."""
+"""Every algorithm there is, with the option that holds its key."""
 
 TOKEN_LENGTH_MAX: Final = 16 * 1024
 """Characters of a token; a longer one is refused before anything in it is read."""
@@ -45,6 +45,10 @@ RSA_BITS_MIN: Final = 2048
 """RFC 7518 section 3.3: a smaller RSA key must not be used."""
 
 PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+
+
+class SignatureMismatch(TokenInvalid):
+    """Another key may have signed it."""
 
 
 class VerificationKey(Struct, frozen=True):
@@ -105,24 +109,23 @@ def verified_payload(token: str, key: VerificationKey) -> bytes:
         payload = _JWS.decode_complete(token, key.key, algorithms=key.algorithms)["payload"]
     except InvalidSignatureError:
         raise SignatureMismatch(f"signature does not match {key.source}") from None
-    except PyJWTError as error:
+    except DecodeError as error:
         raise TokenInvalid(f"token is malformed: {error}") from None
+    except PyJWTError:
+        # Not its own words: they may quote the header, which anybody can have written.
+        raise TokenInvalid("token header is contradictory or asks for an extension that is not supported") from None
     assert isinstance(payload, bytes)
     return payload
 
 
-class SignatureMismatch(TokenInvalid):
-    """Another key may have signed it."""
-
-
-def hmac_key(secret: str, option: str) -> bytes:
-    """The bytes of an HMAC secret. Raises ValueError, naming `option`, for what is no secret: a public key."""
+def hmac_key(secret: str) -> bytes:
+    """The bytes of an HMAC secret. Raises ValueError for what is no secret: nothing, or a public key."""
     try:
         return HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret.encode())
     except InvalidKeyError:
         raise ValueError(
-            f"{option}: expected a shared secret, got an empty text, a PEM, SSH or JSON Web key; "
-            "public keys belong in token.rsa_public_key, token.ecdsa_public_key or token.eddsa_public_key"
+            "expected a shared secret, got an empty text or a PEM, SSH or JSON Web key; "
+            "public keys belong in rsa_public_key, ecdsa_public_key or eddsa_public_key"
         ) from None
 
 
@@ -141,36 +144,34 @@ def algorithms_of(key: object) -> tuple[str, ...]:
     raise ValueError("the key is not an RSA, elliptic-curve or Ed25519 public key")
 
 
-_PEM_KINDS: Final[dict[str, tuple[type, tuple[str, ...], str]]] = {
-    "token.rsa_public_key": (RSAPublicKey, RSA, "an RSA"),
-    "token.ecdsa_public_key": (EllipticCurvePublicKey, ECDSA, "an elliptic-curve (P-256, P-384 or P-521)"),
-    "token.eddsa_public_key": (Ed25519PublicKey, EDDSA, "an Ed25519"),
+_PEM_KINDS: Final[dict[str, tuple[type[PublicKey], str]]] = {
+    "rsa_public_key": (RSAPublicKey, "an RSA"),
+    "ecdsa_public_key": (EllipticCurvePublicKey, "an elliptic-curve (P-256, P-384 or P-521)"),
+    "eddsa_public_key": (Ed25519PublicKey, "an Ed25519"),
 }
 
 
-def pem_key(pem: str, option: str) -> VerificationKey:
-    """The public key in a PEM text. Raises ValueError that names `option` and says what to do instead."""
-    kind, family, words = _PEM_KINDS[option]
+def pem_key(pem: str, option: str, source: str) -> VerificationKey:
+    """The public key in a PEM text of the kind that belongs in `option`.
+
+    Raises ValueError that says what was expected, what was found and what to do about it.
+    """
+    kind, words = _PEM_KINDS[option]
+    expected = f"expected {words} public key in PEM (-----BEGIN PUBLIC KEY-----)"
     # Environment variables and one-line configuration often hold the line ends as a backslash and an n.
     text = pem if "\n" in pem.strip() else pem.replace("\\n", "\n")
-    expected = f"{option}: expected {words} public key in PEM (-----BEGIN PUBLIC KEY-----)"
     if "PRIVATE KEY-----" in text:
-        raise ValueError(
-            f"{expected}, got a private key; this server must not have it: openssl pkey -in key.pem -pubout"
-        )
+        raise ValueError(f"{expected}, got a private key; openssl pkey -in key.pem -pubout prints the public one")
     if "BEGIN CERTIFICATE-----" in text:
         raise ValueError(f"{expected}, got a certificate; openssl x509 -in cert.pem -noout -pubkey prints its key")
     try:
         key = load_pem_public_key(text.encode())
     except (ValueError, UnsupportedAlgorithm):
-        raise ValueError(f"{expected}, got something that is not readable as one; is a line missing?") from None
+        raise ValueError(f"{expected}, got something that cannot be read as one; is a line missing?") from None
     if not isinstance(key, kind):
         other = next((name for name, row in _PEM_KINDS.items() if isinstance(key, row[0])), "")
         raise ValueError(f"{expected}, got another kind of key" + (f"; it belongs in {other}" if other else ""))
     try:
-        algorithms = algorithms_of(key)
+        return VerificationKey(key, algorithms_of(key), source)
     except ValueError as error:
         raise ValueError(f"{expected}, but {error}") from None
-    assert isinstance(key, RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey)
-    assert set(algorithms) <= set(family)
-    return VerificationKey(key, algorithms, option)

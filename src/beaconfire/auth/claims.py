@@ -113,9 +113,7 @@ def check_claims(claims: Claims, options: TokenOptions, now_unix_s: float) -> No
             raise TokenInvalid(f"claim iss is not the issuer {options.issuer!r}")
     for name in ("nbf", "iat"):
         if (ahead_s := _time(claims, name, now_unix_s) - now_unix_s) > options.leeway:
-            raise TokenInvalid(
-                f"claim {name} is {ahead_s:.0f} s in the future; if only the clocks differ, set token.leeway"
-            )
+            raise TokenInvalid(f"claim {name} is {ahead_s:.0f} s in the future; if only the clocks differ, set leeway")
     if _time(claims, "exp", float("inf")) <= now_unix_s - options.leeway:
         raise TokenExpired(f"claim exp: the token expired {now_unix_s - _time(claims, 'exp', 0):.0f} s ago")
 

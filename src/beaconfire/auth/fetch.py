@@ -26,11 +26,11 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def check_url(url: str, option: str) -> None:
-    """Raises ValueError, naming `option`, if `url` is not an http or https address."""
+def check_url(url: str) -> None:
+    """Raises ValueError if `url` is not an http or https address."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{option}: expected an address like https://example.com/.well-known/jwks.json")
+        raise ValueError("expected an http or https address like https://example.com/.well-known/jwks.json")
 
 
 def fetch_body(url: str, timeout_s: float) -> bytes:

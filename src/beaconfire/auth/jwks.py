@@ -77,7 +77,7 @@ class KeySet:
         for key in self._keys[kid]:
             if algorithm in key.algorithms:
                 return key
-        raise TokenInvalid(f"alg {algorithm} does not fit the key {_shown(kid)} of token.jwks_url")
+        raise TokenInvalid(f"alg {algorithm} does not fit the key {_shown(kid)} of jwks_url")
 
     def _may_ask_for(self, kid: str) -> bool:
         now_s = self._clock.now_s()
@@ -91,10 +91,10 @@ class KeySet:
 
     def _not_found(self, kid: str) -> TokenInvalid | TokenUnverifiable:
         if self._error:
-            return TokenUnverifiable(f"the keys of token.jwks_url could not be fetched: {self._error}")
+            return TokenUnverifiable(f"the keys of jwks_url could not be fetched: {self._error}")
         if len(self._unknown) < UNKNOWN_KIDS_MAX:
             self._unknown.setdefault(kid, self._clock.now_s() + self._negative_ttl_s)
-        return TokenInvalid(f"kid {_shown(kid)} is not in the key set of token.jwks_url")
+        return TokenInvalid(f"kid {_shown(kid)} is not in the key set of jwks_url")
 
     # --- the fetch ---
 
@@ -221,7 +221,7 @@ def _verification_key(jwk: _JWK) -> VerificationKey:
         if jwk.alg not in algorithms:
             raise ValueError(f"alg {jwk.alg} does not fit the key")
         algorithms = (jwk.alg,)
-    return VerificationKey(key, algorithms, f"the key {_shown(jwk.kid)} of token.jwks_url")
+    return VerificationKey(key, algorithms, f"the key {_shown(jwk.kid)} of jwks_url")
 
 
 def _public_key(jwk: _JWK) -> PublicKey:

@@ -7,10 +7,12 @@ import math
 from typing import Any, Final
 
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from jwt import PyJWTError
 from msgspec import Struct
 
-from beaconfire.auth.algorithms import HMAC, OPTION_OF, TOKEN_LENGTH_MAX, hmac_key, make_jws
+from beaconfire.auth.algorithms import HMAC, OPTION_OF, TOKEN_LENGTH_MAX, algorithms_of, hmac_key, make_jws
 
 _JWS: Final = make_jws()
 
@@ -41,7 +43,12 @@ def connection_token(
 
     Raises ValueError if the algorithm is unknown or the secret does not fit it.
     """
-    return sign_claims(secret, _standard(user, now_unix_s, expires_in_s) | claims, algorithm=algorithm, kid=kid)
+    return sign_claims(
+        secret,
+        standard_claims(user, now_unix_s=now_unix_s, expires_in_s=expires_in_s) | claims,
+        algorithm=algorithm,
+        kid=kid,
+    )
 
 
 def subscription_token(
@@ -56,20 +63,37 @@ def subscription_token(
     **claims: object,
 ) -> str:
     """A token with which `user` may subscribe to `channel`. Otherwise like `connection_token`."""
-    standard = _standard(user, now_unix_s, expires_in_s) | {"channel": channel}
+    standard = standard_claims(user, now_unix_s=now_unix_s, expires_in_s=expires_in_s) | {"channel": channel}
     return sign_claims(secret, standard | claims, algorithm=algorithm, kid=kid)
+
+
+def standard_claims(user: str, *, now_unix_s: float, expires_in_s: float | None = None) -> dict[str, object]:
+    """`sub`, `iat` and, unless it never expires, `exp`."""
+    claims: dict[str, object] = {"sub": user, "iat": int(now_unix_s)}
+    if expires_in_s is not None:
+        claims["exp"] = math.ceil(now_unix_s + expires_in_s)  # whole seconds, and never less than promised
+    return claims
 
 
 def sign_claims(secret: str, claims: dict[str, object], *, algorithm: str = "HS256", kid: str = "") -> str:
     """A token with exactly these claims. Raises ValueError like `connection_token`."""
     if algorithm not in OPTION_OF:
         raise ValueError(f"algorithm {algorithm}: expected one of {', '.join(OPTION_OF)}")
-    key = hmac_key(secret, "secret") if algorithm in HMAC else secret.encode()
+    key = hmac_key(secret) if algorithm in HMAC else secret.encode()
     try:
         return _JWS.encode(msgspec.json.encode(claims), key, algorithm, headers={"kid": kid} if kid else None)
     except (PyJWTError, ValueError, TypeError, AttributeError):
         # AttributeError is what signing with a public key comes to.
         raise ValueError(f"algorithm {algorithm}: expected a matching private key in PEM") from None
+
+
+def algorithm_for(private_key: str) -> str:
+    """The usual algorithm for a private key in PEM. Raises ValueError if there is none."""
+    try:
+        key = load_pem_private_key(private_key.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError("expected an unencrypted private key in PEM (-----BEGIN PRIVATE KEY-----)") from None
+    return algorithms_of(key.public_key())[0]
 
 
 def inspect_token(token: str) -> TokenContents:
@@ -82,13 +106,6 @@ def inspect_token(token: str) -> TokenContents:
     except (ValueError, RecursionError):
         raise ValueError("expected a JWT: header and payload must be JSON objects in base64url") from None
     return TokenContents(header, claims)
-
-
-def _standard(user: str, now_unix_s: float, expires_in_s: float | None) -> dict[str, object]:
-    claims: dict[str, object] = {"sub": user, "iat": int(now_unix_s)}
-    if expires_in_s is not None:
-        claims["exp"] = math.ceil(now_unix_s + expires_in_s)  # whole seconds, and never less than promised
-    return claims
 
 
 def _json_object(part: str) -> dict[str, Any]:

@@ -1,46 +1,28 @@
 """Connection and subscription tokens: JWTs that a backend signs and this server verifies.
 
-Three steps, each in its place: the header chooses the keys (here, and `jwks` for key sets), a key checks the signature
-(`algorithms`), and the claims become our words and are held against the clock (`claims`).
+Three steps, each in its place: the header chooses the keys (here, from `static_keys` or `jwks`), a key checks the
+signature (`algorithms`), and the claims become our words and are held against the clock (`claims`).
 """
 
 from __future__ import annotations
-
-from typing import Final, TypeVar
-
-from msgspec import Struct
 
 from beaconfire.auth.algorithms import (
     HMAC,
     OPTION_OF,
     TOKEN_LENGTH_MAX,
     SignatureMismatch,
-    TokenHeader,
     VerificationKey,
-    hmac_key,
-    pem_key,
     read_header,
     verified_payload,
 )
 from beaconfire.auth.claims import Claims, check_claims, parse_claims, read_identity, read_subscription
-from beaconfire.auth.fetch import check_url, fetch_body
+from beaconfire.auth.fetch import fetch_body
 from beaconfire.auth.jwks import Fetch, KeySet
 from beaconfire.auth.options import TokenOptions
+from beaconfire.auth.static_keys import StaticKeys
 from beaconfire.clock import Clock
 from beaconfire.events import EventSink, LimitHit
 from beaconfire.identity import Identity, SubscriptionClaims, TokenInvalid
-
-HMAC_SECRET_BYTES_MIN: Final = 32
-"""RFC 7518 section 3.2 asks for as many bytes as the digest has. Shorter ones work, and deserve a warning."""
-
-T = TypeVar("T")
-
-
-class _StaticKey(Struct, frozen=True):
-    """A key from the settings; `until_unix_s` is when it stops being accepted."""
-
-    key: VerificationKey
-    until_unix_s: float = float("inf")
 
 
 class JWTVerifier:
@@ -50,16 +32,25 @@ class JWTVerifier:
     expected, and hold neither token nor secret.
     """
 
-    def __init__(self, options: TokenOptions, clock: Clock, events: EventSink, fetch: Fetch = fetch_body) -> None:
-        """Raises ValueError that names the setting and the remedy. `fetch` gets the key set, in a thread."""
+    def __init__(
+        self,
+        options: TokenOptions,
+        clock: Clock,
+        events: EventSink,
+        *,
+        section: str = "token",
+        fetch: Fetch = fetch_body,
+    ) -> None:
+        """Raises ValueError that names each wrong setting and its remedy.
+
+        `section` is what error texts call the place of `options`; `fetch` gets the key set, in a thread.
+        """
         self._options = options
         self._clock = clock
         self._events = events
-        self._static_keys = _static_keys(options)
-        self._key_set: KeySet | None = None
-        if options.jwks_url:
-            check_url(options.jwks_url, "token.jwks_url")
-            self._key_set = KeySet(options, clock, events, fetch)
+        self._section = section
+        self._static_keys = StaticKeys(options, section)
+        self._key_set = KeySet(options, clock, events, fetch) if options.jwks_url else None
 
     async def verify_connection(self, token: str) -> Identity:
         """Raises TokenExpired, TokenInvalid or TokenUnverifiable."""
@@ -83,29 +74,28 @@ class JWTVerifier:
         if len(token) > TOKEN_LENGTH_MAX:
             self._events.emit(LimitHit("token_length_max", ""))
         header = read_header(token)
+        _check_supported(header.alg)
         if self._key_set is not None and header.kid and header.alg not in HMAC:
-            _check_supported(header.alg)
             key = await self._key_set.find(header.kid, header.alg)
             return parse_claims(verified_payload(token, key))
         mismatch: SignatureMismatch | None = None
-        for key in self._keys_for(header):
+        for key in self._configured_keys(header.alg):
             try:
                 return parse_claims(verified_payload(token, key))
             except SignatureMismatch as error:
                 mismatch = mismatch or error
-        raise mismatch or TokenInvalid("no key is valid any more")
+        assert mismatch is not None
+        raise mismatch
 
-    def _keys_for(self, header: TokenHeader) -> list[VerificationKey]:
-        """The configured keys that may be used with the header's algorithm, the preferred one first."""
-        _check_supported(header.alg)
-        static_keys = self._static_keys.get(header.alg, ())
-        if not static_keys:
-            option = OPTION_OF[header.alg]
-            if self._key_set is not None and header.alg not in HMAC:
-                raise TokenInvalid(f"alg {header.alg} needs a kid of the key set of token.jwks_url, or {option}")
-            raise TokenInvalid(f"alg {header.alg} is not accepted: no {option} for it is configured")
-        now_unix_s = self._clock.unix_s()
-        return [static.key for static in static_keys if now_unix_s < static.until_unix_s]
+    def _configured_keys(self, algorithm: str) -> list[VerificationKey]:
+        """At least one key from the settings. Raises TokenInvalid if none may be used with `algorithm`."""
+        keys = self._static_keys.valid_for(algorithm, self._clock.unix_s())
+        if not keys:
+            option = f"{self._section}.{OPTION_OF[algorithm]}"
+            if self._key_set is not None and algorithm not in HMAC:
+                raise TokenInvalid(f"alg {algorithm} without a kid needs {option}, which holds no key for it")
+            raise TokenInvalid(f"alg {algorithm} is not accepted: {option} holds no key for it")
+        return keys
 
 
 def _check_supported(algorithm: str) -> None:
@@ -113,35 +103,3 @@ def _check_supported(algorithm: str) -> None:
         raise TokenInvalid("alg none is never accepted: the token is not signed")
     if algorithm not in OPTION_OF:
         raise TokenInvalid(f"alg {algorithm[:16]!r} is not supported; expected one of {', '.join(OPTION_OF)}")
-
-
-def _static_keys(options: TokenOptions) -> dict[str, tuple[_StaticKey, ...]]:
-    """The configured keys by algorithm. Raises ValueError that names the setting."""
-    keys: dict[str, tuple[_StaticKey, ...]] = {}
-    if options.hmac_secret:
-        secret = hmac_key(options.hmac_secret, "token.hmac_secret")
-        keys |= dict.fromkeys(HMAC, (_StaticKey(VerificationKey(secret, HMAC, "token.hmac_secret")),))
-    if options.hmac_previous_secret:
-        if not options.hmac_secret:
-            raise ValueError("token.hmac_previous_secret: expected token.hmac_secret beside it; a lone one goes there")
-        option = "token.hmac_previous_secret"
-        until_unix_s = options.hmac_previous_secret_valid_until or float("inf")
-        previous = VerificationKey(hmac_key(options.hmac_previous_secret, option), HMAC, option)
-        keys |= dict.fromkeys(HMAC, (*keys[HMAC[0]], _StaticKey(previous, until_unix_s)))
-    for option in ("rsa_public_key", "ecdsa_public_key", "eddsa_public_key"):
-        if pem := getattr(options, option):
-            key = pem_key(pem, f"token.{option}")
-            keys |= dict.fromkeys(key.algorithms, (_StaticKey(key),))
-    return keys
-
-
-def weaknesses(options: TokenOptions) -> list[str]:
-    """What is worth a loud warning at start-up: settings that work and should not be used in production."""
-    found = [
-        f"token.{name} is shorter than {HMAC_SECRET_BYTES_MIN} bytes and can be guessed from any token"
-        for name in ("hmac_secret", "hmac_previous_secret")
-        if 0 < len(getattr(options, name).encode()) < HMAC_SECRET_BYTES_MIN
-    ]
-    if options.jwks_url.startswith("http:"):
-        found.append("token.jwks_url is not https: whoever is on the way can replace the keys")
-    return found

@@ -1,0 +1,84 @@
+"""The keys that stand in the settings themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from beaconfire.auth.algorithms import HMAC, VerificationKey, hmac_key, pem_key
+from beaconfire.auth.fetch import check_url
+from beaconfire.auth.options import TokenOptions
+
+HMAC_SECRET_BYTES_MIN: Final = 32
+"""RFC 7518 section 3.2 asks for as many bytes as the digest has. Shorter ones work, and deserve a warning."""
+
+_PEM_OPTIONS: Final = ("rsa_public_key", "ecdsa_public_key", "eddsa_public_key")
+
+
+class _StaticKey(Struct, frozen=True):
+    key: VerificationKey
+    until_unix_s: float = float("inf")
+
+
+class StaticKeys:
+    """Secrets and public keys of one section of the settings, by algorithm."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, options: TokenOptions, section: str) -> None:
+        """Raises ValueError, all problems in its text, if `options` do not make sense."""
+        if problems := option_problems(options):
+            raise ValueError("\n".join(f"{section}.{option}: {text}" for option, text in problems))
+        self._keys: dict[str, tuple[_StaticKey, ...]] = {}
+        if options.hmac_secret:
+            self._add(VerificationKey(hmac_key(options.hmac_secret), HMAC, f"{section}.hmac_secret"))
+        if options.hmac_previous_secret:
+            previous = VerificationKey(hmac_key(options.hmac_previous_secret), HMAC, f"{section}.hmac_previous_secret")
+            self._add(previous, options.hmac_previous_secret_valid_until or float("inf"))
+        for option in _PEM_OPTIONS:
+            if pem := getattr(options, option):
+                self._add(pem_key(pem, option, f"{section}.{option}"))
+
+    def _add(self, key: VerificationKey, until_unix_s: float = float("inf")) -> None:
+        for algorithm in key.algorithms:
+            self._keys[algorithm] = (*self._keys.get(algorithm, ()), _StaticKey(key, until_unix_s))
+
+    def valid_for(self, algorithm: str, now_unix_s: float) -> list[VerificationKey]:
+        """The keys that may be used with `algorithm` now, the preferred one first."""
+        return [static.key for static in self._keys.get(algorithm, ()) if now_unix_s < static.until_unix_s]
+
+
+def option_problems(options: TokenOptions) -> list[tuple[str, str]]:
+    """What must change before `options` can be used: name of the option, and what was expected and the remedy."""
+    problems: list[tuple[str, str]] = []
+
+    def examine(option: str, check: Callable[[], object]) -> None:
+        if getattr(options, option):
+            try:
+                check()
+            except ValueError as error:
+                problems.append((option, str(error)))
+
+    examine("hmac_secret", lambda: hmac_key(options.hmac_secret))
+    examine("hmac_previous_secret", lambda: hmac_key(options.hmac_previous_secret))
+    if options.hmac_previous_secret and not options.hmac_secret:
+        problems.append(("hmac_previous_secret", "expected hmac_secret beside it; if there is only one, it goes there"))
+    examine("rsa_public_key", lambda: pem_key(options.rsa_public_key, "rsa_public_key", ""))
+    examine("ecdsa_public_key", lambda: pem_key(options.ecdsa_public_key, "ecdsa_public_key", ""))
+    examine("eddsa_public_key", lambda: pem_key(options.eddsa_public_key, "eddsa_public_key", ""))
+    examine("jwks_url", lambda: check_url(options.jwks_url))
+    return problems
+
+
+def option_weaknesses(options: TokenOptions) -> list[tuple[str, str]]:
+    """What works and should not be used in production, worth a loud warning: name of the option, and why."""
+    weaknesses = [
+        (option, f"is shorter than {HMAC_SECRET_BYTES_MIN} bytes: whoever has one token can find it by trying")
+        for option in ("hmac_secret", "hmac_previous_secret")
+        if 0 < len(getattr(options, option).encode()) < HMAC_SECRET_BYTES_MIN
+    ]
+    if options.jwks_url.startswith("http:"):
+        weaknesses.append(("jwks_url", "is not https: whoever is on the way can replace the keys"))
+    return weaknesses
