@@ -1,0 +1,361 @@
+"""What is kept of a channel, for how long, and how it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beaconfire.engines.base import HistoryOptions, PublishOptions
+from beaconfire.messages import StreamPosition
+
+from .harness import HISTORY, Harness, Run
+
+
+def test_an_unknown_channel_has_a_position_all_the_same(run: Run) -> None:
+    """Asking for the position of a channel makes its stream; the first publication goes into that one."""
+
+    async def scenario(h: Harness) -> None:
+        page = await h.engine.broker.history("a", HISTORY, 0)
+        assert list(page.publications) == []
+        assert page.position.offset == 0
+        assert page.position.epoch not in ("", "_")
+        assert (await h.engine.broker.history("a", HISTORY, -1)).position == page.position
+        assert (await h.publish("a")).position == StreamPosition(1, page.position.epoch)
+
+    run(scenario)
+
+
+def test_limits(run: Run) -> None:
+    """0 is the position alone, negative is everything, else the oldest ones; the position is always the top."""
+
+    async def scenario(h: Harness) -> None:
+        for _ in range(5):
+            top = (await h.publish("a")).position
+        for limit, expected in ((0, []), (1, [1]), (3, [1, 2, 3]), (5, [1, 2, 3, 4, 5]), (99, [1, 2, 3, 4, 5])):
+            page = await h.engine.broker.history("a", HISTORY, limit)
+            assert [publication.offset for publication in page.publications] == expected
+            assert page.position == top
+        assert await h.offsets("a") == [1, 2, 3, 4, 5]
+
+    run(scenario)
+
+
+def test_since_is_exclusive(run: Run) -> None:
+    """Forward: later than `since`. Reverse: earlier, newest first. Beyond either end there is nothing, or all."""
+
+    async def scenario(h: Harness) -> None:
+        for _ in range(5):
+            await h.publish("a")
+        cases = [
+            (0, -1, False, [1, 2, 3, 4, 5]),
+            (3, -1, False, [4, 5]),
+            (2, 2, False, [3, 4]),
+            (5, -1, False, []),
+            (99, -1, False, []),
+            (3, -1, True, [2, 1]),
+            (5, 2, True, [4, 3]),
+            (1, -1, True, []),
+            (0, -1, True, []),
+            (6, -1, True, [5, 4, 3, 2, 1]),
+            (99, 1, True, [5]),
+            (3, 0, True, []),
+        ]
+        for since, limit, reverse, expected in cases:
+            page = await h.engine.broker.history("a", HISTORY, limit, StreamPosition(since, ""), reverse)
+            assert [publication.offset for publication in page.publications] == expected, (since, limit, reverse)
+            assert page.position.offset == 5
+        page = await h.engine.broker.history("a", HISTORY, 2, None, True)
+        assert [publication.offset for publication in page.publications] == [5, 4]
+
+    run(scenario)
+
+
+def test_the_epoch_of_since_is_not_compared(run: Run) -> None:
+    """A foreign epoch makes no difference: judging it is the caller's part."""
+
+    async def scenario(h: Harness) -> None:
+        await h.publish("a")
+        await h.publish("a")
+        page = await h.engine.broker.history("a", HISTORY, -1, StreamPosition(1, "foreign"))
+        assert [publication.offset for publication in page.publications] == [2]
+
+    run(scenario)
+
+
+def test_size_bounds_history(run: Run) -> None:
+    """The newest `size` publications are kept, per channel, and the size of the latest publish counts."""
+
+    async def scenario(h: Harness) -> None:
+        for _ in range(10):
+            await h.publish("a", options=PublishOptions(history=HistoryOptions(size=3, ttl_s=60.0)))
+            await h.publish("b")
+        assert await h.offsets("a") == [8, 9, 10]
+        assert await h.offsets("b") == list(range(1, 11))
+        await h.publish("b", options=PublishOptions(history=HistoryOptions(size=2, ttl_s=60.0)))
+        assert await h.offsets("b") == [10, 11]
+        await h.publish("b", options=PublishOptions(history=HistoryOptions(size=1, ttl_s=60.0)))
+        assert await h.offsets("b") == [12]
+
+    run(scenario)
+
+
+def test_age_bounds_history(run: Run) -> None:
+    """A publication is not found once it is older than `ttl_s`, also while newer ones are; the position stays."""
+
+    async def scenario(h: Harness) -> None:
+        await h.publish("a")
+        await h.advance(40.0)
+        top = (await h.publish("a")).position
+        assert await h.offsets("a") == [1, 2]
+        await h.advance(21.0)
+        assert await h.offsets("a") == [2]
+        page = await h.engine.broker.history("a", HISTORY, -1, None, True)
+        assert [publication.offset for publication in page.publications] == [2]
+        await h.advance(40.0)
+        page = await h.engine.broker.history("a", HISTORY, -1)
+        assert (list(page.publications), page.position) == ([], top)
+        assert (await h.publish("a")).position == StreamPosition(3, top.epoch)
+        assert await h.offsets("a") == [3]
+
+    run(scenario)
+
+
+def test_a_longer_time_to_live_brings_nothing_back(run: Run) -> None:
+    """What has expired under an earlier publish's options stays gone under later ones."""
+
+    async def scenario(h: Harness) -> None:
+        await h.publish("a", options=PublishOptions(history=HistoryOptions(size=10, ttl_s=5.0)))
+        await h.advance(6.0)
+        await h.publish("a", options=PublishOptions(history=HistoryOptions(size=10, ttl_s=500.0)))
+        assert await h.offsets("a") == [2]
+
+    run(scenario)
+
+
+def test_a_shorter_time_to_live_leaves_no_hole(run: Run) -> None:
+    """When newer publications live less long than older ones, what is read is still an unbroken tail."""
+
+    async def scenario(h: Harness) -> None:
+        await h.publish("a", options=PublishOptions(history=HistoryOptions(size=10, ttl_s=500.0)))
+        await h.publish("a", options=PublishOptions(history=HistoryOptions(size=10, ttl_s=5.0)))
+        await h.advance(6.0)
+        assert await h.offsets("a") == []
+        await h.publish("a", options=PublishOptions(history=HistoryOptions(size=10, ttl_s=5.0)))
+        assert await h.offsets("a") == [3]
+
+    run(scenario)
+
+
+def test_removing_history_keeps_the_position(run: Run) -> None:
+    """Publications are forgotten, offset and epoch go on; a channel without a stream is no error."""
+
+    async def scenario(h: Harness) -> None:
+        await h.publish("a")
+        await h.publish("b")
+        top = (await h.publish("a")).position
+        await h.engine.broker.remove_history("a")
+        await h.engine.broker.remove_history("never seen")
+        page = await h.engine.broker.history("a", HISTORY, -1)
+        assert (list(page.publications), page.position) == ([], top)
+        assert (await h.publish("a")).position == StreamPosition(3, top.epoch)
+        assert await h.offsets("a") == [3]
+        assert await h.offsets("b") == [1]
+        page = await h.engine.broker.history("a", HISTORY, -1, StreamPosition(3, ""), True)
+        assert list(page.publications) == []
+
+    run(scenario)
+
+
+def test_an_unused_position_is_forgotten(run: Run) -> None:
+    """`meta_ttl_s` after its last use the stream is gone, and what follows has another epoch and starts at 1."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.broker.attach("a")
+        await h.publish("a")
+        first = (await h.publish("a")).position
+        await h.advance(601.0)
+        second = await h.publish("a")
+        assert second.position.offset == 1
+        assert second.position.epoch != first.epoch
+        assert await h.offsets("a") == [1]
+        await h.settle()
+        assert h.node.publications[-1].publication.epoch == second.position.epoch
+
+    run(scenario)
+
+
+def test_a_position_that_was_only_asked_for_is_forgotten_too(run: Run) -> None:
+    """A stream without publications expires like any other."""
+
+    async def scenario(h: Harness) -> None:
+        first = (await h.engine.broker.history("a", HISTORY, 0)).position
+        await h.advance(601.0)
+        second = (await h.engine.broker.history("a", HISTORY, 0)).position
+        assert (first.offset, second.offset) == (0, 0)
+        assert first.epoch != second.epoch
+
+    run(scenario)
+
+
+def test_use_prolongs_a_position(run: Run) -> None:
+    """Publishing and reading, even of the position alone, count as use."""
+
+    async def scenario(h: Harness) -> None:
+        epoch = (await h.publish("a")).position.epoch
+        for _ in range(3):
+            await h.advance(400.0)
+            assert (await h.engine.broker.history("a", HISTORY, 0)).position == StreamPosition(1, epoch)
+        await h.advance(400.0)
+        assert (await h.publish("a")).position == StreamPosition(2, epoch)
+        await h.advance(400.0)
+        assert (await h.publish("a")).position == StreamPosition(3, epoch)
+
+    run(scenario)
+
+
+def test_a_position_lives_at_least_as_long_as_its_publications(run: Run) -> None:
+    """With a `meta_ttl_s` below `ttl_s`, what is kept can still be read, under its epoch."""
+
+    async def scenario(h: Harness) -> None:
+        history = HistoryOptions(size=10, ttl_s=100.0, meta_ttl_s=10.0)
+        epoch = (await h.publish("a", options=PublishOptions(history=history))).position.epoch
+        await h.advance(50.0)
+        page = await h.engine.broker.history("a", history, -1)
+        assert [publication.offset for publication in page.publications] == [1]
+        assert page.position == StreamPosition(1, epoch)
+        await h.advance(51.0)
+        assert (await h.engine.broker.history("a", history, 0)).position.epoch != epoch
+
+    run(scenario)
+
+
+# --- against a model ---------------------------------------------------------------------------------------------
+
+META_TTL_S = 40.5
+
+
+class Publish(NamedTuple):
+    count: int
+
+
+class Advance(NamedTuple):
+    seconds: int
+
+
+class Remove(NamedTuple):
+    pass
+
+
+class Read(NamedTuple):
+    limit: int
+    since: int | None
+    reverse: bool
+
+
+Step: TypeAlias = Publish | Advance | Remove | Read
+
+STEPS: st.SearchStrategy[list[Step]] = st.lists(
+    st.one_of(
+        st.builds(Publish, st.integers(1, 7)),
+        st.builds(Advance, st.sampled_from([1, 3, 10, 45])),
+        st.builds(Remove),
+        st.builds(Read, st.integers(-1, 8), st.none() | st.integers(0, 20), st.booleans()),
+    ),
+    max_size=40,
+)
+
+
+@dataclass
+class Model:
+    """One channel's history as plainly as it can be said. `kept` holds offset and expiry."""
+
+    size: int
+    ttl_s: float
+    now_s: float = 0.0
+    used_s: float = 0.0
+    top: int = 0
+    generation: int = 0
+    kept: list[tuple[int, float]] = field(default_factory=list)
+
+    def use(self) -> None:
+        self.kept = [entry for entry in self.kept if entry[1] > self.now_s]
+        if not self.kept and self.now_s >= self.used_s + META_TTL_S:
+            self.top = 0
+            self.generation += 1
+        self.used_s = self.now_s
+
+    def publish(self) -> None:
+        self.use()
+        self.top += 1
+        self.kept = [*self.kept, (self.top, self.now_s + self.ttl_s)][-self.size :]
+
+    def read(self, limit: int, since: int | None, reverse: bool) -> list[int]:
+        self.use()
+        offsets = [offset for offset, _ in self.kept]
+        if reverse:
+            offsets = [offset for offset in reversed(offsets) if since is None or offset < since]
+        elif since is not None:
+            offsets = [offset for offset in offsets if offset > since]
+        return offsets if limit < 0 else offsets[:limit]
+
+
+@settings(max_examples=300, deadline=None)
+@given(size=st.integers(1, 10), ttl_s=st.sampled_from([2.5, 20.5, 60.5]), steps=STEPS)
+def test_history_agrees_with_a_simple_model(run: Run, size: int, ttl_s: float, steps: list[Step]) -> None:
+    """Whatever is published, read, removed and waited for, pages, positions and epochs are those of the model."""
+    history = HistoryOptions(size=size, ttl_s=ttl_s, meta_ttl_s=META_TTL_S)
+
+    async def scenario(h: Harness) -> None:
+        model = Model(size, ttl_s)
+        epochs: dict[int, str] = {}
+        for step in steps:
+            match step:
+                case Publish(count):
+                    for _ in range(count):
+                        model.publish()
+                        position = (await h.publish("a", options=PublishOptions(history=history))).position
+                        epoch = epochs.setdefault(model.generation, position.epoch)
+                        assert position == StreamPosition(model.top, epoch)
+                case Advance(seconds):
+                    model.now_s += seconds
+                    await h.advance(seconds)
+                case Remove():
+                    model.kept = []
+                    await h.engine.broker.remove_history("a")
+                case Read(limit, since, reverse):
+                    start = None if since is None else StreamPosition(since, "")
+                    page = await h.engine.broker.history("a", history, limit, start, reverse)
+                    offsets = [publication.offset for publication in page.publications]
+                    assert offsets == model.read(limit, since, reverse)
+                    epoch = epochs.setdefault(model.generation, page.position.epoch)
+                    assert page.position == StreamPosition(model.top, epoch)
+        assert len(set(epochs.values())) == len(epochs)
+
+    run(scenario)
+
+
+@settings(max_examples=50, deadline=None)
+@given(count=st.integers(0, 60), size=st.integers(1, 40), page_size=st.integers(1, 9), reverse=st.booleans())
+def test_paging_visits_everything_once(run: Run, count: int, size: int, page_size: int, reverse: bool) -> None:
+    """Going on from the last offset of each page, in either direction, yields all that is kept, in order."""
+    history = HistoryOptions(size=size, ttl_s=60.0)
+
+    async def scenario(h: Harness) -> None:
+        for _ in range(count):
+            await h.publish("a", options=PublishOptions(history=history))
+        visited: list[int] = []
+        since: StreamPosition | None = None
+        while True:
+            page = await h.engine.broker.history("a", history, page_size, since, reverse)
+            if not page.publications:
+                break
+            assert len(page.publications) <= page_size
+            visited += [publication.offset for publication in page.publications]
+            since = StreamPosition(visited[-1], page.position.epoch)
+        kept = list(range(max(1, count - size + 1), count + 1))
+        assert visited == (kept[::-1] if reverse else kept)
+
+    run(scenario)

@@ -1,0 +1,164 @@
+"""Who is in a channel now."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import Raw
+
+from beaconfire.engines.base import PresenceStats
+from beaconfire.messages import ClientInfo
+
+from .harness import Harness, Run
+
+ANN = ClientInfo("ann", "c1", Raw(b'{"name":"Ann"}'), Raw(b"[1]"))
+ANN_AGAIN = ClientInfo("ann", "c2")
+BOB = ClientInfo("bob", "c3")
+TTL_S = 60.0
+
+
+def test_members_are_who_was_added(run: Run) -> None:
+    """By client id with all that is known of them, per channel; an unknown channel is empty."""
+
+    async def scenario(h: Harness) -> None:
+        presence = h.engine.presence
+        await presence.add("a", ANN, TTL_S)
+        await presence.add("a", BOB, TTL_S)
+        await presence.add("b", BOB, TTL_S)
+        assert await presence.members("a") == {"c1": ANN, "c3": BOB}
+        assert await presence.members("b") == {"c3": BOB}
+        assert await presence.members("c") == {}
+        assert await presence.stats("c") == PresenceStats(0, 0)
+
+    run(scenario)
+
+
+def test_stats_count_clients_and_users(run: Run) -> None:
+    """A user with several clients counts once; so do all the anonymous together."""
+
+    async def scenario(h: Harness) -> None:
+        for info in (ANN, ANN_AGAIN, BOB, ClientInfo("", "c4"), ClientInfo("", "c5")):
+            await h.engine.presence.add("a", info, TTL_S)
+        assert await h.engine.presence.stats("a") == PresenceStats(num_clients=5, num_users=3)
+        await h.engine.presence.remove("a", "c2")
+        assert await h.engine.presence.stats("a") == PresenceStats(num_clients=4, num_users=3)
+        await h.engine.presence.remove("a", "c1")
+        assert await h.engine.presence.stats("a") == PresenceStats(num_clients=3, num_users=2)
+
+    run(scenario)
+
+
+def test_adding_again_replaces(run: Run) -> None:
+    """One client has one entry in a channel: the latest."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.presence.add("a", ANN, TTL_S)
+        changed = ClientInfo("ann", "c1", Raw(b'{"name":"Anna"}'))
+        await h.engine.presence.add("a", changed, TTL_S)
+        assert await h.engine.presence.members("a") == {"c1": changed}
+        assert await h.engine.presence.stats("a") == PresenceStats(1, 1)
+        await h.engine.presence.add("a", ClientInfo("bob", "c1"), TTL_S)
+        assert await h.engine.presence.stats("a") == PresenceStats(1, 1)
+
+    run(scenario)
+
+
+def test_remove_is_idempotent(run: Run) -> None:
+    """The entry is gone after the first remove; more of them, or of strangers, do no harm."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.presence.add("a", ANN, TTL_S)
+        await h.engine.presence.add("a", BOB, TTL_S)
+        await h.engine.presence.add("b", ANN, TTL_S)
+        for channel, client in (("a", "c1"), ("a", "c1"), ("a", "stranger"), ("nowhere", "c1")):
+            await h.engine.presence.remove(channel, client)
+        assert await h.engine.presence.members("a") == {"c3": BOB}
+        assert await h.engine.presence.members("b") == {"c1": ANN}
+
+    run(scenario)
+
+
+def test_entries_vanish_by_themselves(run: Run) -> None:
+    """An entry lives its time to live and no longer, in members and stats alike."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.presence.add("a", ANN, 60.0)
+        await h.engine.presence.add("a", BOB, 20.0)
+        await h.advance(21.0)
+        assert await h.engine.presence.members("a") == {"c1": ANN}
+        assert await h.engine.presence.stats("a") == PresenceStats(1, 1)
+        await h.advance(40.0)
+        assert await h.engine.presence.members("a") == {}
+        assert await h.engine.presence.stats("a") == PresenceStats(0, 0)
+
+    run(scenario)
+
+
+def test_refreshing_prolongs(run: Run) -> None:
+    """An entry lives its time to live from the last add."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.presence.add("a", ANN, TTL_S)
+        for _ in range(5):
+            await h.advance(40.0)
+            await h.engine.presence.add("a", ANN, TTL_S)
+            assert await h.engine.presence.members("a") == {"c1": ANN}
+        await h.advance(59.0)
+        assert await h.engine.presence.members("a") == {"c1": ANN}
+        await h.advance(2.0)
+        assert await h.engine.presence.members("a") == {}
+
+    run(scenario)
+
+
+def test_a_shorter_time_to_live_counts_from_now(run: Run) -> None:
+    """The last add decides, also if it gives less time than the one before."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.presence.add("a", ANN, 60.0)
+        await h.engine.presence.add("a", ANN, 10.0)
+        await h.advance(11.0)
+        assert await h.engine.presence.members("a") == {}
+
+    run(scenario)
+
+
+def test_coming_back_after_leaving(run: Run) -> None:
+    """Neither an earlier remove nor an earlier expiry shortens the life of a new entry."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.presence.add("a", ANN, 20.0)
+        await h.engine.presence.remove("a", "c1")
+        await h.engine.presence.add("a", ANN, 60.0)
+        await h.advance(30.0)
+        assert await h.engine.presence.members("a") == {"c1": ANN}
+        await h.advance(40.0)
+        await h.engine.presence.add("a", ANN, 60.0)
+        await h.advance(50.0)
+        assert await h.engine.presence.members("a") == {"c1": ANN}
+
+    run(scenario)
+
+
+def test_many_at_once(run: Run) -> None:
+    """Concurrent adds and removes of different clients do not lose each other."""
+
+    async def scenario(h: Harness) -> None:
+        presence = h.engine.presence
+        await asyncio.gather(*(presence.add("a", ClientInfo(f"u{n % 7}", f"c{n}"), TTL_S) for n in range(100)))
+        assert await presence.stats("a") == PresenceStats(100, 7)
+        await asyncio.gather(*(presence.remove("a", f"c{n}") for n in range(0, 100, 2)))
+        assert set(await presence.members("a")) == {f"c{n}" for n in range(1, 100, 2)}
+
+    run(scenario)
+
+
+def test_a_result_is_the_callers_own(run: Run) -> None:
+    """Changing what members returned changes nothing in the store."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.presence.add("a", ANN, TTL_S)
+        (await h.engine.presence.members("a")).clear()
+        assert await h.engine.presence.members("a") == {"c1": ANN}
+
+    run(scenario)

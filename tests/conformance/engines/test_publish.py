@@ -1,0 +1,286 @@
+"""Publishing: what is announced, with which position, in which order."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import Raw
+
+from beaconfire.engines.base import NO_HISTORY, HistoryOptions, PublishOptions
+from beaconfire.messages import NO_PAYLOAD, ClientInfo, StreamPosition
+
+from .harness import HISTORY, KEPT, Announced, Harness, Run
+
+ANN = ClientInfo("ann", "c1", Raw(b'{"name":"Ann"}'), Raw(b"[1]"))
+BOB = ClientInfo("bob", "c2")
+
+
+def test_offsets_start_at_one_and_rise_by_one(run: Run) -> None:
+    """Outcomes carry consecutive offsets of one epoch, per channel."""
+
+    async def scenario(h: Harness) -> None:
+        for channel in ("a", "b"):
+            positions = [(await h.publish(channel)).position for _ in range(5)]
+            assert [position.offset for position in positions] == [1, 2, 3, 4, 5]
+            assert len({position.epoch for position in positions}) == 1
+
+    run(scenario)
+
+
+def test_epochs_are_names(run: Run) -> None:
+    """An epoch is neither empty nor the reserved "_", and two streams do not share one."""
+
+    async def scenario(h: Harness) -> None:
+        epochs = [(await h.publish(f"channel-{number}")).position.epoch for number in range(20)]
+        assert len(set(epochs)) == 20
+        assert not {"", "_"} & set(epochs)
+
+    run(scenario)
+
+
+def test_a_publication_arrives_as_it_was_published(run: Run) -> None:
+    """Payload bytes, publisher, tags, exclusions and position reach the node and history unchanged."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.broker.attach("a")
+        options = PublishOptions(history=HISTORY, exclude=("c7", "c9"))
+        outcome = await h.engine.broker.publish("a", Raw(b'{"x": 1 }'), options, ANN, {"kind": "test"})
+        await h.settle()
+        assert len(h.node.publications) == 1
+        announced = h.node.publications[0]
+        assert announced.channel == "a"
+        assert announced.exclude == ("c7", "c9")
+        assert announced.epoch == outcome.position.epoch
+        page = await h.engine.broker.history("a", HISTORY, -1)
+        for publication in (announced.publication, page.publications[0]):
+            assert bytes(publication.data) == b'{"x": 1 }'
+            assert publication.info == ANN
+            assert publication.tags == {"kind": "test"}
+            assert publication.offset == outcome.position.offset == 1
+
+    run(scenario)
+
+
+def test_payloads_are_any_bytes(run: Run) -> None:
+    """Nobody interprets a payload: binary, empty and large ones come back bit by bit."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.broker.attach("a")
+        payloads = [b"", bytes(range(256)), b"\r\n$-1\r\n", b"x" * 300_000]
+        for payload in payloads:
+            await h.publish("a", payload)
+        await h.settle()
+        assert h.node.payloads("a") == payloads
+        page = await h.engine.broker.history("a", HISTORY, -1)
+        assert [bytes(publication.data) for publication in page.publications] == payloads
+        assert page.publications[0].info is None
+        assert page.publications[0].tags is None
+
+    run(scenario)
+
+
+def test_the_empty_payload_stays_the_empty_payload(run: Run) -> None:
+    """`NO_PAYLOAD` is known by identity, so a publisher without data must not become one with empty data."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.broker.attach("a")
+        await h.engine.broker.publish("a", NO_PAYLOAD, KEPT, BOB)
+        await h.settle()
+        page = await h.engine.broker.history("a", HISTORY, -1)
+        for publication in (h.node.publications[0].publication, page.publications[0]):
+            assert publication.data is NO_PAYLOAD
+            assert publication.info == BOB
+            assert publication.info.conn_info is NO_PAYLOAD
+
+    run(scenario)
+
+
+def test_the_first_publication_of_a_stream_names_the_epoch(run: Run) -> None:
+    """Offset 1 carries the epoch in itself, for those who subscribed before there was a stream; others do not."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.broker.attach("a")
+        epoch = (await h.publish("a")).position.epoch
+        await h.publish("a")
+        await h.settle()
+        assert [announced.publication.epoch for announced in h.node.publications] == [epoch, ""]
+        assert [announced.epoch for announced in h.node.publications] == [epoch, epoch]
+
+    run(scenario)
+
+
+def test_without_history_there_is_no_position(run: Run) -> None:
+    """No history, no size or no time to live: announced with offset 0 and no epoch, and nothing is stored."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.broker.attach("a")
+        for history in (NO_HISTORY, HistoryOptions(size=0, ttl_s=60.0), HistoryOptions(size=10, ttl_s=0.0)):
+            outcome = await h.publish("a", b"1", PublishOptions(history=history))
+            assert outcome.position == StreamPosition(0, "")
+            assert outcome.suppressed == ""
+        await h.settle()
+        assert [(a.publication.offset, a.publication.epoch, a.epoch) for a in h.node.publications] == [(0, "", "")] * 3
+        assert await h.offsets("a") == []
+
+    run(scenario)
+
+
+def test_a_publication_without_history_leaves_the_stream_alone(run: Run) -> None:
+    """Skipping history in a channel that has one neither takes an offset nor is found later."""
+
+    async def scenario(h: Harness) -> None:
+        first = await h.publish("a")
+        assert (await h.publish("a", options=PublishOptions())).position == StreamPosition(0, "")
+        assert (await h.publish("a")).position == StreamPosition(2, first.position.epoch)
+        assert await h.offsets("a") == [1, 2]
+
+    run(scenario)
+
+
+def test_stored_before_announced(run: Run) -> None:
+    """Whoever reads history on seeing an announcement finds the publication there, and the top is not behind it."""
+
+    async def scenario(h: Harness) -> None:
+        readings: list[asyncio.Task[tuple[int, list[int], int]]] = []
+
+        async def read(offset: int) -> tuple[int, list[int], int]:
+            page = await h.engine.broker.history("a", HISTORY, -1)
+            return offset, [publication.offset for publication in page.publications], page.position.offset
+
+        def look(announced: Announced) -> None:
+            readings.append(asyncio.get_running_loop().create_task(read(announced.publication.offset)))
+
+        h.node.when_publication = look
+        await h.engine.broker.attach("a")
+        for _ in range(20):
+            await h.publish("a")
+        await h.settle()
+        results = await asyncio.gather(*readings)
+        assert [offset for offset, _, _ in results] == list(range(1, 21))
+        assert all(offset in stored and top >= offset for offset, stored, top in results)
+
+    run(scenario)
+
+
+def test_concurrent_publishers_share_one_order(run: Run) -> None:
+    """Of many tasks publishing at once each gets its own offset, and announcements come in the order of offsets."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.broker.attach("a")
+        outcomes: dict[bytes, int] = {}
+
+        async def publisher(name: int) -> None:
+            for number in range(10):
+                payload = b"%d-%d" % (name, number)
+                outcomes[payload] = (await h.publish("a", payload)).position.offset
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(publisher(name) for name in range(10)))
+        await h.settle()
+        assert sorted(outcomes.values()) == list(range(1, 101))
+        assert h.node.offsets("a") == list(range(1, 101))
+        assert [outcomes[payload] for payload in h.node.payloads("a")] == list(range(1, 101))
+        page = await h.engine.broker.history("a", HISTORY, -1)
+        assert [bytes(publication.data) for publication in page.publications] == h.node.payloads("a")
+
+    run(scenario)
+
+
+def test_publishing_from_an_announcement_keeps_the_order(run: Run) -> None:
+    """A node that publishes again while it is told of a publication hears all of them, in order."""
+
+    async def scenario(h: Harness) -> None:
+        answers: list[asyncio.Task[None]] = []
+
+        async def answer() -> None:
+            await h.publish("a")
+            await h.publish("b")
+
+        def react(announced: Announced) -> None:
+            if announced.channel == "a" and announced.publication.offset < 50:
+                answers.append(asyncio.get_running_loop().create_task(answer()))
+
+        h.node.when_publication = react
+        await h.engine.broker.attach("a")
+        await h.engine.broker.attach("b")
+        await h.publish("a")
+        await h.node.wait_heard(50 + 49)
+        await asyncio.gather(*answers)
+        await h.settle()
+        assert h.node.offsets("a") == list(range(1, 51))
+        assert h.node.offsets("b") == list(range(1, 50))
+
+    run(scenario)
+
+
+def test_only_attached_channels_are_announced(run: Run) -> None:
+    """A channel that nobody attached is stored all the same, and told to nobody."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.broker.attach("a")
+        await h.publish("b")
+        await h.engine.broker.publish_join("b", ANN)
+        await h.publish("a")
+        await h.settle()
+        assert [announced.channel for announced in h.node.publications] == ["a"]
+        assert len(h.node.heard) == 1
+        assert await h.offsets("b") == [1]
+
+    run(scenario)
+
+
+def test_after_attach_nothing_is_missed(run: Run) -> None:
+    """Every publication after the return of attach is announced, however often attach is called."""
+
+    async def scenario(h: Harness) -> None:
+        await h.publish("a", b"before")
+        await h.engine.broker.attach("a")
+        await h.publish("a", b"1")
+        await h.engine.broker.attach("a")
+        await h.publish("a", b"2")
+        await h.settle()
+        assert h.node.payloads("a") == [b"1", b"2"]
+
+    run(scenario)
+
+
+def test_detach_ends_announcements(run: Run) -> None:
+    """After detach (and what was on its way) nothing is announced; once is enough, twice does no harm."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.broker.attach("a")
+        await h.engine.broker.attach("a")
+        await h.publish("a", b"1")
+        await h.engine.broker.detach("a")
+        await h.engine.broker.detach("a")
+        await h.engine.broker.detach("never attached")
+        await h.settle()
+        await h.publish("a", b"2")
+        await h.engine.broker.publish_leave("a", ANN)
+        await h.settle()
+        assert h.node.payloads("a") == [b"1"]
+        assert len(h.node.heard) == 1
+        await h.engine.broker.attach("a")
+        await h.publish("a", b"3")
+        await h.settle()
+        assert h.node.payloads("a") == [b"1", b"3"]
+
+    run(scenario)
+
+
+def test_joins_and_leaves_are_announced_in_order(run: Run) -> None:
+    """They come as published, between the publications where they belong, and take no offset."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.broker.attach("a")
+        await h.engine.broker.publish_join("a", ANN)
+        await h.publish("a", b"1")
+        await h.engine.broker.publish_join("a", BOB)
+        await h.engine.broker.publish_leave("a", ANN)
+        await h.publish("a", b"2")
+        await h.settle()
+        kinds = [("pub", bytes(e.publication.data)) if isinstance(e, Announced) else (e[0], e[2]) for e in h.node.heard]
+        assert kinds == [("join", ANN), ("pub", b"1"), ("join", BOB), ("leave", ANN), ("pub", b"2")]
+        assert h.node.offsets("a") == [1, 2]
+
+    run(scenario)
