@@ -1,0 +1,163 @@
+"""Where WebSockets come from: an upgrade request is judged, answered, and becomes a connection with its session."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias, cast
+
+from beaconfire.clock import Timers
+from beaconfire.events import EventSink, HandshakeRefused, InternalError
+from beaconfire.options import WebSocketOptions
+from beaconfire.transports.websocket.connection import ConnectionRules, WebSocketConnection
+from beaconfire.transports.websocket.handshake import (
+    Choice,
+    Endpoint,
+    HandshakeError,
+    Refusal,
+    UpgradeRequest,
+    accept_key,
+    accept_response,
+    parse_request,
+    refusal_response,
+)
+from beaconfire.transports.websocket.origins import OriginRules
+from beaconfire.transports.websocket.reader import FrameReader, PicowsLog, feed
+
+Admit: TypeAlias = Callable[[], Refusal | None]
+"""Asked last, for a request that is otherwise in order: None lets it in. The refusal of a limit has status 503."""
+
+_NOT_FOUND = Refusal(404, "bad", "no WebSocket endpoint here")
+_FOREIGN_ORIGIN = Refusal(403, "origin", "this origin may not connect")
+_INTERNAL = Refusal(500, "bad", "internal server error")
+
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""TCP probes that find peers gone without a word where no pings do; not every system has all three."""
+
+
+class WebSocketAcceptor:
+    """Makes WebSocket connections of upgrade requests. `upgrade` is what uvicorn gets as its `ws=`.
+
+    A request is judged in this order: path, handshake, origin, `admit`, then the endpoint; what is refused gets a
+    plain HTTP response and is reported as `HandshakeRefused`. `control_rate_limit` bounds pings, pongs and unfinished
+    fragments per second and connection, 0 for no limit. Somebody must call `timers.run_due` now and then.
+    """
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        options: WebSocketOptions,
+        origins: Sequence[str],
+        admit: Admit,
+        timers: Timers,
+        events: EventSink,
+        control_rate_limit: int = 0,
+    ) -> None:
+        self._endpoints = dict(endpoints)
+        self._origins = OriginRules(origins)
+        self._admit = admit
+        self._events = events
+        self._log = PicowsLog(events)
+        self._rules = ConnectionRules(
+            message_size_limit=options.message_size_limit,
+            write_timeout_s=options.write_timeout,
+            close_timeout_s=options.close_timeout,
+            control_rate_limit=control_rate_limit,
+            timers=timers,
+            events=events,
+        )
+
+    def upgrade(self, **_uvicorn: object) -> Handshake:
+        """The protocol for one connection that asks for an upgrade; uvicorn's own arguments are of no use to it."""
+        return Handshake(self)
+
+    def accept(self, stream: asyncio.Transport, head: bytes) -> FrameReader | None:
+        """Answers the request; None if it was refused, and then the connection is closing."""
+        request = parse_request(head, _remote_address(stream))
+        try:
+            key, choice = self._judge(request)
+        except HandshakeError as error:
+            refusal = error.refusal
+            self._events.emit(HandshakeRefused(request.path, refusal.status, refusal.reason))
+            stream.write(refusal_response(refusal))
+            stream.close()
+            return None
+        _keep_alive(stream)
+        connection = WebSocketConnection(self._rules, stream)
+        reader = FrameReader(connection, self._rules.message_size_limit, self._log)
+        connection.begin(accept_response(key, choice.subprotocol), choice.arrival)
+        return reader
+
+    def _judge(self, request: UpgradeRequest) -> tuple[str, Choice]:
+        endpoint = self._endpoints.get(request.path)
+        if endpoint is None:
+            raise HandshakeError(_NOT_FOUND)
+        key = accept_key(request)
+        if not self._origins.allow(request.origin):
+            raise HandshakeError(_FOREIGN_ORIGIN)
+        try:
+            verdict = self._admit() or endpoint.choose(request)
+        except Exception:  # noqa: BLE001 - a bug in the rules must not leave the client without an answer
+            self._events.emit(InternalError("websocket handshake", traceback.format_exc()))
+            raise HandshakeError(_INTERNAL) from None
+        if isinstance(verdict, Refusal):
+            raise HandshakeError(verdict)
+        return key, verdict
+
+
+class Handshake(asyncio.Protocol):
+    """What uvicorn hands the connection to; it gives way to the frame reader as soon as the request is accepted."""
+
+    __slots__ = ("_acceptor", "_reader", "_stream")
+
+    def __init__(self, acceptor: WebSocketAcceptor) -> None:
+        self._acceptor = acceptor
+        self._stream: asyncio.Transport | None = None
+        self._reader: FrameReader | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._stream = cast(asyncio.Transport, transport)  # uvloop's own classes do not derive from it
+
+    def data_received(self, data: bytes) -> None:
+        """First the request head, whole; after that what the loop had read before it learned of the reader."""
+        stream = self._stream
+        assert stream is not None, "data before the connection"
+        if self._reader is not None:
+            feed(self._reader, data)
+        elif not stream.is_closing():
+            self._reader = self._acceptor.accept(stream, data)
+            if self._reader is not None:
+                # uvicorn makes this object the connection's protocol right after this call.
+                asyncio.get_running_loop().call_soon(stream.set_protocol, self._reader)
+
+    def pause_writing(self) -> None:
+        if self._reader is not None:
+            self._reader.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._reader is not None:
+            self._reader.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._reader is not None:
+            self._reader.connection_lost(error)
+
+
+def _remote_address(stream: asyncio.Transport) -> str:
+    peer = stream.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
+def _keep_alive(stream: asyncio.Transport) -> None:
+    connection = stream.get_extra_info("socket")
+    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    try:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    except OSError:
+        pass  # the peer has gone already, which the first read will tell

@@ -1,0 +1,379 @@
+"""One WebSocket connection: frames come in as messages, and frames of the session go out.
+
+Theory of operation. picows reads (see `reader`), this class decides and writes. Writes go straight to the socket while
+the transport's own buffer is empty, which saves a layer on every delivery; the buffer's high-water mark is zero, so
+that `writable` says exactly whether it is empty and bytes can never overtake each other. Nothing is written after the
+connection has been lost or handed over for closing: its file descriptor may belong to somebody else by then.
+
+A connection passes through these phases, only downwards:
+
+- OPEN: messages are delivered, frames are sent.
+- CLOSING: our close frame is out; only the peer's is awaited.
+- DISCARDING: the peer broke the protocol; what it still sends is read and dropped, because closing with unread bytes
+  would reset the connection and could cost the peer our close frame.
+- ENDING: the socket is being flushed and closed.
+- LOST: it is gone, and the receiver knows.
+
+From CLOSING on a timer cuts the connection after the close timeout, whatever the peer or the buffers do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import traceback
+from collections.abc import Sequence
+
+from msgspec import Struct
+from picows import WSFrame, WSListener, WSMsgType, WSTransport
+
+from beaconfire.clock import Timer, Timers
+from beaconfire.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, DisconnectCode
+from beaconfire.events import EventSink, InternalError, LimitHit
+from beaconfire.protocols.base import Frame
+from beaconfire.transports.base import Arrival, Receiver
+from beaconfire.transports.websocket.assembly import Assembly, check_text, too_big
+from beaconfire.transports.websocket.closing import (
+    INTERNAL_ERROR,
+    MESSAGE_TOO_BIG,
+    PROTOCOL_ERROR,
+    ProtocolViolation,
+    close_payload,
+    echoed_payload,
+)
+from beaconfire.transports.websocket.framing import CLOSE, PING, PONG, control_frame
+
+DISCARDED_BYTES_MAX = 16 * 1024 * 1024
+"""How much of a peer that broke the protocol is read and dropped, in the hope that it sees our close frame."""
+
+_OPEN, _CLOSING, _DISCARDING, _ENDING, _LOST = range(5)
+
+_TEXT_FRAME = WSMsgType.TEXT
+_BINARY_FRAME = WSMsgType.BINARY
+_CONTINUATION_FRAME = WSMsgType.CONTINUATION
+_CLOSE_FRAME = WSMsgType.CLOSE
+_PING_FRAME = WSMsgType.PING
+
+_EMPTY_PING = control_frame(PING, b"")
+
+
+class ConnectionRules(Struct, frozen=True):
+    """What all connections share. Sizes are bytes; `control_rate_limit` is frames per second, 0 for no limit."""
+
+    message_size_limit: int
+    write_timeout_s: float
+    close_timeout_s: float
+    control_rate_limit: int
+    timers: Timers
+    events: EventSink
+
+
+class WebSocketConnection(WSListener):
+    """The `Transport` of one WebSocket."""
+
+    __slots__ = (
+        "_assembly",
+        "_control_count",
+        "_control_second",
+        "_descriptor",
+        "_discarded",
+        "_handed_over",
+        "_owed_pong",
+        "_phase",
+        "_progress_at_s",
+        "_reading",
+        "_receiver",
+        "_rules",
+        "_stream",
+        "_taken",
+        "_timer",
+        "writable",
+    )
+
+    name = "websocket"
+
+    def __init__(self, rules: ConnectionRules, stream: asyncio.Transport) -> None:
+        self._rules = rules
+        self._stream = stream
+        secure = stream.get_extra_info("ssl_object") is not None
+        # A TLS transport pauses at its mark instead of above it, so zero would pause it for ever.
+        stream.set_write_buffer_limits(high=1 if secure else 0, low=0)
+        self._descriptor = -1 if secure else stream.get_extra_info("socket").fileno()
+        self._receiver: Receiver = _NOBODY
+        self.writable = stream.get_write_buffer_size() == 0
+        self._phase = _OPEN
+        self._reading = True
+        self._assembly: Assembly | None = None
+        self._timer: Timer | None = None
+        self._owed_pong: bytes | None = None
+        self._handed_over = 0
+        self._taken = 0
+        self._progress_at_s = 0.0
+        self._discarded = 0
+        self._control_count = 0
+        self._control_second = 0
+
+    def begin(self, response: bytes, arrival: Arrival) -> None:
+        """Answers the handshake and lets the receiver in. Called once, before any frame is read."""
+        self._send(response)
+        try:
+            self._receiver = arrival(self)
+        except Exception:  # noqa: BLE001 - the session's bug must not reach the event loop
+            self._break()
+
+    # -- The session's side: Transport -------------------------------------------------------------------------------
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self._stream.get_write_buffer_size() if self._phase != _LOST else 0
+
+    def write(self, frames: Sequence[Frame]) -> None:
+        if self._phase == _OPEN and frames:
+            self._send(frames[0].wire if len(frames) == 1 else b"".join([frame.wire for frame in frames]))
+
+    def ping(self) -> None:
+        if self._phase == _OPEN:
+            self._send(_EMPTY_PING)
+
+    def close(self, code: DisconnectCode, reason: str) -> None:
+        """Code 3000 ends the connection without a close frame; others wait for the peer's answer to theirs."""
+        if self._phase != _OPEN:
+            return
+        if code.code == CONNECTION_CLOSED.code:
+            self._end()
+            return
+        self._phase = _CLOSING
+        self._send(control_frame(CLOSE, close_payload(code.code, reason)))
+        self._cut_later()
+        self._read_on()
+
+    def pause_reading(self) -> None:
+        if self._phase == _OPEN and self._reading:
+            self._reading = False
+            self._stream.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._phase == _OPEN:
+            self._read_on()
+
+    # -- The network's side: frames ----------------------------------------------------------------------------------
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """One frame, complete and unmasked. Its memory is picows's own and gone afterwards."""
+        if self._phase != _OPEN:
+            if self._phase == _CLOSING and frame.msg_type is _CLOSE_FRAME:
+                self._end()
+            return
+        try:
+            if frame.rsv1 or frame.rsv2 or frame.rsv3:
+                raise ProtocolViolation(PROTOCOL_ERROR, "reserved bits without an extension")
+            kind = frame.msg_type
+            if frame.fin and self._assembly is None and (kind is _TEXT_FRAME or kind is _BINARY_FRAME):
+                data = frame.get_payload_as_bytes()
+                if kind is _TEXT_FRAME:
+                    check_text(data)
+                self._receiver.on_data(data, kind is _BINARY_FRAME)
+            elif kind is _TEXT_FRAME or kind is _BINARY_FRAME or kind is _CONTINUATION_FRAME:
+                self._take_fragment(frame, kind)
+            else:
+                self._take_control(kind, frame.get_payload_as_bytes())
+        except ProtocolViolation as violation:
+            self._fail(violation)
+        except Exception:  # noqa: BLE001 - the session's bug must not become picows's to handle
+            self._break()
+
+    def _take_fragment(self, frame: WSFrame, kind: WSMsgType) -> None:
+        assembly = self._assembly
+        if kind is _CONTINUATION_FRAME:
+            if assembly is None:
+                raise ProtocolViolation(PROTOCOL_ERROR, "continuation of no message")
+        elif assembly is not None:
+            raise ProtocolViolation(PROTOCOL_ERROR, "new message inside a fragmented one")
+        else:
+            assembly = self._assembly = Assembly(kind is _BINARY_FRAME, self._rules.message_size_limit)
+        final = bool(frame.fin)
+        assembly.add(frame.get_payload_as_bytes(), final)
+        if final:
+            self._assembly = None
+            self._receiver.on_data(assembly.message(), assembly.binary)
+        else:
+            self._count_control()
+
+    def _take_control(self, kind: WSMsgType, payload: bytes) -> None:
+        if kind is _CLOSE_FRAME:
+            self._send(control_frame(CLOSE, echoed_payload(payload)))
+            self._end()
+            return
+        self._count_control()
+        if self._phase != _OPEN:
+            return
+        if kind is not _PING_FRAME:
+            self._receiver.on_transport_pong()
+        elif self.writable:
+            self._send(control_frame(PONG, payload))
+        else:
+            # Only the latest ping is answered then (RFC 6455 section 5.5.3), or a peer that sends pings and reads
+            # nothing would fill our memory with pongs.
+            self._owed_pong = payload
+
+    def _count_control(self) -> None:
+        """Frames that carry no whole message escape the session's rate limit, so they have one of their own."""
+        second = int(self._rules.timers.clock.now_s())
+        if second != self._control_second:
+            self._control_second = second
+            self._control_count = 0
+        self._control_count += 1
+        if 0 < self._rules.control_rate_limit < self._control_count:
+            self._rules.events.emit(LimitHit("client.message_rate_limit", ""))
+            self.close(CONNECTION_TOO_MANY_REQUESTS, CONNECTION_TOO_MANY_REQUESTS.reason)
+
+    # -- The network's side: what the reader reports -----------------------------------------------------------------
+
+    @property
+    def discards(self) -> bool:
+        """Whether bytes from the peer are of no more use."""
+        return self._phase >= _DISCARDING
+
+    def on_discarded(self, count: int) -> None:
+        self._discarded += count
+        if self._discarded > DISCARDED_BYTES_MAX:
+            self._cut()
+
+    def on_unreadable(self, code: int, reason: str) -> None:
+        """The reader cannot make frames of what came after the last one."""
+        if self._phase == _OPEN:
+            limit = self._rules.message_size_limit
+            self._fail(ProtocolViolation(code, too_big(limit) if code == MESSAGE_TOO_BIG else reason))
+        elif self._phase == _CLOSING:
+            self._end()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self._phase = _LOST
+        self.writable = False
+        self._assembly = None
+        self._cancel_timer()
+        receiver, self._receiver = self._receiver, _NOBODY
+        receiver.on_closed()
+
+    # -- Flow control ------------------------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        self.writable = False
+        if self._phase != _OPEN:
+            return
+        self._progress_at_s = self._rules.timers.clock.now_s()
+        self._taken = self._handed_over - self._stream.get_write_buffer_size()
+        if self._timer is None:
+            self._timer = self._rules.timers.after(self._rules.write_timeout_s, self._check_progress)
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        if self._phase != _OPEN:
+            return
+        pong, self._owed_pong = self._owed_pong, None
+        if pong is not None:
+            self._send(control_frame(PONG, pong))
+        if self.writable:
+            self._receiver.on_writable()
+
+    def _check_progress(self) -> None:
+        """Cuts a peer that has taken nothing for the write timeout.
+
+        The timer outlives short congestions, because making one for each would cost more than looking.
+        """
+        self._timer = None
+        if self.writable or self._phase != _OPEN:
+            return
+        rules = self._rules
+        taken = self._handed_over - self._stream.get_write_buffer_size()
+        if taken > self._taken:
+            self._taken = taken
+            self._progress_at_s = rules.timers.clock.now_s()
+        deadline_s = self._progress_at_s + rules.write_timeout_s
+        if rules.timers.clock.now_s() < deadline_s:
+            self._timer = rules.timers.at(deadline_s, self._check_progress)
+            return
+        rules.events.emit(LimitHit("websocket.write_timeout", ""))
+        self._cut()
+
+    def _send(self, data: bytes) -> None:
+        """Hands bytes to the kernel, and what it does not take to the transport."""
+        if self.writable and self._descriptor >= 0:
+            try:
+                sent = os.write(self._descriptor, data)
+            except OSError:
+                sent = 0  # full or broken: the transport finds out which, and reports it in its own way
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self._handed_over += len(data)
+        self._stream.write(data)
+
+    def _read_on(self) -> None:
+        if not self._reading:
+            self._reading = True
+            self._stream.resume_reading()
+
+    # -- The end -----------------------------------------------------------------------------------------------------
+
+    def _fail(self, violation: ProtocolViolation) -> None:
+        """Tells the peer what it did wrong and lets it go."""
+        if violation.code == MESSAGE_TOO_BIG:
+            self._rules.events.emit(LimitHit("websocket.message_size_limit", ""))
+        self._phase = _DISCARDING
+        self._assembly = None
+        self._send(control_frame(CLOSE, close_payload(violation.code, violation.reason)))
+        self._cut_later()
+        self._read_on()
+        if self._stream.can_write_eof():
+            self._stream.write_eof()
+        else:
+            self._end()  # TLS reads and drops what still comes while it says goodbye
+
+    def _break(self) -> None:
+        """An exception of ours came through: the client is told, and so is the log."""
+        self._rules.events.emit(InternalError("websocket", traceback.format_exc()))
+        if self._phase == _OPEN:
+            self._fail(ProtocolViolation(INTERNAL_ERROR, "internal server error"))
+
+    def _end(self) -> None:
+        """Closes the socket once what was written is flushed, or the close timeout is over."""
+        if self._phase < _CLOSING:
+            self._cut_later()
+        self._phase = _ENDING
+        self._stream.close()
+
+    def _cut_later(self) -> None:
+        self._cancel_timer()
+        self._timer = self._rules.timers.after(self._rules.close_timeout_s, self._cut)
+
+    def _cut(self) -> None:
+        self._cancel_timer()
+        self._phase = _ENDING
+        self._stream.abort()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _Nobody:
+    """The receiver before the session is there and after it has gone."""
+
+    __slots__ = ()
+
+    def on_data(self, data: bytes, binary: bool) -> None:
+        pass
+
+    def on_transport_pong(self) -> None:
+        pass
+
+    def on_writable(self) -> None:
+        pass
+
+    def on_closed(self) -> None:
+        pass
+
+
+_NOBODY = _Nobody()

@@ -1,0 +1,165 @@
+"""The opening handshake: an HTTP request is read, judged and answered (RFC 6455 section 4.2). No I/O."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from hashlib import sha1
+from http import HTTPStatus
+from typing import Protocol
+from urllib.parse import parse_qs, unquote_to_bytes
+
+from msgspec import Struct
+
+from beaconfire.transports.base import Arrival
+
+_ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+class Refusal(Struct, frozen=True):
+    """An upgrade answered with HTTP. `reason` is the word of `HandshakeRefused`, `text` the body of the response."""
+
+    status: int
+    reason: str
+    text: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class HandshakeError(Exception):
+    """The request is no acceptable opening handshake."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(f"{refusal.status} {refusal.text}")
+        self.refusal = refusal
+
+
+class UpgradeRequest:
+    """What a client said when it asked for a WebSocket.
+
+    `headers` maps lower-case names to values; those of a repeated header are joined with ", " (RFC 9110 section 5.2).
+    `remote` is the peer's address without port, empty if unknown. `subprotocols` are those offered, in order of
+    preference; an empty header offers none. `path` is decoded, `query` is not.
+    """
+
+    __slots__ = ("_parameters", "headers", "method", "path", "query", "remote", "subprotocols")
+
+    def __init__(self, method: str, target: str, headers: Mapping[str, str], remote: str) -> None:
+        self.method = method
+        path, _, self.query = target.partition("?")
+        self.path = unquote_to_bytes(path).decode(errors="replace")
+        self.headers = headers
+        self.remote = remote
+        self.subprotocols = _tokens(headers.get("sec-websocket-protocol", ""))
+        self._parameters: dict[str, list[str]] | None = None
+
+    @property
+    def origin(self) -> str | None:
+        return self.headers.get("origin")
+
+    @property
+    def host(self) -> str:
+        return self.headers.get("host", "")
+
+    def parameter(self, name: str) -> str:
+        """The first value of a query parameter; empty if it is missing, empty or among too many others."""
+        if self._parameters is None:
+            try:
+                self._parameters = parse_qs(self.query, max_num_fields=100)
+            except ValueError:  # more fields than that
+                self._parameters = {}
+        values = self._parameters.get(name)
+        return values[0] if values else ""
+
+
+class Choice(Struct, frozen=True):
+    """How an accepted connection goes on: who receives it, and the subprotocol to echo (empty for none)."""
+
+    arrival: Arrival
+    subprotocol: str = ""
+
+
+class Endpoint(Protocol):
+    """What stands behind a path."""
+
+    def choose(self, request: UpgradeRequest) -> Choice | Refusal:
+        """Called for a valid handshake from an allowed origin. The request must not be kept."""
+
+
+class SimpleEndpoint:
+    """An endpoint that has only one way to go on, whatever the request says."""
+
+    __slots__ = ("_arrange",)
+
+    def __init__(self, arrange: Callable[[UpgradeRequest], Arrival]) -> None:
+        self._arrange = arrange
+
+    def choose(self, request: UpgradeRequest) -> Choice:
+        return Choice(self._arrange(request))
+
+
+def parse_request(head: bytes, remote: str) -> UpgradeRequest:
+    """Reads a request head that an HTTP parser has accepted before; its last line may be empty."""
+    request_line, *lines = head.rstrip(b"\r\n").split(b"\r\n")
+    method, _, rest = request_line.decode("latin-1").partition(" ")
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.decode("latin-1").partition(":")
+        name, value = name.lower(), value.strip(" \t")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return UpgradeRequest(method, rest.rpartition(" ")[0], headers, remote)
+
+
+def accept_key(request: UpgradeRequest) -> str:
+    """The value of Sec-WebSocket-Accept that answers this request. Raises HandshakeError if it is no handshake."""
+    headers = request.headers
+    if request.method != "GET":
+        raise _bad("a WebSocket starts with a GET request", HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET"))
+    if "websocket" not in _tokens(headers.get("upgrade", "").lower()):
+        raise _bad("the Upgrade header must say websocket")
+    if "upgrade" not in _tokens(headers.get("connection", "").lower()):
+        raise _bad("the Connection header must say upgrade")
+    if not request.host or "," in request.host:
+        raise _bad("there must be one Host header")
+    if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+        raise _bad("the request must not have a body")
+    if headers.get("sec-websocket-version") != "13":
+        raise _bad("WebSocket version 13 is spoken here", HTTPStatus.UPGRADE_REQUIRED, ("Sec-WebSocket-Version", "13"))
+    key = headers.get("sec-websocket-key", "")
+    try:
+        valid = len(base64.b64decode(key, validate=True)) == 16
+    except (binascii.Error, ValueError):
+        valid = False
+    if not valid:
+        raise _bad("Sec-WebSocket-Key must be 16 bytes in base64")
+    digest = sha1(key.encode("ascii") + _ACCEPT_SUFFIX, usedforsecurity=False).digest()
+    return base64.b64encode(digest).decode()
+
+
+def accept_response(key: str, subprotocol: str) -> bytes:
+    """The answer that turns the connection into a WebSocket."""
+    protocol = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
+    return (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {key}\r\n{protocol}\r\n"
+    ).encode("latin-1")
+
+
+def refusal_response(refusal: Refusal) -> bytes:
+    """A plain HTTP response, after which the connection is closed."""
+    body = refusal.text.encode() + b"\n"
+    extra = "".join(f"{name}: {value}\r\n" for name, value in refusal.headers)
+    head = (
+        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\n"
+        f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n{extra}Connection: close\r\n\r\n"
+    )
+    return head.encode("latin-1") + body
+
+
+def _bad(text: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST, *headers: tuple[str, str]) -> HandshakeError:
+    return HandshakeError(Refusal(int(status), "bad", text, headers))
+
+
+def _tokens(value: str) -> tuple[str, ...]:
+    """The members of a comma-separated header."""
+    return tuple(token for part in value.split(",") if (token := part.strip(" \t")))

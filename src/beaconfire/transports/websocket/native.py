@@ -1,0 +1,41 @@
+"""Which encoding a client of the native protocol gets (protocol reference, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from beaconfire.protocols.base import Wire
+from beaconfire.transports.base import Arrival
+from beaconfire.transports.websocket.handshake import Choice, UpgradeRequest
+
+JSON_SUBPROTOCOL = "centrifuge-json"
+PROTOBUF_SUBPROTOCOL = "centrifuge-protobuf"
+
+Arrange: TypeAlias = Callable[[UpgradeRequest, Wire, bool], Arrival]
+"""Makes the arrival of a connection on this wire; the flag asks for the transport's pings instead of the protocol's."""
+
+
+class NativeEndpoint:
+    """The endpoint `/connection/websocket`: JSON or Protobuf, chosen by subprotocol or by query."""
+
+    __slots__ = ("_arrange", "_json", "_protobuf")
+
+    def __init__(self, json: Wire, protobuf: Wire, arrange: Arrange) -> None:
+        self._json = json
+        self._protobuf = protobuf
+        self._arrange = arrange
+
+    def choose(self, request: UpgradeRequest) -> Choice:
+        """The first subprotocol we know wins and is echoed; without one the query decides, and JSON is the default."""
+        subprotocol = next((name for name in request.subprotocols if name in _SUBPROTOCOLS), "")
+        if subprotocol:
+            binary = subprotocol == PROTOBUF_SUBPROTOCOL
+        else:
+            binary = "protobuf" in (request.parameter("format"), request.parameter("cf_protocol"))
+        wire = self._protobuf if binary else self._json
+        transport_pings = request.parameter("cf_ws_frame_ping_pong") == "true"
+        return Choice(self._arrange(request, wire, transport_pings), subprotocol)
+
+
+_SUBPROTOCOLS = frozenset((JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL))

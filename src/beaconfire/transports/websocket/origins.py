@@ -1,0 +1,32 @@
+"""Which web pages may open a connection: the check that stops a foreign site from using a visitor's session."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+
+class OriginRules:
+    """The allow-list of origins, compiled once.
+
+    A pattern is matched, in lower case, against the whole Origin header (`https://chat.example.com:8443`): `*` stands
+    for any characters but a slash, `?` for one of them. The pattern `*` alone allows every origin. Requests without
+    the header do not come from a browser and always pass (protocol reference, section 4).
+    """
+
+    __slots__ = ("_any", "_pattern")
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._any = "*" in patterns
+        self._pattern = re.compile("|".join(_expression(pattern) for pattern in patterns)) if patterns else None
+
+    def allow(self, origin: str | None) -> bool:
+        if origin is None or self._any:
+            return True
+        return self._pattern is not None and self._pattern.fullmatch(origin.lower()) is not None
+
+
+def _expression(pattern: str) -> str:
+    """The glob as a regular expression. A wildcard stops at slashes: the host must not swallow the scheme."""
+    wildcards = {"*": "[^/]*", "?": "[^/]"}
+    return "".join(wildcards.get(character) or re.escape(character) for character in pattern.lower())

@@ -1,0 +1,161 @@
+"""Bytes become frames: picows as a parser and nothing else.
+
+picows unmasks and splits frames in C. It is given no way to write or to end the connection, because what it does about
+a broken frame is not what we want: it answers before it delivers the good frame that came first, and cuts the
+connection 10 ms later, which may cost the peer the close frame. So it gets `_SilentStream` in place of the connection,
+and what it would have sent is read from its own record after each batch of bytes.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, NoReturn
+
+from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponse
+from picows.common import WSUpgradeResponseWithListener
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # the stub leaves it out
+
+from beaconfire.events import EventSink, InternalError
+
+if TYPE_CHECKING:
+    from beaconfire.transports.websocket.connection import WebSocketConnection
+
+READ_BYTES_MAX = 16 * 1024
+"""How much is read at once. picows doubles its buffer, for good, whenever a read has nearly filled it."""
+
+_READ_BUFFER_BYTES = 2048
+_DISCARDED = memoryview(bytearray(64 * 1024))
+"""Where all connections read what nobody will look at."""
+
+_REQUEST = (
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+"""The handshake that picows insists on seeing. The real one was judged and answered before."""
+
+
+class FrameReader(WSProtocol):  # type: ignore[misc]  # no types, see above
+    """The asyncio protocol of an open WebSocket: hands frames, flow control and the end to its connection."""
+
+    __slots__ = ()
+
+    def __init__(self, connection: WebSocketConnection, frame_size_limit: int, log: PicowsLog) -> None:
+        def accept(_request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+            return WSUpgradeResponseWithListener(_RESPONSE, connection)
+
+        super().__init__(
+            host_port=None,
+            ws_path=None,
+            is_client_side=False,
+            ws_listener_factory=accept,
+            logger=log,
+            disconnect_on_exception=True,
+            websocket_handshake_timeout=None,
+            enable_auto_ping=False,
+            auto_ping_idle_timeout=None,
+            auto_ping_reply_timeout=None,
+            auto_ping_strategy=WSAutoPingStrategy.PING_WHEN_IDLE,
+            enable_auto_pong=False,
+            max_frame_size=frame_size_limit,
+            extra_headers=None,
+            read_buffer_init_size=_READ_BUFFER_BYTES,
+        )
+        self.connection_made(_SILENT_STREAM)
+        WSProtocol.get_buffer(self, len(_REQUEST))[: len(_REQUEST)] = _REQUEST
+        WSProtocol.buffer_updated(self, len(_REQUEST))
+        assert self.listener is connection, "picows did not take our handshake"
+        self.transport.request.headers = None  # a kilobyte that nobody needs any more
+
+    def get_buffer(self, size_hint: int) -> memoryview:
+        if self.listener.discards:
+            return _DISCARDED
+        buffer: memoryview = WSProtocol.get_buffer(self, size_hint)
+        return buffer if len(buffer) <= READ_BYTES_MAX else buffer[:READ_BYTES_MAX]
+
+    def buffer_updated(self, count: int) -> None:
+        connection = self.listener
+        if connection.discards:
+            connection.on_discarded(count)
+            return
+        WSProtocol.buffer_updated(self, count)
+        if self.transport.is_close_frame_sent:
+            verdict = self.transport.close_handshake.sent
+            connection.on_unreadable(int(verdict.code), verdict.reason or "")
+
+
+def feed(reader: FrameReader, data: bytes) -> None:
+    """Gives the reader bytes that an event loop has read for somebody else."""
+    while data:
+        buffer = reader.get_buffer(len(data))
+        count = min(len(buffer), len(data))
+        buffer[:count] = data[:count]
+        reader.buffer_updated(count)
+        data = data[count:]
+
+
+class PicowsLog:
+    """What picows gets as its logger: a peer's faults are no news, an exception in our own callbacks is an event."""
+
+    __slots__ = ("_events",)
+
+    def __init__(self, events: EventSink) -> None:
+        self._events = events
+
+    def isEnabledFor(self, level: int) -> bool:
+        return False
+
+    def debug(self, message: str, *arguments: object) -> None:
+        pass
+
+    info = warning = error = debug
+
+    def exception(self, message: str, *arguments: object) -> None:
+        self._events.emit(InternalError("websocket", traceback.format_exc()))
+
+
+class _SilentStream:
+    """Stands in for the connection and its socket, and goes nowhere. One for all.
+
+    A write buffer that is never empty keeps picows from sending to a file descriptor of its own accord.
+    """
+
+    __slots__ = ()
+
+    def get_extra_info(self, name: str) -> _SilentStream | None:
+        return self if name == "socket" else None
+
+    def fileno(self) -> int:
+        return -1
+
+    def setsockopt(self, *option: int) -> None:
+        pass
+
+    def getsockopt(self, *option: int) -> int:
+        return 0
+
+    def get_write_buffer_size(self) -> int:
+        return 1
+
+    def write(self, data: object) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def writelines(self, data: object) -> NoReturn:
+        raise AssertionError("picows sends no data of ours")
+
+
+class _Response(WSUpgradeResponse):
+    """The answer picows believes to send; the real one is on its way already."""
+
+    __slots__ = ()
+
+    def to_bytes(self) -> bytearray:
+        return bytearray()
+
+
+_SILENT_STREAM = _SilentStream()
+_RESPONSE = _Response()
+_RESPONSE.status = WSUpgradeResponse.create_101_response().status
+_RESPONSE.headers = {}  # type: ignore[assignment]  # one entry is set again and again
