@@ -63,6 +63,14 @@ class Channels:
         except KeyError:
             raise CommandError(UNKNOWN_CHANNEL, f"channel {channel!r}: no namespace {name!r} is configured") from None
 
+    def label(self, channel: str) -> str:
+        """The name of the channel's namespace for metrics: "" for none or an unknown one, so there are few."""
+        boundary = self._names.namespace_boundary
+        if not boundary or boundary not in channel:
+            return ""
+        name = channel.removeprefix(self._names.private_prefix).split(boundary, 1)[0]
+        return name if name in self._namespaces else ""
+
     def too_long(self, channel: str) -> bool:
         return len(channel.encode()) > self._names.max_length
 

@@ -112,17 +112,13 @@ class Hub:
         schedule: Callable[[Callable[[], None]], object],
         now_s: Callable[[], float],
         events: EventSink,
-        on_gap: Callable[[Subscription, str], None],
-        on_undeliverable: Callable[[Subscription], None],
         hold_limit_bytes: int,
     ) -> None:
-        """`schedule` runs a callable on the next turn of the event loop. `on_gap` and `on_undeliverable` are called
-        after a batch was walked, for subscriptions that missed something or whose codec cannot express it."""
+        """`schedule` runs a callable on the next turn of the event loop. `hold_limit_bytes` bounds what one
+        subscription keeps while it catches up."""
         self._schedule = schedule
         self._now_s = now_s
         self._events = events
-        self._on_gap = on_gap
-        self._on_undeliverable = on_undeliverable
         self._hold_limit_bytes = hold_limit_bytes
         self._rooms: dict[str, Room] = {}
         self._dirty: list[str] = []
@@ -236,9 +232,9 @@ class Hub:
                 undeliverable.append(subscription)
         self._events.emit(BatchFannedOut(room.namespace, size, len(room.subscriptions), self._now_s() - started_s))
         for subscription, reason in gaps:
-            self._on_gap(subscription, reason)
+            subscription.owner.on_gap(subscription, reason)
         for subscription in undeliverable:
-            self._on_undeliverable(subscription)
+            subscription.owner.on_undeliverable(subscription)
 
     def _deliver_selected(self, batch: Batch, subscription: Subscription) -> None:
         """The general case: decides item by item. Raises PayloadError, and Gap where the position shows a hole."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -37,6 +38,25 @@ HELD = -2
 
 class Gap(Exception):
     """Publications are missing between what the subscriber has and what comes next. The text says which."""
+
+
+class Subscriber(Protocol):
+    """Whose subscription it is: a session, seen from the hub."""
+
+    @property
+    def client(self) -> str: ...
+
+    @property
+    def wire(self) -> Wire: ...
+
+    @property
+    def outbox(self) -> Outbox: ...
+
+    def on_gap(self, subscription: Subscription, reason: str) -> None:
+        """Something is missing; the subscription has ended and must be recovered."""
+
+    def on_undeliverable(self, subscription: Subscription) -> None:
+        """A publication cannot be expressed in the session's wire format."""
 
 
 class Phase(Enum):
@@ -72,7 +92,9 @@ class Subscription:
     __slots__ = (
         "_held",
         "_held_bytes",
+        "announced",
         "channel",
+        "checked_offset",
         "client",
         "epoch",
         "expected",
@@ -81,32 +103,37 @@ class Subscription:
         "namespace",
         "options",
         "outbox",
+        "owner",
         "phase",
         "wire",
+        "withdrawn",
     )
 
     def __init__(
         self,
         channel: str,
         namespace: Namespace,
-        client: str,
-        wire: Wire,
-        outbox: Outbox,
+        owner: Subscriber,
         options: SubscriptionOptions,
         grant: SubscriptionGrant,
         info: ClientInfo,
     ) -> None:
         self.channel = channel
         self.namespace = namespace
-        self.client = client
-        self.wire = wire
-        self.outbox = outbox
+        self.owner = owner
+        # Copied from the owner because fan-out reads them once per delivery.
+        self.client = owner.client
+        self.wire = owner.wire
+        self.outbox = owner.outbox
         self.options = options
         self.grant = grant
         self.info = info
         self.phase = Phase.CATCHING_UP
         self.expected = HELD
         self.epoch = ""
+        self.checked_offset = 0
+        self.announced = False
+        self.withdrawn = False
         self._held: list[Held] | None = []
         self._held_bytes = 0
 
@@ -156,6 +183,18 @@ class Subscription:
     def position(self) -> StreamPosition | None:
         """Where a live, positioned subscription stands; None for others."""
         return StreamPosition(self.expected - 1, self.epoch) if self.expected > 0 else None
+
+    def check(self, top: StreamPosition) -> None:
+        """Compares a live, positioned subscription with the top of the stream. Raises Gap if something is missing.
+
+        What was published just now may still be on its way, so falling behind counts only if the position has not
+        reached what the check before this one saw.
+        """
+        if top.epoch != self.epoch:
+            raise Gap(f"the stream's epoch is {top.epoch!r}, the subscription's {self.epoch!r}")
+        if self.expected <= self.checked_offset:
+            raise Gap(f"offset {self.checked_offset} never came; {self.expected} is expected")
+        self.checked_offset = top.offset
 
     def end(self) -> None:
         self.phase = Phase.ENDED

@@ -1,0 +1,240 @@
+"""Connect and what belongs to the connection as a whole: refresh, rpc, send, ping."""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from beaconfire.commands.subscribing import TTL_MAX_S, Entrance, complete, enter, go_live
+from beaconfire.errors import (
+    BAD_PROTOCOL,
+    CHANNEL_LIMIT,
+    COMMAND_NOT_AVAILABLE,
+    CONNECTION_EXPIRED,
+    CONNECTION_LIMIT,
+    EXPIRED,
+    INSUFFICIENT_STATE,
+    PERMISSION_DENIED,
+    UNAUTHORIZED,
+    UNKNOWN_CHANNEL,
+    CommandError,
+    Disconnect,
+)
+from beaconfire.events import LimitHit, SessionConnected
+from beaconfire.identity import Identity, SubscriptionGrant
+from beaconfire.messages import (
+    ConnectRequest,
+    ConnectResult,
+    PingRequest,
+    PingResult,
+    RefreshRequest,
+    RefreshResult,
+    RPCRequest,
+    RPCResult,
+    SendRequest,
+    SubscribeRequest,
+)
+from beaconfire.session import Phase, Session
+
+
+async def connect(session: Session, ref: object, request: ConnectRequest) -> None:
+    """Authenticates and makes the server-side subscriptions, section 6 of the reference."""
+    if session.phase is not Phase.NEW:
+        if session.manners.connect_first:
+            raise Disconnect(BAD_PROTOCOL, "connect was sent twice")
+        raise CommandError(PERMISSION_DENIED, "handshake must be the first message of a connection")
+    result, entrances = await establish(session, request)
+    lively = [(entrance, go_live(entrance)) for entrance in entrances]
+    session.reply(ref, result)
+    for entrance, publications in lively:
+        complete(session, entrance, publications)
+
+
+async def establish(session: Session, request: ConnectRequest) -> tuple[ConnectResult, list[Entrance]]:
+    """Everything of connect but the reply. On an error the session is as good as useless, on a Disconnect it ends."""
+    session.phase = Phase.CONNECTING
+    try:
+        identity = await session.node.policy.connect(request)
+        _admit(session, identity)
+        entrances = await _enter_all(session, _server_side(session, identity, request))
+    except CommandError as error:
+        _refuse(session)
+        if error.code is UNAUTHORIZED and session.manners.connect_first:
+            raise Disconnect(BAD_PROTOCOL, error.detail) from error
+        raise
+    if session.has_ended():
+        raise Disconnect(BAD_PROTOCOL, "the connection ended while connecting")
+    session.phase = Phase.CONNECTED
+    session.app_name, session.app_version = request.name, request.version
+    session.keepalive.connected()
+    _watch_expiry(session)
+    node = session.node
+    node.events.emit(
+        SessionConnected(
+            client=session.client,
+            user=session.user,
+            transport=session.transport.name,
+            protocol=session.wire.codec.name,
+            name=request.name,
+            version=request.version,
+        )
+    )
+    return _connect_result(session, entrances), entrances
+
+
+def _refuse(session: Session) -> None:
+    """Undoes a connect that failed with an error: a client that must connect first can do nothing more."""
+    session.node.registry.remove(session)
+    for subscription in list(session.subscriptions.values()):
+        if subscription.channel != session.manners.lobby:
+            session.leave(subscription)
+    session.identity = Identity()
+    if not session.has_ended():
+        session.phase = Phase.REFUSED if session.manners.connect_first else Phase.NEW
+
+
+def _admit(session: Session, identity: Identity) -> None:
+    """Makes the identity the session's. Raises CommandError 110 or Disconnect 3504."""
+    node, options = session.node, session.node.client_options
+    if session.has_ended():
+        raise Disconnect(BAD_PROTOCOL, "the connection ended while connecting")
+    if identity.expire_at_unix_s and identity.expire_at_unix_s <= node.clock.unix_s() and not options.insecure:
+        raise CommandError(EXPIRED, "expire_at is in the past")
+    if (
+        options.user_connection_limit
+        and identity.user
+        and node.registry.count_user(identity.user) >= options.user_connection_limit
+    ):
+        node.events.emit(LimitHit("user_connection_limit", session.client))
+        raise Disconnect(CONNECTION_LIMIT, "the user has client.user_connection_limit connections already")
+    session.identity = identity
+    node.registry.add(session)
+
+
+def _server_side(
+    session: Session, identity: Identity, request: ConnectRequest
+) -> list[tuple[SubscribeRequest, SubscriptionGrant]]:
+    """The server-side subscriptions of a new connection: the token's, the personal one, and what may be asked for."""
+    node, options = session.node, session.node.client_options
+    grants = dict(identity.channels)
+    if options.user_personal_channel and identity.user:
+        grants.setdefault(
+            node.channels.personal(identity.user, options.user_personal_channel_namespace), SubscriptionGrant()
+        )
+    for channel in request.subs:
+        if channel not in grants and _may_ask(session, channel):
+            grants[channel] = SubscriptionGrant()
+    grants = {channel: grant for channel, grant in grants.items() if channel not in session.subscriptions}
+    if len(grants) + len(session.subscriptions) > options.channel_limit:
+        node.events.emit(LimitHit("channel_limit", session.client))
+        raise Disconnect(CHANNEL_LIMIT, "more server-side channels than client.channel_limit")
+    wishes = []
+    for channel, grant in grants.items():
+        wish = request.subs.get(channel, SubscribeRequest())
+        wishes.append(
+            (SubscribeRequest(channel=channel, recover=wish.recover, epoch=wish.epoch, offset=wish.offset), grant)
+        )
+    return wishes
+
+
+def _may_ask(session: Session, channel: str) -> bool:
+    """Whether a channel asked for in connect may be had without a token. Raises Disconnect 3501 if it can't exist."""
+    node = session.node
+    try:
+        namespace = node.channels.resolve(channel)
+        node.channels.check_name(channel, namespace)
+    except CommandError as error:
+        if error.code is UNKNOWN_CHANNEL:
+            raise Disconnect(BAD_PROTOCOL, error.detail) from error
+        return False
+    return not node.channels.too_long(channel) and node.access.may_subscribe(session.user, channel, namespace)
+
+
+async def _enter_all(session: Session, wishes: list[tuple[SubscribeRequest, SubscriptionGrant]]) -> list[Entrance]:
+    entrances = []
+    for request, grant in wishes:
+        try:
+            namespace = session.node.channels.resolve(request.channel)
+        except CommandError as error:
+            raise Disconnect(BAD_PROTOCOL, f"server-side {error.detail}") from error
+        entrances.append(await enter(session, request, namespace, grant, server_side=True))
+    return entrances
+
+
+def _connect_result(session: Session, entrances: list[Entrance]) -> ConnectResult:
+    node, options = session.node, session.node.client_options
+    ttl = _lifetime(session, session.identity)
+    interval_s = int(options.ping_interval) if session.manners.app_pings else 0
+    return ConnectResult(
+        client=session.client,
+        version=f"Beaconfire {node.options.version}",
+        expires=ttl > 0,
+        ttl=ttl,
+        subs={entrance.subscription.channel: entrance.result for entrance in entrances},
+        ping=interval_s,
+        pong=interval_s > 0,
+        time=int(node.clock.unix_s() * 1000) if options.connect_include_server_time else 0,
+    )
+
+
+def _lifetime(session: Session, identity: Identity) -> int:
+    """Whole seconds until the client must refresh; 0 if it need not."""
+    if not identity.expire_at_unix_s or not identity.client_refresh or session.node.client_options.insecure:
+        return 0
+    return max(1, min(int(identity.expire_at_unix_s - session.node.clock.unix_s()), TTL_MAX_S))
+
+
+def _watch_expiry(session: Session) -> None:
+    node, expire_at = session.node, session.identity.expire_at_unix_s
+    if not expire_at or node.client_options.insecure:
+        session.keepalive.expire_at(float("inf"))
+        return
+    remaining_s = expire_at - node.clock.unix_s()
+    session.keepalive.expire_at(node.clock.now_s() + remaining_s + node.client_options.expired_close_delay)
+
+
+async def refresh(session: Session, ref: object, request: RefreshRequest) -> None:
+    """A later end for a connection that expires, section 8."""
+    if not request.token:
+        raise Disconnect(BAD_PROTOCOL, "refresh: token must not be empty")
+    if not session.identity.client_refresh:
+        raise Disconnect(BAD_PROTOCOL, "refresh: this connection does not expire")
+    identity = await session.node.policy.refresh(session.identity, request.token)
+    if identity.expire_at_unix_s and identity.expire_at_unix_s <= session.node.clock.unix_s():
+        raise Disconnect(CONNECTION_EXPIRED, "expire_at of the new token is in the past")
+    if identity.channels.keys() != session.identity.channels.keys():
+        raise Disconnect(INSUFFICIENT_STATE, "the new token has other channels: connect again")
+    session.identity = identity
+    _watch_expiry(session)
+    ttl = _lifetime(session, identity)
+    session.reply(
+        ref,
+        RefreshResult(
+            client=session.client,
+            version=f"Beaconfire {session.node.options.version}",
+            expires=ttl > 0,
+            ttl=ttl,
+        ),
+    )
+
+
+def expire_at(session: Session, when_unix_s: float) -> None:
+    """The server moves the end of a session; 0 is never."""
+    session.identity = structs.replace(session.identity, expire_at_unix_s=when_unix_s)
+    _watch_expiry(session)
+
+
+async def rpc(session: Session, ref: object, request: RPCRequest) -> None:
+    data = await session.node.policy.rpc(session.identity, request.method, request.data)
+    session.reply(ref, RPCResult(data))
+
+
+async def send(session: Session, ref: object, request: SendRequest) -> None:
+    """Messages without a reply are for handlers; the configured rules have none."""
+    raise Disconnect(COMMAND_NOT_AVAILABLE, "send: no message handler is configured")
+
+
+async def ping(session: Session, ref: object, request: PingRequest) -> None:
+    """Only the plain protocol has it; a native client that sends it broke the protocol (section 5, rule 3)."""
+    if session.manners.app_pings and session.manners.connect_first:
+        raise Disconnect(BAD_PROTOCOL, "ping is not a command of this protocol")
+    session.reply(ref, PingResult())

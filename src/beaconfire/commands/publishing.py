@@ -1,0 +1,63 @@
+"""Publishing: from SDKs, from the plain protocol's rooms, and into its lobby."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Raw
+
+from beaconfire.channels import Namespace
+from beaconfire.engines.base import PublishOutcome
+from beaconfire.errors import BAD_PROTOCOL, BAD_REQUEST, CommandError, Disconnect
+from beaconfire.messages import LobbyFrame, PublishRequest, PublishResult, RoomMessage
+from beaconfire.session import Session
+
+
+async def publish(session: Session, ref: object, request: PublishRequest) -> None:
+    """The publisher gets its own publication if it is subscribed."""
+    if not request.channel:
+        raise Disconnect(BAD_PROTOCOL, "publish: channel must not be empty")
+    outcome = await _publish(session, request.channel, request.data)
+    session.reply(ref, PublishResult(outcome.position.offset, outcome.position.epoch))
+
+
+async def room_message(session: Session, ref: object, request: RoomMessage) -> None:
+    """As publish, but the sender hears it only with `echo`; the answer means that it is stored."""
+    exclude = () if request.echo else (session.client,)
+    outcome = await _publish(session, request.channel, request.data, exclude)
+    session.reply(ref, PublishResult(outcome.position.offset, outcome.position.epoch))
+
+
+async def _publish(session: Session, channel: str, data: Raw, exclude: tuple[str, ...] = ()) -> PublishOutcome:
+    node = session.node
+    namespace = node.channels.resolve(channel)
+    subscribed = channel in session.subscriptions
+    data = await node.policy.publish(session.identity, subscribed, channel, namespace, data)
+    check_data(data, namespace)
+    return await node.publish(channel, namespace, data, session.info(channel), exclude=exclude)
+
+
+def check_data(data: Raw, namespace: Namespace) -> None:
+    """Whether data has the namespace's publication_data_format. Raises CommandError 107."""
+    wanted = namespace.options.publication_data_format
+    if wanted == "binary":
+        return
+    raw = bytes(data)
+    if not raw:
+        raise CommandError(BAD_REQUEST, "data must not be empty")
+    if wanted == "":
+        return
+    try:
+        value = msgspec.json.decode(raw, type=dict[str, Raw] if wanted == "json_object" else object)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        value = None if wanted == "json_object" else msgspec.UNSET
+    if value is msgspec.UNSET or (wanted == "json_object" and value is None):
+        expected = "a JSON object" if wanted == "json_object" else "JSON"
+        raise CommandError(BAD_REQUEST, f"data must be {expected}")
+
+
+async def lobby_frame(session: Session, ref: object, request: LobbyFrame) -> None:
+    """Everyone in the lobby gets the frame, the sender too. Being connected is permission enough."""
+    channel = session.manners.lobby
+    assert channel is not None, "the codec makes lobby frames only where there is a lobby"
+    namespace = session.node.channels.resolve(channel)
+    await session.node.publish(channel, namespace, request.data, session.info(channel), request.tags)

@@ -1,0 +1,78 @@
+"""Questions about a channel: presence and history."""
+
+from __future__ import annotations
+
+from beaconfire.channels import Namespace
+from beaconfire.errors import (
+    BAD_PROTOCOL,
+    BAD_REQUEST,
+    NOT_AVAILABLE,
+    PERMISSION_DENIED,
+    UNRECOVERABLE_POSITION,
+    CommandError,
+    Disconnect,
+)
+from beaconfire.events import LimitHit
+from beaconfire.messages import (
+    HistoryRequest,
+    HistoryResult,
+    PresenceRequest,
+    PresenceResult,
+    PresenceStatsRequest,
+    PresenceStatsResult,
+    StreamPosition,
+)
+from beaconfire.session import Session
+
+
+async def presence(session: Session, ref: object, request: PresenceRequest) -> None:
+    namespace = _presence_namespace(session, request.channel)
+    session.reply(ref, PresenceResult(await session.node.presence(request.channel, namespace)))
+
+
+async def presence_stats(session: Session, ref: object, request: PresenceStatsRequest) -> None:
+    namespace = _presence_namespace(session, request.channel)
+    stats = await session.node.presence_stats(request.channel, namespace)
+    session.reply(ref, PresenceStatsResult(stats.num_clients, stats.num_users))
+
+
+def _presence_namespace(session: Session, channel: str) -> Namespace:
+    if not channel:
+        raise Disconnect(BAD_PROTOCOL, "presence: channel must not be empty")
+    namespace = session.node.channels.resolve(channel)
+    if not namespace.options.presence:
+        raise CommandError(NOT_AVAILABLE, f"presence is off in {channel!r}: set presence")
+    if not session.node.access.may_see_presence(session.user, channel in session.subscriptions, namespace):
+        raise CommandError(PERMISSION_DENIED, f"presence of {channel!r} is not permitted to this client")
+    return namespace
+
+
+async def history(session: Session, ref: object, request: HistoryRequest) -> None:
+    channel, node = request.channel, session.node
+    if not channel:
+        raise Disconnect(BAD_PROTOCOL, "history: channel must not be empty")
+    namespace = node.channels.resolve(channel)
+    if not namespace.history.enabled:
+        raise CommandError(NOT_AVAILABLE, f"history is off in {channel!r}: set history_size and history_ttl")
+    if not node.access.may_read_history(session.user, channel in session.subscriptions, namespace):
+        raise CommandError(PERMISSION_DENIED, f"history of {channel!r} is not permitted to this client")
+    limit_max = node.client_options.history_max_publication_limit
+    limit = request.limit
+    if limit < 0 or limit > limit_max:
+        node.events.emit(LimitHit("history_max_publication_limit", session.client))
+        limit = limit_max
+    since = StreamPosition(request.since.offset, request.since.epoch) if request.since is not None else None
+    result = await read_history(session, channel, namespace, limit, since, request.reverse)
+    session.reply(ref, result)
+
+
+async def read_history(
+    session: Session, channel: str, namespace: Namespace, limit: int, since: StreamPosition | None, reverse: bool
+) -> HistoryResult:
+    """One page. Raises CommandError 107 for a reverse page before nothing, 112 if the epoch is another one."""
+    if since is not None and reverse and since.offset == 0:
+        raise CommandError(BAD_REQUEST, "since.offset must be above 0 with reverse")
+    page = await session.node.history(channel, namespace, limit, since, reverse)
+    if since is not None and since.epoch not in ("", page.position.epoch):
+        raise CommandError(UNRECOVERABLE_POSITION, f"since.epoch {since.epoch!r} is not the stream's epoch")
+    return HistoryResult(list(page.publications), page.position.epoch, page.position.offset)

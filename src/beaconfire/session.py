@@ -1,0 +1,309 @@
+"""One client's logical connection: who it is, what it is subscribed to, and how it ends.
+
+This is state; what happens when a client asks for something is in `commands`. A session lives on the event loop's
+thread. Commands are handled one after the other: while one waits for an engine, the next are queued, and if too many
+are, reading from the client pauses. `end` is the only way out, whoever wants it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from enum import Enum
+from typing import Any
+
+from msgspec import Struct
+
+from beaconfire.eager import run_eagerly
+from beaconfire.errors import (
+    BAD_PROTOCOL,
+    CONNECTION_CLOSED,
+    CONNECTION_TOO_MANY_REQUESTS,
+    INAPPROPRIATE_PROTOCOL,
+    INSUFFICIENT_STATE,
+    SLOW,
+    UNSUBSCRIBED_BY_CLIENT,
+    UNSUBSCRIBED_INSUFFICIENT,
+    CommandError,
+    Disconnect,
+    DisconnectCode,
+    PayloadError,
+    UnsubscribeCode,
+)
+from beaconfire.events import ConnectionOpened, LimitHit, SessionEnded
+from beaconfire.identity import Identity
+from beaconfire.keepalive import Keepalive
+from beaconfire.messages import ClientInfo, Command, Push, Result, UnsubscribePush
+from beaconfire.meter import Meter
+from beaconfire.node import Node
+from beaconfire.outbox import Outbox
+from beaconfire.protocols.base import Payload, ProtocolError, Wire
+from beaconfire.subscription import Subscription
+from beaconfire.transports.base import Transport
+
+
+class SessionManners(Struct, frozen=True):
+    """How the sessions of one endpoint behave, whoever they are.
+
+    `connect_first`: the first command must be connect. `app_pings`: pings are messages of the protocol. `lobby`: the
+    channel every connection is in from the start, or None.
+    """
+
+    connect_first: bool = True
+    app_pings: bool = True
+    lobby: str | None = None
+
+
+class Phase(Enum):
+    NEW = "new"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    REFUSED = "refused"
+    ENDED = "ended"
+
+
+class Session:
+    """State of one client. Implements `transports.base.Receiver` and `subscription.Subscriber`."""
+
+    __slots__ = (
+        "__weakref__",
+        "_busy",
+        "_dispatch",
+        "_meter",
+        "_queue",
+        "app_name",
+        "app_version",
+        "client",
+        "connected_at_unix_s",
+        "identity",
+        "keepalive",
+        "manners",
+        "node",
+        "outbox",
+        "phase",
+        "position_checked_s",
+        "subscriptions",
+        "transport",
+        "upkeep",
+        "wire",
+    )
+
+    def __init__(
+        self,
+        node: Node,
+        client: str,
+        transport: Transport,
+        wire: Wire,
+        manners: SessionManners,
+        dispatch: Callable[[Session, Command], Coroutine[Any, Any, None]],
+        upkeep: Callable[[Session], Coroutine[Any, Any, None]],
+    ) -> None:
+        self.node = node
+        self.client = client
+        self.transport = transport
+        self.wire = wire
+        self.manners = manners
+        self._dispatch = dispatch
+        self.upkeep = upkeep
+        self.phase = Phase.NEW
+        self.identity = Identity()
+        self.app_name = ""
+        self.app_version = ""
+        self.connected_at_unix_s = node.clock.unix_s()
+        self.position_checked_s = node.clock.now_s()
+        self.subscriptions: dict[str, Subscription] = {}
+        self.outbox = Outbox(transport, node.flusher, int(node.client_options.queue_max_size), self._on_slow)
+        self._meter = Meter()
+        self._busy: asyncio.Task[None] | None = None
+        self._queue: deque[Command] | None = None
+        node.connections.add(self)
+        self.keepalive = Keepalive(self, may_stay_stale=manners.lobby is not None)
+        node.events.emit(ConnectionOpened(transport.name, wire.codec.name, client))
+
+    @property
+    def user(self) -> str:
+        return self.identity.user
+
+    def has_ended(self) -> bool:
+        return self.phase is Phase.ENDED
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes on their way to the client that the kernel has not taken yet."""
+        return self.outbox.queued_bytes + self.transport.buffered_bytes
+
+    def info(self, channel: str) -> ClientInfo:
+        """What others see of this client in a channel."""
+        subscription = self.subscriptions.get(channel)
+        if subscription is not None:
+            return subscription.info
+        return ClientInfo(self.user, self.client, self.identity.info)
+
+    # From the transport
+
+    def on_data(self, data: bytes, binary: bool) -> None:
+        """One message from the client: zero or more commands."""
+        if self.has_ended():
+            return
+        try:
+            commands = self.wire.codec.decode(data, binary)
+        except ProtocolError as error:
+            self.end(BAD_PROTOCOL, str(error))
+            return
+        self._count(len(commands), len(data))
+        for command in commands:
+            if self.has_ended():
+                return
+            if self._busy is None:
+                self._run(command)
+            else:
+                self._enqueue(command)
+
+    def on_control_frame(self, size: int) -> None:
+        """Pings and pongs of the transport use up the message rate as well."""
+        if not self.has_ended():
+            self._count(1, size)
+
+    def _count(self, messages: int, size: int) -> None:
+        node, meter = self.node, self._meter
+        node.messages_in_total += messages
+        node.bytes_in_total += size
+        meter.add(node.clock.now_s(), messages, size)
+        limit = meter.exceeded(node.client_options.message_rate_limit, int(node.client_options.byte_rate_limit))
+        if limit:
+            node.events.emit(LimitHit(limit, self.client))
+            self.end(CONNECTION_TOO_MANY_REQUESTS, f"client.{limit} exceeded: send less per second")
+
+    def _run(self, command: Command) -> None:
+        self._busy = run_eagerly(self._dispatch(self, command))
+        if self._busy is not None:
+            self._busy.add_done_callback(self._on_command_done)
+
+    def _enqueue(self, command: Command) -> None:
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(command)
+        if len(self._queue) == self.node.client_options.command_queue_max:
+            self.node.events.emit(LimitHit("command_queue_max", self.client))
+            self.transport.pause_reading()
+
+    def _on_command_done(self, task: asyncio.Task[None]) -> None:
+        self._busy = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.node.report("command", error)
+        while self._queue and not self._is_busy() and not self.has_ended():
+            self._run(self._queue.popleft())
+        if self._queue is not None and not self._queue:
+            self._queue = None
+            if not self.has_ended():
+                self.transport.resume_reading()
+
+    def _is_busy(self) -> bool:
+        return self._busy is not None
+
+    def on_transport_pong(self) -> None:
+        self.keepalive.pong(solicited_only=False)
+
+    def on_writable(self) -> None:
+        self.outbox.flush()
+
+    def on_closed(self) -> None:
+        self._finish(CONNECTION_CLOSED, "")
+
+    # To the client
+
+    def reply(self, ref: object, result: Result) -> None:
+        """Answers the command with this ref. Raises PayloadError."""
+        self._send(self.wire.codec.encode_reply(ref, result))
+
+    def reply_error(self, ref: object, error: CommandError) -> None:
+        detail = error.detail if self.node.client_options.debug_reasons else ""
+        self._send(self.wire.codec.encode_error(ref, error, detail))
+
+    def push(self, push: Push) -> None:
+        """Sends what nobody asked for. A payload this client cannot get ends the session."""
+        try:
+            self._send(self.wire.codec.encode_push(push))
+        except PayloadError as error:
+            self.end(INAPPROPRIATE_PROTOCOL, str(error))
+
+    def _send(self, payload: Payload) -> None:
+        self.node.replies_total += 1
+        self.outbox.append(self.wire.pack([payload]))
+
+    def ping(self) -> None:
+        if self.manners.app_pings:
+            self._send(self.wire.codec.encode_ping())
+        else:
+            self.transport.ping()
+
+    # From the hub
+
+    def on_gap(self, subscription: Subscription, reason: str) -> None:
+        """The client must come back with its position: to the channel, or altogether if it did not choose it."""
+        if self.subscriptions.get(subscription.channel) is not subscription:
+            return
+        if subscription.options.server_side:
+            self.end(INSUFFICIENT_STATE, reason)
+        else:
+            self.expel(subscription, UNSUBSCRIBED_INSUFFICIENT)
+
+    def on_undeliverable(self, subscription: Subscription) -> None:
+        self.end(INAPPROPRIATE_PROTOCOL, f"a publication in {subscription.channel!r} is not JSON")
+
+    def _on_slow(self) -> None:
+        self.node.events.emit(LimitHit("queue_max_size", self.client))
+        self.end(SLOW)
+
+    # Subscriptions and the end
+
+    def leave(self, subscription: Subscription, code: UnsubscribeCode = UNSUBSCRIBED_BY_CLIENT) -> None:
+        """Ends a subscription; nothing of its channel is sent after what is sent now. Idempotent."""
+        if self.subscriptions.get(subscription.channel) is subscription:
+            del self.subscriptions[subscription.channel]
+        self.node.withdraw(subscription, code.code)
+
+    def expel(self, subscription: Subscription, code: UnsubscribeCode) -> None:
+        """Ends a subscription and tells the client."""
+        self.leave(subscription, code)
+        self.push(UnsubscribePush(subscription.channel, code.code, code.reason))
+
+    def start_upkeep(self) -> None:
+        self.node.background.start(self.upkeep(self))
+
+    def end(self, code: DisconnectCode, detail: str = "") -> None:
+        """Sends what is queued, tells the client code and reason, and lets go of everything. Idempotent."""
+        if self.has_ended():
+            return
+        reason = f"{code.reason}: {detail}" if detail and self.node.client_options.debug_reasons else code.reason
+        self._finish(code, detail)
+        self.transport.close(code, reason)
+
+    def end_with(self, disconnect: Disconnect) -> None:
+        self.end(disconnect.code, disconnect.detail)
+
+    def _finish(self, code: DisconnectCode, detail: str) -> None:
+        if self.has_ended():
+            return
+        self.phase = Phase.ENDED
+        node = self.node
+        self.keepalive.cancel()
+        node.registry.remove(self)
+        node.connections.discard(self)
+        for subscription in list(self.subscriptions.values()):
+            self.leave(subscription)
+        self.outbox.close()
+        self._queue = None
+        node.events.emit(
+            SessionEnded(
+                client=self.client,
+                user=self.user,
+                transport=self.transport.name,
+                protocol=self.wire.codec.name,
+                code=code.code,
+                reason=code.reason,
+                detail=detail,
+                duration_s=node.clock.unix_s() - self.connected_at_unix_s,
+            )
+        )
