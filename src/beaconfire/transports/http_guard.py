@@ -1,0 +1,153 @@
+"""HTTP connections that dawdle or overdo it are ended before they cost anything.
+
+uvicorn waits for a request for as long as the client likes, and collects whatever size of head it sends. This is its
+httptools protocol with deadlines and a limit added; everything else, and all of the parsing, stays as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from beaconfire.clock import Timer, Timers
+from beaconfire.events import EventSink, LimitHit
+from beaconfire.options import ServerOptions
+
+_TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class HttpGuard:
+    """Makes guarded connections; `protocol` is what uvicorn gets as its `http=`.
+
+    - `server.handshake_timeout` is the time from the opening of a connection, or from the first byte of a later
+      request, to the end of the request's head. Then the connection is cut.
+    - `server.header_max_size` bounds the head: request line and header fields. Beyond it: 431, and cut.
+    - The body must be there within `server.keep_alive_timeout` after the head, which a handler's own limits on the
+      size and pace of bodies will usually undercut.
+
+    Somebody must call `timers.run_due` now and then.
+    """
+
+    def __init__(self, options: ServerOptions, timers: Timers, events: EventSink) -> None:
+        self.head_timeout_s = float(options.handshake_timeout)
+        self.head_max_size = int(options.header_max_size)
+        self.body_timeout_s = float(options.keep_alive_timeout)
+        self.timers = timers
+        self.events = events
+
+    def protocol(self, **uvicorn: Any) -> GuardedHttpProtocol:
+        return GuardedHttpProtocol(self, **uvicorn)
+
+
+class GuardedHttpProtocol(HttpToolsProtocol):
+    """One HTTP connection. At most one timer is pending for it, and none while a request arrives in one piece."""
+
+    def __init__(self, guard: HttpGuard, **uvicorn: Any) -> None:
+        super().__init__(**uvicorn)
+        self._guard = guard
+        self._deadline: Timer | None = None
+        self._in_head = False
+        self._in_body = False
+        self._head_received = 0
+        self._received = b""
+        self._too_large = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._wait_at_most(self._guard.head_timeout_s)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(error)
+
+    def data_received(self, data: bytes) -> None:
+        self._received = data
+        continued = self._in_head
+        super().data_received(data)
+        self._received = b""
+        if self.transport.is_closing() or self.parser is None:
+            return
+        if self._in_head:
+            self._head_received = self._head_received + len(data) if continued else self._head_size()
+            if self._head_received > self._guard.head_max_size:
+                self._too_large = True
+                self.send_400_response("")
+                return
+        if self._deadline is None:
+            self._limit_waiting()
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._head_received = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._in_body = True
+        self._stop_waiting()
+        most = self._guard.head_max_size
+        if self._head_received + len(self._received) > most and self._head_size() > most:
+            self._too_large = True
+            raise ValueError("request head too large")  # ends the parsing; answered in send_400_response
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._stop_waiting()
+        if not self._too_large:
+            super().send_400_response(msg)
+            return
+        self._guard.events.emit(LimitHit("server.header_max_size", ""))
+        self.transport.write(_TOO_LARGE)
+        self.transport.close()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Gives the connection away, with the bytes that came after the request, and lets go of everything."""
+        self._stop_waiting()
+        upgrade = sys.exc_info()[1]
+        rest = self._received[upgrade.args[0] :] if isinstance(upgrade, httptools.HttpParserUpgrade) else b""
+        super().handle_websocket_upgrade()
+        successor = self.transport.get_protocol()
+        if rest and isinstance(successor, asyncio.Protocol):
+            successor.data_received(rest)
+        # Parser and protocol hold each other; without this they would stay until the next full garbage collection.
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end of a connection
+        self.scope = None  # type: ignore[assignment]  # nobody reads it after the upgrade
+        self.headers = []
+
+    def _head_size(self) -> int:
+        """Bytes of the parsed head, give or take the request line's fixed parts."""
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _limit_waiting(self) -> None:
+        """Sees to it that what has begun ends, and that stray line ends do not count as activity."""
+        idle = self.cycle is None or self.cycle.response_complete
+        if self._in_body:
+            self._wait_at_most(self._guard.body_timeout_s)
+        elif self._in_head or (idle and self.timeout_keep_alive_task is None):
+            self._wait_at_most(self._guard.head_timeout_s)
+
+    def _wait_at_most(self, seconds: float) -> None:
+        self._deadline = self._guard.timers.after(seconds, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        limit = "server.keep_alive_timeout" if self._in_body else "server.handshake_timeout"
+        self._guard.events.emit(LimitHit(limit, ""))
+        if self._in_head:
+            self.transport.write(_TOO_LATE)
+        self.transport.close()
