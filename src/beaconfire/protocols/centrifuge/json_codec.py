@@ -66,6 +66,7 @@ _WireCommand: Final = msgspec.defstruct(
         *((name, request | None, None) for name, request in REQUESTS.items()),
     ],
     frozen=True,
+    gc=False,  # it lives for a moment and has no way back to itself
 )
 _requests_of = attrgetter(*REQUESTS)
 
@@ -98,6 +99,8 @@ class JsonCodec:
             raise ProtocolError(f"the frame is not a series of JSON commands: {error}") from None
         if not commands:
             raise ProtocolError("an empty frame")
+        if len(commands) == 1:  # nearly always
+            return (_command(commands[0]),)
         return [_command(command) for command in commands]
 
     def encode_reply(self, ref: object, result: Result) -> Payload:
@@ -116,15 +119,15 @@ class JsonCodec:
 
     def encode_push(self, push: Push) -> Payload:
         """Raises PayloadError if a payload in the push is not JSON."""
-        channel = getattr(push, "channel", "")
-        body = {PUSHES[type(push)]: _push(push)}
-        return _message({"push": {"channel": channel, **body} if channel else body})
+        body: dict[str, object] = {PUSHES[type(push)]: _push(push)}
+        return _message({"push": body if isinstance(push, _NO_CHANNEL) else {"channel": push.channel, **body}})
 
     def encode_ping(self) -> Payload:
         return _PING
 
 
 _PING: Final = Payload(b"{}")
+_NO_CHANNEL: Final = (MessagePush, DisconnectPush, RefreshPush)
 
 
 def _message(message: dict[str, object]) -> Payload:
@@ -160,7 +163,8 @@ def _own(data: Raw) -> Raw:
 
 
 def _publish(request: PublishRequest) -> PublishRequest:
-    return PublishRequest(request.channel, _own(request.data))
+    data = request.data
+    return PublishRequest(request.channel, data if data is NO_PAYLOAD else data.copy())
 
 
 def _send(request: SendRequest) -> SendRequest:

@@ -6,7 +6,7 @@ Sections 2.1 and 3 of the protocol. A message of no length is a ping or a pong.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Concatenate, Final, ParamSpec
 
 from google.protobuf.message import DecodeError
 
@@ -14,13 +14,15 @@ from beaconfire.errors import CommandError, PayloadError
 from beaconfire.messages import Command, Push, Result
 from beaconfire.protocols.base import Payload, ProtocolError
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
-from beaconfire.protocols.centrifuge.fields import PONG_COMMAND, REQUESTS, RESULTS, refuse_nameless
+from beaconfire.protocols.centrifuge.fields import PONG_COMMAND, REQUESTS, refuse_nameless
 from beaconfire.protocols.centrifuge.protobuf_messages import (
     read_request,
     write_error,
     write_push,
     write_result,
 )
+
+P = ParamSpec("P")
 
 _LENGTH_BYTES_MAX: Final = 5
 """What a length of 32 bits needs."""
@@ -55,26 +57,31 @@ class ProtobufCodec:
 
     def encode_reply(self, ref: object, result: Result) -> Payload:
         """Every payload can be expressed. Raises PayloadError only for text that is not Unicode."""
-        return _delimited(lambda: {"id": ref, RESULTS[type(result)]: write_result(result)})
+        return _encode(ref, write_result, result)
 
     def encode_error(self, ref: object, error: CommandError, detail: str) -> Payload:
         """`detail`, if any, is appended to the message after a colon: the protocol has no field for it."""
-        return _delimited(lambda: {"id": ref, "error": write_error(error.code, detail)})
+        return _encode(ref, write_error, error, detail)
 
     def encode_push(self, push: Push) -> Payload:
         """As `encode_reply`."""
-        return _delimited(lambda: {"push": write_push(push)})
+        return _encode(0, write_push, push)
 
     def encode_ping(self) -> Payload:
         return _PING
 
 
-def _delimited(fields: Callable[[], dict[str, Any]]) -> Payload:
-    """A Reply with the given fields. They come as a call because it is making them that finds bad text."""
+def _encode(
+    ref: object, write: Callable[Concatenate[wire.Reply, P], None], *args: P.args, **kwargs: P.kwargs
+) -> Payload:
+    assert isinstance(ref, int)
+    reply = wire.Reply()
+    reply.id = ref
     try:
-        message = wire.Reply(**fields()).SerializeToString()
+        write(reply, *args, **kwargs)
     except UnicodeEncodeError as error:
         raise PayloadError(f"a text is not Unicode: {error.reason}") from None
+    message = reply.SerializeToString()
     return Payload(_write_varint(len(message)) + message, binary=True)
 
 

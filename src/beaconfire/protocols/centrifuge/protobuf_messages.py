@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from google.protobuf.message import Message
 from msgspec import Raw
 
-from beaconfire.errors import ErrorCode
+from beaconfire.errors import CommandError
 from beaconfire.messages import (
     NO_PAYLOAD,
     ClientInfo,
@@ -51,7 +51,10 @@ from beaconfire.messages import (
     UnsubscribeResult,
 )
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
-from beaconfire.protocols.centrifuge.fields import error_message
+from beaconfire.protocols.centrifuge.fields import RESULTS, error_message
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 # --- from the client -----------------------------------------------------------------------------------------------
 
@@ -139,124 +142,143 @@ _READERS: Final[dict[type[Message], Callable[[Any], Request]]] = {
 }
 
 # --- to the client -------------------------------------------------------------------------------------------------
+# Messages are filled in place, which takes a third of the time that nested constructors with keywords take.
+# Setting any field, even to its zero, makes the message it is in present. All of these raise UnicodeEncodeError for
+# text that is not Unicode.
 
 
-def write_result(result: Result) -> Message:
-    """The generated message for any result. Raises UnicodeEncodeError for text that is not Unicode."""
+def write_result(reply: wire.Reply, result: Result) -> None:
+    """Puts the result into its field, where it is present even if it has nothing to say: that means success."""
+    getattr(reply, RESULTS[type(result)]).SetInParent()
     match result:
-        case PublishResult():
-            return wire.PublishResult()
+        case PublishResult() | UnsubscribeResult() | PingResult():
+            pass  # the protocol shows no position to publishers
         case SubscribeResult():
-            return _write_subscribed(result)
+            _write_subscribed(reply.subscribe, result)
         case ConnectResult():
-            return _write_connected(result)
+            _write_connected(reply.connect, result)
         case HistoryResult():
-            publications = _write_publications(result.publications)
-            return wire.HistoryResult(publications=publications, epoch=result.epoch, offset=result.offset)
+            _write_publications(reply.history.publications, result.publications)
+            reply.history.epoch = result.epoch
+            reply.history.offset = result.offset
         case PresenceResult():
-            return wire.PresenceResult(presence={client: _write_info(info) for client, info in result.presence.items()})
+            for client, info in result.presence.items():
+                _write_info(reply.presence.presence[client], info)
         case PresenceStatsResult():
-            return wire.PresenceStatsResult(num_clients=result.num_clients, num_users=result.num_users)
+            reply.presence_stats.num_clients = result.num_clients
+            reply.presence_stats.num_users = result.num_users
         case RPCResult():
-            return wire.RPCResult(data=bytes(result.data))
-        case UnsubscribeResult():
-            return wire.UnsubscribeResult()
-        case PingResult():
-            return wire.PingResult()
+            reply.rpc.data = bytes(result.data)
         case RefreshResult():
-            return wire.RefreshResult(
-                client=result.client, version=result.version, expires=result.expires, ttl=result.ttl
-            )
+            reply.refresh.client = result.client
+            reply.refresh.version = result.version
+            reply.refresh.expires = result.expires
+            reply.refresh.ttl = result.ttl
         case SubRefreshResult():
-            return wire.SubRefreshResult(expires=result.expires, ttl=result.ttl)
+            reply.sub_refresh.expires = result.expires
+            reply.sub_refresh.ttl = result.ttl
         case _:
             assert_never(result)
 
 
-def write_push(push: Push) -> wire.Push:
-    """Raises UnicodeEncodeError for text that is not Unicode."""
+def write_error(reply: wire.Reply, error: CommandError, detail: str) -> None:
+    reply.error.code = error.code.code
+    reply.error.message = error_message(error.code, detail)
+    reply.error.temporary = error.code.temporary
+
+
+def write_push(reply: wire.Reply, push: Push) -> None:
+    """Puts the push into its field, present even if it is empty."""
+    out = reply.push
     match push:
         case PublicationPush():
-            return wire.Push(channel=push.channel, pub=_write_publication(push.pub))
+            out.channel = push.channel
+            _write_publication(out.pub, push.pub)
         case JoinPush():
-            return wire.Push(channel=push.channel, join=wire.Join(info=_write_info(push.info)))
+            out.channel = push.channel
+            _write_info(out.join.info, push.info)
         case LeavePush():
-            return wire.Push(channel=push.channel, leave=wire.Leave(info=_write_info(push.info)))
-        case MessagePush():
-            return wire.Push(message=wire.Message(data=bytes(push.data)))
+            out.channel = push.channel
+            _write_info(out.leave.info, push.info)
         case SubscribePush():
-            return wire.Push(channel=push.channel, subscribe=_write_subscribe(push))
+            out.channel = push.channel
+            _write_subscribe(out.subscribe, push)
         case UnsubscribePush():
-            unsubscribe = wire.Unsubscribe(code=push.code, reason=push.reason)
-            return wire.Push(channel=push.channel, unsubscribe=unsubscribe)
+            out.channel = push.channel
+            out.unsubscribe.code = push.code
+            out.unsubscribe.reason = push.reason
+        case MessagePush():
+            out.message.data = bytes(push.data)
         case DisconnectPush():
-            return wire.Push(disconnect=wire.Disconnect(code=push.code, reason=push.reason, reconnect=push.reconnect))
+            out.disconnect.code = push.code
+            out.disconnect.reason = push.reason
+            out.disconnect.reconnect = push.reconnect
         case RefreshPush():
-            return wire.Push(refresh=wire.Refresh(expires=push.expires, ttl=push.ttl))
+            out.refresh.expires = push.expires
+            out.refresh.ttl = push.ttl
         case _:
             assert_never(push)
 
 
-def write_error(code: ErrorCode, detail: str) -> wire.Error:
-    return wire.Error(code=code.code, message=error_message(code, detail), temporary=code.temporary)
+def _write_subscribe(out: wire.Subscribe, push: SubscribePush) -> None:
+    out.recoverable = push.recoverable
+    out.epoch = push.epoch
+    out.offset = push.offset
+    out.positioned = push.positioned
+    out.data = bytes(push.data)
 
 
-def _write_subscribe(push: SubscribePush) -> wire.Subscribe:
-    return wire.Subscribe(
-        recoverable=push.recoverable,
-        epoch=push.epoch,
-        offset=push.offset,
-        positioned=push.positioned,
-        data=bytes(push.data),
-    )
+def _write_connected(out: wire.ConnectResult, result: ConnectResult) -> None:
+    out.client = result.client
+    out.version = result.version
+    out.expires = result.expires
+    out.ttl = result.ttl
+    out.data = bytes(result.data)
+    for channel, sub in result.subs.items():
+        _write_subscribed(out.subs[channel], sub)
+    out.ping = result.ping
+    out.pong = result.pong
+    out.session = result.session
+    out.node = result.node
+    out.time = result.time
 
 
-def _write_connected(result: ConnectResult) -> wire.ConnectResult:
-    return wire.ConnectResult(
-        client=result.client,
-        version=result.version,
-        expires=result.expires,
-        ttl=result.ttl,
-        data=bytes(result.data),
-        subs={channel: _write_subscribed(sub) for channel, sub in result.subs.items()},
-        ping=result.ping,
-        pong=result.pong,
-        session=result.session,
-        node=result.node,
-        time=result.time,
-    )
+def _write_subscribed(out: wire.SubscribeResult, result: SubscribeResult) -> None:
+    out.expires = result.expires
+    out.ttl = result.ttl
+    out.recoverable = result.recoverable
+    out.epoch = result.epoch
+    _write_publications(out.publications, result.publications)
+    out.recovered = result.recovered
+    out.offset = result.offset
+    out.positioned = result.positioned
+    out.data = bytes(result.data)
+    out.was_recovering = result.was_recovering
 
 
-def _write_subscribed(result: SubscribeResult) -> wire.SubscribeResult:
-    return wire.SubscribeResult(
-        expires=result.expires,
-        ttl=result.ttl,
-        recoverable=result.recoverable,
-        epoch=result.epoch,
-        publications=_write_publications(result.publications),
-        recovered=result.recovered,
-        offset=result.offset,
-        positioned=result.positioned,
-        data=bytes(result.data),
-        was_recovering=result.was_recovering,
-    )
+def _write_publications(
+    out: RepeatedCompositeFieldContainer[wire.Publication], publications: Iterable[Publication]
+) -> None:
+    for publication in publications:
+        _write_publication(out.add(), publication)
 
 
-def _write_publications(publications: Iterable[Publication]) -> list[wire.Publication]:
-    return [_write_publication(publication) for publication in publications]
+def _write_publication(out: wire.Publication, publication: Publication) -> None:
+    out.data = bytes(publication.data)
+    if publication.info is not None:
+        _write_info(out.info, publication.info)
+    if publication.offset:
+        out.offset = publication.offset
+    if publication.tags:
+        out.tags.update(publication.tags)
+    if publication.epoch:
+        out.epoch = publication.epoch
 
 
-def _write_publication(publication: Publication) -> wire.Publication:
-    return wire.Publication(
-        data=bytes(publication.data),
-        info=_write_info(publication.info) if publication.info is not None else None,
-        offset=publication.offset,
-        tags=publication.tags,
-        epoch=publication.epoch,
-    )
-
-
-def _write_info(info: ClientInfo) -> wire.ClientInfo:
-    return wire.ClientInfo(
-        user=info.user, client=info.client, conn_info=bytes(info.conn_info), chan_info=bytes(info.chan_info)
-    )
+def _write_info(out: wire.ClientInfo, info: ClientInfo) -> None:
+    out.user = info.user
+    out.client = info.client
+    if info.conn_info is not NO_PAYLOAD:
+        out.conn_info = bytes(info.conn_info)
+    if info.chan_info is not NO_PAYLOAD:
+        out.chan_info = bytes(info.chan_info)
