@@ -130,7 +130,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def _limit_waiting(self) -> None:
         """Sees to it that what has begun ends, and that stray line ends do not count as activity."""
-        idle = self.cycle is None or self.cycle.response_complete
+        idle = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
         if self._in_body:
             self._wait_at_most(self._guard.body_timeout_s)
         elif self._in_head or (idle and self.timeout_keep_alive_task is None):
