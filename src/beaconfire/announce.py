@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from beaconfire.auth.options import TokenOptions
+from beaconfire.auth.static_keys import option_weaknesses
 from beaconfire.config import Config
 from beaconfire.options import ClientOptions
 from beaconfire.settings_checks import has_key
 from beaconfire.settings_values import text
 
-HMAC_SECRET_BYTES_MIN = 32
-"""RFC 7518 §3.2: a key of HS256 must be at least as long as its hash, 256 bits."""
-
+_TOKEN_REMEDIES = {
+    "hmac_secret": "Take the one that `beaconfire config init` makes.",
+    "hmac_previous_secret": "Remove it as soon as no token made with it is in use.",
+    "jwks_url": "Use an https address.",
+}
 _LIMITS = (
     "client.connection_limit",
     "client.connection_rate_limit",
@@ -28,6 +32,7 @@ _LIMITS = (
     "client.queue_max_size",
     "client.command_queue_max",
     "client.stale_close_delay",
+    "client.pong_timeout",
     "client.history_max_publication_limit",
     "client.recovery_max_publication_limit",
     "websocket.message_size_limit",
@@ -126,7 +131,7 @@ def _algorithms(token: TokenOptions) -> str:
         (token.rsa_public_key, "RS256/384/512"),
         (token.ecdsa_public_key, "ES256/384/512"),
         (token.eddsa_public_key, "EdDSA"),
-        (token.jwks_url, f"JWKS at {token.jwks_url}"),
+        (token.jwks_url, f"keys of {urlsplit(token.jwks_url).hostname}"),
     )
     return ", ".join(words for key, words in families if key)
 
@@ -208,19 +213,8 @@ def _api_warnings(config: Config) -> Iterator[str]:
 def _token_warnings(config: Config) -> Iterator[str]:
     sections = {"token": config.token, "subscription_token": config.subscription_token}
     for section, token in sections.items():
-        if token is None:
-            continue
-        for name in ("hmac_secret", "hmac_previous_secret"):
-            length = len(getattr(token, name).encode())
-            if 0 < length < HMAC_SECRET_BYTES_MIN:
-                yield (
-                    f"{section}.{name} has {length} bytes, fewer than the {HMAC_SECRET_BYTES_MIN} that RFC 7518 §3.2 "
-                    "asks for: it can be guessed from any token. Make one with `beaconfire config init`."
-                )
-        if token.jwks_url.startswith("http://"):
-            yield (
-                f"{section}.jwks_url is not encrypted: whoever sits between can make tokens for any user. Use https."
-            )
+        for option, weakness in option_weaknesses(token) if token is not None else ():
+            yield f"{section}.{option} {weakness}. {_TOKEN_REMEDIES[option]}"
 
 
 def _network_warnings(config: Config) -> Iterator[str]:

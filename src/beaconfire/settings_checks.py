@@ -9,24 +9,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
 from beaconfire.auth.options import TokenOptions
+from beaconfire.auth.static_keys import option_problems
 from beaconfire.options import ChannelNameOptions, ChannelOptions, ClientOptions, PlainOptions, ServerOptions
 from beaconfire.units import Seconds
 
 NAMESPACE_NAME = re.compile(r"[-a-zA-Z0-9_.]{2,}")
 _TAKEN_PATHS = ("/connection", "/api", "/metrics", "/health")
-_PUBLIC_KEYS: dict[str, tuple[type, ...]] = {
-    "rsa_public_key": (RSAPublicKey,),
-    "ecdsa_public_key": (EllipticCurvePublicKey,),
-    "eddsa_public_key": (Ed25519PublicKey, Ed448PublicKey),
-}
 
 
 class Violation(NamedTuple):
@@ -73,18 +62,8 @@ def _can_match_an_origin(pattern: str) -> bool:
 
 
 def check_token(section: str, token: TokenOptions) -> Iterator[Violation]:
-    for name, kinds in _PUBLIC_KEYS.items():
-        pem = getattr(token, name)
-        if pem and not _is_public_key(pem, kinds):
-            family = name.partition("_")[0].upper()
-            yield Violation((f"{section}.{name}",), f"expected the PEM text of an {family} public key")
-    if token.jwks_url and not re.match(r"https?://[^/]", token.jwks_url):
-        yield Violation((f"{section}.jwks_url",), "expected an address that starts with https:// or http://")
-    if token.hmac_previous_secret and not token.hmac_secret:
-        yield Violation(
-            (f"{section}.hmac_secret", f"{section}.hmac_previous_secret"),
-            "expected a secret, because hmac_previous_secret is set",
-        )
+    for option, text in option_problems(token):
+        yield Violation((f"{section}.{option}",), text)
 
 
 def check_subscription_token(token: TokenOptions) -> Iterator[Violation]:
@@ -102,13 +81,6 @@ def has_key(token: TokenOptions) -> bool:
     return bool(
         token.hmac_secret or token.rsa_public_key or token.ecdsa_public_key or token.eddsa_public_key or token.jwks_url
     )
-
-
-def _is_public_key(pem: str, kinds: tuple[type, ...]) -> bool:
-    try:
-        return isinstance(load_pem_public_key(pem.encode()), kinds)
-    except (ValueError, UnsupportedAlgorithm):
-        return False
 
 
 def check_channel(table: str, channel: ChannelOptions, meta_ttl: Seconds) -> Iterator[Violation]:

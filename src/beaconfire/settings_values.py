@@ -96,8 +96,8 @@ def _read_list(setting: Setting, value: object, from_text: bool) -> list[str]:
     if not isinstance(items, list):
         raise ValueProblem(f"expected {expectation(setting)}, got {found(value, setting.secret)}")
     for number, item in enumerate(items, 1):
-        if not isinstance(item, str) or not item:
-            what = "empty text" if item == "" else found(item, setting.secret)
+        if not isinstance(item, str) or not item.strip():
+            what = "empty" if isinstance(item, str) else found(item, setting.secret)
             raise ValueProblem(f"expected {expectation(setting)}, but item {number} is {what}")
     return items
 

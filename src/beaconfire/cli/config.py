@@ -40,7 +40,9 @@ class Format(StrEnum):
 @config_app.command()
 def show(
     file: FileArgument = None,
-    format_: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = Format.TOML,
+    format_: Annotated[
+        Format, typer.Option("--format", "-f", metavar="toml|yaml|json", help="How to write it.")
+    ] = Format.TOML,
     assignments: SetOption = None,
 ) -> None:
     """Print every setting in effect and where it comes from; secrets are masked."""

@@ -10,6 +10,7 @@ from beaconfire import __version__
 from beaconfire.cli.config import config_app
 from beaconfire.cli.console import FriendlyGroup, write
 from beaconfire.cli.serve import serve
+from beaconfire.cli.token import token_app
 
 app = typer.Typer(
     name="beaconfire",
@@ -39,6 +40,7 @@ def root(
 
 app.command()(serve)
 app.add_typer(config_app, name="config")
+app.add_typer(token_app, name="token")
 
 
 @app.command()
