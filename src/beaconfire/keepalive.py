@@ -101,10 +101,10 @@ class Keepalive:
         session = self._session
         now_s = session.node.clock.now_s()
         if self._stale_s <= now_s:
-            session.node.events.emit(LimitHit("stale_close_delay", session.client))
+            session.node.events.emit(LimitHit("client.stale_close_delay", session.client))
             session.end(STALE, "no connect command in time")
         elif self._pong_s <= now_s:
-            session.node.events.emit(LimitHit("pong_timeout", session.client))
+            session.node.events.emit(LimitHit("client.pong_timeout", session.client))
             session.end(NO_PONG)
         elif self._expire_s <= now_s:
             session.end(CONNECTION_EXPIRED, "the connection's token was not refreshed in time")

@@ -26,7 +26,7 @@ class Meter:
     def exceeded(self, messages_limit: int, bytes_limit: int) -> str:
         """The name of the limit that is exceeded, or ""."""
         if messages_limit and self._messages > messages_limit:
-            return "message_rate_limit"
+            return "client.message_rate_limit"
         if bytes_limit and self._bytes > bytes_limit:
-            return "byte_rate_limit"
+            return "client.byte_rate_limit"
         return ""

@@ -85,6 +85,8 @@ class Node:
         self.registry: Registry[Session] = Registry()
         self.connections: set[Session] = set()
         """Every open session, authenticated or not."""
+        self.leaving: set[Session] = set()
+        """Sessions that have ended while their transport still says goodbye."""
         self.attachments = Attachments(
             engine.broker, timers, self.background, options.detach_delay_s, self.hub.has_subscribers
         )

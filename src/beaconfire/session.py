@@ -173,7 +173,7 @@ class Session:
         limit = meter.exceeded(node.client_options.message_rate_limit, int(node.client_options.byte_rate_limit))
         if limit:
             node.events.emit(LimitHit(limit, self.client))
-            self.end(CONNECTION_TOO_MANY_REQUESTS, f"client.{limit} exceeded: send less per second")
+            self.end(CONNECTION_TOO_MANY_REQUESTS, f"{limit} exceeded: send less per second")
 
     def _run(self, command: Command) -> None:
         self._busy = run_eagerly(self._dispatch(self, command))
@@ -185,7 +185,7 @@ class Session:
             self._queue = deque()
         self._queue.append(command)
         if len(self._queue) == self.node.client_options.command_queue_max:
-            self.node.events.emit(LimitHit("command_queue_max", self.client))
+            self.node.events.emit(LimitHit("client.command_queue_max", self.client))
             self.transport.pause_reading()
 
     def _on_command_done(self, task: asyncio.Task[None]) -> None:
@@ -210,6 +210,7 @@ class Session:
 
     def on_closed(self) -> None:
         self._finish(CONNECTION_CLOSED, "")
+        self.node.leaving.discard(self)
 
     # To the client
 
@@ -253,7 +254,7 @@ class Session:
         self.end(INAPPROPRIATE_PROTOCOL, f"a publication in {subscription.channel!r} is not JSON")
 
     def _on_slow(self) -> None:
-        self.node.events.emit(LimitHit("queue_max_size", self.client))
+        self.node.events.emit(LimitHit("client.queue_max_size", self.client))
         self.end(SLOW)
 
     # Subscriptions and the end
@@ -277,6 +278,7 @@ class Session:
         if self.has_ended():
             return
         reason = f"{code.reason}: {detail}" if detail and self.node.client_options.debug_reasons else code.reason
+        self.node.leaving.add(self)
         self._finish(code, detail)
         self.transport.close(code, reason)
 

@@ -104,7 +104,7 @@ def _admit(session: Session, identity: Identity) -> None:
         and identity.user
         and node.registry.count_user(identity.user) >= options.user_connection_limit
     ):
-        node.events.emit(LimitHit("user_connection_limit", session.client))
+        node.events.emit(LimitHit("client.user_connection_limit", session.client))
         raise Disconnect(CONNECTION_LIMIT, "the user has client.user_connection_limit connections already")
     session.identity = identity
     node.registry.add(session)
@@ -125,7 +125,7 @@ def _server_side(
             grants[channel] = SubscriptionGrant()
     grants = {channel: grant for channel, grant in grants.items() if channel not in session.subscriptions}
     if len(grants) + len(session.subscriptions) > options.channel_limit:
-        node.events.emit(LimitHit("channel_limit", session.client))
+        node.events.emit(LimitHit("client.channel_limit", session.client))
         raise Disconnect(CHANNEL_LIMIT, "more server-side channels than client.channel_limit")
     wishes = []
     for channel, grant in grants.items():

@@ -59,7 +59,7 @@ async def history(session: Session, ref: object, request: HistoryRequest) -> Non
     limit_max = node.client_options.history_max_publication_limit
     limit = request.limit
     if limit < 0 or limit > limit_max:
-        node.events.emit(LimitHit("history_max_publication_limit", session.client))
+        node.events.emit(LimitHit("client.history_max_publication_limit", session.client))
         limit = limit_max
     since = StreamPosition(request.since.offset, request.since.epoch) if request.since is not None else None
     result = await read_history(session, channel, namespace, limit, since, request.reverse)

@@ -86,12 +86,12 @@ def check_room(session: Session, channel: str) -> None:
     """Whether the session may have one more channel of this name at all. Raises CommandError 105, 106 or 107."""
     node = session.node
     if node.channels.too_long(channel):
-        node.events.emit(LimitHit("max_length", session.client))
+        node.events.emit(LimitHit("channel_names.max_length", session.client))
         raise CommandError(BAD_REQUEST, "channel is longer than channel_names.max_length")
     if channel in session.subscriptions:
         raise CommandError(ALREADY_SUBSCRIBED, f"channel {channel!r}: already subscribed")
     if len(session.subscriptions) >= node.client_options.channel_limit:
-        node.events.emit(LimitHit("channel_limit", session.client))
+        node.events.emit(LimitHit("client.channel_limit", session.client))
         raise CommandError(LIMIT_EXCEEDED, "more channels than client.channel_limit")
 
 
@@ -213,7 +213,7 @@ async def _recover(
         page = await node.history(subscription.channel, namespace, limit, since)
         recovery = recover_stream(since, page)
     if not recovery.recovered and len(page.publications) == limit and not namespace.cache_mode:
-        node.events.emit(LimitHit("recovery_max_publication_limit", session.client))
+        node.events.emit(LimitHit("client.recovery_max_publication_limit", session.client))
     node.events.emit(
         RecoveryFinished(subscription.channel, namespace.name, recovery.recovered, len(recovery.publications))
     )

@@ -1,0 +1,222 @@
+"""The composition root: every part is made here, from the configuration, and handed what it needs.
+
+A new protocol, transport or engine is registered here with one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import socket
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, Router
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from beaconfire import __version__
+from beaconfire.access import Access
+from beaconfire.admission import Admission
+from beaconfire.api.http import ApiHttp
+from beaconfire.api.methods import METHODS, ApiMethods
+from beaconfire.auth.keys import ApiKeys
+from beaconfire.auth.tokens import JWTVerifier
+from beaconfire.channels import Channels
+from beaconfire.clock import Clock, SystemClock, Timers
+from beaconfire.cluster import Cluster
+from beaconfire.commands.arriving import Arrivals
+from beaconfire.config import Config
+from beaconfire.engines.memory import MemoryEngine, memory_engine
+from beaconfire.events import EventSink, Fanout
+from beaconfire.identity import TokenVerifier
+from beaconfire.node import Node, NodeOptions
+from beaconfire.observe.health import Health
+from beaconfire.observe.http import QUIET, ObserveRequests, RequestRecorder
+from beaconfire.observe.logs import LogSink
+from beaconfire.observe.metrics import MetricsSink
+from beaconfire.policy import ConfiguredPolicy
+from beaconfire.protocols.base import Wire
+from beaconfire.protocols.centrifuge.json_codec import JsonCodec
+from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
+from beaconfire.protocols.plain import PlainCodec
+from beaconfire.residents import Residents
+from beaconfire.session import SessionManners
+from beaconfire.transports.base import Arrival
+from beaconfire.transports.http_guard import HttpGuard
+from beaconfire.transports.websocket import (
+    Endpoint,
+    NativeEndpoint,
+    SimpleEndpoint,
+    UpgradeRequest,
+    WebSocketAcceptor,
+    WebSocketWire,
+)
+
+NATIVE_PATH = "/connection/websocket"
+TIMER_RESOLUTION_S = 0.1
+SWEEP_INTERVAL_S = 1.0
+
+_API_TEMPLATES = tuple(f"/api/{method}" for method in METHODS)
+_TEMPLATES = ("/", "/demo/{file:path}", "/api", "/api/", "/api/openapi.json", *QUIET, *_API_TEMPLATES, NATIVE_PATH)
+"""Paths as metrics and logs know them. Successful API calls are not logged one by one."""
+
+_DEMO = Path(__file__).parent / "demo"
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+class App:
+    """A whole server but for its process and listening socket. Make it inside a running event loop."""
+
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.timers = Timers(self.clock)
+        self.metrics = MetricsSink(config.namespaces)
+        self.log = LogSink(clock=self.clock)
+        self.events: EventSink = Fanout(self.metrics, self.log)
+        self.engine = memory_engine(self.clock)
+        self.node = _node(config, self.engine, self.timers, self.events)
+        self.cluster = Cluster(self.engine.control, Residents(self.node))
+        self.health = Health()
+        self.admission = Admission(config.client, self._count_connections, self.clock, self.events)
+        self.guard = HttpGuard(config.server, self.timers, self.events)
+        self.acceptor = WebSocketAcceptor(
+            _endpoints(config, self.node),
+            config.websocket,
+            config.client.allowed_origins,
+            self.admission.admit,
+            self.timers,
+            self.events,
+            config.client.message_rate_limit,
+        )
+        self.asgi: ASGIApp = ObserveRequests(
+            Router(_routes(self)), RequestRecorder(self.metrics, _TEMPLATES, QUIET + _API_TEMPLATES), self.clock
+        )
+        self.metrics.observe_nodes(self.node.statistics)
+        self._swept_s = self.clock.now_s()
+        self._tick: asyncio.TimerHandle | None = None
+
+    def _count_connections(self) -> int:
+        return len(self.node.connections) + len(self.node.leaving)
+
+    async def start(self) -> None:
+        """Engine first, doors last: readiness goes green when everything behind it works."""
+        await self.node.start()
+        await self.cluster.start()
+        self._run_timers()
+        self.health.started()
+
+    def begin_drain(self) -> None:
+        """Nobody new comes in; those inside don't notice yet."""
+        self.admission.draining = True
+        self.health.draining()
+
+    async def stop(self) -> None:
+        """The reverse of start, after the sessions have gone."""
+        await self.cluster.stop()
+        await self.node.stop()
+        if self._tick is not None:
+            self._tick.cancel()
+        self.log.flush()
+
+    def _run_timers(self) -> None:
+        """Drives all timers of this node with one of the event loop's."""
+        self._tick = asyncio.get_running_loop().call_later(TIMER_RESOLUTION_S, self._run_timers)
+        self.timers.run_due()
+        if self.clock.now_s() - self._swept_s >= SWEEP_INTERVAL_S:
+            self._swept_s = self.clock.now_s()
+            self.engine.sweep()
+
+
+def _node(config: Config, engine: MemoryEngine, timers: Timers, events: EventSink) -> Node:
+    channels = Channels(config.channel, config.namespaces, config.channel_names, float(config.engine.history_meta_ttl))
+    access = Access(channels, config.client.insecure)
+    return Node(
+        NodeOptions(
+            uid=str(uuid.uuid4()),
+            name=f"{socket.gethostname()}_{config.server.port}",
+            version=__version__,
+            detach_delay_s=float(config.engine.detach_delay),
+        ),
+        config.client,
+        engine,
+        channels,
+        access,
+        ConfiguredPolicy(*_verifiers(config, timers.clock, events), channels, access, config.client),
+        timers,
+        events,
+        schedule=asyncio.get_running_loop().call_soon,
+        random=random.random,
+    )
+
+
+def _verifiers(config: Config, clock: Clock, events: EventSink) -> tuple[TokenVerifier, TokenVerifier]:
+    connection = JWTVerifier(config.token, clock, events)
+    if config.subscription_token is None:
+        return connection, connection
+    return connection, JWTVerifier(config.subscription_token, clock, events)
+
+
+def _endpoints(config: Config, node: Node) -> dict[str, Endpoint]:
+    """The WebSocket doors: a path, who decides about the wire there, and how its sessions behave."""
+    native = Arrivals(node, SessionManners(), _connection_id)
+
+    def arrange(request: UpgradeRequest, wire: Wire, transport_pings: bool) -> Arrival:
+        manners = SessionManners(app_pings=False) if transport_pings else None
+        return lambda transport: native.arrive(transport, wire, manners)
+
+    json_wire, protobuf_wire = WebSocketWire(JsonCodec()), WebSocketWire(ProtobufCodec())
+    endpoints: dict[str, Endpoint] = {NATIVE_PATH: NativeEndpoint(json_wire, protobuf_wire, arrange)}
+    if config.plain.enabled:
+        lobby = config.plain.lobby_channel if config.plain.lobby else None
+        plain = Arrivals(node, SessionManners(connect_first=False, app_pings=False, lobby=lobby), _connection_id)
+        plain_wire = WebSocketWire(PlainCodec(lobby))
+        endpoints[config.plain.path] = SimpleEndpoint(
+            lambda request: lambda transport: plain.arrive(transport, plain_wire)
+        )
+    return endpoints
+
+
+def _connection_id() -> str:
+    """A random UUID. The secrets module's generator, because whoever guesses an id could be excluded by it."""
+    return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
+
+
+def _routes(app: App) -> list[BaseRoute]:
+    routes: list[BaseRoute] = [
+        Route("/metrics", app.metrics.endpoint),
+        *app.health.routes(),
+    ]
+    if app.config.api.enabled:
+        methods = ApiMethods(app.node, app.cluster, app.config.api)
+        routes.append(Mount("/api", ApiHttp(methods, ApiKeys(app.config.api.keys), app.config.api)))
+    if app.config.server.demo:
+        routes.append(Route("/", _page(_DEMO / "index.html")))
+        routes.append(Mount("/demo", _Pages(directory=_DEMO)))
+    return routes
+
+
+def _page(path: Path) -> Callable[[Request], Response]:
+    def respond(request: Request) -> Response:
+        return FileResponse(path, headers=_PAGE_HEADERS)
+
+    return respond
+
+
+class _Pages(StaticFiles):
+    """Static files with the headers of a careful site."""
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]  # passed through as they came
+        response.headers.update(_PAGE_HEADERS)
+        return response

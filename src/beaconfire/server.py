@@ -1,0 +1,134 @@
+"""The process: sockets, signals, start-up and drain around an `App`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from beaconfire import __version__, announce
+from beaconfire.admission import raise_open_files_limit
+from beaconfire.app import App
+from beaconfire.config import Config
+from beaconfire.drain import Drain
+from beaconfire.observe import logs
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def run(config: Config) -> int:
+    """Serves until SIGTERM or SIGINT has drained the node. Returns the process's exit code."""
+    raise_open_files_limit()
+    logs.configure(config.log, secrets=[*config.api.keys, config.token.hmac_secret])
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(config))
+
+
+async def _serve(config: Config) -> int:
+    app = App(config)
+    server = Server(app)
+    await app.start()
+    try:
+        await server.serve()
+    except SystemExit as failure:
+        return int(failure.code or 0)  # uvicorn's way to say that it could not listen; it has said why
+    finally:
+        await app.stop()
+    return 0
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server with our WebSocket and HTTP doors, our announcement, and our way to leave."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._drain: Drain | None = None
+        self._draining: asyncio.Task[None] | None = None
+        super().__init__(_uvicorn_config(app))
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            # Everything made so far stays: the garbage collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            self._announce()
+
+    def addresses(self) -> list[str]:
+        """Base URLs that answer, with the real port."""
+        scheme = "https" if self.config.is_ssl else "http"
+        addresses = []
+        for listener in self.servers:
+            for sock in listener.sockets:
+                host, port = sock.getsockname()[:2]
+                addresses.append(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
+        return addresses
+
+    def _announce(self) -> None:
+        config, node = self._app.config, self._app.node
+        fields = announce.announcement(config, __version__, node.options.uid, node.engine.name, self.addresses())
+        log = logs.get_logger()
+        log.info("server_started", **{field.name.replace(".", "_"): field.value for field in fields})
+        for warning in announce.warnings(config):
+            log.warning("insecure", detail=warning)
+        for note in announce.notes(config):
+            log.info("note", detail=note)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The first signal drains, the second hurries. uvicorn would raise it again afterwards; we exit with 0."""
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            yield
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self) -> None:
+        if self._drain is None:
+            app = self._app
+            self._drain = Drain(app.node, app.config.server, app.clock, app.begin_drain, self._stop_listening)
+            self._draining = asyncio.get_running_loop().create_task(self._leave(self._drain))
+        else:
+            self._drain.hurry()
+            self.force_exit = True
+
+    async def _leave(self, drain: Drain) -> None:
+        try:
+            await drain.run()
+        finally:
+            self.should_exit = True
+
+    def _stop_listening(self) -> None:
+        for listener in self.servers:
+            listener.close()
+
+
+def _uvicorn_config(app: App) -> uvicorn.Config:
+    options = app.config.server
+    return uvicorn.Config(
+        app.asgi,
+        host=options.host,
+        port=options.port,
+        http=app.guard.protocol,  # type: ignore[arg-type]  # any callable that makes a protocol will do
+        ws=app.acceptor.upgrade,  # type: ignore[arg-type]  # likewise
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=options.backlog,
+        timeout_keep_alive=int(options.keep_alive_timeout),
+        timeout_graceful_shutdown=max(1, int(options.shutdown_timeout - options.drain_window)),
+        ssl_certfile=options.tls_cert or None,
+        ssl_keyfile=options.tls_key or None,
+        proxy_headers=bool(options.trusted_proxies),
+        forwarded_allow_ips=options.trusted_proxies,
+    )
