@@ -17,27 +17,30 @@ OTHER = "other"
 """The label value for everything that is not in its closed set."""
 
 LIMITS = (
-    "connection_limit",
-    "connection_rate_limit",
-    "user_connection_limit",
-    "message_rate_limit",
-    "byte_rate_limit",
-    "queue_max_size",
-    "channel_limit",
-    "message_size_limit",
-    "max_length",
-    "stale_close_delay",
-    "write_timeout",
-    "handshake_timeout",
-    "header_max_size",
-    "request_max_size",
-    "batch_max",
-    "history_max_publication_limit",
-    "recovery_max_publication_limit",
-    "command_queue_max",
-    "pong_timeout",
+    "client.connection_limit",
+    "client.connection_rate_limit",
+    "client.user_connection_limit",
+    "client.message_rate_limit",
+    "client.byte_rate_limit",
+    "client.queue_max_size",
+    "client.command_queue_max",
+    "client.channel_limit",
+    "client.history_max_publication_limit",
+    "client.recovery_max_publication_limit",
+    "client.stale_close_delay",
+    "client.pong_timeout",
+    "channel_names.max_length",
+    "websocket.message_size_limit",
+    "websocket.write_timeout",
+    "server.handshake_timeout",
+    "server.header_max_size",
+    "server.keep_alive_timeout",
+    "api.request_max_size",
+    "api.batch_max",
+    "token_length_max",
+    "jwks_unknown_kids_max",
 )
-"""The settings whose taking effect is a `LimitHit`."""
+"""What a `LimitHit` may name: settings, by section and name, and the fixed limits of tokens."""
 
 SDK_NAMES = frozenset({"js", "python", "go", "dart", "swift", "java", "csharp", "c#"})
 """What the SDKs call themselves. A client may send any name, so all others are counted together."""
