@@ -110,7 +110,7 @@ class ServerProcess:
 
     def start(self) -> None:
         """Returns when the server listens. Raises RuntimeError with its log if it does not."""
-        command = [sys.executable, "-m", "beaconfire.cli.main", "serve", "--config", str(self._file)]
+        command = [str(Path(sys.executable).with_name("beaconfire")), "serve", "--config", str(self._file)]
         for name, value in self._overrides.items():
             command += ["--set", f"{name}={value}"]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("BEACONFIRE_")}
@@ -139,7 +139,7 @@ class ServerProcess:
                     self._started.put(line)
         self._started.put(None)
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
 
@@ -154,7 +154,7 @@ class ServerProcess:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Signals and waits. Returns the exit code, negative for a fatal signal."""
-        self.signal(number)
+        self.send(number)
         code = self.wait()
         self._started = queue.Queue()
         return code
