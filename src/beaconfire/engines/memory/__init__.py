@@ -22,13 +22,14 @@ class MemoryEngine(Engine, frozen=True):
     presence: MemoryPresenceStore
     control: MemoryControlBus
 
-    def sweep(self) -> None:
+    def sweep(self) -> bool:
         """Gives back the memory of what is expired, for a few milliseconds at most. To be called every second or so.
 
-        What is expired is never seen, swept or not.
+        True if there is more: then again after letting others run. What is expired is never seen, swept or not.
         """
-        self.broker.sweep()
-        self.presence.sweep()
+        more_in_broker = self.broker.sweep()
+        more_in_presence = self.presence.sweep()
+        return more_in_broker or more_in_presence
 
 
 def memory_engine(

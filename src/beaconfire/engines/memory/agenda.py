@@ -31,9 +31,13 @@ class Agenda(Generic[ItemT]):
         else:
             bucket.append(item)
 
+    def is_due(self, now_s: float) -> bool:
+        """Whether `take_due` would find something."""
+        return bool(self._seconds) and self._seconds[0] <= now_s
+
     def take_due(self, now_s: float) -> ItemT | None:
         """One item whose time has come, or None."""
-        if not self._seconds or self._seconds[0] > now_s:
+        if not self.is_due(now_s):
             return None
         second = self._seconds[0]
         bucket = self._buckets[second]

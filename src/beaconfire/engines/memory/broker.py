@@ -17,11 +17,12 @@ from beaconfire.messages import ClientInfo, Publication, StreamPosition
 IDEMPOTENCY_KEYS_MAX = 300_000
 """Keys remembered at once: a thousand keyed publishes a second, for as long as a key lives."""
 
-SWEEP_BUDGET = 2000
-"""What one `sweep` drops at most of each kind. A few milliseconds at about a microsecond apiece."""
+SWEEP_BUDGET = 1000
+"""What one `sweep` drops at most of each kind: a few milliseconds, at one or two microseconds apiece."""
 
-_PUBLISH_SWEEP_BUDGET = 4
-"""What a publish drops in passing, of each kind. It adds at most one, so garbage never outruns the publishers."""
+_PUBLISHES_PER_SWEEP = 64
+_PUBLISH_SWEEP_BUDGET = 256
+"""Publishing sweeps in passing, so that garbage does not outrun it: each publish leaves at most one of a kind."""
 
 _NO_POSITION = StreamPosition(0, "")
 
@@ -55,6 +56,7 @@ class MemoryBroker:
         self._events: BrokerEvents | None = None
         self._waiting: deque[tuple[str, Callable[[BrokerEvents], None]]] = deque()
         self._announcing = False
+        self._publishes_since_sweep = 0
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -70,9 +72,12 @@ class MemoryBroker:
         self._attached.clear()
         self._waiting.clear()
 
-    def sweep(self) -> None:
-        """Gives back the memory of what is expired, within a budget. To be called every second or so."""
-        self._sweep(self._clock.now_s(), SWEEP_BUDGET)
+    def sweep(self) -> bool:
+        """Gives back the memory of what is expired, within a budget. To be called every second or so.
+
+        True if there is more: then again after letting others run.
+        """
+        return self._sweep(self._clock.now_s(), SWEEP_BUDGET)
 
     def statistics(self) -> MemoryBrokerStatistics:
         return MemoryBrokerStatistics(
@@ -108,7 +113,9 @@ class MemoryBroker:
     ) -> PublishOutcome:
         """As `Broker.publish`. The announcement is over when this returns, unless it is called during another one."""
         now_s = self._clock.now_s()
-        self._sweep(now_s, _PUBLISH_SWEEP_BUDGET)
+        self._publishes_since_sweep += 1
+        if self._publishes_since_sweep >= _PUBLISHES_PER_SWEEP:
+            self._sweep(now_s, _PUBLISH_SWEEP_BUDGET)
         key = options.idempotency_key
         if key:
             first = self._outcomes.find(channel, key, now_s)
@@ -199,6 +206,8 @@ class MemoryBroker:
             if self._waiting:  # A callback raised, against its contract; that must not cost the others theirs.
                 self._announce_waiting()
 
-    def _sweep(self, now_s: float, budget: int) -> None:
-        self._streams.sweep(now_s, budget)
-        self._outcomes.sweep(now_s, budget)
+    def _sweep(self, now_s: float, budget: int) -> bool:
+        self._publishes_since_sweep = 0
+        more_streams = self._streams.sweep(now_s, budget)
+        more_outcomes = self._outcomes.sweep(now_s, budget)
+        return more_streams or more_outcomes

@@ -40,9 +40,15 @@ class Outcomes:
             self.forgotten_total += 1
         self._table[channel, key] = (now_s + IDEMPOTENCY_TTL_S, position)
 
-    def sweep(self, now_s: float, budget: int) -> None:
-        """Drops expired keys, at most `budget` of them."""
-        while budget > 0 and self._table and next(iter(self._table.values()))[0] <= now_s:
+    def sweep(self, now_s: float, budget: int) -> bool:
+        """Drops expired keys, at most `budget` of them. True if there are more."""
+        while self._has_expired(now_s):
+            if budget == 0:
+                return True
             budget -= 1
             self._table.popitem(last=False)
             shrink(self._table)
+        return False
+
+    def _has_expired(self, now_s: float) -> bool:
+        return bool(self._table) and next(iter(self._table.values()))[0] <= now_s

@@ -10,8 +10,8 @@ from beaconfire.engines.memory.agenda import Agenda
 from beaconfire.engines.memory.tables import shrink
 from beaconfire.messages import ClientInfo
 
-SWEEP_BUDGET = 2000
-"""Entries that one `sweep` looks at most. A few milliseconds at about a microsecond apiece."""
+SWEEP_BUDGET = 1000
+"""Entries that one `sweep` looks at, at most: a few milliseconds, at one or two microseconds apiece."""
 
 _ADD_SWEEP_BUDGET = 2
 """What an add looks at in passing. It adds at most one, so garbage never outruns those who come."""
@@ -74,9 +74,14 @@ class MemoryPresenceStore:
         alive = self._alive(channel)
         return PresenceStats(num_clients=len(alive), num_users=len({info.user for info in alive}))
 
-    def sweep(self) -> None:
-        """Gives back the memory of what is expired, within a budget. To be called every second or so."""
-        self._sweep(self._clock.now_s(), SWEEP_BUDGET)
+    def sweep(self) -> bool:
+        """Gives back the memory of what is expired, within a budget. To be called every second or so.
+
+        True if there is more: then again after letting others run.
+        """
+        now_s = self._clock.now_s()
+        self._sweep(now_s, SWEEP_BUDGET)
+        return self._expiring.is_due(now_s)
 
     def statistics(self) -> MemoryPresenceStatistics:
         return MemoryPresenceStatistics(channels=len(self._channels), entries=self._entries)

@@ -106,19 +106,19 @@ class Streams:
             self._drop(stream.tail, len(stream.tail))
             stream.tail = None
 
-    def sweep(self, now_s: float, budget: int) -> None:
-        """Drops what is expired: at most about `budget` publications and as many streams."""
+    def sweep(self, now_s: float, budget: int) -> bool:
+        """Drops what is expired: at most `budget` publications and as many streams. True if there is more."""
         self._sweep_publications(now_s, budget)
         self._sweep_streams(now_s, budget)
+        return self._expiring.is_due(now_s) or self._forgettable.is_due(now_s)
 
     def _sweep_publications(self, now_s: float, budget: int) -> None:
         while budget > 0 and (stream := self._expiring.take_due(now_s)) is not None:
-            budget -= 1
             tail = stream.tail
-            if tail is not None:
-                count = min(tail.count_expired(now_s), budget)
+            count = min(tail.count_expired(now_s), budget) if tail else 0
+            budget -= max(1, count)
+            if tail:
                 self._drop(tail, count)
-                budget -= count
             if tail:
                 self._expiring.add(stream, tail.oldest_expires_s)
             else:

@@ -1,0 +1,211 @@
+"""The memory broker: announcing, limits, and what it does beyond its port's promises."""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+import pytest
+from msgspec import Raw
+
+from beaconfire.engines.base import PublishOptions
+from beaconfire.engines.memory import MemoryBrokerStatistics
+from beaconfire.messages import ClientInfo, StreamPosition
+
+from .support import HISTORY, KEPT, Node, World, now
+
+
+def keyed(key: str) -> PublishOptions:
+    return PublishOptions(history=HISTORY, idempotency_key=key)
+
+
+def test_publishing_announces_before_it_returns() -> None:
+    """Storing and announcing are one step without suspension: the node has heard it, and found it stored."""
+    world = World()
+    found: list[list[int]] = []
+    world.node.react = lambda channel, data: found.append(world.offsets(channel))
+    now(world.broker.attach("a"))
+    world.publish("a", b"1")
+    world.publish("a", b"2")
+    assert found == [[1], [1, 2]]
+
+
+def test_publishing_inside_an_announcement_queues_it() -> None:
+    """An inner publish is stored at once and announced after what is being announced, in order and without depth."""
+    world = World()
+    now(world.broker.attach("a"))
+    now(world.broker.attach("b"))
+    depths: list[int] = []
+
+    def react(channel: str, data: bytes) -> None:
+        depth, frame = 0, sys._getframe()
+        while frame.f_back is not None:
+            depth, frame = depth + 1, frame.f_back
+        depths.append(depth)
+        if channel == "a" and int(data) < 3000:
+            assert world.publish("a", b"%d" % (int(data) + 1)).position.offset == int(data) + 1
+            assert world.publish("b", data).position.offset == int(data)
+
+    world.node.react = react
+    world.publish("a", b"1")
+    assert [int(data) for channel, data in world.node.heard if channel == "a"] == list(range(1, 3001))
+    assert [int(data) for channel, data in world.node.heard if channel == "b"] == list(range(1, 3000))
+    assert len(set(depths)) == 1
+
+
+def test_joins_queue_behind_publications() -> None:
+    """A join published inside an announcement comes after what was published before it."""
+    world = World()
+    now(world.broker.attach("a"))
+
+    def react(channel: str, data: bytes) -> None:
+        if data == b"1":
+            world.publish("a", b"2")
+            now(world.broker.publish_join("a", ClientInfo("ann", "c1")))
+            now(world.broker.publish_leave("a", ClientInfo("ann", "c1")))
+            world.publish("a", b"3")
+
+    world.node.react = react
+    world.publish("a", b"1")
+    assert [data for _, data in world.node.heard] == [b"1", b"2", b"join", b"leave", b"3"]
+
+
+def test_detaching_inside_an_announcement_ends_announcements() -> None:
+    """What waits to be announced when its channel is detached is not announced any more; it stays stored."""
+    world = World()
+    now(world.broker.attach("a"))
+
+    def react(channel: str, data: bytes) -> None:
+        world.publish("a", b"2")
+        now(world.broker.detach("a"))
+
+    world.node.react = react
+    world.publish("a", b"1")
+    assert world.node.heard == [("a", b"1")]
+    assert world.offsets("a") == [1, 2]
+
+
+def test_a_raising_node_costs_the_others_nothing() -> None:
+    """If a callback breaks its contract and raises, the publisher hears of it, and waiting announcements still go."""
+    world = World()
+    now(world.broker.attach("a"))
+
+    def react(channel: str, data: bytes) -> None:
+        if data == b"1":
+            world.publish("a", b"2")
+            raise ValueError("bug")
+
+    world.node.react = react
+    with pytest.raises(ValueError, match="bug"):
+        world.publish("a", b"1")
+    world.publish("a", b"3")
+    assert [data for _, data in world.node.heard] == [b"1", b"2", b"3"]
+
+
+def test_it_serves_one_node() -> None:
+    """Attaching needs a node, a second one is refused, and after stop there is none."""
+    world = World()
+    with pytest.raises(RuntimeError, match="already"):
+        now(world.broker.start(Node()))
+    now(world.broker.attach("a"))
+    now(world.broker.stop())
+    now(world.broker.stop())
+    world.publish("a")
+    assert world.node.heard == []
+    with pytest.raises(RuntimeError, match="not started"):
+        now(world.broker.attach("a"))
+
+
+def test_stopping_inside_an_announcement_ends_it() -> None:
+    """Nothing is announced to a node that has stopped its broker, and streams are there after the next start."""
+    world = World()
+    now(world.broker.attach("a"))
+
+    def react(channel: str, data: bytes) -> None:
+        world.publish("a", b"2")
+        now(world.broker.stop())
+
+    world.node.react = react
+    world.publish("a", b"1")
+    assert world.node.heard == [("a", b"1")]
+    other = Node()
+    now(world.broker.start(other))
+    now(world.broker.attach("a"))
+    world.publish("a", b"3")
+    assert other.heard == [("a", b"3")]
+    assert world.offsets("a") == [1, 2, 3]
+
+
+def test_the_oldest_key_gives_way() -> None:
+    """At the limit of keys the oldest is forgotten before its time, which is counted; the younger ones still hold."""
+    world = World(idempotency_keys_max=3)
+    for key in ("k1", "k2", "k3", "k4"):
+        world.publish("a", options=keyed(key))
+    assert world.broker.statistics().idempotency_keys == 3
+    assert world.broker.statistics().idempotency_keys_forgotten_total == 1
+    assert world.publish("a", options=keyed("k2")).suppressed == "idempotency"
+    assert world.publish("a", options=keyed("k1")).suppressed == ""
+
+
+def test_a_stored_payload_does_not_keep_its_frame() -> None:
+    """A payload decoded from a frame is a view into it; what history keeps is the payload alone."""
+
+    class Frame(msgspec.Struct):
+        data: Raw
+        filler: str
+
+    world = World()
+    frame = msgspec.json.encode({"data": {"x": 1}, "filler": "x" * 100_000})
+    references = sys.getrefcount(frame)
+    payload = msgspec.json.decode(frame, type=Frame).data
+    assert sys.getrefcount(frame) == references + 1
+    now(world.broker.publish("a", payload, KEPT))
+    del payload
+    assert sys.getrefcount(frame) == references
+    page = now(world.broker.history("a", HISTORY, -1))
+    assert bytes(page.publications[0].data) == b'{"x":1}'
+
+
+def test_tags_are_the_brokers_own() -> None:
+    """A caller that goes on using its mapping does not change what was published."""
+    world = World()
+    tags = {"kind": "old"}
+    now(world.broker.publish("a", Raw(b"1"), KEPT, tags=tags))
+    tags["kind"] = "new"
+    assert now(world.broker.history("a", HISTORY, -1)).publications[0].tags == {"kind": "old"}
+
+
+def test_statistics_count_what_is_there() -> None:
+    """Channels, streams, publications, payload bytes and keys, as they come and go."""
+    world = World()
+    now(world.broker.attach("a"))
+    now(world.broker.attach("b"))
+    now(world.broker.detach("b"))
+    world.publish("a", b"12345", keyed("k"))
+    world.publish("c", b"123")
+    for _ in range(20):
+        world.publish("d", b"1")
+    now(world.broker.history("e", HISTORY, 0))
+    assert world.broker.statistics() == MemoryBrokerStatistics(
+        attached_channels=1,
+        streams=4,
+        publications=12,
+        bytes=18,
+        idempotency_keys=1,
+        idempotency_keys_forgotten_total=0,
+    )
+    now(world.broker.remove_history("d"))
+    assert (world.broker.statistics().publications, world.broker.statistics().bytes) == (2, 8)
+
+
+def test_reading_a_large_history_takes_only_the_page() -> None:
+    """A page in the middle of a long history is what it should be, forward and backward."""
+    world = World()
+    options = PublishOptions(history=msgspec.structs.replace(HISTORY, size=5000))
+    for _ in range(12_345):
+        world.publish("a", options=options)
+    page = now(world.broker.history("a", HISTORY, 3, StreamPosition(10_000, "")))
+    assert [publication.offset for publication in page.publications] == [10_001, 10_002, 10_003]
+    page = now(world.broker.history("a", HISTORY, 3, StreamPosition(10_000, ""), True))
+    assert [publication.offset for publication in page.publications] == [9_999, 9_998, 9_997]
+    assert world.offsets("a") == list(range(7_346, 12_346))
