@@ -211,6 +211,7 @@ class _Collector:
             return
         self._invalid.discard(name)
         self._origins[name] = origin
+        self._origins.setdefault(table, origin)
 
     def _refuse(self, key: str, origin: str, text: str) -> None:
         self._invalid.add(key)

@@ -224,12 +224,21 @@ def found(value: object, secret: bool = False) -> str:
 def plain(value: Any) -> Any:
     """The value in types every file format has: durations and sizes become the text a person would write."""
     if isinstance(value, Seconds):
-        text = str(value)
-        return text if Seconds.parse(text) == value else float(value)
+        return _plain_duration(value)
     if isinstance(value, Size):
         text = str(value)
         return int(value) if text.isdigit() else text
     return list(value) if isinstance(value, list) else value
+
+
+def _plain_duration(value: Seconds) -> str | float:
+    """Its text, unless that is rounded for reading and would not give the same value back."""
+    words = str(value)
+    try:
+        exact = Seconds.parse(words) == value
+    except ValueError:
+        exact = False
+    return words if exact else float(value)
 
 
 def masked(setting: Setting, value: Any) -> Any:

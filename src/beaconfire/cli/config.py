@@ -82,7 +82,8 @@ def doc(
 
 def _document_section(section: Section) -> None:
     write(Text(f"[{section.name}.<name>]" if section.repeated else f"[{section.name}]", "bold cyan"))
-    explain(section.description, indent=4, space_below=1)
+    explain(section.description, indent=4)
+    write("")
     for setting in () if section.repeated else section.settings:
         _document(setting)
 
@@ -92,7 +93,8 @@ def _document(setting: Setting) -> None:
     write(Text(setting.name, "bold"))
     explain(setting.description, indent=4)
     explain(Text.assemble((facts, "cyan"), ", default ", (literal(setting.default), "green")), indent=4)
-    explain(Text(setting.env, "dim"), indent=4, space_below=1)
+    explain(Text(setting.env, "dim"), indent=4)
+    write("")
 
 
 @config_app.command()

@@ -35,10 +35,10 @@ def say(text: Text, indent: int = 0) -> None:
         err.print(Text(" " * indent).append_text(text), soft_wrap=True)
 
 
-def explain(text: Text | str, indent: int = 0, space_below: int = 0) -> None:
+def explain(text: Text | str, indent: int = 0) -> None:
     """Prints prose to standard output, wrapped to the width of the terminal."""
     prose = Text(text) if isinstance(text, str) else text
-    out.print(Padding(prose, (0, 0, space_below, indent), expand=False))
+    out.print(Padding(prose, (0, 0, 0, indent), expand=False))
 
 
 class FriendlyGroup(TyperGroup):

@@ -1,0 +1,185 @@
+"""Contradictions between settings, each reported under the names of all settings involved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from beaconfire import settings_checks as checks
+from beaconfire.auth.options import TokenOptions
+from beaconfire.config import ConfigError, load
+from beaconfire.options import ChannelNameOptions, ChannelOptions, ClientOptions, PlainOptions, ServerOptions
+from beaconfire.settings_checks import Violation
+from beaconfire.units import Seconds
+
+MONTH = Seconds(30 * 86400)
+
+
+def first_keys(violations: Iterable[Violation]) -> list[str]:
+    return [violation.keys[0] for violation in violations]
+
+
+def test_tls_needs_both_files() -> None:
+    """A certificate without its key cannot serve, nor the reverse."""
+    assert first_keys(checks.check_server(ServerOptions(tls_cert="a.pem"))) == ["server.tls_key"]
+    assert first_keys(checks.check_server(ServerOptions(tls_key="a.pem"))) == ["server.tls_cert"]
+    assert first_keys(checks.check_server(ServerOptions(tls_cert="a.pem", tls_key="b.pem"))) == []
+
+
+@pytest.mark.parametrize(("interval", "timeout", "wrong"), [(25, 8, 0), (8, 8, 1), (5, 8, 1), (0, 8, 0)])
+def test_pongs_are_due_before_the_next_ping(interval: int, timeout: int, wrong: int) -> None:
+    """Otherwise a pong could not be told from the next one; without pings it does not matter."""
+    client = ClientOptions(ping_interval=Seconds(interval), pong_timeout=Seconds(timeout))
+    assert first_keys(checks.check_client(client, {})) == ["client.pong_timeout"] * wrong
+
+
+def test_the_namespace_of_personal_channels_must_exist() -> None:
+    """A personal channel in an unknown namespace could never be subscribed to."""
+    client = ClientOptions(user_personal_channel_namespace="home")
+    (violation,) = checks.check_client(client, {"chat": ChannelOptions()})
+    assert "known: chat" in violation.text
+    assert list(checks.check_client(client, {"home": ChannelOptions()})) == []
+
+
+@pytest.mark.parametrize(
+    ("origin", "fits"),
+    [
+        ("*", True),
+        ("null", True),
+        ("https://example.com", True),
+        ("https://*.example.com", True),
+        ("http://localhost:*", True),
+        ("capacitor://localhost", True),
+        ("*://example.com", True),
+        ("*.example.com", True),
+        ("example.com", False),
+        ("localhost:8000", False),
+        ("https://example.com/", False),
+        ("https://example.com/app", False),
+        ("https://", False),
+    ],
+)
+def test_origins_that_no_browser_sends(origin: str, fits: bool) -> None:
+    """An origin with a path or without a scheme would silently match nothing."""
+    found = first_keys(checks.check_client(ClientOptions(allowed_origins=[origin]), {}))
+    assert found == ([] if fits else ["client.allowed_origins"])
+
+
+@pytest.mark.parametrize(
+    ("options", "keys"),
+    [
+        (ChannelOptions(), []),
+        (ChannelOptions(history_size=1, history_ttl=Seconds(1), force_recovery=True), []),
+        (ChannelOptions(history_size=1), ["channel.history_ttl"]),
+        (ChannelOptions(history_ttl=Seconds(1)), ["channel.history_size"]),
+        (ChannelOptions(force_recovery=True), ["channel.force_recovery"]),
+        (ChannelOptions(force_recovery=True, history_size=1), ["channel.history_ttl"]),
+        (
+            ChannelOptions(
+                history_size=1,
+                history_ttl=Seconds(1),
+                force_recovery=True,
+                force_recovery_mode="cache",
+                auto_cache_recover=True,
+            ),
+            [],
+        ),
+        (ChannelOptions(auto_cache_recover=True), ["channel.force_recovery", "channel.force_recovery_mode"]),
+        (ChannelOptions(history_size=1, history_ttl=Seconds(40 * 86400)), ["engine.history_meta_ttl"]),
+        (
+            ChannelOptions(history_size=1, history_ttl=Seconds(9), history_meta_ttl=Seconds(8)),
+            ["channel.history_meta_ttl"],
+        ),
+        (ChannelOptions(channel_regex="("), ["channel.channel_regex"]),
+        (ChannelOptions(channel_regex="^[a-z]+$"), []),
+    ],
+)
+def test_channel_options_that_need_others(options: ChannelOptions, keys: list[str]) -> None:
+    """Recovery needs history, history needs size and age, and the cache options need each other."""
+    assert first_keys(checks.check_channel("channel", options, MONTH)) == keys
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"), [("chat", True), ("a.b-c_1", True), ("a", False), ("a b", False), ("", False), ("chat\n", False)]
+)
+def test_namespace_names(name: str, fits: bool) -> None:
+    """Names that could not be the start of a channel name are refused."""
+    assert first_keys(checks.check_namespace_names({name: ChannelOptions()})) == (
+        [] if fits else [f"namespaces.{name}"]
+    )
+
+
+def test_symbols_of_channel_names_differ() -> None:
+    """With one symbol for two purposes a name could be read in two ways; switched-off ones do not count."""
+    found = checks.check_channel_names(ChannelNameOptions(user_boundary=":"))
+    assert first_keys(found) == ["channel_names.user_boundary"]
+    assert list(checks.check_channel_names(ChannelNameOptions(user_boundary="", private_prefix=""))) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "demo", "fits"),
+    [
+        ("/ws", True, True),
+        ("/apis", False, True),
+        ("/api", False, False),
+        ("/api/", False, False),
+        ("/connection/plain", False, False),
+        ("/metrics", False, False),
+        ("/health/x", False, False),
+        ("/", False, True),
+        ("/", True, False),
+    ],
+)
+def test_the_plain_path_is_free(path: str, demo: bool, fits: bool) -> None:
+    """The plain protocol must not sit where something else answers."""
+    assert first_keys(checks.check_plain(PlainOptions(path=path), demo)) == ([] if fits else ["plain.path"])
+    assert list(checks.check_plain(PlainOptions(path=path, enabled=False), demo)) == []
+
+
+def test_subscription_tokens_need_a_key() -> None:
+    """A table without a key would refuse every token; leaving it out is the way to share [token]."""
+    assert first_keys(checks.check_subscription_token(TokenOptions(audience="x"))) == ["subscription_token"]
+    assert list(checks.check_subscription_token(TokenOptions(hmac_secret="x" * 32))) == []
+
+
+def test_token_keys_are_checked_under_their_table() -> None:
+    """What the verifier says of an option is told under the option's full name."""
+    found = checks.check_token("subscription_token", TokenOptions(rsa_public_key="nonsense", jwks_url="ftp://x"))
+    assert first_keys(found) == ["subscription_token.rsa_public_key", "subscription_token.jwks_url"]
+
+
+def test_loading_runs_every_check() -> None:
+    """A contradiction anywhere stops loading, and its origin is that of the settings which were set."""
+    overrides = {
+        "server.tls_cert": "x",
+        "client.ping_interval": "5s",
+        "token.jwks_url": "x",
+        "subscription_token.audience": "x",
+        "channel.force_recovery": "true",
+        "namespaces.a.presence": "true",
+        "channel_names.user_boundary": ":",
+        "plain.path": "/api",
+        "namespaces.chat.channel_regex": "(",
+    }
+    with pytest.raises(ConfigError) as caught:
+        load(None, {}, overrides)
+    assert [problem.key for problem in caught.value.problems] == [
+        "server.tls_key",
+        "client.pong_timeout",
+        "token.jwks_url",
+        "subscription_token",
+        "channel.force_recovery",
+        "namespaces.a",
+        "channel_names.user_boundary",
+        "plain.path",
+        "namespaces.chat.channel_regex",
+    ]
+    assert {problem.origin for problem in caught.value.problems} == {"command line"}
+
+
+def test_a_refused_value_causes_no_second_problem() -> None:
+    """A contradiction with a value that was refused would only confuse: it is not there."""
+    with pytest.raises(ConfigError) as caught:
+        load(None, {}, {"channel.force_recovery": "true", "channel.history_size": "x", "channel.history_ttl": "1m"})
+    assert [problem.key for problem in caught.value.problems] == ["channel.history_size"]
