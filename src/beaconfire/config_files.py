@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -76,17 +76,22 @@ def _parse_yaml(text: str) -> Any:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe, and a key may not come twice in one mapping (YAML 1.2 §3.2.1.1, which the library lets pass)."""
+    """Safe, and a key may not come twice in one mapping (YAML 1.2 §3.2.1.1, which the library lets pass).
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f'the key "{key}" comes twice', key_node.start_mark)
-            if isinstance(key, Hashable):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
+    Looks at mappings as they are written, before `<<` merges others into them: overriding a merged key is right.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        assert node is not None
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if (key.tag, key.value) in seen:
+                raise yaml.composer.ComposerError(None, None, f'the key "{key.value}" comes twice', key.start_mark)
+            seen.add((key.tag, key.value))
+        return node
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {

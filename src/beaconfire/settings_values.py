@@ -78,6 +78,7 @@ def _read_float(value: object, from_text: bool) -> float:
 def _read_text(value: object, from_text: bool) -> str:
     if not isinstance(value, str):
         raise ValueError
+    value.encode()  # raises for what a variable holds that is not UTF-8
     return value
 
 
@@ -214,7 +215,7 @@ def found(value: object, secret: bool = False) -> str:
     kind = "nothing" if value is None else next((words for t, words in kinds if isinstance(value, t)), "a date or time")
     if secret or not isinstance(value, str | int | float):
         return kind
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _TEXT_SHOWN_MAX else f"{text[:_TEXT_SHOWN_MAX]}…"
 
 

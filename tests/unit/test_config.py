@@ -329,6 +329,13 @@ def test_wrong_values_in_variables_name_both() -> None:
     )
 
 
+def test_variables_that_are_not_utf8() -> None:
+    """The system hands such bytes over as lone surrogates, which nothing later could encode."""
+    problem = only_problem(env={"BEACONFIRE_SERVER_HOST": "\udcff"})
+    assert problem.text == r'expected text, got "\udcff"'
+    problem.text.encode()
+
+
 def test_all_problems_at_once(tmp_path: Path) -> None:
     """Every source is read to its end, and a value that is overridden is still told if it is wrong."""
     path = write(tmp_path, "[server]\nport = -1\nfoo = 1\n[namespaces.chat]\nbar = 1\n")

@@ -52,6 +52,13 @@ def test_extensions_in_capitals(tmp_path: Path) -> None:
     assert read_file(str(tmp_path / "A.TOML")) == {"a": {}}
 
 
+def test_yaml_merges(tmp_path: Path) -> None:
+    """Shared options may be merged and overridden, which is no key written twice."""
+    content = "a: &base {x: 1, y: 1}\nb: &derived\n  <<: *base\n  y: 2\nc:\n  <<: *derived\n  y: 3\n"
+    (tmp_path / "a.yaml").write_text(content, encoding="utf-8")
+    assert read_file(str(tmp_path / "a.yaml")) == {"a": {"x": 1, "y": 1}, "b": {"x": 1, "y": 2}, "c": {"x": 1, "y": 3}}
+
+
 def test_json_values() -> None:
     """Nested objects come out as they are."""
     assert parse_json('{"a": {"b": [1, null]}}') == {"a": {"b": [1, None]}}
