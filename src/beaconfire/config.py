@@ -285,6 +285,17 @@ def _violations(config: Config) -> Iterator[checks.Violation]:
         yield from checks.check_channel(f"namespaces.{name}", options, meta_ttl)
 
 
+def secret_values(config: Config) -> list[str]:
+    """Every secret that is set, for whoever must keep them out of logs."""
+    values: list[str] = []
+    for setting in TABLE:
+        content = getattr(config, setting.section)
+        if setting.secret and content is not None:
+            value = getattr(content, setting.option)
+            values += value if isinstance(value, list) else [value]
+    return [value for value in values if value]
+
+
 def as_document(config: Config) -> dict[str, Any]:
     """The configuration as nested tables of typed values, in the order of the settings table, without absent tables."""
     document: dict[str, Any] = {}

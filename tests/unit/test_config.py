@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from beaconfire.config import TABLE, Config, ConfigError, Problem, as_document, load, load_with_origins
+from beaconfire.config import (
+    TABLE,
+    Config,
+    ConfigError,
+    Problem,
+    as_document,
+    load,
+    load_with_origins,
+    secret_values,
+)
 from beaconfire.options import ChannelOptions
 from beaconfire.settings_values import MASK, plain, text
 from beaconfire.units import Seconds, Size
@@ -429,6 +438,18 @@ def test_broken_yaml_does_not_show_its_lines(tmp_path: Path) -> None:
     problem = only_problem(path)
     assert "31337" not in problem.text
     assert "line 2" in problem.text
+
+
+def test_all_secrets_are_known() -> None:
+    """Whoever hides secrets gets every one that is set, of optional tables too."""
+    overrides = {
+        "token.hmac_secret": "one",
+        "token.hmac_previous_secret": "two",
+        "subscription_token.hmac_secret": "three",
+        "api.keys": "four,five",
+    }
+    assert secret_values(load(None, {}, overrides)) == ["one", "two", "three", "four", "five"]
+    assert secret_values(Config()) == []
 
 
 def test_a_masked_secret_is_none(tmp_path: Path) -> None:
