@@ -67,7 +67,7 @@ def read_identity(claims: Claims, options: TokenOptions) -> Identity:
     """The identity in a connection token. Raises TokenInvalid; looks at no time and no audience."""
     if _optional_text(claims, "channel"):
         raise TokenInvalid("claim channel must not be in a connection token; this is a subscription token")
-    expire_at_unix_s = _lifetime_end(claims)
+    expire_at_unix_s = _lifetime_end(claims, options)
     return Identity(
         user=_user(claims, options),
         info=_payload(claims, "info", ""),
@@ -83,7 +83,7 @@ def read_subscription(claims: Claims, options: TokenOptions) -> SubscriptionClai
     channel = _decoded(claims, "channel", "", _TEXT, "a string") if "channel" in claims else ""
     if not channel:
         raise TokenInvalid("claim channel is missing; expected the channel this subscription token is for")
-    expire_at_unix_s = _lifetime_end(claims)
+    expire_at_unix_s = _lifetime_end(claims, options)
     return SubscriptionClaims(
         user=_user(claims, options),
         channel=channel,
@@ -127,9 +127,14 @@ def _user(claims: Claims, options: TokenOptions) -> str:
     return _decoded(claims, name, "", _TEXT, "a string") if name in claims else ""
 
 
-def _lifetime_end(claims: Claims) -> float:
-    """When what the token started must end, as unix time; 0 is never. `expire_at` overrides `exp`."""
-    expire_at_unix_s = _time(claims, "expire_at", _time(claims, "exp", 0.0))
+def _lifetime_end(claims: Claims, options: TokenOptions) -> float:
+    """When what the token started must end, as unix time; 0 is never. `expire_at` overrides `exp`.
+
+    The leeway counts here too: a token taken in its leeway must not start something that is over already.
+    """
+    if "expire_at" not in claims:
+        return _time(claims, "exp", 0.0) + options.leeway if "exp" in claims else 0.0
+    expire_at_unix_s = _time(claims, "expire_at", 0.0)
     if expire_at_unix_s < 0:
         raise TokenInvalid("claim expire_at must be a unix time, or 0 for never")
     return expire_at_unix_s
@@ -185,7 +190,7 @@ def _json(claims: Claims, name: str) -> Raw:
 def _meta(claims: Claims) -> Raw:
     meta = _json(claims, "meta")
     if meta is not NO_PAYLOAD and not bytes(meta).startswith(b"{"):
-        raise TokenInvalid(f"claim meta must be an object, not {_kind(meta)}")
+        raise TokenInvalid(f"claim meta must be an object; it is {_kind(meta)}")
     return meta
 
 

@@ -15,7 +15,7 @@ BODY_SIZE_MAX: Final = 256 * 1024
 _CHUNK_SIZE: Final = 64 * 1024
 
 
-class _NoDowngrade(urllib.request.HTTPRedirectHandler):
+class NoDowngrade(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but never from https to http: keys from there could be anybody's."""
 
     def redirect_request(
@@ -28,8 +28,12 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
 
 def check_url(url: str) -> None:
     """Raises ValueError if `url` is not an http or https address."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # an unclosed bracket, a port that is no number
+        good = False
+    if not good:
         raise ValueError("expected an http or https address like https://example.com/.well-known/jwks.json")
 
 
@@ -45,7 +49,7 @@ def fetch_body(url: str, timeout_s: float) -> bytes:
         urllib.request.HTTPSHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
-        _NoDowngrade(),
+        NoDowngrade(),
     ):
         opener.add_handler(handler)
     deadline_s = time.monotonic() + timeout_s

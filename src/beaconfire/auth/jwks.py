@@ -215,6 +215,8 @@ def _verification_key(jwk: _JWK) -> VerificationKey:
     """Raises ValueError, TypeError or PyJWTError for a key that is not for verifying signatures of our algorithms."""
     if jwk.use not in (None, "sig") or (jwk.key_ops is not None and "verify" not in jwk.key_ops):
         raise ValueError("the key is not for verifying")
+    if not jwk.kid:
+        raise ValueError("the key has no kid")
     key = _public_key(jwk)
     algorithms = algorithms_of(key)
     if jwk.alg is not None:

@@ -69,6 +69,8 @@ def option_problems(options: TokenOptions) -> list[tuple[str, str]]:
     examine("ecdsa_public_key", lambda: pem_key(options.ecdsa_public_key, "ecdsa_public_key", ""))
     examine("eddsa_public_key", lambda: pem_key(options.eddsa_public_key, "eddsa_public_key", ""))
     examine("jwks_url", lambda: check_url(options.jwks_url))
+    if options.jwks_url and not options.jwks_timeout:
+        problems.append(("jwks_timeout", "expected a duration above zero, because jwks_url is set"))
     return problems
 
 

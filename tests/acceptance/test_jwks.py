@@ -1,0 +1,146 @@
+"""Key sets over real HTTP: a provider on this machine that answers well, badly, slowly or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from jwt.algorithms import OKPAlgorithm
+
+from beaconfire.auth.fetch import BODY_SIZE_MAX, fetch_body
+from beaconfire.auth.mint import connection_token
+from beaconfire.auth.options import TokenOptions
+from beaconfire.auth.tokens import JWTVerifier
+from beaconfire.clock import ManualClock
+from beaconfire.events import NoEvents
+from beaconfire.identity import TokenUnverifiable
+from beaconfire.units import Seconds
+
+KEY = Ed25519PrivateKey.generate()
+PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+KEY_SET = json.dumps({"keys": [OKPAlgorithm.to_jwk(KEY.public_key(), as_dict=True) | {"kid": "k"}]}).encode()
+
+
+class Provider(BaseHTTPRequestHandler):
+    """Answers by path. `stop` ends its endless answers."""
+
+    stop: threading.Event
+
+    def do_GET(self) -> None:
+        match self.path:
+            case "/jwks":
+                self.answer(200, KEY_SET)
+            case "/moved":
+                self.answer(302, b"", Location="/jwks")
+            case "/file":
+                self.answer(302, b"", Location="file:///etc/passwd")
+            case "/round":
+                self.answer(302, b"", Location="/round")
+            case "/big":
+                self.answer(200, b" " * (BODY_SIZE_MAX + 1))
+            case "/full":
+                self.answer(200, KEY_SET.ljust(BODY_SIZE_MAX))
+            case "/cut":
+                self.answer(200, KEY_SET[:10], **{"Content-Length": str(len(KEY_SET))})
+            case "/trickle":
+                self.trickle()
+            case "/silent":
+                self.stop.wait(30)
+            case _:
+                self.answer(404, b"not found")
+
+    def answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def trickle(self) -> None:
+        """One byte every now and then, each well within any timeout of a single read."""
+        self.send_response(200)
+        self.end_headers()
+        while not self.stop.wait(0.02):
+            try:
+                self.wfile.write(b" ")
+            except OSError:
+                return
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing on the test's output."""
+
+
+@pytest.fixture
+def provider() -> Iterator[str]:
+    """The provider's address."""
+
+    class RunningProvider(Provider):
+        stop = threading.Event()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), RunningProvider) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            RunningProvider.stop.set()
+            server.shutdown()
+            thread.join(20)
+
+
+def verify(url: str, timeout_s: float = 5) -> str:
+    """The user of a good token, verified with the key set at `url`."""
+    clock = ManualClock()
+    options = TokenOptions(jwks_url=url, jwks_timeout=Seconds(timeout_s))
+    verifier = JWTVerifier(options, clock, NoEvents())
+    token = connection_token(PEM, "42", now_unix_s=clock.unix_s(), algorithm="EdDSA", kid="k")
+    return asyncio.run(verifier.verify_connection(token)).user
+
+
+@pytest.mark.parametrize("path", ["/jwks", "/moved", "/full"])
+def test_a_key_set_is_fetched(provider: str, path: str) -> None:
+    """Directly, after a redirect, and up to the size limit."""
+    assert verify(provider + path) == "42"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/missing", "HTTP Error 404"),
+        ("/round", "redirect error that would lead to an infinite loop"),
+        ("/file", "not allowed"),
+        ("/big", f"longer than {BODY_SIZE_MAX} bytes"),
+        ("/cut", "no JSON Web Key Set"),
+    ],
+)
+def test_a_bad_answer_is_unverifiable(provider: str, path: str, text: str) -> None:
+    """Whatever is wrong with the answer, the token is not called invalid, and the text says what it was."""
+    with pytest.raises(TokenUnverifiable) as caught:
+        verify(provider + path)
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/silent", "/trickle"])
+def test_a_slow_answer_does_not_hold_the_client(provider: str, path: str) -> None:
+    """Silence and a trickle of bytes both end at the timeout, for the waiter and for the thread behind it."""
+    began_s = time.monotonic()
+    with pytest.raises(TokenUnverifiable):
+        verify(provider + path, timeout_s=0.3)  # also waits for the thread: asyncio.run joins the executor
+    assert time.monotonic() - began_s < 5
+    with pytest.raises(TimeoutError):
+        fetch_body(provider + path, 0.1)
+
+
+def test_nobody_there_is_unverifiable(provider: str) -> None:
+    """A refused connection is an outage."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Provider) as closed:
+        port = closed.server_address[1]
+    with pytest.raises(TokenUnverifiable, match="refused"):
+        verify(f"http://127.0.0.1:{port}/jwks")

@@ -1,0 +1,352 @@
+"""Signatures, algorithms and the keys in the settings."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beaconfire.auth.algorithms import ECDSA, EDDSA, HMAC, OPTION_OF, RSA, TOKEN_LENGTH_MAX
+from beaconfire.auth.mint import connection_token, sign_claims
+from beaconfire.auth.options import TokenOptions
+from beaconfire.auth.static_keys import option_problems, option_weaknesses
+from beaconfire.auth.tokens import JWTVerifier
+from beaconfire.clock import ManualClock
+from beaconfire.events import LimitHit
+from beaconfire.identity import TokenInvalid, TokenVerifier
+
+from .samples import (
+    NOW,
+    SECRET,
+    RecordedEvents,
+    at_once,
+    forged,
+    hs256,
+    make_verifier,
+    private_key,
+    private_pem,
+    public_der,
+    public_pem,
+    refusal,
+    token_of,
+)
+
+EC_KEYS = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
+
+
+def key_name(algorithm: str) -> str:
+    return EC_KEYS.get(algorithm) or ("rsa" if algorithm in RSA else "ed25519")
+
+
+def options_for(algorithm: str) -> TokenOptions:
+    """Settings with a key of every family; the elliptic-curve key is the one this algorithm needs."""
+    return TokenOptions(
+        hmac_secret=SECRET,
+        rsa_public_key=public_pem("rsa"),
+        ecdsa_public_key=public_pem(EC_KEYS.get(algorithm, "P-256")),
+        eddsa_public_key=public_pem("ed25519"),
+    )
+
+
+@pytest.mark.parametrize("algorithm", OPTION_OF)
+def test_every_algorithm_verifies_with_its_own_key(algorithm: str) -> None:
+    """A token of each of the ten algorithms is accepted when the key of its family is configured."""
+    signing_key = SECRET if algorithm in HMAC else private_pem(key_name(algorithm))
+    token = connection_token(signing_key, "42", now_unix_s=NOW, algorithm=algorithm)
+    verifier: TokenVerifier = make_verifier(options_for(algorithm))
+    assert at_once(verifier.verify_connection(token)).user == "42"
+
+
+@pytest.mark.parametrize("algorithm", OPTION_OF)
+def test_an_algorithm_without_its_key_is_refused_by_name(algorithm: str) -> None:
+    """If every family but the token's has a key, the token is refused and the missing setting is named."""
+    option = OPTION_OF[algorithm]
+    signing_key = SECRET if algorithm in HMAC else private_pem(key_name(algorithm))
+    options = msgspec.structs.replace(options_for(algorithm), **{option: ""})
+    text = refusal(sign_claims(signing_key, {"sub": "42"}, algorithm=algorithm), TokenInvalid, options)
+    assert text == f"alg {algorithm} is not accepted: token.{option} holds no key for it"
+
+
+@pytest.mark.parametrize("algorithm", [*RSA, *ECDSA, *EDDSA])
+def test_a_signature_of_another_key_is_refused(algorithm: str) -> None:
+    """A well-made token of the right algorithm, signed by a stranger's key, names the setting it does not match."""
+    token = sign_claims(
+        private_pem("rsa_other" if algorithm in RSA else key_name(algorithm)), {"sub": "42"}, algorithm=algorithm
+    )
+    if algorithm not in RSA:
+        token = token[:-8] + ("AAAAAAAA" if not token.endswith("AAAAAAAA") else "BBBBBBBA")
+    assert "signature does not match token." in refusal(token, TokenInvalid, options_for(algorithm))
+
+
+@pytest.mark.parametrize("secret", ["", "Correct horse battery staple, thirty-two bytes", SECRET + " "])
+def test_a_wrong_secret_is_refused(secret: str) -> None:
+    """Only the exact secret verifies, and a forger's empty one does not."""
+    token = forged({"alg": "HS256"}, {"sub": "42"}, hs256(secret.encode()))
+    assert refusal(token, TokenInvalid) == "signature does not match token.hmac_secret"
+
+
+@pytest.mark.parametrize("algorithm", HMAC)
+@pytest.mark.parametrize("with_secret", [True, False])
+@pytest.mark.parametrize("key", ["rsa", "P-256", "ed25519"])
+def test_a_public_key_is_never_an_hmac_secret(algorithm: str, with_secret: bool, key: str) -> None:
+    """Alg confusion: an HS* token made with the public key, which everybody has, is refused in every byte form."""
+    options = msgspec.structs.replace(options_for("ES256"), hmac_secret=SECRET if with_secret else "")
+    pem = public_pem(key)
+    for secret in (pem.encode(), pem.strip().encode(), pem.replace("\n", "").encode(), public_der(key)):
+        token = forged({"alg": algorithm, "typ": "JWT"}, {"sub": "admin"}, hs256(secret))
+        refusal(token, TokenInvalid, options)
+
+
+@pytest.mark.parametrize("algorithm", [*RSA, *ECDSA, *EDDSA])
+def test_an_hmac_signature_does_not_pass_as_an_asymmetric_one(algorithm: str) -> None:
+    """The other direction of alg confusion: the HMAC secret cannot sign for the other families."""
+    token = forged({"alg": algorithm}, {"sub": "admin"}, hs256(SECRET.encode()))
+    refusal(token, TokenInvalid, options_for(algorithm))
+
+
+@pytest.mark.parametrize(("signed_with", "alg"), [("P-384", "ES256"), ("P-256", "ES384"), ("P-256", "ES512")])
+def test_an_elliptic_curve_key_serves_only_its_own_algorithm(signed_with: str, alg: str) -> None:
+    """ES256 means P-256 and nothing else: another curve's key is not even tried."""
+    options = TokenOptions(ecdsa_public_key=public_pem(signed_with))
+    text = refusal(forged({"alg": alg}, {"sub": "42"}, lambda _: b"\0" * 64), TokenInvalid, options)
+    assert text == f"alg {alg} is not accepted: token.ecdsa_public_key holds no key for it"
+
+
+@pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE"])
+@pytest.mark.parametrize("signature", [b"", b"x"])
+def test_an_unsigned_token_is_never_accepted(alg: str, signature: bytes) -> None:
+    """`none` in any spelling is refused, with every family configured and with none."""
+    token = forged({"alg": alg}, {"sub": "admin"}, lambda _: signature)
+    for options in (options_for("ES256"), TokenOptions()):
+        assert refusal(token, TokenInvalid, options).startswith("alg none is never accepted")
+
+
+@pytest.mark.parametrize(
+    "alg", ["", "none ", " HS256", "hs256", "HS256\0", "HS1", "PS256", "ES256K", "Ed448", "RSA-OAEP", "x" * 4000]
+)
+def test_an_unknown_algorithm_is_refused(alg: str) -> None:
+    """Algorithm names are compared exactly, and those PyJWT knows beyond our table do not count."""
+    text = refusal(forged({"alg": alg}, {"sub": "42"}, hs256(SECRET.encode())), TokenInvalid, options_for("ES256"))
+    assert "is not supported; expected one of HS256, " in text
+    assert len(text) < 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"HS256"',
+        b"{}",
+        b'{"alg":null}',
+        b'{"alg":256}',
+        b'{"alg":["HS256"]}',
+        b'{"alg":"HS256"',
+        b'{"alg":"HS256","kid":7}',
+        b'{"alg":"HS256","x":' + b"[" * 8000,
+        b"\xff\xfe",
+    ],
+)
+def test_a_malformed_header_is_refused(header: bytes) -> None:
+    """Whatever stands where the header should be, the answer is a refusal that says what was expected."""
+    token = forged(header, {"sub": "42"}, hs256(SECRET.encode()))
+    assert refusal(token, TokenInvalid).startswith("token header is malformed: expected a JSON object")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"alg": "HS256", "crit": ["exp"], "exp": 1},
+        {"alg": "HS256", "crit": []},
+        {"alg": "HS256", "crit": "b64"},
+        {"alg": "HS256", "b64": False},
+        {"alg": "HS256", "b64": False, "crit": ["b64"]},
+    ],
+)
+def test_critical_extensions_are_not_ignored(header: dict[str, object]) -> None:
+    """RFC 7515 section 4.1.11: a token that demands something we do not do is refused, well signed or not."""
+    refusal(forged(header, {"sub": "42"}, hs256(SECRET.encode())), TokenInvalid)
+
+
+def test_two_algorithms_in_one_header_confuse_nobody() -> None:
+    """Duplicate members cannot make us choose the key by one algorithm and verify by the other."""
+    for first, second in (("RS256", "HS256"), ("HS256", "RS256"), ("none", "RS256"), ("HS256", "none")):
+        header = f'{{"alg":"{first}","alg":"{second}"}}'.encode()
+        token = forged(header, {"sub": "admin"}, hs256(public_pem("rsa").encode()))
+        refusal(token, TokenInvalid, options_for("ES256"))
+
+
+@pytest.mark.parametrize("payload", [b"", b"null", b"[]", b'"x"', b"{", b'{"sub":"\xff"}', b'{"a":' + b"[" * 8000])
+def test_a_malformed_payload_is_refused_even_if_signed(payload: bytes) -> None:
+    """A good signature does not make bytes a JSON object."""
+    token = forged({"alg": "HS256"}, payload, hs256(SECRET.encode()))
+    assert refusal(token, TokenInvalid) == "token payload is malformed: expected a JSON object in UTF-8"
+
+
+@pytest.mark.parametrize("token", ["", ".", "..", "...", "a", "a.b", "a.b.c.d", "ä.b.c", "\ud800.b.c", "💥" * 9, " "])
+def test_garbage_is_refused(token: str) -> None:
+    """What is no token at all is TokenInvalid, nothing else."""
+    assert "malformed" in refusal(token, TokenInvalid)
+
+
+def test_no_single_character_can_be_changed() -> None:
+    """Every character of a token is under the signature, also those that base64 would ignore."""
+    token = token_of(sub="42", exp=NOW + 60)
+    verifier = make_verifier()
+    at_once(verifier.verify_connection(token))
+    for index, old in enumerate(token):
+        for new in {"A", "B", "-", ".", "=", " ", "\n"} - {old}:
+            with pytest.raises(TokenInvalid):
+                at_once(verifier.verify_connection(token[:index] + new + token[index + 1 :]))
+
+
+@given(st.text() | st.lists(st.binary().map(lambda part: part.hex()), min_size=3, max_size=3).map(".".join))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_answered_with_a_refusal(token: str) -> None:
+    """Nothing a client can send raises anything but TokenInvalid."""
+    with pytest.raises(TokenInvalid):
+        at_once(make_verifier().verify_connection(token))
+
+
+def test_an_overlong_token_is_refused_unread() -> None:
+    """The limit is exact, comes before any parsing, and its hit is an event."""
+    events = RecordedEvents()
+    verifier = JWTVerifier(TokenOptions(hmac_secret=SECRET), ManualClock(), events)
+    padding = "x" * (TOKEN_LENGTH_MAX * 3 // 4 - 150)
+    longest = next(
+        token
+        for extra in range(200)
+        if len(token := token_of(sub="42", pad=padding + "x" * extra)) in (TOKEN_LENGTH_MAX, TOKEN_LENGTH_MAX - 1)
+    )
+    assert at_once(verifier.verify_connection(longest)).user == "42"
+    assert events.events == []
+    with pytest.raises(TokenInvalid, match="longer than 16384 characters"):
+        at_once(verifier.verify_connection(token_of(sub="42", pad=padding + "x" * 200)))
+    assert events.events == [LimitHit("token_length_max", "")]
+
+
+# --- rotation of the secret --------------------------------------------------------------------------------------
+
+
+def test_the_previous_secret_is_accepted_until_its_time() -> None:
+    """Before `valid_until` both secrets verify, from that second on only the new one."""
+    clock = ManualClock()
+    options = TokenOptions(
+        hmac_secret="new " + SECRET, hmac_previous_secret=SECRET, hmac_previous_secret_valid_until=int(NOW) + 60
+    )
+    verifier = make_verifier(options, clock)
+    old, new = token_of(sub="old"), sign_claims("new " + SECRET, {"sub": "new"})
+    clock.advance(59)
+    assert at_once(verifier.verify_connection(old)).user == "old"
+    assert at_once(verifier.verify_connection(new)).user == "new"
+    clock.advance(1)
+    assert at_once(verifier.verify_connection(new)).user == "new"
+    with pytest.raises(TokenInvalid, match=r"^signature does not match token\.hmac_secret$"):
+        at_once(verifier.verify_connection(old))
+
+
+def test_the_previous_secret_without_an_end_stays_valid() -> None:
+    """`valid_until` 0 is never; a third secret is refused by the name of the current one."""
+    clock = ManualClock()
+    options = TokenOptions(hmac_secret="new " + SECRET, hmac_previous_secret=SECRET)
+    clock.advance(10 * 365 * 86400)
+    assert at_once(make_verifier(options, clock).verify_connection(token_of(sub="42"))).user == "42"
+    third = sign_claims("third", {"sub": "42"})
+    assert refusal(third, TokenInvalid, options, clock) == "signature does not match token.hmac_secret"
+
+
+def test_a_short_secret_verifies_without_a_warning() -> None:
+    """`secret` is what every first try uses: it works, silently per token, and is reported once at start-up."""
+    options = TokenOptions(hmac_secret="secret", jwks_url="http://keys.example/jwks")
+    token = connection_token("secret", "42", now_unix_s=NOW)
+    assert at_once(make_verifier(options).verify_connection(token)).user == "42"
+    assert [option for option, _ in option_weaknesses(options)] == ["hmac_secret", "jwks_url"]
+    assert option_weaknesses(TokenOptions(hmac_secret=SECRET, jwks_url="https://keys.example/jwks")) == []
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+
+def test_a_public_key_may_be_written_on_one_line() -> None:
+    """Line ends as backslash and n, as environment variables hold them, and spaces around are accepted."""
+    for pem in (public_pem("rsa").replace("\n", "\\n"), f"\n  {public_pem('rsa')}  \n"):
+        token = sign_claims(private_pem("rsa"), {"sub": "42"}, algorithm="RS256")
+        assert at_once(make_verifier(TokenOptions(rsa_public_key=pem)).verify_connection(token)).user == "42"
+
+
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "remedy"),
+    [
+        ("rsa_public_key", "garbage", "is a line missing?"),
+        ("rsa_public_key", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "is a line missing?"),
+        ("rsa_public_key", "P-256", "it belongs in ecdsa_public_key"),
+        ("rsa_public_key", "ed25519", "it belongs in eddsa_public_key"),
+        ("rsa_public_key", "rsa_small", "the RSA key has 1024 bits, expected at least 2048"),
+        ("rsa_public_key", "private rsa", "openssl pkey -in key.pem -pubout"),
+        ("rsa_public_key", CERTIFICATE, "openssl x509 -in cert.pem -noout -pubkey"),
+        ("ecdsa_public_key", "rsa", "it belongs in rsa_public_key"),
+        ("ecdsa_public_key", "secp256k1", "the elliptic curve is secp256k1, expected P-256, P-384 or P-521"),
+        ("eddsa_public_key", "P-256", "it belongs in ecdsa_public_key"),
+        ("eddsa_public_key", "ed448", "got another kind of key"),
+        ("hmac_secret", "rsa", "public keys belong in rsa_public_key"),
+        ("hmac_previous_secret", "alone", "expected hmac_secret beside it"),
+        ("jwks_url", "file:///etc/passwd", "expected an http or https address"),
+        ("jwks_url", "https:///jwks", "expected an http or https address"),
+        ("jwks_url", "keys.example/jwks", "expected an http or https address"),
+    ],
+)
+def test_unusable_settings_stop_the_start(option: str, value: str, remedy: str) -> None:
+    """Each wrong setting is a ValueError that begins with its full name, says the remedy and shows no key."""
+    if value.startswith("private "):
+        value = private_pem(value.removeprefix("private "))
+    elif value in ("rsa", "rsa_small", "P-256", "secp256k1", "ed25519", "ed448"):
+        value = public_pem(value)
+    with pytest.raises(ValueError) as caught:
+        make_verifier(msgspec.structs.replace(TokenOptions(), **{option: value}))
+    assert str(caught.value).startswith(f"token.{option}: ")
+    assert remedy in str(caught.value)
+    assert value not in str(caught.value)
+
+
+def test_all_wrong_settings_are_told_at_once() -> None:
+    """One start shows every problem, under the name of the section they stand in."""
+    options = TokenOptions(rsa_public_key="x", eddsa_public_key="y", jwks_url="z", jwks_timeout=0)  # type: ignore[arg-type]
+    assert [option for option, _ in option_problems(options)] == [
+        "rsa_public_key",
+        "eddsa_public_key",
+        "jwks_url",
+        "jwks_timeout",
+    ]
+    with pytest.raises(ValueError) as caught:
+        JWTVerifier(options, ManualClock(), RecordedEvents(), section="subscription_token")
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == [
+        "subscription_token.rsa_public_key",
+        "subscription_token.eddsa_public_key",
+        "subscription_token.jwks_url",
+        "subscription_token.jwks_timeout",
+    ]
+
+
+def test_error_texts_name_the_section() -> None:
+    """With two sections of token settings, a refusal says which one's key did not match."""
+    verifier = JWTVerifier(
+        TokenOptions(hmac_secret=SECRET), ManualClock(), RecordedEvents(), section="subscription_token"
+    )
+    with pytest.raises(TokenInvalid, match=r"^signature does not match subscription_token\.hmac_secret$"):
+        at_once(verifier.verify_subscription(sign_claims("other", {"channel": "news"})))
+
+
+def test_without_any_key_every_token_is_refused() -> None:
+    """Empty settings are valid and accept nothing."""
+    assert "token.hmac_secret holds no key" in refusal(token_of(sub="42"), TokenInvalid, TokenOptions())
+
+
+def test_sample_keys_differ() -> None:
+    """The tests above mean something only if the two RSA keys are not the same."""
+    assert private_key("rsa") is not private_key("rsa_other")
+    assert public_pem("rsa") != public_pem("rsa_other")
