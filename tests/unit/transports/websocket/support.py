@@ -1,0 +1,196 @@
+"""A connection without a network: a stream that only records, a receiver that only remembers, a clock by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from beaconfire.clock import ManualClock, Timers
+from beaconfire.events import Event
+from beaconfire.protocols.base import Frame
+from beaconfire.transports.base import Receiver, Transport
+from beaconfire.transports.websocket.connection import ConnectionRules, WebSocketConnection
+from beaconfire.transports.websocket.reader import FrameReader, PicowsLog, feed
+
+RESPONSE = b"101\r\n\r\n"
+
+
+class FakeStream(asyncio.Transport):
+    """The connection as the event loop has it. `takes` is how many bytes the peer's side of it still accepts.
+
+    It claims to be encrypted, so that everything is written through it, unless it gets a file descriptor.
+    """
+
+    def __init__(self, descriptor: int = -1) -> None:
+        super().__init__()
+        self.descriptor = descriptor
+        self.written = bytearray()
+        self.waiting = bytearray()
+        self.takes = 1 << 30
+        self.calls: list[str] = []
+        self.protocol: Any = None
+        self.paused = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "ssl_object":
+            return None if self.descriptor >= 0 else self
+        return self if name == "socket" else default
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.calls.append(f"limits {high} {low}")
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.waiting)
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        assert not self.is_closing(), "written after the end"
+        self.waiting += data
+        self._flush()
+        if self.waiting and not self.paused:
+            self.paused = True
+            self.protocol.pause_writing()
+
+    def take(self, count: int) -> None:
+        """The peer reads so many bytes more."""
+        self.takes += count
+        self._flush()
+        if self.paused and not self.waiting:
+            self.paused = False
+            self.protocol.resume_writing()
+
+    def _flush(self) -> None:
+        self.written += self.waiting[: self.takes]
+        taken = min(self.takes, len(self.waiting))
+        del self.waiting[:taken]
+        self.takes -= taken
+
+    def can_write_eof(self) -> bool:
+        return self.descriptor >= 0
+
+    def write_eof(self) -> None:
+        self.calls.append("eof")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def abort(self) -> None:
+        self.calls.append("abort")
+
+    def is_closing(self) -> bool:
+        return "close" in self.calls or "abort" in self.calls
+
+    def pause_reading(self) -> None:
+        self.calls.append("pause")
+
+    def resume_reading(self) -> None:
+        self.calls.append("resume")
+
+    def is_reading(self) -> bool:
+        return True
+
+
+class Recorder:
+    """A receiver that remembers what it was told, and can be made to fail or to act."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.messages: list[tuple[bytes, bool]] = []
+        self.pongs = 0
+        self.writable = 0
+        self.closed = 0
+        self.react: Callable[[bytes], None] = lambda data: None
+
+    def on_data(self, data: bytes, binary: bool) -> None:
+        self.messages.append((data, binary))
+        self.react(data)
+
+    def on_transport_pong(self) -> None:
+        self.pongs += 1
+
+    def on_writable(self) -> None:
+        self.writable += 1
+
+    def on_closed(self) -> None:
+        self.closed += 1
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+
+class World:
+    """One open connection. Needs a running event loop, which picows wants to see."""
+
+    def __init__(self, limit: int = 1000, control_rate: int = 0, descriptor: int = -1) -> None:
+        self.clock = ManualClock()
+        self.timers = Timers(self.clock)
+        self.sink = Sink()
+        self.stream = FakeStream(descriptor)
+        self.receiver: Recorder
+        rules = ConnectionRules(limit, 10.0, 5.0, control_rate, self.timers, self.sink)
+        self.connection = WebSocketConnection(rules, self.stream)
+        self.reader = FrameReader(self.connection, limit, PicowsLog(self.sink))
+        self.stream.protocol = self.reader
+        self.connection.begin(RESPONSE, self._arrive)
+
+    def _arrive(self, transport: Transport) -> Receiver:
+        self.receiver = Recorder(transport)
+        return self.receiver
+
+    def feed(self, *frames: bytes) -> None:
+        """All of it in one read."""
+        feed(self.reader, b"".join(frames))
+
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.timers.run_due()
+
+    def lose(self) -> None:
+        """What the event loop does when the connection is gone."""
+        self.reader.connection_lost(None)
+
+    @property
+    def sent(self) -> bytes:
+        """What the peer got after the handshake's response."""
+        return bytes(self.stream.written[len(RESPONSE) :])
+
+
+def in_loop(test: Callable[[], None]) -> Callable[[], None]:
+    """Runs a test inside an event loop."""
+
+    def run() -> None:
+        async def inside() -> None:
+            test()
+
+        asyncio.run(inside())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+def masked(opcode: int, payload: bytes = b"", final: bool = True, reserved: int = 0) -> bytes:
+    """A frame as a client sends it."""
+    first = (0x80 if final else 0) | reserved << 4 | opcode
+    if len(payload) < 126:
+        head = bytes((first, 0x80 | len(payload)))
+    elif len(payload) < 65536:
+        head = bytes((first, 0x80 | 126)) + len(payload).to_bytes(2, "big")
+    else:
+        head = bytes((first, 0x80 | 127)) + len(payload).to_bytes(8, "big")
+    mask = b"\x11\x22\x33\x44"
+    return head + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+
+
+def frame(data: bytes) -> Frame:
+    return Frame(data)
+
+
+__all__ = ["RESPONSE", "FakeStream", "Recorder", "Sink", "World", "frame", "in_loop", "masked"]

@@ -1,0 +1,401 @@
+"""One connection, from both sides, without a network."""
+
+from __future__ import annotations
+
+import os
+
+from beaconfire.clock import ManualClock, Timers
+from beaconfire.errors import CONNECTION_CLOSED, SHUTDOWN, SLOW
+from beaconfire.events import InternalError, LimitHit
+from beaconfire.transports.base import Transport
+from beaconfire.transports.websocket.connection import DISCARDED_BYTES_MAX, ConnectionRules, WebSocketConnection
+
+from .support import FakeStream, Recorder, Sink, World, frame, in_loop, masked
+
+CLOSE_1000 = b"\x88\x02\x03\xe8"
+
+
+def code_of(sent: bytes) -> int:
+    """The code of the close frame that ends what was sent."""
+    at = sent.rindex(b"\x88")
+    return int.from_bytes(sent[at + 2 : at + 4], "big")
+
+
+# -- Messages --------------------------------------------------------------------------------------------------------
+
+
+@in_loop
+def test_messages_arrive_whole() -> None:
+    """Text, binary and fragmented messages, in order, with a ping answered between fragments."""
+    world = World()
+    world.feed(
+        masked(1, "é".encode()),
+        masked(2, b"\xff"),
+        masked(1, b"a", final=False),
+        masked(9, b"p"),
+        masked(0, b"b", final=False),
+        masked(0, b"c"),
+    )
+    assert world.receiver.messages == [("é".encode(), False), (b"\xff", True), (b"abc", False)]
+    assert world.sent == b"\x8a\x01p"
+
+
+@in_loop
+def test_good_frames_before_a_bad_one_are_treated_first() -> None:
+    """In one read: the message is delivered, the ping answered, the reply sent, and only then the close frame."""
+    world = World()
+    world.receiver.react = lambda data: world.connection.write([frame(b"reply")])
+    world.feed(masked(1, b"m"), masked(9, b"p"), masked(1, b"n"), masked(3))
+    assert [data for data, _ in world.receiver.messages] == [b"m", b"n"]
+    assert world.sent.startswith(b"reply\x8a\x01preply\x88")
+    assert code_of(world.sent) == 1002
+
+
+@in_loop
+def test_nothing_after_a_close_frame_counts() -> None:
+    """A close frame is echoed even if garbage or a second one follows in the same read."""
+    for garbage in (masked(8, b"\x03\xe8"), masked(3), masked(1, b"late"), b"\x00" * 50):
+        world = World()
+        world.feed(masked(8, b"\x03\xe8bye"), garbage)
+        assert world.sent == CLOSE_1000
+        assert world.receiver.messages == []
+        assert world.stream.calls[-1] == "close"
+
+
+@in_loop
+def test_violations_get_their_code() -> None:
+    """One table of what breaks the protocol; the receiver hears of it when the connection is gone."""
+    table = {
+        1002: [
+            masked(1, b"x", reserved=4),
+            masked(2, reserved=1),
+            masked(9, reserved=2),
+            masked(0, b"x"),
+            masked(1, b"x", final=False) + masked(1, b"x"),
+            masked(9, final=False),
+            masked(9, b"x" * 126),
+            masked(5),
+            masked(11),
+            b"\x81\x01x",
+            b"\x81\xfe\x00\x05",
+            b"\x81\xff" + b"\x80" + b"\x00" * 7,
+            masked(8, b"\x03"),
+            masked(8, b"\x03\xee"),
+        ],
+        1007: [masked(1, b"\xff"), masked(1, b"\xc3", final=False) + masked(0), masked(8, b"\x03\xe8\xff")],
+        1009: [masked(1, b"x" * 1001), masked(2, b"x" * 600, final=False) + masked(0, b"x" * 401)],
+    }
+    for code, cases in table.items():
+        for case in cases:
+            world = World()
+            world.feed(case)
+            assert code_of(world.sent) == code, case
+            assert world.receiver.messages == []
+            assert world.receiver.closed == 0
+            world.lose()
+            assert world.receiver.closed == 1
+
+
+@in_loop
+def test_too_large_is_noticed_before_it_is_read() -> None:
+    """The head alone of a frame above the limit ends the connection, and the limit's hit is an event."""
+    world = World(limit=1000)
+    world.feed(b"\x82\xff" + (1 << 40).to_bytes(8, "big"))
+    assert code_of(world.sent) == 1009
+    assert world.sink.events == [LimitHit("websocket.message_size_limit", "")]
+
+
+@in_loop
+def test_limit_itself_fits() -> None:
+    """A message of exactly the limit is delivered, whole or in fragments."""
+    world = World(limit=1000)
+    world.feed(masked(2, b"x" * 1000), masked(2, b"y" * 500, final=False), masked(0, b"y" * 500))
+    assert [len(data) for data, _ in world.receiver.messages] == [1000, 1000]
+
+
+@in_loop
+def test_after_a_violation_bytes_are_dropped_within_bounds() -> None:
+    """What follows is read and forgotten, up to a bound; then the connection is cut."""
+    world = World()
+    world.feed(masked(3))
+    sent = world.sent
+    world.feed(masked(1, b"late"), masked(9), masked(8, b"\x03\xe8"))
+    assert (world.receiver.messages, world.sent) == ([], sent)
+    world.feed(b"\x00" * DISCARDED_BYTES_MAX)
+    assert world.stream.calls[-1] == "abort"
+
+
+@in_loop
+def test_a_bug_in_the_receiver_ends_its_connection_only() -> None:
+    """The client gets 1011, the log the traceback, and nobody else an exception."""
+
+    def fail(data: bytes) -> None:
+        raise RuntimeError("a bug")
+
+    world = World()
+    world.receiver.react = fail
+    world.feed(masked(1, b"x"), masked(1, b"y"))
+    assert code_of(world.sent) == 1011
+    assert len(world.receiver.messages) == 1
+    (event,) = world.sink.events
+    assert isinstance(event, InternalError)
+    assert "a bug" in event.error
+
+
+@in_loop
+def test_a_bug_on_arrival() -> None:
+    """A receiver that cannot be made: 1011 after the handshake, and the traceback as an event."""
+
+    def arrive(transport: Transport) -> Recorder:
+        raise RuntimeError("a bug")
+
+    sink, stream = Sink(), FakeStream()
+    connection = WebSocketConnection(ConnectionRules(1000, 10.0, 5.0, 0, Timers(ManualClock()), sink), stream)
+    connection.begin(b"", arrive)
+    assert code_of(bytes(stream.written)) == 1011
+    assert isinstance(sink.events[0], InternalError)
+
+
+@in_loop
+def test_control_frames_are_limited() -> None:
+    """Pings, pongs and unfinished fragments count together, by the second; beyond the limit: 3013."""
+    world = World(control_rate=3)
+    world.feed(masked(9), masked(10), masked(1, final=False))
+    world.clock.advance(1)
+    world.feed(masked(0, final=False), masked(9), masked(10))
+    assert world.stream.calls[1:] == []
+    world.feed(masked(9))
+    assert code_of(world.sent) == 3013
+    assert world.sink.events == [LimitHit("client.message_rate_limit", "")]
+    assert world.sent.count(b"\x8a\x00") == 2
+
+
+@in_loop
+def test_pongs_reach_the_receiver() -> None:
+    """Asked for or not: the session decides what a pong means."""
+    world = World()
+    world.connection.ping()
+    assert world.sent == b"\x89\x00"
+    world.feed(masked(10, b"whatever"))
+    assert world.receiver.pongs == 1
+
+
+# -- Writing ---------------------------------------------------------------------------------------------------------
+
+
+@in_loop
+def test_frames_are_written_in_order_and_at_once() -> None:
+    """Several frames make one write; none makes none."""
+    world = World()
+    world.connection.write([frame(b"a"), frame(b"b")])
+    world.connection.write([])
+    world.connection.write([frame(b"c")])
+    assert world.sent == b"abc"
+
+
+@in_loop
+def test_writable_says_whether_the_buffer_is_empty() -> None:
+    """Congestion shows in `writable` and `buffered_bytes`; its end is told once, in the right order."""
+    world = World()
+    world.stream.takes = 2
+    world.connection.write([frame(b"abcd")])
+    assert (world.connection.writable, world.connection.buffered_bytes) == (False, 2)
+    world.connection.write([frame(b"ef")])
+    world.stream.take(3)
+    assert (world.connection.writable, world.receiver.writable) == (False, 0)
+    world.stream.take(100)
+    assert (world.connection.writable, world.receiver.writable) == (True, 1)
+    assert world.sent == b"abcdef"
+
+
+@in_loop
+def test_pings_of_a_peer_that_reads_nothing_hold_no_memory() -> None:
+    """While congested only the latest ping is remembered, and answered later."""
+    world = World()
+    world.stream.takes = 0
+    world.connection.write([frame(b"x")])
+    for n in range(100):
+        world.feed(masked(9, b"%d" % n))
+    assert world.connection.buffered_bytes == 1
+    world.stream.take(1000)
+    assert world.sent == b"x\x8a\x0299"
+    assert world.receiver.writable == 1
+
+
+@in_loop
+def test_a_peer_that_takes_nothing_is_cut() -> None:
+    """After the write timeout without a single byte taken; progress starts it anew."""
+    world = World()
+    world.stream.takes = 0
+    world.connection.write([frame(b"x" * 100)])
+    world.advance(9)
+    world.stream.take(1)
+    world.advance(1)
+    assert "abort" not in world.stream.calls
+    world.advance(9.9)
+    assert "abort" not in world.stream.calls
+    world.advance(0.1)
+    assert world.stream.calls[-1] == "abort"
+    assert world.sink.events == [LimitHit("websocket.write_timeout", "")]
+    world.lose()
+    assert world.receiver.closed == 1
+
+
+@in_loop
+def test_one_timer_however_often_it_congests() -> None:
+    """Coming and going congestion makes no more than one timer, and does not count as silence."""
+    world = World()
+    for _ in range(50):
+        world.stream.takes = 0
+        world.connection.write([frame(b"x")])
+        world.stream.take(1)
+        world.advance(1)
+    assert len(world.timers) <= 1
+    assert "abort" not in world.stream.calls
+
+
+@in_loop
+def test_nothing_is_written_after_the_end() -> None:
+    """Neither to a lost connection nor after our close frame: the descriptor may be somebody else's."""
+    world = World()
+    world.connection.close(SHUTDOWN, "shutdown")
+    sent = world.sent
+    world.connection.write([frame(b"x")])
+    world.connection.ping()
+    world.connection.close(SLOW, "slow")
+    world.feed(masked(9, b"p"))
+    assert world.sent == sent
+    world.lose()
+    world.connection.write([frame(b"x")])
+    world.connection.ping()
+    world.connection.close(SLOW, "slow")
+    assert world.sent == sent
+    assert (world.connection.writable, world.connection.buffered_bytes) == (False, 0)
+
+
+@in_loop
+def test_the_socket_itself_is_written_to() -> None:
+    """Without encryption bytes go straight to the descriptor; what it refuses goes to the transport, in order."""
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    try:
+        world = World(descriptor=theirs)
+        assert os.read(ours, 100) == b"101\r\n\r\n"
+        world.connection.write([frame(b"abc")])
+        assert (os.read(ours, 100), bytes(world.stream.written)) == (b"abc", b"")
+        world.stream.takes = 0
+        world.connection.write([frame(b"x" * 1_000_000)])
+        at_once = len(os.read(ours, 2_000_000))
+        assert 0 < at_once < 1_000_000
+        world.connection.write([frame(b"later")])  # must not overtake, although the pipe is empty now
+        world.stream.take(2_000_000)
+        assert len(world.stream.written) == 1_000_000 - at_once + len(b"later")
+        assert world.stream.written.endswith(b"xlater")
+        world.connection.write([frame(b"direct")])
+        assert os.read(ours, 100) == b"direct"
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+@in_loop
+def test_flow_control_marks() -> None:
+    """Zero, so that `writable` is exact; one under encryption, where zero would mean always full."""
+    assert World().stream.calls[0] == "limits 1 0"
+    ours, theirs = os.pipe()
+    try:
+        assert World(descriptor=theirs).stream.calls[0] == "limits 0 0"
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+# -- The end ---------------------------------------------------------------------------------------------------------
+
+
+@in_loop
+def test_close_waits_for_the_answer() -> None:
+    """Code and reason are sent, messages are no longer delivered, and the peer's close frame ends it."""
+    world = World()
+    world.connection.close(SHUTDOWN, "shutdown")
+    assert world.sent == b"\x88\x0a\x0b\xb9shutdown"
+    world.feed(masked(1, b"late"), masked(1, b"more", final=False))
+    assert (world.receiver.messages, world.stream.calls[1:]) == ([], [])
+    world.feed(masked(8, b"\x0b\xb9"))
+    assert world.stream.calls[1:] == ["close"]
+    assert world.receiver.closed == 0
+    world.lose()
+    assert world.receiver.closed == 1
+    world.advance(100)
+    assert world.stream.calls[1:] == ["close"]
+
+
+@in_loop
+def test_close_does_not_wait_for_ever() -> None:
+    """Without an answer the connection is cut after the close timeout, written data or not."""
+    for takes in (1 << 30, 0):
+        world = World()
+        world.stream.takes = takes
+        world.connection.write([frame(b"x" * 100)])
+        world.connection.close(SLOW, "slow")
+        world.advance(4.9)
+        assert "abort" not in world.stream.calls
+        world.advance(0.1)
+        assert world.stream.calls[-1] == "abort"
+
+
+@in_loop
+def test_close_reads_on() -> None:
+    """A session that had paused reading still sees the answer to its close frame."""
+    world = World()
+    world.connection.pause_reading()
+    world.connection.pause_reading()
+    world.connection.close(SHUTDOWN, "")
+    world.connection.pause_reading()
+    assert world.stream.calls[1:] == ["pause", "resume"]
+
+
+@in_loop
+def test_pausing_is_idempotent() -> None:
+    """The stream hears of changes only."""
+    world = World()
+    world.connection.resume_reading()
+    for _ in range(2):
+        world.connection.pause_reading()
+    for _ in range(2):
+        world.connection.resume_reading()
+    assert world.stream.calls[1:] == ["pause", "resume"]
+
+
+@in_loop
+def test_code_3000_sends_no_close_frame() -> None:
+    """The connection just ends, flushed."""
+    world = World()
+    world.connection.write([frame(b"x")])
+    world.connection.close(CONNECTION_CLOSED, "connection closed")
+    assert world.sent == b"x"
+    assert world.stream.calls[-1] == "close"
+
+
+@in_loop
+def test_peer_closes() -> None:
+    """Its code is echoed, the socket closed at once, and cut if it cannot be flushed."""
+    world = World()
+    world.feed(masked(8, b"\x0f\xa0bye"))
+    assert world.sent == b"\x88\x02\x0f\xa0"
+    assert world.stream.calls[-1] == "close"
+    world.advance(5)
+    assert world.stream.calls[-1] == "abort"
+
+
+@in_loop
+def test_peer_vanishes() -> None:
+    """The receiver hears of it once, and neither timers nor callbacks hold on to the connection."""
+    world = World()
+    world.stream.takes = 0
+    world.connection.write([frame(b"x")])
+    world.lose()
+    assert world.receiver.closed == 1
+    world.advance(100)
+    assert (world.receiver.closed, len(world.timers)) == (1, 0)
+    assert "abort" not in world.stream.calls

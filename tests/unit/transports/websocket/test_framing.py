@@ -1,0 +1,114 @@
+"""Payloads become WebSocket frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from beaconfire.errors import CommandError
+from beaconfire.messages import Command, Push, Result
+from beaconfire.protocols.base import Payload
+from beaconfire.transports.websocket.framing import (
+    JOINED_BYTES_MAX,
+    WebSocketWire,
+    control_frame,
+    frame_header,
+)
+
+
+class StubCodec:
+    """Only what a wire looks at."""
+
+    name = "stub"
+    app_pings = True
+
+    def __init__(self, separator: bytes | None) -> None:
+        self.separator = separator
+
+    def decode(self, data: bytes, binary: bool) -> Sequence[Command]:
+        raise NotImplementedError
+
+    def encode_reply(self, ref: object, result: Result) -> Payload:
+        raise NotImplementedError
+
+    def encode_error(self, ref: object, error: CommandError, detail: str) -> Payload:
+        raise NotImplementedError
+
+    def encode_push(self, push: Push) -> Payload:
+        raise NotImplementedError
+
+    def encode_ping(self) -> Payload:
+        raise NotImplementedError
+
+
+LINES = WebSocketWire(StubCodec(b"\n"))
+CONCATENATED = WebSocketWire(StubCodec(b""))
+SINGLES = WebSocketWire(StubCodec(None))
+
+
+@pytest.mark.parametrize(
+    ("length", "header"),
+    [
+        (0, "8100"),
+        (125, "817d"),
+        (126, "817e007e"),
+        (127, "817e007f"),
+        (65535, "817effff"),
+        (65536, "817f0000000000010000"),
+    ],
+)
+def test_header_lengths(length: int, header: str) -> None:
+    """The shortest of the three forms of length, never masked."""
+    assert frame_header(1, length).hex() == header
+
+
+def test_control_frame() -> None:
+    """Final, unmasked, payload at once."""
+    assert control_frame(0xA, b"abc") == b"\x8a\x03abc"
+
+
+def test_single_payload() -> None:
+    """One payload is one frame, and the payload is kept beside it."""
+    text, binary = LINES.pack([Payload(b"{}")]), CONCATENATED.pack([Payload(b"\x00", True)])
+    assert (text.wire, text.payload, text.binary) == (b"\x81\x02{}", b"{}", False)
+    assert (binary.wire, binary.payload, binary.binary) == (b"\x82\x01\x00", b"\x00", True)
+
+
+def test_separator_joins() -> None:
+    """Messages that may share a frame do, in order, with the separator between them only."""
+    lines = LINES.pack([Payload(b"1"), Payload(b"2"), Payload(b"3")])
+    assert (lines.wire, lines.payload) == (b"\x81\x051\n2\n3", b"1\n2\n3")
+    assert CONCATENATED.pack([Payload(b"1", True), Payload(b"2", True)]).wire == b"\x82\x0212"
+
+
+def test_no_separator_keeps_apart() -> None:
+    """Without a separator each message has a frame of its own, and there is no single payload."""
+    frame = SINGLES.pack([Payload(b"1"), Payload(b"2", True)])
+    assert (frame.wire, frame.payload) == (b"\x81\x011\x82\x012", None)
+
+
+def test_text_and_binary_never_share() -> None:
+    """A change of kind starts a new frame, and order is kept."""
+    frame = LINES.pack([Payload(b"a"), Payload(b"b"), Payload(b"c", True), Payload(b"d")])
+    assert (frame.wire, frame.payload) == (b"\x81\x03a\nb\x82\x01c\x81\x01d", None)
+
+
+def test_joined_messages_are_bounded() -> None:
+    """A joined message stays within 64 KiB; a payload that is larger by itself travels alone."""
+    half = b"x" * (JOINED_BYTES_MAX // 2)
+    fits = LINES.pack([Payload(half), Payload(half[1:])])
+    assert fits.payload is not None
+    assert len(fits.payload) == JOINED_BYTES_MAX
+    too_much = LINES.pack([Payload(half), Payload(half)])
+    part = frame_header(1, len(half)) + half
+    assert (too_much.wire, too_much.payload) == (part + part, None)
+    huge = b"y" * (JOINED_BYTES_MAX + 1)
+    mixed = LINES.pack([Payload(b"a"), Payload(huge), Payload(b"b"), Payload(b"c")])
+    assert mixed.wire == b"\x81\x01a" + frame_header(1, len(huge)) + huge + b"\x81\x03b\nc"
+
+
+def test_wire_knows_its_codec() -> None:
+    """Sessions find their codec through the wire."""
+    codec = StubCodec(b"")
+    assert WebSocketWire(codec).codec is codec

@@ -1,0 +1,141 @@
+"""Upgrade requests: read, judged and answered."""
+
+from __future__ import annotations
+
+import pytest
+
+from beaconfire.transports.websocket.handshake import (
+    HandshakeError,
+    Refusal,
+    UpgradeRequest,
+    accept_key,
+    accept_response,
+    parse_request,
+    refusal_response,
+)
+
+VALID = {
+    "host": "example.com",
+    "upgrade": "websocket",
+    "connection": "Upgrade",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+def request(method: str = "GET", target: str = "/ws", **changed: str | None) -> UpgradeRequest:
+    """A valid request with some headers changed, or removed by None; underscores stand for dashes."""
+    headers = {**VALID, **{name.replace("_", "-"): value for name, value in changed.items()}}
+    return UpgradeRequest(method, target, {name: value for name, value in headers.items() if value is not None}, "")
+
+
+def test_request_is_read() -> None:
+    """Names in lower case, values trimmed, repeated headers joined, path decoded, query kept as it is."""
+    parsed = parse_request(
+        b"GET /a%20b/%C3%A9?x=1&y=%20 HTTP/1.1\r\nHost: h:1\r\nORIGIN:  https://a.example \r\nX-A: 1\r\nx-a: 2\r\n\r\n",
+        "192.0.2.1",
+    )
+    assert (parsed.method, parsed.path, parsed.query) == ("GET", "/a b/é", "x=1&y=%20")
+    assert (parsed.host, parsed.origin, parsed.remote) == ("h:1", "https://a.example", "192.0.2.1")
+    assert parsed.headers["x-a"] == "1, 2"
+
+
+def test_origin_is_none_without_the_header() -> None:
+    """A missing Origin header is not the same as an empty one."""
+    assert request().origin is None
+    assert request(origin="").origin == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "offered"),
+    [
+        (None, ()),
+        ("", ()),
+        (" , ", ()),
+        ("centrifuge-json", ("centrifuge-json",)),
+        ("b , a,, c", ("b", "a", "c")),
+    ],
+)
+def test_subprotocols(value: str | None, offered: tuple[str, ...]) -> None:
+    """In order of preference; an empty header offers nothing, as some clients send it."""
+    assert request(sec_websocket_protocol=value).subprotocols == offered
+
+
+def test_parameters() -> None:
+    """The first value, decoded; empty for what is missing, and for a query of absurdly many fields."""
+    parsed = request(target="/ws?a=1&a=2&b=%C3%A9+x&c=&d")
+    assert [parsed.parameter(name) for name in "abcde"] == ["1", "é x", "", "", ""]
+    assert request(target="/ws?" + "&".join(f"a{n}=1" for n in range(200))).parameter("a1") == ""
+
+
+def test_accept_key() -> None:
+    """The example of RFC 6455 section 1.3."""
+    assert accept_key(request()) == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"connection": "keep-alive, Upgrade"},
+        {"connection": "UPGRADE"},
+        {"upgrade": "WebSocket"},
+        {"upgrade": "h2c, websocket"},
+        {"content_length": "0"},
+    ],
+)
+def test_what_clients_write_differently(changed: dict[str, str]) -> None:
+    """Lists and letter case vary between clients (Firefox sends `keep-alive, Upgrade`)."""
+    assert accept_key(request(**changed)) == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"method": "POST"}, 405),
+        ({"upgrade": None}, 400),
+        ({"upgrade": "h2c"}, 400),
+        ({"connection": None}, 400),
+        ({"connection": "keep-alive"}, 400),
+        ({"host": None}, 400),
+        ({"host": ""}, 400),
+        ({"host": "a, b"}, 400),
+        ({"content_length": "5"}, 400),
+        ({"transfer_encoding": "chunked"}, 400),
+        ({"sec_websocket_version": None}, 426),
+        ({"sec_websocket_version": "8"}, 426),
+        ({"sec_websocket_version": "13, 8"}, 426),
+        ({"sec_websocket_key": None}, 400),
+        ({"sec_websocket_key": ""}, 400),
+        ({"sec_websocket_key": "dGhlIHNhbXBsZQ=="}, 400),
+        ({"sec_websocket_key": "dGhlIHNhbXBsZSBub25jZQ"}, 400),
+        ({"sec_websocket_key": "*" * 24}, 400),
+        ({"sec_websocket_key": "é" * 24}, 400),
+        ({"sec_websocket_key": "dGhlIHNhbXBsZSBub25jZQ==, dGhlIHNhbXBsZSBub25jZQ=="}, 400),
+    ],
+)
+def test_what_is_no_handshake(changed: dict[str, str | None], status: int) -> None:
+    """Everything RFC 6455 section 4.2.1 requires is required; the fixed word for all of it is `bad`."""
+    changed = dict(changed)
+    method = changed.pop("method", None) or "GET"
+    with pytest.raises(HandshakeError) as caught:
+        accept_key(request(method, "/ws", **changed))
+    assert (caught.value.refusal.status, caught.value.refusal.reason) == (status, "bad")
+
+
+def test_wrong_version_is_told_the_right_one() -> None:
+    """RFC 6455 section 4.4: the refusal lists the versions spoken here."""
+    with pytest.raises(HandshakeError) as caught:
+        accept_key(request(sec_websocket_version="25"))
+    assert ("Sec-WebSocket-Version", "13") in caught.value.refusal.headers
+
+
+def test_responses() -> None:
+    """Complete HTTP, with the subprotocol only if there is one, and a body with a length where it is refused."""
+    assert accept_response("key=", "").count(b"\r\n") == 5
+    assert b"\r\nSec-WebSocket-Protocol: p\r\n" in accept_response("key=", "p")
+    refused = refusal_response(Refusal(503, "limit", "full", (("Retry-After", "1"),)))
+    head, _, body = refused.partition(b"\r\n\r\n")
+    assert body == b"full\n"
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 503 Service Unavailable"
+    assert {b"Content-Length: 5", b"Retry-After: 1", b"Connection: close"} <= set(lines)

@@ -1,0 +1,40 @@
+"""Which origins may connect."""
+
+from __future__ import annotations
+
+import pytest
+
+from beaconfire.transports.websocket.origins import OriginRules
+
+
+@pytest.mark.parametrize(
+    ("patterns", "origin", "allowed"),
+    [
+        ([], None, True),
+        ([], "https://a.example", False),
+        (["https://a.example"], "https://a.example", True),
+        (["https://a.example"], "HTTPS://A.Example", True),
+        (["HTTPS://A.EXAMPLE"], "https://a.example", True),
+        (["https://a.example"], "http://a.example", False),
+        (["https://a.example"], "https://a.example:8443", False),
+        (["https://a.example"], "https://axexample", False),
+        (["https://a.example"], "https://a.example.evil.org", False),
+        (["https://a.example"], "evilhttps://a.example", False),
+        (["https://*.example"], "https://a.b.example", True),
+        (["https://*.example"], "https://example", False),
+        (["https://*.example"], "https://evil.org/.example", False),
+        (["http://localhost:*"], "http://localhost:3000", True),
+        (["*://a.example"], "https://a.example", True),
+        (["https://a?.example"], "https://a1.example", True),
+        (["https://a?.example"], "https://a.example", False),
+        (["https://[a].example"], "https://a.example", False),
+        (["https://a.example", "https://b.example"], "https://b.example", True),
+        (["https://a.example", "https://b.example"], "https://a.example, https://b.example", False),
+        (["https://a.example"], "", False),
+        (["https://a.example"], "null", False),
+        (["https://a.example", "*"], "null", True),
+    ],
+)
+def test_origins(patterns: list[str], origin: str | None, allowed: bool) -> None:
+    """A pattern covers the whole origin in lower case; wildcards stop at slashes; no header passes."""
+    assert OriginRules(patterns).allow(origin) is allowed
