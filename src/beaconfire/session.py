@@ -245,7 +245,9 @@ class Session:
         """The client must come back with its position: to the channel, or altogether if it did not choose it."""
         if self.subscriptions.get(subscription.channel) is not subscription:
             return
-        if subscription.options.server_side:
+        if subscription.is_catching_up:
+            subscription.spoil()
+        elif subscription.options.server_side:
             self.end(INSUFFICIENT_STATE, reason)
         else:
             self.expel(subscription, UNSUBSCRIBED_INSUFFICIENT)

@@ -147,13 +147,21 @@ class Subscription:
         else:
             self._held.append(Held(publication, epoch, delivered))
 
+    @property
+    def is_catching_up(self) -> bool:
+        return self.phase is Phase.CATCHING_UP
+
+    def spoil(self) -> None:
+        """Something was missed while catching up: `go_live` will find a gap."""
+        self._held = None
+
     def go_live(self, top: StreamPosition | None) -> list[Publication]:
         """Ends catching up: `top` is the position read from history, None for a subscription without position.
 
         Returns what was held and is to be sent right after the reply, in order. Raises Gap, and stays held.
         """
         if self._held is None:
-            raise Gap(f"more than can be held arrived in {self.channel!r} while catching up")
+            raise Gap(f"publications in {self.channel!r} were missed, or too many came, while catching up")
         if top is None:
             publications = [held.publication for held in self._held if held.delivered]
             expected = ANY

@@ -1,0 +1,218 @@
+"""Gapless recovery under thousands of random interleavings, and proof that the simulation would notice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from beaconfire import subscription as subscription_module
+from beaconfire.attachments import Attachments
+from beaconfire.commands import subscribing
+from beaconfire.engines.base import HistoryPage
+from beaconfire.hub import Hub
+from beaconfire.messages import StreamPosition
+from beaconfire.node import Node
+from beaconfire.subscription import HELD, Held, Phase, Recovery, Subscription
+from tests.simulation.world import Violation, World
+
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "4000"))
+FIRST_SEED = int(os.environ.get("SIMULATION_FIRST_SEED", "0"))
+STEPS = 240
+BLOCKS = 10
+
+
+def simulate(seed: int) -> World:
+    """One world, to its end. A failure names its seed."""
+
+    async def live() -> World:
+        world = World(seed)
+        await world.run(STEPS)
+        return world
+
+    try:
+        return asyncio.run(live())
+    except Violation as violation:
+        raise Violation(f"seed {seed}: {violation}") from violation
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_nothing_is_lost_doubled_or_disordered(block: int) -> None:
+    """Whatever interleaves, a client gets every publication once and in order, or the truth that it can't."""
+    received = recovered = unrecovered = 0
+    for seed in range(FIRST_SEED + block, FIRST_SEED + SEEDS, BLOCKS):
+        world = simulate(seed)
+        received += sum(client.received for client in world.clients)
+        recovered += sum(client.recovered for client in world.clients)
+        unrecovered += sum(client.unrecovered for client in world.clients)
+    # A simulation in which nothing happens would pass as well.
+    assert received > SEEDS / BLOCKS * 20
+    assert recovered > SEEDS / BLOCKS
+    assert unrecovered > 0
+
+
+# --- broken on purpose -------------------------------------------------------------------------------------------
+
+
+def _no_hold(patch: pytest.MonkeyPatch) -> None:
+    """Live publications that arrive while catching up are dropped instead of kept."""
+    patch.setattr(Subscription, "hold", lambda self, *arguments: None)
+    # Without the position check, which would notice the first hole: one safety net at a time.
+    patch.setattr(Subscription, "advance", lambda self, offset, epoch: _follow(self, offset))
+
+
+def _follow(self: Subscription, offset: int) -> bool:
+    """Takes whatever is new, hole or not."""
+    if offset < self.expected:
+        return False
+    self.expected = offset + 1
+    return True
+
+
+def _late_hold(patch: pytest.MonkeyPatch) -> None:
+    """The subscription joins the hub only when history has been read."""
+    add, go_live = Hub.add, Subscription.go_live
+    hubs: dict[Subscription, Hub] = {}
+
+    def remember(self: Hub, subscription: Subscription) -> None:
+        hubs[subscription] = self
+
+    def join_late(self: Subscription, top: StreamPosition | None) -> list[Any]:
+        add(hubs[self], self)
+        return go_live(self, top)
+
+    patch.setattr(Hub, "add", remember)
+    patch.setattr(Subscription, "go_live", join_late)
+    patch.setattr(Subscription, "advance", lambda self, offset, epoch: _follow(self, offset))
+
+
+def _trusting_attach(patch: pytest.MonkeyPatch) -> None:
+    """A second subscriber trusts an attach that is still in flight."""
+    attach = Attachments.attach
+
+    async def trust(self: Attachments, channel: str) -> None:
+        if channel not in self._gates:
+            await attach(self, channel)
+
+    patch.setattr(Attachments, "attach", trust)
+    patch.setattr(Subscription, "check", lambda self, top: None)
+
+
+def _read_before_attach(patch: pytest.MonkeyPatch) -> None:
+    """History is read first, then the channel is attached."""
+    attach, read = Attachments.attach, subscribing._read
+
+    async def nothing(self: Attachments, channel: str) -> None:
+        pass
+
+    async def read_then_attach(session: Any, subscription: Subscription, request: Any) -> Any:
+        answer = await read(session, subscription, request)
+        await attach(session.node.attachments, subscription.channel)
+        return answer
+
+    patch.setattr(Attachments, "attach", nothing)
+    patch.setattr(subscribing, "_read", read_then_attach)
+    patch.setattr(Subscription, "check", lambda self, top: None)
+
+
+def _no_duplicate_check(patch: pytest.MonkeyPatch) -> None:
+    """Merge hands out everything that was held, whether history had it or not."""
+
+    def keep_all(held: Sequence[Held], top: StreamPosition) -> tuple[list[Any], int]:
+        publications = [item.publication for item in held]
+        return publications, max([top.offset, *(p.offset for p in publications)]) + 1
+
+    patch.setattr(subscription_module, "_merge", keep_all)
+
+
+def _no_second_look(patch: pytest.MonkeyPatch) -> None:
+    """Detach does not look again whether somebody has come back."""
+
+    async def detach(self: Attachments, channel: str) -> None:
+        await self._broker.detach(channel)
+        self._attached.discard(channel)
+
+    patch.setattr(Attachments, "_detach", detach)
+    patch.setattr(Subscription, "check", lambda self, top: None)
+
+
+def _deaf_to_lost_links(patch: pytest.MonkeyPatch) -> None:
+    """A lost link is shrugged off, and positions are not watched."""
+    patch.setattr(Node, "on_link_lost", lambda self, channels: None)
+    patch.setattr(Subscription, "advance", lambda self, offset, epoch: _follow(self, offset))
+
+
+def _no_position_check(patch: pytest.MonkeyPatch) -> None:
+    """A lost link is shrugged off, and nobody compares positions with the stream."""
+    patch.setattr(Node, "on_link_lost", lambda self, channels: None)
+    patch.setattr(Subscription, "check", lambda self, top: None)
+
+
+def _always_recovered(patch: pytest.MonkeyPatch) -> None:
+    """Recovery claims success whatever history had."""
+    patch.setattr(subscribing, "recover_stream", lambda since, page: Recovery(True, page.publications))
+
+
+def _never_recovered(patch: pytest.MonkeyPatch) -> None:
+    """Recovery gives up although everything was there."""
+
+    def give_up(since: StreamPosition, page: HistoryPage) -> Recovery:
+        return Recovery(False, ())
+
+    patch.setattr(subscribing, "recover_stream", give_up)
+
+
+def _live_too_early(patch: pytest.MonkeyPatch) -> None:
+    """The subscription is live from the start, so publications overtake its reply."""
+    init = Subscription.__init__
+
+    def live(self: Subscription, *arguments: Any, **more: Any) -> None:
+        init(self, *arguments, **more)
+        self.phase = Phase.LIVE
+        self.expected = subscription_module.ANY
+
+    patch.setattr(Subscription, "__init__", live)
+    assert HELD != subscription_module.ANY
+
+
+def _epoch_ignored(patch: pytest.MonkeyPatch) -> None:
+    """Recovery does not ask whether the stream is still the same one."""
+    recover = subscription_module.recover_stream
+
+    def ignore(since: StreamPosition, page: HistoryPage) -> Recovery:
+        return recover(StreamPosition(since.offset, page.position.epoch), page)
+
+    patch.setattr(subscribing, "recover_stream", ignore)
+
+
+BROKEN: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
+    _no_hold,
+    _late_hold,
+    _trusting_attach,
+    _read_before_attach,
+    _no_duplicate_check,
+    _no_second_look,
+    _deaf_to_lost_links,
+    _no_position_check,
+    _always_recovered,
+    _never_recovered,
+    _live_too_early,
+    _epoch_ignored,
+)
+
+
+@pytest.mark.parametrize("break_it", BROKEN, ids=lambda function: function.__name__.strip("_"))
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine")
+def test_every_broken_variant_is_caught(break_it: Callable[[pytest.MonkeyPatch], None]) -> None:
+    """Leaving out any one step of the algorithm is noticed within some hundred worlds."""
+    with pytest.MonkeyPatch.context() as patch:
+        break_it(patch)
+        for seed in range(600):
+            try:
+                simulate(seed)
+            except (Violation, AssertionError):
+                return
+    raise AssertionError(f"600 worlds did not notice: {break_it.__doc__}")

@@ -1,0 +1,525 @@
+"""A small world in which everything that may interleave does so at random, from one seed.
+
+The node, its sessions, hub, attachments and commands are the real ones. Around them stand a broker across a slow
+network, clients that follow the protocol and keep book, and a scheduler that picks the next thing to happen: a step of
+a pending broker call, the delivery of an announcement, a turn of the fan-out, a client's wish, a cut, a tick of the
+clock. What clients note must add up: see `Client`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Raw
+
+from beaconfire.access import Access
+from beaconfire.channels import Channels, Namespace
+from beaconfire.clock import ManualClock, Timers
+from beaconfire.commands.dispatch import dispatch
+from beaconfire.commands.upkeep import upkeep
+from beaconfire.engines.base import (
+    BrokerEvents,
+    Engine,
+    HistoryOptions,
+    HistoryPage,
+    PublishOptions,
+    PublishOutcome,
+)
+from beaconfire.engines.memory import memory_engine
+from beaconfire.errors import DisconnectCode
+from beaconfire.events import InternalError, NoEvents
+from beaconfire.identity import Identity, SubscriptionClaims, TokenInvalid
+from beaconfire.messages import ClientInfo, Publication, StreamPosition
+from beaconfire.node import Node, NodeOptions
+from beaconfire.options import ChannelNameOptions, ChannelOptions, ClientOptions
+from beaconfire.policy import ConfiguredPolicy
+from beaconfire.protocols.base import Frame, Payload
+from beaconfire.protocols.centrifuge.json_codec import JsonCodec
+from beaconfire.session import Session, SessionManners
+from beaconfire.units import Seconds
+
+CHANNELS = ("a", "b")
+HISTORY_SIZE = 6
+
+
+class SlowBroker:
+    """A broker across a network: every call takes effect at one moment and returns at a later one.
+
+    Announcements to the node queue up in order and are delivered when the scheduler likes; a lost link drops them.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._events: BrokerEvents | None = None
+        self.attached: set[str] = set()
+        self.streams: dict[str, list[Publication]] = {}
+        self.epochs: dict[str, str] = {}
+        self.tops: dict[str, int] = {}
+        self.announcements: deque[Callable[[BrokerEvents], None]] = deque()
+        self.steps: list[asyncio.Future[None]] = []
+        self._epoch_numbers = itertools.count()
+
+    async def _travel(self) -> None:
+        """Until the scheduler lets this call take its next step. Some calls are quick."""
+        if self._rng.random() < 0.25:
+            return
+        step: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.steps.append(step)
+        await step
+
+    def let_one_step(self) -> None:
+        step = self.steps.pop(self._rng.randrange(len(self.steps)))
+        step.set_result(None)
+
+    def deliver_one(self) -> None:
+        announcement = self.announcements.popleft()
+        assert self._events is not None
+        announcement(self._events)
+
+    def lose_link(self) -> None:
+        """What is on its way to the node is lost, and the node learns of it."""
+        self.announcements.clear()
+        assert self._events is not None
+        self._events.on_link_lost(None)
+
+    def lose_stream(self, channel: str) -> None:
+        """The broker forgets a channel: a new epoch from zero."""
+        self.streams.pop(channel, None)
+        self.tops.pop(channel, None)
+        self.epochs.pop(channel, None)
+
+    def position(self, channel: str) -> StreamPosition:
+        if channel not in self.epochs:
+            self.epochs[channel] = f"epoch{next(self._epoch_numbers)}"
+        return StreamPosition(self.tops.get(channel, 0), self.epochs[channel])
+
+    # The port
+
+    async def start(self, events: BrokerEvents) -> None:
+        self._events = events
+
+    async def stop(self) -> None:
+        self._events = None
+
+    async def attach(self, channel: str) -> None:
+        await self._travel()
+        self.attached.add(channel)
+        await self._travel()
+
+    async def detach(self, channel: str) -> None:
+        await self._travel()
+        self.attached.discard(channel)
+        await self._travel()
+
+    async def publish(
+        self,
+        channel: str,
+        data: Raw,
+        options: PublishOptions,
+        info: ClientInfo | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> PublishOutcome:
+        await self._travel()
+        top, epoch = self.position(channel)
+        publication = Publication(data, info, top + 1)
+        self.tops[channel] = top + 1
+        stream = self.streams.setdefault(channel, [])
+        stream.append(publication)
+        del stream[: max(0, len(stream) - options.history.size)]
+        if channel in self.attached:
+            self.announcements.append(
+                lambda events: events.on_publication(channel, publication, epoch, options.exclude)
+            )
+        await self._travel()
+        return PublishOutcome(StreamPosition(top + 1, epoch))
+
+    async def publish_join(self, channel: str, info: ClientInfo) -> None:
+        await self._travel()
+        if channel in self.attached:
+            self.announcements.append(lambda events: events.on_join(channel, info))
+
+    async def publish_leave(self, channel: str, info: ClientInfo) -> None:
+        await self._travel()
+        if channel in self.attached:
+            self.announcements.append(lambda events: events.on_leave(channel, info))
+
+    async def history(
+        self,
+        channel: str,
+        options: HistoryOptions,
+        limit: int,
+        since: StreamPosition | None = None,
+        reverse: bool = False,
+    ) -> HistoryPage:
+        await self._travel()
+        position = self.position(channel)
+        kept = [p for p in self.streams.get(channel, []) if since is None or p.offset > since.offset]
+        page = HistoryPage(kept[:limit] if limit >= 0 else kept, position)
+        await self._travel()
+        return page
+
+    async def remove_history(self, channel: str) -> None:
+        self.streams.pop(channel, None)
+
+
+class PlainLines:
+    """A wire without frames around its messages."""
+
+    def __init__(self) -> None:
+        self.codec = JsonCodec()
+
+    def pack(self, payloads: Sequence[Payload]) -> Frame:
+        return Frame(b"".join(payload.data + b"\n" for payload in payloads))
+
+
+class Pipe:
+    """A transport that hands everything to the client, in order, when the scheduler lets it."""
+
+    name = "pipe"
+    writable = True
+    buffered_bytes = 0
+
+    def __init__(self) -> None:
+        self.inbox: deque[dict[str, Any]] = deque()
+        self.closed_with: int | None = None
+
+    def write(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            self.inbox.extend(json.loads(line) for line in frame.wire.splitlines())
+
+    def ping(self) -> None:
+        raise AssertionError("the native protocol has pings of its own")
+
+    def close(self, code: DisconnectCode, reason: str) -> None:
+        self.closed_with = code.code
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+class Violation(AssertionError):
+    """What a client noted does not add up."""
+
+
+class Book:
+    """What one client knows of one channel, over all its connections."""
+
+    def __init__(self) -> None:
+        self.position: StreamPosition | None = None
+        self.state = "unsubscribed"  # or "subscribing", "subscribed"
+        self.unsubscribing = 0
+        self.recovered_from: StreamPosition | None = None
+
+
+class Client:
+    """An SDK in miniature. It remembers positions, recovers after cuts, and raises Violation on any lie:
+
+    a publication that is not the next one (loss, duplicate, disorder), anything of a channel before its subscribe
+    reply, `recovered: true` with a hole, `recovered: false` although everything was there.
+    """
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.books = {channel: Book() for channel in CHANNELS}
+        self.session: Session | None = None
+        self.pipe = Pipe()
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, tuple[str, str]] = {}
+        self.received = 0
+        self.recovered = 0
+        self.unrecovered = 0
+
+    def connect(self) -> None:
+        self.pipe = Pipe()
+        self.session = self.world.new_session(self.pipe, self.name)
+        self._waiting.clear()
+        self.send("connect", "", {"token": self.name})
+
+    def cut(self) -> None:
+        """The network fails: nothing on its way arrives."""
+        assert self.session is not None
+        self.session.on_closed()
+        self.pipe = Pipe()
+        self._forget_connection()
+
+    def _forget_connection(self) -> None:
+        self.session = None
+        for book in self.books.values():
+            book.state = "unsubscribed"
+            book.unsubscribing = 0
+
+    def send(self, method: str, channel: str, params: dict[str, Any]) -> None:
+        assert self.session is not None
+        number = next(self._ids)
+        self._waiting[number] = (method, channel)
+        self.session.on_data(json.dumps({"id": number, method: params}).encode(), False)
+
+    def subscribe(self, channel: str) -> None:
+        book = self.books[channel]
+        params: dict[str, Any] = {"channel": channel}
+        book.recovered_from = book.position
+        if book.position is not None:
+            params |= {"recover": True, "offset": book.position.offset, "epoch": book.position.epoch}
+        book.state = "subscribing"
+        self.send("subscribe", channel, params)
+
+    def unsubscribe(self, channel: str) -> None:
+        self.books[channel].state = "unsubscribed"
+        self.books[channel].unsubscribing += 1
+        self.send("unsubscribe", channel, {"channel": channel})
+
+    def read(self, count: int) -> None:
+        """Takes messages that have arrived."""
+        for _ in range(min(count, len(self.pipe.inbox))):
+            self._take(self.pipe.inbox.popleft())
+        if self.pipe.closed_with is not None and not self.pipe.inbox and self.session is not None:
+            self.session.on_closed()
+            self._forget_connection()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "push" in message:
+            self._take_push(message["push"])
+        elif message:
+            method, channel = self._waiting.pop(message["id"])
+            if "error" in message:
+                raise Violation(f"{self.name}: {method} {channel} failed: {message}")
+            if method == "subscribe":
+                self._take_subscribed(channel, message["subscribe"])
+            elif method == "unsubscribe":
+                self.books[channel].unsubscribing -= 1
+
+    def _take_push(self, push: dict[str, Any]) -> None:
+        channel = push["channel"]
+        book = self.books[channel]
+        if book.unsubscribing:
+            return  # on its way when we left
+        if "pub" in push:
+            if book.state != "subscribed":
+                raise Violation(f"{self.name}: publication in {channel} while {book.state}: {push}")
+            self._advance(book, push["pub"])
+        elif "unsubscribe" in push:
+            assert push["unsubscribe"]["code"] == 2500, push
+            book.state = "unsubscribed"
+
+    def _take_subscribed(self, channel: str, result: dict[str, Any]) -> None:
+        book = self.books[channel]
+        if book.unsubscribing:
+            return
+        book.state = "subscribed"
+        epoch, offset = result["epoch"], result.get("offset", 0)
+        since = book.recovered_from
+        publications = result.get("publications", [])
+        if since is None:
+            book.position = StreamPosition(offset, epoch)
+        elif result.get("recovered"):
+            self.recovered += 1
+            if epoch != since.epoch:
+                raise Violation(f"{self.name}: recovered {channel} from another epoch")
+            book.position = since
+            for publication in publications:
+                self._advance(book, publication)
+        else:
+            self.unrecovered += 1
+            if publications:
+                raise Violation(f"{self.name}: publications without recovered")
+            if epoch == since.epoch and offset - since.offset <= HISTORY_SIZE and offset >= since.offset:
+                raise Violation(f"{self.name}: {channel} was not recovered although history had it: {result}")
+            book.position = StreamPosition(offset, epoch)
+
+    def _advance(self, book: Book, publication: dict[str, Any]) -> None:
+        assert book.position is not None
+        self.received += 1
+        if publication["offset"] != book.position.offset + 1:
+            raise Violation(f"{self.name}: offset {publication['offset']} after {book.position}")
+        book.position = StreamPosition(publication["offset"], book.position.epoch)
+
+
+class NamesAreTokens:
+    """A verifier for which a token is the name of a user."""
+
+    async def verify_connection(self, token: str) -> Identity:
+        return Identity(user=token)
+
+    async def verify_subscription(self, token: str) -> SubscriptionClaims:
+        raise TokenInvalid("nobody has subscription tokens here")
+
+
+class Alarm(NoEvents):
+    """Keeps internal errors: they are violations too."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+
+    def emit(self, event: object) -> None:
+        if isinstance(event, InternalError):
+            self.errors.append(event.error)
+
+
+class World:
+    """Node, broker and clients, and the seeded choice of what happens next."""
+
+    def __init__(self, seed: int, clients: int = 3) -> None:
+        self.rng = random.Random(seed)
+        self.clock = ManualClock()
+        self.timers = Timers(self.clock)
+        self.broker = SlowBroker(self.rng)
+        memory = memory_engine(self.clock)
+        options = ChannelOptions(
+            history_size=HISTORY_SIZE,
+            history_ttl=Seconds(1000),
+            force_recovery=True,
+            allow_subscribe_for_client=True,
+            allow_publish_for_client=True,
+            join_leave=True,
+        )
+        client_options = ClientOptions(
+            ping_interval=Seconds(0),
+            presence_update_interval=Seconds(3),
+            channel_position_check_delay=Seconds(6),
+            stale_close_delay=Seconds(100000),
+        )
+        channels = Channels(options, {}, ChannelNameOptions(), 1000.0)
+        access = Access(channels, False)
+        verifier = NamesAreTokens()
+        self.turns: deque[Callable[[], None]] = deque()
+        self.alarm = Alarm()
+        self.node = Node(
+            NodeOptions(uid="node", name="node", version="test", detach_delay_s=1.0),
+            client_options,
+            Engine("slow", self.broker, memory.presence, memory.control),
+            channels,
+            access,
+            ConfiguredPolicy(verifier, verifier, channels, access, client_options),
+            self.timers,
+            self.alarm,
+            schedule=self.turns.append,
+            random=self.rng.random,
+        )
+        self.namespace: Namespace = channels.resolve("a")
+        self._wire = PlainLines()
+        self._numbers = itertools.count()
+        self.clients = [Client(self, f"client{index}") for index in range(clients)]
+        self.published = 0
+
+    def new_session(self, pipe: Pipe, name: str) -> Session:
+        number = next(self._numbers)
+        return Session(self.node, f"{name}-{number}", pipe, self._wire, SessionManners(), dispatch, upkeep)
+
+    async def run(self, steps: int) -> None:
+        await self.node.start()
+        for client in self.clients:
+            client.connect()
+        for _ in range(steps):
+            self._step()
+            for _ in range(self.rng.randrange(3)):
+                await asyncio.sleep(0)
+        await self._settle()
+        for client in self.clients:
+            self._check_complete(client)
+
+    def _step(self) -> None:
+        choices: list[tuple[int, Callable[[], None]]] = [(4, self._publish), (5, self._client_acts), (1, self._time)]
+        if self.broker.steps:
+            choices.append((12, self.broker.let_one_step))
+        if self.broker.announcements:
+            choices.append((5, self.broker.deliver_one))
+        if self.turns:
+            choices.append((5, self._turn))
+        if self.rng.random() < 0.02:
+            choices.append((4, self.broker.lose_link))
+        if self.rng.random() < 0.01:
+            choices.append((4, lambda: self.broker.lose_stream(self.rng.choice(CHANNELS))))
+        weights = [weight for weight, _ in choices]
+        self.rng.choices(choices, weights)[0][1]()
+
+    def _turn(self) -> None:
+        self.turns.popleft()()
+
+    def _time(self) -> None:
+        self.clock.advance(self.rng.choice((0.3, 1.1, 4.0)))
+        self.timers.run_due()
+
+    def _publish(self) -> None:
+        self.published += 1
+        channel = self.rng.choice(CHANNELS)
+        data = Raw(str(self.published).encode())
+        self.node.background.start(self._publish_one(channel, data))
+
+    async def _publish_one(self, channel: str, data: Raw) -> None:
+        await self.node.publish(channel, self.namespace, data)
+
+    def _client_acts(self) -> None:
+        client = self.rng.choice(self.clients)
+        if client.session is None:
+            client.connect()
+            return
+        action = self.rng.random()
+        channel = self.rng.choice(CHANNELS)
+        if action < 0.45:
+            client.read(self.rng.randrange(1, 6))
+        elif action < 0.53:
+            client.cut()
+        elif client.books[channel].state == "unsubscribed" and not client.books[channel].unsubscribing:
+            client.subscribe(channel)
+        elif client.books[channel].state == "subscribed" and action < 0.75:
+            client.unsubscribe(channel)
+
+    async def _settle(self) -> None:
+        """Everything under way arrives; clients that fell out come back."""
+        for _ in range(200):
+            for _ in range(3):
+                await asyncio.sleep(0)
+            while self.broker.steps:
+                self.broker.let_one_step()
+                await asyncio.sleep(0)
+            while self.broker.announcements:
+                self.broker.deliver_one()
+            while self.turns:
+                self._turn()
+            if self.alarm.errors:
+                raise Violation(self.alarm.errors[0])
+            busy = False
+            for client in self.clients:
+                client.read(1000)
+                if client.session is None:
+                    client.connect()
+                    busy = True
+                for channel, book in client.books.items():
+                    if book.state == "unsubscribed" and not book.unsubscribing:
+                        client.subscribe(channel)
+                    busy = busy or book.state != "subscribed"
+            if not busy and self._all_complete():
+                return
+            # Position checks come with time, and even a silent loss must come out in two of them.
+            self.clock.advance(3.5)
+            self.timers.run_due()
+        books = {
+            client.name: {
+                channel: (book.state, book.unsubscribing, book.position) for channel, book in client.books.items()
+            }
+            for client in self.clients
+        }
+        tops = {channel: self.broker.position(channel) for channel in CHANNELS}
+        raise Violation(f"the world does not come to rest: {books}, broker: {tops}")
+
+    def _all_complete(self) -> bool:
+        return all(
+            book.position == self.broker.position(channel)
+            for client in self.clients
+            for channel, book in client.books.items()
+        )
+
+    def _check_complete(self, client: Client) -> None:
+        for channel, book in client.books.items():
+            if book.position != self.broker.position(channel):
+                raise Violation(f"{client.name} ended at {book.position} in {channel}: {self.broker.position(channel)}")
