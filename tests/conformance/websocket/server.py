@@ -1,0 +1,205 @@
+"""A real server for conformance tests: uvicorn in a thread, with the acceptor and receivers that echo."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import uvicorn
+
+from beaconfire.clock import SystemClock, Timers
+from beaconfire.errors import SHUTDOWN
+from beaconfire.events import Event
+from beaconfire.options import ServerOptions, WebSocketOptions
+from beaconfire.protocols.base import Frame
+from beaconfire.transports.base import Arrival, Transport
+from beaconfire.transports.http_guard import HttpGuard
+from beaconfire.transports.websocket import (
+    Choice,
+    Refusal,
+    SimpleEndpoint,
+    UpgradeRequest,
+    WebSocketAcceptor,
+)
+from beaconfire.transports.websocket.framing import BINARY, TEXT, frame_header
+from beaconfire.units import Seconds, Size
+
+T = TypeVar("T")
+
+MESSAGE_SIZE_LIMIT = 1_000_000
+DEADLINE_S = 10.0
+
+
+class Echo:
+    """Sends back what it gets; a message `close` makes it close, `flood` makes it send more than buffers hold."""
+
+    def __init__(self, server: EchoServer, transport: Transport) -> None:
+        self._server = server
+        self.transport = transport
+        server.live.add(self)
+
+    def on_data(self, data: bytes, binary: bool) -> None:
+        if data == b"close":
+            self.transport.close(SHUTDOWN, "shutdown")
+        elif data == b"flood":
+            self.transport.write([message(b"x" * 1_000_000, True) for _ in range(20)])
+        elif data == b"ping":
+            self.transport.ping()
+        else:
+            self.transport.write([message(data, binary)])
+
+    def on_transport_pong(self) -> None:
+        self.transport.write([message(b"pong came", False)])
+
+    def on_writable(self) -> None:
+        self._server.writable.set()
+
+    def on_closed(self) -> None:
+        self._server.live.discard(self)
+
+
+class EchoServer:
+    """One uvicorn with all the endpoints the tests need, on an event loop in a thread of its own."""
+
+    def __init__(
+        self, loop_factory: Callable[[], asyncio.AbstractEventLoop], tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.live: set[Echo] = set()
+        self.events: list[Event] = []
+        self.writable = threading.Event()
+        self.refusal: Refusal | None = None
+        self.timers = Timers(SystemClock())
+        self.port = 0
+        options = WebSocketOptions(
+            message_size_limit=Size(MESSAGE_SIZE_LIMIT), write_timeout=Seconds(1), close_timeout=Seconds(0.5)
+        )
+        self._acceptor = WebSocketAcceptor(
+            {"/ws": SimpleEndpoint(self._arrange), "/choosy": Choosy(self), "/broken": Broken()},
+            options,
+            ["https://good.example"],
+            lambda: self.refusal,
+            self.timers,
+            self,
+            control_rate_limit=5000,
+        )
+        self._guard = HttpGuard(
+            ServerOptions(handshake_timeout=Seconds(0.5), header_max_size=Size(8192)), self.timers, self
+        )
+        self._tls = tls
+        self._loop = loop_factory()
+        self._ready = threading.Event()
+        self._stopping: asyncio.Event
+        self._thread = threading.Thread(target=self._run, name="echo server")
+
+    def __enter__(self) -> EchoServer:
+        self._thread.start()
+        assert self._ready.wait(DEADLINE_S), "the server did not start"
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(DEADLINE_S)
+        assert not self._thread.is_alive(), "the server did not stop"
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Runs something on the server's event loop, where all of its state lives."""
+
+        async def run() -> T:
+            return function()
+
+        outcome: Future[T] = asyncio.run_coroutine_threadsafe(run(), self._loop)
+        return outcome.result(DEADLINE_S)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Waits for a condition of the server's state, looked at on its own loop; fails at the deadline."""
+
+        async def watch() -> None:
+            async with asyncio.timeout(DEADLINE_S):
+                while not condition():  # noqa: ASYNC110 - any state may be asked for, none has an event
+                    await asyncio.sleep(0.005)
+
+        asyncio.run_coroutine_threadsafe(watch(), self._loop).result(2 * DEADLINE_S)
+
+    def arrive(self, transport: Transport) -> Echo:
+        return Echo(self, transport)
+
+    def _arrange(self, request: UpgradeRequest) -> Arrival:
+        return self.arrive
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            asyncio.set_event_loop(None)
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        self._stopping = asyncio.Event()
+        config = uvicorn.Config(
+            not_found,
+            ws=self._acceptor.upgrade,  # type: ignore[arg-type]  # uvicorn only ever calls it
+            http=self._guard.protocol,  # type: ignore[arg-type]  # likewise
+            port=0,
+            lifespan="off",
+            log_config=None,
+        )
+        config.load()
+        config.ssl = self._tls
+        server = uvicorn.Server(config)
+        serving = self._loop.create_task(server.serve())
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.01)
+        self.port = server.servers[0].sockets[0].getsockname()[1]
+        self._ready.set()
+        while not self._stopping.is_set():
+            self.timers.run_due()
+            await asyncio.sleep(0.01)
+        for echo in list(self.live):
+            echo.transport.close(SHUTDOWN, "shutdown")
+        server.should_exit = server.force_exit = True
+        await serving
+
+
+class Choosy:
+    """An endpoint that knows one subprotocol and refuses those who do not."""
+
+    def __init__(self, server: EchoServer) -> None:
+        self._server = server
+
+    def choose(self, request: UpgradeRequest) -> Choice | Refusal:
+        if "known" in request.subprotocols:
+            return Choice(self._server.arrive, "known")
+        return Refusal(400, "bad", "unknown subprotocol")
+
+
+class Broken:
+    """An endpoint with a bug."""
+
+    def choose(self, request: UpgradeRequest) -> Choice:
+        raise RuntimeError("a bug")
+
+
+def message(data: bytes, binary: bool) -> Frame:
+    return Frame(frame_header(BINARY if binary else TEXT, len(data)) + data)
+
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application behind everything that is no WebSocket; it reads the body first, if there is one."""
+    assert scope["type"] == "http"
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,158 @@
+"""Opening handshakes over a real connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from beaconfire.events import HandshakeRefused
+from beaconfire.transports.websocket import Refusal
+
+from .peer import ACCEPT, HEADERS, TEXT, Peer, Received, client_frame, request
+from .server import EchoServer
+
+
+def changed(*changes: tuple[str, str | None]) -> tuple[tuple[str, str], ...]:
+    """The usual headers with some replaced, added, or removed by None."""
+    headers: dict[str, str | None] = {**dict(HEADERS), **dict(changes)}
+    return tuple((name, value) for name, value in headers.items() if value is not None)
+
+
+def test_accepted(server: EchoServer) -> None:
+    """The response has what RFC 6455 section 4.2.2 asks for, and no extension or subprotocol of its own accord."""
+    with Peer(server.port) as peer:
+        peer.send(request())
+        status, headers = peer.response()
+        assert status == 101
+        assert headers.pop("upgrade").lower() == "websocket"
+        assert headers.pop("connection").lower() == "upgrade"
+        assert headers.pop("sec-websocket-accept") == ACCEPT
+        assert headers == {}
+        assert peer.exchange(client_frame(TEXT, b"x")) == [Received(TEXT, b"x")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("Connection", "keep-alive, Upgrade"),
+        ("Connection", "UPGRADE"),
+        ("Upgrade", "WebSocket"),
+        ("Sec-WebSocket-Protocol", ""),
+        ("Sec-WebSocket-Protocol", "unknown"),
+        ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits"),
+        ("Origin", "https://good.example"),
+        ("Origin", "HTTPS://GOOD.EXAMPLE"),
+        ("Cookie", "x" * 5000),
+    ],
+)
+def test_what_clients_add_or_write_differently(server: EchoServer, change: tuple[str, str]) -> None:
+    """Firefox's Connection header, empty subprotocols, offers that are not taken up, long headers."""
+    with Peer(server.port) as peer:
+        peer.send(request(headers=changed(change)))
+        status, headers = peer.response()
+        assert status == 101
+        assert "sec-websocket-protocol" not in headers
+        assert "sec-websocket-extensions" not in headers
+        assert peer.exchange(client_frame(TEXT, b"x")) == [Received(TEXT, b"x")]
+
+
+def test_header_names_in_any_case(server: EchoServer) -> None:
+    """Names are compared without regard to case, and the request may come in pieces."""
+    with Peer(server.port) as peer:
+        data = request(headers=tuple((name.upper(), value) for name, value in HEADERS))
+        for at in range(0, len(data), 10):
+            peer.send(data[at : at + 10])
+        assert peer.response().status == 101
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        (("Sec-WebSocket-Key", None), 400),
+        (("Sec-WebSocket-Key", "short"), 400),
+        (("Sec-WebSocket-Version", None), 426),
+        (("Sec-WebSocket-Version", "8"), 426),
+        (("Host", None), 400),
+        (("Origin", "https://evil.example"), 403),
+        (("Origin", "null"), 403),
+        (("Origin", "https://good.example.evil.org"), 403),
+    ],
+)
+def test_refused(server: EchoServer, change: tuple[str, str | None], status: int) -> None:
+    """A plain HTTP response, the end of the connection, and an event."""
+    server.events.clear()
+    with Peer(server.port) as peer:
+        peer.send(request(headers=changed(change)))
+        response = peer.response()
+        assert response.status == status
+        assert response.headers["connection"] == "close"
+        assert len(peer.rest()) == int(response.headers["content-length"])
+        if status == 426:
+            assert response.headers["sec-websocket-version"] == "13"
+    reason = "origin" if status == 403 else "bad"
+    assert server.events == [HandshakeRefused("/ws", status, reason)]
+
+
+def test_wrong_path_and_method(server: EchoServer) -> None:
+    """404 where there is no endpoint, 405 for anything but GET."""
+    for data, status in ((request("/nowhere"), 404), (request(method="POST"), 405)):
+        with Peer(server.port) as peer:
+            peer.send(data)
+            assert peer.response().status == status
+
+
+def test_query_is_no_part_of_the_path(server: EchoServer) -> None:
+    """Unknown parameters are ignored."""
+    with Peer.open(server.port, "/ws?cf_protocol_version=v2&x=%zz") as peer:
+        assert peer.exchange() == []
+
+
+def test_admission(server: EchoServer) -> None:
+    """The application's refusal is answered as it says, after everything else was in order."""
+    server.events.clear()
+    server.refusal = Refusal(503, "limit", "too many connections")
+    try:
+        with Peer(server.port) as peer:
+            peer.send(request())
+            assert peer.response().status == 503
+            assert peer.rest() == b"too many connections\n"
+        with Peer(server.port) as peer:
+            peer.send(request(headers=changed(("Origin", "https://evil.example"))))
+            assert peer.response().status == 403
+    finally:
+        server.refusal = None
+    assert server.events == [HandshakeRefused("/ws", 503, "limit"), HandshakeRefused("/ws", 403, "origin")]
+
+
+def test_subprotocol(server: EchoServer) -> None:
+    """The one the endpoint chose is echoed; the endpoint may refuse."""
+    for offered, status, echoed in (("other, known", 101, "known"), ("other", 400, None)):
+        with Peer(server.port) as peer:
+            peer.send(request("/choosy", headers=changed(("Sec-WebSocket-Protocol", offered))))
+            response = peer.response()
+            assert (response.status, response.headers.get("sec-websocket-protocol")) == (status, echoed)
+
+
+def test_bug_in_an_endpoint(server: EchoServer) -> None:
+    """The client gets an answer."""
+    with Peer(server.port) as peer:
+        peer.send(request("/broken"))
+        assert peer.response().status == 500
+
+
+def test_frames_sent_before_the_answer(server: EchoServer) -> None:
+    """A client should wait for the answer; one that does not loses nothing all the same."""
+    frames = b"".join(client_frame(TEXT, b"%d" % n) for n in range(1000))
+    with Peer(server.port) as peer:
+        peer.send(request() + frames)
+        assert peer.response().status == 101
+        assert [frame.payload for frame in peer.exchange()] == [b"%d" % n for n in range(1000)]
+
+
+def test_upgrade_on_a_used_connection(server: EchoServer) -> None:
+    """An ordinary request may come first on the same connection."""
+    with Peer(server.port) as peer:
+        peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert peer.response().status == 404
+        peer.send(request())
+        assert peer.response().status == 101
+        assert peer.exchange(client_frame(TEXT, b"x")) == [Received(TEXT, b"x")]
