@@ -1,0 +1,30 @@
+"""The tables of names against the messages they name and the schema they name them in."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from beaconfire import messages
+from beaconfire.protocols.centrifuge import schema_pb2
+from beaconfire.protocols.centrifuge.fields import PUSHES, REQUESTS, RESULTS
+
+OF_OTHER_PROTOCOLS = {messages.RoomMessage, messages.LobbyFrame, messages.InvalidRequest}
+
+
+def test_every_message_has_a_name() -> None:
+    """No request, result or push of the core is forgotten, but for requests that only other protocols know."""
+    assert set(REQUESTS.values()) == set(get_args(messages.Request)) - OF_OTHER_PROTOCOLS
+    assert set(RESULTS) == set(get_args(messages.Result))
+    assert set(PUSHES) == set(get_args(messages.Push))
+
+
+def test_requests_are_in_the_order_of_the_schema() -> None:
+    """The first request present counts: in the order of field numbers, for both encodings."""
+    numbers = {field.name: field.number for field in schema_pb2.DESCRIPTOR.message_types_by_name["Command"].fields}
+    assert list(REQUESTS) == sorted(numbers.keys() - {"id"}, key=numbers.__getitem__)
+
+
+def test_results_and_pushes_are_in_the_schema() -> None:
+    """Names are the schema's, and it has no others."""
+    assert {"id", "error", "push", *RESULTS.values()} == set(schema_pb2.Reply.DESCRIPTOR.fields_by_name)
+    assert {"channel", *PUSHES.values()} == set(schema_pb2.Push.DESCRIPTOR.fields_by_name)

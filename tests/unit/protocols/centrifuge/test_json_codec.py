@@ -1,0 +1,201 @@
+"""The JSON encoding where it is more than field names; exact bytes are in the conformance vectors."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import Raw
+
+from beaconfire.errors import PERMISSION_DENIED, CommandError, PayloadError
+from beaconfire.messages import (
+    NO_PAYLOAD,
+    PONG,
+    ClientInfo,
+    Command,
+    ConnectRequest,
+    ConnectResult,
+    HistoryRequest,
+    HistoryResult,
+    JoinPush,
+    MessagePush,
+    PingRequest,
+    PresenceResult,
+    Publication,
+    PublicationPush,
+    PublishRequest,
+    Push,
+    Result,
+    RPCRequest,
+    RPCResult,
+    SendRequest,
+    SubscribePush,
+    SubscribeRequest,
+    SubscribeResult,
+    UnsubscribePush,
+)
+from beaconfire.protocols.base import Codec, ProtocolError
+from beaconfire.protocols.centrifuge.json_codec import JsonCodec
+
+CODEC: Codec = JsonCodec()
+
+
+def decode(text: str) -> list[Command]:
+    return list(CODEC.decode(text.encode(), False))
+
+
+def request_of(text: str) -> object:
+    (command,) = decode(text)
+    return command.request
+
+
+def test_what_a_transport_must_know() -> None:
+    """Messages may share a frame with line breaks between them, and pings are messages."""
+    assert (CODEC.name, CODEC.separator, CODEC.app_pings) == ("centrifuge-json", b"\n", True)
+
+
+def test_payload_is_kept_verbatim() -> None:
+    """Spaces, number formats, escapes and key order of a payload are the publisher's."""
+    payload = r'{ "b":1.50, "a":"\u00e9/\/", "n":12345678901234567890123, "e":1E5 , "b":null}'
+    request = request_of(f'{{"id":1,"publish":{{"channel":"a","data":{payload}}}}}')
+    assert request == PublishRequest("a", Raw(payload.encode()))
+
+
+@pytest.mark.parametrize("name", ["publish", "send", "rpc", "connect", "subscribe"])
+def test_payload_does_not_hold_the_frame(name: str) -> None:
+    """A small payload of a large frame keeps no more than itself in memory."""
+    request = request_of(f'{{"id":1,"{name}":{{"data":[1],"unknown":"{"x" * 50_000}"}}}}')
+    assert isinstance(request, PublishRequest | SendRequest | RPCRequest | ConnectRequest | SubscribeRequest)
+    assert bytes(request.data) == b"[1]"
+    assert memoryview(request.data).obj is request.data
+
+
+@pytest.mark.parametrize("name", ["publish", "send", "rpc", "connect", "subscribe"])
+def test_missing_payload_is_the_empty_one(name: str) -> None:
+    """Whoever asks `is NO_PAYLOAD` gets a true answer."""
+    request = request_of(f'{{"id":1,"{name}":{{}}}}')
+    assert isinstance(request, PublishRequest | SendRequest | RPCRequest | ConnectRequest | SubscribeRequest)
+    assert request.data is NO_PAYLOAD
+
+
+def test_user_is_no_field_of_this_protocol() -> None:
+    """A client cannot name itself: that field of the message belongs to another protocol."""
+    assert request_of('{"id":1,"connect":{"user":"admin","token":"t"}}') == ConnectRequest(token="t")
+
+
+def test_trailing_and_blank_lines() -> None:
+    """Line breaks around messages mean nothing."""
+    assert decode('{"id":1,"ping":{}}\n') == [Command(1, PingRequest())]
+    assert decode('\r\n{}\n\n \n{"id":1,"ping":{}}\n\t\n') == [Command(None, PONG), Command(1, PingRequest())]
+
+
+def test_pretty_printed() -> None:
+    """A client that spreads one message over several lines is understood."""
+    text = '{\n  "id": 1,\n  "rpc": {\n    "data": {\n      "a": 1\n    }\n  }\n}\n{"send": {}}'
+    expected = RPCRequest(Raw(b'{\n      "a": 1\n    }'))
+    assert decode(text) == [Command(1, expected), Command(None, SendRequest())]
+
+
+def test_first_request_counts() -> None:
+    """In the order of the protocol, not in that of the text."""
+    assert request_of('{"id":1,"ping":{},"history":{"channel":"a"},"connect":null}') == HistoryRequest("a")
+
+
+def test_without_an_id_only_send_is_a_request() -> None:
+    """Everything else without an id is a pong, and `send` is never answered."""
+    assert decode("{}") == decode('{"id":0}') == decode('{"connect":{}}') == [Command(None, PONG)]
+    assert decode('{"send":{"data":1},"ping":{}}') == [Command(None, SendRequest(Raw(b"1")))]
+
+
+def test_null_counts_as_missing() -> None:
+    """Many languages write what is not set as null; in a payload it is a value."""
+    connect = '{"token":null,"data":{"a":null},"subs":{"a":{"epoch":null,"data":null}},"headers":null,"new":{"x":null}}'
+    assert decode(f'{{"id":null}}\n{{"id":1,"connect":{connect},"ping":null}}') == [
+        Command(None, PONG),
+        Command(1, ConnectRequest(data=Raw(b'{"a":null}'), subs={"a": SubscribeRequest(data=Raw(b"null"))})),
+    ]
+
+
+def test_null_does_not_excuse_the_rest() -> None:
+    """What else is wrong with a message that holds a null is found and named."""
+    with pytest.raises(ProtocolError, match=r"Expected `str`, got `int` - at `\$\[1\].subscribe.channel`"):
+        decode('{}\n{"id":1,"subscribe":{"channel":5,"token":null}}')
+    with pytest.raises(ProtocolError, match="malformed"):
+        decode('{"id":1,"subscribe":{"token":null},}')
+
+
+def test_half_an_emoji_does_not_end_a_session() -> None:
+    """A lone surrogate becomes the replacement character, in payloads and in texts."""
+    request = request_of(r'{"id":1,"publish":{"channel":"\ud83d","data":"cut \ud83d"}}')
+    assert request == PublishRequest("\ufffd", Raw(rb'"cut \ufffd"'))
+
+
+def test_unknown_fields_are_skipped() -> None:
+    """A newer client is understood as far as we know its words."""
+    assert request_of('{"id":1,"new":{},"subscribe":{"channel":"a","phase":2}}') == SubscribeRequest("a")
+
+
+@pytest.mark.parametrize("line_break", [b"\n", b"\r\n", b"\r"])
+def test_line_breaks_never_leave(line_break: bytes) -> None:
+    """A raw line break in a payload is white space, and becomes a space; an escaped one stays."""
+    payload = Raw(line_break.join([b"{", b'"a":', b'"x\\ny"}']))
+    spaced = b" " * len(line_break)
+    pushed = CODEC.encode_push(PublicationPush("a", Publication(payload))).data
+    assert pushed == b'{"push":{"channel":"a","pub":{"data":{%b"a":%b"x\\ny"}}}}' % (spaced, spaced)
+    assert CODEC.encode_reply(1, RPCResult(payload)).data == b'{"id":1,"rpc":{"data":{%b"a":%b"x\\ny"}}}' % (
+        spaced,
+        spaced,
+    )
+
+
+BAD = Raw(b"\xff\x00binary")
+BAD_INFO = ClientInfo("42", "c1", chan_info=BAD)
+
+
+@pytest.mark.parametrize(
+    "push",
+    [
+        PublicationPush("a", Publication(BAD)),
+        PublicationPush("a", Publication(Raw(b"1"), info=BAD_INFO)),
+        JoinPush("a", BAD_INFO),
+        JoinPush("a", ClientInfo("42", "c1", conn_info=BAD)),
+        MessagePush(BAD),
+        SubscribePush("a", data=BAD),
+    ],
+)
+def test_push_that_is_not_json(push: Push) -> None:
+    """A payload that is not JSON is refused wherever it stands in a push."""
+    with pytest.raises(PayloadError, match="the payload is not JSON"):
+        CODEC.encode_push(push)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        RPCResult(BAD),
+        SubscribeResult(data=BAD),
+        SubscribeResult(publications=[Publication(Raw(b"1")), Publication(BAD)]),
+        HistoryResult([Publication(Raw(b"1"), info=BAD_INFO)], "e", 1),
+        PresenceResult({"c1": BAD_INFO}),
+        ConnectResult("c", "v", data=BAD),
+        ConnectResult("c", "v", subs={"a": SubscribeResult(publications=[Publication(BAD)])}),
+    ],
+)
+def test_result_that_is_not_json(result: Result) -> None:
+    """A payload that is not JSON is refused wherever it stands in a result."""
+    with pytest.raises(PayloadError, match="the payload is not JSON"):
+        CODEC.encode_reply(1, result)
+
+
+def test_empty_payloads_are_left_out() -> None:
+    """Also those that are not the one empty payload: nothing may follow the colon."""
+    info = ClientInfo("42", "c1", Raw(b""), Raw(b""))
+    push = CODEC.encode_push(PublicationPush("a", Publication(Raw(b""), info=info, offset=1, tags={})))
+    assert push.data == b'{"push":{"channel":"a","pub":{"info":{"user":"42","client":"c1"},"offset":1}}}'
+    assert CODEC.encode_reply(1, RPCResult(Raw(b""))).data == b'{"id":1,"rpc":{}}'
+
+
+def test_text_that_is_not_unicode() -> None:
+    """Half a character from a handler in Python cannot be sent; it must not break the fan-out either."""
+    with pytest.raises(PayloadError, match="not Unicode"):
+        CODEC.encode_push(UnsubscribePush("a", 2000, "\ud83d"))
+    with pytest.raises(PayloadError, match="not Unicode"):
+        CODEC.encode_error(1, CommandError(PERMISSION_DENIED), "\ud83d")

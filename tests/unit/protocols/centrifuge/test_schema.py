@@ -1,0 +1,64 @@
+"""The schema against the official SDK's, and the generated module against the schema."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from centrifuge.protocol import client_pb2
+from msgspec import Struct
+
+from beaconfire import messages
+from beaconfire.protocols.centrifuge import schema_pb2
+
+REPOSITORY = Path(__file__).parents[4]
+PACKAGE = Path("beaconfire/protocols/centrifuge")
+
+MESSAGES = list(schema_pb2.DESCRIPTOR.message_types_by_name)
+ENVELOPES = {"Command", "Reply", "Push", "Error"}
+OTHER_NAMES = {"StreamPosition": "SincePosition"}
+NEWER_THAN_THE_SDK = {("Publication", "epoch"), ("SubscribeRequest", "type")}
+ELSEWHERE = {
+    ("PublishResult", "offset"),
+    ("PublishResult", "epoch"),
+    ("ConnectRequest", "user"),
+    *((push, "channel") for push in ("JoinPush", "LeavePush", "SubscribePush", "UnsubscribePush")),
+}
+"""Fields of our messages that other protocols use, or that stand around the message in this one."""
+
+
+def test_generated_module_is_up_to_date(tmp_path: Path) -> None:
+    """What is committed is what `scripts/protobuf` makes of the schema."""
+    script = REPOSITORY / "scripts/protobuf"
+    environment = {**os.environ, "PYTHON": sys.executable}
+    subprocess.run([script, tmp_path], check=True, timeout=50, env=environment)
+    for name in ("schema_pb2.py", "schema_pb2.pyi"):
+        assert (tmp_path / PACKAGE / name).read_text() == (REPOSITORY / "src" / PACKAGE / name).read_text()
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_message_agrees_with_the_sdk(name: str) -> None:
+    """Every field has the number, the type and the name that the official SDK gives it."""
+    theirs = client_pb2.DESCRIPTOR.message_types_by_name[name]
+    for field in schema_pb2.DESCRIPTOR.message_types_by_name[name].fields:
+        if (name, field.name) in NEWER_THAN_THE_SDK:
+            continue
+        other = theirs.fields_by_number[field.number]
+        assert (field.name, field.type, field.is_repeated) == (other.name, other.type, other.is_repeated)
+
+
+@pytest.mark.parametrize("name", [name for name in MESSAGES if name not in ENVELOPES])
+def test_message_has_the_fields_of_ours(name: str) -> None:
+    """What is said in Protobuf and in JSON has the same fields, in the same names."""
+    ours = getattr(messages, OTHER_NAMES.get(name, name), None) or getattr(messages, f"{name}Push")
+    assert issubclass(ours, Struct)
+    fields = set(schema_pb2.DESCRIPTOR.message_types_by_name[name].fields_by_name)
+    assert fields == {field for field in ours.__struct_fields__ if (ours.__name__, field) not in ELSEWHERE}
+
+
+def test_both_schemas_load_side_by_side() -> None:
+    """A process may use the server and an SDK: the full names of their messages differ."""
+    assert schema_pb2.DESCRIPTOR.package != client_pb2.DESCRIPTOR.package
