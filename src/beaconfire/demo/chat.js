@@ -61,8 +61,9 @@ export class Chat {
 
   /** Says who we are from now on; a new connection carries the name. @param {string} name */
   rename(name) {
+    const known = this.name;
     this.#store.name = name;
-    this.connection.open();
+    if (known) this.connection.open();
   }
 
   /** Opens a room, entering it if need be, and shows it. @param {string} name */

@@ -18,7 +18,7 @@ const STABLE_AFTER_MS = 5_000;
 /** @typedef {"connecting" | "connected" | "waiting" | "stopped"} Phase */
 /**
  * `retryAt` is when the next attempt begins (milliseconds since 1970) while waiting; `client` is the id the server
- * gave this connection; `reason` says why it ended.
+ * gave this connection, or the last one while there is none; `reason` says why it ended.
  * @typedef {{phase: Phase, retryAt: number, client: string, reason: string}} State
  */
 /** @typedef {Record<string, any> & {type: string}} Message */
@@ -188,7 +188,7 @@ export class Connection {
 
   /** @param {Partial<State> & {phase: Phase}} state */
   #enter(state) {
-    this.state = { retryAt: 0, client: "", reason: "", ...state };
+    this.state = { retryAt: 0, client: this.state.client, reason: "", ...state };
     this.#onState(this.state);
   }
 

@@ -4,6 +4,7 @@
 import { byId, make, reconcile, setText } from "./dom.js";
 
 /** @typedef {import("./rooms.js").Room} Room */
+
 const TONES = 8;
 
 /** @typedef {{key: string, name: string, clients: string[]}} Person */
@@ -46,8 +47,8 @@ function makePerson(person) {
 
 /** A letter on one of eight colours, the same for a name everywhere. @param {HTMLElement} element @param {string} name */
 export function drawAvatar(element, name) {
-  let hash = 0;
-  for (const character of name) hash = (hash * 31 + (character.codePointAt(0) ?? 0)) >>> 0;
-  element.dataset.tone = String(hash % TONES);
+  let hash = 0x811c9dc5; // FNV-1a; its upper bits are the well mixed ones
+  for (const character of name) hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 0x01000193);
+  element.dataset.tone = String((hash >>> 16) % TONES);
   setText(element, [...name.trim()][0]?.toUpperCase() ?? "");
 }

@@ -56,7 +56,7 @@ export class View {
     while (announcer.children.length > 5) announcer.firstElementChild?.remove();
   }
 
-  /** Asks for a name, then goes on. @param {() => void} proceed */
+  /** Asks for a name; `proceed` runs once there is a first one. @param {() => void} proceed */
   askName(proceed) {
     const input = byId("name", HTMLInputElement);
     const known = this.#chat.name;
@@ -64,7 +64,7 @@ export class View {
     byId("name-form", HTMLFormElement).onsubmit = () => {
       const name = input.value.trim();
       if (name && name !== known) this.#chat.rename(name);
-      if (name) proceed();
+      if (name && !known) proceed();
       this.refresh();
     };
     input.oninput = () => input.setCustomValidity(input.value.trim() ? "" : "Please write a name.");
@@ -145,7 +145,8 @@ export class View {
     for (const name of /** @type {const} */ (["rooms", "people"])) {
       const opener = byId(`open-${name}`, HTMLElement);
       opener.setAttribute("aria-expanded", String(name === panel));
-      if (name === panel) byId(`${name}-panel`, HTMLElement).querySelector("button, input")?.focus();
+      const first = byId(`${name}-panel`, HTMLElement).querySelector(".room, button");
+      if (name === panel && first instanceof HTMLElement) first.focus();
       else if (name === before) opener.focus();
     }
   }

@@ -1,0 +1,76 @@
+"""A real browser against a real server. Both are ended by the fixtures that started them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.acceptance.harness import ServerProcess
+from tests.browser.pages import ChatPage
+
+ROOT = Path(__file__).parent.parent.parent
+SCREENSHOTS = ROOT / ".cache" / "screenshots"
+
+CHROMIUM_FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+OpenPage = Callable[..., ChatPage]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Per module, not per session: while it lives, its event loop occupies the thread that other tests need."""
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("Chromium is needed for the browser tests: install it, or say where it is with CHROMIUM=/path")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """The demo's own configuration on a free port."""
+    overrides = {"client.allowed_origins": '["http://127.0.0.1:*"]'}
+    with ServerProcess(tmp_path, (ROOT / "demo.toml").read_text(), overrides) as process:
+        yield process
+
+
+@pytest.fixture
+def open_page(browser: Browser, server: ServerProcess) -> Iterator[OpenPage]:
+    """Opens the demo as somebody with a browser of their own; keyword arguments are those of a browser context.
+
+    In the end no page may have thrown an error or broken its Content-Security-Policy.
+    """
+    pages: list[ChatPage] = []
+
+    def open_one(name: str, room: str = "", **context: object) -> ChatPage:
+        page = ChatPage(browser.new_context(**context), server.http)  # type: ignore[arg-type]  # its options, passed on
+        pages.append(page)
+        page.come_in(name, room)
+        return page
+
+    yield open_one
+    for page in pages:
+        page.context.close()
+    assert [problem for page in pages for problem in page.problems] == []
+
+
+@pytest.fixture
+def screenshots() -> Path:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    return SCREENSHOTS

@@ -1,0 +1,349 @@
+"""The chat demo in real browsers: what two people see, also when the connection or the server dies."""
+
+from __future__ import annotations
+
+import json
+import signal
+import urllib.request
+from pathlib import Path
+
+from playwright.sync_api import WebSocketRoute, expect
+
+from tests.acceptance.harness import ServerProcess
+from tests.browser.conftest import OpenPage
+from tests.browser.pages import ChatPage
+
+WIDE = {"width": 1280, "height": 800}
+NARROW = {"width": 390, "height": 844}
+
+
+def publish(server: ServerProcess, room: str, data: object) -> None:
+    """As a backend does."""
+    body = json.dumps({"channel": room, "data": data}).encode()
+    headers = {"X-API-Key": "demo-key", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{server.http}/api/publish", body, headers)
+    with urllib.request.urlopen(request, timeout=10) as response:
+        answer = json.load(response)
+    assert "result" in answer, answer
+
+
+def numbered(start: int, end: int) -> list[str]:
+    return [f"message {number}" for number in range(start, end)]
+
+
+def test_two_people_talk_and_see_each_other(open_page: OpenPage) -> None:
+    """Messages go both ways, in one order for both, and each sees who is here, the other's leaving too."""
+    ann, bob = open_page("Ann"), open_page("Bob")
+    expect(ann.people).to_have_text(["Ann", "Bob"])
+    expect(bob.people).to_have_text(["Ann", "Bob"])
+    expect(bob.page.locator(".person", has_text="Bob")).to_contain_text("you")
+    ann.say("Smoke on the western ridge")
+    ann.expect_messages("Smoke on the western ridge")
+    bob.say("看到了 👍")
+    ann.say("<img src=x onerror=alert(1)>")
+    for page in (ann, bob):
+        page.expect_messages("Smoke on the western ridge", "看到了 👍", "<img src=x onerror=alert(1)>")
+    expect(ann.page.locator(".message:not(.mine) .author")).to_have_text("Bob")
+    bob.page.close()
+    expect(ann.people).to_have_text(["Ann"])
+
+
+def test_one_person_with_two_tabs_is_one_person(open_page: OpenPage) -> None:
+    """With the number of connections beside the name."""
+    ann = open_page("Ann")
+    bob = open_page("Bob")
+    second = bob.context.new_page()
+    second.goto(bob.url)
+    expect(ann.people).to_have_text(["Ann", "Bob"])
+    expect(ann.page.locator(".person", has_text="Bob").locator(".person-count")).to_have_text("×2")
+
+
+def test_a_latecomer_reads_what_was_said(open_page: OpenPage, server: ServerProcess) -> None:
+    """History on joining, of people and of backends, and again after a reload, where one's own stays one's own."""
+    ann = open_page("Ann")
+    ann.say("first")
+    ann.expect_messages("first")
+    publish(server, "campfire", {"text": "from the backend"})
+    publish(server, "campfire", {"anything": 1})
+    bob = open_page("Bob")
+    bob.expect_messages("first", "from the backend", '{"anything":1}')
+    expect(bob.page.locator(".author")).to_have_text(["Ann", "Server", "Server"])
+    ann.page.reload()
+    ann.expect_messages("first", "from the backend", '{"anything":1}')
+    expect(ann.page.locator(".message.mine .bubble")).to_have_text("first")
+
+
+def test_several_rooms_at_once(open_page: OpenPage) -> None:
+    """Rooms are heard while another is shown; leaving one ends that; the address leads into a room."""
+    ann, bob = open_page("Ann"), open_page("Bob", room="kitchen")
+    ann.join("kitchen")
+    ann.show("campfire")
+    bob.say("soup is ready")
+    bob.say("come")
+    expect(ann.unread("kitchen")).to_have_text("2")
+    expect(ann.page).to_have_title("(2) campfire · Beaconfire")
+    ann.show("kitchen")
+    expect(ann.unread("kitchen")).to_be_hidden()
+    ann.expect_messages("soup is ready", "come")
+    expect(bob.people).to_have_text(["Ann", "Bob"])
+    ann.page.get_by_role("button", name="Leave this room").click()
+    expect(bob.people).to_have_text(["Bob"])
+    expect(ann.room("kitchen")).to_have_count(0)
+    ann.page.goto(f"{ann.url}/#kitchen")
+    ann.expect_messages("soup is ready", "come")
+
+
+def test_a_room_that_refuses_says_why(open_page: OpenPage) -> None:
+    """And the other rooms go on."""
+    ann = open_page("Ann")
+    ann.join("烽火")
+    expect(ann.page.get_by_role("alert")).to_contain_text("You cannot be in #烽火: bad request")
+    ann.show("campfire")
+    expect(ann.page.get_by_role("alert")).to_be_hidden()
+    ann.say("still here")
+    ann.expect_messages("still here")
+
+
+def test_cut_connections_lose_and_double_nothing(open_page: OpenPage) -> None:
+    """Both sides are cut again and again while both talk; in the end both show everything once, in one order."""
+    ann, bob = open_page("Ann"), open_page("Bob")
+    for page in (ann, bob):
+        page.expect_connected()
+    for number in range(40):
+        speaker, other = (ann, bob) if number % 3 else (bob, ann)
+        speaker.say(f"message {number}")
+        if number % 5 == 1:
+            other.cut()
+        if number % 7 == 2:
+            speaker.cut()  # often before the acknowledgement is there
+    for page in (ann, bob):
+        page.expect_connected()
+        expect(page.messages).to_have_count(40)
+        expect(page.pending).to_have_count(0)
+        expect(page.gaps).to_have_count(0)
+    assert sorted(ann.messages.all_text_contents()) == sorted(numbered(0, 40))
+    assert ann.messages.all_text_contents() == bob.messages.all_text_contents()
+
+
+def test_what_a_backend_says_during_a_cut_is_recovered(open_page: OpenPage, server: ServerProcess) -> None:
+    """Also in a room that is not shown, where it counts as unread."""
+    ann = open_page("Ann")
+    ann.join("kitchen")
+    ann.show("campfire")
+    ann.expect_connected()
+    ann.context.set_offline(True)
+    ann.cut()
+    expect(ann.phase).to_contain_text("Offline")
+    for text in numbered(0, 30):
+        publish(server, "campfire", text)
+        publish(server, "kitchen", text)
+    ann.context.set_offline(False)
+    ann.expect_messages(*numbered(0, 30))
+    expect(ann.gaps).to_have_count(0)
+    expect(ann.unread("kitchen")).to_have_text("30")
+
+
+def test_more_than_history_holds_is_not_passed_over(open_page: OpenPage, server: ServerProcess) -> None:
+    """The page says that something may be missing, and shows what there is."""
+    ann = open_page("Ann")
+    ann.say("before")
+    ann.expect_messages("before")
+    ann.context.set_offline(True)
+    ann.cut()
+    for text in numbered(0, 130):
+        publish(server, "campfire", text)
+    ann.context.set_offline(False)
+    expect(ann.gaps).to_have_count(1)
+    ann.expect_messages("before", *numbered(30, 130))
+
+
+def test_a_killed_server_is_survived_honestly(open_page: OpenPage, server: ServerProcess) -> None:
+    """What was written meanwhile goes out once; the memory engine's history is gone, and the page says so."""
+    ann, bob = open_page("Ann"), open_page("Bob")
+    ann.say("before")
+    bob.expect_messages("before")
+    server.stop(signal.SIGKILL)
+    expect(ann.phase).to_have_attribute("data-phase", "waiting")
+    expect(ann.phase).to_contain_text("Reconnecting in")
+    ann.say("during")
+    expect(ann.pending).to_have_text(["during"])
+    expect(ann.page.locator(".message-state")).to_contain_text(["Waiting for the connection"])
+    server.start()
+    for page in (ann, bob):
+        page.expect_messages("before", "during")
+        expect(page.gaps).to_have_count(1)
+        expect(page.page.locator(".messages > li")).to_have_text([r"before", "may be missing", "during"])
+        expect(page.people).to_have_text(["Ann", "Bob"])
+
+
+def test_unsent_messages_survive_a_reload(open_page: OpenPage) -> None:
+    """They are kept by the browser, not by the page."""
+    ann, bob = open_page("Ann"), open_page("Bob")
+    ann.expect_connected()
+    ann.page.route_web_socket("**/ws", lambda route: route.close(code=1001))
+    ann.cut()
+    ann.say("written offline")
+    ann.page.reload()
+    expect(ann.pending).to_have_text(["written offline"])
+    ann.page.route_web_socket("**/ws", pass_on)
+    ann.expect_messages("written offline")
+    bob.expect_messages("written offline")
+
+
+def pass_on(route: WebSocketRoute) -> None:
+    route.connect_to_server()
+
+
+def test_a_message_stored_twice_is_shown_once(open_page: OpenPage, server: ServerProcess) -> None:
+    """Readers know a repeated message by its uid, live and in history."""
+    ann = open_page("Ann")
+    ann.expect_connected()
+    for _ in range(2):
+        publish(server, "campfire", {"uid": "0123456789abcdef", "text": "once"})
+    publish(server, "campfire", "end")
+    ann.expect_messages("once", "end")
+    ann.page.reload()
+    ann.expect_messages("once", "end")
+
+
+def test_a_lost_acknowledgement_does_not_repeat_the_message(open_page: OpenPage) -> None:
+    """The message was stored, its answer lost: after the reconnect it is recognised, not sent again."""
+    ann, bob = open_page("Ann"), open_page("Bob")
+    deaf = False
+
+    def relay(route: WebSocketRoute) -> None:
+        upstream = route.connect_to_server()
+        upstream.on_message(lambda frame: None if deaf else route.send(frame))
+
+    ann.page.route_web_socket("**/ws", relay)
+    ann.page.reload()
+    ann.expect_connected()
+    expect(ann.people).to_have_text(["Ann", "Bob"])
+    deaf = True
+    ann.say("stored, never acknowledged")
+    bob.expect_messages("stored, never acknowledged")
+    expect(ann.pending).to_have_count(1)
+    deaf = False
+    ann.cut()
+    ann.expect_messages("stored, never acknowledged")
+    ann.say("next")
+    for page in (ann, bob):
+        page.expect_messages("stored, never acknowledged", "next")
+
+
+def test_a_silent_connection_is_given_up(open_page: OpenPage) -> None:
+    """A server that neither answers nor closes is found by the page's own ping, within half a minute."""
+    ann = open_page("Ann")
+    ann.page.clock.install()
+    ann.page.route_web_socket("**/ws", silent_after_welcome)
+    ann.page.reload()
+    ann.expect_connected()
+    ann.page.clock.run_for(30_000)
+    expect(ann.phase).not_to_have_attribute("data-phase", "connected")
+    expect(ann.phase).to_have_attribute("title", "Try now (the server has gone silent)")
+
+
+def silent_after_welcome(route: WebSocketRoute) -> None:
+    def answer(frame: str | bytes) -> None:
+        message = json.loads(frame)
+        if message["type"] == "handshake":
+            route.send(json.dumps({"type": "welcome", "id": message["id"], "client": "c", "version": "0"}))
+
+    route.on_message(answer)
+
+
+def test_a_terminal_close_code_stops_and_says_why(open_page: OpenPage) -> None:
+    """No reconnecting until the person asks for it."""
+    ann = open_page("Ann")
+    attempts: list[str] = []
+
+    def refuse(route: WebSocketRoute) -> None:
+        attempts.append(route.url)
+        route.close(code=3500, reason="invalid token")
+
+    ann.page.route_web_socket("**/ws", refuse)
+    ann.page.reload()
+    expect(ann.phase).to_have_attribute("data-phase", "stopped")
+    expect(ann.page.get_by_role("alert")).to_contain_text("The server ended the connection: invalid token.")
+    assert len(attempts) == 1
+    ann.page.get_by_role("button", name="Try again").click()
+    expect(ann.phase).to_have_attribute("data-phase", "stopped")
+    assert len(attempts) == 2
+
+
+def test_works_by_keyboard_alone(open_page: OpenPage) -> None:
+    """Rooms are changed with Alt and arrows, a line break needs Shift, drawers close with Escape."""
+    ann = open_page("Ann", viewport=NARROW)
+    ann.page.get_by_role("button", name="Rooms").focus()
+    ann.page.keyboard.press("Enter")
+    ann.join("kitchen")
+    ann.page.keyboard.type("one")
+    ann.page.keyboard.press("Shift+Enter")
+    ann.page.keyboard.type("two")
+    ann.page.keyboard.press("Enter")
+    ann.expect_messages("one\ntwo")
+    ann.page.keyboard.press("Alt+ArrowUp")
+    expect(ann.page.get_by_role("heading", name="campfire", exact=True)).to_be_visible()
+    ann.page.get_by_role("button", name="Who is here").press("Enter")
+    expect(ann.people).to_be_visible()
+    ann.page.keyboard.press("Escape")
+    expect(ann.people).to_be_hidden()
+    expect(ann.page.get_by_role("button", name="Who is here")).to_be_focused()
+
+
+def test_pictures_of_a_conversation(open_page: OpenPage, screenshots: Path) -> None:
+    """Narrow and wide, light and dark, for people to look at; nothing sticks out sideways."""
+    ann = open_page("Ann Archer", viewport=WIDE)
+    bob = open_page("王小明", viewport=NARROW, is_mobile=True, has_touch=True)
+    cyrus = open_page("Cyrus", viewport=WIDE, color_scheme="dark")
+    converse(ann, bob, cyrus)
+    for room in ("kitchen", "watchtower"):
+        ann.join(room)
+        cyrus.join(room)
+    ann.show("campfire")
+    cyrus.show("kitchen")
+    cyrus.say("Soup is ready")
+    cyrus.show("campfire")
+    expect(ann.unread("kitchen")).to_have_text("1")
+    ann.page.screenshot(path=screenshots / "wide.png")
+    cyrus.page.screenshot(path=screenshots / "wide-dark.png")
+    bob.page.screenshot(path=screenshots / "narrow.png")
+    bob.page.get_by_role("button", name="Rooms").click()
+    picture(bob, screenshots / "narrow-rooms.png", ".rooms")
+    bob.page.keyboard.press("Escape")
+    bob.page.get_by_role("button", name="Who is here").click()
+    picture(bob, screenshots / "narrow-people.png", ".people")
+    bob.page.keyboard.press("Escape")
+    bob.context.set_offline(True)
+    bob.cut()
+    bob.say("还在吗?")
+    expect(bob.pending).to_be_visible()
+    bob.page.screenshot(path=screenshots / "narrow-offline.png")
+    for width in (320, 390, 760, 1024, 1280):
+        ann.page.set_viewport_size({"width": width, "height": 700})
+        assert ann.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+
+
+def converse(ann: ChatPage, bob: ChatPage, cyrus: ChatPage) -> None:
+    said: list[str] = []
+    for page, text in (
+        (ann, "Smoke on the western ridge. Did anyone else see it?"),
+        (bob, "看到了，第三座烽火台刚刚点燃。"),
+        (bob, "Passing it on: https://example.com/towers?n=3"),
+        (ann, "Good. Three towers in under a minute, and the rain has not even reached us yet. I will keep this "
+              "fire going until the morning watch arrives."),
+        (cyrus, "Fourth tower has it."),
+        (cyrus, "Capital in two minutes, if the fog holds off."),
+    ):  # fmt: skip
+        page.say(text)
+        said.append(text)
+        for reader in (ann, bob, cyrus):
+            reader.expect_messages(*said)
+
+
+def picture(page: ChatPage, path: Path, panel: str) -> None:
+    """Once the drawer has come to rest."""
+    page.page.wait_for_function(
+        "(panel) => document.querySelector(panel).getAnimations().length === 0", arg=panel, polling=50
+    )
+    page.page.screenshot(path=path)
