@@ -100,7 +100,8 @@ class WebSocketConnection(WSListener):
         stream.set_write_buffer_limits(high=1 if secure else 0, low=0)
         self._descriptor = -1 if secure else stream.get_extra_info("socket").fileno()
         self._receiver: Receiver = _NOBODY
-        self.writable = stream.get_write_buffer_size() == 0
+        # What a TLS transport has waiting at this point is the handshake's, and no congestion.
+        self.writable = secure or stream.get_write_buffer_size() == 0
         self._phase = _OPEN
         self._reading = True
         self._assembly: Assembly | None = None
@@ -125,6 +126,7 @@ class WebSocketConnection(WSListener):
 
     @property
     def buffered_bytes(self) -> int:
+        """Under TLS without what is encrypted already: at most one write, and what follows it counts."""
         return self._stream.get_write_buffer_size() if self._phase != _LOST else 0
 
     def write(self, frames: Sequence[Frame]) -> None:

@@ -1,0 +1,110 @@
+"""The same over TLS, where writes take another way."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from .peer import BINARY, CLOSE, PING, PONG, TEXT, Peer, Received, client_frame, close_frame
+from .server import EchoServer
+
+
+def make_certificate(folder: Path) -> Path:
+    """A certificate for `localhost`, signed by itself, and its key, in one PEM file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "localhost.pem"
+    path.write_bytes(
+        certificate.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+def secure_server(request: pytest.FixtureRequest, certificate: Path) -> Iterator[EchoServer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+    with EchoServer(factory, context) as running:
+        yield running
+
+
+@pytest.fixture
+def trust(certificate: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(certificate))
+
+
+def test_messages(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
+    """Messages and pings, small and large, in order."""
+    with Peer.open(secure_server.port, tls=trust) as peer:
+        large = b"x" * 300_000
+        frames = [client_frame(TEXT, b"a"), client_frame(PING, b"p"), client_frame(BINARY, large)]
+        assert peer.exchange(*frames) == [Received(TEXT, b"a"), Received(PONG, b"p"), Received(BINARY, large)]
+
+
+def test_slow_reader(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
+    """Twenty megabytes to a peer that reads late arrive in order, with congestion noticed and ended."""
+    secure_server.writable.clear()
+    with Peer.open(secure_server.port, tls=trust, receive_buffer=4096) as peer:
+        peer.send(client_frame(TEXT, b"flood"), client_frame(TEXT, b"last"))
+        secure_server.wait_until(lambda: any(not echo.transport.writable for echo in secure_server.live))
+        frames = [peer.frame() for _ in range(21)]
+        assert [len(frame.payload) for frame in frames] == [1_000_000] * 20 + [4]
+        assert secure_server.writable.wait(10)
+        assert peer.exchange(client_frame(TEXT, b"still here")) == [Received(TEXT, b"still here")]
+
+
+def test_violation(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
+    """The close frame arrives, and the connection ends."""
+    with Peer.open(secure_server.port, tls=trust) as peer:
+        assert peer.verdict(client_frame(TEXT, b"before"), client_frame(3), client_frame(TEXT, b"after")) == (
+            [Received(TEXT, b"before")],
+            1002,
+        )
+    secure_server.wait_until(lambda: not secure_server.live)
+
+
+def test_closing(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
+    """From either side."""
+    with Peer.open(secure_server.port, tls=trust) as peer:
+        peer.send(client_frame(TEXT, b"close"))
+        assert peer.frame().opcode == CLOSE
+        peer.send(close_frame(3001))
+        assert peer.frames_until_end() == []
+    secure_server.wait_until(lambda: not secure_server.live)
+
+
+def test_a_peer_that_reads_nothing_is_cut(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
+    """Encryption does not keep the write timeout from working."""
+    with Peer.open(secure_server.port, tls=trust, receive_buffer=4096) as peer:
+        peer.send(client_frame(TEXT, b"flood"), client_frame(TEXT, b"more"))
+        secure_server.wait_until(lambda: any(not echo.transport.writable for echo in secure_server.live))
+        secure_server.wait_until(lambda: not secure_server.live)
