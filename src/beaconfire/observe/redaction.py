@@ -19,23 +19,22 @@ DEPTH_MAX = 4
 _SECRET_KEY = re.compile(r"(?:token|secret|password|passwd|api[_-]?key|authorization|cookie|private[_-]?key)$", re.I)
 _NAME = r"(?:token|secret|password|passwd|api(?:[_-]|%5f)?key|authorization|cookie)"
 _QUOTE = r"\\*[\"']"
+_QUOTED = r"(?!\[redacted)(?:[^\"'\\]|\\[^\"'])+"
+_BARE = r"(?:[^\s&\"'<>\\;,)]|\\[^\s\"'])+"
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # a JSON Web Token, whole or cut short: its header is JSON, and {" is eyJ in base64
     (re.compile(r"eyJ[\w-]{8,}(?:(?:\.|%2e)[\w-]*)*", re.I), REDACTED),
     # password of a URL: scheme://user:password@host
     (re.compile(r"(://[^\s/:@]*:)[^\s/@]+@"), rf"\1{REDACTED}@"),
     # the schemes of the Authorization header, wherever they appear
-    (re.compile(r"\b(bearer|apikey|basic)(\s+|%20)(?!\[)[^\s\"'\\,;]+", re.I), rf"\1 {REDACTED}"),
-    # "token": "…", 'token': '…', b'authorization', b'…' and the same with escaped quotes
-    (
-        re.compile(rf"({_NAME}{_QUOTE}\s*[:,=]\s*b?{_QUOTE})(?!\[redacted)[^\"'\\]+", re.I),
-        rf"\1{REDACTED}",
-    ),
+    (re.compile(rf"\b(bearer|apikey|basic)(\s+|%20)(?!\[){_BARE}", re.I), rf"\1 {REDACTED}"),
+    # "token": "…", 'token': '…', token="…", b'authorization', b'…' and the same with escaped quotes
+    (re.compile(rf"({_NAME}(?:{_QUOTE}\s*[:,=]|\s*=)\s*b?{_QUOTE}){_QUOTED}", re.I), rf"\1{REDACTED}"),
     # token=… in queries, forms and settings, plain or percent-encoded
-    (re.compile(rf"({_NAME}\s*(?:=|%3d)\s*{_QUOTE}?)(?!\[redacted)[^\s&\"'<>\\;,)]+", re.I), rf"\1{REDACTED}"),
+    (re.compile(rf"({_NAME}\s*(?:=|%3d)\s*)(?!\[redacted|b?{_QUOTE}){_BARE}", re.I), rf"\1{REDACTED}"),
     # X-API-Key: … as headers are written. Not for token: "invalid token: expired" must stay readable.
     (
-        re.compile(r"\b((?:x-)?api[_-]key|authorization|cookie)(:\s*)(?!\[|bearer|apikey|basic)[^\s,;]+", re.I),
+        re.compile(rf"\b((?:x-)?api[_-]key|authorization|cookie)(:\s*)(?!\[|bearer|apikey|basic){_BARE}", re.I),
         rf"\1\2{REDACTED}",
     ),
 )

@@ -1,0 +1,576 @@
+"""What lines look like, which events make one at which level, and that no secret and no forged line gets through."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import sys
+import warnings
+from typing import Any, Literal
+
+import pytest
+import structlog
+
+from beaconfire import errors, events
+from beaconfire.clock import ManualClock
+from beaconfire.observe import logs
+from beaconfire.observe.log_lines import TEXT_MAX, TRACEBACK_MAX, LibraryHandler
+from beaconfire.observe.logs import LogSink, configure, get_logger
+from beaconfire.options import LogOptions
+
+Level = Literal["debug", "info", "warning", "error"]
+TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.c2lnbmF0dXJlLW9mLXRoaXM"
+API_KEY = "live-key-2f9d81"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def configured(level: Level = "info", clock: ManualClock | None = None) -> io.StringIO:
+    stream = io.StringIO()
+    configure(LogOptions(level=level, format="json"), stream, secrets=[API_KEY], clock=clock)
+    return stream
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def emitted(*emitted_events: events.Event, level: Level = "info") -> list[dict[str, Any]]:
+    """The lines a sink makes of the events, without what all have in common."""
+    stream = configured(level)
+    sink = LogSink(clock=ManualClock())
+    for event in emitted_events:
+        sink.emit(event)
+    found = lines(stream)
+    for line in found:
+        del line["timestamp"]
+    return found
+
+
+def ended(code: errors.DisconnectCode, detail: str = "") -> events.SessionEnded:
+    return events.SessionEnded("c1", "ann", "websocket", "plain", code.code, code.reason, detail, 1.23456)
+
+
+def command(method: str = "publish", error: int = 0, detail: str = "") -> events.CommandHandled:
+    return events.CommandHandled("c1", "ann", method, "chat", 0.00042, error, detail)
+
+
+# --- the line ---
+
+
+def test_line_begins_with_the_fixed_fields() -> None:
+    """Time in UTC, level, action, status, then the duration where there is one, then the rest, in the given order."""
+    clock = ManualClock(unix_s=1_700_000_000.1239)
+    stream = configured(clock=clock)
+    get_logger(node="n1").info("engine_started", zeta=1, duration_ms=2.5, alpha="x")
+    assert stream.getvalue() == (
+        '{"timestamp":"2023-11-14T22:13:20.123Z","level":"info","action":"engine_started","status":"ok",'
+        '"duration_ms":2.5,"node":"n1","zeta":1,"alpha":"x"}\n'
+    )
+
+
+def test_timestamp_keeps_its_form_on_a_full_second() -> None:
+    """Lines sort by time as text, so the fraction is always there."""
+    stream = configured(clock=ManualClock(unix_s=1_700_000_000.0))
+    get_logger().info("x")
+    assert lines(stream)[0]["timestamp"] == "2023-11-14T22:13:20.000Z"
+
+
+def test_status_follows_from_the_level() -> None:
+    """A line that does not say how it went is as good or bad as its level."""
+    stream = configured("debug")
+    logger = get_logger()
+    for write in (logger.debug, logger.info, logger.warning, logger.error, logger.critical):
+        write("x")
+    logger.warning("x", status="ok")
+    assert [(line["level"], line["status"]) for line in lines(stream)] == [
+        ("debug", "ok"),
+        ("info", "ok"),
+        ("warning", "warning"),
+        ("error", "error"),
+        ("error", "error"),
+        ("warning", "ok"),
+    ]
+
+
+@pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
+def test_level_is_the_least_that_is_logged(level: Level, count: int) -> None:
+    """Nothing below the configured level is written."""
+    stream = configured(level)
+    logger = get_logger()
+    for write in (logger.debug, logger.info, logger.warning, logger.error):
+        write("x")
+    assert len(lines(stream)) == count
+
+
+def test_exception_is_shown_with_its_traceback() -> None:
+    """`exc_info` becomes one field that ends with the error."""
+    stream = configured()
+    try:
+        raise RuntimeError("boom")
+    except RuntimeError:
+        get_logger().exception("failed")
+    line = lines(stream)[0]
+    assert line["level"] == "error"
+    assert line["exception"].startswith("Traceback (most recent call last):")
+    assert line["exception"].endswith("RuntimeError: boom")
+    assert "exc_info" not in line
+
+
+def test_any_text_makes_one_valid_line() -> None:
+    """Line ends, control characters, other scripts, broken Unicode and infinite numbers cannot break a JSON line."""
+    stream = configured()
+    values = [
+        "a\nb",
+        "\x1b[31m\x9b",
+        "烽火 \U0001f525",
+        "\ud800",
+        "\u2028\u202e",
+        '"}\n{"level":"error"}',
+        float("nan"),
+    ]
+    for value in values:
+        get_logger().info("x", value=value)
+    assert stream.getvalue().isascii()
+    assert [line["value"] for line in lines(stream)] == [*values[:-1], "nan"]
+
+
+def test_long_text_is_cut_in_the_middle() -> None:
+    """A client cannot fill the log with one field; both ends stay, and a traceback gets more room."""
+    stream = configured()
+    get_logger().info("x", value="a" * 100_000 + "z", exception="b" * 100_000)
+    line = lines(stream)[0]
+    assert len(line["value"]) < TEXT_MAX + 100
+    assert line["value"].startswith("aaa")
+    assert line["value"].endswith("az")
+    assert "98001 characters left out" in line["value"]
+    assert TRACEBACK_MAX < len(line["exception"]) < TRACEBACK_MAX + 100
+
+
+# --- rendering for people ---
+
+
+def test_auto_is_text_on_a_terminal_and_json_elsewhere() -> None:
+    """People read terminals, machines read everything else."""
+    for stream, is_json in ((Terminal(), False), (io.StringIO(), True)):
+        configure(LogOptions(), stream)
+        get_logger().info("x")
+        assert stream.getvalue().startswith("{") == is_json
+
+
+def test_format_overrides_the_terminal() -> None:
+    """Asked for by name, a format is used wherever it goes; colours are for terminals only."""
+    stream: io.StringIO = Terminal()
+    configure(LogOptions(format="json"), stream)
+    get_logger().info("x")
+    assert lines(stream)[0]["action"] == "x"
+    stream = io.StringIO()
+    configure(LogOptions(format="text"), stream, clock=ManualClock())
+    get_logger().info("node_started", engine="memory", note="two words", empty="", keys=["a"], n=1)
+    assert stream.getvalue() == (
+        "2023-11-14T22:13:20.000Z info    node_started       ok      "
+        "engine=memory note='two words' empty='' keys=[\"a\"] n=1\n"
+    )
+
+
+def test_colours_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal shows the level in colour, unless the NO_COLOR convention asks not to."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    stream = Terminal()
+    configure(LogOptions(), stream)
+    get_logger().warning("x")
+    assert "\x1b[33mwarning\x1b[0m" in stream.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    configure(LogOptions(), stream)
+    get_logger().warning("x")
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_text_cannot_be_forged() -> None:
+    """Names and tracebacks made by clients can neither start a line of their own nor command the terminal."""
+    stream = io.StringIO()
+    configure(LogOptions(format="text"), stream)
+    evil = "ann\n2023-11-14T22:13:20.000Z info  admin\r\x1b[2J\x9b\u202e"
+    get_logger().info("x", user=evil, seen=[evil], exception=f"Traceback\nValueError: {evil}")
+    text = stream.getvalue()
+    assert all(each.isprintable() or each == "\n" for each in text)
+    first, *rest = text.splitlines()
+    assert first.count("user=") == 1
+    assert rest
+    assert all(line.startswith("    ") for line in rest)
+
+
+# --- output ---
+
+
+def test_standard_error_is_looked_up_when_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who replaces sys.stderr after start-up gets the later lines."""
+    configure(LogOptions(format="json"))
+    logger = get_logger().bind()
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    logger.info("x")
+    assert len(lines(stream)) == 1
+
+
+def test_broken_output_does_not_stop_the_server() -> None:
+    """Nobody is left to tell when standard error is closed or full."""
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BlockingIOError("pipe is full")
+
+    closed = io.StringIO()
+    closed.close()
+    for stream in (Full(), closed):
+        configure(LogOptions(), stream)
+        get_logger().error("x")
+        logging.getLogger("library").error("x")
+
+
+def test_text_survives_a_stream_that_cannot_encode_it() -> None:
+    """A terminal without Unicode shows escapes instead of losing the line."""
+    raw = io.BytesIO()
+    configure(LogOptions(format="text"), io.TextIOWrapper(raw, encoding="ascii"))
+    get_logger().info("x", user="烽火")
+    assert b"user=\\u70fd\\u706b" in raw.getvalue()
+
+
+# --- libraries ---
+
+
+def test_library_lines_have_the_same_shape() -> None:
+    """What uvicorn or asyncio say through the standard library comes out as lines like ours, traceback included."""
+    stream = configured()
+    try:
+        raise RuntimeError("boom")
+    except RuntimeError:
+        logging.getLogger("uvicorn.error").exception("Exception in %s", "ASGI application")
+    line = lines(stream)[0]
+    assert list(line) == ["timestamp", "level", "action", "status", "logger", "message", "exception"]
+    assert line["action"] == "library_log"
+    assert line["status"] == "error"
+    assert line["logger"] == "uvicorn.error"
+    assert line["message"] == "Exception in ASGI application"
+    assert line["exception"].endswith("RuntimeError: boom")
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [("debug", ["i", "w", "e"]), ("info", ["w", "e"]), ("warning", ["w", "e"]), ("error", ["e"])],
+)
+def test_libraries_are_heard_from_warnings_on(level: Level, expected: list[str]) -> None:
+    """Their debug lines may hold payloads and never come out, even from a logger set to debug by its library."""
+    stream = configured(level)
+    logger = logging.getLogger("test.library")
+    logger.setLevel(logging.DEBUG)
+    for write, message in ((logger.debug, "d"), (logger.info, "i"), (logger.warning, "w"), (logger.error, "e")):
+        write(message)
+    assert [line["message"] for line in lines(stream)] == expected
+
+
+def test_uvicorn_access_log_is_left_out() -> None:
+    """It would show query strings, and requests are logged by our own middleware."""
+    stream = configured("debug")
+    logging.getLogger("uvicorn.access").error("GET /api/publish?api_key=x")
+    assert stream.getvalue() == ""
+
+
+def test_python_warnings_become_lines() -> None:
+    """A warning is no loose text between JSON lines."""
+    stream = configured()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    assert [(line["logger"], line["level"]) for line in lines(stream)] == [("py.warnings", "warning")]
+
+
+def test_library_line_with_bad_arguments_is_still_written() -> None:
+    """A library's mistake in a log call, or an argument that cannot be shown, loses neither the line nor the server."""
+
+    class Unshowable:
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    stream = configured()
+    handler = next(each for each in logging.getLogger().handlers if isinstance(each, LibraryHandler))
+    for message, argument in (("%d items", "x"), ("%s items", Unshowable())):
+        handler.handle(logging.makeLogRecord({"msg": message, "args": (argument,), "levelname": "WARNING"}))
+    assert [line["message"] for line in lines(stream)] == [
+        "%d items (arguments could not be shown: TypeError)",
+        "%s items (arguments could not be shown: RuntimeError)",
+    ]
+
+
+def test_configuring_again_replaces_and_reset_restores() -> None:
+    """Lines come once however often logging is configured, and everything global is given back."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    first, second = configured(), configured("error")
+    logging.getLogger("library").error("x")
+    get_logger().error("x")
+    assert first.getvalue() == ""
+    assert len(lines(second)) == 2
+    logs.reset()
+    assert (root.level, root.handlers) == (level, handlers)
+    assert not structlog.is_configured()
+
+
+# --- events ---
+
+
+def test_session_lines() -> None:
+    """Coming and going of sessions is info, with who, how, and how it ended."""
+    assert emitted(
+        events.SessionConnected("c1", "ann", "websocket", "centrifuge-json", "js", "5.7.1"),
+        ended(errors.CONNECTION_CLOSED),
+        ended(errors.SLOW, "client.queue_max_size exceeded"),
+    ) == [
+        {
+            "level": "info",
+            "action": "session_connected",
+            "status": "ok",
+            "client": "c1",
+            "user": "ann",
+            "transport": "websocket",
+            "protocol": "centrifuge-json",
+            "name": "js",
+            "version": "5.7.1",
+        },
+        {
+            "level": "info",
+            "action": "session_ended",
+            "status": "ok",
+            "duration_ms": 1234.56,
+            "code": 3000,
+            "reason": "connection closed",
+            "client": "c1",
+            "user": "ann",
+            "transport": "websocket",
+            "protocol": "plain",
+        },
+        {
+            "level": "info",
+            "action": "session_ended",
+            "status": "error",
+            "duration_ms": 1234.56,
+            "code": 3008,
+            "reason": "slow",
+            "client": "c1",
+            "user": "ann",
+            "transport": "websocket",
+            "protocol": "plain",
+            "detail": "client.queue_max_size exceeded",
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "level", "status"),
+    [
+        (errors.SHUTDOWN, "info", "ok"),
+        (errors.FORCE_DISCONNECT, "info", "ok"),
+        (errors.CONNECTION_EXPIRED, "info", "ok"),
+        (errors.DisconnectCode(4321, "own", "The application's own."), "info", "ok"),
+        (errors.NO_PONG, "info", "error"),
+        (errors.INVALID_TOKEN, "info", "error"),
+        (errors.SERVER_ERROR, "warning", "error"),
+    ],
+)
+def test_session_end_is_judged_by_its_code(code: errors.DisconnectCode, level: str, status: str) -> None:
+    """Ends that somebody meant are ok; ends that are our fault are warnings."""
+    line = emitted(ended(code))[0]
+    assert (line["level"], line["status"]) == (level, status)
+
+
+def test_what_happens_per_message_is_not_logged_at_info() -> None:
+    """A busy server's log is not a copy of its traffic."""
+    busy: list[events.Event] = [
+        events.ConnectionOpened("websocket", "plain", "c1"),
+        command(),
+        events.ApiCallHandled("publish", 0.001, 0),
+        events.Subscribed("c1", "chat:1", "chat"),
+        events.Unsubscribed("c1", "chat:1", "chat", 0),
+        events.RecoveryFinished("chat:1", "chat", True, 3),
+        events.BatchFannedOut("chat", 1, 1000, 0.001),
+    ]
+    assert emitted(*busy) == []
+    assert [line["action"] for line in emitted(*busy, level="debug")] == [
+        *("connection_opened", "command", "api_call", "subscribed", "unsubscribed", "recovery")
+    ]
+
+
+def test_failed_command_says_what_was_wrong() -> None:
+    """A failure the client caused is info, one of ours a warning; both with code and detail."""
+    refused, failed = emitted(command("subscribe", 103, "channel is private"), command("rpc", 100, "RuntimeError()"))
+    assert refused == {
+        "level": "info",
+        "action": "command",
+        "status": "error",
+        "duration_ms": 0.42,
+        "count": 1,
+        "code": 103,
+        "method": "subscribe",
+        "namespace": "chat",
+        "client": "c1",
+        "user": "ann",
+        "detail": "channel is private",
+    }
+    assert (failed["level"], failed["code"], failed["detail"]) == ("warning", 100, "RuntimeError()")
+
+
+def test_trouble_lines() -> None:
+    """Limits, refused upgrades, lost recoveries, key fetches, bugs and drains each have their line and level."""
+    found = emitted(
+        events.LimitHit("client.queue_max_size", "c1"),
+        events.HandshakeRefused("/ws?token=abc", 403, "origin"),
+        events.RecoveryFinished("chat:1", "chat", False, 0),
+        events.TokenKeysFetched(2, ""),
+        events.TokenKeysFetched(0, "timed out"),
+        events.InternalError("hub", "Traceback …\nRuntimeError: boom"),
+        events.DrainAdvanced("closing", 12),
+        events.ApiCallHandled("publish", 0.001, 102),
+    )
+    assert found == [
+        {
+            **{"level": "warning", "action": "limit_hit", "status": "warning"},
+            **{"count": 1, "limit": "client.queue_max_size", "client": "c1"},
+        },
+        {
+            **{"level": "warning", "action": "handshake_refused", "status": "error"},
+            **{"count": 1, "code": 403, "reason": "origin", "path": "/ws"},
+        },
+        {
+            **{"level": "info", "action": "recovery", "status": "error"},
+            **{"count": 1, "channel": "chat:1", "namespace": "chat", "publications": 0},
+        },
+        {"level": "info", "action": "token_keys_fetched", "status": "ok", "keys": 2},
+        {"level": "warning", "action": "token_keys_fetched", "status": "error", "detail": "timed out"},
+        {
+            **{"level": "error", "action": "internal_error", "status": "error"},
+            **{"count": 1, "where": "hub", "exception": "Traceback …\nRuntimeError: boom"},
+        },
+        {"level": "info", "action": "drain", "status": "ok", "phase": "closing", "remaining": 12},
+        {
+            **{"level": "info", "action": "api_call", "status": "error", "duration_ms": 1.0},
+            **{"count": 1, "code": 102, "method": "publish"},
+        },
+    ]
+
+
+# --- repetition ---
+
+
+def test_repeated_trouble_is_one_line_a_second_with_a_count() -> None:
+    """A flood cannot fill the log; the first is written at once, and the counts add up to all of them."""
+    stream = configured()
+    clock = ManualClock()
+    sink = LogSink(clock=clock)
+    for _ in range(10):
+        for number in range(1000):
+            sink.emit(events.LimitHit("client.message_rate_limit", f"c{number}"))
+            clock.advance(0.001)
+    sink.flush()
+    counts = [line["count"] for line in lines(stream)]
+    assert counts[0] == 1
+    assert sum(counts) == 10_000
+    assert len(counts) <= 12
+
+
+def test_different_trouble_is_not_held_back() -> None:
+    """Each limit, and each method with each code, has its own second."""
+    assert [line.get("limit") or (line["method"], line["code"]) for line in emitted(
+        events.LimitHit("client.queue_max_size", "c1"),
+        events.LimitHit("client.queue_max_size", "c1"),
+        events.LimitHit("client.channel_limit", "c1"),
+        command("subscribe", 103),
+        command("subscribe", 103),
+        command("subscribe", 109),
+        command("publish", 103),
+    )] == [
+        *("client.queue_max_size", "client.channel_limit", ("subscribe", 103), ("subscribe", 109), ("publish", 103))
+    ]  # fmt: skip
+
+
+def test_what_was_held_back_comes_with_the_next_event() -> None:
+    """Once the second is over any event, of whatever kind, brings out the count; then the kind starts afresh."""
+    stream = configured()
+    clock = ManualClock()
+    sink = LogSink(clock=clock)
+    for client in ("c1", "c2", "c3"):
+        sink.emit(events.LimitHit("client.queue_max_size", client))
+    clock.advance(0.9)
+    sink.emit(command())
+    assert [line["count"] for line in lines(stream)] == [1]
+    clock.advance(0.2)
+    sink.emit(command())
+    assert [(line["count"], line["client"]) for line in lines(stream)] == [(1, "c1"), (2, "c3")]
+    for _ in range(2):
+        clock.advance(1.1)
+        sink.emit(command())
+    sink.emit(events.LimitHit("client.queue_max_size", "c4"))
+    assert [(line["count"], line["client"]) for line in lines(stream)] == [(1, "c1"), (2, "c3"), (1, "c4")]
+
+
+def test_trouble_below_the_level_is_not_kept() -> None:
+    """What would not be written is not collected either."""
+    stream = configured("error")
+    sink = LogSink(clock=ManualClock())
+    for _ in range(3):
+        sink.emit(events.LimitHit("client.queue_max_size", "c1"))
+    sink.flush()
+    assert stream.getvalue() == ""
+
+
+# --- secrets ---
+
+
+def test_secrets_never_appear_whatever_event_or_line_carries_them() -> None:
+    """Token and API key are sent through every text an event has, every level, our lines and those of libraries."""
+    stream = configured("debug")
+    sink = LogSink(clock=ManualClock())
+    for secret in (TOKEN, f"/ws?token={TOKEN}&x=1", f"Authorization: apikey {API_KEY}", f"?api_key={API_KEY}", API_KEY):
+        sink.emit(events.ConnectionOpened(secret, secret, secret))
+        sink.emit(events.SessionConnected(secret, secret, secret, secret, secret, secret))
+        sink.emit(events.SessionEnded(secret, secret, secret, secret, 3500, secret, secret, 1.0))
+        sink.emit(events.CommandHandled(secret, secret, secret, secret, 0.1, 0, secret))
+        sink.emit(events.CommandHandled(secret, secret, secret, secret, 0.1, 109, secret))
+        sink.emit(events.ApiCallHandled(secret, 0.1, 104))
+        sink.emit(events.Subscribed(secret, secret, secret))
+        sink.emit(events.Unsubscribed(secret, secret, secret, 2000))
+        sink.emit(events.RecoveryFinished(secret, secret, False, 0))
+        sink.emit(events.LimitHit(secret, secret))
+        sink.emit(events.HandshakeRefused(secret, 403, secret))
+        sink.emit(events.DrainAdvanced(secret, 0))
+        sink.emit(events.TokenKeysFetched(0, secret))
+        sink.emit(events.InternalError(secret, f'Traceback\n  File "x", line 1\nValueError: {secret}'))
+        sink.flush()
+        try:
+            raise ValueError(secret) from KeyError(secret)
+        except ValueError as error:
+            get_logger(bound=secret).exception(secret, token=secret, error=error, nested={"headers": [secret]})
+            logging.getLogger("uvicorn.error").exception("failed: %s", secret)
+            logging.getLogger(secret).error("%r", {"token": secret}, exc_info=error)
+    text = stream.getvalue()
+    assert len(lines(stream)) > 80
+    assert "signature" not in text
+    for secret in (TOKEN, API_KEY):
+        pieces = {secret[start : start + 8] for start in range(len(secret) - 7)}
+        assert not [piece for piece in pieces if piece in text]
+
+
+def test_events_lines_name_no_payload_field() -> None:
+    """Actions and field names are words of the documented format."""
+    stream = configured("debug")
+    sink = LogSink(clock=ManualClock())
+    sink.emit(command(error=107, detail="data: expected JSON"))
+    sink.emit(ended(errors.SLOW))
+    for line in lines(stream):
+        assert re.fullmatch(r"[a-z_]+", line["action"])
+        assert not {"data", "payload", "info", "tags"} & set(line)

@@ -1,0 +1,349 @@
+"""The names and labels others rely on, what each event counts, and that no client can make series at will."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import Request
+
+import beaconfire
+from beaconfire import __version__, events
+from beaconfire.config import Config
+from beaconfire.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
+from beaconfire.observe.metric_table import LIMITS, NODE_FIGURES
+from beaconfire.observe.metrics import METRICS, MetricsSink
+
+NAMES = {
+    "http_requests_total": ("counter", ("method", "path", "status")),
+    "request_duration_seconds": ("histogram", ("method", "path")),
+    "beaconfire_build_info": ("gauge", ("version",)),
+    "beaconfire_connections": ("gauge", ()),
+    "beaconfire_sessions": ("gauge", ()),
+    "beaconfire_users": ("gauge", ()),
+    "beaconfire_channels": ("gauge", ()),
+    "beaconfire_subscriptions": ("gauge", ()),
+    "beaconfire_queue_bytes": ("gauge", ()),
+    "beaconfire_draining": ("gauge", ()),
+    "beaconfire_drain_remaining": ("gauge", ()),
+    "beaconfire_messages_received_total": ("counter", ()),
+    "beaconfire_bytes_received_total": ("counter", ()),
+    "beaconfire_messages_sent_total": ("counter", ()),
+    "beaconfire_bytes_sent_total": ("counter", ()),
+    "beaconfire_writes_total": ("counter", ()),
+    "beaconfire_connections_opened_total": ("counter", ("transport", "protocol")),
+    "beaconfire_handshakes_refused_total": ("counter", ("reason",)),
+    "beaconfire_sessions_connected_total": ("counter", ("protocol", "name")),
+    "beaconfire_disconnects_total": ("counter", ("code",)),
+    "beaconfire_commands_total": ("counter", ("method", "error")),
+    "beaconfire_command_duration_seconds": ("histogram", ("method",)),
+    "beaconfire_api_calls_total": ("counter", ("method", "error")),
+    "beaconfire_api_call_duration_seconds": ("histogram", ("method",)),
+    "beaconfire_subscriptions_started_total": ("counter", ("namespace",)),
+    "beaconfire_unsubscriptions_total": ("counter", ("code",)),
+    "beaconfire_recoveries_total": ("counter", ("recovered", "namespace")),
+    "beaconfire_recovered_publications_total": ("counter", ("namespace",)),
+    "beaconfire_publications_total": ("counter", ("namespace",)),
+    "beaconfire_deliveries_total": ("counter", ("namespace",)),
+    "beaconfire_fanout_duration_seconds": ("histogram", ()),
+    "beaconfire_fanout_batch_publications": ("histogram", ()),
+    "beaconfire_fanout_batch_subscribers": ("histogram", ()),
+    "beaconfire_limit_hits_total": ("counter", ("limit",)),
+    "beaconfire_internal_errors_total": ("counter", ("where",)),
+    "beaconfire_token_key_fetches_total": ("counter", ("outcome",)),
+    "beaconfire_token_keys": ("gauge", ()),
+}
+"""Dashboards and alerts of people we do not know use these. Adding is free; renaming breaks someone."""
+
+
+def figures(sink: MetricsSink) -> dict[str, float]:
+    """Every sample of an exposition, by `name{label=value,…}` with labels sorted and without quotes."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(sink.exposition().decode()):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+def session_connected(name: str = "js", protocol: str = "centrifuge-json") -> events.SessionConnected:
+    return events.SessionConnected("client", "ann", "websocket", protocol, name, "5.7.1")
+
+
+def session_ended(code: int) -> events.SessionEnded:
+    return events.SessionEnded("client", "ann", "websocket", "plain", code, "", "", 1.0)
+
+
+def test_names_kinds_and_labels_are_the_published_ones() -> None:
+    """A renamed, dropped or relabelled metric is noticed."""
+    assert {metric.name: (metric.kind, metric.labels) for metric in METRICS} == NAMES
+
+
+def test_names_follow_the_naming_rules() -> None:
+    """Counters end in _total, durations in _seconds, and every metric explains itself in a sentence."""
+    for metric in METRICS:
+        assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
+        assert metric.name.endswith("_seconds") == (metric.unit == "seconds"), metric.name
+        assert (metric.unit == "bytes") == ("bytes" in metric.name), metric.name
+        assert metric.help.endswith("."), metric.name
+        assert bool(metric.buckets) == (metric.kind == "histogram"), metric.name
+        assert list(metric.buckets) == sorted(set(metric.buckets)), metric.name
+
+
+def test_no_two_metrics_share_a_family() -> None:
+    """A gauge `x` and a counter `x_total` are one family in OpenMetrics, and may not both exist."""
+    families = [metric.name.removesuffix("_total") for metric in METRICS]
+    assert len(families) == len(set(families))
+
+
+def test_every_metric_is_exposed() -> None:
+    """Whatever is in the table appears in the exposition, with its type and help."""
+    text = MetricsSink().exposition().decode()
+    for metric in METRICS:
+        assert f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.kind}\n" in text
+
+
+def test_process_platform_and_garbage_collector_are_exposed() -> None:
+    """The usual figures of a Python process come with the rest."""
+    found = figures(MetricsSink())
+    assert found["process_resident_memory_bytes"] > 0
+    assert "python_gc_collections_total{generation=0}" in found
+    assert any(name.startswith("python_info{") for name in found)
+
+
+def test_sinks_share_nothing() -> None:
+    """Two servers in one process do not count for each other."""
+    one, other = MetricsSink(), MetricsSink()
+    one.emit(session_ended(3008))
+    assert figures(one)["beaconfire_disconnects_total{code=3008}"] == 1
+    assert figures(other)["beaconfire_disconnects_total{code=3008}"] == 0
+
+
+def test_every_event_is_counted() -> None:
+    """A new event cannot be forgotten: an unknown one would raise where it is emitted."""
+    sink = MetricsSink()
+    examples: list[events.Event] = [
+        events.ConnectionOpened("websocket", "plain", "client"),
+        session_connected(),
+        session_ended(3000),
+        events.CommandHandled("client", "ann", "publish", "small", 0.0002, 0, ""),
+        events.ApiCallHandled("publish", 0.001, 102),
+        events.Subscribed("client", "small:1", "small"),
+        events.Unsubscribed("client", "small:1", "small", 2500),
+        events.RecoveryFinished("small:1", "small", True, 5),
+        events.BatchFannedOut("small", 3, 1000, 0.002),
+        events.LimitHit("client.queue_max_size", "client"),
+        events.HandshakeRefused("/ws", 403, "origin"),
+        events.DrainAdvanced("closing", 7),
+        events.TokenKeysFetched(2, ""),
+        events.InternalError("hub", "Traceback"),
+    ]
+    assert {type(event) for event in examples} == set(get_args(events.Event))
+    before = figures(sink)
+    for event in examples:
+        sink.emit(event)
+    after = figures(sink)
+    changed = {name: after[name] for name in after if after[name] != before.get(name, 0)}
+    assert {name: value for name, value in changed.items() if not re.match(r"process_|python_|.*_bucket", name)} == {
+        "beaconfire_connections_opened_total{protocol=plain,transport=websocket}": 1,
+        "beaconfire_sessions_connected_total{name=js,protocol=centrifuge-json}": 1,
+        "beaconfire_disconnects_total{code=3000}": 1,
+        "beaconfire_commands_total{error=0,method=publish}": 1,
+        "beaconfire_command_duration_seconds_count{method=publish}": 1,
+        "beaconfire_command_duration_seconds_sum{method=publish}": 0.0002,
+        "beaconfire_api_calls_total{error=102,method=publish}": 1,
+        "beaconfire_api_call_duration_seconds_count{method=publish}": 1,
+        "beaconfire_api_call_duration_seconds_sum{method=publish}": 0.001,
+        "beaconfire_subscriptions_started_total{namespace=small}": 1,
+        "beaconfire_unsubscriptions_total{code=2500}": 1,
+        "beaconfire_recoveries_total{namespace=small,recovered=true}": 1,
+        "beaconfire_recovered_publications_total{namespace=small}": 5,
+        "beaconfire_publications_total{namespace=small}": 3,
+        "beaconfire_deliveries_total{namespace=small}": 3000,
+        "beaconfire_fanout_duration_seconds_count": 1,
+        "beaconfire_fanout_duration_seconds_sum": 0.002,
+        "beaconfire_fanout_batch_publications_count": 1,
+        "beaconfire_fanout_batch_publications_sum": 3,
+        "beaconfire_fanout_batch_subscribers_count": 1,
+        "beaconfire_fanout_batch_subscribers_sum": 1000,
+        "beaconfire_limit_hits_total{limit=client.queue_max_size}": 1,
+        "beaconfire_handshakes_refused_total{reason=origin}": 1,
+        "beaconfire_draining": 1,
+        "beaconfire_drain_remaining": 7,
+        "beaconfire_token_key_fetches_total{outcome=ok}": 1,
+        "beaconfire_token_keys": 2,
+        "beaconfire_internal_errors_total{where=hub}": 1,
+    }
+
+
+def test_histogram_buckets_are_cumulative_and_include_their_bound() -> None:
+    """As Prometheus defines `le`: each bucket counts everything up to and including its bound."""
+    sink = MetricsSink()
+    for subscribers in (0, 1, 2, 3, 200_000):
+        sink.emit(events.BatchFannedOut("", 1, subscribers, 0.001))
+    found = figures(sink)
+    bucket = "beaconfire_fanout_batch_subscribers_bucket"
+    assert [found[f"{bucket}{{le={bound}}}"] for bound in ("0.0", "1.0", "3.0", "10.0", "100000.0", "+Inf")] == [
+        *(1, 2, 4, 4, 4, 5)
+    ]
+    assert found["beaconfire_fanout_batch_subscribers_count"] == 5
+    assert found["beaconfire_fanout_batch_subscribers_sum"] == 200_006
+
+
+def test_repeated_events_add_up() -> None:
+    """What is remembered of the first event of a kind counts the later ones too, each in its own series."""
+    sink = MetricsSink()
+    for error in (0, 0, 103):
+        sink.emit(events.CommandHandled("client", "ann", "subscribe", "", 0.01, error, ""))
+    sink.emit(events.ApiCallHandled("publish", 0.01, 0))
+    sink.emit(events.ApiCallHandled("publish", 0.02, 0))
+    found = figures(sink)
+    assert found["beaconfire_commands_total{error=0,method=subscribe}"] == 2
+    assert found["beaconfire_commands_total{error=103,method=subscribe}"] == 1
+    assert found["beaconfire_command_duration_seconds_count{method=subscribe}"] == 3
+    assert found["beaconfire_api_calls_total{error=0,method=publish}"] == 2
+    assert found["beaconfire_api_call_duration_seconds_sum{method=publish}"] == pytest.approx(0.03)
+
+
+def test_failed_key_fetch_keeps_the_number_of_keys() -> None:
+    """The set that was fetched last is still in use while fetching fails."""
+    sink = MetricsSink()
+    sink.emit(events.TokenKeysFetched(3, ""))
+    sink.emit(events.TokenKeysFetched(0, "timed out"))
+    found = figures(sink)
+    assert found["beaconfire_token_keys"] == 3
+    assert found["beaconfire_token_key_fetches_total{outcome=error}"] == 1
+
+
+def test_closed_sets_begin_at_zero() -> None:
+    """Prometheus sees the first hit of a limit, the first slow client, the first lost recovery as an increase."""
+    found = figures(MetricsSink(["small"]))
+    zero = [
+        *(f"beaconfire_limit_hits_total{{limit={limit}}}" for limit in LIMITS),
+        *(f"beaconfire_disconnects_total{{code={code.code}}}" for code in DISCONNECTS),
+        *(f"beaconfire_unsubscriptions_total{{code={code.code}}}" for code in UNSUBSCRIBES),
+        *(f"beaconfire_handshakes_refused_total{{reason={r}}}" for r in ("origin", "limit", "rate", "draining", "bad")),
+        *(
+            f"beaconfire_recoveries_total{{namespace={namespace},recovered={recovered}}}"
+            for namespace in ("", "small")
+            for recovered in ("true", "false")
+        ),
+        "beaconfire_token_key_fetches_total{outcome=error}",
+        "beaconfire_publications_total{namespace=small}",
+    ]
+    assert {name: found[name] for name in zero} == dict.fromkeys(zero, 0)
+    assert found[f"beaconfire_build_info{{version={__version__}}}"] == 1
+
+
+def test_limits_are_settings() -> None:
+    """A limit is named as its setting is, section first, so that who sees it hit can look it up and change it."""
+    sections = Config()
+    fixed = {"token_length_max", "jwks_unknown_kids_max"}
+    for limit in set(LIMITS) - fixed:
+        section, name = limit.split(".")
+        assert hasattr(getattr(sections, section), name), limit
+
+
+def test_limits_named_in_the_code_are_in_the_table() -> None:
+    """A limit that is emitted under a name that is not in the table would not begin at zero."""
+    source = Path(beaconfire.__file__).parent
+    named = {
+        limit
+        for file in source.rglob("*.py")
+        for limit in re.findall(r'LimitHit\(\s*"([^"]+)"', file.read_text("utf-8"))
+    }
+    assert named <= set(LIMITS)
+    assert named
+
+
+def test_node_figures_are_read_when_scraped() -> None:
+    """Figures of the node are those of the moment of the scrape, each in its own metric."""
+    sink = MetricsSink()
+    now = events.NodeStatistics()
+    sink.observe_nodes(lambda: now)
+    assert figures(sink)["beaconfire_connections"] == 0
+    now = events.NodeStatistics(
+        **{field: number for number, field in enumerate(events.NodeStatistics.__struct_fields__, 1)}
+    )
+    found = figures(sink)
+    assert [found[NODE_FIGURES[field]] for field in events.NodeStatistics.__struct_fields__] == [*range(1, 12)]
+
+
+def test_sdk_names_are_bounded() -> None:
+    """What a client calls itself is counted under the name of a known SDK, or under `other`, whatever it sends."""
+    sink = MetricsSink()
+    for number in range(3000):
+        sink.emit(session_connected(f"evil-{number}"))
+    for name in ("js", "python", "go", "dart", "swift", "java", "csharp", ""):
+        sink.emit(session_connected(name))
+    found = {key: value for key, value in figures(sink).items() if "sessions_connected" in key}
+    assert len(found) == 8
+    assert found["beaconfire_sessions_connected_total{name=other,protocol=centrifuge-json}"] == 3001
+
+
+def test_codes_and_api_methods_are_bounded() -> None:
+    """Codes an application makes up and methods anyone may put into a URL do not become labels."""
+    sink = MetricsSink()
+    for number in range(4000, 4999):
+        sink.emit(session_ended(number))
+        sink.emit(events.ApiCallHandled(f"method{number}", 0.001, 104))
+        sink.emit(events.CommandHandled("client", "", "rpc", "", 0.001, number, ""))
+        sink.emit(events.Unsubscribed("client", "channel", "", number))
+    found = figures(sink)
+    assert found["beaconfire_disconnects_total{code=other}"] == 999
+    assert found["beaconfire_api_calls_total{error=104,method=other}"] == 999
+    assert found["beaconfire_commands_total{error=other,method=rpc}"] == 999
+    assert found["beaconfire_unsubscriptions_total{code=other}"] == 999
+    assert len([name for name in found if name.startswith("beaconfire_disconnects_total")]) == len(DISCONNECTS) + 1
+
+
+def test_known_error_codes_are_labels() -> None:
+    """Each error and disconnect of the tables is counted under its own code."""
+    sink = MetricsSink()
+    codes = [*(error.code for error in ERRORS), *(disconnect.code for disconnect in DISCONNECTS)]
+    for code in codes:
+        sink.emit(events.CommandHandled("client", "", "rpc", "", 0.001, code, ""))
+    found = figures(sink)
+    assert [found[f"beaconfire_commands_total{{error={code},method=rpc}}"] for code in codes] == [1] * len(codes)
+
+
+def test_series_of_a_metric_are_bounded_as_a_last_resort() -> None:
+    """Should a label get values without end after all, memory and scrapes stay bounded and nothing goes uncounted."""
+    sink = MetricsSink()
+    for number in range(1500):
+        sink.emit(events.CommandHandled("client", "", f"method{number}", "", 0.001, 0, ""))
+        sink.count_request("GET", f"/{number}", 200, 0.001)
+    found = figures(sink)
+    commands = {name: value for name, value in found.items() if name.startswith("beaconfire_commands_total")}
+    assert len(commands) == 1001
+    assert sum(commands.values()) == 1500
+    assert found["http_requests_total{method=other,path=other,status=other}"] == 500
+
+
+def test_requests_are_counted_and_timed() -> None:
+    """Requests count by method, route and status; time is kept by method and route."""
+    sink = MetricsSink()
+    sink.count_request("POST", "/api/publish", 200, 0.25)
+    sink.count_request("POST", "/api/publish", 200, 0.5)
+    sink.count_request("POST", "/api/publish", 401, 0.01)
+    sink.count_request("BREW", "/api/publish", 405, 0.01)
+    found = figures(sink)
+    assert found["http_requests_total{method=POST,path=/api/publish,status=200}"] == 2
+    assert found["http_requests_total{method=POST,path=/api/publish,status=401}"] == 1
+    assert found["http_requests_total{method=other,path=/api/publish,status=405}"] == 1
+    assert found["request_duration_seconds_sum{method=POST,path=/api/publish}"] == pytest.approx(0.76)
+    assert found["request_duration_seconds_bucket{le=0.25,method=POST,path=/api/publish}"] == 2
+
+
+def test_endpoint_serves_the_exposition() -> None:
+    """`/metrics` answers with the text format, its content type, and nothing a cache may keep."""
+    sink = MetricsSink()
+    response = asyncio.run(sink.endpoint(Request({"type": "http", "method": "GET", "path": "/metrics", "headers": []})))
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8" == sink.content_type
+    assert response.headers["cache-control"] == "no-store"
+    assert b"beaconfire_connections 0.0\n" in bytes(response.body)
