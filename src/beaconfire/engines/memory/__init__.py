@@ -13,6 +13,7 @@ from beaconfire.engines.memory.control import MemoryControlBus, MemoryControlSta
 from beaconfire.engines.memory.presence import MemoryPresenceStatistics, MemoryPresenceStore
 
 _EPOCH_LETTERS = 8
+_LETTER_OF_BYTE = bytes(ord(string.ascii_letters[byte % len(string.ascii_letters)]) for byte in range(256))
 
 
 class MemoryEngine(Engine, frozen=True):
@@ -50,13 +51,8 @@ def memory_engine(
 
 
 def random_epoch() -> str:
-    """Eight random letters."""
-    number = secrets.randbelow(len(string.ascii_letters) ** _EPOCH_LETTERS)
-    letters = []
-    for _ in range(_EPOCH_LETTERS):
-        number, letter = divmod(number, len(string.ascii_letters))
-        letters.append(string.ascii_letters[letter])
-    return "".join(letters)
+    """Eight random letters. Some come a little more often than others, which does not matter: 45 bits differ."""
+    return secrets.token_bytes(_EPOCH_LETTERS).translate(_LETTER_OF_BYTE).decode("ascii")
 
 
 __all__ = [

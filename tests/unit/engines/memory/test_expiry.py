@@ -141,6 +141,19 @@ def test_one_sweep_has_a_budget() -> None:
     assert agendas(world) == 1  # "long" was read just now.
 
 
+def test_a_key_used_again_does_not_hold_up_others() -> None:
+    """A key that is remembered anew before its expired entry was swept takes its place at the end of the queue."""
+    world = World()
+    for key in ("k1", "k2", "k3"):
+        world.publish("a", options=PublishOptions(idempotency_key=key))
+    world.clock.advance(301.0)
+    assert world.publish("a", options=PublishOptions(idempotency_key="k1")).suppressed == ""
+    world.sweep_all()
+    assert world.broker.statistics().idempotency_keys == 1
+    assert world.broker.statistics().idempotency_keys_forgotten_total == 0
+    assert world.publish("a", options=PublishOptions(idempotency_key="k1")).suppressed == "idempotency"
+
+
 def test_presence_gives_memory_back() -> None:
     """Entries that expire are swept without anybody reading; refreshed ones stay; removed ones go at once."""
     world = World()
