@@ -103,7 +103,7 @@ class App:
             Router(_routes(self)), RequestRecorder(self.metrics, _TEMPLATES, QUIET + _API_TEMPLATES), self.clock
         )
         self.metrics.observe_nodes(self.node.statistics)
-        self._swept_s = self.clock.now_s()
+        self._sweep_s = self.clock.now_s()
         self._tick: asyncio.TimerHandle | None = None
 
     def _count_connections(self) -> int:
@@ -133,9 +133,9 @@ class App:
         """Drives all timers of this node with one of the event loop's."""
         self._tick = asyncio.get_running_loop().call_later(TIMER_RESOLUTION_S, self._run_timers)
         self.timers.run_due()
-        if self.clock.now_s() - self._swept_s >= SWEEP_INTERVAL_S:
-            self._swept_s = self.clock.now_s()
-            self.engine.sweep()
+        if self.clock.now_s() >= self._sweep_s:
+            more = self.engine.sweep()
+            self._sweep_s = self.clock.now_s() + (0 if more else SWEEP_INTERVAL_S)
 
 
 def _node(config: Config, engine: MemoryEngine, timers: Timers, events: EventSink) -> Node:

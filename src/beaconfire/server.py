@@ -15,7 +15,7 @@ import uvloop
 from beaconfire import __version__, announce
 from beaconfire.admission import raise_open_files_limit
 from beaconfire.app import App
-from beaconfire.config import Config
+from beaconfire.config import Config, secret_values
 from beaconfire.drain import Drain
 from beaconfire.observe import logs
 
@@ -25,7 +25,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def run(config: Config) -> int:
     """Serves until SIGTERM or SIGINT has drained the node. Returns the process's exit code."""
     raise_open_files_limit()
-    logs.configure(config.log, secrets=[*config.api.keys, config.token.hmac_secret])
+    logs.configure(config.log, secrets=secret_values(config))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config))
 

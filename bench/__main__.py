@@ -1,0 +1,51 @@
+"""`make bench`: the quick benchmark. Prints medians of interleaved rounds, and ratios, which are what counts."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import fanout, memory
+
+GOALS = {1: "CPU per delivery at most 1.4 x the C loop", 64: "at least 8 x the C loop's deliveries per second"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--subscribers", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--connections", type=int, default=5000)
+    arguments = parser.parse_args()
+    console = Console()
+    table = Table(title=f"Fan-out to {arguments.subscribers} subscribers, medians of {arguments.rounds} rounds")
+    for column in (
+        "in flight",
+        "C loop, us CPU",
+        "Beaconfire, us CPU",
+        "ratio",
+        "C loop, 1/s",
+        "Beaconfire, 1/s",
+        "ratio",
+    ):
+        table.add_column(column, justify="right")
+    for window, loop, ours in fanout.measure(arguments.subscribers, {1: 300, 64: 4000}, arguments.rounds):
+        (loop_cpu, loop_rate), (cpu, rate) = loop.medians(), ours.medians()
+        table.add_row(
+            str(window),
+            f"{loop_cpu:.2f}",
+            f"{cpu:.2f}",
+            f"{cpu / loop_cpu:.2f}",
+            f"{loop_rate:,.0f}",
+            f"{rate:,.0f}",
+            f"{rate / loop_rate:.1f}",
+        )
+        console.print(f"{window} in flight done; the goal: {GOALS[window]}")
+    console.print(table)
+    weight = memory.measure(arguments.connections, 100)
+    console.print(f"idle, authenticated, subscribed: {weight / 1024:.1f} KiB resident per connection (goal: 12 KB)")
+
+
+if __name__ == "__main__":
+    main()
