@@ -65,7 +65,7 @@ def test_payload_does_not_hold_the_frame(name: str) -> None:
     request = request_of(f'{{"id":1,"{name}":{{"data":[1],"unknown":"{"x" * 50_000}"}}}}')
     assert isinstance(request, PublishRequest | SendRequest | RPCRequest | ConnectRequest | SubscribeRequest)
     assert bytes(request.data) == b"[1]"
-    assert memoryview(request.data).obj is request.data
+    assert request.data.copy() is request.data  # copying is free for what owns its bytes already
 
 
 @pytest.mark.parametrize("name", ["publish", "send", "rpc", "connect", "subscribe"])
