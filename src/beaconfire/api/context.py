@@ -1,0 +1,93 @@
+"""What the methods of the server API work with, and what several of them need."""
+
+from __future__ import annotations
+
+import base64
+
+from msgspec import UNSET, Raw, UnsetType
+
+from beaconfire.api.options import ApiOptions
+from beaconfire.api.requests import ApiError, ClientEntry, Selection
+from beaconfire.channels import Namespace
+from beaconfire.cluster import Cluster, Selector
+from beaconfire.errors import BAD_REQUEST, CommandError, PayloadError
+from beaconfire.events import LimitHit
+from beaconfire.messages import NO_PAYLOAD, ClientInfo
+from beaconfire.node import Node
+from beaconfire.protocols.centrifuge.json_payload import embeddable
+
+_NULL = b"null"
+
+
+class ApiContext:
+    """This node, all nodes together, and the API's settings."""
+
+    def __init__(self, node: Node, cluster: Cluster, options: ApiOptions) -> None:
+        self.node = node
+        self.cluster = cluster
+        self.options = options
+
+    def namespace(self, channel: str) -> Namespace:
+        """Raises CommandError 107 for an empty or too long name, 102 for an unknown namespace."""
+        channels = self.node.channels
+        if channels.too_long(channel):
+            self.node.events.emit(LimitHit("channel_names.max_length", ""))
+            raise CommandError(BAD_REQUEST, "channel is longer than channel_names.max_length")
+        return channels.resolve(channel)
+
+
+def api_error(error: CommandError) -> ApiError:
+    return ApiError(code=error.code.code, message=error.code.message, detail=error.detail)
+
+
+def selector(request: Selection) -> Selector:
+    """Raises CommandError 107 where nobody is meant."""
+    if request.client and request.session and request.client != request.session:
+        raise CommandError(BAD_REQUEST, "client and session are the same thing here: give one of them")
+    client = request.client or request.session
+    if not client and not request.user:
+        raise CommandError(BAD_REQUEST, "give user, client or session: without them nobody is meant")
+    return Selector(request.user, client)
+
+
+def payload(name: str, json: Raw | UnsetType, b64: str) -> Raw:
+    """The bytes of a field that has a twin in base64, `NO_PAYLOAD` if neither is there. Raises CommandError 107.
+
+    They are a copy: what was decoded is a view that would keep the whole request in memory.
+    """
+    if not b64:
+        return NO_PAYLOAD if json is UNSET else json.copy()
+    if json is not UNSET and bytes(json) != _NULL:
+        raise CommandError(BAD_REQUEST, f"give {name} or b64{name}, not both")
+    try:
+        return Raw(base64.b64decode(b64, validate=True))
+    except ValueError as error:
+        raise CommandError(BAD_REQUEST, f"b64{name}: expected base64 with padding ({error})") from None
+
+
+def attachment(name: str, json: Raw | UnsetType, b64: str = "") -> bytes:
+    """As `payload`, for what comes along and may as well not be there: null is nothing."""
+    data = bytes(payload(name, json, b64))
+    return b"" if data == _NULL else data
+
+
+def shown(data: Raw) -> tuple[Raw | UnsetType, str]:
+    """A payload for a JSON answer: as it is if it is JSON, else in base64."""
+    try:
+        json = embeddable(data)
+    except PayloadError:
+        return UNSET, base64.b64encode(bytes(data)).decode()
+    return (json, "") if json is not NO_PAYLOAD else (UNSET, "")
+
+
+def client_entry(info: ClientInfo) -> ClientEntry:
+    conn_info, b64conn_info = shown(info.conn_info)
+    chan_info, b64chan_info = shown(info.chan_info)
+    return ClientEntry(
+        user=info.user,
+        client=info.client,
+        conn_info=conn_info,
+        chan_info=chan_info,
+        b64conn_info=b64conn_info,
+        b64chan_info=b64chan_info,
+    )

@@ -1,0 +1,93 @@
+"""From a request's JSON to its struct, with errors that name the field and what to write instead."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct, inspect
+
+from beaconfire.errors import BAD_REQUEST, CommandError
+from beaconfire.protocols.centrifuge.json_payload import NotJSONError, read
+
+T = TypeVar("T", bound=Struct)
+
+_MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`")
+_PLACE = re.compile(r" - at `(?P<key>key in )?\$\.?(?P<path>[^`]*)`$")
+
+
+class UnreadableError(CommandError):
+    """The text is not JSON at all. The detail says why and where."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(BAD_REQUEST, detail)
+
+
+class RequestDecoder(Generic[T]):
+    """Decodes one type of request. Payloads are views of the text: copy what has to outlive it."""
+
+    def __init__(self, request: type[T]) -> None:
+        self._decode = msgspec.json.Decoder(request).decode
+        self._nullable = _fields_where_null_is_nothing(request)
+
+    def __call__(self, text: bytes) -> T:
+        """Raises UnreadableError for what is not JSON, CommandError 107 for JSON of another shape."""
+        try:
+            return read(self._decode_shaped, text)
+        except NotJSONError as error:
+            raise UnreadableError(str(error)) from None
+
+    def _decode_shaped(self, text: bytes) -> T:
+        try:
+            return self._decode(text)
+        except msgspec.ValidationError as error:
+            # Many languages write null for what is not there. Looked for only now, to keep the usual case fast.
+            fields = _without_nulls(text, self._nullable) if b"null" in text else None
+            if fields is None:
+                raise CommandError(BAD_REQUEST, explain(str(error))) from None
+        try:
+            return self._decode(fields)
+        except msgspec.ValidationError as error:
+            raise CommandError(BAD_REQUEST, explain(str(error))) from None
+
+
+def explain(text: str) -> str:
+    """A validation error of `msgspec` in words for whoever wrote the request: the field first, then what it must be."""
+    place = _PLACE.search(text)
+    what = text[: place.start()] if place else text
+    path = place["path"] if place else ""
+    if missing := _MISSING.fullmatch(what):
+        return f"{path}.{missing['field']} is required" if path else f"{missing['field']} is required"
+    what = what.replace("`", "")
+    if not path:
+        return f"the request: {what[:1].lower()}{what[1:]}"
+    if place and place["key"]:
+        path = f"a key of {path.removesuffix('[...]')}"
+    if what.endswith("of length >= 1"):
+        return f"{path} must not be empty"
+    return f"{path}: {what[:1].lower()}{what[1:]}"
+
+
+def _fields_where_null_is_nothing(request: type[Struct]) -> frozenset[str]:
+    shape = inspect.type_info(request)
+    assert isinstance(shape, inspect.StructType)
+    return frozenset(field.encode_name for field in shape.fields if not _takes_raw(field.type))
+
+
+def _takes_raw(shape: inspect.Type) -> bool:
+    if isinstance(shape, inspect.Metadata):
+        return _takes_raw(shape.type)
+    if isinstance(shape, inspect.UnionType):
+        return any(map(_takes_raw, shape.types))
+    return isinstance(shape, inspect.RawType)
+
+
+def _without_nulls(text: bytes, nullable: frozenset[str]) -> bytes | None:
+    """The same object without fields that are null and may be; None if there are none, or it is no object."""
+    try:
+        fields: dict[str, Any] = msgspec.json.decode(text, type=dict[str, Raw])
+    except msgspec.ValidationError:
+        return None
+    kept = {name: value for name, value in fields.items() if name not in nullable or bytes(value) != b"null"}
+    return msgspec.json.encode(kept) if len(kept) < len(fields) else None

@@ -1,0 +1,240 @@
+"""The server API over HTTP: a bare ASGI callable, because a framework would cost more than the calls themselves.
+
+`POST /api/<method>` takes a JSON object and answers `{"result":…}` or `{"error":…}`, with status 200 unless the
+request asks for error mode `transport`. `POST /api` takes lines of `{"method":…,"params":…}` and answers in lines.
+The OpenAPI document and the page to read it need no key. After section 20 of the protocol's reference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import parse_qs
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from beaconfire.api.assets import ASSETS
+from beaconfire.api.context import api_error
+from beaconfire.api.decoding import UnreadableError
+from beaconfire.api.methods import METHODS, ApiMethods
+from beaconfire.api.openapi import STATUSES
+from beaconfire.api.options import ApiOptions
+from beaconfire.api.requests import BatchResult, Result
+from beaconfire.api.responses import CLOSE, JSON_HEADERS, RefusedError, Response, plain
+from beaconfire.errors import BAD_REQUEST, INTERNAL, UNAUTHORIZED, CommandError
+from beaconfire.events import LimitHit
+from beaconfire.protocols.centrifuge.json_payload import NotJSONError, read
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+BODY_PAUSE_MAX_S: Final = 10.0
+"""How long a body may pause. Beyond it: 408, and the connection is closed."""
+
+_PREFIX: Final = "/api"
+_ERROR_MODES: Final = (b"x-centrifugo-error-mode", b"x-beaconfire-error-mode")
+_LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Keys(Protocol):
+    """Which API keys are right."""
+
+    def accepts(self, candidate: str) -> bool:
+        """In a time that tells nothing about the right ones."""
+
+
+class Line(Struct, frozen=True):
+    """One command of the older way to call, at `POST /api`."""
+
+    method: str
+    params: Raw | UnsetType = UNSET
+
+
+_decode_lines: Final = msgspec.json.Decoder(Line).decode_lines
+
+
+class Head(NamedTuple):
+    """What matters of a request's head. `body_size` is -1 if it is not said."""
+
+    keys: tuple[str, ...]
+    statuses: bool
+    body_size: int
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class ApiHttp:
+    """Everything at and under `/api`, mounted with or without that prefix in `root_path`."""
+
+    def __init__(
+        self, methods: ApiMethods, keys: Keys, options: ApiOptions, body_pause_max_s: float = BODY_PAUSE_MAX_S
+    ) -> None:
+        self._methods = methods
+        self._keys = keys
+        self._options = options
+        self._body_pause_max_s = body_pause_max_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: HTTP 403
+            return
+        try:
+            response = await self._respond(scope, receive)
+        except RefusedError as refused:
+            response = refused.response
+        except ClientGoneError:
+            return
+        except Exception as error:  # noqa: BLE001 - reported, and answered in the API's own words
+            self._methods.node.report("api http", error)
+            response = _failed(CommandError(INTERNAL), 500)
+        body = response.body
+        headers = [*response.headers, (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body if scope["method"] != "HEAD" else b""})
+
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+        path, verb = _path(scope), scope["method"]
+        if verb == "POST" and path not in ASSETS:
+            return await self._post(path, scope, receive)
+        if verb == "POST" and path == "/":
+            return await self._post("", scope, receive)
+        allowed = "GET, HEAD, OPTIONS" if path in ASSETS else "POST, OPTIONS"
+        if path in ("", "/"):
+            allowed = "GET, HEAD, POST, OPTIONS"
+        allow = (b"allow", allowed.encode())
+        if verb == "OPTIONS":
+            return Response(204, b"", (allow,))
+        if verb not in allowed.split(", "):
+            return plain(405, f"{verb[:16]} is not allowed here. Allowed: {allowed}.", allow)
+        # Relative, so that it is right behind a proxy that adds a prefix.
+        return ASSETS[path]() if path else plain(308, "See api/", (b"location", b"api/"))
+
+    # Calls
+
+    async def _post(self, path: str, scope: Scope, receive: Receive) -> Response:
+        head = _read_head(scope)
+        if not self._options.insecure and not any(map(self._keys.accepts, head.keys)):
+            raise RefusedError(_unauthorized())
+        if not path:
+            return await self._call_lines(await self._read_body(receive, head.body_size), head.statuses)
+        method = path[1:]
+        if method not in METHODS:
+            return await self._call(method, b"{}", 404)
+        body = await self._read_body(receive, head.body_size)
+        return await self._call(method, body or b"{}", None if head.statuses else 200)
+
+    async def _call(self, method: str, params: bytes, status: int | None) -> Response:
+        """`status` is that of an error; None takes it from the table."""
+        try:
+            return Response(200, _encode_result(await self._methods.call(method, params)))
+        except UnreadableError as error:
+            return plain(400, f"The request body is not JSON: {error.detail}")
+        except CommandError as error:
+            return _failed(error, status or STATUSES.get(error.code.code, 500))
+
+    async def _call_lines(self, body: bytes, statuses: bool) -> Response:
+        """The older way. With one command only, its error's status can be that of the answer."""
+        try:
+            lines = read(_decode_lines, body)
+        except NotJSONError as error:
+            return plain(400, f'The request body is not lines of {{"method": …, "params": …}}: {error}')
+        batch_max = self._options.batch_max
+        if not 0 < len(lines) <= batch_max:
+            if lines:
+                self._methods.node.events.emit(LimitHit("api.batch_max", ""))
+            return _failed(
+                CommandError(BAD_REQUEST, f"expected 1 to {batch_max} commands, got {len(lines)}"),
+                STATUSES[BAD_REQUEST.code] if statuses else 200,
+            )
+        responses = [await self._call(line.method, _params(line), None if statuses else 200) for line in lines]
+        status = responses[0].status if len(responses) == 1 else 200
+        return Response(status, b"\n".join(response.body for response in responses))
+
+    async def _read_body(self, receive: Receive, declared: int) -> bytes:
+        limit = int(self._options.request_max_size)
+        if declared > limit:
+            raise self._too_large(limit)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._body_pause_max_s) as pause:
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGoneError
+                    chunk: bytes = message.get("body", b"")
+                    if len(body) + len(chunk) > limit:
+                        raise self._too_large(limit)
+                    if not message.get("more_body", False):
+                        return bytes(body + chunk) if body else chunk
+                    if chunk:
+                        body += chunk
+                        pause.reschedule(asyncio.get_running_loop().time() + self._body_pause_max_s)
+        except TimeoutError:
+            text = f"The request body paused for more than {self._body_pause_max_s:g} seconds."
+            raise RefusedError(plain(408, text, CLOSE)) from None
+
+    def _too_large(self, limit: int) -> RefusedError:
+        self._methods.node.events.emit(LimitHit("api.request_max_size", ""))
+        text = f"The request body is larger than {limit} bytes (api.request_max_size)."
+        return RefusedError(plain(413, text, CLOSE))
+
+
+def _path(scope: Scope) -> str:
+    """What follows `/api`: empty, or with a slash in front."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root and (path == root or path.startswith(root + "/")):
+        path = path[len(root) :]
+    if path == _PREFIX or path.startswith(_PREFIX + "/"):
+        path = path[len(_PREFIX) :]
+    return path
+
+
+def _read_head(scope: Scope) -> Head:
+    """At most one key of each kind, so that nobody can have thousands compared at once."""
+    keys: dict[bytes, bytes] = {}
+    statuses, body_size = False, -1
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            body_size = int(value) if value.isdigit() else -1
+        elif name == b"x-api-key":
+            keys[name] = value
+        elif name == b"authorization":
+            scheme, _, key = value.partition(b" ")
+            if scheme.lower() == b"apikey":
+                keys[name] = key.strip()
+        elif name in _ERROR_MODES:
+            statuses = statuses or value.strip().lower() == b"transport"
+    found = [key.decode("utf-8", "surrogateescape") for key in keys.values()]
+    query: bytes = scope.get("query_string", b"")
+    if b"api_key=" in query:
+        found += parse_qs(query.decode("latin-1")).get("api_key", [])[:1]
+    return Head(tuple(found), statuses, body_size)
+
+
+def _params(line: Line) -> bytes:
+    params = b"" if line.params is UNSET else bytes(line.params)
+    return b"{}" if params in (b"", b"null") else params
+
+
+def _encode_result(result: Result) -> bytes:
+    body = _encode(result if type(result) is BatchResult else {"result": result})
+    # A payload may be written over several lines; where answers come in lines it must not.
+    return body.translate(_LINE_BREAKS) if b"\n" in body or b"\r" in body else body
+
+
+def _failed(error: CommandError, status: int) -> Response:
+    return Response(status, _encode({"error": api_error(error)}))
+
+
+def _unauthorized() -> Response:
+    ways = "send a key as X-API-Key: <key>, as Authorization: apikey <key>, or as ?api_key=<key>"
+    body = _failed(CommandError(UNAUTHORIZED, f"no right API key: {ways}"), 401).body
+    return Response(401, body, (*JSON_HEADERS, (b"www-authenticate", b"apikey")))

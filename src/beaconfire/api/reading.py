@@ -1,0 +1,97 @@
+"""What backends may ask: about channels, connections and nodes. They are not held to clients' permissions."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, structs
+
+from beaconfire.api.context import ApiContext, client_entry, shown
+from beaconfire.api.requests import (
+    ChannelEntry,
+    ChannelsRequest,
+    ChannelsResult,
+    ConnectionEntry,
+    ConnectionsRequest,
+    ConnectionsResult,
+    HistoryRemoveRequest,
+    HistoryRequest,
+    HistoryResult,
+    InfoRequest,
+    InfoResult,
+    NodeEntry,
+    Nothing,
+    PresenceRequest,
+    PresenceResult,
+    PresenceStatsRequest,
+    PresenceStatsResult,
+    PublicationEntry,
+    RpcRequest,
+    RpcResult,
+)
+from beaconfire.cluster import ConnectionInfo, ConnectionsSurvey
+from beaconfire.errors import BAD_REQUEST, METHOD_NOT_FOUND, UNRECOVERABLE_POSITION, CommandError
+from beaconfire.messages import Publication, StreamPosition
+
+
+async def presence(api: ApiContext, request: PresenceRequest) -> PresenceResult:
+    members = await api.node.presence(request.channel, api.namespace(request.channel))
+    return PresenceResult(presence={client: client_entry(info) for client, info in members.items()})
+
+
+async def presence_stats(api: ApiContext, request: PresenceStatsRequest) -> PresenceStatsResult:
+    stats = await api.node.presence_stats(request.channel, api.namespace(request.channel))
+    return PresenceStatsResult(num_clients=stats.num_clients, num_users=stats.num_users)
+
+
+async def history(api: ApiContext, request: HistoryRequest) -> HistoryResult:
+    """Not cut to `client.history_max_publication_limit`: that bounds what clients may ask."""
+    namespace = api.namespace(request.channel)
+    since = StreamPosition(request.since.offset, request.since.epoch) if request.since is not None else None
+    if since is not None and request.reverse and since.offset == 0:
+        raise CommandError(BAD_REQUEST, "since.offset must be above 0 with reverse: nothing is earlier")
+    page = await api.node.history(request.channel, namespace, request.limit, since, request.reverse)
+    position = page.position
+    if since is not None and since.epoch not in ("", position.epoch):
+        raise CommandError(UNRECOVERABLE_POSITION, "since.epoch is not the stream's: read from the start")
+    publications = [_publication_entry(publication) for publication in page.publications]
+    return HistoryResult(publications=publications, epoch=position.epoch, offset=position.offset)
+
+
+def _publication_entry(publication: Publication) -> PublicationEntry:
+    data, b64data = shown(publication.data)
+    return PublicationEntry(
+        data=data,
+        b64data=b64data,
+        offset=publication.offset,
+        tags=publication.tags or {},
+        info=client_entry(publication.info) if publication.info is not None else UNSET,
+    )
+
+
+async def history_remove(api: ApiContext, request: HistoryRemoveRequest) -> Nothing:
+    await api.node.remove_history(request.channel, api.namespace(request.channel))
+    return Nothing()
+
+
+async def channels(api: ApiContext, request: ChannelsRequest) -> ChannelsResult:
+    counts = await api.cluster.channels(request.pattern)
+    return ChannelsResult(channels={name: ChannelEntry(num_clients=count) for name, count in counts.items()})
+
+
+async def connections(api: ApiContext, request: ConnectionsRequest) -> ConnectionsResult:
+    limit = request.limit
+    # One more than wanted, to know whether there is one.
+    found = await api.cluster.connections(ConnectionsSurvey(request.user, request.channel, limit + 1))
+    entries = {info.client: _connection_entry(info) for info in found[:limit]}
+    return ConnectionsResult(connections=entries, truncated=len(found) > limit)
+
+
+def _connection_entry(info: ConnectionInfo) -> ConnectionEntry:
+    return ConnectionEntry(**{name: value for name, value in structs.asdict(info).items() if name != "client"})
+
+
+async def info(api: ApiContext, request: InfoRequest) -> InfoResult:
+    return InfoResult(nodes=[NodeEntry(**structs.asdict(node)) for node in await api.cluster.nodes()])
+
+
+async def rpc(api: ApiContext, request: RpcRequest) -> RpcResult:
+    raise CommandError(METHOD_NOT_FOUND, f"no RPC method {request.method!r}: this server has none")
