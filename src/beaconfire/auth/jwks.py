@@ -79,6 +79,11 @@ class KeySet:
                 return key
         raise TokenInvalid(f"alg {algorithm} does not fit the key {_shown(kid)} of jwks_url")
 
+    @property
+    def unknown_kids(self) -> int:
+        """How many unknown kids are remembered, at most UNKNOWN_KIDS_MAX."""
+        return len(self._unknown)
+
     def _may_ask_for(self, kid: str) -> bool:
         now_s = self._clock.now_s()
         self._unknown = {known: until_s for known, until_s in self._unknown.items() if until_s > now_s}

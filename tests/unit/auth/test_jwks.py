@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from beaconfire.auth.algorithms import EDDSA, RSA
-from beaconfire.auth.jwks import UNKNOWN_KIDS_MAX, read_keys
+from beaconfire.auth.jwks import UNKNOWN_KIDS_MAX, KeySet, read_keys
 from beaconfire.auth.mint import sign_claims
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.tokens import JWTVerifier
@@ -56,6 +56,13 @@ class SlowProvider(Provider):
 
     async def wait_started(self) -> None:
         assert await asyncio.get_running_loop().run_in_executor(None, self.started.wait, 20)
+
+
+@pytest.fixture
+def slow() -> Iterator[SlowProvider]:
+    provider = SlowProvider()
+    yield provider
+    provider.release.set()
 
 
 class Bench:
@@ -226,20 +233,40 @@ def test_an_unknown_kid_is_remembered() -> None:
 
 def test_invented_kids_do_not_flood_the_provider() -> None:
     """Memory and fetches are bounded in each negative ttl, known keys go on working, and the limit is an event."""
+    provider, clock, events = Provider(), ManualClock(), RecordedEvents()
+    keys = KeySet(TokenOptions(jwks_url=URL), clock, events, provider.fetch)
 
-    async def scenario(bench: Bench) -> None:
+    async def scenario() -> None:
         for number in range(UNKNOWN_KIDS_MAX + 50):
-            token = forged({"alg": "RS256", "kid": f"invented {number}"}, {}, lambda _: b"")
             with pytest.raises(TokenInvalid, match="is not in the key set"):
-                await bench.verifier.verify_connection(token)
-        assert len(bench.provider.asked) == UNKNOWN_KIDS_MAX
-        assert bench.events.events.count(LimitHit("jwks_unknown_kids_max", "")) == 50
-        assert await bench.user("a") == "42"
-        bench.clock.advance(10)
-        await bench.refused("invented again")
-        assert len(bench.provider.asked) == UNKNOWN_KIDS_MAX + 1
+                await keys.find(f"invented {number}", "RS256")
+        assert keys.unknown_kids == UNKNOWN_KIDS_MAX
+        assert len(provider.asked) == UNKNOWN_KIDS_MAX
+        assert events.events.count(LimitHit("jwks_unknown_kids_max", "")) == 50
+        assert (await keys.find("a", "RS256")).algorithms == RSA
+        clock.advance(10)
+        with pytest.raises(TokenInvalid):
+            await keys.find("invented again", "RS256")
+        assert keys.unknown_kids == 1
+        assert len(provider.asked) == UNKNOWN_KIDS_MAX + 1
 
-    run(Bench(Provider()), scenario)
+    asyncio.run(scenario())
+
+
+def test_invented_kids_in_one_fetch_are_bounded_too(slow: SlowProvider) -> None:
+    """Any number of them may wait for the same fetch; only so many are remembered."""
+    keys = KeySet(TokenOptions(jwks_url=URL), ManualClock(), RecordedEvents(), slow.fetch)
+
+    async def scenario() -> None:
+        kids = [f"invented {number}" for number in range(UNKNOWN_KIDS_MAX * 3)]
+        finds = asyncio.gather(*(keys.find(kid, "RS256") for kid in kids), return_exceptions=True)
+        await slow.wait_started()
+        slow.release.set()
+        assert {type(answer) for answer in await finds} == {TokenInvalid}
+        assert keys.unknown_kids == UNKNOWN_KIDS_MAX
+        assert len(slow.asked) == 1
+
+    asyncio.run(scenario())
 
 
 def test_a_long_kid_is_cut_in_texts() -> None:
@@ -325,37 +352,66 @@ def test_an_empty_set_revokes_every_key() -> None:
     run(Bench(Provider()), scenario)
 
 
-def test_a_missed_deadline_frees_the_waiters() -> None:
+@pytest.mark.parametrize("later_s", [0, 60])
+def test_a_missed_deadline_frees_the_waiters(slow: SlowProvider, later_s: float) -> None:
     """A fetch that hangs fails its waiters in time, is not joined or repeated, and counts if it comes after all."""
-    provider = SlowProvider()
 
     async def scenario(bench: Bench) -> None:
         arrived = asyncio.Event()
         bench.events.on_event = lambda event: arrived.set() if event == TokenKeysFetched(1, "") else None
-        try:
-            text = await bench.refused("a", TokenUnverifiable)
-            assert text == "the keys of jwks_url could not be fetched: no answer within 0.01 s"
-            bench.clock.advance(60)
-            with pytest.raises(TokenUnverifiable):
-                at_once(bench.verifier.verify_connection(signed("a")))
-        finally:
-            provider.release.set()
+        text = await bench.refused("a", TokenUnverifiable)
+        assert text == "the keys of jwks_url could not be fetched: no answer within 0.01 s"
+        bench.clock.advance(later_s)
+        with pytest.raises(TokenUnverifiable):
+            at_once(bench.verifier.verify_connection(signed("a")))
+        slow.release.set()
         async with asyncio.timeout(20):
             await arrived.wait()
         assert at_once(bench.verifier.verify_connection(signed("a"))).user == "42"
-        assert len(provider.asked) == 1
+        assert len(slow.asked) == 1
 
-    run(Bench(provider, timeout_s=0.01), scenario)
+    run(Bench(slow, timeout_s=0.01), scenario)
+
+
+def test_after_a_late_success_new_kids_are_asked_for_again() -> None:
+    """Keys that came after the deadline end the pause that a failure brings."""
+    provider, events = SlowProvider(), RecordedEvents()
+    keys = KeySet(TokenOptions(jwks_url=URL, jwks_timeout=Seconds(0.01)), ManualClock(), events, provider.fetch)
+
+    async def scenario() -> None:
+        arrived = asyncio.Event()
+        events.on_event = lambda event: arrived.set() if event == TokenKeysFetched(1, "") else None
+        with pytest.raises(TokenUnverifiable):
+            await keys.find("a", "RS256")
+        provider.release.set()
+        async with asyncio.timeout(20):
+            await arrived.wait()
+        with pytest.raises((TokenInvalid, TokenUnverifiable)):
+            await keys.find("new", "RS256")
+        assert len(provider.asked) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_fetch_in_time_stops_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline of a finished fetch must not strike later and call the next one overdue."""
+
+    async def scenario(bench: Bench) -> None:
+        loop = asyncio.get_running_loop()
+        deadlines: list[asyncio.TimerHandle] = []
+
+        def call_later(delay_s: float, callback: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
+            deadlines.append(loop.call_at(loop.time() + delay_s, callback, *arguments))
+            return deadlines[-1]
+
+        monkeypatch.setattr(loop, "call_later", call_later)
+        await bench.user("a")
+        assert [deadline.cancelled() for deadline in deadlines] == [True]
+
+    run(Bench(Provider()), scenario)
 
 
 # --- one fetch in flight -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def slow() -> Iterator[SlowProvider]:
-    provider = SlowProvider()
-    yield provider
-    provider.release.set()
 
 
 def test_everybody_waits_for_the_same_fetch(slow: SlowProvider) -> None:

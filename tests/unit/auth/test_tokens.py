@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beaconfire.auth.algorithms import ECDSA, EDDSA, HMAC, OPTION_OF, RSA, TOKEN_LENGTH_MAX
+from beaconfire.auth.algorithms import (
+    ECDSA,
+    EDDSA,
+    HMAC,
+    OPTION_OF,
+    RSA,
+    TOKEN_LENGTH_MAX,
+    VerificationKey,
+    read_header,
+    verified_payload,
+)
 from beaconfire.auth.mint import connection_token, sign_claims
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import option_problems, option_weaknesses
@@ -225,6 +236,27 @@ def test_an_overlong_token_is_refused_unread() -> None:
     with pytest.raises(TokenInvalid, match="longer than 16384 characters"):
         at_once(verifier.verify_connection(token_of(sub="42", pad=padding + "x" * 200)))
     assert events.events == [LimitHit("token_length_max", "")]
+
+
+def test_the_length_limit_is_exact() -> None:
+    """One character more than the limit is too long, whatever it holds."""
+    with pytest.raises(TokenInvalid, match="malformed"):
+        read_header("x" * TOKEN_LENGTH_MAX)
+    with pytest.raises(TokenInvalid, match="longer than"):
+        read_header("x" * (TOKEN_LENGTH_MAX + 1))
+
+
+@pytest.mark.parametrize(("algorithms", "accepted"), [(("RS512",), True), (("RS256", "RS384"), False)])
+def test_a_key_verifies_only_what_is_on_its_list(algorithms: tuple[str, ...], accepted: bool) -> None:
+    """The last line of defence: even if the wrong key were chosen, its own list decides."""
+    key = private_key("rsa").public_key()
+    assert isinstance(key, RSAPublicKey)
+    token = sign_claims(private_pem("rsa"), {"sub": "42"}, algorithm="RS512")
+    if accepted:
+        assert verified_payload(token, VerificationKey(key, algorithms, "the key")) == b'{"sub":"42"}'
+    else:
+        with pytest.raises(TokenInvalid, match="token header is contradictory"):
+            verified_payload(token, VerificationKey(key, algorithms, "the key"))
 
 
 # --- rotation of the secret --------------------------------------------------------------------------------------
