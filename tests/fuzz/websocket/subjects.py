@@ -1,0 +1,167 @@
+"""The implementations that are compared: the same bytes go in, the same kind of log comes out.
+
+A log has `("message", data, binary)`, `("pong", payload)` and at most one `("close", code)` at its end, in the order
+in which the server said or heard them; code 0 is a close frame without one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+import wsproto.events
+from websockets.frames import Frame as TheirFrame
+from websockets.frames import Opcode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+
+from beaconfire.clock import ManualClock, Timers
+from beaconfire.events import NoEvents
+from beaconfire.transports.base import Transport
+from beaconfire.transports.websocket.connection import ConnectionRules, WebSocketConnection
+from beaconfire.transports.websocket.reader import FrameReader, PicowsLog, feed
+
+LogEntry: TypeAlias = tuple[str, Any] | tuple[str, bytes, bool]
+Log: TypeAlias = list[LogEntry]
+
+NO_LIMIT = 1 << 40
+
+
+def run_ours(chunks: Iterable[bytes], limit: int) -> Log:
+    """Needs a running event loop."""
+    log: Log = []
+    stream = _LoggingStream(log)
+    rules = ConnectionRules(limit, 10.0, 5.0, 0, Timers(ManualClock()), NoEvents())
+    connection = WebSocketConnection(rules, stream)
+    reader = FrameReader(connection, limit, PicowsLog(NoEvents()))
+    connection.begin(b"", lambda transport: _LoggingReceiver(transport, log))
+    for chunk in chunks:
+        feed(reader, chunk)
+    return log
+
+
+class _LoggingStream(asyncio.Transport):
+    """Takes everything at once and logs the control frames; nothing else is written here."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self if name == "ssl_object" else default
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        if data:
+            _log_sent(self._log, bytes(data))
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+class _LoggingReceiver:
+    def __init__(self, transport: Transport, log: Log) -> None:
+        self._log = log
+
+    def on_data(self, data: bytes, binary: bool) -> None:
+        self._log.append(("message", data, binary))
+
+    def on_transport_pong(self) -> None:
+        pass
+
+    def on_writable(self) -> None:
+        pass
+
+    def on_closed(self) -> None:
+        pass
+
+
+def _log_sent(log: Log, frame: bytes) -> None:
+    """One unmasked control frame."""
+    opcode, payload = frame[0] & 0xF, frame[2:]
+    assert frame[1] == len(payload), "not a control frame"
+    log.append(("pong", payload) if opcode == Opcode.PONG else ("close", int.from_bytes(payload[:2], "big")))
+
+
+def run_wsproto(data: bytes) -> Log:
+    """wsproto knows no limits and checks text as it arrives, within frames too."""
+    connection = Connection(ConnectionType.SERVER)
+    log: Log = []
+    parts: list[bytes] = []
+    connection.receive_data(data)
+    for event in connection.events():
+        if isinstance(event, wsproto.events.Message):
+            parts.append(event.data.encode() if isinstance(event.data, str) else bytes(event.data))
+            if event.message_finished:
+                log.append(("message", b"".join(parts), isinstance(event, wsproto.events.BytesMessage)))
+                parts = []
+        elif isinstance(event, wsproto.events.Ping):
+            _log_sent(log, bytes(connection.send(event.response())))
+        elif isinstance(event, wsproto.events.CloseConnection):
+            if connection.state is ConnectionState.REMOTE_CLOSING:
+                event = event.response()
+            _log_sent(log, bytes(connection.send(event)))
+            break
+    return log
+
+
+def run_websockets(frames: Sequence[bytes], limit: int) -> Log:
+    """websockets leaves the text of messages to the layer above, which this does as that layer does."""
+    protocol = ServerProtocol(state=State.OPEN, max_size=limit)
+    log: Log = []
+    message = _Message()
+    for frame in frames:
+        for at in range(0, len(frame), 1 if len(frame) < 2000 else 2000):
+            protocol.receive_data(frame[at : at + (1 if len(frame) < 2000 else 2000)])
+            for event in protocol.events_received():
+                assert not isinstance(event, Request)
+                if protocol.state is State.OPEN and not message.take(event, log):  # type: ignore[arg-type]
+                    protocol.fail(1007)
+            for sent in protocol.data_to_send():
+                if sent:
+                    _log_sent(log, sent)
+    return log
+
+
+class _Message:
+    """Joins frames to messages."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._decoder: codecs.IncrementalDecoder | None = None
+
+    def take(self, frame: TheirFrame, log: Log) -> bool:
+        """False if the text is no text."""
+        if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            return True
+        if frame.opcode is not Opcode.CONT:
+            self._parts = []
+            self._decoder = codecs.getincrementaldecoder("utf-8")() if frame.opcode is Opcode.TEXT else None
+        data = bytes(frame.data)
+        if self._decoder is not None:
+            try:
+                self._decoder.decode(data, frame.fin)
+            except UnicodeDecodeError:
+                return False
+        self._parts.append(data)
+        if frame.fin:
+            log.append(("message", b"".join(self._parts), self._decoder is None))
+        return True
+
+
+__all__ = ["NO_LIMIT", "Log", "run_ours", "run_websockets", "run_wsproto"]
