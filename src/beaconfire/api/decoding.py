@@ -14,6 +14,8 @@ from beaconfire.protocols.centrifuge.json_payload import NotJSONError, read
 T = TypeVar("T", bound=Struct)
 
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`")
+_JSON_WORDS = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}
+_TYPE = re.compile(r"\b(?:str|int|bool|float)\b")
 _PLACE = re.compile(r" - at `(?P<key>key in )?\$\.?(?P<path>[^`]*)`$")
 
 
@@ -36,7 +38,7 @@ class RequestDecoder(Generic[T]):
         try:
             return read(self._decode_shaped, text)
         except NotJSONError as error:
-            raise UnreadableError(str(error)) from None
+            raise UnreadableError(unreadable(str(error), text)) from None
 
     def _decode_shaped(self, text: bytes) -> T:
         try:
@@ -52,6 +54,11 @@ class RequestDecoder(Generic[T]):
             raise CommandError(BAD_REQUEST, explain(str(error))) from None
 
 
+def unreadable(error: str, text: bytes) -> str:
+    """What `msgspec` says of text that is not JSON, with the place where it does not say it."""
+    return f"it ends too early (byte {len(text)})" if "truncated" in error else error
+
+
 def explain(text: str) -> str:
     """A validation error of `msgspec` in words for whoever wrote the request: the field first, then what it must be."""
     place = _PLACE.search(text)
@@ -59,7 +66,7 @@ def explain(text: str) -> str:
     path = place["path"] if place else ""
     if missing := _MISSING.fullmatch(what):
         return f"{path}.{missing['field']} is required" if path else f"{missing['field']} is required"
-    what = what.replace("`", "")
+    what = _TYPE.sub(lambda name: _JSON_WORDS[name[0]], what.replace("`", ""))
     if not path:
         return f"the request: {what[:1].lower()}{what[1:]}"
     if place and place["key"]:

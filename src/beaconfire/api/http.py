@@ -17,7 +17,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from beaconfire.api.assets import ASSETS
 from beaconfire.api.context import api_error
-from beaconfire.api.decoding import UnreadableError
+from beaconfire.api.decoding import UnreadableError, unreadable
 from beaconfire.api.methods import METHODS, ApiMethods
 from beaconfire.api.openapi import STATUSES
 from beaconfire.api.options import ApiOptions
@@ -144,7 +144,8 @@ class ApiHttp:
         try:
             lines = read(_decode_lines, body)
         except NotJSONError as error:
-            return plain(400, f'The request body is not lines of {{"method": …, "params": …}}: {error}')
+            why = unreadable(str(error), body)
+            return plain(400, f'The request body is not lines of {{"method": …, "params": …}}: {why}')
         batch_max = self._options.batch_max
         if not 0 < len(lines) <= batch_max:
             if lines:

@@ -43,12 +43,16 @@ class Message(Request, frozen=True, kw_only=True):
     """What publish and broadcast have in common."""
 
     data: (
-        Annotated[Raw, Meta(description="Any JSON; subscribers get its very text. Required, unless there is b64data.")]
+        Annotated[
+            Raw, Meta(description="Any JSON; subscribers get its very text. Required, unless there is `b64data`.")
+        ]
         | UnsetType
     ) = UNSET
     b64data: Annotated[
         str,
-        Meta(description="Instead of data: any bytes, in base64. Bytes that are no JSON reach Protobuf clients only."),
+        Meta(
+            description="Instead of `data`: any bytes, in base64. Bytes that are no JSON reach Protobuf clients only."
+        ),
     ] = ""
     skip_history: Annotated[bool, Meta(description="Deliver it, but keep it out of the channel's history.")] = False
     tags: Annotated[dict[str, str], Meta(description="Labels that travel with the publication.")] = {}
@@ -122,9 +126,13 @@ class BroadcastResult(Result, frozen=True, kw_only=True, omit_defaults=True):
 class Selection(Request, frozen=True, kw_only=True):
     """Which connections are meant. At least one of the three is required."""
 
-    user: Annotated[str, Meta(description="All connections of this user.")] = ""
-    client: Annotated[str, Meta(description="Only the connection with this client id.")] = ""
-    session: Annotated[str, Meta(description="The same as client: sessions have no other id here.")] = ""
+    user: Annotated[str, Meta(description="All connections of this user. This, `client` or `session` is required.")] = (
+        ""
+    )
+    client: Annotated[
+        str, Meta(description="Only the connection with this client id; with `user`, only if it is theirs.")
+    ] = ""
+    session: Annotated[str, Meta(description="The same as `client`: sessions have no other id here.")] = ""
 
 
 class Switch(Request, frozen=True, kw_only=True):
@@ -149,13 +157,13 @@ class SubscribeRequest(Selection, frozen=True, kw_only=True):
     channel: Channel
     info: (
         Annotated[
-            Raw, Meta(description="JSON shown to others in this channel, as chan_info in presence, joins and leaves.")
+            Raw, Meta(description="JSON shown to others in this channel, as `chan_info` in presence, joins and leaves.")
         ]
         | UnsetType
     ) = UNSET
-    b64info: Annotated[str, Meta(description="Instead of info: any bytes, in base64.")] = ""
+    b64info: Annotated[str, Meta(description="Instead of `info`: any bytes, in base64.")] = ""
     data: Annotated[Raw, Meta(description="JSON given to the client with the subscription.")] | UnsetType = UNSET
-    b64data: Annotated[str, Meta(description="Instead of data: any bytes, in base64.")] = ""
+    b64data: Annotated[str, Meta(description="Instead of `data`: any bytes, in base64.")] = ""
     expire_at: Annotated[
         int, Meta(ge=0, le=U63_MAX, description="When the subscription ends, in seconds since 1970; 0 is never.")
     ] = 0
@@ -198,7 +206,7 @@ class RefreshRequest(Selection, frozen=True, kw_only=True):
     expire_at: Annotated[
         int, Meta(ge=0, le=U63_MAX, description="The new end of the connections, in seconds since 1970; 0 is never.")
     ] = 0
-    info: Annotated[Raw, Meta(description="JSON that replaces the connections' conn_info.")] | UnsetType = UNSET
+    info: Annotated[Raw, Meta(description="JSON that replaces the connections' `conn_info`.")] | UnsetType = UNSET
 
 
 class Nothing(Result, frozen=True, kw_only=True, omit_defaults=True):
@@ -221,8 +229,8 @@ class ClientEntry(Result, frozen=True, kw_only=True, omit_defaults=True):
     client: str
     conn_info: Annotated[Raw, Meta(description="JSON from the connection's token.")] | UnsetType = UNSET
     chan_info: Annotated[Raw, Meta(description="JSON from the subscription's token.")] | UnsetType = UNSET
-    b64conn_info: Annotated[str, Meta(description="Instead of conn_info where that is not JSON.")] = ""
-    b64chan_info: Annotated[str, Meta(description="Instead of chan_info where that is not JSON.")] = ""
+    b64conn_info: Annotated[str, Meta(description="Instead of `conn_info` where that is not JSON.")] = ""
+    b64chan_info: Annotated[str, Meta(description="Instead of `chan_info` where that is not JSON.")] = ""
 
 
 class PresenceResult(Result, frozen=True, kw_only=True, omit_defaults=True):
@@ -255,7 +263,7 @@ class HistoryRequest(Request, frozen=True, kw_only=True):
         ),
     ] = 0
     since: Annotated[
-        Position | None, Meta(description="Only later ones than this position; with reverse, only earlier ones.")
+        Position | None, Meta(description="Only later ones than this position; with `reverse`, only earlier ones.")
     ] = None
     reverse: Annotated[bool, Meta(description="Newest first.")] = False
 
@@ -265,7 +273,7 @@ class PublicationEntry(Result, frozen=True, kw_only=True, omit_defaults=True):
 
     data: Annotated[Raw, Meta(description="The JSON that was published.")] | UnsetType = UNSET
     b64data: Annotated[
-        str, Meta(description="Instead of data where that is not JSON: a Protobuf client or b64data published it.")
+        str, Meta(description="Instead of `data` where that is not JSON: a Protobuf client or `b64data` published it.")
     ] = ""
     offset: int = 0
     tags: dict[str, str] = {}
@@ -328,7 +336,7 @@ class ConnectionsResult(Result, frozen=True, kw_only=True, omit_defaults=True):
     """Client id to connection."""
 
     connections: dict[str, ConnectionEntry]
-    truncated: Annotated[bool, Meta(description="There are more than limit.")] = False
+    truncated: Annotated[bool, Meta(description="There are more than `limit`.")] = False
 
 
 class InfoRequest(Request, frozen=True, kw_only=True):
