@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import urllib.request
 from pathlib import Path
@@ -172,7 +173,9 @@ def test_a_killed_server_is_survived_honestly(open_page: OpenPage, server: Serve
     for page in (ann, bob):
         page.expect_messages("before", "during")
         expect(page.gaps).to_have_count(1)
-        expect(page.page.locator(".messages > li")).to_have_text([r"before", "may be missing", "during"])
+        expect(page.page.locator(".messages > li")).to_have_text(
+            [re.compile("before"), re.compile("may be missing"), re.compile("during")]
+        )
         expect(page.people).to_have_text(["Ann", "Bob"])
 
 
@@ -234,22 +237,28 @@ def test_a_lost_acknowledgement_does_not_repeat_the_message(open_page: OpenPage)
 def test_a_silent_connection_is_given_up(open_page: OpenPage) -> None:
     """A server that neither answers nor closes is found by the page's own ping, within half a minute."""
     ann = open_page("Ann")
+    connections: list[WebSocketRoute] = []
+
+    def fall_silent(route: WebSocketRoute) -> None:
+        connections.append(route)
+        if len(connections) == 1:
+            route.on_message(lambda frame: welcome(route, json.loads(frame)))
+
     ann.page.clock.install()
-    ann.page.route_web_socket("**/ws", silent_after_welcome)
+    ann.page.route_web_socket("**/ws", fall_silent)
     ann.page.reload()
     ann.expect_connected()
-    ann.page.clock.run_for(30_000)
+    ann.page.clock.run_for(15_000)
+    ann.expect_connected()
+    ann.page.clock.run_for(15_000)
     expect(ann.phase).not_to_have_attribute("data-phase", "connected")
-    expect(ann.phase).to_have_attribute("title", "Try now (the server has gone silent)")
+    assert len(connections) == 2
 
 
-def silent_after_welcome(route: WebSocketRoute) -> None:
-    def answer(frame: str | bytes) -> None:
-        message = json.loads(frame)
-        if message["type"] == "handshake":
-            route.send(json.dumps({"type": "welcome", "id": message["id"], "client": "c", "version": "0"}))
-
-    route.on_message(answer)
+def welcome(route: WebSocketRoute, message: dict[str, object]) -> None:
+    """All that is ever said."""
+    if message["type"] == "handshake":
+        route.send(json.dumps({"type": "welcome", "id": message["id"], "client": "c", "version": "0"}))
 
 
 def test_a_terminal_close_code_stops_and_says_why(open_page: OpenPage) -> None:
