@@ -53,7 +53,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._deadline: Timer | None = None
         self._in_head = False
         self._in_body = False
-        self._head_received = 0
+        self._head_at_least = 0
+        self._head_at_most = 0
         self._received = b""
         self._too_large = False
 
@@ -68,13 +69,15 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._received = data
         continued = self._in_head
+        self._head_at_most = self._head_at_most + len(data) if continued else len(data)
         super().data_received(data)
         self._received = b""
         if self.transport.is_closing() or self.parser is None:
             return
         if self._in_head:
-            self._head_received = self._head_received + len(data) if continued else self._head_size()
-            if self._head_received > self._guard.head_max_size:
+            # Where in its first piece a head begins is not known, so that piece counts with what is parsed of it.
+            self._head_at_least = self._head_at_least + len(data) if continued else self._head_size()
+            if self._head_at_least > self._guard.head_max_size:
                 self._too_large = True
                 self.send_400_response("")
                 return
@@ -83,7 +86,6 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._in_head = True
-        self._head_received = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -91,7 +93,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._in_body = True
         self._stop_waiting()
         most = self._guard.head_max_size
-        if self._head_received + len(self._received) > most and self._head_size() > most:
+        if self._head_at_most > most and self._head_size() > most:
             self._too_large = True
             raise ValueError("request head too large")  # ends the parsing; answered in send_400_response
         super().on_headers_complete()
