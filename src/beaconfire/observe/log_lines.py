@@ -144,7 +144,7 @@ class LibraryHandler(logging.Handler):
 
 def _message(record: logging.LogRecord) -> str:
     try:
-        return record.getMessage()
+        return record.getMessage().strip()
     except Exception as error:  # noqa: BLE001 - the argument's own code ran, and may raise anything
         return f"{record.msg} (arguments could not be shown: {type(error).__name__})"
 

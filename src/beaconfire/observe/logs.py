@@ -247,9 +247,8 @@ class LogSink:
         self._once_a_second((action, method, code), level, action, status="error", code=code, **fields)
 
     def _once_a_second(self, key: Hashable, level: int, action: str, **fields: Any) -> None:
-        if self._log.is_enabled_for(level):
-            write = self._log.log
-            self._repeated.add(key, lambda count: write(level, action, count=count, **fields), self._clock.now_s())
+        write = self._log.log
+        self._repeated.add(key, lambda count: write(level, action, count=count, **fields), self._clock.now_s())
 
 
 class _Repeated:

@@ -518,8 +518,8 @@ def test_what_was_held_back_comes_with_the_next_event() -> None:
     assert [(line["count"], line["client"]) for line in lines(stream)] == [(1, "c1"), (2, "c3"), (1, "c4")]
 
 
-def test_trouble_below_the_level_is_not_kept() -> None:
-    """What would not be written is not collected either."""
+def test_trouble_below_the_level_is_not_written() -> None:
+    """Neither the first of its kind nor the count of the others."""
     stream = configured("error")
     sink = LogSink(clock=ManualClock())
     for _ in range(3):
