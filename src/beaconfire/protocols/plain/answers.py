@@ -7,6 +7,7 @@ in the middle would make the whole message unreadable. Encoding happens once per
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -40,6 +41,7 @@ from beaconfire.protocols.plain.lobby import is_json
 from beaconfire.protocols.plain.requests import Ref
 
 _NULL = Raw(b"null")
+_Id: TypeAlias = Raw | UnsetType
 
 
 class _Outgoing(Struct, tag_field="type", omit_defaults=True):
@@ -66,7 +68,7 @@ class _Message(_Outgoing, tag="message"):
 
 
 class _Joined(_Outgoing, tag="joined"):
-    id: Raw = NO_PAYLOAD
+    id: _Id = UNSET
     room: str = ""
     offset: int | UnsetType = UNSET
     epoch: str = ""
@@ -78,10 +80,9 @@ class _Joined(_Outgoing, tag="joined"):
 
 
 class _Welcome(_Outgoing, tag="welcome"):
-    id: Raw
+    id: _Id
     client: str
     version: str
-    ping: int = 0
     expires: bool = False
     ttl: int = 0
     data: Raw = NO_PAYLOAD
@@ -89,26 +90,26 @@ class _Welcome(_Outgoing, tag="welcome"):
 
 
 class _Left(_Outgoing, tag="left"):
-    id: Raw = NO_PAYLOAD
+    id: _Id = UNSET
     room: str = ""
     code: int | UnsetType = UNSET
     reason: str = ""
 
 
 class _Ack(_Outgoing, tag="ack"):
-    id: Raw = NO_PAYLOAD
+    id: _Id = UNSET
     offset: int = 0
     epoch: str = ""
 
 
 class _Presence(_Outgoing, tag="presence"):
-    id: Raw
+    id: _Id
     room: str
     clients: dict[str, _Member]
 
 
 class _History(_Outgoing, tag="history"):
-    id: Raw
+    id: _Id
     room: str
     messages: list[_Message]
     offset: int
@@ -116,18 +117,18 @@ class _History(_Outgoing, tag="history"):
 
 
 class _Refreshed(_Outgoing, tag="refreshed"):
-    id: Raw = NO_PAYLOAD
+    id: _Id = UNSET
     room: str = ""
     expires: bool = False
     ttl: int = 0
 
 
 class _Pong(_Outgoing, tag="pong"):
-    id: Raw = NO_PAYLOAD
+    id: _Id = UNSET
 
 
 class _Error(_Outgoing, tag="error"):
-    id: Raw = NO_PAYLOAD
+    id: _Id = UNSET
     room: str = ""
     code: int = 0
     message: str = ""
@@ -170,12 +171,12 @@ _encode = msgspec.json.Encoder().encode
 
 def write_result(ref: Ref, result: Result) -> bytes:
     """The answer to the command with this ref. Raises PayloadError if a payload in it is not JSON."""
-    return _encode(_answer(ref, result))
+    return _encode(_answer(ref.id or UNSET, ref.room, result))
 
 
 def write_error(ref: Ref, error: CommandError, detail: str) -> bytes:
     code = error.code
-    return _encode(_Error(ref.id, ref.room, code.code, code.message, code.temporary, detail))
+    return _encode(_Error(ref.id or UNSET, ref.room, code.code, code.message, code.temporary, detail))
 
 
 def write_push(push: Push) -> bytes:
@@ -185,34 +186,34 @@ def write_push(push: Push) -> bytes:
     return _encode(_notice(push))
 
 
-def _answer(ref: Ref, result: Result) -> _Outgoing:
+def _answer(id_: _Id, room: str, result: Result) -> _Outgoing:
     match result:
         case PublishResult():
-            return _Ack(ref.id, result.offset, result.epoch if result.offset else "")
+            return _Ack(id_, result.offset, result.epoch if result.offset else "")
         case PingResult():
-            return _Pong(ref.id)
+            return _Pong(id_)
         case SubscribeResult():
-            return _joined(ref.id, ref.room, result)
+            return _joined(id_, room, result)
         case UnsubscribeResult():
-            return _Left(ref.id, ref.room)
+            return _Left(id_, room)
         case ConnectResult():
-            rooms = {room: _joined(NO_PAYLOAD, room, joined) for room, joined in result.subs.items()}
-            about = (result.client, result.version, result.ping, result.expires, result.ttl)
-            return _Welcome(ref.id, *about, _checked(result.data), rooms)
+            rooms = {name: _joined(UNSET, name, joined) for name, joined in result.subs.items()}
+            about = (result.client, result.version, result.expires, result.ttl)
+            return _Welcome(id_, *about, _checked(result.data), rooms)
         case PresenceResult():
-            return _Presence(ref.id, ref.room, {client: _member(info) for client, info in result.presence.items()})
+            return _Presence(id_, room, {client: _member(info) for client, info in result.presence.items()})
         case HistoryResult():
-            messages = _messages(ref.room, result.publications)
-            return _History(ref.id, ref.room, messages, result.offset, result.epoch)
+            messages = _messages(room, result.publications)
+            return _History(id_, room, messages, result.offset, result.epoch)
         case RefreshResult() | SubRefreshResult():
-            return _Refreshed(ref.id, ref.room, result.expires, result.ttl)
+            return _Refreshed(id_, room, result.expires, result.ttl)
         case _:
             raise AssertionError(f"no message of the plain protocol is answered with {type(result).__name__}")
 
 
-def _joined(identifier: Raw, room: str, result: SubscribeResult) -> _Joined:
+def _joined(id_: _Id, room: str, result: SubscribeResult) -> _Joined:
     """The position is where the client stands after `messages`, so that it has one thing to remember."""
-    joined = _Joined(identifier, room, data=_checked(result.data), expires=result.expires, ttl=result.ttl)
+    joined = _Joined(id_, room, data=_checked(result.data), expires=result.expires, ttl=result.ttl)
     if result.epoch:
         last = result.publications[-1].offset if result.publications else 0
         joined.offset, joined.epoch = max(result.offset, last), result.epoch
@@ -230,7 +231,7 @@ def _notice(push: Push) -> _Outgoing:
         case LeavePush(channel, info):
             return _Go(channel, info.user, info.client, _checked(info.conn_info), _checked(info.chan_info))
         case UnsubscribePush(channel, code, reason):
-            return _Left(NO_PAYLOAD, channel, code, reason)
+            return _Left(UNSET, channel, code, reason)
         case SubscribePush():
             offset = push.offset if push.epoch else UNSET
             return _SelfJoin(push.channel, True, offset, push.epoch, _checked(push.data))
