@@ -158,7 +158,7 @@ def test_more_than_history_holds_is_not_passed_over(open_page: OpenPage, server:
     ann.expect_messages("before", *numbered(30, 130))
 
 
-def test_a_killed_server_is_survived_honestly(open_page: OpenPage, server: ServerProcess) -> None:
+def test_a_killed_server_is_survived_honestly(open_page: OpenPage, server: ServerProcess, screenshots: Path) -> None:
     """What was written meanwhile goes out once; the memory engine's history is gone, and the page says so."""
     ann, bob = open_page("Ann"), open_page("Bob")
     ann.say("before")
@@ -177,6 +177,7 @@ def test_a_killed_server_is_survived_honestly(open_page: OpenPage, server: Serve
             [re.compile("before"), re.compile("may be missing"), re.compile("during")]
         )
         expect(page.people).to_have_text(["Ann", "Bob"])
+    ann.page.screenshot(path=screenshots / "wide-gap.png")
 
 
 def test_unsent_messages_survive_a_reload(open_page: OpenPage) -> None:
@@ -327,7 +328,7 @@ def test_pictures_of_a_conversation(open_page: OpenPage, screenshots: Path) -> N
     bob.cut()
     bob.say("还在吗?")
     expect(bob.pending).to_be_visible()
-    bob.page.screenshot(path=screenshots / "narrow-offline.png")
+    picture(bob, screenshots / "narrow-offline.png", ".people")
     for width in (320, 390, 760, 1024, 1280):
         ann.page.set_viewport_size({"width": width, "height": 700})
         assert ann.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
