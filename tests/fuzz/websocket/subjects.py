@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import wsproto.events
 from websockets.frames import Frame as TheirFrame
 from websockets.frames import Opcode
-from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 from wsproto.connection import Connection, ConnectionState, ConnectionType
@@ -126,12 +125,14 @@ def run_websockets(frames: Sequence[bytes], limit: int) -> Log:
     log: Log = []
     message = _Message()
     for frame in frames:
-        for at in range(0, len(frame), 1 if len(frame) < 2000 else 2000):
-            protocol.receive_data(frame[at : at + (1 if len(frame) < 2000 else 2000)])
+        step = 1 if len(frame) < 2000 else 2000  # byte by byte, so that frames and answers come in their order
+        for at in range(0, len(frame), step):
+            protocol.receive_data(frame[at : at + step])
             for event in protocol.events_received():
-                assert not isinstance(event, Request)
-                if protocol.state is State.OPEN and not message.take(event, log):  # type: ignore[arg-type]
+                assert isinstance(event, TheirFrame)
+                if not message.take(event, log):
                     protocol.fail(1007)
+                    break
             for sent in protocol.data_to_send():
                 if sent:
                     _log_sent(log, sent)
