@@ -266,7 +266,9 @@ async def unsubscribe(session: Session, ref: object, request: UnsubscribeRequest
 
 async def sub_refresh(session: Session, ref: object, request: SubRefreshRequest) -> None:
     if not request.channel:
-        raise Disconnect(BAD_PROTOCOL, "sub_refresh: channel must not be empty")
+        # An error and not a disconnect, because centrifuge-python 0.5 leaves the channel out: its subscription then
+        # expires (2501) and is made again with a new token and recovery, and its connection lives on.
+        raise CommandError(BAD_REQUEST, "sub_refresh: channel must not be empty")
     subscription = session.subscriptions.get(request.channel)
     if subscription is None:
         raise CommandError(PERMISSION_DENIED, f"channel {request.channel!r}: not subscribed")
