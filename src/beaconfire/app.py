@@ -97,7 +97,6 @@ class App:
             self.admission.admit,
             self.timers,
             self.events,
-            config.client.message_rate_limit,
         )
         self.asgi: ASGIApp = ObserveRequests(
             Router(_routes(self)), RequestRecorder(self.metrics, _TEMPLATES, QUIET + _API_TEMPLATES), self.clock

@@ -44,6 +44,12 @@ class Receiver(Protocol):
     def on_data(self, data: bytes, binary: bool) -> None:
         """One whole message from the peer."""
 
+    def on_control_frame(self, size: int) -> None:
+        """A frame that carries no whole message came: a ping, a pong or an unfinished fragment. For rate limits.
+
+        `size` is the payload of pings and pongs in bytes; that of fragments counts with their message.
+        """
+
     def on_transport_pong(self) -> None: ...
 
     def on_writable(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import uvicorn
 
 from beaconfire.clock import SystemClock, Timers
-from beaconfire.errors import SHUTDOWN
+from beaconfire.errors import CONNECTION_TOO_MANY_REQUESTS, SHUTDOWN
 from beaconfire.events import Event
 from beaconfire.options import ServerOptions, WebSocketOptions
 from beaconfire.protocols.base import Frame
@@ -31,6 +31,7 @@ from beaconfire.units import Seconds, Size
 T = TypeVar("T")
 
 MESSAGE_SIZE_LIMIT = 1_000_000
+CONTROL_FRAMES_MAX = 5000
 DEADLINE_S = 10.0
 
 
@@ -40,6 +41,7 @@ class Echo:
     def __init__(self, server: EchoServer, transport: Transport) -> None:
         self._server = server
         self.transport = transport
+        self._control_frames = 0
         server.live.add(self)
 
     def on_data(self, data: bytes, binary: bool) -> None:
@@ -51,6 +53,11 @@ class Echo:
             self.transport.ping()
         else:
             self.transport.write([message(data, binary)])
+
+    def on_control_frame(self, size: int) -> None:
+        self._control_frames += 1
+        if self._control_frames > CONTROL_FRAMES_MAX:
+            self.transport.close(CONNECTION_TOO_MANY_REQUESTS, "too many requests")
 
     def on_transport_pong(self) -> None:
         self.transport.write([message(b"pong came", False)])
@@ -84,7 +91,6 @@ class EchoServer:
             lambda: self.refusal,
             self.timers,
             self,
-            control_rate_limit=5000,
         )
         self._guard = HttpGuard(
             ServerOptions(handshake_timeout=Seconds(0.5), header_max_size=Size(8192)), self.timers, self

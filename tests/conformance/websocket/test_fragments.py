@@ -79,6 +79,6 @@ def test_many_small_fragments(peer: Peer) -> None:
 
 
 def test_fragments_without_end(peer: Peer) -> None:
-    """Empty fragments never reach a size limit, so they have a limit of their own: 3013."""
+    """Empty fragments never reach a size limit, so the session counts them: 3013."""
     endless = [client_frame(CONTINUATION, b"", final=False)] * 20_000
     assert peer.verdict(client_frame(TEXT, b"", final=False), *endless) == ([], 3013)

@@ -34,7 +34,7 @@ def run_ours(chunks: Iterable[bytes], limit: int) -> Log:
     """Needs a running event loop."""
     log: Log = []
     stream = _LoggingStream(log)
-    rules = ConnectionRules(limit, 10.0, 5.0, 0, Timers(ManualClock()), NoEvents())
+    rules = ConnectionRules(limit, 10.0, 5.0, Timers(ManualClock()), NoEvents())
     connection = WebSocketConnection(rules, stream)
     reader = FrameReader(connection, limit, PicowsLog(NoEvents()))
     connection.begin(b"", lambda transport: _LoggingReceiver(transport, log))
@@ -79,6 +79,9 @@ class _LoggingReceiver:
 
     def on_data(self, data: bytes, binary: bool) -> None:
         self._log.append(("message", data, binary))
+
+    def on_control_frame(self, size: int) -> None:
+        pass
 
     def on_transport_pong(self) -> None:
         pass

@@ -41,8 +41,8 @@ class WebSocketAcceptor:
     """Makes WebSocket connections of upgrade requests. `upgrade` is what uvicorn gets as its `ws=`.
 
     A request is judged in this order: path, handshake, origin, `admit`, then the endpoint; what is refused gets a
-    plain HTTP response and is reported as `HandshakeRefused`. `control_rate_limit` bounds pings, pongs and unfinished
-    fragments per second and connection, 0 for no limit. Somebody must call `timers.run_due` now and then.
+    plain HTTP response and is reported as `HandshakeRefused`. Somebody must call `timers.run_due`
+    now and then.
     """
 
     def __init__(
@@ -53,7 +53,6 @@ class WebSocketAcceptor:
         admit: Admit,
         timers: Timers,
         events: EventSink,
-        control_rate_limit: int = 0,
     ) -> None:
         self._endpoints = dict(endpoints)
         self._origins = OriginRules(origins)
@@ -64,7 +63,6 @@ class WebSocketAcceptor:
             message_size_limit=options.message_size_limit,
             write_timeout_s=options.write_timeout,
             close_timeout_s=options.close_timeout,
-            control_rate_limit=control_rate_limit,
             timers=timers,
             events=events,
         )

@@ -28,7 +28,7 @@ from msgspec import Struct
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
 from beaconfire.clock import Timer, Timers
-from beaconfire.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, DisconnectCode
+from beaconfire.errors import CONNECTION_CLOSED, DisconnectCode
 from beaconfire.events import EventSink, InternalError, LimitHit
 from beaconfire.protocols.base import Frame
 from beaconfire.transports.base import Arrival, Receiver
@@ -58,12 +58,11 @@ _EMPTY_PING = control_frame(PING, b"")
 
 
 class ConnectionRules(Struct, frozen=True):
-    """What all connections share. Sizes are bytes; `control_rate_limit` is frames per second, 0 for no limit."""
+    """What all connections share. Sizes are bytes."""
 
     message_size_limit: int
     write_timeout_s: float
     close_timeout_s: float
-    control_rate_limit: int
     timers: Timers
     events: EventSink
 
@@ -73,8 +72,6 @@ class WebSocketConnection(WSListener):
 
     __slots__ = (
         "_assembly",
-        "_control_count",
-        "_control_second",
         "_descriptor",
         "_discarded",
         "_handed_over",
@@ -111,8 +108,6 @@ class WebSocketConnection(WSListener):
         self._taken = 0
         self._progress_at_s = 0.0
         self._discarded = 0
-        self._control_count = 0
-        self._control_second = 0
 
     def begin(self, response: bytes, arrival: Arrival) -> None:
         """Answers the handshake and lets the receiver in. Called once, before any frame is read."""
@@ -199,16 +194,16 @@ class WebSocketConnection(WSListener):
             self._assembly = None
             self._receiver.on_data(assembly.message(), assembly.binary)
         else:
-            self._count_control()
+            self._receiver.on_control_frame(0)
 
     def _take_control(self, kind: WSMsgType, payload: bytes) -> None:
         if kind is _CLOSE_FRAME:
             self._send(control_frame(CLOSE, echoed_payload(payload)))
             self._end()
             return
-        self._count_control()
+        self._receiver.on_control_frame(len(payload))
         if self._phase != _OPEN:
-            return
+            return  # one too many
         if kind is not _PING_FRAME:
             self._receiver.on_transport_pong()
         elif self.writable:
@@ -217,17 +212,6 @@ class WebSocketConnection(WSListener):
             # Only the latest ping is answered then (RFC 6455 section 5.5.3), or a peer that sends pings and reads
             # nothing would fill our memory with pongs.
             self._owed_pong = payload
-
-    def _count_control(self) -> None:
-        """Frames that carry no whole message escape the session's rate limit, so they have one of their own."""
-        second = int(self._rules.timers.clock.now_s())
-        if second != self._control_second:
-            self._control_second = second
-            self._control_count = 0
-        self._control_count += 1
-        if 0 < self._rules.control_rate_limit < self._control_count:
-            self._rules.events.emit(LimitHit("client.message_rate_limit", ""))
-            self.close(CONNECTION_TOO_MANY_REQUESTS, CONNECTION_TOO_MANY_REQUESTS.reason)
 
     # -- The network's side: what the reader reports -----------------------------------------------------------------
 
@@ -366,6 +350,9 @@ class _Nobody:
     __slots__ = ()
 
     def on_data(self, data: bytes, binary: bool) -> None:
+        pass
+
+    def on_control_frame(self, size: int) -> None:
         pass
 
     def on_transport_pong(self) -> None:

@@ -99,14 +99,20 @@ class Recorder:
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.messages: list[tuple[bytes, bool]] = []
+        self.control: list[int] = []
         self.pongs = 0
         self.writable = 0
         self.closed = 0
         self.react: Callable[[bytes], None] = lambda data: None
+        self.react_to_control: Callable[[], None] = lambda: None
 
     def on_data(self, data: bytes, binary: bool) -> None:
         self.messages.append((data, binary))
         self.react(data)
+
+    def on_control_frame(self, size: int) -> None:
+        self.control.append(size)
+        self.react_to_control()
 
     def on_transport_pong(self) -> None:
         self.pongs += 1
@@ -129,13 +135,13 @@ class Sink:
 class World:
     """One open connection. Needs a running event loop, which picows wants to see."""
 
-    def __init__(self, limit: int = 1000, control_rate: int = 0, descriptor: int = -1) -> None:
+    def __init__(self, limit: int = 1000, descriptor: int = -1) -> None:
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
         self.sink = Sink()
         self.stream = FakeStream(descriptor)
         self.receiver: Recorder
-        rules = ConnectionRules(limit, 10.0, 5.0, control_rate, self.timers, self.sink)
+        rules = ConnectionRules(limit, 10.0, 5.0, self.timers, self.sink)
         self.connection = WebSocketConnection(rules, self.stream)
         self.reader = FrameReader(self.connection, limit, PicowsLog(self.sink))
         self.stream.protocol = self.reader

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from beaconfire.clock import ManualClock, Timers
-from beaconfire.errors import CONNECTION_CLOSED, SHUTDOWN, SLOW
+from beaconfire.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, SHUTDOWN, SLOW
 from beaconfire.events import InternalError, LimitHit
 from beaconfire.transports.base import Transport
 from beaconfire.transports.websocket.connection import DISCARDED_BYTES_MAX, ConnectionRules, WebSocketConnection
@@ -150,24 +150,28 @@ def test_a_bug_on_arrival() -> None:
         raise RuntimeError("a bug")
 
     sink, stream = Sink(), FakeStream()
-    connection = WebSocketConnection(ConnectionRules(1000, 10.0, 5.0, 0, Timers(ManualClock()), sink), stream)
+    connection = WebSocketConnection(ConnectionRules(1000, 10.0, 5.0, Timers(ManualClock()), sink), stream)
     connection.begin(b"", arrive)
     assert code_of(bytes(stream.written)) == 1011
     assert isinstance(sink.events[0], InternalError)
 
 
 @in_loop
-def test_control_frames_are_limited() -> None:
-    """Pings, pongs and unfinished fragments count together, by the second; beyond the limit: 3013."""
-    world = World(control_rate=3)
-    world.feed(masked(9), masked(10), masked(1, final=False))
-    world.clock.advance(1)
-    world.feed(masked(0, final=False), masked(9), masked(10))
-    assert world.stream.calls[1:] == []
-    world.feed(masked(9))
-    assert code_of(world.sent) == 3013
-    assert world.sink.events == [LimitHit("client.message_rate_limit", "")]
-    assert world.sent.count(b"\x8a\x00") == 2
+def test_frames_without_a_message_are_counted() -> None:
+    """Pings and pongs with their bytes, fragments without, so that a session can limit what it never sees."""
+    world = World()
+    world.feed(masked(9, b"abc"), masked(10, b"d"), masked(1, b"xyz", final=False), masked(0))
+    assert world.receiver.control == [3, 1, 0]
+
+
+@in_loop
+def test_one_control_frame_too_many() -> None:
+    """A session that closes because of a ping gets neither a pong out nor another frame in."""
+    world = World()
+    world.receiver.react_to_control = lambda: world.connection.close(CONNECTION_TOO_MANY_REQUESTS, "too many")
+    world.feed(masked(9), masked(9))
+    assert world.sent == b"\x88\x0a\x0b\xc5too many"
+    assert world.receiver.control == [0]
 
 
 @in_loop
