@@ -67,10 +67,9 @@ class MemoryBroker:
         self._events = events
 
     async def stop(self) -> None:
-        """Idempotent. Streams stay, for a later start; attachments do not."""
+        """Idempotent. Streams stay, for a later start; attachments do not, so nothing more is announced."""
         self._events = None
         self._attached.clear()
-        self._waiting.clear()
 
     def sweep(self) -> bool:
         """Gives back the memory of what is expired, within a budget. To be called every second or so.

@@ -98,6 +98,7 @@ def test_a_raising_node_costs_the_others_nothing() -> None:
     world.node.react = react
     with pytest.raises(ValueError, match="bug"):
         world.publish("a", b"1")
+    assert [data for _, data in world.node.heard] == [b"1", b"2"]
     world.publish("a", b"3")
     assert [data for _, data in world.node.heard] == [b"1", b"2", b"3"]
 

@@ -76,6 +76,31 @@ def test_streams_that_were_only_read_go_too() -> None:
     assert agendas(world) == 0
 
 
+def test_a_stream_that_was_empty_for_a_while_is_swept_again() -> None:
+    """Publications that follow after all earlier ones were swept expire like those; an empty stream keeps no rows."""
+    world = World()
+    for round_number in range(1, 4):
+        world.publish("a")
+        assert world.broker.statistics().publications == 1
+        world.clock.advance(62.0)
+        world.sweep_all()
+        assert world.broker.statistics().publications == 0
+        assert world.broker._streams._table["a"].tail is None
+        assert now(world.broker.history("a", HISTORY, -1)).position.offset == round_number
+
+
+def test_publications_that_outlive_their_position_are_swept_once() -> None:
+    """With `meta_ttl_s` below `ttl_s` the stream waits for its publications, and nothing is due until then."""
+    world = World()
+    world.publish("a", options=PublishOptions(history=msgspec.structs.replace(HISTORY, meta_ttl_s=10.0)))
+    world.clock.advance(30.0)
+    assert not world.engine.sweep()
+    assert world.broker.statistics().streams == 1
+    world.clock.advance(32.0)
+    assert not world.engine.sweep()
+    assert world.broker.statistics() == EMPTY
+
+
 def test_a_stream_in_use_stays() -> None:
     """Sweeping does not touch a stream that is read from time to time, nor what is alive in it."""
     world = World()
@@ -169,6 +194,27 @@ def test_presence_gives_memory_back() -> None:
     assert world.presence.statistics() == MemoryPresenceStatistics(channels=1, entries=1)
     assert list(now(world.presence.members("a"))) == ["c7"]
     world.clock.advance(42.0)
+    world.sweep_all()
+    assert world.presence.statistics() == MemoryPresenceStatistics(channels=0, entries=0)
+    assert agendas(world) == 0
+
+
+def test_presence_with_a_changing_time_to_live() -> None:
+    """A shorter time to live gives memory back sooner, and what an entry replaced cannot take it away."""
+    world = World()
+    ann = ClientInfo("ann", "c1")
+    now(world.presence.add("a", ann, 60.0))
+    now(world.presence.add("a", ann, 10.0))
+    now(world.presence.add("b", ann, 60.0))
+    now(world.presence.add("b", ann, 10.0))
+    now(world.presence.add("b", ann, 600.0))
+    world.clock.advance(12.0)
+    world.sweep_all()
+    assert world.presence.statistics() == MemoryPresenceStatistics(channels=1, entries=1)
+    world.clock.advance(100.0)
+    world.sweep_all()
+    assert list(now(world.presence.members("b"))) == ["c1"]
+    world.clock.advance(500.0)
     world.sweep_all()
     assert world.presence.statistics() == MemoryPresenceStatistics(channels=0, entries=0)
     assert agendas(world) == 0
