@@ -28,6 +28,9 @@ _CODES = range(3000, 5000)
 
 _REASONS = {code.code: code.reason for code in DISCONNECTS}
 
+_REASON_DEFAULT = "disconnected by the server"
+"""Never empty: centrifuge-js comes back even after a terminal code if no reason stands beside it."""
+
 
 async def subscribe(api: ApiContext, request: SubscribeRequest) -> Nothing:
     who = selector(request)
@@ -81,7 +84,7 @@ def _disconnect(wanted: DisconnectReason) -> tuple[int, str]:
         raise CommandError(BAD_REQUEST, f"disconnect.code: expected {_CODES.start} to {_CODES.stop - 1}, got {code}")
     if len(wanted.reason.encode()) > _REASON_BYTES_MAX:
         raise CommandError(BAD_REQUEST, f"disconnect.reason: expected at most {_REASON_BYTES_MAX} bytes")
-    return code, wanted.reason or _REASONS.get(code, "")
+    return code, wanted.reason or _REASONS.get(code, _REASON_DEFAULT)
 
 
 async def refresh(api: ApiContext, request: RefreshRequest) -> Nothing:

@@ -164,13 +164,19 @@ def reference_markdown() -> str:
     blocks.append(_table(["method", ""], ([f"[`{n}`](#{n})", m.summary] for n, m in METHODS.items())))
     for name, method in METHODS.items():
         blocks += _method_blocks(name, method, known)
-    tops = {struct.__name__ for method in METHODS.values() for struct in (method.request, method.result)}
     blocks.append("## Objects")
     blocks.append("Parts of requests and results.")
-    for name, schema in known.items():
-        if name not in tops:
-            blocks += [f"### {name}", str(schema.get("description", "")), _fields(schema)]
+    for name in sorted({part for schema in known.values() for part in _parts(schema)}):
+        blocks += [f"### {name}", str(known[name].get("description", "")), _fields(known[name], "always")]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _parts(schema: Mapping[str, Any]) -> Iterator[str]:
+    """The names of the structs that are in fields of this one: themselves, in lists, or in objects."""
+    for field in schema["properties"].values():
+        for holder in (field, field.get("items", {}), field.get("additionalProperties", {})):
+            if "$ref" in holder:
+                yield holder["$ref"].removeprefix(_SCHEMAS)
 
 
 def _introduction() -> Iterator[str]:

@@ -104,7 +104,16 @@ function methodSection(path, operation, schemas) {
       make("pre", { tabindex: "0" }, make("code", {}, JSON.stringify(answer.example, null, 2)))));
 }
 
-function objectsSection(names, schemas) {
+/** The names of objects that are in fields of this one: themselves, in lists, or in objects. */
+function partsOf(schema) {
+  return Object.values(schema.properties || {})
+    .flatMap((field) => [field, field.items, field.additionalProperties])
+    .filter((holder) => holder && holder.$ref)
+    .map((holder) => holder.$ref.slice(REF.length));
+}
+
+function objectsSection(schemas) {
+  const names = [...new Set(Object.values(schemas).flatMap(partsOf))].sort();
   const parts = names.map((name) => make("div", { id: name, class: "object" },
     make("h3", {}, name), make("p", {}, prose(schemas[name].description)), fields(schemas[name], "always")));
   return make("section", { id: "objects" }, make("h2", {}, "Objects"), ...parts);
@@ -113,18 +122,13 @@ function objectsSection(names, schemas) {
 function show(api) {
   const schemas = api.components.schemas;
   const operations = Object.entries(api.paths).map(([path, item]) => [path, item.post]);
-  const shown = new Set(operations.flatMap(([, operation]) => [
-    operation.requestBody.content["application/json"].schema.$ref.slice(REF.length),
-    resultOf(operation.responses["200"].content["application/json"].schema),
-  ]));
   document.getElementById("about").append(...prose(api.info.description));
   document.getElementById("version").textContent = `Version ${api.info.version}`;
   document.getElementById("menu").append(...operations.map(([, operation]) =>
     make("li", {}, make("a", { href: "#" + operation.operationId, title: operation.summary }, operation.operationId))));
-  const objects = Object.keys(schemas).filter((name) => !shown.has(name));
   document.getElementById("methods").replaceChildren(
     ...operations.map(([path, operation]) => methodSection(path, operation, schemas)),
-    objectsSection(objects, schemas));
+    objectsSection(schemas));
   const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (target) target.scrollIntoView();
 }

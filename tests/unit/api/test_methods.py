@@ -1,0 +1,191 @@
+"""Calling methods by name, and several at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Raw
+
+from beaconfire.api.decoding import UnreadableError
+from beaconfire.api.methods import METHODS, Params
+from beaconfire.api.options import ApiOptions
+from beaconfire.api.requests import PublishRequest, PublishResult
+from beaconfire.errors import BAD_REQUEST, INTERNAL, METHOD_NOT_FOUND, CommandError
+from beaconfire.observe.metric_table import API_METHODS
+from tests.unit.api.world import World
+
+
+def test_metrics_know_every_method() -> None:
+    """A method that is missing there would be counted as other."""
+    assert set(METHODS) == API_METHODS
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        b'{"channel":"chat","data":{"n":1}}',
+        Raw(b'{"channel":"chat","data":{"n":1}}'),
+        {"channel": "chat", "data": {"n": 1}},
+        PublishRequest(channel="chat", data=Raw(b'{"n":1}')),
+    ],
+)
+def test_requests_come_as_text_mapping_or_struct(params: Params) -> None:
+    """Whatever the door has in its hands."""
+
+    async def main() -> None:
+        world = await World().start()
+        client = world.connect("ann", "chat")
+        assert await world.api.call("publish", params) == PublishResult(offset=1, epoch="epoch")
+        assert client.data() == [{"n": 1}]
+
+    asyncio.run(main())
+
+
+def test_unknown_methods() -> None:
+    """Error 104; in events they share one name, because anybody can make names up."""
+
+    async def main() -> None:
+        world = await World().start()
+        with pytest.raises(CommandError, match="no method 'publsh'") as caught:
+            await world.api.call("publsh")
+        assert caught.value.code is METHOD_NOT_FOUND
+        assert world.calls() == [("unknown", 104)]
+
+    asyncio.run(main())
+
+
+def test_text_that_is_not_json_is_told_apart() -> None:
+    """HTTP answers it with another status; for everyone else it is error 107."""
+
+    async def main() -> None:
+        world = await World().start()
+        with pytest.raises(UnreadableError) as caught:
+            await world.api.call("publish", b'{"channel"')
+        assert caught.value.code is BAD_REQUEST
+        assert world.calls() == [("publish", 107)]
+
+    asyncio.run(main())
+
+
+def test_what_should_not_happen_becomes_error_100(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else than CommandError comes out, the cause goes to the events and not to the caller."""
+
+    async def fail(channel: str) -> Any:
+        raise OSError("password in the message")
+
+    async def main() -> None:
+        world = await World().start()
+        monkeypatch.setattr(world.node.engine.presence, "members", fail)
+        with pytest.raises(CommandError) as caught:
+            await world.call("presence", channel="chat")
+        assert (caught.value.code, caught.value.detail) == (INTERNAL, "")
+        assert world.internal_errors() == ["api presence"]
+        assert world.calls() == [("presence", 100)]
+
+    asyncio.run(main())
+
+
+def test_no_task_on_an_engine_that_does_not_wait() -> None:
+    """A call is a few function calls, with no task to switch to."""
+
+    async def main() -> None:
+        world = await World().start()
+        world.connect("ann", "chat")
+        made: list[object] = []
+
+        def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> Any:
+            made.append(coroutine)
+            return asyncio.Task(coroutine, loop=loop, **more)
+
+        asyncio.get_running_loop().set_task_factory(factory)
+        await world.call("publish", channel="chat", data=1)
+        await world.call("broadcast", channels=["chat", "x", "y"], data=1)
+        await world.call("subscribe", user="ann", channel="other")
+        await world.call("disconnect", user="ann")
+        publish = {"publish": {"channel": "chat", "data": 1}}
+        await world.call("batch", commands=[publish, {"info": {}}], parallel=True)
+        assert made == []
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_batch_replies_in_order(parallel: bool) -> None:
+    """Each command has its reply, failed ones too; an empty result still has its method's key."""
+
+    async def main() -> None:
+        world = await World().start()
+        client = world.connect("ann", "chat")
+        commands: list[dict[str, Any]] = [
+            {"publish": {"channel": "chat", "data": 1}},
+            {"publish": {"channel": "", "data": 2}},
+            {"history_remove": {"channel": "chat"}},
+            {"presence_stats": {"channel": "chat"}, "unknown": 1},
+            {"nothing": {}},
+            {},
+            {"batch": {"commands": []}},
+            {"publish": None},
+            {"broadcast": {"channels": ["chat", "nowhere:x"], "data": 3}},
+        ]
+        replies = (await world.call("batch", commands=commands, parallel=parallel))["replies"]
+        assert replies[0] == {"publish": {"offset": 1, "epoch": "epoch"}}
+        assert replies[1]["error"]["code"] == 107
+        assert replies[2] == {"history_remove": {}}
+        assert replies[3] == {"presence_stats": {"num_clients": 1, "num_users": 1}}
+        assert [reply["error"]["code"] for reply in replies[4:8]] == [104, 104, 104, 104]
+        assert replies[8]["broadcast"]["responses"][1]["error"]["code"] == 102
+        assert client.data() == [1, 3]
+        assert world.calls() == [
+            ("publish", 0),
+            ("publish", 107),
+            ("history_remove", 0),
+            ("presence_stats", 0),
+            ("broadcast", 0),
+            ("batch", 0),
+        ]
+
+    asyncio.run(main())
+
+
+def test_batch_without_commands() -> None:
+    """Nothing is asked, nothing is answered; the list itself is required."""
+
+    async def main() -> None:
+        world = await World().start()
+        assert await world.call("batch", commands=[]) == {"replies": []}
+        with pytest.raises(CommandError, match="commands is required"):
+            await world.call("batch")
+
+    asyncio.run(main())
+
+
+def test_batch_has_a_limit() -> None:
+    """Beyond api.batch_max nothing of it is done, and the limit is counted."""
+
+    async def main() -> None:
+        world = await World(ApiOptions(batch_max=2)).start()
+        client = world.connect("ann", "chat")
+        command = {"publish": {"channel": "chat", "data": 1}}
+        assert len((await world.call("batch", commands=[command] * 2))["replies"]) == 2
+        with pytest.raises(CommandError, match="commands: expected at most 2, got 3"):
+            await world.call("batch", commands=[command] * 3)
+        assert client.data() == [1, 1]
+        assert world.limits_hit() == ["api.batch_max"]
+
+    asyncio.run(main())
+
+
+def test_results_hold_no_broken_payload() -> None:
+    """What was published as bytes comes back in base64, so the whole result is JSON."""
+
+    async def main() -> None:
+        world = await World().start()
+        await world.call("publish", channel="chat", b64data="e30g/w==")
+        result = await world.api.call("batch", {"commands": [{"history": {"channel": "chat", "limit": 1}}]})
+        replies = msgspec.json.decode(msgspec.json.encode(result))["replies"]
+        assert replies[0]["history"]["publications"] == [{"b64data": "e30g/w==", "offset": 1}]
+
+    asyncio.run(main())

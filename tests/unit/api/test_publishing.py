@@ -1,0 +1,225 @@
+"""publish and broadcast, on a real node with listening clients."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Any
+
+import pytest
+
+from beaconfire.errors import BAD_REQUEST, UNKNOWN_CHANNEL, CommandError, ErrorCode
+from tests.unit.api.world import World
+
+
+def test_publish_stores_and_delivers() -> None:
+    """Subscribers get the data, the backend gets the position, offsets rise by one."""
+
+    async def main() -> None:
+        world = await World().start()
+        client = world.connect("ann", "chat")
+        assert await world.call("publish", channel="chat", data={"n": 1}) == {"offset": 1, "epoch": "epoch"}
+        assert await world.call("publish", channel="chat", data=[2]) == {"offset": 2, "epoch": "epoch"}
+        assert client.data() == [{"n": 1}, [2]]
+
+    asyncio.run(main())
+
+
+def test_publish_without_history_has_no_position() -> None:
+    """The result is empty then, and with skip_history too, where stored offsets do not move."""
+
+    async def main() -> None:
+        world = await World().start()
+        client = world.connect("ann", "chat", "fleeting:x")
+        assert await world.call("publish", channel="fleeting:x", data=1) == {}
+        assert await world.call("publish", channel="chat", data=2, skip_history=True) == {}
+        assert await world.call("publish", channel="chat", data=3) == {"offset": 1, "epoch": "epoch"}
+        assert client.data() == [1, 2, 3]
+
+    asyncio.run(main())
+
+
+def test_null_is_data() -> None:
+    """JSON's null can be published: it is not the same as no data."""
+
+    async def main() -> None:
+        world = await World().start()
+        client = world.connect("ann", "chat")
+        await world.call("publish", channel="chat", data=None)
+        assert client.pushes("pub")[0]["data"] is None
+        assert client.pushes("pub")[0]["offset"] == 1
+
+    asyncio.run(main())
+
+
+def test_base64_data() -> None:
+    """b64data is the same as data; null beside it counts as nothing."""
+
+    async def main() -> None:
+        world = await World().start()
+        client = world.connect("ann", "chat")
+        await world.call("publish", channel="chat", b64data=base64.b64encode(b'{"n":1}').decode(), data=None)
+        assert client.data() == [{"n": 1}]
+
+    asyncio.run(main())
+
+
+def test_tags_travel() -> None:
+    """To subscribers and into history."""
+
+    async def main() -> None:
+        world = await World().start()
+        client = world.connect("ann", "chat")
+        await world.call("publish", channel="chat", data=1, tags={"lang": "en"})
+        assert client.pushes("pub")[0]["tags"] == {"lang": "en"}
+        page = await world.call("history", channel="chat", limit=-1)
+        assert page["publications"][0]["tags"] == {"lang": "en"}
+
+    asyncio.run(main())
+
+
+def test_exclude_is_about_live_delivery_only() -> None:
+    """The excluded client does not get it, others do, and history has it."""
+
+    async def main() -> None:
+        world = await World().start()
+        ann, bob = world.connect("ann", "chat"), world.connect("bob", "chat")
+        await world.call("publish", channel="chat", data=1, exclude=[ann.id, "nobody"])
+        await world.call("broadcast", channels=["chat"], data=2, exclude=[bob.id])
+        assert (ann.data(), bob.data()) == ([2], [1])
+        page = await world.call("history", channel="chat", limit=-1)
+        assert [publication["data"] for publication in page["publications"]] == [1, 2]
+
+    asyncio.run(main())
+
+
+def test_idempotency_key() -> None:
+    """The second publish with a key in the same channel does nothing and gets the first one's position."""
+
+    async def main() -> None:
+        world = await World().start()
+        client = world.connect("ann", "chat", "other")
+        first = await world.call("publish", channel="chat", data=1, idempotency_key="k")
+        await world.call("publish", channel="chat", data=2)
+        assert await world.call("publish", channel="chat", data=3, idempotency_key="k") == first
+        assert await world.call("publish", channel="other", data=4, idempotency_key="k") == first
+        assert client.data() == [1, 2, 4]
+        world.clock.advance(301)
+        assert (await world.call("publish", channel="chat", data=5, idempotency_key="k"))["offset"] == 3
+
+    asyncio.run(main())
+
+
+def test_version_suppression() -> None:
+    """What is not newer is not published; the answer is the current position. Other epochs are not compared."""
+
+    async def main() -> None:
+        world = await World().start()
+        client = world.connect("ann", "chat")
+        await world.call("publish", channel="chat", data=1, version=5)
+        assert await world.call("publish", channel="chat", data=2, version=5) == {"offset": 1, "epoch": "epoch"}
+        assert (await world.call("publish", channel="chat", data=3, version=6))["offset"] == 2
+        assert (await world.call("publish", channel="chat", data=4, version=1, version_epoch="new"))["offset"] == 3
+        assert client.data() == [1, 3, 4]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "word"),
+    [
+        ({"data": 1}, BAD_REQUEST, "channel"),
+        ({"channel": "", "data": 1}, BAD_REQUEST, "channel"),
+        ({"channel": "x" * 41, "data": 1}, BAD_REQUEST, "channel_names.max_length"),
+        ({"channel": "nowhere:x", "data": 1}, UNKNOWN_CHANNEL, "nowhere"),
+        ({"channel": "chat"}, BAD_REQUEST, "data"),
+        ({"channel": "strict:x", "data": [1]}, BAD_REQUEST, "JSON object"),
+        ({"channel": "chat", "b64data": "no base64!"}, BAD_REQUEST, "b64data"),
+        ({"channel": "chat", "b64data": "YQ"}, BAD_REQUEST, "b64data"),
+        ({"channel": "chat", "b64data": "é"}, BAD_REQUEST, "b64data"),
+        ({"channel": "chat", "data": 1, "b64data": "YQ=="}, BAD_REQUEST, "not both"),
+        ({"channel": "chat", "data": 1, "tags": ["x"]}, BAD_REQUEST, "tags"),
+        ({"channel": "chat", "data": 1, "exclude": "client-1"}, BAD_REQUEST, "exclude"),
+        ({"channel": "chat", "data": 1, "version": "5"}, BAD_REQUEST, "version"),
+        ({"channel": "chat", "data": 1, "delta": "fossil"}, BAD_REQUEST, "delta"),
+        ({"channel": "chat", "data": 1, "idempotency_key": "k" * 1025}, BAD_REQUEST, "idempotency_key"),
+    ],
+)
+def test_what_publish_refuses(request_: dict[str, Any], code: ErrorCode, word: str) -> None:
+    """With the right code, the field's name in the detail, and nothing published."""
+
+    async def main() -> None:
+        world = await World().start()
+        client = world.connect("ann", "chat")
+        with pytest.raises(CommandError) as caught:
+            await world.call("publish", **request_)
+        assert caught.value.code is code
+        assert word in caught.value.detail
+        assert client.data() == []
+        assert world.calls() == [("publish", code.code)]
+
+    asyncio.run(main())
+
+
+def test_binary_namespaces_take_anything() -> None:
+    """Even nothing at all, as publication_data_format says."""
+
+    async def main() -> None:
+        world = await World().start()
+        assert (await world.call("publish", channel="open:x", b64data="/w=="))["offset"] == 1
+        assert (await world.call("publish", channel="open:x"))["offset"] == 2
+        page = await world.call("history", channel="open:x", limit=-1)
+        assert page["publications"] == [{"b64data": "/w==", "offset": 1}, {"offset": 2}]
+
+    asyncio.run(main())
+
+
+def test_broadcast_answers_in_order() -> None:
+    """Each channel succeeds or fails for itself."""
+
+    async def main() -> None:
+        world = await World().start()
+        client = world.connect("ann", "chat", "fleeting:x")
+        result = await world.call("broadcast", channels=["chat", "nowhere:x", "", "fleeting:x", "strict:x"], data=1)
+        responses = result["responses"]
+        assert responses[0] == {"result": {"offset": 1, "epoch": "epoch"}}
+        assert [response.get("error", {}).get("code") for response in responses] == [None, 102, 107, None, 107]
+        assert responses[3] == {"result": {}}
+        assert client.data() == [1, 1]
+
+    asyncio.run(main())
+
+
+def test_broadcast_needs_channels_and_data_that_decode() -> None:
+    """What is wrong for all channels is an error of the whole call."""
+
+    async def main() -> None:
+        world = await World().start()
+        for request in ({"channels": [], "data": 1}, {"data": 1}, {"channels": ["chat"], "b64data": "!"}):
+            with pytest.raises(CommandError):
+                await world.call("broadcast", **request)
+
+    asyncio.run(main())
+
+
+def test_a_failing_engine_fails_one_channel_of_a_broadcast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others' positions must not be lost, and the failure is reported."""
+
+    async def main() -> None:
+        world = await World().start()
+        publish = world.node.engine.broker.publish
+
+        async def fail_in_chat(channel: str, *rest: Any, **more: Any) -> Any:
+            if channel == "chat":
+                raise OSError("no link")
+            return await publish(channel, *rest, **more)
+
+        monkeypatch.setattr(world.node.engine.broker, "publish", fail_in_chat)
+        responses = (await world.call("broadcast", channels=["chat", "other"], data=1))["responses"]
+        assert responses == [
+            {"error": {"code": 100, "message": "internal server error"}},
+            {"result": {"offset": 1, "epoch": "epoch"}},
+        ]
+        assert world.internal_errors() == ["api broadcast"]
+
+    asyncio.run(main())

@@ -1,0 +1,249 @@
+"""presence, history, channels, connections, info and rpc."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from beaconfire.api.requests import HistoryResult
+from beaconfire.errors import (
+    BAD_REQUEST,
+    METHOD_NOT_FOUND,
+    NOT_AVAILABLE,
+    UNKNOWN_CHANNEL,
+    UNRECOVERABLE_POSITION,
+    CommandError,
+    ErrorCode,
+)
+from beaconfire.messages import ClientInfo
+from tests.unit.api.world import World
+
+
+def test_presence_and_its_stats() -> None:
+    """Two connections of one user are two clients and one user."""
+
+    async def main() -> None:
+        world = await World().start()
+        assert await world.call("presence", channel="chat") == {"presence": {}}
+        one, other = world.connect("ann", "chat"), world.connect("ann", "chat")
+        presence = (await world.call("presence", channel="chat"))["presence"]
+        assert set(presence) == {one.id, other.id}
+        assert presence[one.id] == {"user": "ann", "client": one.id, "conn_info": {"name": "ann"}}
+        assert await world.call("presence_stats", channel="chat") == {"num_clients": 2, "num_users": 1}
+
+    asyncio.run(main())
+
+
+def test_infos_that_are_not_json_come_in_base64() -> None:
+    """Protobuf clients may have any bytes there, and the answer must stay JSON."""
+
+    async def main() -> None:
+        world = await World().start()
+        info = ClientInfo("ann", "c", msgspec.Raw(b"\xff"), msgspec.Raw(b"{"))
+        await world.node.engine.presence.add("chat", info, 60.0)
+        presence = (await world.call("presence", channel="chat"))["presence"]
+        assert presence == {"c": {"user": "ann", "client": "c", "b64conn_info": "/w==", "b64chan_info": "ew=="}}
+
+    asyncio.run(main())
+
+
+async def _filled(count: int) -> World:
+    world = await World().start()
+    for number in range(1, count + 1):
+        await world.call("publish", channel="chat", data=number)
+    return world
+
+
+@pytest.mark.parametrize(
+    ("request_", "data"),
+    [
+        ({}, []),
+        ({"limit": 0}, []),
+        ({"limit": -1}, [1, 2, 3, 4]),
+        ({"limit": 2}, [1, 2]),
+        ({"limit": 1000}, [1, 2, 3, 4]),
+        ({"limit": -5, "reverse": True}, [4, 3, 2, 1]),
+        ({"limit": -1, "since": {"offset": 2, "epoch": "epoch"}}, [3, 4]),
+        ({"limit": -1, "since": {"offset": 0, "epoch": "epoch"}}, [1, 2, 3, 4]),
+        ({"limit": -1, "since": {"offset": 2}}, [3, 4]),
+        ({"limit": -1, "since": {"offset": 4, "epoch": "epoch"}}, []),
+        ({"limit": 1, "since": {"offset": 3, "epoch": "epoch"}, "reverse": True}, [2]),
+    ],
+)
+def test_history_pages(request_: dict[str, Any], data: list[int]) -> None:
+    """limit 0 is the position only, negative is all; since is exclusive; the position is always the latest."""
+
+    async def main() -> None:
+        world = await _filled(4)
+        page = await world.call("history", channel="chat", **request_)
+        assert [publication["data"] for publication in page["publications"]] == data
+        assert (page["offset"], page["epoch"]) == (4, "epoch")
+
+    asyncio.run(main())
+
+
+def test_history_is_not_cut_to_what_clients_may_ask() -> None:
+    """client.history_max_publication_limit is about clients: backends get what is kept."""
+
+    async def main() -> None:
+        world = await World().start()
+        world.node.client_options = msgspec.structs.replace(world.node.client_options, history_max_publication_limit=1)
+        for number in range(3):
+            await world.call("publish", channel="chat", data=number)
+        assert len((await world.call("history", channel="chat", limit=-1))["publications"]) == 3
+
+    asyncio.run(main())
+
+
+def test_history_shows_who_published_and_the_very_text() -> None:
+    """info is there if a client published; payloads are not written anew."""
+
+    async def main() -> None:
+        world = await World().start()
+        client = world.connect("ann", "chat")
+        namespace = world.node.channels.resolve("chat")
+        await world.node.publish("chat", namespace, msgspec.Raw(b'{"n": 1.50}'), client.session.info("chat"))
+        result = await world.api.call("history", b'{"channel":"chat","limit":1}')
+        assert isinstance(result, HistoryResult)
+        text = msgspec.json.encode(result)
+        assert b'"data":{"n": 1.50}' in text
+        publication = json.loads(text)["publications"][0]
+        assert publication["info"] == {"user": "ann", "client": client.id, "conn_info": {"name": "ann"}}
+
+    asyncio.run(main())
+
+
+def test_history_remove_forgets_publications_only() -> None:
+    """Offsets go on."""
+
+    async def main() -> None:
+        world = await _filled(2)
+        assert await world.call("history_remove", channel="chat") == {}
+        assert await world.call("history", channel="chat", limit=-1) == {
+            "publications": [],
+            "epoch": "epoch",
+            "offset": 2,
+        }
+        assert (await world.call("publish", channel="chat", data=1))["offset"] == 3
+
+    asyncio.run(main())
+
+
+def test_channels_with_subscribers() -> None:
+    """With their numbers of clients, filtered by a glob."""
+
+    async def main() -> None:
+        world = await World().start()
+        world.connect("ann", "chat", "fleeting:x")
+        world.connect("bob", "chat")
+        everything = {"chat": {"num_clients": 2}, "fleeting:x": {"num_clients": 1}}
+        assert await world.call("channels") == {"channels": everything}
+        assert await world.call("channels", pattern="fleet*") == {"channels": {"fleeting:x": {"num_clients": 1}}}
+        assert await world.call("channels", pattern="none*") == {"channels": {}}
+
+    asyncio.run(main())
+
+
+def test_connections() -> None:
+    """Every connection by its id, with user, transport and channels."""
+
+    async def main() -> None:
+        world = await World().start()
+        ann, bob = world.connect("ann", "news", "chat"), world.connect("bob", "chat")
+        everyone = await world.call("connections")
+        assert set(everyone["connections"]) == {ann.id, bob.id}
+        assert everyone["connections"][ann.id] == {
+            "user": "ann",
+            "transport": "test",
+            "protocol": "centrifuge-json",
+            "channels": ["chat", "news"],
+            "connected_at_ms": 1_700_000_000_000,
+        }
+        assert "truncated" not in everyone
+        assert set((await world.call("connections", user="bob"))["connections"]) == {bob.id}
+        assert set((await world.call("connections", channel="news"))["connections"]) == {ann.id}
+        assert (await world.call("connections", user="bob", channel="news"))["connections"] == {}
+
+    asyncio.run(main())
+
+
+def test_connections_say_that_there_are_more() -> None:
+    """The limit is exact, and an answer that is not whole says so."""
+
+    async def main() -> None:
+        world = await World().start()
+        for _ in range(3):
+            world.connect("ann")
+        cut = await world.call("connections", limit=2)
+        assert (len(cut["connections"]), cut["truncated"]) == (2, True)
+        assert "truncated" not in await world.call("connections", limit=3)
+
+    asyncio.run(main())
+
+
+def test_info() -> None:
+    """Every node with its figures, zeros included."""
+
+    async def main() -> None:
+        world = await World().start()
+        world.connect("ann", "chat")
+        world.clock.advance(61.9)
+        assert await world.call("info") == {
+            "nodes": [
+                {
+                    "uid": "uid",
+                    "name": "node",
+                    "version": "1.2.3",
+                    "num_clients": 1,
+                    "num_users": 1,
+                    "num_channels": 1,
+                    "num_subs": 1,
+                    "uptime": 61,
+                }
+            ]
+        }
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "code", "word"),
+    [
+        ("presence", {}, BAD_REQUEST, "channel"),
+        ("presence", {"channel": "fleeting:x"}, NOT_AVAILABLE, "presence"),
+        ("presence", {"channel": "nowhere:x"}, UNKNOWN_CHANNEL, "nowhere"),
+        ("presence_stats", {"channel": "fleeting:x"}, NOT_AVAILABLE, "presence"),
+        ("presence_stats", {"channel": ["x"]}, BAD_REQUEST, "channel"),
+        ("history", {"limit": 1}, BAD_REQUEST, "channel"),
+        ("history", {"channel": "fleeting:x"}, NOT_AVAILABLE, "history_size"),
+        ("history", {"channel": "chat", "limit": "all"}, BAD_REQUEST, "limit"),
+        ("history", {"channel": "chat", "limit": 2**40}, BAD_REQUEST, "limit"),
+        ("history", {"channel": "chat", "since": {"offset": -1}}, BAD_REQUEST, "since.offset"),
+        ("history", {"channel": "chat", "since": {"offset": 1, "epoch": "x"}}, UNRECOVERABLE_POSITION, "since.epoch"),
+        ("history", {"channel": "chat", "since": {}, "reverse": True}, BAD_REQUEST, "since.offset"),
+        ("history_remove", {"channel": "fleeting:x"}, NOT_AVAILABLE, "history"),
+        ("history_remove", {}, BAD_REQUEST, "channel"),
+        ("channels", {"pattern": 1}, BAD_REQUEST, "pattern"),
+        ("connections", {"limit": 0}, BAD_REQUEST, "limit"),
+        ("connections", {"limit": 10_001}, BAD_REQUEST, "limit"),
+        ("rpc", {}, BAD_REQUEST, "method"),
+        ("rpc", {"method": ""}, BAD_REQUEST, "method"),
+        ("rpc", {"method": "getBalance", "params": {}}, METHOD_NOT_FOUND, "getBalance"),
+    ],
+)
+def test_what_is_refused(method: str, request_: dict[str, Any], code: ErrorCode, word: str) -> None:
+    """With the right code, and the field or option in the detail."""
+
+    async def main() -> None:
+        world = await World().start()
+        with pytest.raises(CommandError) as caught:
+            await world.call(method, **request_)
+        assert caught.value.code is code
+        assert word in caught.value.detail
+        assert world.calls() == [(method, code.code)]
+
+    asyncio.run(main())
