@@ -186,11 +186,11 @@ def test_disconnect_spares_the_whitelist() -> None:
         ({"code": 0, "reason": "bye"}, (3503, "bye")),
         ({"code": 3000}, (3000, "connection closed")),
         ({"code": 4999, "reason": "x" * 123}, (4999, "x" * 123)),
-        ({"code": 4001}, (4001, "")),
+        ({"code": 4001}, (4001, "disconnected by the server")),
     ],
 )
 def test_disconnect_codes(wanted: dict[str, Any], told: tuple[int, str]) -> None:
-    """Code and reason are passed on; a known code brings its reason."""
+    """Code and reason are passed on; a known code brings its reason, and there is always one."""
 
     async def main() -> None:
         world = await World().start()
