@@ -103,11 +103,13 @@ def _text(random: Random) -> bytes:
 
 
 def _size(random: Random) -> int:
-    return random.choice((0, 1, 5, 20, 124, 125, 126, 127, 300, 65535, 65536)) if random.random() < 0.3 else 10
+    """Around every change in the form of the length, and around the size limit of the comparison."""
+    sizes = (10, 0, 1, 124, 125, 126, 127, 370, 395, 400, 401, 65535, 65536)
+    return random.choices(sizes, (20, 5, 5, 5, 5, 5, 5, 20, 20, 5, 5, 1, 1))[0]
 
 
 def _control(random: Random) -> FrameSpec:
-    size = random.choice((0, 0, 3, 3, 125, 126)) if random.random() < 0.2 else 2
+    size = random.choices((2, 0, 125, 126), (60, 20, 19, 1))[0]
     return FrameSpec(random.choice((PING, PING, PONG)), random.randbytes(size))
 
 

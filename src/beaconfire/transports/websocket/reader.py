@@ -116,7 +116,8 @@ class PicowsLog:
 class _SilentStream:
     """Stands in for the connection and its socket, and goes nowhere. One for all.
 
-    A write buffer that is never empty keeps picows from sending to a file descriptor of its own accord.
+    A write buffer that is never empty keeps picows from sending to a file descriptor of its own accord. What picows
+    keeps a reference to is static, so that connections share it.
     """
 
     __slots__ = ()
@@ -133,10 +134,12 @@ class _SilentStream:
     def getsockopt(self, *option: int) -> int:
         return 0
 
-    def get_write_buffer_size(self) -> int:
+    @staticmethod
+    def get_write_buffer_size() -> int:
         return 1
 
-    def write(self, data: object) -> None:
+    @staticmethod
+    def write(data: object) -> None:
         pass
 
     def close(self) -> None:
