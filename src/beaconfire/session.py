@@ -208,8 +208,8 @@ class Session:
     def on_writable(self) -> None:
         self.outbox.flush()
 
-    def on_closed(self) -> None:
-        self._finish(CONNECTION_CLOSED, "")
+    def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
+        self._finish(code, "")
         self.node.leaving.discard(self)
 
     # To the client

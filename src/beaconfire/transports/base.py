@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from beaconfire.errors import DisconnectCode
+from beaconfire.errors import CONNECTION_CLOSED, DisconnectCode
 from beaconfire.protocols.base import Frame
 
 
@@ -55,8 +55,8 @@ class Receiver(Protocol):
     def on_writable(self) -> None:
         """`writable` is true again."""
 
-    def on_closed(self) -> None:
-        """The connection is gone, whoever ended it."""
+    def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
+        """The connection is gone, whoever ended it. `code` says why if it was the transport that gave up."""
 
 
 class Arrival(Protocol):

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import uvicorn
 
 from beaconfire.clock import SystemClock, Timers
-from beaconfire.errors import CONNECTION_TOO_MANY_REQUESTS, SHUTDOWN
+from beaconfire.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, SHUTDOWN, DisconnectCode
 from beaconfire.events import Event
 from beaconfire.options import ServerOptions, WebSocketOptions
 from beaconfire.protocols.base import Frame
@@ -65,7 +65,7 @@ class Echo:
     def on_writable(self) -> None:
         self._server.writable.set()
 
-    def on_closed(self) -> None:
+    def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         self._server.live.discard(self)
 
 

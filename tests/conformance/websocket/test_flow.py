@@ -65,3 +65,11 @@ def test_many_messages_in_one_segment(peer: Peer) -> None:
     count = 20_000
     frames = peer.exchange(*[client_frame(BINARY, b"%d" % n) for n in range(count)])
     assert [frame.payload for frame in frames] == [b"%d" % n for n in range(count)]
+
+
+def test_large_and_small_in_turn(peer: Peer) -> None:
+    """Read buffers come and go with the size of the messages, without a byte lost."""
+    for size in (10, 70_000, 10, 10, 200_000, 3, 500, 1, 30_000, 2) * 3:
+        peer.send(client_frame(BINARY, b"x" * size))
+        assert peer.frame() == Received(BINARY, b"x" * size)
+    assert peer.exchange(client_frame(TEXT, b"end")) == [Received(TEXT, b"end")]

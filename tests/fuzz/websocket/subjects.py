@@ -19,10 +19,11 @@ from websockets.server import ServerProtocol
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 
 from beaconfire.clock import ManualClock, Timers
+from beaconfire.errors import CONNECTION_CLOSED, DisconnectCode
 from beaconfire.events import NoEvents
 from beaconfire.transports.base import Transport
 from beaconfire.transports.websocket.connection import ConnectionRules, WebSocketConnection
-from beaconfire.transports.websocket.reader import FrameReader, PicowsLog, feed
+from beaconfire.transports.websocket.reader import READ_BYTES_MAX, FrameReader, PicowsLog, feed
 
 LogEntry: TypeAlias = tuple[str, Any] | tuple[str, bytes, bool]
 Log: TypeAlias = list[LogEntry]
@@ -34,12 +35,13 @@ def run_ours(chunks: Iterable[bytes], limit: int) -> Log:
     """Needs a running event loop."""
     log: Log = []
     stream = _LoggingStream(log)
-    rules = ConnectionRules(limit, 10.0, 5.0, Timers(ManualClock()), NoEvents())
+    rules = ConnectionRules(limit, 10.0, 5.0, Timers(ManualClock()), NoEvents(), PicowsLog(NoEvents()))
     connection = WebSocketConnection(rules, stream)
-    reader = FrameReader(connection, limit, PicowsLog(NoEvents()))
+    stream.reader = connection.new_reader()
     connection.begin(b"", lambda transport: _LoggingReceiver(transport, log))
     for chunk in chunks:
-        feed(reader, chunk)
+        for at in range(0, len(chunk), READ_BYTES_MAX):  # the stream may get another reader in between
+            feed(stream.reader, chunk[at : at + READ_BYTES_MAX])
     return log
 
 
@@ -49,6 +51,11 @@ class _LoggingStream(asyncio.Transport):
     def __init__(self, log: Log) -> None:
         super().__init__()
         self._log = log
+        self.reader: FrameReader
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, FrameReader)
+        self.reader = protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self if name == "ssl_object" else default
@@ -89,7 +96,7 @@ class _LoggingReceiver:
     def on_writable(self) -> None:
         pass
 
-    def on_closed(self) -> None:
+    def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         pass
 
 

@@ -58,13 +58,13 @@ class WebSocketAcceptor:
         self._origins = OriginRules(origins)
         self._admit = admit
         self._events = events
-        self._log = PicowsLog(events)
         self._rules = ConnectionRules(
             message_size_limit=options.message_size_limit,
             write_timeout_s=options.write_timeout,
             close_timeout_s=options.close_timeout,
             timers=timers,
             events=events,
+            log=PicowsLog(events),
         )
 
     def upgrade(self, **_uvicorn: object) -> Handshake:
@@ -84,7 +84,7 @@ class WebSocketAcceptor:
             return None
         _keep_alive(stream)
         connection = WebSocketConnection(self._rules, stream)
-        reader = FrameReader(connection, self._rules.message_size_limit, self._log)
+        reader = connection.new_reader()
         connection.begin(accept_response(key, choice.subprotocol), choice.arrival)
         return reader
 

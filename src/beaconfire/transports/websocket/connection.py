@@ -28,7 +28,7 @@ from msgspec import Struct
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
 from beaconfire.clock import Timer, Timers
-from beaconfire.errors import CONNECTION_CLOSED, DisconnectCode
+from beaconfire.errors import CONNECTION_CLOSED, WRITE_ERROR, DisconnectCode
 from beaconfire.events import EventSink, InternalError, LimitHit
 from beaconfire.protocols.base import Frame
 from beaconfire.transports.base import Arrival, Receiver
@@ -42,6 +42,7 @@ from beaconfire.transports.websocket.closing import (
     echoed_payload,
 )
 from beaconfire.transports.websocket.framing import CLOSE, PING, PONG, control_frame
+from beaconfire.transports.websocket.reader import FrameReader, PicowsLog
 
 DISCARDED_BYTES_MAX = 16 * 1024 * 1024
 """How much of a peer that broke the protocol is read and dropped, in the hope that it sees our close frame."""
@@ -65,6 +66,7 @@ class ConnectionRules(Struct, frozen=True):
     close_timeout_s: float
     timers: Timers
     events: EventSink
+    log: PicowsLog
 
 
 class WebSocketConnection(WSListener):
@@ -84,6 +86,7 @@ class WebSocketConnection(WSListener):
         "_stream",
         "_taken",
         "_timer",
+        "unread",
         "writable",
     )
 
@@ -99,6 +102,8 @@ class WebSocketConnection(WSListener):
         self._receiver: Receiver = _NOBODY
         # What a TLS transport has waiting at this point is the handshake's, and no congestion.
         self.writable = secure or stream.get_write_buffer_size() == 0
+        self.unread = -1
+        """How many bytes the reader holds after the last frame of this read; negative if there was none."""
         self._phase = _OPEN
         self._reading = True
         self._assembly: Assembly | None = None
@@ -116,6 +121,10 @@ class WebSocketConnection(WSListener):
             self._receiver = arrival(self)
         except Exception:  # noqa: BLE001 - the session's bug must not reach the event loop
             self._break()
+
+    def new_reader(self) -> FrameReader:
+        """The protocol that reads frames for this connection."""
+        return FrameReader(self, self._rules.message_size_limit, self._rules.log)
 
     # -- The session's side: Transport -------------------------------------------------------------------------------
 
@@ -157,6 +166,7 @@ class WebSocketConnection(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame, complete and unmasked. Its memory is picows's own and gone afterwards."""
+        self.unread = frame.tail_size
         if self._phase != _OPEN:
             if self._phase == _CLOSING and frame.msg_type is _CLOSE_FRAME:
                 self._end()
@@ -233,6 +243,10 @@ class WebSocketConnection(WSListener):
         elif self._phase == _CLOSING:
             self._end()
 
+    def renew_reader(self) -> None:
+        """Starts afresh with a small buffer. The reader must hold no unread bytes."""
+        self._stream.set_protocol(self.new_reader())
+
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._phase = _LOST
         self.writable = False
@@ -281,6 +295,8 @@ class WebSocketConnection(WSListener):
             return
         rules.events.emit(LimitHit("websocket.write_timeout", ""))
         self._cut()
+        receiver, self._receiver = self._receiver, _NOBODY
+        receiver.on_closed(WRITE_ERROR)
 
     def _send(self, data: bytes) -> None:
         """Hands bytes to the kernel, and what it does not take to the transport."""
@@ -361,7 +377,7 @@ class _Nobody:
     def on_writable(self) -> None:
         pass
 
-    def on_closed(self) -> None:
+    def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         pass
 
 

@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 READ_BYTES_MAX = 16 * 1024
 """How much is read at once. picows doubles its buffer, for good, whenever a read has nearly filled it."""
 
+OVERSIZED_BYTES = 8 * 1024
+"""A read buffer larger than this is given up at the next small read, because the large messages seem to be over."""
+
+_SMALL_READ_BYTES = 1024
 _READ_BUFFER_BYTES = 2048
 _DISCARDED = memoryview(bytearray(64 * 1024))
-"""Where all connections read what nobody will look at."""
+"""Where all connections read what nobody will look at, in large steps."""
 
 _REQUEST = (
     b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -37,7 +41,7 @@ _REQUEST = (
 class FrameReader(WSProtocol):  # type: ignore[misc]  # no types, see above
     """The asyncio protocol of an open WebSocket: hands frames, flow control and the end to its connection."""
 
-    __slots__ = ()
+    __slots__ = ("_oversized",)
 
     def __init__(self, connection: WebSocketConnection, frame_size_limit: int, log: PicowsLog) -> None:
         def accept(_request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
@@ -60,6 +64,7 @@ class FrameReader(WSProtocol):  # type: ignore[misc]  # no types, see above
             extra_headers=None,
             read_buffer_init_size=_READ_BUFFER_BYTES,
         )
+        self._oversized = False
         self.connection_made(_SILENT_STREAM)
         WSProtocol.get_buffer(self, len(_REQUEST))[: len(_REQUEST)] = _REQUEST
         WSProtocol.buffer_updated(self, len(_REQUEST))
@@ -73,14 +78,21 @@ class FrameReader(WSProtocol):  # type: ignore[misc]  # no types, see above
         return buffer if len(buffer) <= READ_BYTES_MAX else buffer[:READ_BYTES_MAX]
 
     def buffer_updated(self, count: int) -> None:
-        connection = self.listener
+        connection: WebSocketConnection = self.listener
         if connection.discards:
             connection.on_discarded(count)
             return
+        connection.unread = -1
         WSProtocol.buffer_updated(self, count)
         if self.transport.is_close_frame_sent:
             verdict = self.transport.close_handshake.sent
             connection.on_unreadable(int(verdict.code), verdict.reason or "")
+        elif count > _SMALL_READ_BYTES:
+            self._oversized = len(WSProtocol.get_buffer(self, 0)) > OVERSIZED_BYTES
+        elif self._oversized and connection.unread == 0:
+            # picows never shrinks its buffer, and a hundred kilobytes for each client that once sent a large message
+            # would add up. A new reader starts with a small one; the old one holds no part of a frame.
+            connection.renew_reader()
 
 
 def feed(reader: FrameReader, data: bytes) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from beaconfire.clock import ManualClock, Timers
+from beaconfire.errors import CONNECTION_CLOSED, DisconnectCode
 from beaconfire.events import Event
 from beaconfire.protocols.base import Frame
 from beaconfire.transports.base import Receiver, Transport
 from beaconfire.transports.websocket.connection import ConnectionRules, WebSocketConnection
-from beaconfire.transports.websocket.reader import FrameReader, PicowsLog, feed
+from beaconfire.transports.websocket.reader import READ_BYTES_MAX, FrameReader, PicowsLog, feed
 
 RESPONSE = b"101\r\n\r\n"
 
@@ -80,6 +81,9 @@ class FakeStream(asyncio.Transport):
     def abort(self) -> None:
         self.calls.append("abort")
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
     def is_closing(self) -> bool:
         return "close" in self.calls or "abort" in self.calls
 
@@ -103,6 +107,7 @@ class Recorder:
         self.pongs = 0
         self.writable = 0
         self.closed = 0
+        self.closed_with = 0
         self.react: Callable[[bytes], None] = lambda data: None
         self.react_to_control: Callable[[], None] = lambda: None
 
@@ -120,8 +125,9 @@ class Recorder:
     def on_writable(self) -> None:
         self.writable += 1
 
-    def on_closed(self) -> None:
+    def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         self.closed += 1
+        self.closed_with = code.code
 
 
 class Sink:
@@ -141,11 +147,15 @@ class World:
         self.sink = Sink()
         self.stream = FakeStream(descriptor)
         self.receiver: Recorder
-        rules = ConnectionRules(limit, 10.0, 5.0, self.timers, self.sink)
+        rules = ConnectionRules(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink))
         self.connection = WebSocketConnection(rules, self.stream)
-        self.reader = FrameReader(self.connection, limit, PicowsLog(self.sink))
-        self.stream.protocol = self.reader
+        self.stream.protocol = self.connection.new_reader()
         self.connection.begin(RESPONSE, self._arrive)
+
+    @property
+    def reader(self) -> FrameReader:
+        assert isinstance(self.stream.protocol, FrameReader)
+        return self.stream.protocol
 
     def _arrive(self, transport: Transport) -> Receiver:
         self.receiver = Recorder(transport)
@@ -153,7 +163,10 @@ class World:
 
     def feed(self, *frames: bytes) -> None:
         """All of it in one read."""
-        feed(self.reader, b"".join(frames))
+        data = b"".join(frames)
+        while data:  # in steps, because the stream may get another reader in between
+            feed(self.reader, data[:READ_BYTES_MAX])
+            data = data[READ_BYTES_MAX:]
 
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)

@@ -9,6 +9,7 @@ from beaconfire.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, S
 from beaconfire.events import InternalError, LimitHit
 from beaconfire.transports.base import Transport
 from beaconfire.transports.websocket.connection import DISCARDED_BYTES_MAX, ConnectionRules, WebSocketConnection
+from beaconfire.transports.websocket.reader import OVERSIZED_BYTES, PicowsLog
 
 from .support import FakeStream, Recorder, Sink, World, frame, in_loop, masked
 
@@ -114,6 +115,28 @@ def test_limit_itself_fits() -> None:
 
 
 @in_loop
+def test_large_buffers_are_given_up() -> None:
+    """A large message makes the read buffer grow; the next small read makes a new one, if nothing is unread."""
+    world = World(limit=100_000)
+    first = world.reader
+    world.feed(masked(2, b"x" * 60_000))
+    assert world.reader is first
+    assert len(first.get_buffer(0)) > OVERSIZED_BYTES
+    small = masked(1, b"small")
+    world.feed(small, small[:3])
+    assert world.reader is first
+    world.feed(small[3:-1])
+    assert world.reader is first
+    world.feed(small[-1:])
+    assert world.reader is not first
+    assert len(world.reader.get_buffer(0)) < 2048
+    world.feed(small)
+    assert [len(data) for data, _ in world.receiver.messages] == [60_000, 5, 5, 5]
+    world.lose()
+    assert world.receiver.closed == 1
+
+
+@in_loop
 def test_after_a_violation_bytes_are_dropped_within_bounds() -> None:
     """What follows is read and forgotten, up to a bound; then the connection is cut."""
     world = World()
@@ -150,7 +173,9 @@ def test_a_bug_on_arrival() -> None:
         raise RuntimeError("a bug")
 
     sink, stream = Sink(), FakeStream()
-    connection = WebSocketConnection(ConnectionRules(1000, 10.0, 5.0, Timers(ManualClock()), sink), stream)
+    connection = WebSocketConnection(
+        ConnectionRules(1000, 10.0, 5.0, Timers(ManualClock()), sink, PicowsLog(sink)), stream
+    )
     connection.begin(b"", arrive)
     assert code_of(bytes(stream.written)) == 1011
     assert isinstance(sink.events[0], InternalError)
@@ -241,6 +266,7 @@ def test_a_peer_that_takes_nothing_is_cut() -> None:
     world.advance(0.1)
     assert world.stream.calls[-1] == "abort"
     assert world.sink.events == [LimitHit("websocket.write_timeout", "")]
+    assert world.receiver.closed_with == 3009
     world.lose()
     assert world.receiver.closed == 1
 
