@@ -30,7 +30,7 @@ def main() -> None:
         "ratio",
     ):
         table.add_column(column, justify="right")
-    for window, loop, ours in fanout.measure(arguments.subscribers, {1: 300, 64: 4000}, arguments.rounds):
+    for window, loop, ours in fanout.measure(arguments.subscribers, {1: 300, 64: 1500}, arguments.rounds):
         (loop_cpu, loop_rate), (cpu, rate) = loop.medians(), ours.medians()
         table.add_row(
             str(window),

@@ -14,6 +14,7 @@ from typing import Any
 
 from typer.main import get_command
 
+from beaconfire.api.openapi import reference_markdown
 from beaconfire.cli.main import app
 from beaconfire.config import TABLE
 from beaconfire.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
@@ -32,6 +33,7 @@ def pages() -> dict[str, str]:
         "codes.md": _join(_codes()),
         "metrics.md": _join(_metrics()),
         "cli.md": _join(_command_line()),
+        "server-api.md": reference_markdown(),
     }
 
 

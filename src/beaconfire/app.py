@@ -62,7 +62,18 @@ TIMER_RESOLUTION_S = 0.1
 SWEEP_INTERVAL_S = 1.0
 
 _API_TEMPLATES = tuple(f"/api/{method}" for method in METHODS)
-_TEMPLATES = ("/", "/demo/{file:path}", "/api", "/api/", "/api/openapi.json", *QUIET, *_API_TEMPLATES, NATIVE_PATH)
+_API_ASSETS = ("/api/page.js", "/api/page.css")
+_TEMPLATES = (
+    "/",
+    "/demo/{file:path}",
+    "/api",
+    "/api/",
+    "/api/openapi.json",
+    *_API_ASSETS,
+    *QUIET,
+    *_API_TEMPLATES,
+    NATIVE_PATH,
+)
 """Paths as metrics and logs know them. Successful API calls are not logged one by one."""
 
 _DEMO = Path(__file__).parent / "demo"
@@ -163,7 +174,7 @@ def _verifiers(config: Config, clock: Clock, events: EventSink) -> tuple[TokenVe
     connection = JWTVerifier(config.token, clock, events)
     if config.subscription_token is None:
         return connection, connection
-    return connection, JWTVerifier(config.subscription_token, clock, events)
+    return connection, JWTVerifier(config.subscription_token, clock, events, section="subscription_token")
 
 
 def _endpoints(config: Config, node: Node) -> dict[str, Endpoint]:
@@ -198,7 +209,8 @@ def _routes(app: App) -> list[BaseRoute]:
     ]
     if app.config.api.enabled:
         methods = ApiMethods(app.node, app.cluster, app.config.api)
-        routes.append(Mount("/api", ApiHttp(methods, ApiKeys(app.config.api.keys), app.config.api)))
+        api = ApiHttp(methods, ApiKeys(app.config.api.keys), app.config.api)
+        routes += [Route("/api", api), Mount("/api", api)]
     if app.config.server.demo:
         routes.append(Route("/", _page(_DEMO / "index.html")))
         routes.append(Mount("/demo", _Pages(directory=_DEMO)))

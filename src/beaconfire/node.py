@@ -25,7 +25,7 @@ from beaconfire.engines.base import (
     PublishOptions,
     PublishOutcome,
 )
-from beaconfire.errors import NOT_AVAILABLE, CommandError
+from beaconfire.errors import BAD_REQUEST, NOT_AVAILABLE, UNRECOVERABLE_POSITION, CommandError
 from beaconfire.events import EventSink, InternalError, NodeStatistics, Unsubscribed
 from beaconfire.hub import Hub
 from beaconfire.messages import ClientInfo, JoinPush, LeavePush, Publication, StreamPosition
@@ -159,6 +159,20 @@ class Node:
         if not namespace.history.enabled:
             raise CommandError(NOT_AVAILABLE, f"history is off in {channel!r}: set history_size and history_ttl")
         return await self.engine.broker.history(channel, namespace.history, limit, since, reverse)
+
+    async def page(
+        self, channel: str, namespace: Namespace, limit: int, since: StreamPosition | None, reverse: bool
+    ) -> HistoryPage:
+        """A page of history for somebody who asks for one, as `history`.
+
+        Raises CommandError 107 for a reverse page before nothing, 112 if `since` is of another epoch.
+        """
+        if since is not None and reverse and since.offset == 0:
+            raise CommandError(BAD_REQUEST, "since.offset must be above 0 with reverse: nothing is earlier")
+        page = await self.history(channel, namespace, limit, since, reverse)
+        if since is not None and since.epoch not in ("", page.position.epoch):
+            raise CommandError(UNRECOVERABLE_POSITION, "since.epoch is not the stream's: read from the start")
+        return page
 
     async def remove_history(self, channel: str, namespace: Namespace) -> None:
         if not namespace.history.enabled:

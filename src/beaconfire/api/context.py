@@ -14,7 +14,7 @@ from beaconfire.errors import BAD_REQUEST, CommandError, PayloadError
 from beaconfire.events import LimitHit
 from beaconfire.messages import NO_PAYLOAD, ClientInfo
 from beaconfire.node import Node
-from beaconfire.protocols.centrifuge.json_payload import embeddable
+from beaconfire.protocols.json_payload import embeddable
 
 _NULL = b"null"
 

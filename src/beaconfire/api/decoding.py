@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw, Struct, inspect
 
 from beaconfire.errors import BAD_REQUEST, CommandError
-from beaconfire.protocols.centrifuge.json_payload import NotJSONError, read
+from beaconfire.protocols.json_payload import NotJSONError, read
 
 T = TypeVar("T", bound=Struct)
 

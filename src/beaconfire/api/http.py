@@ -25,7 +25,7 @@ from beaconfire.api.requests import BatchResult, Result
 from beaconfire.api.responses import CLOSE, JSON_HEADERS, RefusedError, Response, plain
 from beaconfire.errors import BAD_REQUEST, INTERNAL, UNAUTHORIZED, CommandError
 from beaconfire.events import LimitHit
-from beaconfire.protocols.centrifuge.json_payload import NotJSONError, read
+from beaconfire.protocols.json_payload import NotJSONError, read
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -28,7 +28,7 @@ from beaconfire.api.requests import (
     RpcResult,
 )
 from beaconfire.cluster import ConnectionInfo, ConnectionsSurvey
-from beaconfire.errors import BAD_REQUEST, METHOD_NOT_FOUND, UNRECOVERABLE_POSITION, CommandError
+from beaconfire.errors import METHOD_NOT_FOUND, CommandError
 from beaconfire.messages import Publication, StreamPosition
 
 
@@ -46,12 +46,8 @@ async def history(api: ApiContext, request: HistoryRequest) -> HistoryResult:
     """Not cut to `client.history_max_publication_limit`: that bounds what clients may ask."""
     namespace = api.namespace(request.channel)
     since = StreamPosition(request.since.offset, request.since.epoch) if request.since is not None else None
-    if since is not None and request.reverse and since.offset == 0:
-        raise CommandError(BAD_REQUEST, "since.offset must be above 0 with reverse: nothing is earlier")
-    page = await api.node.history(request.channel, namespace, request.limit, since, request.reverse)
+    page = await api.node.page(request.channel, namespace, request.limit, since, request.reverse)
     position = page.position
-    if since is not None and since.epoch not in ("", position.epoch):
-        raise CommandError(UNRECOVERABLE_POSITION, "since.epoch is not the stream's: read from the start")
     publications = [_publication_entry(publication) for publication in page.publications]
     return HistoryResult(publications=publications, epoch=position.epoch, offset=position.offset)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from beaconfire.channels import Namespace
 from beaconfire.errors import (
     BAD_PROTOCOL,
-    BAD_REQUEST,
     NOT_AVAILABLE,
     PERMISSION_DENIED,
-    UNRECOVERABLE_POSITION,
     CommandError,
     Disconnect,
 )
@@ -62,17 +60,5 @@ async def history(session: Session, ref: object, request: HistoryRequest) -> Non
         node.events.emit(LimitHit("client.history_max_publication_limit", session.client))
         limit = limit_max
     since = StreamPosition(request.since.offset, request.since.epoch) if request.since is not None else None
-    result = await read_history(session, channel, namespace, limit, since, request.reverse)
-    session.reply(ref, result)
-
-
-async def read_history(
-    session: Session, channel: str, namespace: Namespace, limit: int, since: StreamPosition | None, reverse: bool
-) -> HistoryResult:
-    """One page. Raises CommandError 107 for a reverse page before nothing, 112 if the epoch is another one."""
-    if since is not None and reverse and since.offset == 0:
-        raise CommandError(BAD_REQUEST, "since.offset must be above 0 with reverse")
-    page = await session.node.history(channel, namespace, limit, since, reverse)
-    if since is not None and since.epoch not in ("", page.position.epoch):
-        raise CommandError(UNRECOVERABLE_POSITION, f"since.epoch {since.epoch!r} is not the stream's epoch")
-    return HistoryResult(list(page.publications), page.position.epoch, page.position.offset)
+    page = await node.page(channel, namespace, limit, since, request.reverse)
+    session.reply(ref, HistoryResult(list(page.publications), page.position.epoch, page.position.offset))

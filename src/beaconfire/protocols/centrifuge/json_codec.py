@@ -16,7 +16,7 @@ from beaconfire.messages import Command, DisconnectPush, MessagePush, PublishRes
 from beaconfire.protocols.base import Payload, ProtocolError
 from beaconfire.protocols.centrifuge.fields import PUSHES, RESULTS, error_message
 from beaconfire.protocols.centrifuge.json_messages import decode_commands, push_body, read_command, result_body
-from beaconfire.protocols.centrifuge.json_payload import NotJSONError, read
+from beaconfire.protocols.json_payload import NotJSONError, read
 
 _PING: Final = Payload(b"{}")
 _NO_CHANNEL: Final = (MessagePush, DisconnectPush, RefreshPush)

@@ -48,7 +48,7 @@ from beaconfire.protocols.centrifuge.fields import (
     U64_RANGE,
     refuse_nameless,
 )
-from beaconfire.protocols.centrifuge.json_payload import embeddable
+from beaconfire.protocols.json_payload import embeddable
 
 _WireCommand: Final = msgspec.defstruct(
     "_WireCommand",

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from beaconfire.errors import CommandError, PayloadError
+from beaconfire.errors import CommandError
 from beaconfire.messages import (
     NO_PAYLOAD,
     ClientInfo,
@@ -37,7 +37,7 @@ from beaconfire.messages import (
     UnsubscribePush,
     UnsubscribeResult,
 )
-from beaconfire.protocols.plain.lobby import is_json
+from beaconfire.protocols.json_payload import embeddable
 from beaconfire.protocols.plain.requests import Ref
 
 _NULL = Raw(b"null")
@@ -273,8 +273,4 @@ def _member(info: ClientInfo) -> _Member:
 
 def _checked(payload: Raw, empty: Raw = NO_PAYLOAD) -> Raw:
     """The payload, known to be JSON. `empty` stands for one without bytes: left out, unless the field must be there."""
-    if not payload:
-        return empty
-    if not is_json(bytes(payload)):
-        raise PayloadError("the payload is not JSON")
-    return payload
+    return embeddable(payload) if payload else empty

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from beaconfire.messages import LobbyFrame, Publication
+from beaconfire.protocols import json_payload
 from beaconfire.protocols.base import Payload
 
 FRAME_TAG = "frame"
@@ -23,14 +24,11 @@ _string = msgspec.json.Decoder(str)
 
 
 def is_json(text: bytes) -> bool:
-    """Whether this is one JSON text in valid UTF-8. Text nested too deeply to tell counts as none."""
+    """Whether this is one JSON text as it stands. One that would have to be repaired first counts as none."""
     try:
-        _any_json.decode(text)
-        if not text.isascii():
-            text.decode()  # the line above looks at the structure only
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return bytes(json_payload.read(_any_json.decode, text)) == text.strip(b" \t\r\n")
+    except json_payload.NotJSONError:
         return False
-    return True
 
 
 def wrap(frame: bytes, binary: bool) -> LobbyFrame:

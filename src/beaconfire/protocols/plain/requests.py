@@ -28,6 +28,7 @@ from beaconfire.messages import (
     SubscribeRequest,
     UnsubscribeRequest,
 )
+from beaconfire.protocols import json_payload
 from beaconfire.protocols.plain import lobby as lobby_frames
 
 HISTORY_LIMIT_DEFAULT = 100
@@ -160,8 +161,8 @@ def read(frame: bytes, binary: bool, lobby: bool) -> Command:
     problem = "it is binary"
     if not binary:
         try:
-            message = _decoder.decode(frame)
-        except (msgspec.DecodeError, RecursionError) as error:
+            message = json_payload.read(_decoder.decode, frame)
+        except json_payload.NotJSONError as error:
             problem = str(error)
         else:
             if bytes(message.id)[:1] in _ID_STARTS:  # an empty one too: no id
@@ -192,8 +193,8 @@ def _read_misfit(frame: bytes, binary: bool, lobby: bool, problem: str) -> Comma
 def _envelope(frame: bytes) -> _Envelope | None:
     """None for what is no object with a string type. Raises RecursionError if that cannot be told."""
     try:
-        return _envelope_decoder.decode(frame)
-    except (msgspec.DecodeError, RecursionError):
+        return json_payload.read(_envelope_decoder.decode, frame)
+    except json_payload.NotJSONError:
         if not frame.lstrip(b" \t\r\n").startswith(b"{"):
             return None
     # Browsers read objects that our decoder refuses: with half a surrogate pair, with `type` given twice. In the lobby

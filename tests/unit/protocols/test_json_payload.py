@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from beaconfire.errors import PayloadError
 from beaconfire.messages import NO_PAYLOAD
-from beaconfire.protocols.centrifuge.json_payload import DEPTH_MAX, NotJSONError, embeddable, read
+from beaconfire.protocols.json_payload import DEPTH_MAX, NotJSONError, embeddable, read
 
 decode = msgspec.json.Decoder(Raw).decode
 
