@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
+from textwrap import TextWrapper
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -74,10 +75,19 @@ def announcement(
     )
 
 
-def lines(fields: Sequence[Field]) -> list[str]:
-    """The fields for a terminal, values aligned."""
-    width = max((len(field.name) for field in fields), default=0)
-    return [f"{field.name:<{width}}  {field.value}" for field in fields]
+def lines(fields: Sequence[Field], width: int) -> list[str]:
+    """The fields for a terminal of `width` columns: values aligned and wrapped, all limits in one paragraph."""
+    facts = [field for field in fields if field.name not in _LIMITS]
+    if found := [f"{field.name}\N{NO-BREAK SPACE}{field.value}" for field in fields if field.name in _LIMITS]:
+        facts.append(Field("limits", ", ".join(found)))
+    indent = max((len(field.name) for field in facts), default=0) + 2
+    wrapper = TextWrapper(max(width, 2 * indent), subsequent_indent=" " * indent, break_long_words=False)
+    wrapper.break_on_hyphens = False  # an address must stay whole, to be clicked
+    return [
+        line.replace("\N{NO-BREAK SPACE}", " ")
+        for field in facts
+        for line in wrapper.wrap(f"{field.name:<{indent}}{field.value}")
+    ]
 
 
 def limits(config: Config) -> tuple[Field, ...]:

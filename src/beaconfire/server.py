@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
+import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,7 +77,12 @@ class Server(uvicorn.Server):
         config, node = self._app.config, self._app.node
         fields = announce.announcement(config, __version__, node.options.uid, node.engine.name, self.addresses())
         log = logs.get_logger()
-        log.info("server_started", **{field.name.replace(".", "_"): field.value for field in fields})
+        if config.log.format == "auto" and sys.stderr.isatty() and log.is_enabled_for(logging.INFO):
+            # A person is looking: addresses to click, not one line as long as the screen.
+            lines = announce.lines(fields, shutil.get_terminal_size().columns)
+            sys.stderr.write("\n".join(["", *lines, "", ""]))
+        else:
+            log.info("server_started", **{field.name.replace(".", "_"): field.value for field in fields})
         for warning in announce.warnings(config):
             log.warning("insecure", detail=warning)
         for note in announce.notes(config):

@@ -124,8 +124,23 @@ def test_no_limit_is_forgotten() -> None:
 
 def test_lines_are_aligned() -> None:
     """Values start in one column."""
-    assert lines([Field("a", "1"), Field("long", "2")]) == ["a     1", "long  2"]
-    assert lines([]) == []
+    assert lines([Field("a", "1"), Field("long", "2")], 80) == ["a     1", "long  2"]
+    assert lines([], 80) == []
+
+
+def test_lines_fit_the_terminal() -> None:
+    """Limits share a paragraph, each stays beside its value, and nothing is wider than the screen but an address."""
+    config = configured()
+    address = f"http://{'long' * 20}.example:8000"
+    shown = lines(announcement(config, "1", "n", "memory", [address]), 80)
+    assert {line.split()[-1] for line in shown if len(line) > 80} <= {
+        field.value for field in announcement(config, "1", "n", "memory", [address])
+    }
+    text = " ".join(line.strip() for line in shown)
+    assert "limits" in text
+    for name, value in limits(config):
+        assert f"{name} {value}" in text
+        assert any(f"{name} {value}" in line for line in shown)
 
 
 def test_a_secure_configuration_is_quiet() -> None:
