@@ -57,7 +57,7 @@ class Outbox:
     def append(self, frame: Frame) -> None:
         """Queues a frame; drops it if the outbox is closed or has overflowed. Calls nobody back."""
         self._frames.append(frame)
-        self.queued_bytes += len(frame.wire)
+        self.queued_bytes += len(frame)
         if not self._listed:
             self._listed = True
             self._flusher.list(self)
@@ -84,15 +84,18 @@ class Outbox:
             self._drop()
         elif transport.writable:
             self._listed = False
-            if self._frames:
-                self._write(transport)
+            self._write(transport)
         # An unwritable outbox stays listed, so that `append` does not bother the flusher until `flush` is called.
 
     def _write(self, transport: Writable) -> None:
-        frames, self._frames = self._frames, []
-        self._flusher.count(self.queued_bytes)
-        self.queued_bytes = 0
-        transport.write(frames)
+        frames = self._frames
+        if frames:
+            flusher = self._flusher
+            flusher.writes_total += 1
+            flusher.bytes_total += self.queued_bytes
+            self.queued_bytes = 0
+            transport.write(frames)
+            frames.clear()
 
     def _drop(self) -> None:
         self._frames.clear()
@@ -131,10 +134,6 @@ class Flusher:
     def overflowed(self, outbox: Outbox) -> None:
         self._overflowed.append(outbox)
         self._wake()
-
-    def count(self, size: int) -> None:
-        self.writes_total += 1
-        self.bytes_total += size
 
     def _wake(self) -> None:
         if not self._scheduled:

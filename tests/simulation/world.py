@@ -175,7 +175,7 @@ class PlainLines:
         self.codec = JsonCodec()
 
     def pack(self, payloads: Sequence[Payload]) -> Frame:
-        return Frame(b"".join(payload.data + b"\n" for payload in payloads))
+        return b"".join(payload.data + b"\n" for payload in payloads)
 
 
 class Pipe:
@@ -191,7 +191,7 @@ class Pipe:
 
     def write(self, frames: Sequence[Frame]) -> None:
         for frame in frames:
-            self.inbox.extend(json.loads(line) for line in frame.wire.splitlines())
+            self.inbox.extend(json.loads(line) for line in frame.splitlines())
 
     def ping(self) -> None:
         raise AssertionError("the native protocol has pings of its own")

@@ -8,7 +8,7 @@ which fan-out encodes once, however many sessions listen. Nothing here does I/O.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from beaconfire.errors import CommandError
 from beaconfire.messages import Command, Push, Result
@@ -56,19 +56,8 @@ class Codec(Protocol):
         """An application-level ping; called only if `app_pings`."""
 
 
-class Frame:
-    """Bytes ready for a transport, shared by all sessions they go to.
-
-    `wire` is complete: frames of one wire may simply be concatenated. `payload` is there only when the frame holds a
-    single transport message, for transports that can frame and send that more cheaply themselves.
-    """
-
-    __slots__ = ("binary", "payload", "wire")
-
-    def __init__(self, wire: bytes, payload: bytes | None = None, binary: bool = False) -> None:
-        self.wire = wire
-        self.payload = payload
-        self.binary = binary
+Frame: TypeAlias = bytes
+"""Bytes ready for a transport, complete, shared by all sessions they go to. Frames of one wire may be concatenated."""
 
 
 class Wire(Protocol):

@@ -194,7 +194,7 @@ class Broken:
 
 
 def message(data: bytes, binary: bool) -> Frame:
-    return Frame(frame_header(BINARY if binary else TEXT, len(data)) + data)
+    return frame_header(BINARY if binary else TEXT, len(data)) + data
 
 
 Scope = MutableMapping[str, Any]

@@ -55,7 +55,7 @@ class Lines:
         self.codec = JsonCodec()
 
     def pack(self, payloads: Sequence[Payload]) -> Frame:
-        return Frame(b"".join(payload.data + b"\n" for payload in payloads))
+        return b"".join(payload.data + b"\n" for payload in payloads)
 
 
 class Peer:
@@ -70,7 +70,7 @@ class Peer:
         self.closed: DisconnectCode | None = None
 
     def write(self, frames: Sequence[Frame]) -> None:
-        self.lines += [json.loads(line) for frame in frames for line in frame.wire.splitlines()]
+        self.lines += [json.loads(line) for frame in frames for line in frame.splitlines()]
 
     def ping(self) -> None: ...
 

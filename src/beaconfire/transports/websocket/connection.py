@@ -135,7 +135,7 @@ class WebSocketConnection(WSListener):
 
     def write(self, frames: Sequence[Frame]) -> None:
         if self._phase == _OPEN and frames:
-            self._send(frames[0].wire if len(frames) == 1 else b"".join([frame.wire for frame in frames]))
+            self._send(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def ping(self) -> None:
         if self._phase == _OPEN:

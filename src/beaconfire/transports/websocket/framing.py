@@ -54,16 +54,17 @@ class WebSocketWire:
         return self._codec
 
     def pack(self, payloads: Sequence[Payload]) -> Frame:
-        """One frame with all payloads in order; `payload` is set if they make a single WebSocket message."""
+        """All payloads in order, in as few WebSocket frames as may be."""
         if len(payloads) == 1:
             data, binary = payloads[0]
-            return Frame(frame_header(BINARY if binary else TEXT, len(data)) + data, data, binary)
-        messages = list(self._messages(payloads))
-        wire = b"".join(
-            [part for data, binary in messages for part in (frame_header(BINARY if binary else TEXT, len(data)), data)]
+            return frame_header(BINARY if binary else TEXT, len(data)) + data
+        return b"".join(
+            [
+                part
+                for data, binary in self._messages(payloads)
+                for part in (frame_header(BINARY if binary else TEXT, len(data)), data)
+            ]
         )
-        data, binary = messages[0]
-        return Frame(wire, data if len(messages) == 1 else None, binary)
 
     def _messages(self, payloads: Sequence[Payload]) -> Iterator[tuple[bytes, bool]]:
         """The WebSocket messages that carry the payloads: data and whether it is binary."""

@@ -209,7 +209,7 @@ def masked(opcode: int, payload: bytes = b"", final: bool = True, reserved: int 
 
 
 def frame(data: bytes) -> Frame:
-    return Frame(data)
+    return data
 
 
 __all__ = ["RESPONSE", "FakeStream", "Recorder", "Sink", "World", "frame", "in_loop", "masked"]

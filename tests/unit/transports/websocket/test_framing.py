@@ -69,43 +69,42 @@ def test_control_frame() -> None:
 
 
 def test_single_payload() -> None:
-    """One payload is one frame, and the payload is kept beside it."""
+    """One payload is one frame, text or binary as it wishes."""
     text, binary = LINES.pack([Payload(b"{}")]), CONCATENATED.pack([Payload(b"\x00", True)])
-    assert (text.wire, text.payload, text.binary) == (b"\x81\x02{}", b"{}", False)
-    assert (binary.wire, binary.payload, binary.binary) == (b"\x82\x01\x00", b"\x00", True)
+    assert text == b"\x81\x02{}"
+    assert binary == b"\x82\x01\x00"
 
 
 def test_separator_joins() -> None:
     """Messages that may share a frame do, in order, with the separator between them only."""
     lines = LINES.pack([Payload(b"1"), Payload(b"2"), Payload(b"3")])
-    assert (lines.wire, lines.payload) == (b"\x81\x051\n2\n3", b"1\n2\n3")
-    assert CONCATENATED.pack([Payload(b"1", True), Payload(b"2", True)]).wire == b"\x82\x0212"
+    assert lines == b"\x81\x051\n2\n3"
+    assert CONCATENATED.pack([Payload(b"1", True), Payload(b"2", True)]) == b"\x82\x0212"
 
 
 def test_no_separator_keeps_apart() -> None:
-    """Without a separator each message has a frame of its own, and there is no single payload."""
+    """Without a separator each message has a frame of its own."""
     frame = SINGLES.pack([Payload(b"1"), Payload(b"2", True)])
-    assert (frame.wire, frame.payload) == (b"\x81\x011\x82\x012", None)
+    assert frame == b"\x81\x011\x82\x012"
 
 
 def test_text_and_binary_never_share() -> None:
     """A change of kind starts a new frame, and order is kept."""
     frame = LINES.pack([Payload(b"a"), Payload(b"b"), Payload(b"c", True), Payload(b"d")])
-    assert (frame.wire, frame.payload) == (b"\x81\x03a\nb\x82\x01c\x81\x01d", None)
+    assert frame == b"\x81\x03a\nb\x82\x01c\x81\x01d"
 
 
 def test_joined_messages_are_bounded() -> None:
     """A joined message stays within 64 KiB; a payload that is larger by itself travels alone."""
     half = b"x" * (JOINED_BYTES_MAX // 2)
     fits = LINES.pack([Payload(half), Payload(half[1:])])
-    assert fits.payload is not None
-    assert len(fits.payload) == JOINED_BYTES_MAX
+    assert fits == frame_header(1, JOINED_BYTES_MAX) + half + b"\n" + half[1:]
     too_much = LINES.pack([Payload(half), Payload(half)])
     part = frame_header(1, len(half)) + half
-    assert (too_much.wire, too_much.payload) == (part + part, None)
+    assert too_much == part + part
     huge = b"y" * (JOINED_BYTES_MAX + 1)
     mixed = LINES.pack([Payload(b"a"), Payload(huge), Payload(b"b"), Payload(b"c")])
-    assert mixed.wire == b"\x81\x01a" + frame_header(1, len(huge)) + huge + b"\x81\x03b\nc"
+    assert mixed == b"\x81\x01a" + frame_header(1, len(huge)) + huge + b"\x81\x03b\nc"
 
 
 def test_wire_knows_its_codec() -> None:
