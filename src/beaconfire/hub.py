@@ -52,7 +52,7 @@ class Item:
 class Batch:
     """The items of one channel in one turn, and their frames per wire."""
 
-    __slots__ = ("_frames", "_selections", "epoch", "first", "items", "last", "uniform")
+    __slots__ = ("_selections", "epoch", "first", "frames", "items", "last", "uniform")
 
     def __init__(self, items: list[Item]) -> None:
         self.items = items
@@ -66,14 +66,12 @@ class Batch:
             and type(item.push) is PublicationPush
             for index, item in enumerate(items)
         )
-        self._frames: dict[Wire, Frame] = {}
+        self.frames: dict[Wire, Frame] = {}
         self._selections: dict[tuple[Wire, tuple[int, ...]], Frame] = {}
 
     def frame(self, wire: Wire) -> Frame:
-        """All items in one frame. Raises PayloadError."""
-        frame = self._frames.get(wire)
-        if frame is None:
-            frame = self._frames[wire] = wire.pack([item.payload(wire) for item in self.items])
+        """All items in one frame, kept in `frames`. Raises PayloadError."""
+        frame = self.frames[wire] = wire.pack([item.payload(wire) for item in self.items])
         return frame
 
     def selection(self, wire: Wire, indexes: tuple[int, ...]) -> Frame:
@@ -213,18 +211,20 @@ class Hub:
         gaps: list[tuple[Subscription, str]] = []
         undeliverable: list[Subscription] = []
         size = len(batch.items)
-        first, last, epoch, uniform = batch.first, batch.last, batch.epoch, batch.uniform
+        first, epoch, uniform = batch.first, batch.epoch, batch.uniform
+        after = batch.last + 1
+        frames = batch.frames
         for subscription in room.subscriptions.values():
             try:
-                if uniform and subscription.expected == ANY:
-                    subscription.outbox.append(batch.frame(subscription.wire))
-                elif uniform and first and subscription.expected == first and subscription.epoch == epoch:
-                    subscription.outbox.append(batch.frame(subscription.wire))
-                    subscription.expected = last + 1
+                expected = subscription.expected
+                if uniform and (expected == ANY or (expected == first != 0 and subscription.epoch == epoch)):
+                    wire = subscription.wire
+                    subscription.outbox.append(frames.get(wire) or batch.frame(wire))
+                    if expected != ANY:
+                        subscription.expected = after
+                    self._delivered_total += size
                 else:
                     self._deliver_selected(batch, subscription)
-                    continue
-                self._delivered_total += size
             except Gap as gap:
                 subscription.end()
                 gaps.append((subscription, str(gap)))
