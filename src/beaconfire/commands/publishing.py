@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
 from msgspec import Raw
 
 from beaconfire.channels import Namespace
 from beaconfire.engines.base import PublishOutcome
-from beaconfire.errors import BAD_PROTOCOL, BAD_REQUEST, CommandError, Disconnect
+from beaconfire.errors import BAD_PROTOCOL, BAD_REQUEST, CommandError, Disconnect, PayloadError
 from beaconfire.messages import LobbyFrame, PublishRequest, PublishResult, RoomMessage
+from beaconfire.protocols.json_payload import embeddable
 from beaconfire.session import Session
 
 
@@ -37,21 +37,23 @@ async def _publish(session: Session, channel: str, data: Raw, exclude: tuple[str
 
 
 def check_data(data: Raw, namespace: Namespace) -> None:
-    """Whether data has the namespace's publication_data_format. Raises CommandError 107."""
+    """Whether data has the namespace's publication_data_format. Raises CommandError 107.
+
+    JSON means what JSON subscribers can be sent, so that no publisher can end their sessions with something else.
+    """
     wanted = namespace.options.publication_data_format
     if wanted == "binary":
         return
-    raw = bytes(data)
-    if not raw:
+    if not bytes(data):
         raise CommandError(BAD_REQUEST, "data must not be empty")
     if wanted == "":
         return
+    expected = "a JSON object" if wanted == "json_object" else "JSON"
     try:
-        value = msgspec.json.decode(raw, type=dict[str, Raw] if wanted == "json_object" else object)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        value = None if wanted == "json_object" else msgspec.UNSET
-    if value is msgspec.UNSET or (wanted == "json_object" and value is None):
-        expected = "a JSON object" if wanted == "json_object" else "JSON"
+        text = bytes(embeddable(data))
+    except PayloadError as error:
+        raise CommandError(BAD_REQUEST, f"data must be {expected}; {error}") from error
+    if wanted == "json_object" and not text.startswith(b"{"):
         raise CommandError(BAD_REQUEST, f"data must be {expected}")
 
 
