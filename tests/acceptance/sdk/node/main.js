@@ -1,0 +1,44 @@
+// Runs every check of the JavaScript SDK, all at once: one JSON line for each on standard output.
+//
+//     node main.js RUN CODEC PORT HASTY_PORT [CHECK_TO_LEAVE_OUT ...]
+//
+// RUN keeps the channels and users of several runs apart. PORT is a server with the reference configuration,
+// HASTY_PORT one whose clocks run fast.
+
+import { inspect } from 'node:util';
+import { Backend } from './backend.js';
+import { CHECKS, Scene } from './scene.js';
+import './abuse.js';
+import './recovery.js';
+import './rooms.js';
+import './server_side.js';
+import './tokens.js';
+
+const CHECK_DEADLINE_MS = 20_000;
+
+async function run(name, perform, scene) {
+  const started = performance.now();
+  let error = '';
+  let timer;
+  const deadline = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not done within ${CHECK_DEADLINE_MS} ms`)), CHECK_DEADLINE_MS);
+  });
+  try {
+    await Promise.race([perform(scene), deadline]);
+  } catch (failure) {
+    error = failure instanceof Error ? failure.stack : inspect(failure);
+  }
+  clearTimeout(timer);
+  const seconds = Math.round(performance.now() - started) / 1000;
+  process.stdout.write(`${JSON.stringify({ check: name, error, seconds })}\n`);
+  scene.close();
+}
+
+const [label, codec, port, hastyPort, ...leftOut] = process.argv.slice(2);
+const [reference, hasty] = [new Backend(Number(port)), new Backend(Number(hastyPort))];
+const chosen = [...CHECKS].filter(([name]) => !leftOut.includes(name));
+await Promise.all(
+  chosen.map(([name, perform]) => run(name, perform, new Scene(`${name}.${label}`, codec, reference, hasty))),
+);
+// Sockets whose close nobody answers would keep the process for half a minute.
+process.exit();

@@ -1,0 +1,128 @@
+"""The official SDKs against a running server with the reference configuration, in both codecs.
+
+Each SDK has a scenario in its own language (`python/`, `node/`) that runs all its checks at once in a process of its
+own and reports on each by name. Here every report becomes a test of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.harness import ServerProcess
+from tests.acceptance.sdk.checks import ABSENT, CHECKS, checks_of
+
+ROOT = Path(__file__).resolve().parents[3]
+NODE = Path(__file__).with_name("node")
+OLD_PYTHON_SDK = ROOT / ".cache" / "sdk" / "centrifuge-python-0.5.0"
+RUN_DEADLINE_S = 25.0
+
+CODECS = ("json", "protobuf")
+
+HASTY = {
+    "client.ping_interval": "1s",
+    "client.pong_timeout": "800ms",
+    "client.expired_close_delay": "1s",
+    "client.expired_sub_close_delay": "1s",
+    "websocket.close_timeout": "500ms",
+}
+"""The reference configuration on fast clocks, for checks of what otherwise takes half a minute."""
+
+_PYTHON = [sys.executable, "-m", "tests.acceptance.sdk.python"]
+
+SDKS: dict[str, list[str]] = {
+    "python-0.7.0": _PYTHON,
+    "python-0.5.0": _PYTHON,
+    "javascript-5.8.0": ["node", str(NODE / "main.js")],
+}
+"""The command of each SDK's scenario by the SDK's label."""
+
+Reports = Mapping[str, Mapping[str, str]]
+"""By codec: the error of each check by its name, empty if it passed; under "" what went wrong with the whole run."""
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, ServerProcess]]:
+    """One with the reference configuration, one on fast clocks."""
+    folder = tmp_path_factory.mktemp("servers")
+    with ServerProcess(folder) as reference, ServerProcess(folder, overrides=HASTY) as hasty:
+        yield reference, hasty
+
+
+@pytest.fixture(scope="module")
+def reports_of(servers: tuple[ServerProcess, ServerProcess]) -> Callable[[str], Reports]:
+    """The reports of an SDK by its label. Whoever asks first makes it run, once."""
+    ports = [str(server.port) for server in servers]
+    return cache(lambda sdk: _run(sdk, ports))
+
+
+def _run(sdk: str, ports: list[str]) -> Reports:
+    """Both codecs side by side."""
+    _require(sdk)
+    environment = dict(os.environ)
+    if sdk == "python-0.5.0":
+        environment["PYTHONPATH"] = str(OLD_PYTHON_SDK)
+    processes = {
+        codec: subprocess.Popen(
+            [*SDKS[sdk], f"{sdk}-{codec}", codec, *ports, *ABSENT.get(sdk, ())],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=environment,
+        )
+        for codec in CODECS
+    }
+    try:
+        return {codec: _report(process) for codec, process in processes.items()}
+    finally:
+        for process in processes.values():
+            process.kill()
+
+
+def _require(sdk: str) -> None:
+    """Fails, rather than skips, where the SDK is not installed."""
+    wanted = {"python-0.5.0": OLD_PYTHON_SDK, "javascript-5.8.0": NODE / "node_modules" / "centrifuge"}.get(sdk)
+    if wanted is not None and not wanted.exists():
+        pytest.fail(f"{wanted.relative_to(ROOT)} is missing: run `make services`", pytrace=False)
+
+
+def _report(process: subprocess.Popen[str]) -> dict[str, str]:
+    try:
+        output, complaints = process.communicate(timeout=RUN_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, complaints = process.communicate()
+        complaints += f"\nnot done within {RUN_DEADLINE_S} s"
+    results: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines()]
+    report = {str(result["check"]): str(result["error"]) for result in results}
+    trouble = complaints.strip() or (f"exit code {process.returncode}" if process.returncode else "")
+    return report | {"": trouble}
+
+
+@pytest.mark.parametrize(
+    ("sdk", "codec", "check"),
+    [(sdk, codec, check) for sdk in SDKS for codec in CODECS for check in checks_of(sdk)],
+)
+def test_official_sdk(sdk: str, codec: str, check: str, reports_of: Callable[[str], Reports]) -> None:
+    """What `checks.CHECKS` says under this name holds."""
+    report = reports_of(sdk)[codec]
+    assert check in report, f"{CHECKS[check]} (no report: {report['']})"
+    assert not report[check], f"{CHECKS[check]}\n{report[check]}"
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_whole_run(sdk: str, reports_of: Callable[[str], Reports]) -> None:
+    """The scenario knows exactly the checks of the table, and neither it nor the SDK complains on standard error."""
+    reports = reports_of(sdk)
+    for codec in CODECS:
+        assert reports[codec][""] == ""
+        assert reports[codec].keys() - {""} == set(checks_of(sdk))
