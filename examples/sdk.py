@@ -1,0 +1,30 @@
+"""A chat in the terminal: python examples/sdk.py [ROOM [TOKEN]]"""
+
+import asyncio
+import sys
+
+from centrifuge import Client, SubscriptionEventHandler
+
+
+class Room(SubscriptionEventHandler):
+    async def on_subscribed(self, context):
+        print("joined", context.channel, flush=True)
+        if context.was_recovering and not context.recovered:
+            print("some messages are gone: read the history", flush=True)
+
+    async def on_publication(self, context):
+        author = (context.pub.info.user or "someone") if context.pub.info else "the backend"
+        print(f"{author}: {context.pub.data['text']}", flush=True)
+
+
+async def main(room="campfire", token=""):
+    client = Client("ws://localhost:8000/connection/websocket", token=token)
+    subscription = client.new_subscription(room, events=Room())
+    await client.connect()
+    await subscription.subscribe()
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        await subscription.publish({"text": line.strip()})
+    await client.disconnect()
+
+
+asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,98 @@
+"""The files in `examples` are those the readme shows, and they work."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.acceptance.harness import API_KEY, REFERENCE_CONFIG, SECRET, ServerProcess
+from tests.browser.conftest import browser  # noqa: F401  # a fixture
+from tests.docs.pages import ROOT, blocks
+
+EXAMPLES = ROOT / "examples"
+ROOM = "small:kitchen"
+"""A room that users of the reference configuration may enter and speak in."""
+
+
+def test_the_readme_shows_the_files() -> None:
+    """So that nobody reads one thing and runs another."""
+    shown = {block.text for block in blocks(ROOT / "README.md")}
+    for name in ("backend.py", "sdk.py", "browser.js"):
+        assert (EXAMPLES / name).read_text(encoding="utf-8") in shown, name
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    """Serves a copy of the examples, as `python -m http.server` would."""
+    folder = tmp_path / "examples"
+    folder.mkdir()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def server(tmp_path: Path, site: str) -> Iterator[ServerProcess]:
+    overrides = {"client.allowed_origins": site}
+    with ServerProcess(tmp_path, REFERENCE_CONFIG, overrides) as process:
+        for name in ("browser.html", "browser.js"):
+            text = (EXAMPLES / name).read_text(encoding="utf-8")
+            (tmp_path / "examples" / name).write_text(text.replace("localhost:8000", f"127.0.0.1:{process.port}"))
+        yield process
+
+
+def call(server: ServerProcess, method: str, **request: object) -> Any:
+    headers = {"X-API-Key": API_KEY, "Content-Type": "application/json"}
+    body = json.dumps(request).encode()
+    with urllib.request.urlopen(urllib.request.Request(f"{server.http}/api/{method}", body, headers), timeout=10) as r:
+        return json.load(r)["result"]
+
+
+def enter(page: Page, site: str, token: str) -> None:
+    page.goto(f"{site}/browser.html")
+    page.get_by_label("Room").fill(ROOM)
+    page.get_by_label("Token").fill(token)
+    with page.expect_console_message(lambda message: message.text == f"joined {ROOM}"):
+        page.get_by_role("button", name="Join").click()
+
+
+def test_two_browsers_chat(server: ServerProcess, site: str, browser: Any) -> None:  # noqa: F811
+    """With tokens, under their users' names; one that was cut off gets what was said meanwhile, once."""
+    ann, bob = browser.new_page(), browser.new_page()
+    enter(ann, site, token("ann"))
+    enter(bob, site, token("bob"))
+    ann.get_by_label("Message").fill("hello")
+    ann.keyboard.press("Enter")
+    for page in (ann, bob):
+        expect(page.locator("li")).to_have_text(["ann: hello"])
+    call(server, "disconnect", user="bob", disconnect={"code": 3011})
+    call(server, "publish", channel=ROOM, data={"text": "soup is ready"})
+    with bob.expect_console_message(lambda message: message.text == f"joined {ROOM}"):
+        pass
+    call(server, "publish", channel=ROOM, data={"text": "really"})
+    for page in (ann, bob):
+        expect(page.locator("li")).to_have_text(["ann: hello", "the backend: soup is ready", "the backend: really"])
+
+
+def token(user: str) -> str:
+    import time
+
+    from beaconfire.auth.mint import connection_token
+
+    return connection_token(SECRET, user, now_unix_s=time.time(), expires_in_s=600)

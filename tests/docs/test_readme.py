@@ -1,0 +1,104 @@
+"""What the documentation says is true: its blocks run, its links lead somewhere, its translations keep up."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, Block, blocks, broken_links, headings
+from tests.docs.stage import Stage, assert_matches
+
+README = ROOT / "README.md"
+CHINESE = ROOT / "README.zh-CN.md"
+PLAYED = [
+    README,
+    *(
+        ROOT / "docs" / name
+        for name in (
+            "quick-start.md",
+            "concepts.md",
+            "how-to/authenticate.md",
+            "how-to/connect-an-sdk.md",
+            "how-to/deploy.md",
+            "how-to/recover.md",
+            "how-to/scale-limits.md",
+            "operations/troubleshooting.md",
+        )
+    ),
+]
+ALL = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PLAYED, ids=name)
+def test_every_block_runs(page: Path, tmp_path: Path) -> None:
+    """From top to bottom, as a newcomer would; what is not run says why."""
+    with Stage(tmp_path) as stage:
+        for block in blocks(page):
+            try:
+                stage.play(block)
+            except Exception as error:
+                raise AssertionError(f"{name(page)}:{block.line}: {error}") from error
+
+
+def test_a_wrong_block_is_noticed(tmp_path: Path) -> None:
+    """Failing commands, other output, settings that do not load and blocks without a directive."""
+    wrong = [
+        Block(1, "sh", "runs", "beaconfire config check nowhere.toml\n"),
+        Block(1, "python", "runs", "raise SystemExit(1)\n"),
+        Block(1, "toml", "runs", "[client]\nping_intervall = 1\n"),
+        Block(1, "text", "printed", "something\n"),
+        Block(1, "sh", "", "true\n"),
+        Block(1, "go", "runs", "package main\n"),
+        Block(1, "go", "not run", "package main\n"),
+    ]
+    with Stage(tmp_path) as stage:
+        for block in wrong:
+            with pytest.raises(Exception, match=r"."):
+                stage.play(block)
+
+
+def test_output_with_gaps() -> None:
+    """An ellipsis stands for a part of a line, or for whole lines."""
+    assert_matches("a … c\n…\nend\n", "a b c\nx\ny\nend\n")
+    with pytest.raises(AssertionError):
+        assert_matches("a … c\nend\n", "a b c\nx\nend\n")
+
+
+@pytest.mark.parametrize("page", ALL, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link of every page, with its anchor."""
+    assert broken_links(page) == []
+
+
+def test_broken_links_are_noticed(tmp_path: Path) -> None:
+    """A missing file, a missing heading, a file outside the repository; links in code do not count."""
+    page = ROOT / "docs" / "index.md"
+    assert broken_links(page) == []
+    bad = tmp_path / "page.md"
+    bad.write_text("# One\n\n[a](#one) [b](#two) [c](missing.md) [d](https://example.com) `[e](f)`\n")
+    assert broken_links(bad) == ["#two", "missing.md"]
+
+
+def test_every_page_can_be_found() -> None:
+    """The index of the documentation leads to each of its pages, directly or through one other page."""
+    docs = ROOT / "docs"
+    reached = {docs / "index.md"}
+    for _ in range(2):
+        for page in list(reached):
+            links = re.findall(r"\]\(([^()#\s:]+\.md)", page.read_text(encoding="utf-8"))
+            reached |= {(page.parent / link).resolve() for link in links}
+    assert {name(page) for page in docs.rglob("*.md") if page not in reached} == set()
+
+
+def test_the_translation_keeps_up() -> None:
+    """Both readmes have the same headings, levels alike, and the same code; and each leads to the other."""
+    assert [level for level, _ in headings(README)] == [level for level, _ in headings(CHINESE)]
+    assert [(b.language, b.text) for b in blocks(README)] == [(b.language, b.text) for b in blocks(CHINESE)]
+    assert "(README.zh-CN.md)" in README.read_text(encoding="utf-8")
+    assert "(README.md)" in CHINESE.read_text(encoding="utf-8")
