@@ -32,22 +32,24 @@ class Seconds(float):
         if isinstance(value, str):
             text = value.strip()
             if _DURATION.fullmatch(text):
-                return cls(sum(float(n) * _DURATION_PARTS[unit] for n, unit in _DURATION_PART.findall(text)))
-            try:
-                value = float(text)
-            except ValueError:
-                raise ValueError(f"expected {expected}, got {value!r}") from None
+                value = sum(float(n) * _DURATION_PARTS[unit] for n, unit in _DURATION_PART.findall(text))
+            else:
+                try:
+                    value = float(text)
+                except ValueError:
+                    raise ValueError(f"expected {expected}, got {value!r}") from None
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
             raise ValueError(f"expected {expected}, got {value!r}")
         return cls(value)
 
     def __str__(self) -> str:
+        """As it may be written; `parse` gives the same duration again."""
         if self and self < 1:
-            return f"{self * 1000:g}ms"
+            return f"{self * 1000:.15g}ms"
         for unit in ("d", "h", "m"):
             if self and self % _DURATION_PARTS[unit] == 0:
-                return f"{self / _DURATION_PARTS[unit]:g}{unit}"
-        return f"{float(self):g}s"
+                return f"{self / _DURATION_PARTS[unit]:.15g}{unit}"
+        return f"{float(self):.15g}s"
 
 
 class Size(int):

@@ -1,0 +1,477 @@
+"""A whole node without sockets, threads or time: what the unit tests of the core stand on.
+
+A `World` is a real node on the memory engine. Its clock moves when told (`pass_time`), what is scheduled for the next
+turn of the event loop is collected and run when told (`turn`), and its engine answers at once unless `world.stops`
+holds a call back. A `Client` is a session with a transport that keeps what it was given. Nothing here needs a running
+event loop, except tests that hold calls back: those run inside `asyncio.run` and let others go on with `settle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from msgspec import Raw
+
+from beaconfire.access import Access
+from beaconfire.channels import Channels
+from beaconfire.clock import ManualClock, Timers
+from beaconfire.cluster import Cluster, ControlMessage
+from beaconfire.commands.arriving import Arrivals
+from beaconfire.eager import run_eagerly
+from beaconfire.engines.base import BrokerEvents, Engine, HistoryOptions, HistoryPage, PublishOptions, PublishOutcome
+from beaconfire.engines.base import PresenceStats as Stats
+from beaconfire.engines.memory import MemoryEngine, memory_engine
+from beaconfire.errors import DisconnectCode
+from beaconfire.events import Event, InternalError, LimitHit
+from beaconfire.identity import Identity, SubscriptionClaims, SubscriptionGrant, TokenInvalid
+from beaconfire.messages import ClientInfo, Command, Request, StreamPosition
+from beaconfire.node import Node, NodeOptions
+from beaconfire.options import ChannelNameOptions, ChannelOptions, ClientOptions
+from beaconfire.policy import ConfiguredPolicy
+from beaconfire.protocols.base import Codec, Frame, Payload
+from beaconfire.protocols.centrifuge.json_codec import JsonCodec
+from beaconfire.protocols.plain import PlainCodec
+from beaconfire.residents import Residents
+from beaconfire.session import Session, SessionManners
+from beaconfire.units import Seconds
+
+T = TypeVar("T")
+EventT = TypeVar("EventT", bound=Event)
+
+OPEN = ChannelOptions(allow_subscribe_for_client=True, allow_publish_for_client=True)
+"""Anyone with a name may subscribe and publish; nothing is kept."""
+
+RECOVERABLE = ChannelOptions(
+    allow_subscribe_for_client=True,
+    allow_publish_for_client=True,
+    allow_history_for_client=True,
+    history_size=10,
+    history_ttl=Seconds(300),
+    force_recovery=True,
+)
+"""Anyone with a name may do everything; ten publications are kept, and every subscription can recover them."""
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that does not wait for anything."""
+    result: list[T] = []
+
+    async def keep() -> None:
+        result.append(await coroutine)
+
+    assert run_eagerly(keep()) is None, "it waits for something: use asyncio.run"
+    return result[0]
+
+
+async def settle() -> None:
+    """Lets every task go on until it waits for something that will not come by itself."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+class Stops:
+    """Calls to the engine and to the verifier that are held back or fail, by the name of their method."""
+
+    def __init__(self) -> None:
+        self._gates: dict[str, asyncio.Event] = {}
+        self._failures: dict[str, Exception] = {}
+        self.passed: list[str] = []
+        """Every call that was let through, in order: `attach news`."""
+
+    def hold(self, *methods: str) -> None:
+        """From now on these wait."""
+        for method in methods:
+            self._gates[method] = asyncio.Event()
+
+    def release(self, *methods: str) -> None:
+        """Lets those waiting and all later ones through."""
+        for method in methods:
+            self._gates.pop(method).set()
+
+    def fail_next(self, method: str, error: Exception) -> None:
+        self._failures[method] = error
+
+    async def at(self, method: str, subject: str) -> None:
+        gate = self._gates.get(method)
+        if gate is not None:
+            await gate.wait()
+        failure = self._failures.pop(method, None)
+        if failure is not None:
+            raise failure
+        self.passed.append(f"{method} {subject}")
+
+
+class SlowBroker:
+    """The memory broker behind stops. Calls take effect when they are let through."""
+
+    def __init__(self, stops: Stops, inner: MemoryEngine) -> None:
+        self._stops = stops
+        self._inner = inner.broker
+
+    async def start(self, events: BrokerEvents) -> None:
+        await self._inner.start(events)
+
+    async def stop(self) -> None:
+        await self._inner.stop()
+
+    async def attach(self, channel: str) -> None:
+        await self._stops.at("attach", channel)
+        await self._inner.attach(channel)
+
+    async def detach(self, channel: str) -> None:
+        await self._stops.at("detach", channel)
+        await self._inner.detach(channel)
+
+    async def publish(
+        self,
+        channel: str,
+        data: Raw,
+        options: PublishOptions,
+        info: ClientInfo | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> PublishOutcome:
+        await self._stops.at("publish", channel)
+        return await self._inner.publish(channel, data, options, info, tags)
+
+    async def publish_join(self, channel: str, info: ClientInfo) -> None:
+        await self._stops.at("publish_join", f"{channel} {info.client}")
+        await self._inner.publish_join(channel, info)
+
+    async def publish_leave(self, channel: str, info: ClientInfo) -> None:
+        await self._stops.at("publish_leave", f"{channel} {info.client}")
+        await self._inner.publish_leave(channel, info)
+
+    async def history(
+        self,
+        channel: str,
+        options: HistoryOptions,
+        limit: int,
+        since: StreamPosition | None = None,
+        reverse: bool = False,
+    ) -> HistoryPage:
+        await self._stops.at("history", channel)
+        return await self._inner.history(channel, options, limit, since, reverse)
+
+    async def remove_history(self, channel: str) -> None:
+        await self._inner.remove_history(channel)
+
+
+class SlowPresence:
+    """The memory presence store behind stops."""
+
+    def __init__(self, stops: Stops, inner: MemoryEngine) -> None:
+        self._stops = stops
+        self._inner = inner.presence
+
+    async def add(self, channel: str, info: ClientInfo, ttl_s: float) -> None:
+        await self._stops.at("presence_add", f"{channel} {info.client}")
+        await self._inner.add(channel, info, ttl_s)
+
+    async def remove(self, channel: str, client: str) -> None:
+        await self._stops.at("presence_remove", f"{channel} {client}")
+        await self._inner.remove(channel, client)
+
+    async def members(self, channel: str) -> dict[str, ClientInfo]:
+        return await self._inner.members(channel)
+
+    async def stats(self, channel: str) -> Stats:
+        return await self._inner.stats(channel)
+
+
+class Answers(Generic[T]):
+    """What is answered for each token: a value, or an error to raise."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, T | Exception] = {}
+
+    def find(self, token: str) -> T:
+        answer = self.known.get(token)
+        if answer is None:
+            raise TokenInvalid(f"no such token: {token}")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Tokens:
+    """A verifier that knows the tokens it was told of."""
+
+    def __init__(self, stops: Stops) -> None:
+        self._stops = stops
+        self.connections: Answers[Identity] = Answers()
+        self.subscriptions: Answers[SubscriptionClaims] = Answers()
+
+    async def verify_connection(self, token: str) -> Identity:
+        await self._stops.at("verify", token)
+        return self.connections.find(token)
+
+    async def verify_subscription(self, token: str) -> SubscriptionClaims:
+        await self._stops.at("verify", token)
+        return self.subscriptions.find(token)
+
+    def let_subscribe(self, token: str, user: str, channel: str, client: str = "", **grant: Any) -> str:
+        """Makes `token` a subscription token of `user` for `channel`."""
+        self.subscriptions.known[token] = SubscriptionClaims(user, channel, client, SubscriptionGrant(**grant))
+        return token
+
+
+class Recorder:
+    """An event sink that keeps everything. Internal errors fail the test at once, unless they are expected."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.expects_errors = False
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, InternalError) and not self.expects_errors:
+            raise AssertionError(event.error)
+
+    def of(self, kind: type[EventT]) -> list[EventT]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def limits(self) -> list[str]:
+        return [event.limit for event in self.of(LimitHit)]
+
+
+class Lines:
+    """A wire whose frames are lines of JSON. It counts what fan-out should do once only."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self.packed = 0
+
+    def pack(self, payloads: Sequence[Payload]) -> Frame:
+        self.packed += 1
+        return b"".join(payload.data + b"\n" for payload in payloads)
+
+
+class Wiretap:
+    """A transport that keeps what it was given."""
+
+    name = "test"
+
+    def __init__(self) -> None:
+        self.writable = True
+        self.buffered_bytes = 0
+        self.writes: list[bytes] = []
+        self.closed: tuple[int, str] | None = None
+        self.pings = 0
+        self.reading: list[str] = []
+
+    def write(self, frames: Sequence[Frame]) -> None:
+        assert self.writable, "written to a transport that takes nothing"
+        assert self.closed is None, "written after the end"
+        assert frames, "an empty write"
+        self.writes.append(b"".join(frames))
+
+    def ping(self) -> None:
+        self.pings += 1
+
+    def close(self, code: DisconnectCode, reason: str) -> None:
+        assert self.closed is None, "closed twice"
+        self.closed = (code.code, reason)
+
+    def pause_reading(self) -> None:
+        self.reading.append("pause")
+
+    def resume_reading(self) -> None:
+        self.reading.append("resume")
+
+
+class Client:
+    """A session and what reached its client."""
+
+    def __init__(self, world: World, arrivals: Arrivals, codec: Codec, manners: SessionManners | None) -> None:
+        self.world = world
+        self.transport = Wiretap()
+        self.session: Session = arrivals.arrive(self.transport, world.wire(codec), manners)
+        self._ids = itertools.count(1)
+        self._read = 0
+
+    @property
+    def id(self) -> str:
+        return self.session.client
+
+    @property
+    def ended(self) -> int | None:
+        """The disconnect code, None while the session lives."""
+        return self.transport.closed[0] if self.transport.closed is not None else None
+
+    def take(self) -> list[dict[str, Any]]:
+        """Everything that arrived since the last time, after a turn."""
+        self.world.turn()
+        lines = b"".join(self.transport.writes).splitlines()
+        fresh, self._read = lines[self._read :], len(lines)
+        return [json.loads(line) for line in fresh]
+
+    def take_pushes(self) -> list[dict[str, Any]]:
+        """As `take`, with the envelope of pushes taken off; nothing but pushes may be among it."""
+        return [message["push"] for message in self.take()]
+
+    def send_text(self, text: str) -> None:
+        self.session.on_data(text.encode(), False)
+
+    def send(self, method: str, **fields: Any) -> int:
+        """Sends a command and returns its id."""
+        number = next(self._ids)
+        self.send_text(json.dumps({"id": number, method: fields}))
+        return number
+
+    def request(self, request: Request) -> None:
+        """Hands in a request behind the codec's back."""
+        self.session._run(Command(next(self._ids), request))
+
+    def reply(self, method: str, **fields: Any) -> dict[str, Any]:
+        """Sends a command and returns the one reply to it; pushes that came with it are dropped."""
+        number = self.send(method, **fields)
+        replies = [message for message in self.take() if message.get("id") == number]
+        assert len(replies) == 1, f"{method} {fields}: {replies}, ended: {self.transport.closed}"
+        return replies[0]
+
+    def ask(self, method: str, **fields: Any) -> dict[str, Any]:
+        """The result of a command that must succeed."""
+        reply = self.reply(method, **fields)
+        assert "error" not in reply, reply
+        result: dict[str, Any] = reply[method]
+        return result
+
+    def outcome(self, method: str, **fields: Any) -> int:
+        """0 for success, else the code of the error reply or of the disconnect."""
+        number = self.send(method, **fields)
+        replies = [message for message in self.take() if message.get("id") == number]
+        if self.ended is not None:
+            assert not replies, replies
+            return self.ended
+        assert len(replies) == 1, replies
+        code: int = replies[0].get("error", {"code": 0})["code"]
+        return code
+
+    def say(self, **message: Any) -> list[dict[str, Any]]:
+        """Sends a message of the plain protocol and returns what came."""
+        self.take()
+        self.send_text(json.dumps(message))
+        return self.take()
+
+    def cut(self) -> None:
+        """The connection is gone without a word."""
+        self.session.on_closed()
+
+
+class World:
+    """A node with its clock, engine, tokens and clients. See the module."""
+
+    def __init__(
+        self,
+        channel: ChannelOptions | None = None,
+        namespaces: Mapping[str, ChannelOptions] | None = None,
+        *,
+        names: ChannelNameOptions | None = None,
+        **client_options: Any,
+    ) -> None:
+        """`client_options` are those of `ClientOptions`; anonymous clients are let in unless they say otherwise."""
+        self.clock = ManualClock()
+        self.timers = Timers(self.clock)
+        self.recorder = Recorder()
+        self.stops = Stops()
+        self.tokens = Tokens(self.stops)
+        self.scheduled: list[Callable[[], None]] = []
+        self.chance = 0.5
+        self._epochs = itertools.count(1)
+        self._names = itertools.count(1)
+        self._wires: dict[str, Lines] = {}
+        self.memory = memory_engine(self.clock, new_epoch=lambda: f"epoch{next(self._epochs)}")
+        options = ClientOptions(**{"allow_anonymous": True, **client_options})
+        channels = Channels(channel or OPEN, namespaces or {}, names or ChannelNameOptions(), 3600.0)
+        access = Access(channels, options.insecure)
+        self.node = Node(
+            NodeOptions(uid="uid", name="node", version="1.2.3"),
+            options,
+            Engine(
+                "test", SlowBroker(self.stops, self.memory), SlowPresence(self.stops, self.memory), self.memory.control
+            ),
+            channels,
+            access,
+            ConfiguredPolicy(self.tokens, self.tokens, channels, access, options),
+            self.timers,
+            self.recorder,
+            schedule=self.scheduled.append,
+            random=lambda: self.chance,
+        )
+        self.cluster = Cluster(self.memory.control, Residents(self.node))
+        run(self.node.start())
+        run(self.cluster.start())
+
+    def wire(self, codec: Codec) -> Lines:
+        """One for all clients of a codec, as in production."""
+        return self._wires.setdefault(codec.name, Lines(codec))
+
+    # Clients
+
+    def arrive(self, manners: SessionManners | None = None) -> Client:
+        """A native client that has said nothing yet."""
+        return Client(self, Arrivals(self.node, SessionManners(), self._new_id), JsonCodec(), manners)
+
+    def connect(self, user: str = "", *channels: str, **identity: Any) -> Client:
+        """A native client of this user who has subscribed to these channels, and has read everything so far.
+
+        It connects with a token named after the user; `identity` is what else the token says.
+        """
+        client = self.arrive()
+        if user or identity:
+            self.tokens.connections.known[user or "nobody"] = Identity(user=user, **identity)
+            client.ask("connect", token=user or "nobody")
+        else:
+            client.ask("connect")
+        for channel in channels:
+            client.ask("subscribe", channel=channel)
+        client.take()
+        return client
+
+    def plain(self, lobby: str | None = None) -> Client:
+        """A client of the plain protocol that has said nothing yet."""
+        manners = SessionManners(connect_first=False, app_pings=False, lobby=lobby)
+        return Client(self, Arrivals(self.node, manners, self._new_id), PlainCodec(lobby), None)
+
+    def _new_id(self) -> str:
+        return f"client{next(self._names)}"
+
+    # What happens
+
+    def turn(self) -> None:
+        """Runs what is scheduled, and what that schedules, until nothing is."""
+        while self.scheduled:
+            self.scheduled.pop(0)()
+
+    def pass_time(self, seconds: float, step_s: float = 0.5) -> None:
+        """Moves the clock in steps, firing timers and taking turns."""
+        end_s = self.clock.now_s() + seconds
+        while self.clock.now_s() < end_s:
+            self.clock.advance(min(step_s, end_s - self.clock.now_s()))
+            self.timers.run_due()
+            self.turn()
+
+    def publish(self, channel: str, *data: object, **options: Any) -> StreamPosition:
+        """As a backend would; does not take a turn. Returns the last position."""
+        position = StreamPosition(0, "")
+        for datum in data:
+            raw = datum if isinstance(datum, Raw) else Raw(json.dumps(datum).encode())
+            namespace = self.node.channels.resolve(channel)
+            position = run(self.node.publish(channel, namespace, raw, **options)).position
+        return position
+
+    def tell(self, message: ControlMessage) -> None:
+        """As the server API would."""
+        run(self.cluster.tell(message))
+
+    def presence(self, channel: str) -> set[str]:
+        """The client ids that are present."""
+        return set(run(self.memory.presence.members(channel)))
+
+    def attached(self) -> int:
+        """How many channels the broker announces to this node."""
+        return self.memory.broker.statistics().attached_channels
