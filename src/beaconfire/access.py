@@ -20,7 +20,7 @@ class Access:
             return True
         options = namespace.options
         if options.allow_user_limited_channels and (users := self._channels.allowed_users(channel)) is not None:
-            return user in users
+            return user != "" and user in users  # `x#` and `x#42,` list nobody besides 42
         return options.allow_subscribe_for_client and (user != "" or options.allow_subscribe_for_anonymous)
 
     def may_publish(self, user: str, subscribed: bool, namespace: Namespace) -> bool:
