@@ -143,6 +143,7 @@ class App:
         """Drives all timers of this node with one of the event loop's."""
         self._tick = asyncio.get_running_loop().call_later(TIMER_RESOLUTION_S, self._run_timers)
         self.timers.run_due()
+        self.log.tick()
         if self.clock.now_s() >= self._sweep_s:
             more = self.engine.sweep()
             self._sweep_s = self.clock.now_s() + (0 if more else SWEEP_INTERVAL_S)

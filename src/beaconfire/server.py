@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -27,10 +28,23 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def run(config: Config) -> int:
     """Serves until SIGTERM or SIGINT has drained the node. Returns the process's exit code."""
+    _fill_standard_descriptors()
     raise_open_files_limit()
     logs.configure(config.log, secrets=secret_values(config))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config))
+
+
+def _fill_standard_descriptors() -> None:
+    """Standard input, output and error that were closed lead nowhere from now on.
+
+    Otherwise sockets get their numbers: what is printed would go to a client, and libuv aborts when it closes one.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    if sys.stderr is None:  # what Python makes of a closed one
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
 
 
 async def _serve(config: Config) -> int:

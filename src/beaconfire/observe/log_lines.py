@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from math import inf
+from typing import Any, Final
 
 import msgspec
 from structlog.processors import format_exc_info
 from structlog.typing import EventDict, Processor
 
 from beaconfire.clock import Clock
+from beaconfire.observe.log_output import Output
 from beaconfire.observe.redaction import Redactor
 
 TEXT_MAX = 2000
 """Characters of one field; a client chooses some of them, and a log is no place for megabytes."""
 TRACEBACK_MAX = 20_000
+KINDS_MAX = 1000
+"""Kinds of library messages that are remembered for not being repeated."""
 
 _LEVEL: Final = {"warn": "warning", "exception": "error", "critical": "error", "fatal": "error"}
 _STATUS: Final = {"debug": "ok", "info": "ok", "warning": "warning"}
@@ -90,56 +93,50 @@ class TextRenderer:
         return text
 
 
-class Output:
-    """Where lines go. As structlog's logger it has a method per level, all of them `write`."""
-
-    def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
-
-    @property
-    def stream(self) -> TextIO:
-        # Looked up late: whoever replaces sys.stderr (a test, a daemon) means its later lines too.
-        return sys.stderr if self._stream is None else self._stream
-
-    def is_terminal(self) -> bool:
-        try:
-            return self.stream.isatty()
-        except ValueError:  # closed
-            return False
-
-    def write(self, line: str) -> None:
-        """Never raises: when standard error is closed or full nobody is left to tell, and the server must go on."""
-        try:
-            try:
-                self.stream.write(line + "\n")
-            except UnicodeEncodeError:
-                self.stream.write(line.encode("ascii", "backslashreplace").decode() + "\n")
-            self.stream.flush()
-        except (OSError, ValueError):
-            return
-
-    debug = info = warning = warn = error = critical = fatal = exception = msg = write
-
-
 class LibraryHandler(logging.Handler):
-    """Brings the lines of libraries, which use the standard library's logging, into our shape and output."""
+    """Brings the lines of libraries, which use the standard library's logging, into our shape and output.
 
-    def __init__(self, output: Output, processors: Sequence[Processor], previous_level: int) -> None:
+    The same message is written once a second at most, with their number: some of them answer to what
+    a peer sends.
+    """
+
+    def __init__(self, output: Output, processors: Sequence[Processor], previous_level: int, clock: Clock) -> None:
         super().__init__()
         self.previous_level = previous_level
         self._output = output
         self._processors = processors
+        self._clock = clock
+        self._written: dict[tuple[str, str], tuple[float, int]] = {}
         # We log requests ourselves; uvicorn's lines would show query strings.
         self.addFilter(lambda record: record.name != "uvicorn.access")
 
     def emit(self, record: logging.LogRecord) -> None:
-        level = record.levelname.lower()
-        line: Any = {"event": "library_log", "logger": record.name, "message": _message(record)}
+        count = self._count((record.name, str(record.msg)))
+        if count == 0:
+            return
+        line: Any = {"event": "library_log", "count": count, "logger": record.name, "message": _message(record)}
         if record.exc_info and record.exc_info[0] is not None:
             line["exc_info"] = record.exc_info
-        for processor in self._processors:
-            line = processor(None, level, line)
-        self._output.write(line)
+        self._output.write(render(self._processors, record.levelname.lower(), line))
+
+    def _count(self, kind: tuple[str, str]) -> int:
+        """How many of this kind there were since one was written, with this one; 0 if it is too soon for another."""
+        now_s = self._clock.now_s()
+        written_s, left_out = self._written.get(kind, (-inf, 0))
+        if now_s - written_s < 1:
+            self._written[kind] = (written_s, left_out + 1)
+            return 0
+        if len(self._written) >= KINDS_MAX:
+            self._written.clear()
+        self._written[kind] = (now_s, 0)
+        return left_out + 1
+
+
+def render(processors: Sequence[Processor], level: str, line: Any) -> str:
+    """A line as it is written, without its end."""
+    for processor in processors:
+        line = processor(None, level, line)
+    return str(line)
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -18,7 +18,8 @@ from structlog.typing import FilteringBoundLogger, Processor
 
 from beaconfire import errors, events
 from beaconfire.clock import Clock, SystemClock
-from beaconfire.observe.log_lines import JsonRenderer, LibraryHandler, Output, Shape, TextRenderer
+from beaconfire.observe.log_lines import JsonRenderer, LibraryHandler, Shape, TextRenderer, render
+from beaconfire.observe.log_output import Output
 from beaconfire.observe.redaction import Redactor
 from beaconfire.options import LogOptions
 
@@ -39,6 +40,13 @@ _OWN_CODES_FROM: Final = 4000
 """Disconnect codes from here on are the application's own, and so intended."""
 
 
+_outputs: list[Output] = []
+"""The output that is configured, if any."""
+
+LAST_WORDS_S: Final = 0.5
+"""How long the end of the process waits for whoever reads the log."""
+
+
 def configure(
     options: LogOptions, stream: TextIO | None = None, secrets: Iterable[str] = (), clock: Clock | None = None
 ) -> None:
@@ -49,11 +57,13 @@ def configure(
     application sends structlog's. `secrets` are strings that must never appear, such as the API keys.
     """
     reset()
-    output = Output(stream)
+    clock = clock or SystemClock()
+    output = Output(stream, lambda lost: render(processors, "warning", {"event": "log_lines_lost", "lines": lost}))
+    _outputs.append(output)
     terminal = output.is_terminal()
     text = options.format == "text" or (options.format == "auto" and terminal)
     processors: list[Processor] = [
-        Shape(Redactor(secrets), clock or SystemClock()),
+        Shape(Redactor(secrets), clock),
         TextRenderer(colours=terminal and not os.environ.get("NO_COLOR")) if text else JsonRenderer(),
     ]
     structlog.configure(
@@ -65,7 +75,7 @@ def configure(
     # Libraries describe every frame at debug level, payload and all, and their info is chatter about our own actions.
     level = logging.INFO if options.level == "debug" else max(_LEVELS[options.level], logging.WARNING)
     root = logging.getLogger()
-    handler = LibraryHandler(output, processors, previous_level=root.level)
+    handler = LibraryHandler(output, processors, root.level, clock)
     handler.setLevel(level)
     root.addHandler(handler)
     root.setLevel(level)
@@ -74,6 +84,7 @@ def configure(
 
 def reset() -> None:
     """Undoes `configure`. Does nothing if there is nothing to undo."""
+    _outputs.clear()
     root = logging.getLogger()
     for handler in [each for each in root.handlers if isinstance(each, LibraryHandler)]:
         root.removeHandler(handler)
@@ -126,9 +137,18 @@ class LogSink:
         if handler is not None:
             handler(event)
 
+    def tick(self) -> None:
+        """Writes what was held back and is due, and what its reader had no room for. To be called now and then."""
+        if self._repeated.waiting:
+            self._repeated.write_due(self._clock.now_s())
+        for output in _outputs:
+            output.catch_up()
+
     def flush(self) -> None:
         """Writes the counts of what was held back in the last second. For the end, when no more events will come."""
         self._repeated.write_all()
+        for output in _outputs:
+            output.catch_up(LAST_WORDS_S)
 
     # --- connections and sessions ---
 

@@ -253,7 +253,7 @@ def test_library_lines_have_the_same_shape() -> None:
     except RuntimeError:
         logging.getLogger("uvicorn.error").exception("Exception in %s", "ASGI application")
     line = lines(stream)[0]
-    assert list(line) == ["timestamp", "level", "action", "status", "logger", "message", "exception"]
+    assert list(line) == ["timestamp", "level", "action", "status", "count", "logger", "message", "exception"]
     assert line["action"] == "library_log"
     assert line["status"] == "error"
     assert line["logger"] == "uvicorn.error"

@@ -14,6 +14,7 @@ import yaml
 
 from beaconfire import events
 from beaconfire.clock import ManualClock
+from beaconfire.observe import logs
 from beaconfire.observe.http import RequestRecorder
 from beaconfire.observe.logs import LogSink, configure
 from beaconfire.observe.metric_table import LIMITS, METRICS
@@ -100,6 +101,9 @@ def test_actions_and_their_fields_are_documented() -> None:
         sink.emit(events.InternalError("hub", "Traceback"))
     RequestRecorder(MetricsSink(), []).record("GET", "/", 200, 0.1)
     logging.getLogger("library").warning("x")
+    describe_loss = logs._outputs[0]._describe_loss
+    assert describe_loss is not None
+    stream.write(describe_loss(1) + "\n")
     written: dict[str, set[str]] = {}
     for text in stream.getvalue().splitlines():
         line = json.loads(text)

@@ -1,0 +1,152 @@
+"""Log lines that nobody takes: nothing waits for a reader, whole lines only, and losses are told."""
+
+from __future__ import annotations
+
+import codecs
+import fcntl
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+import pytest
+
+from beaconfire.clock import ManualClock
+from beaconfire.observe import logs
+from beaconfire.observe.log_output import WAITING_BYTES_MAX, Output
+from beaconfire.options import LogOptions
+from tests.unit.observe.test_logs import configured, lines
+
+LINE = "x" * 999
+
+
+class Pipe:
+    """A pipe with a small buffer and both of its ends."""
+
+    def __init__(self) -> None:
+        self.reader, writer = os.pipe()
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 8192)
+        os.set_blocking(self.reader, False)
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self.stream: TextIO = os.fdopen(writer, "w")
+
+    def read(self) -> str:
+        """What has arrived."""
+        text = b""
+        try:
+            while data := os.read(self.reader, 1 << 20):
+                text += data
+        except BlockingIOError:
+            pass
+        return self._decoder.decode(text)
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    pipe = Pipe()
+    yield pipe
+    pipe.stream.close()
+    os.close(pipe.reader)
+
+
+def test_lines_arrive_at_once_while_they_are_read(pipe: Pipe) -> None:
+    """In the usual case nothing waits."""
+    output = Output(pipe.stream)
+    for number in range(100):
+        output.write(f"line {number}")
+        assert pipe.read() == f"line {number}\n"
+
+
+def test_a_pipe_that_is_not_read_holds_nobody_up(pipe: Pipe) -> None:
+    """Far more than fits returns at once; once it is read again everything comes, whole and in order."""
+    output = Output(pipe.stream)
+    sent = [f"{number:04d} {LINE}" for number in range(200)]
+    for line in sent:
+        output.write(line)
+    text = pipe.read()
+    assert 0 < len(text) <= 8192
+    for _ in range(200):
+        output.catch_up()
+        text += pipe.read()
+    assert text.splitlines() == sent
+
+
+def test_what_waits_is_bounded_and_what_is_lost_is_told(pipe: Pipe) -> None:
+    """Lost lines are counted in a line of their own, where they would have stood."""
+    output = Output(pipe.stream, lambda lost: f"lost {lost}")
+    for number in range(2000):
+        output.write(f"{number:04d} {LINE}")
+    text = ""
+    while len(text) < 1000 or text[-1] != "\n" or "lost" not in text:
+        output.catch_up()
+        text += pipe.read()
+    output.write("after")
+    text += pipe.read()
+    *kept, told, after = text.splitlines()
+    assert [int(line[:4]) for line in kept] == list(range(len(kept)))
+    assert WAITING_BYTES_MAX // 1005 <= len(kept) < WAITING_BYTES_MAX // 1005 + 12
+    assert (told, after) == (f"lost {2000 - len(kept)}", "after")
+
+
+def test_lines_longer_than_a_pipe_piece_stay_whole(pipe: Pipe) -> None:
+    """A traceback takes more than one piece."""
+    output = Output(pipe.stream)
+    output.write("烽火" * 5000)
+    text = pipe.read()
+    for _ in range(20):
+        output.catch_up()
+        text += pipe.read()
+    assert text == "烽火" * 5000 + "\n"
+
+
+def test_a_reader_that_went_away_is_no_error(pipe: Pipe) -> None:
+    """The pipe is broken, and nothing is kept for it."""
+    output = Output(pipe.stream)
+    for _ in range(100):
+        output.write(LINE)
+    other = os.dup(pipe.reader)
+    os.close(pipe.reader)
+    os.close(other)
+    output.catch_up()
+    output.write("x")
+    assert not output._waiting
+    pipe.reader = os.open(os.devnull, os.O_RDONLY)
+
+
+def test_no_standard_error_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may be started without one."""
+    monkeypatch.setattr(sys, "stderr", None)
+    logs.configure(LogOptions())
+    logs.get_logger().info("x")
+    logging.getLogger("library").error("x")
+    assert not Output(None).is_terminal()
+
+
+def test_the_sink_writes_what_waited(pipe: Pipe) -> None:
+    """Whoever ticks the sink gets late lines out, and the last ones at the end."""
+    logs.configure(LogOptions(format="json"), pipe.stream)
+    sink = logs.LogSink(clock=ManualClock())
+    for _ in range(16):
+        logs.get_logger().info("x", text=LINE)
+    seen = pipe.read().count("\n")
+    assert seen < 16
+    sink.tick()
+    seen += pipe.read().count("\n")
+    sink.flush()
+    seen += pipe.read().count("\n")
+    assert seen == 16
+
+
+def test_a_library_does_not_repeat_itself() -> None:
+    """The same message once a second at most, each with how many there were; others are not affected."""
+    clock = ManualClock()
+    stream = configured(clock=clock)
+    library = logging.getLogger("library")
+    for _ in range(5):
+        library.warning("bad request")
+    library.warning("something else")
+    clock.advance(1)
+    library.warning("bad request")
+    said = [(line["message"], line["count"]) for line in lines(stream)]
+    assert said == [("bad request", 1), ("something else", 1), ("bad request", 5)]
