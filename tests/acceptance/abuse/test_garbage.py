@@ -1,0 +1,256 @@
+"""Bytes that are no messages of the protocol, in both encodings, and messages that are but should not be."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+from google.protobuf.internal.decoder import _DecodeVarint32
+from google.protobuf.internal.encoder import _VarintBytes
+
+from beaconfire.protocols.centrifuge.schema_pb2 import Command, PublishRequest, Reply
+from tests.acceptance.abuse.surroundings import figures, megabytes, undisturbed
+from tests.acceptance.harness import ServerProcess
+from tests.acceptance.peer import BINARY, NATIVE, PING, TEXT, Client, ClosedError, Frame, Peer, frame, run, until
+
+PROTOBUF = f"{NATIVE}?format=protobuf"
+CONNECT = b'{"id":1,"connect":{}}'
+
+FROM_STRANGERS: dict[str, tuple[int, bytes, int]] = {
+    "no JSON": (TEXT, b"hello", 3501),
+    "random bytes": (BINARY, random.Random(1).randbytes(500), 3501),
+    "empty": (TEXT, b"", 3501),
+    "white space": (TEXT, b" \n\n ", 3501),
+    "half an object": (TEXT, b'{"id":1,"conn', 3501),
+    "array": (TEXT, b"[]", 3501),
+    "null": (TEXT, b"null", 3501),
+    "number": (TEXT, b"1", 3501),
+    "text": (TEXT, b'"connect"', 3501),
+    "NUL": (TEXT, b"\0" * 100, 3501),
+    "NUL after a command": (TEXT, CONNECT + b"\0", 3501),
+    "unknown command": (TEXT, b'{"id":1,"fly":{}}', 3501),
+    "command of the wrong type": (TEXT, b'{"id":1,"connect":[]}', 3501),
+    "field of the wrong type": (TEXT, b'{"id":1,"connect":{"token":5}}', 3501),
+    "another command first": (TEXT, b'{"id":1,"subscribe":{"channel":"room"}}', 3501),
+    "ping as a command": (TEXT, b'{"id":1,"ping":{}}', 3501),
+    "no id": (TEXT, b'{"connect":{}}', 3501),
+    "id 0": (TEXT, b'{"id":0,"connect":{}}', 3501),
+    "negative id": (TEXT, b'{"id":-1,"connect":{}}', 3501),
+    "id 2**32": (TEXT, b'{"id":4294967296,"connect":{}}', 3501),
+    "id 2**64": (TEXT, b'{"id":18446744073709551616,"connect":{}}', 3501),
+    "id of 10,000 digits": (TEXT, b'{"id":' + b"9" * 10_000 + b',"connect":{}}', 3501),
+    "id 1e400": (TEXT, b'{"id":1e400,"connect":{}}', 3501),
+    "id as text": (TEXT, b'{"id":"1","connect":{}}', 3501),
+    "deep array": (TEXT, b'{"id":1,"connect":{"data":' + b"[" * 30_000 + b"]" * 30_000 + b"}}", 3501),
+    "deep object": (TEXT, b'{"id":1,"connect":{"data":' + b'{"a":' * 10_000 + b"1" + b"}" * 10_000 + b"}}", 3501),
+    "deep and unfinished": (TEXT, b"[" * 60_000, 3501),
+    "deep and unknown": (TEXT, b'{"x":' + b"[" * 30_000 + b"]" * 30_000 + b"}", 3501),
+    "100,000 levels": (TEXT, b"[" * 100_000, 1009),
+    "invalid UTF-8": (TEXT, b'{"id":1,"connect":{"name":"\xff"}}', 1007),
+    "invalid UTF-8 in binary": (BINARY, b'{"id":1,"connect":{"name":"\xff"}}', 3501),
+    "UTF-16": (BINARY, CONNECT.decode().encode("utf-16"), 3501),
+}
+
+TO_PROTOBUF: dict[str, tuple[int, bytes, int]] = {
+    "text": (TEXT, b"hello", 3501),
+    "JSON": (TEXT, CONNECT, 3501),
+    "random bytes": (BINARY, random.Random(2).randbytes(500), 3501),
+    "empty": (BINARY, b"", 3501),
+    "length without a message": (BINARY, b"\x05", 3501),
+    "length beyond everything": (BINARY, b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f", 3501),
+    "endless varint": (BINARY, b"\xff" * 1000, 3501),
+    "60,000 empty messages": (BINARY, b"\x00" * 60_000, 3013),
+    "unknown field": (BINARY, b"\x04\x08\x01\xf8\x07", 3501),
+    "deep groups": (BINARY, b"\x90\x4e" + b"\x0b" * 9_998 + b"\x0c" * 9_998, 3501),
+    "id without a command": (BINARY, b"\x02\x08\x01", 3501),
+}
+
+
+@pytest.mark.parametrize("garbage", FROM_STRANGERS)
+def test_garbage_in_json_ends_the_connection(open_house: ServerProcess, garbage: str) -> None:
+    """3501 for what is no command; what is no text or too large does not get that far."""
+    opcode, payload, code = FROM_STRANGERS[garbage]
+    expect_end(open_house, NATIVE, [frame(opcode, payload)], code)
+
+
+@pytest.mark.parametrize("garbage", TO_PROTOBUF)
+def test_garbage_in_protobuf_ends_the_connection(open_house: ServerProcess, garbage: str) -> None:
+    """3501 likewise."""
+    opcode, payload, code = TO_PROTOBUF[garbage]
+    expect_end(open_house, PROTOBUF, [frame(opcode, payload)], code)
+
+
+def test_connecting_twice_ends_the_connection(open_house: ServerProcess) -> None:
+    """3501: a session is one client."""
+    expect_end(open_house, NATIVE, [frame(TEXT, CONNECT), frame(TEXT, CONNECT)], 3501)
+
+
+def test_unmasked_frames_end_the_connection(open_house: ServerProcess) -> None:
+    """1002: they may be a trick on a proxy (RFC 6455 section 5.1)."""
+    expect_end(open_house, NATIVE, [frame(TEXT, CONNECT, masked=False)], 1002)
+
+
+def expect_end(server: ServerProcess, path: str, frames: list[bytes], code: int) -> None:
+    async def scenario() -> None:
+        async with undisturbed(server), await Peer.open(server.port, path) as peer:
+            await peer.send(*frames)
+            assert (await peer.verdict()).code == code
+
+    run(scenario())
+
+
+def test_nested_data_is_delivered_as_it_is(open_house: ServerProcess) -> None:
+    """500 levels are data like any other."""
+    data = nested(500)
+
+    async def scenario() -> None:
+        async with undisturbed(open_house) as neighbour, Client.connect(open_house.port) as client:
+            await client.publish("room", data)
+            await until(lambda: data in neighbour.received("room"), "the neighbour got it whole")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("levels", [600, 30_000])
+def test_data_nested_too_deeply_is_refused(open_house: ServerProcess, levels: int) -> None:
+    """Beyond 512 levels it ends the sender's connection and reaches nobody: their parsers could not read it."""
+
+    async def scenario() -> None:
+        async with undisturbed(open_house) as neighbour, Client.connect(open_house.port) as client:
+            data = b"[" * levels + b"]" * levels
+            await client.peer.send(frame(TEXT, b'{"id":9,"publish":{"channel":"room","data":' + data + b"}}"))
+            assert (await client.closed).code == 3501
+        assert all(isinstance(each, dict) for each in neighbour.received("room"))
+
+    run(scenario())
+
+
+def nested(levels: int) -> Any:
+    data: Any = "core"
+    for _ in range(levels):
+        data = [data]
+    return data
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\xfd", b"[" * 600 + b"]" * 600, b"{", b"[1] [2]", b'"\xff"'])
+def test_binary_data_cannot_drive_json_clients_out_of_a_json_room(open_house: ServerProcess, data: bytes) -> None:
+    """Where publication_data_format says JSON, a Protobuf client that publishes something else gets error 107."""
+
+    async def scenario() -> None:
+        async with undisturbed(open_house, "json:room"), await Peer.open(open_house.port, PROTOBUF) as peer:
+            command = Command(id=2, publish=PublishRequest(channel="json:room", data=data)).SerializeToString()
+            await peer.send(CONNECTED[PROTOBUF], frame(BINARY, length(command) + command))
+            reply = await protobuf_reply(peer, 2)
+            assert (reply.error.code, reply.error.message) == (107, "bad request")
+
+    run(scenario())
+
+
+async def protobuf_reply(peer: Peer, identifier: int) -> Reply:
+    while True:
+        rest = (await peer.frame()).payload
+        while rest:
+            size, used = _DecodeVarint32(rest, 0)
+            reply = Reply.FromString(rest[used : used + size])
+            rest = rest[used + size :]
+            if reply.id == identifier:
+                return reply
+
+
+def length(message: bytes) -> bytes:
+    return _VarintBytes(len(message))
+
+
+ODD_NAMES = {
+    "empty": ("", 3501),
+    "too long": ("x" * 256, 107),
+    "not ASCII": ("комната", 107),
+    "a surrogate": ("\ud800", 107),
+    "control characters": ("\x00\r\n\x1b[31m", None),
+    "unknown namespace": ("nowhere:x", 102),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_NAMES)
+def test_odd_channel_names(open_house: ServerProcess, kind: str) -> None:
+    """A name that cannot be is an error or the end, never a surprise; the log stays whole."""
+    name, outcome = ODD_NAMES[kind]
+
+    async def scenario() -> None:
+        async with undisturbed(open_house), Client.connect(open_house.port) as client:
+            try:
+                reply = await client.ask(subscribe={"channel": name})
+            except ClosedError as closed:
+                assert closed.code == outcome
+            else:
+                assert reply.get("error", {}).get("code") == outcome
+
+    run(scenario())
+
+
+def test_garbage_of_every_sort(open_house: ServerProcess) -> None:
+    """400 connections of random and of mutilated commands in both encodings: each ends by the book or goes on."""
+    chance = random.Random(20)
+    allowed = {1002, 1003, 1007, 1009, 3501, 3508, 3013}
+
+    async def torment(path: str) -> None:
+        async with await Peer.open(open_house.port, path) as peer:
+            if chance.random() < 0.5:
+                await peer.send(CONNECTED[path])
+            opcode = chance.choice((TEXT, BINARY))
+            try:
+                for _ in range(chance.randrange(1, 10)):
+                    await peer.send(frame(opcode, mutilate(chance, SAMPLES[path])))
+                await peer.send(frame(PING, b"alive?"))
+            except OSError:
+                pass  # it has ended already
+            while (answer := await peer.frame()) != Frame(0xA, b"alive?"):
+                if answer.opcode == 0x8:
+                    assert answer.code in allowed
+                    return
+
+    async def scenario() -> None:
+        before = open_house.resident_bytes()
+        async with undisturbed(open_house):
+            for _ in range(200):
+                for path in (NATIVE, PROTOBUF):
+                    await torment(path)
+        assert open_house.resident_bytes() - before < megabytes(6)
+        assert not [name for name in await figures(open_house) if name.startswith("beaconfire_internal_errors")]
+
+    run(scenario())
+
+
+SAMPLES = {
+    NATIVE: [
+        b'{"id":2,"subscribe":{"channel":"chat","recover":true,"epoch":"x","offset":12}}',
+        b'{"id":3,"publish":{"channel":"chat","data":{"a":[1,2,{"b":null}]}}}',
+        b'{"id":4,"history":{"channel":"chat","limit":10,"since":{"offset":1,"epoch":"y"},"reverse":true}}',
+        b'{"id":5,"presence":{"channel":"chat"}}\n{"id":6,"presence_stats":{"channel":"chat"}}\n{}',
+        b'{"id":7,"rpc":{"method":"m","data":"\\ud83d\\ude00"}}\n{"send":{"data":1.5e10}}',
+    ],
+    PROTOBUF: [
+        b"\x0a\x08\x02\x2a\x06\x0a\x04chat",
+        b"\x11\x08\x03\x3a\x0d\x0a\x04chat\x12\x05hello",
+        b"\x0a\x08\x04\x4a\x06\x0a\x04chat\x0a\x08\x05\x52\x06\x0a\x04chat",
+    ],
+}
+CONNECTED = {NATIVE: frame(TEXT, CONNECT), PROTOBUF: frame(BINARY, b"\x04\x08\x01\x22\x00")}
+
+
+def mutilate(chance: random.Random, samples: list[bytes]) -> bytes:
+    text = bytearray(chance.choice(samples))
+    for _ in range(chance.randrange(1, 8)):
+        at = chance.randrange(len(text) + 1)
+        match chance.randrange(4):
+            case 0:
+                text[at:at] = chance.randbytes(chance.randrange(1, 20))
+            case 1:
+                del text[at : at + chance.randrange(1, 10)]
+            case 2:
+                text[at:at] = text[: chance.randrange(len(text) + 1)]
+            case _:
+                text[at : at + 1] = bytes([chance.randrange(256)])
+    return bytes(text)

@@ -1,0 +1,230 @@
+"""Connections that never become one, or become too many."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from beaconfire.auth.mint import connection_token
+from tests.acceptance.abuse.conftest import Serve
+from tests.acceptance.abuse.surroundings import (
+    OPEN_HOUSE,
+    assert_healthy,
+    figures,
+    hits,
+    http,
+    megabytes,
+    undisturbed,
+)
+from tests.acceptance.harness import REFERENCE_CONFIG, SECRET, ServerProcess
+from tests.acceptance.peer import Client, Peer, run, until, upgrade_request
+
+TIMEOUT_S = 1.0
+SLACK_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def brisk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    overrides = {"server.handshake_timeout": f"{TIMEOUT_S}s", "server.header_max_size": "8KiB"}
+    with ServerProcess(tmp_path_factory.mktemp("brisk"), OPEN_HOUSE, overrides) as server:
+        yield server
+        assert_healthy(server)
+
+
+async def trickle(peer: Peer) -> None:
+    """Sends an upgrade request byte by byte, slowly enough to last for minutes."""
+    try:
+        for byte in upgrade_request():
+            await peer.send(bytes([byte]))
+            await asyncio.sleep(0.3)
+    except OSError:
+        return  # cut, as it should be
+
+
+def test_slow_handshakes_are_cut(brisk: ServerProcess) -> None:
+    """200 connections without a word and 200 that spell their request: all gone within the timeout."""
+
+    async def scenario() -> None:
+        hits_before = await hits(brisk, "server.handshake_timeout")
+        before = brisk.resident_bytes()
+        async with undisturbed(brisk):
+            started_s = time.monotonic()
+            peers = [await Peer.dial(brisk.port) for _ in range(400)]
+            assert brisk.resident_bytes() - before < megabytes(12)
+            tricklers = [asyncio.create_task(trickle(peer)) for peer in peers[:200]]
+            await asyncio.gather(*(peer.ended() for peer in peers))
+            assert TIMEOUT_S - 0.2 < time.monotonic() - started_s < TIMEOUT_S + SLACK_S
+            for trickler in tricklers:
+                trickler.cancel()
+            await asyncio.gather(*tricklers, return_exceptions=True)
+            for peer in peers:
+                peer.close()
+        assert await hits(brisk, "server.handshake_timeout") == hits_before + 400
+
+    run(scenario())
+
+
+BOMBS = {
+    "one header": [("X-Bomb", "x" * 1_000_000)],
+    "many headers": [(f"X-Bomb-{number}", "x" * 50) for number in range(2000)],
+    "long path": [],
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_header_bomb_is_431(brisk: ServerProcess, bomb: str) -> None:
+    """Beyond header_max_size: 431 and the end, before the rest is taken."""
+
+    async def scenario() -> None:
+        hits_before = await hits(brisk, "server.header_max_size")
+        before = brisk.resident_bytes()
+        async with undisturbed(brisk), await Peer.dial(brisk.port) as peer:
+            path = "/connection/websocket?" + ("x" * 100_000 if bomb == "long path" else "")
+            try:
+                await peer.send(upgrade_request(path, BOMBS[bomb]))
+            except OSError:
+                pass  # cut while sending; the answer came before
+            else:
+                assert (await peer.response()).status == 431
+            await peer.ended()
+        assert await hits(brisk, "server.header_max_size") == hits_before + 1
+        assert brisk.resident_bytes() - before < megabytes(3)
+
+    run(scenario())
+
+
+def test_endless_headers_are_431(brisk: ServerProcess) -> None:
+    """A head that never ends does not get to the timeout."""
+
+    async def scenario() -> None:
+        hits_before = await hits(brisk, "server.header_max_size")
+        async with undisturbed(brisk), await Peer.dial(brisk.port) as peer:
+            await peer.send(upgrade_request()[:-2])
+            for _ in range(9):
+                await peer.send(b"X-More: " + b"x" * 1024 + b"\r\n")
+            assert (await peer.response()).status == 431
+        assert await hits(brisk, "server.header_max_size") == hits_before + 1
+
+    run(scenario())
+
+
+NO_UPGRADES = {
+    "no HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello", 400),
+    "garbage": (b"\x00" * 100 + b"\r\n\r\n", 400),
+    "no key": (b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 426),
+    "nowhere": (upgrade_request("/nowhere"), 404),
+    "by POST": (upgrade_request().replace(b"GET", b"POST", 1), 405),
+}
+
+
+@pytest.mark.parametrize("kind", NO_UPGRADES)
+def test_what_is_no_upgrade_is_answered_with_http(brisk: ServerProcess, kind: str) -> None:
+    """The right status, and the connection is closed."""
+    sent, status = NO_UPGRADES[kind]
+
+    async def scenario() -> None:
+        async with undisturbed(brisk), await Peer.dial(brisk.port) as peer:
+            await peer.send(sent)
+            assert (await peer.response()).status == status
+            await peer.ended()
+
+    run(scenario())
+
+
+async def upgrade_status(server: ServerProcess) -> tuple[Peer, int]:
+    peer = await Peer.dial(server.port)
+    await peer.send(upgrade_request())
+    return peer, (await peer.response()).status
+
+
+def test_beyond_the_connection_limit_is_503(serve: Serve) -> None:
+    """Those inside stay, HTTP is answered as before, and whoever leaves makes room."""
+    server = serve({"client.connection_limit": "6"})
+
+    async def scenario() -> None:
+        async with undisturbed(server):
+            answers = [await upgrade_status(server) for _ in range(20)]
+            assert [status for _, status in answers] == [101] * 4 + [503] * 16
+            assert (await figures(server))["beaconfire_connections"] == 6
+            assert await hits(server, "client.connection_limit") == 16
+            assert (await figures(server))['beaconfire_handshakes_refused_total{reason="limit"}'] == 16
+            answers[0][0].close()
+            await until(lambda: has_room(server), "who leaves makes room")
+            for peer, _ in answers:
+                peer.close()
+
+    run(scenario())
+
+
+async def has_room(server: ServerProcess) -> bool:
+    peer, status = await upgrade_status(server)
+    peer.close()
+    return status == 101
+
+
+def test_beyond_the_connection_rate_limit_is_503(serve: Serve) -> None:
+    """In one second no more than the limit come in; later ones do."""
+    server = serve({"client.connection_rate_limit": "5"})
+
+    async def scenario() -> None:
+        async with undisturbed(server):
+            started_s = time.monotonic()
+            answers = [await upgrade_status(server) for _ in range(40)]
+            seconds = 1 + int(time.monotonic() - started_s + 1)
+            accepted = sum(status == 101 for _, status in answers)
+            assert accepted <= 5 * seconds
+            assert {status for _, status in answers} == {101, 503}
+            assert await hits(server, "client.connection_rate_limit") == 40 - accepted
+            assert (await figures(server))['beaconfire_handshakes_refused_total{reason="rate"}'] == 40 - accepted
+            await until(lambda: has_room(server), "the next second lets in again")
+            for peer, _ in answers:
+                peer.close()
+
+    run(scenario())
+
+
+def test_beyond_the_user_connection_limit_is_3504(serve: Serve) -> None:
+    """One user's third connection is refused for good; other users come in, and so does the user after leaving one."""
+    server = serve({"client.user_connection_limit": "2", "client.insecure": "true"}, REFERENCE_CONFIG)
+    ann, bob = (connection_token(SECRET, user, now_unix_s=time.time()) for user in ("ann", "bob"))
+
+    async def scenario() -> None:
+        async with undisturbed(server), Client.connect(server.port, ann):
+            async with Client.connect(server.port, ann), await Peer.open(server.port) as third:
+                await third.say({"id": 1, "connect": {"token": ann}})
+                close = await third.verdict()
+                assert (close.code, close.payload[2:]) == (3504, b"connection limit")
+                async with Client.connect(server.port, bob):
+                    pass
+            assert await hits(server, "client.user_connection_limit") == 1
+            await until(lambda: may_connect(server, ann), "a place is free again")
+
+    run(scenario())
+
+
+async def may_connect(server: ServerProcess, token: str) -> bool:
+    async with await Peer.open(server.port) as peer:
+        await peer.say({"id": 1, "connect": {"token": token}})
+        frame = await peer.frame()
+        return frame.opcode != 8
+
+
+def test_without_file_descriptors_those_inside_are_served(serve: Serve) -> None:
+    """300 connections to a process that may open 100 files: the neighbours go on, and afterwards all is well."""
+    server = serve({"server.handshake_timeout": "1s"})
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (100, 100))
+
+    async def scenario() -> None:
+        async with undisturbed(server):
+            peers = [await Peer.dial(server.port) for _ in range(300)]
+            await asyncio.sleep(1)
+            for peer in peers:
+                peer.close()
+            await until(lambda: has_room(server), "there is room again")
+        assert (await http(server, "/health/ready"))[0] == 200
+
+    run(scenario())

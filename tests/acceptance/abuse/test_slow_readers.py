@@ -1,0 +1,115 @@
+"""Peers that read slowly or not at all, in a room where much is said."""
+
+from __future__ import annotations
+
+import json
+
+from tests.acceptance.abuse.conftest import Serve
+from tests.acceptance.abuse.surroundings import (
+    ROOM,
+    ended_with,
+    enter,
+    hits,
+    http,
+    megabytes,
+    undisturbed,
+    wait_ended,
+)
+from tests.acceptance.harness import ServerProcess
+from tests.acceptance.peer import Client, Peer, run, until
+
+TEXT_BYTES = 50_000
+BATCH = 20
+"""Publications in a megabyte."""
+STALLED = 20
+SMALL_BUFFER = 4096
+
+
+async def fill(server: ServerProcess, megabytes_total: int, room: str = ROOM) -> int:
+    """Publishes that much through the HTTP API. Returns the largest resident memory seen meanwhile, in bytes."""
+    most = 0
+    for batch in range(megabytes_total):
+        commands = [
+            {"publish": {"channel": room, "data": {"batch": batch, "text": "x" * TEXT_BYTES}}} for _ in range(BATCH)
+        ]
+        status, answer = await http(server, "/api/batch", json.dumps({"commands": commands}).encode())
+        assert status == 200, answer
+        most = max(most, server.resident_bytes())
+    return most
+
+
+def batches(client: Client, room: str = ROOM) -> list[int]:
+    """Which of the publications of `fill` a client got."""
+    return [data["batch"] for data in client.received(room) if "batch" in data]
+
+
+def test_readers_that_never_read_are_cut_and_cost_little(open_house: ServerProcess) -> None:
+    """20 stalled readers and 60 MB: each is told 3008, memory hardly grows, the neighbours miss nothing."""
+
+    async def scenario() -> None:
+        await fill(open_house, 10)  # what the room's history and the API need is no matter of this test
+        before = open_house.resident_bytes()
+        hits_before = await hits(open_house, "client.queue_max_size")
+        peers = [await Peer.open(open_house.port, receive_buffer=SMALL_BUFFER) for _ in range(STALLED)]
+        clients = [await enter(peer) for peer in peers]
+        async with undisturbed(open_house) as neighbour:
+            most = await fill(open_house, 60)
+            await until(lambda: all(ended_with(open_house, client) for client in clients), "all are cut")
+            await until(lambda: len(batches(neighbour)) == 60 * BATCH, "the neighbour has everything")
+        assert batches(neighbour) == [index // BATCH for index in range(60 * BATCH)]
+        assert {ended_with(open_house, client) for client in clients} == {3008}
+        assert await hits(open_house, "client.queue_max_size") == hits_before + STALLED
+        assert most - before < megabytes(STALLED), "at most a queue's worth each"
+        for peer in peers:
+            peer.close()
+        await until(lambda: open_house.resident_bytes() - before < megabytes(6), "memory is back")
+
+    run(scenario())
+
+
+def test_a_stalled_reader_is_told_why_if_it_reads_again_in_time(open_house: ServerProcess) -> None:
+    """What was on its way arrives, then the close frame 3008."""
+
+    async def scenario() -> None:
+        async with await Peer.open(open_house.port, receive_buffer=SMALL_BUFFER) as peer, undisturbed(open_house):
+            client = await enter(peer)
+            await fill(open_house, 12)
+            await wait_ended(open_house, client, 3008)
+            close = await peer.verdict()
+            assert (close.code, close.payload[2:]) == (3008, b"slow")
+
+    run(scenario())
+
+
+def test_a_reader_that_keeps_up_in_the_end_stays(open_house: ServerProcess) -> None:
+    """Five times as much as fits between server and client, read late each time: nothing is missing, nobody is cut."""
+
+    async def scenario() -> None:
+        room = "bare:late"
+        async with await Peer.open(open_house.port, receive_buffer=SMALL_BUFFER) as peer, undisturbed(open_house):
+            client = await enter(peer, room)
+            got = 0
+            for _ in range(5):
+                await fill(open_house, 1, room)
+                while got < BATCH:
+                    got += sum("push" in message for message in await peer.messages())
+                assert got == BATCH
+                got = 0
+            assert ended_with(open_house, client) == 0
+
+    run(scenario())
+
+
+def test_a_peer_that_takes_nothing_is_cut_after_the_write_timeout(serve: Serve) -> None:
+    """Where the queue is large and little is said, time decides: 3009."""
+    server = serve({"websocket.write_timeout": "1s", "client.queue_max_size": "64MiB"})
+
+    async def scenario() -> None:
+        async with await Peer.open(server.port, receive_buffer=SMALL_BUFFER) as peer, undisturbed(server):
+            client = await enter(peer, "bare:quiet")
+            await fill(server, 8, "bare:quiet")
+            await wait_ended(server, client, 3009)
+            assert await hits(server, "websocket.write_timeout") == 1
+            await peer.ended()
+
+    run(scenario())

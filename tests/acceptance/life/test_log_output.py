@@ -1,0 +1,134 @@
+"""A log that nobody reads, or that cannot be written, must not stop the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.acceptance.abuse.surroundings import OPEN_HOUSE
+from tests.acceptance.harness import START_DEADLINE_S
+from tests.acceptance.peer import Client, run
+
+CLIENTS = 300
+"""Whose comings and goings fill a pipe (64 KiB) several times over."""
+
+
+@contextmanager
+def server(folder: Path, stderr: int | None) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A server that logs to this descriptor, or to a closed one, and the port it listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    config = folder / "beaconfire.toml"
+    config.write_text(OPEN_HOUSE)
+    arguments = ["serve", "--config", str(config), "--set", f"server.port={port}", "--set", "log.level=debug"]
+    command = [str(Path(sys.executable).with_name("beaconfire")), *arguments]
+    if stderr is None:
+        command = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+    process = subprocess.Popen(command, stderr=stderr)
+    try:
+        wait_ready(port)
+        yield process, port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_ready(port: int) -> None:
+    end_s = time.monotonic() + START_DEADLINE_S
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=2) as response:
+                assert response.status == 200
+                return
+        except (urllib.error.URLError, ConnectionError):
+            assert time.monotonic() < end_s, "the server did not start"
+            time.sleep(0.05)
+
+
+def come_and_go(port: int) -> None:
+    """300 clients, one after the other, who say something and hear it."""
+
+    async def scenario() -> None:
+        async with Client.connect(port, channels=["bare:a"]) as listener:
+            for number in range(CLIENTS):
+                async with Client.connect(port) as client:
+                    await client.publish("bare:a", number)
+            await listener.publish("bare:a", "end")
+            assert listener.received("bare:a")[:CLIENTS] == list(range(CLIENTS))
+
+    run(scenario())
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    process.send_signal(signal.SIGTERM)
+    return process.wait(20)
+
+
+def test_a_full_disk_does_not_stop_the_server(tmp_path: Path) -> None:
+    """Standard error goes to a device that has no room."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        with server(tmp_path, full) as (process, port):
+            come_and_go(port)
+            assert stop(process) == 0
+    finally:
+        os.close(full)
+
+
+def test_a_closed_standard_error_does_not_stop_the_server(tmp_path: Path) -> None:
+    """As some daemons start their children: there is no standard error at all."""
+    with server(tmp_path, None) as (process, port):
+        come_and_go(port)
+        assert stop(process) == 0
+
+
+def test_a_reader_that_went_away_does_not_stop_the_server(tmp_path: Path) -> None:
+    """The pipe is broken."""
+    reader, writer = os.pipe()
+    with server(tmp_path, writer) as (process, port):
+        os.close(writer)
+        os.close(reader)
+        come_and_go(port)
+        assert stop(process) == 0
+
+
+def test_a_pipe_that_nobody_reads_does_not_stop_the_server(tmp_path: Path) -> None:
+    """The server goes on; when the reader is back it gets whole lines, in order, and how many are missing."""
+    reader, writer = os.pipe()
+    try:
+        with server(tmp_path, writer) as (process, port):
+            os.close(writer)
+            for _ in range(4):
+                come_and_go(port)
+            text = bytearray()
+            reading = threading.Thread(target=read_all, args=(reader, text))
+            reading.start()
+            assert stop(process) == 0
+            reading.join()
+    finally:
+        os.close(reader)
+    lines = [json.loads(line) for line in text.splitlines()]
+    ended = sum(line["action"] == "session_ended" for line in lines)
+    assert CLIENTS < ended <= 4 * (CLIENTS + 1)
+    assert [line["timestamp"] for line in lines] == sorted(line["timestamp"] for line in lines)
+    lost = sum(line["lines"] for line in lines if line["action"] == "log_lines_lost")
+    connected = sum(line["action"] == "session_connected" for line in lines)
+    assert lost > 0
+    assert ended + connected + lost > 2 * 4 * CLIENTS
+
+
+def read_all(descriptor: int, text: bytearray) -> None:
+    while data := os.read(descriptor, 65536):
+        text += data
