@@ -70,7 +70,8 @@ class Outbox:
         if transport is None:
             self._drop()
         elif transport.writable:
-            self._write(transport)
+            self.flush()
+            self._listed = True  # it still is, on the flusher's list
         else:
             self._transport = None
             self._drop()
@@ -84,18 +85,15 @@ class Outbox:
             self._drop()
         elif transport.writable:
             self._listed = False
-            self._write(transport)
+            frames = self._frames
+            if frames:
+                flusher = self._flusher
+                flusher.writes_total += 1
+                flusher.bytes_total += self.queued_bytes
+                self.queued_bytes = 0
+                transport.write(frames)
+                frames.clear()
         # An unwritable outbox stays listed, so that `append` does not bother the flusher until `flush` is called.
-
-    def _write(self, transport: Writable) -> None:
-        frames = self._frames
-        if frames:
-            flusher = self._flusher
-            flusher.writes_total += 1
-            flusher.bytes_total += self.queued_bytes
-            self.queued_bytes = 0
-            transport.write(frames)
-            frames.clear()
 
     def _drop(self) -> None:
         self._frames.clear()
@@ -129,7 +127,8 @@ class Flusher:
 
     def list(self, outbox: Outbox) -> None:
         self._listed.append(outbox)
-        self._wake()
+        if not self._scheduled:
+            self._wake()
 
     def overflowed(self, outbox: Outbox) -> None:
         self._overflowed.append(outbox)
