@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from msgspec import Raw
 
 from beaconfire.access import Access
-from beaconfire.channels import Channels
+from beaconfire.channels import Channels, Namespace
 from beaconfire.clock import ManualClock, Timers
 from beaconfire.cluster import Cluster, ControlMessage
 from beaconfire.commands.arriving import Arrivals
@@ -31,12 +31,14 @@ from beaconfire.identity import Identity, SubscriptionClaims, SubscriptionGrant,
 from beaconfire.messages import ClientInfo, Command, Request, StreamPosition
 from beaconfire.node import Node, NodeOptions
 from beaconfire.options import ChannelNameOptions, ChannelOptions, ClientOptions
+from beaconfire.outbox import Flusher, Outbox
 from beaconfire.policy import ConfiguredPolicy
-from beaconfire.protocols.base import Codec, Frame, Payload
+from beaconfire.protocols.base import Codec, Frame, Payload, Wire
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.plain import PlainCodec
 from beaconfire.residents import Residents
 from beaconfire.session import Session, SessionManners
+from beaconfire.subscription import Subscription, SubscriptionOptions
 from beaconfire.units import Seconds
 
 T = TypeVar("T")
@@ -281,6 +283,46 @@ class Wiretap:
 
     def resume_reading(self) -> None:
         self.reading.append("resume")
+
+
+class Listener:
+    """A subscriber without a session: its outbox is written on the turns of `flusher`."""
+
+    def __init__(self, client: str, flusher: Flusher, wire: Wire) -> None:
+        self.client = client
+        self.wire = wire
+        self.transport = Wiretap()
+        self.outbox = Outbox(self.transport, flusher, 10_000, lambda: None)
+        self.gaps: list[str] = []
+        self.react: Callable[[Subscription], None] = lambda subscription: None
+        """What it does about a gap."""
+        self.undeliverable = 0
+
+    def on_gap(self, subscription: Subscription, reason: str) -> None:
+        self.gaps.append(reason)
+        self.react(subscription)
+
+    def on_undeliverable(self, subscription: Subscription) -> None:
+        self.undeliverable += 1
+
+    def subscription(self, channel: str = "news", **options: bool) -> Subscription:
+        """One that is catching up."""
+        return Subscription(
+            channel,
+            Namespace("", OPEN, 1.0),
+            self,
+            SubscriptionOptions(**options),
+            SubscriptionGrant(),
+            ClientInfo("", self.client),
+        )
+
+    def messages(self) -> list[Any]:
+        """Everything that was written, decoded."""
+        return [json.loads(line) for line in b"".join(self.transport.writes).splitlines()]
+
+    def data(self) -> list[Any]:
+        """The data of every publication that was written."""
+        return [message["push"]["pub"]["data"] for message in self.messages()]
 
 
 class Client:
