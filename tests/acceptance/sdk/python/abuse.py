@@ -69,7 +69,9 @@ async def subscribed_twice(scene: Scene) -> None:
 async def oversized_message(scene: Scene) -> None:
     room, other = await scene.joined("ann"), await scene.joined("bob")
     await room.publish("x" * 60_000)
-    await other.diary.wait("publication")
+    for listener in (room, other):
+        await listener.diary.wait("publication")
+    await room.diary.wait("join", number=2)
     # Not by `publish`, whose future nobody would await. The SDK makes its own code 3 of the close code 1009.
     peer = room.peer.client
     commands = [
@@ -89,6 +91,7 @@ async def binary_payload(scene: Scene) -> None:
     sender = await scene.joined("sender", protobuf=True)
     binary = await scene.joined("binary", protobuf=True)
     payload = b"\x00\xff not JSON"
+    await reader.diary.wait("join", number=3)
     await sender.subscription.publish(payload)
     await reader.peer.wait_refused(3506)
     for room in (sender, binary):

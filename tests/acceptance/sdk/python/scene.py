@@ -56,7 +56,13 @@ class Scene:
         return peer
 
     async def connected(self, name: str = "ann", **options: Any) -> Peer:
-        return await self.peer(name, **options).connect()
+        """A client that is connected and has heard all that comes with it.
+
+        The latter because a client before 0.6 misses the code of a close that arrives together with a message.
+        """
+        peer = await self.peer(name, **options).connect()
+        await peer.diary.wait("join", channel=f"#{self.user(name)}")
+        return peer
 
     def token(self, name: str = "ann", channel: str = "", **claims: Any) -> str:
         """A subscription token for one of this scene's users."""
@@ -66,7 +72,10 @@ class Scene:
         """A connected client's subscription to the scene's channel, or to another one."""
         channel = channel or self.channel
         peer = await self.connected(name, **options)
-        return await peer.subscribe(channel, token=self.token(name, channel))
+        room = await peer.subscribe(channel, token=self.token(name, channel))
+        if channel == self.channel:
+            await room.diary.wait("join")
+        return room
 
     async def link(self, backend: Backend | None = None) -> Link:
         link = Link((backend or self.backend).port)
