@@ -17,10 +17,10 @@ from typer.main import get_command
 from beaconfire.api.openapi import reference_markdown
 from beaconfire.cli.main import app
 from beaconfire.config import TABLE
+from beaconfire.config.table import ENV_PREFIX, Section, Setting
+from beaconfire.config.values import bounds, literal, type_words
 from beaconfire.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
 from beaconfire.observe.metrics import METRICS
-from beaconfire.settings_table import ENV_PREFIX, Section, Setting
-from beaconfire.settings_values import bounds, literal, type_words
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 _GENERATED = "<!-- Made by `make docs` from {source}. Change it there. -->"

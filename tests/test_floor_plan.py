@@ -17,10 +17,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("engines", "transports", "auth", "api", "observe"),
     (
         "config",
-        "config_files",
-        "settings_table",
-        "settings_values",
-        "settings_checks",
         "announce",
         "admission",
         "drain",
@@ -38,10 +34,8 @@ WINGS = ("engines", "transports", "auth", "api", "observe")
 RULES = ("channels", "access", "outbox", "subscription", "hub", "registry", "meter", "protocols")
 FORBIDDEN_IN_RULES = {"asyncio", "socket", "ssl", "threading", "time", "random", "logging", "structlog", "uvloop"}
 
-CONFIG_READERS = ("config", "announce", "app", "server", "cli", "settings_table", "settings_values", "settings_checks")
 
-OPTIONS_MODULES = ("auth.options", "api.options")
-"""A wing's settings may be read by the front door and by the wing itself."""
+CONFIG_READERS = ("config", "announce", "app", "server", "cli")
 
 
 def modules() -> dict[str, Path]:

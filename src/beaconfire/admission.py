@@ -13,6 +13,9 @@ from beaconfire.transports.websocket import Refusal
 OPEN_FILES_SHARE = 0.9
 """How much of the open-file limit connections may take when no limit is set; the rest is for HTTP and ourselves."""
 
+OPEN_FILES_MAX = 1_048_576
+"""What counts as the limit where the system sets none: what Linux allows a process by default."""
+
 _DRAINING = Refusal(503, "draining", "this node is shutting down: try again")
 _FULL = Refusal(503, "limit", "client.connection_limit is reached: try again later")
 _TOO_FAST = Refusal(503, "rate", "client.connection_rate_limit is reached: try again later")
@@ -20,7 +23,8 @@ _TOO_FAST = Refusal(503, "rate", "client.connection_rate_limit is reached: try a
 
 def open_files_limit() -> int:
     """File descriptors this process may have open."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return OPEN_FILES_MAX if limit == resource.RLIM_INFINITY else limit
 
 
 def raise_open_files_limit() -> None:

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import option_weaknesses
 from beaconfire.config import Config
+from beaconfire.config.checks import has_key
+from beaconfire.config.values import text
 from beaconfire.options import ClientOptions
-from beaconfire.settings_checks import has_key
-from beaconfire.settings_values import text
 
 _TOKEN_REMEDIES = {
     "hmac_secret": "Take the one that `beaconfire config init` makes.",

@@ -70,7 +70,8 @@ class Attachments:
         now_s = self._timers.clock.now_s()
         while self._lingering and self._lingering[0][0] <= now_s:
             channel = self._lingering.popleft()[1]
-            if channel in self._attached and not self._is_needed(channel):
+            # One that is only just being attached has a gate: its subscriber may have left without waiting for it.
+            if (channel in self._attached or channel in self._gates) and not self._is_needed(channel):
                 self._background.start(self._detach(channel))
         if self._lingering:
             self._timers.at(self._lingering[0][0], self._detach_due)

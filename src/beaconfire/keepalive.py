@@ -26,6 +26,8 @@ class Watched(Protocol):
     @property
     def node(self) -> Node: ...
 
+    def has_ended(self) -> bool: ...
+
     def ping(self) -> None: ...
 
     def start_upkeep(self) -> None:
@@ -85,11 +87,14 @@ class Keepalive:
         self._pong_s = NEVER
 
     def cancel(self) -> None:
+        """The session has ended: there is no deadline any more, and none can be set."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _set_timer(self) -> None:
+        if self._session.has_ended():
+            return  # a command that was waiting for something goes on after the end
         nearest_s = min(self._ping_s, self._pong_s, self._expire_s, self._upkeep_s, self._stale_s)
         if self._timer is not None:
             if self._timer.callback is not None and self._timer.when_s <= nearest_s:

@@ -18,8 +18,8 @@ from beaconfire.cli.effective import Line, as_json, as_toml, as_yaml
 from beaconfire.cli.options import SetOption, gather_overrides
 from beaconfire.cli.starter import starter
 from beaconfire.config import TABLE, ConfigError, load, load_with_origins
-from beaconfire.settings_table import Section, Setting
-from beaconfire.settings_values import bounds, literal, text, type_words
+from beaconfire.config.table import Section, Setting
+from beaconfire.config.values import bounds, literal, text, type_words
 
 config_app = typer.Typer(help="Show, document, check and start a configuration.", no_args_is_help=True)
 

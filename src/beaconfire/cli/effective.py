@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from beaconfire.config import TABLE, Loaded, as_document
-from beaconfire.settings_values import literal, masked, plain
+from beaconfire.config.values import literal, masked, plain
 
 
 class Line(NamedTuple):

@@ -6,7 +6,7 @@ import textwrap
 from typing import Any
 
 from beaconfire.config import TABLE
-from beaconfire.settings_values import literal
+from beaconfire.config.values import literal
 from beaconfire.units import Seconds
 
 _COMMENT_WIDTH = 88

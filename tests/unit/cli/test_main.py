@@ -17,8 +17,8 @@ from beaconfire import __version__
 from beaconfire.announce import warnings
 from beaconfire.cli.main import app
 from beaconfire.config import Config, load
+from beaconfire.config.values import MASK
 from beaconfire.errors import BeaconfireError
-from beaconfire.settings_values import MASK
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from beaconfire.config_files import FileProblem, parse_json, read_file
+from beaconfire.config.files import FileProblem, parse_json, read_file
 
 
 @pytest.mark.parametrize(

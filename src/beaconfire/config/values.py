@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin
 
-from beaconfire.settings_table import Setting
+from beaconfire.config.table import Setting
 from beaconfire.units import Seconds, Size
 
 MASK = "********"

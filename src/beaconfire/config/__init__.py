@@ -14,10 +14,12 @@ from typing import Annotated, Any
 
 from msgspec import Meta, field
 
-from beaconfire import settings_checks as checks
 from beaconfire.api.options import ApiOptions
 from beaconfire.auth.options import TokenOptions
-from beaconfire.config_files import FileProblem, parse_json, read_file
+from beaconfire.config import checks
+from beaconfire.config.files import FileProblem, parse_json, read_file
+from beaconfire.config.table import CONFIG_VARIABLE, ENV_PREFIX, Section, SettingsTable
+from beaconfire.config.values import ValueProblem, found, read
 from beaconfire.errors import BeaconfireError
 from beaconfire.options import (
     ChannelNameOptions,
@@ -30,8 +32,6 @@ from beaconfire.options import (
     ServerOptions,
     WebSocketOptions,
 )
-from beaconfire.settings_table import CONFIG_VARIABLE, ENV_PREFIX, Section, SettingsTable
-from beaconfire.settings_values import ValueProblem, found, read
 
 
 class Config(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):

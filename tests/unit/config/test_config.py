@@ -18,8 +18,8 @@ from beaconfire.config import (
     load_with_origins,
     secret_values,
 )
+from beaconfire.config.values import MASK, plain, text
 from beaconfire.options import ChannelOptions
-from beaconfire.settings_values import MASK, plain, text
 from beaconfire.units import Seconds, Size
 
 QUICK_START = """

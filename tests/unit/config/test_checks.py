@@ -6,11 +6,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from beaconfire import settings_checks as checks
 from beaconfire.auth.options import TokenOptions
-from beaconfire.config import ConfigError, load
+from beaconfire.config import ConfigError, checks, load
+from beaconfire.config.checks import Violation
 from beaconfire.options import ChannelNameOptions, ChannelOptions, ClientOptions, PlainOptions, ServerOptions
-from beaconfire.settings_checks import Violation
 from beaconfire.units import Seconds
 
 MONTH = Seconds(30 * 86400)
