@@ -340,9 +340,9 @@ class Client:
         return self.session.client
 
     @property
-    def ended(self) -> int | None:
-        """The disconnect code, None while the session lives."""
-        return self.transport.closed[0] if self.transport.closed is not None else None
+    def ended(self) -> int:
+        """The disconnect code, 0 while the session lives."""
+        return self.transport.closed[0] if self.transport.closed is not None else 0
 
     def take(self) -> list[dict[str, Any]]:
         """Everything that arrived since the last time, after a turn."""
@@ -386,7 +386,7 @@ class Client:
         """0 for success, else the code of the error reply or of the disconnect."""
         number = self.send(method, **fields)
         replies = [message for message in self.take() if message.get("id") == number]
-        if self.ended is not None:
+        if self.ended:
             assert not replies, replies
             return self.ended
         assert len(replies) == 1, replies

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from msgspec import structs
 
 from beaconfire.commands.subscribing import TTL_MAX_S, Entrance, complete, enter, go_live
@@ -163,7 +165,8 @@ async def _enter_all(session: Session, wishes: list[tuple[SubscribeRequest, Subs
 def _connect_result(session: Session, entrances: list[Entrance]) -> ConnectResult:
     node, options = session.node, session.node.client_options
     ttl = _lifetime(session, session.identity)
-    interval_s = int(options.ping_interval) if session.manners.app_pings else 0
+    # Rounded up: zero would mean that there are none, and then the client would not answer them.
+    interval_s = math.ceil(options.ping_interval) if session.manners.app_pings else 0
     return ConnectResult(
         client=session.client,
         version=f"Beaconfire {node.options.version}",
@@ -235,6 +238,6 @@ async def send(session: Session, ref: object, request: SendRequest) -> None:
 
 async def ping(session: Session, ref: object, request: PingRequest) -> None:
     """Only the plain protocol has it; a native client that sends it broke the protocol (section 5, rule 3)."""
-    if session.manners.app_pings and session.manners.connect_first:
+    if session.manners.connect_first:
         raise Disconnect(BAD_PROTOCOL, "ping is not a command of this protocol")
     session.reply(ref, PingResult())

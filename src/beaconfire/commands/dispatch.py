@@ -105,7 +105,9 @@ def _pong(session: Session) -> None:
     try:
         if session.phase is not Phase.CONNECTED:
             raise Disconnect(BAD_PROTOCOL, "the first command must be connect")
-        session.keepalive.pong(solicited_only=session.manners.app_pings)
+        if not session.manners.app_pings:
+            raise Disconnect(BAD_PROTOCOL, "a pong came, but pings are the transport's")
+        session.keepalive.pong(solicited_only=True)
     except Disconnect as failure:
         session.end_with(failure)
 
