@@ -1,4 +1,4 @@
-// Runs every check of the JavaScript SDK, all at once: one JSON line for each on standard output.
+// Runs every check of the JavaScript SDK, many at once: one JSON line for each on standard output.
 //
 //     node main.js RUN CODEC PORT HASTY_PORT [CHECK_TO_LEAVE_OUT ...]
 //
@@ -8,13 +8,16 @@
 import { inspect } from 'node:util';
 import { Backend } from './backend.js';
 import { CHECKS, Scene } from './scene.js';
-import './abuse.js';
+// Those with checks that wait for clocks come first, so that the others fill the time.
+import './tokens.js';
 import './recovery.js';
 import './rooms.js';
 import './server_side.js';
-import './tokens.js';
+import './abuse.js';
 
 const CHECK_DEADLINE_MS = 20_000;
+/** Enough to hide the waiting, few enough for short-lived tokens not to run out in a queue of handshakes. */
+const AT_ONCE = 16;
 
 async function run(name, perform, scene) {
   const started = performance.now();
@@ -36,9 +39,15 @@ async function run(name, perform, scene) {
 
 const [label, codec, port, hastyPort, ...leftOut] = process.argv.slice(2);
 const [reference, hasty] = [new Backend(Number(port)), new Backend(Number(hastyPort))];
-const chosen = [...CHECKS].filter(([name]) => !leftOut.includes(name));
-await Promise.all(
-  chosen.map(([name, perform]) => run(name, perform, new Scene(`${name}.${label}`, codec, reference, hasty))),
-);
+const waiting = [...CHECKS].filter(([name]) => !leftOut.includes(name));
+
+async function takeTurns() {
+  for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+    const [name, perform] = next;
+    await run(name, perform, new Scene(`${name}.${label}`, codec, reference, hasty));
+  }
+}
+
+await Promise.all(Array.from({ length: AT_ONCE }, takeTurns));
 // Sockets whose close nobody answers would keep the process for half a minute.
 process.exit();

@@ -10,7 +10,8 @@ import jwt
 from tests.acceptance.sdk.python.backend import connection_token, subscription_token
 from tests.acceptance.sdk.python.scene import Scene, Tokens, check
 
-TTL_S = 1.0
+TTL_S = 2.0
+"""Long enough for a token to be still good when the server of a busy machine sees it."""
 
 
 def _server_code(context: Any) -> int:
