@@ -56,8 +56,9 @@ async def history(session: Session, ref: object, request: HistoryRequest) -> Non
         raise CommandError(PERMISSION_DENIED, f"history of {channel!r} is not permitted to this client")
     limit_max = node.client_options.history_max_publication_limit
     limit = request.limit
-    if limit < 0 or limit > limit_max:
+    if limit > limit_max:
         node.events.emit(LimitHit("client.history_max_publication_limit", session.client))
+    if limit < 0 or limit > limit_max:  # below zero is "as many as there may be" and hits nothing
         limit = limit_max
     since = StreamPosition(request.since.offset, request.since.epoch) if request.since is not None else None
     page = await node.page(channel, namespace, limit, since, request.reverse)

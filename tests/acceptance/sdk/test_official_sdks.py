@@ -45,6 +45,9 @@ SDKS: dict[str, list[str]] = {
 }
 """The command of each SDK's scenario by the SDK's label."""
 
+EXPECTED_LIMITS = {"websocket.message_size_limit", "client.pong_timeout"}
+"""The limits that checks run into on purpose."""
+
 Reports = Mapping[str, Mapping[str, str]]
 """By codec: the error of each check by its name, empty if it passed; under "" what went wrong with the whole run."""
 
@@ -126,3 +129,15 @@ def test_whole_run(sdk: str, reports_of: Callable[[str], Reports]) -> None:
     for codec in CODECS:
         assert reports[codec][""] == ""
         assert reports[codec].keys() - {""} == set(checks_of(sdk))
+
+
+def test_servers_notice_nothing_unusual(
+    reports_of: Callable[[str], Reports], servers: tuple[ServerProcess, ServerProcess]
+) -> None:
+    """Whatever the SDKs do, the servers log no error, and warn of nothing but the limits hit on purpose."""
+    for sdk in SDKS:
+        reports_of(sdk)
+    alarms = [line for server in servers for line in server.lines if line.get("level") not in ("debug", "info")]
+    assert [
+        line for line in alarms if line.get("action") != "insecure" and line.get("limit") not in EXPECTED_LIMITS
+    ] == []
