@@ -25,6 +25,9 @@ from beaconfire.observe import logs
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+LEAST_GRACE_S = 0.2
+"""What requests in flight get even if the drain has used up all of `server.shutdown_timeout`."""
+
 
 def run(config: Config) -> int:
     """Serves until SIGTERM or SIGINT has drained the node. Returns the process's exit code."""
@@ -53,8 +56,8 @@ async def _serve(config: Config) -> int:
     await app.start()
     try:
         await server.serve()
-    except SystemExit as failure:
-        return int(failure.code or 0)  # uvicorn's way to say that it could not listen; it has said why
+    except SystemExit:
+        return 1  # uvicorn's way to say that it could not listen; it has said why
     finally:
         await app.stop()
     return 0
@@ -124,9 +127,14 @@ class Server(uvicorn.Server):
             self.force_exit = True
 
     async def _leave(self, drain: Drain) -> None:
+        clock = self._app.clock
+        deadline_s = clock.now_s() + self._app.config.server.shutdown_timeout
         try:
             await drain.run()
         finally:
+            # Requests in flight have what the drain has left of the time. uvicorn takes fractions of seconds as well.
+            left_s = max(LEAST_GRACE_S, deadline_s - clock.now_s())
+            self.config.timeout_graceful_shutdown = left_s  # type: ignore[assignment]
             self.should_exit = True
 
     def _stop_listening(self) -> None:
@@ -148,7 +156,6 @@ def _uvicorn_config(app: App) -> uvicorn.Config:
         server_header=False,
         backlog=options.backlog,
         timeout_keep_alive=int(options.keep_alive_timeout),
-        timeout_graceful_shutdown=max(1, int(options.shutdown_timeout - options.drain_window)),
         ssl_certfile=options.tls_cert or None,
         ssl_keyfile=options.tls_key or None,
         proxy_headers=bool(options.trusted_proxies),
