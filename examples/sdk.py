@@ -14,7 +14,8 @@ class Room(SubscriptionEventHandler):
 
     async def on_publication(self, context):
         author = (context.pub.info.user or "someone") if context.pub.info else "the backend"
-        print(f"{author}: {context.pub.data['text']}", flush=True)
+        data = context.pub.data
+        print(f"{author}: {data['text'] if isinstance(data, dict) and 'text' in data else data}", flush=True)
 
 
 async def main(room="campfire", token=""):

@@ -1,4 +1,4 @@
-"""Pages of documentation, read as their tests need them: code blocks with what is to be done with each, links, headings.
+"""Pages of documentation as their tests need them: code blocks with what is to be done with each, links, headings.
 
 Every fenced block has an HTML comment on the line before it, its directive:
 
@@ -75,8 +75,10 @@ def broken_links(page: Path) -> list[str]:
     for link in relative_links(page):
         name, _, anchor = link.partition("#")
         target = (page.parent / name).resolve() if name else page
-        if not target.exists() or (page.is_relative_to(ROOT) and not target.is_relative_to(ROOT)):
-            broken.append(link)
-        elif anchor and target.suffix == ".md" and anchor not in anchors(target):
+        if (
+            not target.exists()
+            or (page.is_relative_to(ROOT) and not target.is_relative_to(ROOT))
+            or (anchor and target.suffix == ".md" and anchor not in anchors(target))
+        ):
             broken.append(link)
     return broken

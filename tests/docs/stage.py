@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -135,7 +136,7 @@ class Stage:
             file, overrides = words[words.index("--config") + 1], {}
         else:
             assert words == ["make", "run"], "expected `beaconfire serve --config …` or `make run`"
-        for flag, value in zip(words, words[1:], strict=False):
+        for flag, value in itertools.pairwise(words):
             if flag == "--set":
                 name, _, setting = value.partition("=")
                 overrides[name] = setting
@@ -228,5 +229,7 @@ def assert_loads(file: str) -> None:
 
 def assert_matches(expected: str, actual: str) -> None:
     """`…` in what is expected stands for any text on its line, or on a line of its own for any lines."""
-    lines = (r"(.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + r"\n" for line in expected.splitlines())
+    lines = (
+        r"(.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + r"\n" for line in expected.splitlines()
+    )
     assert re.fullmatch("".join(lines), actual.rstrip() + "\n"), f"expected\n{expected}\nbut it was\n{actual}"

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from beaconfire.announce import limits
+from beaconfire.config import Config
+from beaconfire.observe.metric_table import LIMITS
 from tests.docs.pages import ROOT, Block, blocks, broken_links, headings
 from tests.docs.stage import Stage, assert_matches
 
@@ -78,8 +81,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_broken_links_are_noticed(tmp_path: Path) -> None:
     """A missing file, a missing heading, a file outside the repository; links in code do not count."""
-    page = ROOT / "docs" / "index.md"
-    assert broken_links(page) == []
     bad = tmp_path / "page.md"
     bad.write_text("# One\n\n[a](#one) [b](#two) [c](missing.md) [d](https://example.com) `[e](f)`\n")
     assert broken_links(bad) == ["#two", "missing.md"]
@@ -92,8 +93,14 @@ def test_every_page_can_be_found() -> None:
     for _ in range(2):
         for page in list(reached):
             links = re.findall(r"\]\(([^()#\s:]+\.md)", page.read_text(encoding="utf-8"))
-            reached |= {(page.parent / link).resolve() for link in links}
+            reached |= {target for link in links if (target := (page.parent / link).resolve()).exists()}
     assert {name(page) for page in docs.rglob("*.md") if page not in reached} == set()
+
+
+def test_every_limit_is_explained() -> None:
+    """Each limit that is announced or counted stands on the page of limits."""
+    page = (ROOT / "docs" / "how-to" / "scale-limits.md").read_text(encoding="utf-8")
+    assert [limit for limit in {*(limit for limit, _ in limits(Config())), *LIMITS} if f"`{limit}`" not in page] == []
 
 
 def test_the_translation_keeps_up() -> None:

@@ -1,0 +1,50 @@
+"""What a person sees who starts the server, or fails to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.acceptance.harness import REFERENCE_CONFIG, ServerProcess
+
+BEACONFIRE = str(Path(sys.executable).with_name("beaconfire"))
+
+
+def test_a_taken_port_is_told(tmp_path: Path) -> None:
+    """The second server on a port says why it can't run, and exits with 1, as for everything that was tried."""
+    with ServerProcess(tmp_path, REFERENCE_CONFIG) as server:
+        done = subprocess.run(
+            [BEACONFIRE, "serve", "--port", str(server.port)],
+            env={name: value for name, value in os.environ.items() if not name.startswith("BEACONFIRE_")},
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "address already in use" in done.stderr
+    assert str(server.port) in done.stderr
+
+
+def test_a_terminal_gets_addresses_one_per_line() -> None:
+    """A person sees what is running at a glance; a log gets one line."""
+    master, slave = os.openpty()
+    process = subprocess.Popen(
+        [BEACONFIRE, "serve", "--port", "0", "--set", "server.demo=true"],
+        env={name: value for name, value in os.environ.items() if not name.startswith("BEACONFIRE_")},
+        stderr=slave,
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        while b"\nlimits" not in shown:
+            shown += os.read(master, 65536)
+    finally:
+        process.terminate()
+        process.wait(20)
+        os.close(master)
+    lines = shown.decode().splitlines()
+    assert any(line.startswith("demo ") and line.split()[1].startswith("http://127.0.0.1:") for line in lines)
+    assert not any("server_started" in line for line in lines)
