@@ -1,0 +1,92 @@
+"""Takes the picture of the demo that the readmes show: `.venv/bin/python -m scripts.screenshot [FILE]`.
+
+It starts the demo's server on a free port, lets three people and a backend talk in headless Chromium, and saves what
+one of them sees. Needs Chromium: on the PATH, or where the variable CHROMIUM says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
+from tests.acceptance.harness import ServerProcess
+from tests.browser.conftest import CHROMIUM_FLAGS
+from tests.browser.pages import ChatPage
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURE = ROOT / "docs" / "images" / "demo.png"
+SIZE: ViewportSize = {"width": 1180, "height": 680}
+PIXELS_PER_POINT = 1.5
+
+WATCH, KITCHEN, RELEASE = "campfire", "kitchen", "release 2.0"
+TALK = (
+    ("Bob", "Smoke on the western ridge"),
+    ("Ann", "I see it too. Lighting ours now 🔥"),
+    ("林小月", "北边的烽火台也看到了，马上传下去"),
+    ("Bob", "From the coast to the capital in under an hour"),
+    ("", "Order 1234 is on its way"),
+    ("Ann", "My train was in a tunnel, and still I missed nothing"),
+)
+"""Who says what in the first room; the nameless one is a backend."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    target = Path(arguments[0]) if arguments else PICTURE
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        with ServerProcess(Path(folder), (ROOT / "demo.toml").read_text(encoding="utf-8")) as server:
+            picture = play(browser, server)
+        browser.close()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(picture)
+    print(f"{target}: {len(picture) // 1024} KiB")
+    return 0
+
+
+def play(browser: Browser, server: ServerProcess) -> bytes:
+    people = {name: come_in(browser, server, name) for name in ("Ann", "Bob", "林小月")}
+    for name, text in TALK:
+        if name:
+            people[name].say(text)
+        else:
+            publish(server, WATCH, text)
+        for page in people.values():
+            expect(page.messages.filter(has_text=text)).to_be_visible()
+    ann, bob = people["Ann"], people["Bob"]
+    for room in (KITCHEN, RELEASE):
+        for page in (ann, bob):
+            page.join(room)
+    ann.show(WATCH)
+    bob.say("The tests are green")
+    bob.say("Shall we?")
+    expect(ann.unread(RELEASE)).to_have_text("2")
+    ann.page.mouse.move(0, 0)
+    ann.page.evaluate("document.activeElement.blur()")
+    return ann.page.screenshot(animations="disabled", caret="hide")
+
+
+def come_in(browser: Browser, server: ServerProcess, name: str) -> ChatPage:
+    context = browser.new_context(viewport=SIZE, device_scale_factor=PIXELS_PER_POINT, color_scheme="light")
+    page = ChatPage(context, server.http)
+    page.come_in(name, WATCH)
+    page.expect_connected()
+    return page
+
+
+def publish(server: ServerProcess, room: str, text: str) -> None:
+    body = json.dumps({"channel": room, "data": {"text": text}}).encode()
+    headers = {"X-API-Key": "demo-key", "Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(f"{server.http}/api/publish", body, headers), timeout=10):
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
