@@ -28,7 +28,7 @@ PIXELS_PER_POINT = 1.5
 WATCH, KITCHEN, RELEASE = "campfire", "kitchen", "release 2.0"
 TALK = (
     ("Bob", "Smoke on the western ridge"),
-    ("Ann", "I see it too. Lighting ours now 🔥"),
+    ("Ann", "I see it too. Lighting ours now"),
     ("林小月", "北边的烽火台也看到了，马上传下去"),
     ("Bob", "From the coast to the capital in under an hour"),
     ("", "Order 1234 is on its way"),
