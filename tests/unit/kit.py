@@ -264,6 +264,8 @@ class Wiretap:
         self.closed: tuple[int, str] | None = None
         self.pings = 0
         self.reading: list[str] = []
+        self.when_closed: Callable[[], None] = lambda: None
+        """What the peer does when it is told to go."""
 
     def write(self, frames: Sequence[Frame]) -> None:
         assert self.writable, "written to a transport that takes nothing"
@@ -277,6 +279,7 @@ class Wiretap:
     def close(self, code: DisconnectCode, reason: str) -> None:
         assert self.closed is None, "closed twice"
         self.closed = (code.code, reason)
+        self.when_closed()
 
     def pause_reading(self) -> None:
         self.reading.append("pause")
