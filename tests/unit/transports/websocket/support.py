@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,8 @@ class FakeStream(asyncio.Transport):
         if name == "ssl_object":
             return None if self.descriptor >= 0 else self
         return self if name == "socket" else default
+
+    family, type, proto = socket.AF_UNIX, socket.SOCK_STREAM, 0
 
     def fileno(self) -> int:
         return self.descriptor

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import gc
+import socket
 
 from beaconfire.clock import ManualClock, Timers
 from beaconfire.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, SHUTDOWN, SLOW
@@ -306,38 +307,59 @@ def test_nothing_is_written_after_the_end() -> None:
 @in_loop
 def test_the_socket_itself_is_written_to() -> None:
     """Without encryption bytes go straight to the descriptor; what it refuses goes to the transport, in order."""
-    ours, theirs = os.pipe()
-    os.set_blocking(theirs, False)
-    try:
-        world = World(descriptor=theirs)
-        assert os.read(ours, 100) == b"101\r\n\r\n"
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with ours, theirs:
+        world = World(descriptor=theirs.fileno())
+        assert ours.recv(100) == b"101\r\n\r\n"
         world.connection.write([frame(b"abc")])
-        assert (os.read(ours, 100), bytes(world.stream.written)) == (b"abc", b"")
+        assert (ours.recv(100), bytes(world.stream.written)) == (b"abc", b"")
         world.stream.takes = 0
         world.connection.write([frame(b"x" * 1_000_000)])
-        at_once = len(os.read(ours, 2_000_000))
+        at_once = len(ours.recv(2_000_000))
+        while at_once < 1_000_000 and (more := _receive_now(ours)):
+            at_once += more
         assert 0 < at_once < 1_000_000
-        world.connection.write([frame(b"later")])  # must not overtake, although the pipe is empty now
+        world.connection.write([frame(b"later")])  # must not overtake, although the socket is empty now
         world.stream.take(2_000_000)
         assert len(world.stream.written) == 1_000_000 - at_once + len(b"later")
         assert world.stream.written.endswith(b"xlater")
         world.connection.write([frame(b"direct")])
-        assert os.read(ours, 100) == b"direct"
-    finally:
-        os.close(ours)
-        os.close(theirs)
+        assert ours.recv(100) == b"direct"
+        world.lose()
+
+
+def _receive_now(receiver: socket.socket) -> int:
+    """How much there is to receive without waiting."""
+    try:
+        return len(receiver.recv(2_000_000, socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return 0
 
 
 @in_loop
 def test_flow_control_marks() -> None:
     """Zero, so that `writable` is exact; one under encryption, where zero would mean always full."""
     assert World().stream.calls[0] == "limits 1 0"
-    ours, theirs = os.pipe()
-    try:
-        assert World(descriptor=theirs).stream.calls[0] == "limits 0 0"
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        world = World(descriptor=theirs.fileno())
+        assert world.stream.calls[0] == "limits 0 0"
+        world.lose()
+
+
+@in_loop
+def test_the_descriptor_is_let_go_of() -> None:
+    """After the loss it may belong to somebody else: nothing here may write to it, or close it."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        world = World(descriptor=theirs.fileno())
+        world.lose()
+        world.connection.write([frame(b"never")])
+        del world
+        gc.collect()
+        theirs.send(b"still open")
+        assert ours.recv(100) == b"101\r\n\r\nstill open"
 
 
 # -- The end ---------------------------------------------------------------------------------------------------------
