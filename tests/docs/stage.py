@@ -200,6 +200,7 @@ class Stage:
         assert self._server is not None, "a browser needs a server: let a block with `runs: serve` come first"
         playwright = self._stack.enter_context(sync_playwright())
         chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+        assert chromium, "Chromium is needed: install it, or say where it is with CHROMIUM=/path"
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
         self._stack.callback(browser.close)
         # As pasted into the console, which a page's Content-Security-Policy does not hold for.

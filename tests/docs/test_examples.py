@@ -6,6 +6,7 @@ import functools
 import http.server
 import json
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from beaconfire.auth.mint import connection_token
 from tests.acceptance.harness import API_KEY, REFERENCE_CONFIG, SECRET, ServerProcess
 from tests.browser.conftest import browser  # noqa: F401  # a fixture
 from tests.docs.pages import ROOT, blocks
@@ -64,6 +66,10 @@ def call(server: ServerProcess, method: str, **request: object) -> Any:
         return json.load(r)["result"]
 
 
+def token(user: str) -> str:
+    return connection_token(SECRET, user, now_unix_s=time.time(), expires_in_s=600)
+
+
 def enter(page: Page, site: str, token: str) -> None:
     page.goto(f"{site}/browser.html")
     page.get_by_label("Room").fill(ROOM)
@@ -88,11 +94,3 @@ def test_two_browsers_chat(server: ServerProcess, site: str, browser: Any) -> No
     call(server, "publish", channel=ROOM, data={"text": "really"})
     for page in (ann, bob):
         expect(page.locator("li")).to_have_text(["ann: hello", "the backend: soup is ready", "the backend: really"])
-
-
-def token(user: str) -> str:
-    import time
-
-    from beaconfire.auth.mint import connection_token
-
-    return connection_token(SECRET, user, now_unix_s=time.time(), expires_in_s=600)
