@@ -170,6 +170,10 @@ class Hub:
         room = self._rooms.get(channel)
         return list(room.subscriptions.values()) if room is not None else []
 
+    def find(self, channel: str, client: str) -> Subscription | None:
+        room = self._rooms.get(channel)
+        return room.subscriptions.get(client) if room is not None else None
+
     def statistics(self) -> HubStatistics:
         return HubStatistics(len(self._rooms), self._subscriptions, self._delivered_total)
 

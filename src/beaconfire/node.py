@@ -199,6 +199,9 @@ class Node:
         if subscription.options.presence:
             ttl_s = float(self.client_options.presence_update_interval) * PRESENCE_TTL_INTERVALS
             await self.engine.presence.add(subscription.channel, subscription.info, ttl_s)
+            if subscription.withdrawn and self.hub.find(subscription.channel, subscription.client) is None:
+                # It left meanwhile, and its entry may have been removed before it was added.
+                await self.engine.presence.remove(subscription.channel, subscription.client)
 
     def announce_join(self, subscription: Subscription) -> None:
         if subscription.options.announces:

@@ -30,7 +30,7 @@ from beaconfire.errors import (
 from beaconfire.identity import SubscriptionGrant
 from beaconfire.messages import SubscribePush, SubscribeRequest
 from beaconfire.node import Node
-from beaconfire.session import Session
+from beaconfire.session import Phase, Session
 
 
 class Residents:
@@ -40,12 +40,18 @@ class Residents:
         self._node = node
 
     def apply(self, message: ControlMessage) -> None:
-        """Carries out a control message. What needs the engine goes on in the background."""
+        """Carries out a control message. What needs the engine goes on in the background.
+
+        A session that is still connecting does not change its channels: nothing may reach the client before its
+        connect reply, which will tell which channels it is in. It is as if the message had come a moment earlier.
+        """
         for session in self._select(message.who):
             if isinstance(message, SubscribeSessions):
-                self._node.background.start(self._subscribe(session, message))
+                if session.phase is Phase.CONNECTED:
+                    self._node.background.start(self._subscribe(session, message))
             elif isinstance(message, UnsubscribeSessions):
-                self._unsubscribe(session, message.channel)
+                if session.phase is Phase.CONNECTED:
+                    self._unsubscribe(session, message.channel)
             elif isinstance(message, DisconnectSessions):
                 if session.client not in message.whitelist:
                     session.end(DisconnectCode(message.code, message.reason, ""))

@@ -34,7 +34,7 @@ from beaconfire.errors import (
 from beaconfire.events import ConnectionOpened, LimitHit, SessionEnded
 from beaconfire.identity import Identity
 from beaconfire.keepalive import Keepalive
-from beaconfire.messages import ClientInfo, Command, Push, Result, UnsubscribePush
+from beaconfire.messages import NO_PAYLOAD, ClientInfo, Command, Push, Result, UnsubscribePush
 from beaconfire.meter import Meter
 from beaconfire.node import Node
 from beaconfire.outbox import Outbox
@@ -134,11 +134,10 @@ class Session:
         return self.outbox.queued_bytes + self.transport.buffered_bytes
 
     def info(self, channel: str) -> ClientInfo:
-        """What others see of this client in a channel."""
+        """What others see of this client in a channel now; a refresh may have changed it."""
         subscription = self.subscriptions.get(channel)
-        if subscription is not None:
-            return subscription.info
-        return ClientInfo(self.user, self.client, self.identity.info)
+        chan_info = subscription.grant.info if subscription is not None else NO_PAYLOAD
+        return ClientInfo(self.user, self.client, self.identity.info, chan_info)
 
     # From the transport
 

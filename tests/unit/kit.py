@@ -28,7 +28,7 @@ from beaconfire.engines.memory import MemoryEngine, memory_engine
 from beaconfire.errors import DisconnectCode
 from beaconfire.events import Event, InternalError, LimitHit
 from beaconfire.identity import Identity, SubscriptionClaims, SubscriptionGrant, TokenInvalid
-from beaconfire.messages import ClientInfo, Command, Request, StreamPosition
+from beaconfire.messages import ClientInfo, StreamPosition
 from beaconfire.node import Node, NodeOptions
 from beaconfire.options import ChannelNameOptions, ChannelOptions, ClientOptions
 from beaconfire.outbox import Flusher, Outbox
@@ -361,31 +361,27 @@ class Client:
     def send_text(self, text: str) -> None:
         self.session.on_data(text.encode(), False)
 
-    def send(self, method: str, **fields: Any) -> int:
+    def send(self, method: str, /, **fields: Any) -> int:
         """Sends a command and returns its id."""
         number = next(self._ids)
         self.send_text(json.dumps({"id": number, method: fields}))
         return number
 
-    def request(self, request: Request) -> None:
-        """Hands in a request behind the codec's back."""
-        self.session._run(Command(next(self._ids), request))
-
-    def reply(self, method: str, **fields: Any) -> dict[str, Any]:
+    def reply(self, method: str, /, **fields: Any) -> dict[str, Any]:
         """Sends a command and returns the one reply to it; pushes that came with it are dropped."""
         number = self.send(method, **fields)
         replies = [message for message in self.take() if message.get("id") == number]
         assert len(replies) == 1, f"{method} {fields}: {replies}, ended: {self.transport.closed}"
         return replies[0]
 
-    def ask(self, method: str, **fields: Any) -> dict[str, Any]:
+    def ask(self, method: str, /, **fields: Any) -> dict[str, Any]:
         """The result of a command that must succeed."""
         reply = self.reply(method, **fields)
         assert "error" not in reply, reply
         result: dict[str, Any] = reply[method]
         return result
 
-    def outcome(self, method: str, **fields: Any) -> int:
+    def outcome(self, method: str, /, **fields: Any) -> int:
         """0 for success, else the code of the error reply or of the disconnect."""
         number = self.send(method, **fields)
         replies = [message for message in self.take() if message.get("id") == number]

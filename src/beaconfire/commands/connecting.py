@@ -11,6 +11,7 @@ from beaconfire.errors import (
     BAD_PROTOCOL,
     CHANNEL_LIMIT,
     COMMAND_NOT_AVAILABLE,
+    CONNECTION_CLOSED,
     CONNECTION_EXPIRED,
     CONNECTION_LIMIT,
     EXPIRED,
@@ -63,8 +64,12 @@ async def establish(session: Session, request: ConnectRequest) -> tuple[ConnectR
         if error.code is UNAUTHORIZED and session.manners.connect_first:
             raise Disconnect(BAD_PROTOCOL, error.detail) from error
         raise
-    if session.has_ended():
-        raise Disconnect(BAD_PROTOCOL, "the connection ended while connecting")
+    except Disconnect:
+        raise
+    except Exception:
+        _refuse(session)  # whoever decides or the engine has failed: nobody has been let in
+        raise
+    _check_alive(session)
     session.phase = Phase.CONNECTED
     session.app_name, session.app_version = request.name, request.version
     session.keepalive.connected()
@@ -83,6 +88,11 @@ async def establish(session: Session, request: ConnectRequest) -> tuple[ConnectR
     return _connect_result(session, entrances), entrances
 
 
+def _check_alive(session: Session) -> None:
+    if session.has_ended():
+        raise Disconnect(CONNECTION_CLOSED, "the connection ended while connecting")
+
+
 def _refuse(session: Session) -> None:
     """Undoes a connect that failed with an error: a client that must connect first can do nothing more."""
     session.node.registry.remove(session)
@@ -96,9 +106,8 @@ def _refuse(session: Session) -> None:
 
 def _admit(session: Session, identity: Identity) -> None:
     """Makes the identity the session's. Raises CommandError 110 or Disconnect 3504."""
+    _check_alive(session)
     node, options = session.node, session.node.client_options
-    if session.has_ended():
-        raise Disconnect(BAD_PROTOCOL, "the connection ended while connecting")
     if identity.expire_at_unix_s and identity.expire_at_unix_s <= node.clock.unix_s() and not options.insecure:
         raise CommandError(EXPIRED, "expire_at is in the past")
     if (
@@ -202,6 +211,7 @@ async def refresh(session: Session, ref: object, request: RefreshRequest) -> Non
     if not session.identity.client_refresh:
         raise Disconnect(BAD_PROTOCOL, "refresh: this connection does not expire")
     identity = await session.node.policy.refresh(session.identity, request.token)
+    _check_alive(session)
     if identity.expire_at_unix_s and identity.expire_at_unix_s <= session.node.clock.unix_s():
         raise Disconnect(CONNECTION_EXPIRED, "expire_at of the new token is in the past")
     if identity.channels.keys() != session.identity.channels.keys():

@@ -13,6 +13,7 @@ from beaconfire.errors import (
     ALREADY_SUBSCRIBED,
     BAD_PROTOCOL,
     BAD_REQUEST,
+    CONNECTION_CLOSED,
     INSUFFICIENT_STATE,
     LIMIT_EXCEEDED,
     PERMISSION_DENIED,
@@ -76,6 +77,7 @@ async def subscribe(session: Session, ref: object, request: SubscribeRequest) ->
     grant = await session.node.policy.subscribe(session.identity, session.client, request, namespace)
     if grant.expire_at_unix_s and grant.expire_at_unix_s <= session.node.clock.unix_s():
         raise CommandError(TOKEN_EXPIRED, "the subscription's expiry is in the past")
+    check_room(session, channel)  # again, because deciding may have taken its time
     entrance = await enter(session, request, namespace, grant, server_side=False)
     publications = go_live(entrance)
     session.reply(ref, entrance.result)
@@ -109,6 +111,7 @@ async def enter(
 ) -> Entrance:
     """Hold, attach, read. On any failure the subscription is gone again. Raises CommandError or Disconnect."""
     node = session.node
+    _check_alive(session)
     subscription = Subscription(
         request.channel,
         namespace,
@@ -117,18 +120,25 @@ async def enter(
         grant,
         ClientInfo(session.user, session.client, session.identity.info, grant.info),
     )
-    session.subscriptions[request.channel] = subscription
     node.hub.add(subscription)
+    session.subscriptions[request.channel] = subscription
     try:
         await node.attachments.attach(request.channel)
         result, top = await _read(session, subscription, request)
         await node.touch_presence(subscription)
+        _check_alive(session)
         if subscription.phase is Phase.ENDED:
             raise CommandError(PERMISSION_DENIED, "the subscription was ended while it was made")
     except BaseException:
         session.leave(subscription)
         raise
     return Entrance(subscription, result, top)
+
+
+def _check_alive(session: Session) -> None:
+    """Nothing may be entered after the end: nobody would ever leave it."""
+    if session.has_ended():
+        raise Disconnect(CONNECTION_CLOSED, "the connection ended while subscribing")
 
 
 def _subscription_options(
@@ -171,13 +181,14 @@ async def _read(
     options, grant = subscription.options, subscription.grant
     ttl = lifetime(session, grant) if grant.client_refresh else 0
     if not options.positioned:
-        return SubscribeResult(expires=ttl > 0, ttl=ttl, data=grant.data), None
+        # Whoever asked what it missed hears that nobody knows.
+        return SubscribeResult(expires=ttl > 0, ttl=ttl, data=grant.data, was_recovering=request.recover), None
     recovery: Recovery | None = None
     since = StreamPosition(request.offset, request.epoch)
     wants_latest = subscription.namespace.cache_mode and subscription.namespace.options.auto_cache_recover
     if options.recoverable and (request.recover or wants_latest):
         recovery, top = await _recover(session, subscription, since)
-        if not recovery.recovered and request.flag & REJECT_UNRECOVERED:
+        if request.recover and not recovery.recovered and request.flag & REJECT_UNRECOVERED:
             raise CommandError(UNRECOVERABLE_POSITION, "history does not reach back to the given position")
     else:
         page = await session.node.history(subscription.channel, subscription.namespace, 0)
@@ -279,6 +290,8 @@ async def sub_refresh(session: Session, ref: object, request: SubRefreshRequest)
     grant = await session.node.policy.sub_refresh(session.identity, session.client, request.channel, request.token)
     if grant.expire_at_unix_s and grant.expire_at_unix_s <= session.node.clock.unix_s():
         raise Disconnect(SUBSCRIPTION_EXPIRED, "the subscription's new expiry is in the past")
+    if session.subscriptions.get(request.channel) is not subscription:
+        raise CommandError(PERMISSION_DENIED, f"channel {request.channel!r}: not subscribed any more")
     subscription.grant = grant
     if grant.expire_at_unix_s:
         session.keepalive.upkeep_by(expiry_s(session, subscription))
