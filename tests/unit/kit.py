@@ -478,6 +478,14 @@ class World:
         manners = SessionManners(connect_first=False, app_pings=False, lobby=lobby)
         return Client(self, Arrivals(self.node, manners, self._new_id), PlainCodec(lobby), None)
 
+    def connect_plain(self, user: str) -> Client:
+        """A client of the plain protocol that has shaken hands with a token named after the user."""
+        self.tokens.connections.known[user] = Identity(user=user)
+        client = self.plain()
+        [welcome] = client.say(type="handshake", token=user)
+        assert welcome["type"] == "welcome", welcome
+        return client
+
     def _new_id(self) -> str:
         return f"client{next(self._names)}"
 
