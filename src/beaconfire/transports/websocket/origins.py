@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Final
+
+ORIGIN_LENGTH_MAX: Final = 512
+"""Characters of an Origin header that is looked at: a scheme, a host of at most 253 and a port. Matching several
+wildcards takes time that grows with a power of the length, so a header of 32 KB would hold up everybody."""
 
 
 class OriginRules:
@@ -11,7 +16,8 @@ class OriginRules:
 
     A pattern is matched, in lower case, against the whole Origin header (`https://chat.example.com:8443`): `*` stands
     for any characters but a slash, `?` for one of them. The pattern `*` alone allows every origin. Requests without
-    the header do not come from a browser and always pass (protocol reference, section 4).
+    the header do not come from a browser and always pass (protocol reference, section 4). A header longer than
+    `ORIGIN_LENGTH_MAX` comes from nobody honest and matches no other pattern.
     """
 
     __slots__ = ("_any", "_pattern")
@@ -23,7 +29,9 @@ class OriginRules:
     def allow(self, origin: str | None) -> bool:
         if origin is None or self._any:
             return True
-        return self._pattern is not None and self._pattern.fullmatch(origin.lower()) is not None
+        if self._pattern is None or len(origin) > ORIGIN_LENGTH_MAX:
+            return False
+        return self._pattern.fullmatch(origin.lower()) is not None
 
 
 def _expression(pattern: str) -> str:

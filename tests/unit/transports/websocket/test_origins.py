@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from beaconfire.transports.websocket.origins import OriginRules
+from beaconfire.transports.websocket.origins import ORIGIN_LENGTH_MAX, OriginRules
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,14 @@ from beaconfire.transports.websocket.origins import OriginRules
 def test_origins(patterns: list[str], origin: str | None, allowed: bool) -> None:
     """A pattern covers the whole origin in lower case; wildcards stop at slashes; no header passes."""
     assert OriginRules(patterns).allow(origin) is allowed
+
+
+def test_a_long_origin_is_not_matched() -> None:
+    """Wildcards beside each other would take seconds to find out that a long header does not match."""
+    rules = OriginRules(["https://*.*.example"])
+    longest = "https://a." + "b" * (ORIGIN_LENGTH_MAX - len("https://a..example")) + ".example"
+    assert len(longest) == ORIGIN_LENGTH_MAX
+    assert rules.allow(longest)
+    assert not rules.allow(longest.replace("a.", "aa."))
+    assert not rules.allow("https://" + "." * 32_000 + ".a.example")
+    assert OriginRules(["*"]).allow("https://" + "." * 32_000)
