@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -101,17 +101,18 @@ class App:
         self.health = Health()
         self.admission = Admission(config.client, self._count_connections, self.clock, self.events)
         self.guard = HttpGuard(config.server, self.timers, self.events)
+        endpoints = _endpoints(config, self.node)
+        self.websocket_paths = tuple(endpoints)
         self.acceptor = WebSocketAcceptor(
-            _endpoints(config, self.node),
+            endpoints,
             config.websocket,
             config.client.allowed_origins,
             self.admission.admit,
             self.timers,
             self.events,
         )
-        self.asgi: ASGIApp = ObserveRequests(
-            Router(_routes(self)), RequestRecorder(self.metrics, _TEMPLATES, QUIET + _API_TEMPLATES), self.clock
-        )
+        recorder = RequestRecorder(self.metrics, (*_TEMPLATES, *self.websocket_paths), QUIET + _API_TEMPLATES)
+        self.asgi: ASGIApp = ObserveRequests(Router(_routes(self)), recorder, self.clock)
         self.metrics.observe_nodes(self.node.statistics)
         self._sweep_s = self.clock.now_s()
         self._tick: asyncio.TimerHandle | None = None
@@ -207,6 +208,7 @@ def _routes(app: App) -> list[BaseRoute]:
     routes: list[BaseRoute] = [
         Route("/metrics", app.metrics.endpoint),
         *app.health.routes(),
+        *(Route(path, _upgrade_required) for path in app.websocket_paths),
     ]
     if app.config.api.enabled:
         methods = ApiMethods(app.node, app.cluster, app.config.api)
@@ -216,6 +218,12 @@ def _routes(app: App) -> list[BaseRoute]:
         routes.append(Route("/", _page(_DEMO / "index.html")))
         routes.append(Mount("/demo", _Pages(directory=_DEMO)))
     return routes
+
+
+def _upgrade_required(request: Request) -> Response:
+    """Somebody opened a WebSocket address in a browser."""
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    return PlainTextResponse("this address speaks WebSocket only\n", status_code=426, headers=headers)
 
 
 def _page(path: Path) -> Callable[[Request], Response]:

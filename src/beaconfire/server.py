@@ -19,7 +19,7 @@ import uvloop
 from beaconfire import __version__, announce
 from beaconfire.admission import raise_open_files_limit
 from beaconfire.app import App
-from beaconfire.config import Config, secret_values
+from beaconfire.config import Config, ConfigError, Problem, secret_values
 from beaconfire.drain import Drain
 from beaconfire.observe import logs
 
@@ -32,6 +32,7 @@ LEAST_GRACE_S = 0.2
 def run(config: Config) -> int:
     """Serves until SIGTERM or SIGINT has drained the node. Returns the process's exit code."""
     _fill_standard_descriptors()
+    _check_files(config)
     raise_open_files_limit()
     logs.configure(config.log, secrets=secret_values(config))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -48,6 +49,20 @@ def _fill_standard_descriptors() -> None:
     os.close(descriptor)
     if sys.stderr is None:  # what Python makes of a closed one
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
+
+
+def _check_files(config: Config) -> None:
+    """Raises ConfigError for files that are named and cannot be read; later nobody would say which."""
+    problems = []
+    for option in ("tls_cert", "tls_key"):
+        path = getattr(config.server, option)
+        try:
+            if path:
+                open(path, "rb").close()
+        except OSError as error:
+            problems.append(Problem(f"server.{option}", path, f"cannot be read: {error.strerror}"))
+    if problems:
+        raise ConfigError(problems)
 
 
 async def _serve(config: Config) -> int:

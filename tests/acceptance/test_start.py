@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
+
 from tests.acceptance.harness import REFERENCE_CONFIG, ServerProcess
 
 BEACONFIRE = str(Path(sys.executable).with_name("beaconfire"))
@@ -48,3 +50,26 @@ def test_a_terminal_gets_addresses_one_per_line() -> None:
     lines = shown.decode().splitlines()
     assert any(line.startswith("demo ") and line.split()[1].startswith("http://127.0.0.1:") for line in lines)
     assert not any("server_started" in line for line in lines)
+
+
+def test_a_missing_certificate_is_named() -> None:
+    """Files that are named but not there stop start-up with the option and the path."""
+    done = subprocess.run(
+        [BEACONFIRE, "serve", "--set", "server.tls_cert=/nowhere/cert.pem", "--set", "server.tls_key=/nowhere/key.pem"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "server.tls_cert" in done.stderr
+    assert "/nowhere/key.pem" in done.stderr
+
+
+def test_a_websocket_address_in_a_browser_explains_itself(tmp_path: Path) -> None:
+    """Plain GET of a WebSocket path is 426, not a puzzling 404."""
+    with ServerProcess(tmp_path, REFERENCE_CONFIG) as server:
+        for path in ("/ws", "/connection/websocket"):
+            answer = httpx.get(server.http + path)
+            assert answer.status_code == 426
+            assert answer.headers["upgrade"] == "websocket"
