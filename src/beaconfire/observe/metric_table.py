@@ -35,12 +35,13 @@ LIMITS = (
     "server.handshake_timeout",
     "server.header_max_size",
     "server.keep_alive_timeout",
+    "http_pipeline_max",
     "api.request_max_size",
     "api.batch_max",
     "token_length_max",
     "jwks_unknown_kids_max",
 )
-"""What a `LimitHit` may name: settings, by section and name, and the fixed limits of tokens."""
+"""What a `LimitHit` may name: settings, by section and name, and the fixed limits of HTTP and tokens."""
 
 SDK_NAMES = frozenset({"js", "python", "go", "dart", "swift", "java", "csharp", "c#"})
 """What the SDKs call themselves. A client may send any name, so all others are counted together."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
+from typing import Any, Final
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from beaconfire.clock import Timer, Timers
 from beaconfire.events import EventSink, LimitHit
@@ -19,6 +19,11 @@ from beaconfire.options import ServerOptions
 
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+PIPELINE_MAX: Final = 16
+"""Requests of one connection that wait for an earlier answer. What is read at once may hold thousands, and each takes
+a hundred times its size; no browser and no usual library sends a second one before the first is answered."""
 
 
 class HttpGuard:
@@ -29,6 +34,8 @@ class HttpGuard:
     - `server.header_max_size` bounds the head: request line and header fields. Beyond it: 431, and cut.
     - The body must be there within `server.keep_alive_timeout` after the head, which a handler's own limits on the
       size and pace of bodies will usually undercut.
+    - Of requests that are sent before earlier ones are answered, `PIPELINE_MAX` wait; beyond it the connection is cut.
+    - A response that nobody reads holds the connection for `server.keep_alive_timeout` as well, and no longer.
 
     Somebody must call `timers.run_due` now and then.
     """
@@ -51,12 +58,15 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         super().__init__(**uvicorn)
         self._guard = guard
         self._deadline: Timer | None = None
+        self._unread: Timer | None = None
         self._in_head = False
         self._in_body = False
         self._head_at_least = 0
         self._head_at_most = 0
         self._received = b""
         self._too_large = False
+        self._too_many = False
+        self._answering: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -64,6 +74,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_waiting_for_reader()
+        self._forget_requests()
         super().connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
@@ -84,6 +96,21 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         if self._deadline is None:
             self._limit_waiting()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self._guard.timers.after(self._guard.body_timeout_s, self._give_up_on_reader)
+
+    def resume_writing(self) -> None:
+        self._stop_waiting_for_reader()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self._give_up_on_reader()
+        else:
+            super().timeout_keep_alive_handler()
+
     def on_message_begin(self) -> None:
         self._in_head = True
         super().on_message_begin()
@@ -96,7 +123,14 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         if self._head_at_most > most and self._head_size() > most:
             self._too_large = True
             raise ValueError("request head too large")  # ends the parsing; answered in send_400_response
+        if len(self.pipeline) >= PIPELINE_MAX:
+            self._too_many = True
+            raise ValueError("too many requests at once")  # likewise
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
         self._in_body = False
@@ -105,16 +139,21 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._stop_waiting()
-        if not self._too_large:
+        self._forget_requests()
+        if self._too_many:
+            self._guard.events.emit(LimitHit("http_pipeline_max", ""))
+            self._end()
+        elif self._too_large:
+            self._guard.events.emit(LimitHit("server.header_max_size", ""))
+            self.transport.write(_TOO_LARGE)
+            self._end()
+        else:
             super().send_400_response(msg)
-            return
-        self._guard.events.emit(LimitHit("server.header_max_size", ""))
-        self.transport.write(_TOO_LARGE)
-        self.transport.close()
 
     def handle_websocket_upgrade(self) -> None:
         """Gives the connection away, with the bytes that came after the request, and lets go of everything."""
         self._stop_waiting()
+        self._answering = None
         upgrade = sys.exc_info()[1]
         rest = self._received[upgrade.args[0] :] if isinstance(upgrade, httptools.HttpParserUpgrade) else b""
         super().handle_websocket_upgrade()
@@ -152,4 +191,31 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._guard.events.emit(LimitHit(limit, ""))
         if self._in_head:
             self.transport.write(_TOO_LATE)
-        self.transport.close()
+        self._forget_requests()
+        self._end()
+
+    def _give_up_on_reader(self) -> None:
+        self._unread = None
+        self._guard.events.emit(LimitHit("server.keep_alive_timeout", ""))
+        self._forget_requests()
+        self.transport.abort()
+
+    def _stop_waiting_for_reader(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _forget_requests(self) -> None:
+        """uvicorn tells only the latest request that the connection is gone; the others would write to it."""
+        self.pipeline.clear()
+        if self._answering is not None:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+            self._answering = None
+
+    def _end(self) -> None:
+        """Closes the connection; at once if the peer does not read, since closing waits for what is written."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()

@@ -12,7 +12,7 @@ from uvicorn.server import ServerState
 from beaconfire.clock import ManualClock, Timers
 from beaconfire.events import Event, LimitHit
 from beaconfire.options import ServerOptions
-from beaconfire.transports.http_guard import HttpGuard
+from beaconfire.transports.http_guard import PIPELINE_MAX, HttpGuard
 from beaconfire.units import Seconds, Size
 
 OPTIONS = ServerOptions(handshake_timeout=Seconds(10), keep_alive_timeout=Seconds(60), header_max_size=Size(1000))
@@ -26,6 +26,8 @@ class FakeStream(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.closed = False
+        self.aborted = False
+        self.waiting = 0
         self.protocol: Any = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -37,6 +39,12 @@ class FakeStream(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+
+    def abort(self) -> None:
+        self.closed = self.aborted = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
 
     def is_closing(self) -> bool:
         return self.closed
@@ -260,3 +268,68 @@ async def test_a_lost_connection_leaves_no_timer(world: World) -> None:
     world.protocol.connection_lost(None)
     world.advance(1000)
     assert (world.events, len(world.timers)) == ([], 0)
+
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@scenario
+async def test_some_pipelined_requests_are_answered(world: World) -> None:
+    """One that is answered and as many as may wait for it."""
+    await world.receive(REQUEST * (1 + PIPELINE_MAX))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert world.stream.written.count(b"HTTP/1.1 204 ") == world.requests == 1 + PIPELINE_MAX
+    assert (world.stream.closed, world.events) == (False, [])
+
+
+@scenario
+async def test_more_pipelined_requests_are_cut(world: World) -> None:
+    """One more, or thousands: nothing is kept and nothing is answered, and the running request is told."""
+    for count in (2 + PIPELINE_MAX, 7000):
+        world = World()
+        await world.receive(REQUEST * count)
+        assert (world.stream.closed, world.events) == (True, [LimitHit("http_pipeline_max", "")])
+        assert not world.protocol.pipeline
+        assert (world.requests <= 1, world.stream.written) == (True, b"")
+        world.protocol.connection_lost(None)
+
+
+@scenario
+async def test_every_pipelined_request_learns_that_the_client_has_gone(world: World) -> None:
+    """Not only the latest, so that none writes to a connection that is closed."""
+    world.protocol.data_received(REQUEST * 3)
+    world.protocol.connection_lost(None)
+    for _ in range(30):
+        await asyncio.sleep(0)
+    assert world.stream.written == b""
+    assert world.requests <= 1
+
+
+@scenario
+async def test_an_answer_that_nobody_reads_is_given_up(world: World) -> None:
+    """After the keep-alive timeout the connection is aborted, because closing would wait for the reader."""
+    await world.receive(REQUEST)
+    world.protocol.pause_writing()
+    world.advance(30)
+    world.protocol.resume_writing()
+    world.protocol.pause_writing()
+    world.advance(59.9)
+    assert not world.stream.closed
+    world.advance(0.1)
+    assert (world.stream.aborted, world.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
+    world.protocol.connection_lost(None)
+    assert len(world.timers) == 0
+
+
+@scenario
+async def test_an_idle_connection_with_an_unread_answer_is_aborted(world: World) -> None:
+    """A small answer stops nothing, but closing would wait for its reader as well."""
+    await world.receive(REQUEST)
+    world.stream.waiting = 100
+    world.protocol.timeout_keep_alive_handler()
+    assert (world.stream.aborted, world.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
+    idle = World()
+    await idle.receive(REQUEST)
+    idle.protocol.timeout_keep_alive_handler()
+    assert (idle.stream.closed, idle.stream.aborted, idle.events) == (True, False, [])
