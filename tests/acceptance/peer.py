@@ -164,13 +164,13 @@ class Peer:
 
     async def frame(self) -> Frame:
         """The next frame. Raises EOFError at the end of the connection, however it came."""
-        head = await self._take(2)
+        head = await self.take(2)
         size = head[1] & 0x7F
         if size == 126:
-            size = int.from_bytes(await self._take(2), "big")
+            size = int.from_bytes(await self.take(2), "big")
         elif size == 127:
-            size = int.from_bytes(await self._take(8), "big")
-        return Frame(head[0] & 0xF, bytes(await self._take(size)))
+            size = int.from_bytes(await self.take(8), "big")
+        return Frame(head[0] & 0xF, bytes(await self.take(size)))
 
     async def messages(self) -> list[dict[str, Any]]:
         """The JSON messages of the next data frame. Raises ClosedError at the end of the connection."""
@@ -219,7 +219,8 @@ class Peer:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
-    async def _take(self, count: int) -> bytearray:
+    async def take(self, count: int) -> bytearray:
+        """The next bytes. Raises EOFError if the connection ends before."""
         while len(self._buffer) < count:
             await self._more()
         taken = self._buffer[:count]
@@ -235,6 +236,19 @@ class Peer:
         if not data:
             raise EOFError
         self._buffer += data
+
+
+@asynccontextmanager
+async def company(count: int, arrive: Callable[[], Awaitable[Peer]]) -> AsyncIterator[list[Peer]]:
+    """That many peers, one after the other; all of them are closed in the end."""
+    peers: list[Peer] = []
+    try:
+        for _ in range(count):
+            peers.append(await arrive())
+        yield peers
+    finally:
+        for peer in peers:
+            peer.close()
 
 
 class Arrived(NamedTuple):
@@ -257,6 +271,8 @@ class Client:
         self.publications: dict[str, list[Arrived]] = {}
         self.pushes: list[dict[str, Any]] = []
         """All other pushes."""
+        self.closed_at_s = 0.0
+        """When the server's close frame came; monotonic."""
         self.closed: asyncio.Future[ClosedError] = asyncio.get_running_loop().create_future()
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._ids = itertools.count(1)
@@ -306,6 +322,14 @@ class Client:
         async with asyncio.timeout(DEADLINE_S):
             return [await future for future in futures]
 
+    async def outcome(self, **command: Any) -> int:
+        """The code of the error that answers the command, or of the close frame that does; 0 if it went well."""
+        try:
+            reply = await self.ask(**command)
+        except ClosedError as closed:
+            return closed.code
+        return int(reply.get("error", {}).get("code", 0))
+
     async def publish(self, channel: str, data: Any) -> None:
         reply = await self.ask(publish={"channel": channel, "data": data})
         assert "publish" in reply, reply
@@ -320,13 +344,23 @@ class Client:
                 for message in await self.peer.messages():
                     await self._on_message(message)
         except ClosedError as error:
+            self.closed_at_s = time.monotonic()
             self.closed.set_result(error)
+            await self._answer_close(error.code)
         except OSError as error:
             self.closed.set_result(ClosedError(1006, str(error)))
         for future in self._replies.values():
             if not future.done():
                 future.set_exception(self.closed.result())
                 future.exception()  # seen: nobody need be waiting for this one
+
+    async def _answer_close(self, code: int) -> None:
+        if code != 1006:
+            try:
+                await self.peer.send(frame(CLOSE, struct.pack("!H", code)))
+            except OSError:
+                pass  # the server did not wait for it
+        self.peer.close()
 
     async def _on_message(self, message: dict[str, Any]) -> None:
         if not message:

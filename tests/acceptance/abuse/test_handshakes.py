@@ -21,7 +21,7 @@ from tests.acceptance.abuse.surroundings import (
     undisturbed,
 )
 from tests.acceptance.harness import REFERENCE_CONFIG, SECRET, ServerProcess
-from tests.acceptance.peer import Client, Peer, run, until, upgrade_request
+from tests.acceptance.peer import Client, Peer, company, run, until, upgrade_request
 
 TIMEOUT_S = 1.0
 SLACK_S = 2.0
@@ -51,9 +51,8 @@ def test_slow_handshakes_are_cut(brisk: ServerProcess) -> None:
     async def scenario() -> None:
         hits_before = await hits(brisk, "server.handshake_timeout")
         before = brisk.resident_bytes()
-        async with undisturbed(brisk):
-            started_s = time.monotonic()
-            peers = [await Peer.dial(brisk.port) for _ in range(400)]
+        started_s = time.monotonic()
+        async with undisturbed(brisk), company(400, lambda: Peer.dial(brisk.port)) as peers:
             assert brisk.resident_bytes() - before < megabytes(12)
             tricklers = [asyncio.create_task(trickle(peer)) for peer in peers[:200]]
             await asyncio.gather(*(peer.ended() for peer in peers))
@@ -61,8 +60,6 @@ def test_slow_handshakes_are_cut(brisk: ServerProcess) -> None:
             for trickler in tricklers:
                 trickler.cancel()
             await asyncio.gather(*tricklers, return_exceptions=True)
-            for peer in peers:
-                peer.close()
         assert await hits(brisk, "server.handshake_timeout") == hits_before + 400
 
     run(scenario())
@@ -220,10 +217,8 @@ def test_without_file_descriptors_those_inside_are_served(serve: Serve) -> None:
 
     async def scenario() -> None:
         async with undisturbed(server):
-            peers = [await Peer.dial(server.port) for _ in range(300)]
-            await asyncio.sleep(1)
-            for peer in peers:
-                peer.close()
+            async with company(300, lambda: Peer.dial(server.port)):
+                await asyncio.sleep(1)
             await until(lambda: has_room(server), "there is room again")
         assert (await http(server, "/health/ready"))[0] == 200
 

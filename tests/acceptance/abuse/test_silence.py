@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.abuse.surroundings import OPEN_HOUSE, ROOM, assert_healthy, enter, hits, undisturbed, wait_ended
+from tests.acceptance.abuse.surroundings import (
+    OPEN_HOUSE,
+    ROOM,
+    assert_healthy,
+    count_descriptors,
+    enter,
+    hits,
+    undisturbed,
+    wait_ended,
+)
 from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import Client, ClosedError, Peer, run, until
+from tests.acceptance.peer import TEXT, Client, ClosedError, Peer, company, frame, run, until
 
 INTERVAL_S = 1.0
 TIMEOUT_S = 0.5
@@ -124,10 +132,6 @@ def others(watcher: Client, kind: str) -> list[str]:
     return [client for client in clients if client != watcher.identifier]
 
 
-def count_descriptors(server: ServerProcess) -> int:
-    return len(os.listdir(f"/proc/{server.pid}/fd"))
-
-
 def test_a_client_that_answers_pings_stays(impatient: ServerProcess) -> None:
     """Three whole intervals with nothing said but pongs."""
 
@@ -158,11 +162,8 @@ def test_a_connection_without_connect_is_stale(impatient: ServerProcess) -> None
 
     async def scenario() -> None:
         hits_before = await hits(impatient, "client.stale_close_delay")
-        async with undisturbed(impatient):
-            peers = [await Peer.open(impatient.port) for _ in range(200)]
+        async with undisturbed(impatient), company(200, lambda: Peer.open(impatient.port)) as peers:
             verdicts = await asyncio.gather(*(peer.verdict() for peer in peers))
-            for peer in peers:
-                peer.close()
         assert {(close.code, close.payload[2:]) for close in verdicts} == {(3502, b"stale")}
         assert await hits(impatient, "client.stale_close_delay") == hits_before + 200
 
@@ -179,5 +180,18 @@ def test_a_client_that_waits_for_a_refused_connect_is_told(impatient: ServerProc
             assert error.code == 3502
         finally:
             await client.leave()
+
+    run(scenario())
+
+
+def test_a_peer_that_holds_on_after_the_close_frame_is_cut(impatient: ServerProcess) -> None:
+    """Whoever neither answers the close frame nor closes the connection costs a socket for close_timeout, no longer."""
+
+    async def scenario() -> None:
+        descriptors = count_descriptors(impatient)
+        async with company(50, lambda: Peer.open(impatient.port)) as peers:
+            for number, peer in enumerate(peers):
+                await peer.send(frame(TEXT, b"garbage") if number % 2 else frame(TEXT, b"\xff"))
+            await until(lambda: count_descriptors(impatient) <= descriptors, "all sockets are freed")
 
     run(scenario())

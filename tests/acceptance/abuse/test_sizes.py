@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.abuse.surroundings import enter, hits, megabytes, undisturbed
 from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import BINARY, CONTINUATION, TEXT, Peer, frame, run, until
+from tests.acceptance.peer import BINARY, CONTINUATION, TEXT, Peer, company, frame, run, until
 
 LIMIT = 65536
 SIZE_LIMIT = "websocket.message_size_limit"
@@ -79,12 +79,9 @@ def test_many_unfinished_messages_hold_no_more_than_the_limit_each(open_house: S
 
     async def scenario() -> None:
         before = open_house.resident_bytes()
-        async with undisturbed(open_house):
-            peers = [await Peer.open(open_house.port) for _ in range(200)]
+        async with undisturbed(open_house), company(200, lambda: Peer.open(open_house.port)) as peers:
             await asyncio.gather(*(peer.send(frame(TEXT, b"x" * (LIMIT - 10), announced=LIMIT)) for peer in peers))
             assert open_house.resident_bytes() - before < 200 * 3 * LIMIT
-            for peer in peers:
-                peer.reset()
         await until(lambda: open_house.resident_bytes() - before < megabytes(12), "memory is back")
 
     run(scenario())

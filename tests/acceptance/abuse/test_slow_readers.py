@@ -16,7 +16,7 @@ from tests.acceptance.abuse.surroundings import (
     wait_ended,
 )
 from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import Client, Peer, run, until
+from tests.acceptance.peer import Client, Peer, company, run, until
 
 TEXT_BYTES = 50_000
 BATCH = 20
@@ -50,9 +50,11 @@ def test_readers_that_never_read_are_cut_and_cost_little(open_house: ServerProce
         await fill(open_house, 10)  # what the room's history and the API need is no matter of this test
         before = open_house.resident_bytes()
         hits_before = await hits(open_house, "client.queue_max_size")
-        peers = [await Peer.open(open_house.port, receive_buffer=SMALL_BUFFER) for _ in range(STALLED)]
-        clients = [await enter(peer) for peer in peers]
-        async with undisturbed(open_house) as neighbour:
+        async with (
+            company(STALLED, lambda: Peer.open(open_house.port, receive_buffer=SMALL_BUFFER)) as peers,
+            undisturbed(open_house) as neighbour,
+        ):
+            clients = [await enter(peer) for peer in peers]
             most = await fill(open_house, 60)
             await until(lambda: all(ended_with(open_house, client) for client in clients), "all are cut")
             await until(lambda: len(batches(neighbour)) == 60 * BATCH, "the neighbour has everything")
@@ -60,8 +62,6 @@ def test_readers_that_never_read_are_cut_and_cost_little(open_house: ServerProce
         assert {ended_with(open_house, client) for client in clients} == {3008}
         assert await hits(open_house, "client.queue_max_size") == hits_before + STALLED
         assert most - before < megabytes(STALLED), "at most a queue's worth each"
-        for peer in peers:
-            peer.close()
         await until(lambda: open_house.resident_bytes() - before < megabytes(6), "memory is back")
 
     run(scenario())

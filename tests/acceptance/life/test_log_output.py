@@ -122,7 +122,8 @@ def test_a_pipe_that_nobody_reads_does_not_stop_the_server(tmp_path: Path) -> No
     lines = [json.loads(line) for line in text.splitlines()]
     ended = sum(line["action"] == "session_ended" for line in lines)
     assert CLIENTS < ended <= 4 * (CLIENTS + 1)
-    assert [line["timestamp"] for line in lines] == sorted(line["timestamp"] for line in lines)
+    moments = [line["timestamp"] for line in lines if line["action"] != "log_lines_lost"]
+    assert moments == sorted(moments)
     lost = sum(line["lines"] for line in lines if line["action"] == "log_lines_lost")
     connected = sum(line["action"] == "session_connected" for line in lines)
     assert lost > 0

@@ -1,0 +1,206 @@
+"""SIGTERM: the node leaves politely, within its time, and whoever was connected knows to come back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from tests.acceptance.abuse.surroundings import enter, http
+from tests.acceptance.harness import ServerProcess
+from tests.acceptance.life.conftest import Serve
+from tests.acceptance.peer import Client, Peer, run, until, upgrade_request
+
+CROWD = 1000
+ROOM = "bare:crowd"
+SLOT_S = 0.1
+
+
+@asynccontextmanager
+async def crowd(server: ServerProcess, size: int) -> AsyncIterator[list[Client]]:
+    """That many clients, all in the room."""
+    async with AsyncExitStack() as stack:
+        clients: list[Client] = []
+        while len(clients) < size:
+            arriving = [Client.connect(server.port, channels=[ROOM]) for _ in range(min(20, size - len(clients)))]
+            clients += await asyncio.gather(*map(stack.enter_async_context, arriving))
+        yield clients
+
+
+async def exit_code(server: ServerProcess, deadline_s: float) -> int:
+    """Of a process that is ending."""
+    return await asyncio.to_thread(server.wait, deadline_s)
+
+
+async def phase(server: ServerProcess, name: str) -> None:
+    """Returns once the drain has got there."""
+    await asyncio.to_thread(server.wait_action, "drain", 20, phase=name)
+
+
+async def readiness(server: ServerProcess) -> tuple[int, str]:
+    status, body = await http(server, "/health/ready")
+    return status, json.loads(body)["status"]
+
+
+@pytest.mark.timeout(120)
+def test_a_thousand_clients_are_drained(serve: Serve) -> None:
+    """Readiness goes red first, while everything works; then all are told 3001, spread over the window; exit 0."""
+    server = serve(drain_delay="2s", drain_window="3s", shutdown_timeout="20s")
+
+    async def scenario() -> None:
+        async with crowd(server, CROWD) as clients:
+            assert await readiness(server) == (200, "ok")
+            server.send(signal.SIGTERM)
+            await phase(server, "unready")
+            started_s = time.monotonic()
+            assert await readiness(server) == (503, "draining")
+            assert (await http(server, "/health/live"))[0] == 200
+            await clients[0].publish(ROOM, "still here")
+            await until(lambda: all(client.received(ROOM) == ["still here"] for client in clients), "all hear it")
+            async with await Peer.dial(server.port) as late:
+                await late.send(upgrade_request())
+                assert (await late.response()).status == 503
+            assert time.monotonic() - started_s < 2, "all of that was before listening ended; the machine is too slow"
+            errors = await asyncio.gather(*(client.closed for client in clients))
+            assert await exit_code(server, 20) == 0
+            lasted_s = time.monotonic() - started_s
+        assert {(error.code, error.reason) for error in errors} == {(3001, "shutdown")}
+        moments = [client.closed_at_s - started_s for client in clients]
+        assert len({int(moment / SLOT_S) for moment in moments}) >= 10
+        assert 1.9 < min(moments) < max(moments) < 2 + 3 + 2
+        assert lasted_s < 2 + 3 + 4
+        phases = [line["phase"] for line in server.actions("drain")]
+        assert list(dict.fromkeys(phases)) == ["unready", "stopped_listening", "closing", "closed", "finished"]
+        assert server.actions("drain")[-1]["remaining"] == 0
+        assert {line["code"] for line in server.actions("session_ended")} == {3001}
+
+    run(scenario(), 90)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_both_signals_drain(serve: Serve, number: signal.Signals) -> None:
+    """What a person presses is as polite as what an init system sends; nobody can connect any more afterwards."""
+    server = serve(drain_window="300ms")
+
+    async def scenario() -> None:
+        async with crowd(server, 20) as clients:
+            server.send(number)
+            assert {(await client.closed).code for client in clients} == {3001}
+            with pytest.raises(ConnectionRefusedError):
+                await Peer.dial(server.port)
+            assert await exit_code(server, 10) == 0
+
+    run(scenario())
+
+
+def test_an_empty_server_ends_at_once(serve: Serve) -> None:
+    """There is nothing to wait for, whatever the window is."""
+    server = serve(drain_window="20s")
+    started_s = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - started_s < 5
+
+
+def test_a_second_signal_hurries(serve: Serve) -> None:
+    """Every wait that is left is skipped; the clients are told all the same."""
+    server = serve(drain_delay="15s", drain_window="15s")
+
+    async def scenario() -> None:
+        async with crowd(server, 100) as clients:
+            server.send(signal.SIGTERM)
+            await phase(server, "unready")
+            started_s = time.monotonic()
+            server.send(signal.SIGTERM)
+            assert {(await client.closed).code for client in clients} == {3001}
+            assert await exit_code(server, 10) == 0
+            assert time.monotonic() - started_s < 5
+
+    run(scenario())
+
+
+def test_those_who_do_not_let_go_are_cut_at_the_limit(serve: Serve) -> None:
+    """A client that never reads and a request that never ends hold the node no longer than shutdown_timeout."""
+    server = serve(
+        drain_delay="1s",
+        drain_window="1s",
+        shutdown_timeout="4s",
+        websocket__close_timeout="30s",
+        keep_alive_timeout="60s",
+    )
+
+    async def scenario() -> None:
+        async with (
+            await Peer.open(server.port, receive_buffer=4096) as stuck,
+            await Peer.dial(server.port) as endless,
+            await Peer.dial(server.port),
+            crowd(server, 20) as clients,
+        ):
+            await enter(stuck, ROOM)
+            await endless.send(b"POST /api/publish HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+            trickling = asyncio.create_task(trickle(endless))
+            server.send(signal.SIGTERM)
+            await phase(server, "unready")
+            started_s = time.monotonic()
+            assert {(await client.closed).code for client in clients} == {3001}
+            assert await exit_code(server, 20) == 0
+            assert 3.5 < time.monotonic() - started_s < 4 + 1.5
+            trickling.cancel()
+
+    run(scenario())
+
+
+async def trickle(peer: Peer) -> None:
+    try:
+        while True:
+            await peer.send(b" ")
+            await asyncio.sleep(0.2)
+    except OSError:
+        return  # the server has gone
+
+
+def test_a_request_in_flight_is_finished(serve: Serve) -> None:
+    """A backend that is in the middle of a call when SIGTERM comes gets its answer."""
+    server = serve(drain_window="300ms", shutdown_timeout="15s")
+    body = json.dumps({"channel": "room", "data": {"text": "last"}}).encode()
+
+    async def scenario() -> None:
+        async with await Peer.dial(server.port) as backend:
+            head = f"POST /api/publish HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            await backend.send(head.encode(), body[:10])
+            assert await readiness(server) == (200, "ok")  # so the server has read the beginning
+            server.send(signal.SIGTERM)
+            await phase(server, "finished")
+            await backend.send(body[10:])
+            assert (await backend.response()).status == 200
+            assert b'"offset":1' in await backend.rest()
+            assert await exit_code(server, 10) == 0
+
+    run(scenario())
+
+
+def test_slow_and_stale_connections_do_not_hold_it_up(serve: Serve) -> None:
+    """Half a handshake, an idle keep-alive and a client that has not said who it is are no reason to wait."""
+    server = serve(drain_window="300ms", handshake_timeout="60s", client__stale_close_delay="60s")
+
+    async def scenario() -> None:
+        async with (
+            await Peer.dial(server.port) as slow,
+            await Peer.dial(server.port) as idle,
+            await Peer.open(server.port) as stale,
+        ):
+            await slow.send(upgrade_request()[:40])
+            await idle.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await idle.response()).status == 200
+            started_s = time.monotonic()
+            server.send(signal.SIGTERM)
+            assert (await stale.verdict()).code == 3001
+            stale.close()
+            assert await exit_code(server, 10) == 0
+            assert time.monotonic() - started_s < 5
+
+    run(scenario())
