@@ -272,6 +272,10 @@ def _from_kubernetes(variable: str, text: str) -> bool:
 def _violations(config: Config) -> Iterator[checks.Violation]:
     meta_ttl = config.engine.history_meta_ttl
     yield from itertools.chain(
+        checks.check_above_zero("server", config.server),
+        checks.check_above_zero("client", config.client),
+        checks.check_above_zero("websocket", config.websocket),
+        checks.check_above_zero("api", config.api),
         checks.check_server(config.server),
         checks.check_client(config.client, config.namespaces),
         checks.check_token("token", config.token),
@@ -279,7 +283,7 @@ def _violations(config: Config) -> Iterator[checks.Violation]:
         checks.check_channel("channel", config.channel, meta_ttl),
         checks.check_namespace_names(config.namespaces),
         checks.check_channel_names(config.channel_names),
-        checks.check_plain(config.plain, config.server.demo),
+        checks.check_plain(config.plain, config.server.demo, config.channel_names, config.namespaces),
     )
     for name, options in config.namespaces.items():
         yield from checks.check_channel(f"namespaces.{name}", options, meta_ttl)

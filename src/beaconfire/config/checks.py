@@ -11,11 +11,27 @@ from typing import NamedTuple
 
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import option_problems
-from beaconfire.options import ChannelNameOptions, ChannelOptions, ClientOptions, PlainOptions, ServerOptions
+from beaconfire.options import (
+    ChannelNameOptions,
+    ChannelOptions,
+    ClientOptions,
+    Options,
+    PlainOptions,
+    ServerOptions,
+)
 from beaconfire.units import Seconds
 
 NAMESPACE_NAME = re.compile(r"[-a-zA-Z0-9_.]{2,}")
 _TAKEN_PATHS = ("/connection", "/api", "/metrics", "/health")
+_DEMO_PATH = "/demo"
+
+_ABOVE_ZERO: Mapping[str, tuple[str, ...]] = {
+    "server": ("handshake_timeout", "header_max_size", "keep_alive_timeout", "shutdown_timeout"),
+    "client": ("pong_timeout", "stale_close_delay", "presence_update_interval", "queue_max_size"),
+    "websocket": ("message_size_limit", "write_timeout", "close_timeout"),
+    "api": ("request_max_size",),
+}
+"""Limits that leave nothing if they are zero: every connection would be cut at once. They can't be switched off."""
 
 
 class Violation(NamedTuple):
@@ -23,6 +39,13 @@ class Violation(NamedTuple):
 
     keys: tuple[str, ...]
     text: str
+
+
+def check_above_zero(section: str, options: Options) -> Iterator[Violation]:
+    """`section` is the name of the table that `options` are."""
+    for option in _ABOVE_ZERO[section]:
+        if not getattr(options, option):
+            yield Violation((f"{section}.{option}",), "expected more than zero, which would let nothing through")
 
 
 def check_server(server: ServerOptions) -> Iterator[Violation]:
@@ -57,7 +80,7 @@ def _can_match_an_origin(pattern: str) -> bool:
     """An origin is a scheme, a host and perhaps a port, with nothing after it (RFC 6454 §6.1), or the word null."""
     scheme, separator, rest = pattern.partition("://")
     if not separator:
-        return pattern == "null" or "*" in pattern
+        return pattern in ("null", "*")  # a wildcard stops at slashes, so no other pattern can hold a scheme
     return bool(scheme and rest) and "/" not in rest
 
 
@@ -133,12 +156,31 @@ def check_channel_names(names: ChannelNameOptions) -> Iterator[Violation]:
         owner.setdefault(symbol, name)
 
 
-def check_plain(plain: PlainOptions, demo: bool) -> Iterator[Violation]:
+def check_plain(
+    plain: PlainOptions, demo: bool, names: ChannelNameOptions, namespaces: Mapping[str, ChannelOptions]
+) -> Iterator[Violation]:
     if not plain.enabled:
         return
     path = plain.path.rstrip("/")
-    for taken in _TAKEN_PATHS:
+    for taken in (*_TAKEN_PATHS, _DEMO_PATH) if demo else _TAKEN_PATHS:
         if path == taken or path.startswith(f"{taken}/"):
             yield Violation(("plain.path",), f'expected a path of its own, got "{plain.path}", but {taken} is taken')
     if not path and demo:
         yield Violation(("plain.path", "server.demo"), 'expected a path of its own, got "/", where the demo is')
+    if plain.lobby:
+        yield from _check_lobby(plain.lobby_channel, names, namespaces)
+
+
+def _check_lobby(
+    channel: str, names: ChannelNameOptions, namespaces: Mapping[str, ChannelOptions]
+) -> Iterator[Violation]:
+    """Every connection enters it, so one that cannot exist would let nobody in."""
+    boundary = names.namespace_boundary
+    if boundary and boundary in channel:
+        name = channel.removeprefix(names.private_prefix).split(boundary, 1)[0]
+        if name not in namespaces:
+            known = ", ".join(sorted(namespaces)) or "none"
+            yield Violation(
+                ("plain.lobby_channel",),
+                f'expected a channel without a namespace or in a configured one (known: {known}), got "{channel}"',
+            )

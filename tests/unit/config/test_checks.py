@@ -51,7 +51,7 @@ def test_the_namespace_of_personal_channels_must_exist() -> None:
         ("http://localhost:*", True),
         ("capacitor://localhost", True),
         ("*://example.com", True),
-        ("*.example.com", True),
+        ("*.example.com", False),
         ("example.com", False),
         ("localhost:8000", False),
         ("https://example.com/", False),
@@ -128,12 +128,54 @@ def test_symbols_of_channel_names_differ() -> None:
         ("/health/x", False, False),
         ("/", False, True),
         ("/", True, False),
+        ("/demo", False, True),
+        ("/demo", True, False),
+        ("/demo/ws", True, False),
+        ("/demos", True, True),
     ],
 )
 def test_the_plain_path_is_free(path: str, demo: bool, fits: bool) -> None:
     """The plain protocol must not sit where something else answers."""
-    assert first_keys(checks.check_plain(PlainOptions(path=path), demo)) == ([] if fits else ["plain.path"])
-    assert list(checks.check_plain(PlainOptions(path=path, enabled=False), demo)) == []
+    names = ChannelNameOptions()
+    found = checks.check_plain(PlainOptions(path=path), demo, names, {})
+    assert first_keys(found) == ([] if fits else ["plain.path"])
+    assert list(checks.check_plain(PlainOptions(path=path, enabled=False), demo, names, {})) == []
+
+
+@pytest.mark.parametrize(
+    ("channel", "fits"), [("lobby", True), ("chat:lobby", True), ("$chat:lobby", True), ("game:lobby", False)]
+)
+def test_the_lobby_can_exist(channel: str, fits: bool) -> None:
+    """Every connection enters the lobby, so a channel of an unknown namespace would break them all."""
+    namespaces = {"chat": ChannelOptions()}
+    found = checks.check_plain(PlainOptions(lobby=True, lobby_channel=channel), False, ChannelNameOptions(), namespaces)
+    assert first_keys(found) == ([] if fits else ["plain.lobby_channel"])
+    unused = checks.check_plain(PlainOptions(lobby_channel=channel), False, ChannelNameOptions(), namespaces)
+    assert list(unused) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "server.handshake_timeout",
+        "server.header_max_size",
+        "server.keep_alive_timeout",
+        "server.shutdown_timeout",
+        "client.pong_timeout",
+        "client.stale_close_delay",
+        "client.presence_update_interval",
+        "client.queue_max_size",
+        "websocket.message_size_limit",
+        "websocket.write_timeout",
+        "websocket.close_timeout",
+        "api.request_max_size",
+    ],
+)
+def test_limits_that_cannot_be_zero(name: str) -> None:
+    """Zero is not "no limit" for these: it would cut every connection, so start-up says so instead."""
+    with pytest.raises(ConfigError, match="more than zero") as caught:
+        load(None, {}, {name: "0"})
+    assert [problem.key for problem in caught.value.problems] == [name]
 
 
 def test_subscription_tokens_need_a_key() -> None:
