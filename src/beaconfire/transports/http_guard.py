@@ -196,6 +196,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def _give_up_on_reader(self) -> None:
         self._unread = None
+        if self.transport.is_closing():
+            return  # both deadlines came at once
         self._guard.events.emit(LimitHit("server.keep_alive_timeout", ""))
         self._forget_requests()
         self.transport.abort()

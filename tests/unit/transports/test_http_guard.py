@@ -317,6 +317,8 @@ async def test_an_answer_that_nobody_reads_is_given_up(world: World) -> None:
     world.advance(59.9)
     assert not world.stream.closed
     world.advance(0.1)
+    world.stream.waiting = 100
+    world.protocol.timeout_keep_alive_handler()  # uvicorn's own timer, at the same moment
     assert (world.stream.aborted, world.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
     world.protocol.connection_lost(None)
     assert len(world.timers) == 0
