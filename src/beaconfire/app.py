@@ -13,11 +13,12 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from beaconfire import __version__
 from beaconfire.access import Access
@@ -235,6 +236,13 @@ def _page(path: Path) -> Callable[[Request], Response]:
 
 class _Pages(StaticFiles):
     """Static files with the headers of a careful site."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """What is not there is the visitor's mistake; a bare router would take the exception for a fault of ours."""
+        try:
+            return await super().get_response(path, scope)
+        except HTTPException as refused:
+            return PlainTextResponse(f"{refused.detail}\n", refused.status_code, refused.headers)
 
     def file_response(self, *args: object, **kwargs: object) -> Response:
         response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]  # passed through as they came

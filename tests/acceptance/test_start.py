@@ -73,3 +73,14 @@ def test_a_websocket_address_in_a_browser_explains_itself(tmp_path: Path) -> Non
             answer = httpx.get(server.http + path)
             assert answer.status_code == 426
             assert answer.headers["upgrade"] == "websocket"
+
+
+def test_a_missing_page_of_the_demo_is_not_found(tmp_path: Path) -> None:
+    """404 and 405 for a visitor's mistakes, in one line of the log each, and nothing outside the folder is served."""
+    with ServerProcess(tmp_path, REFERENCE_CONFIG, {"server.demo": "true"}) as server:
+        assert httpx.get(server.http + "/demo/style.css").status_code == 200
+        for path in ("/demo/nothing.js", "/demo/", "/demo/%2e%2e/app.py", "/demo/..%2fapp.py"):
+            assert httpx.get(server.http + path).status_code == 404, path
+        assert httpx.post(server.http + "/demo/style.css").status_code == 405
+        assert server.stop() == 0
+        assert server.actions("library_log") == []
