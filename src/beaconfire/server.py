@@ -35,8 +35,21 @@ def run(config: Config) -> int:
     _check_files(config)
     raise_open_files_limit()
     logs.configure(config.log, secrets=secret_values(config))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=lambda: _Loop(float(config.server.handshake_timeout))) as runner:
         return runner.run(_serve(config))
+
+
+class _Loop(uvloop.Loop):
+    """uvloop's, with our deadline for TLS handshakes: uvicorn has none to pass on, and the default is a minute."""
+
+    def __init__(self, handshake_timeout_s: float) -> None:
+        super().__init__()
+        self._handshake_timeout_s = handshake_timeout_s
+
+    async def create_server(self, *args: Any, **options: Any) -> Any:
+        if options.get("ssl") is not None:
+            options["ssl_handshake_timeout"] = self._handshake_timeout_s
+        return await super().create_server(*args, **options)
 
 
 def _fill_standard_descriptors() -> None:
