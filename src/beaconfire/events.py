@@ -68,7 +68,8 @@ class Subscribed(Struct, frozen=True):
 
 
 class Unsubscribed(Struct, frozen=True):
-    """`code` as in the table of unsubscribe codes; 0 when the client asked or went away."""
+    """The end of what `Subscribed` began. `code` as in the table of unsubscribe codes; 0 when the client asked or
+    went away."""
 
     client: str
     channel: str

@@ -26,7 +26,7 @@ from beaconfire.engines.base import (
     PublishOutcome,
 )
 from beaconfire.errors import BAD_REQUEST, NOT_AVAILABLE, UNRECOVERABLE_POSITION, CommandError
-from beaconfire.events import EventSink, InternalError, NodeStatistics, Unsubscribed
+from beaconfire.events import EventSink, InternalError, NodeStatistics, Subscribed, Unsubscribed
 from beaconfire.hub import Hub
 from beaconfire.messages import ClientInfo, JoinPush, LeavePush, Publication, StreamPosition
 from beaconfire.options import ClientOptions
@@ -203,10 +203,12 @@ class Node:
                 # It left meanwhile, and its entry may have been removed before it was added.
                 await self.engine.presence.remove(subscription.channel, subscription.client)
 
-    def announce_join(self, subscription: Subscription) -> None:
+    def welcome(self, subscription: Subscription) -> None:
+        """The subscriber's reply is on its way: others may hear that it came, and later that it went."""
+        subscription.welcomed = True
         if subscription.options.announces:
-            subscription.announced = True
             self.background.start(self.engine.broker.publish_join(subscription.channel, subscription.info))
+        self.events.emit(Subscribed(subscription.client, subscription.channel, subscription.namespace.name))
 
     def withdraw(self, subscription: Subscription, code: int) -> None:
         """Takes a subscription out of hub, presence and, after a while, the broker. Idempotent."""
@@ -218,12 +220,14 @@ class Node:
             self.attachments.release(subscription.channel)
         if subscription.options.presence or subscription.options.announces:
             self.background.start(self._say_goodbye(subscription))
-        self.events.emit(Unsubscribed(subscription.client, subscription.channel, subscription.namespace.name, code))
+        if subscription.welcomed:
+            channel, namespace = subscription.channel, subscription.namespace.name
+            self.events.emit(Unsubscribed(subscription.client, channel, namespace, code))
 
     async def _say_goodbye(self, subscription: Subscription) -> None:
         if subscription.options.presence:
             await self.engine.presence.remove(subscription.channel, subscription.client)
-        if subscription.options.announces and subscription.announced:
+        if subscription.options.announces and subscription.welcomed:
             await self.engine.broker.publish_leave(subscription.channel, subscription.info)
 
     # From the broker

@@ -191,12 +191,11 @@ class Session:
         self._busy = None
         if not task.cancelled() and (error := task.exception()) is not None:
             self.node.report("command", error)
-        while self._queue and not self._is_busy() and not self.has_ended():
+        while self._queue and not self._is_busy():
             self._run(self._queue.popleft())
-        if self._queue is not None and not self._queue:
+        if self._queue is not None and not self._queue:  # there is none after the end
             self._queue = None
-            if not self.has_ended():
-                self.transport.resume_reading()
+            self.transport.resume_reading()
 
     def _is_busy(self) -> bool:
         return self._busy is not None

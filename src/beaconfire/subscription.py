@@ -92,7 +92,6 @@ class Subscription:
     __slots__ = (
         "_held",
         "_held_bytes",
-        "announced",
         "channel",
         "checked_offset",
         "client",
@@ -105,6 +104,7 @@ class Subscription:
         "outbox",
         "owner",
         "phase",
+        "welcomed",
         "wire",
         "withdrawn",
     )
@@ -132,7 +132,7 @@ class Subscription:
         self.expected = HELD
         self.epoch = ""
         self.checked_offset = 0
-        self.announced = False
+        self.welcomed = False
         self.withdrawn = False
         self._held: list[Held] | None = []
         self._held_bytes = 0

@@ -84,15 +84,14 @@ class Stops:
         self.passed: list[str] = []
         """Every call that was let through, in order: `attach news`."""
 
-    def hold(self, *methods: str) -> None:
-        """From now on these wait."""
-        for method in methods:
-            self._gates[method] = asyncio.Event()
+    def hold(self, method: str) -> Callable[[], None]:
+        """From now on calls wait. What is returned lets those through that came before another `hold`."""
+        self._gates[method] = asyncio.Event()
+        return self._gates[method].set
 
-    def release(self, *methods: str) -> None:
+    def release(self, method: str) -> None:
         """Lets those waiting and all later ones through."""
-        for method in methods:
-            self._gates.pop(method).set()
+        self._gates.pop(method).set()
 
     def fail_next(self, method: str, error: Exception) -> None:
         self._failures[method] = error

@@ -224,6 +224,18 @@ def test_an_ended_session_has_no_timer() -> None:
     asyncio.run(scenario())
 
 
+def test_no_deadline_can_be_set_after_the_end() -> None:
+    """Whoever goes on after waiting for something does not bring a dead session back to life."""
+    world, client = make()
+    client.cut()
+    client.session.keepalive.expire_at(world.clock.now_s() + 5)
+    client.session.keepalive.upkeep_by(world.clock.now_s() + 5)
+    client.session.keepalive.connected()
+    world.pass_time(1000, step_s=5)
+    assert len(world.timers) == 0
+    assert client.take() == []
+
+
 def test_one_timer_serves_all_deadlines() -> None:
     """An idle session keeps a single one alive, however often it is pinged."""
     world, client = make()

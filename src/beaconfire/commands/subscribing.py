@@ -24,7 +24,7 @@ from beaconfire.errors import (
     CommandError,
     Disconnect,
 )
-from beaconfire.events import LimitHit, RecoveryFinished, Subscribed
+from beaconfire.events import LimitHit, RecoveryFinished
 from beaconfire.identity import SubscriptionGrant, SubscriptionOverride
 from beaconfire.messages import (
     ClientInfo,
@@ -248,8 +248,7 @@ def complete(session: Session, entrance: Entrance, publications: list[Publicatio
         return
     if subscription.grant.expire_at_unix_s:
         session.keepalive.upkeep_by(expiry_s(session, subscription))
-    session.node.announce_join(subscription)
-    session.node.events.emit(Subscribed(session.client, subscription.channel, subscription.namespace.name))
+    session.node.welcome(subscription)
 
 
 def expiry_s(session: Session, subscription: Subscription) -> float:

@@ -25,7 +25,11 @@ class Transport(Protocol):
         """Bytes accepted by `write` that the kernel has not taken yet."""
 
     def write(self, frames: Sequence[Frame]) -> None:
-        """Sends frames in order, at once if it can, from its buffer if not."""
+        """Sends frames in order, at once if it can, from its buffer if not.
+
+        Calls nobody back from within, because fan-out may be walking a table, and does not keep the sequence, which
+        is used again.
+        """
 
     def ping(self) -> None:
         """The transport's own ping, for protocols without one. The pong reaches `Receiver.on_transport_pong`."""

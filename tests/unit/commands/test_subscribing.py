@@ -335,8 +335,11 @@ def test_after_leaving_one_may_come_back() -> None:
 
 
 def test_coming_and_going_is_reported() -> None:
-    """With the code of what ended it."""
+    """With the code of what ended it; who never came does not go."""
     world = World()
+    world.recorder.expects_errors = True
+    world.stops.fail_next("attach", OSError("no link"))
+    assert world.connect("bob").outcome("subscribe", channel="d") == 100
     client = world.connect("ann", "a", "b", "c")
     client.ask("unsubscribe", channel="a")
     world.tell(UnsubscribeSessions(Selector(user="ann"), "b"))
@@ -676,6 +679,8 @@ def test_a_session_that_ends_while_it_subscribes_leaves_nothing(held: str) -> No
         assert world.presence("news") == set()
         assert client.take() == []
         assert not any(call.startswith("publish_") for call in world.stops.passed)
+        if held == "verify":
+            assert "attach news" not in world.stops.passed, "nothing is begun after the end"
         world.pass_time(60)
         await settle()
         assert world.attached() == 0
@@ -754,13 +759,15 @@ def test_presence_that_comes_after_its_removal_is_removed() -> None:
     async def scenario() -> None:
         world = World(SLOW)
         client = world.connect("ann")
-        world.stops.hold("presence_add")
+        let_the_first_add = world.stops.hold("presence_add")
         client.send("subscribe", channel="news")
         await settle()
         world.tell(UnsubscribeSessions(Selector(user="ann"), "news"))
+        let_the_second_add = world.stops.hold("presence_add")
         world.tell(SubscribeSessions(Selector(user="ann"), "news"))
+        let_the_second_add()
         await settle()
-        world.stops.release("presence_add")
+        let_the_first_add()
         await settle()
         assert client.session.subscriptions["news"].options.server_side
         assert world.presence("news") == {client.id}
