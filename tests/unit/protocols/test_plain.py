@@ -88,6 +88,7 @@ REQUESTS: list[tuple[str, Request]] = [
     ('{"type":"handshake","user":"ann"}', ConnectRequest(user="ann")),
     ('{"type":"handshake","token":"jwt","data":{"a": 1}}', ConnectRequest(token="jwt", data=Raw(b'{"a": 1}'))),
     ('{"type":"handshake","user":null,"token":null}', ConnectRequest()),
+    (f'{{"type":"handshake","user":"{"é" * NAME_LENGTH_MAX}"}}', ConnectRequest(user="é" * NAME_LENGTH_MAX)),
     ('{"type":"join","room":"kitchen"}', SubscribeRequest(channel="kitchen")),
     ('{"type":"join","room":"$k","token":"jwt","since":null}', SubscribeRequest(channel="$k", token="jwt")),
     (
@@ -151,6 +152,7 @@ MALFORMED: list[tuple[str, str]] = [
     ('{"type":"refresh"}', "token"),
     ('{"type":"refresh","token":"t","room":1}', "room"),
     ('{"type":"handshake","user":42}', "user"),
+    (f'{{"type":"handshake","user":"{"x" * (NAME_LENGTH_MAX + 1)}"}}', "user"),
     ('{"type":"ping","id":true}', "id"),
     ('{"type":"ping","id":{}}', "id"),
 ]

@@ -33,10 +33,15 @@ from beaconfire.protocols.plain import lobby as lobby_frames
 
 HISTORY_LIMIT_DEFAULT = 100
 
+NAME_LENGTH_MAX = 128
+"""Characters of the name in a handshake. It is nobody's claim but the client's own, and every join, leave and message
+carries it to everyone in the room, so a few bytes sent could become a hundred megabytes delivered."""
+
 _ID_STARTS = b'"-0123456789'
 _NO_MESSAGE = "a message is a text frame with one JSON object that has a string `type`; this is none"
 
 _Room: TypeAlias = Annotated[str, Meta(min_length=1)]
+_Name: TypeAlias = Annotated[str, Meta(max_length=NAME_LENGTH_MAX)]
 _Natural: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
@@ -63,7 +68,7 @@ class _Since(Struct):
 
 
 class _Handshake(_Incoming, tag="handshake", kw_only=True):
-    user: str | None = None
+    user: _Name | None = None
     token: str | None = None
     data: Raw = NO_PAYLOAD
 
