@@ -15,8 +15,8 @@ ROOM = "room"
 PROMPT_S = 2.0
 """The longest a neighbour may wait for a message. Alone it takes a millisecond; the machine may be busy."""
 
-TICK_S = 0.02
-TICKS = 5
+TICK_S = 0.01
+TICKS = 4
 """How many messages the neighbours exchange at least before, and again after what they are to be undisturbed by."""
 
 OPEN_HOUSE = """

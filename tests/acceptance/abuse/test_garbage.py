@@ -149,6 +149,25 @@ def test_binary_data_cannot_drive_json_clients_out_of_a_json_room(open_house: Se
     run(scenario())
 
 
+def test_binary_data_ends_json_subscribers_where_anything_goes(open_house: ServerProcess) -> None:
+    """Without a publication_data_format it is 3506 for those who cannot be sent it, as the protocol has it."""
+
+    async def scenario() -> None:
+        async with (
+            undisturbed(open_house),
+            Client.connect(open_house.port, channels=["bare:any"]) as json_client,
+            await Peer.open(open_house.port, PROTOBUF) as peer,
+        ):
+            command = io.BytesIO()
+            publish = PublishRequest(channel="bare:any", data=b"\xff\x00")
+            serialize_length_prefixed(Command(id=2, publish=publish), command)
+            await peer.send(CONNECTED[PROTOBUF], frame(BINARY, command.getvalue()))
+            assert (await protobuf_reply(peer, 2)).error.code == 0
+            assert (await json_client.closed).code == 3506
+
+    run(scenario())
+
+
 async def protobuf_reply(peer: Peer, identifier: int) -> Reply:
     while True:
         stream = io.BytesIO((await peer.frame()).payload)

@@ -6,6 +6,7 @@ import asyncio
 import resource
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.acceptance.abuse.surroundings import (
 )
 from tests.acceptance.harness import REFERENCE_CONFIG, SECRET, ServerProcess
 from tests.acceptance.peer import Client, Peer, company, run, until, upgrade_request
+from tests.conformance.websocket.test_tls import make_certificate
 
 TIMEOUT_S = 1.0
 SLACK_S = 2.0
@@ -63,6 +65,25 @@ def test_slow_handshakes_are_cut(brisk: ServerProcess) -> None:
         assert await hits(brisk, "server.handshake_timeout") == hits_before + 400
 
     run(scenario())
+
+
+def test_slow_tls_handshakes_are_cut(tmp_path: Path) -> None:
+    """Before a byte of HTTP there is TLS, with the same deadline: for silence, and for half a client hello."""
+    certificate = make_certificate(tmp_path)
+    tls = {"server.tls_cert": str(certificate), "server.tls_key": str(certificate)}
+    overrides = tls | {"server.handshake_timeout": f"{TIMEOUT_S}s"}
+
+    async def scenario(server: ServerProcess) -> None:
+        started_s = time.monotonic()
+        async with company(40, lambda: Peer.dial(server.port)) as peers:
+            for peer in peers[:20]:
+                await peer.send(b"\x16\x03\x01\x02\x00\x01\x00")
+            await asyncio.gather(*(peer.ended() for peer in peers))
+        assert time.monotonic() - started_s < TIMEOUT_S + SLACK_S
+
+    with ServerProcess(tmp_path, OPEN_HOUSE, overrides) as server:
+        run(scenario(server))
+        assert_healthy(server)
 
 
 BOMBS = {

@@ -144,11 +144,11 @@ def test_a_client_that_answers_pings_stays(impatient: ServerProcess) -> None:
     run(scenario())
 
 
-def test_an_unasked_pong_breaks_the_protocol(impatient: ServerProcess) -> None:
+def test_an_unasked_pong_breaks_the_protocol(open_house: ServerProcess) -> None:
     """3501: no ping is out in the first half of the interval."""
 
     async def scenario() -> None:
-        async with undisturbed(impatient), await Peer.open(impatient.port) as peer:
+        async with undisturbed(open_house), await Peer.open(open_house.port) as peer:
             await peer.say({"id": 1, "connect": {}})
             await peer.reply(1)
             await peer.say({})

@@ -228,6 +228,7 @@ SUBSCRIPTION: dict[str, tuple[dict[str, object], str, int]] = {
     "channel of another": ({"channel": "closed:other"}, SECRET, 3500),
     "user of another": ({"sub": "bob"}, SECRET, 3500),
     "client of another": ({"client": "someone-else"}, SECRET, 3500),
+    "longer than 16 KiB": ({"info": "x" * 20_000}, SECRET, 103),
 }
 
 
@@ -257,6 +258,29 @@ def test_a_wrong_refresh_token(guarded: ServerProcess, other: dict[str, object],
     """Expired is 3005, which allows coming back; wrong or someone else's is 3500, which does not."""
     token = sign_claims(secret, claims() | other)
     expect_refusal(guarded, {"refresh": {"token": token}}, token, code)
+
+
+@pytest.mark.parametrize(
+    ("other", "secret", "code"),
+    [
+        ({"exp": 1_000_000_000}, SECRET, 3006),
+        ({}, "some-other-secret-of-decent-length-here", 3500),
+        ({"sub": "bob"}, SECRET, 3500),
+        ({"channel": "closed:other"}, SECRET, 3500),
+    ],
+)
+def test_a_wrong_sub_refresh_token(guarded: ServerProcess, other: dict[str, object], secret: str, code: int) -> None:
+    """3006 for an expired one, which allows coming back; 3500 for a wrong one."""
+    token = sign_claims(secret, claims(channel="closed:room") | other)
+
+    async def scenario() -> None:
+        async with undisturbed(guarded), Client.connect(guarded.port, good()) as client:
+            first = good(channel="closed:room")
+            assert await client.outcome(subscribe={"channel": "closed:room", "token": first}) == 0
+            assert await client.outcome(sub_refresh={"channel": "closed:room", "token": token}) == code
+        assert_not_logged(guarded, token)
+
+    run(scenario())
 
 
 def expect_refusal(server: ServerProcess, command: dict[str, Any], token: str, code: int) -> None:

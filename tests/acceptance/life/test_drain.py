@@ -50,7 +50,7 @@ async def readiness(server: ServerProcess) -> tuple[int, str]:
 @pytest.mark.timeout(120)
 def test_a_thousand_clients_are_drained(serve: Serve) -> None:
     """Readiness goes red first, while everything works; then all are told 3001, spread over the window; exit 0."""
-    server = serve(drain_delay="2s", drain_window="3s", shutdown_timeout="20s")
+    server = serve(drain_delay="3s", drain_window="3s", shutdown_timeout="20s")
 
     async def scenario() -> None:
         async with crowd(server, CROWD) as clients:
@@ -65,15 +65,15 @@ def test_a_thousand_clients_are_drained(serve: Serve) -> None:
             async with await Peer.dial(server.port) as late:
                 await late.send(upgrade_request())
                 assert (await late.response()).status == 503
-            assert time.monotonic() - started_s < 2, "all of that was before listening ended; the machine is too slow"
+            assert time.monotonic() - started_s < 3, "all of that was before listening ended; the machine is too slow"
             errors = await asyncio.gather(*(client.closed for client in clients))
             assert await exit_code(server, 20) == 0
             lasted_s = time.monotonic() - started_s
         assert {(error.code, error.reason) for error in errors} == {(3001, "shutdown")}
         moments = [client.closed_at_s - started_s for client in clients]
         assert len({int(moment / SLOT_S) for moment in moments}) >= 10
-        assert 1.9 < min(moments) < max(moments) < 2 + 3 + 2
-        assert lasted_s < 2 + 3 + 4
+        assert 2.9 < min(moments) < max(moments) < 3 + 3 + 2
+        assert lasted_s < 3 + 3 + 4
         phases = [line["phase"] for line in server.actions("drain")]
         assert list(dict.fromkeys(phases)) == ["unready", "stopped_listening", "closing", "closed", "finished"]
         assert server.actions("drain")[-1]["remaining"] == 0

@@ -1,0 +1,121 @@
+"""The plain protocol and its lobby under the same abuse: nothing there ends a connection that only talks nonsense."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.acceptance.abuse.conftest import Serve
+from tests.acceptance.abuse.surroundings import ROOM, figures, hits, undisturbed
+from tests.acceptance.abuse.test_slow_readers import BATCH, fill
+from tests.acceptance.harness import ServerProcess
+from tests.acceptance.peer import BINARY, PING, PONG, TEXT, Frame, Peer, company, frame, run
+
+LOBBY = "lobby"
+
+NONSENSE: dict[str, tuple[int, bytes]] = {
+    "text": (TEXT, b"hello"),
+    "empty": (TEXT, b""),
+    "NUL": (TEXT, b"\0\0\0"),
+    "binary": (BINARY, bytes(range(256))),
+    "half an object": (TEXT, b'{"type":"message"'),
+    "array": (TEXT, b"[1,2,3]"),
+    "no type": (TEXT, b'{"a":1}'),
+    "type a number": (TEXT, b'{"type":1}'),
+    "unknown type": (TEXT, b'{"type":"fly"}'),
+    "deep": (TEXT, b"[" * 30_000 + b"]" * 30_000),
+    "64 KiB": (TEXT, b"x" * 65_536),
+}
+
+
+@pytest.mark.parametrize("kind", NONSENSE)
+def test_nonsense_is_for_the_lobby(open_house: ServerProcess, kind: str) -> None:
+    """Everyone in the lobby gets it as it is, the sender too; rooms do not notice, and both connections live."""
+    opcode, payload = NONSENSE[kind]
+
+    async def scenario() -> None:
+        async with undisturbed(open_house), company(2, lambda: Peer.open(open_house.port, "/ws")) as (sender, listener):
+            await sender.send(frame(opcode, payload))
+            assert await sender.frame() == await listener.frame() == Frame(opcode, payload)
+            await sender.send(frame(PING, b"alive"))
+            assert await sender.frame() == Frame(PONG, b"alive")
+
+    run(scenario())
+
+
+def test_nonsense_without_a_lobby_is_an_error(serve: Serve) -> None:
+    """107, and the connection lives."""
+    server = serve({"plain.lobby": "false"})
+
+    async def scenario() -> None:
+        async with undisturbed(server), await Peer.open(server.port, "/ws") as peer:
+            for kind in ("text", "binary", "array", "deep"):
+                await peer.send(frame(*NONSENSE[kind]))
+                answer = (await peer.messages())[0]
+                assert (answer["type"], answer["code"]) == ("error", 107)
+
+    run(scenario())
+
+
+MALFORMED: dict[str, tuple[dict[str, Any], int]] = {
+    "no room": ({"type": "join"}, 107),
+    "room a number": ({"type": "join", "room": 5}, 107),
+    "no data": ({"type": "message", "room": ROOM}, 107),
+    "unknown namespace": ({"type": "join", "room": "nowhere:x"}, 102),
+    "speaking as the server": ({"type": "ack", "id": 1}, 104),
+    "late handshake": ({"type": "handshake", "id": 1}, 103),
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_malformed_messages_are_errors(open_house: ServerProcess, kind: str) -> None:
+    """A typed error for the sender and for nobody else."""
+    message, code = MALFORMED[kind]
+
+    async def scenario() -> None:
+        async with undisturbed(open_house), await Peer.open(open_house.port, "/ws") as peer:
+            await peer.say({"type": "handshake", "user": "ann"})
+            assert (await peer.messages())[0]["type"] == "welcome"
+            await peer.say(message)
+            answer = (await peer.messages())[0]
+            assert (answer["type"], answer["code"]) == ("error", code)
+
+    run(scenario())
+
+
+def test_a_reader_of_the_lobby_that_never_reads_is_cut(open_house: ServerProcess) -> None:
+    """3008 here as well, though it never even said a word; the others in the lobby get all of it."""
+
+    async def scenario() -> None:
+        hits_before = await hits(open_house, "client.queue_max_size")
+        async with (
+            undisturbed(open_house),
+            await Peer.open(open_house.port, "/ws", receive_buffer=4096) as stalled,
+            await Peer.open(open_house.port, "/ws") as reader,
+        ):
+            for batch in range(12):
+                await fill(open_house, 1, LOBBY)
+                got = [message["data"]["text"][:1] for _ in range(BATCH) for message in await reader.messages()]
+                assert got == ["x"] * BATCH, batch
+            assert (await stalled.verdict()).code == 3008
+        assert await hits(open_house, "client.queue_max_size") == hits_before + 1
+        assert (await figures(open_house))["beaconfire_queue_bytes"] == 0
+
+    run(scenario())
+
+
+def test_a_flood_in_the_lobby_ends_with_3013(open_house: ServerProcess) -> None:
+    """Beyond message_rate_limit the flooder goes, and the room next door never knows."""
+    flood = frame(TEXT, json.dumps({"spam": True}).encode()) * 20_000
+
+    async def scenario() -> None:
+        async with undisturbed(open_house), await Peer.open(open_house.port, "/ws") as peer:
+            try:
+                await peer.send(flood)
+            except OSError:
+                pass  # cut while it sent
+            assert (await peer.verdict()).code == 3013
+
+    run(scenario())
