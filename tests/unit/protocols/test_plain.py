@@ -55,7 +55,7 @@ from beaconfire.messages import (
 )
 from beaconfire.protocols.base import Codec, Payload
 from beaconfire.protocols.plain import PlainCodec, answers
-from beaconfire.protocols.plain.requests import KNOWN_TYPES, SERVER_TYPES
+from beaconfire.protocols.plain.requests import KNOWN_TYPES, NAME_LENGTH_MAX, SERVER_TYPES
 
 CODEC: Codec = PlainCodec(None)
 LOBBY: Codec = PlainCodec("lobby")
