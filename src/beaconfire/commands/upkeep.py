@@ -17,10 +17,8 @@ async def upkeep(session: Session) -> None:
         # Jittered, so that connections made together do not ask together.
         session.position_checked_s = now_s - check_delay_s * 0.2 * node.random()
     for subscription in list(session.subscriptions.values()):
-        if session.has_ended():
-            return
         if subscription.phase is not Phase.LIVE:
-            continue
+            continue  # not yet, or not any more, as when the session has ended meanwhile
         if subscription.grant.expire_at_unix_s:
             when_s = expiry_s(session, subscription)
             if when_s <= now_s:

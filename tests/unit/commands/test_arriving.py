@@ -7,6 +7,7 @@ import asyncio
 from beaconfire.cluster import Selector, UnsubscribeSessions
 from beaconfire.errors import PERMISSION_DENIED, CommandError
 from beaconfire.events import ConnectionOpened
+from beaconfire.identity import Identity, SubscriptionGrant
 from beaconfire.options import ChannelOptions
 from beaconfire.session import SessionManners
 from tests.unit.kit import OPEN, World, settle
@@ -104,8 +105,11 @@ def test_the_lobby_survives_a_failed_handshake_and_the_server_api() -> None:
     world.stops.fail_next("verify", RuntimeError("broken"))
     assert client.say(type="handshake", token="x")[0]["code"] == 100
     assert set(client.session.subscriptions) == {"lobby"}
-    named = world.connect_plain("ann")
-    assert named.ended == 0
+    world.tokens.connections.known["ann"] = Identity(user="ann", channels={"news": SubscriptionGrant()})
+    world.stops.fail_next("attach", OSError("no link"))
+    assert client.say(type="handshake", token="ann")[0]["code"] == 100
+    assert set(client.session.subscriptions) == {"lobby"}
+    assert client.session.user == "", "who failed to come in is nobody again"
     world.tell(UnsubscribeSessions(Selector(client=client.id)))
     assert set(client.session.subscriptions) == {"lobby"}
 
@@ -125,6 +129,17 @@ def test_the_lobby_is_not_among_the_rooms_of_the_welcome() -> None:
     client = World().plain("lobby")
     [welcome] = client.say(type="handshake", id=1)
     assert "rooms" not in welcome
+
+
+def test_a_token_may_name_the_lobby() -> None:
+    """One is in it already, and stays as one is."""
+    world = World()
+    client = world.plain("lobby")
+    world.tokens.connections.known["t"] = Identity(user="ann", channels={"lobby": SubscriptionGrant()})
+    assert client.say(type="handshake", token="t")[0]["type"] == "welcome"
+    assert world.node.hub.count("lobby") == 1
+    world.publish("lobby", 1)
+    assert len(client.take()) == 1
 
 
 def test_the_lobby_counts_as_a_channel() -> None:

@@ -105,6 +105,13 @@ def test_garbage_for_a_start_ends_the_session(text: str) -> None:
     assert client.ended == 3501
 
 
+def test_a_pong_for_a_start_is_called_what_it_usually_is() -> None:
+    """Unknown bytes decode to one: the reason says that connect was expected, not that no ping was sent."""
+    client = World(debug_reasons=True).arrive()
+    client.send_text("{}")
+    assert client.transport.closed == (3501, "bad request: the first command must be connect")
+
+
 def test_without_credentials_a_native_client_is_ended() -> None:
     """With 3501, and a plain one gets error 101 and may try again."""
     world = World(allow_anonymous=False)
@@ -236,6 +243,12 @@ def test_the_tokens_word_on_the_personal_channel_counts() -> None:
     world = World(user_personal_channel=True)
     grants = {"#42": SubscriptionGrant(data=Raw(b"1"))}
     assert subs(world, Identity(user="42", channels=grants)) == {"#42": {"data": 1}}
+
+
+def test_asking_for_a_granted_channel_changes_no_grant() -> None:
+    """The entry is where the client stands in it, even where it could have it without a token."""
+    grants = {"news": SubscriptionGrant(data=Raw(b"1"))}
+    assert subs(World(OPEN), Identity(user="ann", channels=grants), subs={"news": {}}) == {"news": {"data": 1}}
 
 
 @pytest.mark.parametrize(

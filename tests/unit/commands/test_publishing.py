@@ -135,7 +135,7 @@ def test_a_payload_that_is_not_json_in_a_reply_ends_the_session() -> None:
     assert world.node.hub.statistics().subscriptions == 0
 
     async def scenario() -> None:
-        world = World(ChannelOptions(allow_subscribe_for_client=True, presence=True))
+        world = World(ChannelOptions(allow_subscribe_for_client=True, presence=True, join_leave=True))
         client = world.connect("ann")
         world.stops.hold("presence_add")
         client.send("subscribe", channel="news")
@@ -147,6 +147,7 @@ def test_a_payload_that_is_not_json_in_a_reply_ends_the_session() -> None:
         await settle()
         assert client.ended == 3506
         assert world.node.hub.statistics().subscriptions == 0
+        assert not any(call.startswith("publish_join") for call in world.stops.passed), "it ended before it came"
 
     asyncio.run(scenario())
 
