@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 START_DEADLINE_S = 20.0
 STOP_DEADLINE_S = 40.0
@@ -60,6 +60,10 @@ SECRET = "secret"
 API_KEY = "api_key"
 
 
+Started: TypeAlias = "queue.Queue[dict[str, Any] | None]"
+"""Gets the line that says that a server listens, or None at the end of its log."""
+
+
 class ServerProcess:
     """`beaconfire serve` as a child process, as a user would start it.
 
@@ -73,7 +77,6 @@ class ServerProcess:
         self._file.write_text(config)
         self._overrides = {"server.port": "0", "log.format": "json", **(overrides or {})}
         self._process: subprocess.Popen[str] | None = None
-        self._started: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.lines: list[dict[str, Any]] = []
         self.port = 0
 
@@ -115,9 +118,10 @@ class ServerProcess:
             command += ["--set", f"{name}={value}"]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("BEACONFIRE_")}
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
+        started: Started = queue.Queue()  # one for each start: the reader of the last one may be late
+        threading.Thread(target=self._read, args=(self._process, started), daemon=True).start()
         try:
-            line = self._started.get(timeout=START_DEADLINE_S)
+            line = started.get(timeout=START_DEADLINE_S)
         except queue.Empty:
             line = None
         if line is None:
@@ -126,7 +130,7 @@ class ServerProcess:
         self.port = int(str(line["websocket"]).split(":")[2].split("/")[0])
         self._overrides["server.port"] = str(self.port)
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
+    def _read(self, process: subprocess.Popen[str], started: Started) -> None:
         assert process.stderr is not None
         with process.stderr as stream:
             for text in stream:
@@ -136,8 +140,8 @@ class ServerProcess:
                     line = {"action": "unparsed", "text": text}
                 self.lines.append(line)
                 if line.get("action") == "server_started":
-                    self._started.put(line)
-        self._started.put(None)
+                    started.put(line)
+        started.put(None)
 
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -155,9 +159,7 @@ class ServerProcess:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Signals and waits. Returns the exit code, negative for a fatal signal."""
         self.send(number)
-        code = self.wait()
-        self._started = queue.Queue()
-        return code
+        return self.wait()
 
     def resident_bytes(self) -> int:
         """Resident memory of the process, as the kernel counts it."""
