@@ -36,6 +36,10 @@ HELD = -2
 """`Subscription.expected` of one that is not live: no publication is delivered."""
 
 
+HELD_ITEM_BYTES = 256
+"""What a held publication costs beside its data, roughly; a flood of tiny ones is a flood as well."""
+
+
 class Gap(Exception):
     """Publications are missing between what the subscriber has and what comes next. The text says which."""
 
@@ -104,6 +108,7 @@ class Subscription:
         "outbox",
         "owner",
         "phase",
+        "skip",
         "welcomed",
         "wire",
         "withdrawn",
@@ -134,6 +139,8 @@ class Subscription:
         self.checked_offset = 0
         self.welcomed = False
         self.withdrawn = False
+        self.skip = 0
+        """How many items of its channel's pending batch were there before it."""
         self._held: list[Held] | None = []
         self._held_bytes = 0
 
@@ -141,7 +148,7 @@ class Subscription:
         """Keeps a publication that arrived while catching up; beyond the limit the next `go_live` finds a gap."""
         if self._held is None:
             return
-        self._held_bytes += len(memoryview(publication.data))
+        self._held_bytes += len(memoryview(publication.data)) + HELD_ITEM_BYTES
         if self._held_bytes > limit_bytes:
             self._held = None
         else:

@@ -50,7 +50,7 @@ def test_nothing_is_lost_doubled_or_disordered(block: int) -> None:
         unrecovered += sum(client.unrecovered for client in world.clients)
     # A simulation in which nothing happens would pass as well.
     assert received > SEEDS / BLOCKS * 20
-    assert recovered > SEEDS / BLOCKS
+    assert recovered > SEEDS / BLOCKS * 0.8
     assert unrecovered > 0
 
 

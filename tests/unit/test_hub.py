@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 
 from beaconfire.clock import ManualClock
-from beaconfire.events import BatchFannedOut
+from beaconfire.events import BatchFannedOut, InternalError
 from beaconfire.hub import Hub
 from beaconfire.messages import ClientInfo, JoinPush, LeavePush, Publication, PublicationPush, StreamPosition
 from beaconfire.outbox import Flusher
@@ -35,7 +35,7 @@ class Stage:
         self.clock = ManualClock()
         self.scheduled: list[Callable[[], None]] = []
         self.recorder = Recorder()
-        self.hub = Hub(self.scheduled.append, self.clock.now_s, self.recorder, hold_limit_bytes=1000)
+        self.hub = Hub(self.scheduled.append, self.clock.now_s, self.recorder, hold_limit_bytes=10_000)
         self.flusher = Flusher(self.scheduled.append, self.clock.now_s)
         self.codec = CountingCodec()
         self.wire = Lines(self.codec)
@@ -296,7 +296,7 @@ def test_holding_is_bounded(stage: Stage) -> None:
     subscription = listener.subscription()
     stage.hub.add(subscription)
     for offset in (1, 2, 3):
-        stage.hub.publish("news", Publication(Raw(b"x" * 400), offset=offset), "e")
+        stage.hub.publish("news", Publication(Raw(b"x" * 4000), offset=offset), "e")
     stage.turn()
     with pytest.raises(Exception, match="too many"):
         subscription.go_live(StreamPosition(0, "e"))
@@ -361,3 +361,67 @@ def test_leaving_during_the_fan_out_that_leaving_caused(stage: Stage) -> None:
     assert stage.hub.statistics().subscriptions == 0
     stage.turn()
     assert listener.messages() == []
+
+
+def test_joining_survives_the_end_of_everybody_else(stage: Stage) -> None:
+    """Whoever joins while the last other member is being lost is in the room all the same."""
+    leaver = stage.listener()
+    lost = leaver.subscription()
+    stage.hub.add(lost)
+    lost.go_live(StreamPosition(1, "e"))
+    stage.publish(9)  # a hole, which ends it on the next turn
+    newcomer = stage.listener()
+    joined = newcomer.subscription()
+    stage.hub.add(joined)
+    joined.go_live(None)
+    stage.turn()
+    stage.hub.remove(lost)
+    stage.publish(10)
+    stage.turn()
+    assert stage.hub.count("news") == 1
+    assert [message["push"]["pub"]["offset"] for message in newcomer.messages()] == [10]
+
+
+def test_what_is_pending_is_for_those_who_were_there(stage: Stage) -> None:
+    """A newcomer hears nothing from before, the others everything, and joining fans nothing out."""
+    early, late = stage.listener(), stage.listener()
+    first, second = early.subscription(), late.subscription()
+    stage.hub.add(first)
+    first.go_live(None)
+    stage.publish(1, 2)
+    stage.hub.add(second)
+    second.go_live(None)
+    stage.publish(3)
+    assert early.messages() == []
+    stage.turn()
+    assert [m["push"]["pub"]["offset"] for m in early.messages()] == [1, 2, 3]
+    assert [m["push"]["pub"]["offset"] for m in late.messages()] == [3]
+
+
+def test_a_bug_in_one_channel_does_not_silence_the_others(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a codec raises is reported, and every other channel is delivered; so is this one next time."""
+    stage.recorder.expects_errors = True
+    listener = stage.listener()
+    subscriptions = [listener.subscription(channel) for channel in ("one", "two")]
+    for subscription in subscriptions:
+        stage.hub.add(subscription)
+        subscription.go_live(None)
+    with monkeypatch.context() as patch:
+        patch.setattr(Hub, "_fan_out", _broken_once(Hub._fan_out))
+        for channel in ("one", "two"):
+            stage.hub.publish(channel, Publication(Raw(b"1")), "")
+        stage.turn()
+    assert [message["push"]["channel"] for message in listener.messages()] == ["two"]
+    assert [event.where for event in stage.recorder.of(InternalError)] == ["fan-out"]
+
+
+def _broken_once(fan_out: Callable[..., None]) -> Callable[..., None]:
+    calls: list[str] = []
+
+    def broken(self: Hub, channel: str, room: object) -> None:
+        calls.append(channel)
+        if len(calls) == 1:
+            raise RuntimeError("a codec's bug")
+        fan_out(self, channel, room)
+
+    return broken

@@ -10,7 +10,7 @@ from beaconfire.engines.base import HistoryPage
 from beaconfire.messages import Publication, StreamPosition
 from beaconfire.outbox import Flusher
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
-from beaconfire.subscription import ANY, HELD, Gap, Phase, Subscription, recover_cache, recover_stream
+from beaconfire.subscription import ANY, HELD, HELD_ITEM_BYTES, Gap, Phase, Subscription, recover_cache, recover_stream
 from tests.unit.kit import Lines, Listener
 
 
@@ -25,7 +25,7 @@ def make() -> Subscription:
 
 def hold(subscription: Subscription, *offsets: int, epoch: str = "e", delivered: bool = True) -> None:
     for offset in offsets:
-        subscription.hold(at(offset), epoch if offset else "", delivered, limit_bytes=1000)
+        subscription.hold(at(offset), epoch if offset else "", delivered, limit_bytes=10_000)
 
 
 def offsets(publications: list[Publication]) -> list[int]:
@@ -104,17 +104,21 @@ def test_without_a_position_everything_held_goes_out() -> None:
     assert subscription.position is None
 
 
+LIMIT = 10 + 2 * HELD_ITEM_BYTES
+"""Room for two publications with ten bytes between them."""
+
+
 def test_too_much_to_hold_is_a_gap() -> None:
     """Memory is bounded while catching up; what was dropped is not glossed over."""
     subscription = make()
-    subscription.hold(at(6, "12345"), "e", True, limit_bytes=10)
-    subscription.hold(at(7, "67890"), "e", True, limit_bytes=10)
-    subscription.hold(at(8, "x"), "e", True, limit_bytes=10)
-    subscription.hold(at(9, "y"), "e", True, limit_bytes=10)
+    subscription.hold(at(6, "12345"), "e", True, limit_bytes=LIMIT)
+    subscription.hold(at(7, "67890"), "e", True, limit_bytes=LIMIT)
+    subscription.hold(at(8, "x"), "e", True, limit_bytes=LIMIT)
+    subscription.hold(at(9, "y"), "e", True, limit_bytes=LIMIT)
     with pytest.raises(Gap):
         subscription.go_live(StreamPosition(5, "e"))
     exact = make()
-    exact.hold(at(6, "1234567890"), "e", True, limit_bytes=10)
+    exact.hold(at(6, "1234567890"), "e", True, limit_bytes=10 + HELD_ITEM_BYTES)
     assert offsets(exact.go_live(StreamPosition(5, "e"))) == [6]
 
 
