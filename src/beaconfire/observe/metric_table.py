@@ -113,7 +113,7 @@ METRICS: tuple[Metric, ...] = (
     _gauge("beaconfire_build_info", "Always 1; the label tells what is running.", "version"),
     _gauge("beaconfire_connections", "Open connections, authenticated or not."),
     _gauge("beaconfire_sessions", "Authenticated sessions."),
-    _gauge("beaconfire_users", "Distinct users with a session; the anonymous user counts as one."),
+    _gauge("beaconfire_users", "Distinct users with a session; the anonymous user does not count."),
     _gauge("beaconfire_channels", "Channels with a subscriber on this node."),
     _gauge("beaconfire_subscriptions", "Subscriptions of all sessions."),
     _gauge("beaconfire_queue_bytes", "Bytes waiting in the outboxes of slow sessions.", unit="bytes"),
