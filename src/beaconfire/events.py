@@ -101,7 +101,9 @@ class LimitHit(Struct, frozen=True):
 
 
 class HandshakeRefused(Struct, frozen=True):
-    """An upgrade was answered with an HTTP error. `reason` is a fixed word: origin, limit, rate, draining, bad."""
+    """An upgrade was answered with an HTTP error. `path` is that of an endpoint, or `other`: anyone may ask for any
+    path, and some people put secrets into one. `reason` is a fixed word: origin, limit, rate, draining, bad.
+    """
 
     path: str
     status: int

@@ -239,7 +239,7 @@ class LogSink:
             status="error",
             code=event.status,
             reason=event.reason,
-            path=event.path.partition("?")[0],
+            path=event.path,
         )
 
     def _token_keys_fetched(self, event: events.TokenKeysFetched) -> None:

@@ -429,7 +429,7 @@ def test_trouble_lines() -> None:
     """Limits, refused upgrades, lost recoveries, key fetches, bugs and drains each have their line and level."""
     found = emitted(
         events.LimitHit("client.queue_max_size", "c1"),
-        events.HandshakeRefused("/ws?token=abc", 403, "origin"),
+        events.HandshakeRefused("/ws", 403, "origin"),
         events.RecoveryFinished("chat:1", "chat", False, 0),
         events.TokenKeysFetched(2, ""),
         events.TokenKeysFetched(0, "timed out"),

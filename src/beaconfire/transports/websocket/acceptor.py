@@ -33,6 +33,9 @@ _NOT_FOUND = Refusal(404, "bad", "no WebSocket endpoint here")
 _FOREIGN_ORIGIN = Refusal(403, "origin", "this origin may not connect")
 _INTERNAL = Refusal(500, "bad", "internal server error")
 
+_OTHER_PATH = "other"
+"""What a `HandshakeRefused` says instead of a path that is no endpoint's."""
+
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """TCP probes that find peers gone without a word where no pings do; not every system has all three."""
 
@@ -78,7 +81,8 @@ class WebSocketAcceptor:
             key, choice = self._judge(request)
         except HandshakeError as error:
             refusal = error.refusal
-            self._events.emit(HandshakeRefused(request.path, refusal.status, refusal.reason))
+            path = request.path if request.path in self._endpoints else _OTHER_PATH
+            self._events.emit(HandshakeRefused(path, refusal.status, refusal.reason))
             stream.write(refusal_response(refusal))
             stream.close()
             return None
