@@ -5,6 +5,7 @@ Pure functions over frozen options. Each returns what is wrong, naming every set
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -52,6 +53,27 @@ def check_server(server: ServerOptions) -> Iterator[Violation]:
     for present, missing in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
         if getattr(server, present) and not getattr(server, missing):
             yield Violation((f"server.{missing}", f"server.{present}"), f"expected a path, because {present} is set")
+    for proxy in server.trusted_proxies:
+        if proxy == "*" and len(server.trusted_proxies) > 1:
+            yield Violation(("server.trusted_proxies",), 'expected "*" alone, because beside others it trusts nobody')
+        elif proxy != "*" and not _is_proxy(proxy):
+            yield Violation(
+                ("server.trusted_proxies",),
+                'expected IP addresses, networks like "10.0.0.0/8", "unix:" or "*" alone, '
+                f'got "{proxy}", which no proxy\'s address ever equals',
+            )
+
+
+def _is_proxy(text: str) -> bool:
+    """Whether uvicorn can recognise a proxy by it. What is no address it compares literally; of such texts only what
+    stands for a Unix socket in X-Forwarded-For can be meant."""
+    if text.startswith("unix:"):
+        return True
+    try:
+        _ = ipaddress.ip_network(text) if "/" in text else ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_client(client: ClientOptions, namespaces: Mapping[str, ChannelOptions]) -> Iterator[Violation]:

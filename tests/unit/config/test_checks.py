@@ -26,6 +26,28 @@ def test_tls_needs_both_files() -> None:
     assert first_keys(checks.check_server(ServerOptions(tls_cert="a.pem", tls_key="b.pem"))) == []
 
 
+@pytest.mark.parametrize(
+    ("proxies", "wrong"),
+    [
+        ([], 0),
+        (["127.0.0.1", "::1"], 0),
+        (["10.0.0.0/8", "fd00::/8", "unix:", "unix:/run/nginx.sock"], 0),
+        (["*"], 0),
+        (["*", "127.0.0.1"], 1),
+        (["localhost"], 1),
+        (["127.0.0.1:8000"], 1),
+        (["10.0.0.1/8"], 1),
+        ([" 127.0.0.1"], 1),
+        (["https://proxy.example", "", "10.0.0.*"], 3),
+        (["127.0.0.1", "nonsense"], 1),
+    ],
+)
+def test_trusted_proxies_can_be_recognised(proxies: list[str], wrong: int) -> None:
+    """A text that no peer's address ever equals would trust nobody, and nobody would be told."""
+    violations = list(checks.check_server(ServerOptions(trusted_proxies=proxies)))
+    assert first_keys(violations) == ["server.trusted_proxies"] * wrong
+
+
 @pytest.mark.parametrize(("interval", "timeout", "wrong"), [(25, 8, 0), (8, 8, 1), (5, 8, 1), (0, 8, 0)])
 def test_pongs_are_due_before_the_next_ping(interval: int, timeout: int, wrong: int) -> None:
     """Otherwise a pong could not be told from the next one; without pings it does not matter."""
