@@ -17,7 +17,6 @@ CONNECTIONS_MAX = 10_000
 
 Unsigned = Annotated[int, Meta(ge=0, le=U63_MAX)]
 Channel = Annotated[str, Meta(min_length=1, description="The channel's name.")]
-UnixTime = Annotated[int, Meta(ge=0, le=U63_MAX)]
 Json = Annotated[Raw, Meta(description="Any JSON.")]
 
 

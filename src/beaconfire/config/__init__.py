@@ -58,11 +58,6 @@ class Config(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     engine: EngineOptions = EngineOptions()
     log: LogOptions = LogOptions()
 
-    @property
-    def subscription_verification(self) -> TokenOptions:
-        """How subscription tokens are verified: as they say themselves, else like connection tokens."""
-        return self.token if self.subscription_token is None else self.subscription_token
-
 
 TABLE = SettingsTable(Config)
 

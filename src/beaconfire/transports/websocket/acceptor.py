@@ -76,7 +76,7 @@ class WebSocketAcceptor:
 
     def accept(self, stream: asyncio.Transport, head: bytes) -> FrameReader | None:
         """Answers the request; None if it was refused, and then the connection is closing."""
-        request = parse_request(head, _remote_address(stream))
+        request = parse_request(head)
         try:
             key, choice = self._judge(request)
         except HandshakeError as error:
@@ -145,11 +145,6 @@ class Handshake(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self._reader is not None:
             self._reader.connection_lost(error)
-
-
-def _remote_address(stream: asyncio.Transport) -> str:
-    peer = stream.get_extra_info("peername")
-    return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
 def _keep_alive(stream: asyncio.Transport) -> None:

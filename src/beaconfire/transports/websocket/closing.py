@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-NORMAL = 1000
 PROTOCOL_ERROR = 1002
 INVALID_TEXT = 1007
 MESSAGE_TOO_BIG = 1009

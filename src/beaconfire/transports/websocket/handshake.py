@@ -38,18 +38,17 @@ class UpgradeRequest:
     """What a client said when it asked for a WebSocket.
 
     `headers` maps lower-case names to values; those of a repeated header are joined with ", " (RFC 9110 section 5.2).
-    `remote` is the peer's address without port, empty if unknown. `subprotocols` are those offered, in order of
-    preference; an empty header offers none. `path` is decoded, `query` is not.
+    `subprotocols` are those offered, in order of preference; an empty header offers none. `path` is decoded, `query`
+    is not.
     """
 
-    __slots__ = ("_parameters", "headers", "method", "path", "query", "remote", "subprotocols")
+    __slots__ = ("_parameters", "headers", "method", "path", "query", "subprotocols")
 
-    def __init__(self, method: str, target: str, headers: Mapping[str, str], remote: str) -> None:
+    def __init__(self, method: str, target: str, headers: Mapping[str, str]) -> None:
         self.method = method
         path, _, self.query = target.partition("?")
         self.path = unquote_to_bytes(path).decode(errors="replace")
         self.headers = headers
-        self.remote = remote
         self.subprotocols = _tokens(headers.get("sec-websocket-protocol", ""))
         self._parameters: dict[str, list[str]] | None = None
 
@@ -98,7 +97,7 @@ class SimpleEndpoint:
         return Choice(self._arrange(request))
 
 
-def parse_request(head: bytes, remote: str) -> UpgradeRequest:
+def parse_request(head: bytes) -> UpgradeRequest:
     """Reads a request head that an HTTP parser has accepted before; its last line may be empty."""
     request_line, *lines = head.rstrip(b"\r\n").split(b"\r\n")
     method, _, rest = request_line.decode("latin-1").partition(" ")
@@ -107,7 +106,7 @@ def parse_request(head: bytes, remote: str) -> UpgradeRequest:
         name, _, value = line.decode("latin-1").partition(":")
         name, value = name.lower(), value.strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return UpgradeRequest(method, rest.rpartition(" ")[0], headers, remote)
+    return UpgradeRequest(method, rest.rpartition(" ")[0], headers)
 
 
 def accept_key(request: UpgradeRequest) -> str:

@@ -37,7 +37,7 @@ PROTOBUF = WebSocketWire(StubCodec(b""))
 def test_choice(query: str, offered: str | None, wire: Wire, pings: bool, echoed: str) -> None:
     """A known subprotocol decides and is echoed; else the query decides; JSON is the default."""
     headers = {} if offered is None else {"sec-websocket-protocol": offered}
-    request = UpgradeRequest("GET", f"/connection/websocket?{query}", headers, "")
+    request = UpgradeRequest("GET", f"/connection/websocket?{query}", headers)
     arranged: list[tuple[Wire, bool]] = []
 
     def arrange(request: UpgradeRequest, wire: Wire, transport_pings: bool) -> Arrival:
