@@ -184,7 +184,13 @@ class DisconnectReason(Request, frozen=True, kw_only=True):
     """What the clients are told. 3500 to 3999 and 4500 to 4999 mean: do not come back."""
 
     code: Annotated[int, Meta(description="3000 to 4999; 0 is 3503, force disconnect.")] = 0
-    reason: Annotated[str, Meta(description="At most 123 bytes; by default the one that belongs to the code.")] = ""
+    reason: Annotated[
+        str,
+        Meta(
+            description="At most 123 bytes; by default the one that belongs to the code. Use plain words, because the "
+            "JavaScript SDK reads a reason that is JSON as something else."
+        ),
+    ] = ""
 
 
 class DisconnectRequest(Selection, frozen=True, kw_only=True):
