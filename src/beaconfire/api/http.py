@@ -178,6 +178,7 @@ class ApiHttp:
                         body += chunk
                         pause.reschedule(asyncio.get_running_loop().time() + self._body_pause_max_s)
         except TimeoutError:
+            self._methods.node.events.emit(LimitHit("api_body_pause_max", ""))
             text = f"The request body paused for more than {self._body_pause_max_s:g} seconds."
             raise RefusedError(plain(408, text, CLOSE)) from None
 

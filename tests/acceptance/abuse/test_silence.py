@@ -189,9 +189,11 @@ def test_a_peer_that_holds_on_after_the_close_frame_is_cut(impatient: ServerProc
 
     async def scenario() -> None:
         descriptors = count_descriptors(impatient)
+        hits_before = await hits(impatient, "websocket.close_timeout")
         async with company(50, lambda: Peer.open(impatient.port)) as peers:
             for number, peer in enumerate(peers):
                 await peer.send(frame(TEXT, b"garbage") if number % 2 else frame(TEXT, b"\xff"))
             await until(lambda: count_descriptors(impatient) <= descriptors, "all sockets are freed")
+        assert await hits(impatient, "websocket.close_timeout") == hits_before + 50
 
     run(scenario())

@@ -350,7 +350,12 @@ class WebSocketConnection(WSListener):
 
     def _cut_later(self) -> None:
         self._cancel_timer()
-        self._timer = self._rules.timers.after(self._rules.close_timeout_s, self._cut)
+        self._timer = self._rules.timers.after(self._rules.close_timeout_s, self._cut_overdue)
+
+    def _cut_overdue(self) -> None:
+        """The peer has neither answered our close frame nor taken the rest in time."""
+        self._rules.events.emit(LimitHit("websocket.close_timeout", ""))
+        self._cut()
 
     def _cut(self) -> None:
         self._cancel_timer()

@@ -379,7 +379,7 @@ def test_close_waits_for_the_answer() -> None:
     world.lose()
     assert world.receiver.closed == 1
     world.advance(100)
-    assert world.stream.calls[1:] == ["close"]
+    assert (world.stream.calls[1:], world.sink.events) == (["close"], [])
 
 
 @in_loop
@@ -391,9 +391,10 @@ def test_close_does_not_wait_for_ever() -> None:
         world.connection.write([frame(b"x" * 100)])
         world.connection.close(SLOW, "slow")
         world.advance(4.9)
-        assert "abort" not in world.stream.calls
+        assert ("abort" in world.stream.calls, world.sink.events) == (False, [])
         world.advance(0.1)
         assert world.stream.calls[-1] == "abort"
+        assert world.sink.events == [LimitHit("websocket.close_timeout", "")]
 
 
 @in_loop
