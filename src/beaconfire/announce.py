@@ -196,26 +196,11 @@ def _client_warnings(config: Config) -> Iterator[str]:
             "client.debug_reasons is on: refusals tell which claim or check failed, which helps attackers as well. "
             "Switch it off in production."
         )
-    if client.user_personal_channel and not client.insecure and (table := _readable_personal_channels(config)):
-        yield (
-            f"{table}.allow_subscribe_for_client is on and client.user_personal_channel makes channels there: every "
-            f"user can read what is sent to any other. Set {table}.allow_user_limited_channels as well, or "
-            "client.user_personal_channel_namespace to a namespace of its own."
-        )
     if config.plain.enabled and config.plain.lobby:
         yield (
             f"plain.lobby is on: whoever reaches {config.plain.path} may send to everyone there, without a handshake. "
             "Switch it off unless that is what you want."
         )
-
-
-def _readable_personal_channels(config: Config) -> str:
-    """The table of options that lets anyone into the personal channels of others; empty if none does."""
-    namespace = config.client.user_personal_channel_namespace
-    options = config.namespaces[namespace] if namespace else config.channel
-    if not options.allow_subscribe_for_client or options.allow_user_limited_channels:
-        return ""
-    return f"namespaces.{namespace}" if namespace else "channel"
 
 
 def _any_origin(client: ClientOptions) -> bool:

@@ -153,7 +153,10 @@ class App:
 
 def _node(config: Config, engine: MemoryEngine, timers: Timers, events: EventSink) -> Node:
     channels = Channels(config.channel, config.namespaces, config.channel_names, float(config.engine.history_meta_ttl))
-    access = Access(channels, config.client.insecure)
+    client = config.client
+    access = Access(
+        channels, client.insecure, client.user_personal_channel_namespace if client.user_personal_channel else None
+    )
     return Node(
         NodeOptions(
             uid=str(uuid.uuid4()),

@@ -54,10 +54,9 @@ class Channels:
         """The namespace of a channel. Raises CommandError 107 for an empty name, 102 for an unknown namespace."""
         if not channel:
             raise CommandError(BAD_REQUEST, "channel must not be empty")
-        boundary = self._names.namespace_boundary
-        if not boundary or boundary not in channel:
+        name = self._namespace_name(channel)
+        if name is None:
             return self._default
-        name = channel.removeprefix(self._names.private_prefix).split(boundary, 1)[0]
         try:
             return self._namespaces[name]
         except KeyError:
@@ -65,11 +64,16 @@ class Channels:
 
     def label(self, channel: str) -> str:
         """The name of the channel's namespace for metrics: "" for none or an unknown one, so there are few."""
-        boundary = self._names.namespace_boundary
+        name = self._namespace_name(channel)
+        return name if name is not None and name in self._namespaces else ""
+
+    def _namespace_name(self, channel: str) -> str | None:
+        """What stands before the namespace boundary, None without one. User ids may hold the boundary: `#urn:42`."""
+        boundary, users = self._names.namespace_boundary, self._names.user_boundary
         if not boundary or boundary not in channel:
-            return ""
+            return None
         name = channel.removeprefix(self._names.private_prefix).split(boundary, 1)[0]
-        return name if name in self._namespaces else ""
+        return None if users and users in name else name
 
     def too_long(self, channel: str) -> bool:
         return len(channel.encode()) > self._names.max_length

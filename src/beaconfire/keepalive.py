@@ -28,6 +28,9 @@ class Watched(Protocol):
 
     def has_ended(self) -> bool: ...
 
+    @property
+    def is_held_back(self) -> bool: ...
+
     def ping(self) -> None: ...
 
     def start_upkeep(self) -> None:
@@ -43,28 +46,30 @@ class Keepalive:
 
     def __init__(self, session: Watched, may_stay_stale: bool) -> None:
         """Starts the deadline for authentication, unless `may_stay_stale`; then pings start at once."""
-        self._session = session
+        self._session: Watched | None = session
         self._timer: Timer | None = None
         self._ping_s = self._pong_s = self._expire_s = self._upkeep_s = self._stale_s = NEVER
         if may_stay_stale:
-            self._start_pings()
+            self._start_pings(session)
         else:
             self._stale_s = session.node.clock.now_s() + session.node.client_options.stale_close_delay
         self._set_timer()
 
     def connected(self) -> None:
         """The client has authenticated."""
+        if self._session is None:
+            return
         self._stale_s = NEVER
         if self._ping_s == NEVER:
-            self._start_pings()
+            self._start_pings(self._session)
         node = self._session.node
         interval_s = float(node.client_options.presence_update_interval)
         if interval_s:
             self._upkeep_s = node.clock.now_s() + interval_s * (0.75 + node.random() / 4)
         self._set_timer()
 
-    def _start_pings(self) -> None:
-        node = self._session.node
+    def _start_pings(self, session: Watched) -> None:
+        node = session.node
         interval_s = float(node.client_options.ping_interval)
         if interval_s:
             self._ping_s = node.clock.now_s() + interval_s * (0.5 + node.random() / 2)
@@ -75,7 +80,7 @@ class Keepalive:
         self._set_timer()
 
     def upkeep_by(self, when_s: float) -> None:
-        """Upkeep must run at `when_s` at the latest: a subscription expires then."""
+        """Upkeep must run at `when_s` at the latest: a subscription expires then, or positions are to be compared."""
         if when_s < self._upkeep_s:
             self._upkeep_s = when_s
             self._set_timer()
@@ -87,13 +92,17 @@ class Keepalive:
         self._pong_s = NEVER
 
     def cancel(self) -> None:
-        """The session has ended: there is no deadline any more, and none can be set."""
+        """The session has ended: there is no deadline any more, and none can be set.
+
+        The session is let go of, so that the two do not keep each other for the garbage collector to find.
+        """
+        self._session = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _set_timer(self) -> None:
-        if self._session.has_ended():
+        if self._session is None:
             return  # a command that was waiting for something goes on after the end
         nearest_s = min(self._ping_s, self._pong_s, self._expire_s, self._upkeep_s, self._stale_s)
         if self._timer is not None:
@@ -104,25 +113,29 @@ class Keepalive:
 
     def _on_time(self) -> None:
         session = self._session
+        assert session is not None, "an ended session has no timer"
         now_s = session.node.clock.now_s()
         if self._stale_s <= now_s:
             session.node.events.emit(LimitHit("client.stale_close_delay", session.client))
             session.end(STALE, "no connect command in time")
+        elif self._pong_s <= now_s and session.is_held_back:
+            self._pong_s = now_s + session.node.client_options.pong_timeout  # it may have answered: we do not listen
+            self._set_timer()
         elif self._pong_s <= now_s:
             session.node.events.emit(LimitHit("client.pong_timeout", session.client))
             session.end(NO_PONG)
         elif self._expire_s <= now_s:
             session.end(CONNECTION_EXPIRED, "the connection's token was not refreshed in time")
         else:
-            self._keep(now_s)
+            self._keep(session, now_s)
             self._set_timer()
 
-    def _keep(self, now_s: float) -> None:
-        options = self._session.node.client_options
+    def _keep(self, session: Watched, now_s: float) -> None:
+        options = session.node.client_options
         if self._ping_s <= now_s:
             self._ping_s = now_s + options.ping_interval
             self._pong_s = now_s + options.pong_timeout
-            self._session.ping()
+            session.ping()
         if self._upkeep_s <= now_s:
             self._upkeep_s = now_s + options.presence_update_interval if options.presence_update_interval else NEVER
-            self._session.start_upkeep()
+            session.start_upkeep()

@@ -77,6 +77,7 @@ class Node:
         self.timers = timers
         self.clock = timers.clock
         self.events = events
+        self.schedule = schedule
         self.random = random
         self.background = Background(self._on_background_error)
         now_s = self.clock.now_s

@@ -15,9 +15,11 @@ from typing import Any
 
 from msgspec import Struct
 
+from beaconfire.channels import Namespace
 from beaconfire.eager import run_eagerly
 from beaconfire.errors import (
     BAD_PROTOCOL,
+    BAD_REQUEST,
     CONNECTION_CLOSED,
     CONNECTION_TOO_MANY_REQUESTS,
     INAPPROPRIATE_PROTOCOL,
@@ -34,10 +36,10 @@ from beaconfire.errors import (
 from beaconfire.events import ConnectionOpened, LimitHit, SessionEnded
 from beaconfire.identity import Identity
 from beaconfire.keepalive import Keepalive
-from beaconfire.messages import NO_PAYLOAD, ClientInfo, Command, Push, Result, UnsubscribePush
+from beaconfire.messages import NO_PAYLOAD, ClientInfo, Command, Pong, Push, Result, UnsubscribePush
 from beaconfire.meter import Meter
 from beaconfire.node import Node
-from beaconfire.outbox import Outbox
+from beaconfire.outbox import SLICE_S, Outbox
 from beaconfire.protocols.base import Payload, ProtocolError, Wire
 from beaconfire.subscription import Subscription
 from beaconfire.transports.base import Transport
@@ -70,6 +72,7 @@ class Session:
         "__weakref__",
         "_busy",
         "_dispatch",
+        "_held_back",
         "_meter",
         "_queue",
         "app_name",
@@ -82,7 +85,7 @@ class Session:
         "node",
         "outbox",
         "phase",
-        "position_checked_s",
+        "position_check_s",
         "subscriptions",
         "transport",
         "upkeep",
@@ -111,12 +114,15 @@ class Session:
         self.app_name = ""
         self.app_version = ""
         self.connected_at_unix_s = node.clock.unix_s()
-        self.position_checked_s = node.clock.now_s()
+        self.position_check_s = 0.0
+        """When positions are compared with their streams next."""
         self.subscriptions: dict[str, Subscription] = {}
         self.outbox = Outbox(transport, node.flusher, int(node.client_options.queue_max_size), self._on_slow)
         self._meter = Meter()
         self._busy: asyncio.Task[None] | None = None
         self._queue: deque[Command] | None = None
+        """What waits for the command under way, or for the loop's next turn; None if nothing does."""
+        self._held_back = False
         node.connections.add(self)
         self.keepalive = Keepalive(self, may_stay_stale=manners.lobby is not None)
         node.events.emit(ConnectionOpened(transport.name, wire.codec.name, client))
@@ -129,6 +135,11 @@ class Session:
         return self.phase is Phase.ENDED
 
     @property
+    def is_held_back(self) -> bool:
+        """The client is not read at the moment, so its pongs are not seen either."""
+        return self._held_back
+
+    @property
     def waiting_bytes(self) -> int:
         """Bytes on their way to the client that the kernel has not taken yet."""
         return self.outbox.queued_bytes + self.transport.buffered_bytes
@@ -138,6 +149,20 @@ class Session:
         subscription = self.subscriptions.get(channel)
         chan_info = subscription.grant.info if subscription is not None else NO_PAYLOAD
         return ClientInfo(self.user, self.client, self.identity.info, chan_info)
+
+    def check_length(self, channel: str) -> None:
+        """Raises CommandError 107 for a name longer than any channel may have."""
+        if self.node.channels.too_long(channel):
+            self.node.events.emit(LimitHit("channel_names.max_length", self.client))
+            raise CommandError(BAD_REQUEST, "channel is longer than channel_names.max_length")
+
+    def namespace(self, channel: str) -> Namespace:
+        """The namespace of a channel the client names. Raises CommandError 102, or 107 for what is no good name."""
+        self.check_length(channel)
+        namespace = self.node.channels.resolve(channel)
+        if channel not in self.subscriptions:  # the server may have put it into one with any name
+            self.node.channels.check_name(channel, namespace)
+        return namespace
 
     # From the transport
 
@@ -151,13 +176,22 @@ class Session:
             self.end(BAD_PROTOCOL, str(error))
             return
         self._count(len(commands), len(data))
+        if self.has_ended():
+            return
+        waiting = self._busy is not None or self._queue is not None
+        if len(commands) == 1 and not waiting:
+            self._run(commands[0])
+            return
         for command in commands:
-            if self.has_ended():
-                return
-            if self._busy is None:
-                self._run(command)
+            if isinstance(command.request, Pong):
+                self._run_aside(command)
+                if self.has_ended():
+                    return
             else:
                 self._enqueue(command)
+        if not waiting:
+            self._work()
+        self._hold_back()
 
     def on_control_frame(self, size: int) -> None:
         """Pings and pongs of the transport use up the message rate as well."""
@@ -179,11 +213,43 @@ class Session:
         if self._busy is not None:
             self._busy.add_done_callback(self._on_command_done)
 
+    def _run_aside(self, command: Command) -> None:
+        """A pong never waits behind other commands: the client has answered, however busy we are."""
+        task = run_eagerly(self._dispatch(self, command))
+        assert task is None, "a pong needs nothing that could make it wait"
+
     def _enqueue(self, command: Command) -> None:
         if self._queue is None:
             self._queue = deque()
         self._queue.append(command)
-        if len(self._queue) == self.node.client_options.command_queue_max:
+
+    def _work(self) -> None:
+        """Handles queued commands for a few milliseconds; what is left waits for the loop's next turn, unread.
+
+        A frame may hold a thousand commands, and each may be dear: other clients must not wait for all of them.
+        """
+        now_s = self.node.clock.now_s
+        until_s = now_s() + SLICE_S
+        while self._queue and not self._is_busy():
+            if now_s() > until_s:
+                self.node.schedule(self._go_on)
+                break
+            self._run(self._queue.popleft())
+        if self._queue is not None and not self._queue:  # there is none after the end
+            self._queue = None
+            if self._held_back:
+                self._held_back = False
+                self.transport.resume_reading()
+
+    def _go_on(self) -> None:
+        if not self._is_busy():
+            self._work()
+
+    def _hold_back(self) -> None:
+        """More commands wait than may: the client is not read until they are done."""
+        limit = self.node.client_options.command_queue_max
+        if not self._held_back and self._queue is not None and len(self._queue) >= limit:
+            self._held_back = True
             self.node.events.emit(LimitHit("client.command_queue_max", self.client))
             self.transport.pause_reading()
 
@@ -191,11 +257,7 @@ class Session:
         self._busy = None
         if not task.cancelled() and (error := task.exception()) is not None:
             self.node.report("command", error)
-        while self._queue and not self._is_busy():
-            self._run(self._queue.popleft())
-        if self._queue is not None and not self._queue:  # there is none after the end
-            self._queue = None
-            self.transport.resume_reading()
+        self._work()
 
     def _is_busy(self) -> bool:
         return self._busy is not None

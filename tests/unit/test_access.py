@@ -45,6 +45,24 @@ def test_who_may_subscribe_without_a_token(user: str, channel: str, options: dic
     assert access.may_subscribe(user, channel, namespace) is allowed
 
 
+@pytest.mark.parametrize(
+    ("user", "channel", "allowed"),
+    [
+        ("a", "#a", True),
+        ("b", "#a", False),
+        ("", "#", False),
+        ("a", "#a,b", False),
+        ("a", "x#a", True),
+        ("a", "x", True),
+    ],
+)
+def test_personal_channels_are_personal(user: str, channel: str, allowed: bool) -> None:
+    """Where users have channels of their own, nobody else gets in, however open the namespace is."""
+    channels = Channels(ChannelOptions(allow_subscribe_for_client=True), {}, ChannelNameOptions(), 1.0)
+    access = Access(channels, insecure=False, personal_namespace="")
+    assert access.may_subscribe(user, channel, channels.resolve("x")) is allowed
+
+
 def test_insecure_mode_opens_everything_but_private_channels() -> None:
     """They need a token even then: the check comes before (section 9)."""
     access, namespace = make(insecure=True, allow_user_limited_channels=True)

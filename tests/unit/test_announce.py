@@ -167,18 +167,6 @@ def test_a_secure_configuration_is_quiet() -> None:
         ({"server__host": "0.0.0.0"}, "server.host"),
         ({"server__host": "::"}, "server.host"),
         ({"server__host": "chat.example"}, "server.host"),
-        (
-            {"client__user_personal_channel": "true", "channel__allow_subscribe_for_client": "true"},
-            "channel.allow_subscribe_for_client",
-        ),
-        (
-            {
-                "client__user_personal_channel": "true",
-                "client__user_personal_channel_namespace": "home",
-                "namespaces.home.allow_subscribe_for_client": "true",
-            },
-            "namespaces.home.allow_subscribe_for_client",
-        ),
     ],
 )
 def test_insecure_options_are_warned_about(overrides: dict[str, str], option: str) -> None:
@@ -198,17 +186,7 @@ def test_insecure_options_are_warned_about(overrides: dict[str, str], option: st
         {"server__host": "localhost"},
         {"server__host": "0.0.0.0", "server__tls_cert": "a.pem", "server__tls_key": "b.pem"},
         {"channel__allow_subscribe_for_client": "true"},
-        {
-            "client__user_personal_channel": "true",
-            "channel__allow_subscribe_for_client": "true",
-            "channel__allow_user_limited_channels": "true",
-        },
-        {
-            "client__user_personal_channel": "true",
-            "client__user_personal_channel_namespace": "home",
-            "channel__allow_subscribe_for_client": "true",
-            "namespaces.home.presence": "true",
-        },
+        {"client__user_personal_channel": "true", "channel__allow_subscribe_for_client": "true"},
     ],
 )
 def test_what_cannot_hurt_is_not_warned_about(overrides: dict[str, str]) -> None:

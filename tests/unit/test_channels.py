@@ -45,7 +45,7 @@ def test_the_first_boundary_ends_the_namespace(channel: str, namespace: str) -> 
     assert channels.label(channel) == namespace
 
 
-@pytest.mark.parametrize("channel", ["sports:x", ":x", "$:x", "$$news:x", "NEWS:x", "#a:b"])
+@pytest.mark.parametrize("channel", ["sports:x", ":x", "$:x", "$$news:x", "NEWS:x"])
 def test_unknown_namespaces_are_error_102(channel: str) -> None:
     """And they have no label of their own, so that clients cannot make metrics grow."""
     channels = make()
@@ -151,3 +151,12 @@ def test_a_position_is_never_forgotten_before_its_publications() -> None:
     assert meta_ttl_s(own=50, ttl=10) == 50.0
     assert meta_ttl_s(own=50, ttl=60) == 60.0
     assert meta_ttl_s(own=0, ttl=200) == 200.0
+
+
+def test_user_ids_may_hold_the_namespace_boundary() -> None:
+    """`#urn:42` is the personal channel of a user, not a channel of the namespace `#urn`."""
+    channels = make()
+    assert channels.resolve("#urn:42").name == ""
+    assert channels.resolve("dialog#urn:42,urn:43").name == ""
+    assert channels.resolve("news:dialog#urn:42").name == "news"
+    assert channels.label("#urn:42") == ""

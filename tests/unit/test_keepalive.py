@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -247,3 +249,19 @@ def test_one_timer_serves_all_deadlines() -> None:
     client.cut()
     world.pass_time(30)
     assert len(world.timers) == 0
+
+
+def test_an_ended_session_is_freed_at_once() -> None:
+    """No circle keeps it for the garbage collector: ten thousand that leave together would make that a long pause."""
+    gc.collect()
+    gc.disable()
+    try:
+        world, client = make()
+        client.ask("subscribe", channel="news")
+        session = weakref.ref(client.session)
+        client.cut()
+        world.turn()
+        del client
+        assert session() is None
+    finally:
+        gc.enable()

@@ -12,6 +12,7 @@ from beaconfire.errors import (
     CHANNEL_LIMIT,
     COMMAND_NOT_AVAILABLE,
     CONNECTION_CLOSED,
+    CONNECTION_DENIED,
     CONNECTION_EXPIRED,
     CONNECTION_LIMIT,
     EXPIRED,
@@ -37,6 +38,9 @@ from beaconfire.messages import (
     SubscribeRequest,
 )
 from beaconfire.session import Phase, Session
+
+APP_NAME_LENGTH_MAX = 64
+"""How much of what an SDK calls itself, and its version, is kept; the rest is cut off."""
 
 
 async def connect(session: Session, ref: object, request: ConnectRequest) -> None:
@@ -71,7 +75,7 @@ async def establish(session: Session, request: ConnectRequest) -> tuple[ConnectR
         raise
     _check_alive(session)
     session.phase = Phase.CONNECTED
-    session.app_name, session.app_version = request.name, request.version
+    session.app_name, session.app_version = request.name[:APP_NAME_LENGTH_MAX], request.version[:APP_NAME_LENGTH_MAX]
     session.keepalive.connected()
     _watch_expiry(session)
     node = session.node
@@ -81,8 +85,8 @@ async def establish(session: Session, request: ConnectRequest) -> tuple[ConnectR
             user=session.user,
             transport=session.transport.name,
             protocol=session.wire.codec.name,
-            name=request.name,
-            version=request.version,
+            name=session.app_name,
+            version=session.app_version,
         )
     )
     return _connect_result(session, entrances), entrances
@@ -128,9 +132,7 @@ def _server_side(
     node, options = session.node, session.node.client_options
     grants = dict(identity.channels)
     if options.user_personal_channel and identity.user:
-        grants.setdefault(
-            node.channels.personal(identity.user, options.user_personal_channel_namespace), SubscriptionGrant()
-        )
+        grants.setdefault(_personal_channel(session, identity.user), SubscriptionGrant())
     for channel in request.subs:
         if channel not in grants and _may_ask(session, channel):
             grants[channel] = SubscriptionGrant()
@@ -147,17 +149,28 @@ def _server_side(
     return wishes
 
 
+def _personal_channel(session: Session, user: str) -> str:
+    """The user's own channel. Raises Disconnect 3507 if its name would let others in."""
+    node = session.node
+    channel = node.channels.personal(user, node.client_options.user_personal_channel_namespace)
+    listed = node.channels.resolve(channel).options.allow_user_limited_channels
+    if listed and node.channels.allowed_users(channel) != [user]:
+        raise Disconnect(
+            CONNECTION_DENIED, "the user id holds a symbol of user-limited channels, so others could read it"
+        )
+    return channel
+
+
 def _may_ask(session: Session, channel: str) -> bool:
     """Whether a channel asked for in connect may be had without a token. Raises Disconnect 3501 if it can't exist."""
     node = session.node
     try:
-        namespace = node.channels.resolve(channel)
-        node.channels.check_name(channel, namespace)
+        namespace = session.namespace(channel)
     except CommandError as error:
         if error.code is UNKNOWN_CHANNEL:
             raise Disconnect(BAD_PROTOCOL, error.detail) from error
         return False
-    return not node.channels.too_long(channel) and node.access.may_subscribe(session.user, channel, namespace)
+    return node.access.may_subscribe(session.user, channel, namespace)
 
 
 async def _enter_all(session: Session, wishes: list[tuple[SubscribeRequest, SubscriptionGrant]]) -> list[Entrance]:

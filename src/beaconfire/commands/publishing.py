@@ -29,7 +29,7 @@ async def room_message(session: Session, ref: object, request: RoomMessage) -> N
 
 async def _publish(session: Session, channel: str, data: Raw, exclude: tuple[str, ...] = ()) -> PublishOutcome:
     node = session.node
-    namespace = node.channels.resolve(channel)
+    namespace = session.namespace(channel)
     subscribed = channel in session.subscriptions
     data = await node.policy.publish(session.identity, subscribed, channel, namespace, data)
     check_data(data, namespace)

@@ -37,7 +37,7 @@ async def presence_stats(session: Session, ref: object, request: PresenceStatsRe
 def _presence_namespace(session: Session, channel: str) -> Namespace:
     if not channel:
         raise Disconnect(BAD_PROTOCOL, "presence: channel must not be empty")
-    namespace = session.node.channels.resolve(channel)
+    namespace = session.namespace(channel)
     if not namespace.options.presence:
         raise CommandError(NOT_AVAILABLE, f"presence is off in {channel!r}: set presence")
     if not session.node.access.may_see_presence(session.user, channel in session.subscriptions, namespace):
@@ -49,7 +49,7 @@ async def history(session: Session, ref: object, request: HistoryRequest) -> Non
     channel, node = request.channel, session.node
     if not channel:
         raise Disconnect(BAD_PROTOCOL, "history: channel must not be empty")
-    namespace = node.channels.resolve(channel)
+    namespace = session.namespace(channel)
     if not namespace.history.enabled:
         raise CommandError(NOT_AVAILABLE, f"history is off in {channel!r}: set history_size and history_ttl")
     if not node.access.may_read_history(session.user, channel in session.subscriptions, namespace):

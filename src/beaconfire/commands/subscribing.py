@@ -69,8 +69,7 @@ async def subscribe(session: Session, ref: object, request: SubscribeRequest) ->
     if not channel:
         raise Disconnect(BAD_PROTOCOL, "subscribe: channel must not be empty")
     check_room(session, channel)
-    namespace = session.node.channels.resolve(channel)
-    session.node.channels.check_name(channel, namespace)
+    namespace = session.namespace(channel)
     _check_request(request)
     if session.node.channels.is_private(channel) and not request.token:
         raise CommandError(PERMISSION_DENIED, f"channel {channel!r} is private: send a subscription token")
@@ -87,9 +86,7 @@ async def subscribe(session: Session, ref: object, request: SubscribeRequest) ->
 def check_room(session: Session, channel: str) -> None:
     """Whether the session may have one more channel of this name at all. Raises CommandError 105, 106 or 107."""
     node = session.node
-    if node.channels.too_long(channel):
-        node.events.emit(LimitHit("channel_names.max_length", session.client))
-        raise CommandError(BAD_REQUEST, "channel is longer than channel_names.max_length")
+    session.check_length(channel)
     if channel in session.subscriptions:
         raise CommandError(ALREADY_SUBSCRIBED, f"channel {channel!r}: already subscribed")
     if len(session.subscriptions) >= node.client_options.channel_limit:
@@ -248,7 +245,19 @@ def complete(session: Session, entrance: Entrance, publications: list[Publicatio
         return
     if subscription.grant.expire_at_unix_s:
         session.keepalive.upkeep_by(expiry_s(session, subscription))
+    _watch_position(session, subscription)
     session.node.welcome(subscription)
+
+
+def _watch_position(session: Session, subscription: Subscription) -> None:
+    """From now on positions are compared with their streams, if they are not already."""
+    delay_s = session.node.client_options.channel_position_check_delay
+    if not subscription.options.positioned or not delay_s:
+        return
+    now_s = session.node.clock.now_s()
+    if session.position_check_s <= now_s:
+        session.position_check_s = now_s + delay_s
+    session.keepalive.upkeep_by(session.position_check_s)
 
 
 def expiry_s(session: Session, subscription: Subscription) -> float:

@@ -12,10 +12,10 @@ async def upkeep(session: Session) -> None:
     node = session.node
     now_s = node.clock.now_s()
     check_delay_s = float(node.client_options.channel_position_check_delay)
-    check_positions = 0 < check_delay_s <= now_s - session.position_checked_s
+    check_positions = check_delay_s > 0 and now_s >= session.position_check_s
     if check_positions:
         # Jittered, so that connections made together do not ask together.
-        session.position_checked_s = now_s - check_delay_s * 0.2 * node.random()
+        session.position_check_s = now_s + check_delay_s * (0.8 + 0.2 * node.random())
     for subscription in list(session.subscriptions.values()):
         if subscription.phase is not Phase.LIVE:
             continue  # not yet, or not any more, as when the session has ended meanwhile
@@ -26,8 +26,10 @@ async def upkeep(session: Session) -> None:
                 continue
             session.keepalive.upkeep_by(when_s)
         await node.touch_presence(subscription)
-        if check_positions and subscription.options.positioned:
-            await _check_position(session, subscription)
+        if subscription.options.positioned and check_delay_s:
+            if check_positions:
+                await _check_position(session, subscription)
+            session.keepalive.upkeep_by(session.position_check_s)
 
 
 async def _check_position(session: Session, subscription: Subscription) -> None:

@@ -101,13 +101,22 @@ def test_a_busy_or_idle_channel_is_left_alone() -> None:
 
 def test_positions_are_compared_no_more_often_than_configured() -> None:
     """And never if that is switched off."""
-    for delay, expected in ((20, range(10, 22)), (0, range(1))):
+    for delay, expected in ((20, range(18, 27)), (0, range(1))):
         world = World(RECOVERABLE, **{**QUICK, "channel_position_check_delay": Seconds(delay)})
         world.connect("ann", "news")
         before = len(world.stops.passed)
         world.pass_time(400)
         asked = [call for call in world.stops.passed[before:] if call == "history news"]
         assert len(asked) in expected, len(asked)
+
+
+def test_positions_are_compared_without_presence_updates_too() -> None:
+    """The two have nothing to do with each other."""
+    world = World(RECOVERABLE, **{**QUICK, "presence_update_interval": Seconds(0)})
+    client = world.connect("ann", "news")
+    miss_one(world)
+    world.pass_time(80)
+    assert unsubscribed(client) == [2500]
 
 
 def test_upkeep_of_a_session_that_ends_meanwhile_stops() -> None:
