@@ -93,7 +93,7 @@ def test_refused(server: EchoServer, change: tuple[str, str | None], status: int
 
 
 def test_wrong_path_and_method(server: EchoServer) -> None:
-    """404 where there is no endpoint, 405 for anything but GET. A path nobody has chosen may be a secret: not reported."""
+    """404 where there is no endpoint, 405 for anything but GET. A path of no endpoint may be a secret: not reported."""
     server.events.clear()
     for data, status in ((request("/nowhere"), 404), (request(method="POST"), 405)):
         with Peer(server.port) as peer:
