@@ -45,7 +45,7 @@ SDKS: dict[str, list[str]] = {
 }
 """The command of each SDK's scenario by the SDK's label."""
 
-EXPECTED_LIMITS = {"websocket.message_size_limit", "client.pong_timeout"}
+EXPECTED_LIMITS = {"websocket.message_size_limit", "websocket.close_timeout", "client.pong_timeout"}
 """The limits that checks run into on purpose."""
 
 Reports = Mapping[str, Mapping[str, str]]
