@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec import structs
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
@@ -26,6 +27,7 @@ from beaconfire.admission import Admission
 from beaconfire.api.http import ApiHttp
 from beaconfire.api.methods import METHODS, ApiMethods
 from beaconfire.auth.keys import ApiKeys
+from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.tokens import JWTVerifier
 from beaconfire.channels import Channels
 from beaconfire.clock import Clock, SystemClock, Timers
@@ -57,10 +59,12 @@ from beaconfire.transports.websocket import (
     WebSocketAcceptor,
     WebSocketWire,
 )
+from beaconfire.units import Seconds
 
 NATIVE_PATH = "/connection/websocket"
 TIMER_RESOLUTION_S = 0.1
 SWEEP_INTERVAL_S = 1.0
+FOREVER = Seconds(100 * 365 * 86400)
 
 _API_TEMPLATES = tuple(f"/api/{method}" for method in METHODS)
 _API_ASSETS = ("/api/page.js", "/api/page.css")
@@ -177,10 +181,16 @@ def _node(config: Config, engine: MemoryEngine, timers: Timers, events: EventSin
 
 
 def _verifiers(config: Config, clock: Clock, events: EventSink) -> tuple[TokenVerifier, TokenVerifier]:
-    connection = JWTVerifier(config.token, clock, events)
+    connection = JWTVerifier(_lenient(config, config.token), clock, events)
     if config.subscription_token is None:
         return connection, connection
-    return connection, JWTVerifier(config.subscription_token, clock, events, section="subscription_token")
+    separate = _lenient(config, config.subscription_token)
+    return connection, JWTVerifier(separate, clock, events, section="subscription_token")
+
+
+def _lenient(config: Config, options: TokenOptions) -> TokenOptions:
+    """In insecure mode tokens are verified but for their expiry (section 6, rule 1 of the protocol reference)."""
+    return structs.replace(options, leeway=FOREVER) if config.client.insecure else options
 
 
 def _endpoints(config: Config, node: Node) -> dict[str, Endpoint]:

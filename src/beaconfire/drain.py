@@ -51,6 +51,8 @@ class Drain:
         await self._close_sessions(deadline_s)
         self._report("closed")
         while self._node.leaving and self._clock.now_s() < deadline_s and not self._hurry.is_set():
+            for session in list(self._node.connections):  # admitted before listening ended, and only now here
+                session.end(SHUTDOWN)
             await self._wait(ROUND_S / 2)
         self._report("finished")
 

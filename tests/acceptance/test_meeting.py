@@ -157,3 +157,24 @@ def test_excluded_clients_do_not_hear_it_live(server: ServerProcess) -> None:
             assert (await first.hear("message"))["data"] == "for all"
 
     asyncio.run(exclude())
+
+
+def test_insecure_mode_looks_past_the_expiry_of_tokens(tmp_path: Path) -> None:
+    """They are verified all the same: a wrong key is a wrong key."""
+
+    async def arrive(process: ServerProcess) -> None:
+        long_ago_s = time.time() - 86400
+        async with connect(process.plain) as socket:
+            plain = Plain(socket, "41")
+            token = connection_token(SECRET, "41", now_unix_s=long_ago_s, expires_in_s=60)
+            await plain.say(type="handshake", token=token)
+            assert (await plain.hear("welcome"))["client"]
+        async with connect(process.plain) as socket:
+            await socket.send(
+                json.dumps({"type": "handshake", "token": connection_token("other", "41", now_unix_s=1.0)})
+            )
+            await socket.wait_closed()
+            assert socket.close_code == 3500
+
+    with ServerProcess(tmp_path, overrides={"client.insecure": "true"}) as process:
+        asyncio.run(arrive(process))

@@ -50,7 +50,7 @@ class MemoryBroker:
 
     def __init__(self, clock: Clock, new_epoch: Callable[[], str], idempotency_keys_max: int) -> None:
         self._clock = clock
-        self._streams = Streams(new_epoch)
+        self._streams = Streams(new_epoch, self._is_attached)
         self._outcomes = Outcomes(idempotency_keys_max)
         self._attached: dict[str, None] = {}
         self._events: BrokerEvents | None = None
@@ -161,6 +161,9 @@ class MemoryBroker:
 
     async def remove_history(self, channel: str) -> None:
         self._streams.clear(channel)
+
+    def _is_attached(self, channel: str) -> bool:
+        return channel in self._attached
 
     # --- helpers -------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,9 @@ from beaconfire.engines.memory.tables import shrink
 from beaconfire.engines.memory.tail import Tail
 from beaconfire.messages import Publication, StreamPosition
 
+UNUSED_TTL_S = 300.0
+"""How long the position of a channel is kept in which nothing was ever published and to which nobody listens."""
+
 
 class Stream:
     """One channel's position and what is kept of its publications.
@@ -57,10 +60,11 @@ class Stream:
 class Streams:
     """The table of streams. What is expired is never seen, and `sweep` gives its memory back."""
 
-    __slots__ = ("_expiring", "_forgettable", "_new_epoch", "_table", "bytes", "publications")
+    __slots__ = ("_expiring", "_forgettable", "_is_attached", "_new_epoch", "_table", "bytes", "publications")
 
-    def __init__(self, new_epoch: Callable[[], str]) -> None:
+    def __init__(self, new_epoch: Callable[[], str], is_attached: Callable[[str], bool]) -> None:
         self._new_epoch = new_epoch
+        self._is_attached = is_attached
         self._table: dict[str, Stream] = {}
         self._expiring: Agenda[Stream] = Agenda()
         self._forgettable: Agenda[Stream] = Agenda()
@@ -71,20 +75,25 @@ class Streams:
         return len(self._table)
 
     def use(self, channel: str, meta_ttl_s: float, now_s: float) -> Stream:
-        """The channel's stream, a new one if there is none; from now on it lives at least `meta_ttl_s`."""
+        """The channel's stream, a new one if there is none; from now on it lives at least `meta_ttl_s`.
+
+        One in which nothing was ever published lives for `UNUSED_TTL_S`, and as long as somebody listens: whoever may
+        name channels could otherwise fill the memory with positions for a month.
+        """
         stream = self._table.get(channel)
-        if stream is not None and not stream.is_forgotten(now_s):
-            stream.forget_s = now_s + meta_ttl_s
+        if stream is not None and not self._is_forgotten(stream, now_s):
+            stream.forget_s = now_s + (meta_ttl_s if stream.top else min(meta_ttl_s, UNUSED_TTL_S))
             return stream
         epoch = self._new_epoch()
         assert epoch not in ("", "_"), f"not an epoch: {epoch!r}"
-        stream = self._table[channel] = Stream(channel, epoch, now_s + meta_ttl_s)
+        stream = self._table[channel] = Stream(channel, epoch, now_s + min(meta_ttl_s, UNUSED_TTL_S))
         self._forgettable.add(stream, stream.forget_s)
         return stream
 
     def store(self, stream: Stream, publication: Publication, options: HistoryOptions, now_s: float) -> None:
         """Appends the publication, whose offset must be `stream.top + 1`, and drops what is too much by now."""
         stream.top += 1
+        stream.forget_s = max(stream.forget_s, now_s + options.meta_ttl_s)
         assert publication.offset == stream.top, "offsets rise by one"
         tail = stream.tail
         if tail is None:
@@ -131,12 +140,21 @@ class Streams:
             budget -= 1
             if self._table.get(stream.channel) is not stream:
                 continue  # Forgotten before, and perhaps followed by another of the same name.
-            if stream.is_forgotten(now_s):
+            if self._is_forgotten(stream, now_s):
                 del self._table[stream.channel]
                 shrink(self._table)
             else:
                 tail = stream.tail
                 self._forgettable.add(stream, max(stream.forget_s, tail.newest_expires_s if tail else 0.0))
+
+    def _is_forgotten(self, stream: Stream, now_s: float) -> bool:
+        """Whether its time is up. A position that somebody is waiting at stays."""
+        if not stream.is_forgotten(now_s):
+            return False
+        if stream.top or not self._is_attached(stream.channel):
+            return True
+        stream.forget_s = now_s + UNUSED_TTL_S
+        return False
 
     def _drop(self, tail: Tail, count: int) -> None:
         self.publications -= count

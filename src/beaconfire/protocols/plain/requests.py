@@ -84,12 +84,16 @@ class _Join(_Incoming, tag="join", kw_only=True):
 
     def command(self) -> Command:
         token, since = self.token or "", self.since
-        if since is None:
-            return Command(Ref(self.id, self.room), SubscribeRequest(channel=self.room, token=token))
-        return Command(
-            Ref(self.id, self.room),
-            SubscribeRequest(channel=self.room, token=token, recover=True, epoch=since.epoch, offset=since.offset),
+        # Recoverable wherever that may be asked for: people without an SDK should not have to know the word.
+        request = SubscribeRequest(
+            channel=self.room,
+            token=token,
+            recover=since is not None,
+            epoch=since.epoch if since is not None else "",
+            offset=since.offset if since is not None else 0,
+            recoverable=True,
         )
+        return Command(Ref(self.id, self.room), request)
 
 
 class _Leave(_Incoming, tag="leave", kw_only=True):
