@@ -10,13 +10,13 @@ import random
 import secrets
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from msgspec import structs
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
@@ -234,15 +234,18 @@ def _routes(app: App) -> list[BaseRoute]:
     return routes
 
 
-def _upgrade_required(request: Request) -> Response:
+async def _upgrade_required(request: Request) -> Response:
     """Somebody opened a WebSocket address in a browser."""
     headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
     return PlainTextResponse("this address speaks WebSocket only\n", status_code=426, headers=headers)
 
 
-def _page(path: Path) -> Callable[[Request], Response]:
-    def respond(request: Request) -> Response:
-        return FileResponse(path, headers=_PAGE_HEADERS)
+def _page(path: Path) -> Callable[[Request], Awaitable[Response]]:
+    """One page, read at start-up. A coroutine, because Starlette runs plain functions in a thread."""
+    text = path.read_text(encoding="utf-8")
+
+    async def respond(request: Request) -> Response:
+        return HTMLResponse(text, headers=_PAGE_HEADERS)
 
     return respond
 
