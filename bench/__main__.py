@@ -19,9 +19,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=5000)
     arguments = parser.parse_args()
     console = Console()
-    table = Table(
-        title=f"Server CPU per delivery and deliveries per second, fan-out to {arguments.subscribers} subscribers, medians of {arguments.rounds} rounds"
-    )
+    table = Table(title=f"Fan-out to {arguments.subscribers} subscribers, medians of {arguments.rounds} rounds")
     for column in (
         "in flight",
         "C loop µs",
