@@ -54,6 +54,7 @@ int main(int argc, char **argv) {
             int fd = events[e].data.fd;
             if (fd == listener) {
                 fd = accept(listener, NULL, NULL);
+                if (fd < 0 || count == CONNECTIONS) return 1;
                 setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
                 connections[count++] = fd;
                 event.data.fd = fd;
@@ -62,7 +63,12 @@ int main(int argc, char **argv) {
             }
             ssize_t n = recv(fd, buffer, BUFFER, MSG_DONTWAIT);
             if (n <= 0) {
-                epoll_ctl(poll, EPOLL_CTL_DEL, fd, NULL);
+                close(fd);
+                for (int c = 0; c < count; c++)
+                    if (connections[c] == fd) {
+                        connections[c] = connections[--count];
+                        break;
+                    }
                 continue;
             }
             if (n > 4 && !memcmp(buffer, "GET ", 4)) {
