@@ -15,7 +15,7 @@ GOALS = {1: "CPU per delivery at most 1.4 x the C loop", 64: "at least 8 x the C
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--subscribers", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--connections", type=int, default=5000)
     arguments = parser.parse_args()
     console = Console()
@@ -32,14 +32,15 @@ def main() -> None:
         table.add_column(column, justify="right")
     for window, loop, ours in fanout.measure(arguments.subscribers, {1: 300, 64: 1500}, arguments.rounds):
         (loop_cpu, loop_rate), (cpu, rate) = loop.medians(), ours.medians()
+        cpu_ratio, rate_ratio = fanout.ratios(loop, ours)
         table.add_row(
             str(window),
             f"{loop_cpu:.2f}",
             f"{cpu:.2f}",
-            f"{cpu / loop_cpu:.2f}",
+            f"{cpu_ratio:.2f}",
             f"{loop_rate:,.0f}",
             f"{rate:,.0f}",
-            f"{rate / loop_rate:.1f}",
+            f"{rate_ratio:.1f}",
         )
         console.print(f"{window} in flight done; the goal: {GOALS[window]}")
     console.print(table)

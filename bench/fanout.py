@@ -39,6 +39,14 @@ class Series:
         return statistics.median(self.cpu_us), statistics.median(self.rate)
 
 
+def ratios(loop: Series, ours: Series) -> tuple[float, float]:
+    """CPU and rate, ours over the loop's: medians of each round's own ratio, since the machine drifts in between."""
+    return (
+        statistics.median(b / a for a, b in zip(loop.cpu_us, ours.cpu_us, strict=True)),
+        statistics.median(b / a for a, b in zip(loop.rate, ours.rate, strict=True)),
+    )
+
+
 def publish_command() -> str:
     """A publish whose push is FRAME_BYTES on the wire, its mark included."""
     empty = json.dumps({"push": {"channel": CHANNEL, "pub": {"data": "~"}}}, separators=(",", ":"))

@@ -222,6 +222,7 @@ class Hub:
         size = len(batch.items)
         first, epoch, uniform = batch.first, batch.epoch, batch.uniform
         after = batch.last + 1
+        delivered = 0
         frames = batch.frames
         for subscription in room.subscriptions.values():
             try:
@@ -235,7 +236,7 @@ class Hub:
                     subscription.outbox.append(frames.get(wire) or batch.frame(wire))
                     if expected != ANY:
                         subscription.expected = after
-                    self._delivered_total += size
+                    delivered += size
                 else:
                     self._deliver_selected(batch, subscription)
             except Gap as gap:
@@ -243,6 +244,7 @@ class Hub:
                 gaps.append((subscription, str(gap)))
             except PayloadError:
                 undeliverable.append(subscription)
+        self._delivered_total += delivered
         self._events.emit(BatchFannedOut(room.namespace, size, len(room.subscriptions), self._now_s() - started_s))
         for subscription, reason in gaps:
             subscription.owner.on_gap(subscription, reason)

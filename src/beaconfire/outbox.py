@@ -41,7 +41,7 @@ class Writable(Protocol):
 class Outbox:
     """Bounded queue of frames for one session."""
 
-    __slots__ = ("_flusher", "_frames", "_limit_bytes", "_listed", "_on_overflow", "_transport", "queued_bytes")
+    __slots__ = ("_flusher", "_frame", "_limit_bytes", "_listed", "_more", "_on_overflow", "_transport", "queued_bytes")
 
     def __init__(
         self, transport: Writable, flusher: Flusher, limit_bytes: int, on_overflow: Callable[[], None]
@@ -50,13 +50,19 @@ class Outbox:
         self._flusher = flusher
         self._limit_bytes = limit_bytes
         self._on_overflow: Callable[[], None] | None = on_overflow
-        self._frames: list[Frame] = []
+        self._frame: Frame | None = None
+        self._more: list[Frame] | None = None
         self._listed = False
         self.queued_bytes = 0
 
     def append(self, frame: Frame) -> None:
         """Queues a frame; drops it if the outbox is closed or has overflowed. Calls nobody back."""
-        self._frames.append(frame)
+        if self._frame is None:
+            self._frame = frame  # usually the only one, and then a list would cost more than all the rest here
+        elif self._more is None:
+            self._more = [frame]
+        else:
+            self._more.append(frame)
         self.queued_bytes += len(frame)
         if not self._listed:
             self._listed = True
@@ -85,18 +91,22 @@ class Outbox:
             self._drop()
         elif transport.writable:
             self._listed = False
-            frames = self._frames
-            if frames:
+            frame = self._frame
+            if frame is not None:
                 flusher = self._flusher
                 flusher.writes_total += 1
                 flusher.bytes_total += self.queued_bytes
                 self.queued_bytes = 0
-                transport.write(frames)
-                frames.clear()
+                self._frame = None
+                if self._more is None:
+                    transport.write((frame,))
+                else:
+                    more, self._more = self._more, None
+                    transport.write((frame, *more))
         # An unwritable outbox stays listed, so that `append` does not bother the flusher until `flush` is called.
 
     def _drop(self) -> None:
-        self._frames.clear()
+        self._frame = self._more = None
         self.queued_bytes = 0
 
     def close(self) -> None:
