@@ -63,6 +63,17 @@ class Listener(SubscriptionEventHandler):  # type: ignore[misc]  # the SDK has n
         await self.heard.put((ctx.pub.offset, ctx.pub.data))
 
 
+async def hang_up(client: Client) -> None:
+    """Disconnects, and waits for what `disconnect` leaves to a task: the end of the connection.
+
+    Without that the task is cancelled together with the loop, and its socket warns in whichever test comes next.
+    """
+    before = asyncio.all_tasks()
+    await client.disconnect()
+    async with asyncio.timeout(DEADLINE_S):
+        await asyncio.gather(*(asyncio.all_tasks() - before))
+
+
 def publish(server: ServerProcess, **request: Any) -> dict[str, Any]:
     answer = httpx.post(f"{server.http}/api/publish", headers={"X-API-Key": API_KEY}, json=request)
     result: dict[str, Any] = answer.raise_for_status().json()["result"]
@@ -98,7 +109,7 @@ def test_all_doors_lead_to_one_room(server: ServerProcess) -> None:
             messages = [await plain.hear("message") for _ in range(2)]
             assert [(m["offset"], m["data"]) for m in messages] == heard[1:]
             assert messages[0]["user"] == "42"
-            await client.disconnect()
+            await hang_up(client)
 
     asyncio.run(meet())
 
