@@ -50,6 +50,7 @@ from beaconfire.protocols.plain import PlainCodec
 from beaconfire.residents import Residents
 from beaconfire.session import SessionManners
 from beaconfire.transports.base import Arrival
+from beaconfire.transports.direct import send_all
 from beaconfire.transports.http_guard import HttpGuard
 from beaconfire.transports.websocket import (
     Endpoint,
@@ -177,6 +178,7 @@ def _node(config: Config, engine: MemoryEngine, timers: Timers, events: EventSin
         events,
         schedule=asyncio.get_running_loop().call_soon,
         random=random.random,
+        send_all=send_all,
     )
 
 

@@ -4,6 +4,10 @@ Theory of operation. A publication is not sent when it arrives: it joins its cha
 the event loop the hub hands every batch to the outboxes of the channel's subscribers. A batch is encoded and framed
 once per wire, however many sessions share it, so the cost of one more subscriber is a comparison and an append.
 
+If one channel alone has something to say in a turn and is not too large, its frames need not wait in outboxes for
+the flusher: they are aimed at the sockets of all whose outbox is empty, and fired when the walk is over. That saves
+a second walk over objects that are cold again by then, a good twentieth of a delivery.
+
 The common case is a batch whose offsets rise by one and that everybody gets whole (`uniform`). Anything else (an
 excluded client, joins that only some want to hear, a subscriber still catching up, a hole) is selected item by item,
 and equal selections still share one frame.
@@ -24,8 +28,12 @@ from msgspec import Struct
 from beaconfire.errors import PayloadError
 from beaconfire.events import BatchFannedOut, EventSink, InternalError
 from beaconfire.messages import JoinPush, LeavePush, Publication, PublicationPush
+from beaconfire.outbox import Flusher, Volley
 from beaconfire.protocols.base import Frame, Payload, Wire
 from beaconfire.subscription import ANY, Gap, Phase, Subscription
+
+DIRECT_MAX = 1024
+"""Subscribers of a channel that is written on the spot: some 7 ms of writing. Larger ones go out in slices."""
 
 
 class Item:
@@ -113,6 +121,7 @@ class Hub:
         now_s: Callable[[], float],
         events: EventSink,
         hold_limit_bytes: int,
+        flusher: Flusher,
     ) -> None:
         """`schedule` runs a callable on the next turn of the event loop. `hold_limit_bytes` bounds what one
         subscription keeps while it catches up."""
@@ -120,6 +129,7 @@ class Hub:
         self._now_s = now_s
         self._events = events
         self._hold_limit_bytes = hold_limit_bytes
+        self._flusher = flusher
         self._rooms: dict[str, Room] = {}
         self._dirty: list[str] = []
         self._scheduled = False
@@ -205,25 +215,46 @@ class Hub:
         """Hands every pending batch to the outboxes."""
         self._scheduled = False
         dirty, self._dirty = self._dirty, []
+        alone = len(dirty) == 1
         for channel in dirty:
             room = self._rooms.get(channel)
             if room is not None and room.pending:
                 try:
-                    self._fan_out(channel, room)
+                    self._fan_out(channel, room, alone and len(room.subscriptions) <= DIRECT_MAX)
                 except Exception:  # noqa: BLE001 - a bug in one channel's codec or sink must not silence the others
                     self._events.emit(InternalError("fan-out", traceback.format_exc()))
 
-    def _fan_out(self, channel: str, room: Room) -> None:
+    def _fan_out(self, channel: str, room: Room, directly: bool) -> None:
         started_s = self._now_s()
         batch = Batch(room.pending)
         room.pending = []
+        volley = Volley() if directly else None
         gaps: list[tuple[Subscription, str]] = []
         undeliverable: list[Subscription] = []
-        size = len(batch.items)
+        try:
+            self._hand_out(batch, room, volley, gaps, undeliverable)
+        finally:  # whatever breaks the walk: those it has passed stand behind these frames already
+            if volley is not None:
+                self._flusher.fire(volley)
+        size, subscribers = len(batch.items), len(room.subscriptions)
+        self._events.emit(BatchFannedOut(room.namespace, size, subscribers, self._now_s() - started_s))
+        for subscription, reason in gaps:
+            subscription.owner.on_gap(subscription, reason)
+        for subscription in undeliverable:
+            subscription.owner.on_undeliverable(subscription)
+
+    def _hand_out(
+        self,
+        batch: Batch,
+        room: Room,
+        volley: Volley | None,
+        gaps: list[tuple[Subscription, str]],
+        undeliverable: list[Subscription],
+    ) -> None:
+        """The walk, and the hottest lines of the house: what is looked up here is looked up once per delivery."""
         first, epoch, uniform = batch.first, batch.epoch, batch.uniform
-        after = batch.last + 1
-        delivered = 0
-        frames = batch.frames
+        frames, after = batch.frames, batch.last + 1
+        passed = 0
         for subscription in room.subscriptions.values():
             try:
                 expected = subscription.expected
@@ -233,10 +264,14 @@ class Hub:
                     and (expected == ANY or (expected == first != 0 and subscription.epoch == epoch))
                 ):
                     wire = subscription.wire
-                    subscription.outbox.append(frames.get(wire) or batch.frame(wire))
+                    frame = frames.get(wire) or batch.frame(wire)
+                    if volley is None:
+                        subscription.outbox.append(frame)
+                    else:
+                        subscription.outbox.aim(frame, volley)
                     if expected != ANY:
                         subscription.expected = after
-                    delivered += size
+                    passed += 1
                 else:
                     self._deliver_selected(batch, subscription)
             except Gap as gap:
@@ -244,12 +279,7 @@ class Hub:
                 gaps.append((subscription, str(gap)))
             except PayloadError:
                 undeliverable.append(subscription)
-        self._delivered_total += delivered
-        self._events.emit(BatchFannedOut(room.namespace, size, len(room.subscriptions), self._now_s() - started_s))
-        for subscription, reason in gaps:
-            subscription.owner.on_gap(subscription, reason)
-        for subscription in undeliverable:
-            subscription.owner.on_undeliverable(subscription)
+        self._delivered_total += passed * len(batch.items)
 
     def _deliver_selected(self, batch: Batch, subscription: Subscription) -> None:
         """The general case: decides item by item. Raises PayloadError, and Gap where the position shows a hole."""

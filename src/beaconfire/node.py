@@ -30,7 +30,7 @@ from beaconfire.events import EventSink, InternalError, NodeStatistics, Subscrib
 from beaconfire.hub import Hub
 from beaconfire.messages import ClientInfo, JoinPush, LeavePush, Publication, StreamPosition
 from beaconfire.options import ClientOptions
-from beaconfire.outbox import Flusher
+from beaconfire.outbox import Flusher, SendAll
 from beaconfire.policy import Policy
 from beaconfire.registry import Registry
 from beaconfire.subscription import Subscription
@@ -66,6 +66,7 @@ class Node:
         events: EventSink,
         schedule: Callable[[Callable[[], None]], object],
         random: Callable[[], float],
+        send_all: SendAll,
     ) -> None:
         """`schedule` runs a callable on the next turn of the event loop; `random` gives numbers in [0, 1)."""
         self.options = options
@@ -81,8 +82,8 @@ class Node:
         self.random = random
         self.background = Background(self._on_background_error)
         now_s = self.clock.now_s
-        self.hub = Hub(schedule, now_s, events, int(client_options.queue_max_size))
-        self.flusher = Flusher(schedule, now_s)
+        self.flusher = Flusher(schedule, now_s, send_all)
+        self.hub = Hub(schedule, now_s, events, int(client_options.queue_max_size), self.flusher)
         self.registry: Registry[Session] = Registry()
         self.connections: set[Session] = set()
         """Every open session, authenticated or not."""

@@ -16,8 +16,9 @@ from beaconfire.engines.base import HistoryPage
 from beaconfire.hub import Hub
 from beaconfire.messages import StreamPosition
 from beaconfire.node import Node
+from beaconfire.outbox import Outbox, Volley
 from beaconfire.subscription import HELD, Held, Phase, Recovery, Subscription
-from tests.simulation.world import Violation, World
+from tests.simulation.world import Pipe, Violation, World
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "4000"))
 FIRST_SEED = int(os.environ.get("SIMULATION_FIRST_SEED", "0"))
@@ -188,6 +189,30 @@ def _epoch_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(subscribing, "recover_stream", ignore)
 
 
+def _overtaking_aim(patch: pytest.MonkeyPatch) -> None:
+    """The direct way does not look whether something waits already."""
+
+    def overtake(self: Outbox, frame: bytes, volley: Volley) -> None:
+        transport = self._transport
+        if transport is not None and transport.direct is not None:
+            volley.transports.append(transport)
+            volley.frames.append(frame)
+        else:
+            self.append(frame)
+
+    patch.setattr(Outbox, "aim", overtake)
+
+
+def _rest_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """What a socket does not take is dropped."""
+    patch.setattr(Pipe, "write_rest", lambda self, data, sent: None)
+
+
+def _rest_repeated(patch: pytest.MonkeyPatch) -> None:
+    """What a socket does not take is sent from the start again."""
+    patch.setattr(Pipe, "write_rest", lambda self, data, sent: self.write(data))
+
+
 BROKEN: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _no_hold,
     _late_hold,
@@ -201,6 +226,9 @@ BROKEN: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _never_recovered,
     _live_too_early,
     _epoch_ignored,
+    _overtaking_aim,
+    _rest_forgotten,
+    _rest_repeated,
 )
 
 

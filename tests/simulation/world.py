@@ -38,6 +38,7 @@ from beaconfire.identity import Identity, SubscriptionClaims, TokenInvalid
 from beaconfire.messages import ClientInfo, Publication, StreamPosition
 from beaconfire.node import Node, NodeOptions
 from beaconfire.options import ChannelNameOptions, ChannelOptions, ClientOptions
+from beaconfire.outbox import Writable
 from beaconfire.policy import ConfiguredPolicy
 from beaconfire.protocols.base import Frame, Payload
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
@@ -179,19 +180,43 @@ class PlainLines:
 
 
 class Pipe:
-    """A transport that hands everything to the client, in order, when the scheduler lets it."""
+    """A transport that hands everything to the client, in order, when the scheduler lets it.
+
+    Often it has a socket to send to directly, which may take only the beginning of a frame.
+    """
 
     name = "pipe"
     writable = True
     buffered_bytes = 0
 
-    def __init__(self) -> None:
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._begun = b""
         self.inbox: deque[dict[str, Any]] = deque()
         self.closed_with: int | None = None
 
-    def write(self, frames: Sequence[Frame]) -> None:
-        for frame in frames:
-            self.inbox.extend(json.loads(line) for line in frame.splitlines())
+    @property
+    def direct(self) -> Any:
+        return self if self._rng.random() < 0.7 else None
+
+    def write(self, data: Frame) -> None:
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        try:
+            self.inbox.extend(json.loads(line) for line in lines)
+        except ValueError:
+            raise Violation(f"frames are torn: {lines}") from None
+
+    def write_rest(self, data: Frame, sent: int) -> None:
+        self.write(data[sent:])
+
+    @staticmethod
+    def send_all(pipes: Sequence[Writable], frames: Sequence[Frame]) -> list[int]:
+        taken = []
+        for pipe, frame in zip(pipes, frames, strict=True):
+            assert isinstance(pipe, Pipe)
+            taken.append(len(frame) if pipe._rng.random() < 0.8 else pipe._rng.randrange(len(frame)))
+            pipe.write(frame[: taken[-1]])
+        return taken
 
     def ping(self) -> None:
         raise AssertionError("the native protocol has pings of its own")
@@ -232,7 +257,7 @@ class Client:
         self.name = name
         self.books = {channel: Book() for channel in CHANNELS}
         self.session: Session | None = None
-        self.pipe = Pipe()
+        self.pipe = Pipe(world.rng)
         self._ids = itertools.count(1)
         self._waiting: dict[int, tuple[str, str]] = {}
         self.received = 0
@@ -240,7 +265,7 @@ class Client:
         self.unrecovered = 0
 
     def connect(self) -> None:
-        self.pipe = Pipe()
+        self.pipe = Pipe(self.world.rng)
         self.session = self.world.new_session(self.pipe, self.name)
         self._waiting.clear()
         self.send("connect", "", {"token": self.name})
@@ -249,7 +274,7 @@ class Client:
         """The network fails: nothing on its way arrives."""
         assert self.session is not None
         self.session.on_closed()
-        self.pipe = Pipe()
+        self.pipe = Pipe(self.world.rng)
         self._forget_connection()
 
     def _forget_connection(self) -> None:
@@ -404,6 +429,7 @@ class World:
             self.alarm,
             schedule=self.turns.append,
             random=self.rng.random,
+            send_all=Pipe.send_all,
         )
         self.namespace: Namespace = channels.resolve("a")
         self._wire = PlainLines()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from beaconfire.clock import ManualClock
-from beaconfire.outbox import SLICE_S, Flusher, Outbox
+from beaconfire.outbox import SLICE_S, VOLLEY, Flusher, Outbox, Volley, Writable
 from beaconfire.protocols.base import Frame
 
 
@@ -14,15 +14,20 @@ class Peer:
 
     def __init__(self, clock: ManualClock, cost_s: float = 0.0) -> None:
         self.writable = True
+        self.direct: object = None
         self.buffered_bytes = 0
         self.writes: list[bytes] = []
         self._clock = clock
         self._cost_s = cost_s
 
-    def write(self, frames: Sequence[Frame]) -> None:
-        assert frames, "an empty write"
-        self.writes.append(b"".join(frames))
+    def write(self, data: Frame) -> None:
+        assert data, "an empty write"
+        self.writes.append(data)
         self._clock.advance(self._cost_s)
+
+    def write_rest(self, data: Frame, sent: int) -> None:
+        self.direct = None
+        self.writes.append(data[sent:])
 
 
 class Stage:
@@ -31,8 +36,19 @@ class Stage:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.scheduled: list[Callable[[], None]] = []
-        self.flusher = Flusher(self.scheduled.append, self.clock.now_s)
+        self.flusher = Flusher(self.scheduled.append, self.clock.now_s, self.send_all)
         self.slow: list[str] = []
+        self.takes = 1000
+        self.volleys: list[int] = []
+
+    def send_all(self, transports: Sequence[Writable], frames: Sequence[Frame]) -> list[int]:
+        """Each peer's socket takes at most `takes` bytes of a frame."""
+        for transport, frame in zip(transports, frames, strict=True):
+            assert isinstance(transport, Peer)
+            assert transport.direct is transport
+            transport.writes.append(frame[: self.takes])
+        self.volleys.append(len(frames))
+        return [min(len(frame), self.takes) for frame in frames]
 
     def make(self, name: str = "x", limit_bytes: int = 10, cost_s: float = 0.0) -> tuple[Outbox, Peer]:
         peer = Peer(self.clock, cost_s)
@@ -190,7 +206,7 @@ def test_flushing_works_in_slices() -> None:
     """After a few milliseconds of writing the event loop gets its turn; then it goes on where it was."""
     stage = Stage()
     peers = []
-    for _ in range(100):
+    for _ in range(3 * VOLLEY + 4):
         outbox, peer = stage.make(cost_s=SLICE_S)
         outbox.append(b"x")
         peers.append(peer)
@@ -198,21 +214,69 @@ def test_flushing_works_in_slices() -> None:
     while stage.scheduled:
         stage.turn()
         served.append(sum(1 for peer in peers if peer.writes))
-    assert served == [32, 64, 96, 100]
+    assert served == [VOLLEY, 2 * VOLLEY, 3 * VOLLEY, 3 * VOLLEY + 4]
     assert all(peer.writes == [b"x"] for peer in peers)
 
 
 def test_what_comes_during_a_slice_waits_its_turn() -> None:
     """An outbox that is served already is put at the end: order within it stays, and nobody starves."""
     stage = Stage()
-    boxes = [stage.make(cost_s=SLICE_S) for _ in range(64)]
+    boxes = [stage.make(cost_s=SLICE_S) for _ in range(2 * VOLLEY)]
     for outbox, _ in boxes:
         outbox.append(b"1")
     stage.turn()
     for outbox, _ in boxes:
         outbox.append(b"2")
     stage.turn()
-    assert [peer.writes for _, peer in boxes[:32]] == [[b"1"]] * 32
-    assert [peer.writes for _, peer in boxes[32:]] == [[b"12"]] * 32
+    assert [peer.writes for _, peer in boxes[:VOLLEY]] == [[b"1"]] * VOLLEY
+    assert [peer.writes for _, peer in boxes[VOLLEY:]] == [[b"12"]] * VOLLEY
     stage.turn()
-    assert [peer.writes for _, peer in boxes[:32]] == [[b"1", b"2"]] * 32
+    assert [peer.writes for _, peer in boxes[:VOLLEY]] == [[b"1", b"2"]] * VOLLEY
+
+
+def test_sockets_are_sent_to_in_volleys() -> None:
+    """Everything of an outbox in one send, many outboxes in one go; it counts as writes all the same."""
+    stage = Stage()
+    boxes = [stage.make() for _ in range(VOLLEY + 1)]
+    for outbox, peer in boxes:
+        peer.direct = peer
+        outbox.append(b"a")
+        outbox.append(b"b")
+    stage.turn()
+    assert stage.volleys == [VOLLEY, 1]
+    assert all(peer.writes == [b"ab"] for _, peer in boxes)
+    assert all(outbox.queued_bytes == 0 for outbox, _ in boxes)
+    assert (stage.flusher.writes_total, stage.flusher.bytes_total) == (VOLLEY + 1, 2 * VOLLEY + 2)
+    stage.turn()
+    assert stage.volleys == [VOLLEY, 1]
+
+
+def test_what_a_socket_does_not_take_is_the_transports() -> None:
+    """Its beginning is not sent again, and nobody else in the volley notices."""
+    stage = Stage()
+    stage.takes = 3
+    (long, long_peer), (short, short_peer) = stage.make(), stage.make()
+    long_peer.direct, short_peer.direct = long_peer, short_peer
+    long.append(b"abcdef")
+    short.append(b"xy")
+    stage.turn()
+    assert (long_peer.writes, short_peer.writes) == ([b"abc", b"def"], [b"xy"])
+    assert not long_peer.direct
+    assert short_peer.direct
+
+
+def test_a_frame_is_aimed_only_past_an_empty_outbox() -> None:
+    """Otherwise it would overtake; and where there is no socket it waits for the flusher like all others."""
+    stage = Stage()
+    volley = Volley()
+    (free, free_peer), (waiting, waiting_peer), (bound, bound_peer), (closed, _) = (stage.make() for _ in range(4))
+    free_peer.direct, waiting_peer.direct = free_peer, waiting_peer
+    waiting.append(b"1")
+    closed.close()
+    for outbox in (free, waiting, bound, closed):
+        outbox.aim(b"2", volley)
+    assert (volley.transports, volley.frames) == ([free_peer], [b"2"])
+    stage.flusher.fire(volley)
+    assert (free_peer.writes, waiting_peer.writes, bound_peer.writes) == ([b"2"], [], [])
+    stage.turn()
+    assert (free_peer.writes, waiting_peer.writes, bound_peer.writes) == ([b"2"], [b"12"], [b"2"])

@@ -11,6 +11,7 @@ from beaconfire.messages import Publication, StreamPosition
 from beaconfire.outbox import Flusher
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.subscription import ANY, HELD, HELD_ITEM_BYTES, Gap, Phase, Subscription, recover_cache, recover_stream
+from beaconfire.transports.direct import send_all
 from tests.unit.kit import Lines, Listener
 
 
@@ -19,7 +20,7 @@ def at(offset: int, data: str = "x") -> Publication:
 
 
 def make() -> Subscription:
-    flusher = Flusher(lambda call: None, ManualClock().now_s)
+    flusher = Flusher(lambda call: None, ManualClock().now_s, send_all)
     return Listener("c1", flusher, Lines(JsonCodec())).subscription()
 
 

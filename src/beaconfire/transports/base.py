@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import socket
 from typing import Protocol
 
 from beaconfire.errors import CONNECTION_CLOSED, DisconnectCode
@@ -24,12 +24,21 @@ class Transport(Protocol):
     def buffered_bytes(self) -> int:
         """Bytes accepted by `write` that the kernel has not taken yet."""
 
-    def write(self, frames: Sequence[Frame]) -> None:
-        """Sends frames in order, at once if it can, from its buffer if not.
+    @property
+    def direct(self) -> socket.socket | None:
+        """The socket, while frames may be sent to it past the transport; None under TLS, in congestion, at the end.
 
-        Calls nobody back from within, because fan-out may be walking a table, and does not keep the sequence, which
-        is used again.
+        Whoever sends there and finds that not all was taken must call `write_rest` before anything else.
         """
+
+    def write(self, data: Frame) -> None:
+        """Sends a frame or several joined, at once if it can, from its buffer if not.
+
+        Calls nobody back from within, because fan-out may be walking a table.
+        """
+
+    def write_rest(self, data: Frame, sent: int) -> None:
+        """As `write`, for a frame of which the `direct` socket took the first `sent` bytes and no more."""
 
     def ping(self) -> None:
         """The transport's own ping, for protocols without one. The pong reaches `Receiver.on_transport_pong`."""

@@ -44,10 +44,12 @@ def batches(client: Client, room: str = ROOM) -> list[int]:
 
 
 def test_readers_that_never_read_are_cut_and_cost_little(open_house: ServerProcess) -> None:
-    """20 stalled readers and 60 MB: each is told 3008, memory hardly grows, the neighbours miss nothing."""
+    """20 stalled readers and 60 MB: each is told 3008, memory hardly grows, the neighbours miss nothing.
 
-    async def scenario() -> None:
-        await fill(open_house, 10)  # what the room's history and the API need is no matter of this test
+    Twice, because the C library keeps some of what the first wave gives back, and the second must make do with it.
+    """
+
+    async def wave() -> None:
         before = open_house.resident_bytes()
         hits_before = await hits(open_house, "client.queue_max_size")
         async with (
@@ -62,6 +64,12 @@ def test_readers_that_never_read_are_cut_and_cost_little(open_house: ServerProce
         assert {ended_with(open_house, client) for client in clients} == {3008}
         assert await hits(open_house, "client.queue_max_size") == hits_before + STALLED
         assert most - before < megabytes(STALLED), "at most a queue's worth each"
+
+    async def scenario() -> None:
+        await fill(open_house, 10)  # what the room's history and the API need is no matter of this test
+        await wave()
+        before = open_house.resident_bytes()
+        await wave()
         await until(lambda: open_house.resident_bytes() - before < megabytes(6), "memory is back")
 
     run(scenario())

@@ -48,11 +48,11 @@ class Echo:
         if data == b"close":
             self.transport.close(SHUTDOWN, "shutdown")
         elif data == b"flood":
-            self.transport.write([message(b"x" * 1_000_000, True) for _ in range(20)])
+            self.transport.write(message(b"x" * 1_000_000, True) * 20)
         elif data == b"ping":
             self.transport.ping()
         else:
-            self.transport.write([message(data, binary)])
+            self.transport.write(message(data, binary))
 
     def on_control_frame(self, size: int) -> None:
         self._control_frames += 1
@@ -60,7 +60,7 @@ class Echo:
             self.transport.close(CONNECTION_TOO_MANY_REQUESTS, "too many requests")
 
     def on_transport_pong(self) -> None:
-        self.transport.write([message(b"pong came", False)])
+        self.transport.write(message(b"pong came", False))
 
     def on_writable(self) -> None:
         self._server.writable.set()

@@ -26,6 +26,7 @@ from beaconfire.protocols.base import Frame, Payload
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.residents import Residents
 from beaconfire.session import Session, SessionManners
+from beaconfire.transports.direct import send_all
 from beaconfire.units import Seconds
 
 ROOMY = ChannelOptions(
@@ -63,14 +64,18 @@ class Peer:
 
     name = "test"
     writable = True
+    direct = None
     buffered_bytes = 0
 
     def __init__(self) -> None:
         self.lines: list[Any] = []
         self.closed: DisconnectCode | None = None
 
-    def write(self, frames: Sequence[Frame]) -> None:
-        self.lines += [json.loads(line) for frame in frames for line in frame.splitlines()]
+    def write(self, data: Frame) -> None:
+        self.lines += [json.loads(line) for line in data.splitlines()]
+
+    def write_rest(self, data: Frame, sent: int) -> None:
+        raise AssertionError("nobody sends past this transport")
 
     def ping(self) -> None: ...
 
@@ -139,6 +144,7 @@ class World:
             self.recorder,
             schedule=self._scheduled.append,
             random=lambda: 0.5,
+            send_all=send_all,
         )
         self.cluster = Cluster(engine.control, Residents(self.node))
         self.options = options or ApiOptions(keys=["right", "old"])

@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import traceback
-from collections.abc import Sequence
 
 from msgspec import Struct
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
@@ -86,6 +85,7 @@ class WebSocketConnection(WSListener):
         "_stream",
         "_taken",
         "_timer",
+        "direct",
         "unread",
         "writable",
     )
@@ -102,6 +102,7 @@ class WebSocketConnection(WSListener):
         self._receiver: Receiver = _NOBODY
         # What a TLS transport has waiting at this point is the handshake's, and no congestion.
         self.writable = secure or stream.get_write_buffer_size() == 0
+        self.direct = self._socket if self.writable else None
         self.unread = -1
         """How many bytes the reader holds after the last frame of this read; negative if there was none."""
         self._phase = _OPEN
@@ -133,21 +134,13 @@ class WebSocketConnection(WSListener):
         """Under TLS without what is encrypted already: at most one write, and what follows it counts."""
         return self._stream.get_write_buffer_size() if self._phase != _LOST else 0
 
-    def write(self, frames: Sequence[Frame]) -> None:
-        """The hottest lines of the house, and so `_send` stands here once more: a call for each delivery would tell."""
-        if self._phase != _OPEN or not frames:
-            return
-        data = frames[0] if len(frames) == 1 else b"".join(frames)
-        if self.writable and self._socket is not None:
-            try:
-                sent = self._socket.send(data)
-            except OSError:
-                sent = 0
-            if sent == len(data):
-                return
-            data = data[sent:]
-        self._handed_over += len(data)
-        self._stream.write(data)
+    def write(self, data: Frame) -> None:
+        if self._phase == _OPEN:
+            self._send(data)
+
+    def write_rest(self, data: Frame, sent: int) -> None:
+        if self._phase == _OPEN:
+            self._send_later(data[sent:])
 
     def ping(self) -> None:
         if self._phase == _OPEN:
@@ -160,7 +153,7 @@ class WebSocketConnection(WSListener):
         if code.code == CONNECTION_CLOSED.code:
             self._end()
             return
-        self._phase = _CLOSING
+        self._enter(_CLOSING)
         self._send(control_frame(CLOSE, close_payload(code.code, reason)))
         self._cut_later()
         self._read_on()
@@ -260,7 +253,7 @@ class WebSocketConnection(WSListener):
         self._stream.set_protocol(self.new_reader())
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self._phase = _LOST
+        self._enter(_LOST)
         self.writable = False
         if self._socket is not None:
             self._socket.detach()
@@ -274,6 +267,7 @@ class WebSocketConnection(WSListener):
 
     def pause_writing(self) -> None:
         self.writable = False
+        self.direct = None
         if self._phase != _OPEN:
             return
         self._progress_at_s = self._rules.timers.clock.now_s()
@@ -285,6 +279,7 @@ class WebSocketConnection(WSListener):
         self.writable = True
         if self._phase != _OPEN:
             return
+        self.direct = self._socket
         pong, self._owed_pong = self._owed_pong, None
         if pong is not None:
             self._send(control_frame(PONG, pong))
@@ -323,8 +318,15 @@ class WebSocketConnection(WSListener):
             if sent == len(data):
                 return
             data = data[sent:]
+        self._send_later(data)
+
+    def _send_later(self, data: bytes) -> None:
         self._handed_over += len(data)
         self._stream.write(data)
+
+    def _enter(self, phase: int) -> None:
+        self._phase = phase
+        self.direct = None  # only an open connection is written to by others
 
     def _read_on(self) -> None:
         if not self._reading:
@@ -337,7 +339,7 @@ class WebSocketConnection(WSListener):
         """Tells the peer what it did wrong and lets it go."""
         if violation.code == MESSAGE_TOO_BIG:
             self._rules.events.emit(LimitHit("websocket.message_size_limit", ""))
-        self._phase = _DISCARDING
+        self._enter(_DISCARDING)
         self._assembly = None
         self._send(control_frame(CLOSE, close_payload(violation.code, violation.reason)))
         self._cut_later()
@@ -357,7 +359,7 @@ class WebSocketConnection(WSListener):
         """Closes the socket once what was written is flushed, or the close timeout is over."""
         if self._phase < _CLOSING:
             self._cut_later()
-        self._phase = _ENDING
+        self._enter(_ENDING)
         self._stream.close()
 
     def _cut_later(self) -> None:
@@ -371,7 +373,7 @@ class WebSocketConnection(WSListener):
 
     def _cut(self) -> None:
         self._cancel_timer()
-        self._phase = _ENDING
+        self._enter(_ENDING)
         self._stream.abort()
 
     def _cancel_timer(self) -> None:

@@ -9,6 +9,7 @@ from beaconfire.clock import ManualClock, Timers
 from beaconfire.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, SHUTDOWN, SLOW
 from beaconfire.events import InternalError, LimitHit
 from beaconfire.transports.base import Transport
+from beaconfire.transports.direct import send_all
 from beaconfire.transports.websocket.connection import DISCARDED_BYTES_MAX, ConnectionRules, WebSocketConnection
 from beaconfire.transports.websocket.reader import OVERSIZED_BYTES, PicowsLog
 
@@ -46,7 +47,7 @@ def test_messages_arrive_whole() -> None:
 def test_good_frames_before_a_bad_one_are_treated_first() -> None:
     """In one read: the message is delivered, the ping answered, the reply sent, and only then the close frame."""
     world = World()
-    world.receiver.react = lambda data: world.connection.write([frame(b"reply")])
+    world.receiver.react = lambda data: world.connection.write(frame(b"reply"))
     world.feed(masked(1, b"m"), masked(9, b"p"), masked(1, b"n"), masked(3))
     assert [data for data, _ in world.receiver.messages] == [b"m", b"n"]
     assert world.sent.startswith(b"reply\x8a\x01preply\x88")
@@ -215,11 +216,10 @@ def test_pongs_reach_the_receiver() -> None:
 
 @in_loop
 def test_frames_are_written_in_order_and_at_once() -> None:
-    """Several frames make one write; none makes none."""
+    """None waits for the next."""
     world = World()
-    world.connection.write([frame(b"a"), frame(b"b")])
-    world.connection.write([])
-    world.connection.write([frame(b"c")])
+    world.connection.write(frame(b"ab"))
+    world.connection.write(frame(b"c"))
     assert world.sent == b"abc"
 
 
@@ -228,9 +228,9 @@ def test_writable_says_whether_the_buffer_is_empty() -> None:
     """Congestion shows in `writable` and `buffered_bytes`; its end is told once, in the right order."""
     world = World()
     world.stream.takes = 2
-    world.connection.write([frame(b"abcd")])
+    world.connection.write(frame(b"abcd"))
     assert (world.connection.writable, world.connection.buffered_bytes) == (False, 2)
-    world.connection.write([frame(b"ef")])
+    world.connection.write(frame(b"ef"))
     world.stream.take(3)
     assert (world.connection.writable, world.receiver.writable) == (False, 0)
     world.stream.take(100)
@@ -243,7 +243,7 @@ def test_pings_of_a_peer_that_reads_nothing_hold_no_memory() -> None:
     """While congested only the latest ping is remembered, and answered later."""
     world = World()
     world.stream.takes = 0
-    world.connection.write([frame(b"x")])
+    world.connection.write(frame(b"x"))
     for n in range(100):
         world.feed(masked(9, b"%d" % n))
     assert world.connection.buffered_bytes == 1
@@ -257,7 +257,7 @@ def test_a_peer_that_takes_nothing_is_cut() -> None:
     """After the write timeout without a single byte taken; progress starts it anew."""
     world = World()
     world.stream.takes = 0
-    world.connection.write([frame(b"x" * 100)])
+    world.connection.write(frame(b"x" * 100))
     world.advance(9)
     world.stream.take(1)
     world.advance(1)
@@ -278,7 +278,7 @@ def test_one_timer_however_often_it_congests() -> None:
     world = World()
     for _ in range(50):
         world.stream.takes = 0
-        world.connection.write([frame(b"x")])
+        world.connection.write(frame(b"x"))
         world.stream.take(1)
         world.advance(1)
     assert len(world.timers) <= 1
@@ -291,13 +291,13 @@ def test_nothing_is_written_after_the_end() -> None:
     world = World()
     world.connection.close(SHUTDOWN, "shutdown")
     sent = world.sent
-    world.connection.write([frame(b"x")])
+    world.connection.write(frame(b"x"))
     world.connection.ping()
     world.connection.close(SLOW, "slow")
     world.feed(masked(9, b"p"))
     assert world.sent == sent
     world.lose()
-    world.connection.write([frame(b"x")])
+    world.connection.write(frame(b"x"))
     world.connection.ping()
     world.connection.close(SLOW, "slow")
     assert world.sent == sent
@@ -312,21 +312,56 @@ def test_the_socket_itself_is_written_to() -> None:
     with ours, theirs:
         world = World(descriptor=theirs.fileno())
         assert ours.recv(100) == b"101\r\n\r\n"
-        world.connection.write([frame(b"abc")])
+        world.connection.write(frame(b"abc"))
         assert (ours.recv(100), bytes(world.stream.written)) == (b"abc", b"")
         world.stream.takes = 0
-        world.connection.write([frame(b"x" * 1_000_000)])
+        world.connection.write(frame(b"x" * 1_000_000))
         at_once = len(ours.recv(2_000_000))
         while at_once < 1_000_000 and (more := _receive_now(ours)):
             at_once += more
         assert 0 < at_once < 1_000_000
-        world.connection.write([frame(b"later")])  # must not overtake, although the socket is empty now
+        world.connection.write(frame(b"later"))  # must not overtake, although the socket is empty now
         world.stream.take(2_000_000)
         assert len(world.stream.written) == 1_000_000 - at_once + len(b"later")
         assert world.stream.written.endswith(b"xlater")
-        world.connection.write([frame(b"direct")])
+        world.connection.write(frame(b"direct"))
         assert ours.recv(100) == b"direct"
         world.lose()
+
+
+@in_loop
+def test_the_direct_socket_is_there_while_it_may_be_used() -> None:
+    """Open and not congested; what it did not take goes to the transport, in order, and so does all that follows."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with ours, theirs:
+        world = World(descriptor=theirs.fileno())
+        assert ours.recv(100) == b"101\r\n\r\n"
+        assert send_all([world.connection], [b"abc"]) == [3]
+        assert ours.recv(100) == b"abc"
+        world.stream.takes = 0
+        world.connection.write_rest(b"abcdef", 4)
+        assert not has_direct(world)
+        world.connection.write(frame(b"g"))
+        world.stream.take(100)
+        assert has_direct(world)
+        assert bytes(world.stream.written) == b"efg"
+        world.connection.close(SHUTDOWN, "shutdown")
+        assert not has_direct(world)
+        written = bytes(world.stream.written)
+        world.connection.write_rest(b"never", 1)
+        assert bytes(world.stream.written) == written
+        world.lose()
+
+
+@in_loop
+def test_nobody_sends_past_tls() -> None:
+    """There the bytes of the socket are not ours."""
+    assert World().connection.direct is None
+
+
+def has_direct(world: World) -> bool:
+    return world.connection.direct is not None
 
 
 def _receive_now(receiver: socket.socket) -> int:
@@ -355,7 +390,7 @@ def test_the_descriptor_is_let_go_of() -> None:
     with ours, theirs:
         world = World(descriptor=theirs.fileno())
         world.lose()
-        world.connection.write([frame(b"never")])
+        world.connection.write(frame(b"never"))
         del world
         gc.collect()
         theirs.send(b"still open")
@@ -388,7 +423,7 @@ def test_close_does_not_wait_for_ever() -> None:
     for takes in (1 << 30, 0):
         world = World()
         world.stream.takes = takes
-        world.connection.write([frame(b"x" * 100)])
+        world.connection.write(frame(b"x" * 100))
         world.connection.close(SLOW, "slow")
         world.advance(4.9)
         assert ("abort" in world.stream.calls, world.sink.events) == (False, [])
@@ -424,7 +459,7 @@ def test_pausing_is_idempotent() -> None:
 def test_code_3000_sends_no_close_frame() -> None:
     """The connection just ends, flushed."""
     world = World()
-    world.connection.write([frame(b"x")])
+    world.connection.write(frame(b"x"))
     world.connection.close(CONNECTION_CLOSED, "connection closed")
     assert world.sent == b"x"
     assert world.stream.calls[-1] == "close"
@@ -446,7 +481,7 @@ def test_peer_vanishes() -> None:
     """The receiver hears of it once, and neither timers nor callbacks hold on to the connection."""
     world = World()
     world.stream.takes = 0
-    world.connection.write([frame(b"x")])
+    world.connection.write(frame(b"x"))
     world.lose()
     assert world.receiver.closed == 1
     world.advance(100)
