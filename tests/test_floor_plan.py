@@ -15,6 +15,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("engines.base", "channels", "access", "outbox", "subscription", "hub", "registry"),
     ("transports.base", "policy", "attachments", "cluster", "node", "keepalive", "session", "commands", "residents"),
     ("engines", "transports", "auth", "api", "observe"),
+    ("loadtest",),
     (
         "config",
         "announce",
@@ -27,9 +28,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "__init__",
     ),
 )
-"""Ground, words, rules, life, wings, front door. A module is found by its longest prefix here."""
+"""Ground, words, rules, life, wings, annexes, front door. A module is found by its longest prefix here."""
 
 WINGS = ("engines", "transports", "auth", "api", "observe")
+
+ANNEXES: dict[str, tuple[str, ...]] = {"loadtest": ("protocols", "errors", "clock", "units", "auth.mint")}
+"""Clients that live in the house, and all they may know of it. Only the command line knows them."""
 
 RULES = ("channels", "access", "outbox", "subscription", "hub", "registry", "meter", "protocols")
 FORBIDDEN_IN_RULES = {"asyncio", "socket", "ssl", "threading", "time", "random", "logging", "structlog", "uvloop"}
@@ -125,6 +129,20 @@ def test_siblings_in_a_wing_do_not_know_each_other() -> None:
     ]
     # The API's HTTP door checks keys, the one thing a wing takes from another.
     assert [edge for edge in wrong if edge != "api.http -> auth.keys"] == []
+
+
+def test_annexes_stand_apart() -> None:
+    """An annex imports the few words it shares with the server, and of the server only the command line imports it."""
+    wrong = []
+    for module, target, _ in edges():
+        home, other = module.split(".")[0], target.split(".")[0]
+        if home in ANNEXES and home != other:
+            known = ANNEXES[home]
+            if not any(target == prefix or target.startswith(prefix + ".") for prefix in known):
+                wrong.append(f"{module} -> {target}")
+        elif other in ANNEXES and home not in (other, "cli"):
+            wrong.append(f"{module} -> {target}")
+    assert wrong == []
 
 
 def test_there_are_no_import_cycles() -> None:

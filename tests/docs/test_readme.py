@@ -24,6 +24,7 @@ PLAYED = [
             "concepts.md",
             "how-to/authenticate.md",
             "how-to/connect-an-sdk.md",
+            "how-to/load-test.md",
             "how-to/deploy.md",
             "how-to/recover.md",
             "how-to/scale-limits.md",

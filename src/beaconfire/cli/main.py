@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from beaconfire import __version__
+from beaconfire.cli.bench import bench
 from beaconfire.cli.config import config_app
 from beaconfire.cli.console import FriendlyGroup, write
 from beaconfire.cli.serve import serve
@@ -39,6 +40,7 @@ def root(
 
 
 app.command()(serve)
+app.command()(bench)
 app.add_typer(config_app, name="config")
 app.add_typer(token_app, name="token")
 

@@ -1,0 +1,256 @@
+"""`beaconfire bench`: a load test for a server that speaks the native protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Final, NoReturn
+
+import msgspec
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from beaconfire.cli.console import EXIT_FAILED, err, fail, out, write
+from beaconfire.loadtest.campaign import Campaign, Course
+from beaconfire.loadtest.fleet import FleetError, start_fleet
+from beaconfire.loadtest.limits import check
+from beaconfire.loadtest.plan import PAYLOAD_BYTES_MIN, Plan, complete_url
+from beaconfire.loadtest.report import Report, Run
+from beaconfire.loadtest.view import summary, view
+from beaconfire.units import Seconds, Size
+
+EXIT_LOAD_SIDE: Final = 3
+EXIT_INTERRUPTED: Final = 130
+
+_PROCESSES_MAX: Final = 64
+_P99_DEFAULT: Final = "100ms"
+_PAYLOAD_BYTES_MAX: Final = 16 * 1024 * 1024
+_RATE: Final = re.compile(r"(\d+(?:\.\d+)?)(?:/s)?")
+
+
+def bench(
+    url: Annotated[
+        str,
+        typer.Argument(metavar="URL", help="Where the server listens, like ws://localhost:8000/connection/websocket."),
+    ],
+    connections: Annotated[int, typer.Option(min=1, metavar="N", help="How many clients to be.")] = 1000,
+    channels: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Subscribe each connection to N channels; 1 if left out.")
+    ] = None,
+    rooms: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Divide the connections among N channels instead.")
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option(metavar="TEXT", help="How the names of the channels begin, with a namespace if need be.")
+    ] = "bench",
+    rate: Annotated[
+        str, typer.Option(metavar="N/s", help="Messages to publish per second, in all; each goes to one channel.")
+    ] = "100/s",
+    duration: Annotated[str, typer.Option(metavar="TIME", help="How long to measure; in a search, each rate.")] = "10s",
+    warm_up: Annotated[str, typer.Option(metavar="TIME", help="How long to publish before that; 0 for not.")] = "1s",
+    payload: Annotated[str, typer.Option(metavar="SIZE", help="Size of a message's data.")] = "128",
+    protobuf: Annotated[bool, typer.Option("--protobuf", help="Speak Protobuf instead of JSON.")] = False,
+    token_secret: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="HMAC secret that signs a token for each connection; - reads it from standard input.",
+        ),
+    ] = "",
+    token: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Connection tokens, one a line, used in turn.")
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=_PROCESSES_MAX,
+            metavar="N",
+            help="Processes that make the load; half as many as cores if left out.",
+        ),
+    ] = None,
+    search: Annotated[bool, typer.Option("--search", help="Find the highest rate that holds, from --rate on.")] = False,
+    p99: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help=f"Fail if the p99 of the latency is longer; {_P99_DEFAULT} in a search."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Load a server with connections and messages, and report what it does with them.
+
+    Messages are published at a fixed rate, whatever the server does, and latency counts from the moment each was due.
+    Exit codes: 0 everything arrived; 1 something was lost, refused, cut off or too slow; 2 wrong usage;
+    3 all is well but the load side was the bottleneck; 130 interrupted.
+    """
+    if channels is not None and rooms is not None:
+        _refuse("rooms", "expected either --channels or --rooms, not both")
+    if rooms is not None and rooms > connections:
+        _refuse("rooms", f"expected at most as many rooms as connections, {connections}; raise --connections")
+    if processes is not None and processes > connections:
+        _refuse("processes", f"expected at most as many as connections, {connections}")
+    plan = Plan(
+        url=_url(url),
+        connections=connections,
+        channels=rooms or channels or 1,
+        rooms=rooms is not None,
+        prefix=f"{prefix}-{secrets.token_hex(3)}",  # of its own, so that two tests do not hear each other
+        payload_bytes=_payload(payload),
+        protobuf=protobuf,
+        token_secret=_token_secret(token_secret, token),
+        tokens=_tokens(token),
+        workers=processes or _processes_default(connections),
+    )
+    course = Course(
+        rate=_rate(rate),
+        duration_s=_seconds("duration", duration),
+        warm_up_s=_seconds("warm-up", warm_up, may_be_zero=True),
+        p99_max_ms=_p99_max_ms(p99, search),
+        search=search,
+    )
+    try:
+        check(plan)
+    except ValueError as error:
+        _refuse("connections", f"{connections}: {error}")
+    _finish(_run(plan, course), as_json)
+
+
+def _run(plan: Plan, course: Course) -> Report:
+    try:
+        with Watching() as watcher:
+            return asyncio.run(_campaign(plan, course, watcher))
+    except FleetError as error:
+        fail(str(error), EXIT_FAILED)
+
+
+async def _campaign(plan: Plan, course: Course, watcher: Watching) -> Report:
+    async with start_fleet(plan) as fleet:
+        campaign = Campaign(plan, course, fleet, watcher, time.monotonic_ns)
+        if sys.platform != "win32":
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, campaign.interrupt)
+        return await campaign.run()
+
+
+def _finish(report: Report, as_json: bool) -> NoReturn:
+    if as_json:
+        write(msgspec.json.encode(report).decode())
+    else:
+        out.print(view(report))
+    if report.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if report.failure:
+        raise typer.Exit(EXIT_FAILED)
+    raise typer.Exit(EXIT_LOAD_SIDE if report.bottleneck else 0)
+
+
+class Watching:
+    """`loadtest.campaign.Watcher` with a bar on standard error, if that is a terminal; silent if it is not."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[more]}"),
+            console=err,
+            transient=True,
+            disable=not err.is_terminal,
+        )
+        self._task = self._progress.add_task("starting", total=None, more="")
+
+    def __enter__(self) -> Watching:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def connecting(self, opened: int, wanted: int) -> None:
+        self._show("connecting", opened, wanted, "connections")
+
+    def running(self, phase: str, passed_s: float, duration_s: float, sent: int, delivered: int) -> None:
+        self._show(phase, int(passed_s), max(1, int(duration_s)), f"s  {sent:,} sent, {delivered:,} delivered")
+
+    def step(self, run: Run, failure: str) -> None:
+        if err.is_terminal:
+            self._progress.console.print(summary(run, failure), soft_wrap=True)
+
+    def _show(self, phase: str, completed: int, total: int, more: str) -> None:
+        self._progress.update(self._task, description=phase, completed=completed, total=total, more=more)
+
+
+# --- options -----------------------------------------------------------------------------------------------------
+
+
+def _refuse(option: str, problem: str) -> NoReturn:
+    raise typer.BadParameter(problem, param_hint=f"'--{option}'" if option != "URL" else "'URL'")
+
+
+def _url(text: str) -> str:
+    try:
+        return complete_url(text)
+    except ValueError as error:
+        _refuse("URL", str(error))
+
+
+def _processes_default(connections: int) -> int:
+    """The server may be on this machine, and wants cores as well."""
+    return max(1, min(_PROCESSES_MAX, (os.cpu_count() or 1) // 2, connections))
+
+
+def _rate(text: str) -> float:
+    match = _RATE.fullmatch(text.strip())
+    if match is None or not 0 < float(match[1]) <= 1e7:
+        _refuse("rate", f"expected messages per second like 100/s, got {text!r}")
+    return float(match[1])
+
+
+def _seconds(option: str, text: str, *, may_be_zero: bool = False) -> float:
+    try:
+        seconds = Seconds.parse(text)
+    except ValueError as error:
+        _refuse(option, str(error))
+    if not seconds and not may_be_zero:
+        _refuse(option, 'expected more than zero, like "10s"')
+    return float(seconds)
+
+
+def _p99_max_ms(text: str | None, search: bool) -> float | None:
+    if text is None and not search:
+        return None
+    return _seconds("p99", text or _P99_DEFAULT) * 1000
+
+
+def _payload(text: str) -> int:
+    try:
+        size = Size.parse(text)
+    except ValueError as error:
+        _refuse("payload", str(error))
+    if not PAYLOAD_BYTES_MIN <= size <= _PAYLOAD_BYTES_MAX:
+        _refuse("payload", f"expected {PAYLOAD_BYTES_MIN} bytes to {Size(_PAYLOAD_BYTES_MAX)}, got {size}")
+    return int(size)
+
+
+def _token_secret(secret: str, file: Path | None) -> str:
+    if secret and file is not None:
+        _refuse("token", "expected either --token or --token-secret, not both")
+    return sys.stdin.readline().strip() if secret == "-" else secret
+
+
+def _tokens(file: Path | None) -> tuple[str, ...]:
+    if file is None:
+        return ()
+    try:
+        tokens = tuple(file.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        _refuse("token", f"cannot read {file}: {getattr(error, 'strerror', None) or 'it is not text'}")
+    if not tokens:
+        _refuse("token", f"expected a token in {file}; `beaconfire token connection` makes one")
+    return tokens

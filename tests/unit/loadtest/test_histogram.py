@@ -1,0 +1,57 @@
+"""Percentiles are what sorting would say, nearly."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beaconfire.loadtest.histogram import Histogram, bucket, middle
+
+DURATION_NS = st.integers(min_value=0, max_value=100_000_000_000)
+
+
+@given(DURATION_NS)
+def test_a_bucket_is_no_further_off_than_one_percent(value_ns: int) -> None:
+    """From nanoseconds to a hundred seconds; in fact half a percent."""
+    assert abs(middle(bucket(value_ns)) - value_ns) <= value_ns * 0.005
+
+
+@given(DURATION_NS, DURATION_NS)
+def test_buckets_keep_the_order(one_ns: int, other_ns: int) -> None:
+    """What took longer is never in a lower bucket."""
+    assert (bucket(one_ns) <= bucket(other_ns)) or one_ns > other_ns
+
+
+@given(st.lists(DURATION_NS, min_size=1, max_size=200), st.sampled_from((0.5, 0.9, 0.99, 0.999, 1.0)))
+def test_quantiles(values_ns: list[int], share: float) -> None:
+    """The nearest rank among the sorted durations, within one percent."""
+    histogram = Histogram()
+    for value_ns in values_ns:
+        histogram.record(value_ns)
+    exact_ns = next(v for i, v in enumerate(sorted(values_ns), 1) if i >= share * len(values_ns))
+    assert abs(histogram.quantile_ns(share) - exact_ns) <= exact_ns * 0.01
+    assert histogram.count == len(values_ns)
+    assert histogram.max_ns == max(values_ns)
+
+
+@given(st.lists(DURATION_NS, max_size=50), st.lists(DURATION_NS, max_size=50))
+def test_parts_add_up(first_ns: list[int], second_ns: list[int]) -> None:
+    """Histograms of two processes in one are that of all durations."""
+    parts = [Histogram(), Histogram()]
+    whole = Histogram()
+    for part, values_ns in zip(parts, (first_ns, second_ns), strict=True):
+        for value_ns in values_ns:
+            part.record(value_ns)
+            whole.record(value_ns)
+    assert Histogram(part.counts() for part in parts).counts() == whole.counts()
+
+
+def test_extremes() -> None:
+    """Nothing at all, less than nothing, and longer than anybody waits."""
+    histogram = Histogram()
+    assert histogram.quantile_ns(0.99) == 0
+    histogram.record(-5)
+    assert histogram.quantile_ns(1) == 0
+    histogram.record(1 << 50)
+    assert histogram.max_ns == 1 << 50
+    assert histogram.count == 2
