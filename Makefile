@@ -1,5 +1,5 @@
 # Everything a person or CI does with this repository. Each verb sets up what it needs first.
-.PHONY: run test check fix docs bench setup lock
+.PHONY: run test check fix docs bench bench-quick setup lock
 VENV := .venv/bin
 
 run: setup              ## serve the demo on the embedded engine
@@ -20,8 +20,11 @@ fix: setup              ## format, and mend what lint can mend
 docs: setup             ## regenerate the reference pages from the tables
 	$(VENV)/python -m scripts.docs
 
-bench: setup            ## the quick benchmark: fan-out against a bare C loop, memory per connection
+bench: services         ## the whole benchmark beside its peers, which it installs: an hour, on an idle machine
 	$(VENV)/python -m bench
+
+bench-quick: services   ## fewer peers and scenarios, in three minutes
+	$(VENV)/python -m bench --quick
 
 lock: setup             ## refresh requirements/*.lock from pyproject.toml
 	scripts/lock

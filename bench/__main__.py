@@ -1,51 +1,84 @@
-"""`make bench`: the quick benchmark. Prints medians of interleaved rounds, and ratios, which are what counts."""
+"""`python -m bench`: measures Beaconfire beside its peers on this machine, and writes the report.
+
+Peers are installed first, which may take some minutes the first time. The machine should be idle otherwise.
+"""
 
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from bench import fanout, memory
+from bench import samples
+from bench.goals import GOALS, judge
+from bench.peers import PEERS
+from bench.peers.base import Peer
+from bench.processes import CACHE, ROOT
+from bench.report import About, write
+from bench.report.about import Machine, PeerFacts
+from bench.report.contents import read_explanations
+from bench.run import Run
+from bench.scenarios import all_scenarios
+from bench.scenarios.base import Effort
 
-GOALS = {1: "CPU per delivery at most 1.4 x the C loop", 64: "at least 8 x the C loop's deliveries per second"}
+DOCS = ROOT / "docs" / "benchmarks"
+QUICK = CACHE / "quick"
+QUICK_PEERS = ("beaconfire", "go-gorilla", "python-socketio", "c-loop")
+QUICK_SCENARIOS = ("fanout", "rooms", "one_to_one", "api", "connect", "memory")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--subscribers", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--connections", type=int, default=5000)
-    arguments = parser.parse_args()
+    arguments = _parse()
     console = Console()
-    table = Table(title=f"Fan-out to {arguments.subscribers} subscribers, medians of {arguments.rounds} rounds")
-    for column in (
-        "in flight",
-        "C loop µs",
-        "ours µs",
-        "ratio",
-        "C loop /s",
-        "ours /s",
-        "ratio",
-    ):
-        table.add_column(column, justify="right")
-    for window, loop, ours in fanout.measure(arguments.subscribers, {1: 300, 64: 1500}, arguments.rounds):
-        (loop_cpu, loop_rate), (cpu, rate) = loop.medians(), ours.medians()
-        cpu_ratio, rate_ratio = fanout.ratios(loop, ours)
-        table.add_row(
-            str(window),
-            f"{loop_cpu:.2f}",
-            f"{cpu:.2f}",
-            f"{cpu_ratio:.2f}",
-            f"{loop_rate:,.0f}",
-            f"{rate:,.0f}",
-            f"{rate_ratio:.1f}",
-        )
-        console.print(f"{window} in flight done; the goal: {GOALS[window]}")
-    console.print(table)
-    weight = memory.measure(arguments.connections, 100)
-    console.print(f"idle, authenticated, subscribed: {weight / 1024:.1f} KiB resident per connection (goal: 12 KB)")
+    out: Path = arguments.out or (QUICK if arguments.quick else DOCS)
+    effort = Effort(quick=True, rounds=3, seconds=0.3) if arguments.quick else Effort()
+    if arguments.rounds:
+        effort = Effort(quick=effort.quick, rounds=arguments.rounds, seconds=effort.seconds)
+    file = out / "samples.jsonl"
+    scenarios = all_scenarios()
+    file.unlink(missing_ok=True)
+    run = Run([PEERS[name] for name in arguments.peer], effort, file, console)
+    run.install()
+    run.perform([scenarios[name] for name in arguments.scenario])
+    about = _about(run.peers)
+    about.write(out / "about.json")
+    measured = samples.read(file)
+    write(measured, out, about, read_explanations(out / "explanations.md"))
+    for goal in GOALS:
+        verdict = judge(goal, measured)
+        if verdict.value is not None:
+            console.print(
+                f"{verdict.outcome:>7}  {verdict.value:12,.2f}  {goal.direction} {goal.threshold:g}  {goal.key}"
+            )
+    console.print(f"The report: {out / 'index.html'}")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer peers, scenarios and rounds: some three minutes")
+    parser.add_argument("--peer", action="append", choices=PEERS, help="only these, may be repeated")
+    parser.add_argument("--scenario", action="append", choices=all_scenarios(), help="only these, may be repeated")
+    parser.add_argument("--rounds", type=int, help="instead of 5, or 3 if quick")
+    parser.add_argument("--out", type=Path, help=f"folder of samples and report; {DOCS.name} in docs/, unless quick")
+    arguments = parser.parse_args()
+    arguments.peer = arguments.peer or list(QUICK_PEERS if arguments.quick else PEERS)
+    arguments.scenario = arguments.scenario or list(QUICK_SCENARIOS if arguments.quick else all_scenarios())
+    return arguments
+
+
+def _about(peers: Sequence[Peer]) -> About:
+    facts = {
+        peer.name: PeerFacts(title=peer.title, configuration=peer.configuration, capabilities=peer.capabilities)
+        for peer in peers
+    }
+    command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+    return About(machine=Machine.here(command), peers=facts)
 
 
 if __name__ == "__main__":

@@ -1,44 +1,44 @@
-"""The programs of a benchmark: compiled, started, measured and ended."""
+"""The programs of a benchmark: started, measured and ended."""
 
 from __future__ import annotations
 
 import os
+import resource
+import select
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-HERE = Path(__file__).parent
-CACHE = HERE.parent / ".cache" / "bench"
-
-
-def compile_c(name: str) -> Path:
-    """`bench/<name>.c` as an optimised program; compiled anew only if it has changed. Needs cc."""
-    source, program = HERE / f"{name}.c", CACHE / name
-    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-        CACHE.mkdir(parents=True, exist_ok=True)
-        fresh = program.with_suffix(f".{os.getpid()}")  # another benchmark may be running the old one
-        subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(fresh), str(source)], check=True)
-        fresh.replace(program)
-    return program
+ROOT = Path(__file__).parents[1]
+CACHE = ROOT / ".cache" / "bench"
 
 
 class Program:
-    """A child process that is always ended. CPU and memory are as the kernel counts them."""
+    """A child process that is always ended, with all that it started. CPU and memory are as the kernel counts them.
 
-    def __init__(self, command: list[str], stdin: bool = False) -> None:
+    Args:
+        stdin: whether `write_line` is going to be used.
+        env: what its environment has beside ours, of which settings of Beaconfire are left out.
+        stdout: whether `read_line` is going to be used. Otherwise what it prints goes where our errors go:
+            nobody would read the pipe, and a program that fills one stops.
+    """
+
+    def __init__(
+        self, command: list[str], stdin: bool = False, env: Mapping[str, str] | None = None, stdout: bool = True
+    ) -> None:
+        allow_many_files()
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("BEACONFIRE_")}
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if stdout else 2,
             text=True,
-            env={key: value for key, value in os.environ.items() if not key.startswith("BEACONFIRE_")},
+            env=inherited | dict(env or {}),
         )
 
     def __enter__(self) -> Self:
@@ -47,7 +47,8 @@ class Program:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.process.kill()
+        for pid in self.pids():
+            _end(pid)
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
@@ -66,48 +67,29 @@ class Program:
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
+    def pids(self) -> list[int]:
+        """Itself, its children and theirs, parents first; empty once it has ended."""
+        return [] if self.process.poll() is not None else _descent(self.process.pid)
+
     def cpu_s(self) -> float:
-        """CPU time used so far by all its threads."""
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
+        """CPU time used so far by all its living processes, threads that have ended included."""
+        return sum(_cpu_s(pid) for pid in self.pids())
 
     def resident_bytes(self) -> int:
-        for line in Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Rss:"):
-                return int(line.split()[1]) * 1024
-        raise RuntimeError("the kernel does not tell")
+        """Resident memory of all its living processes; pages that several of them share count in each."""
+        return sum(_resident_bytes(pid) for pid in self.pids())
 
 
-class Beaconfire(Program):
-    """`beaconfire serve` with a configuration text, on a free port."""
-
-    def __init__(self, config: str, settings: Mapping[str, str]) -> None:
-        self._folder = tempfile.TemporaryDirectory()
-        file = Path(self._folder.name) / "bench.toml"
-        file.write_text(config)
-        self.port = _free_port()
-        command = [str(Path(sys.executable).with_name("beaconfire")), "serve", "--config", str(file)]
-        for name, value in {"server.port": str(self.port), "log.level": "error", **settings}.items():
-            command += ["--set", f"{name}={value}"]
-        super().__init__(command)
-        _wait_listening(self.port, self.process)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        super().__exit__(kind, error, trace)
-        self._folder.cleanup()
-
-
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _wait_listening(port: int, process: subprocess.Popen[str], deadline_s: float = 20.0) -> None:
+def wait_listening(port: int, process: subprocess.Popen[str], deadline_s: float = 20.0) -> None:
+    """Returns when something listens. Raises RuntimeError if the process ends before, or does not come to it."""
     end_s = time.monotonic() + deadline_s
     while True:
         try:
@@ -115,5 +97,58 @@ def _wait_listening(port: int, process: subprocess.Popen[str], deadline_s: float
             return
         except OSError:
             if time.monotonic() > end_s or process.poll() is not None:
-                raise RuntimeError("the server did not start") from None
+                raise RuntimeError(f"the server did not start: {process.args!r}") from None
             time.sleep(0.05)
+
+
+def allow_many_files() -> None:
+    """Lets this process and its children open as many files, and so connections, as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _descent(pid: int) -> list[int]:
+    """A process, its children and theirs. Who ends meanwhile is left out."""
+    pids = [pid]
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                pids += _descent(int(child))
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return pids
+
+
+def _cpu_s(pid: int) -> float:
+    # The number of a process's CPU clock, as clock_getcpuclockid(3) makes it: exact to the nanosecond where
+    # /proc/<pid>/stat counts hundredths, and it keeps the time of threads that have ended, unlike their files there.
+    try:
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return 0.0
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Rss:"))
+
+
+def _end(pid: int) -> None:
+    """Kills a process, which need not be a child of ours, and waits until it has ended."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        ended = select.poll()
+        ended.register(handle, select.POLLIN)
+        ended.poll()
+    except ProcessLookupError:
+        pass  # it ended by itself, and was waited for
+    finally:
+        os.close(handle)

@@ -1,0 +1,34 @@
+"""The servers that are measured, Beaconfire among them.
+
+Each is a package with its program or configuration beside it, and an entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench.peers.base import Peer
+from bench.peers.beaconfire import Beaconfire
+from bench.peers.c_loop import CLoop
+from bench.peers.centrifugo import Centrifugo
+from bench.peers.django_channels import DjangoChannels
+from bench.peers.go_gorilla import GoGorilla
+from bench.peers.node_socketio import NodeSocketIo
+from bench.peers.node_ws import NodeWs
+from bench.peers.python_socketio import PythonSocketIo
+from bench.peers.python_websockets import PythonWebsockets
+
+_ALL: tuple[Peer, ...] = (
+    Beaconfire(),
+    Centrifugo(),
+    GoGorilla(),
+    NodeWs(),
+    NodeSocketIo(),
+    PythonSocketIo(),
+    DjangoChannels(),
+    PythonWebsockets(),
+    CLoop(),
+)
+
+PEERS: Mapping[str, Peer] = {peer.name: peer for peer in _ALL}
+"""By the name that samples use, in the order of reports."""

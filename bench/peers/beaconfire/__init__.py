@@ -1,0 +1,33 @@
+"""Beaconfire itself, as `beaconfire serve` runs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from beaconfire import __version__
+from bench.peers.base import CAPABILITIES, Running, described
+from bench.peers.centrifuge import DIALECTS
+
+CONFIG = Path(__file__).with_name("beaconfire.toml")
+
+
+class Beaconfire:
+    """One process, memory engine. Installed already: it is this checkout."""
+
+    name = "beaconfire"
+    title = f"Beaconfire {__version__}"
+    capabilities = CAPABILITIES
+    dialects = DIALECTS
+
+    @property
+    def configuration(self) -> str:
+        return described(f"beaconfire serve --config {CONFIG.name}", CONFIG)
+
+    def install(self) -> None:
+        """Nothing to do."""
+
+    def start(self) -> Running:
+        running = Running()
+        program = Path(sys.executable).with_name("beaconfire")
+        return running.launch([str(program), "serve", "--config", str(CONFIG), "--set", f"server.port={running.port}"])

@@ -1,0 +1,36 @@
+"""Django Channels with its Redis channel layer, and a Redis of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.peers.base import Running, described
+from bench.peers.installing import debian_package
+from bench.peers.python import UVICORN, PythonPeer
+from bench.peers.text import DIALECTS
+from bench.processes import free_port
+
+REDIS = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--logfile", "/dev/null"]
+"""A Redis that keeps nothing on disk, as for a channel layer there is nothing to keep."""
+
+
+class DjangoChannels(PythonPeer):
+    """Under uvicorn, which the documentation of Channels names beside Daphne. Parts: "server" and "redis"."""
+
+    def __init__(self) -> None:
+        packages = ["channels", "channels-redis", "uvicorn"]
+        super().__init__("channels", packages, Path(__file__).with_name("app.py"), DIALECTS, UVICORN)
+
+    @property
+    def configuration(self) -> str:
+        redis = " ".join(word or "''" for word in REDIS)
+        return described(f"{redis} --port REDIS_PORT") + "\n" + super().configuration
+
+    def install(self) -> None:
+        debian_package("redis-server", "redis-server")
+        super().install()
+
+    def start(self) -> Running:
+        running, port = Running(), free_port()
+        running.launch([*REDIS, "--port", str(port)], part="redis", port=port)
+        return self.launch(running, {"REDIS_URL": f"redis://127.0.0.1:{port}"})

@@ -1,0 +1,15 @@
+"""`ws`, the WebSocket library of most Node.js servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.peers.nodejs import NodePeer
+from bench.peers.text import DIALECTS
+
+
+class NodeWs(NodePeer):
+    """A broadcast by one send() to each."""
+
+    def __init__(self) -> None:
+        super().__init__("node-ws", "ws", Path(__file__).parent, DIALECTS)

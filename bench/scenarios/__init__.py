@@ -1,0 +1,33 @@
+"""What is measured; each scenario is a class, and an entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench.scenarios.arrival import Connect, GrowthConnections, Memory, Recover
+from bench.scenarios.backend import Api
+from bench.scenarios.base import Scenario
+from bench.scenarios.chatter import FanOut, OneToOne, Rooms
+from bench.scenarios.growth import GrowthChannels, GrowthHistory, GrowthSubscribers
+from bench.scenarios.latency import Latency
+from bench.scenarios.stall import Stall
+
+
+def all_scenarios() -> Mapping[str, Scenario]:
+    """Fresh ones, by name, in the order in which they run."""
+    made: tuple[Scenario, ...] = (
+        FanOut(),
+        Rooms(),
+        OneToOne(),
+        Api(),
+        Connect(),
+        Recover(),
+        Latency(),
+        Memory(),
+        GrowthSubscribers(),
+        GrowthChannels(),
+        GrowthHistory(),
+        GrowthConnections(),
+        Stall(),
+    )
+    return {scenario.name: scenario for scenario in made}
