@@ -6,7 +6,8 @@ There is no event per delivery; what happens that often is counted where it happ
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias, get_args
 
 from msgspec import Struct
 
@@ -164,17 +165,28 @@ class NoEvents:
         pass
 
 
+class SelectiveSink(Protocol):
+    """A sink that is not interested in everything."""
+
+    def handler(self, kind: type[Event]) -> Callable[[Any], None] | None:
+        """What takes events of this type; None if nothing does. Asked once."""
+
+
 class Fanout:
-    """One sink that feeds several."""
+    """One sink that feeds several, each with what it is interested in."""
 
-    __slots__ = ("_sinks",)
+    __slots__ = ("_handlers",)
 
-    def __init__(self, *sinks: EventSink) -> None:
-        self._sinks = sinks
+    def __init__(self, *sinks: SelectiveSink) -> None:
+        # Any: each handler takes the one event type it is listed for.
+        self._handlers: dict[type, tuple[Callable[[Any], None], ...]] = {
+            kind: tuple(handler for sink in sinks if (handler := sink.handler(kind)) is not None)
+            for kind in get_args(Event)
+        }
 
     def emit(self, event: Event) -> None:
-        for sink in self._sinks:
-            sink.emit(event)
+        for handle in self._handlers[type(event)]:
+            handle(event)
 
 
 class NodeStatistics(Struct, frozen=True):

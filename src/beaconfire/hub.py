@@ -69,13 +69,16 @@ class Batch:
         self.first = items[0].offset
         self.last = items[-1].offset
         self.epoch = items[0].epoch
-        self.uniform = all(
-            item.offset == (self.first + index if self.first else 0)
-            and item.epoch == self.epoch
-            and not item.exclude
-            and type(item.push) is PublicationPush
-            for index, item in enumerate(items)
-        )
+        if len(items) == 1:  # mostly, and then there is nothing to compare
+            self.uniform = not items[0].exclude and type(items[0].push) is PublicationPush
+        else:
+            self.uniform = all(
+                item.offset == (self.first + index if self.first else 0)
+                and item.epoch == self.epoch
+                and not item.exclude
+                and type(item.push) is PublicationPush
+                for index, item in enumerate(items)
+            )
         self.frames: dict[Wire, Frame] = {}
         self._selections: dict[tuple[Wire, tuple[int, ...]], Frame] = {}
 

@@ -163,7 +163,8 @@ def test_both_centrifuge_servers_are_configured_alike() -> None:
     assert theirs["client"].items() <= normal(ours["client"]).items()
     assert theirs["websocket"] == normal(ours["websocket"])
     assert theirs["channel"]["without_namespace"] == normal(ours["channel"])
-    assert theirs["channel"]["namespaces"] == [{"name": "log", **normal(ours["namespaces"]["log"])}]
+    namespaces = [{"name": name, **normal(options)} for name, options in ours["namespaces"].items()]
+    assert theirs["channel"]["namespaces"] == namespaces
 
 
 def test_everything_is_pinned_and_no_registry_is_named() -> None:

@@ -137,6 +137,10 @@ class LogSink:
         if handler is not None:
             handler(event)
 
+    def handler(self, kind: type[events.Event]) -> Callable[[Any], None] | None:
+        """As `events.SelectiveSink`; at this level some are not worth a line."""
+        return self.emit if kind in self._handlers else None
+
     def tick(self) -> None:
         """Writes what was held back and is due, and what its reader had no room for. To be called now and then."""
         if self._repeated.waiting:

@@ -81,6 +81,10 @@ class MetricsSink:
     def emit(self, event: events.Event) -> None:
         self._handlers[type(event)](event)
 
+    def handler(self, kind: type[events.Event]) -> Callable[[Any], None]:
+        """As `events.SelectiveSink`; everything is counted."""
+        return self._handlers[kind]
+
     def observe_nodes(self, source: Callable[[], events.NodeStatistics]) -> None:
         """Reads the node's figures from `source` at each scrape. A later call replaces the source."""
         self._source = source
