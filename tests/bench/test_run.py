@@ -1,0 +1,132 @@
+"""The runner: rounds interleave, failures cost nobody else anything, samples are kept as they come."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from rich.console import Console
+
+from bench import samples
+from bench.load import LoadError
+from bench.peers import PEERS
+from bench.peers.base import Dialect, Peer, Running
+from bench.run import Run
+from bench.scenarios import all_scenarios
+from bench.scenarios.base import Effort, Measured, Scenario, Subject, TooSlowError
+
+EFFORT = Effort(quick=True, rounds=3, seconds=0.02)
+
+
+class Actor:
+    """A peer that is no server."""
+
+    capabilities = frozenset({"fanout"})
+    dialects: Mapping[str, Dialect] = {}
+    configuration = ""
+
+    def __init__(self, name: str, broken: bool = False) -> None:
+        self.name = self.title = name
+        self._broken = broken
+
+    def install(self) -> None:
+        if self._broken:
+            raise RuntimeError("no compiler")
+
+    @contextmanager
+    def _run(self) -> Iterator[Running]:
+        yield cast(Running, None)
+
+    def start(self) -> Any:
+        return self._run()
+
+
+class Script:
+    """A scenario that writes down who is measured, and lets some fail."""
+
+    name = "script"
+
+    def __init__(self, failures: dict[str, Exception] | None = None) -> None:
+        self.log: list[tuple[int, str]] = []
+        self._failures = failures or {}
+
+    def suits(self, peer: Peer) -> bool:
+        return peer.name != "unfit"
+
+    def measure(self, subject: Subject, effort: Effort) -> Measured:
+        self.log.append((subject.round, subject.peer.name))
+        yield {"part": 1}, {"cpu_us": 1.0}
+        if subject.peer.name in self._failures:
+            raise self._failures[subject.peer.name]
+        yield {"part": 2}, {"cpu_us": 2.0}
+
+
+def perform(tmp_path: Path, scenario: Scenario, *peers: Peer, effort: Effort = EFFORT) -> tuple[list[Any], str]:
+    """All samples, and what was printed."""
+    printed = io.StringIO()
+    file = tmp_path / "samples.jsonl"
+    run = Run(peers, effort, file, Console(file=printed, width=200))
+    run.install()
+    run.perform([scenario])
+    return samples.read(file), printed.getvalue()
+
+
+def test_every_peer_runs_a_round_before_the_next(tmp_path: Path) -> None:
+    """Those who cannot do it are not asked."""
+    script = Script()
+    measured, _ = perform(tmp_path, script, Actor("a"), Actor("unfit"), Actor("b"))
+    assert script.log == [(0, "a"), (0, "b"), (1, "a"), (1, "b"), (2, "a"), (2, "b")]
+    assert [(sample.round, sample.peer, sample.variant["part"]) for sample in measured] == [
+        (number, peer, part) for number, peer in script.log for part in (1, 2)
+    ]
+
+
+def test_a_peer_that_fails_costs_the_others_nothing(tmp_path: Path) -> None:
+    """What it had measured counts, why it gave up is said, and it may try again in the next round."""
+    script = Script({"a": LoadError("connection 7 was closed: 3008")})
+    measured, printed = perform(tmp_path, script, Actor("a"), Actor("b"))
+    assert printed.count("a gave up: connection 7 was closed: 3008") == 3
+    assert [sample.peer for sample in measured] == ["a", "b", "b"] * 3
+
+
+def test_a_peer_that_is_too_slow_is_not_asked_again(tmp_path: Path) -> None:
+    """It would be no faster."""
+    script = Script({"a": TooSlowError("90 s for a single measurement")})
+    _, printed = perform(tmp_path, script, Actor("a"), Actor("b"))
+    assert printed.count("a gave up: 90 s") == 1
+    assert [name for _, name in script.log] == ["a", "b", "b", "b"]
+
+
+def test_a_peer_that_cannot_be_installed_is_left_out(tmp_path: Path) -> None:
+    """And why is said."""
+    script = Script()
+    _, printed = perform(tmp_path, script, Actor("a", broken=True), Actor("b"))
+    assert "a is left out: no compiler" in printed
+    assert {name for _, name in script.log} == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "peers", "variants"),
+    [
+        ("fanout", ("beaconfire", "c-loop"), 6),
+        ("rooms", ("beaconfire",), 1),
+        ("one_to_one", ("beaconfire",), 1),
+        ("api", ("beaconfire",), 2),
+        ("connect", ("beaconfire",), 1),
+        ("recover", ("beaconfire",), 2),
+        ("growth_history", ("beaconfire",), 3),
+    ],
+)
+def test_real_scenarios_measure_real_servers(
+    tmp_path: Path, scenario: str, peers: tuple[str, ...], variants: int
+) -> None:
+    """Every variant has its sample, and every sample a cost and a rate above zero."""
+    effort = Effort(quick=True, rounds=1, seconds=0.02)
+    measured, printed = perform(tmp_path, all_scenarios()[scenario], *(PEERS[name] for name in peers), effort=effort)
+    assert "gave up" not in printed
+    assert len(measured) == variants
+    assert all(sample.metrics["cpu_us"] > 0 and sample.metrics["per_second"] > 0 for sample in measured)
