@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
+
 from tests.acceptance.harness import ServerProcess
 from tests.browser.conftest import CHROMIUM_FLAGS
 from tests.browser.pages import ChatPage

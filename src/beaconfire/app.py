@@ -24,8 +24,8 @@ from starlette.types import ASGIApp, Scope
 from beaconfire import __version__
 from beaconfire.access import Access
 from beaconfire.admission import Admission
-from beaconfire.api.http import ApiHttp
-from beaconfire.api.methods import METHODS, ApiMethods
+from beaconfire.api.http import CALL_PATHS, ApiHttp
+from beaconfire.api.methods import ApiMethods
 from beaconfire.auth.keys import ApiKeys
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.tokens import JWTVerifier
@@ -39,7 +39,7 @@ from beaconfire.events import EventSink, Fanout
 from beaconfire.identity import TokenVerifier
 from beaconfire.node import Node, NodeOptions
 from beaconfire.observe.health import Health
-from beaconfire.observe.http import QUIET, ObserveRequests, RequestRecorder
+from beaconfire.observe.http import QUIET, ObserveAnswers, ObserveRequests, RequestRecorder
 from beaconfire.observe.logs import LogSink
 from beaconfire.observe.metrics import MetricsSink
 from beaconfire.policy import ConfiguredPolicy
@@ -51,10 +51,11 @@ from beaconfire.residents import Residents
 from beaconfire.session import SessionManners
 from beaconfire.transports.base import Arrival
 from beaconfire.transports.direct import send_all
-from beaconfire.transports.http_guard import HttpGuard
+from beaconfire.transports.http import Door, HttpGuard
 from beaconfire.transports.websocket import (
     Endpoint,
     NativeEndpoint,
+    Shortcut,
     SimpleEndpoint,
     UpgradeRequest,
     WebSocketAcceptor,
@@ -67,7 +68,6 @@ TIMER_RESOLUTION_S = 0.1
 SWEEP_INTERVAL_S = 1.0
 FOREVER = Seconds(100 * 365 * 86400)
 
-_API_TEMPLATES = tuple(f"/api/{method}" for method in METHODS)
 _API_ASSETS = ("/api/page.js", "/api/page.css")
 _TEMPLATES = (
     "/",
@@ -77,7 +77,7 @@ _TEMPLATES = (
     "/api/openapi.json",
     *_API_ASSETS,
     *QUIET,
-    *_API_TEMPLATES,
+    *CALL_PATHS,
     NATIVE_PATH,
 )
 """Paths as metrics and logs know them. Successful API calls are not logged one by one."""
@@ -106,7 +106,6 @@ class App:
         self.cluster = Cluster(self.engine.control, Residents(self.node))
         self.health = Health()
         self.admission = Admission(config.client, self._count_connections, self.clock, self.events)
-        self.guard = HttpGuard(config.server, self.timers, self.events)
         endpoints = _endpoints(config, self.node)
         self.websocket_paths = tuple(endpoints)
         self.acceptor = WebSocketAcceptor(
@@ -117,8 +116,15 @@ class App:
             self.timers,
             self.events,
         )
-        recorder = RequestRecorder(self.metrics, (*_TEMPLATES, *self.websocket_paths), QUIET + _API_TEMPLATES)
-        self.asgi: ASGIApp = ObserveRequests(Router(_routes(self)), recorder, self.clock)
+        recorder = RequestRecorder(self.metrics, (*_TEMPLATES, *self.websocket_paths), QUIET + CALL_PATHS)
+        api = _api(self)
+        self.asgi: ASGIApp = ObserveRequests(Router(_routes(self, api)), recorder, self.clock)
+        guard = HttpGuard(config.server, self.timers, self.events)
+        self.http: Callable[..., asyncio.Protocol] = guard.protocol
+        if api is not None:
+            answer = ObserveAnswers(api.answer, recorder, self.clock)
+            self.http = Door(guard, CALL_PATHS, answer, config.server.trusted_proxies).protocol
+        self.http = Shortcut(self.acceptor, self.http, config.server, self.timers, self.events).protocol
         self.metrics.observe_nodes(self.node.statistics)
         self._sweep_s = self.clock.now_s()
         self._tick: asyncio.TimerHandle | None = None
@@ -220,15 +226,19 @@ def _connection_id() -> str:
     return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
 
 
-def _routes(app: App) -> list[BaseRoute]:
+def _api(app: App) -> ApiHttp | None:
+    options = app.config.api
+    methods = ApiMethods(app.node, app.cluster, options)
+    return ApiHttp(methods, ApiKeys(options.keys), options) if options.enabled else None
+
+
+def _routes(app: App, api: ApiHttp | None) -> list[BaseRoute]:
     routes: list[BaseRoute] = [
         Route("/metrics", app.metrics.endpoint),
         *app.health.routes(),
         *(Route(path, _upgrade_required) for path in app.websocket_paths),
     ]
-    if app.config.api.enabled:
-        methods = ApiMethods(app.node, app.cluster, app.config.api)
-        api = ApiHttp(methods, ApiKeys(app.config.api.keys), app.config.api)
+    if api is not None:
         routes += [Route("/api", api), Mount("/api", api)]
     if app.config.server.demo:
         routes.append(Route("/", _page(_DEMO / "index.html")))

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,9 @@ from beaconfire.drain import Drain
 from beaconfire.observe import logs
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""TCP probes that find peers gone without a word where no pings do; not every system has all three."""
 
 LEAST_GRACE_S = 0.2
 """What requests in flight get even if the drain has used up all of `server.shutdown_timeout`."""
@@ -104,6 +108,9 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             _calm_garbage_collector()
+            for listener in self.servers:
+                for sock in listener.sockets:
+                    keep_alive(sock)
             self._announce()
 
     def addresses(self) -> list[str]:
@@ -168,6 +175,16 @@ class Server(uvicorn.Server):
             listener.close()
 
 
+def keep_alive(listener: Any) -> None:
+    """Has dead peers found. Connections inherit it from their listening socket, which is cheaper than each its own."""
+    if listener.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 def _calm_garbage_collector() -> None:
     """Full collections walk every session there is, 50 ms for ten thousand, and find nothing: sessions make no circles.
 
@@ -184,7 +201,7 @@ def _uvicorn_config(app: App) -> uvicorn.Config:
         app.asgi,
         host=options.host,
         port=options.port,
-        http=app.guard.protocol,  # type: ignore[arg-type]  # any callable that makes a protocol will do
+        http=app.http,  # type: ignore[arg-type]  # any callable that makes a protocol will do
         ws=app.acceptor.upgrade,  # type: ignore[arg-type]  # likewise
         lifespan="off",
         log_config=None,

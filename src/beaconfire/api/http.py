@@ -8,7 +8,7 @@ The OpenAPI document and the page to read it need no key. After section 20 of th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
@@ -31,11 +31,17 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+Source = bytes | Receive
+"""Where a request's body comes from: it is there already, or has to be waited for."""
 
 BODY_PAUSE_MAX_S: Final = 10.0
 """How long a body may pause. Beyond it: 408, and the connection is closed."""
 
 _PREFIX: Final = "/api"
+CALL_PATHS: Final = tuple(f"{_PREFIX}/{method}" for method in METHODS)
+"""Where calls are made, one method each."""
+
 _ERROR_MODES: Final = (b"x-centrifugo-error-mode", b"x-beaconfire-error-mode")
 _LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
 _encode: Final = msgspec.json.Encoder().encode
@@ -61,7 +67,7 @@ _decode_lines: Final = msgspec.json.Decoder(Line).decode_lines
 class Head(NamedTuple):
     """What matters of a request's head. `body_size` is -1 if it is not said."""
 
-    keys: tuple[str, ...]
+    keys: Sequence[str]
     statuses: bool
     body_size: int
 
@@ -71,7 +77,11 @@ class ClientGoneError(Exception):
 
 
 class ApiHttp:
-    """Everything at and under `/api`, mounted with or without that prefix in `root_path`."""
+    """Everything at and under `/api`, mounted with or without that prefix in `root_path`.
+
+    It has two doors, which differ in how a body comes and an answer goes, and in nothing else: it is an ASGI
+    application, and a server that has read a whole call and wants no ASGI for it asks `answer`.
+    """
 
     def __init__(
         self, methods: ApiMethods, keys: Keys, options: ApiOptions, body_pause_max_s: float = BODY_PAUSE_MAX_S
@@ -85,49 +95,48 @@ class ApiHttp:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})  # before it is accepted: HTTP 403
             return
+        verb = scope["method"]
         try:
-            response = await self._respond(scope, receive)
-        except RefusedError as refused:
-            response = refused.response
+            response = await self._answer(verb, _path(scope), scope.get("query_string", b""), scope["headers"], receive)
         except ClientGoneError:
             return
-        except Exception as error:  # noqa: BLE001 - reported, and answered in the API's own words
-            self._methods.node.report("api http", error)
-            response = _failed(CommandError(INTERNAL), 500)
         body = response.body
         headers = [*response.headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body if scope["method"] != "HEAD" else b""})
+        await send({"type": "http.response.body", "body": body if verb != "HEAD" else b""})
 
-    async def _respond(self, scope: Scope, receive: Receive) -> Response:
-        path, verb = _path(scope), scope["method"]
-        if verb == "POST" and path not in ASSETS:
-            return await self._post(path, scope, receive)
-        if verb == "POST" and path == "/":
-            return await self._post("", scope, receive)
-        allowed = "GET, HEAD, OPTIONS" if path in ASSETS else "POST, OPTIONS"
-        if path in ("", "/"):
-            allowed = "GET, HEAD, POST, OPTIONS"
-        allow = (b"allow", allowed.encode())
-        if verb == "OPTIONS":
-            return Response(204, b"", (allow,))
-        if verb not in allowed.split(", "):
-            return plain(405, f"{verb[:16]} is not allowed here. Allowed: {allowed}.", allow)
-        # Relative, so that it is right behind a proxy that adds a prefix.
-        return ASSETS[path]() if path else plain(308, "See api/", (b"location", b"api/"))
+    async def answer(self, path: str, query: bytes, headers: Headers, body: bytes) -> Response:
+        """The answer to a POST to one of `CALL_PATHS`, names of `headers` being in lower case.
+
+        Suspends only where an engine does, and does not raise.
+        """
+        return await self._answer("POST", path[len(_PREFIX) :], query, headers, body)
+
+    async def _answer(self, verb: str, path: str, query: bytes, headers: Headers, source: Source) -> Response:
+        """Raises ClientGoneError if nobody is there any more who could send the body, and nothing else."""
+        try:
+            if verb == "POST" and (path not in ASSETS or path == "/"):
+                return await self._post(path, _read_head(query, headers), source)
+            return _document(path, verb)
+        except RefusedError as refused:
+            return refused.response
+        except ClientGoneError:
+            raise
+        except Exception as error:  # noqa: BLE001 - reported, and answered in the API's own words
+            self._methods.node.report("api http", error)
+            return _failed(CommandError(INTERNAL), 500)
 
     # Calls
 
-    async def _post(self, path: str, scope: Scope, receive: Receive) -> Response:
-        head = _read_head(scope)
+    async def _post(self, path: str, head: Head, source: Source) -> Response:
         if not self._options.insecure and not any(map(self._keys.accepts, head.keys)):
             raise RefusedError(_unauthorized())
-        if not path:
-            return await self._call_lines(await self._read_body(receive, head.body_size), head.statuses)
+        if path in ("", "/"):
+            return await self._call_lines(await self._body(source, head.body_size), head.statuses)
         method = path[1:]
         if method not in METHODS:
             return await self._call(method, b"{}", 404)
-        body = await self._read_body(receive, head.body_size)
+        body = await self._body(source, head.body_size)
         return await self._call(method, body or b"{}", None if head.statuses else 200)
 
     async def _call(self, method: str, params: bytes, status: int | None) -> Response:
@@ -158,10 +167,13 @@ class ApiHttp:
         status = responses[0].status if len(responses) == 1 else 200
         return Response(status, b"\n".join(response.body for response in responses))
 
-    async def _read_body(self, receive: Receive, declared: int) -> bytes:
+    async def _body(self, source: Source, declared: int) -> bytes:
         limit = int(self._options.request_max_size)
-        if declared > limit:
+        if declared > limit or (isinstance(source, bytes) and len(source) > limit):
             raise self._too_large(limit)
+        return source if isinstance(source, bytes) else await self._read_body(source, limit)
+
+    async def _read_body(self, receive: Receive, limit: int) -> bytes:
         body = bytearray()
         try:
             async with asyncio.timeout(self._body_pause_max_s) as pause:
@@ -199,26 +211,38 @@ def _path(scope: Scope) -> str:
     return path
 
 
-def _read_head(scope: Scope) -> Head:
+def _document(path: str, verb: str) -> Response:
+    """What needs no key: documents, and which verbs there are."""
+    allowed = "GET, HEAD, OPTIONS" if path in ASSETS else "POST, OPTIONS"
+    if path in ("", "/"):
+        allowed = "GET, HEAD, POST, OPTIONS"
+    allow = (b"allow", allowed.encode())
+    if verb == "OPTIONS":
+        return Response(204, b"", (allow,))
+    if verb not in allowed.split(", "):
+        return plain(405, f"{verb[:16]} is not allowed here. Allowed: {allowed}.", allow)
+    # Relative, so that it is right behind a proxy that adds a prefix.
+    return ASSETS[path]() if path else plain(308, "See api/", (b"location", b"api/"))
+
+
+def _read_head(query: bytes, headers: Headers) -> Head:
     """At most one key of each kind, so that nobody can have thousands compared at once."""
-    keys: dict[bytes, bytes] = {}
-    statuses, body_size = False, -1
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            body_size = int(value) if value.isdigit() else -1
-        elif name == b"x-api-key":
-            keys[name] = value
-        elif name == b"authorization":
-            scheme, _, key = value.partition(b" ")
-            if scheme.lower() == b"apikey":
-                keys[name] = key.strip()
-        elif name in _ERROR_MODES:
-            statuses = statuses or value.strip().lower() == b"transport"
-    found = [key.decode("utf-8", "surrogateescape") for key in keys.values()]
-    query: bytes = scope.get("query_string", b"")
+    fields = dict(headers)
+    keys: list[str] = []
+    if (key := fields.get(b"x-api-key")) is not None:
+        keys.append(key.decode("utf-8", "surrogateescape"))
+    if (authorization := fields.get(b"authorization")) is not None:
+        scheme, _, key = authorization.partition(b" ")
+        if scheme.lower() == b"apikey":
+            keys.append(key.strip().decode("utf-8", "surrogateescape"))
     if b"api_key=" in query:
-        found += parse_qs(query.decode("latin-1")).get("api_key", [])[:1]
-    return Head(tuple(found), statuses, body_size)
+        keys += parse_qs(query.decode("latin-1")).get("api_key", [])[:1]
+    statuses = False
+    for name in _ERROR_MODES:
+        if name in fields:
+            statuses = statuses or fields[name].strip().lower() == b"transport"
+    length = fields.get(b"content-length", b"")
+    return Head(keys, statuses, int(length) if length.isdigit() else -1)
 
 
 def _params(line: Line) -> bytes:

@@ -12,7 +12,7 @@ from beaconfire.auth.algorithms import (
     TOKEN_LENGTH_MAX,
     SignatureMismatch,
     VerificationKey,
-    read_header,
+    read_token,
     verified_payload,
 )
 from beaconfire.auth.claims import Claims, check_claims, parse_claims, read_identity, read_subscription
@@ -73,15 +73,16 @@ class JWTVerifier:
         """
         if len(token) > TOKEN_LENGTH_MAX:
             self._events.emit(LimitHit("token_length_max", ""))
-        header = read_header(token)
+        unverified = read_token(token)
+        header = unverified.header
         _check_supported(header.alg)
         if self._key_set is not None and header.kid and header.alg not in HMAC:
             key = await self._key_set.find(header.kid, header.alg)
-            return parse_claims(verified_payload(token, key))
+            return parse_claims(verified_payload(unverified, key))
         mismatch: SignatureMismatch | None = None
         for key in self._configured_keys(header.alg):
             try:
-                return parse_claims(verified_payload(token, key))
+                return parse_claims(verified_payload(unverified, key))
             except SignatureMismatch as error:
                 mismatch = mismatch or error
         assert mismatch is not None

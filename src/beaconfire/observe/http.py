@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
@@ -24,6 +25,8 @@ QUIET = ("/health", "/health/live", "/health/ready", "/metrics")
 
 CLIENT_GONE = 499
 """Recorded when the request was cancelled before an answer began; the number is the one nginx logs for this."""
+
+Headers = Sequence[tuple[bytes, bytes]]
 
 _PARAMETER = re.compile(r"\{\w+(:path)?\}")
 
@@ -43,6 +46,7 @@ class RequestRecorder:
         """
         self._metrics = metrics
         self._log: FilteringBoundLogger = (logger or get_logger()).bind()
+        self._debug = self._log.is_enabled_for(logging.DEBUG)
         self._quiet = frozenset(quiet)
         every = tuple(templates)
         self._exact = {template: template for template in every if "{" not in template}
@@ -63,10 +67,10 @@ class RequestRecorder:
         template = self.template(path)
         self._metrics.count_request(method, template, status, duration_s)
         good = status < 400
-        if status >= 500:
-            level = logging.WARNING
-        else:
-            level = logging.DEBUG if good and template in self._quiet else logging.INFO
+        quiet = good and template in self._quiet
+        if quiet and not self._debug:
+            return  # which is most of them: no fields are made for a line that nobody wants
+        level = logging.WARNING if status >= 500 else logging.DEBUG if quiet else logging.INFO
         self._log.log(
             level,
             "http_request",
@@ -121,6 +125,44 @@ class ObserveRequests:
                 self._clock.now_s() - started_s,
                 client[0] if client else "",
             )
+
+
+class Answer(Protocol):
+    """What is observed of an answer."""
+
+    @property
+    def status(self) -> int: ...
+
+
+Answered = TypeVar("Answered", bound=Answer)
+
+
+class ObserveAnswers(Generic[Answered]):
+    """The same around whole answers to whole POST requests. The time is until the answer is made."""
+
+    def __init__(
+        self,
+        answer: Callable[[str, bytes, Headers, bytes], Awaitable[Answered]],
+        recorder: RequestRecorder,
+        clock: Clock | None = None,
+    ) -> None:
+        """`answer` gets path, query, headers and body."""
+        self._answer = answer
+        self._recorder = recorder
+        self._clock = clock or SystemClock()
+
+    async def __call__(self, path: str, query: bytes, headers: Headers, body: bytes, address: str) -> Answered:
+        status = 500
+        started_s = self._clock.now_s()
+        try:
+            answer = await self._answer(path, query, headers, body)
+            status = answer.status
+            return answer
+        except asyncio.CancelledError:
+            status = CLIENT_GONE
+            raise
+        finally:
+            self._recorder.record("POST", path, status, self._clock.now_s() - started_s, address)
 
 
 def _pattern(template: str) -> re.Pattern[str]:

@@ -17,10 +17,11 @@ from beaconfire.events import Event
 from beaconfire.options import ServerOptions, WebSocketOptions
 from beaconfire.protocols.base import Frame
 from beaconfire.transports.base import Arrival, Transport
-from beaconfire.transports.http_guard import HttpGuard
+from beaconfire.transports.http.guard import HttpGuard
 from beaconfire.transports.websocket import (
     Choice,
     Refusal,
+    Shortcut,
     SimpleEndpoint,
     UpgradeRequest,
     WebSocketAcceptor,
@@ -92,9 +93,9 @@ class EchoServer:
             self.timers,
             self,
         )
-        self._guard = HttpGuard(
-            ServerOptions(handshake_timeout=Seconds(0.5), header_max_size=Size(8192)), self.timers, self
-        )
+        limits = ServerOptions(handshake_timeout=Seconds(0.5), header_max_size=Size(8192))
+        guard = HttpGuard(limits, self.timers, self)
+        self._shortcut = Shortcut(self._acceptor, guard.protocol, limits, self.timers, self)
         self._tls = tls
         self._loop = loop_factory()
         self._ready = threading.Event()
@@ -152,7 +153,7 @@ class EchoServer:
         config = uvicorn.Config(
             not_found,
             ws=self._acceptor.upgrade,  # type: ignore[arg-type]  # uvicorn only ever calls it
-            http=self._guard.protocol,  # type: ignore[arg-type]  # likewise
+            http=self._shortcut.protocol,  # type: ignore[arg-type]  # likewise
             port=0,
             lifespan="off",
             log_config=None,

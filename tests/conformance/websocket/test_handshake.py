@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from beaconfire.events import HandshakeRefused
@@ -64,6 +66,7 @@ def test_header_names_in_any_case(server: EchoServer) -> None:
         assert peer.response().status == 101
 
 
+@pytest.mark.parametrize("pieces", [1, 2])
 @pytest.mark.parametrize(
     ("change", "status"),
     [
@@ -77,11 +80,16 @@ def test_header_names_in_any_case(server: EchoServer) -> None:
         (("Origin", "https://good.example.evil.org"), 403),
     ],
 )
-def test_refused(server: EchoServer, change: tuple[str, str | None], status: int) -> None:
-    """A plain HTTP response, the end of the connection, and an event."""
+def test_refused(server: EchoServer, change: tuple[str, str | None], status: int, pieces: int) -> None:
+    """A plain HTTP response, the end of the connection, and an event, whether the request comes whole or in pieces."""
     server.events.clear()
     with Peer(server.port) as peer:
-        peer.send(request(headers=changed(change)))
+        data = request(headers=changed(change))
+        if pieces > 1:
+            peer.send(data[:1])
+            time.sleep(0.05)
+            data = data[1:]
+        peer.send(data)
         response = peer.response()
         assert response.status == status
         assert response.headers["connection"] == "close"

@@ -23,6 +23,7 @@ from beaconfire.errors import CONNECTION_CLOSED, DisconnectCode
 from beaconfire.events import NoEvents
 from beaconfire.transports.base import Transport
 from beaconfire.transports.websocket.connection import ConnectionRules, WebSocketConnection
+from beaconfire.transports.websocket.light import LightReader
 from beaconfire.transports.websocket.reader import READ_BYTES_MAX, FrameReader, PicowsLog, feed
 
 LogEntry: TypeAlias = tuple[str, Any] | tuple[str, bytes, bool]
@@ -37,7 +38,7 @@ def run_ours(chunks: Iterable[bytes], limit: int) -> Log:
     stream = _LoggingStream(log)
     rules = ConnectionRules(limit, 10.0, 5.0, Timers(ManualClock()), NoEvents(), PicowsLog(NoEvents()))
     connection = WebSocketConnection(rules, stream)
-    stream.reader = connection.new_reader()
+    stream.reader = LightReader(connection)
     connection.begin(b"", lambda transport: _LoggingReceiver(transport, log))
     for chunk in chunks:
         for at in range(0, len(chunk), READ_BYTES_MAX):  # the stream may get another reader in between
@@ -51,7 +52,7 @@ class _LoggingStream(asyncio.Transport):
     def __init__(self, log: Log) -> None:
         super().__init__()
         self._log = log
-        self.reader: FrameReader
+        self.reader: LightReader | FrameReader
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         assert isinstance(protocol, FrameReader)

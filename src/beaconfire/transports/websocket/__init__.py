@@ -4,6 +4,7 @@ from beaconfire.transports.websocket.acceptor import Admit, WebSocketAcceptor
 from beaconfire.transports.websocket.framing import WebSocketWire
 from beaconfire.transports.websocket.handshake import Choice, Endpoint, Refusal, SimpleEndpoint, UpgradeRequest
 from beaconfire.transports.websocket.native import NativeEndpoint
+from beaconfire.transports.websocket.shortcut import Shortcut
 
 __all__ = [
     "Admit",
@@ -11,6 +12,7 @@ __all__ = [
     "Endpoint",
     "NativeEndpoint",
     "Refusal",
+    "Shortcut",
     "SimpleEndpoint",
     "UpgradeRequest",
     "WebSocketAcceptor",

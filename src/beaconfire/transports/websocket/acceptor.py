@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, cast
@@ -35,9 +34,6 @@ _INTERNAL = Refusal(500, "bad", "internal server error")
 
 _OTHER_PATH = "other"
 """What a `HandshakeRefused` says instead of a path that is no endpoint's."""
-
-_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""TCP probes that find peers gone without a word where no pings do; not every system has all three."""
 
 
 class WebSocketAcceptor:
@@ -74,9 +70,11 @@ class WebSocketAcceptor:
         """The protocol for one connection that asks for an upgrade; uvicorn's own arguments are of no use to it."""
         return Handshake(self)
 
-    def accept(self, stream: asyncio.Transport, head: bytes) -> FrameReader | None:
-        """Answers the request; None if it was refused, and then the connection is closing."""
-        request = parse_request(head)
+    def accept(self, stream: asyncio.Transport, request: UpgradeRequest) -> WebSocketConnection | None:
+        """Answers the request; None if it was refused, and then the connection is closing.
+
+        The caller sees to it that what comes from `stream` reaches a reader of the connection.
+        """
         try:
             key, choice = self._judge(request)
         except HandshakeError as error:
@@ -86,11 +84,9 @@ class WebSocketAcceptor:
             stream.write(refusal_response(refusal))
             stream.close()
             return None
-        _keep_alive(stream)
         connection = WebSocketConnection(self._rules, stream)
-        reader = connection.new_reader()
         connection.begin(accept_response(key, choice.subprotocol), choice.arrival)
-        return reader
+        return connection
 
     def _judge(self, request: UpgradeRequest) -> tuple[str, Choice]:
         endpoint = self._endpoints.get(request.path)
@@ -129,8 +125,9 @@ class Handshake(asyncio.Protocol):
         if self._reader is not None:
             feed(self._reader, data)
         elif not stream.is_closing():
-            self._reader = self._acceptor.accept(stream, data)
-            if self._reader is not None:
+            connection = self._acceptor.accept(stream, parse_request(data))
+            if connection is not None:
+                self._reader = connection.new_reader()
                 # uvicorn makes this object the connection's protocol right after this call.
                 asyncio.get_running_loop().call_soon(stream.set_protocol, self._reader)
 
@@ -145,16 +142,3 @@ class Handshake(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self._reader is not None:
             self._reader.connection_lost(error)
-
-
-def _keep_alive(stream: asyncio.Transport) -> None:
-    connection = stream.get_extra_info("socket")
-    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    try:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE.items():
-            if hasattr(socket, name):
-                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    except OSError:
-        pass  # the peer has gone already, which the first read will tell

@@ -1,6 +1,6 @@
 """One WebSocket connection: frames come in as messages, and frames of the session go out.
 
-Theory of operation. picows reads (see `reader`), this class decides and writes. Writes go straight to the socket while
+Theory of operation. `light` and `reader` read, this class decides and writes. Writes go straight to the socket while
 the transport's own buffer is empty, which saves a layer on every delivery; the buffer's high-water mark is zero, so
 that `writable` says exactly whether it is empty and bytes can never overtake each other. Nothing is written after the
 connection has been lost or handed over for closing: its file descriptor may belong to somebody else by then.
@@ -41,7 +41,7 @@ from beaconfire.transports.websocket.closing import (
     echoed_payload,
 )
 from beaconfire.transports.websocket.framing import CLOSE, PING, PONG, control_frame
-from beaconfire.transports.websocket.reader import FrameReader, PicowsLog
+from beaconfire.transports.websocket.reader import FrameReader, PicowsLog, feed
 
 DISCARDED_BYTES_MAX = 16 * 1024 * 1024
 """How much of a peer that broke the protocol is read and dropped, in the hope that it sees our close frame."""
@@ -123,8 +123,16 @@ class WebSocketConnection(WSListener):
         except Exception:  # noqa: BLE001 - the session's bug must not reach the event loop
             self._break()
 
+    @property
+    def is_open(self) -> bool:
+        return self._phase == _OPEN
+
+    @property
+    def message_size_limit(self) -> int:
+        return self._rules.message_size_limit
+
     def new_reader(self) -> FrameReader:
-        """The protocol that reads frames for this connection."""
+        """The protocol that reads whatever frames come for this connection."""
         return FrameReader(self, self._rules.message_size_limit, self._rules.log)
 
     # -- The session's side: Transport -------------------------------------------------------------------------------
@@ -194,6 +202,17 @@ class WebSocketConnection(WSListener):
         except Exception:  # noqa: BLE001 - the session's bug must not become picows's to handle
             self._break()
 
+    def on_whole_message(self, data: bytes, binary: bool) -> None:
+        """A message of one frame with nothing behind it. The connection must be open."""
+        try:
+            if not binary:
+                check_text(data)
+            self._receiver.on_data(data, binary)
+        except ProtocolViolation as violation:
+            self._fail(violation)
+        except Exception:  # noqa: BLE001 - as above
+            self._break()
+
     def _take_fragment(self, frame: WSFrame, kind: WSMsgType) -> None:
         assembly = self._assembly
         if kind is _CONTINUATION_FRAME:
@@ -248,11 +267,20 @@ class WebSocketConnection(WSListener):
         elif self._phase == _CLOSING:
             self._end()
 
+    def read_frames(self, data: bytes) -> None:
+        """From now on there may be any frames; `data` are the first bytes of them."""
+        reader = self.new_reader()
+        self._stream.set_protocol(reader)
+        feed(reader, data)
+
     def renew_reader(self) -> None:
         """Starts afresh with a small buffer. The reader must hold no unread bytes."""
         self._stream.set_protocol(self.new_reader())
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self.on_lost()
+
+    def on_lost(self) -> None:
         self._enter(_LOST)
         self.writable = False
         if self._socket is not None:

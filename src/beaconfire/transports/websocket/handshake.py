@@ -47,7 +47,7 @@ class UpgradeRequest:
     def __init__(self, method: str, target: str, headers: Mapping[str, str]) -> None:
         self.method = method
         path, _, self.query = target.partition("?")
-        self.path = unquote_to_bytes(path).decode(errors="replace")
+        self.path = unquote_to_bytes(path).decode(errors="replace") if "%" in path else path
         self.headers = headers
         self.subprotocols = _tokens(headers.get("sec-websocket-protocol", ""))
         self._parameters: dict[str, list[str]] | None = None
@@ -64,7 +64,7 @@ class UpgradeRequest:
         """The first value of a query parameter; empty if it is missing, empty or among too many others."""
         if self._parameters is None:
             try:
-                self._parameters = parse_qs(self.query, max_num_fields=100)
+                self._parameters = parse_qs(self.query, max_num_fields=100) if self.query else {}
             except ValueError:  # more fields than that
                 self._parameters = {}
         values = self._parameters.get(name)
@@ -103,10 +103,15 @@ def parse_request(head: bytes) -> UpgradeRequest:
     method, _, rest = request_line.decode("latin-1").partition(" ")
     headers: dict[str, str] = {}
     for line in lines:
-        name, _, value = line.decode("latin-1").partition(":")
-        name, value = name.lower(), value.strip(" \t")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        name, _, value = line.partition(b":")
+        add_header(headers, name, value)
     return UpgradeRequest(method, rest.rpartition(" ")[0], headers)
+
+
+def add_header(headers: dict[str, str], name: bytes, value: bytes) -> None:
+    """Adds a header field as it was received to those of a request."""
+    key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")
+    headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
 
 def accept_key(request: UpgradeRequest) -> str:
@@ -114,9 +119,9 @@ def accept_key(request: UpgradeRequest) -> str:
     headers = request.headers
     if request.method != "GET":
         raise _bad("a WebSocket starts with a GET request", HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET"))
-    if "websocket" not in _tokens(headers.get("upgrade", "").lower()):
+    if not _names(headers.get("upgrade", ""), "websocket"):
         raise _bad("the Upgrade header must say websocket")
-    if "upgrade" not in _tokens(headers.get("connection", "").lower()):
+    if not _names(headers.get("connection", ""), "upgrade"):
         raise _bad("the Connection header must say upgrade")
     if not request.host or "," in request.host:
         raise _bad("there must be one Host header")
@@ -161,4 +166,12 @@ def _bad(text: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST, *headers: tuple
 
 def _tokens(value: str) -> tuple[str, ...]:
     """The members of a comma-separated header."""
+    if not value:
+        return ()
     return tuple(token for part in value.split(",") if (token := part.strip(" \t")))
+
+
+def _names(value: str, token: str) -> bool:
+    """Whether a comma-separated header has this member, in any case; usually it is the only one."""
+    value = value.lower()
+    return value == token or token in _tokens(value)

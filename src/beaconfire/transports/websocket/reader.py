@@ -8,6 +8,7 @@ and what it would have sent is read from its own record after each batch of byte
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
@@ -95,10 +96,10 @@ class FrameReader(WSProtocol):  # type: ignore[misc]  # no types, see above
             connection.renew_reader()
 
 
-def feed(reader: FrameReader, data: bytes) -> None:
+def feed(reader: asyncio.BufferedProtocol, data: bytes) -> None:
     """Gives the reader bytes that an event loop has read for somebody else."""
     while data:
-        buffer = reader.get_buffer(len(data))
+        buffer = memoryview(reader.get_buffer(len(data)))
         count = min(len(buffer), len(data))
         buffer[:count] = data[:count]
         reader.buffer_updated(count)

@@ -13,6 +13,7 @@ from beaconfire.events import Event
 from beaconfire.protocols.base import Frame
 from beaconfire.transports.base import Receiver, Transport
 from beaconfire.transports.websocket.connection import ConnectionRules, WebSocketConnection
+from beaconfire.transports.websocket.light import LightReader
 from beaconfire.transports.websocket.reader import READ_BYTES_MAX, FrameReader, PicowsLog, feed
 
 RESPONSE = b"101\r\n\r\n"
@@ -152,12 +153,12 @@ class World:
         self.receiver: Recorder
         rules = ConnectionRules(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink))
         self.connection = WebSocketConnection(rules, self.stream)
-        self.stream.protocol = self.connection.new_reader()
+        self.stream.protocol = LightReader(self.connection)
         self.connection.begin(RESPONSE, self._arrive)
 
     @property
-    def reader(self) -> FrameReader:
-        assert isinstance(self.stream.protocol, FrameReader)
+    def reader(self) -> LightReader | FrameReader:
+        assert isinstance(self.stream.protocol, LightReader | FrameReader)
         return self.stream.protocol
 
     def _arrive(self, transport: Transport) -> Receiver:

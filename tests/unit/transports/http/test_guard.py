@@ -12,7 +12,7 @@ from uvicorn.server import ServerState
 from beaconfire.clock import ManualClock, Timers
 from beaconfire.events import Event, LimitHit
 from beaconfire.options import ServerOptions
-from beaconfire.transports.http_guard import PIPELINE_MAX, HttpGuard
+from beaconfire.transports.http.guard import PIPELINE_MAX, HttpGuard
 from beaconfire.units import Seconds, Size
 
 OPTIONS = ServerOptions(handshake_timeout=Seconds(10), keep_alive_timeout=Seconds(60), header_max_size=Size(1000))

@@ -47,16 +47,18 @@ class HttpGuard:
         self.timers = timers
         self.events = events
 
-    def protocol(self, **uvicorn: Any) -> GuardedHttpProtocol:
-        return GuardedHttpProtocol(self, **uvicorn)
+    def protocol(self, head_due_s: float | None = None, **uvicorn: Any) -> GuardedHttpProtocol:
+        """`head_due_s` is when the first head must be there, if the connection was opened some time ago."""
+        return GuardedHttpProtocol(self, head_due_s, **uvicorn)
 
 
 class GuardedHttpProtocol(HttpToolsProtocol):
     """One HTTP connection. At most one timer is pending for it, and none while a request arrives in one piece."""
 
-    def __init__(self, guard: HttpGuard, **uvicorn: Any) -> None:
+    def __init__(self, guard: HttpGuard, head_due_s: float | None = None, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
         self._guard = guard
+        self._head_due_s = head_due_s
         self._deadline: Timer | None = None
         self._unread: Timer | None = None
         self._in_head = False
@@ -70,7 +72,10 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self._wait_at_most(self._guard.head_timeout_s)
+        if self._head_due_s is None:
+            self._wait_at_most(self._guard.head_timeout_s)
+        else:
+            self._deadline = self._guard.timers.at(self._head_due_s, self._give_up)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._stop_waiting()

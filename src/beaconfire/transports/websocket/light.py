@@ -1,0 +1,73 @@
+"""Reads what nearly all clients send and nothing else: small messages, each whole in one frame and one read.
+
+A picows parser with its buffers is most of an idle connection's memory and the largest part of what a connect costs,
+and for a client that connects, subscribes and answers pings it never gets to do more than to unmask a few bytes. So a
+connection begins with this reader, which keeps nothing. At the first bytes that are anything else, be it a second
+frame behind the first, a part of one, a control frame, a fragment, a large message or a violation, it gives way for
+good to a `FrameReader`, which gets them as they came. What is right and wrong in RFC 6455 is decided there alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from beaconfire.transports.websocket.framing import BINARY, TEXT
+
+if TYPE_CHECKING:
+    from beaconfire.transports.websocket.connection import WebSocketConnection
+
+_READ_BYTES_MAX = 16 * 1024
+_BUFFER = memoryview(bytearray(_READ_BYTES_MAX))
+"""Where all connections read: what has been read is taken out before the event loop does anything else."""
+
+_FINAL = 0x80
+_MASKED = 0x80
+_LENGTH_16 = 126
+
+
+class LightReader(asyncio.BufferedProtocol):
+    """The asyncio protocol of an open WebSocket until its client does something out of the ordinary."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: WebSocketConnection) -> None:
+        self._connection = connection
+
+    def get_buffer(self, size_hint: int) -> memoryview:
+        return _BUFFER
+
+    def buffer_updated(self, count: int) -> None:
+        connection, data = self._connection, bytes(_BUFFER[:count])
+        payload = whole_message(data, connection.message_size_limit) if connection.is_open else None
+        if payload is None:
+            connection.read_frames(data)
+        else:
+            connection.on_whole_message(payload, data[0] == _FINAL | BINARY)
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connection.on_lost()
+
+
+def whole_message(data: bytes, size_limit: int) -> bytes | None:
+    """The payload, unmasked, if `data` is one final masked frame of text or bytes; None if it is anything else."""
+    if len(data) < 6 or data[0] not in (_FINAL | TEXT, _FINAL | BINARY) or not data[1] & _MASKED:
+        return None
+    length, start = data[1] & ~_MASKED, 6
+    if length == _LENGTH_16:
+        length, start = int.from_bytes(data[2:4], "big"), 8
+        if length < _LENGTH_16:
+            return None  # it had to be written in fewer bytes
+    elif length > _LENGTH_16:
+        return None
+    if len(data) != start + length or length > size_limit:
+        return None
+    mask = data[start - 4 : start] * (length // 4 + 1)
+    unmasked = int.from_bytes(data[start:], "little") ^ int.from_bytes(mask[:length], "little")
+    return unmasked.to_bytes(length, "little")

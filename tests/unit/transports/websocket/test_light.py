@@ -1,0 +1,112 @@
+"""The reader of ordinary clients, and how it gives way to the one that knows all of RFC 6455."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beaconfire.errors import SHUTDOWN
+from beaconfire.transports.websocket.light import LightReader, whole_message
+from beaconfire.transports.websocket.reader import FrameReader
+
+from .support import World, in_loop, masked
+
+LIMIT = 1000
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 5, 124, 125, 126, 127, 999, 1000])
+@pytest.mark.parametrize("opcode", [1, 2])
+def test_a_whole_message_is_unmasked(opcode: int, length: int) -> None:
+    """Of any length up to the limit, in either way to write the length."""
+    payload = bytes(n % 251 for n in range(length))
+    assert whole_message(masked(opcode, payload), LIMIT) == payload
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x81",
+        masked(1, b"abc")[:-1],
+        masked(1, b"abc") + b"\x81",
+        masked(1, b"abc") * 2,
+        masked(1, b"abc", final=False),
+        masked(0, b"abc"),
+        masked(1, b"abc", reserved=4),
+        masked(3, b"abc"),
+        masked(8, b"\x03\xe8"),
+        masked(9, b"ping"),
+        masked(10, b"pong"),
+        b"\x81\x03abc123",
+        b"\x81\xfe\x00\x03\0\0\0\0abc",
+        b"\x81\xfe\x00\x7e",
+        b"\x81\xff" + (3).to_bytes(8, "big") + b"\0\0\0\0abc",
+        masked(1, b"x" * 1001),
+        masked(1, b"x" * 70_000),
+    ],
+)
+def test_anything_else_is_left_to_others(data: bytes) -> None:
+    """Parts, several, fragments, control frames, reserved bits, no mask, odd lengths, too much."""
+    assert whole_message(data, LIMIT) is None
+
+
+@in_loop
+def test_ordinary_clients_need_no_parser() -> None:
+    """Message after message; what is no text ends the connection as ever."""
+    world = World()
+    world.feed(masked(1, b"a"))
+    world.feed(masked(2, b"\xff"))
+    assert world.receiver.messages == [(b"a", False), (b"\xff", True)]
+    assert isinstance(world.reader, LightReader)
+    world.feed(masked(1, b"\xff"))
+    assert world.sent[:4] == b"\x88\x1b\x03\xef"
+
+
+@in_loop
+def test_the_first_unusual_frame_changes_the_reader_for_good() -> None:
+    """It loses nothing, whether there is a part of a frame at first or a ping."""
+    for first in (masked(9, b"p"), masked(1, b"abc")[:5]):
+        world = World()
+        world.feed(masked(1, b"before"))
+        world.feed(first)
+        assert isinstance(world.reader, FrameReader)
+        world.feed((masked(1, b"abc"))[5:] if len(first) == 5 else masked(1, b"abc"))
+        assert [data for data, _ in world.receiver.messages] == [b"before", b"abc"]
+
+
+@in_loop
+def test_a_connection_that_is_closing_takes_no_messages() -> None:
+    """They are read, and dropped, until the peer's close frame comes."""
+    world = World()
+    world.connection.close(SHUTDOWN, "shutdown")
+    world.feed(masked(1, b"late"))
+    world.feed(masked(8, b"\x03\xe8"))
+    assert world.receiver.messages == []
+    assert world.stream.calls[-1] == "close"
+
+
+@given(
+    st.lists(
+        st.builds(masked, st.sampled_from([0, 1, 2, 8, 9, 10]), st.binary(max_size=120), st.booleans()), max_size=8
+    ),
+    st.lists(st.integers(1, 300), max_size=8),
+)
+@settings(max_examples=200, deadline=None)
+def test_it_makes_no_difference_how_one_begins(frames: list[bytes], cuts: list[int]) -> None:
+    """Whatever comes, cut wherever: the same messages and answers as with the full reader from the start."""
+
+    def outcome(light: bool) -> tuple[object, ...]:
+        world = World()
+        if not light:
+            world.stream.protocol = world.connection.new_reader()
+        data = b"".join(frames)
+        for cut in [*cuts, len(data)]:
+            world.feed(data[:cut])
+            data = data[cut:]
+        receiver = world.receiver
+        return receiver.messages, receiver.control, receiver.pongs, world.sent, world.stream.calls
+
+    seen: list[tuple[object, ...]] = []
+    in_loop(lambda: seen.extend((outcome(True), outcome(False))))()
+    assert seen[0] == seen[1]

@@ -1,0 +1,187 @@
+"""The first bytes of a connection, without a network and with a clock by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from uvicorn.server import ServerState
+
+from beaconfire.clock import ManualClock, Timers
+from beaconfire.events import HandshakeRefused, LimitHit
+from beaconfire.options import ServerOptions, WebSocketOptions
+from beaconfire.transports.base import Arrival, Receiver, Transport
+from beaconfire.transports.websocket import Shortcut, SimpleEndpoint, UpgradeRequest, WebSocketAcceptor
+from beaconfire.transports.websocket.handshake import parse_request
+from beaconfire.transports.websocket.light import LightReader
+from beaconfire.transports.websocket.reader import FrameReader, feed
+from beaconfire.transports.websocket.shortcut import FirstBytes, read_upgrade
+from beaconfire.units import Seconds, Size
+
+from .support import FakeStream, Recorder, Sink, in_loop, masked
+
+OPTIONS = ServerOptions(handshake_timeout=Seconds(10), header_max_size=Size(1000))
+LATE = [LimitHit("server.handshake_timeout", "")]
+REQUEST = (
+    b"GET /ws?a=b HTTP/1.1\r\nHost: x\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    b"X-Twice: a\r\nx-twice:  b \r\n\r\n"
+)
+
+
+class HttpServer(asyncio.Protocol):
+    """What stands in for uvicorn."""
+
+    def __init__(self, **arguments: Any) -> None:
+        self.arguments = arguments
+        self.stream: asyncio.BaseTransport | None = None
+        self.received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.stream = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+
+class World:
+    """One connection that has just been opened."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.timers = Timers(self.clock)
+        self.sink = Sink()
+        self.state = ServerState()
+        self.receiver: Recorder | None = None
+        acceptor = WebSocketAcceptor(
+            {"/ws": SimpleEndpoint(self._arrange)}, WebSocketOptions(), [], lambda: None, self.timers, self.sink
+        )
+        shortcut = Shortcut(acceptor, HttpServer, OPTIONS, self.timers, self.sink)
+        self.stream = FakeStream()
+        self.first: FirstBytes = shortcut.protocol(config="configuration", server_state=self.state)
+        self.stream.protocol = self.first
+        self.first.connection_made(self.stream)
+
+    def _arrange(self, request: UpgradeRequest) -> Arrival:
+        return self._arrive
+
+    def _arrive(self, transport: Transport) -> Receiver:
+        self.receiver = Recorder(transport)
+        return self.receiver
+
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.timers.run_due()
+
+
+@in_loop
+def test_a_whole_upgrade_request_goes_straight_in() -> None:
+    """It is answered, and the connection has nothing left of the way it came."""
+    world = World()
+    world.first.data_received(REQUEST)
+    assert world.stream.written.startswith(b"HTTP/1.1 101 ")
+    assert isinstance(world.stream.protocol, LightReader)
+    feed(world.stream.protocol, masked(1, b"hello"))
+    assert world.receiver is not None
+    assert world.receiver.messages == [(b"hello", False)]
+    world.advance(1000)
+    assert (world.sink.events, world.stream.calls.count("close"), world.state.connections) == ([], 0, set())
+
+
+@in_loop
+def test_what_came_with_the_request_is_read() -> None:
+    """A client that does not wait for the answer loses nothing."""
+    world = World()
+    world.first.data_received(REQUEST + masked(1, b"a") + masked(1, b"b")[:3])
+    assert isinstance(world.stream.protocol, FrameReader)
+    feed(world.stream.protocol, masked(1, b"b")[3:])
+    assert world.receiver is not None
+    assert [data for data, _ in world.receiver.messages] == [b"a", b"b"]
+
+
+@in_loop
+def test_a_refusal_is_the_same_here() -> None:
+    """The acceptor judges; the connection is closing and hears nothing more."""
+    world = World()
+    world.first.data_received(REQUEST.replace(b"/ws", b"/no"))
+    world.first.data_received(masked(1, b"a"))
+    assert world.stream.written.startswith(b"HTTP/1.1 404 ")
+    assert (world.stream.calls[-1], world.sink.events) == ("close", [HandshakeRefused("other", 404, "bad")])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        REQUEST[:1],
+        REQUEST[:-2],
+        REQUEST.replace(b"GET", b"POST"),
+        REQUEST.replace(b"WebSocket\r", b"h2c\r"),
+        REQUEST.replace(b"WebSocket\r", b"h2c, websocket\r"),
+        REQUEST.replace(b"keep-alive, Upgrade", b"close"),
+        REQUEST.replace(b"\r\n\r\n", b"\r\nCookie: " + b"c" * 1000 + b"\r\n\r\n"),
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + REQUEST,
+        b"GET / HTTP/1.1\r\nHost : x\r\n\r\n",
+        b"POST /api/publish HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"\r\n",
+    ],
+)
+def test_everything_else_is_the_http_servers(data: bytes) -> None:
+    """With every byte, uvicorn's own arguments, and the time that is left for the head."""
+
+    @in_loop
+    def run() -> None:
+        world = World()
+        world.advance(4)
+        world.first.data_received(data)
+        server = world.stream.protocol
+        assert isinstance(server, HttpServer)
+        assert (server.received, bytes(world.stream.written)) == (data, b"")
+        assert cast(object, server.stream) is world.stream
+        due_s = world.clock.now_s() + 6
+        assert server.arguments == {"config": "configuration", "server_state": world.state, "head_due_s": due_s}
+        world.advance(1000)
+        assert (world.sink.events, world.state.connections) == ([], set())
+
+    run()
+
+
+def ended(end: Callable[[World], object]) -> World:
+    """A silent connection after `end`, and long after."""
+    world = World()
+    assert list(world.state.connections) == [cast(object, world.first)]
+    end(world)
+    world.first.connection_lost(None)
+    world.advance(1000)
+    assert (world.state.connections, len(world.timers)) == (set(), 0)
+    return world
+
+
+@in_loop
+def test_silence_is_cut() -> None:
+    """After the handshake timeout, without a word."""
+    world = ended(lambda world: world.advance(10))
+    assert (world.stream.calls[-1], bytes(world.stream.written)) == ("close", b"")
+    assert world.sink.events == LATE
+
+
+@in_loop
+def test_shutdown_and_loss_end_the_waiting() -> None:
+    """uvicorn ends connections by `shutdown`, clients by going."""
+    world = ended(lambda world: world.first.shutdown())
+    assert (world.stream.calls[-1], world.sink.events) == ("close", [])
+    assert ended(lambda world: world.first.connection_lost(None)).sink.events == []
+
+
+def test_both_ways_read_a_request_alike() -> None:
+    """The same method, path, query and headers, repeated ones joined, as by the long way."""
+    short, length = read_upgrade(REQUEST + b"rest")
+    long = parse_request(REQUEST)
+    assert short is not None
+    assert length == len(REQUEST)
+    for name in ("method", "path", "query", "headers", "subprotocols"):
+        assert getattr(short, name) == getattr(long, name)
+    assert short.headers["x-twice"] == "a, b"
