@@ -35,7 +35,7 @@ def main() -> None:
     arguments = _parse()
     console = Console()
     out: Path = arguments.out or (QUICK if arguments.quick else DOCS)
-    effort = Effort(quick=True, rounds=3, seconds=0.3) if arguments.quick else Effort()
+    effort = Effort(quick=True, seconds=0.3) if arguments.quick else Effort()
     if arguments.rounds:
         effort = Effort(quick=effort.quick, rounds=arguments.rounds, seconds=effort.seconds)
     file = out / "samples.jsonl"
@@ -64,7 +64,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer peers, scenarios and rounds: some three minutes")
     parser.add_argument("--peer", action="append", choices=PEERS, help="only these, may be repeated")
     parser.add_argument("--scenario", action="append", choices=all_scenarios(), help="only these, may be repeated")
-    parser.add_argument("--rounds", type=int, help="instead of 5, or 3 if quick")
+    parser.add_argument("--rounds", type=int, help=f"instead of {Effort().rounds}")
     parser.add_argument("--out", type=Path, help=f"folder of samples and report; {DOCS.name} in docs/, unless quick")
     arguments = parser.parse_args()
     arguments.peer = arguments.peer or list(QUICK_PEERS if arguments.quick else PEERS)

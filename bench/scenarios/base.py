@@ -32,7 +32,7 @@ class Effort(Struct, frozen=True):
     """How thorough a run is. `seconds` is what one measurement should take."""
 
     quick: bool = False
-    rounds: int = 5
+    rounds: int = 3
     seconds: float = 1.0
 
 

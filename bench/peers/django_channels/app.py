@@ -3,7 +3,9 @@
 Groups as channels.readthedocs.io/en/stable/topics/channel_layers.html shows them, with the Redis layer that it names
 for production; the README of channels_redis calls its other layer a beta, and hiredis is installed beside it, as that
 of redis-py advises for speed. Its capacity is raised and messages do not expire while it is measured: the layer drops
-silently what is too much or too late, and what is measured must arrive.
+silently what is too much or too late, and what is measured must arrive. Nor does it run out of connections to Redis, of
+which redis-py allows 100 and every consumer at work takes one, nor of patience, as redis-py gives up reading after the
+same 5 s for which channels_redis asks Redis to wait for a message.
 """
 
 from __future__ import annotations
@@ -21,7 +23,11 @@ settings.configure(
     CHANNEL_LAYERS={
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [os.environ["REDIS_URL"]], "capacity": 10_000_000, "expiry": 3600},
+            "CONFIG": {
+                "hosts": [{"address": os.environ["REDIS_URL"], "max_connections": 5000, "socket_timeout": 60}],
+                "capacity": 10_000_000,
+                "expiry": 3600,
+            },
         }
     },
 )

@@ -32,6 +32,7 @@ var (
 type client struct {
 	connection *websocket.Conn
 	waiting    chan []byte
+	gone       chan struct{} // closed when nobody writes any more
 }
 
 // command is what a client said: data is nil if it joins the channel.
@@ -64,7 +65,7 @@ func (h *hub) run() {
 			for c := range h.rooms[said.channel] {
 				h.send(c, said.data)
 			}
-			h.send(said.from, ack)
+			h.acknowledge(said.from)
 		}
 	}
 }
@@ -88,6 +89,18 @@ func (h *hub) send(c *client, message []byte) {
 	case c.waiting <- message:
 	default:
 		h.remove(c)
+	}
+}
+
+// acknowledge waits for the writer where others are cut: a publisher who is not slowed down gets further ahead of its
+// writer than 256 acks, as the scheduler prefers the goroutine that was woken last.
+func (h *hub) acknowledge(c *client) {
+	if _, here := h.clients[c]; !here {
+		return
+	}
+	select {
+	case c.waiting <- ack:
+	case <-c.gone:
 	}
 }
 
@@ -130,6 +143,7 @@ func (c *client) write() {
 	ticker := time.NewTicker(pingInterval)
 	defer func() {
 		ticker.Stop()
+		close(c.gone)
 		c.connection.Close()
 	}()
 	for {
@@ -175,7 +189,7 @@ func main() {
 		if err != nil {
 			return
 		}
-		c := &client{connection, make(chan []byte, waitingMax)}
+		c := &client{connection, make(chan []byte, waitingMax), make(chan struct{})}
 		h.arriving <- c
 		go c.write()
 		go c.read(h)
