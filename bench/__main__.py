@@ -28,14 +28,14 @@ from bench.scenarios.base import Effort
 DOCS = ROOT / "docs" / "benchmarks"
 QUICK = CACHE / "quick"
 QUICK_PEERS = ("beaconfire", "go-gorilla", "python-socketio", "c-loop")
-QUICK_SCENARIOS = ("fanout", "rooms", "one_to_one", "api", "connect", "memory")
+QUICK_SCENARIOS = ("fanout", "ceiling", "rooms", "one_to_one", "api", "connect", "memory")
 
 
 def main() -> None:
     arguments = _parse()
     console = Console()
     out: Path = arguments.out or (QUICK if arguments.quick else DOCS)
-    effort = Effort(quick=True, seconds=0.3) if arguments.quick else Effort()
+    effort = Effort(quick=True, seconds=0.25) if arguments.quick else Effort()
     if arguments.rounds:
         effort = Effort(quick=effort.quick, rounds=arguments.rounds, seconds=effort.seconds)
     file = out / "samples.jsonl"

@@ -46,6 +46,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         needs=frozenset({"fanout"}),
     ),
     Scenario(
+        name="ceiling",
+        title="Fan-out beside the ceiling",
+        operation="delivery",
+        text="CPU per delivery as a multiple of what the bare C loop needs, both serving at once and taking turns of a "
+        "third of a second: what a send() costs differs more from minute to minute than servers do.",
+        needs=frozenset({"fanout"}),
+    ),
+    Scenario(
         name="rooms",
         title="Rooms",
         operation="message",
@@ -140,6 +148,7 @@ SCENARIOS: tuple[Scenario, ...] = (
 
 METRICS: tuple[Metric, ...] = (
     Metric(name="cpu_us", title="CPU per {}"),
+    Metric(name="times_c_loop", title="CPU per {}"),
     Metric(name="per_second", title="{} rate", greater_is_better=True),
     Metric(name="bytes", title="memory per connection"),
     Metric(name="p50_us", title="latency p50"),

@@ -13,7 +13,7 @@ from bench.report import catalogue, curves, human, tables
 from bench.report.about import About
 from bench.samples import Sample, select
 
-_UNITS = {"us": "max_us", "bytes": "bytes"}
+_UNITS = {"us": "max_us", "bytes": "bytes", "x": "times_c_loop"}
 _SIGNS = {"<=": "≤", ">=": "≥"}
 UNEXPLAINED = "Not yet explained."
 

@@ -10,6 +10,7 @@ from bench.samples import Spread, Value
 _UNITS = {
     "_us": ((1e6, "s"), (1e3, "ms"), (1.0, "µs")),
     "bytes": ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")),
+    "_c_loop": ((1.0, "× C loop"),),
     "per_second": ((1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")),
 }
 """By the ending of a metric's name: its units with their sizes, greatest first."""

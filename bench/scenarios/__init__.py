@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from bench.scenarios.arrival import Connect, GrowthConnections, Memory, Recover
 from bench.scenarios.backend import Api
 from bench.scenarios.base import Scenario
+from bench.scenarios.ceiling import Ceiling
 from bench.scenarios.chatter import FanOut, OneToOne, Rooms
 from bench.scenarios.growth import GrowthChannels, GrowthHistory, GrowthSubscribers
 from bench.scenarios.latency import Latency
@@ -17,6 +18,7 @@ def all_scenarios() -> Mapping[str, Scenario]:
     """Fresh ones, by name, in the order in which they run."""
     made: tuple[Scenario, ...] = (
         FanOut(),
+        Ceiling(),
         Rooms(),
         OneToOne(),
         Api(),

@@ -15,7 +15,7 @@ from bench.scenarios.chatter import CONNECTING
 ROOMS = 100
 """Channels over which clients are spread."""
 
-SETTLE_S = 2.0
+SETTLE_S = 1.0
 """How long connections are left alone before they are weighed."""
 
 

@@ -15,6 +15,9 @@ from bench.samples import Value
 DATA_BYTES = 64
 """What a message carries, its mark included."""
 
+LONG = 4
+"""A measurement that takes so many times longer than it should is not repeated."""
+
 DATA = MARK.decode() + "x" * (DATA_BYTES - len(MARK))
 
 SLOW_S = 10.0
@@ -80,10 +83,14 @@ def flood(
 ) -> Metrics:
     """A closed loop for about `effort.seconds`, after one or two to warm up and to find the pace.
 
-    Costs and rates are those of messages, or of deliveries. Raises TooSlowError.
+    If the first one took several times that, it is the measurement: warming up is lost in it. Costs and rates are
+    those of messages, or of deliveries. Raises TooSlowError.
     """
     least = window if window > 1 else 4
+    before_s = running.cpu_s()
     outcome = load.flood(window, least, copies, acks)
+    if outcome.seconds > LONG * effort.seconds:
+        return metrics(outcome, running.cpu_s() - before_s, outcome.arrived if deliveries else outcome.sent)
     messages = least
     if outcome.seconds < effort.seconds:
         messages = _scaled(least, outcome, effort.seconds / 4)

@@ -59,12 +59,12 @@ def test_ratio_goal_pairs_rounds() -> None:
     """The value is the median of each round's ratio, and says from how many rounds."""
     samples = [
         sample(peer, round, variant=ONE, cpu_us=cpu_us)
-        for round, ours, loop in ((0, 1.1, 1.0), (1, 11.0, 10.0), (2, 90.0, 30.0), (3, 5.0, None))
-        for peer, cpu_us in (("beaconfire", ours), ("c-loop", loop))
+        for round, ours, theirs in ((0, 0.6, 1.0), (1, 6.0, 10.0), (2, 90.0, 30.0), (3, 5.0, None))
+        for peer, cpu_us in (("beaconfire", ours), ("centrifugo", theirs))
         if cpu_us is not None
     ]
-    verdict = judge(goal("fanout-cpu-c-loop"), samples)
-    assert verdict.value == pytest.approx(1.1)
+    verdict = judge(goal("fanout-cpu-centrifugo"), samples)
+    assert verdict.value == pytest.approx(0.6)
     assert (verdict.outcome, verdict.rounds) == ("met", 3)
 
 
@@ -72,14 +72,14 @@ def test_binary_protocols_are_no_part_of_it() -> None:
     """Goals are about JSON and other text protocols, unless they name a codec."""
     texts = [
         sample("beaconfire", variant=ONE, cpu_us=2.0),
-        sample("c-loop", variant={**ONE, "codec": "text"}, cpu_us=2.0),
+        sample("centrifugo", variant={**ONE, "codec": "text"}, cpu_us=2.0),
     ]
     binary = [
         sample("beaconfire", variant={**ONE, "codec": "protobuf"}, cpu_us=9.0),
-        sample("c-loop", variant={**ONE, "codec": "protobuf"}, cpu_us=1.0),
+        sample("centrifugo", variant={**ONE, "codec": "protobuf"}, cpu_us=1.0),
     ]
-    assert judge(goal("fanout-cpu-c-loop"), [*binary, *texts]).value == 1.0
-    assert judge(goal("fanout-cpu-c-loop"), binary).outcome == "not measured"
+    assert judge(goal("fanout-cpu-centrifugo"), [*binary, *texts]).value == 1.0
+    assert judge(goal("fanout-cpu-centrifugo"), binary).outcome == "not measured"
 
 
 def test_growth_is_compared_with_itself() -> None:
@@ -113,9 +113,9 @@ def test_load_bound_peers_are_named() -> None:
     """A verdict names the peers that could have done more."""
     samples = [
         sample("beaconfire", variant=ONE, cpu_us=1, load_busy=0.4, server_busy=0.99),
-        sample("c-loop", variant=ONE, cpu_us=1, load_busy=0.99, server_busy=0.4),
+        sample("centrifugo", variant=ONE, cpu_us=1, load_busy=0.99, server_busy=0.4),
     ]
-    assert judge(goal("fanout-cpu-c-loop"), samples).load_bound == ("c-loop",)
+    assert judge(goal("fanout-cpu-centrifugo"), samples).load_bound == ("centrifugo",)
 
 
 def test_formula_says_what_is_computed() -> None:

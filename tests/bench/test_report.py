@@ -91,7 +91,7 @@ def test_no_samples_at_all(tmp_path: Path) -> None:
     """Without samples there is a report, in which nothing was measured."""
     page, markdown = report(tmp_path, [])
     assert f"{len(GOALS)} not measured" in page.text
-    assert "Scenarios that were not measured: Fan-out, Rooms, One to one" in page.text
+    assert "Scenarios that were not measured: Fan-out, Fan-out beside the ceiling, Rooms" in page.text
     assert f"0 met, 0 missed, {len(GOALS)} not measured" in markdown
     assert "The machine was not recorded." in page.text
 
@@ -104,7 +104,7 @@ def test_partial_data(tmp_path: Path) -> None:
     assert "Not measured: Go with gorilla/websocket" in page.text
     assert "| 1,000 subscribers · 1 in flight | **Beaconfire** | 8.00 µs |" in markdown
     assert "| 1,000 subscribers · 1 in flight | Centrifugo | 15.0 µs (1.88×) |" in markdown
-    assert "Scenarios that were not measured: Rooms" in markdown
+    assert "Scenarios that were not measured: Fan-out beside the ceiling, Rooms" in markdown
 
 
 def test_a_peer_alone_has_no_ratio(tmp_path: Path) -> None:
@@ -140,11 +140,11 @@ def test_what_peers_cannot_do_is_not_missing(tmp_path: Path) -> None:
 
 def test_the_bottleneck_is_marked(tmp_path: Path) -> None:
     """Where the load side limited a measurement, its row, its goal and a note say so, in both pages."""
-    bound = fanout("c-loop", 6.0, load_busy=0.97, server_busy=0.5)
+    bound = fanout("centrifugo", 6.0, load_busy=0.97, server_busy=0.5)
     page, markdown = report(tmp_path, [*fanout("beaconfire", 7.0, load_busy=0.97, server_busy=0.99), *bound])
     for text in (page.text, markdown):
         assert text.count("⚠ load-bound in 3 of 3 rounds") == 1
-        assert text.count("⚠ load-bound: C loop of send()") == 1
+        assert text.count("⚠ load-bound: Centrifugo") == 1
         assert text.count("⚠ load-bound: the load side was busy") == 1
     unmarked, markdown = report(tmp_path, fanout("beaconfire", 7.0))
     assert "⚠" not in unmarked.text + markdown
@@ -155,12 +155,12 @@ def test_the_bottleneck_is_marked(tmp_path: Path) -> None:
 
 def test_missed_goals_are_explained(tmp_path: Path) -> None:
     """A missed goal is followed by its explanation, or by the lack of one; a goal that is met is not."""
-    samples = [*fanout("beaconfire", 9.0), *fanout("c-loop", 1.0), *fanout("centrifugo", 9.0)]
-    explanations = {"fanout-cpu-c-loop": "Because *physics*.", "memory-bytes": "Unneeded."}
+    samples = [*fanout("beaconfire", 9.0), *fanout("centrifugo", 9.0), *fanout("python-socketio", 9.0)]
+    explanations = {"fanout-cpu-centrifugo": "Because *physics*.", "memory-bytes": "Unneeded."}
     page, markdown = report(tmp_path, samples, explanations=explanations)
     assert "Because physics ." in page.text
     assert "Because *physics*." in markdown
-    assert "one message in flight, ≤ 0.7× Centrifugo Not yet explained." in page.text
+    assert "times better, ≥ 10× less than python-socketio Not yet explained." in page.text
     assert page.text.count("Not yet explained.") == markdown.count("Not yet explained.") == 1
     assert "Unneeded" not in page.text + markdown
 
@@ -280,9 +280,9 @@ def test_a_spread_has_its_medians_unit() -> None:
 
 def test_command_line(tmp_path: Path) -> None:
     """Samples and what lies beside them become a report; a file that is none of that is refused in a line."""
-    append(tmp_path / "samples.jsonl", *fanout("beaconfire", 9.0), *fanout("c-loop", 1.0))
+    append(tmp_path / "samples.jsonl", *fanout("beaconfire", 9.0), *fanout("centrifugo", 9.0))
     About(peers={"beaconfire": PeerFacts(title="Beaconfire 1.2")}).write(tmp_path / "about.json")
-    (tmp_path / "explanations.md").write_text("## fanout-cpu-c-loop\n\nPhysics.\n")
+    (tmp_path / "explanations.md").write_text("## fanout-cpu-centrifugo\n\nPhysics.\n")
 
     def run() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "bench.report", str(tmp_path / "samples.jsonl"), str(tmp_path / "out")]
