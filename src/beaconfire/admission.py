@@ -8,7 +8,7 @@ from collections.abc import Callable
 from beaconfire.clock import Clock
 from beaconfire.events import EventSink, LimitHit
 from beaconfire.options import ClientOptions
-from beaconfire.transports.websocket import Refusal
+from beaconfire.transports.base import Refusal
 
 OPEN_FILES_SHARE = 0.9
 """How much of the open-file limit connections may take when no limit is set; the rest is for HTTP and ourselves."""

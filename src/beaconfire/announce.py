@@ -39,6 +39,11 @@ _LIMITS = (
     "websocket.message_size_limit",
     "websocket.write_timeout",
     "websocket.close_timeout",
+    "http_stream.max_request_body_size",
+    "sse.max_request_body_size",
+    "uni_http_stream.max_request_body_size",
+    "uni_sse.max_request_body_size",
+    "emulation.max_request_body_size",
     "channel_names.max_length",
     "server.backlog",
     "server.handshake_timeout",
@@ -109,6 +114,9 @@ def _endpoints(config: Config, addresses: Sequence[str]) -> Iterator[Field]:
         base = base.rstrip("/")
         socket = "ws" + base.removeprefix("http")
         yield Field("websocket", f"{socket}/connection/websocket")
+        for name in ("http_stream", "sse", "uni_websocket", "uni_http_stream", "uni_sse"):
+            if getattr(config, name).enabled:
+                yield Field(name, f"{socket if name == 'uni_websocket' else base}/connection/{name}")
         if config.plain.enabled:
             yield Field("plain", f"{socket}{config.plain.path}")
         if config.api.enabled:

@@ -12,6 +12,7 @@ import socket
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from msgspec import structs
 from starlette.exceptions import HTTPException
@@ -42,16 +43,33 @@ from beaconfire.observe.health import Health
 from beaconfire.observe.http import QUIET, ObserveAnswers, ObserveRequests, RequestRecorder
 from beaconfire.observe.logs import LogSink
 from beaconfire.observe.metrics import MetricsSink
+from beaconfire.options import StreamOptions
 from beaconfire.policy import ConfiguredPolicy
 from beaconfire.protocols.base import Wire
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
+from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.plain import PlainCodec
 from beaconfire.residents import Residents
 from beaconfire.session import SessionManners
 from beaconfire.transports.base import Arrival
 from beaconfire.transports.direct import send_all
 from beaconfire.transports.http import Door, HttpGuard
+from beaconfire.transports.streaming import (
+    CONNECT_PARAMETER,
+    HTTP_STREAM,
+    SSE,
+    UNI_HTTP_STREAM,
+    UNI_SSE,
+    Emulation,
+    Gate,
+    Speakers,
+    StreamEndpoint,
+    Style,
+    events,
+    lines,
+    varint_delimited,
+)
 from beaconfire.transports.websocket import (
     Endpoint,
     NativeEndpoint,
@@ -60,10 +78,17 @@ from beaconfire.transports.websocket import (
     UpgradeRequest,
     WebSocketAcceptor,
     WebSocketWire,
+    opened,
 )
 from beaconfire.units import Seconds
 
 NATIVE_PATH = "/connection/websocket"
+HTTP_STREAM_PATH = "/connection/http_stream"
+SSE_PATH = "/connection/sse"
+UNI_WEBSOCKET_PATH = "/connection/uni_websocket"
+UNI_HTTP_STREAM_PATH = "/connection/uni_http_stream"
+UNI_SSE_PATH = "/connection/uni_sse"
+EMULATION_PATH = "/emulation"
 TIMER_RESOLUTION_S = 0.1
 SWEEP_INTERVAL_S = 1.0
 FOREVER = Seconds(100 * 365 * 86400)
@@ -79,6 +104,11 @@ _TEMPLATES = (
     *QUIET,
     *CALL_PATHS,
     NATIVE_PATH,
+    HTTP_STREAM_PATH,
+    SSE_PATH,
+    UNI_HTTP_STREAM_PATH,
+    UNI_SSE_PATH,
+    EMULATION_PATH,
 )
 """Paths as metrics and logs know them. Successful API calls are not logged one by one."""
 
@@ -211,6 +241,12 @@ def _endpoints(config: Config, node: Node) -> dict[str, Endpoint]:
 
     json_wire, protobuf_wire = WebSocketWire(JsonCodec()), WebSocketWire(ProtobufCodec())
     endpoints: dict[str, Endpoint] = {NATIVE_PATH: NativeEndpoint(json_wire, protobuf_wire, arrange)}
+    if config.uni_websocket.enabled:
+        one_way = WebSocketWire(UnidirectionalCodec())
+        listen = _arrange(node, SessionManners(app_pings=False, listens_only=True))(one_way)
+        endpoints[UNI_WEBSOCKET_PATH] = SimpleEndpoint(
+            lambda request: opened(listen, request.parameter(CONNECT_PARAMETER))
+        )
     if config.plain.enabled:
         lobby = config.plain.lobby_channel if config.plain.lobby else None
         plain = Arrivals(node, SessionManners(connect_first=False, app_pings=False, lobby=lobby), _connection_id)
@@ -219,6 +255,36 @@ def _endpoints(config: Config, node: Node) -> dict[str, Endpoint]:
             lambda request: lambda transport: plain.arrive(transport, plain_wire)
         )
     return endpoints
+
+
+def _streams(app: App) -> list[BaseRoute]:
+    """The doors to the native protocol for clients without WebSocket."""
+    config, node = app.config, app.node
+    gate = Gate(config.client.allowed_origins, app.admission.admit, app.events)
+    speakers = Speakers(lambda: secrets.token_urlsafe(24))
+    talk = _arrange(node, SessionManners())
+    listen = _arrange(node, SessionManners(listens_only=True))
+    json, protobuf, one_way = JsonCodec(), ProtobufCodec(), UnidirectionalCodec()
+
+    def door(path: str, style: Style, options: StreamOptions, *how: Any) -> list[BaseRoute]:
+        endpoint = StreamEndpoint(style, gate, int(options.max_request_body_size), *how)
+        return [Route(path, endpoint)] if options.enabled else []
+
+    emulation = Emulation(gate, int(config.emulation.max_request_body_size), speakers, node.options.uid)
+    return [
+        *door(
+            HTTP_STREAM_PATH, HTTP_STREAM, config.http_stream, talk, lines(json), varint_delimited(protobuf), speakers
+        ),
+        *door(SSE_PATH, SSE, config.sse, talk, events(json), None, speakers),
+        *door(UNI_HTTP_STREAM_PATH, UNI_HTTP_STREAM, config.uni_http_stream, listen, lines(one_way)),
+        *door(UNI_SSE_PATH, UNI_SSE, config.uni_sse, listen, events(one_way)),
+        Route(EMULATION_PATH, emulation),
+    ]
+
+
+def _arrange(node: Node, manners: SessionManners) -> Callable[[Wire], Arrival]:
+    arrivals = Arrivals(node, manners, _connection_id)
+    return lambda wire: lambda transport: arrivals.arrive(transport, wire)
 
 
 def _connection_id() -> str:
@@ -237,6 +303,7 @@ def _routes(app: App, api: ApiHttp | None) -> list[BaseRoute]:
         Route("/metrics", app.metrics.endpoint),
         *app.health.routes(),
         *(Route(path, _upgrade_required) for path in app.websocket_paths),
+        *_streams(app),
     ]
     if api is not None:
         routes += [Route("/api", api), Mount("/api", api)]

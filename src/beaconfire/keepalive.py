@@ -42,10 +42,14 @@ class Watched(Protocol):
 class Keepalive:
     """Deadlines in monotonic seconds; NEVER where there is none."""
 
-    __slots__ = ("_expire_s", "_ping_s", "_pong_s", "_session", "_stale_s", "_timer", "_upkeep_s")
+    __slots__ = ("_answers_pings", "_expire_s", "_ping_s", "_pong_s", "_session", "_stale_s", "_timer", "_upkeep_s")
 
-    def __init__(self, session: Watched, may_stay_stale: bool) -> None:
-        """Starts the deadline for authentication, unless `may_stay_stale`; then pings start at once."""
+    def __init__(self, session: Watched, may_stay_stale: bool, answers_pings: bool = True) -> None:
+        """Starts the deadline for authentication, unless `may_stay_stale`; then pings start at once.
+
+        A peer that only listens is pinged as well, so that both ends notice a connection that is gone.
+        """
+        self._answers_pings = answers_pings
         self._session: Watched | None = session
         self._timer: Timer | None = None
         self._ping_s = self._pong_s = self._expire_s = self._upkeep_s = self._stale_s = NEVER
@@ -134,7 +138,8 @@ class Keepalive:
         options = session.node.client_options
         if self._ping_s <= now_s:
             self._ping_s = now_s + options.ping_interval
-            self._pong_s = now_s + options.pong_timeout
+            if self._answers_pings:
+                self._pong_s = now_s + options.pong_timeout
             session.ping()
         if self._upkeep_s <= now_s:
             self._upkeep_s = now_s + options.presence_update_interval if options.presence_update_interval else NEVER

@@ -198,6 +198,29 @@ class WebSocketOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields
     ] = Seconds(5)
 
 
+class SwitchOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An endpoint that has nothing else to be set."""
+
+    enabled: Annotated[bool, Meta(description="Serve it.")] = True
+
+
+class StreamOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A transport whose server's half is a response that does not end."""
+
+    enabled: Annotated[bool, Meta(description="Serve it.")] = True
+    max_request_body_size: Annotated[
+        Size, Meta(description="Largest body of the request that opens it; beyond it HTTP 413.")
+    ] = Size(65536)
+
+
+class EmulationOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The client's half of such transports, `POST /emulation`."""
+
+    max_request_body_size: Annotated[
+        Size, Meta(description="Largest body of a request with commands; beyond it HTTP 413.")
+    ] = Size(65536)
+
+
 class PlainOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The plain JSON protocol for people without an SDK, at `/ws`."""
 

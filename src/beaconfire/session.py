@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -21,10 +21,16 @@ from beaconfire.errors import (
     BAD_PROTOCOL,
     BAD_REQUEST,
     CONNECTION_CLOSED,
+    CONNECTION_DENIED,
+    CONNECTION_EXPIRED,
     CONNECTION_TOO_MANY_REQUESTS,
+    EXPIRED,
     INAPPROPRIATE_PROTOCOL,
     INSUFFICIENT_STATE,
+    INTERNAL,
+    SERVER_ERROR,
     SLOW,
+    TOKEN_EXPIRED,
     UNSUBSCRIBED_BY_CLIENT,
     UNSUBSCRIBED_INSUFFICIENT,
     CommandError,
@@ -44,17 +50,26 @@ from beaconfire.protocols.base import Payload, ProtocolError, Wire
 from beaconfire.subscription import Subscription
 from beaconfire.transports.base import Transport
 
+_END_OF_LISTENER: Final = {
+    EXPIRED: CONNECTION_EXPIRED,
+    TOKEN_EXPIRED: CONNECTION_EXPIRED,
+    INTERNAL: SERVER_ERROR,
+}
+"""The code for an error where there are no replies; with any other error a listener is denied for good."""
+
 
 class SessionManners(Struct, frozen=True):
     """How the sessions of one endpoint behave, whoever they are.
 
     `connect_first`: the first command must be connect. `app_pings`: pings are messages of the protocol. `lobby`: the
-    channel every connection is in from the start, or None.
+    channel every connection is in from the start, or None. `listens_only`: connect is all the client ever says; it
+    cannot answer pings of the protocol, and is disconnected where others would get an error.
     """
 
     connect_first: bool = True
     app_pings: bool = True
     lobby: str | None = None
+    listens_only: bool = False
 
 
 class Phase(Enum):
@@ -124,7 +139,8 @@ class Session:
         """What waits for the command under way, or for the loop's next turn; None if nothing does."""
         self._held_back = False
         node.connections.add(self)
-        self.keepalive = Keepalive(self, may_stay_stale=manners.lobby is not None)
+        answers_pings = not (manners.app_pings and manners.listens_only)
+        self.keepalive = Keepalive(self, may_stay_stale=manners.lobby is not None, answers_pings=answers_pings)
         node.events.emit(ConnectionOpened(transport.name, wire.codec.name, client))
 
     @property
@@ -169,6 +185,9 @@ class Session:
     def on_data(self, data: bytes, binary: bool) -> None:
         """One message from the client: zero or more commands."""
         if self.has_ended():
+            return
+        if self.manners.listens_only and self.phase is not Phase.NEW:
+            self._count(1, len(data))
             return
         try:
             commands = self.wire.codec.decode(data, binary)
@@ -272,6 +291,13 @@ class Session:
         self._finish(code, "")
         self.node.leaving.discard(self)
 
+    def positions(self) -> Mapping[str, tuple[int, str]]:
+        return {
+            channel: (subscription.expected - 1, subscription.epoch)
+            for channel, subscription in self.subscriptions.items()
+            if subscription.options.recoverable and subscription.expected > 0
+        }
+
     # To the client
 
     def reply(self, ref: object, result: Result) -> None:
@@ -279,6 +305,10 @@ class Session:
         self._send(self.wire.codec.encode_reply(ref, result))
 
     def reply_error(self, ref: object, error: CommandError) -> None:
+        """Where there are no replies, the error is the end of the session."""
+        if self.manners.listens_only:
+            self.end(_END_OF_LISTENER.get(error.code, CONNECTION_DENIED), error.detail)
+            return
         detail = error.detail if self.node.client_options.debug_reasons else ""
         self._send(self.wire.codec.encode_error(ref, error, detail))
 

@@ -6,9 +6,10 @@ Every fenced block has an HTML comment on the line before it, its directive:
     <!-- runs: serve -->              starts the server with this command's file and --set flags; it stays until the end
     <!-- runs: node -->               js, in Node instead of a browser
     <!-- runs: in terminal ann -->    sh, and goes on running while the next blocks do
+    <!-- writes: follow.py -->        the block becomes a file of that name
     <!-- typed in terminal ann -->    what somebody types there
     <!-- printed -->                  what the block before printed; … stands for anything
-    <!-- printed in terminal ann -->  lines that appear there, or in the terminal called browser
+    <!-- printed in terminal ann -->  lines that appear there, or in the terminal called browser; … as above
     <!-- not run: why -->             everything else, with the reason
 """
 

@@ -63,8 +63,12 @@ class Terminal:
 
     def wait_lines(self, wanted: list[str]) -> None:
         with self._changed:
-            if not self._changed.wait_for(lambda: all(line in self.lines for line in wanted), DEADLINE_S):
+            if not self._changed.wait_for(lambda: all(map(self._has, wanted)), DEADLINE_S):
                 raise AssertionError(f"expected {wanted}, there is {self.lines}")
+
+    def _has(self, wanted: str) -> bool:
+        """Whether a line is there; `…` in what is wanted stands for anything."""
+        return any(re.fullmatch(re.escape(wanted).replace("…", ".*"), line) for line in self.lines)
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -105,6 +109,8 @@ class Stage:
         verb, _, detail = block.directive.partition(": ")
         if verb == "not run":
             assert detail, "the reason is missing"
+        elif verb == "writes":
+            self._file(detail, text)
         elif verb == "runs" and detail == "serve":
             self._serve(text)
         elif verb == "runs" and detail.startswith("in terminal "):

@@ -29,6 +29,7 @@ PLAYED = [
             "how-to/recover.md",
             "how-to/scale-limits.md",
             "operations/troubleshooting.md",
+            "protocols/streams.md",
         )
     ),
 ]

@@ -7,7 +7,6 @@ The OpenAPI document and the page to read it need no key. After section 20 of th
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import parse_qs
@@ -23,20 +22,17 @@ from beaconfire.api.openapi import STATUSES
 from beaconfire.api.options import ApiOptions
 from beaconfire.api.requests import BatchResult, Result
 from beaconfire.api.responses import CLOSE, JSON_HEADERS, RefusedError, Response, plain
+from beaconfire.body import BODY_PAUSE_MAX_S, BodyPausedError, BodyTooLargeError, ClientGoneError, Receive, read_body
 from beaconfire.errors import BAD_REQUEST, INTERNAL, UNAUTHORIZED, CommandError
 from beaconfire.events import LimitHit
 from beaconfire.protocols.json_payload import NotJSONError, read
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 Source = bytes | Receive
 """Where a request's body comes from: it is there already, or has to be waited for."""
-
-BODY_PAUSE_MAX_S: Final = 10.0
-"""How long a body may pause. Beyond it: 408, and the connection is closed."""
 
 _PREFIX: Final = "/api"
 CALL_PATHS: Final = tuple(f"{_PREFIX}/{method}" for method in METHODS)
@@ -70,10 +66,6 @@ class Head(NamedTuple):
     keys: Sequence[str]
     statuses: bool
     body_size: int
-
-
-class ClientGoneError(Exception):
-    """Nobody waits for the answer any more."""
 
 
 class ApiHttp:
@@ -174,23 +166,12 @@ class ApiHttp:
         return source if isinstance(source, bytes) else await self._read_body(source, limit)
 
     async def _read_body(self, receive: Receive, limit: int) -> bytes:
-        body = bytearray()
         try:
-            async with asyncio.timeout(self._body_pause_max_s) as pause:
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGoneError
-                    chunk: bytes = message.get("body", b"")
-                    if len(body) + len(chunk) > limit:
-                        raise self._too_large(limit)
-                    if not message.get("more_body", False):
-                        return bytes(body + chunk) if body else chunk
-                    if chunk:
-                        body += chunk
-                        pause.reschedule(asyncio.get_running_loop().time() + self._body_pause_max_s)
-        except TimeoutError:
-            self._methods.node.events.emit(LimitHit("api_body_pause_max", ""))
+            return await read_body(receive, limit, self._body_pause_max_s)
+        except BodyTooLargeError:
+            raise self._too_large(limit) from None
+        except BodyPausedError:
+            self._methods.node.events.emit(LimitHit("body_pause_max", ""))
             text = f"The request body paused for more than {self._body_pause_max_s:g} seconds."
             raise RefusedError(plain(408, text, CLOSE)) from None
 

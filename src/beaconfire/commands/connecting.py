@@ -189,6 +189,7 @@ def _connect_result(session: Session, entrances: list[Entrance]) -> ConnectResul
     ttl = _lifetime(session, session.identity)
     # Rounded up: zero would mean that there are none, and then the client would not answer them.
     interval_s = math.ceil(options.ping_interval) if session.manners.app_pings else 0
+    secret = session.transport.secret
     return ConnectResult(
         client=session.client,
         version=f"Beaconfire {node.options.version}",
@@ -196,7 +197,9 @@ def _connect_result(session: Session, entrances: list[Entrance]) -> ConnectResul
         ttl=ttl,
         subs={entrance.subscription.channel: entrance.result for entrance in entrances},
         ping=interval_s,
-        pong=interval_s > 0,
+        pong=interval_s > 0 and not session.manners.listens_only,
+        session=secret,
+        node=node.options.uid if secret else "",
         time=int(node.clock.unix_s() * 1000) if options.connect_include_server_time else 0,
     )
 

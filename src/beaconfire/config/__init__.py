@@ -25,11 +25,14 @@ from beaconfire.options import (
     ChannelNameOptions,
     ChannelOptions,
     ClientOptions,
+    EmulationOptions,
     EngineOptions,
     LogOptions,
     Options,
     PlainOptions,
     ServerOptions,
+    StreamOptions,
+    SwitchOptions,
     WebSocketOptions,
 )
 
@@ -40,6 +43,26 @@ class Config(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server: ServerOptions = ServerOptions()
     client: ClientOptions = ClientOptions()
     websocket: WebSocketOptions = WebSocketOptions()
+    http_stream: Annotated[
+        StreamOptions, Meta(description="HTTP streaming for the native protocol, at `/connection/http_stream`.")
+    ] = StreamOptions()
+    sse: Annotated[
+        StreamOptions, Meta(description="Server-Sent Events for the native protocol, at `/connection/sse`.")
+    ] = StreamOptions()
+    uni_websocket: Annotated[
+        SwitchOptions, Meta(description="WebSocket for clients that only listen, at `/connection/uni_websocket`.")
+    ] = SwitchOptions()
+    uni_http_stream: Annotated[
+        StreamOptions,
+        SwitchOptions,
+        Meta(description="HTTP streaming for clients that only listen, at `/connection/uni_http_stream`."),
+    ] = StreamOptions()
+    uni_sse: Annotated[
+        StreamOptions,
+        SwitchOptions,
+        Meta(description="Server-Sent Events for clients that only listen, at `/connection/uni_sse`."),
+    ] = StreamOptions()
+    emulation: EmulationOptions = EmulationOptions()
     token: TokenOptions = TokenOptions()
     subscription_token: Annotated[
         TokenOptions | None,
@@ -270,6 +293,11 @@ def _violations(config: Config) -> Iterator[checks.Violation]:
         checks.check_above_zero("server", config.server),
         checks.check_above_zero("client", config.client),
         checks.check_above_zero("websocket", config.websocket),
+        checks.check_above_zero("http_stream", config.http_stream),
+        checks.check_above_zero("sse", config.sse),
+        checks.check_above_zero("uni_http_stream", config.uni_http_stream),
+        checks.check_above_zero("uni_sse", config.uni_sse),
+        checks.check_above_zero("emulation", config.emulation),
         checks.check_above_zero("api", config.api),
         checks.check_server(config.server),
         checks.check_client(config.client, config.namespaces),

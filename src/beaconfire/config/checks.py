@@ -23,13 +23,18 @@ from beaconfire.options import (
 from beaconfire.units import Seconds
 
 NAMESPACE_NAME = re.compile(r"[-a-zA-Z0-9_.]{2,}")
-_TAKEN_PATHS = ("/connection", "/api", "/metrics", "/health")
+_TAKEN_PATHS = ("/connection", "/emulation", "/api", "/metrics", "/health")
 _DEMO_PATH = "/demo"
 
 _ABOVE_ZERO: Mapping[str, tuple[str, ...]] = {
     "server": ("handshake_timeout", "header_max_size", "keep_alive_timeout", "shutdown_timeout"),
     "client": ("pong_timeout", "stale_close_delay", "presence_update_interval", "queue_max_size"),
     "websocket": ("message_size_limit", "write_timeout", "close_timeout"),
+    "http_stream": ("max_request_body_size",),
+    "sse": ("max_request_body_size",),
+    "uni_http_stream": ("max_request_body_size",),
+    "uni_sse": ("max_request_body_size",),
+    "emulation": ("max_request_body_size",),
     "api": ("request_max_size",),
 }
 """Limits that leave nothing if they are zero: every connection would be cut at once. They can't be switched off."""

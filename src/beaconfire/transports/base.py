@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import socket
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
+
+from msgspec import Struct
 
 from beaconfire.errors import CONNECTION_CLOSED, DisconnectCode
 from beaconfire.protocols.base import Frame
@@ -15,6 +18,10 @@ class Transport(Protocol):
     @property
     def name(self) -> str:
         """As in metrics: `websocket`."""
+
+    @property
+    def secret(self) -> str:
+        """What the client shows to speak in this session over requests of their own; empty if it speaks in here."""
 
     @property
     def writable(self) -> bool:
@@ -68,8 +75,26 @@ class Receiver(Protocol):
     def on_writable(self) -> None:
         """`writable` is true again."""
 
+    def positions(self) -> Mapping[str, tuple[int, str]]:
+        """Offset and epoch by channel, for those that can be recovered: of the last publication that was written."""
+
     def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         """The connection is gone, whoever ended it. `code` says why if it was the transport that gave up."""
+
+
+class Refusal(Struct, frozen=True):
+    """A request for a connection answered with HTTP. `reason` is the word of `HandshakeRefused`, `text` the body of the
+    response.
+    """
+
+    status: int
+    reason: str
+    text: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Admit: TypeAlias = Callable[[], Refusal | None]
+"""Asked last, for a request that is otherwise in order: None lets it in. The refusal of a limit has status 503."""
 
 
 class Arrival(Protocol):

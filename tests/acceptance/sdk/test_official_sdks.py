@@ -1,4 +1,4 @@
-"""The official SDKs against a running server with the reference configuration, in both codecs.
+"""The official SDKs against a running server with the reference configuration, in both codecs, and over every transport it has.
 
 Each SDK has a scenario in its own language (`python/`, `node/`) that runs all its checks at once in a process of its
 own and reports on each by name. Here every report becomes a test of its own.
@@ -18,14 +18,19 @@ from typing import Any
 import pytest
 
 from tests.acceptance.harness import ServerProcess
-from tests.acceptance.sdk.checks import ABSENT, CHECKS, checks_of
+from tests.acceptance.sdk.checks import CHECKS, absent, checks_of
 
 ROOT = Path(__file__).resolve().parents[3]
 NODE = Path(__file__).with_name("node")
 OLD_PYTHON_SDK = ROOT / ".cache" / "sdk" / "centrifuge-python-0.5.0"
 RUN_DEADLINE_S = 25.0
 
-CODECS = ("json", "protobuf")
+WAYS: dict[str, tuple[str, ...]] = {
+    "python-0.7.0": ("json", "protobuf"),
+    "python-0.5.0": ("json", "protobuf"),
+    "javascript-5.8.0": ("json", "protobuf", "http_stream-json", "http_stream-protobuf", "sse-json"),
+}
+"""In which codecs, and over which transports other than WebSocket, each SDK is run; by the SDK's label."""
 
 HASTY = {
     "client.ping_interval": "1s",
@@ -36,12 +41,13 @@ HASTY = {
 }
 """The reference configuration on fast clocks, for checks of what otherwise takes half a minute."""
 
+_NODE = ["node", "--experimental-eventsource", "--disable-warning=ExperimentalWarning"]
 _PYTHON = [sys.executable, "-m", "tests.acceptance.sdk.python"]
 
 SDKS: dict[str, list[str]] = {
     "python-0.7.0": _PYTHON,
     "python-0.5.0": _PYTHON,
-    "javascript-5.8.0": ["node", str(NODE / "main.js")],
+    "javascript-5.8.0": [*_NODE, str(NODE / "main.js")],
 }
 """The command of each SDK's scenario by the SDK's label."""
 
@@ -49,7 +55,7 @@ EXPECTED_LIMITS = {"websocket.message_size_limit", "websocket.close_timeout", "c
 """The limits that checks run into on purpose."""
 
 Reports = Mapping[str, Mapping[str, str]]
-"""By codec: the error of each check by its name, empty if it passed; under "" what went wrong with the whole run."""
+"""By way: the error of each check by its name, empty if it passed; under "" what went wrong with the whole run."""
 
 
 @pytest.fixture(scope="module")
@@ -68,24 +74,24 @@ def reports_of(servers: tuple[ServerProcess, ServerProcess]) -> Callable[[str], 
 
 
 def _run(sdk: str, ports: list[str]) -> Reports:
-    """Both codecs side by side."""
+    """All ways at once, each in a process of its own."""
     _require(sdk)
     environment = dict(os.environ)
     if sdk == "python-0.5.0":
         environment["PYTHONPATH"] = str(OLD_PYTHON_SDK)
     processes = {
-        codec: subprocess.Popen(
-            [*SDKS[sdk], f"{sdk}-{codec}", codec, *ports, *ABSENT.get(sdk, ())],
+        way: subprocess.Popen(
+            [*SDKS[sdk], f"{sdk}-{way}", way, *ports, *absent(sdk, way)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
             env=environment,
         )
-        for codec in CODECS
+        for way in WAYS[sdk]
     }
     try:
-        return {codec: _report(process) for codec, process in processes.items()}
+        return {way: _report(process) for way, process in processes.items()}
     finally:
         for process in processes.values():
             process.kill()
@@ -112,12 +118,12 @@ def _report(process: subprocess.Popen[str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("sdk", "codec", "check"),
-    [(sdk, codec, check) for sdk in SDKS for codec in CODECS for check in checks_of(sdk)],
+    ("sdk", "way", "check"),
+    [(sdk, way, check) for sdk in SDKS for way in WAYS[sdk] for check in checks_of(sdk, way)],
 )
-def test_official_sdk(sdk: str, codec: str, check: str, reports_of: Callable[[str], Reports]) -> None:
+def test_official_sdk(sdk: str, way: str, check: str, reports_of: Callable[[str], Reports]) -> None:
     """What `checks.CHECKS` says under this name holds."""
-    report = reports_of(sdk)[codec]
+    report = reports_of(sdk)[way]
     assert check in report, f"{CHECKS[check]} (no report: {report['']})"
     assert not report[check], f"{CHECKS[check]}\n{report[check]}"
 
@@ -126,9 +132,9 @@ def test_official_sdk(sdk: str, codec: str, check: str, reports_of: Callable[[st
 def test_whole_run(sdk: str, reports_of: Callable[[str], Reports]) -> None:
     """The scenario knows exactly the checks of the table, and neither it nor the SDK complains on standard error."""
     reports = reports_of(sdk)
-    for codec in CODECS:
-        assert reports[codec][""] == ""
-        assert reports[codec].keys() - {""} == set(checks_of(sdk))
+    for way in WAYS[sdk]:
+        assert reports[way][""] == ""
+        assert reports[way].keys() - {""} == set(checks_of(sdk, way))
 
 
 def test_servers_notice_nothing_unusual(

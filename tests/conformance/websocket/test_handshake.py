@@ -7,7 +7,7 @@ import time
 import pytest
 
 from beaconfire.events import HandshakeRefused
-from beaconfire.transports.websocket import Refusal
+from beaconfire.transports.base import Refusal
 
 from .peer import ACCEPT, HEADERS, TEXT, Peer, Received, client_frame, request
 from .server import EchoServer

@@ -406,7 +406,7 @@ def test_a_body_that_pauses() -> None:
             sent = await raw(app, messages)
             assert sent[0]["status"] == 408
             assert (b"connection", b"close") in sent[0]["headers"]
-        assert world.limits_hit() == ["api_body_pause_max"] * 3
+        assert world.limits_hit() == ["body_pause_max"] * 3
 
     asyncio.run(main())
 

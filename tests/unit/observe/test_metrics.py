@@ -242,7 +242,7 @@ def test_closed_sets_begin_at_zero() -> None:
 def test_limits_are_settings() -> None:
     """A limit is named as its setting is, section first, so that who sees it hit can look it up and change it."""
     sections = Config()
-    fixed = {"http_pipeline_max", "api_body_pause_max", "token_length_max", "jwks_unknown_kids_max"}
+    fixed = {"http_pipeline_max", "body_pause_max", "token_length_max", "jwks_unknown_kids_max"}
     for limit in set(LIMITS) - fixed:
         section, name = limit.split(".")
         assert hasattr(getattr(sections, section), name), limit

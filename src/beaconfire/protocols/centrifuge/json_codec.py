@@ -56,25 +56,26 @@ class JsonCodec:
         if type(result) is PublishResult:  # the most frequent one, and always empty in this protocol
             assert isinstance(ref, int)
             return Payload(b'{"id":%d,"publish":{}}' % ref)
-        return _message({"id": ref, RESULTS[type(result)]: result_body(result)})
+        return encode_message({"id": ref, RESULTS[type(result)]: result_body(result)})
 
     def encode_error(self, ref: object, error: CommandError, detail: str) -> Payload:
         """`detail`, if any, is appended to the message after a colon: the protocol has no field for it."""
         body: dict[str, object] = {"code": error.code.code, "message": error_message(error.code, detail)}
         if error.code.temporary:
             body["temporary"] = True
-        return _message({"id": ref, "error": body})
+        return encode_message({"id": ref, "error": body})
 
     def encode_push(self, push: Push) -> Payload:
         """Raises PayloadError if a payload in the push is not JSON."""
         body: dict[str, object] = {PUSHES[type(push)]: push_body(push)}
-        return _message({"push": body if isinstance(push, _NO_CHANNEL) else {"channel": push.channel, **body}})
+        return encode_message({"push": body if isinstance(push, _NO_CHANNEL) else {"channel": push.channel, **body}})
 
     def encode_ping(self) -> Payload:
         return _PING
 
 
-def _message(message: dict[str, object]) -> Payload:
+def encode_message(message: dict[str, object]) -> Payload:
+    """One message, on one line. Raises PayloadError."""
     try:
         data = _encode(message)
     except UnicodeEncodeError as error:

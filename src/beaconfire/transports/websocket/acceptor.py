@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias, cast
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from beaconfire.clock import Timers
 from beaconfire.events import EventSink, HandshakeRefused, InternalError
 from beaconfire.options import WebSocketOptions
+from beaconfire.origins import OriginRules
+from beaconfire.transports.base import Admit, Refusal
 from beaconfire.transports.websocket.connection import ConnectionRules, WebSocketConnection
 from beaconfire.transports.websocket.handshake import (
     Choice,
     Endpoint,
     HandshakeError,
-    Refusal,
     UpgradeRequest,
     accept_key,
     accept_response,
     parse_request,
     refusal_response,
 )
-from beaconfire.transports.websocket.origins import OriginRules
 from beaconfire.transports.websocket.reader import FrameReader, PicowsLog, feed
-
-Admit: TypeAlias = Callable[[], Refusal | None]
-"""Asked last, for a request that is otherwise in order: None lets it in. The refusal of a limit has status 503."""
 
 _NOT_FOUND = Refusal(404, "bad", "no WebSocket endpoint here")
 _FOREIGN_ORIGIN = Refusal(403, "origin", "this origin may not connect")

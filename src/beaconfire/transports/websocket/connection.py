@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import traceback
+from collections.abc import Mapping
 
 from msgspec import Struct
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
@@ -91,6 +92,7 @@ class WebSocketConnection(WSListener):
     )
 
     name = "websocket"
+    secret = ""
 
     def __init__(self, rules: ConnectionRules, stream: asyncio.Transport) -> None:
         self._rules = rules
@@ -436,6 +438,9 @@ class _Nobody:
 
     def on_writable(self) -> None:
         pass
+
+    def positions(self) -> Mapping[str, tuple[int, str]]:
+        return {}
 
     def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         pass

@@ -12,18 +12,9 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 from msgspec import Struct
 
-from beaconfire.transports.base import Arrival
+from beaconfire.transports.base import Arrival, Refusal
 
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-
-
-class Refusal(Struct, frozen=True):
-    """An upgrade answered with HTTP. `reason` is the word of `HandshakeRefused`, `text` the body of the response."""
-
-    status: int
-    reason: str
-    text: str
-    headers: tuple[tuple[str, str], ...] = ()
 
 
 class HandshakeError(Exception):

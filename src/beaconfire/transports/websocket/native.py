@@ -1,4 +1,4 @@
-"""Which encoding a client of the native protocol gets (protocol reference, section 4)."""
+"""How a client of the native protocol begins: the encoding it gets, and what it says in its request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from beaconfire.protocols.base import Wire
-from beaconfire.transports.base import Arrival
+from beaconfire.transports.base import Arrival, Receiver, Transport
 from beaconfire.transports.websocket.handshake import Choice, UpgradeRequest
 
 JSON_SUBPROTOCOL = "centrifuge-json"
@@ -36,6 +36,18 @@ class NativeEndpoint:
         wire = self._protobuf if binary else self._json
         transport_pings = request.parameter("cf_ws_frame_ping_pong") == "true"
         return Choice(self._arrange(request, wire, transport_pings), subprotocol)
+
+
+def opened(arrival: Arrival, opening: str) -> Arrival:
+    """An arrival whose first message came with the request already, unless that is empty."""
+
+    def arrive(transport: Transport) -> Receiver:
+        receiver = arrival(transport)
+        if opening:
+            receiver.on_data(opening.encode(), False)
+        return receiver
+
+    return arrive
 
 
 _SUBPROTOCOLS = frozenset((JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL))

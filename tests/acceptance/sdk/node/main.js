@@ -1,8 +1,9 @@
 // Runs every check of the JavaScript SDK, many at once: one JSON line for each on standard output.
 //
-//     node main.js RUN CODEC PORT HASTY_PORT [CHECK_TO_LEAVE_OUT ...]
+//     node main.js RUN WAY PORT HASTY_PORT [CHECK_TO_LEAVE_OUT ...]
 //
-// RUN keeps the channels and users of several runs apart. PORT is a server with the reference configuration,
+// RUN keeps the channels and users of several runs apart. WAY is a codec, or a transport and a codec as in
+// `http_stream-json`. PORT is a server with the reference configuration,
 // HASTY_PORT one whose clocks run fast.
 
 import { inspect } from 'node:util';
@@ -37,14 +38,14 @@ async function run(name, perform, scene) {
   scene.close();
 }
 
-const [label, codec, port, hastyPort, ...leftOut] = process.argv.slice(2);
+const [label, way, port, hastyPort, ...leftOut] = process.argv.slice(2);
 const [reference, hasty] = [new Backend(Number(port)), new Backend(Number(hastyPort))];
 const waiting = [...CHECKS].filter(([name]) => !leftOut.includes(name));
 
 async function takeTurns() {
   for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
     const [name, perform] = next;
-    await run(name, perform, new Scene(`${name}.${label}`, codec, reference, hasty));
+    await run(name, perform, new Scene(`${name}.${label}`, way, reference, hasty));
   }
 }
 

@@ -83,11 +83,16 @@ export class Room {
 export class Peer {
   #protobuf;
 
-  constructor(port, protobuf, options) {
+  constructor(port, protobuf, transport, options) {
     this.#protobuf = protobuf;
     const Centrifuge = protobuf ? ProtobufCentrifuge : JsonCentrifuge;
-    this.client = new Centrifuge(`ws://127.0.0.1:${port}/connection/websocket`, {
-      websocket: WebSocket, minReconnectDelay: 50, maxReconnectDelay: 200, ...options,
+    const http = `http://127.0.0.1:${port}`;
+    const endpoint = transport === 'websocket'
+      ? `ws://127.0.0.1:${port}/connection/websocket`
+      : [{ transport, endpoint: `${http}/connection/${transport}` }];
+    this.client = new Centrifuge(endpoint, {
+      websocket: WebSocket, emulationEndpoint: `${http}/emulation`,
+      minReconnectDelay: 50, maxReconnectDelay: 200, ...options,
     });
     this.diary = new Diary(this.client, CLIENT_EVENTS);
   }

@@ -18,9 +18,11 @@ export class Scene {
   #peers = [];
   #links = [];
 
-  constructor(name, codec, reference, hasty) {
+  constructor(name, way, reference, hasty) {
+    const [codec, transport = 'websocket'] = way.split('-').reverse();
     this.name = name;
     this.protobuf = codec === 'protobuf';
+    this.transport = transport;
     this.backend = reference;
     this.hasty = hasty;
   }
@@ -42,7 +44,7 @@ export class Scene {
   /** A client that has not connected yet. Without options about tokens it has a good one. */
   peer(name = 'ann', { port = this.backend.port, protobuf = this.protobuf, ...options } = {}) {
     const tokens = 'token' in options || 'getToken' in options ? {} : { token: connectionToken(this.user(name)) };
-    const peer = new Peer(port, protobuf, { ...tokens, ...options });
+    const peer = new Peer(port, protobuf, this.transport, { ...tokens, ...options });
     this.#peers.push(peer);
     return peer;
   }

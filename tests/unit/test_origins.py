@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from beaconfire.transports.websocket.origins import ORIGIN_LENGTH_MAX, OriginRules
+from beaconfire.origins import ORIGIN_LENGTH_MAX, OriginRules
 
 
 @pytest.mark.parametrize(

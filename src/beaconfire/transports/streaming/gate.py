@@ -1,0 +1,90 @@
+"""Who may open a stream or speak in one: the same origins and limits as for WebSockets, and CORS for browsers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from beaconfire.body import BodyPausedError, BodyTooLargeError, read_body
+from beaconfire.events import EventSink, HandshakeRefused, LimitHit
+from beaconfire.origins import OriginRules
+from beaconfire.transports.base import Admit, Refusal
+
+PREFLIGHT_MAX_AGE_S: Final = 300
+"""How long a browser may remember that a path may be asked from elsewhere."""
+
+_FOREIGN_ORIGIN: Final = Refusal(403, "origin", "this origin may not connect")
+
+
+class RefusedError(Exception):
+    """The request gets this answer, and nothing else happens."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.text)
+        self.refusal = refusal
+
+
+class Gate:
+    """Judges requests in this order: method, origin, size of the body, and whatever the endpoint itself asks."""
+
+    def __init__(self, origins: Sequence[str], admit: Admit, events: EventSink) -> None:
+        self._origins = OriginRules(origins)
+        self._events = events
+        self.admit = admit
+
+    def cors(self, request: Request) -> dict[str, str]:
+        """What lets a page of an allowed origin read the answer; nothing for requests of no page."""
+        origin = request.headers.get("origin")
+        if origin is None or not self._origins.allow(origin):
+            return {}
+        return {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Credentials": "true",
+            "Vary": "Origin",
+        }
+
+    def preflight(self, request: Request, methods: str) -> Response:
+        """The answer to OPTIONS: whatever headers the page wants to send, it may."""
+        headers = {
+            **self.cors(request),
+            "Access-Control-Allow-Methods": methods,
+            "Access-Control-Max-Age": str(PREFLIGHT_MAX_AGE_S),
+        }
+        if wanted := request.headers.get("access-control-request-headers"):
+            headers["Access-Control-Allow-Headers"] = wanted
+        return Response(status_code=204, headers=headers)
+
+    def check(self, request: Request, methods: Sequence[str]) -> None:
+        """Raises RefusedError for a method that is none of these, and for a page of a foreign origin."""
+        if request.method not in methods:
+            allowed = ", ".join([*methods, "OPTIONS"])
+            text = f"{request.method[:16]} is not allowed here. Allowed: {allowed}."
+            raise RefusedError(Refusal(405, "bad", text, (("Allow", allowed),)))
+        if not self._origins.allow(request.headers.get("origin")):
+            raise RefusedError(_FOREIGN_ORIGIN)
+
+    async def body(self, request: Request, size_max: int, limit: str) -> bytes:
+        """The whole body. Raises RefusedError: 413 beyond the limit of that name, 408 if nothing comes for too long;
+        and ClientGoneError.
+        """
+        try:
+            if int(request.headers.get("content-length", "0")) > size_max:  # the server has checked that it is a number
+                raise BodyTooLargeError
+            return await read_body(request.receive, size_max)
+        except BodyTooLargeError:
+            self._events.emit(LimitHit(limit, ""))
+            text = f"The request body is larger than {size_max} bytes ({limit})."
+            raise RefusedError(Refusal(413, "bad", text, (("Connection", "close"),))) from None
+        except BodyPausedError:
+            self._events.emit(LimitHit("body_pause_max", ""))
+            text = "The request body paused for too long."
+            raise RefusedError(Refusal(408, "bad", text, (("Connection", "close"),))) from None
+
+    def refuse(self, request: Request, refusal: Refusal) -> Response:
+        """The answer to a request that is refused, which is reported as `HandshakeRefused`."""
+        self._events.emit(HandshakeRefused(request.url.path, refusal.status, refusal.reason))
+        headers = {**self.cors(request), **dict(refusal.headers)}
+        return PlainTextResponse(refusal.text + "\n", refusal.status, headers)

@@ -1,0 +1,53 @@
+"""Every test of this folder runs once per transport and encoding, against one server with fast clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.acceptance.harness import ServerProcess
+from tests.conformance.transports.lines import LINES, Line
+
+CONFIG = """
+[client]
+allowed_origins = ["http://localhost"]
+ping_interval = "1s"
+pong_timeout = "600ms"
+expired_close_delay = "300ms"
+queue_max_size = "200KB"
+[token]
+hmac_secret = "secret"
+[api]
+keys = ["api_key"]
+[channel]
+presence = true
+join_leave = true
+force_push_join_leave = true
+history_size = 100
+history_ttl = "300s"
+force_recovery = true
+allow_subscribe_for_client = true
+allow_publish_for_subscriber = true
+allow_presence_for_subscriber = true
+allow_history_for_subscriber = true
+"""
+
+Dial = Callable[[], Line]
+
+
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path_factory.mktemp("server"), CONFIG) as process:
+        yield process
+
+
+@pytest.fixture(params=LINES)
+def transport(request: pytest.FixtureRequest) -> str:
+    """The name of one of `LINES`."""
+    return str(request.param)
+
+
+@pytest.fixture
+def dial(server: ServerProcess, transport: str) -> Dial:
+    return lambda: LINES[transport](server.port)

@@ -1,0 +1,65 @@
+"""The native protocol without replies."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from beaconfire.messages import (
+    ClientInfo,
+    ConnectRequest,
+    ConnectResult,
+    DisconnectPush,
+    JoinPush,
+    MessagePush,
+    Publication,
+    PublicationPush,
+)
+from beaconfire.protocols.base import ProtocolError
+from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
+
+CODEC = UnidirectionalCodec()
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b" \n"])
+def test_a_connect_request_may_be_empty(data: bytes) -> None:
+    (command,) = CODEC.decode(data, False)
+    assert command.request == ConnectRequest()
+
+
+def test_a_connect_request() -> None:
+    (command,) = CODEC.decode(b'{"token":"t","subs":{"a":{"recover":true,"offset":4,"epoch":"e"}}}', False)
+    assert isinstance(command.request, ConnectRequest)
+    assert command.request.token == "t"
+    assert command.request.subs["a"].offset == 4
+
+
+@pytest.mark.parametrize("data", [b"[]", b'{},"publish":{}', b"{}{}", b"{}\n{}", b"{", b'"x"', b"\xff", b'{"token":1}'])
+def test_what_is_no_connect_request(data: bytes) -> None:
+    """Nothing can be smuggled in behind it."""
+    with pytest.raises(ProtocolError):
+        CODEC.decode(data, False)
+
+
+def test_messages_stand_alone() -> None:
+    """Each is what would be inside of a reply or a push."""
+    info = ClientInfo("ann", "c1")
+    publication = Publication(data=b'{"x":\n1}', offset=3)
+    messages = [
+        CODEC.encode_reply(1, ConnectResult(client="c", version="v")),
+        CODEC.encode_push(PublicationPush("room", publication)),
+        CODEC.encode_push(JoinPush("room", info)),
+        CODEC.encode_push(MessagePush(b"1")),
+        CODEC.encode_push(DisconnectPush(3001, "shutdown", True)),
+        CODEC.encode_ping(),
+    ]
+    assert all(b"\n" not in data for data, _ in messages)
+    assert [json.loads(data) for data, _ in messages] == [
+        {"connect": {"client": "c", "version": "v"}},
+        {"channel": "room", "pub": {"data": {"x": 1}, "offset": 3}},
+        {"channel": "room", "join": {"info": {"user": "ann", "client": "c1"}}},
+        {"message": {"data": 1}},
+        {"disconnect": {"code": 3001, "reason": "shutdown", "reconnect": True}},
+        {},
+    ]

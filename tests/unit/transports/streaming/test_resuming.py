@@ -1,0 +1,58 @@
+"""Ids of events, and what becomes of them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from beaconfire.transports.streaming.resuming import ID_BYTES_MAX, event_id, resume
+
+
+def test_the_last_event_gets_the_id() -> None:
+    """It stands within that event's block: whoever did not see its end does not have the id either."""
+    data = event_id(b"data: 1\n\ndata: 2\n\n", {"news": (7, "e")})
+    assert data == b'data: 1\n\ndata: 2\nid: {"news":[7,"e"]}\n\n'
+
+
+def test_nothing_to_recover_needs_no_id() -> None:
+    assert event_id(b"data: 1\n\n", {}) == b"data: 1\n\n"
+
+
+def test_ids_are_ascii_and_on_one_line() -> None:
+    """A header can hold nothing else."""
+    data = event_id(b"data: 1\n\n", {"комната\n": (1, "e")})
+    assert data.isascii()
+    assert data.count(b"\n") == 3
+
+
+def test_an_id_that_fits_in_no_header_is_left_out() -> None:
+    assert event_id(b"data: 1\n\n", {"x" * ID_BYTES_MAX: (1, "e")}) == b"data: 1\n\n"
+
+
+def test_round_trip() -> None:
+    """What an event says of positions, a listener asks for when it comes back."""
+    positions = {"новости": (7, "abc"), "b": (0, "d")}
+    last_id = event_id(b"data: 1\n\n", positions).split(b"id: ")[1].strip().decode()
+    assert json.loads(resume(b"", last_id)) == {
+        "subs": {
+            name: {"recover": True, "offset": offset, "epoch": epoch} for name, (offset, epoch) in positions.items()
+        }
+    }
+
+
+def test_the_request_stays_as_it_is_otherwise() -> None:
+    """Its own idea of a position is older than the id's."""
+    opening = b'{"token":"t","subs":{"a":{},"b":{"recover":true,"offset":1,"epoch":"e"}}}'
+    resumed = json.loads(resume(opening, '{"b":[9,"e"]}'))
+    assert resumed == {"token": "t", "subs": {"a": {}, "b": {"recover": True, "offset": 9, "epoch": "e"}}}
+
+
+@pytest.mark.parametrize("last_id", ["42", "{}x", '{"a":1}', '{"a":["x","y"]}', "[]", "\xff"])
+def test_ids_of_others_change_nothing(last_id: str) -> None:
+    assert resume(b'{"token":"t"}', last_id) == b'{"token":"t"}'
+
+
+@pytest.mark.parametrize("opening", [b"[]", b"{", b"1", b"\xff"])
+def test_what_is_wrong_with_a_request_is_left_to_the_protocol(opening: bytes) -> None:
+    assert resume(opening, '{"a":[1,"e"]}') == opening

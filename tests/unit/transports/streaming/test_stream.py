@@ -1,0 +1,234 @@
+"""The stream as a transport: what it does while the server takes nothing, and at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from beaconfire.errors import CONNECTION_CLOSED, INVALID_TOKEN, SHUTDOWN, DisconnectCode
+from beaconfire.protocols.centrifuge.json_codec import JsonCodec
+from beaconfire.transports.base import Transport
+from beaconfire.transports.streaming.stream import Manner, ResponseStream
+from beaconfire.transports.streaming.wire import lines
+
+PLAIN = Manner("http_stream")
+HEADERS = [(b"content-type", b"application/json")]
+
+
+class Session:
+    """A receiver that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+        self.writable_again = asyncio.Event()
+        self.closed: list[int] = []
+
+    def on_data(self, data: bytes, binary: bool) -> None:
+        self.heard.append(data)
+
+    def on_control_frame(self, size: int) -> None: ...
+
+    def on_transport_pong(self) -> None: ...
+
+    def on_writable(self) -> None:
+        self.writable_again.set()
+
+    def positions(self) -> Mapping[str, tuple[int, str]]:
+        return {"room": (5, "e")}
+
+    def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
+        self.closed.append(code.code)
+
+
+class Stage:
+    """A stream with an ASGI server around it that can be made to wait."""
+
+    def __init__(self, manner: Manner = PLAIN) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.taking = asyncio.Event()
+        self.taking.set()
+        self.broken = False
+        self.gone = asyncio.Event()
+        self.session = Session()
+        self.stream = ResponseStream(manner, lines(JsonCodec()), self._send, HEADERS, "secret")
+        self.running = asyncio.create_task(self.stream.run(self._arrive, self._receive, b"opening", False))
+
+    def _arrive(self, transport: Transport) -> Session:
+        return self.session
+
+    async def _send(self, message: Any) -> None:
+        if self.broken:
+            raise OSError("the client has gone")
+        if not self.taking.is_set():
+            await self.taking.wait()
+        self.sent.append(dict(message))
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self.gone.set()
+
+    async def _receive(self) -> Any:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.sent)
+
+
+async def begun(manner: Manner = PLAIN) -> Stage:
+    stage = Stage(manner)
+    await asyncio.sleep(0)
+    assert stage.session.heard == [b"opening"]
+    return stage
+
+
+def test_the_head_goes_out_with_the_first_bytes() -> None:
+    """Nothing is sent before there is anything to say, and then all of it at once, without a turn of the loop."""
+
+    async def scenario() -> None:
+        stage = await begun(Manner("sse", b"\r\n"))
+        assert stage.sent == []
+        stage.stream.write(b"one\n")
+        assert stage.sent == [
+            {"type": "http.response.start", "status": 200, "headers": HEADERS},
+            {"type": "http.response.body", "body": b"\r\none\n", "more_body": True},
+        ]
+        stage.stream.close(CONNECTION_CLOSED, "")
+        await stage.running
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_waits() -> None:
+    """What is written meanwhile is kept and counted, sent in order, and then the session may write again."""
+
+    async def scenario() -> None:
+        stage = await begun()
+        stage.stream.write(b"one\n")
+        stage.taking.clear()
+        stage.stream.write(b"two\n")
+        stage.stream.write(b"three\n")
+        assert not stage.stream.writable
+        assert stage.stream.buffered_bytes == len(b"two\nthree\n")
+        stage.taking.set()
+        await stage.session.writable_again.wait()
+        assert stage.stream.writable
+        assert stage.stream.buffered_bytes == 0
+        assert stage.body == b"one\ntwo\nthree\n"
+        stage.stream.close(CONNECTION_CLOSED, "")
+        await stage.running
+
+    asyncio.run(scenario())
+
+
+def test_closed_while_the_server_waits() -> None:
+    """Everything written comes before the disconnect push, and then the response ends; later writes are dropped."""
+
+    async def scenario() -> None:
+        stage = await begun()
+        stage.taking.clear()
+        stage.stream.write(b"one\n")
+        stage.stream.close(SHUTDOWN, "shutdown")
+        stage.stream.write(b"late\n")
+        stage.stream.close(CONNECTION_CLOSED, "")
+        stage.taking.set()
+        await stage.running
+        assert stage.body == b'one\n{"push":{"disconnect":{"code":3001,"reason":"shutdown","reconnect":true}}}\n'
+        assert stage.sent[-1]["more_body"] is False
+        assert stage.session.closed == [3000]
+        assert not stage.session.writable_again.is_set()
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_breaks() -> None:
+    """The stream is of no more use, and says so; whoever writes to it notices nothing."""
+
+    async def scenario() -> None:
+        stage = await begun()
+        stage.broken = True
+        stage.stream.write(b"one\n")
+        stage.stream.write(b"two\n")
+        assert not stage.stream.writable
+        stage.gone.set()
+        await stage.running
+        assert stage.session.closed == [3000]
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_breaks_while_it_waits() -> None:
+    """As above."""
+
+    async def scenario() -> None:
+        stage = await begun()
+        stage.stream.write(b"one\n")
+        stage.taking.clear()
+        stage.stream.write(b"two\n")
+        task = next(task for task in asyncio.all_tasks() if task not in (stage.running, asyncio.current_task()))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert not stage.stream.writable
+        stage.gone.set()
+        await stage.running
+
+    asyncio.run(scenario())
+
+
+def test_reading_pauses() -> None:
+    """Commands wait until the session reads on, and are refused if it ends instead."""
+
+    async def scenario() -> None:
+        stage = await begun()
+        assert await stage.stream.hear(b"one", False)
+        stage.stream.pause_reading()
+        stage.stream.pause_reading()
+        two = asyncio.create_task(stage.stream.hear(b"two", False))
+        await asyncio.sleep(0)
+        assert stage.session.heard[1:] == [b"one"]
+        stage.stream.resume_reading()
+        assert await two
+        assert stage.session.heard[1:] == [b"one", b"two"]
+        stage.stream.pause_reading()
+        three = asyncio.create_task(stage.stream.hear(b"three", False))
+        await asyncio.sleep(0)
+        stage.gone.set()
+        await stage.running
+        assert not await three
+        assert not await stage.stream.hear(b"four", False)
+
+    asyncio.run(scenario())
+
+
+def test_listeners_are_refused_with_a_status() -> None:
+    """If it is for good and nothing has been said yet; otherwise in the stream."""
+
+    async def scenario() -> None:
+        listener = Manner("uni_sse", listens_only=True)
+        refused = await begun(listener)
+        refused.stream.close(INVALID_TOKEN, "invalid token")
+        await refused.running
+        assert refused.sent[0]["status"] == 401
+        assert refused.sent[0]["headers"] == [(b"content-type", b"text/plain; charset=utf-8")]
+        assert refused.body == b"3500 invalid token\n"
+        later = await begun(listener)
+        later.stream.write(b"one\n")
+        later.stream.close(INVALID_TOKEN, "invalid token")
+        await later.running
+        assert later.sent[0]["status"] == 200
+        assert b'"code":3500' in later.body
+
+    asyncio.run(scenario())
+
+
+def test_ids_of_events() -> None:
+    """Where events have ids, each write ends with one."""
+
+    async def scenario() -> None:
+        stage = await begun(Manner("uni_sse", has_ids=True))
+        stage.stream.write(b"data: 1\n\n")
+        assert stage.body == b'data: 1\nid: {"room":[5,"e"]}\n\n'
+        stage.stream.close(CONNECTION_CLOSED, "")
+        await stage.running
+
+    asyncio.run(scenario())
