@@ -44,6 +44,7 @@ _LIMITS = (
     "uni_http_stream.max_request_body_size",
     "uni_sse.max_request_body_size",
     "emulation.max_request_body_size",
+    "poll.max_request_body_size",
     "channel_names.max_length",
     "server.backlog",
     "server.handshake_timeout",
@@ -114,7 +115,7 @@ def _endpoints(config: Config, addresses: Sequence[str]) -> Iterator[Field]:
         base = base.rstrip("/")
         socket = "ws" + base.removeprefix("http")
         yield Field("websocket", f"{socket}/connection/websocket")
-        for name in ("http_stream", "sse", "uni_websocket", "uni_http_stream", "uni_sse"):
+        for name in ("http_stream", "sse", "uni_websocket", "uni_http_stream", "uni_sse", "poll"):
             if getattr(config, name).enabled:
                 yield Field(name, f"{socket if name == 'uni_websocket' else base}/connection/{name}")
         if config.plain.enabled:

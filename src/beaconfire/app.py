@@ -63,7 +63,9 @@ from beaconfire.transports.streaming import (
     UNI_SSE,
     Emulation,
     Gate,
+    Poll,
     Speakers,
+    Speaking,
     StreamEndpoint,
     Style,
     events,
@@ -89,6 +91,8 @@ UNI_WEBSOCKET_PATH = "/connection/uni_websocket"
 UNI_HTTP_STREAM_PATH = "/connection/uni_http_stream"
 UNI_SSE_PATH = "/connection/uni_sse"
 EMULATION_PATH = "/emulation"
+POLL_PATH = "/connection/poll"
+COMMANDS_PATH = "/connection/commands"
 TIMER_RESOLUTION_S = 0.1
 SWEEP_INTERVAL_S = 1.0
 FOREVER = Seconds(100 * 365 * 86400)
@@ -109,6 +113,8 @@ _TEMPLATES = (
     UNI_HTTP_STREAM_PATH,
     UNI_SSE_PATH,
     EMULATION_PATH,
+    POLL_PATH,
+    COMMANDS_PATH,
 )
 """Paths as metrics and logs know them. Successful API calls are not logged one by one."""
 
@@ -279,6 +285,21 @@ def _streams(app: App) -> list[BaseRoute]:
         *door(UNI_HTTP_STREAM_PATH, UNI_HTTP_STREAM, config.uni_http_stream, listen, lines(one_way)),
         *door(UNI_SSE_PATH, UNI_SSE, config.uni_sse, listen, events(one_way)),
         Route(EMULATION_PATH, emulation),
+        *_polls(app, gate),
+    ]
+
+
+def _polls(app: App, gate: Gate) -> list[BaseRoute]:
+    """The doors for clients whose every request is a session of its own."""
+    options, node = app.config.poll, app.node
+    if not options.enabled:
+        return []
+    size, wait_s = int(options.max_request_body_size), float(options.max_wait)
+    hear = _arrange(node, SessionManners(listens_only=True, passing=True))(lines(UnidirectionalCodec()))
+    say = _arrange(node, SessionManners(passing=True))(lines(JsonCodec()))
+    return [
+        Route(POLL_PATH, Poll(gate, size, wait_s, hear)),
+        Route(COMMANDS_PATH, Speaking(gate, size, wait_s, say)),
     ]
 
 

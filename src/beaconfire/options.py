@@ -213,6 +213,18 @@ class StreamOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = Size(65536)
 
 
+class PollOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Long polling, at `/connection/poll`, and commands of such clients, at `/connection/commands`."""
+
+    enabled: Annotated[bool, Meta(description="Serve it.")] = True
+    max_request_body_size: Annotated[Size, Meta(description="Largest body of a request; beyond it HTTP 413.")] = Size(
+        65536
+    )
+    max_wait: Annotated[
+        Seconds, Meta(description="How long a request waits for something new; a client may ask for less.")
+    ] = Seconds(25)
+
+
 class EmulationOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The client's half of such transports, `POST /emulation`."""
 

@@ -153,12 +153,14 @@ def _subscription_options(
     )
     announces = _either(override.join_leave, options.join_leave)
     recoverable = recoverable and namespace.history.enabled
+    stays = not session.manners.passing
     return SubscriptionOptions(
         positioned=recoverable or (positioned and namespace.history.enabled),
         recoverable=recoverable,
-        presence=_either(override.presence, options.presence),
-        announces=announces,
-        hears_announcements=announces
+        presence=stays and _either(override.presence, options.presence),
+        announces=stays and announces,
+        hears_announcements=stays
+        and announces
         and (
             _either(override.force_push_join_leave, options.force_push_join_leave)
             or (request.join_leave and access.may_see_presence(user, True, namespace))

@@ -30,6 +30,7 @@ from beaconfire.options import (
     LogOptions,
     Options,
     PlainOptions,
+    PollOptions,
     ServerOptions,
     StreamOptions,
     SwitchOptions,
@@ -62,6 +63,7 @@ class Config(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
         SwitchOptions,
         Meta(description="Server-Sent Events for clients that only listen, at `/connection/uni_sse`."),
     ] = StreamOptions()
+    poll: PollOptions = PollOptions()
     emulation: EmulationOptions = EmulationOptions()
     token: TokenOptions = TokenOptions()
     subscription_token: Annotated[
@@ -297,6 +299,7 @@ def _violations(config: Config) -> Iterator[checks.Violation]:
         checks.check_above_zero("sse", config.sse),
         checks.check_above_zero("uni_http_stream", config.uni_http_stream),
         checks.check_above_zero("uni_sse", config.uni_sse),
+        checks.check_above_zero("poll", config.poll),
         checks.check_above_zero("emulation", config.emulation),
         checks.check_above_zero("api", config.api),
         checks.check_server(config.server),

@@ -34,6 +34,7 @@ _ABOVE_ZERO: Mapping[str, tuple[str, ...]] = {
     "sse": ("max_request_body_size",),
     "uni_http_stream": ("max_request_body_size",),
     "uni_sse": ("max_request_body_size",),
+    "poll": ("max_request_body_size", "max_wait"),
     "emulation": ("max_request_body_size",),
     "api": ("request_max_size",),
 }

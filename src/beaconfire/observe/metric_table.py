@@ -38,6 +38,7 @@ LIMITS = (
     "uni_http_stream.max_request_body_size",
     "uni_sse.max_request_body_size",
     "emulation.max_request_body_size",
+    "poll.max_request_body_size",
     "server.handshake_timeout",
     "server.header_max_size",
     "server.keep_alive_timeout",

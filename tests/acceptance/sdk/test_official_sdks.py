@@ -1,4 +1,4 @@
-"""The official SDKs against a running server with the reference configuration, in both codecs, and over every transport it has.
+"""The official SDKs against a running server with the reference configuration, in all their codecs and transports.
 
 Each SDK has a scenario in its own language (`python/`, `node/`) that runs all its checks at once in a process of its
 own and reports on each by name. Here every report becomes a test of its own.

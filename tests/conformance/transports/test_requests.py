@@ -10,9 +10,6 @@ import httpx
 import pytest
 
 from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import run
-from tests.conformance.transports.lines import LINES
-from tests.conformance.transports.seat import seated
 from tests.conformance.transports.test_scenario import token
 
 HTTP_STREAM, SSE, EMULATION = "/connection/http_stream", "/connection/sse", "/emulation"
@@ -30,7 +27,7 @@ def http(server: ServerProcess) -> Iterator[httpx.Client]:
     ("path", "methods"), [(HTTP_STREAM, "POST, OPTIONS"), (SSE, "GET, POST, OPTIONS"), (EMULATION, "POST, OPTIONS")]
 )
 def test_preflight(http: httpx.Client, path: str, methods: str) -> None:
-    """A page of an allowed origin may send what it wants to, with credentials; one of a foreign origin is not told so."""
+    """A page of an allowed origin may send what it wants to, with credentials; a foreign one is not told so."""
     asked = {"Origin": HOME, "Access-Control-Request-Headers": "content-type, x-own"}
     answer = http.options(path, headers=asked)
     assert answer.status_code == 204
@@ -103,16 +100,13 @@ def test_unknown_session(http: httpx.Client) -> None:
 
 def test_commands_for_a_session_that_has_ended(http: httpx.Client, server: ServerProcess) -> None:
     """They get the same error; so do commands for a session of another node."""
-
-    async def scenario() -> None:
-        line = LINES["http_stream-json"](server.port)
-        async with seated(line, token("ann")):
-            spoken = {"session": line._session, "node": line._node, "data": ""}  # type: ignore[attr-defined]  # white box
-            assert http.post(EMULATION, json={**spoken, "node": "elsewhere"}).status_code == 404
-        server.wait_action("session_ended", user="ann")
-        assert http.post(EMULATION, json=spoken).status_code == 404
-
-    run(scenario())
+    opening = json.dumps({"id": 1, "connect": {"token": token("leaving")}})
+    with http.stream("POST", HTTP_STREAM, content=opening) as response:
+        connected = json.loads(next(response.iter_lines()))["connect"]
+        spoken = {"session": connected["session"], "node": connected["node"], "data": "{}"}
+        assert http.post(EMULATION, json={**spoken, "node": "elsewhere"}).status_code == 404
+    server.wait_action("session_ended", user="leaving")
+    assert http.post(EMULATION, json=spoken).status_code == 404
 
 
 def test_garbage_ends_the_session(http: httpx.Client) -> None:

@@ -1,4 +1,4 @@
-"""HTTP responses that go on for as long as the session does: HTTP streaming and Server-Sent Events, over any ASGI."""
+"""HTTP requests as transports, over any ASGI server: responses that last as long as the session, and long polling."""
 
 from beaconfire.transports.streaming.emulation import Emulation, Speakers
 from beaconfire.transports.streaming.endpoint import (
@@ -11,6 +11,7 @@ from beaconfire.transports.streaming.endpoint import (
     Style,
 )
 from beaconfire.transports.streaming.gate import Gate
+from beaconfire.transports.streaming.polling import Poll, Speaking
 from beaconfire.transports.streaming.wire import events, lines, varint_delimited
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "UNI_SSE",
     "Emulation",
     "Gate",
+    "Poll",
     "Speakers",
+    "Speaking",
     "StreamEndpoint",
     "Style",
     "events",

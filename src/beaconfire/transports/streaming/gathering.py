@@ -1,0 +1,105 @@
+"""A session that lasts as long as one request: what it says is gathered, and is the answer.
+
+Nothing of it stays on the node, so that the next request may go to any other. What a client knows between two of them
+is its positions, and with these the next session recovers what came in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+from starlette.responses import Response
+
+from beaconfire.errors import BAD_PROTOCOL, CONNECTION_CLOSED, CONNECTION_EXPIRED, INVALID_TOKEN, DisconnectCode
+from beaconfire.protocols.base import Frame
+from beaconfire.transports.base import Arrival
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+_STATUSES: Final = {BAD_PROTOCOL.code: 400, INVALID_TOKEN.code: 401, CONNECTION_EXPIRED.code: 401}
+
+
+class Gathered(Struct, frozen=True):
+    """What a session has said, a message a line, and where it was. `end` is the code and reason if it ended by itself."""
+
+    messages: Sequence[bytes]
+    positions: Mapping[str, tuple[int, str]]
+    end: tuple[DisconnectCode, str] | None
+
+
+class Gathering:
+    """The `Transport` of a session whose messages are lines. It takes everything until the session is let go."""
+
+    secret = ""
+    direct = None
+    writable = True
+    buffered_bytes = 0
+
+    def __init__(self, name: str, is_enough: Callable[[Sequence[bytes]], bool]) -> None:
+        """`is_enough` is asked with all messages so far, whenever some have come."""
+        self.name = name
+        self._is_enough = is_enough
+        self._messages: list[bytes] = []
+        self._enough = asyncio.Event()
+        self._end: tuple[DisconnectCode, str] | None = None
+
+    async def gather(self, arrival: Arrival, receive: Receive, opening: bytes, patience_s: float) -> Gathered | None:
+        """Lets a session say what it has to until it is enough, it ends, or the time is over. None if the client has
+        gone before.
+        """
+        receiver = arrival(self)
+        try:
+            receiver.on_data(opening, False)
+            gone = asyncio.create_task(_disconnected(receive))
+            enough = asyncio.create_task(self._enough.wait())
+            try:
+                await asyncio.wait({gone, enough}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                if gone.done():
+                    return None
+            finally:
+                gone.cancel()
+                enough.cancel()
+            positions = receiver.positions()
+        finally:
+            receiver.on_closed()  # what waits for the loop's next turn is written before it returns
+        return Gathered(self._messages, positions, self._end)
+
+    def write(self, data: Frame) -> None:
+        self._messages += data.splitlines()
+        if self._is_enough(self._messages):
+            self._enough.set()
+
+    def write_rest(self, data: Frame, sent: int) -> None:
+        raise AssertionError("there is no socket to write to past the gathering")
+
+    def ping(self) -> None:
+        """Nobody waits that long."""
+
+    def close(self, code: DisconnectCode, reason: str) -> None:
+        if self._end is None and code.code != CONNECTION_CLOSED.code:
+            self._end = (code, reason)
+        self._enough.set()
+
+    def pause_reading(self) -> None:
+        """There is nothing more to read."""
+
+    def resume_reading(self) -> None:
+        """As above."""
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def refusal(code: DisconnectCode, reason: str, headers: Mapping[str, str]) -> Response:
+    """The answer to a request whose session has ended: 400, 401 or 403 if there is no use in asking again like that,
+    503 if there is.
+    """
+    text = b'{"disconnect":{"code":%d,"reason":"%b"}}' % (code.code, reason.encode())
+    status = _STATUSES.get(code.code) or (503 if code.reconnect else 403)
+    retry = {"Retry-After": "1"} if status == 503 else {}
+    return Response(text, status, {**headers, **retry}, "application/json")

@@ -1,0 +1,201 @@
+"""Long polling, for clients that have nothing else: one request asks what is new since a position, another one speaks.
+
+There are no sessions to be opened, kept or lost. Each request says who asks and where it is, and may go to any node;
+two at once do not disturb each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from beaconfire.body import ClientGoneError
+from beaconfire.transports.base import Arrival, Refusal
+from beaconfire.transports.streaming.gate import Gate, RefusedError
+from beaconfire.transports.streaming.gathering import Gathered, Gathering, refusal
+
+LIMIT: Final = "poll.max_request_body_size"
+
+COMMANDS_MAX: Final = 100
+"""Commands in one request."""
+
+_PING: Final = b"{}"
+
+
+class Caller(Struct, forbid_unknown_fields=True):
+    """Who asks: a connect request. `subs` are channels, each with its position in the last answer, or empty."""
+
+    token: str = ""
+    data: Raw | UnsetType = UNSET
+    subs: dict[str, Raw] = {}
+
+    def connect(self) -> dict[str, object]:
+        request: dict[str, object] = {"token": self.token, "subs": self.subs}
+        return request if self.data is UNSET else {**request, "data": self.data}
+
+
+class Question(Caller, forbid_unknown_fields=True):
+    """What is new? `wait` is how many seconds the client waits for anything."""
+
+    wait: Annotated[float, Meta(ge=0)] | None = None
+
+
+class Speech(Caller, forbid_unknown_fields=True, kw_only=True):
+    """Commands without ids. The client is in its `subs` for as long as they take."""
+
+    commands: Annotated[list[dict[str, Raw]], Meta(min_length=1, max_length=COMMANDS_MAX)]
+
+
+class _Sub(Struct):
+    recoverable: bool = False
+    recovered: bool = False
+    epoch: str = ""
+    publications: Sequence[Raw] = ()
+
+
+class _Connected(Struct):
+    subs: dict[str, _Sub] = {}
+
+
+class _First(Struct):
+    """The first message of a session that only listens, as far as it matters here."""
+
+    connect: _Connected = _Connected()
+
+
+T = TypeVar("T")
+Answer = Callable[[Request], Awaitable[Response]]
+
+_read_question: Final = msgspec.json.Decoder(Question).decode
+_read_speech: Final = msgspec.json.Decoder(Speech).decode
+_read_first: Final = msgspec.json.Decoder(_First).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Poll:
+    """`POST /connection/poll`: answers when there is anything that the client has not got, or when the time is over."""
+
+    def __init__(self, gate: Gate, body_max: int, wait_max_s: float, arrival: Arrival) -> None:
+        """`arrival` makes sessions that only listen, of the protocol without replies, on lines."""
+        self._gate = gate
+        self._body_max = body_max
+        self._wait_max_s = wait_max_s
+        self._arrival = arrival
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _serve(self._gate, self._answer, scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        question = await _read(self._gate, request, self._body_max, _read_question)
+        wait_s = self._wait_max_s if question.wait is None else min(question.wait, self._wait_max_s)
+        gathering = Gathering("poll", _has_news)
+        gathered = await _gather(gathering, self._arrival, request, _encode(question.connect()), wait_s)
+        headers = {**self._gate.cors(request), "Cache-Control": "no-store"}
+        if gathered.end is not None:
+            return refusal(*gathered.end, headers)
+        messages = b",".join([message for message in gathered.messages if message != _PING])
+        body = b'{"messages":[%b],"subs":%b}' % (messages, _encode(_subs(gathered)))
+        return Response(body, 200, headers, "application/json")
+
+
+class Speaking:
+    """`POST /connection/commands`: each command is done, in order, and has its reply in the answer."""
+
+    def __init__(self, gate: Gate, body_max: int, patience_s: float, arrival: Arrival) -> None:
+        """`arrival` makes sessions of the ordinary protocol, on lines."""
+        self._gate = gate
+        self._body_max = body_max
+        self._patience_s = patience_s
+        self._arrival = arrival
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _serve(self._gate, self._answer, scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        speech = await _read(self._gate, request, self._body_max, _read_speech)
+        commands = [{"id": 1, "connect": speech.connect()}]
+        commands += [{**command, "id": number} for number, command in enumerate(speech.commands, start=2)]
+        gathering = Gathering("poll", lambda messages: _is_answered(messages, len(commands)))
+        opening = b"\n".join(map(_encode, commands))
+        gathered = await _gather(gathering, self._arrival, request, opening, self._patience_s)
+        replies = _replies(gathered.messages)
+        headers = self._gate.cors(request)
+        if replies and b'"error":' in replies[0] and b'"connect":' not in replies[0]:
+            return Response(replies[0], 401, headers, "application/json")
+        if gathered.end is not None:
+            return refusal(*gathered.end, headers)
+        if len(replies) < len(commands):
+            text = "the commands took too long: not all of them have been answered, and some may have been done"
+            raise RefusedError(Refusal(503, "bad", text))
+        return Response(b'{"replies":[%b]}' % b",".join(replies[1:]), 200, headers, "application/json")
+
+
+async def _serve(gate: Gate, answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+    request = Request(scope, receive)
+    try:
+        response = gate.preflight(request, "POST, OPTIONS") if request.method == "OPTIONS" else await answer(request)
+    except RefusedError as refused:
+        response = gate.refuse(request, refused.refusal)
+    except ClientGoneError:
+        return
+    await response(scope, receive, send)
+
+
+async def _read(gate: Gate, request: Request, body_max: int, decode: Callable[[bytes], T]) -> T:
+    """What the client wants, if it may come in. Raises RefusedError and ClientGoneError."""
+    gate.check(request, ("POST",))
+    body = await gate.body(request, body_max, LIMIT)
+    try:
+        wanted = decode(body or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RefusedError(Refusal(400, "bad", f"the body: {error}")) from None
+    refusal = gate.admit()
+    if refusal is not None:
+        raise RefusedError(refusal)
+    return wanted
+
+
+async def _gather(
+    gathering: Gathering, arrival: Arrival, request: Request, opening: bytes, patience_s: float
+) -> Gathered:
+    gathered = await gathering.gather(arrival, request.receive, opening, patience_s)
+    if gathered is None:
+        raise ClientGoneError
+    return gathered
+
+
+def _has_news(messages: Sequence[bytes]) -> bool:
+    """Whether there is something that the client did not know when it asked, pings aside.
+
+    A channel that can't be recovered has no position that could be news: only what is published while the client waits.
+    """
+    if any(message != _PING for message in messages[1:]):
+        return True
+    subs = _read_first(messages[0]).connect.subs.values()
+    return any(sub.recoverable and (not sub.recovered or sub.publications) for sub in subs)
+
+
+def _subs(gathered: Gathered) -> dict[str, object]:
+    """What to ask with next time: every channel, and the position of those that have one."""
+    subs: dict[str, object] = {}
+    for message in gathered.messages[:1]:
+        subs = {channel: {} for channel in _read_first(message).connect.subs}
+    for channel, (offset, epoch) in gathered.positions.items():
+        subs[channel] = {"recover": True, "offset": offset, "epoch": epoch}
+    return subs
+
+
+def _replies(messages: Sequence[bytes]) -> list[bytes]:
+    return [message for message in messages if message.startswith(b'{"id":')]
+
+
+def _is_answered(messages: Sequence[bytes], count: int) -> bool:
+    """Whether so many commands have their replies, or connecting has failed and there will be no more."""
+    replies = _replies(messages)
+    return len(replies) >= count or bool(replies and b'"connect":' not in replies[0])
