@@ -23,7 +23,7 @@ _STATUSES: Final = {BAD_PROTOCOL.code: 400, INVALID_TOKEN.code: 401, CONNECTION_
 
 
 class Gathered(Struct, frozen=True):
-    """What a session has said, a message a line, and where it was. `end` is the code and reason if it ended by itself."""
+    """What a session has said, message by message, and where it was; `end` is code and reason if it ended by itself."""
 
     messages: Sequence[bytes]
     positions: Mapping[str, tuple[int, str]]
