@@ -1,0 +1,84 @@
+"""`python -m bench.transports`: measures, and writes the page."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from bench.peers import PEERS
+from bench.processes import ROOT
+from bench.report import human
+from bench.report.about import Machine
+from bench.transports.listeners import LISTENERS
+from bench.transports.measuring import LISTENERS as LISTENER_COUNT
+from bench.transports.measuring import SECONDS, Figures, measure
+
+RATES = (0.0, 1.0, 20.0)
+
+_PAGE = """# Transports compared
+
+Measured by `{command}` on {cpu}, {cores} cores, {kernel}, {python}, {date}: {listeners} listeners in one channel with
+history, each over the same transport, and a backend that publishes 64 bytes of text at a fixed rate for {seconds:.0f} s.
+Bytes are all that travels in both directions, heads and frames included, with the shortest heads there can be: a browser's are some
+hundred bytes longer, which only those who ask again and again have to pay again and again. Latency is from just before the publish
+request to the client; polling waits for its turn.
+
+{tables}
+Streams cost the network a few bytes per message and the server a write. A WebSocket is the cheapest of them for the server, because
+deliveries go to the socket past every layer; HTTP streaming and Server-Sent Events go through the HTTP server. Long polling pays a
+request, a token check and a subscription for every answer, and nothing while it waits but a new request every `poll.max_wait`. Polling
+pays the same every second, news or not, and is late by half its interval.
+
+So take WebSocket where it gets through, a stream where it does not, and long polling where nothing else does:
+[how each works](../protocols/streams.md).
+"""
+
+_HEADS = {
+    0.0: ("Silence", "bytes per listener and second", "server CPU per listener and second"),
+    1.0: ("One message a second", "bytes per message", "server CPU per message"),
+    20.0: ("Twenty messages a second", "bytes per message", "server CPU per message"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.transports", description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "transports.md")
+    arguments = parser.parse_args()
+    found: dict[float, dict[str, Figures]] = {rate: {} for rate in RATES}
+    for name, make in LISTENERS.items():
+        for rate in RATES:
+            with PEERS["beaconfire"].start() as running:
+                found[rate][name] = asyncio.run(measure(running, make, rate))
+            print(f"{name}: {found[rate][name]}", file=sys.stderr)
+    machine = Machine.here("python -m bench.transports")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(
+        _PAGE.format(
+            command=machine.command,
+            cpu=machine.cpu,
+            cores=machine.cores,
+            kernel=machine.kernel,
+            python=machine.python,
+            date=machine.date,
+            listeners=LISTENER_COUNT,
+            seconds=SECONDS,
+            tables="\n".join(_table(rate, figures) for rate, figures in found.items()),
+        )
+    )
+
+
+def _table(rate: float, figures: dict[str, Figures]) -> str:
+    title, size, cost = _HEADS[rate]
+    latency = "" if not rate else "latency p50 | p99 | "
+    lines = [f"## {title}\n", f"| | {latency}{size} | {cost} |", f"|---|{'---|---|' if rate else ''}---|---|"]
+    for name, row in figures.items():
+        delays = [human.quantity("p50_us", row.p50_s * 1e6), human.quantity("p99_us", row.p99_s * 1e6)] if rate else []
+        cells = [name, *delays, f"{row.bytes:,.0f}", human.quantity("cpu_us", row.cpu_us)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
