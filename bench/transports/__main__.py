@@ -17,23 +17,7 @@ from bench.transports.measuring import SECONDS, Figures, measure
 
 RATES = (0.0, 1.0, 20.0)
 
-_PAGE = """# Transports compared
-
-Measured by `{command}` on {cpu}, {cores} cores, {kernel}, {python}, {date}: {listeners} listeners in one channel with
-history, each over the same transport, and a backend that publishes 64 bytes of text at a fixed rate for {seconds:.0f} s.
-Bytes are all that travels in both directions, heads and frames included, with the shortest heads there can be: a browser's are some
-hundred bytes longer, which only those who ask again and again have to pay again and again. Latency is from just before the publish
-request to the client; polling waits for its turn.
-
-{tables}
-Streams cost the network a few bytes per message and the server a write. A WebSocket is the cheapest of them for the server, because
-deliveries go to the socket past every layer; HTTP streaming and Server-Sent Events go through the HTTP server. Long polling pays a
-request, a token check and a subscription for every answer, and nothing while it waits but a new request every `poll.max_wait`. Polling
-pays the same every second, news or not, and is late by half its interval.
-
-So take WebSocket where it gets through, a stream where it does not, and long polling where nothing else does:
-[how each works](../protocols/streams.md).
-"""
+_PAGE = Path(__file__).with_name("page.md")
 
 _HEADS = {
     0.0: ("Silence", "bytes per listener and second", "server CPU per listener and second"),
@@ -55,7 +39,7 @@ def main() -> None:
     machine = Machine.here("python -m bench.transports")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(
-        _PAGE.format(
+        _PAGE.read_text().format(
             command=machine.command,
             cpu=machine.cpu,
             cores=machine.cores,

@@ -76,7 +76,7 @@ class Stream(_Wire):
             rest = b""
             while data := await reader.read(READ_BYTES):
                 self.bytes += len(data)
-                if ready is not None and b'"connect":' in data:
+                if b'"connect":' in data:
                     ready()
                 *whole, rest = (rest + data).split(b"}")
                 self._look(b"}".join(whole) + b"}")
