@@ -20,7 +20,7 @@ fix: setup              ## format, and mend what lint can mend
 docs: setup             ## regenerate the reference pages from the tables
 	$(VENV)/python -m scripts.docs
 
-bench: services         ## the whole benchmark beside its peers, which it installs: an hour, on an idle machine
+bench: services         ## the whole benchmark beside its peers, which it installs: 40 minutes on an idle machine
 	$(VENV)/python -m bench
 
 bench-quick: services   ## fewer peers and scenarios, in three minutes
