@@ -80,7 +80,9 @@ async def _publish(port: int, rate: float) -> int:
     for number in range(count):
         await asyncio.sleep(max(0.0, started_s + number / rate - time.monotonic()))
         data = {"at_ns": time.monotonic_ns(), "text": "x" * 64}
-        writer.write(api_request(port, "publish", json.dumps({"channel": CHANNEL, "data": data}).encode()))
+        writer.write(
+            api_request(port, "publish", json.dumps({"channel": CHANNEL, "data": data}, separators=(",", ":")).encode())
+        )
         head = await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
     writer.close()

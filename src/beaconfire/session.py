@@ -293,7 +293,9 @@ class Session:
         self._finish(code, "")
         self.node.leaving.discard(self)
 
-    def positions(self) -> Mapping[str, tuple[int, str]]:
+    def positions(self) -> Mapping[str, tuple[int, str]] | None:
+        if self.has_ended():
+            return None
         return {
             channel: (subscription.expected - 1, subscription.epoch)
             for channel, subscription in self.subscriptions.items()

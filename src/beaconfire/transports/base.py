@@ -75,8 +75,10 @@ class Receiver(Protocol):
     def on_writable(self) -> None:
         """`writable` is true again."""
 
-    def positions(self) -> Mapping[str, tuple[int, str]]:
-        """Offset and epoch by channel, for those that can be recovered: of the last publication that was written."""
+    def positions(self) -> Mapping[str, tuple[int, str]] | None:
+        """Offset and epoch by channel, for those that can be recovered: of the last publication of each that is
+        written, once what is queued is. None if the session has ended: what it still writes is in no position.
+        """
 
     def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         """The connection is gone, whoever ended it. `code` says why if it was the transport that gave up."""

@@ -62,10 +62,11 @@ class Gathering:
             finally:
                 gone.cancel()
                 enough.cancel()
-            positions = receiver.positions()
+            receiver.on_writable()  # what waits for the loop's next turn is in the positions already
+            gathered = Gathered(tuple(self._messages), receiver.positions() or {}, self._end)
         finally:
-            receiver.on_closed()  # what waits for the loop's next turn is written before it returns
-        return Gathered(self._messages, positions, self._end)
+            receiver.on_closed()  # what it still writes is left for the next session to recover
+        return gathered
 
     def write(self, data: Frame) -> None:
         self._messages += data.splitlines()

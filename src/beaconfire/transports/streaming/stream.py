@@ -121,7 +121,10 @@ class ResponseStream:
     def write(self, data: Frame) -> None:
         if not self._ending:
             if self._manner.has_ids and self._receiver is not None:
-                data = event_id(data, self._receiver.positions())
+                positions = self._receiver.positions()
+                if positions is None:
+                    return  # without an id it would be sent again when the listener resumes
+                data = event_id(data, positions)
             self._write(data)
 
     def write_rest(self, data: Frame, sent: int) -> None:

@@ -23,6 +23,7 @@ class Session:
         self.heard: list[bytes] = []
         self.writable_again = asyncio.Event()
         self.closed: list[int] = []
+        self.has_ended = False
 
     def on_data(self, data: bytes, binary: bool) -> None:
         self.heard.append(data)
@@ -34,8 +35,8 @@ class Session:
     def on_writable(self) -> None:
         self.writable_again.set()
 
-    def positions(self) -> Mapping[str, tuple[int, str]]:
-        return {"room": (5, "e")}
+    def positions(self) -> Mapping[str, tuple[int, str]] | None:
+        return {"room": (5, "e")} if not self.has_ended else None
 
     def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         self.closed.append(code.code)
@@ -220,11 +221,15 @@ def test_listeners_are_refused_with_a_status() -> None:
 
 
 def test_ids_of_events() -> None:
-    """Where events have ids, each write ends with one."""
+    """Where events have ids, each write ends with one. What an ended session still writes has none, and is left out:
+    it comes again when the listener resumes.
+    """
 
     async def scenario() -> None:
         stage = await begun(Manner("uni_sse", has_ids=True))
         stage.stream.write(b"data: 1\n\n")
+        stage.session.has_ended = True
+        stage.stream.write(b"data: 2\n\n")
         assert stage.body == b'data: 1\nid: {"room":[5,"e"]}\n\n'
         stage.stream.close(CONNECTION_CLOSED, "")
         await stage.running
