@@ -68,7 +68,7 @@ export class Client extends Emitter {
   #state = "idle";
   /** @type {Map<string, Subscription>} */
   #subscriptions = new Map();
-  #grants = new Grants((name, event) => this[EMIT](name, event));
+  #grants = new Grants((name, event) => /** @type {Emitter<any>} */ (this)[EMIT](name, event));
   /** @type {Link | null} */
   #link = null;
   /** Changes with every attempt; whoever waited for something finds out by it that it is over. */

@@ -32,7 +32,7 @@ export class Track {
    */
   enter(channel, { epoch = "", offset = 0, recoverable = false, recovered = false, publications = [], data = null }) {
     const wasRecovering = this.hasEntered || this.position !== null;
-    const known = recovered && this.position?.epoch === epoch ? this.position.offset : 0;
+    const known = (recovered && this.position?.epoch === epoch && this.position?.offset) || 0;
     const fresh = publications.filter((/** @type {Record<string, any>} */ pub) => !pub.offset || pub.offset > known);
     const start = fresh.length ? fresh[0].offset - 1 : Math.max(offset, known);
     this.position = recoverable ? { offset: start, epoch } : null;
