@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, WebSocketRoute
+from playwright.sync_api import Browser, Page, Route, WebSocketRoute
 
 from beaconfire.auth.mint import connection_token, subscription_token
 from tests.acceptance.harness import ServerProcess
@@ -56,7 +56,7 @@ def open_client(browser: Browser, server: ServerProcess) -> Iterator[OpenClient]
 def let_through(page: Page, transport: str, sockets: list[WebSocketRoute]) -> None:
     """Blocks the others, each in a way of networks: WebSockets open and stay silent, requests fail."""
     if transport != "websocket":
-        page.route_web_socket("**/connection/websocket", sockets.append)
+        page.route_web_socket("**/connection/websocket", lambda route: sockets.append(route))
     for other in ("http_stream", "sse"):
         if transport != other:
             page.route(f"**/connection/{other}*", lambda route: route.abort())
@@ -99,16 +99,15 @@ def test_a_network_that_refuses_everything_is_tried_in_rounds(open_client: OpenC
         route.close(code=1011)
 
     ann.page.route_web_socket("**/connection/websocket", refuse)
-    for other in ("http_stream", "sse"):
 
-        def abort(route: Any, name: str = other) -> None:
-            tried.append(name)
-            if len(tried) > 8:
-                route.continue_()
-            else:
-                route.abort()
+    def abort(route: Route) -> None:
+        tried.append("sse" if "/sse?" in route.request.url else "http_stream")
+        if len(tried) > 8:
+            route.continue_()
+        else:
+            route.abort()
 
-        ann.page.route(f"**/connection/{other}*", abort)
+    ann.page.route(re.compile("/connection/(http_stream|sse)"), abort)
     ann.start(retryFirstMs=50)
     ann.until_entered()
     assert tried == [*TRANSPORTS, *TRANSPORTS, *TRANSPORTS]

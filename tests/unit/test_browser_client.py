@@ -31,7 +31,7 @@ def test_its_modules_need_nothing_but_each_other() -> None:
             reached.add(name)
             waiting += imports[name]
     assert reached == set(MODULES)
-    assert not [name for name, text in MODULES.items() if re.search(r'from "(?!\./)', text)]
+    assert not [name for name, text in MODULES.items() if re.search(r'^[^*\n]* from "(?!\./)', text, re.M)]
 
 
 def test_its_codes_are_ours() -> None:
