@@ -110,9 +110,9 @@ export class Link {
     else if (this.#pongs) this.#conversation.say("{}");
   }
 
-  /** @param {number} code @param {string} reason */
+  /** With a code the reason is the server's own. @param {number} code @param {string} reason */
   #end(code, reason) {
-    if (!this.#isOver) this.#ears.end(code, `${this.kind.label}: ${reason}`);
+    if (!this.#isOver) this.#ears.end(code, code ? reason : `${this.kind.label}: ${reason}`);
   }
 }
 
