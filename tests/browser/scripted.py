@@ -47,8 +47,12 @@ class Scripted:
         number = command.pop("id", None)
         kind, request = next(iter(command.items()), ("pong", {}))
         self.heard.append((kind, request))
-        answer = self.answers.get(kind, lambda request: {kind: {}})(request) if number else None
+        answer = self.answers.get(kind, _nothing_to_add(kind))(request) if number else None
         return None if answer is None else {"id": number, **answer}
+
+
+def _nothing_to_add(kind: str) -> Answer:
+    return lambda request: {kind: {}}
 
 
 def publication(channel: str, offset: int) -> Message:

@@ -58,8 +58,7 @@ def test_what_stands_behind_the_reply_in_one_frame_is_heard(ann: ClientPage) -> 
 def test_a_subscription_that_must_come_back_does_so_with_its_position(ann: ClientPage) -> None:
     """Ended with 2500 while the connection lives; what it knows already is not told again, whenever it comes."""
     script = Scripted(ann.page)
-    replies = iter([lambda request: joined(), lambda request: recovered(request, 2, 3, 4)])
-    script.answers["subscribe"] = lambda request: next(replies)(request)
+    script.answers["subscribe"] = lambda request: recovered(request, 2, 3, 4) if "recover" in request else joined()
     ann.start(retryFirstMs=1)
     ann.until_entered()
     script.push(publication(ROOM, 1), publication(ROOM, 2), publication(ROOM, 1))
