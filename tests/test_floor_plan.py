@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "server",
         "cli",
         "demo",
+        "browser",
         "__init__",
     ),
 )

@@ -6,6 +6,7 @@ A new protocol, transport or engine is registered here with one line.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import secrets
 import socket
@@ -101,6 +102,7 @@ _API_ASSETS = ("/api/page.js", "/api/page.css")
 _TEMPLATES = (
     "/",
     "/demo/{file:path}",
+    "/client/{file}",
     "/api",
     "/api/",
     "/api/openapi.json",
@@ -118,6 +120,13 @@ _TEMPLATES = (
 )
 """Paths as metrics and logs know them. Successful API calls are not logged one by one."""
 
+_BROWSER_CLIENT = Path(__file__).parent / "browser"
+_SCRIPT_HEADERS = {
+    "Access-Control-Allow-Origin": "*",  # pages of any site may import it; whom it may connect is another matter
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
 _DEMO = Path(__file__).parent / "demo"
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'",
@@ -325,6 +334,7 @@ def _routes(app: App, api: ApiHttp | None) -> list[BaseRoute]:
         *app.health.routes(),
         *(Route(path, _upgrade_required) for path in app.websocket_paths),
         *_streams(app),
+        *(Route(f"/client/{path.name}", _script(path)) for path in sorted(_BROWSER_CLIENT.glob("*.js"))),
     ]
     if api is not None:
         routes += [Route("/api", api), Mount("/api", api)]
@@ -346,6 +356,19 @@ def _page(path: Path) -> Callable[[Request], Awaitable[Response]]:
 
     async def respond(request: Request) -> Response:
         return HTMLResponse(text, headers=_PAGE_HEADERS)
+
+    return respond
+
+
+def _script(path: Path) -> Callable[[Request], Awaitable[Response]]:
+    """One module of the browser client, read at start-up. Browsers ask each time, and hear that it is the same."""
+    text = path.read_bytes()
+    headers = {**_SCRIPT_HEADERS, "ETag": f'"{hashlib.sha256(text).hexdigest()[:32]}"'}
+
+    async def respond(request: Request) -> Response:
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(text, headers=headers, media_type="text/javascript")
 
     return respond
 

@@ -75,6 +75,22 @@ def test_a_websocket_address_in_a_browser_explains_itself(tmp_path: Path) -> Non
             assert answer.headers["upgrade"] == "websocket"
 
 
+def test_the_browser_client_is_served(tmp_path: Path) -> None:
+    """Every module of it, to pages of any site, and again only if it has changed; nothing else of its folder."""
+    with ServerProcess(tmp_path, REFERENCE_CONFIG) as server:
+        for name in ("beaconfire.js", "transports.js"):
+            answer = httpx.get(f"{server.http}/client/{name}")
+            assert answer.status_code == 200
+            assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+            assert answer.headers["access-control-allow-origin"] == "*"
+            again = httpx.get(f"{server.http}/client/{name}", headers={"If-None-Match": answer.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
+        for path in ("/client/package.json", "/client/__init__.py", "/client/", "/client"):
+            assert httpx.get(server.http + path).status_code == 404, path
+        templates = {line["path"] for line in server.actions("http_request")}
+        assert templates == {"/client/{file}", "other"}
+
+
 def test_a_missing_page_of_the_demo_is_not_found(tmp_path: Path) -> None:
     """404 and 405 for a visitor's mistakes, in one line of the log each, and nothing outside the folder is served."""
     with ServerProcess(tmp_path, REFERENCE_CONFIG, {"server.demo": "true"}) as server:

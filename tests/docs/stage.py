@@ -200,7 +200,8 @@ class Stage:
     def _run_in_browser(self, text: str) -> None:
         if self._page is None:
             self._page = self._open_browser()
-        self._page.add_script_tag(content=text)
+        # Both run as in a page; only a module can import.
+        self._page.add_script_tag(content=text, type="module" if re.search(r"^import ", text, re.M) else "")
 
     def _open_browser(self) -> Page:
         assert self._server is not None, "a browser needs a server: let a block with `runs: serve` come first"

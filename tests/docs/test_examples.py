@@ -53,7 +53,7 @@ def site(tmp_path: Path) -> Iterator[str]:
 def server(tmp_path: Path, site: str) -> Iterator[ServerProcess]:
     overrides = {"client.allowed_origins": site}
     with ServerProcess(tmp_path, REFERENCE_CONFIG, overrides) as process:
-        for name in ("browser.html", "browser.js"):
+        for name in ("browser.html", "browser.js", "client.html"):
             text = (EXAMPLES / name).read_text(encoding="utf-8")
             (tmp_path / "examples" / name).write_text(text.replace("localhost:8000", f"127.0.0.1:{process.port}"))
         yield process
@@ -94,3 +94,24 @@ def test_two_browsers_chat(server: ServerProcess, site: str, browser: Any) -> No
     call(server, "publish", channel=ROOM, data={"text": "really"})
     for page in (ann, bob):
         expect(page.locator("li")).to_have_text(["ann: hello", "the backend: soup is ready", "the backend: really"])
+
+
+def test_two_browsers_chat_with_the_client(server: ServerProcess, site: str, browser: Any) -> None:  # noqa: F811
+    """The client comes from the server into a page of another site; cut off and back, it shows what was missed."""
+    ann, bob = browser.new_page(), browser.new_page()
+    for page, user in ((ann, "ann"), (bob, "bob")):
+        page.goto(f"{site}/client.html")
+        page.get_by_label("Room").fill(ROOM)
+        page.get_by_label("Token").fill(token(user))
+        page.get_by_role("button", name="Join").click()
+        expect(page.get_by_role("status")).to_have_text("connected over websocket")
+    ann.get_by_label("Message").fill("hello")
+    ann.keyboard.press("Enter")
+    for page in (ann, bob):
+        expect(page.locator("li")).to_have_text(["ann: hello"])
+    call(server, "disconnect", user="bob", disconnect={"code": 3011})
+    call(server, "publish", channel=ROOM, data={"text": "soup is ready"})
+    for page in (ann, bob):
+        expect(page.locator("li")).to_have_text(["ann: hello", "the backend: soup is ready"])
+    call(server, "disconnect", user="bob")
+    expect(bob.get_by_role("status")).to_have_text("the server ended it: force disconnect")

@@ -23,6 +23,7 @@ PLAYED = [
             "quick-start.md",
             "concepts.md",
             "how-to/authenticate.md",
+            "how-to/browser-client.md",
             "how-to/connect-an-sdk.md",
             "how-to/load-test.md",
             "how-to/deploy.md",

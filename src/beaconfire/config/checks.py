@@ -23,7 +23,7 @@ from beaconfire.options import (
 from beaconfire.units import Seconds
 
 NAMESPACE_NAME = re.compile(r"[-a-zA-Z0-9_.]{2,}")
-_TAKEN_PATHS = ("/connection", "/emulation", "/api", "/metrics", "/health")
+_TAKEN_PATHS = ("/connection", "/emulation", "/client", "/api", "/metrics", "/health")
 _DEMO_PATH = "/demo"
 
 _ABOVE_ZERO: Mapping[str, tuple[str, ...]] = {

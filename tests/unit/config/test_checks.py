@@ -146,6 +146,7 @@ def test_symbols_of_channel_names_differ() -> None:
         ("/api", False, False),
         ("/api/", False, False),
         ("/connection/plain", False, False),
+        ("/client/ws", False, False),
         ("/metrics", False, False),
         ("/health/x", False, False),
         ("/", False, True),

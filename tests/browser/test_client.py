@@ -1,0 +1,399 @@
+"""The browser client in a real browser, against a real server, over networks that let through what they like."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, WebSocketRoute
+
+from beaconfire.auth.mint import connection_token, subscription_token
+from tests.acceptance.harness import ServerProcess
+from tests.browser.client_page import CONFIG, SECRET, Backend, ClientPage, call
+from tests.browser.network import Network
+
+TRANSPORTS = ("websocket", "http_stream", "sse")
+CUTS = 20
+SIX_MINUTES_MS = 6 * 60 * 1000
+
+OpenClient = Callable[[], ClientPage]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path, CONFIG) as process:
+        yield process
+
+
+@pytest.fixture
+def network(server: ServerProcess) -> Iterator[Network]:
+    with Network(server.port) as network:
+        yield network
+
+
+@pytest.fixture
+def open_client(browser: Browser, server: ServerProcess) -> Iterator[OpenClient]:
+    """Pages in contexts of their own. In the end none may have thrown an error."""
+    pages: list[ClientPage] = []
+
+    def open_one() -> ClientPage:
+        page = ClientPage(browser.new_context(), server)
+        pages.append(page)
+        return page
+
+    yield open_one
+    for page in pages:
+        page.page.context.close()
+    assert [problem for page in pages for problem in page.problems] == []
+
+
+def let_through(page: Page, transport: str, sockets: list[WebSocketRoute]) -> None:
+    """Blocks the others, each in a way of networks: WebSockets open and stay silent, requests fail."""
+    if transport != "websocket":
+        page.route_web_socket("**/connection/websocket", lambda route: sockets.append(route))
+    for other in ("http_stream", "sse"):
+        if transport != other:
+            page.route(f"**/connection/{other}*", lambda route: route.abort())
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_talks_over_whatever_gets_through(open_client: OpenClient, transport: str) -> None:
+    """Two people in a room, each with presence, history and joins; what got through is what they come back with."""
+    blocked: list[WebSocketRoute] = []
+    ann, bob = open_client(), open_client()
+    for person in (ann, bob):
+        let_through(person.page, transport, blocked)
+        person.start(openTimeoutMs=1000, retryMaxMs=100)
+        person.until_entered()
+        assert person.page.evaluate("client.transport") == transport
+    ann.until("seen.joined.length === 2")
+    for person, text in ((ann, "hello"), (bob, "看到了 👍"), (ann, "x" * 20_000)):
+        person.page.evaluate("(text) => room.publish({ text })", text)
+    for person in (ann, bob):
+        person.until("seen.heard.length === 3")
+        assert [data["text"] for data in person.seen("heard")] == ["hello", "看到了 👍", "x" * 20_000]
+    assert set(ann.page.evaluate("room.presence()")) == {ann.client_id, bob.client_id}
+    assert ann.page.evaluate("room.presenceStats()") == {"numClients": 2, "numUsers": 1}
+    page = ann.page.evaluate("room.history({ limit: 1, reverse: true })")
+    assert [pub["data"]["text"] for pub in page["publications"]] == ["x" * 20_000]
+    attempts = len(blocked)
+    ann.disconnect(3011)
+    ann.until_entered(2)
+    assert ann.page.evaluate("client.transport") == transport
+    assert len(blocked) == attempts, "what is blocked was tried again"
+
+
+def test_a_network_that_refuses_everything_is_tried_in_rounds(open_client: OpenClient) -> None:
+    """Each transport in each round, until one gets through."""
+    ann = open_client()
+    tried: list[str] = []
+
+    def refuse(route: WebSocketRoute) -> None:
+        tried.append("websocket")
+        route.close(code=1011)
+
+    ann.page.route_web_socket("**/connection/websocket", refuse)
+
+    def abort(route: Route) -> None:
+        tried.append("sse" if "/sse?" in route.request.url else "http_stream")
+        if len(tried) > 8:
+            route.continue_()
+        else:
+            route.abort()
+
+    ann.page.route(re.compile("/connection/(http_stream|sse)"), abort)
+    ann.start(retryFirstMs=50)
+    ann.until_entered()
+    assert tried == [*TRANSPORTS, *TRANSPORTS, *TRANSPORTS]
+    assert ann.page.evaluate("client.transport") == "sse"
+    assert len([change for change in ann.seen("states") if change["previous"] == "connecting"]) == 3
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_cuts_lose_and_double_nothing(
+    open_client: OpenClient, server: ServerProcess, network: Network, transport: str
+) -> None:
+    """A backend publishes while the connection is ended by the server and reset by the network, in turn."""
+    ann = open_client()
+    let_through(ann.page, transport, [])
+    ann.start(network.url, openTimeoutMs=2000, retryMaxMs=50)
+    ann.until_entered()
+    with Backend(server) as backend:
+        for number in range(CUTS):
+            if number % 2:
+                network.cut()
+            else:
+                ann.disconnect(3011)
+            ann.until_entered(number + 2)
+        published = backend.stop()
+    ann.until(f"seen.heard.at(-1) === {published[-1]}")
+    assert ann.seen("heard") == published
+    entered = ann.seen("entered")
+    assert [event["recovered"] for event in entered] == [False] + [True] * (len(entered) - 1)
+    assert [event["wasRecovering"] for event in entered] == [False] + [True] * (len(entered) - 1)
+
+
+def test_what_cannot_be_recovered_is_told(open_client: OpenClient, server: ServerProcess, network: Network) -> None:
+    """More was missed than history holds: nothing of it comes, and the page hears that."""
+    ann = open_client()
+    ann.start(network.url, channel="short:news", retryFirstMs=1)
+    ann.until_entered()
+    ann.page.context.set_offline(True)
+    network.cut()
+    ann.until("client.state === 'connecting'")
+    for number in range(5):
+        call(server, "publish", channel="short:news", data=number)
+    ann.page.context.set_offline(False)
+    ann.until_entered(2)
+    call(server, "publish", channel="short:news", data="after")
+    ann.until("seen.heard.length > 0")
+    assert ann.seen("heard") == ["after"]
+    event = ann.seen("entered")[-1]
+    assert (event["wasRecovering"], event["recovered"]) == (True, False)
+
+
+def test_comes_back_at_once_when_the_network_does(
+    open_client: OpenClient, server: ServerProcess, network: Network
+) -> None:
+    """However long it would still have waited."""
+    ann = open_client()
+    ann.start(network.url, retryFirstMs=30_000)
+    ann.until_entered()
+    ann.page.evaluate("Math.random = () => 1")
+    ann.page.context.set_offline(True)
+    network.cut()
+    ann.until("client.state === 'connecting'")
+    call(server, "publish", channel="campfire", data="meanwhile")
+    ann.page.context.set_offline(False)
+    ann.until("seen.heard.length === 1")
+    assert ann.page.evaluate("seen.states[2].retryAt - Date.now()") > 5_000
+
+
+class Tunnel:
+    """Relays WebSockets, until some of them are dead: then nothing comes out at either end, and neither end knows."""
+
+    def __init__(self, page: Page) -> None:
+        self._dead: set[WebSocketRoute] = set()
+        self._routes: list[WebSocketRoute] = []
+        page.route_web_socket("**/connection/websocket", self._relay)
+
+    def die(self) -> None:
+        """All there are, for good."""
+        self._dead.update(self._routes)
+
+    def _relay(self, route: WebSocketRoute) -> None:
+        upstream = route.connect_to_server()
+        self._routes.append(route)
+        route.on_message(lambda frame: None if route in self._dead else upstream.send(frame))
+        upstream.on_message(lambda frame: None if route in self._dead else route.send(frame))
+        upstream.on_close(lambda code, reason: None)
+
+
+def test_a_tab_that_was_frozen_for_six_minutes_goes_on(open_client: OpenClient, server: ServerProcess) -> None:
+    """Its connection is silently gone, which the clock tells at the first look; what was said meanwhile comes."""
+    ann = open_client()
+    ann.page.clock.install()
+    tunnel = Tunnel(ann.page)
+    ann.start()
+    ann.until_entered()
+    call(server, "publish", channel="campfire", data="before")
+    ann.until("seen.heard.length === 1")
+    tunnel.die()
+    for number in range(20):
+        call(server, "publish", channel="campfire", data=number)
+    ann.page.wait_for_timeout(200)
+    assert ann.seen("heard") == ["before"]
+    ann.page.clock.fast_forward(SIX_MINUTES_MS)
+    ann.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    ann.until_entered(2)
+    ann.until("seen.heard.length === 21")
+    assert ann.seen("heard") == ["before", *range(20)]
+    lost = next(change for change in ann.seen("states") if change["previous"] == "connected")
+    assert "silent" in lost["reason"]
+
+
+def test_shows_its_states(open_client: OpenClient, server: ServerProcess) -> None:
+    """Every change, with what led to it; while it waits, until when; and none that the table does not have."""
+    ann = open_client()
+    ann.start(retryFirstMs=200)
+    ann.until_entered()
+    server.stop(signal.SIGKILL)
+    ann.until("client.state === 'connecting' && seen.states.at(-1).retryAt > Date.now()")
+    assert ann.page.evaluate("room.state") == "subscribing"
+    server.start()
+    ann.until_entered(2)
+    ann.page.evaluate("client.disconnect()")
+    states = ann.seen("states")
+    steps = [(change["previous"], change["state"]) for change in states]
+    assert steps[:2] == [("idle", "connecting"), ("connecting", "connected")]
+    assert steps[2] == ("connected", "connecting")
+    assert set(steps[3:-2]) <= {("connecting", "connecting")}
+    assert steps[-2:] == [("connecting", "connected"), ("connected", "idle")]
+    assert [change["transport"] for change in states if change["state"] == "connected"] == ["websocket", "websocket"]
+    assert states[2]["retryAt"] > 0
+    table = ann.page.evaluate("import('/client/beaconfire.js').then(({ STATES }) => STATES)")
+    assert set(steps) <= {(state, to) for state, row in table.items() for to in row.values()}
+    rooms = [change["state"] for change in ann.seen("room")]
+    assert [state for state, _ in itertools.groupby(rooms)] == ["subscribing", "subscribed"] * 2 + ["subscribing"]
+    assert ann.seen("entered")[1]["recovered"] is False, "the memory engine's history is gone, and that is told"
+
+
+def mint(person: ClientPage, lifetime_s: float) -> list[str]:
+    """Gives the page tokens that live for so long. Returns what they were asked for: channels, "" is the connection."""
+    asked: list[str] = []
+
+    def make(channel: str) -> str:
+        asked.append(channel)
+        now_s = time.time()
+        if channel:
+            return subscription_token(SECRET, "ann", channel, now_unix_s=now_s, expires_in_s=lifetime_s)
+        return connection_token(SECRET, "ann", now_unix_s=now_s, expires_in_s=lifetime_s)
+
+    person.page.expose_function("mint", make)
+    return asked
+
+
+def test_tokens_are_renewed_before_they_end(open_client: OpenClient) -> None:
+    """Connection and subscription live on for much longer than their tokens, without an interruption."""
+    ann = open_client()
+    asked = mint(ann, 4)
+    ann.start(channel="$vault", own={"mint": True}, mint=True)
+    ann.until_entered()
+    ann.until("(window.begun ??= Date.now()) < Date.now() - 8000")
+    assert [change["state"] for change in ann.seen("states")] == ["connecting", "connected"]
+    assert [change["state"] for change in ann.seen("room")] == ["subscribing", "subscribed"]
+    assert asked.count("") >= 3
+    assert asked.count("$vault") >= 3
+
+
+def test_a_token_that_has_ended_is_replaced(open_client: OpenClient) -> None:
+    """As after a long sleep: refused, and back with a new one."""
+    ann = open_client()
+    asked = mint(ann, 60)
+    old = connection_token(SECRET, "ann", now_unix_s=time.time() - 100, expires_in_s=10)
+    ann.start(mint=True, token=old)
+    ann.until_entered()
+    assert asked == [""]
+    assert [change["code"] for change in ann.seen("states")] == [0, 109, 0]
+
+
+def test_a_token_that_has_ended_and_has_no_successor_is_the_end(open_client: OpenClient) -> None:
+    """It says so instead of trying for ever. So does a page whose `getToken` has none."""
+    old = connection_token(SECRET, "ann", now_unix_s=time.time() - 100, expires_in_s=10)
+    ann, bob = open_client(), open_client()
+    ann.start(token=old)
+    bob.page.expose_function("mint", lambda channel: "")
+    bob.start(mint=True)
+    for person, code in ((ann, 109), (bob, 101)):
+        person.until("client.state === 'disconnected'")
+        assert person.seen("states")[-1]["code"] == code
+
+
+def test_a_final_code_is_final_and_told(open_client: OpenClient) -> None:
+    """No attempt follows, commands fail, and `connect` leads out of it."""
+    ann = open_client()
+    ann.start(retryFirstMs=1)
+    ann.until_entered()
+    ann.disconnect(3503, "go home")
+    ann.until("client.state === 'disconnected'")
+    ann.page.wait_for_timeout(300)
+    last = ann.seen("states")[-1]
+    assert (last["state"], last["code"], last["reason"]) == ("disconnected", 3503, "go home")
+    failure = "(error) => [error.name, error.temporary, error.uncertain]"
+    assert ann.page.evaluate(f"client.publish('campfire', 1).catch({failure})") == ["ClientError", False, False]
+    ann.page.evaluate("client.connect()")
+    ann.until_entered(2)
+    assert ann.seen("entered")[1]["recovered"] is True
+
+
+def test_a_refused_room_is_told_and_the_others_go_on(open_client: OpenClient) -> None:
+    """An error that trying again does not mend; and what the server takes away stays away."""
+    ann = open_client()
+    ann.start(channel="closed:room")
+    ann.until("room.state === 'unsubscribed'")
+    last = ann.seen("room")[-1]
+    assert (last["code"], last["reason"]) == (103, "permission denied")
+    ann.page.evaluate("Object.assign(window, { open: client.subscription('open') }).open.subscribe()")
+    ann.until("open.state === 'subscribed'")
+    call(ann.server, "unsubscribe", user="", client=ann.client_id, channel="open")
+    ann.until("open.state === 'unsubscribed'")
+    assert ann.page.evaluate("client.state") == "connected"
+
+
+def test_leaving_and_entering_in_one_breath(open_client: OpenClient, server: ServerProcess) -> None:
+    """Whatever is on its way, the last word counts, and nothing of the time between is heard twice."""
+    ann = open_client()
+    ann.start()
+    ann.page.evaluate("for (let i = 0; i < 5; i++) { room.unsubscribe(); room.subscribe(); }")
+    ann.until_entered()
+    ann.page.evaluate("for (let i = 0; i < 5; i++) { room.unsubscribe(); room.subscribe(); }")
+    ann.until_entered(2)
+    call(server, "publish", channel="campfire", data="once")
+    ann.until("seen.heard.length > 0")
+    ann.page.evaluate("room.unsubscribe()")
+    ann.page.wait_for_timeout(100)
+    call(server, "publish", channel="campfire", data="not heard")
+    ann.page.evaluate("client.presence('campfire').catch(() => 0)")
+    assert ann.seen("heard") == ["once"]
+    assert [change["state"] for change in ann.seen("states")] == ["connecting", "connected"]
+
+
+def test_channels_that_the_server_chose(open_client: OpenClient, server: ServerProcess, network: Network) -> None:
+    """By the token and by the API: heard on the client, and recovered as any other."""
+    ann = open_client()
+    token = connection_token(SECRET, "ann", now_unix_s=time.time(), channels=["news"])
+    ann.start(network.url, token=token, retryFirstMs=1)
+    ann.until_entered()
+    call(server, "subscribe", user="ann", channel="orders")
+    ann.until("seen.granted.length === 2")
+    ann.page.context.set_offline(True)
+    network.cut()
+    ann.until("client.state === 'connecting'")
+    for channel in ("news", "orders"):
+        call(server, "publish", channel=channel, data=f"missed in {channel}")
+    ann.page.context.set_offline(False)
+    ann.until("seen.server.length === 2")
+    assert sorted(ann.seen("server")) == ["missed in news", "missed in orders"]
+    assert [event["recovered"] for event in ann.seen("granted")] == [False, False, True, True]
+
+
+def test_an_event_source_without_a_library_resumes(
+    open_client: OpenClient, server: ServerProcess, network: Network
+) -> None:
+    """The browser's own reconnecting, with `Last-Event-ID`, loses nothing over cuts; offsets show what is repeated."""
+    ann = open_client()
+    ann.page.goto(f"{server.http}/health")
+    request = json.dumps({"subs": {"campfire": {}}})
+    ann.page.evaluate(
+        """([url, request]) => {
+          window.seen = { heard: [], connects: [] };
+          let last = 0;
+          const address = `${url}/connection/uni_sse?cf_connect=${encodeURIComponent(request)}`;
+          new EventSource(address).onmessage = (event) => {
+            const message = JSON.parse(event.data);
+            const sub = message.connect?.subs.campfire;
+            if (sub) seen.connects.push(sub.recovered ?? false);
+            for (const { offset, data } of sub?.publications ?? (message.pub ? [message.pub] : [])) {
+              if (offset > last) seen.heard.push(data);
+              last = Math.max(last, offset);
+            }
+          };
+        }""",
+        [network.url, request],
+    )
+    ann.until("seen.connects.length === 1")
+    with Backend(server, pause_s=0.05) as backend:
+        for cut in range(4):
+            ann.until(f"seen.heard.at(-1) >= {backend.published}")
+            network.cut()
+            ann.until(f"seen.connects.length === {cut + 2}")
+        published = backend.stop()
+    ann.until(f"seen.heard.at(-1) === {published[-1]}")
+    assert ann.seen("heard") == published
+    assert ann.seen("connects") == [False, True, True, True, True]

@@ -1,0 +1,192 @@
+"""What the browser client makes of messages that a real server sends rarely, or in unlucky moments."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.acceptance.harness import ServerProcess
+from tests.browser.client_page import CONFIG, ClientPage, call
+from tests.browser.scripted import CONNECTED, Message, Scripted, publication
+
+ROOM = "campfire"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """It serves the client; what the client connects to is scripted, but for one test."""
+    folder: Path = tmp_path_factory.mktemp("server")
+    with ServerProcess(folder, CONFIG) as process:
+        yield process
+
+
+@pytest.fixture
+def ann(browser: Browser, server: ServerProcess) -> Iterator[ClientPage]:
+    page = ClientPage(browser.new_context(), server)
+    yield page
+    page.page.context.close()
+    assert page.problems == []
+
+
+def joined(offset: int = 0, epoch: str = "e", **fields: object) -> Message:
+    return {"subscribe": {"recoverable": True, "positioned": True, "epoch": epoch, "offset": offset, **fields}}
+
+
+def recovered(request: Message, *offsets: int) -> Message:
+    publications = [{"data": offset, "offset": offset} for offset in offsets]
+    return joined(request["offset"], recovered=True, was_recovering=True, publications=publications)
+
+
+def test_what_stands_behind_the_reply_in_one_frame_is_heard(ann: ClientPage) -> None:
+    """The subscription is live from its reply on, not from some later turn of the event loop."""
+    script = Scripted(ann.page)
+
+    def subscribe(request: Message) -> Message:
+        script.then = [publication(ROOM, 1), publication(ROOM, 2)]
+        return joined()
+
+    script.answers["subscribe"] = subscribe
+    ann.start()
+    ann.until("seen.heard.length === 2")
+    assert ann.seen("heard") == [1, 2]
+
+
+def test_a_subscription_that_must_come_back_does_so_with_its_position(ann: ClientPage) -> None:
+    """Ended with 2500 while the connection lives; what it knows already is not told again, whenever it comes."""
+    script = Scripted(ann.page)
+    script.answers["subscribe"] = lambda request: recovered(request, 2, 3, 4) if "recover" in request else joined()
+    ann.start(retryFirstMs=1)
+    ann.until_entered()
+    script.push(publication(ROOM, 1), publication(ROOM, 2), publication(ROOM, 1))
+    script.push({"push": {"channel": ROOM, "unsubscribe": {"code": 2500, "reason": "insufficient state"}}})
+    script.push(publication(ROOM, 3))
+    ann.until_entered(2)
+    script.push(publication(ROOM, 4), publication(ROOM, 5))
+    ann.until("seen.heard.at(-1) === 5")
+    assert ann.seen("heard") == [1, 2, 3, 4, 5]
+    first, second = script.requests("subscribe")
+    assert "recover" not in first
+    assert (second["recover"], second["offset"], second["epoch"]) == (True, 2, "e")
+    assert [change["code"] for change in ann.seen("room") if change["previous"] == "subscribed"] == [2500]
+    assert len(script.sockets) == 1
+
+
+def test_another_epoch_counts_anew(ann: ClientPage) -> None:
+    """Offsets of a new stream begin below those of the old one, and are news all the same."""
+    script = Scripted(ann.page)
+    replies = iter([joined(7, "old"), joined(0, "new", was_recovering=True)])
+    script.answers["subscribe"] = lambda request: next(replies)
+    ann.start(retryFirstMs=1)
+    ann.until_entered()
+    script.push(publication(ROOM, 8))
+    ann.until("seen.heard.length === 1")
+    script.sockets[-1].close(code=3001)
+    ann.until_entered(2)
+    script.push(publication(ROOM, 1))
+    ann.until("seen.heard.length === 2")
+    assert ann.seen("heard") == [8, 1]
+    assert [(event["wasRecovering"], event["recovered"]) for event in ann.seen("entered")] == [
+        (False, False),
+        (True, False),
+    ]
+
+
+def test_an_invalidated_state_is_not_recovered(ann: ClientPage) -> None:
+    """After 3014 it asks for an epoch that no stream has, so that the answer is honest."""
+    script = Scripted(ann.page)
+    script.answers["subscribe"] = lambda request: joined(5)
+    ann.start(retryFirstMs=1)
+    ann.until_entered()
+    script.sockets[-1].close(code=3014)
+    ann.until_entered(2)
+    request = script.requests("subscribe")[-1]
+    assert (request["recover"], request["epoch"]) == (True, "_")
+
+
+def test_a_temporary_error_is_tried_again_and_others_are_not(ann: ClientPage) -> None:
+    """Of a subscription and of the connection alike."""
+    script = Scripted(ann.page)
+    busy = {"error": {"code": 111, "message": "too many requests", "temporary": True}}
+    connects, subscribes = iter([busy, busy, CONNECTED]), iter([busy, busy, joined()])
+    script.answers["connect"] = lambda request: next(connects)
+    script.answers["subscribe"] = lambda request: next(subscribes)
+    ann.start(retryFirstMs=1)
+    ann.until_entered()
+    assert len(script.requests("connect")) == 3
+    assert len(script.requests("subscribe")) == 3
+    script.answers["connect"] = lambda request: {"error": {"code": 103, "message": "permission denied"}}
+    script.sockets[-1].close(code=3001)
+    ann.until("client.state === 'disconnected'")
+    assert ann.seen("states")[-1]["code"] == 103
+
+
+def test_pings_are_answered_and_missed(ann: ClientPage) -> None:
+    """Each with a pong; once they have stopped coming, it connects anew."""
+    script = Scripted(ann.page)
+    script.answers["subscribe"] = lambda request: joined()
+    ann.page.clock.install()
+    ann.start()
+    ann.until_entered()
+    script.push({})
+    ann.until("true")
+    for _ in range(3):
+        ann.page.clock.run_for(20_000)
+        script.push({})
+        ann.page.wait_for_timeout(50)
+    assert len(script.requests("pong")) == 4
+    assert len(script.sockets) == 1
+    ann.page.clock.run_for(36_000)
+    ann.until("seen.states.length >= 4")
+    lost = ann.seen("states")[2]
+    assert (lost["previous"], lost["state"]) == ("connected", "connecting")
+    assert "silent" in lost["reason"]
+
+
+def test_an_answer_that_does_not_come_is_uncertain(ann: ClientPage) -> None:
+    """After a deadline or a lost connection it may have been done. An unanswered subscribe ends the connection."""
+    script = Scripted(ann.page)
+    script.answers |= {"publish": lambda request: None, "subscribe": lambda request: joined()}
+    ann.start(commandTimeoutMs=1000, retryFirstMs=1)
+    ann.until_entered()
+    verdict = "(error) => [error.code, error.temporary, error.uncertain]"
+    assert ann.page.evaluate(f"room.publish(1).catch({verdict})") == [0, True, True]
+    ann.page.evaluate(f"(window.lost = room.publish(2).catch({verdict})) && 0")
+    ann.until("true")
+    script.sockets[-1].close(code=3011)
+    assert ann.page.evaluate("lost") == [0, True, True]
+    ann.until_entered(2)
+    answers = itertools.chain([None], itertools.repeat(joined()))
+    script.answers["subscribe"] = lambda request: next(answers)
+    script.sockets[-1].close(code=3011)
+    ann.until_entered(3)
+    assert len(script.sockets) >= 4
+
+
+def test_a_subscription_made_while_connecting_is_asked_for_once(ann: ClientPage) -> None:
+    """A listener that makes one when the connection is there comes before the client's own look at all there are."""
+    script = Scripted(ann.page)
+    script.answers["subscribe"] = lambda request: joined()
+    ann.start(retryFirstMs=1)
+    ann.until_entered()
+    ann.page.evaluate(
+        "void client.on('state', ({ state }) => state === 'connected' && client.subscription('other').subscribe())"
+    )
+    script.sockets[-1].close(code=3011)
+    ann.until_entered(2)
+    ann.until("client.subscription('other').state === 'subscribed'")
+    assert [request["channel"] for request in script.requests("subscribe")] == [ROOM, "other", ROOM]
+
+
+def test_begins_where_the_page_says(ann: ClientPage, server: ServerProcess) -> None:
+    """A page that was rendered with a state hears what came after it, from a real server."""
+    position = call(server, "publish", channel="orders", data="in the page")
+    for text in ("second", "third"):
+        call(server, "publish", channel="orders", data=text)
+    ann.start(channel="orders", own={"since": position})
+    ann.until("seen.heard.length === 2")
+    assert ann.seen("heard") == ["second", "third"]
+    assert ann.page.evaluate("room.position.offset") == 3

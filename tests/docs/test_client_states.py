@@ -1,0 +1,40 @@
+"""The tables of states in the browser client's guide are those it goes by."""
+
+from __future__ import annotations
+
+import re
+
+from tests.docs.pages import ROOT
+
+PAGE = ROOT / "docs" / "how-to" / "browser-client.md"
+TABLES = ROOT / "src" / "beaconfire" / "browser" / "tables.js"
+
+Table = dict[str, dict[str, str]]
+
+
+def told(page: str) -> list[Table]:
+    """Tables whose first column is headed `state`: state, event, next state."""
+    found = []
+    for head, body in re.findall(r"^\| state \|(.*)\|\n\|[-|]+\n((?:\|.*\n)+)", page, re.M):
+        events = [event.strip(" `()") for event in head.split("|")]
+        rows = [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in body.splitlines()]
+        found.append({row[0]: {e: cell for e, cell in zip(events, row[1:], strict=True) if cell} for row in rows})
+    return found
+
+
+def coded(script: str, name: str) -> Table:
+    """The object of that name."""
+    match = re.search(rf"export const {name} = \{{\n(.*?)\n\}};", script, re.S)
+    assert match, name
+    return {
+        state: dict(re.findall(r'(\w+): "(\w+)"', row))
+        for state, row in re.findall(r"^  (\w+): \{(.*)\},$", match[1], re.M)
+    }
+
+
+def test_the_guide_shows_the_states_there_are() -> None:
+    """Every state, every event, and nothing else."""
+    script = TABLES.read_text(encoding="utf-8")
+    tables = [coded(script, "STATES"), coded(script, "SUBSCRIPTION_STATES")]
+    assert [len(table) for table in tables] == [4, 3]
+    assert told(PAGE.read_text(encoding="utf-8")) == tables
