@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 from starlette.responses import Response
 
@@ -100,7 +101,7 @@ def refusal(code: DisconnectCode, reason: str, headers: Mapping[str, str]) -> Re
     """The answer to a request whose session has ended: 400, 401 or 403 if there is no use in asking again like that,
     503 if there is.
     """
-    text = b'{"disconnect":{"code":%d,"reason":"%b"}}' % (code.code, reason.encode())
+    text = msgspec.json.encode({"disconnect": {"code": code.code, "reason": reason}})
     status = _STATUSES.get(code.code) or (503 if code.reconnect else 403)
     retry = {"Retry-After": "1"} if status == 503 else {}
     return Response(text, status, {**headers, **retry}, "application/json")
