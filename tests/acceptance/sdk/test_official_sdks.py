@@ -41,7 +41,7 @@ HASTY = {
 }
 """The reference configuration on fast clocks, for checks of what otherwise takes half a minute."""
 
-_NODE = ["node", "--experimental-eventsource", "--disable-warning=ExperimentalWarning"]
+_NODE = ["node", "--experimental-eventsource", "--disable-warning=UNDICI-ES"]
 _PYTHON = [sys.executable, "-m", "tests.acceptance.sdk.python"]
 
 SDKS: dict[str, list[str]] = {

@@ -44,7 +44,9 @@ export class Scene {
   /** A client that has not connected yet. Without options about tokens it has a good one. */
   peer(name = 'ann', { port = this.backend.port, protobuf = this.protobuf, ...options } = {}) {
     const tokens = 'token' in options || 'getToken' in options ? {} : { token: connectionToken(this.user(name)) };
-    const peer = new Peer(port, protobuf, this.transport, { ...tokens, ...options });
+    // Server-Sent Events are text: who speaks Protobuf in such a scene comes by WebSocket.
+    const transport = protobuf && this.transport === 'sse' ? 'websocket' : this.transport;
+    const peer = new Peer(port, protobuf, transport, { ...tokens, ...options });
     this.#peers.push(peer);
     return peer;
   }
