@@ -135,7 +135,7 @@ class SlowBroker:
         del stream[: max(0, len(stream) - options.history.size)]
         if channel in self.attached:
             self.announcements.append(
-                lambda events: events.on_publication(channel, publication, epoch, options.exclude)
+                lambda events: events.on_publication(channel, publication, epoch, options.exclude, options.delta)
             )
         await self._travel()
         return PublishOutcome(StreamPosition(top + 1, epoch))

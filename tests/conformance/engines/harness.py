@@ -54,7 +54,9 @@ class Node:
             self._more.clear()
             await self._more.wait()
 
-    def on_publication(self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str]) -> None:
+    def on_publication(
+        self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str], delta: bool = False
+    ) -> None:
         announced = Announced(channel, publication, epoch, tuple(exclude))
         self._hear(announced)
         self.when_publication(announced)
