@@ -186,6 +186,7 @@ class Pipe:
     """
 
     name = "pipe"
+    secret = ""
     writable = True
     buffered_bytes = 0
 

@@ -255,6 +255,7 @@ class Wiretap:
     """A transport that keeps what it was given."""
 
     name = "test"
+    secret = ""
     direct: Any = None
     """Itself, if frames may be sent past it."""
 

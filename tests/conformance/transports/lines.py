@@ -11,7 +11,7 @@ from typing import Protocol
 import httpx
 
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
-from tests.acceptance.peer import CLOSE, DEADLINE_S, PONG, TEXT, Peer, frame
+from tests.acceptance.peer import BINARY, CLOSE, DEADLINE_S, PONG, TEXT, Peer, frame
 from tests.conformance.transports.speech import JsonSpeech, Message, ProtobufSpeech, Speech
 
 
@@ -47,7 +47,8 @@ class WebSocketLine:
         if self._peer is None:
             self._peer = await Peer.open(self._port, headers=[("Sec-WebSocket-Protocol", self._speech.subprotocol)])
             self._opened.set()
-        await self._peer.send(frame(TEXT, self._speech.encode(commands)))
+        opcode = TEXT if isinstance(self._speech, JsonSpeech) else BINARY
+        await self._peer.send(frame(opcode, self._speech.encode(commands)))
 
     async def messages(self) -> AsyncIterator[Message]:
         await self._opened.wait()

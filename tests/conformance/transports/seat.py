@@ -19,6 +19,8 @@ class Seat:
         self._answers_pings = answers_pings
         self._ids = itertools.count(1)
         self._replies: dict[int, asyncio.Future[Message]] = {}
+        self._reads = asyncio.Event()
+        self._reads.set()
         self._reading = asyncio.create_task(self._read())
         self._answers: set[asyncio.Task[None]] = set()
         self.pushes: list[Message] = []
@@ -58,7 +60,7 @@ class Seat:
 
     def stop_reading(self) -> None:
         """From now on what the server sends fills the buffers in between."""
-        self._reading.cancel()
+        self._reads.clear()
 
     async def cut(self) -> None:
         self._reading.cancel()
@@ -68,6 +70,7 @@ class Seat:
     async def _read(self) -> None:
         try:
             async for message in self._line.messages():
+                await self._reads.wait()
                 self._on_message(message)
         except (EndedError, OSError) as error:
             code = error.code if isinstance(error, EndedError) else 1006

@@ -144,7 +144,7 @@ def test_speaking(server: ServerProcess, room: str) -> None:  # noqa: F811
 )
 def test_refused_tokens(server: ServerProcess, path: str, given: dict[str, Any], status: int) -> None:
     """The status says what is wrong with the token, and the body says it as an SDK would hear it."""
-    more = {"commands": [{"rpc": {}}]} if path == COMMANDS else {}
+    more: dict[str, Any] = {"commands": [{"rpc": {}}]} if path == COMMANDS else {}
     answer = ask(server, path, **given, **more)
     assert answer.status_code == status, answer.text
     assert answer.json().keys() <= {"disconnect", "error", "id"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -16,11 +16,10 @@ from beaconfire.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, S
 from beaconfire.events import Event
 from beaconfire.options import ServerOptions, WebSocketOptions
 from beaconfire.protocols.base import Frame
-from beaconfire.transports.base import Arrival, Transport
+from beaconfire.transports.base import Arrival, Refusal, Transport
 from beaconfire.transports.http.guard import HttpGuard
 from beaconfire.transports.websocket import (
     Choice,
-    Refusal,
     Shortcut,
     SimpleEndpoint,
     UpgradeRequest,
@@ -65,6 +64,9 @@ class Echo:
 
     def on_writable(self) -> None:
         self._server.writable.set()
+
+    def positions(self) -> Mapping[str, tuple[int, str]]:
+        return {}
 
     def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         self._server.live.discard(self)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import wsproto.events
@@ -96,6 +96,9 @@ class _LoggingReceiver:
 
     def on_writable(self) -> None:
         pass
+
+    def positions(self) -> Mapping[str, tuple[int, str]]:
+        return {}
 
     def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         pass

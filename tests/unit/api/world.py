@@ -63,6 +63,7 @@ class Peer:
     """A transport that keeps what it was given."""
 
     name = "test"
+    secret = ""
     writable = True
     direct = None
     buffered_bytes = 0

@@ -52,18 +52,18 @@ class Speech(Caller, forbid_unknown_fields=True, kw_only=True):
     commands: Annotated[list[dict[str, Raw]], Meta(min_length=1, max_length=COMMANDS_MAX)]
 
 
-class _Sub(Struct):
+class _Sub(Struct, frozen=True):
     recoverable: bool = False
     recovered: bool = False
     epoch: str = ""
     publications: Sequence[Raw] = ()
 
 
-class _Connected(Struct):
+class _Connected(Struct, frozen=True):
     subs: dict[str, _Sub] = {}
 
 
-class _First(Struct):
+class _First(Struct, frozen=True):
     """The first message of a session that only listens, as far as it matters here."""
 
     connect: _Connected = _Connected()

@@ -192,8 +192,9 @@ class ResponseStream:
         self._in_flight = None
         if task.cancelled() or task.exception() is not None:
             self._over = True
-        elif self._waiting:
+            return
+        if self._waiting:
             waiting, self._waiting = self._waiting, []
             self._write(b"".join(waiting))
-        elif self._receiver is not None and not self._ending:
+        if self.writable and self._receiver is not None and not self._ending:
             self._receiver.on_writable()

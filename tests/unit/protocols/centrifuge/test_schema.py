@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[4]
 PACKAGE = Path("beaconfire/protocols/centrifuge")
 
 MESSAGES = list(schema_pb2.DESCRIPTOR.message_types_by_name)
-ENVELOPES = {"Command", "Reply", "Push", "Error"}
+ENVELOPES = {"Command", "Reply", "Push", "Error", "EmulationRequest"}
 OTHER_NAMES = {"StreamPosition": "SincePosition"}
 NEWER_THAN_THE_SDK = {("Publication", "epoch"), ("SubscribeRequest", "type")}
 ELSEWHERE = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec import Raw
 
 from beaconfire.messages import (
     ClientInfo,
@@ -24,11 +25,13 @@ CODEC = UnidirectionalCodec()
 
 @pytest.mark.parametrize("data", [b"", b"{}", b" \n"])
 def test_a_connect_request_may_be_empty(data: bytes) -> None:
+    """Nothing at all asks for nothing special."""
     (command,) = CODEC.decode(data, False)
     assert command.request == ConnectRequest()
 
 
 def test_a_connect_request() -> None:
+    """It has the fields that it has in a command."""
     (command,) = CODEC.decode(b'{"token":"t","subs":{"a":{"recover":true,"offset":4,"epoch":"e"}}}', False)
     assert isinstance(command.request, ConnectRequest)
     assert command.request.token == "t"
@@ -45,12 +48,12 @@ def test_what_is_no_connect_request(data: bytes) -> None:
 def test_messages_stand_alone() -> None:
     """Each is what would be inside of a reply or a push."""
     info = ClientInfo("ann", "c1")
-    publication = Publication(data=b'{"x":\n1}', offset=3)
+    publication = Publication(data=Raw(b'{"x":\n1}'), offset=3)
     messages = [
         CODEC.encode_reply(1, ConnectResult(client="c", version="v")),
         CODEC.encode_push(PublicationPush("room", publication)),
         CODEC.encode_push(JoinPush("room", info)),
-        CODEC.encode_push(MessagePush(b"1")),
+        CODEC.encode_push(MessagePush(Raw(b"1"))),
         CODEC.encode_push(DisconnectPush(3001, "shutdown", True)),
         CODEC.encode_ping(),
     ]

@@ -16,6 +16,7 @@ def test_the_last_event_gets_the_id() -> None:
 
 
 def test_nothing_to_recover_needs_no_id() -> None:
+    """Where no channel has a position, events are as they were."""
     assert event_id(b"data: 1\n\n", {}) == b"data: 1\n\n"
 
 
@@ -27,6 +28,7 @@ def test_ids_are_ascii_and_on_one_line() -> None:
 
 
 def test_an_id_that_fits_in_no_header_is_left_out() -> None:
+    """Then an earlier one counts, from which more is sent again."""
     assert event_id(b"data: 1\n\n", {"x" * ID_BYTES_MAX: (1, "e")}) == b"data: 1\n\n"
 
 
@@ -50,9 +52,11 @@ def test_the_request_stays_as_it_is_otherwise() -> None:
 
 @pytest.mark.parametrize("last_id", ["42", "{}x", '{"a":1}', '{"a":["x","y"]}', "[]", "\xff"])
 def test_ids_of_others_change_nothing(last_id: str) -> None:
+    """Another server made them, or somebody who tries."""
     assert resume(b'{"token":"t"}', last_id) == b'{"token":"t"}'
 
 
 @pytest.mark.parametrize("opening", [b"[]", b"{", b"1", b"\xff"])
 def test_what_is_wrong_with_a_request_is_left_to_the_protocol(opening: bytes) -> None:
+    """It comes out as it went in."""
     assert resume(opening, '{"a":[1,"e"]}') == opening

@@ -108,12 +108,10 @@ def test_a_server_that_waits() -> None:
         stage.taking.clear()
         stage.stream.write(b"two\n")
         stage.stream.write(b"three\n")
-        assert not stage.stream.writable
-        assert stage.stream.buffered_bytes == len(b"two\nthree\n")
+        assert (stage.stream.writable, stage.stream.buffered_bytes) == (False, len(b"two\nthree\n"))
         stage.taking.set()
         await stage.session.writable_again.wait()
-        assert stage.stream.writable
-        assert stage.stream.buffered_bytes == 0
+        assert (stage.stream.writable, stage.stream.buffered_bytes) == (True, 0)
         assert stage.body == b"one\ntwo\nthree\n"
         stage.stream.close(CONNECTION_CLOSED, "")
         await stage.running

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from beaconfire.clock import ManualClock, Timers
@@ -128,6 +128,9 @@ class Recorder:
 
     def on_writable(self) -> None:
         self.writable += 1
+
+    def positions(self) -> Mapping[str, tuple[int, str]]:
+        return {}
 
     def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         self.closed += 1

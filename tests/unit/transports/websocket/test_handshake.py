@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from beaconfire.transports.base import Refusal
 from beaconfire.transports.websocket.handshake import (
     HandshakeError,
-    Refusal,
     UpgradeRequest,
     accept_key,
     accept_response,
