@@ -45,7 +45,7 @@ from beaconfire.protocols.base import Frame, Payload
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.session import Session, SessionManners
 from beaconfire.units import Seconds
-from tests.unit.patching import apply
+from tests.unit.patching import apply, chained_text
 
 CHANNELS = ("a", "b")
 HISTORY_SIZE = 6
@@ -554,7 +554,7 @@ class World:
     def _publish(self) -> None:
         self.published += 1
         channel = self.rng.choice(CHANNELS)
-        data = Raw(json.dumps(f"This is number {self.published} of very many that are all alike").encode())
+        data = Raw(json.dumps(chained_text(self.published)).encode())
         tags = {"kind": self.rng.choice(("dull", "keen", "odd"))}
         self.node.background.start(self._publish_one(channel, data, tags, self.rng.random() < 0.8))
 

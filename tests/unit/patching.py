@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from beaconfire.protocols.fossil import checksum
 
 _DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~"
+
+
+def chained_text(number: int) -> str:
+    """One of a row of texts. Each shares with the one before what no other has, so that a patch fits no other base."""
+    earlier, own = (hashlib.sha256(b"%d" % each).hexdigest()[:48] for each in (number - 1, number))
+    return f"After {earlier} comes {own}, number {number}"
 
 
 def apply(source: bytes, patch: bytes) -> bytes:

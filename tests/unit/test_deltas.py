@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 
-from beaconfire import deltas
 from beaconfire.deltas import Patches
 from beaconfire.messages import Publication
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
+from beaconfire.protocols.fossil import create
 
 JSON, PROTOBUF = JsonCodec(), ProtobufCodec()
 
@@ -22,13 +22,12 @@ def publication(offset: int, data: bytes = b"") -> Publication:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The target of every patch that was made."""
     targets: list[bytes] = []
-    create = deltas.create
 
     def count(source: bytes, target: bytes) -> bytes | None:
         targets.append(target)
         return create(source, target)
 
-    monkeypatch.setattr(deltas, "create", count)
+    monkeypatch.setattr("beaconfire.deltas.create", count)
     return targets
 
 

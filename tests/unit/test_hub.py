@@ -57,7 +57,7 @@ class Stage:
     ) -> tuple[Listener, Subscription]:
         """A live one, positioned at `top` unless that is None."""
         listener = self.listener()
-        subscription = listener.subscription(channel, **options)
+        subscription = listener.subscription(channel, None, **options)
         self.hub.add(subscription)
         subscription.go_live(None if top is None else StreamPosition(top, "e"))
         return listener, subscription

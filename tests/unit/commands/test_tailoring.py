@@ -15,6 +15,7 @@ from beaconfire.tags_filter import DEPTH_MAX
 from beaconfire.units import Seconds
 from tests.unit.kit import Client, World
 from tests.unit.patching import apply
+from tests.unit.patching import chained_text as text
 
 KEEN = {"key": "kind", "cmp": "eq", "val": "keen"}
 FOSSIL = {"delta": "fossil"}
@@ -36,10 +37,6 @@ def tailored(**options: Any) -> ChannelOptions:
             **options,
         }
     )
-
-
-def text(number: int) -> str:
-    return f"This is number {number} of very many that are all alike"
 
 
 def pushed(client: Client) -> list[dict[str, Any]]:
