@@ -26,6 +26,7 @@ class Announced(NamedTuple):
     publication: Publication
     epoch: str
     exclude: tuple[str, ...]
+    delta: bool = False
 
 
 class Node:
@@ -57,7 +58,7 @@ class Node:
     def on_publication(
         self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str], delta: bool = False
     ) -> None:
-        announced = Announced(channel, publication, epoch, tuple(exclude))
+        announced = Announced(channel, publication, epoch, tuple(exclude), delta)
         self._hear(announced)
         self.when_publication(announced)
 
