@@ -152,7 +152,7 @@ class Batch:
         patches: Patches,
     ) -> Chain:
         """As `selection`, for who gets patches and was given `base` last. Raises PayloadError."""
-        first = self._first_publication(indexes)
+        first = self.items[indexes[0]] if self.uniform else self._first_publication(indexes)
         begin = first.base_for(base, positioned) if first is not None else None
         # From the first publication on everything follows from what is selected.
         key = (wire, indexes, -1 if begin is None else begin.offset, positioned)

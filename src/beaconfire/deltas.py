@@ -24,6 +24,10 @@ FOSSIL: Final = "fossil"
 PATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 """Patches that are remembered. The oldest give way; then they are made anew."""
 
+COMPARED_BYTES_MAX: Final = 256 * 1024
+"""How much text, old and new together, is compared for one recovery or for what one channel has to say in one turn:
+about 5 ms. What exceeds it is told whole, which is as correct."""
+
 _ENTRY_BYTES = 256
 """What remembering costs beside the patch, roughly."""
 
@@ -34,7 +38,12 @@ class Patches:
     def __init__(self, bytes_max: int = PATCH_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
         self._known: dict[tuple[str, str, int, str], bytes | None] = {}
+        self._budget = COMPARED_BYTES_MAX
         self.bytes = 0
+
+    def refill(self) -> None:
+        """A new piece of work begins: as much as `COMPARED_BYTES_MAX` may be compared for it."""
+        self._budget = COMPARED_BYTES_MAX
 
     def express(
         self, channel: str, epoch: str, publication: Publication, base: Publication | None, codec: DeltaCodec
@@ -63,6 +72,7 @@ class Patches:
     ) -> list[Publication]:
         """A row of a stream's publications, given to a client one after the other: as patches where nothing is missing
         between them. Raises PayloadError."""
+        self.refill()
         expressed = []
         for publication in publications:
             follows = base is not None and 0 < base.offset == publication.offset - 1
@@ -75,16 +85,24 @@ class Patches:
     ) -> bytes | None:
         source = codec.delta_text(base.data)
         if not epoch or base.offset == 0 or base.offset != publication.offset - 1:
-            return create(bytes(source), bytes(text))  # no neighbours: nobody will ask again
+            return self._make(source, text)  # no neighbours: nobody will ask again
         # Most codecs leave most texts as they are, and then share the patch.
         own = "" if text is publication.data and source is base.data else codec.name
         key = (channel, epoch, publication.offset, own)
         try:
             return self._known[key]
         except KeyError:
-            patch = self._known[key] = create(bytes(source), bytes(text))
+            if self._budget <= 0:
+                return None
+            patch = self._known[key] = self._make(source, text)
             self.bytes += _ENTRY_BYTES + len(patch or b"")
             while self.bytes > self._bytes_max:
                 forgotten = self._known.pop(next(iter(self._known)))
                 self.bytes -= _ENTRY_BYTES + len(forgotten or b"")
             return patch
+
+    def _make(self, source: Raw, target: Raw) -> bytes | None:
+        if self._budget <= 0:
+            return None
+        self._budget -= len(source) + len(target)
+        return create(bytes(source), bytes(target))

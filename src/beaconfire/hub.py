@@ -245,6 +245,7 @@ class Hub:
         try:
             self._hand_out(batch, room, volley, gaps, undeliverable)
             if room.tailored is not None:
+                self._patches.refill()
                 self._hand_out_tailored(batch, room.tailored, volley, gaps, undeliverable)
         finally:  # whatever breaks the walk: those it has passed stand behind these frames already
             if volley is not None:

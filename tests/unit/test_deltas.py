@@ -78,3 +78,15 @@ def test_what_is_remembered_is_bounded(made: list[bytes]) -> None:
     assert len(made) == 18
     patches.express_all("news", "e", row[:2], None, JSON)
     assert len(made) == 19
+
+
+def test_comparing_is_bounded(made: list[bytes]) -> None:
+    """For one piece of work. The rest is whole; what is remembered costs nothing, so in the end all come as patches."""
+    patches = Patches()
+    row = [publication(offset, b'"%d %s"' % (offset, b"x" * 40_000)) for offset in range(1, 11)]
+    told = patches.express_all("news", "e", row, None, PROTOBUF)
+    assert [one.delta for one in told] == [False, *[True] * 4, *[False] * 5]
+    for _ in range(2):
+        told = patches.express_all("news", "e", row, None, PROTOBUF)
+    assert [one.delta for one in told] == [False, *[True] * 9]
+    assert len(made) == 9
