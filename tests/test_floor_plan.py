@@ -12,7 +12,19 @@ SOURCE = Path(__file__).parent.parent / "src" / "beaconfire"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "units", "clock", "eager", "meter", "body"),
     ("messages", "identity", "options", "events", "protocols"),
-    ("engines.base", "channels", "access", "outbox", "subscription", "hub", "registry", "origins"),
+    (
+        "engines.base",
+        "channels",
+        "access",
+        "outbox",
+        "subscription",
+        "hub",
+        "batch",
+        "deltas",
+        "tags_filter",
+        "registry",
+        "origins",
+    ),
     ("transports.base", "policy", "attachments", "cluster", "node", "keepalive", "session", "commands", "residents"),
     ("engines", "transports", "auth", "api", "observe"),
     ("loadtest",),
@@ -36,7 +48,20 @@ WINGS = ("engines", "transports", "auth", "api", "observe")
 ANNEXES: dict[str, tuple[str, ...]] = {"loadtest": ("protocols", "errors", "clock", "units", "auth.mint")}
 """Clients that live in the house, and all they may know of it. Only the command line knows them."""
 
-RULES = ("channels", "access", "origins", "outbox", "subscription", "hub", "registry", "meter", "protocols")
+RULES = (
+    "channels",
+    "access",
+    "origins",
+    "outbox",
+    "subscription",
+    "hub",
+    "batch",
+    "deltas",
+    "tags_filter",
+    "registry",
+    "meter",
+    "protocols",
+)
 FORBIDDEN_IN_RULES = {"asyncio", "socket", "ssl", "threading", "time", "random", "logging", "structlog", "uvloop"}
 
 

@@ -36,6 +36,8 @@ _LIMITS = (
     "client.pong_timeout",
     "client.history_max_publication_limit",
     "client.recovery_max_publication_limit",
+    "client.tags_filter_max_nodes",
+    "client.tags_filter_max_values",
     "websocket.message_size_limit",
     "websocket.write_timeout",
     "websocket.close_timeout",

@@ -203,3 +203,5 @@ class NodeStatistics(Struct, frozen=True):
     messages_out_total: int = 0
     bytes_out_total: int = 0
     writes_total: int = 0
+    patches_total: int = 0
+    filtered_total: int = 0

@@ -10,7 +10,8 @@ a second walk over objects that are cold again by then, a good twentieth of a de
 
 The common case is a batch whose offsets rise by one and that everybody gets whole (`uniform`). Anything else (an
 excluded client, joins that only some want to hear, a subscriber still catching up, a hole) is selected item by item,
-and equal selections still share one frame.
+and equal selections still share one frame. Subscribers who get something of their own, by a filter or as patches, are
+kept and walked apart, so that they cost the others nothing.
 
 Invariants: nothing here awaits or calls out while a table is walked. Joining and leaving cost the same whatever the
 number of subscribers, or one client that comes and goes could keep the node busy. A channel is in the table exactly
@@ -22,97 +23,85 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from msgspec import Struct
 
+from beaconfire.batch import Batch, Item
+from beaconfire.deltas import Patches
 from beaconfire.errors import PayloadError
 from beaconfire.events import BatchFannedOut, EventSink, InternalError
 from beaconfire.messages import JoinPush, LeavePush, Publication, PublicationPush
 from beaconfire.outbox import Flusher, Volley
-from beaconfire.protocols.base import Frame, Payload, Wire
 from beaconfire.subscription import ANY, Gap, Phase, Subscription
 
 DIRECT_MAX = 1024
 """Subscribers of a channel that is written on the spot: some 7 ms of writing. Larger ones go out in slices."""
 
 
-class Item:
-    """One thing to deliver, and its encodings so far."""
-
-    __slots__ = ("_payloads", "epoch", "exclude", "offset", "push")
-
-    def __init__(
-        self, push: PublicationPush | JoinPush | LeavePush, offset: int, epoch: str, exclude: Sequence[str]
-    ) -> None:
-        self.push = push
-        self.offset = offset
-        self.epoch = epoch
-        self.exclude = exclude
-        self._payloads: dict[str, Payload] = {}
-
-    def payload(self, wire: Wire) -> Payload:
-        """Encoded once per codec. Raises PayloadError if this wire cannot express it."""
-        codec = wire.codec
-        payload = self._payloads.get(codec.name)
-        if payload is None:
-            payload = self._payloads[codec.name] = codec.encode_push(self.push)
-        return payload
-
-
-class Batch:
-    """The items of one channel in one turn, and their frames per wire."""
-
-    __slots__ = ("_selections", "epoch", "first", "frames", "items", "last", "uniform")
-
-    def __init__(self, items: list[Item]) -> None:
-        self.items = items
-        self.first = items[0].offset
-        self.last = items[-1].offset
-        self.epoch = items[0].epoch
-        if len(items) == 1:  # mostly, and then there is nothing to compare
-            self.uniform = not items[0].exclude and type(items[0].push) is PublicationPush
-        else:
-            self.uniform = all(
-                item.offset == (self.first + index if self.first else 0)
-                and item.epoch == self.epoch
-                and not item.exclude
-                and type(item.push) is PublicationPush
-                for index, item in enumerate(items)
-            )
-        self.frames: dict[Wire, Frame] = {}
-        self._selections: dict[tuple[Wire, tuple[int, ...]], Frame] = {}
-
-    def frame(self, wire: Wire) -> Frame:
-        """All items in one frame, kept in `frames`. Raises PayloadError."""
-        frame = self.frames[wire] = wire.pack([item.payload(wire) for item in self.items])
-        return frame
-
-    def selection(self, wire: Wire, indexes: tuple[int, ...]) -> Frame:
-        """Some of the items, at least one, in one frame. Raises PayloadError."""
-        key = (wire, indexes)
-        frame = self._selections.get(key)
-        if frame is None:
-            frame = self._selections[key] = wire.pack([self.items[index].payload(wire) for index in indexes])
-        return frame
-
-
 class Room:
     """A channel with subscribers. Keyed by client, since a session is in a channel once."""
 
-    __slots__ = ("namespace", "pending", "subscriptions")
+    __slots__ = ("epoch", "latest", "namespace", "pending", "subscriptions", "tailored")
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self.subscriptions: dict[str, Subscription] = {}
+        self.tailored: dict[str, Subscription] | None = None
+        """Those who get something of their own; None while there are none."""
         self.pending: list[Item] = []
+        self.latest: Publication | None = None
+        """What everybody was given last, and the epoch of its stream. Kept only while somebody is tailored to."""
+        self.epoch = ""
+
+    def __len__(self) -> int:
+        return len(self.subscriptions) + (len(self.tailored) if self.tailored is not None else 0)
+
+    def members(self) -> Iterator[Subscription]:
+        return chain(self.subscriptions.values(), self.tailored.values() if self.tailored is not None else ())
+
+    def find(self, client: str) -> Subscription | None:
+        found = self.subscriptions.get(client)
+        if found is None and self.tailored is not None:
+            found = self.tailored.get(client)
+        return found
+
+    def add(self, subscription: Subscription) -> None:
+        if subscription.tailoring is None:
+            self.subscriptions[subscription.client] = subscription
+        else:
+            if self.tailored is None:
+                self.tailored = {}
+            self.tailored[subscription.client] = subscription
+
+    def remove(self, subscription: Subscription) -> None:
+        if subscription.tailoring is None:
+            del self.subscriptions[subscription.client]
+        else:
+            assert self.tailored is not None, "it is a member"
+            del self.tailored[subscription.client]
+            if not self.tailored:
+                self.tailored = self.latest = None
+
+    def take(self, publication: Publication, epoch: str) -> Publication | None:
+        """Notes what everybody is given now, and returns what they were given before: None in another epoch."""
+        before = self.latest
+        if publication.offset and epoch != self.epoch:
+            self.epoch = epoch
+            before = None
+        self.latest = publication
+        return before
 
 
 class HubStatistics(Struct, frozen=True):
-    """`delivered_total` counts messages put into outboxes by fan-out."""
+    """`delivered_total` counts messages put into outboxes by fan-out, `patches_total` those that are patches, and
+    `filtered_total` what filters kept from a subscriber."""
 
     channels: int
     subscriptions: int
     delivered_total: int
+    patches_total: int
+    filtered_total: int
 
 
 class Hub:
@@ -125,6 +114,7 @@ class Hub:
         events: EventSink,
         hold_limit_bytes: int,
         flusher: Flusher,
+        patches: Patches,
     ) -> None:
         """`schedule` runs a callable on the next turn of the event loop. `hold_limit_bytes` bounds what one
         subscription keeps while it catches up."""
@@ -133,10 +123,13 @@ class Hub:
         self._events = events
         self._hold_limit_bytes = hold_limit_bytes
         self._flusher = flusher
+        self._patches = patches
         self._rooms: dict[str, Room] = {}
         self._dirty: list[str] = []
         self._scheduled = False
         self._delivered_total = 0
+        self._patches_total = 0
+        self._filtered_total = 0
         self._subscriptions = 0
 
     # Membership
@@ -147,14 +140,14 @@ class Hub:
         if room is None:
             room = self._rooms[subscription.channel] = Room(subscription.namespace.name)
         subscription.skip = len(room.pending)
-        assert subscription.client not in room.subscriptions, "a session is in a channel once"
-        room.subscriptions[subscription.client] = subscription
+        assert room.find(subscription.client) is None, "a session is in a channel once"
+        room.add(subscription)
         self._subscriptions += 1
 
     def remove(self, subscription: Subscription) -> bool:
         """Takes it out and ends it; it still gets what is pending. True if the channel is now empty. Idempotent."""
         room = self._rooms.get(subscription.channel)
-        if room is None or room.subscriptions.get(subscription.client) is not subscription:
+        if room is None or room.find(subscription.client) is not subscription:
             return False
         if room.pending and subscription.phase is Phase.LIVE:
             try:
@@ -162,9 +155,9 @@ class Hub:
             except (Gap, PayloadError):
                 pass  # it is leaving: nobody is left to be told
         subscription.end()
-        del room.subscriptions[subscription.client]
+        room.remove(subscription)
         self._subscriptions -= 1
-        if room.subscriptions:
+        if len(room):
             return False
         del self._rooms[subscription.channel]
         return True
@@ -174,31 +167,46 @@ class Hub:
 
     def count(self, channel: str) -> int:
         room = self._rooms.get(channel)
-        return len(room.subscriptions) if room is not None else 0
+        return len(room) if room is not None else 0
 
     def channels(self) -> Iterator[tuple[str, int]]:
         """Every channel with its number of subscribers here."""
         for channel, room in self._rooms.items():
-            yield channel, len(room.subscriptions)
+            yield channel, len(room)
 
     def subscribers(self, channel: str) -> list[Subscription]:
         room = self._rooms.get(channel)
-        return list(room.subscriptions.values()) if room is not None else []
+        return list(room.members()) if room is not None else []
 
     def find(self, channel: str, client: str) -> Subscription | None:
         room = self._rooms.get(channel)
-        return room.subscriptions.get(client) if room is not None else None
+        return room.find(client) if room is not None else None
 
     def statistics(self) -> HubStatistics:
-        return HubStatistics(len(self._rooms), self._subscriptions, self._delivered_total)
+        return HubStatistics(
+            len(self._rooms),
+            self._subscriptions,
+            self._delivered_total,
+            self._patches_total,
+            self._filtered_total,
+        )
 
     # Fan-out
 
-    def publish(self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str] = ()) -> None:
-        """Queues a publication for everyone in the channel but `exclude` (client ids)."""
+    def publish(
+        self,
+        channel: str,
+        publication: Publication,
+        epoch: str,
+        exclude: Sequence[str] = (),
+        delta: bool = False,
+    ) -> None:
+        """Queues a publication for everyone in the channel but `exclude` (client ids). `delta` allows patches."""
         room = self._rooms.get(channel)
         if room is not None:
-            self._queue(channel, room, Item(PublicationPush(channel, publication), publication.offset, epoch, exclude))
+            previous = room.take(publication, epoch) if room.tailored is not None else None
+            push = PublicationPush(channel, publication)
+            self._queue(channel, room, Item(push, publication.offset, epoch, exclude, delta, previous))
 
     def announce(self, push: JoinPush | LeavePush) -> None:
         """Queues a join or leave for those in the channel who hear them."""
@@ -223,7 +231,7 @@ class Hub:
             room = self._rooms.get(channel)
             if room is not None and room.pending:
                 try:
-                    self._fan_out(channel, room, alone and len(room.subscriptions) <= DIRECT_MAX)
+                    self._fan_out(channel, room, alone and len(room) <= DIRECT_MAX)
                 except Exception:  # noqa: BLE001 - a bug in one channel's codec or sink must not silence the others
                     self._events.emit(InternalError("fan-out", traceback.format_exc()))
 
@@ -236,10 +244,13 @@ class Hub:
         undeliverable: list[Subscription] = []
         try:
             self._hand_out(batch, room, volley, gaps, undeliverable)
+            if room.tailored is not None:
+                self._patches.refill()
+                self._hand_out_tailored(batch, room.tailored, volley, gaps, undeliverable)
         finally:  # whatever breaks the walk: those it has passed stand behind these frames already
             if volley is not None:
                 self._flusher.fire(volley)
-        size, subscribers = len(batch.items), len(room.subscriptions)
+        size, subscribers = len(batch.items), len(room)
         self._events.emit(BatchFannedOut(room.namespace, size, subscribers, self._now_s() - started_s))
         for subscription, reason in gaps:
             subscription.owner.on_gap(subscription, reason)
@@ -284,6 +295,39 @@ class Hub:
                 undeliverable.append(subscription)
         self._delivered_total += passed * len(batch.items)
 
+    def _hand_out_tailored(
+        self,
+        batch: Batch,
+        tailored: dict[str, Subscription],
+        volley: Volley | None,
+        gaps: list[tuple[Subscription, str]],
+        undeliverable: list[Subscription],
+    ) -> None:
+        """The same walk over those who get something of their own."""
+        first, epoch, uniform = batch.first, batch.epoch, batch.uniform
+        after = batch.last + 1
+        for subscription in tailored.values():
+            try:
+                expected = subscription.expected
+                if (
+                    uniform
+                    and not subscription.skip
+                    and (expected == ANY or (expected == first != 0 and subscription.epoch == epoch))
+                ):
+                    assert subscription.tailoring is not None, "it is among the tailored"
+                    indexes = batch.passing(subscription.tailoring.tags_filter)
+                    self._filtered_total += len(batch.items) - len(indexes)
+                    self._give(batch, subscription, indexes, volley)
+                    if expected != ANY:
+                        subscription.expected = after
+                else:
+                    self._deliver_selected(batch, subscription)
+            except Gap as gap:
+                subscription.end()
+                gaps.append((subscription, str(gap)))
+            except PayloadError:
+                undeliverable.append(subscription)
+
     def _deliver_selected(self, batch: Batch, subscription: Subscription) -> None:
         """The general case: decides item by item. Raises PayloadError, and Gap where the position shows a hole."""
         if subscription.phase is Phase.ENDED:
@@ -291,18 +335,38 @@ class Hub:
         live = subscription.phase is Phase.LIVE
         indexes: list[int] = []
         skip, subscription.skip = subscription.skip, 0
+        tailoring = subscription.tailoring
+        passing = batch.passing(tailoring.tags_filter) if tailoring is not None else None
         for index in range(skip, len(batch.items)):
             item = batch.items[index]
+            passes = passing is None or index in passing
             wanted = subscription.client not in item.exclude
             if not isinstance(item.push, PublicationPush):
                 wanted = live and subscription.options.hears_announcements
             elif not live:
-                subscription.hold(item.push.pub, item.epoch, wanted, self._hold_limit_bytes)
+                subscription.hold(item.push.pub, item.epoch, wanted and passes, self._hold_limit_bytes)
                 wanted = False
             elif item.offset and subscription.expected != ANY:
                 wanted = subscription.advance(item.offset, item.epoch) and wanted
-            if wanted:
+            if wanted and passes:
                 indexes.append(index)
-        if indexes:
-            subscription.outbox.append(batch.selection(subscription.wire, tuple(indexes)))
-            self._delivered_total += len(indexes)
+            self._filtered_total += wanted and not passes
+        self._give(batch, subscription, tuple(indexes), None)
+
+    def _give(self, batch: Batch, subscription: Subscription, indexes: tuple[int, ...], volley: Volley | None) -> None:
+        """These items of a batch, if any, in the form that the subscriber wants. Raises PayloadError."""
+        if not indexes:
+            return
+        tailoring, wire = subscription.tailoring, subscription.wire
+        if tailoring is None or tailoring.codec is None:
+            frame = batch.selection(wire, indexes)
+        else:
+            positioned = subscription.expected != ANY
+            told = batch.chain(wire, tailoring.codec, indexes, tailoring.base, positioned, self._patches)
+            frame, tailoring.base = told.frame, told.base
+            self._patches_total += told.patches
+        if volley is None:
+            subscription.outbox.append(frame)
+        else:
+            subscription.outbox.aim(frame, volley)
+        self._delivered_total += len(indexes)

@@ -34,17 +34,21 @@ class ClientInfo(Struct, frozen=True, omit_defaults=True):
 
 
 class Publication(Struct, frozen=True, omit_defaults=True):
-    """Data published in a channel. `offset` is 0 in a channel without history; `epoch` comes with offset 1 only."""
+    """Data published in a channel. `offset` is 0 in a channel without history; `epoch` comes with offset 1 only.
+
+    `delta` is only ever true on its way to one who asked for it: then the data is a patch (see `deltas`).
+    """
 
     data: Raw = NO_PAYLOAD
     info: ClientInfo | None = None
     offset: int = 0
     tags: dict[str, str] | None = None
     epoch: str = ""
+    delta: bool = False
 
 
 class FilterNode(Struct, frozen=True, omit_defaults=True):
-    """A node of a tags filter. Parsed so that it can be refused clearly; no channel offers it yet."""
+    """A node of a tags filter: a branch with `op` and `nodes`, or a comparison. See `tags_filter`."""
 
     op: str = ""
     key: str = ""
@@ -212,6 +216,8 @@ class SubscribeResult(Struct, frozen=True, omit_defaults=True):
     positioned: bool = False
     data: Raw = NO_PAYLOAD
     was_recovering: bool = False
+    delta: bool = False
+    """Publications come as patches, section 11 of the reference."""
 
 
 class ConnectResult(Struct, frozen=True, omit_defaults=True):

@@ -16,6 +16,7 @@ from beaconfire.access import Access
 from beaconfire.attachments import Attachments
 from beaconfire.channels import Channels, Namespace
 from beaconfire.clock import Timers
+from beaconfire.deltas import Patches
 from beaconfire.eager import Background
 from beaconfire.engines.base import (
     NO_HISTORY,
@@ -34,6 +35,7 @@ from beaconfire.outbox import Flusher, SendAll
 from beaconfire.policy import Policy
 from beaconfire.registry import Registry
 from beaconfire.subscription import Subscription
+from beaconfire.tags_filter import TagsFilters
 
 if TYPE_CHECKING:
     from beaconfire.session import Session
@@ -83,7 +85,9 @@ class Node:
         self.background = Background(self._on_background_error)
         now_s = self.clock.now_s
         self.flusher = Flusher(schedule, now_s, send_all)
-        self.hub = Hub(schedule, now_s, events, int(client_options.queue_max_size), self.flusher)
+        self.patches = Patches()
+        self.filters = TagsFilters(client_options.tags_filter_max_nodes, client_options.tags_filter_max_values)
+        self.hub = Hub(schedule, now_s, events, int(client_options.queue_max_size), self.flusher, self.patches)
         self.registry: Registry[Session] = Registry()
         self.connections: set[Session] = set()
         """Every open session, authenticated or not."""
@@ -119,6 +123,8 @@ class Node:
             messages_out_total=hub.delivered_total + self.replies_total,
             bytes_out_total=self.flusher.bytes_total,
             writes_total=self.flusher.writes_total,
+            patches_total=hub.patches_total,
+            filtered_total=hub.filtered_total,
         )
 
     # Publishing
@@ -136,6 +142,7 @@ class Node:
         version: int = 0,
         version_epoch: str = "",
         exclude: Sequence[str] = (),
+        delta: bool = False,
     ) -> PublishOutcome:
         """Stores and announces as one step; returns the position it got. Raises what the broker raises."""
         options = PublishOptions(
@@ -144,6 +151,7 @@ class Node:
             version=version,
             version_epoch=version_epoch,
             exclude=tuple(exclude),
+            delta=delta or namespace.options.delta_publish,
         )
         return await self.engine.broker.publish(channel, data, options, info, tags)
 
@@ -234,8 +242,10 @@ class Node:
 
     # From the broker
 
-    def on_publication(self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str]) -> None:
-        self.hub.publish(channel, publication, epoch, exclude)
+    def on_publication(
+        self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str], delta: bool = False
+    ) -> None:
+        self.hub.publish(channel, publication, epoch, exclude, delta)
 
     def on_join(self, channel: str, info: ClientInfo) -> None:
         self.hub.announce(JoinPush(channel, info))

@@ -72,6 +72,16 @@ class ChannelOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=T
         str,
         Meta(description="Regular expression the name must match after the namespace; empty takes any ASCII."),
     ] = ""
+    allow_tags_filter: Annotated[
+        bool, Meta(description="Subscriptions may name a filter, and get only publications whose tags pass it.")
+    ] = False
+    allowed_delta_types: Annotated[
+        list[str],
+        Meta(description="Kinds of patches that subscriptions may ask for; `fossil` is the only one there is."),
+    ] = []
+    delta_publish: Annotated[
+        bool, Meta(description="Every publication may be sent as a patch, whether its publisher asks for it or not.")
+    ] = False
     publication_data_format: Annotated[
         Literal["", "json", "json_object", "binary"],
         Meta(description='What data must look like; "" is anything but empty, "binary" anything at all.'),
@@ -170,6 +180,12 @@ class ClientOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     recovery_max_publication_limit: Annotated[
         int, Meta(ge=1, description="Publications recovered at once; with more missed, recovered is false.")
     ] = 300
+    tags_filter_max_nodes: Annotated[
+        int, Meta(ge=1, description="Comparisons and branches in one tags filter; beyond it error 107.")
+    ] = 64
+    tags_filter_max_values: Annotated[
+        int, Meta(ge=0, description="Values in all lists of one tags filter together; beyond it error 107.")
+    ] = 1000
 
 
 class ChannelNameOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -27,7 +27,8 @@ from beaconfire.engines.base import HistoryPage
 from beaconfire.identity import SubscriptionGrant
 from beaconfire.messages import ClientInfo, Publication, StreamPosition
 from beaconfire.outbox import Outbox
-from beaconfire.protocols.base import Wire
+from beaconfire.protocols.base import DeltaCodec, Wire
+from beaconfire.tags_filter import TagsFilter
 
 ANY = -1
 """`Subscription.expected` of one that does not watch its position: every publication is welcome."""
@@ -75,7 +76,7 @@ class Held(Struct, frozen=True):
     publication: Publication
     epoch: str
     delivered: bool
-    """False if this subscriber is excluded: it counts for the position only."""
+    """False if this subscriber is excluded, or its filter does not pass it: it counts for the position only."""
 
 
 class SubscriptionOptions(Struct, frozen=True):
@@ -88,6 +89,22 @@ class SubscriptionOptions(Struct, frozen=True):
     """Its coming and going is announced to the channel."""
     hears_announcements: bool = False
     server_side: bool = False
+
+
+class Tailoring:
+    """What one subscription gets otherwise than the others: only what passes a filter, or as patches, or both."""
+
+    __slots__ = ("base", "codec", "tags_filter")
+
+    def __init__(self, tags_filter: TagsFilter | None, codec: DeltaCodec | None) -> None:
+        """`codec` is the session's own if it gets patches."""
+        self.tags_filter = tags_filter
+        self.codec = codec
+        self.base: Publication | None = None
+        """The last publication that the client was given, from which the next patch may start."""
+
+    def passes(self, publication: Publication) -> bool:
+        return self.tags_filter is None or self.tags_filter.passes(publication.tags)
 
 
 class Subscription:
@@ -109,6 +126,7 @@ class Subscription:
         "owner",
         "phase",
         "skip",
+        "tailoring",
         "welcomed",
         "wire",
         "withdrawn",
@@ -122,7 +140,9 @@ class Subscription:
         options: SubscriptionOptions,
         grant: SubscriptionGrant,
         info: ClientInfo,
+        tailoring: Tailoring | None = None,
     ) -> None:
+        """`tailoring` is None for nearly all: they get what everybody gets."""
         self.channel = channel
         self.namespace = namespace
         self.owner = owner
@@ -133,6 +153,7 @@ class Subscription:
         self.options = options
         self.grant = grant
         self.info = info
+        self.tailoring = tailoring
         self.phase = Phase.CATCHING_UP
         self.expected = HELD
         self.epoch = ""

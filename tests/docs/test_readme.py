@@ -28,6 +28,7 @@ PLAYED = [
             "how-to/load-test.md",
             "how-to/deploy.md",
             "how-to/recover.md",
+            "how-to/save-bytes.md",
             "how-to/scale-limits.md",
             "operations/troubleshooting.md",
             "protocols/streams.md",

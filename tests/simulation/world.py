@@ -1,7 +1,8 @@
 """A small world in which everything that may interleave does so at random, from one seed.
 
 The node, its sessions, hub, attachments and commands are the real ones. Around them stand a broker across a slow
-network, clients that follow the protocol and keep book, and a scheduler that picks the next thing to happen: a step of
+network, clients that follow the protocol and keep book (some ask for patches, for what passes a filter, or for both),
+and a scheduler that picks the next thing to happen: a step of
 a pending broker call, the delivery of an announcement, a turn of the fan-out, a client's wish, a cut, a tick of the
 clock. What clients note must add up: see `Client`.
 """
@@ -44,6 +45,7 @@ from beaconfire.protocols.base import Frame, Payload
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.session import Session, SessionManners
 from beaconfire.units import Seconds
+from tests.unit.patching import apply, chained_text
 
 CHANNELS = ("a", "b")
 HISTORY_SIZE = 6
@@ -64,6 +66,8 @@ class SlowBroker:
         self.tops: dict[str, int] = {}
         self.announcements: deque[Callable[[BrokerEvents], None]] = deque()
         self.steps: list[asyncio.Future[None]] = []
+        self.published: dict[tuple[str, str, int], Publication] = {}
+        """All there ever was, by channel, epoch and offset."""
         self._epoch_numbers = itertools.count()
 
     async def _travel(self) -> None:
@@ -128,14 +132,15 @@ class SlowBroker:
     ) -> PublishOutcome:
         await self._travel()
         top, epoch = self.position(channel)
-        publication = Publication(data, info, top + 1)
+        publication = Publication(data, info, top + 1, dict(tags or {}))
+        self.published[channel, epoch, top + 1] = publication
         self.tops[channel] = top + 1
         stream = self.streams.setdefault(channel, [])
         stream.append(publication)
         del stream[: max(0, len(stream) - options.history.size)]
         if channel in self.attached:
             self.announcements.append(
-                lambda events: events.on_publication(channel, publication, epoch, options.exclude)
+                lambda events: events.on_publication(channel, publication, epoch, options.exclude, options.delta)
             )
         await self._travel()
         return PublishOutcome(StreamPosition(top + 1, epoch))
@@ -236,10 +241,22 @@ class Violation(AssertionError):
     """What a client noted does not add up."""
 
 
+FILTER = {"op": "not", "nodes": [{"key": "kind", "cmp": "eq", "val": "dull"}]}
+"""What clients ask for that ask for a filter, and what it means."""
+
+
+def _passes(publication: Publication) -> bool:
+    return (publication.tags or {}).get("kind") != "dull"
+
+
 class Book:
     """What one client knows of one channel, over all its connections."""
 
-    def __init__(self) -> None:
+    def __init__(self, deltas: bool, filtered: bool) -> None:
+        self.deltas = deltas
+        self.filtered = filtered
+        self.base: bytes | None = None
+        """The last publication of this subscription, from which a patch starts."""
         self.position: StreamPosition | None = None
         self.state = "unsubscribed"  # or "subscribing", "subscribed"
         self.unsubscribing = 0
@@ -249,14 +266,15 @@ class Book:
 class Client:
     """An SDK in miniature. It remembers positions, recovers after cuts, and raises Violation on any lie:
 
-    a publication that is not the next one (loss, duplicate, disorder), anything of a channel before its subscribe
-    reply, `recovered: true` with a hole, `recovered: false` although everything was there.
+    a publication that is not the next one (loss, duplicate, disorder) or not what was published, anything of a channel
+    before its subscribe reply, `recovered: true` with a hole, `recovered: false` although everything was there.
     """
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
-        self.books = {channel: Book() for channel in CHANNELS}
+        rng = world.rng
+        self.books = {channel: Book(rng.random() < 0.5, rng.random() < 0.5) for channel in CHANNELS}
         self.session: Session | None = None
         self.pipe = Pipe(world.rng)
         self._ids = itertools.count(1)
@@ -264,6 +282,8 @@ class Client:
         self.received = 0
         self.recovered = 0
         self.unrecovered = 0
+        self.patched = 0
+        self.filtered = 0
 
     def connect(self) -> None:
         self.pipe = Pipe(self.world.rng)
@@ -296,6 +316,10 @@ class Client:
         book.recovered_from = book.position
         if book.position is not None:
             params |= {"recover": True, "offset": book.position.offset, "epoch": book.position.epoch}
+        if book.deltas:
+            params["delta"] = "fossil"
+        if book.filtered:
+            params["tf"] = FILTER
         book.state = "subscribing"
         self.send("subscribe", channel, params)
 
@@ -332,7 +356,7 @@ class Client:
         if "pub" in push:
             if book.state != "subscribed":
                 raise Violation(f"{self.name}: publication in {channel} while {book.state}: {push}")
-            self._advance(book, push["pub"])
+            self._advance(channel, push["pub"])
         elif "unsubscribe" in push:
             assert push["unsubscribe"]["code"] == 2500, push
             book.state = "unsubscribed"
@@ -342,6 +366,9 @@ class Client:
         if book.unsubscribing:
             return
         book.state = "subscribed"
+        book.base = None
+        if bool(result.get("delta")) is not book.deltas:
+            raise Violation(f"{self.name}: deltas of {channel} are not as asked for: {result}")
         epoch, offset = result["epoch"], result.get("offset", 0)
         since = book.recovered_from
         publications = result.get("publications", [])
@@ -353,7 +380,10 @@ class Client:
                 raise Violation(f"{self.name}: recovered {channel} from another epoch")
             book.position = since
             for publication in publications:
-                self._advance(book, publication)
+                self._advance(channel, publication)
+            if not publications:
+                self._pass_over(channel, offset + 1)
+                book.position = StreamPosition(offset, epoch)
         else:
             self.unrecovered += 1
             if publications:
@@ -362,12 +392,55 @@ class Client:
                 raise Violation(f"{self.name}: {channel} was not recovered although history had it: {result}")
             book.position = StreamPosition(offset, epoch)
 
-    def _advance(self, book: Book, publication: dict[str, Any]) -> None:
+    def _advance(self, channel: str, publication: dict[str, Any]) -> None:
+        book = self.books[channel]
         assert book.position is not None
         self.received += 1
-        if publication["offset"] != book.position.offset + 1:
-            raise Violation(f"{self.name}: offset {publication['offset']} after {book.position}")
-        book.position = StreamPosition(publication["offset"], book.position.epoch)
+        offset, epoch = publication["offset"], book.position.epoch
+        if offset <= book.position.offset:
+            raise Violation(f"{self.name}: offset {offset} after {book.position}")
+        self._pass_over(channel, offset)
+        book.position = StreamPosition(offset, epoch)
+        published = self.world.broker.published[channel, epoch, offset]
+        if self._read_data(book, publication) != bytes(published.data):
+            raise Violation(f"{self.name}: offset {offset} of {channel} is not what was published: {publication}")
+        if book.filtered and not _passes(published):
+            raise Violation(f"{self.name}: the filter passed {published}")
+
+    def _pass_over(self, channel: str, offset: int) -> None:
+        """What lies between the position and this offset must have been filtered out."""
+        book = self.books[channel]
+        assert book.position is not None
+        if not self.may_lack(channel, offset - 1):
+            raise Violation(f"{self.name}: offset {offset} after {book.position}")
+        self.filtered += offset - 1 - book.position.offset
+
+    def may_lack(self, channel: str, top: int) -> bool:
+        """Whether nothing from the position to this offset is meant for this client."""
+        book = self.books[channel]
+        assert book.position is not None
+        between = range(book.position.offset + 1, top + 1)
+        published = self.world.broker.published
+        epoch = book.position.epoch
+        return not between or (
+            book.filtered and not any(_passes(published[channel, epoch, missing]) for missing in between)
+        )
+
+    def _read_data(self, book: Book, publication: dict[str, Any]) -> bytes:
+        """The text that was published, put together if it came as a patch."""
+        if not book.deltas:
+            return json.dumps(publication["data"]).encode()
+        text: bytes = publication["data"].encode()
+        if publication.get("delta"):
+            self.patched += 1
+            if book.base is None:
+                raise Violation(f"{self.name}: a patch, but nothing it could start from: {publication}")
+            try:
+                text = apply(book.base, text)
+            except AssertionError as error:
+                raise Violation(f"{self.name}: a patch that does not fit: {error}") from None
+        book.base = text
+        return text
 
 
 class NamesAreTokens:
@@ -407,6 +480,8 @@ class World:
             allow_subscribe_for_client=True,
             allow_publish_for_client=True,
             join_leave=True,
+            allow_tags_filter=True,
+            allowed_delta_types=["fossil"],
         )
         client_options = ClientOptions(
             ping_interval=Seconds(0),
@@ -479,11 +554,12 @@ class World:
     def _publish(self) -> None:
         self.published += 1
         channel = self.rng.choice(CHANNELS)
-        data = Raw(str(self.published).encode())
-        self.node.background.start(self._publish_one(channel, data))
+        data = Raw(json.dumps(chained_text(self.published)).encode())
+        tags = {"kind": self.rng.choice(("dull", "keen", "odd"))}
+        self.node.background.start(self._publish_one(channel, data, tags, self.rng.random() < 0.8))
 
-    async def _publish_one(self, channel: str, data: Raw) -> None:
-        await self.node.publish(channel, self.namespace, data)
+    async def _publish_one(self, channel: str, data: Raw, tags: dict[str, str], delta: bool) -> None:
+        await self.node.publish(channel, self.namespace, data, tags=tags, delta=delta)
 
     def _client_acts(self) -> None:
         client = self.rng.choice(self.clients)
@@ -540,13 +616,15 @@ class World:
         raise Violation(f"the world does not come to rest: {books}, broker: {tops}")
 
     def _all_complete(self) -> bool:
-        return all(
-            book.position == self.broker.position(channel)
-            for client in self.clients
-            for channel, book in client.books.items()
-        )
+        return all(self._is_complete(client, channel) for client in self.clients for channel in client.books)
+
+    def _is_complete(self, client: Client, channel: str) -> bool:
+        position, top = client.books[channel].position, self.broker.position(channel)
+        if position is None or position.epoch != top.epoch:
+            return False
+        return position.offset <= top.offset and client.may_lack(channel, top.offset)
 
     def _check_complete(self, client: Client) -> None:
         for channel, book in client.books.items():
-            if book.position != self.broker.position(channel):
+            if not self._is_complete(client, channel):
                 raise Violation(f"{client.name} ended at {book.position} in {channel}: {self.broker.position(channel)}")

@@ -38,7 +38,7 @@ from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.plain import PlainCodec
 from beaconfire.residents import Residents
 from beaconfire.session import Session, SessionManners
-from beaconfire.subscription import Subscription, SubscriptionOptions
+from beaconfire.subscription import Subscription, SubscriptionOptions, Tailoring
 from beaconfire.units import Seconds
 
 T = TypeVar("T")
@@ -322,7 +322,7 @@ class Listener:
     def on_undeliverable(self, subscription: Subscription) -> None:
         self.undeliverable += 1
 
-    def subscription(self, channel: str = "news", **options: bool) -> Subscription:
+    def subscription(self, channel: str = "news", tailoring: Tailoring | None = None, **options: bool) -> Subscription:
         """One that is catching up."""
         return Subscription(
             channel,
@@ -331,6 +331,7 @@ class Listener:
             SubscriptionOptions(**options),
             SubscriptionGrant(),
             ClientInfo("", self.client),
+            tailoring,
         )
 
     def messages(self) -> list[Any]:

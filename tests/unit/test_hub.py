@@ -9,6 +9,7 @@ import pytest
 from msgspec import Raw
 
 from beaconfire.clock import ManualClock
+from beaconfire.deltas import Patches
 from beaconfire.events import BatchFannedOut, InternalError
 from beaconfire.hub import DIRECT_MAX, Hub
 from beaconfire.messages import ClientInfo, JoinPush, LeavePush, Publication, PublicationPush, StreamPosition
@@ -39,7 +40,7 @@ class Stage:
         self.scheduled: list[Callable[[], None]] = []
         self.recorder = Recorder()
         self.flusher = Flusher(self.scheduled.append, self.clock.now_s, Wiretap.send_all)
-        self.hub = Hub(self.scheduled.append, self.clock.now_s, self.recorder, 10_000, self.flusher)
+        self.hub = Hub(self.scheduled.append, self.clock.now_s, self.recorder, 10_000, self.flusher, Patches())
         self.codec = CountingCodec()
         self.wire = Lines(self.codec)
         self._clients = 0
@@ -56,7 +57,7 @@ class Stage:
     ) -> tuple[Listener, Subscription]:
         """A live one, positioned at `top` unless that is None."""
         listener = self.listener()
-        subscription = listener.subscription(channel, **options)
+        subscription = listener.subscription(channel, None, **options)
         self.hub.add(subscription)
         subscription.go_live(None if top is None else StreamPosition(top, "e"))
         return listener, subscription

@@ -57,5 +57,6 @@ async def _publish(api: ApiContext, channel: str, message: Message, data: Raw) -
         version=message.version,
         version_epoch=message.version_epoch,
         exclude=message.exclude,
+        delta=message.delta,
     )
     return PublishResult(offset=outcome.position.offset, epoch=outcome.position.epoch)

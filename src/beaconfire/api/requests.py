@@ -63,7 +63,13 @@ class Message(Request, frozen=True, kw_only=True):
             "and gets the first one's answer.",
         ),
     ] = ""
-    delta: Annotated[bool, Meta(description="Accepted and without effect: there is no delta compression yet.")] = False
+    delta: Annotated[
+        bool,
+        Meta(
+            description="Subscribers who asked for deltas are sent what changed since the publication before, where "
+            "that is less. Always so with the channel option `delta_publish`."
+        ),
+    ] = False
     version: Annotated[
         int,
         Meta(

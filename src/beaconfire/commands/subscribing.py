@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from beaconfire.channels import Namespace
+from beaconfire.commands.tailoring import check_wishes, express, gets_patches, push_held, select, tailor
 from beaconfire.errors import (
     ALREADY_SUBSCRIBED,
     BAD_PROTOCOL,
@@ -29,7 +30,6 @@ from beaconfire.identity import SubscriptionGrant, SubscriptionOverride
 from beaconfire.messages import (
     ClientInfo,
     Publication,
-    PublicationPush,
     StreamPosition,
     SubRefreshRequest,
     SubRefreshResult,
@@ -70,7 +70,7 @@ async def subscribe(session: Session, ref: object, request: SubscribeRequest) ->
         raise Disconnect(BAD_PROTOCOL, "subscribe: channel must not be empty")
     check_room(session, channel)
     namespace = session.namespace(channel)
-    _check_request(request)
+    _check_request(request, namespace)
     if session.node.channels.is_private(channel) and not request.token:
         raise CommandError(PERMISSION_DENIED, f"channel {channel!r} is private: send a subscription token")
     grant = await session.node.policy.subscribe(session.identity, session.client, request, namespace)
@@ -94,13 +94,10 @@ def check_room(session: Session, channel: str) -> None:
         raise CommandError(LIMIT_EXCEEDED, "more channels than client.channel_limit")
 
 
-def _check_request(request: SubscribeRequest) -> None:
+def _check_request(request: SubscribeRequest, namespace: Namespace) -> None:
     if request.type != 0:
         raise CommandError(PERMISSION_DENIED, f"type {request.type}: only stream subscriptions (0) exist")
-    if request.tf is not None:
-        raise CommandError(BAD_REQUEST, "tf: tags filters are not allowed in this channel")
-    if request.delta not in ("", "fossil"):
-        raise Disconnect(BAD_PROTOCOL, f"delta {request.delta!r} is unknown")
+    check_wishes(request, namespace)
 
 
 async def enter(
@@ -116,6 +113,7 @@ async def enter(
         _subscription_options(session, request, namespace, grant, server_side),
         grant,
         ClientInfo(session.user, session.client, session.identity.info, grant.info),
+        tailor(session, request, namespace),
     )
     node.hub.add(subscription)
     session.subscriptions[request.channel] = subscription
@@ -181,7 +179,14 @@ async def _read(
     ttl = lifetime(session, grant) if grant.client_refresh else 0
     if not options.positioned:
         # Whoever asked what it missed hears that nobody knows.
-        return SubscribeResult(expires=ttl > 0, ttl=ttl, data=grant.data, was_recovering=request.recover), None
+        result = SubscribeResult(
+            expires=ttl > 0,
+            ttl=ttl,
+            data=grant.data,
+            was_recovering=request.recover,
+            delta=gets_patches(subscription),
+        )
+        return result, None
     recovery: Recovery | None = None
     since = StreamPosition(request.offset, request.epoch)
     wants_latest = subscription.namespace.cache_mode and subscription.namespace.options.auto_cache_recover
@@ -193,19 +198,22 @@ async def _read(
         page = await session.node.history(subscription.channel, subscription.namespace, 0)
         top = page.position
     recovered = recovery is not None and recovery.recovered
+    publications = recovery.publications if recovery is not None else ()
     return (
         SubscribeResult(
             expires=ttl > 0,
             ttl=ttl,
             recoverable=options.recoverable,
             epoch=top.epoch,
-            publications=list(recovery.publications) if recovery is not None else [],
+            publications=express(session, subscription, top.epoch, publications),
             recovered=recovered,
-            # The SDK moves on from the publications themselves, so it gets back the offset it came with.
-            offset=since.offset if recovered else top.offset,
+            # The SDK moves on from the publications themselves, so it gets back the offset it came with. If there are
+            # none, because nothing was missed or a filter passed nothing, it stands at the top.
+            offset=since.offset if recovered and publications else top.offset,
             positioned=True,
             data=grant.data,
             was_recovering=request.recover,
+            delta=gets_patches(subscription),
         ),
         top,
     )
@@ -224,6 +232,7 @@ async def _recover(
         recovery = recover_stream(since, page)
     if not recovery.recovered and len(page.publications) == limit and not namespace.cache_mode:
         node.events.emit(LimitHit("client.recovery_max_publication_limit", session.client))
+    recovery = Recovery(recovery.recovered, select(subscription, recovery.publications))
     node.events.emit(
         RecoveryFinished(subscription.channel, namespace.name, recovery.recovered, len(recovery.publications))
     )
@@ -241,8 +250,7 @@ def go_live(entrance: Entrance) -> list[Publication]:
 def complete(session: Session, entrance: Entrance, publications: list[Publication]) -> None:
     """After the reply, without a pause in between: what was held goes out, and the others hear of the new one."""
     subscription = entrance.subscription
-    for publication in publications:
-        session.push(PublicationPush(subscription.channel, publication))
+    push_held(session, subscription, publications)
     if session.has_ended():
         return
     if subscription.grant.expire_at_unix_s:

@@ -152,6 +152,12 @@ def check_channel(table: str, channel: ChannelOptions, meta_ttl: Seconds) -> Ite
         if channel.force_recovery_mode != "cache":
             keys = (f"{table}.force_recovery_mode", f"{table}.auto_cache_recover")
             yield Violation(keys, 'expected "cache", because auto_cache_recover is set')
+    for kind in channel.allowed_delta_types:
+        if kind != "fossil":
+            yield Violation((f"{table}.allowed_delta_types",), f'expected "fossil", and nothing else, got "{kind}"')
+    if channel.delta_publish and not channel.allowed_delta_types:
+        keys = (f"{table}.allowed_delta_types", f"{table}.delta_publish")
+        yield Violation(keys, 'expected ["fossil"], because delta_publish is set')
     kept = channel.history_meta_ttl or meta_ttl
     if kept < channel.history_ttl:
         name = f"{table}.history_meta_ttl" if channel.history_meta_ttl else "engine.history_meta_ttl"

@@ -42,6 +42,8 @@ class PublishOptions(Struct, frozen=True):
     version_epoch: str = ""
     exclude: tuple[str, ...] = ()
     """Client ids that do not get it live."""
+    delta: bool = False
+    """Subscribers that can put patches together may be sent one. Travels with the announcement, is not stored."""
 
 
 class PublishOutcome(Struct, frozen=True):
@@ -66,8 +68,11 @@ class PresenceStats(Struct, frozen=True):
 class BrokerEvents(Protocol):
     """What a broker tells its node. Calls are synchronous, must not raise, and per channel come in stream order."""
 
-    def on_publication(self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str]) -> None:
-        """`publication.offset` is 0 and `epoch` empty where nothing is stored."""
+    def on_publication(
+        self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str], delta: bool = False
+    ) -> None:
+        """`publication.offset` is 0 and `epoch` empty where nothing is stored. `exclude` and `delta` are the
+        publisher's, see `PublishOptions`."""
 
     def on_join(self, channel: str, info: ClientInfo) -> None: ...
 

@@ -27,6 +27,8 @@ LIMITS = (
     "client.channel_limit",
     "client.history_max_publication_limit",
     "client.recovery_max_publication_limit",
+    "client.tags_filter_max_nodes",
+    "client.tags_filter_max_values",
     "client.stale_close_delay",
     "client.pong_timeout",
     "channel_names.max_length",
@@ -46,10 +48,11 @@ LIMITS = (
     "api.request_max_size",
     "api.batch_max",
     "body_pause_max",
+    "tags_filter_depth_max",
     "token_length_max",
     "jwks_unknown_kids_max",
 )
-"""What a `LimitHit` may name: settings, by section and name, and the fixed limits of HTTP and tokens."""
+"""What a `LimitHit` may name: settings, by section and name, and the fixed limits of HTTP, filters and tokens."""
 
 SDK_NAMES = frozenset({"js", "python", "go", "dart", "swift", "java", "csharp", "c#"})
 """What the SDKs call themselves. A client may send any name, so all others are counted together."""
@@ -133,6 +136,8 @@ METRICS: tuple[Metric, ...] = (
     _counter("beaconfire_messages_sent_total", "Protocol messages sent to clients."),
     _counter("beaconfire_bytes_sent_total", "Bytes of those messages.", unit="bytes"),
     _counter("beaconfire_writes_total", "Writes to the network; messages per write show how well batching works."),
+    _counter("beaconfire_patches_sent_total", "Publications sent to a session live as a patch instead of whole."),
+    _counter("beaconfire_publications_filtered_total", "Publications kept from a session live by its tags filter."),
     # connections and sessions
     _counter("beaconfire_connections_opened_total", "Connections opened.", "transport", "protocol"),
     _counter("beaconfire_handshakes_refused_total", "Upgrades answered with an HTTP error.", "reason"),
@@ -174,5 +179,7 @@ NODE_FIGURES = {
     "messages_out_total": "beaconfire_messages_sent_total",
     "bytes_out_total": "beaconfire_bytes_sent_total",
     "writes_total": "beaconfire_writes_total",
+    "patches_total": "beaconfire_patches_sent_total",
+    "filtered_total": "beaconfire_publications_filtered_total",
 }
 """Which field of `NodeStatistics` is which metric: these are read when scraped, not counted by events."""

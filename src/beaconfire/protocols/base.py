@@ -8,7 +8,9 @@ which fan-out encodes once, however many sessions listen. Nothing here does I/O.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+from msgspec import Raw
 
 from beaconfire.errors import CommandError
 from beaconfire.messages import Command, Push, Result
@@ -54,6 +56,21 @@ class Codec(Protocol):
 
     def encode_ping(self) -> Payload:
         """An application-level ping; called only if `app_pings`."""
+
+
+@runtime_checkable
+class DeltaCodec(Protocol):
+    """What a codec offers besides if its clients can put publications together from patches."""
+
+    @property
+    def name(self) -> str: ...
+
+    def delta_text(self, data: Raw) -> Raw:
+        """The bytes patches are made between: those that the client keeps of a publication. Usually `data` itself.
+        Raises PayloadError if the data cannot be expressed."""
+
+    def delta_data(self, text: bytes) -> Raw | None:
+        """Such bytes, or a patch, as the data of a publication; None for a patch that cannot be expressed."""
 
 
 Frame: TypeAlias = bytes

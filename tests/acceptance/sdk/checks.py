@@ -68,6 +68,12 @@ CHECKS = {
     "api_unsubscribe": "Unsubscribed by the API: 2000, and nothing of the channel arrives any more.",
     "api_subscribe": "Subscribed and unsubscribed by the API while connected.",
     "api_refresh": "A connection the API lets expire ends with 3005.",
+    # --- what a subscription may ask for
+    "delta": "Publications that come as patches are put together to what was published, and patches really came.",
+    "delta_after_recovery": "So they are after cuts, whether or not something was missed.",
+    "delta_not_allowed": "Where there are no patches, whole publications come to who asks for them.",
+    "tags_filter": "Only what passes comes, live and recovered, and what does not pass is no gap.",
+    "tags_filter_refused": "A filter where none is allowed, or that is none: error 107.",
     # --- what is refused
     "rpc_without_handler": "An rpc that nobody handles: error 108.",
     "send_without_handler": "A message that nobody handles: 3508.",

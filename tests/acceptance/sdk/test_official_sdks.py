@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.harness import REFERENCE_CONFIG, ServerProcess
 from tests.acceptance.sdk.checks import CHECKS, absent, checks_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,6 +31,18 @@ WAYS: dict[str, tuple[str, ...]] = {
     "javascript-5.8.0": ("json", "protobuf", "http_stream-json", "http_stream-protobuf", "sse-json"),
 }
 """In which codecs, and over which transports other than WebSocket, each SDK is run; by the SDK's label."""
+
+CONFIG = f"""{REFERENCE_CONFIG}
+[namespaces.prices]
+force_recovery = true
+history_size = 100
+history_ttl = "300s"
+allow_subscribe_for_client = true
+allow_tags_filter = true
+allowed_delta_types = ["fossil"]
+delta_publish = true
+"""
+"""The reference configuration, and a namespace with what it has no use for."""
 
 HASTY = {
     "client.ping_interval": "1s",
@@ -62,7 +74,7 @@ Reports = Mapping[str, Mapping[str, str]]
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, ServerProcess]]:
     """One with the reference configuration, one on fast clocks."""
     folder = tmp_path_factory.mktemp("servers")
-    with ServerProcess(folder) as reference, ServerProcess(folder, overrides=HASTY) as hasty:
+    with ServerProcess(folder, CONFIG) as reference, ServerProcess(folder, CONFIG, HASTY) as hasty:
         yield reference, hasty
 
 

@@ -39,6 +39,7 @@ publications = st.builds(
     info=st.none() | infos,
     offset=u64,
     tags=st.none() | st.dictionaries(texts, texts, max_size=3),
+    delta=st.booleans(),
 )
 subscribed = st.builds(
     m.SubscribeResult,
@@ -52,6 +53,7 @@ subscribed = st.builds(
     positioned=st.booleans(),
     data=payloads,
     was_recovering=st.booleans(),
+    delta=st.booleans(),
 )
 connected = st.builds(
     m.ConnectResult,

@@ -26,6 +26,7 @@ class Announced(NamedTuple):
     publication: Publication
     epoch: str
     exclude: tuple[str, ...]
+    delta: bool = False
 
 
 class Node:
@@ -54,8 +55,10 @@ class Node:
             self._more.clear()
             await self._more.wait()
 
-    def on_publication(self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str]) -> None:
-        announced = Announced(channel, publication, epoch, tuple(exclude))
+    def on_publication(
+        self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str], delta: bool = False
+    ) -> None:
+        announced = Announced(channel, publication, epoch, tuple(exclude), delta)
         self._hear(announced)
         self.when_publication(announced)
 

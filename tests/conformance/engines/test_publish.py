@@ -43,13 +43,14 @@ def test_a_publication_arrives_as_it_was_published(run: Run) -> None:
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach("a")
-        options = PublishOptions(history=HISTORY, exclude=("c7", "c9"))
+        options = PublishOptions(history=HISTORY, exclude=("c7", "c9"), delta=True)
         outcome = await h.engine.broker.publish("a", Raw(b'{"x": 1 }'), options, ANN, {"kind": "test"})
         await h.settle()
         assert len(h.node.publications) == 1
         announced = h.node.publications[0]
         assert announced.channel == "a"
         assert announced.exclude == ("c7", "c9")
+        assert announced.delta is True
         assert announced.epoch == outcome.position.epoch
         page = await h.engine.broker.history("a", HISTORY, -1)
         for publication in (announced.publication, page.publications[0]):

@@ -78,6 +78,22 @@ def test_tags_travel() -> None:
     asyncio.run(main())
 
 
+def test_delta_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To whoever fans out: with publish and broadcast, and not unless it is asked for."""
+    allowed: list[bool] = []
+
+    async def main() -> None:
+        world = await World().start()
+        world.connect("ann", "chat")
+        monkeypatch.setattr(world.node.hub, "publish", lambda *arguments: allowed.append(arguments[-1]))
+        await world.call("publish", channel="chat", data=1, delta=True)
+        await world.call("publish", channel="chat", data=1)
+        await world.call("broadcast", channels=["chat"], data=1, delta=True)
+
+    asyncio.run(main())
+    assert allowed == [True, False, True]
+
+
 def test_exclude_is_about_live_delivery_only() -> None:
     """The excluded client does not get it, others do, and history has it."""
 

@@ -106,6 +106,9 @@ def test_origins_that_no_browser_sends(origin: str, fits: bool) -> None:
             ),
             [],
         ),
+        (ChannelOptions(allowed_delta_types=["fossil"], delta_publish=True), []),
+        (ChannelOptions(allowed_delta_types=["fossil", "xdelta"]), ["channel.allowed_delta_types"]),
+        (ChannelOptions(delta_publish=True), ["channel.allowed_delta_types"]),
         (ChannelOptions(auto_cache_recover=True), ["channel.force_recovery", "channel.force_recovery_mode"]),
         (ChannelOptions(history_size=1, history_ttl=Seconds(40 * 86400)), ["engine.history_meta_ttl"]),
         (

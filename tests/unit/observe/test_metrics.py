@@ -35,6 +35,8 @@ NAMES = {
     "beaconfire_messages_sent_total": ("counter", ()),
     "beaconfire_bytes_sent_total": ("counter", ()),
     "beaconfire_writes_total": ("counter", ()),
+    "beaconfire_patches_sent_total": ("counter", ()),
+    "beaconfire_publications_filtered_total": ("counter", ()),
     "beaconfire_connections_opened_total": ("counter", ("transport", "protocol")),
     "beaconfire_handshakes_refused_total": ("counter", ("reason",)),
     "beaconfire_sessions_connected_total": ("counter", ("protocol", "name")),
@@ -242,7 +244,13 @@ def test_closed_sets_begin_at_zero() -> None:
 def test_limits_are_settings() -> None:
     """A limit is named as its setting is, section first, so that who sees it hit can look it up and change it."""
     sections = Config()
-    fixed = {"http_pipeline_max", "body_pause_max", "token_length_max", "jwks_unknown_kids_max"}
+    fixed = {
+        "http_pipeline_max",
+        "body_pause_max",
+        "token_length_max",
+        "jwks_unknown_kids_max",
+        "tags_filter_depth_max",
+    }
     for limit in set(LIMITS) - fixed:
         section, name = limit.split(".")
         assert hasattr(getattr(sections, section), name), limit
@@ -270,7 +278,7 @@ def test_node_figures_are_read_when_scraped() -> None:
         **{field: number for number, field in enumerate(events.NodeStatistics.__struct_fields__, 1)}
     )
     found = figures(sink)
-    assert [found[NODE_FIGURES[field]] for field in events.NodeStatistics.__struct_fields__] == [*range(1, 12)]
+    assert [found[NODE_FIGURES[field]] for field in events.NodeStatistics.__struct_fields__] == [*range(1, 14)]
 
 
 def test_sdk_names_are_bounded() -> None:

@@ -134,8 +134,8 @@ class MemoryBroker:
             self._outcomes.remember(channel, key, position, now_s)
         if suppressed:
             return PublishOutcome(position, "version")
-        epoch, exclude = position.epoch, options.exclude
-        self._announce(channel, lambda events: events.on_publication(channel, publication, epoch, exclude))
+        epoch, exclude, delta = position.epoch, options.exclude, options.delta
+        self._announce(channel, lambda events: events.on_publication(channel, publication, epoch, exclude, delta))
         return PublishOutcome(position)
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None:

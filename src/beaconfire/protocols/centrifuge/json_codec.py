@@ -10,16 +10,19 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from msgspec import Raw
 
 from beaconfire.errors import CommandError, PayloadError
 from beaconfire.messages import Command, DisconnectPush, MessagePush, PublishResult, Push, RefreshPush, Result
 from beaconfire.protocols.base import Payload, ProtocolError
 from beaconfire.protocols.centrifuge.fields import PUSHES, RESULTS, error_message
 from beaconfire.protocols.centrifuge.json_messages import decode_commands, push_body, read_command, result_body
-from beaconfire.protocols.json_payload import NotJSONError, read
+from beaconfire.protocols.json_payload import NotJSONError, embeddable, read
 
 _PING: Final = Payload(b"{}")
 _NO_CHANNEL: Final = (MessagePush, DisconnectPush, RefreshPush)
+
+_NULL: Final = Raw(b"null")
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -72,6 +75,17 @@ class JsonCodec:
 
     def encode_ping(self) -> Payload:
         return _PING
+
+    def delta_text(self, data: Raw) -> Raw:
+        """The JSON text; `null` for an empty payload, since the client will read it as JSON. Raises PayloadError."""
+        return embeddable(data) or _NULL
+
+    def delta_data(self, text: bytes) -> Raw | None:
+        """A JSON string, always. A patch may have cut a character in two; then it is no text and cannot be one."""
+        try:
+            return Raw(_encode(text.decode()))
+        except UnicodeDecodeError:
+            return None
 
 
 def encode_message(message: dict[str, object]) -> Payload:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Concatenate, Final, ParamSpec
 
 from google.protobuf.message import DecodeError
+from msgspec import Raw
 
 from beaconfire.errors import CommandError, PayloadError
 from beaconfire.messages import Command, Push, Result
@@ -69,6 +70,13 @@ class ProtobufCodec:
 
     def encode_ping(self) -> Payload:
         return _PING
+
+    def delta_text(self, data: Raw) -> Raw:
+        """The bytes as they are."""
+        return data
+
+    def delta_data(self, text: bytes) -> Raw:
+        return Raw(text)
 
 
 def _encode(

@@ -254,6 +254,7 @@ def _write_subscribed(out: wire.SubscribeResult, result: SubscribeResult) -> Non
     out.positioned = result.positioned
     out.data = bytes(result.data)
     out.was_recovering = result.was_recovering
+    out.delta = result.delta
 
 
 def _write_publications(
@@ -273,6 +274,8 @@ def _write_publication(out: wire.Publication, publication: Publication) -> None:
         out.tags.update(publication.tags)
     if publication.epoch:
         out.epoch = publication.epoch
+    if publication.delta:
+        out.delta = True
 
 
 def _write_info(out: wire.ClientInfo, info: ClientInfo) -> None:

@@ -14,6 +14,7 @@ import './tokens.js';
 import './recovery.js';
 import './rooms.js';
 import './server_side.js';
+import './tailoring.js';
 import './abuse.js';
 
 const CHECK_DEADLINE_MS = 20_000;

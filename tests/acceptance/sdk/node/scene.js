@@ -37,6 +37,11 @@ export class Scene {
     return `small:${this.name}`;
   }
 
+  /** A channel of the namespace with deltas and filters, which needs no token either. */
+  get prices() {
+    return `prices:${this.name}`;
+  }
+
   user(name) {
     return `${name}@${this.name}`;
   }

@@ -48,7 +48,7 @@ async def _main(run: str, codec: str, reference: Backend, hasty: Backend, names:
 
 def main(arguments: Sequence[str]) -> None:
     # Those with checks that wait for clocks come first, so that the others fill the time.
-    for module in ("tokens", "recovery", "rooms", "server_side", "abuse"):
+    for module in ("tokens", "recovery", "rooms", "server_side", "tailoring", "abuse"):
         import_module(f"tests.acceptance.sdk.python.{module}")
     run, codec, port, hasty_port, *left_out = arguments
     names = [name for name in CHECKS if name not in left_out]

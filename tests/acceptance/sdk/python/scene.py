@@ -43,6 +43,11 @@ class Scene:
         """A channel of the namespace that keeps two publications and needs no token."""
         return f"small:{self.name}"
 
+    @property
+    def prices(self) -> str:
+        """A channel of the namespace with deltas and filters, which needs no token either."""
+        return f"prices:{self.name}"
+
     def user(self, name: str) -> str:
         return f"{name}@{self.name}"
 

@@ -34,7 +34,9 @@ class Node:
         self.heard: list[tuple[str, bytes]] = []
         self.react: Callable[[str, bytes], None] = lambda channel, data: None
 
-    def on_publication(self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str]) -> None:
+    def on_publication(
+        self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str], delta: bool = False
+    ) -> None:
         data = bytes(publication.data)
         self.heard.append((channel, data))
         self.react(channel, data)

@@ -1,0 +1,178 @@
+"""What one channel has to say in one turn: its items, and the frames they become, each made once for all who share it.
+
+Most subscribers of a channel get the same. Those who are *tailored* to (see `subscription.Tailoring`) get a selection
+by a filter, or patches; then equal selections and equal chains of patches still share one frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from beaconfire.deltas import Patches
+from beaconfire.messages import JoinPush, LeavePush, Publication, PublicationPush
+from beaconfire.protocols.base import DeltaCodec, Frame, Payload, Wire
+from beaconfire.tags_filter import TagsFilter
+
+
+class Tailored(NamedTuple):
+    """An encoded publication for one who gets patches, and whether it is one."""
+
+    payload: Payload
+    patched: bool
+
+
+class Item:
+    """One thing to deliver, and its encodings so far.
+
+    `delta` says that its publisher allows patches. `previous` is the publication that everybody in the channel was
+    given before this one; it is known only while somebody gets patches.
+    """
+
+    __slots__ = ("_payloads", "_tailored", "delta", "epoch", "exclude", "offset", "previous", "push")
+
+    def __init__(
+        self,
+        push: PublicationPush | JoinPush | LeavePush,
+        offset: int,
+        epoch: str,
+        exclude: Sequence[str],
+        delta: bool = False,
+        previous: Publication | None = None,
+    ) -> None:
+        self.push = push
+        self.offset = offset
+        self.epoch = epoch
+        self.exclude = exclude
+        self.delta = delta
+        self.previous = previous
+        self._payloads: dict[str, Payload] = {}
+        self._tailored: dict[tuple[str, int], Tailored] | None = None
+
+    def payload(self, wire: Wire) -> Payload:
+        """Encoded once per codec. Raises PayloadError if this wire cannot express it."""
+        codec = wire.codec
+        payload = self._payloads.get(codec.name)
+        if payload is None:
+            payload = self._payloads[codec.name] = codec.encode_push(self.push)
+        return payload
+
+    def base_for(self, base: Publication | None, positioned: bool) -> Publication | None:
+        """`base`, the last publication a client was given, if this one may be told to it as a patch; else None.
+
+        Either everybody was given `base` last, or it is the neighbour in the stream: `positioned` clients have it from
+        this item's epoch.
+        """
+        if base is None or not self.delta:
+            return None
+        return base if base is self.previous or (positioned and 0 < base.offset == self.offset - 1) else None
+
+    def tailored_payload(self, wire: Wire, codec: DeltaCodec, base: Publication | None, patches: Patches) -> Tailored:
+        """As `payload`, for those who get patches; `base` comes from `base_for`. Encoded once per codec and base."""
+        if self._tailored is None:
+            self._tailored = {}
+        # Bases of an item differ in their offsets: one is its neighbour, the other is the same or has none.
+        key = (codec.name, -1 if base is None else base.offset)
+        tailored = self._tailored.get(key)
+        if tailored is None:
+            push = self.push
+            assert isinstance(push, PublicationPush)
+            told = patches.express(push.channel, self.epoch, push.pub, base, codec)
+            payload = wire.codec.encode_push(PublicationPush(push.channel, told))
+            tailored = self._tailored[key] = Tailored(payload, told.delta)
+        return tailored
+
+
+class Chain(NamedTuple):
+    """Items for one who gets patches: their frame, its base from now on, and how many of them are patches."""
+
+    frame: Frame
+    base: Publication | None
+    patches: int
+
+
+class Batch:
+    """The items of one channel in one turn, and their frames per wire."""
+
+    __slots__ = ("_chains", "_selections", "_verdicts", "epoch", "first", "frames", "items", "last", "uniform")
+
+    def __init__(self, items: list[Item]) -> None:
+        self.items = items
+        self.first = items[0].offset
+        self.last = items[-1].offset
+        self.epoch = items[0].epoch
+        if len(items) == 1:  # mostly, and then there is nothing to compare
+            self.uniform = not items[0].exclude and type(items[0].push) is PublicationPush
+        else:
+            self.uniform = all(
+                item.offset == (self.first + index if self.first else 0)
+                and item.epoch == self.epoch
+                and not item.exclude
+                and type(item.push) is PublicationPush
+                for index, item in enumerate(items)
+            )
+        self.frames: dict[Wire, Frame] = {}
+        self._selections: dict[tuple[Wire, tuple[int, ...]], Frame] = {}
+        self._chains: dict[tuple[Wire, tuple[int, ...], int, bool], Chain] = {}
+        self._verdicts: dict[TagsFilter | None, tuple[int, ...]] = {}
+
+    def frame(self, wire: Wire) -> Frame:
+        """All items in one frame, kept in `frames`. Raises PayloadError."""
+        frame = self.frames[wire] = wire.pack([item.payload(wire) for item in self.items])
+        return frame
+
+    def selection(self, wire: Wire, indexes: tuple[int, ...]) -> Frame:
+        """Some of the items, at least one, in one frame. Raises PayloadError."""
+        key = (wire, indexes)
+        frame = self._selections.get(key)
+        if frame is None:
+            frame = self._selections[key] = wire.pack([self.items[index].payload(wire) for index in indexes])
+        return frame
+
+    def passing(self, tags_filter: TagsFilter | None) -> tuple[int, ...]:
+        """The items that a filter passes; what is no publication always does. Each filter is asked once."""
+        verdict = self._verdicts.get(tags_filter)
+        if verdict is None:
+            verdict = self._verdicts[tags_filter] = tuple(
+                index
+                for index, item in enumerate(self.items)
+                if tags_filter is None
+                or not isinstance(item.push, PublicationPush)
+                or tags_filter.passes(item.push.pub.tags)
+            )
+        return verdict
+
+    def chain(
+        self,
+        wire: Wire,
+        codec: DeltaCodec,
+        indexes: tuple[int, ...],
+        base: Publication | None,
+        positioned: bool,
+        patches: Patches,
+    ) -> Chain:
+        """As `selection`, for who gets patches and was given `base` last. Raises PayloadError."""
+        first = self.items[indexes[0]] if self.uniform else self._first_publication(indexes)
+        begin = first.base_for(base, positioned) if first is not None else None
+        # From the first publication on everything follows from what is selected.
+        key = (wire, indexes, -1 if begin is None else begin.offset, positioned)
+        chain = self._chains.get(key) if first is not None else Chain(self.selection(wire, indexes), base, 0)
+        if chain is None:
+            payloads, told_as_patch = [], 0
+            for index in indexes:
+                item = self.items[index]
+                if isinstance(item.push, PublicationPush):
+                    payload, patched = item.tailored_payload(wire, codec, item.base_for(base, positioned), patches)
+                    payloads.append(payload)
+                    told_as_patch += patched
+                    base = item.push.pub
+                else:
+                    payloads.append(item.payload(wire))
+            chain = self._chains[key] = Chain(wire.pack(payloads), base, told_as_patch)
+        return chain
+
+    def _first_publication(self, indexes: tuple[int, ...]) -> Item | None:
+        for index in indexes:
+            if isinstance(self.items[index].push, PublicationPush):
+                return self.items[index]
+        return None
