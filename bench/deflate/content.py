@@ -14,10 +14,11 @@ _PLACES = ("Hamburg", "Utrecht", "Kraków", "Lyon", "Bologna", "Göteborg")
 
 def order(random: Random, size: int) -> dict[str, Any]:
     """News of an order, with as many lines as make `size` bytes of JSON of it, or a few more."""
+    second = random.randrange(86_400)
     update: dict[str, Any] = {
         "type": "order.updated",
         "id": f"{random.getrandbits(64):016x}",
-        "at": f"2026-03-{random.randrange(1, 28):02}T{random.randrange(24):02}:{random.randrange(60):02}:07.{random.randrange(1000):03}Z",
+        "at": f"2026-03-07T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}.{random.randrange(1000):03}Z",
         "state": random.choice(_STATES),
         "customer": {"id": random.randrange(10**7), "city": random.choice(_PLACES), "priority": random.random() < 0.2},
         "total": {"amount": random.randrange(10**5) / 100, "currency": "EUR"},

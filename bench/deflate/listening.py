@@ -80,7 +80,9 @@ class Listener:
 
 def _frame(payload: bytes) -> bytes:
     """A text frame with a mask of zeros."""
-    return b"\x81\xfe" + len(payload).to_bytes(2, "big") + bytes(4) + payload
+    size = len(payload)
+    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+    return b"\x81" + length + bytes(4) + payload
 
 
 def main() -> None:
