@@ -74,6 +74,21 @@ def test_a_bomb_is_1009_before_memory_is_taken(open_house: ServerProcess, path: 
     run(scenario())
 
 
+def test_a_flood_of_nothing_is_3013(open_house: ServerProcess) -> None:
+    """Megabytes that inflate to nothing count as the bytes they are."""
+    nothing = frame(BINARY, b"\x00\x00\x00\xff\xff" * 13_000 + b"\x00", compressed=True)
+
+    async def scenario() -> None:
+        hits_before = await hits(open_house, "client.byte_rate_limit")
+        async with undisturbed(open_house), await Peer.open(open_house.port, "/ws", OFFER) as peer:
+            sending = asyncio.create_task(peer.send(*[nothing] * 1000))
+            assert (await peer.verdict()).code == 3013
+            await asyncio.gather(sending, return_exceptions=True)
+        assert await hits(open_house, "client.byte_rate_limit") == hits_before + 1
+
+    run(scenario())
+
+
 def test_exactly_the_limit_is_fine(open_house: ServerProcess) -> None:
     """64 KiB that came as a hundred bytes are a message like any other."""
     command = json.dumps({"id": 7, "publish": {"channel": "bare:x", "data": ""}}).encode()

@@ -28,10 +28,16 @@ class Assembly:
         self._parts: list[bytes] = []
         self._decoder = None if binary else _UTF8()
 
-    def add(self, data: bytes, final: bool) -> None:
-        """Raises ProtocolViolation when the message has grown too big, is no text, or cannot be inflated."""
+    def add(self, data: bytes, final: bool) -> int:
+        """Returns how many bytes more the fragment took than it inflated to; 0 if it is not compressed.
+
+        Raises ProtocolViolation when the message has grown too big, is no text, or cannot be inflated.
+        """
+        surplus = 0
         if self._inflater is not None:
+            taken = len(data)
             data = self._inflater.add(data, final)
+            surplus = max(0, taken - len(data))
         self._size += len(data)
         if self._size > self._limit:
             raise ProtocolViolation(MESSAGE_TOO_BIG, too_big(self._limit))
@@ -44,6 +50,7 @@ class Assembly:
                 raise not_text()
         if data:  # a message of a million empty fragments holds no memory
             self._parts.append(data)
+        return surplus
 
     def message(self) -> bytes:
         return b"".join(self._parts)

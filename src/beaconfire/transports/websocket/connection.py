@@ -50,6 +50,9 @@ from beaconfire.transports.websocket.reader import FrameReader, PicowsLog, feed
 DISCARDED_BYTES_MAX = 16 * 1024 * 1024
 """How much of a peer that broke the protocol is read and dropped, in the hope that it sees our close frame."""
 
+SURPLUS_FREE = 64
+"""Bytes by which a compressed message may exceed what it inflates to without being a burden."""
+
 _OPEN, _CLOSING, _DISCARDING, _ENDING, _LOST = range(5)
 
 _TEXT_FRAME = WSMsgType.TEXT
@@ -205,7 +208,8 @@ class WebSocketConnection(WSListener):
             if frame.fin and self._assembly is None and (kind is _TEXT_FRAME or kind is _BINARY_FRAME):
                 data = frame.get_payload_as_bytes()
                 if self._inflates:
-                    data = self._inflate(data, compressed)
+                    self._take_either(data, kind is _BINARY_FRAME, compressed)
+                    return
                 if kind is _TEXT_FRAME:
                     check_text(data)
                 self._receiver.on_data(data, kind is _BINARY_FRAME)
@@ -222,7 +226,8 @@ class WebSocketConnection(WSListener):
         """A message of one frame with nothing behind it. The connection must be open."""
         try:
             if compressed:
-                data = self._inflate(data, compressed)
+                self._take_either(data, binary, compressed)
+                return
             if not binary:
                 check_text(data)
             self._receiver.on_data(data, binary)
@@ -238,14 +243,22 @@ class WebSocketConnection(WSListener):
         if kind is not _TEXT_FRAME and kind is not _BINARY_FRAME:
             raise ProtocolViolation(PROTOCOL_ERROR, "only the first frame of a message says that it is compressed")
 
-    def _inflate(self, data: bytes, compressed: bool) -> bytes:
-        """A whole message as the session gets it. The reader lets through a little more than the limit here."""
-        limit = self._rules.message_size_limit
+    def _take_either(self, data: bytes, binary: bool, compressed: bool) -> None:
+        """A whole message where compression was agreed on. The reader lets through a little more than the limit."""
+        limit, taken = self._rules.message_size_limit, len(data)
         if compressed:
-            return Inflater(limit).add(data, True)
-        if len(data) > limit:
+            data = Inflater(limit).add(data, True)
+        elif taken > limit:
             raise ProtocolViolation(MESSAGE_TOO_BIG, too_big(limit))
-        return data
+        if not binary:
+            check_text(data)
+        self._receiver.on_data(data, binary)
+        self._charge(taken - len(data))
+
+    def _charge(self, surplus: int) -> None:
+        """Lets what a message took beyond its own size count as well; small ones may be a little larger compressed."""
+        if surplus > SURPLUS_FREE and self._phase == _OPEN:
+            self._receiver.on_control_frame(surplus)
 
     def _take_fragment(self, frame: WSFrame, kind: WSMsgType, compressed: bool) -> None:
         assembly = self._assembly
@@ -257,12 +270,13 @@ class WebSocketConnection(WSListener):
         else:
             assembly = self._assembly = Assembly(kind is _BINARY_FRAME, self._rules.message_size_limit, compressed)
         final = bool(frame.fin)
-        assembly.add(frame.get_payload_as_bytes(), final)
+        surplus = assembly.add(frame.get_payload_as_bytes(), final)
         if final:
             self._assembly = None
             self._receiver.on_data(assembly.message(), assembly.binary)
+            self._charge(surplus)
         else:
-            self._receiver.on_control_frame(0)
+            self._receiver.on_control_frame(surplus)
 
     def _take_control(self, kind: WSMsgType, payload: bytes) -> None:
         if kind is _CLOSE_FRAME:

@@ -7,6 +7,8 @@ import tracemalloc
 import zlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from beaconfire.protocols.base import Payload
 from beaconfire.transports.websocket.closing import ProtocolViolation
@@ -154,6 +156,28 @@ def test_bombs_are_refused_before_they_take_memory(step: int) -> None:
         tracemalloc.stop()
     assert (caught.value.code, caught.value.reason) == (1009, f"message exceeds {LIMIT * 2} bytes")
     assert peak < 8 * LIMIT
+
+
+@given(st.binary(max_size=300), st.binary(max_size=10), st.integers(0, 400), st.integers(1, 100))
+def test_damaged_messages(data: bytes, damage: bytes, at: int, step: int) -> None:
+    """Whatever comes: bytes within the limit or a violation, the same in one piece and in many."""
+
+    def inflate(step: int) -> bytes | int:
+        inflater, inflated = Inflater(200), b""
+        try:
+            for begin in range(0, len(message), step):
+                inflated += inflater.add(message[begin : begin + step], begin + step >= len(message))
+        except ProtocolViolation as violation:
+            return violation.code
+        return inflated
+
+    message = deflate(data, 1)
+    message = message[:at] + damage + message[at + len(damage) :]
+    whole = inflate(len(message))
+    assert whole in (1007, 1009) if isinstance(whole, int) else len(whole) <= 200
+    assert inflate(step) == whole or {type(whole), type(inflate(step))} == {int}, "two faults, either may be named"
+    if not damage:
+        assert whole == (data if len(data) <= 200 else 1009)
 
 
 def test_a_limit_is_exact() -> None:

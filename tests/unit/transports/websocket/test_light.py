@@ -69,6 +69,20 @@ def test_clients_that_compress_need_no_parser() -> None:
 
 
 @in_loop
+def test_what_inflates_to_nothing_counts_as_well() -> None:
+    """Work for nothing is charged by the bytes that it took, whole or in fragments; a little is not."""
+    nothing = b"\x00\x00\x00\xff\xff" * 100 + b"\x00"
+    world = World(inflates=True)
+    world.feed(masked(2, nothing, reserved=4))
+    world.feed(masked(2, deflate(b"a", 1), reserved=4))
+    assert world.receiver.messages == [(b"", True), (b"a", True)]
+    assert world.receiver.control == [501]
+    world.feed(masked(2, nothing[:200], final=False, reserved=4), masked(0, nothing[200:]))
+    assert world.receiver.messages[2:] == [(b"", True)]
+    assert world.receiver.control == [501, 200, 301]
+
+
+@in_loop
 def test_bad_compressed_messages() -> None:
     """Too large once inflated, not to be inflated, no text, other reserved bits, the bit on other frames."""
     bad = [
