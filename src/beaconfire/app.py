@@ -46,7 +46,7 @@ from beaconfire.observe.logs import LogSink
 from beaconfire.observe.metrics import MetricsSink
 from beaconfire.options import StreamOptions
 from beaconfire.policy import ConfiguredPolicy
-from beaconfire.protocols.base import Wire
+from beaconfire.protocols.base import Codec, Wire
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
@@ -80,7 +80,7 @@ from beaconfire.transports.websocket import (
     SimpleEndpoint,
     UpgradeRequest,
     WebSocketAcceptor,
-    WebSocketWire,
+    Wires,
     opened,
 )
 from beaconfire.units import Seconds
@@ -254,21 +254,20 @@ def _endpoints(config: Config, node: Node) -> dict[str, Endpoint]:
         manners = SessionManners(app_pings=False) if transport_pings else None
         return lambda transport: native.arrive(transport, wire, manners)
 
-    json_wire, protobuf_wire = WebSocketWire(JsonCodec()), WebSocketWire(ProtobufCodec())
-    endpoints: dict[str, Endpoint] = {NATIVE_PATH: NativeEndpoint(json_wire, protobuf_wire, arrange)}
+    def wires(codec: Codec) -> Wires:
+        return Wires(codec, config.websocket)
+
+    endpoints: dict[str, Endpoint] = {NATIVE_PATH: NativeEndpoint(wires(JsonCodec()), wires(ProtobufCodec()), arrange)}
     if config.uni_websocket.enabled:
-        one_way = WebSocketWire(UnidirectionalCodec())
-        listen = _arrange(node, SessionManners(app_pings=False, listens_only=True))(one_way)
+        listen = _arrange(node, SessionManners(app_pings=False, listens_only=True))
         endpoints[UNI_WEBSOCKET_PATH] = SimpleEndpoint(
-            lambda request: opened(listen, request.parameter(CONNECT_PARAMETER))
+            wires(UnidirectionalCodec()),
+            lambda request, wire: opened(listen(wire), request.parameter(CONNECT_PARAMETER)),
         )
     if config.plain.enabled:
         lobby = config.plain.lobby_channel if config.plain.lobby else None
-        plain = Arrivals(node, SessionManners(connect_first=False, app_pings=False, lobby=lobby), _connection_id)
-        plain_wire = WebSocketWire(PlainCodec(lobby))
-        endpoints[config.plain.path] = SimpleEndpoint(
-            lambda request: lambda transport: plain.arrive(transport, plain_wire)
-        )
+        plain = _arrange(node, SessionManners(connect_first=False, app_pings=False, lobby=lobby))
+        endpoints[config.plain.path] = SimpleEndpoint(wires(PlainCodec(lobby)), lambda request, wire: plain(wire))
     return endpoints
 
 

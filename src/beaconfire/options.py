@@ -205,6 +205,14 @@ class WebSocketOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields
         Size,
         Meta(description="Largest message from a client; beyond it close code 1009, before memory is taken."),
     ] = Size(65536)
+    compression: Annotated[
+        bool,
+        Meta(description="Compress messages (permessage-deflate) for clients that offer it: fewer bytes, more CPU."),
+    ] = False
+    compression_min_size: Annotated[
+        Size, Meta(description="Smaller messages are sent as they are, because compressing gains nothing.")
+    ] = Size(128)
+    compression_level: Annotated[int, Meta(ge=1, le=9, description="1 is fastest, 9 makes the smallest messages.")] = 1
     write_timeout: Annotated[
         Seconds, Meta(description="How long a connection may take nothing of what waits for it; then 3009.")
     ] = Seconds(10)

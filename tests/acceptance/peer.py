@@ -72,11 +72,19 @@ class ClosedError(Exception):
         self.reason = reason
 
 
-def frame(opcode: int, payload: bytes = b"", *, final: bool = True, masked: bool = True, announced: int = -1) -> bytes:
-    """A client's frame. `announced` is a length to claim instead of the payload's own."""
+def frame(
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    final: bool = True,
+    masked: bool = True,
+    announced: int = -1,
+    compressed: bool = False,
+) -> bytes:
+    """A client's frame. `announced` is a length to claim instead of the payload's own, `compressed` only a bit."""
     size = len(payload) if announced < 0 else announced
     mask_bit = 0x80 if masked else 0
-    head = bytes([(0x80 if final else 0) | opcode])
+    head = bytes([(0x80 if final else 0) | (0x40 if compressed else 0) | opcode])
     if size < 126:
         head += bytes([mask_bit | size])
     elif size < 65536:
@@ -109,6 +117,8 @@ class Peer:
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         self._buffer = bytearray()
+        self.accepted = Response(0, {})
+        """How the upgrade was answered."""
 
     @classmethod
     async def dial(cls, port: int, receive_buffer: int = 0) -> Peer:
@@ -135,6 +145,7 @@ class Peer:
         await peer.send(upgrade_request(path, headers))
         response = await peer.response()
         assert response.status == 101, response
+        peer.accepted = response
         return peer
 
     async def __aenter__(self) -> Peer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from beaconfire import __version__
@@ -27,7 +28,11 @@ class Beaconfire:
     def install(self) -> None:
         """Nothing to do."""
 
-    def start(self) -> Running:
+    def start(self, settings: Mapping[str, str] | None = None) -> Running:
+        """`settings` are those that differ from the configuration, by dotted name."""
         running = Running()
         program = Path(sys.executable).with_name("beaconfire")
-        return running.launch([str(program), "serve", "--config", str(CONFIG), "--set", f"server.port={running.port}"])
+        command = [str(program), "serve", "--config", str(CONFIG), "--set", f"server.port={running.port}"]
+        for name, value in (settings or {}).items():
+            command += ["--set", f"{name}={value}"]
+        return running.launch(command)

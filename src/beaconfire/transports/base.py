@@ -67,7 +67,8 @@ class Receiver(Protocol):
     def on_control_frame(self, size: int) -> None:
         """A frame that carries no whole message came: a ping, a pong or an unfinished fragment. For rate limits.
 
-        `size` is the payload of pings and pongs in bytes; that of fragments counts with their message.
+        `size` is the payload of pings and pongs in bytes; that of fragments counts with their message. What a
+        compressed message or fragment took beyond the bytes that it became is reported here too, if it is a burden.
         """
 
     def on_transport_pong(self) -> None: ...

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -82,11 +82,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPr
 def reports_of(servers: tuple[ServerProcess, ServerProcess]) -> Callable[[str], Reports]:
     """The reports of an SDK by its label. Whoever asks first makes it run, once."""
     ports = [str(server.port) for server in servers]
-    return cache(lambda sdk: _run(sdk, ports))
+    return cache(lambda sdk: run_sdk(sdk, ports, WAYS[sdk]))
 
 
-def _run(sdk: str, ports: list[str]) -> Reports:
-    """All ways at once, each in a process of its own."""
+def run_sdk(sdk: str, ports: list[str], ways: Sequence[str]) -> Reports:
+    """All ways at once, each in a process of its own. `ports` are those of the servers of `servers`."""
     _require(sdk)
     environment = dict(os.environ)
     if sdk == "python-0.5.0":
@@ -100,7 +100,7 @@ def _run(sdk: str, ports: list[str]) -> Reports:
             cwd=ROOT,
             env=environment,
         )
-        for way in WAYS[sdk]
+        for way in ways
     }
     try:
         return {way: _report(process) for way, process in processes.items()}

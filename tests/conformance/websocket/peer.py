@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+import zlib
 from types import TracebackType
 from typing import NamedTuple
 
@@ -75,10 +76,18 @@ class Peer:
         self._buffer = b""
 
     @classmethod
-    def open(cls, port: int, path: str = "/ws", tls: ssl.SSLContext | None = None, receive_buffer: int = 0) -> Peer:
-        """A peer whose handshake has been accepted."""
+    def open(
+        cls,
+        port: int,
+        path: str = "/ws",
+        tls: ssl.SSLContext | None = None,
+        receive_buffer: int = 0,
+        extensions: str = "",
+    ) -> Peer:
+        """A peer whose handshake has been accepted. `extensions` are what it offers."""
         peer = cls(port, tls, receive_buffer)
-        peer.send(request(path))
+        offers = (("Sec-WebSocket-Extensions", extensions),) if extensions else ()
+        peer.send(request(path, HEADERS + offers))
         assert peer.response().status == 101
         return peer
 
@@ -104,8 +113,22 @@ class Peer:
 
     def frame(self) -> Received:
         """The next frame from the server, which must be final, unmasked and of shortest form."""
+        head, frame = self._frame()
+        assert head & 0x70 == 0, "reserved bits"
+        return frame
+
+    def message(self) -> tuple[bool, Received]:
+        """The next message, inflated if it was compressed, which must be without memory of others; and whether."""
+        head, frame = self._frame()
+        assert head & 0x30 == 0, "reserved bits"
+        if not head & 0x40:
+            return False, frame
+        assert frame.opcode in (TEXT, BINARY)
+        inflater = zlib.decompressobj(-12)
+        return True, Received(frame.opcode, inflater.decompress(frame.payload + b"\x00\x00\xff\xff"))
+
+    def _frame(self) -> tuple[int, Received]:
         head = self._take(2)
-        assert head[0] & 0x70 == 0, "reserved bits"
         assert head[0] & 0x80, "not final"
         assert not head[1] & 0x80, "masked"
         size = head[1]
@@ -115,7 +138,7 @@ class Peer:
         elif size == 127:
             size = int.from_bytes(self._take(8), "big")
             assert size > 65535
-        return Received(head[0] & 0xF, self._take(size))
+        return head[0], Received(head[0] & 0xF, self._take(size))
 
     def frames_until_end(self) -> list[Received]:
         """All frames until the server ends the connection, one way or the other."""

@@ -15,16 +15,18 @@ from beaconfire.clock import SystemClock, Timers
 from beaconfire.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, SHUTDOWN, DisconnectCode
 from beaconfire.events import Event
 from beaconfire.options import ServerOptions, WebSocketOptions
-from beaconfire.protocols.base import Frame
-from beaconfire.transports.base import Arrival, Refusal, Transport
+from beaconfire.protocols.base import Frame, Payload
+from beaconfire.protocols.plain import PlainCodec
+from beaconfire.transports.base import Refusal, Transport
 from beaconfire.transports.http.guard import HttpGuard
 from beaconfire.transports.websocket import (
     Choice,
     Shortcut,
-    SimpleEndpoint,
     UpgradeRequest,
     WebSocketAcceptor,
 )
+from beaconfire.transports.websocket.deflate import CompressedWire
+from beaconfire.transports.websocket.extensions import negotiate
 from beaconfire.transports.websocket.framing import BINARY, TEXT, frame_header
 from beaconfire.units import Seconds, Size
 
@@ -52,7 +54,10 @@ class Echo:
         elif data == b"ping":
             self.transport.ping()
         else:
-            self.transport.write(message(data, binary))
+            self.transport.write(self.pack(data, binary))
+
+    def pack(self, data: bytes, binary: bool) -> Frame:
+        return message(data, binary)
 
     def on_control_frame(self, size: int) -> None:
         self._control_frames += 1
@@ -72,6 +77,15 @@ class Echo:
         self._server.live.discard(self)
 
 
+class CompressedEcho(Echo):
+    """The same on a connection that agreed to compression."""
+
+    _wire = CompressedWire(PlainCodec(None), 128, 1)
+
+    def pack(self, data: bytes, binary: bool) -> Frame:
+        return self._wire.pack([Payload(data, binary)])
+
+
 class EchoServer:
     """One uvicorn with all the endpoints the tests need, on an event loop in a thread of its own."""
 
@@ -88,7 +102,7 @@ class EchoServer:
             message_size_limit=Size(MESSAGE_SIZE_LIMIT), write_timeout=Seconds(1), close_timeout=Seconds(0.5)
         )
         self._acceptor = WebSocketAcceptor(
-            {"/ws": SimpleEndpoint(self._arrange), "/choosy": Choosy(self), "/broken": Broken()},
+            {"/ws": Anyone(self), "/deflate": Deflating(self), "/choosy": Choosy(self), "/broken": Broken()},
             options,
             ["https://good.example"],
             lambda: self.refusal,
@@ -139,9 +153,6 @@ class EchoServer:
     def arrive(self, transport: Transport) -> Echo:
         return Echo(self, transport)
 
-    def _arrange(self, request: UpgradeRequest) -> Arrival:
-        return self.arrive
-
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
@@ -175,6 +186,30 @@ class EchoServer:
             echo.transport.close(SHUTDOWN, "shutdown")
         server.should_exit = server.force_exit = True
         await serving
+
+
+class Anyone:
+    """An endpoint that takes everybody as they come."""
+
+    def __init__(self, server: EchoServer) -> None:
+        self._server = server
+
+    def choose(self, request: UpgradeRequest) -> Choice:
+        return Choice(self._server.arrive)
+
+
+class Deflating:
+    """An endpoint that agrees to compression, and then compresses what it sends back, from 128 bytes on."""
+
+    def __init__(self, server: EchoServer) -> None:
+        self._server = server
+
+    def choose(self, request: UpgradeRequest) -> Choice:
+        extension = negotiate(request.extensions)
+        return Choice(self._arrive if extension else self._server.arrive, extension=extension)
+
+    def _arrive(self, transport: Transport) -> Echo:
+        return CompressedEcho(self._server, transport)
 
 
 class Choosy:

@@ -81,8 +81,8 @@ class WebSocketAcceptor:
             stream.write(refusal_response(refusal))
             stream.close()
             return None
-        connection = WebSocketConnection(self._rules, stream)
-        connection.begin(accept_response(key, choice.subprotocol), choice.arrival)
+        connection = WebSocketConnection(self._rules, stream, inflates=bool(choice.extension))
+        connection.begin(accept_response(key, choice.subprotocol, choice.extension), choice.arrival)
         return connection
 
     def _judge(self, request: UpgradeRequest) -> tuple[str, Choice]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import codecs
 
-from beaconfire.transports.websocket.closing import INVALID_TEXT, MESSAGE_TOO_BIG, ProtocolViolation
+from beaconfire.transports.websocket.closing import INVALID_DATA, MESSAGE_TOO_BIG, ProtocolViolation, too_big
+from beaconfire.transports.websocket.deflate import Inflater
 
 _UTF8 = codecs.getincrementaldecoder("utf-8")
 
@@ -13,20 +14,30 @@ class Assembly:
     """One fragmented message between its first and its last frame.
 
     Text is checked fragment by fragment, so that a bad one ends the connection before more is taken; a character may
-    be divided between fragments.
+    be divided between fragments. A compressed one is inflated fragment by fragment: what is limited, checked and kept
+    is what it inflates to.
     """
 
-    __slots__ = ("_decoder", "_limit", "_parts", "_size", "binary")
+    __slots__ = ("_decoder", "_inflater", "_limit", "_parts", "_size", "binary")
 
-    def __init__(self, binary: bool, size_limit: int) -> None:
+    def __init__(self, binary: bool, size_limit: int, compressed: bool = False) -> None:
         self.binary = binary
         self._limit = size_limit
+        self._inflater = Inflater(size_limit) if compressed else None
         self._size = 0
         self._parts: list[bytes] = []
         self._decoder = None if binary else _UTF8()
 
-    def add(self, data: bytes, final: bool) -> None:
-        """Raises ProtocolViolation when the message has grown too big or is no text."""
+    def add(self, data: bytes, final: bool) -> int:
+        """Returns how many bytes more the fragment took than it inflated to; 0 if it is not compressed.
+
+        Raises ProtocolViolation when the message has grown too big, is no text, or cannot be inflated.
+        """
+        surplus = 0
+        if self._inflater is not None:
+            taken = len(data)
+            data = self._inflater.add(data, final)
+            surplus = max(0, taken - len(data))
         self._size += len(data)
         if self._size > self._limit:
             raise ProtocolViolation(MESSAGE_TOO_BIG, too_big(self._limit))
@@ -39,6 +50,7 @@ class Assembly:
                 raise not_text()
         if data:  # a message of a million empty fragments holds no memory
             self._parts.append(data)
+        return surplus
 
     def message(self) -> bytes:
         return b"".join(self._parts)
@@ -61,8 +73,4 @@ def check_text(data: bytes) -> None:
 
 
 def not_text() -> ProtocolViolation:
-    return ProtocolViolation(INVALID_TEXT, "text message is not UTF-8")
-
-
-def too_big(limit: int) -> str:
-    return f"message exceeds {limit:d} bytes"
+    return ProtocolViolation(INVALID_DATA, "text message is not UTF-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 PROTOCOL_ERROR = 1002
-INVALID_TEXT = 1007
+INVALID_DATA = 1007
 MESSAGE_TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 
@@ -18,6 +18,11 @@ class ProtocolViolation(Exception):
         super().__init__(f"{code} {reason}")
         self.code = code
         self.reason = reason
+
+
+def too_big(limit: int) -> str:
+    """The reason beside MESSAGE_TOO_BIG."""
+    return f"message exceeds {limit:d} bytes"
 
 
 def is_sendable_code(code: int) -> bool:
@@ -49,5 +54,5 @@ def echoed_payload(payload: bytes) -> bytes:
     try:
         payload[2:].decode()
     except UnicodeDecodeError:
-        raise ProtocolViolation(INVALID_TEXT, "close reason is not UTF-8") from None
+        raise ProtocolViolation(INVALID_DATA, "close reason is not UTF-8") from None
     return payload[:2]

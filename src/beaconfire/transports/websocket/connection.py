@@ -32,7 +32,7 @@ from beaconfire.errors import CONNECTION_CLOSED, WRITE_ERROR, DisconnectCode
 from beaconfire.events import EventSink, InternalError, LimitHit
 from beaconfire.protocols.base import Frame
 from beaconfire.transports.base import Arrival, Receiver
-from beaconfire.transports.websocket.assembly import Assembly, check_text, too_big
+from beaconfire.transports.websocket.assembly import Assembly, check_text
 from beaconfire.transports.websocket.closing import (
     INTERNAL_ERROR,
     MESSAGE_TOO_BIG,
@@ -40,12 +40,18 @@ from beaconfire.transports.websocket.closing import (
     ProtocolViolation,
     close_payload,
     echoed_payload,
+    too_big,
 )
+from beaconfire.transports.websocket.deflate import Inflater, compressed_size_limit
 from beaconfire.transports.websocket.framing import CLOSE, PING, PONG, control_frame
+from beaconfire.transports.websocket.light import CompressedLightReader, LightReader
 from beaconfire.transports.websocket.reader import FrameReader, PicowsLog, feed
 
 DISCARDED_BYTES_MAX = 16 * 1024 * 1024
 """How much of a peer that broke the protocol is read and dropped, in the hope that it sees our close frame."""
+
+SURPLUS_FREE = 64
+"""Bytes by which a compressed message may exceed what it inflates to without being a burden."""
 
 _OPEN, _CLOSING, _DISCARDING, _ENDING, _LOST = range(5)
 
@@ -76,6 +82,7 @@ class WebSocketConnection(WSListener):
         "_assembly",
         "_discarded",
         "_handed_over",
+        "_inflates",
         "_owed_pong",
         "_phase",
         "_progress_at_s",
@@ -94,9 +101,11 @@ class WebSocketConnection(WSListener):
     name = "websocket"
     secret = ""
 
-    def __init__(self, rules: ConnectionRules, stream: asyncio.Transport) -> None:
+    def __init__(self, rules: ConnectionRules, stream: asyncio.Transport, inflates: bool = False) -> None:
+        """`inflates` says that the peer may send compressed messages."""
         self._rules = rules
         self._stream = stream
+        self._inflates = inflates
         secure = stream.get_extra_info("ssl_object") is not None
         # A TLS transport pauses at its mark instead of above it, so zero would pause it for ever.
         stream.set_write_buffer_limits(high=1 if secure else 0, low=0)
@@ -133,9 +142,14 @@ class WebSocketConnection(WSListener):
     def message_size_limit(self) -> int:
         return self._rules.message_size_limit
 
+    def light_reader(self) -> LightReader:
+        """The protocol that reads what comes as long as it is nothing out of the ordinary."""
+        return CompressedLightReader(self) if self._inflates else LightReader(self)
+
     def new_reader(self) -> FrameReader:
         """The protocol that reads whatever frames come for this connection."""
-        return FrameReader(self, self._rules.message_size_limit, self._rules.log)
+        limit = self._rules.message_size_limit
+        return FrameReader(self, compressed_size_limit(limit) if self._inflates else limit, self._rules.log)
 
     # -- The session's side: Transport -------------------------------------------------------------------------------
 
@@ -187,16 +201,20 @@ class WebSocketConnection(WSListener):
                 self._end()
             return
         try:
-            if frame.rsv1 or frame.rsv2 or frame.rsv3:
-                raise ProtocolViolation(PROTOCOL_ERROR, "reserved bits without an extension")
             kind = frame.msg_type
+            compressed = bool(frame.rsv1 or frame.rsv2 or frame.rsv3)
+            if compressed:
+                self._check_reserved(frame, kind)
             if frame.fin and self._assembly is None and (kind is _TEXT_FRAME or kind is _BINARY_FRAME):
                 data = frame.get_payload_as_bytes()
+                if self._inflates:
+                    self._take_either(data, kind is _BINARY_FRAME, compressed)
+                    return
                 if kind is _TEXT_FRAME:
                     check_text(data)
                 self._receiver.on_data(data, kind is _BINARY_FRAME)
             elif kind is _TEXT_FRAME or kind is _BINARY_FRAME or kind is _CONTINUATION_FRAME:
-                self._take_fragment(frame, kind)
+                self._take_fragment(frame, kind, compressed)
             else:
                 self._take_control(kind, frame.get_payload_as_bytes())
         except ProtocolViolation as violation:
@@ -204,9 +222,12 @@ class WebSocketConnection(WSListener):
         except Exception:  # noqa: BLE001 - the session's bug must not become picows's to handle
             self._break()
 
-    def on_whole_message(self, data: bytes, binary: bool) -> None:
+    def on_whole_message(self, data: bytes, binary: bool, compressed: bool = False) -> None:
         """A message of one frame with nothing behind it. The connection must be open."""
         try:
+            if compressed:
+                self._take_either(data, binary, compressed)
+                return
             if not binary:
                 check_text(data)
             self._receiver.on_data(data, binary)
@@ -215,7 +236,31 @@ class WebSocketConnection(WSListener):
         except Exception:  # noqa: BLE001 - as above
             self._break()
 
-    def _take_fragment(self, frame: WSFrame, kind: WSMsgType) -> None:
+    def _check_reserved(self, frame: WSFrame, kind: WSMsgType) -> None:
+        """The first reserved bit marks a compressed message, in its first frame only (RFC 7692 section 6)."""
+        if not self._inflates or frame.rsv2 or frame.rsv3:
+            raise ProtocolViolation(PROTOCOL_ERROR, "reserved bits without an extension")
+        if kind is not _TEXT_FRAME and kind is not _BINARY_FRAME:
+            raise ProtocolViolation(PROTOCOL_ERROR, "only the first frame of a message says that it is compressed")
+
+    def _take_either(self, data: bytes, binary: bool, compressed: bool) -> None:
+        """A whole message where compression was agreed on. The reader lets through a little more than the limit."""
+        limit, taken = self._rules.message_size_limit, len(data)
+        if compressed:
+            data = Inflater(limit).add(data, True)
+        elif taken > limit:
+            raise ProtocolViolation(MESSAGE_TOO_BIG, too_big(limit))
+        if not binary:
+            check_text(data)
+        self._receiver.on_data(data, binary)
+        self._charge(taken - len(data))
+
+    def _charge(self, surplus: int) -> None:
+        """Lets what a message took beyond its own size count as well; small ones may be a little larger compressed."""
+        if surplus > SURPLUS_FREE and self._phase == _OPEN:
+            self._receiver.on_control_frame(surplus)
+
+    def _take_fragment(self, frame: WSFrame, kind: WSMsgType, compressed: bool) -> None:
         assembly = self._assembly
         if kind is _CONTINUATION_FRAME:
             if assembly is None:
@@ -223,14 +268,15 @@ class WebSocketConnection(WSListener):
         elif assembly is not None:
             raise ProtocolViolation(PROTOCOL_ERROR, "new message inside a fragmented one")
         else:
-            assembly = self._assembly = Assembly(kind is _BINARY_FRAME, self._rules.message_size_limit)
+            assembly = self._assembly = Assembly(kind is _BINARY_FRAME, self._rules.message_size_limit, compressed)
         final = bool(frame.fin)
-        assembly.add(frame.get_payload_as_bytes(), final)
+        surplus = assembly.add(frame.get_payload_as_bytes(), final)
         if final:
             self._assembly = None
             self._receiver.on_data(assembly.message(), assembly.binary)
+            self._charge(surplus)
         else:
-            self._receiver.on_control_frame(0)
+            self._receiver.on_control_frame(surplus)
 
     def _take_control(self, kind: WSMsgType, payload: bytes) -> None:
         if kind is _CLOSE_FRAME:

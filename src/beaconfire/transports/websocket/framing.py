@@ -14,6 +14,9 @@ CLOSE = 0x8
 PING = 0x9
 PONG = 0xA
 
+RSV1 = 0x40
+"""Beside the opcode of a message's first frame: the message is compressed (RFC 7692 section 6)."""
+
 JOINED_BYTES_MAX = 64 * 1024
 """How much one WebSocket message may hold when several protocol messages share it; a single one may be larger."""
 
@@ -23,7 +26,7 @@ _LENGTH_64 = struct.Struct("!BBQ").pack
 
 
 def frame_header(opcode: int, length: int) -> bytes:
-    """The head of a final, unmasked frame whose payload has `length` bytes."""
+    """The head of a final, unmasked frame whose payload has `length` bytes. `opcode` may have RSV1 beside it."""
     if length < 126:
         return bytes((_FINAL | opcode, length))
     if length < 65536:

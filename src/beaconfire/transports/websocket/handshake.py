@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import sha1
 from http import HTTPStatus
 from typing import Protocol
@@ -44,6 +44,11 @@ class UpgradeRequest:
         self._parameters: dict[str, list[str]] | None = None
 
     @property
+    def extensions(self) -> str:
+        """What is offered, as in the header; usually one offer, and often none."""
+        return self.headers.get("sec-websocket-extensions", "")
+
+    @property
     def origin(self) -> str | None:
         return self.headers.get("origin")
 
@@ -63,10 +68,13 @@ class UpgradeRequest:
 
 
 class Choice(Struct, frozen=True):
-    """How an accepted connection goes on: who receives it, and the subprotocol to echo (empty for none)."""
+    """How an accepted connection goes on: who receives it, the subprotocol to echo, and what answers the offered
+    extensions (empty for none). With an extension, which is always compression, what the client sends may be deflated.
+    """
 
     arrival: Arrival
     subprotocol: str = ""
+    extension: str = ""
 
 
 class Endpoint(Protocol):
@@ -74,18 +82,6 @@ class Endpoint(Protocol):
 
     def choose(self, request: UpgradeRequest) -> Choice | Refusal:
         """Called for a valid handshake from an allowed origin. The request must not be kept."""
-
-
-class SimpleEndpoint:
-    """An endpoint that has only one way to go on, whatever the request says."""
-
-    __slots__ = ("_arrange",)
-
-    def __init__(self, arrange: Callable[[UpgradeRequest], Arrival]) -> None:
-        self._arrange = arrange
-
-    def choose(self, request: UpgradeRequest) -> Choice:
-        return Choice(self._arrange(request))
 
 
 def parse_request(head: bytes) -> UpgradeRequest:
@@ -131,12 +127,13 @@ def accept_key(request: UpgradeRequest) -> str:
     return base64.b64encode(digest).decode()
 
 
-def accept_response(key: str, subprotocol: str) -> bytes:
-    """The answer that turns the connection into a WebSocket."""
+def accept_response(key: str, subprotocol: str, extension: str = "") -> bytes:
+    """The answer that turns the connection into a WebSocket; an empty subprotocol or extension is not mentioned."""
+    extensions = f"Sec-WebSocket-Extensions: {extension}\r\n" if extension else ""
     protocol = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
     return (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {key}\r\n{protocol}\r\n"
+        f"Sec-WebSocket-Accept: {key}\r\n{protocol}{extensions}\r\n"
     ).encode("latin-1")
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from beaconfire.transports.websocket.framing import BINARY, TEXT
+from beaconfire.transports.websocket.framing import BINARY, RSV1, TEXT
 
 if TYPE_CHECKING:
     from beaconfire.transports.websocket.connection import WebSocketConnection
@@ -53,6 +53,26 @@ class LightReader(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._connection.on_lost()
+
+
+class CompressedLightReader(LightReader):
+    """The same where compression was negotiated, because then many clients compress whatever they send."""
+
+    __slots__ = ()
+
+    def buffer_updated(self, count: int) -> None:
+        if not _BUFFER[0] & RSV1:
+            super().buffer_updated(count)
+            return
+        connection, data = self._connection, bytes(_BUFFER[:count])
+        head = data[0] & ~RSV1
+        payload = (
+            whole_message(bytes((head,)) + data[1:], connection.message_size_limit) if connection.is_open else None
+        )
+        if payload is None:
+            connection.read_frames(data)
+        else:
+            connection.on_whole_message(payload, head == _FINAL | BINARY, compressed=True)
 
 
 def whole_message(data: bytes, size_limit: int) -> bytes | None:

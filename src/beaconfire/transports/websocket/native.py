@@ -8,6 +8,7 @@ from typing import TypeAlias
 from beaconfire.protocols.base import Wire
 from beaconfire.transports.base import Arrival, Receiver, Transport
 from beaconfire.transports.websocket.handshake import Choice, UpgradeRequest
+from beaconfire.transports.websocket.wires import Wires
 
 JSON_SUBPROTOCOL = "centrifuge-json"
 PROTOBUF_SUBPROTOCOL = "centrifuge-protobuf"
@@ -21,7 +22,7 @@ class NativeEndpoint:
 
     __slots__ = ("_arrange", "_json", "_protobuf")
 
-    def __init__(self, json: Wire, protobuf: Wire, arrange: Arrange) -> None:
+    def __init__(self, json: Wires, protobuf: Wires, arrange: Arrange) -> None:
         self._json = json
         self._protobuf = protobuf
         self._arrange = arrange
@@ -33,9 +34,9 @@ class NativeEndpoint:
             binary = subprotocol == PROTOBUF_SUBPROTOCOL
         else:
             binary = "protobuf" in (request.parameter("format"), request.parameter("cf_protocol"))
-        wire = self._protobuf if binary else self._json
+        wire, extension = (self._protobuf if binary else self._json).choose(request)
         transport_pings = request.parameter("cf_ws_frame_ping_pong") == "true"
-        return Choice(self._arrange(request, wire, transport_pings), subprotocol)
+        return Choice(self._arrange(request, wire, transport_pings), subprotocol, extension)
 
 
 def opened(arrival: Arrival, opening: str) -> Arrival:

@@ -20,7 +20,6 @@ from beaconfire.events import EventSink, LimitHit
 from beaconfire.options import ServerOptions
 from beaconfire.transports.websocket.acceptor import WebSocketAcceptor
 from beaconfire.transports.websocket.handshake import UpgradeRequest, add_header
-from beaconfire.transports.websocket.light import LightReader
 
 
 class Shortcut:
@@ -84,7 +83,7 @@ class FirstBytes(asyncio.Protocol):
         if rest := data[length:]:
             connection.read_frames(rest)
         else:
-            stream.set_protocol(LightReader(connection))
+            stream.set_protocol(connection.light_reader())
 
     def connection_lost(self, error: Exception | None) -> None:
         self._let_go()

@@ -148,15 +148,15 @@ class Sink:
 class World:
     """One open connection. Needs a running event loop, which picows wants to see."""
 
-    def __init__(self, limit: int = 1000, descriptor: int = -1) -> None:
+    def __init__(self, limit: int = 1000, descriptor: int = -1, inflates: bool = False) -> None:
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
         self.sink = Sink()
         self.stream = FakeStream(descriptor)
         self.receiver: Recorder
         rules = ConnectionRules(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink))
-        self.connection = WebSocketConnection(rules, self.stream)
-        self.stream.protocol = LightReader(self.connection)
+        self.connection = WebSocketConnection(rules, self.stream, inflates)
+        self.stream.protocol = self.connection.light_reader()
         self.connection.begin(RESPONSE, self._arrive)
 
     @property

@@ -132,6 +132,7 @@ def test_responses() -> None:
     """Complete HTTP, with the subprotocol only if there is one, and a body with a length where it is refused."""
     assert accept_response("key=", "").count(b"\r\n") == 5
     assert b"\r\nSec-WebSocket-Protocol: p\r\n" in accept_response("key=", "p")
+    assert b"\r\nSec-WebSocket-Extensions: e; f\r\n" in accept_response("key=", "", "e; f")
     refused = refusal_response(Refusal(503, "limit", "full", (("Retry-After", "1"),)))
     head, _, body = refused.partition(b"\r\n\r\n")
     assert body == b"full\n"

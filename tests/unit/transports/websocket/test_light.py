@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beaconfire.errors import SHUTDOWN
+from beaconfire.transports.websocket.deflate import deflate
 from beaconfire.transports.websocket.light import LightReader, whole_message
 from beaconfire.transports.websocket.reader import FrameReader
 
-from .support import World, in_loop, masked
+from .support import RESPONSE, World, in_loop, masked
 
 LIMIT = 1000
 
@@ -49,6 +50,54 @@ def test_a_whole_message_is_unmasked(opcode: int, length: int) -> None:
 def test_anything_else_is_left_to_others(data: bytes) -> None:
     """Parts, several, fragments, control frames, reserved bits, no mask, odd lengths, too much."""
     assert whole_message(data, LIMIT) is None
+
+
+@in_loop
+def test_clients_that_compress_need_no_parser() -> None:
+    """Where it was agreed on, small compressed messages are read here too, between others; control frames are not."""
+    world = World(inflates=True)
+    for number in range(3):
+        world.feed(masked(1 + number % 2, deflate(b"a%d" % number, 1), reserved=4))
+        world.feed(masked(1 + number % 2, b"b%d" % number))
+    assert [data for data, _ in world.receiver.messages] == [b"a0", b"b0", b"a1", b"b1", b"a2", b"b2"]
+    assert [binary for _, binary in world.receiver.messages] == [False, False, True, True, False, False]
+    assert isinstance(world.reader, LightReader)
+    world.feed(masked(9, b"ping"))
+    world.feed(masked(1, deflate(b"c", 1), reserved=4))
+    assert world.receiver.messages[-1] == (b"c", False)
+    assert isinstance(world.reader, FrameReader)
+
+
+@in_loop
+def test_what_inflates_to_nothing_counts_as_well() -> None:
+    """Work for nothing is charged by the bytes that it took, whole or in fragments; a little is not."""
+    nothing = b"\x00\x00\x00\xff\xff" * 100 + b"\x00"
+    world = World(inflates=True)
+    world.feed(masked(2, nothing, reserved=4))
+    world.feed(masked(2, deflate(b"a", 1), reserved=4))
+    assert world.receiver.messages == [(b"", True), (b"a", True)]
+    assert world.receiver.control == [501]
+    world.feed(masked(2, nothing[:200], final=False, reserved=4), masked(0, nothing[200:]))
+    assert world.receiver.messages[2:] == [(b"", True)]
+    assert world.receiver.control == [501, 200, 301]
+
+
+@in_loop
+def test_bad_compressed_messages() -> None:
+    """Too large once inflated, not to be inflated, no text, other reserved bits, the bit on other frames."""
+    bad = [
+        (masked(1, deflate(b"x" * 1001, 1), reserved=4), 1009),
+        (masked(1, b"\xff\xff", reserved=4), 1007),
+        (masked(1, deflate(b"\xff", 1), reserved=4), 1007),
+        (masked(1, deflate(b"a", 1), reserved=6), 1002),
+        (masked(9, b"ping", reserved=4), 1002),
+        (masked(0, b"", reserved=4), 1002),
+    ]
+    for frame, code in bad:
+        world = World(inflates=True)
+        world.feed(frame)
+        assert world.receiver.messages == []
+        assert world.stream.written[len(RESPONSE) + 2 :][:2] == code.to_bytes(2, "big")
 
 
 @in_loop

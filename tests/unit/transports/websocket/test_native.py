@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from beaconfire.options import WebSocketOptions
 from beaconfire.protocols.base import Wire
 from beaconfire.transports.base import Arrival, Transport
-from beaconfire.transports.websocket.framing import WebSocketWire
+from beaconfire.transports.websocket.deflate import CompressedWire
 from beaconfire.transports.websocket.handshake import UpgradeRequest
 from beaconfire.transports.websocket.native import NativeEndpoint
+from beaconfire.transports.websocket.wires import Wires
 
 from .support import Recorder
 from .test_framing import StubCodec
 
-JSON = WebSocketWire(StubCodec(b"\n"))
-PROTOBUF = WebSocketWire(StubCodec(b""))
+JSON_WIRES = Wires(StubCodec(b"\n"), WebSocketOptions())
+PROTOBUF_WIRES = Wires(StubCodec(b""), WebSocketOptions())
+AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+ANY = UpgradeRequest("GET", "/", {})
+JSON, PROTOBUF = JSON_WIRES.choose(ANY)[0], PROTOBUF_WIRES.choose(ANY)[0]
 
 
 @pytest.mark.parametrize(
@@ -44,10 +49,29 @@ def test_choice(query: str, offered: str | None, wire: Wire, pings: bool, echoed
         arranged.append((wire, transport_pings))
         return arrive
 
-    choice = NativeEndpoint(JSON, PROTOBUF, arrange).choose(request)
+    choice = NativeEndpoint(JSON_WIRES, PROTOBUF_WIRES, arrange).choose(request)
     assert choice.subprotocol == echoed
     assert choice.arrival is arrive
     assert arranged == [(wire, pings)]
+
+
+def test_compression_is_echoed_where_it_is_on() -> None:
+    """A connection that offers it is on the compressed wire of its codec, the same for all, and is told so."""
+    on = WebSocketOptions(compression=True)
+    endpoint = NativeEndpoint(Wires(StubCodec(b"\n"), on), Wires(StubCodec(b""), on), lambda *how: _note(how[1]))
+    arranged: list[Wire] = []
+
+    def _note(wire: Wire) -> Arrival:
+        arranged.append(wire)
+        return arrive
+
+    for offered in ("permessage-deflate", "permessage-deflate; client_max_window_bits", "permessage-unknown", ""):
+        choice = endpoint.choose(UpgradeRequest("GET", "/", {"sec-websocket-extensions": offered}))
+        assert choice.extension == (AGREED if "deflate" in offered else "")
+    assert arranged[0] is arranged[1]
+    assert isinstance(arranged[0], CompressedWire)
+    assert not isinstance(arranged[2], CompressedWire)
+    assert arranged[2] is arranged[3]
 
 
 def arrive(transport: Transport) -> Recorder:

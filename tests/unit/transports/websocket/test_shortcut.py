@@ -12,8 +12,10 @@ from uvicorn.server import ServerState
 from beaconfire.clock import ManualClock, Timers
 from beaconfire.events import HandshakeRefused, LimitHit
 from beaconfire.options import ServerOptions, WebSocketOptions
+from beaconfire.protocols.base import Wire
 from beaconfire.transports.base import Arrival, Receiver, Transport
-from beaconfire.transports.websocket import Shortcut, SimpleEndpoint, UpgradeRequest, WebSocketAcceptor
+from beaconfire.transports.websocket import Shortcut, SimpleEndpoint, UpgradeRequest, WebSocketAcceptor, Wires
+from beaconfire.transports.websocket.deflate import deflate
 from beaconfire.transports.websocket.handshake import parse_request
 from beaconfire.transports.websocket.light import LightReader
 from beaconfire.transports.websocket.reader import FrameReader, feed
@@ -21,6 +23,7 @@ from beaconfire.transports.websocket.shortcut import FirstBytes, read_upgrade
 from beaconfire.units import Seconds, Size
 
 from .support import FakeStream, Recorder, Sink, in_loop, masked
+from .test_framing import StubCodec
 
 OPTIONS = ServerOptions(handshake_timeout=Seconds(10), header_max_size=Size(1000))
 LATE = [LimitHit("server.handshake_timeout", "")]
@@ -49,14 +52,19 @@ class HttpServer(asyncio.Protocol):
 class World:
     """One connection that has just been opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: WebSocketOptions = WebSocketOptions()) -> None:  # noqa: B008 - it is frozen
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
         self.sink = Sink()
         self.state = ServerState()
         self.receiver: Recorder | None = None
         acceptor = WebSocketAcceptor(
-            {"/ws": SimpleEndpoint(self._arrange)}, WebSocketOptions(), [], lambda: None, self.timers, self.sink
+            {"/ws": SimpleEndpoint(Wires(StubCodec(None), options), self._arrange)},
+            options,
+            [],
+            lambda: None,
+            self.timers,
+            self.sink,
         )
         shortcut = Shortcut(acceptor, HttpServer, OPTIONS, self.timers, self.sink)
         self.stream = FakeStream()
@@ -64,7 +72,7 @@ class World:
         self.stream.protocol = self.first
         self.first.connection_made(self.stream)
 
-    def _arrange(self, request: UpgradeRequest) -> Arrival:
+    def _arrange(self, request: UpgradeRequest, wire: Wire) -> Arrival:
         return self._arrive
 
     def _arrive(self, transport: Transport) -> Receiver:
@@ -88,6 +96,19 @@ def test_a_whole_upgrade_request_goes_straight_in() -> None:
     assert world.receiver.messages == [(b"hello", False)]
     world.advance(1000)
     assert (world.sink.events, world.stream.calls.count("close"), world.state.connections) == ([], 0, set())
+
+
+@in_loop
+def test_compression_is_agreed_on_only_where_it_is_on() -> None:
+    """Then the answer says so and compressed messages are read; off, the offer is ignored and they are refused."""
+    offer = REQUEST.replace(b"X-Twice: a", b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits")
+    for on in (True, False):
+        world = World(WebSocketOptions(compression=on))
+        world.first.data_received(offer)
+        assert (b"\r\nSec-WebSocket-Extensions: permessage-deflate; " in world.stream.written) is on
+        feed(world.stream.protocol, masked(1, deflate(b"hello", 1), reserved=4))
+        assert world.receiver is not None
+        assert world.receiver.messages == ([(b"hello", False)] if on else [])
 
 
 @in_loop

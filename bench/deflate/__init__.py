@@ -1,0 +1,1 @@
+"""What compression costs and saves, measured by `python -m bench.deflate`."""

@@ -1,0 +1,120 @@
+"""`python -m bench.deflate`: CPU and bytes of a delivery, with and without compression.
+
+A thousand listeners, and a backend that publishes one message after the other, each when all have got the one before.
+CPU is the server's, what it does for the backend included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import sys
+from collections.abc import Mapping
+from random import Random
+
+import msgspec
+
+from bench.deflate.content import order
+from bench.deflate.listening import CHANNELS, channel
+from bench.peers.beaconfire import Beaconfire
+from bench.peers.centrifuge import api_request
+from bench.processes import Program
+
+LISTENERS = 1000
+SIZES = (500, 2000)
+OFFER = "permessage-deflate; client_max_window_bits"
+LEVELS = (0, 1, 6)
+"""0 is without compression."""
+
+_WARM_UP = 20
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """Of one delivery, and of one connection at the end of them all."""
+
+    bytes: float
+    cpu_us: float
+    compressed: float
+    resident_bytes: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.deflate", description=__doc__)
+    parser.add_argument("--messages", type=int, default=100, help="how many are published in each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured, in turns; least CPU counts")
+    arguments = parser.parse_args()
+    print("| audience | message | compression | bytes per delivery | server CPU per delivery | memory per connection |")
+    print("|---|--:|---|--:|--:|--:|")
+    for audience in CHANNELS:
+        for size in SIZES:
+            rounds: dict[int, list[Figures]] = {level: [] for level in LEVELS}
+            for _ in range(arguments.rounds):
+                for level in LEVELS:
+                    rounds[level].append(measure(audience, size, level, arguments.messages))
+            for level in LEVELS:
+                figures = min(rounds[level], key=lambda figures: figures.cpu_us)
+                assert figures.compressed == (1 if level else 0), "all or nothing was to be compressed"
+                print(
+                    f"| {audience} | {size} | {f'level {level}' if level else 'off'} | {figures.bytes:,.0f} "
+                    f"| {figures.cpu_us:.2f} µs | {figures.resident_bytes / 1024:.1f} KiB |",
+                    flush=True,
+                )
+
+
+def measure(audience: str, size: int, level: int, messages: int) -> Figures:
+    """Publishes so many messages of about `size` bytes to all listeners."""
+    random = Random(size)
+    with Beaconfire().start(settings(level)) as running:
+        empty = running.resident_bytes()
+        command = [sys.executable, "-m", "bench.deflate.listening", str(running.port), str(LISTENERS), audience, OFFER]
+        with Program(command) as listeners, socket.create_connection(("127.0.0.1", running.port)) as backend:
+            assert listeners.read_line() == "ready"
+            totals = [0, 0]
+
+            def publish() -> None:
+                backend.sendall(api_request(running.port, *call(audience, order(random, size))))
+                _read_answer(backend)
+                totals[:] = map(int, listeners.read_line().split())
+
+            for _ in range(_WARM_UP):
+                publish()
+            bytes_before, compressed_before = totals
+            cpu_before_s = running.cpu_s()
+            for _ in range(messages):
+                publish()
+            deliveries = messages * LISTENERS
+            return Figures(
+                (totals[0] - bytes_before) / deliveries,
+                (running.cpu_s() - cpu_before_s) / deliveries * 1e6,
+                (totals[1] - compressed_before) / deliveries,
+                (running.resident_bytes() - empty) / LISTENERS,
+            )
+
+
+def settings(level: int) -> Mapping[str, str]:
+    return {"websocket.compression": "true", "websocket.compression_level": str(level)} if level else {}
+
+
+def call(audience: str, data: object) -> tuple[str, bytes]:
+    """The one call of the API that reaches every listener once: method and body."""
+    if audience == "one room":
+        return "publish", json.dumps({"channel": channel(audience, 0), "data": data}).encode()
+    channels = [channel(audience, number) for number in range(LISTENERS)]
+    return "broadcast", json.dumps({"channels": channels, "data": data}).encode()
+
+
+def _read_answer(backend: socket.socket) -> None:
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += backend.recv(64 * 1024)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    while len(body) < length:
+        body += backend.recv(64 * 1024)
+    if b'"error"' in body:
+        raise RuntimeError(f"not published: {body[:500]!r}")
+
+
+if __name__ == "__main__":
+    main()

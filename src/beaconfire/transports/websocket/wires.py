@@ -1,0 +1,52 @@
+"""The wires of one codec on WebSocket: frames as they are, and compressed ones for who agrees to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from beaconfire.options import WebSocketOptions
+from beaconfire.protocols.base import Codec, Wire
+from beaconfire.transports.base import Arrival
+from beaconfire.transports.websocket.deflate import CompressedWire
+from beaconfire.transports.websocket.extensions import negotiate
+from beaconfire.transports.websocket.framing import WebSocketWire
+from beaconfire.transports.websocket.handshake import Choice, UpgradeRequest
+
+
+class Wires:
+    """One wire for all connections of the codec, and one more if compression is on."""
+
+    __slots__ = ("_compressed", "_plain")
+
+    def __init__(self, codec: Codec, options: WebSocketOptions) -> None:
+        self._plain = WebSocketWire(codec)
+        self._compressed = (
+            CompressedWire(codec, int(options.compression_min_size), options.compression_level)
+            if options.compression
+            else None
+        )
+
+    def choose(self, request: UpgradeRequest) -> tuple[Wire, str]:
+        """The wire for a request, and what answers the extensions it offers (empty: none is taken up)."""
+        if self._compressed is not None and (extension := negotiate(request.extensions)):
+            return self._compressed, extension
+        return self._plain, ""
+
+
+Arrange: TypeAlias = Callable[[UpgradeRequest, Wire], Arrival]
+"""Makes the arrival of a connection on this wire."""
+
+
+class SimpleEndpoint:
+    """An endpoint of one codec, whatever the request says."""
+
+    __slots__ = ("_arrange", "_wires")
+
+    def __init__(self, wires: Wires, arrange: Arrange) -> None:
+        self._wires = wires
+        self._arrange = arrange
+
+    def choose(self, request: UpgradeRequest) -> Choice:
+        wire, extension = self._wires.choose(request)
+        return Choice(self._arrange(request, wire), extension=extension)

@@ -1,0 +1,62 @@
+"""The official SDKs against servers that compress whatever they can: everything must be as without.
+
+Both the Python SDK and the WebSocket library of the JavaScript SDK offer compression by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import pytest
+
+from tests.acceptance.harness import ServerProcess
+from tests.acceptance.peer import Peer, run
+from tests.acceptance.sdk.checks import checks_of
+from tests.acceptance.sdk.test_official_sdks import HASTY, Reports, run_sdk
+
+COMPRESSING = {"websocket.compression": "true", "websocket.compression_min_size": "1"}
+SDKS = ("python-0.7.0", "javascript-5.8.0")
+CODECS = ("json", "protobuf")
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, ServerProcess]]:
+    folder = tmp_path_factory.mktemp("compressing")
+    with (
+        ServerProcess(folder, overrides=COMPRESSING) as reference,
+        ServerProcess(folder, overrides={**HASTY, **COMPRESSING}) as hasty,
+    ):
+        yield reference, hasty
+
+
+@pytest.fixture(scope="module")
+def reports_of(servers: tuple[ServerProcess, ServerProcess]) -> Callable[[str], Reports]:
+    ports = [str(server.port) for server in servers]
+    return cache(lambda sdk: run_sdk(sdk, ports, CODECS))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("sdk", SDKS)
+def test_everything_works_compressed(sdk: str, codec: str, reports_of: Callable[[str], Reports]) -> None:
+    """Every check that there is for the SDK and codec."""
+    report = reports_of(sdk)[codec]
+    assert {check: error for check, error in report.items() if error} == {}
+    assert report.keys() - {""} == set(checks_of(sdk, codec))
+
+
+def test_their_offers_are_taken_up(servers: tuple[ServerProcess, ServerProcess]) -> None:
+    """The offers of those two libraries and of browsers, as they send them."""
+    offers = {
+        "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12": "; server_max_window_bits=12",
+        "permessage-deflate; client_max_window_bits": "",
+        "permessage-deflate": "",
+    }
+
+    async def scenario() -> None:
+        for offer, more in offers.items():
+            answer = f"permessage-deflate; server_no_context_takeover; client_no_context_takeover{more}"
+            async with await Peer.open(servers[0].port, headers=[("Sec-WebSocket-Extensions", offer)]) as peer:
+                assert peer.accepted.headers["sec-websocket-extensions"] == answer
+
+    run(scenario())
