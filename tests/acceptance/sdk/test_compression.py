@@ -13,7 +13,7 @@ import pytest
 from tests.acceptance.harness import ServerProcess
 from tests.acceptance.peer import Peer, run
 from tests.acceptance.sdk.checks import checks_of
-from tests.acceptance.sdk.test_official_sdks import HASTY, Reports, run_sdk
+from tests.acceptance.sdk.test_official_sdks import CONFIG, HASTY, Reports, run_sdk
 
 COMPRESSING = {"websocket.compression": "true", "websocket.compression_min_size": "1"}
 SDKS = ("python-0.7.0", "javascript-5.8.0")
@@ -24,8 +24,8 @@ CODECS = ("json", "protobuf")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, ServerProcess]]:
     folder = tmp_path_factory.mktemp("compressing")
     with (
-        ServerProcess(folder, overrides=COMPRESSING) as reference,
-        ServerProcess(folder, overrides={**HASTY, **COMPRESSING}) as hasty,
+        ServerProcess(folder, CONFIG, COMPRESSING) as reference,
+        ServerProcess(folder, CONFIG, {**HASTY, **COMPRESSING}) as hasty,
     ):
         yield reference, hasty
 
