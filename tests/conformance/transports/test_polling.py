@@ -14,13 +14,13 @@ from tests.acceptance.harness import ServerProcess
 from tests.acceptance.peer import run
 from tests.conformance.transports.lines import LINES
 from tests.conformance.transports.seat import seated
-from tests.conformance.transports.test_scenario import call, room, token  # noqa: F401  # a fixture
+from tests.conformance.transports.test_scenario import HTTP, call, room, token  # noqa: F401  # a fixture
 
 POLL, COMMANDS = "/connection/poll", "/connection/commands"
 
 
 def ask(server: ServerProcess, path: str = POLL, **request: Any) -> httpx.Response:
-    return httpx.post(f"{server.http}{path}", json=request, timeout=20)
+    return HTTP.post(f"{server.http}{path}", json=request)
 
 
 def news(answer: dict[str, Any]) -> list[Any]:
