@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import itertools
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.conformance.transports.seat import Seat, seated
 _numbers = itertools.count(1)
 HTTP = httpx.Client(timeout=20)
 """Shared, because each takes longer to make than what it asks for."""
+atexit.register(HTTP.close)
 
 
 def token(user: str, expires_in_s: float = 600) -> str:
