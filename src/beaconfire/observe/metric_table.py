@@ -48,6 +48,7 @@ LIMITS = (
     "api.request_max_size",
     "api.batch_max",
     "body_pause_max",
+    "poll_commands_max",
     "tags_filter_depth_max",
     "token_length_max",
     "jwks_unknown_kids_max",

@@ -168,6 +168,14 @@ def test_unreadable_requests(server: ServerProcess, path: str, body: bytes, wron
     assert wrong in answer.text
 
 
+def test_too_many_commands(server: ServerProcess) -> None:
+    """They are refused as a whole, and counted."""
+    answer = ask(server, COMMANDS, token=token("ann"), commands=[{"rpc": {}}] * 101)
+    assert answer.status_code == 400
+    assert "at most 100 commands" in answer.text
+    server.wait_action("limit_hit", limit="poll_commands_max")
+
+
 def test_a_poller_that_vanishes(server: ServerProcess, room: str) -> None:  # noqa: F811
     """Its session ends with its request."""
     with pytest.raises(httpx.ReadTimeout):

@@ -247,6 +247,7 @@ def test_limits_are_settings() -> None:
     fixed = {
         "http_pipeline_max",
         "body_pause_max",
+        "poll_commands_max",
         "token_length_max",
         "jwks_unknown_kids_max",
         "tags_filter_depth_max",

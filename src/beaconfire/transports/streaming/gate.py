@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from beaconfire.body import BodyPausedError, BodyTooLargeError, read_body
+from beaconfire.errors import BAD_PROTOCOL, CONNECTION_EXPIRED, INVALID_TOKEN, DisconnectCode
 from beaconfire.events import EventSink, HandshakeRefused, LimitHit
 from beaconfire.origins import OriginRules
 from beaconfire.transports.base import Admit, Refusal
@@ -17,6 +18,16 @@ PREFLIGHT_MAX_AGE_S: Final = 300
 """How long a browser may remember that a path may be asked from elsewhere."""
 
 _FOREIGN_ORIGIN: Final = Refusal(403, "origin", "this origin may not connect")
+
+
+_STATUSES: Final = {BAD_PROTOCOL.code: 400, INVALID_TOKEN.code: 401, CONNECTION_EXPIRED.code: 401}
+
+
+def http_status(code: DisconnectCode) -> int:
+    """The status for a session that ended before it could answer: 400, 401 (with another token it may work) or 403 if
+    there is no use in asking again like that, 503 if there is.
+    """
+    return _STATUSES.get(code.code) or (503 if code.reconnect else 403)
 
 
 class RefusedError(Exception):
@@ -75,13 +86,16 @@ class Gate:
                 raise BodyTooLargeError
             return await read_body(request.receive, size_max)
         except BodyTooLargeError:
-            self._events.emit(LimitHit(limit, ""))
             text = f"The request body is larger than {size_max} bytes ({limit})."
-            raise RefusedError(Refusal(413, "bad", text, (("Connection", "close"),))) from None
+            raise self.beyond(limit, Refusal(413, "bad", text, (("Connection", "close"),))) from None
         except BodyPausedError:
-            self._events.emit(LimitHit("body_pause_max", ""))
             text = "The request body paused for too long."
-            raise RefusedError(Refusal(408, "bad", text, (("Connection", "close"),))) from None
+            raise self.beyond("body_pause_max", Refusal(408, "bad", text, (("Connection", "close"),))) from None
+
+    def beyond(self, limit: str, refusal: Refusal) -> RefusedError:
+        """What to raise for a request beyond a limit, which is counted."""
+        self._events.emit(LimitHit(limit, ""))
+        return RefusedError(refusal)
 
     def refuse(self, request: Request, refusal: Refusal) -> Response:
         """The answer to a request that is refused, which is reported as `HandshakeRefused`."""

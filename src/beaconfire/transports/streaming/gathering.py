@@ -7,20 +7,17 @@ is its positions, and with these the next session recovers what came in between.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 from starlette.responses import Response
+from starlette.types import Receive
 
-from beaconfire.errors import BAD_PROTOCOL, CONNECTION_CLOSED, CONNECTION_EXPIRED, INVALID_TOKEN, DisconnectCode
+from beaconfire.errors import CONNECTION_CLOSED, DisconnectCode
 from beaconfire.protocols.base import Frame
 from beaconfire.transports.base import Arrival
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
-_STATUSES: Final = {BAD_PROTOCOL.code: 400, INVALID_TOKEN.code: 401, CONNECTION_EXPIRED.code: 401}
+from beaconfire.transports.streaming.gate import http_status
 
 
 class Gathered(Struct, frozen=True):
@@ -98,10 +95,8 @@ async def _disconnected(receive: Receive) -> None:
 
 
 def refusal(code: DisconnectCode, reason: str, headers: Mapping[str, str]) -> Response:
-    """The answer to a request whose session has ended: 400, 401 or 403 if there is no use in asking again like that,
-    503 if there is.
-    """
+    """The answer to a request whose session has ended."""
     text = msgspec.json.encode({"disconnect": {"code": code.code, "reason": reason}})
-    status = _STATUSES.get(code.code) or (503 if code.reconnect else 403)
+    status = http_status(code)
     retry = {"Retry-After": "1"} if status == 503 else {}
     return Response(text, status, {**headers, **retry}, "application/json")

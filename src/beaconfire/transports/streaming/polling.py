@@ -23,7 +23,7 @@ from beaconfire.transports.streaming.gathering import Gathered, Gathering, refus
 LIMIT: Final = "poll.max_request_body_size"
 
 COMMANDS_MAX: Final = 100
-"""Commands in one request."""
+"""Commands in one request; with more of them it is refused with 400."""
 
 _PING: Final = b"{}"
 
@@ -49,13 +49,12 @@ class Question(Caller, forbid_unknown_fields=True):
 class Speech(Caller, forbid_unknown_fields=True, kw_only=True):
     """Commands without ids. The client is in its `subs` for as long as they take."""
 
-    commands: Annotated[list[dict[str, Raw]], Meta(min_length=1, max_length=COMMANDS_MAX)]
+    commands: Annotated[list[dict[str, Raw]], Meta(min_length=1)]
 
 
 class _Sub(Struct, frozen=True):
     recoverable: bool = False
     recovered: bool = False
-    epoch: str = ""
     publications: Sequence[Raw] = ()
 
 
@@ -119,6 +118,9 @@ class Speaking:
 
     async def _answer(self, request: Request) -> Response:
         speech = await _read(self._gate, request, self._body_max, _read_speech)
+        if len(speech.commands) > COMMANDS_MAX:
+            text = f"the body: expected at most {COMMANDS_MAX} commands, got {len(speech.commands)}"
+            raise self._gate.beyond("poll_commands_max", Refusal(400, "bad", text))
         commands = [{"id": 1, "connect": speech.connect()}]
         commands += [{**command, "id": number} for number, command in enumerate(speech.commands, start=2)]
         gathering = Gathering("poll", lambda messages: _is_answered(messages, len(commands)))
@@ -155,9 +157,9 @@ async def _read(gate: Gate, request: Request, body_max: int, decode: Callable[[b
         wanted = decode(body or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RefusedError(Refusal(400, "bad", f"the body: {error}")) from None
-    refusal = gate.admit()
-    if refusal is not None:
-        raise RefusedError(refusal)
+    refused = gate.admit()
+    if refused is not None:
+        raise RefusedError(refused)
     return wanted
 
 

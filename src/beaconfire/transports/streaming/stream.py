@@ -11,24 +11,19 @@ keeps an `EventSource` from trying again for ever. What a client says comes by o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
-from typing import Any, Final
+from collections.abc import Coroutine
+from typing import Any
 
 from msgspec import Struct
+from starlette.types import Receive, Send
 
 from beaconfire.eager import run_eagerly
-from beaconfire.errors import BAD_PROTOCOL, CONNECTION_CLOSED, INVALID_TOKEN, DisconnectCode
+from beaconfire.errors import CONNECTION_CLOSED, DisconnectCode
 from beaconfire.messages import DisconnectPush
 from beaconfire.protocols.base import Frame, Wire
 from beaconfire.transports.base import Arrival, Receiver
+from beaconfire.transports.streaming.gate import http_status
 from beaconfire.transports.streaming.resuming import event_id
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-_STATUSES: Final = {BAD_PROTOCOL.code: 400, INVALID_TOKEN.code: 401}
-"""What a client is refused with that may not come back; 403 for all other codes."""
 
 
 class Manner(Struct, frozen=True):
@@ -139,7 +134,7 @@ class ResponseStream:
             return
         self._ending = True
         if self._manner.listens_only and not self._started and not code.reconnect:
-            self._write_message(self._refuse(_STATUSES.get(code.code, 403), f"{code.code} {reason}\n".encode()), 0)
+            self._write_message(self._refuse(http_status(code), f"{code.code} {reason}\n".encode()), 0)
         elif code.code == CONNECTION_CLOSED.code:
             self._write(b"")
         else:
