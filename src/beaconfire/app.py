@@ -32,7 +32,7 @@ from beaconfire.auth.keys import ApiKeys
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.tokens import JWTVerifier
 from beaconfire.channels import Channels
-from beaconfire.clock import Clock, SystemClock, Timers
+from beaconfire.clock import Clock, PromptTimers, SystemClock, Timers
 from beaconfire.cluster import Cluster
 from beaconfire.commands.arriving import Arrivals
 from beaconfire.config import Config
@@ -228,6 +228,7 @@ def _node(config: Config, engine: MemoryEngine, timers: Timers, events: EventSin
         timers,
         events,
         schedule=asyncio.get_running_loop().call_soon,
+        prompt_timers=PromptTimers(timers.clock, asyncio.get_running_loop().call_later),
         random=random.random,
         send_all=send_all,
     )

@@ -1,13 +1,16 @@
 """What one channel has to say in one turn: its items, and the frames they become, each made once for all who share it.
 
 Most subscribers of a channel get the same. Those who are *tailored* to (see `subscription.Tailoring`) get a selection
-by a filter, or patches; then equal selections and equal chains of patches still share one frame.
+by a filter, or patches; then equal selections and equal chains of patches still share one frame. So do those who get
+the newest alone, if they were told the same last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from beaconfire.deltas import Patches
 from beaconfire.messages import JoinPush, LeavePush, Publication, PublicationPush
@@ -22,6 +25,13 @@ class Tailored(NamedTuple):
     patched: bool
 
 
+class Alone(NamedTuple):
+    """The frame of a publication that is told by itself, and whether it is a patch."""
+
+    frame: Frame
+    patched: bool
+
+
 class Item:
     """One thing to deliver, and its encodings so far.
 
@@ -29,7 +39,7 @@ class Item:
     given before this one; it is known only while somebody gets patches.
     """
 
-    __slots__ = ("_payloads", "_tailored", "delta", "epoch", "exclude", "offset", "previous", "push")
+    __slots__ = ("_alone", "_payloads", "_tailored", "delta", "epoch", "exclude", "offset", "previous", "push")
 
     def __init__(
         self,
@@ -48,6 +58,13 @@ class Item:
         self.previous = previous
         self._payloads: dict[str, Payload] = {}
         self._tailored: dict[tuple[str, int], Tailored] | None = None
+        self._alone: dict[tuple[Wire, int, int], Alone] | None = None
+
+    @property
+    def publication(self) -> Publication:
+        """Of an item that is one."""
+        assert isinstance(self.push, PublicationPush)
+        return self.push.pub
 
     def payload(self, wire: Wire) -> Payload:
         """Encoded once per codec. Raises PayloadError if this wire cannot express it."""
@@ -75,12 +92,29 @@ class Item:
         key = (codec.name, -1 if base is None else base.offset)
         tailored = self._tailored.get(key)
         if tailored is None:
-            push = self.push
-            assert isinstance(push, PublicationPush)
-            told = patches.express(push.channel, self.epoch, push.pub, base, codec)
-            payload = wire.codec.encode_push(PublicationPush(push.channel, told))
+            told = patches.express(self.push.channel, self.epoch, self.publication, base, codec)
+            payload = wire.codec.encode_push(PublicationPush(self.push.channel, told))
             tailored = self._tailored[key] = Tailored(payload, told.delta)
         return tailored
+
+    def alone(
+        self, wire: Wire, left_out: int, codec: DeltaCodec | None, base: Publication | None, patches: Patches
+    ) -> Alone:
+        """The publication in a frame of its own, for one who was not given the `left_out` before it, with codec and
+        base as above for one who gets patches. Made once for all who were told the same last. Raises PayloadError."""
+        if self._alone is None:
+            self._alone = {}
+        key = (wire, left_out, -2 if codec is None else -1 if base is None else base.offset)
+        alone = self._alone.get(key)
+        if alone is None:
+            told = self.publication
+            if codec is not None:
+                told = patches.express(self.push.channel, self.epoch, told, base, codec)
+            if left_out:
+                told = replace(told, conflated=left_out)
+            payload = wire.codec.encode_push(PublicationPush(self.push.channel, told))
+            alone = self._alone[key] = Alone(wire.pack([payload]), told.delta)
+        return alone
 
 
 class Chain(NamedTuple):

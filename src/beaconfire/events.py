@@ -205,3 +205,4 @@ class NodeStatistics(Struct, frozen=True):
     writes_total: int = 0
     patches_total: int = 0
     filtered_total: int = 0
+    conflated_total: int = 0

@@ -10,8 +10,8 @@ a second walk over objects that are cold again by then, a good twentieth of a de
 
 The common case is a batch whose offsets rise by one and that everybody gets whole (`uniform`). Anything else (an
 excluded client, joins that only some want to hear, a subscriber still catching up, a hole) is selected item by item,
-and equal selections still share one frame. Subscribers who get something of their own, by a filter or as patches, are
-kept and walked apart, so that they cost the others nothing.
+and equal selections still share one frame. Subscribers who get something of their own, by a filter, as patches or
+less often, are kept and walked apart, so that they cost the others nothing.
 
 Invariants: nothing here awaits or calls out while a table is walked. Joining and leaving cost the same whatever the
 number of subscribers, or one client that comes and goes could keep the node busy. A channel is in the table exactly
@@ -23,85 +23,35 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from functools import partial
 
 from msgspec import Struct
 
 from beaconfire.batch import Batch, Item
+from beaconfire.clock import Timers
+from beaconfire.conflation import Conflation
 from beaconfire.deltas import Patches
 from beaconfire.errors import PayloadError
 from beaconfire.events import BatchFannedOut, EventSink, InternalError
 from beaconfire.messages import JoinPush, LeavePush, Publication, PublicationPush
 from beaconfire.outbox import Flusher, Volley
+from beaconfire.room import Room
 from beaconfire.subscription import ANY, Gap, Phase, Subscription
 
 DIRECT_MAX = 1024
 """Subscribers of a channel that is written on the spot: some 7 ms of writing. Larger ones go out in slices."""
 
 
-class Room:
-    """A channel with subscribers. Keyed by client, since a session is in a channel once."""
-
-    __slots__ = ("epoch", "latest", "namespace", "pending", "subscriptions", "tailored")
-
-    def __init__(self, namespace: str) -> None:
-        self.namespace = namespace
-        self.subscriptions: dict[str, Subscription] = {}
-        self.tailored: dict[str, Subscription] | None = None
-        """Those who get something of their own; None while there are none."""
-        self.pending: list[Item] = []
-        self.latest: Publication | None = None
-        """What everybody was given last, and the epoch of its stream. Kept only while somebody is tailored to."""
-        self.epoch = ""
-
-    def __len__(self) -> int:
-        return len(self.subscriptions) + (len(self.tailored) if self.tailored is not None else 0)
-
-    def members(self) -> Iterator[Subscription]:
-        return chain(self.subscriptions.values(), self.tailored.values() if self.tailored is not None else ())
-
-    def find(self, client: str) -> Subscription | None:
-        found = self.subscriptions.get(client)
-        if found is None and self.tailored is not None:
-            found = self.tailored.get(client)
-        return found
-
-    def add(self, subscription: Subscription) -> None:
-        if subscription.tailoring is None:
-            self.subscriptions[subscription.client] = subscription
-        else:
-            if self.tailored is None:
-                self.tailored = {}
-            self.tailored[subscription.client] = subscription
-
-    def remove(self, subscription: Subscription) -> None:
-        if subscription.tailoring is None:
-            del self.subscriptions[subscription.client]
-        else:
-            assert self.tailored is not None, "it is a member"
-            del self.tailored[subscription.client]
-            if not self.tailored:
-                self.tailored = self.latest = None
-
-    def take(self, publication: Publication, epoch: str) -> Publication | None:
-        """Notes what everybody is given now, and returns what they were given before: None in another epoch."""
-        before = self.latest
-        if publication.offset and epoch != self.epoch:
-            self.epoch = epoch
-            before = None
-        self.latest = publication
-        return before
-
-
 class HubStatistics(Struct, frozen=True):
-    """`delivered_total` counts messages put into outboxes by fan-out, `patches_total` those that are patches, and
-    `filtered_total` what filters kept from a subscriber."""
+    """`delivered_total` counts messages put into outboxes by fan-out, `patches_total` those that are patches,
+    `filtered_total` what filters kept from a subscriber, `conflated_total` what was left out for something newer."""
 
     channels: int
     subscriptions: int
     delivered_total: int
     patches_total: int
     filtered_total: int
+    conflated_total: int
 
 
 class Hub:
@@ -110,7 +60,7 @@ class Hub:
     def __init__(
         self,
         schedule: Callable[[Callable[[], None]], object],
-        now_s: Callable[[], float],
+        timers: Timers,
         events: EventSink,
         hold_limit_bytes: int,
         flusher: Flusher,
@@ -119,7 +69,8 @@ class Hub:
         """`schedule` runs a callable on the next turn of the event loop. `hold_limit_bytes` bounds what one
         subscription keeps while it catches up."""
         self._schedule = schedule
-        self._now_s = now_s
+        self._now_s = timers.clock.now_s
+        self._timers = timers
         self._events = events
         self._hold_limit_bytes = hold_limit_bytes
         self._flusher = flusher
@@ -130,6 +81,7 @@ class Hub:
         self._delivered_total = 0
         self._patches_total = 0
         self._filtered_total = 0
+        self._conflated_total = 0
         self._subscriptions = 0
 
     # Membership
@@ -189,6 +141,7 @@ class Hub:
             self._delivered_total,
             self._patches_total,
             self._filtered_total,
+            self._conflated_total,
         )
 
     # Fan-out
@@ -358,6 +311,10 @@ class Hub:
         if not indexes:
             return
         tailoring, wire = subscription.tailoring, subscription.wire
+        if tailoring is not None and tailoring.conflation is not None:
+            indexes = self._owe(batch, subscription, tailoring.conflation, indexes)
+            if not indexes:
+                return
         if tailoring is None or tailoring.codec is None:
             frame = batch.selection(wire, indexes)
         else:
@@ -370,3 +327,50 @@ class Hub:
         else:
             subscription.outbox.aim(frame, volley)
         self._delivered_total += len(indexes)
+
+    # Conflation
+
+    def _owe(
+        self, batch: Batch, subscription: Subscription, conflation: Conflation, indexes: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """Has the newest publication told in its time; returns what else there is to give now. Raises PayloadError."""
+        if not conflation.interval_s and conflation.owed is None and not subscription.outbox.is_behind:
+            return indexes
+        items = [batch.items[index] for index in indexes]
+        publications = [item for item in items if isinstance(item.push, PublicationPush)]
+        if publications:
+            self.owe(subscription, conflation, publications)
+        return tuple(index for index in indexes if not isinstance(batch.items[index].push, PublicationPush))
+
+    def owe(self, subscription: Subscription, conflation: Conflation, items: Sequence[Item]) -> None:
+        """Publications for one who conflates, in order: told now or later, or left out. Raises PayloadError."""
+        conflation.owe(items)
+        self._pay(subscription, conflation, self._now_s())
+
+    def pay(self, subscription: Subscription) -> None:
+        """It may be time, and the connection may take something again: if both are so, tells what is owed."""
+        tailoring = subscription.tailoring
+        if tailoring is not None and tailoring.conflation is not None:
+            try:
+                self._pay(subscription, tailoring.conflation, self._now_s())
+            except PayloadError:
+                subscription.owner.on_undeliverable(subscription)
+
+    def _pay(self, subscription: Subscription, conflation: Conflation, now_s: float) -> None:
+        if conflation.owed is None or subscription.phase is not Phase.LIVE or subscription.outbox.is_behind:
+            return  # who is behind is paid when that is over
+        if now_s < conflation.due_s:
+            if conflation.timer is None or conflation.timer.callback is None:
+                conflation.timer = self._timers.at(conflation.due_s, partial(self.pay, subscription))
+            return
+        tailoring = subscription.tailoring
+        assert tailoring is not None, "it conflates"
+        item, left_out = conflation.pay(now_s)
+        base = item.base_for(tailoring.base, subscription.expected != ANY)
+        told = item.alone(subscription.wire, left_out, tailoring.codec, base, self._patches)
+        if tailoring.codec is not None:
+            tailoring.base = item.publication
+        subscription.outbox.append(told.frame)
+        self._delivered_total += 1
+        self._patches_total += told.patched
+        self._conflated_total += left_out

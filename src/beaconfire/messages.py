@@ -36,7 +36,8 @@ class ClientInfo(Struct, frozen=True, omit_defaults=True):
 class Publication(Struct, frozen=True, omit_defaults=True):
     """Data published in a channel. `offset` is 0 in a channel without history; `epoch` comes with offset 1 only.
 
-    `delta` is only ever true on its way to one who asked for it: then the data is a patch (see `deltas`).
+    On its way to one who asked for it, `delta` may be true: then the data is a patch (see `deltas`); and `conflated`
+    may be how many publications before this one were left out in its favour (see `conflation`).
     """
 
     data: Raw = NO_PAYLOAD
@@ -45,6 +46,14 @@ class Publication(Struct, frozen=True, omit_defaults=True):
     tags: dict[str, str] | None = None
     epoch: str = ""
     delta: bool = False
+    conflated: int = 0
+
+
+class Conflate(Struct, frozen=True, omit_defaults=True):
+    """A wish for the latest instead of all, our own addition: at most `max_rate` updates a second, 0 without a bound;
+    and in any case only the latest while the connection takes nothing. See `conflation`."""
+
+    max_rate: float = 0.0
 
 
 class FilterNode(Struct, frozen=True, omit_defaults=True):
@@ -73,6 +82,7 @@ class SubscribeRequest(Struct, frozen=True, omit_defaults=True):
     join_leave: bool = False
     delta: str = ""
     tf: FilterNode | None = None
+    conflate: Conflate | None = None
     flag: int = 0
     type: int = 0
 

@@ -67,10 +67,12 @@ class Node:
         timers: Timers,
         events: EventSink,
         schedule: Callable[[Callable[[], None]], object],
+        prompt_timers: Timers,
         random: Callable[[], float],
         send_all: SendAll,
     ) -> None:
-        """`schedule` runs a callable on the next turn of the event loop; `random` gives numbers in [0, 1)."""
+        """`schedule` runs a callable on the next turn of the event loop; `prompt_timers` are for what must be on time;
+        `random` gives numbers in [0, 1)."""
         self.options = options
         self.client_options = client_options
         self.engine = engine
@@ -87,7 +89,7 @@ class Node:
         self.flusher = Flusher(schedule, now_s, send_all)
         self.patches = Patches()
         self.filters = TagsFilters(client_options.tags_filter_max_nodes, client_options.tags_filter_max_values)
-        self.hub = Hub(schedule, now_s, events, int(client_options.queue_max_size), self.flusher, self.patches)
+        self.hub = Hub(schedule, prompt_timers, events, int(client_options.queue_max_size), self.flusher, self.patches)
         self.registry: Registry[Session] = Registry()
         self.connections: set[Session] = set()
         """Every open session, authenticated or not."""
@@ -125,6 +127,7 @@ class Node:
             writes_total=self.flusher.writes_total,
             patches_total=hub.patches_total,
             filtered_total=hub.filtered_total,
+            conflated_total=hub.conflated_total,
         )
 
     # Publishing

@@ -106,6 +106,11 @@ class Outbox:
             self._drop()
             self._flusher.overflowed(self)
 
+    @property
+    def is_behind(self) -> bool:
+        """The peer takes nothing at the moment."""
+        return self._transport is not None and not self._transport.writable
+
     def flush(self) -> None:
         """Writes what is queued, if the peer takes it; otherwise `flush` must be called when it does again."""
         transport = self._transport

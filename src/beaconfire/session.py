@@ -288,6 +288,9 @@ class Session:
 
     def on_writable(self) -> None:
         self.outbox.flush()
+        tailored = [subscription for subscription in self.subscriptions.values() if subscription.tailoring is not None]
+        for subscription in tailored:
+            self.node.hub.pay(subscription)
 
     def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         self._finish(code, "")
@@ -297,9 +300,9 @@ class Session:
         if self.has_ended():
             return None
         return {
-            channel: (subscription.expected - 1, subscription.epoch)
+            channel: position
             for channel, subscription in self.subscriptions.items()
-            if subscription.options.recoverable and subscription.expected > 0
+            if subscription.options.recoverable and (position := subscription.position) is not None
         }
 
     # To the client

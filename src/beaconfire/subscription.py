@@ -23,6 +23,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from beaconfire.channels import Namespace
+from beaconfire.conflation import Conflation
 from beaconfire.engines.base import HistoryPage
 from beaconfire.identity import SubscriptionGrant
 from beaconfire.messages import ClientInfo, Publication, StreamPosition
@@ -92,14 +93,17 @@ class SubscriptionOptions(Struct, frozen=True):
 
 
 class Tailoring:
-    """What one subscription gets otherwise than the others: only what passes a filter, or as patches, or both."""
+    """What one subscription gets otherwise than the others: what passes a filter, as patches, less often, or all."""
 
-    __slots__ = ("base", "codec", "tags_filter")
+    __slots__ = ("base", "codec", "conflation", "tags_filter")
 
-    def __init__(self, tags_filter: TagsFilter | None, codec: DeltaCodec | None) -> None:
+    def __init__(
+        self, tags_filter: TagsFilter | None, codec: DeltaCodec | None, conflation: Conflation | None = None
+    ) -> None:
         """`codec` is the session's own if it gets patches."""
         self.tags_filter = tags_filter
         self.codec = codec
+        self.conflation = conflation
         self.base: Publication | None = None
         """The last publication that the client was given, from which the next patch may start."""
 
@@ -217,8 +221,12 @@ class Subscription:
 
     @property
     def position(self) -> StreamPosition | None:
-        """Where a live, positioned subscription stands; None for others."""
-        return StreamPosition(self.expected - 1, self.epoch) if self.expected > 0 else None
+        """Up to where a live, positioned subscription was given everything, or did not want it; None for others."""
+        if self.expected <= 0:
+            return None
+        conflation = self.tailoring.conflation if self.tailoring is not None else None
+        owed_since = conflation.since if conflation is not None else None
+        return StreamPosition(self.expected - 1 if owed_since is None else owed_since, self.epoch)
 
     def check(self, top: StreamPosition) -> None:
         """Compares a live, positioned subscription with the top of the stream. Raises Gap if something is missing.
@@ -236,6 +244,8 @@ class Subscription:
         self.phase = Phase.ENDED
         self.expected = HELD
         self._held = None
+        if self.tailoring is not None and self.tailoring.conflation is not None:
+            self.tailoring.conflation.end()
 
 
 def _merge(held: Sequence[Held], top: StreamPosition) -> tuple[list[Publication], int]:

@@ -14,6 +14,7 @@ from beaconfire import subscription as subscription_module
 from beaconfire.attachments import Attachments
 from beaconfire.batch import Item
 from beaconfire.commands import subscribing
+from beaconfire.conflation import Conflation, Owed
 from beaconfire.engines.base import HistoryPage
 from beaconfire.hub import Hub
 from beaconfire.messages import Publication, StreamPosition
@@ -45,7 +46,7 @@ def simulate(seed: int) -> World:
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_nothing_is_lost_doubled_or_disordered(block: int) -> None:
     """Whatever interleaves, a client gets every publication once and in order, or the truth that it can't."""
-    received = recovered = unrecovered = patched = filtered = 0
+    received = recovered = unrecovered = patched = filtered = conflated = 0
     for seed in range(FIRST_SEED + block, FIRST_SEED + SEEDS, BLOCKS):
         world = simulate(seed)
         received += sum(client.received for client in world.clients)
@@ -53,12 +54,14 @@ def test_nothing_is_lost_doubled_or_disordered(block: int) -> None:
         unrecovered += sum(client.unrecovered for client in world.clients)
         patched += sum(client.patched for client in world.clients)
         filtered += sum(client.filtered for client in world.clients)
+        conflated += sum(client.conflated for client in world.clients)
     # A simulation in which nothing happens would pass as well.
-    assert received + filtered > SEEDS / BLOCKS * 20
+    assert received + filtered + conflated > SEEDS / BLOCKS * 20
     assert recovered > SEEDS / BLOCKS * 0.6
     assert unrecovered > 0
-    assert patched > SEEDS / BLOCKS * 2
+    assert patched > SEEDS / BLOCKS
     assert filtered > SEEDS / BLOCKS * 2
+    assert conflated > SEEDS / BLOCKS * 2
 
 
 # --- broken on purpose -------------------------------------------------------------------------------------------
@@ -236,8 +239,8 @@ def _base_beyond_a_hole(patch: pytest.MonkeyPatch) -> None:
 def _recovery_starts_with_a_patch(patch: pytest.MonkeyPatch) -> None:
     """What is recovered starts from what the client had before it was cut off, which only it knows."""
 
-    def remember_nothing(self: Tailoring, tags_filter: Any, codec: Any) -> None:
-        self.tags_filter, self.codec = tags_filter, codec
+    def remember_nothing(self: Tailoring, tags_filter: Any, codec: Any, conflation: Any) -> None:
+        self.tags_filter, self.codec, self.conflation = tags_filter, codec, conflation
         self.base = Publication(Raw(b'"a publication of another time, and alike"'), offset=1)
 
     patch.setattr(Tailoring, "__init__", remember_nothing)
@@ -250,6 +253,53 @@ def _filtered_before_it_is_checked(patch: pytest.MonkeyPatch) -> None:
     def judge(since: StreamPosition, page: HistoryPage) -> Recovery:
         left = [publication for publication in page.publications if (publication.tags or {}).get("kind") != "dull"]
         return recover(since, HistoryPage(left, page.position))
+
+    patch.setattr(subscribing, "recover_stream", judge)
+
+
+def _the_first_instead_of_the_last(patch: pytest.MonkeyPatch) -> None:
+    """What came first stays what is owed, and the newer is left out."""
+    owe = Conflation.owe
+
+    def keep(self: Conflation, items: Sequence[Item]) -> None:
+        first = self.owed or items[0]
+        owe(self, items)
+        self.owed = first
+
+    patch.setattr(Conflation, "owe", keep)
+
+
+def _left_out_and_not_told(patch: pytest.MonkeyPatch) -> None:
+    """What is replaced is forgotten."""
+    pay = Conflation.pay
+    patch.setattr(Conflation, "pay", lambda self, now_s: Owed(pay(self, now_s).item, 0))
+
+
+def _never_paid(patch: pytest.MonkeyPatch) -> None:
+    """A connection that takes something again is not told what it is owed."""
+
+    def pay(self: Hub, subscription: Subscription) -> None:
+        pass
+
+    patch.setattr(Hub, "pay", pay)
+
+
+def _a_patch_across_what_was_left_out(patch: pytest.MonkeyPatch) -> None:
+    """The newest as a patch from the neighbour that this client was never given."""
+    alone = Item.alone
+
+    def tell(self: Item, wire: Any, left_out: int, codec: Any, base: Any, patches: Any) -> Any:
+        return alone(self, wire, left_out, codec, self.previous, patches)
+
+    patch.setattr(Item, "alone", tell)
+
+
+def _conflated_before_it_is_checked(patch: pytest.MonkeyPatch) -> None:
+    """Recovery looks at the latest alone, which is always there."""
+    recover = subscription_module.recover_stream
+
+    def judge(since: StreamPosition, page: HistoryPage) -> Recovery:
+        return recover(since, HistoryPage(page.publications[-1:], page.position))
 
     patch.setattr(subscribing, "recover_stream", judge)
 
@@ -274,6 +324,11 @@ BROKEN: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _base_beyond_a_hole,
     _recovery_starts_with_a_patch,
     _filtered_before_it_is_checked,
+    _the_first_instead_of_the_last,
+    _left_out_and_not_told,
+    _never_paid,
+    _a_patch_across_what_was_left_out,
+    _conflated_before_it_is_checked,
 )
 
 

@@ -1,7 +1,8 @@
 """A small world in which everything that may interleave does so at random, from one seed.
 
 The node, its sessions, hub, attachments and commands are the real ones. Around them stand a broker across a slow
-network, clients that follow the protocol and keep book (some ask for patches, for what passes a filter, or for both),
+network, clients that follow the protocol and keep book (some ask for patches, for what passes a filter, for the latest
+only, or for several of these),
 and a scheduler that picks the next thing to happen: a step of
 a pending broker call, the delivery of an announcement, a turn of the fan-out, a client's wish, a cut, a tick of the
 clock. What clients note must add up: see `Client`.
@@ -192,18 +193,18 @@ class Pipe:
 
     name = "pipe"
     secret = ""
-    writable = True
     buffered_bytes = 0
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._begun = b""
+        self.writable = True
         self.inbox: deque[dict[str, Any]] = deque()
         self.closed_with: int | None = None
 
     @property
     def direct(self) -> Any:
-        return self if self._rng.random() < 0.7 else None
+        return self if self.writable and self._rng.random() < 0.7 else None
 
     def write(self, data: Frame) -> None:
         *lines, self._begun = (self._begun + data).split(b"\n")
@@ -252,9 +253,11 @@ def _passes(publication: Publication) -> bool:
 class Book:
     """What one client knows of one channel, over all its connections."""
 
-    def __init__(self, deltas: bool, filtered: bool) -> None:
+    def __init__(self, deltas: bool, filtered: bool, max_rate: float | None) -> None:
+        """`max_rate` in publications a second is None for who wants all of them."""
         self.deltas = deltas
         self.filtered = filtered
+        self.max_rate = max_rate
         self.base: bytes | None = None
         """The last publication of this subscription, from which a patch starts."""
         self.position: StreamPosition | None = None
@@ -266,15 +269,19 @@ class Book:
 class Client:
     """An SDK in miniature. It remembers positions, recovers after cuts, and raises Violation on any lie:
 
-    a publication that is not the next one (loss, duplicate, disorder) or not what was published, anything of a channel
-    before its subscribe reply, `recovered: true` with a hole, `recovered: false` although everything was there.
+    a publication that is not the next one (loss, duplicate, disorder) or not what was published, a wrong count of what
+    was left out, anything of a channel before its subscribe reply, `recovered: true` with a hole, `recovered: false`
+    although everything was there.
     """
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
         rng = world.rng
-        self.books = {channel: Book(rng.random() < 0.5, rng.random() < 0.5) for channel in CHANNELS}
+        self.books = {
+            channel: Book(rng.random() < 0.5, rng.random() < 0.5, rng.choice((None,) * 6 + (0.0, 0.5, 20.0)))
+            for channel in CHANNELS
+        }
         self.session: Session | None = None
         self.pipe = Pipe(world.rng)
         self._ids = itertools.count(1)
@@ -284,6 +291,7 @@ class Client:
         self.unrecovered = 0
         self.patched = 0
         self.filtered = 0
+        self.conflated = 0
 
     def connect(self) -> None:
         self.pipe = Pipe(self.world.rng)
@@ -297,6 +305,13 @@ class Client:
         self.session.on_closed()
         self.pipe = Pipe(self.world.rng)
         self._forget_connection()
+
+    def toggle(self) -> None:
+        """The network takes nothing for a while, or something again."""
+        assert self.session is not None
+        self.pipe.writable = not self.pipe.writable
+        if self.pipe.writable:
+            self.session.on_writable()
 
     def _forget_connection(self) -> None:
         self.session = None
@@ -320,6 +335,8 @@ class Client:
             params["delta"] = "fossil"
         if book.filtered:
             params["tf"] = FILTER
+        if book.max_rate is not None:
+            params["conflate"] = {"max_rate": book.max_rate}
         book.state = "subscribing"
         self.send("subscribe", channel, params)
 
@@ -382,7 +399,7 @@ class Client:
             for publication in publications:
                 self._advance(channel, publication)
             if not publications:
-                self._pass_over(channel, offset + 1)
+                self._pass_over(channel, offset + 1, 0)
                 book.position = StreamPosition(offset, epoch)
         else:
             self.unrecovered += 1
@@ -399,7 +416,7 @@ class Client:
         offset, epoch = publication["offset"], book.position.epoch
         if offset <= book.position.offset:
             raise Violation(f"{self.name}: offset {offset} after {book.position}")
-        self._pass_over(channel, offset)
+        self._pass_over(channel, offset, publication.get("conflated", 0))
         book.position = StreamPosition(offset, epoch)
         published = self.world.broker.published[channel, epoch, offset]
         if self._read_data(book, publication) != bytes(published.data):
@@ -407,24 +424,22 @@ class Client:
         if book.filtered and not _passes(published):
             raise Violation(f"{self.name}: the filter passed {published}")
 
-    def _pass_over(self, channel: str, offset: int) -> None:
-        """What lies between the position and this offset must have been filtered out."""
+    def _pass_over(self, channel: str, offset: int, left_out: int) -> None:
+        """What lies between the position and this offset must have been filtered out, or left out and counted."""
         book = self.books[channel]
         assert book.position is not None
-        if not self.may_lack(channel, offset - 1):
-            raise Violation(f"{self.name}: offset {offset} after {book.position}")
-        self.filtered += offset - 1 - book.position.offset
+        if self.lacks(channel, offset - 1) != left_out or (left_out and book.max_rate is None):
+            raise Violation(f"{self.name}: offset {offset} after {book.position} with {left_out} left out")
+        self.conflated += left_out
+        self.filtered += offset - 1 - book.position.offset - left_out
 
-    def may_lack(self, channel: str, top: int) -> bool:
-        """Whether nothing from the position to this offset is meant for this client."""
+    def lacks(self, channel: str, top: int) -> int:
+        """How many publications from the position to this offset, whether there or not, this client asked for."""
         book = self.books[channel]
         assert book.position is not None
-        between = range(book.position.offset + 1, top + 1)
-        published = self.world.broker.published
-        epoch = book.position.epoch
-        return not between or (
-            book.filtered and not any(_passes(published[channel, epoch, missing]) for missing in between)
-        )
+        published, epoch = self.world.broker.published, book.position.epoch
+        between = [published.get((channel, epoch, missing)) for missing in range(book.position.offset + 1, top + 1)]
+        return sum(publication is None or not book.filtered or _passes(publication) for publication in between)
 
     def _read_data(self, book: Book, publication: dict[str, Any]) -> bytes:
         """The text that was published, put together if it came as a patch."""
@@ -504,6 +519,7 @@ class World:
             self.timers,
             self.alarm,
             schedule=self.turns.append,
+            prompt_timers=self.timers,
             random=self.rng.random,
             send_all=Pipe.send_all,
         )
@@ -572,6 +588,8 @@ class World:
             client.read(self.rng.randrange(1, 6))
         elif action < 0.53:
             client.cut()
+        elif action < 0.58:
+            client.toggle()
         elif client.books[channel].state == "unsubscribed" and not client.books[channel].unsubscribing:
             client.subscribe(channel)
         elif client.books[channel].state == "subscribed" and action < 0.75:
@@ -593,6 +611,8 @@ class World:
                 raise Violation(self.alarm.errors[0])
             busy = False
             for client in self.clients:
+                if client.session is not None and not client.pipe.writable:
+                    client.toggle()
                 client.read(1000)
                 if client.session is None:
                     client.connect()
@@ -622,7 +642,7 @@ class World:
         position, top = client.books[channel].position, self.broker.position(channel)
         if position is None or position.epoch != top.epoch:
             return False
-        return position.offset <= top.offset and client.may_lack(channel, top.offset)
+        return position.offset <= top.offset and not client.lacks(channel, top.offset)
 
     def _check_complete(self, client: Client) -> None:
         for channel, book in client.books.items():

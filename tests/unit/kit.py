@@ -456,6 +456,7 @@ class World:
             self.timers,
             self.recorder,
             schedule=self.scheduled.append,
+            prompt_timers=self.timers,
             random=lambda: self.chance,
             send_all=Wiretap.send_all,
         )

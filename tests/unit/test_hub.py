@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from beaconfire.clock import ManualClock
+from beaconfire.clock import ManualClock, Timers
 from beaconfire.deltas import Patches
 from beaconfire.events import BatchFannedOut, InternalError
 from beaconfire.hub import DIRECT_MAX, Hub
@@ -40,7 +40,7 @@ class Stage:
         self.scheduled: list[Callable[[], None]] = []
         self.recorder = Recorder()
         self.flusher = Flusher(self.scheduled.append, self.clock.now_s, Wiretap.send_all)
-        self.hub = Hub(self.scheduled.append, self.clock.now_s, self.recorder, 10_000, self.flusher, Patches())
+        self.hub = Hub(self.scheduled.append, Timers(self.clock), self.recorder, 10_000, self.flusher, Patches())
         self.codec = CountingCodec()
         self.wire = Lines(self.codec)
         self._clients = 0

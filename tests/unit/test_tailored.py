@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from beaconfire.clock import ManualClock
+from beaconfire.clock import ManualClock, Timers
 from beaconfire.deltas import Patches
 from beaconfire.events import BatchFannedOut
 from beaconfire.hub import Hub
@@ -97,10 +97,10 @@ class Stage:
 
     def __init__(self) -> None:
         self.scheduled: list[Callable[[], None]] = []
-        clock = ManualClock()
         self.recorder = Recorder()
-        self.flusher = Flusher(self.scheduled.append, clock.now_s, Wiretap.send_all)
-        self.hub = Hub(self.scheduled.append, clock.now_s, self.recorder, 100_000, self.flusher, Patches())
+        self.timers = Timers(ManualClock())
+        self.flusher = Flusher(self.scheduled.append, self.timers.clock.now_s, Wiretap.send_all)
+        self.hub = Hub(self.scheduled.append, self.timers, self.recorder, 100_000, self.flusher, Patches())
         self.codec = CountingCodec()
         self.json, self.protobuf = Lines(self.codec), Lines(ProtobufCodec())
         self._clients = 0

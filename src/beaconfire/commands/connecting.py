@@ -7,6 +7,7 @@ import math
 from msgspec import structs
 
 from beaconfire.commands.subscribing import TTL_MAX_S, Entrance, complete, enter, go_live
+from beaconfire.commands.tailoring import check_wishes
 from beaconfire.errors import (
     BAD_PROTOCOL,
     CHANNEL_LIMIT,
@@ -144,7 +145,17 @@ def _server_side(
     for channel, grant in grants.items():
         wish = request.subs.get(channel, SubscribeRequest())
         wishes.append(
-            (SubscribeRequest(channel=channel, recover=wish.recover, epoch=wish.epoch, offset=wish.offset), grant)
+            (
+                SubscribeRequest(
+                    channel=channel,
+                    recover=wish.recover,
+                    epoch=wish.epoch,
+                    offset=wish.offset,
+                    tf=wish.tf,
+                    conflate=wish.conflate,
+                ),
+                grant,
+            )
         )
     return wishes
 
@@ -180,6 +191,7 @@ async def _enter_all(session: Session, wishes: list[tuple[SubscribeRequest, Subs
             namespace = session.node.channels.resolve(request.channel)
         except CommandError as error:
             raise Disconnect(BAD_PROTOCOL, f"server-side {error.detail}") from error
+        check_wishes(request, namespace)
         entrances.append(await enter(session, request, namespace, grant, server_side=True))
     return entrances
 

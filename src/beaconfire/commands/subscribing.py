@@ -232,7 +232,7 @@ async def _recover(
         recovery = recover_stream(since, page)
     if not recovery.recovered and len(page.publications) == limit and not namespace.cache_mode:
         node.events.emit(LimitHit("client.recovery_max_publication_limit", session.client))
-    recovery = Recovery(recovery.recovered, select(subscription, recovery.publications))
+    recovery = Recovery(recovery.recovered, select(session, subscription, recovery.publications))
     node.events.emit(
         RecoveryFinished(subscription.channel, namespace.name, recovery.recovered, len(recovery.publications))
     )

@@ -1,10 +1,14 @@
-"""What a subscriber asks to get otherwise than the others: only what passes a filter, or publications as patches."""
+"""What a subscriber asks to get otherwise than the others: what passes a filter, as patches, or only the latest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
+from beaconfire.batch import Item
 from beaconfire.channels import Namespace
+from beaconfire.conflation import RATE_MAX, RATE_MIN, Conflation
 from beaconfire.deltas import FOSSIL
 from beaconfire.errors import BAD_PROTOCOL, BAD_REQUEST, INAPPROPRIATE_PROTOCOL, CommandError, Disconnect, PayloadError
 from beaconfire.events import LimitHit
@@ -16,11 +20,15 @@ from beaconfire.tags_filter import FilterError, TagsFilter
 
 
 def check_wishes(request: SubscribeRequest, namespace: Namespace) -> None:
-    """Raises CommandError 107 for a filter where none may be had, Disconnect 3501 for deltas of an unknown type."""
+    """Raises CommandError 107 for a filter where none may be had or a rate out of its range, and Disconnect 3501 for
+    deltas of an unknown type."""
     if request.tf is not None and not namespace.options.allow_tags_filter:
         raise CommandError(BAD_REQUEST, "tf: tags filters are not allowed in this channel")
     if request.delta not in ("", FOSSIL):
         raise Disconnect(BAD_PROTOCOL, f"delta {request.delta!r} is unknown")
+    rate = request.conflate.max_rate if request.conflate is not None else 0
+    if rate != 0 and not RATE_MIN <= rate <= RATE_MAX:
+        raise CommandError(BAD_REQUEST, f"conflate.max_rate: expected 0, or {RATE_MIN} to {RATE_MAX:g}, got {rate:g}")
 
 
 def tailor(session: Session, request: SubscribeRequest, namespace: Namespace) -> Tailoring | None:
@@ -31,9 +39,10 @@ def tailor(session: Session, request: SubscribeRequest, namespace: Namespace) ->
     tags_filter = _compile_filter(session, request)
     codec = session.wire.codec
     deltas = isinstance(codec, DeltaCodec) and request.delta in namespace.options.allowed_delta_types
-    if tags_filter is None and not deltas:
+    conflation = Conflation(request.conflate.max_rate) if request.conflate is not None else None
+    if tags_filter is None and not deltas and conflation is None:
         return None
-    return Tailoring(tags_filter, codec if deltas and isinstance(codec, DeltaCodec) else None)
+    return Tailoring(tags_filter, codec if deltas and isinstance(codec, DeltaCodec) else None, conflation)
 
 
 def _compile_filter(session: Session, request: SubscribeRequest) -> TagsFilter | None:
@@ -51,12 +60,21 @@ def gets_patches(subscription: Subscription) -> bool:
     return subscription.tailoring is not None and subscription.tailoring.codec is not None
 
 
-def select(subscription: Subscription, publications: Sequence[Publication]) -> Sequence[Publication]:
-    """Those that the subscriber's filter passes. Whether anything is missing must have been decided before."""
+def select(session: Session, subscription: Subscription, publications: Sequence[Publication]) -> Sequence[Publication]:
+    """Of what was missed, what the subscriber wants: what its filter passes, the latest of it for one who conflates.
+
+    Whether anything is missing must have been decided before.
+    """
     tailoring = subscription.tailoring
-    if tailoring is None or tailoring.tags_filter is None:
+    if tailoring is None:
         return publications
-    return [publication for publication in publications if tailoring.passes(publication)]
+    if tailoring.tags_filter is not None:
+        publications = [publication for publication in publications if tailoring.passes(publication)]
+    if tailoring.conflation is None or not publications:
+        return publications
+    tailoring.conflation.told(session.node.clock.now_s())
+    left_out = len(publications) - 1
+    return [replace(publications[-1], conflated=left_out)] if left_out else publications
 
 
 def express(
@@ -73,10 +91,19 @@ def express(
 
 def push_held(session: Session, subscription: Subscription, publications: Sequence[Publication]) -> None:
     """Sends what was held while catching up. A payload that this client cannot get ends the session."""
+    tailoring = subscription.tailoring
     try:
+        if tailoring is not None and tailoring.conflation is not None and publications:
+            session.node.hub.owe(subscription, tailoring.conflation, _items(subscription, publications))
+            return
         told = express(session, subscription, subscription.epoch, publications)
     except PayloadError as error:
         session.end(INAPPROPRIATE_PROTOCOL, str(error))
         return
     for publication in told:
         session.push(PublicationPush(subscription.channel, publication))
+
+
+def _items(subscription: Subscription, publications: Sequence[Publication]) -> list[Item]:
+    channel, epoch = subscription.channel, subscription.epoch
+    return [Item(PublicationPush(channel, publication), publication.offset, epoch, ()) for publication in publications]

@@ -139,6 +139,7 @@ METRICS: tuple[Metric, ...] = (
     _counter("beaconfire_writes_total", "Writes to the network; messages per write show how well batching works."),
     _counter("beaconfire_patches_sent_total", "Publications sent to a session live as a patch instead of whole."),
     _counter("beaconfire_publications_filtered_total", "Publications kept from a session live by its tags filter."),
+    _counter("beaconfire_publications_conflated_total", "Publications left out for a newer one, as a session asked."),
     # connections and sessions
     _counter("beaconfire_connections_opened_total", "Connections opened.", "transport", "protocol"),
     _counter("beaconfire_handshakes_refused_total", "Upgrades answered with an HTTP error.", "reason"),
@@ -182,5 +183,6 @@ NODE_FIGURES = {
     "writes_total": "beaconfire_writes_total",
     "patches_total": "beaconfire_patches_sent_total",
     "filtered_total": "beaconfire_publications_filtered_total",
+    "conflated_total": "beaconfire_publications_conflated_total",
 }
 """Which field of `NodeStatistics` is which metric: these are read when scraped, not counted by events."""

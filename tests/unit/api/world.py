@@ -144,6 +144,7 @@ class World:
             self.timers,
             self.recorder,
             schedule=self._scheduled.append,
+            prompt_timers=self.timers,
             random=lambda: 0.5,
             send_all=send_all,
         )

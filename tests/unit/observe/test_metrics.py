@@ -37,6 +37,7 @@ NAMES = {
     "beaconfire_writes_total": ("counter", ()),
     "beaconfire_patches_sent_total": ("counter", ()),
     "beaconfire_publications_filtered_total": ("counter", ()),
+    "beaconfire_publications_conflated_total": ("counter", ()),
     "beaconfire_connections_opened_total": ("counter", ("transport", "protocol")),
     "beaconfire_handshakes_refused_total": ("counter", ("reason",)),
     "beaconfire_sessions_connected_total": ("counter", ("protocol", "name")),

@@ -12,6 +12,7 @@ from beaconfire.errors import CommandError
 from beaconfire.messages import (
     NO_PAYLOAD,
     ClientInfo,
+    Conflate,
     ConnectRequest,
     ConnectResult,
     DisconnectPush,
@@ -92,6 +93,7 @@ def _read_subscribe(message: wire.SubscribeRequest) -> SubscribeRequest:
         join_leave=message.join_leave,
         delta=message.delta,
         tf=_read_filter(message.tf) if message.HasField("tf") else None,
+        conflate=Conflate(message.conflate.max_rate) if message.HasField("conflate") else None,
         flag=message.flag,
         type=message.type,
     )
@@ -276,6 +278,8 @@ def _write_publication(out: wire.Publication, publication: Publication) -> None:
         out.epoch = publication.epoch
     if publication.delta:
         out.delta = True
+    if publication.conflated:
+        out.conflated = publication.conflated
 
 
 def _write_info(out: wire.ClientInfo, info: ClientInfo) -> None:
