@@ -59,14 +59,17 @@ async ([url, options, channel, own]) => {
   if (options.mint) options.getToken = () => window.mint("");
   if (own.mint) own.getToken = ({ channel }) => window.mint(channel);
   const client = new Client(url, options);
-  const seen = { states: [], room: [], entered: [], heard: [], joined: [], granted: [], server: [] };
+  const seen = { states: [], room: [], entered: [], heard: [], leftOut: [], joined: [], granted: [], server: [] };
   client.on("state", (change) => seen.states.push(change));
   client.on("subscribed", (event) => seen.granted.push(event));
   client.on("publication", ({ data }) => seen.server.push(data));
   const room = client.subscription(channel, own);
   room.on("state", (change) => seen.room.push(change));
   room.on("subscribed", (event) => seen.entered.push(event));
-  room.on("publication", ({ data }) => seen.heard.push(data));
+  room.on("publication", ({ data, conflated }) => {
+    seen.heard.push(data);
+    seen.leftOut.push(conflated);
+  });
   room.on("join", ({ info }) => seen.joined.push(info.client));
   Object.assign(window, { client, room, seen });
   room.subscribe();

@@ -139,6 +139,26 @@ def test_cuts_lose_and_double_nothing(
     assert [event["wasRecovering"] for event in entered] == [False] + [True] * (len(entered) - 1)
 
 
+def test_who_wants_the_latest_gets_it_and_hears_of_the_rest(
+    open_client: OpenClient, server: ServerProcess, network: Network
+) -> None:
+    """Live and after cuts: what came and what was left out is together what was published."""
+    ann = open_client()
+    ann.start(network.url, own={"conflate": {"maxRate": 10}}, retryMaxMs=50)
+    ann.until_entered()
+    with Backend(server) as backend:
+        for number in range(3):
+            ann.until(f"seen.heard.length >= {5 * (number + 1)}")
+            network.cut()
+            ann.until_entered(number + 2)
+        published = backend.stop()
+    ann.until(f"seen.heard.at(-1) === {published[-1]}")
+    heard, left_out = ann.seen("heard"), ann.seen("leftOut")
+    assert len(heard) < len(published) / 2
+    assert [number + 1 for number in heard] == list(itertools.accumulate(count + 1 for count in left_out))
+    assert all(event["recovered"] for event in ann.seen("entered")[1:])
+
+
 def test_what_cannot_be_recovered_is_told(open_client: OpenClient, server: ServerProcess, network: Network) -> None:
     """More was missed than history holds: nothing of it comes, and the page hears that."""
     ann = open_client()

@@ -136,7 +136,7 @@ export class Subscription extends Emitter {
       }
       if (attempt !== this.#attempt) return;
     }
-    const { data, joinLeave } = this.#options;
+    const { data, joinLeave, conflate } = this.#options;
     const request = {
       channel: this.channel,
       recoverable: true,
@@ -144,6 +144,7 @@ export class Subscription extends Emitter {
       ...this.#credential.field,
       ...(data !== undefined && { data }),
       ...(joinLeave && { join_leave: true }),
+      ...(conflate && { conflate: { max_rate: conflate.maxRate ?? 0 } }),
     };
     this.#owner.ask("subscribe", request, (error, result) => {
       if (attempt !== this.#attempt) return;

@@ -60,8 +60,8 @@ function clientInfo(info) {
 }
 
 /** @param {string} channel @param {Record<string, any>} pub @param {boolean} [recovered] @returns {Publication} */
-export function publication(channel, { data, offset = 0, info, tags = {} }, recovered = false) {
-  return { channel, data, offset, info: clientInfo(info), tags, recovered };
+export function publication(channel, { data, offset = 0, info, tags = {}, conflated = 0 }, recovered = false) {
+  return { channel, data, offset, info: clientInfo(info), tags, recovered, conflated };
 }
 
 /** The fields of a history request. @param {string} channel @param {HistoryQuery} query */

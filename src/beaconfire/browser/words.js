@@ -13,8 +13,9 @@ export const INVALIDATE = Symbol("invalidate");
 /** Who published, came or went. @typedef {{user: string, client: string, connInfo?: any, chanInfo?: any}} ClientInfo */
 /**
  * `offset` is 0 in channels without history; `recovered` tells that it was missed and caught up on; `info` is missing
- * if a backend published.
- * @typedef {{channel: string, data: any, offset: number, info?: ClientInfo, tags: Record<string, string>, recovered: boolean}} Publication
+ * if a backend published; `conflated` is how many before it were left out, as `conflate` asked.
+ * @typedef {{channel: string, data: any, offset: number, info?: ClientInfo, tags: Record<string, string>, recovered: boolean,
+ *   conflated: number}} Publication
  */
 /** @typedef {"idle" | "connecting" | "connected" | "disconnected"} State */
 /**
@@ -55,6 +56,8 @@ export const INVALIDATE = Symbol("invalidate");
  * @property {Position} [since] begin behind this position instead of now
  * @property {any} [data] sent with every subscribe
  * @property {boolean} [joinLeave] ask for `join` and `leave`, where the channel's rules grant them on request
+ * @property {{maxRate?: number}} [conflate] the latest is enough: at most `maxRate` publications a second if it is given, and
+ *   the newest only of what came while the connection was behind or away
  */
 
 /**

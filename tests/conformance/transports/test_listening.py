@@ -80,6 +80,23 @@ def test_pushes_as_they_are(server: ServerProcess, room: str, kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", LISTENING)
+def test_dashboards_may_ask_for_the_latest(server: ServerProcess, room: str, kind: str) -> None:  # noqa: F811
+    """At most so often, with a count of what was left out."""
+    with listening(server, kind, {"token": token("ann"), "subs": {room: {"conflate": {"max_rate": 2}}}}) as listener:
+        listener.next()
+        for number in range(5):
+            call(server, "publish", channel=room, data=number)
+        pubs = []
+        while not pubs or pubs[-1]["data"] != 4:
+            message = listener.next()
+            if "pub" in message:
+                pubs.append(message["pub"])
+        assert pubs[0]["data"] == 0
+        assert len(pubs) < 5
+        assert sum(1 + pub.get("conflated", 0) for pub in pubs) == 5
+
+
+@pytest.mark.parametrize("kind", LISTENING)
 def test_pings_need_no_answer(server: ServerProcess, kind: str) -> None:
     """A listener stays beyond every ping's deadline."""
     with listening(server, kind, {"token": token("ann")}) as listener:

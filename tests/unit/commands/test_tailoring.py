@@ -1,7 +1,8 @@
-"""Tags filters and deltas: who may have them, and what comes then. Sections 11 and 12 of the protocol reference."""
+"""Filters, deltas (sections 11, 12 of the protocol reference) and conflation: who may have them, what comes then."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 from msgspec import Raw
 
 from beaconfire.events import RecoveryFinished
+from beaconfire.identity import Identity
 from beaconfire.options import ChannelOptions
 from beaconfire.protocols.fossil import create
 from beaconfire.tags_filter import DEPTH_MAX
 from beaconfire.units import Seconds
-from tests.unit.kit import Client, World
+from tests.unit.kit import Client, World, settle
 from tests.unit.patching import apply
 from tests.unit.patching import chained_text as text
 
@@ -350,3 +352,151 @@ def test_the_server_gives_nobody_what_it_did_not_ask_for() -> None:
     client = world.connect("ann")
     world.publish("#ann", text(0), text(1), tags={"kind": "dull"})
     assert [publication["data"] for publication in pushed(client)] == [text(0), text(1)]
+
+
+# --- conflation
+
+
+def told(publications: list[dict[str, Any]]) -> list[tuple[Any, int]]:
+    return [(publication["data"], publication.get("conflated", 0)) for publication in publications]
+
+
+def test_the_latest_in_its_time() -> None:
+    """Nobody has to allow it: it costs less than everything."""
+    world = World(tailored(allow_tags_filter=False, allowed_delta_types=[]))
+    client, other = world.connect("ann"), world.connect("bob", "news")
+    client.ask("subscribe", channel="news", conflate={"max_rate": 2})
+    world.publish("news", *range(5))
+    assert told(pushed(client)) == [(4, 4)]
+    world.publish("news", 5, 6)
+    assert pushed(client) == []
+    world.pass_time(0.5)
+    assert told(pushed(client)) == [(6, 1)]
+    assert told(pushed(other)) == [(number, 0) for number in range(7)]
+    assert world.node.statistics().conflated_total == 5
+
+
+def test_what_was_missed_is_recovered_as_its_latest() -> None:
+    """One publication that says how many there were, if all of them were still there; then the rate counts."""
+    world = World(tailored())
+    world.publish("news", *range(5))
+    client = world.connect("ann")
+    position = {"recover": True, "offset": 1, "epoch": "epoch1"}
+    result = client.ask("subscribe", channel="news", conflate={"max_rate": 1}, **position)
+    assert result["recovered"] is True
+    assert told(result["publications"]) == [(4, 3)]
+    world.publish("news", 5)
+    assert pushed(client) == []
+    world.pass_time(1.0)
+    assert told(pushed(client)) == [(5, 0)]
+
+
+def test_conflation_does_not_hide_what_is_lost() -> None:
+    """The latest is always there; whether the others are is asked first."""
+    world = World(tailored(history_size=2))
+    world.publish("news", *range(5))
+    client = world.connect("ann")
+    result = client.ask("subscribe", channel="news", conflate={}, recover=True, offset=1, epoch="epoch1")
+    assert "recovered" not in result
+
+
+def test_what_came_while_catching_up_is_told_as_its_latest() -> None:
+    """After the reply, and in its time if the reply had something."""
+
+    async def scenario(since: dict[str, Any], expected: list[tuple[Any, int]]) -> None:
+        world = World(tailored(presence=True))
+        world.publish("news", "missed")
+        client = world.connect("ann")
+        world.stops.hold("presence_add")
+        number = client.send("subscribe", channel="news", conflate={"max_rate": 1}, **since)
+        await settle()
+        world.publish("news", 1, 2, 3)
+        world.turn()
+        world.stops.release("presence_add")
+        await settle()
+        reply, *pushes = client.take()
+        assert reply["id"] == number
+        assert told([message["push"]["pub"] for message in pushes]) == expected
+        world.pass_time(1.0)
+        assert told([message["push"]["pub"] for message in pushes] + pushed(client)) == [(3, 2)]
+
+    asyncio.run(scenario({}, [(3, 2)]))
+    asyncio.run(scenario({"recover": True, "offset": 0, "epoch": "epoch1"}, []))
+
+
+def test_a_connection_that_takes_nothing_is_owed_the_latest() -> None:
+    """And told when it takes something again."""
+    world = World(tailored())
+    client = world.connect("ann")
+    client.ask("subscribe", channel="news", conflate={})
+    client.transport.writable = False
+    world.publish("news", *range(5))
+    world.turn()
+    assert client.session.waiting_bytes == 0
+    client.transport.writable = True
+    client.session.on_writable()
+    assert told(pushed(client)) == [(4, 4)]
+
+
+def test_one_that_is_owed_what_it_cannot_get_ends() -> None:
+    """With 3506, as at once; its other channels are owed nothing any more."""
+    world = World(tailored())
+    client = world.connect("ann")
+    for channel in ("news", "more"):
+        client.ask("subscribe", channel=channel, conflate={})
+    client.transport.writable = False
+    world.publish("news", Raw(b"\xff"))
+    world.publish("more", 1)
+    world.turn()
+    client.transport.writable = True
+    client.session.on_writable()
+    world.turn()
+    assert client.ended == 3506
+
+
+@pytest.mark.parametrize("rate", [-1, 0.001, 1001])
+def test_a_rate_out_of_its_range_is_error_107(rate: float) -> None:
+    """The client is not subscribed, and hears which numbers are good."""
+    world = World(tailored(), debug_reasons=True)
+    reply = world.connect("ann").reply("subscribe", channel="news", conflate={"max_rate": rate})
+    assert reply["error"]["code"] == 107
+    assert "conflate.max_rate: expected 0, or 0.01 to 1000" in reply["error"]["message"]
+    assert not world.node.hub.has_subscribers("news")
+
+
+# --- channels of the connect request
+
+
+def test_channels_asked_for_in_connect_may_be_tailored() -> None:
+    """For clients that only listen, which have no other request."""
+    world = World(tailored(), debug_reasons=True)
+    world.tokens.connections.known["ann"] = Identity(user="ann")
+    client = world.arrive()
+    wishes = {"news": {"tf": KEEN}, "rates": {"conflate": {"max_rate": 1}}}
+    client.ask("connect", token="ann", subs=wishes)
+    publish(world, "dull", "keen")
+    world.publish("rates", 1, 2)
+    assert told(pushed(client)) == [("keen", 0), (2, 1)]
+
+
+def test_where_filters_are_not_allowed_connect_fails() -> None:
+    """With the same error as subscribe."""
+    world = World(tailored(allow_tags_filter=False))
+    world.tokens.connections.known["ann"] = Identity(user="ann")
+    client = world.arrive()
+    assert client.outcome("connect", token="ann", subs={"news": {"tf": KEEN}}) == 107
+    assert not world.node.hub.has_subscribers("news")
+
+
+def test_positions_do_not_pass_over_what_is_owed() -> None:
+    """What a stream names to come back with leads to the latest, not past it."""
+    world = World(tailored())
+    client = world.connect("ann")
+    client.ask("subscribe", channel="news", conflate={"max_rate": 1})
+    world.publish("news", 1)
+    world.turn()
+    world.publish("news", 2, 3)
+    world.turn()
+    assert client.session.positions() == {"news": (1, "epoch1")}
+    world.pass_time(1.0)
+    assert client.session.positions() == {"news": (3, "epoch1")}
