@@ -125,10 +125,26 @@ class Chain(NamedTuple):
     patches: int
 
 
+class News(NamedTuple):
+    """Publications as they matter to one who wants the newest: that, and how many there are with it.
+
+    `since` is the offset before the first of them that has one, None if none has.
+    """
+
+    newest: Item
+    size: int
+    since: int | None
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> News:
+        """Publications in order, at least one."""
+        return cls(items[-1], len(items), next((item.offset - 1 for item in items if item.offset), None))
+
+
 class Batch:
     """The items of one channel in one turn, and their frames per wire."""
 
-    __slots__ = ("_chains", "_selections", "_verdicts", "epoch", "first", "frames", "items", "last", "uniform")
+    __slots__ = ("_chains", "_news", "_selections", "_verdicts", "epoch", "first", "frames", "items", "last", "uniform")
 
     def __init__(self, items: list[Item]) -> None:
         self.items = items
@@ -148,6 +164,7 @@ class Batch:
         self.frames: dict[Wire, Frame] = {}
         self._selections: dict[tuple[Wire, tuple[int, ...]], Frame] = {}
         self._chains: dict[tuple[Wire, tuple[int, ...], int, bool], Chain] = {}
+        self._news: dict[tuple[int, ...], tuple[News | None, tuple[int, ...]]] = {}
         self._verdicts: dict[TagsFilter | None, tuple[int, ...]] = {}
 
     def frame(self, wire: Wire) -> Frame:
@@ -175,6 +192,15 @@ class Batch:
                 or tags_filter.passes(item.push.pub.tags)
             )
         return verdict
+
+    def news(self, indexes: tuple[int, ...]) -> tuple[News | None, tuple[int, ...]]:
+        """The publications among these items, and which are something else."""
+        split = self._news.get(indexes)
+        if split is None:
+            publications = [index for index in indexes if isinstance(self.items[index].push, PublicationPush)]
+            news = News.of([self.items[index] for index in publications]) if publications else None
+            split = self._news[indexes] = news, tuple(index for index in indexes if index not in publications)
+        return split
 
     def chain(
         self,

@@ -80,17 +80,16 @@ class Timers:
     def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         return self.at(self.clock.now_s() + delay_s, callback)
 
-    def run_due(self, most: float = float("inf")) -> None:
-        """Fires what is due, at most so many. A callback may add timers; those already due fire in the same call."""
+    def run_due(self) -> None:
+        """Fires what is due. A callback may add timers; those already due fire in the same call."""
         now_s = self.clock.now_s()
         heap = self._heap
-        while heap and heap[0][0] <= now_s and most > 0:
+        while heap and heap[0][0] <= now_s:
             timer = heapq.heappop(heap)[2]
             callback = timer.callback
             if callback is not None:
                 timer.callback = None
                 callback()
-                most -= 1
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -101,12 +100,7 @@ Later: TypeAlias = Callable[[float, Callable[[], None]], object]
 
 
 class PromptTimers(Timers):
-    """Timers that ask to be woken when the first of them is due, for what must be on time.
-
-    In one turn of the event loop at most `TURN_MAX` of them fire, so that many that are due together stall nobody.
-    """
-
-    TURN_MAX = 1024
+    """Timers that ask to be woken when the first of them is due, for what must be on time."""
 
     def __init__(self, clock: Clock, later: Later) -> None:
         super().__init__(clock)
@@ -127,7 +121,7 @@ class PromptTimers(Timers):
         """Finds nothing where another wake-up came before it, or the event loop's was early."""
         self._wake_s = float("inf")
         try:
-            self.run_due(self.TURN_MAX)
+            self.run_due()
         finally:
             if self._heap:
                 self._wake_by(self._heap[0][0])

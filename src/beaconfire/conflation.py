@@ -10,15 +10,21 @@ client that comes back with its position is asked from where it was told last, n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from itertools import islice
+from typing import Final, Generic, NamedTuple, TypeVar
 
-from beaconfire.batch import Item
-from beaconfire.clock import Timer
+from beaconfire.batch import Item, News
+from beaconfire.clock import Timers
 
 RATE_MIN: Final = 0.01
 RATE_MAX: Final = 1000.0
 """Updates a second that a subscription may ask for. One in 100 s is enough of a limit to wait for."""
+
+TURN_MAX: Final = 1024
+"""How many are paid in one turn of the event loop: some 3 ms of work."""
+
+T = TypeVar("T")
 
 
 class Owed(NamedTuple):
@@ -31,7 +37,7 @@ class Owed(NamedTuple):
 class Conflation:
     """What one subscription is owed, and from when on it may be told."""
 
-    __slots__ = ("_left_out", "due_s", "interval_s", "owed", "since", "timer")
+    __slots__ = ("_left_out", "due_s", "interval_s", "is_waiting", "owed", "since")
 
     def __init__(self, max_rate: float) -> None:
         """`max_rate` in updates a second; 0 for one that is bounded by its connection alone."""
@@ -41,18 +47,18 @@ class Conflation:
         self.owed: Item | None = None
         self.since: int | None = None
         """The offset of the last that was told or left out before; None if nothing of the stream is owed."""
-        self.timer: Timer | None = None
-        """Rings when what is owed may be told."""
+        self.is_waiting = False
+        """It is on the agenda, under `due_s`."""
         self._left_out = 0
 
-    def owe(self, items: Sequence[Item]) -> None:
-        """Publications to be told, at least one, in order: the last of them takes the place of all before."""
+    def owe(self, news: News) -> None:
+        """The newest of what came takes the place of all before."""
         if self.owed is not None:
             self._left_out += 1
-        self._left_out += len(items) - 1
+        self._left_out += news.size - 1
         if self.since is None:
-            self.since = next((item.offset - 1 for item in items if item.offset), None)
-        self.owed = items[-1]
+            self.since = news.since
+        self.owed = news.newest
 
     def pay(self, now_s: float) -> Owed:
         """It is told now, and from now the time to the next one counts."""
@@ -70,5 +76,42 @@ class Conflation:
     def end(self) -> None:
         """Nothing is owed to one who has left."""
         self.owed = self.since = None
-        if self.timer is not None:
-            self.timer.cancel()
+
+
+class Agenda(Generic[T]):
+    """Who is to be paid when. Those who were told something in the same turn are due together, under one timer."""
+
+    def __init__(
+        self, timers: Timers, schedule: Callable[[Callable[[], None]], object], pay: Callable[[T], None]
+    ) -> None:
+        """`schedule` runs a callable on the next turn of the event loop, and `pay` must not raise."""
+        self._timers = timers
+        self._schedule = schedule
+        self._pay = pay
+        self._waiting: dict[float, dict[T, None]] = {}
+
+    def add(self, who: T, when_s: float) -> None:
+        waiting = self._waiting.get(when_s)
+        if waiting is None:
+            waiting = self._waiting[when_s] = {}
+            self._timers.at(when_s, lambda: self._hand_over(when_s))
+        waiting[who] = None
+
+    def remove(self, who: T, when_s: float) -> None:
+        """The timer rings all the same. Idempotent."""
+        self._waiting.get(when_s, {}).pop(who, None)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def _hand_over(self, when_s: float) -> None:
+        waiting = self._waiting[when_s]
+        turn = list(islice(waiting, TURN_MAX))
+        for who in turn:
+            del waiting[who]
+        if waiting:
+            self._schedule(lambda: self._hand_over(when_s))
+        else:
+            del self._waiting[when_s]
+        for who in turn:
+            self._pay(who)

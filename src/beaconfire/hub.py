@@ -23,13 +23,12 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 from msgspec import Struct
 
-from beaconfire.batch import Batch, Item
+from beaconfire.batch import Batch, Item, News
 from beaconfire.clock import Timers
-from beaconfire.conflation import Conflation
+from beaconfire.conflation import Agenda, Conflation
 from beaconfire.deltas import Patches
 from beaconfire.errors import PayloadError
 from beaconfire.events import BatchFannedOut, EventSink, InternalError
@@ -70,11 +69,13 @@ class Hub:
         subscription keeps while it catches up."""
         self._schedule = schedule
         self._now_s = timers.clock.now_s
-        self._timers = timers
         self._events = events
         self._hold_limit_bytes = hold_limit_bytes
         self._flusher = flusher
         self._patches = patches
+        self._agenda: Agenda[Subscription] = Agenda(timers, schedule, self._pay_due)
+        self._turn_s = 0.0
+        """The time of the turn at hand. Who is told something in the same turn is due together again."""
         self._rooms: dict[str, Room] = {}
         self._dirty: list[str] = []
         self._scheduled = False
@@ -102,11 +103,13 @@ class Hub:
         if room is None or room.find(subscription.client) is not subscription:
             return False
         if room.pending and subscription.phase is Phase.LIVE:
+            self._turn_s = self._now_s()
             try:
                 self._deliver_selected(Batch(room.pending), subscription)
             except (Gap, PayloadError):
                 pass  # it is leaving: nobody is left to be told
         subscription.end()
+        self._strike(subscription)
         room.remove(subscription)
         self._subscriptions -= 1
         if len(room):
@@ -189,7 +192,7 @@ class Hub:
                     self._events.emit(InternalError("fan-out", traceback.format_exc()))
 
     def _fan_out(self, channel: str, room: Room, directly: bool) -> None:
-        started_s = self._now_s()
+        self._turn_s = started_s = self._now_s()
         batch = Batch(room.pending)
         room.pending = []
         volley = Volley() if directly else None
@@ -336,36 +339,51 @@ class Hub:
         """Has the newest publication told in its time; returns what else there is to give now. Raises PayloadError."""
         if not conflation.interval_s and conflation.owed is None and not subscription.outbox.is_behind:
             return indexes
-        items = [batch.items[index] for index in indexes]
-        publications = [item for item in items if isinstance(item.push, PublicationPush)]
-        if publications:
-            self.owe(subscription, conflation, publications)
-        return tuple(index for index in indexes if not isinstance(batch.items[index].push, PublicationPush))
+        news, others = batch.news(indexes)
+        if news is not None:
+            conflation.owe(news)
+            self._pay(subscription, conflation)
+        return others
 
-    def owe(self, subscription: Subscription, conflation: Conflation, items: Sequence[Item]) -> None:
-        """Publications for one who conflates, in order: told now or later, or left out. Raises PayloadError."""
-        conflation.owe(items)
-        self._pay(subscription, conflation, self._now_s())
+    def owe(self, subscription: Subscription, conflation: Conflation, news: News) -> None:
+        """Publications for one who conflates: the newest is told now or later. Raises PayloadError."""
+        self._turn_s = self._now_s()
+        conflation.owe(news)
+        self._pay(subscription, conflation)
 
     def pay(self, subscription: Subscription) -> None:
-        """It may be time, and the connection may take something again: if both are so, tells what is owed."""
+        """The connection takes something again: tells what is owed, if there is anything and it is time."""
         tailoring = subscription.tailoring
         if tailoring is not None and tailoring.conflation is not None:
+            self._turn_s = self._now_s()
             try:
-                self._pay(subscription, tailoring.conflation, self._now_s())
+                self._pay(subscription, tailoring.conflation)
             except PayloadError:
                 subscription.owner.on_undeliverable(subscription)
 
-    def _pay(self, subscription: Subscription, conflation: Conflation, now_s: float) -> None:
+    def _pay_due(self, subscription: Subscription) -> None:
+        assert subscription.tailoring is not None, "it conflates"
+        assert subscription.tailoring.conflation is not None, "it conflates"
+        subscription.tailoring.conflation.is_waiting = False
+        self.pay(subscription)
+
+    def _strike(self, subscription: Subscription) -> None:
+        """It has left, and nobody waits for its time. Where it was paid ahead of its timer, that rings in a moment."""
+        conflation = subscription.tailoring.conflation if subscription.tailoring is not None else None
+        if conflation is not None and conflation.is_waiting:
+            self._agenda.remove(subscription, conflation.due_s)
+
+    def _pay(self, subscription: Subscription, conflation: Conflation) -> None:
         if conflation.owed is None or subscription.phase is not Phase.LIVE or subscription.outbox.is_behind:
             return  # who is behind is paid when that is over
-        if now_s < conflation.due_s:
-            if conflation.timer is None or conflation.timer.callback is None:
-                conflation.timer = self._timers.at(conflation.due_s, partial(self.pay, subscription))
+        if self._turn_s < conflation.due_s:
+            if not conflation.is_waiting:
+                conflation.is_waiting = True
+                self._agenda.add(subscription, conflation.due_s)
             return
         tailoring = subscription.tailoring
         assert tailoring is not None, "it conflates"
-        item, left_out = conflation.pay(now_s)
+        item, left_out = conflation.pay(self._turn_s)
         base = item.base_for(tailoring.base, subscription.expected != ANY)
         told = item.alone(subscription.wire, left_out, tailoring.codec, base, self._patches)
         if tailoring.codec is not None:

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from beaconfire import subscription as subscription_module
 from beaconfire.attachments import Attachments
-from beaconfire.batch import Item
+from beaconfire.batch import Item, News
 from beaconfire.commands import subscribing
 from beaconfire.conflation import Conflation, Owed
 from beaconfire.engines.base import HistoryPage
@@ -261,9 +261,9 @@ def _the_first_instead_of_the_last(patch: pytest.MonkeyPatch) -> None:
     """What came first stays what is owed, and the newer is left out."""
     owe = Conflation.owe
 
-    def keep(self: Conflation, items: Sequence[Item]) -> None:
-        first = self.owed or items[0]
-        owe(self, items)
+    def keep(self: Conflation, news: News) -> None:
+        first = self.owed or news.newest
+        owe(self, news)
         self.owed = first
 
     patch.setattr(Conflation, "owe", keep)

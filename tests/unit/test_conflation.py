@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from beaconfire.clock import ManualClock, PromptTimers, Timers
-from beaconfire.conflation import Conflation
+from beaconfire.conflation import TURN_MAX, Conflation
 from beaconfire.deltas import Patches
 from beaconfire.hub import Hub
 from beaconfire.messages import ClientInfo, FilterNode, JoinPush, Publication, StreamPosition
@@ -281,13 +281,12 @@ def test_one_without_positions_conflates_too() -> None:
 
 
 def test_who_has_left_is_owed_nothing() -> None:
-    """Nothing of the channel comes after, and no timer holds on to it."""
+    """Nothing of the channel comes after, and nothing holds on to it until its time would have come."""
     stage = Stage()
     reader = stage.join(0.01)
     stage.publish(1, 2, 3)
     stage.hub.remove(reader.subscription)
-    [(_, _, timer)] = stage.timers._heap
-    assert timer.callback is None
+    assert len(stage.hub._agenda) == 0
     stage.pass_time(100.0)
     assert reader.told() == [(1, 0)]
 
@@ -302,6 +301,21 @@ def test_what_cannot_be_told_is_reported() -> None:
     assert reader.listener.undeliverable == 0
     stage.pass_time(1.0)
     assert reader.listener.undeliverable == 1
+
+
+def test_many_that_are_due_together_take_turns() -> None:
+    """So that nobody else waits for all of them; who leaves between two turns is owed nothing."""
+    stage = Stage()
+    readers = [stage.join(1.0) for _ in range(TURN_MAX + 10)]
+    stage.publish(1, 2)
+    assert len(stage.timers) == 1, "all of them were told in the same turn"
+    stage.clock.advance(1.0)
+    stage.timers.run_due()
+    assert sum(reader.listener.outbox.queued_bytes > 0 for reader in readers) == TURN_MAX
+    stage.hub.remove(readers[-1].subscription)
+    stage.turn()
+    assert [reader.told() for reader in readers[:-1]] == [[(1, 0), (2, 0)]] * (TURN_MAX + 9)
+    assert readers[-1].told() == [(1, 0)]
 
 
 STEPS = st.lists(
@@ -388,19 +402,6 @@ def test_one_wake_up_is_for_the_first() -> None:
         loop.advance(1.0)
         assert rung == expected
     assert loop.calls == []
-
-
-def test_many_that_are_due_together_take_turns() -> None:
-    """So that nobody else waits for all of them."""
-    loop = Loop()
-    timers = PromptTimers(loop.clock, loop.later)
-    rung: list[int] = []
-    for number in range(PromptTimers.TURN_MAX + 10):
-        timers.after(1.0, lambda number=number: rung.append(number))  # type: ignore[misc]
-    loop.advance(1.0)
-    assert len(rung) == PromptTimers.TURN_MAX
-    loop.advance(0.0)
-    assert rung == list(range(PromptTimers.TURN_MAX + 10))
 
 
 def test_a_loop_that_wakes_too_early_is_asked_again() -> None:

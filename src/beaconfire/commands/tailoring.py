@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from beaconfire.batch import Item
+from beaconfire.batch import Item, News
 from beaconfire.channels import Namespace
 from beaconfire.conflation import RATE_MAX, RATE_MIN, Conflation
 from beaconfire.deltas import FOSSIL
@@ -94,7 +94,7 @@ def push_held(session: Session, subscription: Subscription, publications: Sequen
     tailoring = subscription.tailoring
     try:
         if tailoring is not None and tailoring.conflation is not None and publications:
-            session.node.hub.owe(subscription, tailoring.conflation, _items(subscription, publications))
+            session.node.hub.owe(subscription, tailoring.conflation, News.of(_items(subscription, publications)))
             return
         told = express(session, subscription, subscription.epoch, publications)
     except PayloadError as error:

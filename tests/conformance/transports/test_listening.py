@@ -86,7 +86,7 @@ def test_dashboards_may_ask_for_the_latest(server: ServerProcess, room: str, kin
         listener.next()
         for number in range(5):
             call(server, "publish", channel=room, data=number)
-        pubs = []
+        pubs: list[dict[str, Any]] = []
         while not pubs or pubs[-1]["data"] != 4:
             message = listener.next()
             if "pub" in message:
