@@ -10,7 +10,7 @@ client that comes back with its position is asked from where it was told last, n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -82,9 +82,10 @@ class Agenda(Generic[T]):
     """Who is to be paid when. Those who were told something in the same turn are due together, under one timer."""
 
     def __init__(
-        self, timers: Timers, schedule: Callable[[Callable[[], None]], object], pay: Callable[[T], None]
+        self, timers: Timers, schedule: Callable[[Callable[[], None]], object], pay: Callable[[Sequence[T]], None]
     ) -> None:
-        """`schedule` runs a callable on the next turn of the event loop, and `pay` must not raise."""
+        """`schedule` runs a callable on the next turn of the event loop. `pay` gets those of one turn, at most
+        `TURN_MAX`, and must not raise."""
         self._timers = timers
         self._schedule = schedule
         self._pay = pay
@@ -113,5 +114,4 @@ class Agenda(Generic[T]):
             self._schedule(lambda: self._hand_over(when_s))
         else:
             del self._waiting[when_s]
-        for who in turn:
-            self._pay(who)
+        self._pay(turn)

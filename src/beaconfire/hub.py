@@ -353,19 +353,23 @@ class Hub:
 
     def pay(self, subscription: Subscription) -> None:
         """The connection takes something again: tells what is owed, if there is anything and it is time."""
-        tailoring = subscription.tailoring
-        if tailoring is not None and tailoring.conflation is not None:
+        if subscription.tailoring is not None and subscription.tailoring.conflation is not None:
             self._turn_s = self._now_s()
-            try:
-                self._pay(subscription, tailoring.conflation)
-            except PayloadError:
-                subscription.owner.on_undeliverable(subscription)
+            self._settle(subscription, subscription.tailoring.conflation)
 
-    def _pay_due(self, subscription: Subscription) -> None:
-        assert subscription.tailoring is not None, "it conflates"
-        assert subscription.tailoring.conflation is not None, "it conflates"
-        subscription.tailoring.conflation.is_waiting = False
-        self.pay(subscription)
+    def _pay_due(self, subscriptions: Sequence[Subscription]) -> None:
+        self._turn_s = self._now_s()
+        for subscription in subscriptions:
+            assert subscription.tailoring is not None, "it conflates"
+            assert subscription.tailoring.conflation is not None, "it conflates"
+            subscription.tailoring.conflation.is_waiting = False
+            self._settle(subscription, subscription.tailoring.conflation)
+
+    def _settle(self, subscription: Subscription, conflation: Conflation) -> None:
+        try:
+            self._pay(subscription, conflation)
+        except PayloadError:
+            subscription.owner.on_undeliverable(subscription)
 
     def _strike(self, subscription: Subscription) -> None:
         """It has left, and nobody waits for its time. Where it was paid ahead of its timer, that rings in a moment."""

@@ -316,6 +316,8 @@ def test_many_that_are_due_together_take_turns() -> None:
     stage.turn()
     assert [reader.told() for reader in readers[:-1]] == [[(1, 0), (2, 0)]] * (TURN_MAX + 9)
     assert readers[-1].told() == [(1, 0)]
+    stage.publish(3)
+    assert len(stage.timers) == 1, "and again, although it took two"
 
 
 STEPS = st.lists(
