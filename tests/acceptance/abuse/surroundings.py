@@ -132,11 +132,11 @@ async def wait_ended(server: ServerProcess, client: str, code: int) -> None:
     assert ended_with(server, client) == code
 
 
-async def enter(peer: Peer, room: str = ROOM) -> str:
-    """Connects and subscribes a raw peer of the native protocol; its client id."""
+async def enter(peer: Peer, room: str = ROOM, **wishes: object) -> str:
+    """Connects and subscribes a raw peer of the native protocol; its client id. `wishes` go into the subscribe."""
     await peer.say({"id": 1, "connect": {}})
     client = str((await peer.reply(1))["connect"]["client"])
-    await peer.say({"id": 2, "subscribe": {"channel": room}})
+    await peer.say({"id": 2, "subscribe": {"channel": room, **wishes}})
     assert "subscribe" in await peer.reply(2)
     return client
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from tests.acceptance.abuse.conftest import Serve
 from tests.acceptance.abuse.surroundings import (
@@ -103,6 +104,25 @@ def test_a_reader_that_keeps_up_in_the_end_stays(open_house: ServerProcess) -> N
                     got += sum("push" in message for message in await peer.messages())
                 assert got == BATCH
                 got = 0
+            assert ended_with(open_house, client) == 0
+
+    run(scenario())
+
+
+def test_a_reader_that_wants_the_latest_is_never_too_slow(open_house: ServerProcess) -> None:
+    """Twenty times what would have it cut: it is owed one publication, which it gets when it reads, with a count."""
+
+    async def scenario() -> None:
+        room, total = "bare:latest", 20
+        async with await Peer.open(open_house.port, receive_buffer=SMALL_BUFFER) as peer, undisturbed(open_house):
+            client = await enter(peer, room, conflate={})
+            before = open_house.resident_bytes()
+            assert await fill(open_house, total, room) - before < megabytes(4)
+            pubs: list[dict[str, Any]] = []
+            while not pubs or pubs[-1]["data"]["batch"] < total - 1:
+                pubs += [message["push"]["pub"] for message in await peer.messages() if "push" in message]
+            assert sum(1 + pub.get("conflated", 0) for pub in pubs) == total * BATCH
+            assert len(pubs) < total * BATCH / 2
             assert ended_with(open_house, client) == 0
 
     run(scenario())
