@@ -22,9 +22,10 @@ from beaconfire.clock import ManualClock, Timers
 from beaconfire.errors import CONNECTION_CLOSED, DisconnectCode
 from beaconfire.events import NoEvents
 from beaconfire.transports.base import Transport
-from beaconfire.transports.websocket.connection import ConnectionRules, WebSocketConnection
+from beaconfire.transports.websocket.connection import WebSocketConnection
 from beaconfire.transports.websocket.light import LightReader
 from beaconfire.transports.websocket.reader import READ_BYTES_MAX, FrameReader, PicowsLog, feed
+from beaconfire.transports.websocket.sending import ConnectionRules
 
 LogEntry: TypeAlias = tuple[str, Any] | tuple[str, bytes, bool]
 Log: TypeAlias = list[LogEntry]

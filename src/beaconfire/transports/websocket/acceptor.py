@@ -12,7 +12,7 @@ from beaconfire.events import EventSink, HandshakeRefused, InternalError
 from beaconfire.options import WebSocketOptions
 from beaconfire.origins import OriginRules
 from beaconfire.transports.base import Admit, Refusal
-from beaconfire.transports.websocket.connection import ConnectionRules, WebSocketConnection
+from beaconfire.transports.websocket.connection import WebSocketConnection
 from beaconfire.transports.websocket.handshake import (
     Choice,
     Endpoint,
@@ -24,6 +24,7 @@ from beaconfire.transports.websocket.handshake import (
     refusal_response,
 )
 from beaconfire.transports.websocket.reader import FrameReader, PicowsLog, feed
+from beaconfire.transports.websocket.sending import ConnectionRules
 
 _NOT_FOUND = Refusal(404, "bad", "no WebSocket endpoint here")
 _FOREIGN_ORIGIN = Refusal(403, "origin", "this origin may not connect")

@@ -1,11 +1,7 @@
 """One WebSocket connection: frames come in as messages, and frames of the session go out.
 
-Theory of operation. `light` and `reader` read, this class decides and writes. Writes go straight to the socket while
-the transport's own buffer is empty, which saves a layer on every delivery; the buffer's high-water mark is zero, so
-that `writable` says exactly whether it is empty and bytes can never overtake each other. Nothing is written after the
-connection has been lost or handed over for closing: its file descriptor may belong to somebody else by then.
-
-A connection passes through these phases, only downwards:
+`light` and `reader` read, `sending` writes, this class decides. A connection passes through these phases, only
+downwards:
 
 - OPEN: messages are delivered, frames are sent.
 - CLOSING: our close frame is out; only the peer's is awaited.
@@ -20,16 +16,13 @@ From CLOSING on a timer cuts the connection after the close timeout, whatever th
 from __future__ import annotations
 
 import asyncio
-import socket
 import traceback
 from collections.abc import Mapping
 
-from msgspec import Struct
-from picows import WSFrame, WSListener, WSMsgType, WSTransport
+from picows import WSFrame, WSMsgType, WSTransport
 
-from beaconfire.clock import Timer, Timers
 from beaconfire.errors import CONNECTION_CLOSED, WRITE_ERROR, DisconnectCode
-from beaconfire.events import EventSink, InternalError, LimitHit
+from beaconfire.events import InternalError, LimitHit
 from beaconfire.protocols.base import Frame
 from beaconfire.transports.base import Arrival, Receiver
 from beaconfire.transports.websocket.assembly import Assembly, check_text
@@ -45,7 +38,8 @@ from beaconfire.transports.websocket.closing import (
 from beaconfire.transports.websocket.deflate import Inflater, compressed_size_limit
 from beaconfire.transports.websocket.framing import CLOSE, PING, PONG, control_frame
 from beaconfire.transports.websocket.light import CompressedLightReader, LightReader
-from beaconfire.transports.websocket.reader import FrameReader, PicowsLog, feed
+from beaconfire.transports.websocket.reader import FrameReader, feed
+from beaconfire.transports.websocket.sending import ConnectionRules, Sender
 
 DISCARDED_BYTES_MAX = 16 * 1024 * 1024
 """How much of a peer that broke the protocol is read and dropped, in the hope that it sees our close frame."""
@@ -64,38 +58,18 @@ _PING_FRAME = WSMsgType.PING
 _EMPTY_PING = control_frame(PING, b"")
 
 
-class ConnectionRules(Struct, frozen=True):
-    """What all connections share. Sizes are bytes."""
-
-    message_size_limit: int
-    write_timeout_s: float
-    close_timeout_s: float
-    timers: Timers
-    events: EventSink
-    log: PicowsLog
-
-
-class WebSocketConnection(WSListener):
+class WebSocketConnection(Sender):
     """The `Transport` of one WebSocket."""
 
     __slots__ = (
         "_assembly",
         "_discarded",
-        "_handed_over",
         "_inflates",
         "_owed_pong",
         "_phase",
-        "_progress_at_s",
         "_reading",
         "_receiver",
-        "_rules",
-        "_socket",
-        "_stream",
-        "_taken",
-        "_timer",
-        "direct",
         "unread",
-        "writable",
     )
 
     name = "websocket"
@@ -103,27 +77,15 @@ class WebSocketConnection(WSListener):
 
     def __init__(self, rules: ConnectionRules, stream: asyncio.Transport, inflates: bool = False) -> None:
         """`inflates` says that the peer may send compressed messages."""
-        self._rules = rules
-        self._stream = stream
+        super().__init__(rules, stream)
         self._inflates = inflates
-        secure = stream.get_extra_info("ssl_object") is not None
-        # A TLS transport pauses at its mark instead of above it, so zero would pause it for ever.
-        stream.set_write_buffer_limits(high=1 if secure else 0, low=0)
-        self._socket = None if secure else _same_socket(stream)
         self._receiver: Receiver = _NOBODY
-        # What a TLS transport has waiting at this point is the handshake's, and no congestion.
-        self.writable = secure or stream.get_write_buffer_size() == 0
-        self.direct = self._socket if self.writable else None
         self.unread = -1
         """How many bytes the reader holds after the last frame of this read; negative if there was none."""
         self._phase = _OPEN
         self._reading = True
         self._assembly: Assembly | None = None
-        self._timer: Timer | None = None
         self._owed_pong: bytes | None = None
-        self._handed_over = 0
-        self._taken = 0
-        self._progress_at_s = 0.0
         self._discarded = 0
 
     def begin(self, response: bytes, arrival: Arrival) -> None:
@@ -330,75 +292,24 @@ class WebSocketConnection(WSListener):
 
     def on_lost(self) -> None:
         self._enter(_LOST)
-        self.writable = False
-        if self._socket is not None:
-            self._socket.detach()
-            self._socket = None
+        self._let_go()
         self._assembly = None
-        self._cancel_timer()
         receiver, self._receiver = self._receiver, _NOBODY
         receiver.on_closed()
 
-    # -- Flow control ------------------------------------------------------------------------------------------------
-
-    def pause_writing(self) -> None:
-        self.writable = False
-        self.direct = None
-        if self._phase != _OPEN:
-            return
-        self._progress_at_s = self._rules.timers.clock.now_s()
-        self._taken = self._handed_over - self._stream.get_write_buffer_size()
-        if self._timer is None:
-            self._timer = self._rules.timers.after(self._rules.write_timeout_s, self._check_progress)
-
-    def resume_writing(self) -> None:
-        self.writable = True
-        if self._phase != _OPEN:
-            return
-        self.direct = self._socket
+    def _on_room(self) -> None:
         pong, self._owed_pong = self._owed_pong, None
         if pong is not None:
             self._send(control_frame(PONG, pong))
         if self.writable:
             self._receiver.on_writable()
 
-    def _check_progress(self) -> None:
-        """Cuts a peer that has taken nothing for the write timeout.
-
-        The timer outlives short congestions, because making one for each would cost more than looking.
-        """
-        self._timer = None
-        if self.writable or self._phase != _OPEN:
-            return
-        rules = self._rules
-        taken = self._handed_over - self._stream.get_write_buffer_size()
-        if taken > self._taken:
-            self._taken = taken
-            self._progress_at_s = rules.timers.clock.now_s()
-        deadline_s = self._progress_at_s + rules.write_timeout_s
-        if rules.timers.clock.now_s() < deadline_s:
-            self._timer = rules.timers.at(deadline_s, self._check_progress)
-            return
-        rules.events.emit(LimitHit("websocket.write_timeout", ""))
+    def _on_stalled(self) -> None:
         self._cut()
         receiver, self._receiver = self._receiver, _NOBODY
         receiver.on_closed(WRITE_ERROR)
 
-    def _send(self, data: bytes) -> None:
-        """Hands bytes to the kernel, and what it does not take to the transport."""
-        if self.writable and self._socket is not None:
-            try:
-                sent = self._socket.send(data)
-            except OSError:
-                sent = 0  # full or broken: the transport finds out which, and reports it in its own way
-            if sent == len(data):
-                return
-            data = data[sent:]
-        self._send_later(data)
-
-    def _send_later(self, data: bytes) -> None:
-        self._handed_over += len(data)
-        self._stream.write(data)
+    # -- The end -----------------------------------------------------------------------------------------------------
 
     def _enter(self, phase: int) -> None:
         self._phase = phase
@@ -408,8 +319,6 @@ class WebSocketConnection(WSListener):
         if not self._reading:
             self._reading = True
             self._stream.resume_reading()
-
-    # -- The end -----------------------------------------------------------------------------------------------------
 
     def _fail(self, violation: ProtocolViolation) -> None:
         """Tells the peer what it did wrong and lets it go."""
@@ -451,21 +360,6 @@ class WebSocketConnection(WSListener):
         self._cancel_timer()
         self._enter(_ENDING)
         self._stream.abort()
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-
-def _same_socket(stream: asyncio.Transport) -> socket.socket:
-    """The stream's socket as an object that can send, which uvloop's own can not.
-
-    A send() is some 5 % cheaper than a write() to the same descriptor. It does not own the descriptor: `detach` must be
-    called before the stream closes it, which is when the connection is reported lost.
-    """
-    shown = stream.get_extra_info("socket")
-    return socket.socket(shown.family, shown.type, shown.proto, fileno=shown.fileno())
 
 
 class _Nobody:

@@ -10,8 +10,9 @@ from beaconfire.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, S
 from beaconfire.events import InternalError, LimitHit
 from beaconfire.transports.base import Transport
 from beaconfire.transports.direct import send_all
-from beaconfire.transports.websocket.connection import DISCARDED_BYTES_MAX, ConnectionRules, WebSocketConnection
+from beaconfire.transports.websocket.connection import DISCARDED_BYTES_MAX, WebSocketConnection
 from beaconfire.transports.websocket.reader import OVERSIZED_BYTES, PicowsLog
+from beaconfire.transports.websocket.sending import ConnectionRules
 
 from .support import FakeStream, Recorder, Sink, World, frame, in_loop, masked
 
