@@ -48,7 +48,7 @@ class Conflation:
         self.since: int | None = None
         """The offset of the last that was told or left out before; None if nothing of the stream is owed."""
         self.is_waiting = False
-        """It is on the agenda, under `due_s`."""
+        """It is among the paydays, under `due_s`."""
         self._left_out = 0
 
     def owe(self, news: News) -> None:
@@ -78,7 +78,7 @@ class Conflation:
         self.owed = self.since = None
 
 
-class Agenda(Generic[T]):
+class Paydays(Generic[T]):
     """Who is to be paid when. Those who were told something in the same turn are due together, under one timer."""
 
     def __init__(

@@ -28,7 +28,7 @@ from msgspec import Struct
 
 from beaconfire.batch import Batch, Item, News
 from beaconfire.clock import Timers
-from beaconfire.conflation import Agenda, Conflation
+from beaconfire.conflation import Conflation, Paydays
 from beaconfire.deltas import Patches
 from beaconfire.errors import PayloadError
 from beaconfire.events import BatchFannedOut, EventSink, InternalError
@@ -73,7 +73,7 @@ class Hub:
         self._hold_limit_bytes = hold_limit_bytes
         self._flusher = flusher
         self._patches = patches
-        self._agenda: Agenda[Subscription] = Agenda(timers, schedule, self._pay_due)
+        self._paydays: Paydays[Subscription] = Paydays(timers, schedule, self._pay_due)
         self._turn_s = 0.0
         """The time of the turn at hand. Who is told something in the same turn is due together again."""
         self._rooms: dict[str, Room] = {}
@@ -375,7 +375,7 @@ class Hub:
         """It has left, and nobody waits for its time. Where it was paid ahead of its timer, that rings in a moment."""
         conflation = subscription.tailoring.conflation if subscription.tailoring is not None else None
         if conflation is not None and conflation.is_waiting:
-            self._agenda.remove(subscription, conflation.due_s)
+            self._paydays.remove(subscription, conflation.due_s)
 
     def _pay(self, subscription: Subscription, conflation: Conflation) -> None:
         if conflation.owed is None or subscription.phase is not Phase.LIVE or subscription.outbox.is_behind:
@@ -383,7 +383,7 @@ class Hub:
         if self._turn_s < conflation.due_s:
             if not conflation.is_waiting:
                 conflation.is_waiting = True
-                self._agenda.add(subscription, conflation.due_s)
+                self._paydays.add(subscription, conflation.due_s)
             return
         tailoring = subscription.tailoring
         assert tailoring is not None, "it conflates"

@@ -286,7 +286,7 @@ def test_who_has_left_is_owed_nothing() -> None:
     reader = stage.join(0.01)
     stage.publish(1, 2, 3)
     stage.hub.remove(reader.subscription)
-    assert len(stage.hub._agenda) == 0
+    assert len(stage.hub._paydays) == 0
     stage.pass_time(100.0)
     assert reader.told() == [(1, 0)]
 

@@ -24,7 +24,8 @@ from beaconfire.events import NoEvents
 from beaconfire.transports.base import Transport
 from beaconfire.transports.websocket.connection import WebSocketConnection
 from beaconfire.transports.websocket.light import LightReader
-from beaconfire.transports.websocket.reader import READ_BYTES_MAX, FrameReader, PicowsLog, feed
+from beaconfire.transports.websocket.picows_log import PicowsLog
+from beaconfire.transports.websocket.reader import READ_BYTES_MAX, FrameReader, feed
 from beaconfire.transports.websocket.sending import ConnectionRules
 
 LogEntry: TypeAlias = tuple[str, Any] | tuple[str, bytes, bool]

@@ -23,7 +23,8 @@ from beaconfire.transports.websocket.handshake import (
     parse_request,
     refusal_response,
 )
-from beaconfire.transports.websocket.reader import FrameReader, PicowsLog, feed
+from beaconfire.transports.websocket.picows_log import PicowsLog
+from beaconfire.transports.websocket.reader import FrameReader, feed
 from beaconfire.transports.websocket.sending import ConnectionRules
 
 _NOT_FOUND = Refusal(404, "bad", "no WebSocket endpoint here")

@@ -9,14 +9,13 @@ and what it would have sent is read from its own record after each batch of byte
 from __future__ import annotations
 
 import asyncio
-import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponse
 from picows.common import WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # the stub leaves it out
 
-from beaconfire.events import EventSink, InternalError
+from beaconfire.transports.websocket.picows_log import PicowsLog
 
 if TYPE_CHECKING:
     from beaconfire.transports.websocket.connection import WebSocketConnection
@@ -104,26 +103,6 @@ def feed(reader: asyncio.BufferedProtocol, data: bytes) -> None:
         buffer[:count] = data[:count]
         reader.buffer_updated(count)
         data = data[count:]
-
-
-class PicowsLog:
-    """What picows gets as its logger: a peer's faults are no news, an exception in our own callbacks is an event."""
-
-    __slots__ = ("_events",)
-
-    def __init__(self, events: EventSink) -> None:
-        self._events = events
-
-    def isEnabledFor(self, level: int) -> bool:
-        return False
-
-    def debug(self, message: str, *arguments: object) -> None:
-        pass
-
-    info = warning = error = debug
-
-    def exception(self, message: str, *arguments: object) -> None:
-        self._events.emit(InternalError("websocket", traceback.format_exc()))
 
 
 class _SilentStream:

@@ -16,7 +16,7 @@ from picows import WSListener
 
 from beaconfire.clock import Timer, Timers
 from beaconfire.events import EventSink, LimitHit
-from beaconfire.transports.websocket.reader import PicowsLog
+from beaconfire.transports.websocket.picows_log import PicowsLog
 
 
 class ConnectionRules(Struct, frozen=True):

@@ -14,7 +14,8 @@ from beaconfire.protocols.base import Frame
 from beaconfire.transports.base import Receiver, Transport
 from beaconfire.transports.websocket.connection import WebSocketConnection
 from beaconfire.transports.websocket.light import LightReader
-from beaconfire.transports.websocket.reader import READ_BYTES_MAX, FrameReader, PicowsLog, feed
+from beaconfire.transports.websocket.picows_log import PicowsLog
+from beaconfire.transports.websocket.reader import READ_BYTES_MAX, FrameReader, feed
 from beaconfire.transports.websocket.sending import ConnectionRules
 
 RESPONSE = b"101\r\n\r\n"

@@ -11,7 +11,8 @@ from beaconfire.events import InternalError, LimitHit
 from beaconfire.transports.base import Transport
 from beaconfire.transports.direct import send_all
 from beaconfire.transports.websocket.connection import DISCARDED_BYTES_MAX, WebSocketConnection
-from beaconfire.transports.websocket.reader import OVERSIZED_BYTES, PicowsLog
+from beaconfire.transports.websocket.picows_log import PicowsLog
+from beaconfire.transports.websocket.reader import OVERSIZED_BYTES
 from beaconfire.transports.websocket.sending import ConnectionRules
 
 from .support import FakeStream, Recorder, Sink, World, frame, in_loop, masked

@@ -1,0 +1,27 @@
+"""What the parser has to say."""
+
+from __future__ import annotations
+
+import traceback
+
+from beaconfire.events import EventSink, InternalError
+
+
+class PicowsLog:
+    """What picows gets as its logger: a peer's faults are no news, an exception in our own callbacks is an event."""
+
+    __slots__ = ("_events",)
+
+    def __init__(self, events: EventSink) -> None:
+        self._events = events
+
+    def isEnabledFor(self, level: int) -> bool:
+        return False
+
+    def debug(self, message: str, *arguments: object) -> None:
+        pass
+
+    info = warning = error = debug
+
+    def exception(self, message: str, *arguments: object) -> None:
+        self._events.emit(InternalError("websocket", traceback.format_exc()))
