@@ -77,7 +77,7 @@ export class PollTransport {
 
   /**
    * Asks again and again. An answer that never comes needs no deadline here: each one is at least a ping and due after
-   * `#waitS`, which is no longer than the interval of pings, so the link notices the silence.
+   * `#waitS`, which is no longer than the interval of pings, so the link notices the silence, as over any transport.
    */
   async #follow() {
     while (this.#isOpen) {
