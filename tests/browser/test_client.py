@@ -193,10 +193,10 @@ def test_comes_back_at_once_when_the_network_does(
     ann.start(network.url, retryFirstMs=60_000)
     ann.until_entered()
     ann.page.evaluate("Math.random = () => 1")
-    ann.page.context.set_offline(True)
-    network.cut()
-    ann.until("client.state === 'connecting'")
-    call(server, "publish", channel="campfire", data="meanwhile")
+    with network.away():
+        ann.until("client.state === 'connecting'")
+        ann.page.context.set_offline(True)  # not before the cut, which Chromium then does not always notice
+        call(server, "publish", channel="campfire", data="meanwhile")
     ann.page.context.set_offline(False)
     ann.until("seen.heard.length === 1")
     assert ann.page.evaluate("seen.states[2].retryAt - Date.now()") > 0
