@@ -63,8 +63,10 @@ class Network:
         """Meanwhile there is none: what there was is cut, and new connections are refused."""
         self._is_away = True
         self.cut()
-        yield
-        self._is_away = False
+        try:
+            yield
+        finally:
+            self._is_away = False
 
     def die(self) -> None:
         """Nothing comes out of any connection there is any more, and neither end is told. New ones get through."""
@@ -148,7 +150,8 @@ class CollectingProxy:
         self._listener.shutdown()
         for connection in list(self._upstream):
             if connection.sock is not None:
-                connection.sock.shutdown(socket.SHUT_RDWR)  # wakes up who reads
+                with suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)  # wakes up who reads
         self._listener.server_close()
         self._thread.join()
 
