@@ -6,10 +6,12 @@ import json
 import threading
 import time
 import urllib.request
+from contextlib import suppress
 from typing import Any
 
 from playwright.sync_api import BrowserContext, Page
 
+from beaconfire.auth.mint import connection_token
 from tests.acceptance.harness import ServerProcess
 
 DEADLINE_S = 20.0
@@ -83,12 +85,20 @@ class ClientPage:
 
     def __init__(self, context: BrowserContext, server: ServerProcess) -> None:
         self.server = server
+        self.user = ""
         self.problems: list[str] = []
         self.page: Page = context.new_page()
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
 
-    def start(self, url: str = "", channel: str = "campfire", own: object = None, **options: Any) -> None:
-        """Makes a client with these options, and connects. `mint=True` is a `getToken` that calls `window.mint`."""
+    def start(
+        self, url: str = "", channel: str = "campfire", own: object = None, user: str = "", **options: Any
+    ) -> None:
+        """Makes a client with these options, and connects. `mint=True` is a `getToken` that calls `window.mint`; with a
+        `user` it has a token.
+        """
+        self.user = user
+        if user:
+            options.setdefault("token", connection_token(SECRET, user, now_unix_s=time.time()))
         self.page.goto(f"{self.server.http}/health")
         self.page.evaluate(_SCRIPT, [url or self.server.http, options, channel, own or {}])
 
@@ -112,7 +122,22 @@ class ClientPage:
 
     def disconnect(self, code: int, reason: str = "") -> None:
         """By the server."""
-        call(self.server, "disconnect", user="", client=self.client_id, disconnect={"code": code, "reason": reason})
+        losses = len(self.seen("states"))
+        self.act("disconnect", f"seen.states.length > {losses}", disconnect={"code": code, "reason": reason})
+
+    def act(self, method: str, expected: str, **request: object) -> None:
+        """The server API does something to this client, until what is expected has come of it.
+
+        Whoever polls has another id in each request, and is met only while one waits: it must be a user.
+        """
+        polls = self.page.evaluate("client.transport") == "poll"
+        who = {"user": self.user} if polls else {"user": "", "client": self.client_id}
+        end_s = time.monotonic() + DEADLINE_S
+        while time.monotonic() < end_s:
+            call(self.server, method, **who, **request)
+            with suppress(AssertionError):
+                return self.until(expected, 0.3)
+        raise AssertionError(f"still not: {expected}; {self.page.evaluate('seen')}")
 
 
 def call(server: ServerProcess, method: str, **request: object) -> Any:

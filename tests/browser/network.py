@@ -1,11 +1,14 @@
-"""A network between browser and server that can be cut."""
+"""Networks between browser and server: one that can be cut or fall silent, one with a proxy that collects answers."""
 
 from __future__ import annotations
 
+import http.client
+import http.server
 import socket
 import struct
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -19,8 +22,10 @@ class Network:
         self._target = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._ends: set[socket.socket] = set()
+        self._links: list[_Link] = []
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._is_away = False
         self.connections = 0
         """How many there have been."""
 
@@ -53,6 +58,21 @@ class Network:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
                 end.shutdown(socket.SHUT_RD)  # wakes up who reads, and is not told to the other end
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Meanwhile there is none: what there was is cut, and new connections are refused."""
+        self._is_away = True
+        self.cut()
+        try:
+            yield
+        finally:
+            self._is_away = False
+
+    def die(self) -> None:
+        """Nothing comes out of any connection there is any more, and neither end is told. New ones get through."""
+        for link in self._links:
+            link.is_dead = True
+
     def _accept(self) -> None:
         while True:
             try:
@@ -60,12 +80,16 @@ class Network:
             except OSError:
                 return
             self.connections += 1
+            if self._is_away:
+                near.close()
+                continue
             try:
                 far = socket.create_connection(self._target)
             except OSError:
                 near.close()
                 continue
             link = _Link(self, near, far)
+            self._links.append(link)
             with self._lock:
                 self._ends |= {near, far}
             for source, target in ((near, far), (far, near)):
@@ -85,12 +109,14 @@ class _Link:
         self._network = network
         self._ends = {near, far}
         self._readers = 2
+        self.is_dead = False
         self._lock = threading.Lock()
 
     def pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                target.sendall(data)
+                if not self.is_dead:
+                    target.sendall(data)
         with suppress(OSError):
             target.shutdown(socket.SHUT_RD)
         with self._lock:
@@ -100,3 +126,64 @@ class _Link:
         self._network.forget(self._ends)
         for end in self._ends:
             end.close()
+
+
+class CollectingProxy:
+    """Passes on whole answers only, as some do that look for viruses: nothing of one that does not end. It knows no
+    WebSockets. `url` is how browsers reach it.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._upstream: set[http.client.HTTPConnection] = set()
+        self._listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler(port, self._upstream))
+        self._thread = threading.Thread(
+            target=self._listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
+
+    def __enter__(self) -> CollectingProxy:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.shutdown()
+        for connection in list(self._upstream):
+            if connection.sock is not None:
+                with suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)  # wakes up who reads
+        self._listener.server_close()
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.server_address[1]}"
+
+    @staticmethod
+    def _handler(port: int, upstream: set[http.client.HTTPConnection]) -> type[http.server.BaseHTTPRequestHandler]:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                connection = http.client.HTTPConnection("127.0.0.1", port)
+                upstream.add(connection)
+                with suppress(OSError, http.client.HTTPException):
+                    body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                    headers = {"Origin": self.headers.get("Origin", "")}
+                    connection.request(self.command, self.path, body, headers)
+                    answer = connection.getresponse()
+                    text = answer.read()
+                    self.send_response(answer.status)
+                    for name, value in answer.getheaders():
+                        if name.startswith("access-control-"):
+                            self.send_header(name, value)
+                    self.send_header("Content-Length", str(len(text)))
+                    self.end_headers()
+                    self.wfile.write(text)
+                upstream.discard(connection)
+                connection.close()
+
+            do_GET = do_POST
+
+            def log_message(self, format: str, *args: object) -> None:
+                """It has nothing to say."""
+
+        return Handler

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from beaconfire import __version__, errors
+from beaconfire.transports.streaming.polling import COMMANDS_MAX
 
 FOLDER = Path(errors.__file__).parent / "browser"
 MODULES = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.js")}
@@ -35,13 +36,14 @@ def test_its_modules_need_nothing_but_each_other() -> None:
 
 
 def test_its_codes_are_ours() -> None:
-    """Those it has a name for are those the server has under that name."""
+    """Those it has a name for are those the server has under that name; so is the limit of commands in a request."""
     found = dict(re.findall(r"^export const (\w+) = (\d{3,4});", MODULES["tables.js"], re.M))
     known = {
         name: str(value.code)
         for name, value in vars(errors).items()
         if isinstance(value, errors.ErrorCode | errors.DisconnectCode | errors.UnsubscribeCode)
     }
+    known["BATCH_COMMANDS_MAX"] = str(COMMANDS_MAX)
     foreign = {"MESSAGE_TOO_BIG", "UNSUBSCRIBED_INVALIDATED", "RESUBSCRIBE_FROM"}
     assert {name: code for name, code in found.items() if name not in foreign} == {
         name: known[name] for name in found if name not in foreign

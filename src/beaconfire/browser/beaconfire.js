@@ -13,7 +13,8 @@
  * through, comes back after every loss that is not final, and resumes each subscription at its position: what a room
  * publishes is heard once and in order, or `subscribed` says `recovered: false`.
  *
- * Reading order: words, tables, clock, transports, conversation, link, track, credential, subscription, grants, and this.
+ * Reading order: words, tables, clock, transports, poll, memberships, conversation, link, track, credential,
+ * subscription, grants, and this.
  */
 
 import { Alarm } from "./clock.js";

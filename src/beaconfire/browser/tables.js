@@ -34,7 +34,10 @@ export const TOKEN_EXPIRED = 109;
 export const EXPIRED = 110;
 export const MESSAGE_TOO_BIG = 1009;
 export const CONNECTION_EXPIRED = 3005;
+export const INSUFFICIENT_STATE = 3010;
 export const STATE_INVALIDATED = 3014;
+export const UNSUBSCRIBED_BY_SERVER = 2000;
+export const UNSUBSCRIBED_INSUFFICIENT = 2500;
 export const UNSUBSCRIBED_EXPIRED = 2501;
 export const UNSUBSCRIBED_INVALIDATED = 2502;
 export const RESUBSCRIBE_FROM = 2500;
@@ -55,6 +58,10 @@ export const TOKEN_TIMEOUT_MS = 10_000;
 export const RENEWAL_RETRY_MS = 5_000;
 /** Commands are sent together up to this many characters, well below the server's limits of 64 KiB. */
 export const BATCH_CHARACTERS_MAX = 16_000;
+/** As many commands as a request may carry to a server that is polled. */
+export const BATCH_COMMANDS_MAX = 100;
+/** How long a poll asks the server to wait for something new: less than it takes networks to cut what is idle. */
+export const POLL_WAIT_MAX_S = 25;
 
 /** Whether a close code says to stay away. @param {number} code */
 export function isFinal(code) {

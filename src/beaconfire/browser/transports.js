@@ -1,6 +1,7 @@
 // @ts-check
 /** The ways to the server, and which one is taken. */
 
+import { PollTransport } from "./poll.js";
 import { FAVOURITE_MISSES_MAX, MESSAGE_TOO_BIG } from "./tables.js";
 
 /**
@@ -236,7 +237,7 @@ class SseTransport extends StreamTransport {
 }
 
 /** @type {TransportClass[]} */
-const TRANSPORTS = [WebSocketTransport, HttpStreamTransport, SseTransport];
+const TRANSPORTS = [WebSocketTransport, HttpStreamTransport, SseTransport, PollTransport];
 
 /** @param {(string | TransportClass)[]} wanted @returns {TransportClass[]} */
 function chooseTransports(wanted) {

@@ -41,7 +41,7 @@ export const INVALIDATE = Symbol("invalidate");
  *   ends, and after it has ended. An empty one, or `UnauthorizedError`, ends it all; other errors mean "try again".
  * @property {any} [data] sent with every connect
  * @property {(string | import("./transports.js").TransportClass)[]} [transports] in the order in which they are tried:
- *   "websocket", "http_stream", "sse" if nothing else is said
+ *   "websocket", "http_stream", "sse", "poll" if nothing else is said
  * @property {number} [openTimeoutMs] how long a transport may take to bring the first answer before it counts as blocked
  * @property {number} [commandTimeoutMs] how long an answer may take
  * @property {number} [pingGraceMs] how much later than announced a ping may come before the connection counts as lost

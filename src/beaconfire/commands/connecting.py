@@ -63,7 +63,7 @@ async def establish(session: Session, request: ConnectRequest) -> tuple[ConnectR
     try:
         identity = await session.node.policy.connect(request)
         _admit(session, identity)
-        entrances = await _enter_all(session, _server_side(session, identity, request))
+        entrances = await _enter_all(session, await _server_side(session, identity, request))
     except CommandError as error:
         _refuse(session)
         if error.code is UNAUTHORIZED and session.manners.connect_first:
@@ -126,7 +126,7 @@ def _admit(session: Session, identity: Identity) -> None:
     node.registry.add(session)
 
 
-def _server_side(
+async def _server_side(
     session: Session, identity: Identity, request: ConnectRequest
 ) -> list[tuple[SubscribeRequest, SubscriptionGrant]]:
     """The server-side subscriptions of a new connection: the token's, the personal one, and what may be asked for."""
@@ -134,30 +134,35 @@ def _server_side(
     grants = dict(identity.channels)
     if options.user_personal_channel and identity.user:
         grants.setdefault(_personal_channel(session, identity.user), SubscriptionGrant())
-    for channel in request.subs:
-        if channel not in grants and _may_ask(session, channel):
-            grants[channel] = SubscriptionGrant()
-    grants = {channel: grant for channel, grant in grants.items() if channel not in session.subscriptions}
-    if len(grants) + len(session.subscriptions) > options.channel_limit:
+    asked = [name for name, entry in request.subs.items() if name not in grants and _may_ask(session, name, entry)]
+    channels = [channel for channel in (*grants, *asked) if channel not in session.subscriptions]
+    # Before tokens are looked at, or one request could have any number of them verified.
+    if len(channels) + len(session.subscriptions) > options.channel_limit:
         node.events.emit(LimitHit("client.channel_limit", session.client))
         raise Disconnect(CHANNEL_LIMIT, "more server-side channels than client.channel_limit")
     wishes = []
-    for channel, grant in grants.items():
-        wish = request.subs.get(channel, SubscribeRequest())
-        wishes.append(
-            (
-                SubscribeRequest(
-                    channel=channel,
-                    recover=wish.recover,
-                    epoch=wish.epoch,
-                    offset=wish.offset,
-                    tf=wish.tf,
-                    conflate=wish.conflate,
-                ),
-                grant,
-            )
-        )
+    for channel in channels:
+        wish = _wish(channel, request.subs.get(channel, SubscribeRequest()))
+        grant = grants[channel] if channel in grants else await _grant(session, identity, wish)
+        if grant is not None:
+            wishes.append((wish, grant))
     return wishes
+
+
+def _wish(channel: str, entry: SubscribeRequest) -> SubscribeRequest:
+    """What counts of an entry in connect.subs: a token, where the client is, and how it wants to be told. Whoever has a
+    position got it in a recoverable subscription, and wants one again.
+    """
+    return SubscribeRequest(
+        channel=channel,
+        token=entry.token,
+        recover=entry.recover,
+        epoch=entry.epoch,
+        offset=entry.offset,
+        recoverable=entry.recoverable or entry.recover,
+        tf=entry.tf,
+        conflate=entry.conflate,
+    )
 
 
 def _personal_channel(session: Session, user: str) -> str:
@@ -172,8 +177,10 @@ def _personal_channel(session: Session, user: str) -> str:
     return channel
 
 
-def _may_ask(session: Session, channel: str) -> bool:
-    """Whether a channel asked for in connect may be had without a token. Raises Disconnect 3501 if it can't exist."""
+def _may_ask(session: Session, channel: str, entry: SubscribeRequest) -> bool:
+    """Whether a channel may be asked for in connect: it may be had without a token, or there is one that
+    has yet to be looked at. Raises Disconnect 3501 if it can't exist.
+    """
     node = session.node
     try:
         namespace = session.namespace(channel)
@@ -181,7 +188,21 @@ def _may_ask(session: Session, channel: str) -> bool:
         if error.code is UNKNOWN_CHANNEL:
             raise Disconnect(BAD_PROTOCOL, error.detail) from error
         return False
-    return node.access.may_subscribe(session.user, channel, namespace)
+    return entry.token != "" or node.access.may_subscribe(session.user, channel, namespace)
+
+
+async def _grant(session: Session, identity: Identity, wish: SubscribeRequest) -> SubscriptionGrant | None:
+    """Leave to enter a channel that was asked for, None if there is none: then it is left out, as if unasked."""
+    if not wish.token:
+        return SubscriptionGrant()
+    node = session.node
+    namespace = node.channels.resolve(wish.channel)
+    try:
+        grant = await node.policy.subscribe(identity, session.client, wish, namespace)
+    except CommandError:
+        return None
+    is_over = grant.expire_at_unix_s and grant.expire_at_unix_s <= node.clock.unix_s()
+    return None if is_over else grant
 
 
 async def _enter_all(session: Session, wishes: list[tuple[SubscribeRequest, SubscriptionGrant]]) -> list[Entrance]:

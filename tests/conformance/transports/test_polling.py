@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.harness import ServerProcess
+from beaconfire.auth.mint import subscription_token
+from tests.acceptance.harness import SECRET, ServerProcess
 from tests.acceptance.peer import run
 from tests.conformance.transports.lines import LINES
 from tests.conformance.transports.seat import seated
@@ -105,6 +106,28 @@ def test_two_at_once(server: ServerProcess, room: str) -> None:  # noqa: F811
         time.sleep(0.3)
         call(server, "publish", channel=room, data="both")
         assert [answer.result() for answer in answers] == [["both"], ["both"]]
+
+
+def test_a_channel_that_needs_a_token(server: ServerProcess, room: str) -> None:  # noqa: F811
+    """It is heard, and spoken in, with a subscription token in each request; without one that holds it is left out."""
+    channel = f"${room}"
+
+    def opened(expires_in_s: float, **entry: Any) -> dict[str, Any]:
+        made = subscription_token(SECRET, "poll", channel, now_unix_s=time.time(), expires_in_s=expires_in_s)
+        return {channel: {"token": made, **entry}}
+
+    where = ask(server, token=token("poll"), subs=opened(60), wait=0).json()["subs"]
+    call(server, "publish", channel=channel, data="secret")
+    assert news(ask(server, token=token("poll"), subs=opened(60, **where[channel])).json()) == ["secret"]
+    for subs in (where, opened(-60, **where[channel])):
+        answer = ask(server, token=token("poll"), subs=subs, wait=0).json()
+        assert (news(answer), answer["subs"]) == ([], {})
+    said = {"publish": {"channel": channel, "data": "said"}}
+    for subs, reply in ((opened(60), "publish"), (where, "error")):
+        [answer] = ask(server, COMMANDS, token=token("poll"), subs=subs, commands=[said]).json()["replies"]
+        assert reply in answer
+    somebody = ask(server, token=token("somebody"), subs=opened(60), wait=0)
+    assert (somebody.status_code, somebody.json()["disconnect"]["code"]) == (401, 3500)
 
 
 def test_what_cannot_be_recovered_is_told(server: ServerProcess, room: str) -> None:  # noqa: F811

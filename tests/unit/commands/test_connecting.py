@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from beaconfire.errors import BAD_PROTOCOL, BAD_REQUEST, CommandError, Disconnect
 from beaconfire.events import SessionConnected, SessionEnded
-from beaconfire.identity import Identity, SubscriptionGrant, TokenExpired, TokenUnverifiable
+from beaconfire.identity import Identity, SubscriptionClaims, SubscriptionGrant, TokenExpired, TokenUnverifiable
 from beaconfire.options import ChannelOptions
 from beaconfire.session import SessionManners
 from beaconfire.units import Seconds
@@ -326,10 +326,100 @@ def test_server_side_channels_recover() -> None:
 
 
 def test_a_client_cannot_ask_its_way_to_more() -> None:
-    """Of an entry in connect.subs only the position counts; everything else is the server's."""
+    """Of an entry in connect.subs the position counts, and a token where nothing is granted; not the rest."""
     options = ChannelOptions(join_leave=True, presence=True, allow_presence_for_client=True, history_size=5)
     wish = {"positioned": True, "recoverable": True, "join_leave": True, "token": "x", "type": 7, "delta": "x"}
     assert subs(World(options), Identity(user="ann", channels=granted("news")), subs={"news": wish}) == {"news": {}}
+
+
+@pytest.mark.parametrize(
+    "options", [ChannelOptions(allow_recovery=True), ChannelOptions(allow_history_for_client=True)]
+)
+def test_recovery_may_be_asked_for_where_it_is_allowed(options: ChannelOptions) -> None:
+    """In so many words, or by a position, which nobody has who was not given one."""
+    world = World(structs.replace(options, history_size=5, history_ttl=Seconds(60)))
+    world.publish("news", 1, 2)
+    identity = Identity(user="ann", channels=granted("news"))
+    assert subs(world, identity, subs={"news": {}}) == {"news": {}}
+    assert subs(world, identity, subs={"news": {"recoverable": True}})["news"]["recoverable"] is True
+    back = subs(world, identity, subs={"news": {"recover": True, "offset": 1, "epoch": "epoch1"}})["news"]
+    assert (back["recovered"], back["publications"]) == (True, [{"data": 2, "offset": 2}])
+
+
+def test_a_token_opens_a_channel_that_is_asked_for() -> None:
+    """A private one too, with what the token says of it, from the position in the entry, and until the token ends."""
+    world = World(RECOVERABLE)
+    world.publish("$vault", 1, 2)
+    grant: dict[str, Any] = {"data": Raw(b'"d"'), "expire_at_unix_s": UNIX_S + 60, "client_refresh": True}
+    world.tokens.let_subscribe("v", "ann", "$vault", **grant)
+    wish = {"token": "v", "recover": True, "offset": 1, "epoch": "epoch1"}
+    result = subs(world, Identity(user="ann"), subs={"$vault": wish})["$vault"]
+    assert (result["data"], result["ttl"], result["recovered"]) == ("d", 60, True)
+    assert result["publications"] == [{"data": 2, "offset": 2}]
+
+
+def test_what_the_connections_token_grants_needs_no_other() -> None:
+    """Its word on a channel wins; the entry's token is not even looked at."""
+    world = World(ChannelOptions())
+    world.tokens.let_subscribe("v", "ann", "news", data=Raw(b"2"))
+    grants = {"news": SubscriptionGrant(data=Raw(b"1"))}
+    found = subs(world, Identity(user="ann", channels=grants), subs={"news": {"token": "v"}})
+    assert found == {"news": {"data": 1}}
+    assert "verify v" not in world.stops.passed
+
+
+@pytest.mark.parametrize(
+    ("token", "outcome"),
+    [
+        (TokenExpired("exp"), 0),
+        (TokenUnverifiable("no keys"), 0),
+        (None, 0),
+        (SubscriptionClaims("ann", "news", "", SubscriptionGrant(expire_at_unix_s=UNIX_S)), 0),
+        (SubscriptionClaims("bob", "news", "", SubscriptionGrant()), 3500),
+        (SubscriptionClaims("ann", "other", "", SubscriptionGrant()), 3500),
+        (SubscriptionClaims("ann", "news", "elsewhere", SubscriptionGrant()), 3500),
+    ],
+)
+def test_a_token_that_opens_nothing(token: SubscriptionClaims | Exception | None, outcome: int) -> None:
+    """The channel is left out, though it could be had without; a token that is not for this client and channel ends the
+    session, as it does in subscribe."""
+    world = World(OPEN)
+    if token is not None:
+        world.tokens.subscriptions.known["s"] = token
+    client, code = connecting(world, Identity(user="ann"), subs={"news": {"token": "s"}, "open": {}})
+    assert code == outcome
+    assert set(client.session.subscriptions) == (set() if outcome else {"open"})
+
+
+def test_tokens_count_before_they_are_looked_at() -> None:
+    """More entries than the client may have channels end the session, and cost no verification."""
+    world = World(ChannelOptions(), channel_limit=2)
+    wanted = {f"c{number}": {"token": "s"} for number in range(3)}
+    assert connecting(world, Identity(user="ann"), subs=wanted)[1] == 3505
+    assert "verify s" not in world.stops.passed
+
+
+def test_a_client_that_goes_while_its_token_is_verified_leaves_nothing() -> None:
+    """Nothing is entered after the end."""
+
+    async def scenario() -> None:
+        world = World(OPEN)
+        world.tokens.connections.known["t"] = Identity(user="ann")
+        world.tokens.let_subscribe("s", "ann", "news")
+        client = world.arrive()
+        let_in = world.stops.hold("verify")
+        client.send("connect", token="t", subs={"news": {"token": "s"}})
+        world.stops.hold("verify")
+        let_in()
+        await settle()
+        assert world.stops.passed == ["verify t"]
+        client.cut()
+        world.stops.release("verify")
+        await settle()
+        assert world.stops.passed == ["verify t", "verify s"]
+        assert (world.node.hub.statistics().subscriptions, len(world.node.registry)) == (0, 0)
+
+    asyncio.run(scenario())
 
 
 def test_one_bad_channel_undoes_the_others() -> None:

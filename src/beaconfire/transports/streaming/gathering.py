@@ -41,25 +41,32 @@ class Gathering:
         self.name = name
         self._is_enough = is_enough
         self._messages: list[bytes] = []
+        self._begun = asyncio.Event()
         self._enough = asyncio.Event()
         self._end: tuple[DisconnectCode, str] | None = None
 
-    async def gather(self, arrival: Arrival, receive: Receive, opening: bytes, patience_s: float) -> Gathered | None:
-        """Lets a session say what it has to until it is enough, it ends, or the time is over. None if the client has
-        gone before.
+    async def gather(
+        self, arrival: Arrival, receive: Receive, opening: bytes, patience_s: float, wait_s: float | None = None
+    ) -> Gathered | None:
+        """Lets a session say what it has to until it is enough, it ends, or `patience_s` is over. None if the client
+        has gone before.
+
+        With `wait_s` patience is for the first message only, and the wait begins with it: what a session says first may
+        take its time, as while keys are fetched, and is owed even to a client that does not want to wait for more.
         """
         receiver = arrival(self)
         try:
             receiver.on_data(opening, False)
             gone = asyncio.create_task(_disconnected(receive))
-            enough = asyncio.create_task(self._enough.wait())
             try:
-                await asyncio.wait({gone, enough}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                if wait_s is None:
+                    await _until(self._enough, gone, patience_s)
+                elif await _until(self._begun, gone, patience_s):
+                    await _until(self._enough, gone, wait_s)
                 if gone.done():
                     return None
             finally:
                 gone.cancel()
-                enough.cancel()
             receiver.on_writable()  # what waits for the loop's next turn is in the positions already
             gathered = Gathered(tuple(self._messages), receiver.positions() or {}, self._end)
         finally:
@@ -68,6 +75,7 @@ class Gathering:
 
     def write(self, data: Frame) -> None:
         self._messages += data.splitlines()
+        self._begun.set()
         if self._is_enough(self._messages):
             self._enough.set()
 
@@ -80,6 +88,7 @@ class Gathering:
     def close(self, code: DisconnectCode, reason: str) -> None:
         if self._end is None and code.code != CONNECTION_CLOSED.code:
             self._end = (code, reason)
+        self._begun.set()
         self._enough.set()
 
     def pause_reading(self) -> None:
@@ -87,6 +96,16 @@ class Gathering:
 
     def resume_reading(self) -> None:
         """As above."""
+
+
+async def _until(event: asyncio.Event, gone: asyncio.Task[None], timeout_s: float) -> bool:
+    """Whether it has happened in time, before the client has gone."""
+    happening = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({gone, happening}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        happening.cancel()
+    return event.is_set() and not gone.done()
 
 
 async def _disconnected(receive: Receive) -> None:

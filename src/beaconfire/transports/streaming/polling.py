@@ -6,7 +6,7 @@ two at once do not disturb each other.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -29,14 +29,23 @@ _PING: Final = b"{}"
 
 
 class Caller(Struct, forbid_unknown_fields=True):
-    """Who asks: a connect request. `subs` are channels, each with its position in the last answer, or empty."""
+    """Who asks: a connect request. `subs` are channels, each with its position in the last answer, and with its token
+    where it needs one. `name` and `version` are the SDK's.
+    """
 
     token: str = ""
     data: Raw | UnsetType = UNSET
     subs: dict[str, Raw] = {}
+    name: str = ""
+    version: str = ""
 
     def connect(self) -> dict[str, object]:
-        request: dict[str, object] = {"token": self.token, "subs": self.subs}
+        request: dict[str, object] = {
+            "token": self.token,
+            "subs": self.subs,
+            "name": self.name,
+            "version": self.version,
+        }
         return request if self.data is UNSET else {**request, "data": self.data}
 
 
@@ -56,6 +65,16 @@ class _Sub(Struct, frozen=True):
     recoverable: bool = False
     recovered: bool = False
     publications: Sequence[Raw] = ()
+    offset: int = 0
+    epoch: str = ""
+
+
+class _Place(Struct, frozen=True):
+    """Where a client is in a channel, as it says."""
+
+    recover: bool = False
+    offset: int = 0
+    epoch: str = ""
 
 
 class _Connected(Struct, frozen=True):
@@ -74,6 +93,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 _read_question: Final = msgspec.json.Decoder(Question).decode
 _read_speech: Final = msgspec.json.Decoder(Speech).decode
 _read_first: Final = msgspec.json.Decoder(_First).decode
+_read_place: Final = msgspec.json.Decoder(_Place).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -81,7 +101,9 @@ class Poll:
     """`POST /connection/poll`: answers when there is anything that the client has not got, or when the time is over."""
 
     def __init__(self, gate: Gate, body_max: int, wait_max_s: float, arrival: Arrival) -> None:
-        """`arrival` makes sessions that only listen, of the protocol without replies, on lines."""
+        """`arrival` makes sessions that only listen, of the protocol without replies, on lines. Connecting itself may
+        take `wait_max_s` as well.
+        """
         self._gate = gate
         self._body_max = body_max
         self._wait_max_s = wait_max_s
@@ -93,11 +115,14 @@ class Poll:
     async def _answer(self, request: Request) -> Response:
         question = await _read(self._gate, request, self._body_max, _read_question)
         wait_s = self._wait_max_s if question.wait is None else min(question.wait, self._wait_max_s)
-        gathering = Gathering("poll", _has_news)
-        gathered = await _gather(gathering, self._arrival, request, _encode(question.connect()), wait_s)
+        gathering = Gathering("poll", lambda messages: _has_news(messages, question.subs))
+        opening = _encode(question.connect())
+        gathered = await _gather(gathering, self._arrival, request, opening, self._wait_max_s, wait_s)
         headers = {**self._gate.cors(request), "Cache-Control": "no-store"}
         if gathered.end is not None:
             return refusal(*gathered.end, headers)
+        if not gathered.messages:
+            raise RefusedError(Refusal(503, "bad", "connecting took too long: ask again, nothing has changed"))
         messages = b",".join([message for message in gathered.messages if message != _PING])
         body = b'{"messages":[%b],"subs":%b}' % (messages, _encode(_subs(gathered)))
         return Response(body, 200, headers, "application/json")
@@ -164,23 +189,38 @@ async def _read(gate: Gate, request: Request, body_max: int, decode: Callable[[b
 
 
 async def _gather(
-    gathering: Gathering, arrival: Arrival, request: Request, opening: bytes, patience_s: float
+    gathering: Gathering,
+    arrival: Arrival,
+    request: Request,
+    opening: bytes,
+    patience_s: float,
+    wait_s: float | None = None,
 ) -> Gathered:
-    gathered = await gathering.gather(arrival, request.receive, opening, patience_s)
+    gathered = await gathering.gather(arrival, request.receive, opening, patience_s, wait_s)
     if gathered is None:
         raise ClientGoneError
     return gathered
 
 
-def _has_news(messages: Sequence[bytes]) -> bool:
+def _has_news(messages: Sequence[bytes], asked: Mapping[str, Raw]) -> bool:
     """Whether there is something that the client did not know when it asked, pings aside.
 
     A channel that can't be recovered has no position that could be news: only what is published while the client waits.
     """
     if any(message != _PING for message in messages[1:]):
         return True
-    subs = _read_first(messages[0]).connect.subs.values()
-    return any(sub.recoverable and (not sub.recovered or sub.publications) for sub in subs)
+    subs = _read_first(messages[0]).connect.subs
+    return any(sub.recoverable and _is_news(sub, asked.get(channel)) for channel, sub in subs.items())
+
+
+def _is_news(sub: _Sub, asked: Raw | None) -> bool:
+    """What is not recovered counts if the channel is elsewhere than the client: one that keeps the latest only and has
+    none yet calls nobody recovered. `asked` is an entry that the session has understood.
+    """
+    if sub.publications or asked is None:
+        return True
+    place = _read_place(asked)
+    return not (sub.recovered or place == _Place(True, sub.offset, sub.epoch))
 
 
 def _subs(gathered: Gathered) -> dict[str, object]:

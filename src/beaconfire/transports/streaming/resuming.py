@@ -47,5 +47,7 @@ def resume(opening: bytes, last_id: str) -> bytes:
     wanted = request.get("subs")
     subs = dict(wanted) if isinstance(wanted, dict) else {}
     for channel, (offset, epoch) in positions.items():
-        subs[channel] = {"recover": True, "offset": offset, "epoch": epoch}
+        entry = subs.get(channel)
+        known = entry if isinstance(entry, dict) else {}  # it may have a token
+        subs[channel] = {**known, "recover": True, "offset": offset, "epoch": epoch}
     return msgspec.json.encode({**request, "subs": subs})

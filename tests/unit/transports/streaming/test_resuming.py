@@ -44,10 +44,17 @@ def test_round_trip() -> None:
 
 
 def test_the_request_stays_as_it_is_otherwise() -> None:
-    """Its own idea of a position is older than the id's."""
-    opening = b'{"token":"t","subs":{"a":{},"b":{"recover":true,"offset":1,"epoch":"e"}}}'
-    resumed = json.loads(resume(opening, '{"b":[9,"e"]}'))
-    assert resumed == {"token": "t", "subs": {"a": {}, "b": {"recover": True, "offset": 9, "epoch": "e"}}}
+    """Its own idea of a position is older than the id's; a channel's token is needed as before."""
+    opening = b'{"token":"t","subs":{"a":{},"b":{"token":"s","recover":true,"offset":1,"epoch":"e"},"c":1}}'
+    resumed = json.loads(resume(opening, '{"b":[9,"e"],"c":[1,"e"]}'))
+    assert resumed.pop("token") == "t"
+    assert resumed == {
+        "subs": {
+            "a": {},
+            "b": {"token": "s", "recover": True, "offset": 9, "epoch": "e"},
+            "c": {"recover": True, "offset": 1, "epoch": "e"},
+        }
+    }
 
 
 @pytest.mark.parametrize("last_id", ["42", "{}x", '{"a":1}', '{"a":["x","y"]}', "[]", "\xff"])

@@ -1,0 +1,150 @@
+"""What long polling answers when connecting takes its time: who may decide may have to ask somebody first."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from beaconfire.commands.arriving import Arrivals
+from beaconfire.events import SessionConnected
+from beaconfire.identity import Identity
+from beaconfire.options import ChannelOptions
+from beaconfire.protocols.base import Codec
+from beaconfire.protocols.centrifuge.json_codec import JsonCodec
+from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
+from beaconfire.session import SessionManners
+from beaconfire.transports.streaming import Gate, Poll, Speaking
+from beaconfire.units import Seconds
+from tests.unit.kit import RECOVERABLE, World, settle
+
+PATIENCE_S = 5.0
+NEVER_S = 0.05
+"""Long enough for everything that needs no one to let it go on."""
+
+
+class Door:
+    """An endpoint on a world, asked as a server would."""
+
+    def __init__(self, world: World, kind: type[Poll] | type[Speaking], patience_s: float = PATIENCE_S) -> None:
+        self.world = world
+        numbers = itertools.count(1)
+        listens = kind is Poll
+        codec: Codec = UnidirectionalCodec() if listens else JsonCodec()
+        manners = SessionManners(listens_only=listens, passing=True)
+        arrivals = Arrivals(world.node, manners, lambda: f"caller{next(numbers)}")
+        gate = Gate(["*"], lambda: None, world.recorder)
+        self._endpoint = kind(gate, 65536, patience_s, lambda t: arrivals.arrive(t, world.wire(codec)))
+
+    async def ask(self, **request: Any) -> tuple[int, bytes]:
+        """Status and body. The world takes its turns meanwhile."""
+        body = [{"type": "http.request", "body": json.dumps(request).encode()}]
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            if body:
+                return body.pop()
+            return await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+        asking = asyncio.create_task(self._endpoint(scope, receive, send))
+        while not asking.done():
+            self.world.turn()
+            await asyncio.sleep(0)
+        return sent[0]["status"], sent[1]["body"]
+
+
+def play(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(scenario())
+
+
+def slow_world(channel: ChannelOptions = RECOVERABLE) -> World:
+    """One whose verifier lets nobody through yet."""
+    world = World(channel)
+    world.tokens.connections.known["t"] = Identity(user="ann")
+    world.stops.hold("verify")
+    return world
+
+
+@pytest.mark.parametrize("wait", [0, 0.001])
+def test_no_answer_before_connecting_is_done(wait: float) -> None:
+    """However short the client wants to wait: an answer without its positions would make it lose them."""
+
+    async def scenario() -> None:
+        world = slow_world()
+        asking = asyncio.create_task(Door(world, Poll).ask(token="t", subs={"news": {}}, wait=wait))
+        await settle()
+        await asyncio.wait({asking}, timeout=NEVER_S)
+        assert not asking.done()
+        world.stops.release("verify")
+        status, body = await asking
+        assert status == 200
+        answer = json.loads(body)
+        assert answer["messages"][0]["connect"]["subs"]["news"]["recoverable"] is True
+        assert answer["subs"] == {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("kind", [Poll, Speaking])
+def test_connecting_that_takes_too_long_is_told(kind: type[Poll] | type[Speaking]) -> None:
+    """With 503, which says that asking again may help; the session that was on its way leaves nothing."""
+
+    async def scenario() -> None:
+        world = slow_world()
+        more: dict[str, Any] = {"commands": [{"rpc": {}}]} if kind is Speaking else {"wait": 0}
+        status, body = await Door(world, kind, NEVER_S).ask(token="t", subs={"news": {}}, **more)
+        assert status == 503
+        assert b"took too long" in body
+        world.stops.release("verify")
+        await settle()
+        assert (world.node.hub.statistics().subscriptions, len(world.node.registry)) == (0, 0)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("kind", [Poll, Speaking])
+def test_who_polls_is_told_apart_by_its_name(kind: type[Poll] | type[Speaking]) -> None:
+    """As what an SDK says of itself when it connects."""
+
+    async def scenario() -> None:
+        world = World(RECOVERABLE)
+        more: dict[str, Any] = {"commands": [{"rpc": {}}]} if kind is Speaking else {"wait": 0}
+        assert (await Door(world, kind).ask(name="js", version="1", **more))[0] == 200
+        [event] = world.recorder.of(SessionConnected)
+        assert (event.name, event.version) == ("js", "1")
+
+    play(scenario)
+
+
+def test_a_channel_without_a_latest_message_is_no_news() -> None:
+    """One that keeps the latest only calls nobody recovered while there is none. Whoever knows that waits for one."""
+
+    async def scenario() -> None:
+        latest = ChannelOptions(
+            allow_subscribe_for_client=True,
+            allow_subscribe_for_anonymous=True,
+            history_size=1,
+            history_ttl=Seconds(60),
+            force_recovery=True,
+            force_recovery_mode="cache",
+        )
+        world = World(latest)
+        door = Door(world, Poll)
+        subs = json.loads((await door.ask(subs={"news": {}}))[1])["subs"]
+        asking = asyncio.create_task(door.ask(subs=subs))
+        await asyncio.wait({asking}, timeout=NEVER_S)
+        assert not asking.done()
+        world.publish("news", "first")
+        assert json.loads((await asking)[1])["messages"][1]["pub"]["data"] == "first"
+        elsewhere = {"news": {"recover": True, "offset": 0, "epoch": "gone"}}
+        assert (await asyncio.wait_for(door.ask(subs=elsewhere), PATIENCE_S))[0] == 200
+
+    play(scenario)
