@@ -193,7 +193,7 @@ def _introduction(request: ConnectRequest) -> Raw:
 
 
 def _name_in(data: Raw) -> str:
-    """The name, or "". Data of another shape, or with a longer name, was not meant for us: no reason to refuse anyone."""
+    """The name, or "". Data of another shape, or with a longer name, was not meant for us and keeps nobody out."""
     if not data:
         return ""
     try:
