@@ -1,27 +1,29 @@
 // @ts-check
 /**
- * What the page does: enters rooms, keeps them up to date across cuts, and gets every message out exactly once.
+ * What the page does with the browser client: enters rooms, shows what it is told, gets every message out exactly once.
  *
- * Entering: `join` with the position we know; what was missed comes with the answer. Where that is not possible a
- * gap is shown and history is read. Then, and not before, letters go out: one whose acknowledgement was lost may
- * have just come back as stored.
- * Sending: with `echo`, so that our own messages come in the room's order and our position moves with them. A letter
- * is kept until it is acknowledged and sent again after every reconnect; readers know it by its uid.
+ * Coming back is the client's business: each subscription goes on at its position, and what was missed comes as
+ * publications behind `subscribed`. Where that is not possible a gap is shown and history is read. Then, and not
+ * before, letters go out: one whose acknowledgement was lost may have just come back as stored.
+ * Sending: a letter is kept until it is stored, and sent again whenever that is uncertain; readers know it by its uid.
  */
 
-import { Connection, ConnectionLost, Refused } from "./connection.js";
+import { Client, ClientError } from "/client/beaconfire.js";
 import { Room } from "./rooms.js";
 
-/** @typedef {import("./connection.js").Message} Message */
+/** @typedef {import("/client/beaconfire.js").Subscription} Subscription */
+/** @typedef {import("/client/words.js").StateChange} StateChange */
+/** @typedef {import("/client/words.js").Subscribed} Subscribed */
+/** @typedef {import("/client/words.js").Publication} Publication */
 /** @typedef {import("./rooms.js").Entry} Entry */
 /** @typedef {import("./store.js").Letter} Letter */
 /** @typedef {import("./store.js").Store} Store */
+/** `waiting` is until the next attempt, `stopped` until somebody asks for one. @typedef {"connecting" | "connected" | "waiting" | "stopped"} Phase */
 
 const HISTORY_LIMIT = 100;
 const RETRY_MS = 2_000;
+const RETRY_MAX_MS = 20_000;
 const PRESENCE_INTERVAL_MS = 30_000;
-const ALREADY_SUBSCRIBED = 105;
-const RESUBSCRIBE_FROM = 2500;
 
 export class Chat {
   /** @type {Map<string, Room>} */
@@ -30,27 +32,34 @@ export class Chat {
   current = null;
 
   #store;
+  #client;
+  /** @type {StateChange} the last one */
+  #change = { state: "idle", previous: "idle", code: 0, reason: "", retryAt: 0, transport: "", client: "" };
+  /** Our connection's id, or the last one's while there is none. */
+  #me = "";
   #onChange;
   #onArrival;
+  /** @type {Map<Room, Subscription>} those that the server lets us be in */
+  #subscriptions = new Map();
   /** @type {Set<string>} uids that were sent and not answered yet */
   #inFlight = new Set();
 
   /**
    * @param {object} options
-   * @param {string} options.url
+   * @param {string[]} [options.transports] those that may be used, all if nothing is said
    * @param {Store} options.store
    * @param {() => void} options.onChange anything that is shown may have changed
    * @param {(room: Room, entry: Entry) => void} options.onArrival somebody else's message came, live or recovered
    */
-  constructor({ url, store, onChange, onArrival }) {
+  constructor({ transports, store, onChange, onArrival }) {
     this.#store = store;
     this.#onChange = onChange;
     this.#onArrival = onArrival;
-    this.connection = new Connection({
-      url,
-      handshake: () => ({ user: store.name }),
-      onState: (state) => this.#follow(state.phase),
-      onMessage: (message) => this.#hear(message),
+    this.#client = new Client(location.origin, { transports, retryMaxMs: RETRY_MAX_MS });
+    this.#client.on("state", (change) => {
+      this.#change = change;
+      this.#me = change.client || this.#me;
+      onChange();
     });
     setInterval(() => this.#refreshPresence(), PRESENCE_INTERVAL_MS);
   }
@@ -59,11 +68,30 @@ export class Chat {
     return this.#store.name;
   }
 
+  /** What the connection is doing: `retryAt` in milliseconds since 1970, and why it is not there. */
+  get connection() {
+    const { state, retryAt, reason, transport } = this.#change;
+    /** @type {Phase} */
+    const phase =
+      state === "connected" ? state
+      : state === "disconnected" ? "stopped"
+      : retryAt > Date.now() ? "waiting"
+      : "connecting";
+    return { phase, retryAt, reason, transport, client: this.#me };
+  }
+
+  /** Connects, or tries at once if that was put off. */
+  connect() {
+    this.#client.data = { name: this.name };
+    this.#client.connect();
+  }
+
   /** Says who we are from now on; a new connection carries the name. @param {string} name */
   rename(name) {
-    const known = this.name;
     this.#store.name = name;
-    if (known) this.connection.open();
+    if (this.#client.state === "idle") return;
+    this.#client.disconnect();
+    this.connect();
   }
 
   /** Opens a room, entering it if need be, and shows it. @param {string} name */
@@ -71,8 +99,7 @@ export class Chat {
     const room = this.rooms.get(name) ?? this.#add(name);
     room.unread = 0;
     this.current = room;
-    if (room.phase === "refused") room.phase = "away";
-    this.#enter(room);
+    if (room.phase === "refused") this.#enter(room);
     this.#onChange();
   }
 
@@ -90,7 +117,7 @@ export class Chat {
     this.#remember();
     if (this.current === room) this.current = this.rooms.values().next().value ?? null;
     if (this.current) this.current.unread = 0;
-    this.connection.request({ type: "leave", room: room.name }).catch(ignoreLoss);
+    this.#forget(room);
     this.#onChange();
   }
 
@@ -127,6 +154,7 @@ export class Chat {
     this.rooms.set(name, room);
     this.#remember();
     for (const letter of this.#lettersFor(room)) room.write(letter, this.name);
+    this.#enter(room);
     return room;
   }
 
@@ -139,144 +167,132 @@ export class Chat {
     return this.#store.letters.filter((letter) => letter.room === room.name);
   }
 
-  // --- with the connection ---------------------------------------------------------------------------------------
+  // --- being in a room -------------------------------------------------------------------------------------------
 
-  /** @param {import("./connection.js").Phase} phase */
-  #follow(phase) {
-    for (const room of this.rooms.values()) {
-      if (room.phase !== "refused") room.phase = "away";
-    }
-    this.#inFlight.clear();
-    if (phase === "connected") for (const room of this.rooms.values()) this.#enter(room);
-    this.#onChange();
-  }
-
-  /** @param {Room} room */
-  async #enter(room) {
-    if (room.phase !== "away" || this.connection.state.phase !== "connected") return;
-    const { client } = this.connection.state;
+  /** From where we stand in it, if it was ended before. @param {Room} room */
+  #enter(room) {
+    const subscription = this.#client.subscription(room.name, { since: room.position ?? undefined });
+    this.#subscriptions.set(room, subscription);
     room.phase = "joining";
-    try {
-      const since = room.position ? { since: room.position } : {};
-      const joined = await this.connection.request({ type: "join", room: room.name, ...since }).catch(unlessInside);
-      room.enter(joined);
-      for (const message of joined.messages ?? []) this.#receive(room, message, true);
-      if (joined.recovered !== true) await this.#readHistory(room);
-      if (this.connection.state.client !== client || !this.rooms.has(room.name)) return;
-      room.phase = "joined";
-      this.#flush(room);
-      await this.#readPresence(room);
-    } catch (error) {
-      this.#failToEnter(room, error);
-    }
+    subscription.on("state", ({ state, reason }) => {
+      if (state === "subscribing") room.phase = "joining";
+      if (state === "unsubscribed") this.#beRefused(room, reason);
+      this.#onChange();
+    });
+    subscription.on("subscribed", (event) => this.#catchUp(room, subscription, event));
+    subscription.on("publication", (publication) => this.#receive(room, publication, true));
+    subscription.on("join", ({ info }) => {
+      room.addMember(info);
+      this.#onChange();
+    });
+    subscription.on("leave", ({ info }) => {
+      room.removeMember(info);
+      this.#onChange();
+    });
+    subscription.subscribe();
+  }
+
+  /** @param {Room} room */
+  #forget(room) {
+    const subscription = this.#subscriptions.get(room);
+    this.#subscriptions.delete(room);
+    if (subscription) this.#client.remove(subscription);
+  }
+
+  /** The server does not let us in, or has put us out. @param {Room} room @param {string} reason */
+  #beRefused(room, reason) {
+    room.phase = "refused";
+    room.problem = reason;
+    this.#forget(room);
+  }
+
+  /** @param {Room} room @param {Subscription} subscription @param {Subscribed} subscribed */
+  async #catchUp(room, subscription, subscribed) {
+    room.enter(subscribed);
+    // What was recovered is told right behind this event: it is here after any await.
+    await (subscribed.recovered ? null : this.#readHistory(room, subscription));
+    if (subscription.state !== "subscribed") return;
+    room.phase = "joined";
+    this.#flush(room);
+    await this.#readPresence(room, subscription);
+  }
+
+  /** @param {Room} room @param {Subscription} subscription */
+  async #readHistory(room, subscription) {
+    const page = await subscription.history({ limit: HISTORY_LIMIT, reverse: true }).catch(noneIfRefused);
+    for (const publication of page?.publications.reverse() ?? []) this.#receive(room, publication, false);
+  }
+
+  /** @param {Room} room @param {Subscription} subscription */
+  async #readPresence(room, subscription) {
+    const answer = subscription.presence().then((presence) => Object.values(presence));
+    await room.setMembers(answer.catch(noneIfRefused));
     this.#onChange();
-  }
-
-  /** @param {Room} room @param {unknown} error */
-  #failToEnter(room, error) {
-    if (!(error instanceof Refused)) return ignoreLoss(error);
-    room.phase = error.temporary ? "away" : "refused";
-    room.problem = error.message;
-    if (error.temporary) setTimeout(() => this.#enter(room), RETRY_MS);
-  }
-
-  /** @param {Room} room */
-  async #readHistory(room) {
-    const request = { type: "history", room: room.name, limit: HISTORY_LIMIT, reverse: true };
-    const history = await this.connection.request(request).catch(unlessRefused);
-    for (const message of history?.messages.reverse() ?? []) this.#receive(room, message, false);
-  }
-
-  /** @param {Room} room */
-  async #readPresence(room) {
-    const presence = await this.connection.request({ type: "presence", room: room.name }).catch(unlessRefused);
-    if (presence) room.setMembers(presence.clients);
   }
 
   /** Joins and leaves tell most of it; connections that died silently are seen here. */
-  async #refreshPresence() {
+  #refreshPresence() {
     const room = this.current;
-    if (!room?.members || room.phase !== "joined") return;
-    await this.#readPresence(room).catch(ignoreLoss);
+    const subscription = room && this.#subscriptions.get(room);
+    if (subscription && room.members && room.phase === "joined") this.#readPresence(room, subscription);
+  }
+
+  /** @param {Room} room @param {Publication} publication @param {boolean} fresh whether it is news to the reader */
+  #receive(room, publication, fresh) {
+    const entry = room.receive(publication, (uid) => this.#store.hasSent(uid));
+    if (typeof publication.data?.uid === "string") this.#store.drop(publication.data.uid);
     this.#onChange();
-  }
-
-  /** Sends what waits for this room, in order. @param {Room} room */
-  #flush(room) {
-    if (room.phase !== "joined") return;
-    for (const letter of this.#lettersFor(room)) {
-      if (!this.#inFlight.has(letter.uid)) this.#send(room, letter);
-    }
-  }
-
-  /** @param {Room} room @param {Letter} letter */
-  async #send(room, letter) {
-    const { uid, text, at } = letter;
-    this.#inFlight.add(uid);
-    try {
-      const data = { uid, text, at };
-      const ack = await this.connection.request({ type: "message", room: room.name, data, echo: true });
-      this.#store.drop(uid);
-      room.acknowledge(uid, ack.offset ?? 0);
-    } catch (error) {
-      if (!(error instanceof Refused)) return ignoreLoss(error); // it stays in the store for the next connection
-      if (error.temporary) {
-        setTimeout(() => this.#flush(room), RETRY_MS);
-      } else {
-        this.#store.drop(uid);
-        room.refuse(uid, error.message);
-      }
-    }
-    this.#inFlight.delete(uid);
-    this.#onChange();
-  }
-
-  // --- what the server says unasked ------------------------------------------------------------------------------
-
-  /** @param {Message} message */
-  #hear(message) {
-    const room = this.rooms.get(message.room);
-    if (!room) return;
-    if (message.type === "message") this.#receive(room, message, true);
-    else if (message.type === "join" && !message.self) room.addMember(message);
-    else if (message.type === "leave") room.removeMember(message);
-    else if (message.type === "left") this.#beTakenOut(room, message);
-    this.#onChange();
-  }
-
-  /** @param {Room} room @param {Message} message @param {boolean} fresh whether it is news to the reader */
-  #receive(room, message, fresh) {
-    const entry = room.receive(message, (uid) => this.#store.hasSent(uid));
-    if (typeof message.data?.uid === "string") this.#store.drop(message.data.uid);
     if (!entry || entry.mine || !fresh) return;
     if (room !== this.current || document.hidden) room.unread++;
     this.#onArrival(room, entry);
   }
 
-  /** @param {Room} room @param {Message} message */
-  #beTakenOut(room, message) {
-    if (message.code === undefined) return;
-    room.phase = message.code >= RESUBSCRIBE_FROM ? "away" : "refused";
-    room.problem = String(message.reason);
-    this.#enter(room);
+  // --- sending ---------------------------------------------------------------------------------------------------
+
+  /** Sends what waits for this room, in order. @param {Room} room */
+  #flush(room) {
+    const subscription = this.#subscriptions.get(room);
+    if (room.phase !== "joined" || !subscription) return;
+    for (const letter of this.#lettersFor(room)) {
+      if (!this.#inFlight.has(letter.uid)) this.#send(room, subscription, letter);
+    }
+  }
+
+  /** @param {Room} room @param {Subscription} subscription @param {Letter} letter */
+  async #send(room, subscription, { uid, text, at }) {
+    this.#inFlight.add(uid);
+    try {
+      await subscription.publish({ uid, text, at });
+      this.#store.drop(uid);
+      room.acknowledge(uid);
+    } catch (error) {
+      if (!(error instanceof ClientError)) throw error;
+      this.#failToSend(room, uid, error);
+    } finally {
+      this.#inFlight.delete(uid);
+      this.#onChange();
+    }
+  }
+
+  /**
+   * What may work later, or may have worked, stays in the store and is sent again, now or after the next reconnect. So does
+   * what was refused only because we are on our way back into the room.
+   * @param {Room} room @param {string} uid @param {ClientError} error
+   */
+  #failToSend(room, uid, error) {
+    if (error.temporary || error.uncertain || room.phase === "joining") {
+      setTimeout(() => this.#flush(room), RETRY_MS);
+    } else {
+      this.#store.drop(uid);
+      room.refuse(uid, error.message);
+    }
   }
 }
 
-/** The server may have put us in already: as good as joined, only that it is not told from where on. @param {unknown} error */
-function unlessInside(error) {
-  if (error instanceof Refused && error.code === ALREADY_SUBSCRIBED) return /** @type {Message} */ ({ type: "joined" });
+/** History and presence may be switched off, or their answer lost: the room is of use without. @param {unknown} error @returns {null} */
+function noneIfRefused(error) {
+  if (error instanceof ClientError) return null;
   throw error;
-}
-
-/** History and presence may be switched off; the room is of use without. @param {unknown} error @returns {null} */
-function unlessRefused(error) {
-  if (error instanceof Refused) return null;
-  throw error;
-}
-
-/** The next connection does it again. @param {unknown} error */
-function ignoreLoss(error) {
-  if (!(error instanceof ConnectionLost)) throw error;
 }
 
 /** `crypto.randomUUID` is missing on plain http from another machine. */
