@@ -6,22 +6,25 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.pages import ChatPage
-from tests.browser.scripted import Message, Scripted
+from tests.browser.scripted import Answer, Message, Scripted
 
 ROOM = "campfire"
+JOINED: Message = {"recoverable": True, "positioned": True, "epoch": "e"}
 
 
 def enter(open_page: OpenPage, **answers: Message) -> tuple[ChatPage, Scripted]:
     """Ann in a room of a scripted server, up to date."""
     ann = open_page("Ann", transports="websocket")
     script = Scripted(ann.page)
-    joined = {"subscribe": {"recoverable": True, "positioned": True, "epoch": "e"}}
-    script.answers |= {
-        kind: lambda _, answer=answer: answer for kind, answer in {"subscribe": joined, **answers}.items()
-    }
+    for kind, answer in {"subscribe": {"subscribe": JOINED}, **answers}.items():
+        script.answers[kind] = always(answer)
     ann.page.reload()
     expect(ann.page.get_by_text("Quiet so far")).to_be_visible()
     return ann, script
+
+
+def always(answer: Message | None) -> Answer:
+    return lambda request: answer
 
 
 def pushed(offset: int, data: object, name: str) -> Message:
@@ -33,25 +36,17 @@ def pushed(offset: int, data: object, name: str) -> Message:
 def test_messages_stand_in_the_order_of_the_room(open_page: OpenPage) -> None:
     """Also one that is acknowledged before what was stored earlier is here, and one that is here before its answer."""
     ann, script = enter(open_page)
-    offset = 0
-
-    def acknowledge_early(request: Message) -> Message:
-        nonlocal offset
-        script.then = [pushed(offset + 1, {"text": "meanwhile"}, "Bob"), pushed(offset + 2, request["data"], "Ann")]
-        offset += 2
-        return {"publish": {}}
-
-    def acknowledge_late(request: Message) -> Message:
-        nonlocal offset
-        script.push(pushed(offset + 1, request["data"], "Ann"))
-        offset += 1
-        script.then = [pushed(offset + 1, {"text": "afterwards"}, "Bob")]
-        return {"publish": {}}
-
-    script.answers["publish"] = acknowledge_early
     ann.say("one")
+    ann.expect_messages("one")
+    script.push(pushed(1, {"text": "meanwhile"}, "Bob"), pushed(2, script.requests("publish")[-1]["data"], "Ann"))
     ann.expect_messages("meanwhile", "one")
-    script.answers["publish"] = acknowledge_late
+
+    def publish_first(request: Message) -> Message:
+        script.push(pushed(3, request["data"], "Ann"))
+        script.then = [pushed(4, {"text": "afterwards"}, "Bob")]
+        return {"publish": {}}
+
+    script.answers["publish"] = publish_first
     ann.say("two")
     ann.expect_messages("meanwhile", "one", "two", "afterwards")
 
@@ -75,7 +70,7 @@ def test_a_message_that_is_refused_says_why(open_page: OpenPage) -> None:
     expect(ann.messages).to_have_count(0)
     ann.say("two")
     expect(state).to_contain_text(["Not sent: permission denied."])
-    script.answers["publish"] = lambda request: {"publish": {}}
+    script.answers["publish"] = always({"publish": {}})
     ann.page.get_by_role("button", name="Try again").click()
     ann.expect_messages("two")
     assert [request["data"]["text"] for request in script.requests("publish")] == ["one", "two", "two"]
@@ -84,7 +79,7 @@ def test_a_message_that_is_refused_says_why(open_page: OpenPage) -> None:
 def test_a_message_that_is_refused_for_now_is_sent_again(open_page: OpenPage) -> None:
     """Without being asked."""
     ann, script = enter(open_page)
-    busy = {"error": {"code": 111, "message": "too many requests", "temporary": True}}
+    busy: Message = {"error": {"code": 111, "message": "too many requests", "temporary": True}}
     answers = iter([busy, {"publish": {}}])
     script.answers["publish"] = lambda request: next(answers)
     ann.say("one")
@@ -92,6 +87,41 @@ def test_a_message_that_is_refused_for_now_is_sent_again(open_page: OpenPage) ->
     ann.expect_messages("one")
     first, second = script.requests("publish")
     assert first["data"]["uid"] == second["data"]["uid"]
+
+
+def test_what_has_come_back_as_stored_is_not_sent_again(open_page: OpenPage) -> None:
+    """Its answer was lost with the connection, and it is recovered, or found in the history of a room that is not."""
+    ann, script = enter(open_page)
+    script.answers["publish"] = always(None)
+    for number, text in enumerate(("one", "two")):
+        ann.say(text)
+        expect(ann.pending).to_have_text([text])
+        pub = pushed(number + 1, script.requests("publish")[-1]["data"], "Ann")["push"]["pub"]
+        if number == 0:
+            recovered = {"recovered": True, "was_recovering": True, "offset": 1, "publications": [pub]}
+            script.answers["subscribe"] = always({"subscribe": {**JOINED, **recovered}})
+        else:
+            script.answers["subscribe"] = always({"subscribe": {**JOINED, "was_recovering": True, "offset": 2}})
+            script.answers["history"] = always({"history": {"publications": [pub]}})
+        script.sockets[-1].close(code=3001)
+        ann.expect_messages(*("one", "two")[: number + 1])
+    ann.page.wait_for_timeout(100)
+    assert [request["data"]["text"] for request in script.requests("publish")] == ["one", "two"]
+
+
+def test_a_message_between_two_memberships_is_not_refused(open_page: OpenPage) -> None:
+    """The room has just been ended to be entered again, so the server knows us no longer, and will in a moment."""
+    ann, script = enter(open_page)
+
+    def end_first(request: Message) -> Message:
+        script.push({"push": {"channel": ROOM, "unsubscribe": {"code": 2500, "reason": "insufficient state"}}})
+        script.answers["publish"] = always({"publish": {}})
+        return {"error": {"code": 103, "message": "permission denied"}}
+
+    script.answers["publish"] = end_first
+    ann.say("one")
+    ann.expect_messages("one")
+    assert len(script.requests("publish")) == 2
 
 
 def test_who_leaves_in_the_moment_of_the_answer_is_gone(open_page: OpenPage) -> None:
