@@ -4,9 +4,9 @@
 /**
  * What becomes of a client: state, event, next state. What is not here does not happen.
  *
- * `connect` and `disconnect` are calls; `connect` is also the end of a wait that something has cut short. `welcome`: the server let us in. `loss`: anything that is worth coming back
- * from: a cut, silence, a deadline, a close code that allows it. `refusal`: anything that is not; it stays so until
- * `connect` is called again.
+ * `connect` and `disconnect` are calls; `connect` is also what ends a wait early. `welcome`: the server let us in.
+ * `loss`: anything that is worth coming back from: a cut, silence, a deadline, a close code that allows it. `refusal`:
+ * anything that is not; it stays so until `connect` is called again.
  * @type {Record<import("./words.js").State, Record<string, import("./words.js").State>>}
  */
 export const STATES = {
