@@ -9,6 +9,8 @@ from tests.browser.pages import ChatPage
 from tests.browser.scripted import Answer, Message, Scripted
 
 ROOM = "campfire"
+RETRY_MS = 2_000
+"""When the demo tries again what was refused for now."""
 JOINED: Message = {"recoverable": True, "positioned": True, "epoch": "e"}
 
 
@@ -58,6 +60,8 @@ def test_a_room_without_history_acknowledges_too(open_page: OpenPage) -> None:
     ann.expect_messages("one")
     script.push(pushed(0, {"text": "two"}, "Bob"), pushed(0, {"text": "three"}, "Bob"))
     ann.expect_messages("one", "two", "three")
+    script.push(pushed(0, script.requests("publish")[-1]["data"], "Ann"), pushed(0, {"text": "four"}, "Bob"))
+    ann.expect_messages("one", "two", "three", "four")
 
 
 def test_a_message_that_is_refused_says_why(open_page: OpenPage) -> None:
@@ -121,6 +125,21 @@ def test_a_message_between_two_memberships_is_not_refused(open_page: OpenPage) -
     script.answers["publish"] = end_first
     ann.say("one")
     ann.expect_messages("one")
+    assert len(script.requests("publish")) == 2
+
+
+def test_a_message_waits_for_the_membership_that_is(open_page: OpenPage) -> None:
+    """Refused for now, put out and back in: what was to be tried again by the old membership is the new one's."""
+    ann, script = enter(open_page)
+    busy: Message = {"error": {"code": 111, "message": "too many requests", "temporary": True}}
+    answers = iter([busy, None])
+    script.answers["publish"] = lambda request: next(answers)
+    ann.say("one")
+    expect(ann.pending).to_have_text(["one"])
+    script.push({"push": {"channel": ROOM, "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}}})
+    ann.page.get_by_role("button", name="Try again").click()
+    ann.page.wait_for_timeout(RETRY_MS + 500)
+    expect(ann.pending).to_have_text(["one"])
     assert len(script.requests("publish")) == 2
 
 

@@ -1,27 +1,19 @@
 // @ts-check
-/**
- * What the page does with the browser client: enters rooms, shows what it is told, gets every message out exactly once.
- *
- * Coming back is the client's business: each subscription goes on at its position, and what was missed comes as
- * publications behind `subscribed`. Where that is not possible a gap is shown and history is read. Then, and not
- * before, letters go out: one whose acknowledgement was lost may have just come back as stored.
- * Sending: a letter is kept until it is stored, and sent again whenever that is uncertain; readers know it by its uid.
- */
+/** What the page does with the browser client: one connection under a name, and the rooms that are open on it. */
 
-import { Client, ClientError } from "/client/beaconfire.js";
+import { Client } from "/client/beaconfire.js";
+import { Membership } from "./membership.js";
 import { Room } from "./rooms.js";
 
-/** @typedef {import("/client/beaconfire.js").Subscription} Subscription */
 /** @typedef {import("/client/words.js").StateChange} StateChange */
-/** @typedef {import("/client/words.js").Subscribed} Subscribed */
-/** @typedef {import("/client/words.js").Publication} Publication */
 /** @typedef {import("./rooms.js").Entry} Entry */
 /** @typedef {import("./store.js").Letter} Letter */
 /** @typedef {import("./store.js").Store} Store */
-/** `waiting` is until the next attempt, `stopped` until somebody asks for one. @typedef {"connecting" | "connected" | "waiting" | "stopped"} Phase */
+/**
+ * `waiting` is until the next attempt, `stopped` until somebody asks for one.
+ * @typedef {"connecting" | "connected" | "waiting" | "stopped"} Phase
+ */
 
-const HISTORY_LIMIT = 100;
-const RETRY_MS = 2_000;
 const RETRY_MAX_MS = 20_000;
 const PRESENCE_INTERVAL_MS = 30_000;
 
@@ -39,10 +31,8 @@ export class Chat {
   #me = "";
   #onChange;
   #onArrival;
-  /** @type {Map<Room, Subscription>} those that the server lets us be in */
-  #subscriptions = new Map();
-  /** @type {Set<string>} uids that were sent and not answered yet */
-  #inFlight = new Set();
+  /** @type {Map<Room, Membership>} */
+  #memberships = new Map();
 
   /**
    * @param {object} options
@@ -113,11 +103,12 @@ export class Chat {
   /** Goes for good; what was not sent there yet is forgotten. @param {Room} room */
   leave(room) {
     this.rooms.delete(room.name);
-    for (const letter of this.#lettersFor(room)) this.#store.drop(letter.uid);
+    for (const letter of this.#store.lettersFor(room.name)) this.#store.drop(letter.uid);
     this.#remember();
     if (this.current === room) this.current = this.rooms.values().next().value ?? null;
     if (this.current) this.current.unread = 0;
-    this.#forget(room);
+    this.#memberships.get(room)?.leave();
+    this.#memberships.delete(room);
     this.#onChange();
   }
 
@@ -144,7 +135,7 @@ export class Chat {
   #post(letter, room) {
     this.#store.keep(letter);
     room.write(letter, this.name);
-    this.#flush(room);
+    this.#memberships.get(room)?.flush();
     this.#onChange();
   }
 
@@ -153,146 +144,28 @@ export class Chat {
     const room = new Room(name);
     this.rooms.set(name, room);
     this.#remember();
-    for (const letter of this.#lettersFor(room)) room.write(letter, this.name);
+    for (const letter of this.#store.lettersFor(name)) room.write(letter, this.name);
     this.#enter(room);
     return room;
+  }
+
+  /** @param {Room} room */
+  #enter(room) {
+    const onArrival = (/** @type {Entry} */ entry) => {
+      if (room !== this.current || document.hidden) room.unread++;
+      this.#onArrival(room, entry);
+    };
+    const membership = new Membership({ client: this.#client, room, store: this.#store, onChange: this.#onChange, onArrival });
+    this.#memberships.set(room, membership);
   }
 
   #remember() {
     this.#store.rooms = [...this.rooms.keys()];
   }
 
-  /** @param {Room} room */
-  #lettersFor(room) {
-    return this.#store.letters.filter((letter) => letter.room === room.name);
-  }
-
-  // --- being in a room -------------------------------------------------------------------------------------------
-
-  /** From where we stand in it, if it was ended before. @param {Room} room */
-  #enter(room) {
-    const subscription = this.#client.subscription(room.name, { since: room.position ?? undefined });
-    this.#subscriptions.set(room, subscription);
-    room.phase = "joining";
-    subscription.on("state", ({ state, reason }) => {
-      if (state === "subscribing") room.phase = "joining";
-      if (state === "unsubscribed") this.#beRefused(room, reason);
-      this.#onChange();
-    });
-    subscription.on("subscribed", (event) => this.#catchUp(room, subscription, event));
-    subscription.on("publication", (publication) => this.#receive(room, publication, true));
-    subscription.on("join", ({ info }) => {
-      room.addMember(info);
-      this.#onChange();
-    });
-    subscription.on("leave", ({ info }) => {
-      room.removeMember(info);
-      this.#onChange();
-    });
-    subscription.subscribe();
-  }
-
-  /** @param {Room} room */
-  #forget(room) {
-    const subscription = this.#subscriptions.get(room);
-    this.#subscriptions.delete(room);
-    if (subscription) this.#client.remove(subscription);
-  }
-
-  /** The server does not let us in, or has put us out. @param {Room} room @param {string} reason */
-  #beRefused(room, reason) {
-    room.phase = "refused";
-    room.problem = reason;
-    this.#forget(room);
-  }
-
-  /** @param {Room} room @param {Subscription} subscription @param {Subscribed} subscribed */
-  async #catchUp(room, subscription, subscribed) {
-    room.enter(subscribed);
-    // What was recovered is told right behind this event: it is here after any await.
-    await (subscribed.recovered ? null : this.#readHistory(room, subscription));
-    if (subscription.state !== "subscribed") return;
-    room.phase = "joined";
-    this.#flush(room);
-    await this.#readPresence(room, subscription);
-  }
-
-  /** @param {Room} room @param {Subscription} subscription */
-  async #readHistory(room, subscription) {
-    const page = await subscription.history({ limit: HISTORY_LIMIT, reverse: true }).catch(noneIfRefused);
-    for (const publication of page?.publications.reverse() ?? []) this.#receive(room, publication, false);
-  }
-
-  /** @param {Room} room @param {Subscription} subscription */
-  async #readPresence(room, subscription) {
-    const answer = subscription.presence().then((presence) => Object.values(presence));
-    await room.setMembers(answer.catch(noneIfRefused));
-    this.#onChange();
-  }
-
-  /** Joins and leaves tell most of it; connections that died silently are seen here. */
   #refreshPresence() {
-    const room = this.current;
-    const subscription = room && this.#subscriptions.get(room);
-    if (subscription && room.members && room.phase === "joined") this.#readPresence(room, subscription);
+    if (this.current?.members) this.#memberships.get(this.current)?.refreshPresence();
   }
-
-  /** @param {Room} room @param {Publication} publication @param {boolean} fresh whether it is news to the reader */
-  #receive(room, publication, fresh) {
-    const entry = room.receive(publication, (uid) => this.#store.hasSent(uid));
-    if (typeof publication.data?.uid === "string") this.#store.drop(publication.data.uid);
-    this.#onChange();
-    if (!entry || entry.mine || !fresh) return;
-    if (room !== this.current || document.hidden) room.unread++;
-    this.#onArrival(room, entry);
-  }
-
-  // --- sending ---------------------------------------------------------------------------------------------------
-
-  /** Sends what waits for this room, in order. @param {Room} room */
-  #flush(room) {
-    const subscription = this.#subscriptions.get(room);
-    if (room.phase !== "joined" || !subscription) return;
-    for (const letter of this.#lettersFor(room)) {
-      if (!this.#inFlight.has(letter.uid)) this.#send(room, subscription, letter);
-    }
-  }
-
-  /** @param {Room} room @param {Subscription} subscription @param {Letter} letter */
-  async #send(room, subscription, { uid, text, at }) {
-    this.#inFlight.add(uid);
-    try {
-      await subscription.publish({ uid, text, at });
-      this.#store.drop(uid);
-      room.acknowledge(uid);
-    } catch (error) {
-      if (!(error instanceof ClientError)) throw error;
-      this.#failToSend(room, uid, error);
-    } finally {
-      this.#inFlight.delete(uid);
-      this.#onChange();
-    }
-  }
-
-  /**
-   * What may work later, or may have worked, stays in the store and is sent again, now or after the next reconnect. So does
-   * what was refused only because we are on our way back into the room.
-   * @param {Room} room @param {string} uid @param {ClientError} error
-   */
-  #failToSend(room, uid, error) {
-    if (error.temporary || error.uncertain || room.phase === "joining") {
-      setTimeout(() => this.#flush(room), RETRY_MS);
-    } else {
-      this.#store.drop(uid);
-      room.refuse(uid, error.message);
-    }
-  }
-}
-
-/** History and presence may be switched off, or their answer lost: the room is of use without. @param {unknown} error @returns {null} */
-function noneIfRefused(error) {
-  if (error instanceof ClientError) return null;
-  throw error;
 }
 
 /** `crypto.randomUUID` is missing on plain http from another machine. */

@@ -1,5 +1,5 @@
 // @ts-check
-/** Puts the page together. Reading order: rooms, store, chat, view. */
+/** Puts the page together. Reading order: rooms, store, membership, chat, view. */
 
 import { Chat } from "./chat.js";
 import { Store } from "./store.js";

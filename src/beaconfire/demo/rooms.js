@@ -82,7 +82,7 @@ export class Room {
     const uid = uidOf(data) ?? (offset ? `${this.#generation}:${offset}` : `n${++this.#count}`);
     const known = this.#byUid.get(uid);
     if (known) {
-      if (known.state !== "sent" || known.offset === 0) this.#settle(known, offset);
+      if (known.state !== "sent" || (offset && !known.offset)) this.#settle(known, offset);
       return null;
     }
     const entry = this.#entry({
