@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 
 from tests.acceptance.harness import ServerProcess
 from tests.browser.conftest import CHROMIUM_FLAGS
+from tests.browser.network import Network
 from tests.browser.pages import ChatPage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,8 +44,9 @@ def main(arguments: Sequence[str]) -> int:
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
-        with ServerProcess(Path(folder), (ROOT / "demo.toml").read_text(encoding="utf-8")) as server:
-            picture = play(browser, server)
+        demo = (ROOT / "demo.toml").read_text(encoding="utf-8")
+        with ServerProcess(Path(folder), demo) as server, Network(server.port) as network:
+            picture = play(browser, server, network)
         browser.close()
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(picture)
@@ -52,8 +54,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def play(browser: Browser, server: ServerProcess) -> bytes:
-    people = {name: come_in(browser, server, name) for name in ("Ann", "Bob", "林小月")}
+def play(browser: Browser, server: ServerProcess, network: Network) -> bytes:
+    people = {name: come_in(browser, network, name) for name in ("Ann", "Bob", "林小月")}
     for name, text in TALK:
         if name:
             people[name].say(text)
@@ -74,9 +76,9 @@ def play(browser: Browser, server: ServerProcess) -> bytes:
     return ann.page.screenshot(animations="disabled", caret="hide")
 
 
-def come_in(browser: Browser, server: ServerProcess, name: str) -> ChatPage:
+def come_in(browser: Browser, network: Network, name: str) -> ChatPage:
     context = browser.new_context(viewport=SIZE, device_scale_factor=PIXELS_PER_POINT, color_scheme="light")
-    page = ChatPage(context, server.http)
+    page = ChatPage(context, network)
     page.come_in(name, WATCH)
     page.expect_connected()
     return page

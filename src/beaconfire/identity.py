@@ -8,6 +8,11 @@ from msgspec import Raw, Struct
 
 from beaconfire.messages import NO_PAYLOAD
 
+NAME_LENGTH_MAX = 128
+"""Characters of the name that an anonymous client gives itself. It is nobody's claim but the client's own, and every
+join, leave and message carries it to everyone in the room, so a few bytes sent could become a hundred megabytes
+delivered."""
+
 
 class SubscriptionOverride(Struct, frozen=True, omit_defaults=True):
     """What a token may change of the channel's options for one subscription; None leaves the option as it is."""

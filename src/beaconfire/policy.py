@@ -7,10 +7,10 @@ keys must be fetched.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw, Struct
 
 from beaconfire.access import Access
 from beaconfire.channels import Channels, Namespace
@@ -29,6 +29,7 @@ from beaconfire.errors import (
     Disconnect,
 )
 from beaconfire.identity import (
+    NAME_LENGTH_MAX,
     Identity,
     SubscriptionGrant,
     TokenExpired,
@@ -38,6 +39,7 @@ from beaconfire.identity import (
 )
 from beaconfire.messages import NO_PAYLOAD, ConnectRequest, SubscribeRequest
 from beaconfire.options import ClientOptions
+from beaconfire.protocols import json_payload
 
 
 class Policy(Protocol):
@@ -91,7 +93,7 @@ class ConfiguredPolicy:
         if options.insecure:
             return Identity(user=request.user)
         if options.allow_anonymous:
-            return Identity(info=_shown_name(request.user))
+            return Identity(info=_introduction(request))
         raise CommandError(UNAUTHORIZED, "no token: send a connection token")
 
     async def _verify(self, token: str) -> Identity:
@@ -172,6 +174,29 @@ def _check_bearer(user: str, bearer: str, granted: str, identity: Identity, clie
         raise Disconnect(INVALID_TOKEN, "the subscription token's client is not this connection")
 
 
-def _shown_name(name: str) -> Raw:
-    """An anonymous user's chosen name is shown, never believed."""
+class _Data(Struct):
+    """What these rules read in the data of a connect request. It is the application's, and so is all else in it."""
+
+    name: Annotated[str, Meta(max_length=NAME_LENGTH_MAX)] = ""
+
+
+_data_decoder = msgspec.json.Decoder(_Data)
+
+
+def _introduction(request: ConnectRequest) -> Raw:
+    """An anonymous client's name, which is shown and never believed: info `{"name": ...}`, or none.
+
+    Plain clients give it as `user`, native ones as `name` in their data.
+    """
+    name = request.user or _name_in(request.data)
     return Raw(msgspec.json.encode({"name": name})) if name else NO_PAYLOAD
+
+
+def _name_in(data: Raw) -> str:
+    """The name, or "". Data of another shape, or with a longer name, was not meant for us and keeps nobody out."""
+    if not data:
+        return ""
+    try:
+        return json_payload.read(_data_decoder.decode, bytes(data)).name
+    except json_payload.NotJSONError:
+        return ""

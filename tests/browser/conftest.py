@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.acceptance.harness import ServerProcess
+from tests.browser.network import Network
 from tests.browser.pages import ChatPage
 
 ROOT = Path(__file__).parent.parent.parent
@@ -52,21 +54,23 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def open_page(browser: Browser, server: ServerProcess) -> Iterator[OpenPage]:
-    """Opens the demo as somebody with a browser of their own; keyword arguments are those of a browser context.
+    """Opens the demo as somebody with a browser and a network of their own; other arguments are those of a context.
 
     In the end no page may have thrown an error or broken its Content-Security-Policy.
     """
     pages: list[ChatPage] = []
+    with ExitStack() as networks:
 
-    def open_one(name: str, room: str = "", **context: object) -> ChatPage:
-        page = ChatPage(browser.new_context(**context), server.http)  # type: ignore[arg-type]  # its options, passed on
-        pages.append(page)
-        page.come_in(name, room)
-        return page
+        def open_one(name: str, room: str = "", transports: str = "", **context: object) -> ChatPage:
+            network = networks.enter_context(Network(server.port))
+            page = ChatPage(browser.new_context(**context), network)  # type: ignore[arg-type]  # its options, passed on
+            pages.append(page)
+            page.come_in(name, room, transports)
+            return page
 
-    yield open_one
-    for page in pages:
-        page.context.close()
+        yield open_one
+        for page in pages:
+            page.context.close()
     assert [problem for page in pages for problem in page.problems] == []
 
 

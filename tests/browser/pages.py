@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, expect
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Route, WebSocketRoute, expect
+
+from tests.browser.network import Network
 
 DEADLINE_MS = 20_000
 
@@ -10,11 +12,12 @@ expect.set_options(timeout=DEADLINE_MS)
 
 
 class ChatPage:
-    """One person's browser. `problems` are errors of the page itself; a lost connection is none."""
+    """One person's browser, and the network it is in. `problems` are errors of the page itself; a loss is none."""
 
-    def __init__(self, context: BrowserContext, url: str) -> None:
+    def __init__(self, context: BrowserContext, network: Network) -> None:
         self.context = context
-        self.url = url
+        self.network = network
+        self.url = network.url
         self.problems: list[str] = []
         self.page = context.new_page()
         self.page.set_default_timeout(DEADLINE_MS)
@@ -22,13 +25,14 @@ class ChatPage:
         self.page.on("console", self._note)
 
     def _note(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and "WebSocket connection" not in message.text:
+        is_loss = "WebSocket connection" in message.text or "Failed to load resource: net::" in message.text
+        if message.type in ("error", "warning") and not is_loss:
             self.problems.append(message.text)
 
     # --- doing -------------------------------------------------------------------------------------------------
 
-    def come_in(self, name: str, room: str = "") -> None:
-        self.page.goto(f"{self.url}/#{room}")
+    def come_in(self, name: str, room: str = "", transports: str = "") -> None:
+        self.page.goto(f"{self.url}/{transports and f'?transports={transports}'}#{room}")
         self.page.get_by_label("Your name").fill(name)
         self.page.get_by_role("button", name="Come in").click()
 
@@ -46,8 +50,18 @@ class ChatPage:
         expect(self.page.get_by_role("heading", name=room, exact=True)).to_be_visible()
 
     def cut(self) -> None:
-        """Loses the connection as a network would, wherever it is."""
-        self.page.evaluate("window.beaconfireDemo.cut()")
+        """Loses all connections as a network would, wherever they are."""
+        self.network.cut()
+
+    def block(self, *transports: str) -> None:
+        """Lets these no longer through, from the next attempt on. Without any: none, though the page still loads."""
+        for transport in transports or ("*",):
+            self.page.route_web_socket(f"**/connection/{transport}", lambda route: route.close(code=1001))
+            self.page.route(f"**/connection/{transport}*", Route.abort)
+
+    def unblock(self) -> None:
+        self.page.route_web_socket("**/connection/websocket", WebSocketRoute.connect_to_server)
+        self.page.unroute_all()
 
     # --- seeing ------------------------------------------------------------------------------------------------
 
@@ -57,6 +71,9 @@ class ChatPage:
 
     def expect_connected(self) -> None:
         expect(self.phase).to_have_attribute("data-phase", "connected")
+
+    def expect_transport(self, name: str) -> None:
+        expect(self.phase).to_have_text(f"Connected · {name}")
 
     @property
     def messages(self) -> Locator:

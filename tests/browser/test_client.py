@@ -222,6 +222,26 @@ def test_comes_back_at_once_when_the_network_does(
     assert ann.page.evaluate("seen.states[2].retryAt - Date.now()") > 0
 
 
+def test_connect_ends_a_wait(open_client: OpenClient, network: Network) -> None:
+    """Somebody has clicked on "try now": it does, at once and once, and says that it waits no longer."""
+    ann = open_client()
+    ann.start(network.url, retryFirstMs=60_000)
+    ann.until_entered()
+    ann.page.evaluate("Math.random = () => 1")
+    network.cut()
+    ann.until("client.state === 'connecting'")
+    before = network.connections
+    ann.page.evaluate("client.on('state', () => client.connect()), client.connect(), client.connect()")
+    ann.until_entered(2)
+    states = ann.seen("states")
+    assert [(change["state"], change["retryAt"] > 0) for change in states[2:]] == [
+        ("connecting", True),
+        ("connecting", False),
+        ("connected", False),
+    ]
+    assert network.connections == before + 1
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_tab_that_was_frozen_for_six_minutes_goes_on(
     open_client: OpenClient, server: ServerProcess, network: Network, transport: str

@@ -124,6 +124,21 @@ def test_a_temporary_error_is_tried_again_and_others_are_not(ann: ClientPage) ->
     assert ann.seen("states")[-1]["code"] == 103
 
 
+def test_what_is_sent_with_connect_can_be_changed(ann: ClientPage) -> None:
+    """From the next connect on."""
+    script = Scripted(ann.page)
+    script.answers["subscribe"] = lambda request: joined()
+    ann.start(retryFirstMs=1, data={"name": "Ann"})
+    ann.until_entered()
+    ann.page.evaluate("client.data = { name: 'Bob' }")
+    script.sockets[-1].close(code=3001)
+    ann.until_entered(2)
+    ann.page.evaluate("client.data = undefined")
+    script.sockets[-1].close(code=3001)
+    ann.until_entered(3)
+    assert [request.get("data") for request in script.requests("connect")] == [{"name": "Ann"}, {"name": "Bob"}, None]
+
+
 def test_pings_are_answered_and_missed(ann: ClientPage) -> None:
     """Each with a pong; once they have stopped coming, it connects anew."""
     script = Scripted(ann.page)

@@ -8,11 +8,12 @@ import signal
 import urllib.request
 from pathlib import Path
 
-from playwright.sync_api import WebSocketRoute, expect
+from playwright.sync_api import Browser, WebSocketRoute, expect
 
 from tests.acceptance.harness import ServerProcess
 from tests.browser.conftest import OpenPage
 from tests.browser.pages import ChatPage
+from tests.browser.scripted import Scripted
 
 WIDE = {"width": 1280, "height": 800}
 NARROW = {"width": 390, "height": 844}
@@ -57,6 +58,52 @@ def test_one_person_with_two_tabs_is_one_person(open_page: OpenPage) -> None:
     second.goto(bob.url)
     expect(ann.people).to_have_text(["Ann", "Bob"])
     expect(ann.page.locator(".person", has_text="Bob").locator(".person-count")).to_have_text("×2")
+
+
+def test_a_new_name_is_everybodys_to_see(open_page: OpenPage) -> None:
+    """In the list of people and beside what is said from then on; nothing is missed meanwhile."""
+    ann, bob = open_page("Ann"), open_page("Bob")
+    bob.say("hello")
+    ann.expect_messages("hello")
+    bob.page.get_by_role("button", name="Change name").click()
+    bob.page.get_by_label("Your name").fill("Bobby")
+    bob.page.keyboard.press("Enter")
+    ann.say("who is it?")
+    expect(ann.people).to_have_text(["Ann", "Bobby"])
+    bob.say("me")
+    for page in (ann, bob):
+        page.expect_messages("hello", "who is it?", "me")
+        expect(page.gaps).to_have_count(0)
+    expect(ann.page.locator(".message:not(.mine) .author")).to_have_text(["Bob", "Bobby"])
+
+
+def test_whatever_the_network_lets_through_leads_into_the_room(open_page: OpenPage) -> None:
+    """WebSocket, HTTP streaming where that is blocked, and events where a person asks for them, and all say so."""
+    ann, bob, cyrus = open_page("Ann"), open_page("Bob"), open_page("Cyrus", transports="sse")
+    bob.block("websocket")
+    bob.page.reload()
+    everybody = {"WebSocket": ann, "HTTP stream": bob, "Server-Sent Events": cyrus}
+    said: list[str] = []
+    for _ in range(2):
+        for name, page in everybody.items():
+            page.expect_transport(name)
+            expect(page.people).to_have_text(["Ann", "Bob", "Cyrus"])
+        for name, page in everybody.items():
+            page.say(f"{len(said)} over {name}")
+            said.append(f"{len(said)} over {name}")
+            for reader in everybody.values():
+                reader.expect_messages(*said)
+        for page in everybody.values():
+            page.cut()
+        ann.expect_connected()
+
+
+def test_transports_that_do_not_exist_are_told(browser: Browser, server: ServerProcess) -> None:
+    """To whoever wrote the address, with those that do."""
+    page = browser.new_page()
+    page.goto(f"{server.http}/?transports=pigeon")
+    expect(page.locator("body")).to_have_text(re.compile("no transport is called pigeon; there are websocket,"))
+    page.close()
 
 
 def test_a_latecomer_reads_what_was_said(open_page: OpenPage, server: ServerProcess) -> None:
@@ -184,18 +231,14 @@ def test_unsent_messages_survive_a_reload(open_page: OpenPage) -> None:
     """They are kept by the browser, not by the page."""
     ann, bob = open_page("Ann"), open_page("Bob")
     ann.expect_connected()
-    ann.page.route_web_socket("**/ws", lambda route: route.close(code=1001))
+    ann.block()
     ann.cut()
     ann.say("written offline")
     ann.page.reload()
     expect(ann.pending).to_have_text(["written offline"])
-    ann.page.route_web_socket("**/ws", pass_on)
+    ann.unblock()
     ann.expect_messages("written offline")
     bob.expect_messages("written offline")
-
-
-def pass_on(route: WebSocketRoute) -> None:
-    route.connect_to_server()
 
 
 def test_a_message_stored_twice_is_shown_once(open_page: OpenPage, server: ServerProcess) -> None:
@@ -219,7 +262,7 @@ def test_a_lost_acknowledgement_does_not_repeat_the_message(open_page: OpenPage)
         upstream = route.connect_to_server()
         upstream.on_message(lambda frame: None if deaf else route.send(frame))
 
-    ann.page.route_web_socket("**/ws", relay)
+    ann.page.route_web_socket("**/connection/websocket", relay)
     ann.page.reload()
     ann.expect_connected()
     expect(ann.people).to_have_text(["Ann", "Bob"])
@@ -236,30 +279,19 @@ def test_a_lost_acknowledgement_does_not_repeat_the_message(open_page: OpenPage)
 
 
 def test_a_silent_connection_is_given_up(open_page: OpenPage) -> None:
-    """A server that neither answers nor closes is found by the page's own ping, within half a minute."""
-    ann = open_page("Ann")
-    connections: list[WebSocketRoute] = []
-
-    def fall_silent(route: WebSocketRoute) -> None:
-        connections.append(route)
-        if len(connections) == 1:
-            route.on_message(lambda frame: welcome(route, json.loads(frame)))
-
+    """A server that neither pings nor answers nor closes is found by the clock, and the people hear of it."""
+    ann = open_page("Ann", transports="websocket")
     ann.page.clock.install()
-    ann.page.route_web_socket("**/ws", fall_silent)
+    script = Scripted(ann.page)
     ann.page.reload()
     ann.expect_connected()
-    ann.page.clock.run_for(15_000)
+    expect(ann.page.get_by_text("Quiet so far")).to_be_visible()
+    script.answers |= {"connect": lambda request: None, "presence": lambda request: None}
+    ann.page.clock.run_for(25_000)
     ann.expect_connected()
     ann.page.clock.run_for(15_000)
     expect(ann.phase).not_to_have_attribute("data-phase", "connected")
-    assert len(connections) == 2
-
-
-def welcome(route: WebSocketRoute, message: dict[str, object]) -> None:
-    """All that is ever said."""
-    if message["type"] == "handshake":
-        route.send(json.dumps({"type": "welcome", "id": message["id"], "client": "c", "version": "0"}))
+    assert len(script.sockets) > 1
 
 
 def test_a_terminal_close_code_stops_and_says_why(open_page: OpenPage) -> None:
@@ -271,7 +303,7 @@ def test_a_terminal_close_code_stops_and_says_why(open_page: OpenPage) -> None:
         attempts.append(route.url)
         route.close(code=3500, reason="invalid token")
 
-    ann.page.route_web_socket("**/ws", refuse)
+    ann.page.route_web_socket("**/connection/websocket", refuse)
     ann.page.reload()
     expect(ann.phase).to_have_attribute("data-phase", "stopped")
     expect(ann.page.get_by_role("alert")).to_contain_text("The server ended the connection: invalid token.")

@@ -12,7 +12,7 @@ from msgspec import Raw
 from beaconfire.access import Access
 from beaconfire.channels import Channels
 from beaconfire.errors import CommandError, Disconnect
-from beaconfire.identity import Identity, TokenExpired, TokenInvalid, TokenUnverifiable
+from beaconfire.identity import NAME_LENGTH_MAX, Identity, TokenExpired, TokenInvalid, TokenUnverifiable
 from beaconfire.messages import NO_PAYLOAD, ConnectRequest, SubscribeRequest
 from beaconfire.options import ChannelNameOptions, ClientOptions
 from beaconfire.policy import ConfiguredPolicy, Policy
@@ -93,6 +93,46 @@ def test_a_claimed_name_is_believed_in_insecure_mode_only() -> None:
     assert outcome(make().connect(ConnectRequest(token="ann", user="ann"))) == 0
     assert outcome(make().connect(ConnectRequest(token="ann", user="bob"))) == 103
     assert outcome(make(insecure=True).connect(ConnectRequest(token="ann", user="bob"))) == 103
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        ('{"name":"Ann"}', "Ann"),
+        ('{"theme":{"dark":true},"name":"\\u738b"}', "王"),
+        ('{"name":"half an emoji \\ud83d"}', "half an emoji \ufffd"),
+        (f'{{"name":"{"é" * NAME_LENGTH_MAX}"}}', "é" * NAME_LENGTH_MAX),
+        (f'{{"name":"{"é" * (NAME_LENGTH_MAX + 1)}"}}', ""),
+        ('{"name":""}', ""),
+        ('{"name":null}', ""),
+        ('{"name":["Ann"]}', ""),
+        ('{"user":"Ann"}', ""),
+        ('"Ann"', ""),
+        ('["Ann"]', ""),
+        ("null", ""),
+        ('{"name":"Ann"', ""),
+        ('{"name":"' + "\udcff" + '"}', ""),
+        ("[" * 5000, ""),
+        ("", ""),
+    ],
+)
+def test_an_anonymous_client_may_give_a_name_in_its_data(data: str, shown: str) -> None:
+    """It is shown, whatever else is in there. Data that has none is not ours to judge, and keeps nobody out."""
+    request = ConnectRequest(data=Raw(data.encode("utf-8", "surrogateescape")))
+    identity = run(make(allow_anonymous=True).connect(request))
+    assert identity.user == ""
+    assert (msgspec.json.decode(identity.info)["name"] if shown else identity.info) == (shown or NO_PAYLOAD)
+
+
+def test_a_name_in_data_is_for_anonymous_clients_only() -> None:
+    """Who has a token is who the token says, insecure mode believes `user`, and a `user` comes before it."""
+    data = Raw(b'{"name":"Bob"}')
+    assert run(make(allow_anonymous=True).connect(ConnectRequest(token="ann", data=data))) == ANN
+    assert run(make(allow_anonymous=True).connect(ConnectRequest(token="nobody", data=data))) == Identity()
+    assert run(make(insecure=True).connect(ConnectRequest(data=data))) == Identity()
+    assert outcome(make().connect(ConnectRequest(data=data))) == 101
+    both = run(make(allow_anonymous=True).connect(ConnectRequest(user="ann", data=data)))
+    assert msgspec.json.decode(both.info) == {"name": "ann"}
 
 
 @pytest.mark.parametrize(("token", "code"), [("ann", 0), ("old", 3005), ("bad", 3500), ("bob", 3500), ("dark", 100)])

@@ -61,6 +61,8 @@ export const VERSION = "0.1.0";
  * @extends {Emitter<ClientEvents>}
  */
 export class Client extends Emitter {
+  /** Sent with every connect, from the next one on: any JSON. @type {any} */
+  data;
   #base;
   #options;
   #route;
@@ -86,6 +88,7 @@ export class Client extends Emitter {
     super();
     this.#base = url.replace(/^ws/, "http").replace(/\/+$/, "");
     this.#options = { ...DEFAULTS, ...options };
+    this.data = options.data;
     this.#route = new Route(options.transports);
     this.#credential = new Credential(options.token, options.getToken);
     this.#owner = {
@@ -105,8 +108,9 @@ export class Client extends Emitter {
     return this.#state === "connected" ? (this.#link?.kind.label ?? "") : "";
   }
 
-  /** Connects, and comes back after every loss, until `disconnect` or a refusal. */
+  /** Connects, and comes back after every loss, until `disconnect` or a refusal. While it waits, it tries at once. */
   connect() {
+    if (this.#state === "connecting") return this.#hurry("connect was called");
     if (!("connect" in STATES[this.#state])) return;
     this.#failures = 0;
     this.#watchPage();
@@ -229,7 +233,7 @@ export class Client extends Emitter {
   }
 
   #introduction() {
-    const { data } = this.#options;
+    const { data } = this;
     const known = { ...this.#credential.field, ...this.#grants.field, ...(data !== undefined && { data }) };
     return { name: "beaconfire-js", version: VERSION, ...known };
   }
@@ -340,7 +344,14 @@ export class Client extends Emitter {
     if (this.#state === "connected" && (isOtherNetwork || this.#link?.isSilent)) {
       this.#lose(0, isOtherNetwork ? "the network has changed" : "the server has gone silent");
     }
-    if (this.#state === "connecting" && this.#retry.isSet) this.#begin();
+    this.#hurry(isOtherNetwork ? "the network has changed" : "the page is looked at again");
+  }
+
+  /** If it waits, it need not any longer. @param {string} reason */
+  #hurry(reason) {
+    if (!this.#retry.isSet) return;
+    this.#retry.stop(); // first: a listener that connects must not come by here again
+    if (this.#move("connect", 0, reason)) this.#begin();
   }
 
   // --- Being there ------------------------------------------------------------------------------------------------

@@ -4,14 +4,14 @@
 /**
  * What becomes of a client: state, event, next state. What is not here does not happen.
  *
- * `connect` and `disconnect` are calls. `welcome`: the server let us in. `loss`: anything that is worth coming back
- * from: a cut, silence, a deadline, a close code that allows it. `refusal`: anything that is not; it stays so until
- * `connect` is called again.
+ * `connect` and `disconnect` are calls; `connect` is also what ends a wait early. `welcome`: the server let us in.
+ * `loss`: anything that is worth coming back from: a cut, silence, a deadline, a close code that allows it. `refusal`:
+ * anything that is not; it stays so until `connect` is called again.
  * @type {Record<import("./words.js").State, Record<string, import("./words.js").State>>}
  */
 export const STATES = {
   idle: { connect: "connecting" },
-  connecting: { welcome: "connected", loss: "connecting", refusal: "disconnected", disconnect: "idle" },
+  connecting: { connect: "connecting", welcome: "connected", loss: "connecting", refusal: "disconnected", disconnect: "idle" },
   connected: { loss: "connecting", refusal: "disconnected", disconnect: "idle" },
   disconnected: { connect: "connecting", disconnect: "idle" },
 };

@@ -1,5 +1,5 @@
 // @ts-check
-/** Puts the page together. Reading order: connection, rooms, store, chat, view. */
+/** Puts the page together. Reading order: rooms, store, membership, chat, view. */
 
 import { Chat } from "./chat.js";
 import { Store } from "./store.js";
@@ -8,13 +8,24 @@ import { View } from "./view.js";
 const FIRST_ROOM = "campfire";
 
 const store = new Store();
-const chat = new Chat({
-  url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`,
-  store,
-  onChange: () => view.refresh(),
-  onArrival: (room, entry) => view.announce(room, entry),
-});
+const chat = makeChat();
 const view = new View(chat);
+
+/** The address may say which ways to the server are allowed, as in `?transports=http_stream,sse`: to see the others work. */
+function makeChat() {
+  const transports = new URLSearchParams(location.search).get("transports")?.split(",");
+  try {
+    return new Chat({
+      transports,
+      store,
+      onChange: () => view.refresh(),
+      onArrival: (room, entry) => view.announce(room, entry),
+    });
+  } catch (error) {
+    document.body.textContent = String(error); // it says which there are
+    throw error;
+  }
+}
 
 /** The address names the room, so that a link leads into it. */
 function roomInAddress() {
@@ -28,31 +39,18 @@ function roomInAddress() {
 function start() {
   chat.restore(store.rooms);
   chat.select(roomInAddress() || store.rooms[0] || FIRST_ROOM);
-  chat.connection.open();
+  chat.connect();
 }
 
 window.addEventListener("hashchange", () => {
   const name = roomInAddress();
   if (store.name && name && name !== chat.current?.name) chat.select(name);
 });
-window.addEventListener("online", () => chat.connection.check());
-window.addEventListener("offline", () => chat.connection.check());
 document.addEventListener("visibilitychange", () => {
   if (document.hidden || !store.name) return;
-  chat.connection.check();
   if (chat.current) chat.current.unread = 0;
   view.refresh();
 });
 
 if (store.name) start();
 else view.askName(start);
-
-/** For tests: what the connection is doing, and a way to lose it. */
-Object.defineProperty(window, "beaconfireDemo", {
-  value: {
-    get state() {
-      return chat.connection.state;
-    },
-    cut: () => chat.connection.cut(),
-  },
-});

@@ -94,7 +94,7 @@ export class MessageList {
     if (entry.kind === "gap") return;
     const follows = previous?.kind === "message" && previous.author === entry.author && previous.mine === entry.mine;
     element.classList.toggle("grouped", follows && Math.abs(entry.at - previous.at) < GROUP_WITHIN_MS);
-    const online = this.#chat.connection.state.phase === "connected";
+    const online = this.#chat.connection.phase === "connected";
     const state = entry.state === "pending" ? (online ? "Sending…" : "Waiting for the connection") : entry.problem;
     const line = /** @type {HTMLElement} */ (element.querySelector(".message-state"));
     if (element.dataset.state === entry.state && line.dataset.text === state) return;

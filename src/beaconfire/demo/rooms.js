@@ -3,11 +3,15 @@
  * A room as this page knows it: its messages in the server's order, who is in it, and where we stand.
  *
  * Order: stored messages stand by (generation, offset), where a generation is one life of the room's history;
- * messages of rooms without history stand as they came; messages on their way are always last.
+ * messages of rooms without history stand as they came; messages on their way are always last. Of our own we are told
+ * in either order that they are stored, and, as everybody else, at which offset.
  * Uniqueness: a message with a uid that is here already is the same message, sent again.
  */
 
-/** @typedef {import("./connection.js").Message} Message */
+/** @typedef {import("/client/words.js").ClientInfo} ClientInfo */
+/** @typedef {import("/client/words.js").Position} Position */
+/** @typedef {import("/client/words.js").Publication} Publication */
+/** @typedef {import("/client/words.js").Subscribed} Subscribed */
 /** @typedef {import("./store.js").Letter} Letter */
 /** @typedef {{user: string, name: string, client: string}} Member */
 /**
@@ -33,18 +37,20 @@ export class Room {
   entries = [];
   /** @type {Map<string, Member> | null} by client id; null where the room does not tell */
   members = null;
-  /** @type {"away" | "joining" | "joined" | "refused"} */
-  phase = "away";
+  /** @type {"joining" | "joined" | "refused"} joined once it is up to date; joining also while there is no connection */
+  phase = "joining";
   problem = "";
   unread = 0;
   draft = "";
-  /** @type {{offset: number, epoch: string} | null} what was heard up to; null where the room keeps no history */
+  /** @type {Position | null} what was heard up to; null where the room keeps no history */
   position = null;
-  /** Joined before: what happened since then was missed and must be recovered. */
+  /** Joined before: what happened since then was missed. */
   visited = false;
 
   /** @type {Map<string, Entry>} */
   #byUid = new Map();
+  /** @type {Map<string, Member | null> | null} who came, and who went (null), while we wait to be told who is here */
+  #moves = null;
   #generation = 0;
   #count = 0;
 
@@ -53,48 +59,38 @@ export class Room {
     this.name = name;
   }
 
-  /** Takes over the position of a `joined` and leaves an honest mark where continuity was lost. @param {Message} joined */
-  enter(joined) {
-    const lost = this.visited && joined.recovered !== true;
+  /** Takes over the position of a subscription and leaves an honest mark where continuity was lost. @param {Subscribed} subscribed */
+  enter({ recovered, position }) {
+    const lost = this.visited && !recovered;
     const before = this.position;
     this.visited = true;
-    this.position = null;
-    if (typeof joined.epoch === "string" && typeof joined.offset === "number") {
-      if (before?.epoch !== joined.epoch) this.#generation++;
-      this.position = { offset: joined.offset, epoch: joined.epoch };
-    }
+    this.position = position && { ...position };
+    if (position && before?.epoch !== position.epoch) this.#generation++;
     if (lost && this.entries.some((entry) => entry.state === "sent")) {
-      const offset = before && before.epoch === this.position?.epoch ? before.offset + 0.5 : 0;
+      const offset = before && before.epoch === position?.epoch ? before.offset + 0.5 : 0;
       this.#place(this.#entry({ kind: "gap", offset }));
     }
   }
 
   /**
-   * Adds a `message` of the server, live or from history. Returns its entry, or null if it was here already.
-   * @param {Message} message @param {(uid: string) => boolean} isMine
+   * Adds what was published, live or long ago. Returns its entry, or null if it was here already.
+   * @param {Publication} publication @param {(uid: string) => boolean} isMine
    * @returns {Entry | null}
    */
-  receive(message, isMine) {
-    const offset = typeof message.offset === "number" ? message.offset : 0;
-    if (this.position && offset) {
-      if (message.epoch && message.epoch !== this.position.epoch) {
-        this.position = { offset: 0, epoch: message.epoch };
-        this.#generation++;
-      }
-      this.position.offset = Math.max(this.position.offset, offset);
-    }
-    const uid = uidOf(message) ?? (offset ? `${this.#generation}:${offset}` : `n${++this.#count}`);
+  receive({ data, offset, info }, isMine) {
+    if (this.position) this.position.offset = Math.max(this.position.offset, offset);
+    const uid = uidOf(data) ?? (offset ? `${this.#generation}:${offset}` : `n${++this.#count}`);
     const known = this.#byUid.get(uid);
     if (known) {
-      if (known.state !== "sent") this.acknowledge(uid, offset);
+      if (known.state !== "sent" || (offset && !known.offset)) this.#settle(known, offset);
       return null;
     }
     const entry = this.#entry({
       uid,
       offset,
-      text: textOf(message.data),
-      author: message.client === undefined && message.user === undefined ? "" : nameOf(message),
-      at: timeOf(message.data),
+      text: textOf(data),
+      author: info ? nameOf(info) : "",
+      at: timeOf(data),
       mine: isMine(uid),
     });
     this.#place(entry);
@@ -112,15 +108,10 @@ export class Room {
     }
   }
 
-  /** The message is stored. @param {string} uid @param {number} offset 0 in a room without history */
-  acknowledge(uid, offset) {
+  /** The message is stored, where we may yet be told. @param {string} uid */
+  acknowledge(uid) {
     const entry = this.#byUid.get(uid);
-    if (!entry || entry.state === "sent") return;
-    this.#remove(entry);
-    entry.state = "sent";
-    entry.generation = this.#generation;
-    entry.offset = offset;
-    this.#place(entry);
+    if (entry && entry.state !== "sent") this.#settle(entry, 0);
   }
 
   /** @param {string} uid @param {string} problem */
@@ -135,21 +126,35 @@ export class Room {
     if (entry && entry.state !== "sent") this.#remove(entry);
   }
 
-  /** @param {Record<string, Message>} clients as in a `presence` answer */
-  setMembers(clients) {
-    this.members = new Map();
-    for (const client of Object.values(clients)) this.addMember(client);
+  /**
+   * Takes over who is here, once that is answered; null keeps what there is. Who comes and goes meanwhile counts on top
+   * of it: the answer may be older, and is never newer than what comes behind it.
+   * @param {Promise<ClientInfo[] | null>} answer
+   */
+  async setMembers(answer) {
+    const moves = (this.#moves = new Map());
+    const infos = await answer;
+    if (this.#moves === moves) this.#moves = null;
+    if (!infos) return;
+    this.members = new Map(infos.map((info) => [info.client, memberOf(info)]));
+    for (const [client, member] of moves) this.#move(client, member);
   }
 
-  /** @param {Message} info */
+  /** @param {ClientInfo} info */
   addMember(info) {
-    const client = String(info.client);
-    this.members?.set(client, { client, user: String(info.user ?? ""), name: nameOf(info) });
+    this.#move(info.client, memberOf(info));
   }
 
-  /** @param {Message} info */
+  /** @param {ClientInfo} info */
   removeMember(info) {
-    this.members?.delete(String(info.client));
+    this.#move(info.client, null);
+  }
+
+  /** @param {string} client @param {Member | null} member null if it has gone */
+  #move(client, member) {
+    this.#moves?.set(client, member);
+    if (member) this.members?.set(client, member);
+    else this.members?.delete(client);
   }
 
   /** @param {Partial<Entry>} fields @returns {Entry} */
@@ -167,6 +172,12 @@ export class Room {
       problem: "",
       ...fields,
     };
+  }
+
+  /** @param {Entry} entry @param {number} offset 0 where unknown */
+  #settle(entry, offset) {
+    this.#remove(entry);
+    this.#place(Object.assign(entry, { state: "sent", generation: this.#generation, offset }));
   }
 
   /** @param {Entry} entry */
@@ -193,9 +204,9 @@ function before(entry, other) {
   return entry.kind === "message" && entry.offset > 0 && other.offset > 0 && entry.offset < other.offset;
 }
 
-/** @param {Message} message @returns {string | null} */
-function uidOf(message) {
-  const uid = message.data?.uid;
+/** @param {any} data @returns {string | null} */
+function uidOf(data) {
+  const uid = data?.uid;
   return typeof uid === "string" && uid.length >= 8 && uid.length <= 64 ? uid : null;
 }
 
@@ -210,8 +221,13 @@ function timeOf(data) {
   return Number.isFinite(data?.at) && data.at > 0 && data.at < 8.64e15 ? data.at : 0;
 }
 
-/** The name to show for whoever a message or presence entry is about. @param {Message} about @returns {string} */
-function nameOf(about) {
-  const name = about.info?.name;
-  return (typeof name === "string" && name.trim()) || String(about.user ?? "") || "anonymous";
+/** @param {ClientInfo} info @returns {Member} */
+function memberOf(info) {
+  return { client: info.client, user: info.user, name: nameOf(info) };
+}
+
+/** The name to show. Nobody has verified it, unless there is a user. @param {ClientInfo} info @returns {string} */
+function nameOf({ user, connInfo }) {
+  const name = connInfo?.name;
+  return (typeof name === "string" && name.trim()) || user || "anonymous";
 }

@@ -69,6 +69,11 @@ export class Store {
       .sort((a, b) => a.at - b.at);
   }
 
+  /** Those for a room. @param {string} room */
+  lettersFor(room) {
+    return this.letters.filter((letter) => letter.room === room);
+  }
+
   #keys() {
     try {
       return Object.keys(localStorage);

@@ -14,6 +14,8 @@ import { drawAvatar, drawPeople, groupByPerson } from "./people.js";
 /** @typedef {import("./rooms.js").Entry} Entry */
 
 const TEXT_HEIGHT_MAX_PX = 160;
+/** @type {Record<string, string>} */
+const TRANSPORTS = { websocket: "WebSocket", http_stream: "HTTP stream", sse: "Server-Sent Events" };
 
 export class View {
   #chat;
@@ -153,12 +155,12 @@ export class View {
 
   #listenToConnection() {
     const again = () => {
-      const { phase } = this.#chat.connection.state;
-      if (phase === "waiting" || phase === "stopped") this.#chat.connection.open();
+      const { phase } = this.#chat.connection;
+      if (phase === "waiting" || phase === "stopped") this.#chat.connect();
     };
     byId("connection", HTMLElement).onclick = again;
     byId("notice-action", HTMLElement).onclick = () => {
-      if (this.#chat.connection.state.phase === "connected" && this.#chat.current) this.#chat.select(this.#chat.current.name);
+      if (this.#chat.connection.phase === "connected" && this.#chat.current) this.#chat.select(this.#chat.current.name);
       else again();
     };
   }
@@ -170,7 +172,7 @@ export class View {
     this.#app.hidden = !this.#chat.name;
     this.#drawConnection();
     this.#drawRooms();
-    drawPeople(room, this.#chat.connection.state.client);
+    drawPeople(room, this.#chat.connection.client);
     this.#drawHead(room);
     this.#messages.draw(room);
     drawAvatar(byId("me-avatar", HTMLElement), this.#chat.name);
@@ -178,12 +180,12 @@ export class View {
   }
 
   #drawConnection() {
-    const { phase, retryAt, reason } = this.#chat.connection.state;
+    const { phase, retryAt, reason, transport } = this.#chat.connection;
     const button = byId("connection", HTMLElement);
     const seconds = Math.max(1, Math.ceil((retryAt - Date.now()) / 1000));
     const texts = {
       connecting: "Connecting…",
-      connected: "Connected",
+      connected: `Connected · ${TRANSPORTS[transport] ?? transport}`,
       waiting: navigator.onLine ? `Reconnecting in ${seconds} s` : `Offline, trying in ${seconds} s`,
       stopped: "Disconnected",
     };
@@ -221,7 +223,7 @@ export class View {
   /** @param {Room | null} room */
   #drawHead(room) {
     const name = room?.name ?? "";
-    const { phase, reason } = this.#chat.connection.state;
+    const { phase, reason } = this.#chat.connection;
     setText(byId("room-name", HTMLElement), room ? name : "Beaconfire");
     setText(byId("room-about", HTMLElement), room ? aboutRoom(room) : "");
     byId("leave", HTMLElement).hidden = !room;

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from beaconfire.commands.publishing import check_data
 from beaconfire.errors import CommandError
@@ -41,6 +41,19 @@ def test_the_info_says_who_the_publisher_is_here() -> None:
     client.ask("publish", channel="news", data=2)
     infos = [push["pub"]["info"] for push in witness.take_pushes()]
     assert [(info["conn_info"], info.get("chan_info")) for info in infos] == [("conn", None), ("conn", "chan")]
+
+
+def test_anonymous_publishers_are_shown_under_the_names_they_chose() -> None:
+    """Whichever protocol they speak: native ones say it in their data, plain ones as user."""
+    world = World(structs.replace(OPEN, allow_publish_for_anonymous=True))
+    witness = world.connect("bob", "news")
+    native, plain = world.arrive(), world.plain()
+    native.ask("connect", data={"name": "Ann", "theme": "dark"})
+    native.ask("publish", channel="news", data=1)
+    plain.say(type="handshake", user="Cyrus")
+    plain.say(type="message", room="news", data=2)
+    infos = [push["pub"]["info"] for push in witness.take_pushes()]
+    assert [(info["user"], info["conn_info"]) for info in infos] == [("", {"name": "Ann"}), ("", {"name": "Cyrus"})]
 
 
 @pytest.mark.parametrize(

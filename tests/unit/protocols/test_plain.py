@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from beaconfire.errors import BAD_REQUEST, INTERNAL, METHOD_NOT_FOUND, CommandError, PayloadError
+from beaconfire.identity import NAME_LENGTH_MAX
 from beaconfire.messages import (
     NO_PAYLOAD,
     ClientInfo,
@@ -55,7 +56,7 @@ from beaconfire.messages import (
 )
 from beaconfire.protocols.base import Codec, Payload
 from beaconfire.protocols.plain import PlainCodec, answers
-from beaconfire.protocols.plain.requests import KNOWN_TYPES, NAME_LENGTH_MAX, SERVER_TYPES
+from beaconfire.protocols.plain.requests import KNOWN_TYPES, SERVER_TYPES
 
 CODEC: Codec = PlainCodec(None)
 LOBBY: Codec = PlainCodec("lobby")

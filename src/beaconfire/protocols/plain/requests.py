@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from beaconfire.errors import BAD_REQUEST, METHOD_NOT_FOUND, ErrorCode
+from beaconfire.identity import NAME_LENGTH_MAX
 from beaconfire.messages import (
     NO_PAYLOAD,
     Command,
@@ -32,10 +33,6 @@ from beaconfire.protocols import json_payload
 from beaconfire.protocols.plain import lobby as lobby_frames
 
 HISTORY_LIMIT_DEFAULT = 100
-
-NAME_LENGTH_MAX = 128
-"""Characters of the name in a handshake. It is nobody's claim but the client's own, and every join, leave and message
-carries it to everyone in the room, so a few bytes sent could become a hundred megabytes delivered."""
 
 _ID_STARTS = b'"-0123456789'
 _NO_MESSAGE = "a message is a text frame with one JSON object that has a string `type`; this is none"
