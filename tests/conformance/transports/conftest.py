@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.acceptance.harness import ServerProcess
-from tests.conformance.transports.lines import LINES, Line
+from tests.conformance.transports.lines import LASTING, LINES, Line
 
 CONFIG = """
 [client]
@@ -46,6 +46,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 def transport(request: pytest.FixtureRequest) -> str:
     """The name of one of `LINES`."""
     return str(request.param)
+
+
+@pytest.fixture(params=LASTING)
+def dial_lasting(server: ServerProcess, request: pytest.FixtureRequest) -> Dial:
+    """As `dial`, for what takes a session that lasts."""
+    return lambda: LASTING[str(request.param)](server.port)
 
 
 @pytest.fixture

@@ -12,15 +12,8 @@ import httpx
 
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
 from tests.acceptance.peer import BINARY, CLOSE, DEADLINE_S, PONG, TEXT, Peer, frame
+from tests.conformance.transports.polls import EndedError, PollLine
 from tests.conformance.transports.speech import JsonSpeech, Message, ProtobufSpeech, Speech
-
-
-class EndedError(Exception):
-    """The server has ended the session with this code; 1006 if it did not say."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(str(code))
-        self.code = code
 
 
 class Line(Protocol):
@@ -145,11 +138,15 @@ class EventLine(StreamLine):
         return [json.loads(event.removeprefix(b"data: ")) for event in events]
 
 
-LINES: dict[str, Callable[[int], Line]] = {
+LASTING: dict[str, Callable[[int], Line]] = {
     "websocket-json": lambda port: WebSocketLine(port, JsonSpeech()),
     "websocket-protobuf": lambda port: WebSocketLine(port, ProtobufSpeech()),
     "http_stream-json": lambda port: StreamLine(port, JsonSpeech()),
     "http_stream-protobuf": lambda port: StreamLine(port, ProtobufSpeech()),
     "sse-json": lambda port: EventLine(port, JsonSpeech()),
 }
-"""Every transport of the native protocol that a client can speak over, in every encoding that it has."""
+"""Every transport with sessions that last, in every encoding that it has."""
+
+LINES: dict[str, Callable[[int], Line]] = {**LASTING, "poll-json": PollLine}
+"""Every transport of the native protocol that a client can speak over. A poll's sessions end with their requests, so
+that it is in nobody's presence, has no pings, and can't be slow."""

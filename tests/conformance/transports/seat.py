@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.acceptance.peer import DEADLINE_S, until
-from tests.conformance.transports.lines import EndedError, Line
+from tests.conformance.transports.lines import Line
+from tests.conformance.transports.polls import EndedError
 from tests.conformance.transports.speech import Message
 
 

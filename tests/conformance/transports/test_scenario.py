@@ -14,9 +14,10 @@ import pytest
 
 from beaconfire.auth.mint import connection_token
 from tests.acceptance.harness import API_KEY, SECRET, ServerProcess
-from tests.acceptance.peer import run
+from tests.acceptance.peer import run, until
 from tests.conformance.transports.conftest import CONFIG, Dial
-from tests.conformance.transports.lines import LINES, EndedError
+from tests.conformance.transports.lines import LASTING, LINES
+from tests.conformance.transports.polls import EndedError
 from tests.conformance.transports.seat import Seat, seated
 
 _numbers = itertools.count(1)
@@ -67,12 +68,12 @@ def test_several_commands_together(dial: Dial, room: str) -> None:
     run(scenario())
 
 
-def test_presence(dial: Dial, room: str) -> None:
+def test_presence(dial_lasting: Dial, room: str) -> None:
     """Who is there is told; who was cut off is gone, and the others hear of both."""
 
     async def scenario() -> None:
-        async with seated(dial(), token("ann"), room) as ann:
-            async with seated(dial(), token("bob"), room):
+        async with seated(dial_lasting(), token("ann"), room) as ann:
+            async with seated(dial_lasting(), token("bob"), room):
                 present = (await ann.ask(presence={"channel": room}))["presence"]["presence"]
                 assert sorted(info["user"] for info in present.values()) == ["ann", "bob"]
                 await ann.wait_push(
@@ -145,12 +146,12 @@ def test_expiry(dial: Dial, room: str) -> None:
     run(scenario())
 
 
-def test_pings(dial: Dial, room: str, server: ServerProcess) -> None:
+def test_pings(dial_lasting: Dial, room: str, server: ServerProcess) -> None:
     """Whoever does not answer pings is told so, and whoever does stays."""
 
     async def scenario() -> None:
-        async with seated(dial(), token("ann"), room) as ann:
-            async with seated(dial(), token("mute"), answers_pings=False) as mute:
+        async with seated(dial_lasting(), token("ann"), room) as ann:
+            async with seated(dial_lasting(), token("mute"), answers_pings=False) as mute:
                 assert await mute.wait_ended() == 3012
             assert "publish" in await ann.ask(publish={"channel": room, "data": 1})
 
@@ -163,13 +164,21 @@ def test_disconnected_by_the_backend(dial: Dial, server: ServerProcess) -> None:
     async def scenario() -> None:
         user = f"user{next(_numbers)}"
         async with seated(dial(), token(user)) as seat:
-            call(server, "disconnect", user=user, disconnect={"code": 4501, "reason": "enough"})
+
+            async def is_gone() -> bool:
+                """Asked again, because a poll has a session only while it waits."""
+                await asyncio.to_thread(
+                    call, server, "disconnect", user=user, disconnect={"code": 4501, "reason": "enough"}
+                )
+                return seat.ended.done()
+
+            await until(is_gone, "the seat is gone")
             assert await seat.wait_ended() == 4501
 
     run(scenario())
 
 
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("name", LASTING)
 def test_a_slow_reader_is_let_go(name: str, tmp_path: Path) -> None:
     """What waits for it is bounded, it is let go as slow, and its neighbours get everything."""
     with ServerProcess(tmp_path, CONFIG, {"client.ping_interval": "25s"}) as server:
@@ -178,7 +187,7 @@ def test_a_slow_reader_is_let_go(name: str, tmp_path: Path) -> None:
             return any(line["user"] == "slow" and line["code"] == 3008 for line in server.actions("session_ended"))
 
         async def scenario() -> None:
-            dial, count = LINES[name], 0
+            dial, count = LASTING[name], 0
             async with seated(dial(server.port), token("ann"), "room") as ann:
                 async with seated(dial(server.port), token("slow"), "room") as slow:
                     slow.stop_reading()
@@ -201,6 +210,7 @@ def test_drain(name: str, tmp_path: Path) -> None:
 
         async def scenario() -> None:
             async with seated(LINES[name](server.port), token("ann"), "room") as ann:
+                await until(lambda: "room" in call(server, "channels")["channels"], "it is there, also if it polls")
                 assert await asyncio.to_thread(server.stop) == 0
                 assert await ann.wait_ended() == 3001
 
