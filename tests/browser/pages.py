@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Route, WebSocketRoute, expect
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, WebSocketRoute, expect
 
 from tests.browser.network import Network
 
@@ -57,7 +57,7 @@ class ChatPage:
         """Lets these no longer through, from the next attempt on. Without any: none, though the page still loads."""
         for transport in transports or ("*",):
             self.page.route_web_socket(f"**/connection/{transport}", lambda route: route.close(code=1001))
-            self.page.route(f"**/connection/{transport}*", Route.abort)
+            self.page.route(f"**/connection/{transport}*", lambda route: route.abort())
 
     def unblock(self) -> None:
         self.page.route_web_socket("**/connection/websocket", WebSocketRoute.connect_to_server)

@@ -22,6 +22,8 @@ TRANSPORTS = ("websocket", "http_stream", "sse", "poll")
 OPPOSITES = ("websocket", "poll")
 """One that keeps a connection, and one that only looks like it."""
 CUTS = 20
+FIRST_PROBE_S, NEXT_PROBE_S = 30, 300
+"""When better transports are tried at the earliest."""
 SIX_MINUTES_MS = 6 * 60 * 1000
 
 OpenClient = Callable[[], ClientPage]
@@ -265,6 +267,46 @@ def test_a_tab_that_was_frozen_for_six_minutes_goes_on(
     assert ann.seen("heard") == ["before", *range(20)]
     lost = next(change for change in ann.seen("states") if change["previous"] == "connected")
     assert "silent" in lost["reason"]
+
+
+def pass_time(person: ClientPage, seconds: int) -> None:
+    """In steps that are shorter than any deadline, so that what is on its way arrives in between."""
+    for _ in range(0, seconds, 5):
+        person.page.clock.fast_forward(5000)
+        person.page.wait_for_timeout(50)
+
+
+def test_a_better_transport_is_taken_when_it_gets_through(open_client: OpenClient, server: ServerProcess) -> None:
+    """It is tried beside the one in use, which goes on until then, and nothing is lost on the way."""
+    ann = open_client()
+    ann.page.add_init_script("Math.random = () => 0")
+    ann.page.clock.install()
+    attempts: list[WebSocketRoute] = []
+    let_through(ann.page, "poll", attempts)
+    ann.start(openTimeoutMs=20_000, commandTimeoutMs=60_000)
+    pass_time(ann, 25)
+    ann.until_entered()
+    assert ann.page.evaluate("client.transport") == "poll"
+    with Backend(server) as backend:
+        pass_time(ann, FIRST_PROBE_S - 10)
+        assert len(attempts) == 1
+        pass_time(ann, 10 + 25)  # that one is silent, and the others are refused
+        assert len(attempts) == 2
+        ann.page.route_web_socket("**/connection/websocket", WebSocketRoute.connect_to_server)
+        pass_time(ann, NEXT_PROBE_S)
+        ann.until_entered(2)
+        published = backend.stop()
+    ann.until(f"seen.heard.at(-1) === {published[-1]}")
+    assert ann.seen("heard") == published
+    assert ann.seen("entered")[1]["recovered"] is True
+    states = ann.seen("states")
+    assert [(change["state"], change["transport"]) for change in states] == [
+        ("connecting", ""),
+        ("connected", "poll"),
+        ("connecting", ""),
+        ("connected", "websocket"),
+    ]
+    assert "websocket gets through" in states[2]["reason"]
 
 
 def test_shows_its_states(open_client: OpenClient, server: ServerProcess) -> None:

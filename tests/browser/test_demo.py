@@ -78,11 +78,15 @@ def test_a_new_name_is_everybodys_to_see(open_page: OpenPage) -> None:
 
 
 def test_whatever_the_network_lets_through_leads_into_the_room(open_page: OpenPage) -> None:
-    """WebSocket, HTTP streaming where that is blocked, and events where a person asks for them, and all say so."""
+    """WebSocket, HTTP streaming where that is blocked, and others where a person asks for them; and all say so.
+
+    Who polls is in nobody's list.
+    """
     ann, bob, cyrus = open_page("Ann"), open_page("Bob"), open_page("Cyrus", transports="sse")
+    dora = open_page("Dora", transports="poll")
     bob.block("websocket")
     bob.page.reload()
-    everybody = {"WebSocket": ann, "HTTP stream": bob, "Server-Sent Events": cyrus}
+    everybody = {"WebSocket": ann, "HTTP stream": bob, "Server-Sent Events": cyrus, "Polling": dora}
     said: list[str] = []
     for _ in range(2):
         for name, page in everybody.items():

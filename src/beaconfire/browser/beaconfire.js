@@ -13,7 +13,7 @@
  * through, comes back after every loss that is not final, and resumes each subscription at its position: what a room
  * publishes is heard once and in order, or `subscribed` says `recovered: false`.
  *
- * Reading order: words, tables, clock, transports, poll, memberships, conversation, link, track, credential,
+ * Reading order: words, tables, clock, transports, poll, memberships, conversation, link, probe, track, credential,
  * subscription, grants, and this.
  */
 
@@ -22,6 +22,7 @@ import { waitFor } from "./conversation.js";
 import { Credential } from "./credential.js";
 import { Grants } from "./grants.js";
 import { Link } from "./link.js";
+import { Probe } from "./probe.js";
 import { Subscription } from "./subscription.js";
 import {
   CONNECTION_EXPIRED,
@@ -67,6 +68,7 @@ export class Client extends Emitter {
   #options;
   #route;
   #credential;
+  #probe;
   /** @type {State} */
   #state = "idle";
   /** @type {Map<string, Subscription>} */
@@ -91,6 +93,12 @@ export class Client extends Emitter {
     this.data = options.data;
     this.#route = new Route(options.transports);
     this.#credential = new Credential(options.token, options.getToken);
+    this.#probe = new Probe({
+      address: (path) => this.#base + path,
+      options: this.#options,
+      introduction: () => this.#introduction(),
+      found: (kind) => this.#improve(kind),
+    });
     this.#owner = {
       isConnected: () => this.#state === "connected" && this.#link !== null,
       ask: (kind, request, onAnswer) => this.#ask(kind, request, onAnswer),
@@ -225,7 +233,7 @@ export class Client extends Emitter {
       end: (code, reason) => this.#lose(code, reason),
     });
     this.#link = link;
-    link.open(this.#introduction(), (error, result) => {
+    link.open({ ...this.#introduction(), ...this.#grants.field }, (error, result) => {
       if (this.#link !== link) return;
       if (error) this.#failToConnect(error);
       else this.#welcome(link, result);
@@ -234,8 +242,7 @@ export class Client extends Emitter {
 
   #introduction() {
     const { data } = this;
-    const known = { ...this.#credential.field, ...this.#grants.field, ...(data !== undefined && { data }) };
-    return { name: "beaconfire-js", version: VERSION, ...known };
+    return { name: "beaconfire-js", version: VERSION, ...this.#credential.field, ...(data !== undefined && { data }) };
   }
 
   /** @param {ClientError} error */
@@ -251,6 +258,7 @@ export class Client extends Emitter {
     this.#route.worked(link.kind);
     link.welcome(result);
     this.#renewLater(result);
+    this.#probe.begin(this.#route.betterThan(link.kind));
     if (!this.#move("welcome", 0, "")) return;
     const isOn = () => this.#link === link;
     this.#grants.enterAll(result.subs ?? {}, isOn);
@@ -264,6 +272,12 @@ export class Client extends Emitter {
   }
 
   // --- Coming back ------------------------------------------------------------------------------------------------
+
+  /** A better transport gets through. @param {import("./transports.js").TransportClass} kind */
+  #improve(kind) {
+    this.#route.worked(kind);
+    this.#lose(0, `${kind.label} gets through by now`);
+  }
 
   /** The connection, or the attempt, is over. What allows it is tried again. @param {number} code @param {string} reason */
   #lose(code, reason) {
@@ -312,6 +326,7 @@ export class Client extends Emitter {
     this.#attempt++;
     this.#retry.stop();
     this.#credential.stop();
+    this.#probe.stop();
     const link = this.#link;
     this.#link = null;
     link?.close(reason);

@@ -52,6 +52,9 @@ export const DEFAULTS = {
 };
 /** A connection that lasted this long was no failure: the next delay is a first one. */
 export const STABLE_AFTER_MS = 5_000;
+/** When better transports than the one in use are tried again, and how often after that. */
+export const PROBE_FIRST_MS = 60_000;
+export const PROBE_AGAIN_MS = 600_000;
 /** How often the transport that worked last may be blocked in a row before all are tried again. */
 export const FAVOURITE_MISSES_MAX = 2;
 export const TOKEN_TIMEOUT_MS = 10_000;

@@ -289,6 +289,11 @@ export class Route {
     if (++this.#misses >= FAVOURITE_MISSES_MAX) this.#favourite = null;
   }
 
+  /** Those that are tried before this one, the best first. @param {TransportClass} kind */
+  betterThan(kind) {
+    return this.#all.slice(0, this.#all.indexOf(kind));
+  }
+
   /** Another network may let more through. */
   forget() {
     this.#favourite = null;

@@ -15,7 +15,7 @@ import { drawAvatar, drawPeople, groupByPerson } from "./people.js";
 
 const TEXT_HEIGHT_MAX_PX = 160;
 /** @type {Record<string, string>} */
-const TRANSPORTS = { websocket: "WebSocket", http_stream: "HTTP stream", sse: "Server-Sent Events" };
+const TRANSPORTS = { websocket: "WebSocket", http_stream: "HTTP stream", sse: "Server-Sent Events", poll: "Polling" };
 
 export class View {
   #chat;

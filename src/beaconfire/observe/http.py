@@ -24,7 +24,7 @@ QUIET = ("/health", "/health/live", "/health/ready", "/metrics")
 """What machines ask for every few seconds: logged at debug level while it goes well."""
 
 CLIENT_GONE = 499
-"""Recorded when the request was cancelled before an answer began; the number is the one nginx logs for this."""
+"""Recorded when the client left, or the request was cancelled, before an answer began. It is nginx's number."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -100,6 +100,7 @@ class ObserveRequests:
             await self.app(scope, receive, send)
             return
         status = 0
+        unanswered = 500
 
         async def note_status(message: Message) -> None:
             nonlocal status
@@ -107,9 +108,16 @@ class ObserveRequests:
                 status = message["status"]
             await send(message)
 
+        async def note_leaving() -> Message:
+            nonlocal unanswered
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                unanswered = CLIENT_GONE
+            return message
+
         started_s = self._clock.now_s()
         try:
-            await self.app(scope, receive, note_status)
+            await self.app(scope, note_leaving, note_status)
         except asyncio.CancelledError:
             status = status or CLIENT_GONE
             raise
@@ -121,7 +129,7 @@ class ObserveRequests:
             self._recorder.record(
                 scope["method"],
                 scope["path"],
-                status or 500,
+                status or unanswered,
                 self._clock.now_s() - started_s,
                 client[0] if client else "",
             )

@@ -166,6 +166,18 @@ def test_no_answer_counts_as_500() -> None:
     assert watched.requests() == {"http_requests_total{method=GET,path=/health,status=500}": 1}
 
 
+def test_no_answer_to_a_client_that_has_left_is_its_own_doing() -> None:
+    """As of a poll that is called off: nothing has failed."""
+
+    async def notice(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["type"] == "http.disconnect"
+
+    watched = Watched(notice)
+    asyncio.run(watched.get("/health"))
+    assert watched.requests() == {"http_requests_total{method=GET,path=/health,status=499}": 1}
+    assert watched.lines()[-1]["level"] == "info"
+
+
 @pytest.mark.parametrize(("answered", "status"), [(False, 499), (True, 200)])
 def test_cancelled_request_is_recorded(answered: bool, status: int) -> None:
     """A request cut off counts as what was answered, or as 499 if nothing was; the cancellation goes on."""
