@@ -95,17 +95,27 @@ class Timers:
         return len(self._heap)
 
 
-Later: TypeAlias = Callable[[float, Callable[[], None]], object]
+class Cancellable(Protocol):
+    """A call that may still be called off."""
+
+    def cancel(self) -> None: ...
+
+
+Later: TypeAlias = Callable[[float, Callable[[], None]], Cancellable]
 """Calls back after so many seconds: `call_later` of an event loop."""
 
 
 class PromptTimers(Timers):
-    """Timers that ask to be woken when the first of them is due, for what must be on time."""
+    """Timers that ask to be woken when the first of them is due, for what must be on time.
+
+    One wake-up is asked for at any time. Each looks for the next when it comes, so two would go on as two for ever.
+    """
 
     def __init__(self, clock: Clock, later: Later) -> None:
         super().__init__(clock)
         self._later = later
         self._wake_s = float("inf")
+        self._wake_up: Cancellable | None = None
 
     def at(self, when_s: float, callback: Callable[[], None]) -> Timer:
         timer = super().at(when_s, callback)
@@ -113,13 +123,17 @@ class PromptTimers(Timers):
         return timer
 
     def _wake_by(self, when_s: float) -> None:
-        if when_s < self._wake_s:
-            self._wake_s = when_s
-            self._later(max(0.0, when_s - self.clock.now_s()), self._wake)
+        if when_s >= self._wake_s:
+            return
+        if self._wake_up is not None:
+            self._wake_up.cancel()
+        self._wake_s = when_s
+        self._wake_up = self._later(max(0.0, when_s - self.clock.now_s()), self._wake)
 
     def _wake(self) -> None:
-        """Finds nothing where another wake-up came before it, or the event loop's was early."""
+        """Finds nothing where the event loop was early."""
         self._wake_s = float("inf")
+        self._wake_up = None
         try:
             self.run_due()
         finally:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from beaconfire.clock import ManualClock, PromptTimers, Timers
+from beaconfire.clock import ManualClock, PromptTimers, Timer, Timers
 from beaconfire.conflation import TURN_MAX, Conflation
 from beaconfire.deltas import Patches
 from beaconfire.hub import Hub
@@ -378,17 +378,24 @@ class Loop:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.calls: list[tuple[float, Callable[[], None]]] = []
+        self.calls: list[Timer] = []
 
-    def later(self, delay_s: float, callback: Callable[[], None]) -> None:
-        self.calls.append((self.clock.now_s() + delay_s, callback))
+    def later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
+        call = Timer(self.clock.now_s() + delay_s, callback)
+        self.calls.append(call)
+        return call
+
+    @property
+    def pending(self) -> list[Timer]:
+        return [call for call in self.calls if call.callback is not None]
 
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
-        due = [call for call in self.calls if call[0] <= self.clock.now_s()]
-        self.calls = [call for call in self.calls if call not in due]
-        for _, callback in due:
-            callback()
+        due = [call for call in self.pending if call.when_s <= self.clock.now_s()]
+        self.calls = [call for call in self.pending if call not in due]
+        for call in due:
+            if call.callback is not None:
+                call.callback()
 
 
 def test_one_wake_up_is_for_the_first() -> None:
@@ -399,11 +406,26 @@ def test_one_wake_up_is_for_the_first() -> None:
     timers.after(2.0, lambda: rung.append("second"))
     timers.after(3.0, lambda: rung.append("third"))
     timers.after(1.0, lambda: rung.append("first"))
-    assert len(loop.calls) == 2
+    assert len(loop.pending) == 1
     for expected in (["first"], ["first", "second"], ["first", "second", "third"]):
         loop.advance(1.0)
         assert rung == expected
-    assert loop.calls == []
+    assert loop.pending == []
+
+
+def test_wake_ups_do_not_add_up() -> None:
+    """However many timers of different lengths come and go, the event loop keeps one call for all of them."""
+    loop = Loop()
+    timers = PromptTimers(loop.clock, loop.later)
+
+    def repeat(seconds: float) -> None:
+        timers.after(seconds, lambda: repeat(seconds))
+
+    repeat(1.0)
+    repeat(0.25)
+    for _ in range(40):
+        loop.advance(0.25)
+        assert len(loop.pending) == 1
 
 
 def test_a_loop_that_wakes_too_early_is_asked_again() -> None:
@@ -412,10 +434,11 @@ def test_a_loop_that_wakes_too_early_is_asked_again() -> None:
     timers = PromptTimers(loop.clock, loop.later)
     rung: list[str] = []
     timers.after(1.0, lambda: rung.append("now"))
-    [(_, wake)] = loop.calls
+    [call] = loop.pending
     loop.calls.clear()
     loop.advance(0.999)
-    wake()
+    assert call.callback is not None
+    call.callback()
     assert rung == []
     loop.advance(0.001)
     assert rung == ["now"]
