@@ -212,15 +212,19 @@ class Flusher:
                 outbox.report_overflow()
         listed = self._listed
         deadline_s = self._now_s() + SLICE_S
-        while listed:
-            volley = Volley()
-            for _ in range(min(len(listed), VOLLEY)):
-                listed.popleft().collect(volley)
-            self.fire(volley)
-            if self._now_s() > deadline_s:
-                break
-        if listed:
-            self._wake()
+        try:
+            while listed:
+                volley = Volley()
+                try:
+                    for _ in range(min(len(listed), VOLLEY)):
+                        listed.popleft().collect(volley)
+                finally:  # whatever one transport breaks: the others' frames are out of their outboxes already
+                    self.fire(volley)
+                if self._now_s() > deadline_s:
+                    break
+        finally:
+            if listed:
+                self._wake()
 
     def fire(self, volley: Volley) -> None:
         """Sends it. What a socket does not take of its frame is written by the transport in its own way."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import pytest
+
 from beaconfire.clock import ManualClock
 from beaconfire.outbox import SLICE_S, VOLLEY, Flusher, Outbox, Volley, Writable
 from beaconfire.protocols.base import Frame
@@ -170,6 +172,26 @@ def test_a_slow_peer_costs_the_others_nothing() -> None:
     stage.turn()
     assert b"".join(quick_peer.writes) == b"abc"
     assert stage.slow == ["slow"]
+
+
+def test_a_transport_that_breaks_costs_the_others_nothing() -> None:
+    """Neither those whose frames are about to be sent with its own, nor those whose turn has not come."""
+
+    class Broken(Peer):
+        def write(self, data: Frame) -> None:
+            raise ZeroDivisionError
+
+    stage = Stage()
+    before, behind = (stage.make() for _ in range(2))
+    for _, peer in (before, behind):
+        peer.direct = peer
+    broken = Outbox(Broken(stage.clock), stage.flusher, 10, lambda: None)
+    for outbox in (before[0], broken, behind[0]):
+        outbox.append(b"a")
+    with pytest.raises(ZeroDivisionError):
+        stage.turn()
+    stage.turn()
+    assert [peer.writes for _, peer in (before, behind)] == [[b"a"], [b"a"]]
 
 
 def test_closing_sends_what_it_can_and_drops_the_rest() -> None:
