@@ -115,7 +115,8 @@ class Poll:
     async def _answer(self, request: Request) -> Response:
         question = await _read(self._gate, request, self._body_max, _read_question)
         wait_s = self._wait_max_s if question.wait is None else min(question.wait, self._wait_max_s)
-        gathering = Gathering("poll", lambda messages: _has_news(messages, question.subs))
+        places = _places(question.subs)
+        gathering = Gathering("poll", lambda messages: _has_news(messages, places))
         opening = _encode(question.connect())
         gathered = await _gather(gathering, self._arrival, request, opening, self._wait_max_s, wait_s)
         headers = {**self._gate.cors(request), "Cache-Control": "no-store"}
@@ -202,7 +203,22 @@ async def _gather(
     return gathered
 
 
-def _has_news(messages: Sequence[bytes], asked: Mapping[str, Raw]) -> bool:
+def _places(subs: Mapping[str, Raw]) -> dict[str, _Place]:
+    """Where the client says that it is, in the channels for which that is plain.
+
+    Read at once, for what is asked later is asked by those who send to everybody, and nothing in a request may break
+    them. Sessions are kinder readers (null counts as missing): what only they understand is no place here.
+    """
+    places = {}
+    for channel, entry in subs.items():
+        try:
+            places[channel] = _read_place(entry)
+        except msgspec.DecodeError:
+            continue
+    return places
+
+
+def _has_news(messages: Sequence[bytes], places: Mapping[str, _Place]) -> bool:
     """Whether there is something that the client did not know when it asked, pings aside.
 
     A channel that can't be recovered has no position that could be news: only what is published while the client waits.
@@ -210,16 +226,15 @@ def _has_news(messages: Sequence[bytes], asked: Mapping[str, Raw]) -> bool:
     if any(message != _PING for message in messages[1:]):
         return True
     subs = _read_first(messages[0]).connect.subs
-    return any(sub.recoverable and _is_news(sub, asked.get(channel)) for channel, sub in subs.items())
+    return any(sub.recoverable and _is_news(sub, places.get(channel)) for channel, sub in subs.items())
 
 
-def _is_news(sub: _Sub, asked: Raw | None) -> bool:
+def _is_news(sub: _Sub, place: _Place | None) -> bool:
     """What is not recovered counts if the channel is elsewhere than the client: one that keeps the latest only and has
-    none yet calls nobody recovered. `asked` is an entry that the session has understood.
+    none yet calls nobody recovered.
     """
-    if sub.publications or asked is None:
+    if sub.publications or place is None:
         return True
-    place = _read_place(asked)
     return not (sub.recovered or place == _Place(True, sub.offset, sub.epoch))
 
 

@@ -148,3 +148,18 @@ def test_a_channel_without_a_latest_message_is_no_news() -> None:
         assert (await asyncio.wait_for(door.ask(subs=elsewhere), PATIENCE_S))[0] == 200
 
     play(scenario)
+
+
+@pytest.mark.parametrize("entry", [{"recover": True, "offset": None, "epoch": "gone"}, {"recover": None, "offset": 1}])
+def test_what_only_the_session_understands_breaks_nobody(entry: dict[str, Any]) -> None:
+    """It takes null for missing. Whoever sends that is answered; those who are written to in the same turn are, too."""
+
+    async def scenario() -> None:
+        world = World(RECOVERABLE)
+        world.tokens.connections.known["t"] = Identity(user="ann")
+        world.publish("news", "old")
+        status, body = await Door(world, Poll).ask(token="t", subs={"news": entry})
+        assert status == 200
+        assert "recovered" not in json.loads(body)["messages"][0]["connect"]["subs"]["news"]
+
+    play(scenario)
