@@ -17,6 +17,7 @@ from beaconfire.protocols.base import Payload, ProtocolError
 from beaconfire.protocols.centrifuge.fields import PUSHES, RESULTS
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec, encode_message
 from beaconfire.protocols.centrifuge.json_messages import push_body, result_body
+from beaconfire.protocols.json_payload import NotJSONError, read
 
 _NO_CHANNEL: Final = (MessagePush, DisconnectPush, RefreshPush)
 _CONNECT: Final = 1
@@ -40,8 +41,8 @@ class UnidirectionalCodec:
         if not data.strip():
             return (Command(_CONNECT, ConnectRequest()),)
         try:
-            _check_object(data)  # or what follows could be made to say more than one thing
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            read(_check_object, data)  # or what follows could be made to say more than one thing
+        except NotJSONError as error:
             raise ProtocolError(f"the connect request is no JSON object: {error}") from None
         return self._bidirectional.decode(b'{"id":%d,"connect":%b}' % (_CONNECT, data), binary)
 

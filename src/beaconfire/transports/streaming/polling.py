@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from beaconfire.body import ClientGoneError
+from beaconfire.protocols.json_payload import NotJSONError, read
 from beaconfire.transports.base import Arrival, Refusal
 from beaconfire.transports.streaming.gate import Gate, RefusedError
 from beaconfire.transports.streaming.gathering import Gathered, Gathering, refusal
@@ -180,8 +181,8 @@ async def _read(gate: Gate, request: Request, body_max: int, decode: Callable[[b
     gate.check(request, ("POST",))
     body = await gate.body(request, body_max, LIMIT)
     try:
-        wanted = decode(body or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        wanted = read(decode, body or b"{}")
+    except NotJSONError as error:
         raise RefusedError(Refusal(400, "bad", f"the body: {error}")) from None
     refused = gate.admit()
     if refused is not None:

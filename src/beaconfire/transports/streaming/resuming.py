@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from beaconfire.protocols.base import Frame
+from beaconfire.protocols.json_payload import NotJSONError, read
 
 ID_BYTES_MAX: Final = 8 * 1024
 """An id must fit into a request's head. Beyond it there is none, and a listener resumes from an earlier one."""
@@ -40,9 +41,9 @@ def resume(opening: bytes, last_id: str) -> bytes:
     What the request itself says of a channel's position is older, and does not count.
     """
     try:
-        positions = _decode_id(last_id)
-        request = _decode_object(opening or b"{}")
-    except msgspec.DecodeError:
+        positions = read(_decode_id, last_id.encode())
+        request = read(_decode_object, opening or b"{}")
+    except NotJSONError:
         return opening  # whatever is wrong with a request, the protocol says
     wanted = request.get("subs")
     subs = dict(wanted) if isinstance(wanted, dict) else {}

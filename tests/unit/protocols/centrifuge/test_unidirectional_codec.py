@@ -38,7 +38,12 @@ def test_a_connect_request() -> None:
     assert command.request.subs["a"].offset == 4
 
 
-@pytest.mark.parametrize("data", [b"[]", b'{},"publish":{}', b"{}{}", b"{}\n{}", b"{", b'"x"', b"\xff", b'{"token":1}'])
+DEEP = b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}"
+
+
+@pytest.mark.parametrize(
+    "data", [b"[]", b'{},"publish":{}', b"{}{}", b"{}\n{}", b"{", b'"x"', b"\xff", b'{"token":1}', DEEP]
+)
 def test_what_is_no_connect_request(data: bytes) -> None:
     """Nothing can be smuggled in behind it."""
     with pytest.raises(ProtocolError):

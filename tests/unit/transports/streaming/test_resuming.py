@@ -57,13 +57,13 @@ def test_the_request_stays_as_it_is_otherwise() -> None:
     }
 
 
-@pytest.mark.parametrize("last_id", ["42", "{}x", '{"a":1}', '{"a":["x","y"]}', "[]", "\xff"])
+@pytest.mark.parametrize("last_id", ["42", "{}x", '{"a":1}', '{"a":["x","y"]}', "[]", "\xff", '{"a":' + "[" * 5000])
 def test_ids_of_others_change_nothing(last_id: str) -> None:
     """Another server made them, or somebody who tries."""
     assert resume(b'{"token":"t"}', last_id) == b'{"token":"t"}'
 
 
-@pytest.mark.parametrize("opening", [b"[]", b"{", b"1", b"\xff"])
+@pytest.mark.parametrize("opening", [b"[]", b"{", b"1", b"\xff", b'{"x":"\xff"}', b'{"x":' + b"[" * 5000])
 def test_what_is_wrong_with_a_request_is_left_to_the_protocol(opening: bytes) -> None:
     """It comes out as it went in."""
     assert resume(opening, '{"a":[1,"e"]}') == opening
