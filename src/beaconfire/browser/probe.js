@@ -38,8 +38,9 @@ export class Probe {
 
   stop() {
     this.#alarm.stop();
-    this.#link?.close("it was only to see whether it gets through");
-    this.#link = null;
+    const link = this.#link;
+    this.#link = null; // first: closing it answers the connect command, and that is no verdict
+    link?.close("it was only to see whether it gets through");
   }
 
   /** Half as long or half as long again: the clients of a restarted server must not all try at once. @param {TransportClass[]} kinds @param {number} aboutMs */
@@ -52,15 +53,16 @@ export class Probe {
     const kind = kinds[index];
     if (!kind) return this.#wait(kinds, PROBE_AGAIN_MS);
     const { address, options, introduction, found } = this.#dialling;
-    const judge = (/** @type {boolean} */ isThrough) => {
+    const judge = (/** @type {boolean} */ isIn) => {
       if (this.#link !== link) return;
       this.stop();
-      if (isThrough) found(kind);
+      if (isIn) found(kind);
       else this.#try(kinds, index + 1);
     };
-    // Whatever the server says, it says that it can be reached. A code is its own, and so is what is no timeout.
-    const link = new Link(kind, address, options, { push: () => {}, end: (code) => judge(code !== 0) });
+    // A refusal says that the way is free, too. But a token that has just ended, or the user's last connection, which
+    // may be the one in use, would be a bad reason to give that up.
+    const link = new Link(kind, address, options, { push: () => {}, end: () => judge(false) });
     this.#link = link;
-    link.open(introduction(), () => judge(link.hasSpoken));
+    link.open(introduction(), (error) => judge(!error));
   }
 }
