@@ -231,6 +231,23 @@ def test_answers_without_news_are_pings(ann: ClientPage) -> None:
     assert "silent" in ann.seen("states")[2]["reason"]
 
 
+def test_commands_that_get_no_answer_at_all_end_the_connection(ann: ClientPage) -> None:
+    """Others wait behind them, and would for ever: polls go their own way, and tell nothing of this one."""
+    polls = Polls(ann.page)
+    ann.page.clock.install()
+    start(ann, polls)
+    ann.page.route(COMMANDS, lambda route: None, times=1)
+    ann.page.evaluate("void client.publish('x', 1).catch((error) => (seen.uncertain = error.uncertain))")
+    ann.page.clock.run_for(20_000)
+    ann.until("seen.uncertain")
+    assert len(ann.seen("states")) == 2
+    ann.page.clock.run_for(11_000)
+    ann.until("seen.states.length > 2")
+    assert "commands" in ann.seen("states")[2]["reason"]
+    ann.page.clock.run_for(1_000)
+    ann.until_entered(2)
+
+
 @pytest.mark.parametrize(
     ("status", "body", "code"),
     [

@@ -5,10 +5,12 @@
  * they look like one connection.
  */
 
+import { Alarm } from "./clock.js";
 import { Memberships } from "./memberships.js";
 import {
   BATCH_CHARACTERS_MAX,
   BATCH_COMMANDS_MAX,
+  COMMANDS_MAX_MS,
   CONNECTION_EXPIRED,
   INSUFFICIENT_STATE,
   MESSAGE_TOO_BIG,
@@ -145,7 +147,10 @@ export class PollTransport {
     const named = new Set(batch.flatMap((command) => Object.values(command).map(({ channel }) => channel)));
     const subs = this.#memberships.subs(false, (channel) => isEntering || named.has(channel));
     const commands = batch.map(({ id, ...command }) => command);
+    const deadline = new Alarm();
+    deadline.after(COMMANDS_MAX_MS, () => this.#end(0, "commands were not answered"));
     const answer = await this.#ask("/connection/commands", { ...this.#who, subs, commands }, this.#over.signal);
+    deadline.stop();
     if (!answer) return;
     for (const [index, command] of batch.entries()) {
       const reply = answer.replies[index];

@@ -63,6 +63,8 @@ export const RENEWAL_RETRY_MS = 5_000;
 export const BATCH_CHARACTERS_MAX = 16_000;
 /** As many commands as a request may carry to a server that is polled. */
 export const BATCH_COMMANDS_MAX = 100;
+/** How long that may take. Servers answer within `poll.max_wait`, 25 s, whatever they have: beyond this the way is dead. */
+export const COMMANDS_MAX_MS = 30_000;
 /** How long a poll asks the server to wait for something new: less than it takes networks to cut what is idle. */
 export const POLL_WAIT_MAX_S = 25;
 
