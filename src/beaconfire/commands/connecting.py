@@ -192,14 +192,19 @@ def _may_ask(session: Session, channel: str, entry: SubscribeRequest) -> bool:
 
 
 async def _grant(session: Session, identity: Identity, wish: SubscribeRequest) -> SubscriptionGrant | None:
-    """Leave to enter a channel that was asked for, None if there is none: then it is left out, as if unasked."""
+    """Leave to enter a channel that was asked for, None if there is none: then it is left out, as if unasked.
+
+    Raises CommandError where nobody can tell at the moment: who only listens would be without the channel for good.
+    """
     if not wish.token:
         return SubscriptionGrant()
     node = session.node
     namespace = node.channels.resolve(wish.channel)
     try:
         grant = await node.policy.subscribe(identity, session.client, wish, namespace)
-    except CommandError:
+    except CommandError as error:
+        if error.code.temporary:
+            raise
         return None
     is_over = grant.expire_at_unix_s and grant.expire_at_unix_s <= node.clock.unix_s()
     return None if is_over else grant

@@ -372,7 +372,6 @@ def test_what_the_connections_token_grants_needs_no_other() -> None:
     ("token", "outcome"),
     [
         (TokenExpired("exp"), 0),
-        (TokenUnverifiable("no keys"), 0),
         (None, 0),
         (SubscriptionClaims("ann", "news", "", SubscriptionGrant(expire_at_unix_s=UNIX_S)), 0),
         (SubscriptionClaims("bob", "news", "", SubscriptionGrant()), 3500),
@@ -389,6 +388,17 @@ def test_a_token_that_opens_nothing(token: SubscriptionClaims | Exception | None
     client, code = connecting(world, Identity(user="ann"), subs={"news": {"token": "s"}, "open": {}})
     assert code == outcome
     assert set(client.session.subscriptions) == (set() if outcome else {"open"})
+
+
+@pytest.mark.parametrize(("listens_only", "outcome"), [(False, 100), (True, 3004)])
+def test_a_token_that_cannot_be_verified_now_is_a_reason_to_come_back(listens_only: bool, outcome: int) -> None:
+    """Whoever only listens can't ask for the channel later, and would be without it for good."""
+    world = World(OPEN)
+    world.tokens.subscriptions.known["s"] = TokenUnverifiable("no keys")
+    world.tokens.connections.known["t"] = Identity(user="ann")
+    client = world.arrive(SessionManners(listens_only=listens_only))
+    assert client.outcome("connect", token="t", subs={"news": {"token": "s"}}) == outcome
+    assert world.node.hub.statistics().subscriptions == 0
 
 
 def test_tokens_count_before_they_are_looked_at() -> None:
