@@ -370,6 +370,8 @@ class Hub:
             self._pay(subscription, conflation)
         except PayloadError:
             subscription.owner.on_undeliverable(subscription)
+        except Exception:  # noqa: BLE001 - a bug with one of those that are due together must not silence the others
+            self._events.emit(InternalError("conflation", traceback.format_exc()))
 
     def _strike(self, subscription: Subscription) -> None:
         """It has left, and nobody waits for its time. Where it was paid ahead of its timer, that rings in a moment."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,9 +15,11 @@ from msgspec import Raw
 from beaconfire.clock import ManualClock, PromptTimers, Timer, Timers
 from beaconfire.conflation import TURN_MAX, Conflation
 from beaconfire.deltas import Patches
+from beaconfire.events import InternalError
 from beaconfire.hub import Hub
 from beaconfire.messages import ClientInfo, FilterNode, JoinPush, Publication, StreamPosition
 from beaconfire.outbox import Flusher
+from beaconfire.protocols.base import Frame, Payload
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.subscription import Subscription, Tailoring
 from beaconfire.tags_filter import TagsFilters
@@ -51,17 +53,24 @@ class Stage:
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
         self.flusher = Flusher(self.scheduled.append, self.clock.now_s, Wiretap.send_all)
-        self.hub = Hub(self.scheduled.append, self.timers, Recorder(), 100_000, self.flusher, Patches())
+        self.recorder = Recorder()
+        self.hub = Hub(self.scheduled.append, self.timers, self.recorder, 100_000, self.flusher, Patches())
         self.codec = JsonCodec()
         self.wire = Lines(self.codec)
         self.offset = 0
         self._clients = 0
 
     def join(
-        self, max_rate: float, *, filtered: bool = False, deltas: bool = False, top: StreamPosition | None = START
+        self,
+        max_rate: float,
+        *,
+        filtered: bool = False,
+        deltas: bool = False,
+        top: StreamPosition | None = START,
+        wire: Lines | None = None,
     ) -> Reader:
         self._clients += 1
-        listener = Listener(f"c{self._clients}", self.flusher, self.wire)
+        listener = Listener(f"c{self._clients}", self.flusher, wire or self.wire)
         tailoring = Tailoring(KEEN if filtered else None, self.codec if deltas else None, Conflation(max_rate))
         subscription = listener.subscription("news", tailoring, hears_announcements=True)
         self.hub.add(subscription)
@@ -301,6 +310,28 @@ def test_what_cannot_be_told_is_reported() -> None:
     assert reader.listener.undeliverable == 0
     stage.pass_time(1.0)
     assert reader.listener.undeliverable == 1
+
+
+def test_a_bug_with_one_does_not_silence_the_others() -> None:
+    """Who is due with it is told, now and in times to come; the bug is reported."""
+
+    class Broken(Lines):
+        def pack(self, payloads: Sequence[Payload]) -> Frame:
+            if any(b'"data":2' in payload.data for payload in payloads):
+                raise ZeroDivisionError
+            return super().pack(payloads)
+
+    stage = Stage()
+    broken = stage.join(1.0, wire=Broken(stage.codec))
+    reader = stage.join(1.0)
+    stage.publish(1, 2)
+    stage.recorder.expects_errors = True
+    stage.pass_time(1.0)
+    stage.publish(3)
+    stage.pass_time(1.0)
+    assert reader.told() == [(1, 0), (2, 0), (3, 0)]
+    assert broken.told() == [(1, 0), (3, 0)]
+    assert [event.where for event in stage.recorder.of(InternalError)] == ["conflation"]
 
 
 def test_many_that_are_due_together_take_turns() -> None:

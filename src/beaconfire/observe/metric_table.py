@@ -139,7 +139,9 @@ METRICS: tuple[Metric, ...] = (
     _counter("beaconfire_writes_total", "Writes to the network; messages per write show how well batching works."),
     _counter("beaconfire_patches_sent_total", "Publications sent to a session live as a patch instead of whole."),
     _counter("beaconfire_publications_filtered_total", "Publications kept from a session live by its tags filter."),
-    _counter("beaconfire_publications_conflated_total", "Publications left out for a newer one, as a session asked."),
+    _counter(
+        "beaconfire_publications_conflated_total", "Publications left out live for a newer one, as a session asked."
+    ),
     # connections and sessions
     _counter("beaconfire_connections_opened_total", "Connections opened.", "transport", "protocol"),
     _counter("beaconfire_handshakes_refused_total", "Upgrades answered with an HTTP error.", "reason"),
