@@ -154,13 +154,15 @@ check('unsubscribe', async scene => {
   const marker = await room.peer.subscribe(scene.small);
   room.subscription.unsubscribe();
   assert.equal(room.diary.all('unsubscribed')[0].code, 0);
-  // The answer to a later command on the same connection: the unsubscribe has been handled.
+  // The answer to a later command: on a WebSocket the unsubscribe has been handled.
   await marker.publish('marker');
   await scene.backend.publish(scene.channel, 'too late');
   await scene.backend.publish(scene.small, 'second marker');
   await marker.waitHeard('marker', 'second marker');
   assert.deepEqual(room.heard(), []);
-  assert.deepEqual(await present(scene), {});
+  // Beside a stream commands are requests that the SDK does not wait for, so the unsubscribe may be the later of the
+  // two. It comes all the same; the deadline of a check is the end of the patience.
+  while (Object.keys(await present(scene)).length);
 });
 
 check('subscribe_again', async scene => {
