@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.acceptance.harness import ServerProcess
+from tests.browser.client_page import ClientPage
 from tests.browser.network import Network
 from tests.browser.pages import ChatPage
 
@@ -50,6 +51,15 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     overrides = {"client.allowed_origins": '["http://127.0.0.1:*"]'}
     with ServerProcess(tmp_path, (ROOT / "demo.toml").read_text(), overrides) as process:
         yield process
+
+
+@pytest.fixture
+def ann(browser: Browser, server: ServerProcess) -> Iterator[ClientPage]:
+    """A page for one client of the module's own server. In the end it may have thrown no error."""
+    page = ClientPage(browser.new_context(), server)
+    yield page
+    page.page.context.close()
+    assert page.problems == []
 
 
 @pytest.fixture

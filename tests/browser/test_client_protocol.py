@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
 
 from tests.acceptance.harness import ServerProcess
 from tests.browser.client_page import CONFIG, ClientPage, call
@@ -22,14 +21,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder: Path = tmp_path_factory.mktemp("server")
     with ServerProcess(folder, CONFIG) as process:
         yield process
-
-
-@pytest.fixture
-def ann(browser: Browser, server: ServerProcess) -> Iterator[ClientPage]:
-    page = ClientPage(browser.new_context(), server)
-    yield page
-    page.page.context.close()
-    assert page.problems == []
 
 
 def joined(offset: int = 0, epoch: str = "e", **fields: object) -> Message:

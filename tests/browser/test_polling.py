@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Page, Route
 
 from beaconfire.auth.mint import subscription_token
 from tests.acceptance.harness import ServerProcess
@@ -44,14 +44,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder: Path = tmp_path_factory.mktemp("server")
     with ServerProcess(folder, CONFIG + CHANNELS) as process:
         yield process
-
-
-@pytest.fixture
-def ann(browser: Browser, server: ServerProcess) -> Iterator[ClientPage]:
-    page = ClientPage(browser.new_context(), server)
-    yield page
-    page.page.context.close()
-    assert page.problems == []
 
 
 class Polls:

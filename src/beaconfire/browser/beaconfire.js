@@ -13,7 +13,7 @@
  * through, comes back after every loss that is not final, and resumes each subscription at its position: what a room
  * publishes is heard once and in order, or `subscribed` says `recovered: false`.
  *
- * Reading order: words, tables, clock, transports, poll, memberships, conversation, link, probe, track, credential,
+ * Reading order: words, tables, clock, conversation, memberships, poll, transports, link, probe, track, credential,
  * subscription, grants, and this.
  */
 

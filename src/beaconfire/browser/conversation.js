@@ -105,3 +105,13 @@ export function waitFor(one, wanted, onTheWay, timeoutMs) {
     deadline.after(timeoutMs, settle);
   });
 }
+
+/** Null for what is no object: a login page of the network, for one. @param {string} text @returns {Record<string, any> | null} */
+export function parseObject(text) {
+  try {
+    const message = JSON.parse(text);
+    return typeof message === "object" ? message : null;
+  } catch {
+    return null;
+  }
+}

@@ -2,7 +2,7 @@
 /** One attempt to connect and, if it succeeds, the connection: one transport, one conversation, one watch over silence. */
 
 import { Alarm } from "./clock.js";
-import { Conversation } from "./conversation.js";
+import { Conversation, parseObject } from "./conversation.js";
 
 /** @typedef {import("./conversation.js").OnAnswer} OnAnswer */
 /** @typedef {import("./transports.js").TransportClass} TransportClass */
@@ -101,7 +101,7 @@ export class Link {
   /** @param {string} text */
   #hear(text) {
     if (this.#isOver) return;
-    const message = parse(text);
+    const message = parseObject(text);
     if (!message) return this.#end(0, "what comes is not from our server");
     this.hasSpoken = true;
     this.#heardAt = Date.now();
@@ -113,15 +113,5 @@ export class Link {
   /** With a code the reason is the server's own. @param {number} code @param {string} reason */
   #end(code, reason) {
     if (!this.#isOver) this.#ears.end(code, code ? reason : `${this.kind.label}: ${reason}`);
-  }
-}
-
-/** Null for what is no object: a login page of the network, for one. @param {string} text @returns {Record<string, any> | null} */
-function parse(text) {
-  try {
-    const message = JSON.parse(text);
-    return typeof message === "object" ? message : null;
-  } catch {
-    return null;
   }
 }

@@ -6,6 +6,7 @@
  */
 
 import { Alarm } from "./clock.js";
+import { parseObject } from "./conversation.js";
 import { Memberships } from "./memberships.js";
 import {
   BATCH_CHARACTERS_MAX,
@@ -182,7 +183,7 @@ export class PollTransport {
       const response = await fetch(this.#address(path), { method: "POST", body, credentials: this.#credentials, signal });
       const text = await response.text();
       if (signal.aborted) return null;
-      const answer = parse(text);
+      const answer = parseObject(text) ?? {};
       if (response.ok && (answer.messages?.[0]?.connect || answer.replies)) return answer;
       this.#refuse(response.status, answer);
     } catch (error) {
@@ -219,14 +220,5 @@ export class PollTransport {
     this.#isOpen = false;
     this.#turn.abort();
     this.#over.abort();
-  }
-}
-
-/** Empty for what is none of ours: a login page of the network, for one. @param {string} text @returns {Record<string, any>} */
-function parse(text) {
-  try {
-    return Object(JSON.parse(text));
-  } catch {
-    return {};
   }
 }

@@ -9,17 +9,9 @@ from typing import Any
 import httpx
 
 from tests.acceptance.peer import DEADLINE_S
-from tests.conformance.transports.speech import Message
+from tests.conformance.transports.speech import EndedError, Message
 
 WAIT_S = 10
-
-
-class EndedError(Exception):
-    """The server has ended the session with this code; 1006 if it did not say."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(str(code))
-        self.code = code
 
 
 class PollLine:

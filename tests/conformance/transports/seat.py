@@ -10,8 +10,7 @@ from typing import Any
 
 from tests.acceptance.peer import DEADLINE_S, until
 from tests.conformance.transports.lines import Line
-from tests.conformance.transports.polls import EndedError
-from tests.conformance.transports.speech import Message
+from tests.conformance.transports.speech import EndedError, Message
 
 
 class Seat:

@@ -1,4 +1,4 @@
-"""The native protocol in both encodings, for tests: commands and messages are the dicts of the JSON encoding."""
+"""What is said on any line, in both encodings of the native protocol: commands and messages are the dicts of JSON."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ Message = dict[str, Any]
 
 _PAYLOADS = ("data", "conn_info", "chan_info")
 _NUMBERS = ("offset", "time")
+
+
+class EndedError(Exception):
+    """The server has ended the session with this code; 1006 if it did not say."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(str(code))
+        self.code = code
 
 
 class Speech(Protocol):

@@ -17,8 +17,8 @@ from tests.acceptance.harness import API_KEY, SECRET, ServerProcess
 from tests.acceptance.peer import run, until
 from tests.conformance.transports.conftest import CONFIG, Dial
 from tests.conformance.transports.lines import LASTING, LINES
-from tests.conformance.transports.polls import EndedError
 from tests.conformance.transports.seat import Seat, seated
+from tests.conformance.transports.speech import EndedError
 
 _numbers = itertools.count(1)
 HTTP = httpx.Client(timeout=20)
