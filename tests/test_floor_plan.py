@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "tags_filter",
         "registry",
         "origins",
+        "sizes",
     ),
     ("transports.base", "policy", "attachments", "cluster", "node", "keepalive", "session", "commands", "residents"),
     ("engines", "transports", "auth", "api", "observe"),
@@ -63,6 +64,7 @@ RULES = (
     "deltas",
     "tags_filter",
     "registry",
+    "sizes",
     "meter",
     "protocols",
 )

@@ -303,12 +303,12 @@ def _polls(app: App, gate: Gate) -> list[BaseRoute]:
     options, node = app.config.poll, app.node
     if not options.enabled:
         return []
-    size, wait_s = int(options.max_request_body_size), float(options.max_wait)
+    how = int(options.max_request_body_size), int(options.max_response_size), float(options.max_wait)
     hear = _arrange(node, SessionManners(listens_only=True, passing=True))(lines(UnidirectionalCodec()))
     say = _arrange(node, SessionManners(passing=True))(lines(JsonCodec()))
     return [
-        Route(POLL_PATH, Poll(gate, size, wait_s, hear)),
-        Route(COMMANDS_PATH, Speaking(gate, size, wait_s, say)),
+        Route(POLL_PATH, Poll(gate, *how, hear)),
+        Route(COMMANDS_PATH, Speaking(gate, *how, say)),
     ]
 
 

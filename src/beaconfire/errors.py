@@ -53,7 +53,9 @@ UNKNOWN_CHANNEL = ErrorCode(102, "unknown channel", "The channel's namespace is 
 PERMISSION_DENIED = ErrorCode(103, "permission denied", "This identity may not do that here.")
 METHOD_NOT_FOUND = ErrorCode(104, "method not found", "No such RPC or API method.")
 ALREADY_SUBSCRIBED = ErrorCode(105, "already subscribed", "This connection is in the channel already.")
-LIMIT_EXCEEDED = ErrorCode(106, "limit exceeded", "More channels than one connection may have.")
+LIMIT_EXCEEDED = ErrorCode(
+    106, "limit exceeded", "More channels than a connection may have, or a larger answer than one may be."
+)
 BAD_REQUEST = ErrorCode(107, "bad request", "A field is missing, malformed or out of range.")
 NOT_AVAILABLE = ErrorCode(108, "not available", "The feature is switched off for this channel or server.")
 TOKEN_EXPIRED = ErrorCode(109, "token expired", "Get a new token and try again.")

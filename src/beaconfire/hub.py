@@ -298,7 +298,7 @@ class Hub:
             passes = passing is None or index in passing
             wanted = subscription.client not in item.exclude
             if not isinstance(item.push, PublicationPush):
-                wanted = live and subscription.options.hears_announcements
+                wanted = (live or subscription.welcomed) and subscription.options.hears_announcements
             elif not live:
                 subscription.hold(item.push.pub, item.epoch, wanted and passes, self._hold_limit_bytes)
                 wanted = False

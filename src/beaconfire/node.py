@@ -6,6 +6,7 @@ stores and announces; `on_publication` hands it to the hub. There is no second p
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ from beaconfire.events import EventSink, InternalError, NodeStatistics, Subscrib
 from beaconfire.hub import Hub
 from beaconfire.messages import ClientInfo, JoinPush, LeavePush, Publication, StreamPosition
 from beaconfire.options import ClientOptions
-from beaconfire.outbox import Flusher, SendAll
+from beaconfire.outbox import SLICE_S, Flusher, SendAll
 from beaconfire.policy import Policy
 from beaconfire.registry import Registry
 from beaconfire.subscription import Subscription
@@ -129,6 +130,22 @@ class Node:
             filtered_total=hub.filtered_total,
             conflated_total=hub.conflated_total,
         )
+
+    async def turn(self) -> None:
+        """Returns on the next turn of the event loop: others get theirs in between."""
+        turned = asyncio.get_running_loop().create_future()
+        self.schedule(lambda: turned.set_result(None) if not turned.done() else None)
+        await turned
+
+    async def breathe(self, started_s: float) -> float:
+        """To be called between the pieces of long work of one client, which began, or went on, at `started_s`.
+
+        Lets others run where the work has taken a slice; returns when it goes on.
+        """
+        if self.clock.now_s() - started_s < SLICE_S:
+            return started_s
+        await self.turn()
+        return self.clock.now_s()
 
     # Publishing
 

@@ -143,6 +143,13 @@ class ClientOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     queue_max_size: Annotated[
         Size, Meta(description="Bytes waiting for one slow connection; beyond it disconnect 3008.")
     ] = Size(1048576)
+    reply_max_size: Annotated[
+        Size,
+        Meta(
+            description="Bytes of publications in one reply, and never more than queue_max_size. A history page is "
+            "cut to it, a recovery goes on in pushes after the reply; larger presence is error 106."
+        ),
+    ] = Size(524288)
     command_queue_max: Annotated[
         int,
         Meta(ge=1, description="Commands of one connection waiting for a slow one; beyond it reading pauses."),
@@ -186,6 +193,11 @@ class ClientOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tags_filter_max_values: Annotated[
         int, Meta(ge=0, description="Values in all lists of one tags filter together; beyond it error 107.")
     ] = 1000
+
+    @property
+    def reply_size_limit(self) -> int:
+        """Bytes of publications in one reply. A larger reply alone would be more than may wait for a client."""
+        return min(int(self.reply_max_size), int(self.queue_max_size))
 
 
 class ChannelNameOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -244,6 +256,13 @@ class PollOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_request_body_size: Annotated[Size, Meta(description="Largest body of a request; beyond it HTTP 413.")] = Size(
         65536
     )
+    max_response_size: Annotated[
+        Size,
+        Meta(
+            description="Bytes of messages with which an answer is full. News that is left comes with the next one; "
+            "commands that are left are not done and get error 111."
+        ),
+    ] = Size(524288)
     max_wait: Annotated[
         Seconds, Meta(description="How long a request waits for something new; a client may ask for less.")
     ] = Seconds(25)

@@ -90,7 +90,7 @@ class Outbox:
         if not self._listed:
             self._listed = True
             self._flusher.enlist(self)
-        elif self.queued_bytes > self._limit_bytes:
+        if self.queued_bytes > self._limit_bytes:
             self._relieve()
 
     def _relieve(self) -> None:

@@ -92,6 +92,7 @@ class Session:
         "_held_back",
         "_meter",
         "_queue",
+        "_writable",
         "app_name",
         "app_version",
         "client",
@@ -103,6 +104,7 @@ class Session:
         "outbox",
         "phase",
         "position_check_s",
+        "recoveries",
         "subscriptions",
         "transport",
         "upkeep",
@@ -140,6 +142,9 @@ class Session:
         self._queue: deque[Command] | None = None
         """What waits for the command under way, or for the loop's next turn; None if nothing does."""
         self._held_back = False
+        self._writable: asyncio.Future[None] | None = None
+        self.recoveries: deque[Subscription] | None = None
+        """Subscriptions whose recovery goes on after their reply; None if there are none. See `catching_up`."""
         node.connections.add(self)
         answers_pings = not (manners.app_pings and manners.listens_only)
         self.keepalive = Keepalive(self, may_stay_stale=manners.lobby is not None, answers_pings=answers_pings)
@@ -288,9 +293,25 @@ class Session:
 
     def on_writable(self) -> None:
         self.outbox.flush()
+        self._wake()
         tailored = [subscription for subscription in self.subscriptions.values() if subscription.tailoring is not None]
         for subscription in tailored:
             self.node.hub.pay(subscription)
+
+    async def wait_until_writable(self) -> None:
+        """Returns once all that was queued is written and the connection takes more, or the session has ended.
+
+        One caller at a time. The transport's write timeout is the deadline.
+        """
+        self.outbox.flush()
+        while self.outbox.is_behind:
+            self._writable = asyncio.get_running_loop().create_future()
+            await self._writable
+
+    def _wake(self) -> None:
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
 
     def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         self._finish(code, "")
@@ -395,6 +416,7 @@ class Session:
         for subscription in list(self.subscriptions.values()):
             self.leave(subscription)
         self.outbox.close()
+        self._wake()
         self._queue = None
         node.events.emit(
             SessionEnded(

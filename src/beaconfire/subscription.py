@@ -12,6 +12,10 @@ be neither a gap nor an overlap, while publications keep arriving. The order is 
 Leaving out any step loses or doubles publications; the simulation proves it for each. A hole, a foreign epoch or too
 much to hold raises Gap: an honest "insufficient state", on which the client starts over with its position. Live, the
 same check runs for every publication: `expected` is the only offset that may come next.
+
+A recovery too large for one reply is sent in pieces. After each piece but the last one the subscription is *behind*: it
+keeps the position that it has reached and holds no stored publications, because the next read of history has them. Then
+steps 1, 3 and 4 are done again from that position (see `commands.catching_up`).
 """
 
 from __future__ import annotations
@@ -117,6 +121,7 @@ class Subscription:
     __slots__ = (
         "_held",
         "_held_bytes",
+        "_holds_stored",
         "channel",
         "checked_offset",
         "client",
@@ -129,6 +134,7 @@ class Subscription:
         "outbox",
         "owner",
         "phase",
+        "reached",
         "skip",
         "tailoring",
         "welcomed",
@@ -166,14 +172,17 @@ class Subscription:
         self.withdrawn = False
         self.skip = 0
         """How many items of its channel's pending batch were there before it."""
+        self.reached: StreamPosition | None = None
+        """Up to where a recovery in pieces has come; None if there is none, or it is finished."""
         self._held: list[Held] | None = []
         self._held_bytes = 0
+        self._holds_stored = True
 
     def hold(self, publication: Publication, epoch: str, delivered: bool, limit_bytes: int) -> None:
         """Keeps a publication that arrived while catching up; beyond the limit the next `go_live` finds a gap."""
-        if self._held is None:
+        if self._held is None or (publication.offset and not self._holds_stored):
             return
-        self._held_bytes += len(memoryview(publication.data)) + HELD_ITEM_BYTES
+        self._held_bytes += len(publication.data) + HELD_ITEM_BYTES
         if self._held_bytes > limit_bytes:
             self._held = None
         else:
@@ -186,6 +195,21 @@ class Subscription:
     def spoil(self) -> None:
         """Something was missed while catching up: `go_live` will find a gap."""
         self._held = None
+
+    def fall_behind(self, reached: StreamPosition) -> None:
+        """The recovery goes on later, from `reached`. Until `hold_again` stored publications are not held.
+
+        What is not stored stays held: history will not have it.
+        """
+        self.reached = reached
+        self._holds_stored = False
+        if self._held is not None:
+            self._held = [held for held in self._held if not held.publication.offset]
+            self._held_bytes = sum(len(held.publication.data) + HELD_ITEM_BYTES for held in self._held)
+
+    def hold_again(self) -> None:
+        """To be called before history is read on: what is published from now on may not be in what is read."""
+        self._holds_stored = True
 
     def go_live(self, top: StreamPosition | None) -> list[Publication]:
         """Ends catching up: `top` is the position read from history, None for a subscription without position.
@@ -201,6 +225,7 @@ class Subscription:
             publications, expected = _merge(self._held, top)
             self.epoch = top.epoch
         self._held = None
+        self.reached = None
         self.expected = expected
         self.phase = Phase.LIVE
         return publications
@@ -221,9 +246,10 @@ class Subscription:
 
     @property
     def position(self) -> StreamPosition | None:
-        """Up to where a live, positioned subscription was given everything, or did not want it; None for others."""
+        """Up to where a positioned subscription was given everything, or did not want it; None for others, and before
+        the reply to its subscribe."""
         if self.expected <= 0:
-            return None
+            return self.reached
         conflation = self.tailoring.conflation if self.tailoring is not None else None
         owed_since = conflation.since if conflation is not None else None
         return StreamPosition(self.expected - 1 if owed_since is None else owed_since, self.epoch)
@@ -243,6 +269,7 @@ class Subscription:
     def end(self) -> None:
         self.phase = Phase.ENDED
         self.expected = HELD
+        self.reached = None
         self._held = None
         if self.tailoring is not None and self.tailoring.conflation is not None:
             self.tailoring.conflation.end()
@@ -289,6 +316,15 @@ def recover_stream(since: StreamPosition, page: HistoryPage) -> Recovery:
         return Recovery(page.position.offset == since.offset, ())
     whole = publications[0].offset == since.offset + 1 and publications[-1].offset == page.position.offset
     return Recovery(whole, publications if whole else ())
+
+
+def read_on(since: StreamPosition, page: HistoryPage) -> Sequence[Publication]:
+    """What comes after `since`, oldest first, possibly cut short by a limit. Raises Gap if it is not there any more."""
+    publications, top = page.publications, page.position
+    first = publications[0].offset if publications else top.offset + 1
+    if top.epoch != since.epoch or first != since.offset + 1:
+        raise Gap(f"history does not reach back to offset {since.offset} of epoch {since.epoch!r}")
+    return publications
 
 
 def recover_cache(since: StreamPosition, page: HistoryPage) -> Recovery:

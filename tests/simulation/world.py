@@ -35,7 +35,7 @@ from beaconfire.engines.base import (
 )
 from beaconfire.engines.memory import memory_engine
 from beaconfire.errors import DisconnectCode
-from beaconfire.events import InternalError, NoEvents
+from beaconfire.events import InternalError, LimitHit, NoEvents
 from beaconfire.identity import Identity, SubscriptionClaims, TokenInvalid
 from beaconfire.messages import ClientInfo, Publication, StreamPosition
 from beaconfire.node import Node, NodeOptions
@@ -45,7 +45,7 @@ from beaconfire.policy import ConfiguredPolicy
 from beaconfire.protocols.base import Frame, Payload
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.session import Session, SessionManners
-from beaconfire.units import Seconds
+from beaconfire.units import Seconds, Size
 from tests.unit.patching import apply, chained_text
 
 CHANNELS = ("a", "b")
@@ -418,7 +418,9 @@ class Client:
             raise Violation(f"{self.name}: offset {offset} after {book.position}")
         self._pass_over(channel, offset, publication.get("conflated", 0))
         book.position = StreamPosition(offset, epoch)
-        published = self.world.broker.published[channel, epoch, offset]
+        published = self.world.broker.published.get((channel, epoch, offset))
+        if published is None:
+            raise Violation(f"{self.name}: offset {offset} of {channel} was never published in {epoch}: {publication}")
         if self._read_data(book, publication) != bytes(published.data):
             raise Violation(f"{self.name}: offset {offset} of {channel} is not what was published: {publication}")
         if book.filtered and not _passes(published):
@@ -469,14 +471,17 @@ class NamesAreTokens:
 
 
 class Alarm(NoEvents):
-    """Keeps internal errors: they are violations too."""
+    """Keeps internal errors: they are violations too. Counts recoveries that are made in pieces."""
 
     def __init__(self) -> None:
         self.errors: list[str] = []
+        self.in_pieces = 0
 
     def emit(self, event: object) -> None:
         if isinstance(event, InternalError):
             self.errors.append(event.error)
+        elif isinstance(event, LimitHit) and event.limit == "client.reply_max_size":
+            self.in_pieces += 1
 
 
 class World:
@@ -503,6 +508,8 @@ class World:
             presence_update_interval=Seconds(3),
             channel_position_check_delay=Seconds(6),
             stale_close_delay=Seconds(100000),
+            # In half of the worlds a reply has room for one publication, and history has up to six.
+            reply_max_size=self.rng.choice((Size(1), Size(512 * 1024))),
         )
         channels = Channels(options, {}, ChannelNameOptions(), 1000.0)
         access = Access(channels, False)

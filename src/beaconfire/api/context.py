@@ -10,11 +10,20 @@ from beaconfire.api.options import ApiOptions
 from beaconfire.api.requests import ApiError, ClientEntry, Selection
 from beaconfire.channels import Namespace
 from beaconfire.cluster import Cluster, Selector
-from beaconfire.errors import BAD_REQUEST, CommandError, PayloadError
+from beaconfire.errors import (
+    BAD_REQUEST,
+    LIMIT_EXCEEDED,
+    TOO_MANY_REQUESTS,
+    CommandError,
+    ErrorCode,
+    PayloadError,
+)
 from beaconfire.events import LimitHit
 from beaconfire.messages import NO_PAYLOAD, ClientInfo
 from beaconfire.node import Node
 from beaconfire.protocols.json_payload import embeddable
+
+RESPONSE_LIMIT = "api.response_max_size"
 
 _NULL = b"null"
 
@@ -34,6 +43,23 @@ class ApiContext:
             self.node.events.emit(LimitHit("channel_names.max_length", ""))
             raise CommandError(BAD_REQUEST, "channel is longer than channel_names.max_length")
         return channels.resolve(channel)
+
+    def check_size(self, size: int, what: str, remedy: str) -> None:
+        """Raises CommandError 106 for an answer that would be too large. `size` is in bytes."""
+        if size > self.options.response_max_size:
+            raise self.beyond(LIMIT_EXCEEDED, f"{what} is larger than {RESPONSE_LIMIT}: {remedy}")
+
+    def check_room(self, size: int) -> None:
+        """Raises CommandError 111 for a command of a batch whose answer has `size` bytes already, and is full."""
+        if size >= self.options.response_max_size:
+            raise self.beyond(
+                TOO_MANY_REQUESTS, f"not done, because the answer is full ({RESPONSE_LIMIT}): send this command again"
+            )
+
+    def beyond(self, code: ErrorCode, detail: str) -> CommandError:
+        """What to raise where an answer is beyond its limit, which is counted."""
+        self.node.events.emit(LimitHit("api.response_max_size", ""))
+        return CommandError(code, detail)
 
 
 def api_error(error: CommandError) -> ApiError:

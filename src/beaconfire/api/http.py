@@ -155,9 +155,24 @@ class ApiHttp:
                 CommandError(BAD_REQUEST, f"expected 1 to {batch_max} commands, got {len(lines)}"),
                 STATUSES[BAD_REQUEST.code] if statuses else 200,
             )
-        responses = [await self._call(line.method, _params(line), None if statuses else 200) for line in lines]
+        responses: list[Response] = []
+        size = 0
+        node = self._methods.node
+        started_s = node.clock.now_s()
+        for line in lines:
+            started_s = await node.breathe(started_s)
+            responses.append(await self._call_line(line, size, None if statuses else 200))
+            size += len(responses[-1].body)
         status = responses[0].status if len(responses) == 1 else 200
         return Response(status, b"\n".join(response.body for response in responses))
+
+    async def _call_line(self, line: Line, size: int, status: int | None) -> Response:
+        """`size` is that of the answer so far, in bytes."""
+        try:
+            self._methods.check_room(size)
+        except CommandError as error:
+            return _failed(error, 200)
+        return await self._call(line.method, _params(line), status)
 
     async def _body(self, source: Source, declared: int) -> bytes:
         limit = int(self._options.request_max_size)

@@ -21,6 +21,8 @@ from beaconfire.events import ApiCallHandled, LimitHit
 
 Params = bytes | Raw | Request | Mapping[str, object]
 
+_encode = msgspec.json.Encoder().encode
+
 UNKNOWN_METHOD = "unknown"
 """What events call every method that does not exist, whatever its name."""
 
@@ -42,7 +44,8 @@ class ApiMethods(ApiContext):
         """The method's result. `params` is a request as JSON text, as a struct of its type, or as a mapping.
 
         Raises CommandError and nothing else: what should not happen is reported as an event and becomes error 100.
-        Raises its subclass UnreadableError for text that is not JSON. Suspends only where an engine does.
+        Raises its subclass UnreadableError for text that is not JSON. Suspends only where an engine does, and between
+        the commands of a long batch.
         """
         node = self.node
         started_s = node.clock.now_s()
@@ -78,18 +81,25 @@ async def _batch(api: ApiMethods, request: BatchRequest) -> BatchResult:
         api.node.events.emit(LimitHit("api.batch_max", ""))
         raise CommandError(BAD_REQUEST, f"commands: expected at most {api.options.batch_max}, got {len(commands)}")
     replies: list[dict[str, Any]] = [{}] * len(commands)
+    size = 0
 
     async def reply(index: int, command: Mapping[str, Raw]) -> None:
+        nonlocal size
         try:
+            api.check_room(size)
             method = _method_of(command)
-            replies[index] = {method: await api.call(method, command[method])}
+            result = Raw(_encode(await api.call(method, command[method])))
+            size += len(result)
+            replies[index] = {method: result}
         except CommandError as error:
             replies[index] = {"error": api_error(error)}
 
     if request.parallel:
         await run_all(reply(index, command) for index, command in enumerate(commands))
     else:
+        started_s = api.node.clock.now_s()
         for index, command in enumerate(commands):
+            started_s = await api.node.breathe(started_s)
             await reply(index, command)
     return BatchResult(replies=replies)
 

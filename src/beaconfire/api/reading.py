@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import UNSET, structs
 
-from beaconfire.api.context import ApiContext, client_entry, shown
+from beaconfire.api.context import RESPONSE_LIMIT, ApiContext, client_entry, shown
 from beaconfire.api.requests import (
     ChannelEntry,
     ChannelsRequest,
@@ -29,11 +29,23 @@ from beaconfire.api.requests import (
 )
 from beaconfire.cluster import ConnectionInfo, ConnectionsSurvey
 from beaconfire.errors import METHOD_NOT_FOUND, CommandError
+from beaconfire.events import LimitHit
 from beaconfire.messages import Publication, StreamPosition
+from beaconfire.sizes import ReplyBudget, client_info_size, texts_size
+
+CHANNEL_BYTES = 20
+"""What a channel takes in a list beside its name."""
+
+CONNECTION_BYTES = 320
+"""What a connection takes in a list beside its user and channels, with the longest names of SDKs."""
 
 
 async def presence(api: ApiContext, request: PresenceRequest) -> PresenceResult:
+    """All of it or error 106: a part of it would look as if the others were gone."""
     members = await api.node.presence(request.channel, api.namespace(request.channel))
+    api.check_size(
+        sum(map(client_info_size, members.values())), f"presence of {request.channel!r}", "ask for presence_stats"
+    )
     return PresenceResult(presence={client: client_entry(info) for client, info in members.items()})
 
 
@@ -43,12 +55,17 @@ async def presence_stats(api: ApiContext, request: PresenceStatsRequest) -> Pres
 
 
 async def history(api: ApiContext, request: HistoryRequest) -> HistoryResult:
-    """Not cut to `client.history_max_publication_limit`: that bounds what clients may ask."""
+    """Cut to `api.response_max_size`, and then read on from the last publication. Not cut to
+    `client.history_max_publication_limit`: that bounds what clients may ask.
+    """
     namespace = api.namespace(request.channel)
     since = StreamPosition(request.since.offset, request.since.epoch) if request.since is not None else None
     page = await api.node.page(request.channel, namespace, request.limit, since, request.reverse)
     position = page.position
-    publications = [_publication_entry(publication) for publication in page.publications]
+    fitting = ReplyBudget(int(api.options.response_max_size)).take(page.publications)
+    if len(fitting) < len(page.publications):
+        api.node.events.emit(LimitHit(RESPONSE_LIMIT, ""))
+    publications = [_publication_entry(publication) for publication in fitting]
     return HistoryResult(publications=publications, epoch=position.epoch, offset=position.offset)
 
 
@@ -70,6 +87,9 @@ async def history_remove(api: ApiContext, request: HistoryRemoveRequest) -> Noth
 
 async def channels(api: ApiContext, request: ChannelsRequest) -> ChannelsResult:
     counts = await api.cluster.channels(request.pattern)
+    api.check_size(
+        texts_size(counts) + len(counts) * CHANNEL_BYTES, "the list", "ask with a pattern for fewer channels"
+    )
     return ChannelsResult(channels={name: ChannelEntry(num_clients=count) for name, count in counts.items()})
 
 
@@ -77,8 +97,15 @@ async def connections(api: ApiContext, request: ConnectionsRequest) -> Connectio
     limit = request.limit
     # One more than wanted, to know whether there is one.
     found = await api.cluster.connections(ConnectionsSurvey(request.user, request.channel, limit + 1))
-    entries = {info.client: _connection_entry(info) for info in found[:limit]}
-    return ConnectionsResult(connections=entries, truncated=len(found) > limit)
+    entries: dict[str, ConnectionEntry] = {}
+    size = 0
+    for info in found[:limit]:
+        size += CONNECTION_BYTES + len(info.user) + texts_size(info.channels)
+        if size > api.options.response_max_size and entries:
+            api.node.events.emit(LimitHit(RESPONSE_LIMIT, ""))
+            break
+        entries[info.client] = _connection_entry(info)
+    return ConnectionsResult(connections=entries, truncated=len(found) > len(entries))
 
 
 def _connection_entry(info: ConnectionInfo) -> ConnectionEntry:

@@ -347,7 +347,7 @@ class ConnectionsResult(Result, frozen=True, kw_only=True, omit_defaults=True):
     """Client id to connection."""
 
     connections: dict[str, ConnectionEntry]
-    truncated: Annotated[bool, Meta(description="There are more than `limit`.")] = False
+    truncated: Annotated[bool, Meta(description="There are more: than `limit`, or than fit into an answer.")] = False
 
 
 class InfoRequest(Request, frozen=True, kw_only=True):

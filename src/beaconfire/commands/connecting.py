@@ -39,6 +39,7 @@ from beaconfire.messages import (
     SubscribeRequest,
 )
 from beaconfire.session import Phase, Session
+from beaconfire.sizes import ReplyBudget
 
 APP_NAME_LENGTH_MAX = 64
 """How much of what an SDK calls itself, and its version, is kept; the rest is cut off."""
@@ -134,14 +135,16 @@ async def _server_side(
     grants = dict(identity.channels)
     if options.user_personal_channel and identity.user:
         grants.setdefault(_personal_channel(session, identity.user), SubscriptionGrant())
-    asked = [name for name, entry in request.subs.items() if name not in grants and _may_ask(session, name, entry)]
+    asked = [name for name in request.subs if name not in grants and _may_exist(session, name)]
     channels = [channel for channel in (*grants, *asked) if channel not in session.subscriptions]
-    # Before tokens are looked at, or one request could have any number of them verified.
+    # Before anything is decided, or one request could have any number of tokens verified.
     if len(channels) + len(session.subscriptions) > options.channel_limit:
         node.events.emit(LimitHit("client.channel_limit", session.client))
         raise Disconnect(CHANNEL_LIMIT, "more server-side channels than client.channel_limit")
     wishes = []
+    started_s = node.clock.now_s()
     for channel in channels:
+        started_s = await node.breathe(started_s)
         wish = _wish(channel, request.subs.get(channel, SubscribeRequest()))
         grant = grants[channel] if channel in grants else await _grant(session, identity, wish)
         if grant is not None:
@@ -177,18 +180,15 @@ def _personal_channel(session: Session, user: str) -> str:
     return channel
 
 
-def _may_ask(session: Session, channel: str, entry: SubscribeRequest) -> bool:
-    """Whether a channel may be asked for in connect: it may be had without a token, or there is one that
-    has yet to be looked at. Raises Disconnect 3501 if it can't exist.
-    """
-    node = session.node
+def _may_exist(session: Session, channel: str) -> bool:
+    """Whether a channel that was asked for in connect has a good name. Raises Disconnect 3501 if it can't exist."""
     try:
-        namespace = session.namespace(channel)
+        session.namespace(channel)
     except CommandError as error:
         if error.code is UNKNOWN_CHANNEL:
             raise Disconnect(BAD_PROTOCOL, error.detail) from error
         return False
-    return entry.token != "" or node.access.may_subscribe(session.user, channel, namespace)
+    return True
 
 
 async def _grant(session: Session, identity: Identity, wish: SubscribeRequest) -> SubscriptionGrant | None:
@@ -196,8 +196,6 @@ async def _grant(session: Session, identity: Identity, wish: SubscribeRequest) -
 
     Raises CommandError where nobody can tell at the moment: who only listens would be without the channel for good.
     """
-    if not wish.token:
-        return SubscriptionGrant()
     node = session.node
     namespace = node.channels.resolve(wish.channel)
     try:
@@ -211,14 +209,18 @@ async def _grant(session: Session, identity: Identity, wish: SubscribeRequest) -
 
 
 async def _enter_all(session: Session, wishes: list[tuple[SubscribeRequest, SubscriptionGrant]]) -> list[Entrance]:
+    node = session.node
     entrances = []
+    budget = ReplyBudget(node.client_options.reply_size_limit)
+    started_s = node.clock.now_s()
     for request, grant in wishes:
+        started_s = await node.breathe(started_s)
         try:
-            namespace = session.node.channels.resolve(request.channel)
+            namespace = node.channels.resolve(request.channel)
         except CommandError as error:
             raise Disconnect(BAD_PROTOCOL, f"server-side {error.detail}") from error
         check_wishes(request, namespace)
-        entrances.append(await enter(session, request, namespace, grant, server_side=True))
+        entrances.append(await enter(session, request, namespace, grant, server_side=True, budget=budget))
     return entrances
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from beaconfire.channels import Namespace
 from beaconfire.errors import (
     BAD_PROTOCOL,
+    LIMIT_EXCEEDED,
     NOT_AVAILABLE,
     PERMISSION_DENIED,
     CommandError,
@@ -21,11 +22,21 @@ from beaconfire.messages import (
     StreamPosition,
 )
 from beaconfire.session import Session
+from beaconfire.sizes import ReplyBudget, client_info_size
 
 
 async def presence(session: Session, ref: object, request: PresenceRequest) -> None:
+    """All of it or error 106: who reads a part of it would take the others for gone."""
     namespace = _presence_namespace(session, request.channel)
-    session.reply(ref, PresenceResult(await session.node.presence(request.channel, namespace)))
+    node = session.node
+    members = await node.presence(request.channel, namespace)
+    if sum(map(client_info_size, members.values())) > node.client_options.reply_size_limit:
+        node.events.emit(LimitHit("client.reply_max_size", session.client))
+        raise CommandError(
+            LIMIT_EXCEEDED,
+            f"presence of {request.channel!r} is larger than client.reply_max_size: ask for presence_stats",
+        )
+    session.reply(ref, PresenceResult(members))
 
 
 async def presence_stats(session: Session, ref: object, request: PresenceStatsRequest) -> None:
@@ -46,6 +57,7 @@ def _presence_namespace(session: Session, channel: str) -> Namespace:
 
 
 async def history(session: Session, ref: object, request: HistoryRequest) -> None:
+    """A page that is cut to a limit is as any other: the client goes on from its last publication."""
     channel, node = request.channel, session.node
     if not channel:
         raise Disconnect(BAD_PROTOCOL, "history: channel must not be empty")
@@ -62,4 +74,7 @@ async def history(session: Session, ref: object, request: HistoryRequest) -> Non
         limit = limit_max
     since = StreamPosition(request.since.offset, request.since.epoch) if request.since is not None else None
     page = await node.page(channel, namespace, limit, since, request.reverse)
-    session.reply(ref, HistoryResult(list(page.publications), page.position.epoch, page.position.offset))
+    publications = ReplyBudget(node.client_options.reply_size_limit).take(page.publications)
+    if len(publications) < len(page.publications):
+        node.events.emit(LimitHit("client.reply_max_size", session.client))
+    session.reply(ref, HistoryResult(list(publications), page.position.epoch, page.position.offset))

@@ -9,7 +9,8 @@ from __future__ import annotations
 from msgspec import Struct
 
 from beaconfire.channels import Namespace
-from beaconfire.commands.tailoring import check_wishes, express, gets_patches, push_held, select, tailor
+from beaconfire.commands.catching_up import catch_up_later, watch_position
+from beaconfire.commands.tailoring import check_wishes, conflates, express, gets_patches, push_held, select, tailor
 from beaconfire.errors import (
     ALREADY_SUBSCRIBED,
     BAD_PROTOCOL,
@@ -39,6 +40,7 @@ from beaconfire.messages import (
     UnsubscribeResult,
 )
 from beaconfire.session import Session
+from beaconfire.sizes import ReplyBudget
 from beaconfire.subscription import (
     Gap,
     Phase,
@@ -57,7 +59,10 @@ TTL_MAX_S = 365 * 86400
 
 
 class Entrance(Struct, frozen=True):
-    """A subscription that is held, attached and read. `top` is None if it does not watch its position."""
+    """A subscription that is held, attached and read. `top` is None if it does not watch its position.
+
+    It may be behind: then the result holds only the first piece of its recovery.
+    """
 
     subscription: Subscription
     result: SubscribeResult
@@ -101,9 +106,17 @@ def _check_request(request: SubscribeRequest, namespace: Namespace) -> None:
 
 
 async def enter(
-    session: Session, request: SubscribeRequest, namespace: Namespace, grant: SubscriptionGrant, server_side: bool
+    session: Session,
+    request: SubscribeRequest,
+    namespace: Namespace,
+    grant: SubscriptionGrant,
+    server_side: bool,
+    budget: ReplyBudget | None = None,
 ) -> Entrance:
-    """Hold, attach, read. On any failure the subscription is gone again. Raises CommandError or Disconnect."""
+    """Hold, attach, read. On any failure the subscription is gone again. Raises CommandError or Disconnect.
+
+    `budget` is that of a reply which several subscriptions share; without it the reply is for this one only.
+    """
     node = session.node
     _check_alive(session)
     subscription = Subscription(
@@ -119,7 +132,8 @@ async def enter(
     session.subscriptions[request.channel] = subscription
     try:
         await node.attachments.attach(request.channel)
-        result, top = await _read(session, subscription, request)
+        budget = budget or ReplyBudget(node.client_options.reply_size_limit)
+        result, top = await _read(session, subscription, request, budget)
         await node.touch_presence(subscription)
         _check_alive(session)
         if subscription.phase is Phase.ENDED:
@@ -172,7 +186,7 @@ def _either(override: bool | None, option: bool) -> bool:
 
 
 async def _read(
-    session: Session, subscription: Subscription, request: SubscribeRequest
+    session: Session, subscription: Subscription, request: SubscribeRequest, budget: ReplyBudget
 ) -> tuple[SubscribeResult, StreamPosition | None]:
     """The reply as far as history decides it, and the top of the stream."""
     options, grant = subscription.options, subscription.grant
@@ -191,7 +205,7 @@ async def _read(
     since = StreamPosition(request.offset, request.epoch)
     wants_latest = subscription.namespace.cache_mode and subscription.namespace.options.auto_cache_recover
     if options.recoverable and (request.recover or wants_latest):
-        recovery, top = await _recover(session, subscription, since)
+        recovery, top = await _recover(session, subscription, since, budget)
         if request.recover and not recovery.recovered and request.flag & REJECT_UNRECOVERED:
             raise CommandError(UNRECOVERABLE_POSITION, "history does not reach back to the given position")
     else:
@@ -208,8 +222,9 @@ async def _read(
             publications=express(session, subscription, top.epoch, publications),
             recovered=recovered,
             # The SDK moves on from the publications themselves, so it gets back the offset it came with. If there are
-            # none, because nothing was missed or a filter passed nothing, it stands at the top.
-            offset=since.offset if recovered and publications else top.offset,
+            # none, because nothing was missed or a filter passed nothing, it stands at the top, or as far as the
+            # recovery has come.
+            offset=since.offset if recovered and publications else (subscription.reached or top).offset,
             positioned=True,
             data=grant.data,
             was_recovering=request.recover,
@@ -220,8 +235,9 @@ async def _read(
 
 
 async def _recover(
-    session: Session, subscription: Subscription, since: StreamPosition
+    session: Session, subscription: Subscription, since: StreamPosition, budget: ReplyBudget
 ) -> tuple[Recovery, StreamPosition]:
+    """What was missed, and the top of the stream. If not all of it fits into the reply, the subscription is behind."""
     node, namespace = session.node, subscription.namespace
     limit = node.client_options.recovery_max_publication_limit
     if namespace.cache_mode:
@@ -232,15 +248,26 @@ async def _recover(
         recovery = recover_stream(since, page)
     if not recovery.recovered and len(page.publications) == limit and not namespace.cache_mode:
         node.events.emit(LimitHit("client.recovery_max_publication_limit", session.client))
-    recovery = Recovery(recovery.recovered, select(session, subscription, recovery.publications))
-    node.events.emit(
-        RecoveryFinished(subscription.channel, namespace.name, recovery.recovered, len(recovery.publications))
-    )
-    return recovery, page.position
+    missed = recovery.publications
+    publications = select(session, subscription, missed)
+    node.events.emit(RecoveryFinished(subscription.channel, namespace.name, recovery.recovered, len(publications)))
+    if conflates(subscription):
+        budget.take(publications)  # one at most
+    elif len(piece := budget.take(missed)) < len(missed):
+        node.events.emit(LimitHit("client.reply_max_size", session.client))
+        end = piece[-1].offset if piece else since.offset
+        subscription.fall_behind(StreamPosition(end, page.position.epoch))
+        publications = [publication for publication in publications if publication.offset <= end]
+    return Recovery(recovery.recovered, publications), page.position
 
 
 def go_live(entrance: Entrance) -> list[Publication]:
-    """Merge: what arrived meanwhile and goes out right after the reply. Raises Disconnect 3010 for a hole."""
+    """Merge: what arrived meanwhile and goes out right after the reply. Raises Disconnect 3010 for a hole.
+
+    Nothing, if the subscription is behind: then it goes live when it has caught up.
+    """
+    if entrance.subscription.reached is not None:
+        return []
     try:
         return entrance.subscription.go_live(entrance.top)
     except Gap as gap:
@@ -255,19 +282,11 @@ def complete(session: Session, entrance: Entrance, publications: list[Publicatio
         return
     if subscription.grant.expire_at_unix_s:
         session.keepalive.upkeep_by(expiry_s(session, subscription))
-    _watch_position(session, subscription)
     session.node.welcome(subscription)
-
-
-def _watch_position(session: Session, subscription: Subscription) -> None:
-    """From now on positions are compared with their streams, if they are not already."""
-    delay_s = session.node.client_options.channel_position_check_delay
-    if not subscription.options.positioned or not delay_s:
-        return
-    now_s = session.node.clock.now_s()
-    if session.position_check_s <= now_s:
-        session.position_check_s = now_s + delay_s
-    session.keepalive.upkeep_by(session.position_check_s)
+    if subscription.reached is not None:
+        catch_up_later(session, subscription)
+    else:
+        watch_position(session, subscription)
 
 
 def expiry_s(session: Session, subscription: Subscription) -> float:

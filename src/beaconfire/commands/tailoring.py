@@ -60,6 +60,10 @@ def gets_patches(subscription: Subscription) -> bool:
     return subscription.tailoring is not None and subscription.tailoring.codec is not None
 
 
+def conflates(subscription: Subscription) -> bool:
+    return subscription.tailoring is not None and subscription.tailoring.conflation is not None
+
+
 def select(session: Session, subscription: Subscription, publications: Sequence[Publication]) -> Sequence[Publication]:
     """Of what was missed, what the subscriber wants: what its filter passes, the latest of it for one who conflates.
 

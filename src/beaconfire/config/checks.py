@@ -28,15 +28,15 @@ _DEMO_PATH = "/demo"
 
 _ABOVE_ZERO: Mapping[str, tuple[str, ...]] = {
     "server": ("handshake_timeout", "header_max_size", "keep_alive_timeout", "shutdown_timeout"),
-    "client": ("pong_timeout", "stale_close_delay", "presence_update_interval", "queue_max_size"),
+    "client": ("pong_timeout", "stale_close_delay", "presence_update_interval", "queue_max_size", "reply_max_size"),
     "websocket": ("message_size_limit", "write_timeout", "close_timeout"),
     "http_stream": ("max_request_body_size",),
     "sse": ("max_request_body_size",),
     "uni_http_stream": ("max_request_body_size",),
     "uni_sse": ("max_request_body_size",),
-    "poll": ("max_request_body_size", "max_wait"),
+    "poll": ("max_request_body_size", "max_response_size", "max_wait"),
     "emulation": ("max_request_body_size",),
-    "api": ("request_max_size",),
+    "api": ("request_max_size", "response_max_size"),
 }
 """Limits that leave nothing if they are zero: every connection would be cut at once. They can't be switched off."""
 

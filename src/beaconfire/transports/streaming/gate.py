@@ -94,8 +94,12 @@ class Gate:
 
     def beyond(self, limit: str, refusal: Refusal) -> RefusedError:
         """What to raise for a request beyond a limit, which is counted."""
-        self._events.emit(LimitHit(limit, ""))
+        self.count(limit)
         return RefusedError(refusal)
+
+    def count(self, limit: str) -> None:
+        """Counts that a limit was hit."""
+        self._events.emit(LimitHit(limit, ""))
 
     def refuse(self, request: Request, refusal: Refusal) -> Response:
         """The answer to a request that is refused, which is reported as `HandshakeRefused`."""

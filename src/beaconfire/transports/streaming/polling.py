@@ -16,17 +16,20 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from beaconfire.body import ClientGoneError
+from beaconfire.errors import TOO_MANY_REQUESTS
 from beaconfire.protocols.json_payload import NotJSONError, read
 from beaconfire.transports.base import Arrival, Refusal
 from beaconfire.transports.streaming.gate import Gate, RefusedError
 from beaconfire.transports.streaming.gathering import Gathered, Gathering, refusal
 
 LIMIT: Final = "poll.max_request_body_size"
+RESPONSE_LIMIT: Final = "poll.max_response_size"
 
 COMMANDS_MAX: Final = 100
 """Commands in one request; with more of them it is refused with 400."""
 
 _PING: Final = b"{}"
+_POSITION: Final = ("recover", "offset", "epoch")
 
 
 class Caller(Struct, forbid_unknown_fields=True):
@@ -57,9 +60,21 @@ class Question(Caller, forbid_unknown_fields=True):
 
 
 class Speech(Caller, forbid_unknown_fields=True, kw_only=True):
-    """Commands without ids. The client is in its `subs` for as long as they take."""
+    """Commands without ids. The client is in its `subs` for as long as they take; nothing of them is in the answer."""
 
     commands: Annotated[list[dict[str, Raw]], Meta(min_length=1)]
+
+    def connect(self) -> dict[str, object]:
+        return {**super().connect(), "subs": {channel: _without_position(sub) for channel, sub in self.subs.items()}}
+
+
+def _without_position(entry: Raw) -> Raw | dict[str, Raw]:
+    """An entry of `subs` that asks for no recovery. One that is no object is left for the session to refuse."""
+    try:
+        fields = _read_fields(entry)
+    except msgspec.DecodeError:
+        return entry
+    return {name: value for name, value in fields.items() if name not in _POSITION}
 
 
 class _Sub(Struct, frozen=True):
@@ -94,6 +109,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 _read_question: Final = msgspec.json.Decoder(Question).decode
 _read_speech: Final = msgspec.json.Decoder(Speech).decode
 _read_first: Final = msgspec.json.Decoder(_First).decode
+_read_fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _read_place: Final = msgspec.json.Decoder(_Place).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -101,12 +117,13 @@ _encode: Final = msgspec.json.Encoder().encode
 class Poll:
     """`POST /connection/poll`: answers when there is anything that the client has not got, or when the time is over."""
 
-    def __init__(self, gate: Gate, body_max: int, wait_max_s: float, arrival: Arrival) -> None:
+    def __init__(self, gate: Gate, body_max: int, answer_max: int, wait_max_s: float, arrival: Arrival) -> None:
         """`arrival` makes sessions that only listen, of the protocol without replies, on lines. Connecting itself may
-        take `wait_max_s` as well.
+        take `wait_max_s` as well. `answer_max` is in bytes: then the answer goes out, and the rest is for the next one.
         """
         self._gate = gate
         self._body_max = body_max
+        self._answer_max = answer_max
         self._wait_max_s = wait_max_s
         self._arrival = arrival
 
@@ -117,9 +134,16 @@ class Poll:
         question = await _read(self._gate, request, self._body_max, _read_question)
         wait_s = self._wait_max_s if question.wait is None else min(question.wait, self._wait_max_s)
         places = _places(question.subs)
-        gathering = Gathering("poll", lambda messages: _has_news(messages, places))
-        opening = _encode(question.connect())
-        gathered = await _gather(gathering, self._arrival, request, opening, self._wait_max_s, wait_s)
+        gathered = await Gathering("poll", self._answer_max).gather(
+            self._arrival,
+            request.receive,
+            _encode(question.connect()),
+            self._wait_max_s,
+            wait_s,
+            lambda messages: _has_news(messages, places),
+        )
+        if gathered is None:
+            raise ClientGoneError
         headers = {**self._gate.cors(request), "Cache-Control": "no-store"}
         if gathered.end is not None:
             return refusal(*gathered.end, headers)
@@ -131,12 +155,16 @@ class Poll:
 
 
 class Speaking:
-    """`POST /connection/commands`: each command is done, in order, and has its reply in the answer."""
+    """`POST /connection/commands`: each command is done, in order, and has its reply in the answer.
 
-    def __init__(self, gate: Gate, body_max: int, patience_s: float, arrival: Arrival) -> None:
-        """`arrival` makes sessions of the ordinary protocol, on lines."""
+    Where the answer is full, the commands that are left are not done, and each has error 111 as its reply.
+    """
+
+    def __init__(self, gate: Gate, body_max: int, answer_max: int, patience_s: float, arrival: Arrival) -> None:
+        """`arrival` makes sessions of the ordinary protocol, on lines. `answer_max` is in bytes."""
         self._gate = gate
         self._body_max = body_max
+        self._answer_max = answer_max
         self._patience_s = patience_s
         self._arrival = arrival
 
@@ -150,19 +178,32 @@ class Speaking:
             raise self._gate.beyond("poll_commands_max", Refusal(400, "bad", text))
         commands = [{"id": 1, "connect": speech.connect()}]
         commands += [{**command, "id": number} for number, command in enumerate(speech.commands, start=2)]
-        gathering = Gathering("poll", lambda messages: _is_answered(messages, len(commands)))
-        opening = b"\n".join(map(_encode, commands))
-        gathered = await _gather(gathering, self._arrival, request, opening, self._patience_s)
-        replies = _replies(gathered.messages)
+        gathering = Gathering("poll", self._answer_max)
+        gathered = await gathering.exchange(
+            self._arrival, request.receive, list(map(_encode, commands)), self._patience_s
+        )
+        if gathered is None:
+            raise ClientGoneError
+        replies = list(gathered.messages)
         headers = self._gate.cors(request)
         if replies and b'"error":' in replies[0] and b'"connect":' not in replies[0]:
             return Response(replies[0], 401, headers, "application/json")
         if gathered.end is not None:
             return refusal(*gathered.end, headers)
+        if len(replies) < len(commands) and gathering.is_full:
+            self._gate.count(RESPONSE_LIMIT)
+            replies += [_encode(_not_done(number)) for number in range(len(replies) + 1, len(commands) + 1)]
         if len(replies) < len(commands):
             text = "the commands took too long: not all of them have been answered, and some may have been done"
             raise RefusedError(Refusal(503, "bad", text))
         return Response(b'{"replies":[%b]}' % b",".join(replies[1:]), 200, headers, "application/json")
+
+
+def _not_done(number: int) -> dict[str, object]:
+    """The reply to a command for which the answer has no room."""
+    code = TOO_MANY_REQUESTS
+    message = f"{code.message}: not done, because the answer is full ({RESPONSE_LIMIT}): send this command again"
+    return {"id": number, "error": {"code": code.code, "message": message, "temporary": True}}
 
 
 async def _serve(gate: Gate, answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
@@ -188,20 +229,6 @@ async def _read(gate: Gate, request: Request, body_max: int, decode: Callable[[b
     if refused is not None:
         raise RefusedError(refused)
     return wanted
-
-
-async def _gather(
-    gathering: Gathering,
-    arrival: Arrival,
-    request: Request,
-    opening: bytes,
-    patience_s: float,
-    wait_s: float | None = None,
-) -> Gathered:
-    gathered = await gathering.gather(arrival, request.receive, opening, patience_s, wait_s)
-    if gathered is None:
-        raise ClientGoneError
-    return gathered
 
 
 def _places(subs: Mapping[str, Raw]) -> dict[str, _Place]:
@@ -247,13 +274,3 @@ def _subs(gathered: Gathered) -> dict[str, object]:
     for channel, (offset, epoch) in gathered.positions.items():
         subs[channel] = {"recover": True, "offset": offset, "epoch": epoch}
     return subs
-
-
-def _replies(messages: Sequence[bytes]) -> list[bytes]:
-    return [message for message in messages if message.startswith(b'{"id":')]
-
-
-def _is_answered(messages: Sequence[bytes], count: int) -> bool:
-    """Whether so many commands have their replies, or connecting has failed and there will be no more."""
-    replies = _replies(messages)
-    return len(replies) >= count or bool(replies and b'"connect":' not in replies[0])

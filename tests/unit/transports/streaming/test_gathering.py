@@ -43,7 +43,7 @@ def gather(is_enough: Any, *, gone: bool = False, patience_s: float = 5.0) -> Ga
         return {"type": "http.disconnect"}
 
     async def scenario() -> Gathered | None:
-        return await Gathering("poll", is_enough).gather(Session, receive, b"", patience_s)
+        return await Gathering("poll", 1000).gather(Session, receive, b"", 5.0, patience_s, is_enough)
 
     return asyncio.run(scenario())
 

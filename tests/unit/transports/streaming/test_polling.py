@@ -38,7 +38,7 @@ class Door:
         manners = SessionManners(listens_only=listens, passing=True)
         arrivals = Arrivals(world.node, manners, lambda: f"caller{next(numbers)}")
         gate = Gate(["*"], lambda: None, world.recorder)
-        self._endpoint = kind(gate, 65536, patience_s, lambda t: arrivals.arrive(t, world.wire(codec)))
+        self._endpoint = kind(gate, 65536, 524288, patience_s, lambda t: arrivals.arrive(t, world.wire(codec)))
 
     async def ask(self, **request: Any) -> tuple[int, bytes]:
         """Status and body. The world takes its turns meanwhile."""

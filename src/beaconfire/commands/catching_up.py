@@ -1,0 +1,91 @@
+"""A recovery that is too large for one reply: what the reply does not hold follows in pushes, piece by piece.
+
+Theory of operation. The reply holds the first piece. Each further piece is read from history once the connection has
+taken the piece before, so that a client costs one piece of memory however much it missed and however slowly it reads.
+While a piece is on its way nothing that is stored is held for the subscription (see `Subscription.fall_behind`). When a
+read reaches the top of the stream, the subscription goes live as any other.
+
+The position of the subscription is always that of the last piece, so a client that is cut recovers from there. If
+history no longer reaches back to it, the client is told of a gap. A session's recoveries are made one after the other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from beaconfire.commands.tailoring import push_held, select
+from beaconfire.messages import StreamPosition
+from beaconfire.session import Session
+from beaconfire.sizes import ReplyBudget
+from beaconfire.subscription import Gap, Subscription, read_on
+
+
+def catch_up_later(session: Session, subscription: Subscription) -> None:
+    """Has the recovery of a subscription that is behind go on after those of the session that are before it."""
+    if session.recoveries is not None:
+        session.recoveries.append(subscription)
+        return
+    session.recoveries = deque([subscription])
+    session.node.background.start(_work(session, session.recoveries))
+
+
+async def _work(session: Session, recoveries: deque[Subscription]) -> None:
+    try:
+        while recoveries:
+            await _catch_up(session, recoveries.popleft())
+    finally:
+        session.recoveries = None
+
+
+async def _catch_up(session: Session, subscription: Subscription) -> None:
+    """Until the subscription is live or has ended. Whatever fails, the client is told that it must recover anew."""
+    try:
+        while subscription.reached is not None:
+            await session.node.turn()
+            await session.wait_until_writable()
+            if subscription.reached is not None:
+                await _send_piece(session, subscription, subscription.reached)
+    except Gap as gap:
+        _give_up(session, subscription, str(gap))
+    except Exception as error:  # noqa: BLE001 - reported; one recovery's failure must not stop those behind it
+        session.node.report("recovery", error)
+        _give_up(session, subscription, "history could not be read")
+
+
+async def _send_piece(session: Session, subscription: Subscription, since: StreamPosition) -> None:
+    """Reads and sends what fits after `since`. Raises Gap where history does not reach back to it."""
+    node = session.node
+    options = node.client_options
+    subscription.hold_again()
+    page = await node.history(
+        subscription.channel, subscription.namespace, options.recovery_max_publication_limit, since
+    )
+    if subscription.reached != since:
+        return  # it has ended meanwhile
+    piece = ReplyBudget(options.reply_size_limit).take(read_on(since, page))
+    end = piece[-1].offset if piece else since.offset
+    selected = select(session, subscription, piece)
+    if end < page.position.offset:
+        subscription.fall_behind(StreamPosition(end, since.epoch))
+        push_held(session, subscription, selected)
+    else:
+        held = subscription.go_live(page.position)
+        push_held(session, subscription, [*selected, *held])
+        watch_position(session, subscription)
+
+
+def watch_position(session: Session, subscription: Subscription) -> None:
+    """From now on positions are compared with their streams, if they are not already."""
+    delay_s = session.node.client_options.channel_position_check_delay
+    if not subscription.options.positioned or not delay_s:
+        return
+    now_s = session.node.clock.now_s()
+    if session.position_check_s <= now_s:
+        session.position_check_s = now_s + delay_s
+    session.keepalive.upkeep_by(session.position_check_s)
+
+
+def _give_up(session: Session, subscription: Subscription, reason: str) -> None:
+    if subscription.is_catching_up:
+        subscription.end()
+        session.on_gap(subscription, reason)

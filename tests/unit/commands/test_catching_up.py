@@ -1,0 +1,274 @@
+"""Recoveries that are too large for one reply: they go on in pieces, as fast as the client reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from beaconfire.options import ChannelOptions
+from beaconfire.sizes import PUBLICATION_BYTES
+from beaconfire.units import Seconds, Size
+from tests.unit.kit import RECOVERABLE, Client, World, settle
+
+TEXT = "x" * 98
+ONE = PUBLICATION_BYTES + 100
+"""The size of a publication of TEXT."""
+
+WATCHED = ChannelOptions(
+    allow_subscribe_for_client=True,
+    presence=True,
+    join_leave=True,
+    force_push_join_leave=True,
+    history_size=10,
+    history_ttl=Seconds(300),
+    force_recovery=True,
+    allow_tags_filter=True,
+    allowed_delta_types=["fossil"],
+)
+
+
+def play(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(scenario())
+
+
+def piecewise(channel: ChannelOptions = RECOVERABLE, pieces_of: int = 2, **options: Any) -> World:
+    """A world in whose replies so many publications fit, with seven of them in each of two channels."""
+    world = World(channel, reply_max_size=Size(ONE * pieces_of), **options)
+    for name in ("news", "sport"):
+        world.publish(name, *[TEXT] * 7)
+    return world
+
+
+def since(offset: int = 0) -> dict[str, Any]:
+    return {"recover": True, "offset": offset, "epoch": "epoch1"}
+
+
+async def go_on(client: Client) -> list[dict[str, Any]]:
+    """What arrives until nothing more does."""
+    found: list[dict[str, Any]] = []
+    for _ in range(20):  # more turns than there are pieces
+        await settle()
+        found += client.take()
+    return found
+
+
+def offsets(messages: list[dict[str, Any]], channel: str = "news") -> list[int]:
+    """Of the publications pushed in a channel, which must be all that was pushed there."""
+    pushes = [message["push"] for message in messages if message.get("push", {}).get("channel") == channel]
+    return [push["pub"]["offset"] for push in pushes]
+
+
+def test_what_does_not_fit_follows_the_reply() -> None:
+    """The reply is recovered and holds the first piece; the client's position moves with what it gets."""
+
+    async def scenario() -> None:
+        world = piecewise()
+        client = world.connect("ann")
+        result = client.ask("subscribe", channel="news", **since())
+        assert (result["recovered"], result.get("offset", 0)) == (True, 0)
+        assert [publication["offset"] for publication in result["publications"]] == [1, 2]
+        assert offsets(await go_on(client)) == [3, 4, 5, 6, 7]
+        world.publish("news", TEXT)
+        assert offsets(await go_on(client)) == [8]
+        assert world.recorder.limits() == ["client.reply_max_size"]
+
+    play(scenario)
+
+
+def test_a_client_that_does_not_read_gets_one_piece() -> None:
+    """And costs no more than that. The rest comes when it reads, whatever was published meanwhile."""
+
+    async def scenario() -> None:
+        world = piecewise()
+        client = world.connect("ann")
+        client.ask("subscribe", channel="news", **since())
+        client.transport.writable = False
+        assert await go_on(client) == []
+        world.publish("news", TEXT, TEXT)
+        assert await go_on(client) == []
+        assert client.session.outbox.queued_bytes < 3 * ONE
+        client.transport.writable = True
+        client.session.on_writable()
+        await settle()
+        assert offsets(await go_on(client)) == [3, 4, 5, 6, 7, 8, 9]
+
+    play(scenario)
+
+
+def test_one_channel_after_the_other() -> None:
+    """The subs of one connect share one reply and one piece at a time; each channel stays in order."""
+
+    async def scenario() -> None:
+        world = piecewise()
+        world.connect("ann")
+        client = world.arrive()
+        epochs = {"news": "epoch1", "sport": "epoch2"}
+        subs = {name: {"recover": True, "offset": 1, "epoch": epoch} for name, epoch in epochs.items()}
+        found = client.ask("connect", token="ann", subs=subs)["subs"]
+        assert [publication["offset"] for publication in found["news"]["publications"]] == [2, 3]
+        assert (found["sport"]["recovered"], found["sport"]["offset"]) == (True, 1)
+        assert "publications" not in found["sport"]
+        messages = await go_on(client)
+        assert offsets(messages, "news") == [4, 5, 6, 7]
+        assert offsets(messages, "sport") == [2, 3, 4, 5, 6, 7]
+
+    play(scenario)
+
+
+def test_positions_are_those_of_what_was_sent() -> None:
+    """A client that is cut in the middle goes on from there."""
+
+    async def scenario() -> None:
+        world = piecewise()
+        client = world.connect("ann")
+        client.ask("subscribe", channel="news", **since())
+        assert client.session.positions() == {"news": (2, "epoch1")}
+        client.transport.writable = False
+        await settle()
+        client.cut()
+        world.turn()
+        await settle()
+        assert client.session.positions() is None
+        assert world.node.hub.statistics().subscriptions == 0
+        assert len(world.node.background) == 0
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(("server_side", "code"), [(False, 2500), (True, 3010)])
+def test_history_that_is_gone_meanwhile_is_a_gap(server_side: bool, code: int) -> None:
+    """The client is told to recover, and then it is told that it can't."""
+
+    async def scenario() -> None:
+        world = piecewise()
+        client = world.connect("ann") if not server_side else world.arrive()
+        if server_side:
+            world.connect("ann")
+            client.ask("connect", token="ann", subs={"news": since()})
+        else:
+            client.ask("subscribe", channel="news", **since())
+        client.transport.writable = False
+        await settle()
+        world.publish("news", *[TEXT] * 10)
+        world.turn()
+        client.transport.writable = True
+        client.session.on_writable()
+        await settle()
+        messages = await go_on(client)
+        told = client.ended or messages[-1]["push"]["unsubscribe"]["code"]
+        assert told == code
+
+    play(scenario)
+
+
+def test_who_leaves_gets_nothing_more() -> None:
+    """Nothing of the channel comes after the reply to unsubscribe."""
+
+    async def scenario() -> None:
+        world = piecewise()
+        client = world.connect("ann")
+        client.send("subscribe", channel="news", **since())
+        number = client.send("unsubscribe", channel="news")
+        messages = await go_on(client)
+        assert messages[-1] == {"id": number, "unsubscribe": {}}
+        assert client.session.recoveries is None
+
+    play(scenario)
+
+
+def test_a_failing_engine_is_a_gap_for_one_and_nothing_for_the_next() -> None:
+    """The failure is reported; the other recovery of the session goes on."""
+
+    async def scenario() -> None:
+        world = piecewise()
+        world.recorder.expects_errors = True
+        client = world.connect("ann")
+        client.ask("subscribe", channel="news", **since())
+        client.ask("subscribe", channel="sport", recover=True, offset=3, epoch="epoch2")
+        world.stops.fail_next("history", OSError("no engine"))
+        await settle()
+        messages = await go_on(client)
+        assert offsets(messages, "sport") == [6, 7]
+        assert {"channel": "news", "unsubscribe": {"code": 2500, "reason": "insufficient state"}} in [
+            message["push"] for message in messages
+        ]
+
+    play(scenario)
+
+
+def test_a_slow_engine_loses_nothing() -> None:
+    """What is published while history is read on is held, and follows it."""
+
+    async def scenario() -> None:
+        world = piecewise(pieces_of=5)
+        client = world.connect("ann")
+        client.ask("subscribe", channel="news", **since())
+        world.stops.hold("history")
+        await settle()
+        world.turn()
+        await settle()
+        world.publish("news", TEXT)
+        world.turn()
+        world.stops.release("history")
+        await settle()
+        assert offsets(await go_on(client)) == [6, 7, 8]
+
+    play(scenario)
+
+
+def test_the_wishes_of_a_subscription_hold_for_every_piece() -> None:
+    """A filter passes the same, and patches start from what the client was given last."""
+
+    async def scenario() -> None:
+        world = World(WATCHED, reply_max_size=Size(ONE))
+        for number in range(1, 7):
+            world.publish("news", f"{TEXT}{number}", tags={"number": str(number)})
+        client = world.connect("ann")
+        not_three = {"key": "number", "cmp": "neq", "val": "3"}
+        result = client.ask("subscribe", channel="news", tf=not_three, delta="fossil", **since())
+        assert [publication["offset"] for publication in result["publications"]] == [1]
+        messages = [message for message in await go_on(client) if "pub" in message["push"]]
+        assert offsets(messages) == [2, 4, 5, 6]
+        # A patch starts from the neighbour, which number 4 does not have.
+        assert [message["push"]["pub"].get("delta", False) for message in messages] == [True, False, True, True]
+
+    play(scenario)
+
+
+def test_others_are_announced_meanwhile() -> None:
+    """Joins have no place among publications, and the client knows that it is subscribed."""
+
+    async def scenario() -> None:
+        world = piecewise(WATCHED)
+        client = world.connect("ann")
+        client.ask("subscribe", channel="news", **since())
+        client.transport.writable = False
+        await settle()
+        world.connect("bob", "news")
+        client.transport.writable = True
+        client.session.on_writable()
+        await settle()
+        joins = [
+            message["push"]["join"]["info"]["user"] for message in await go_on(client) if "join" in message["push"]
+        ]
+        assert "bob" in joins
+
+    play(scenario)
+
+
+def test_presence_lasts_however_long_it_takes() -> None:
+    """It is refreshed, as that of subscriptions that are live."""
+
+    async def scenario() -> None:
+        world = piecewise(WATCHED, ping_interval=Seconds(0), presence_update_interval=Seconds(10))
+        client = world.connect("ann")
+        client.ask("subscribe", channel="news", **since())
+        client.transport.writable = False
+        await settle()
+        world.pass_time(100)
+        assert world.presence("news") == {client.id}
+
+    play(scenario)
