@@ -31,6 +31,7 @@ _LIMITS = (
     "client.message_rate_limit",
     "client.byte_rate_limit",
     "client.queue_max_size",
+    "client.reply_max_size",
     "client.command_queue_max",
     "client.stale_close_delay",
     "client.pong_timeout",
@@ -47,6 +48,7 @@ _LIMITS = (
     "uni_sse.max_request_body_size",
     "emulation.max_request_body_size",
     "poll.max_request_body_size",
+    "poll.max_response_size",
     "channel_names.max_length",
     "server.backlog",
     "server.handshake_timeout",
@@ -54,6 +56,7 @@ _LIMITS = (
     "server.keep_alive_timeout",
     "server.shutdown_timeout",
     "api.request_max_size",
+    "api.response_max_size",
     "api.batch_max",
 )
 _ZERO_MEANS = {"client.connection_limit": "automatic"}
