@@ -119,6 +119,18 @@ def test_one_frame_may_be_larger_than_the_limit() -> None:
     assert stage.slow == []
 
 
+def test_the_first_frame_counts_as_well() -> None:
+    """One that is too much for a peer that takes nothing is not kept for it."""
+    stage = Stage()
+    outbox, peer = stage.make(limit_bytes=10)
+    peer.writable = False
+    outbox.append(b"x" * 50)
+    assert outbox.queued_bytes == 0
+    stage.turn()
+    assert stage.slow == ["x"]
+    assert peer.writes == []
+
+
 def test_an_unwritable_peer_gets_everything_when_it_takes_again() -> None:
     """Meanwhile nothing is written and nobody is scheduled; `flush` sends it in order."""
     stage = Stage()

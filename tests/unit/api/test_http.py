@@ -527,3 +527,16 @@ def test_no_body_breaks_anything(method: str, content: bytes, transport: bool) -
         assert world.internal_errors() == []
 
     serve(requests)
+
+
+def test_lines_whose_answer_is_full_are_not_done_any_further() -> None:
+    """Each line that is left has error 111 as its answer."""
+
+    async def requests(world: World, http: httpx.AsyncClient) -> None:
+        await world.call("publish", channel="chat", data="x" * 300)
+        line = json.dumps({"method": "history", "params": {"channel": "chat", "limit": -1}})
+        answer = await http.post("/api", content="\n".join([line] * 5))
+        codes = [json.loads(text).get("error", {"code": 0})["code"] for text in answer.text.splitlines()]
+        assert codes == [0, 0, 0, 111, 111]
+
+    serve(requests, ApiOptions(keys=["right"], response_max_size=Size(1000)))

@@ -15,6 +15,7 @@ from beaconfire.api.options import ApiOptions
 from beaconfire.api.requests import PublishRequest, PublishResult
 from beaconfire.errors import BAD_REQUEST, INTERNAL, METHOD_NOT_FOUND, CommandError
 from beaconfire.observe.metric_table import API_METHODS
+from beaconfire.units import Size
 from tests.unit.api.world import World
 
 
@@ -174,6 +175,50 @@ def test_batch_has_a_limit() -> None:
             await world.call("batch", commands=[command] * 3)
         assert client.data() == [1, 1]
         assert world.limits_hit() == ["api.batch_max"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_batch_whose_answer_is_full_is_not_done_any_further(parallel: bool) -> None:
+    """Each command that is left has error 111 as its reply, and can be sent again."""
+
+    async def main() -> None:
+        world = await World(ApiOptions(response_max_size=Size(1000))).start()
+        client = world.connect("ann", "chat")
+        await world.call("publish", channel="chat", data="x" * 300)
+        commands: list[dict[str, Any]] = [{"history": {"channel": "chat", "limit": -1}}] * 5
+        commands.append({"publish": {"channel": "chat", "data": "too late"}})
+        replies = (await world.call("batch", commands=commands, parallel=parallel))["replies"]
+        assert [reply.get("error", {"code": 0})["code"] for reply in replies] == [0, 0, 0, 111, 111, 111]
+        assert "send this command again" in replies[-1]["error"]["detail"]
+        assert client.data() == ["x" * 300]
+        assert world.limits_hit() == ["api.response_max_size"] * 3
+
+    asyncio.run(main())
+
+
+def test_a_long_batch_is_done_in_slices() -> None:
+    """Others get their turn in between."""
+
+    async def main() -> None:
+        world = await World().start()
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            turns += 1
+
+        world.node.turn = count  # type: ignore[method-assign]
+        history = world.node.history
+
+        async def take_a_while(*arguments: Any, **more: Any) -> Any:
+            world.clock.advance(0.001)
+            return await history(*arguments, **more)
+
+        world.node.history = take_a_while  # type: ignore[method-assign]
+        await world.call("batch", commands=[{"history": {"channel": "chat", "limit": 0}}] * 40)
+        assert turns >= 7
 
     asyncio.run(main())
 

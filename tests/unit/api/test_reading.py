@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from beaconfire.api.options import ApiOptions
 from beaconfire.api.requests import HistoryResult
 from beaconfire.errors import (
     BAD_REQUEST,
+    LIMIT_EXCEEDED,
     METHOD_NOT_FOUND,
     NOT_AVAILABLE,
     UNKNOWN_CHANNEL,
@@ -20,6 +22,7 @@ from beaconfire.errors import (
     ErrorCode,
 )
 from beaconfire.messages import ClientInfo
+from beaconfire.units import Size
 from tests.unit.api.world import World
 
 
@@ -245,5 +248,33 @@ def test_what_is_refused(method: str, request_: dict[str, Any], code: ErrorCode,
         assert caught.value.code is code
         assert word in caught.value.detail
         assert world.calls() == [(method, code.code)]
+
+    asyncio.run(main())
+
+
+def test_answers_are_bounded() -> None:
+    """History and connections are cut so that one can go on; what would be wrong as a part is error 106."""
+
+    async def main() -> None:
+        world = await World(ApiOptions(response_max_size=Size(1000))).start()
+        for number in range(30):
+            world.connect("ann", f"other{number}" + "y" * 30, "chat")
+        for number in range(10):
+            await world.call("publish", channel="chat", data=f"{number}" + "x" * 150)
+        found: list[int] = []
+        while len(found) < 10:
+            page = await world.call("history", channel="chat", limit=-1, since={"offset": len(found), "epoch": "epoch"})
+            assert 0 < len(page["publications"]) < 7
+            found += [publication["offset"] for publication in page["publications"]]
+        assert found == list(range(1, 11))
+        connections = await world.call("connections")
+        assert connections["truncated"] is True
+        assert 0 < len(connections["connections"]) < 4
+        for method, request in (("presence", {"channel": "chat"}), ("channels", {})):
+            with pytest.raises(CommandError, match=r"larger than api\.response_max_size: ask") as caught:
+                await world.call(method, **request)
+            assert caught.value.code is LIMIT_EXCEEDED
+        assert len((await world.call("channels", pattern="other1*"))["channels"]) == 11
+        assert set(world.limits_hit()) == {"api.response_max_size"}
 
     asyncio.run(main())

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from msgspec import Raw, structs
 
-from beaconfire.errors import BAD_PROTOCOL, BAD_REQUEST, CommandError, Disconnect
+from beaconfire.errors import BAD_PROTOCOL, BAD_REQUEST, PERMISSION_DENIED, CommandError, Disconnect
 from beaconfire.events import SessionConnected, SessionEnded
 from beaconfire.identity import Identity, SubscriptionClaims, SubscriptionGrant, TokenExpired, TokenUnverifiable
+from beaconfire.messages import SubscribeRequest
 from beaconfire.options import ChannelOptions
 from beaconfire.session import SessionManners
 from beaconfire.units import Seconds
@@ -407,6 +408,60 @@ def test_tokens_count_before_they_are_looked_at() -> None:
     wanted = {f"c{number}": {"token": "s"} for number in range(3)}
     assert connecting(world, Identity(user="ann"), subs=wanted)[1] == 3505
     assert "verify s" not in world.stops.passed
+
+
+def test_the_policy_decides_about_every_channel_that_is_asked_for() -> None:
+    """With a token or without one: a channel that it refuses is left out, as if the client had not asked."""
+    world = World(OPEN)
+    asked: list[str] = []
+
+    async def refuse_secrets(identity: Identity, client: str, request: SubscribeRequest, namespace: Any) -> Any:
+        asked.append(request.channel)
+        if request.channel == "secret":
+            raise CommandError(PERMISSION_DENIED, "not for you")
+        return SubscriptionGrant(data=Raw(b'"welcome"'))
+
+    world.node.policy.subscribe = refuse_secrets  # type: ignore[method-assign]  # a policy of the application's
+    found = subs(world, Identity(user="ann"), subs={"secret": {}, "news": {}})
+    assert asked == ["secret", "news"]
+    assert found == {"news": {"data": "welcome"}}
+    assert not world.node.hub.has_subscribers("secret")
+
+
+def test_many_tokens_are_verified_in_slices() -> None:
+    """Other clients get their turn in between: verifying takes a tenth of a millisecond each."""
+
+    async def scenario() -> None:
+        world = World(ChannelOptions())
+        world.tokens.connections.known["t"] = Identity(user="ann")
+        verify = world.tokens.verify_subscription
+
+        async def take_a_while(token: str) -> SubscriptionClaims:
+            world.clock.advance(0.001)
+            return await verify(token)
+
+        world.tokens.verify_subscription = take_a_while  # type: ignore[method-assign]
+        wanted = {}
+        for number in range(40):
+            channel = f"c{number}"
+            wanted[channel] = {"token": world.tokens.let_subscribe(f"s{number}", "ann", channel)}
+        client = world.arrive()
+        client.send("connect", token="t", subs=wanted)
+        turns = 0
+        while not client.session.subscriptions:
+            verified = sum(entry.startswith("verify s") for entry in world.stops.passed)
+            assert verified <= 5 * (turns + 1)
+            turns += 1
+            world.turn()
+            await settle()
+        assert turns >= 7
+        for _ in range(20):
+            world.turn()
+            await settle()
+        [reply] = client.take()
+        assert len(reply["connect"]["subs"]) == 40
+
+    asyncio.run(scenario())
 
 
 def test_a_client_that_goes_while_its_token_is_verified_leaves_nothing() -> None:

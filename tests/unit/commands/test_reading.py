@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from beaconfire.options import ChannelOptions
-from beaconfire.units import Seconds
+from beaconfire.units import Seconds, Size
 from tests.unit.kit import OPEN, RECOVERABLE, World
 
 WATCHED = ChannelOptions(allow_subscribe_for_client=True, presence=True, allow_presence_for_subscriber=True)
@@ -105,6 +105,54 @@ def test_limits_are_cut_and_counted() -> None:
     client.ask("history", channel="news", limit=4)
     client.ask("history", channel="news", limit=-1)
     assert world.recorder.limits() == ["client.history_max_publication_limit"]
+
+
+def test_pages_are_cut_to_what_fits_into_a_reply() -> None:
+    """The client goes on from the last publication that it got, forward or backward, until it has them all."""
+    world = World(RECOVERABLE, reply_max_size=Size(400))
+    world.publish("news", *["x" * 100] * 7)
+    client = world.connect("ann")
+    for reverse, start, expected in ((False, None, [1, 2, 3, 4, 5, 6, 7]), (True, None, [7, 6, 5, 4, 3, 2, 1])):
+        found: list[int] = []
+        since = start
+        while len(found) < 7:
+            fields: dict[str, Any] = {"since": since} if since is not None else {}
+            page = client.ask("history", channel="news", limit=-1, reverse=reverse, **fields)
+            assert 0 < len(page["publications"]) <= 3
+            assert page["offset"] == 7
+            found += [publication["offset"] for publication in page["publications"]]
+            since = {"offset": found[-1], "epoch": page["epoch"]}
+        assert found == expected
+    assert set(world.recorder.limits()) == {"client.reply_max_size"}
+
+
+def test_a_publication_larger_than_a_reply_can_still_be_read() -> None:
+    """Alone in its reply."""
+    world = World(RECOVERABLE, reply_max_size=Size(100))
+    world.publish("news", "x" * 1000, "y" * 1000)
+    page = world.connect("ann").ask("history", channel="news", limit=10)
+    assert [publication["data"][0] for publication in page["publications"]] == ["x"]
+
+
+def test_a_reply_is_never_larger_than_what_may_wait() -> None:
+    """Or it alone would end the sessions of clients that read slowly."""
+    world = World(RECOVERABLE, queue_max_size=Size(400))
+    world.publish("news", *["x" * 100] * 7)
+    assert len(world.connect("ann").ask("history", channel="news", limit=10)["publications"]) == 2
+
+
+def test_presence_that_does_not_fit_into_a_reply_is_refused() -> None:
+    """With 106: a part of it would say that the others are gone. The counts are always to be had."""
+    world = World(
+        ChannelOptions(allow_subscribe_for_client=True, allow_presence_for_client=True, presence=True),
+        reply_max_size=Size(200),
+    )
+    clients = [world.connect(user, "news") for user in ("ann", "bob")]
+    assert len(clients[0].ask("presence", channel="news")["presence"]) == 2
+    world.connect("cat" * 30, "news")
+    assert clients[0].outcome("presence", channel="news") == 106
+    assert clients[0].ask("presence_stats", channel="news") == {"num_clients": 3, "num_users": 3}
+    assert world.recorder.limits() == ["client.reply_max_size"]
 
 
 def test_a_channel_never_used_has_a_position() -> None:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from beaconfire.commands.arriving import Arrivals
-from beaconfire.events import SessionConnected
+from beaconfire.events import RecoveryFinished, SessionConnected
 from beaconfire.identity import Identity
 from beaconfire.options import ChannelOptions
 from beaconfire.protocols.base import Codec
@@ -19,7 +20,7 @@ from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.session import SessionManners
 from beaconfire.transports.streaming import Gate, Poll, Speaking
-from beaconfire.units import Seconds
+from beaconfire.units import Seconds, Size
 from tests.unit.kit import RECOVERABLE, World, settle
 
 PATIENCE_S = 5.0
@@ -30,7 +31,13 @@ NEVER_S = 0.05
 class Door:
     """An endpoint on a world, asked as a server would."""
 
-    def __init__(self, world: World, kind: type[Poll] | type[Speaking], patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        world: World,
+        kind: type[Poll] | type[Speaking],
+        patience_s: float = PATIENCE_S,
+        answer_max: int = 524288,
+    ) -> None:
         self.world = world
         numbers = itertools.count(1)
         listens = kind is Poll
@@ -38,7 +45,7 @@ class Door:
         manners = SessionManners(listens_only=listens, passing=True)
         arrivals = Arrivals(world.node, manners, lambda: f"caller{next(numbers)}")
         gate = Gate(["*"], lambda: None, world.recorder)
-        self._endpoint = kind(gate, 65536, 524288, patience_s, lambda t: arrivals.arrive(t, world.wire(codec)))
+        self._endpoint = kind(gate, 65536, answer_max, patience_s, lambda t: arrivals.arrive(t, world.wire(codec)))
 
     async def ask(self, **request: Any) -> tuple[int, bytes]:
         """Status and body. The world takes its turns meanwhile."""
@@ -174,5 +181,71 @@ def test_what_is_no_question_is_refused(text: bytes) -> None:
 
     async def scenario() -> None:
         assert (await Door(World(RECOVERABLE), Poll).post(text))[0] == 400
+
+    play(scenario)
+
+
+def test_an_answer_that_is_full_goes_out_and_the_next_one_goes_on() -> None:
+    """Everything is told once and in order, and no answer is much larger than it may be."""
+
+    async def scenario() -> None:
+        world = World(structs.replace(RECOVERABLE, history_size=100), reply_max_size=Size(1000))
+        world.tokens.connections.known["t"] = Identity(user="ann")
+        world.publish("news", *["x" * 200] * 60)
+        door = Door(world, Poll, answer_max=2000)
+        subs: dict[str, Any] = {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
+        found: list[int] = []
+        while len(found) < 60:
+            status, body = await door.ask(token="t", subs=subs)
+            assert status == 200
+            assert len(body) < 2000 + 3 * 1000
+            answer = json.loads(body)
+            first, *others = answer["messages"]
+            news = [*first["connect"]["subs"]["news"].get("publications", []), *(push["pub"] for push in others)]
+            assert news
+            found += [publication["offset"] for publication in news]
+            subs = answer["subs"]
+            assert subs["news"]["offset"] == found[-1]
+        assert found == list(range(1, 61))
+
+    play(scenario)
+
+
+def test_commands_for_which_there_is_no_room_are_not_done() -> None:
+    """Each has error 111 as its reply, which says that it can be sent again; those before it have been done."""
+
+    async def scenario() -> None:
+        world = World(RECOVERABLE)
+        world.tokens.connections.known["t"] = Identity(user="ann")
+        world.publish("news", "x" * 300)
+        commands: list[dict[str, Any]] = [{"history": {"channel": "news", "limit": 1}}] * 10
+        commands.append({"publish": {"channel": "news", "data": "too late"}})
+        door = Door(world, Speaking, answer_max=1000)
+        status, body = await door.ask(token="t", commands=commands)
+        assert status == 200
+        replies = json.loads(body)["replies"]
+        codes = [reply.get("error", {"code": 0})["code"] for reply in replies]
+        done = codes.count(0)
+        assert codes == [0] * done + [111] * (11 - done)
+        assert 1 < done < 5
+        assert [reply["id"] for reply in replies] == list(range(2, 13))
+        assert replies[-1]["error"]["temporary"] is True
+        assert "poll.max_response_size" in world.recorder.limits()
+        assert world.memory.broker.statistics().publications == 1
+
+    play(scenario)
+
+
+def test_commands_recover_nothing() -> None:
+    """What the client missed comes with its polls, so it is neither read nor gathered for its commands."""
+
+    async def scenario() -> None:
+        world = World(RECOVERABLE)
+        world.tokens.connections.known["t"] = Identity(user="ann")
+        world.publish("news", *["x" * 300] * 5)
+        subs = {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
+        status, _ = await Door(world, Speaking).ask(token="t", subs=subs, commands=[{"rpc": {}}])
+        assert status == 200
+        assert world.recorder.of(RecoveryFinished) == []
 
     play(scenario)

@@ -1,0 +1,149 @@
+"""Small requests whose answers would be large, and which nobody reads: each answer is bounded before it is built."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.acceptance.abuse.surroundings import hits, megabytes, undisturbed
+from tests.acceptance.harness import ServerProcess
+from tests.acceptance.peer import Client, Peer, run, until
+from tests.kernel import send_queues
+
+TEXT_BYTES = 60_000
+KEPT = 100
+CHANNELS = [f"full{number}" for number in range(10)]
+PEERS = 10
+
+ANSWER_MAX = megabytes(4)
+"""What docs/operations/abuse.md says that one unread answer costs at most, process and kernel together."""
+
+Ask = Callable[[Peer], Awaitable[None]]
+
+
+def post(path: str, **body: Any) -> Ask:
+    """Sends a request and reads nothing."""
+
+    async def ask(peer: Peer) -> None:
+        text = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(text)}\r\n\r\n".encode()
+        await peer.send(head, text)
+
+    return ask
+
+
+def positions() -> dict[str, Any]:
+    return {channel: {"recover": True, "offset": 0, "epoch": ""} for channel in CHANNELS}
+
+
+HISTORY = {"history": {"channel": CHANNELS[0], "limit": KEPT}}
+
+UNREAD: dict[str, Ask] = {
+    "commands": post("/connection/commands", commands=[HISTORY] * 100),
+    "poll": post("/connection/poll", subs=positions()),
+    "uni_http_stream": post("/connection/uni_http_stream", subs=positions()),
+    "uni_sse": post("/connection/uni_sse", subs=positions()),
+    "http_stream": post("/connection/http_stream", id=1, connect={"subs": positions()}),
+    "api batch": post("/api/batch", commands=[HISTORY] * 100),
+}
+
+
+async def fill_channels(server: ServerProcess) -> None:
+    """Publishes what the channels keep: 6 MB each."""
+    data = {"text": "x" * TEXT_BYTES}
+    async with httpx.AsyncClient(base_url=server.http, timeout=20) as http:
+        for start in range(0, KEPT, 50):
+            for channel in CHANNELS:
+                commands = [{"publish": {"channel": channel, "data": data}}] * min(50, KEPT - start)
+                answer = await http.post("/api/batch", json={"commands": commands})
+                assert answer.json()["replies"][-1]["publish"]["offset"] == start + len(commands)
+
+
+@pytest.fixture(scope="module")
+def full_house(open_house: ServerProcess) -> ServerProcess:
+    """A server with ten channels that are full, each of 100 publications of 60 KB."""
+    run(fill_channels(open_house))
+    return open_house
+
+
+async def measure(server: ServerProcess, before: int, most: list[int]) -> None:
+    """Keeps the most that process and kernel hold, beyond `before`."""
+    while True:
+        most[0] = max(most[0], server.resident_bytes() - before + sum(send_queues(server.port)))
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("ask", UNREAD.values(), ids=UNREAD.keys())
+def test_answers_that_nobody_reads_cost_little(full_house: ServerProcess, ask: Ask) -> None:
+    """Ten requests at once, each for all there is: memory stays within the bound, and the neighbours notice nothing."""
+
+    async def scenario() -> None:
+        before = full_house.resident_bytes()
+        most = [0]
+        peers = [await Peer.dial(full_house.port, receive_buffer=4096) for _ in range(PEERS)]
+        measuring = asyncio.create_task(measure(full_house, before, most))
+        try:
+            async with undisturbed(full_house):
+                for peer in peers:
+                    await ask(peer)
+                for peer in peers:
+                    assert (await peer.response()).status == 200
+        finally:
+            measuring.cancel()
+            for peer in peers:
+                peer.close()
+        assert most[0] < PEERS * ANSWER_MAX
+
+    run(scenario())
+
+
+def test_websockets_that_recover_and_never_read_cost_little(full_house: ServerProcess) -> None:
+    """A connect of 700 bytes asks for 60 MB. It gets one piece, and no more before it has read that."""
+
+    async def scenario() -> None:
+        before = full_house.resident_bytes()
+        most = [0]
+        measuring = asyncio.create_task(measure(full_house, before, most))
+        peers = [await Peer.open(full_house.port, receive_buffer=4096) for _ in range(PEERS)]
+        try:
+            async with undisturbed(full_house):
+                for peer in peers:
+                    await peer.say({"id": 1, "connect": {"subs": positions()}})
+                for peer in peers:
+                    await peer.take(2)
+        finally:
+            measuring.cancel()
+            for peer in peers:
+                peer.close()
+        assert most[0] < PEERS * ANSWER_MAX
+
+    run(scenario())
+
+
+def test_who_reads_gets_all_of_it(full_house: ServerProcess) -> None:
+    """60 MB in pieces, over one WebSocket: every publication of ten channels, in order, and then what is new."""
+
+    async def scenario() -> None:
+        client = Client(await Peer.open(full_house.port))
+        try:
+            subs = (await client.ask(connect={"subs": positions()}))["connect"]["subs"]
+            first = {channel: subs[channel].get("publications", []) for channel in CHANNELS}
+            assert all(subs[channel]["recovered"] for channel in CHANNELS)
+
+            def offsets(channel: str) -> list[int]:
+                pushed = client.publications.get(channel, [])
+                return [*(publication["offset"] for publication in first[channel]), *(each.offset for each in pushed)]
+
+            await until(lambda: all(len(offsets(channel)) >= KEPT for channel in CHANNELS), "all is here")
+            for channel in CHANNELS:
+                assert offsets(channel) == list(range(1, KEPT + 1))
+        finally:
+            await client.leave()
+        assert await hits(full_house, "client.reply_max_size") > 0
+
+    run(scenario())
