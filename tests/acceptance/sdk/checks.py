@@ -26,6 +26,7 @@ CHECKS = {
     "recovery_of_nothing": "After a cut in which nothing was published, nothing comes, and it counts as recovered.",
     "recovery_while_publishing": "Cuts in the middle of a stream neither lose nor double anything.",
     "recovery_in_small_history": "As much as the history holds is recovered.",
+    "large_recovery": "What is more than one reply holds is recovered in pieces, in order, before what is new.",
     "unrecoverable": "More than the history holds: recovered is false, and life goes on from the new position.",
     "history_removed": "Recovery is refused truthfully when the history was removed.",
     "state_invalidated": "After 3014 the client gets new tokens and no old state is taken for recovered.",

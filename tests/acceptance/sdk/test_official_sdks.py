@@ -63,7 +63,12 @@ SDKS: dict[str, list[str]] = {
 }
 """The command of each SDK's scenario by the SDK's label."""
 
-EXPECTED_LIMITS = {"websocket.message_size_limit", "websocket.close_timeout", "client.pong_timeout"}
+EXPECTED_LIMITS = {
+    "websocket.message_size_limit",
+    "websocket.close_timeout",
+    "client.pong_timeout",
+    "client.reply_max_size",
+}
 """The limits that checks run into on purpose."""
 
 Reports = Mapping[str, Mapping[str, str]]

@@ -72,6 +72,20 @@ check('recovery_in_small_history', async scene => {
   await room.waitHeard('a', 'b');
 });
 
+check('large_recovery', async scene => {
+  const link = await scene.link();
+  const room = await scene.joined('ann', { port: link.port });
+  link.cut();
+  await room.diary.wait('subscribing', { code: 1 });
+  const texts = range(0, 30).map(number => `${number} ${'x'.repeat(40_000)}`);
+  await scene.backend.publish(scene.channel, ...texts);
+  link.mend();
+  await back(room, true);
+  await scene.backend.publish(scene.channel, 'after');
+  await room.waitHeard(...texts, 'after');
+  assert.deepEqual(room.diary.all('publication').map(publication => publication.offset), range(1, 32));
+});
+
 check('unrecoverable', async scene => {
   const link = await scene.link();
   const room = await scene.joined('ann', { port: link.port, channel: scene.small });

@@ -76,6 +76,21 @@ async def recovery_in_small_history(scene: Scene) -> None:
 
 
 @check
+async def large_recovery(scene: Scene) -> None:
+    link = await scene.link()
+    room = await scene.joined(port=link.port)
+    link.cut()
+    await room.diary.wait("subscribing", code=1)
+    texts = [f"{number} {'x' * 40_000}" for number in range(30)]
+    await scene.backend.publish(scene.channel, *texts)
+    link.mend()
+    await _back(room, recovered=True)
+    await scene.backend.publish(scene.channel, "after")
+    await room.wait_heard(*texts, "after")
+    assert [context.pub.offset for context in room.diary.all("publication")] == list(range(1, 32))
+
+
+@check
 async def unrecoverable(scene: Scene) -> None:
     link = await scene.link()
     room = await scene.joined(port=link.port, channel=scene.small)
