@@ -204,6 +204,7 @@ class _Request:
         "_expects",
         "_headers",
         "_hosts",
+        "_is_host_valid",
         "_is_plain",
         "_keep_alive",
         "_parser",
@@ -219,10 +220,9 @@ class _Request:
     def _begin(self) -> None:
         self.target = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._hosts: list[bytes] = []
         self._body = b""
-        self._begun = self.announced = 0
-        self._expects = self._is_plain = self._keep_alive = self.is_whole = False
+        self._begun = self._hosts = self.announced = 0
+        self._expects = self._is_host_valid = self._is_plain = self._keep_alive = self.is_whole = False
 
     def feed(self, data: bytes) -> bool:
         """False unless it is one request, and one that may be answered here, and its head is complete."""
@@ -251,13 +251,15 @@ class _Request:
         elif name == b"content-length":
             self.announced = int(value)
         elif name == b"host":
-            self._hosts.append(value)
+            self._hosts += 1
+            self._is_host_valid = hosts.is_valid(value)
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
         self._keep_alive = parser.should_keep_alive()
-        self._is_plain = parser.get_http_version() == "1.1" and not self._expects and hosts.is_valid(self._hosts)
+        has_host = self._hosts == 1 and self._is_host_valid
+        self._is_plain = has_host and parser.get_http_version() == "1.1" and not self._expects
 
     def on_body(self, part: bytes) -> None:
         self._body += part

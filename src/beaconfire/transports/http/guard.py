@@ -211,7 +211,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def _check_host(self) -> None:
         """RFC 9112 section 3.2. Who asks for a WebSocket is told the same by the acceptor."""
-        if not hosts.is_valid([value for name, value in self.headers if name == b"host"]):
+        values = [value for name, value in self.headers if name == b"host"]
+        if len(values) != 1 or not hosts.is_valid(values[0]):
             self._refuse("The request must have one Host header, and a valid one.")
 
     def _refuse(self, text: str) -> None:
