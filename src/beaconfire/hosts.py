@@ -20,9 +20,8 @@ _HOST = re.compile(
 
 @lru_cache(_KNOWN_MAX)
 def is_valid(value: bytes) -> bool:
-    """Whether this may be the value of a request's one Host header field.
+    """Whether this may be the value of a request's one Host header field, blanks at its end aside.
 
-    It may be empty: that is what a request says whose target has no host. No valid value has a space, so several of
-    them joined by `, ` are not valid.
+    It may be empty: that is what a request says whose target has no host.
     """
     return _HOST.fullmatch(value.rstrip(b" \t")) is not None

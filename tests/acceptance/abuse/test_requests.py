@@ -107,6 +107,27 @@ def test_an_upgrade_that_is_not_supported_is_ignored(open_house: ServerProcess, 
     run(scenario())
 
 
+@pytest.mark.parametrize("upgrade", ["h2c", "TLS/1.0", ""])
+def test_a_request_without_a_body_may_ask_for_an_upgrade_too(open_house: ServerProcess, upgrade: str) -> None:
+    """On any path, again and again, and whether or not a WebSocket could be had there."""
+
+    async def scenario() -> None:
+        async with undisturbed(open_house), await Peer.dial(open_house.port) as peer:
+            for path, status in (("/health", 200), ("/connection/websocket", 426), ("/nowhere", 404), ("/health", 200)):
+                lines = (
+                    f"GET {path} HTTP/1.1",
+                    "Host: localhost",
+                    "Connection: keep-alive, Upgrade",
+                    f"Upgrade: {upgrade}",
+                )
+                await peer.send("\r\n".join([*lines, "", ""]).encode())
+                response = await peer.response()
+                assert response.status == status
+                await peer.take(int(response.headers["content-length"]))
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("origins", [(GOOD, EVIL), (EVIL, GOOD), (GOOD, GOOD)])
 @pytest.mark.parametrize("path", ["/connection/http_stream", "/connection/sse", "/connection/poll", "/emulation"])
 def test_two_origins_are_refused_over_http_too(open_house: ServerProcess, path: str, origins: tuple[str, str]) -> None:

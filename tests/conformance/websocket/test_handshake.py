@@ -130,6 +130,8 @@ def test_wrong_path_and_method(server: EchoServer) -> None:
         ("/ws", b"Host: ", b"Host: x\r\nHost: "),
         ("/nowhere", b"Host: ", b"Host: x\r\nHost: "),
         ("/nowhere", b"Host: ", b"X-Host: "),
+        ("/ws", b"Host: ", b"Host:\r\nHost: "),
+        ("/ws", b"Upgrade: ", b"Host:\r\nUpgrade: "),
         ("/ws", b"Host: ", b"Host: a/b"),
     ],
 )

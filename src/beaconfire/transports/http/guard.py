@@ -182,6 +182,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
             if self._upgraded_head:
                 self._become_websocket(rest)
                 return
+            assert self._ordinary_head, "an upgrade that was not decided on"  # else a body would become a request
             # Not the same parser again: after `Connection: close` it reads nothing more.
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
@@ -225,8 +226,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._stop_waiting()
         self._answering = None
         self.connections.discard(self)
-        assert self.ws_protocol_class is not None, "upgraded without a protocol for it"
-        make: Any = self.ws_protocol_class
+        make: Any = self.ws_protocol_class  # there is one, or there would be no upgrade
         successor = make(config=self.config, server_state=self.server_state, app_state=self.app_state)
         successor.connection_made(self.transport)
         successor.data_received(self._upgraded_head)

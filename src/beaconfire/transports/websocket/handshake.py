@@ -107,11 +107,12 @@ def add_header(headers: dict[str, str], name: bytes, value: bytes) -> None:
 def check_http(request: UpgradeRequest) -> None:
     """Raises HandshakeError if this is no request of HTTP/1.1 as it must be (RFC 9112 section 3.2), whatever it asks.
 
-    HTTP/1.0 has no upgrade (RFC 6455 section 4.1).
+    HTTP/1.0 has no upgrade (RFC 6455 section 4.1). A comma in the Host may come from joining several.
     """
     if request.version != "1.1":
         raise _bad("a WebSocket starts with a request of HTTP/1.1")
-    if not request.host or not hosts.is_valid(request.host.encode("latin-1")):
+    host = request.host
+    if not host or "," in host or not hosts.is_valid(host.encode("latin-1")):
         raise _bad("there must be one Host header, and a valid one")
 
 

@@ -147,6 +147,7 @@ def test_what_follows_an_ignored_upgrade(script: str) -> None:
 HOSTS = {
     "none": b"",
     "two": b"Host: x\r\nHost: x\r\n",
+    "one empty": b"Host: x\r\nHost:\r\n",
     "two in one": b"Host: x, y\r\n",
     "with a path": b"Host: x/y\r\n",
     "with a user": b"Host: u@x\r\n",
