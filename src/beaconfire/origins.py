@@ -17,7 +17,8 @@ class OriginRules:
     A pattern is matched, in lower case, against the whole Origin header (`https://chat.example.com:8443`): `*` stands
     for any characters but a slash, `?` for one of them. The pattern `*` alone allows every origin. Requests without
     the header do not come from a browser and always pass (protocol reference, section 4). A header longer than
-    `ORIGIN_LENGTH_MAX` comes from nobody honest and matches no other pattern.
+    `ORIGIN_LENGTH_MAX` comes from nobody honest and matches no other pattern. Nor does a browser send two of these
+    headers (RFC 6454 section 7.3): callers join repeated ones with `, `, and such a value is never allowed.
     """
 
     __slots__ = ("_any", "_pattern")
@@ -27,7 +28,11 @@ class OriginRules:
         self._pattern = re.compile("|".join(_expression(pattern) for pattern in patterns)) if patterns else None
 
     def allow(self, origin: str | None) -> bool:
-        if origin is None or self._any:
+        if origin is None:
+            return True
+        if ", " in origin:
+            return False
+        if self._any:
             return True
         if self._pattern is None or len(origin) > ORIGIN_LENGTH_MAX:
             return False

@@ -30,13 +30,14 @@ from beaconfire.origins import ORIGIN_LENGTH_MAX, OriginRules
         (["https://[a].example"], "https://a.example", False),
         (["https://a.example", "https://b.example"], "https://b.example", True),
         (["https://a.example", "https://b.example"], "https://a.example, https://b.example", False),
+        (["*"], "https://a.example, https://b.example", False),
         (["https://a.example"], "", False),
         (["https://a.example"], "null", False),
         (["https://a.example", "*"], "null", True),
     ],
 )
 def test_origins(patterns: list[str], origin: str | None, allowed: bool) -> None:
-    """A pattern covers the whole origin in lower case; wildcards stop at slashes; no header passes."""
+    """A pattern covers the whole origin in lower case; wildcards stop at slashes; no header passes, two never do."""
     assert OriginRules(patterns).allow(origin) is allowed
 
 

@@ -135,7 +135,11 @@ NO_UPGRADES = {
     "garbage": (b"\x00" * 100 + b"\r\n\r\n", 400),
     "no key": (b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 426),
     "nowhere": (upgrade_request("/nowhere"), 404),
-    "by POST": (upgrade_request().replace(b"GET", b"POST", 1), 405),
+    "by POST": (upgrade_request(headers=[("Connection", "close")]).replace(b"GET", b"POST", 1), 405),
+    "over HTTP/1.0": (upgrade_request().replace(b"HTTP/1.1", b"HTTP/1.0", 1), 400),
+    "by CONNECT": (b"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n", 400),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9), 400),
+    "with a body": (upgrade_request(headers=[("Content-Length", "3")]) + b"abc", 400),
 }
 
 

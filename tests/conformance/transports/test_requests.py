@@ -13,6 +13,7 @@ from tests.acceptance.harness import ServerProcess
 from tests.conformance.transports.test_scenario import token
 
 HTTP_STREAM, SSE, EMULATION = "/connection/http_stream", "/connection/sse", "/emulation"
+OTHERS = ("/connection/uni_http_stream", "/connection/uni_sse", "/connection/poll", "/connection/commands")
 CONNECT = json.dumps({"id": 1, "connect": {}})
 HOME, FOREIGN = "http://localhost", "http://evil.example"
 
@@ -46,6 +47,17 @@ def test_foreign_origin(http: httpx.Client, path: str) -> None:
     answer = http.post(path, content=CONNECT, headers={"Origin": FOREIGN})
     assert answer.status_code == 403
     assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("path", [HTTP_STREAM, SSE, EMULATION, *OTHERS])
+@pytest.mark.parametrize("origins", [(HOME, FOREIGN), (FOREIGN, HOME), (HOME, HOME)])
+def test_two_origins(http: httpx.Client, path: str, origins: tuple[str, str]) -> None:
+    """No browser sends two (RFC 6454 section 7.3): refused, whichever comes first, as over WebSocket."""
+    headers = [("Origin", origin) for origin in origins]
+    answer = http.post(path, content=CONNECT, headers=headers)
+    assert answer.status_code == 403
+    assert "access-control-allow-origin" not in answer.headers
+    assert "access-control-allow-origin" not in http.options(path, headers=headers).headers
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", HTTP_STREAM), ("PUT", SSE), ("GET", EMULATION)])

@@ -38,6 +38,7 @@ def test_accepted(server: EchoServer) -> None:
         ("Connection", "keep-alive, Upgrade"),
         ("Connection", "UPGRADE"),
         ("Upgrade", "WebSocket"),
+        ("Upgrade", "h2c, WebSocket"),
         ("Sec-WebSocket-Protocol", ""),
         ("Sec-WebSocket-Protocol", "unknown"),
         ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits"),
@@ -101,13 +102,54 @@ def test_refused(server: EchoServer, change: tuple[str, str | None], status: int
 
 
 def test_wrong_path_and_method(server: EchoServer) -> None:
-    """404 where there is no endpoint, 405 for anything but GET. A path of no endpoint may be a secret: not reported."""
+    """404 where there is no endpoint: a path of no endpoint may be a secret, and is not reported.
+
+    What is no GET is no handshake (RFC 6455 section 4.1), but a request to the application, which answers it with 404.
+    """
     server.events.clear()
-    for data, status in ((request("/nowhere"), 404), (request(method="POST"), 405)):
-        with Peer(server.port) as peer:
-            peer.send(data)
-            assert peer.response().status == status
-    assert server.events == [HandshakeRefused("other", 404, "bad"), HandshakeRefused("/ws", 405, "bad")]
+    with Peer(server.port) as peer:
+        peer.send(request("/nowhere"))
+        assert peer.response().status == 404
+    assert server.events == [HandshakeRefused("other", 404, "bad")]
+    server.events.clear()
+    with Peer(server.port) as peer:
+        for _ in range(2):
+            peer.send(request(method="POST", headers=changed(("Content-Length", "3"))) + b"abc")
+            assert peer.response().status == 404
+        peer.send(request())
+        assert peer.response().status == 101
+    assert server.events == []
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("/ws", b"HTTP/1.1", b"HTTP/1.0"),
+        ("/nowhere", b"HTTP/1.1", b"HTTP/1.0"),
+        ("/ws", b"Host: ", b"Host: x\r\nHost: "),
+        ("/nowhere", b"Host: ", b"Host: x\r\nHost: "),
+        ("/nowhere", b"Host: ", b"X-Host: "),
+        ("/ws", b"Host: ", b"Host:\r\nHost: "),
+        ("/ws", b"Upgrade: ", b"Host:\r\nUpgrade: "),
+        ("/ws", b"Host: ", b"Host: a/b"),
+    ],
+)
+def test_requests_that_are_not_as_http_wants_them(
+    server: EchoServer, path: str, old: bytes, new: bytes, pieces: int
+) -> None:
+    """400 for HTTP/1.0 (RFC 6455 section 4.1) and for anything but one valid Host (RFC 9112 section 3.2)."""
+    server.events.clear()
+    data = request(path).replace(old, new, 1)
+    with Peer(server.port) as peer:
+        if pieces > 1:
+            peer.send(data[:1])
+            time.sleep(0.05)
+            data = data[1:]
+        peer.send(data)
+        response = peer.response()
+        assert (response.status, response.headers["connection"]) == (400, "close")
+    assert server.events == [HandshakeRefused("/ws" if path == "/ws" else "other", 400, "bad")]
 
 
 def test_query_is_no_part_of_the_path(server: EchoServer) -> None:

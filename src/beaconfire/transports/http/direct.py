@@ -21,6 +21,7 @@ import httptools
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from beaconfire import hosts
 from beaconfire.clock import Timer
 from beaconfire.eager import run_eagerly
 from beaconfire.transports.http.guard import GuardedHttpProtocol, HttpGuard
@@ -120,9 +121,7 @@ class DirectHttpProtocol(GuardedHttpProtocol):
             super().shutdown()
 
     def _is_between_requests(self) -> bool:
-        if self._in_head or self._in_body:
-            return False
-        return self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
+        return not self._in_head and not self._in_body and self._is_idle()
 
     def _read(self, data: bytes) -> None:
         """Answers the request if it is whole, holds it if only the body is to come, and else gives it back."""
@@ -204,6 +203,8 @@ class _Request:
         "_body",
         "_expects",
         "_headers",
+        "_hosts",
+        "_is_host_valid",
         "_is_plain",
         "_keep_alive",
         "_parser",
@@ -220,8 +221,8 @@ class _Request:
         self.target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._body = b""
-        self._begun = self.announced = 0
-        self._expects = self._is_plain = self._keep_alive = self.is_whole = False
+        self._begun = self._hosts = self.announced = 0
+        self._expects = self._is_host_valid = self._is_plain = self._keep_alive = self.is_whole = False
 
     def feed(self, data: bytes) -> bool:
         """False unless it is one request, and one that may be answered here, and its head is complete."""
@@ -249,12 +250,16 @@ class _Request:
             self._expects = True
         elif name == b"content-length":
             self.announced = int(value)
+        elif name == b"host":
+            self._hosts += 1
+            self._is_host_valid = hosts.is_valid(value)
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
         self._keep_alive = parser.should_keep_alive()
-        self._is_plain = parser.get_http_version() == "1.1" and not self._expects
+        has_host = self._hosts == 1 and self._is_host_valid
+        self._is_plain = has_host and parser.get_http_version() == "1.1" and not self._expects
 
     def on_body(self, part: bytes) -> None:
         self._body += part

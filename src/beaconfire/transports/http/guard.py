@@ -2,17 +2,23 @@
 
 uvicorn waits for a request for as long as the client likes, and collects whatever size of head it sends. This is its
 httptools protocol with deadlines and a limit added; everything else, and all of the parsing, stays as it is.
+
+Except for upgrades. httptools takes every request that asks for one for the last of its connection: it skips the body,
+and uvicorn drops what came with the head and parses what comes later as the next request. But a server that does not
+support the protocol asked for answers the request as any other (RFC 9110 section 7.8). So a request is upgraded only if
+it asks for a WebSocket by GET. The head of every other one is parsed a second time, by a new parser and without its
+Upgrade header field; then its body is a body.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from beaconfire import hosts
 from beaconfire.clock import Timer, Timers
 from beaconfire.events import EventSink, LimitHit
 from beaconfire.options import ServerOptions
@@ -65,9 +71,11 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._in_body = False
         self._head_at_least = 0
         self._head_at_most = 0
-        self._received = b""
         self._too_large = False
         self._too_many = False
+        self._wrong = ""
+        self._upgraded_head = b""
+        self._ordinary_head = b""
         self._answering: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -84,11 +92,9 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
-        self._received = data
         continued = self._in_head
         self._head_at_most = self._head_at_most + len(data) if continued else len(data)
-        super().data_received(data)
-        self._received = b""
+        self._parse(data)
         if self.transport.is_closing() or self.parser is None:
             return
         if self._in_head:
@@ -128,6 +134,11 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         if self._head_at_most > most and self._head_size() > most:
             self._too_large = True
             raise ValueError("request head too large")  # ends the parsing; answered in send_400_response
+        if self.parser.should_upgrade():
+            self._on_upgrade()
+            return
+        if self.parser.get_http_version() != "1.0":
+            self._check_host()
         if len(self.pipeline) >= PIPELINE_MAX:
             self._too_many = True
             raise ValueError("too many requests at once")  # likewise
@@ -140,7 +151,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_body = False
         self._stop_waiting()
-        super().on_message_complete()
+        if not self.parser.should_upgrade():  # else uvicorn would take the body of the request before for complete
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         self._stop_waiting()
@@ -153,22 +165,83 @@ class GuardedHttpProtocol(HttpToolsProtocol):
             self.transport.write(_TOO_LARGE)
             self._end()
         else:
-            super().send_400_response(msg)
+            super().send_400_response(self._wrong or msg)
 
-    def handle_websocket_upgrade(self) -> None:
+    def _parse(self, data: bytes) -> None:
+        """In the place of uvicorn's `data_received`, which knows of no request to be parsed after an upgrade."""
+        self._unset_keepalive_if_required()
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = data[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                return
+            if self._upgraded_head:
+                self._become_websocket(rest)
+                return
+            assert self._ordinary_head, "an upgrade that was not decided on"  # else a body would become a request
+            # Not the same parser again: after `Connection: close` it reads nothing more.
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+            data, self._ordinary_head = self._ordinary_head + rest, b""
+
+    def _on_upgrade(self) -> None:
+        """The parser takes this request for the last one. Decides whether it is, and keeps its head for either."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse("CONNECT is not supported here.")  # what follows would be neither a body nor requests
+        # While an earlier request is unanswered there is no upgrade: that answer would get into the WebSocket.
+        upgrades = method == b"GET" and self._is_idle() and self._asks_for_websocket()
+        lines = [b"%b %b HTTP/%b\r\n" % (method, self.url, self.parser.get_http_version().encode())]
+        lines += [b"%b: %b\r\n" % header for header in self.headers if upgrades or header[0] != b"upgrade"]
+        head = b"".join([*lines, b"\r\n"])
+        if upgrades:
+            self._upgraded_head = head
+        else:
+            self._ordinary_head = head
+
+    def _asks_for_websocket(self) -> bool:
+        """Whether an Upgrade header field names the protocol, alone or among others, in any case."""
+        values = b",".join(value for name, value in self.headers if name == b"upgrade")
+        return self.ws_protocol_class is not None and b"websocket" in (
+            protocol.strip(b" \t").lower() for protocol in values.split(b",")
+        )
+
+    def _check_host(self) -> None:
+        """RFC 9112 section 3.2. Who asks for a WebSocket is told the same by the acceptor."""
+        values = [value for name, value in self.headers if name == b"host"]
+        if len(values) != 1 or not hosts.is_valid(values[0]):
+            self._refuse("The request must have one Host header, and a valid one.")
+
+    def _refuse(self, text: str) -> None:
+        """Ends the parsing; `send_400_response` says this then."""
+        self._wrong = text
+        raise ValueError(text)
+
+    def _become_websocket(self, rest: bytes) -> None:
         """Gives the connection away, with the bytes that came after the request, and lets go of everything."""
         self._stop_waiting()
         self._answering = None
-        upgrade = sys.exc_info()[1]
-        rest = self._received[upgrade.args[0] :] if isinstance(upgrade, httptools.HttpParserUpgrade) else b""
-        super().handle_websocket_upgrade()
-        successor = self.transport.get_protocol()
-        if rest and isinstance(successor, asyncio.Protocol):
+        self.connections.discard(self)
+        make: Any = self.ws_protocol_class  # there is one, or there would be no upgrade
+        successor = make(config=self.config, server_state=self.server_state, app_state=self.app_state)
+        successor.connection_made(self.transport)
+        successor.data_received(self._upgraded_head)
+        self.transport.set_protocol(successor)
+        if rest:
             successor.data_received(rest)
         # Parser and protocol hold each other; without this they would stay until the next full garbage collection.
         self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end of a connection
         self.scope = None  # type: ignore[assignment]  # nobody reads it after the upgrade
         self.headers = []
+        self._upgraded_head = b""
+
+    def _is_idle(self) -> bool:
+        """Whether every request that was parsed is answered."""
+        return self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
 
     def _head_size(self) -> int:
         """Bytes of the parsed head, give or take the request line's fixed parts."""
@@ -176,10 +249,9 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def _limit_waiting(self) -> None:
         """Sees to it that what has begun ends, and that stray line ends do not count as activity."""
-        idle = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
         if self._in_body:
             self._wait_at_most(self._guard.body_timeout_s)
-        elif self._in_head or (idle and self.timeout_keep_alive_task is None):
+        elif self._in_head or (self._is_idle() and self.timeout_keep_alive_task is None):
             self._wait_at_most(self._guard.head_timeout_s)
 
     def _wait_at_most(self, seconds: float) -> None:

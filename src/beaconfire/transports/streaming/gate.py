@@ -48,7 +48,7 @@ class Gate:
 
     def cors(self, request: Request) -> dict[str, str]:
         """What lets a page of an allowed origin read the answer; nothing for requests of no page."""
-        origin = request.headers.get("origin")
+        origin = _origin(request)
         if origin is None or not self._origins.allow(origin):
             return {}
         return {
@@ -74,7 +74,7 @@ class Gate:
             allowed = ", ".join([*methods, "OPTIONS"])
             text = f"{request.method[:16]} is not allowed here. Allowed: {allowed}."
             raise RefusedError(Refusal(405, "bad", text, (("Allow", allowed),)))
-        if not self._origins.allow(request.headers.get("origin")):
+        if not self._origins.allow(_origin(request)):
             raise RefusedError(_FOREIGN_ORIGIN)
 
     async def body(self, request: Request, size_max: int, limit: str) -> bytes:
@@ -106,3 +106,8 @@ class Gate:
         self._events.emit(HandshakeRefused(request.url.path, refusal.status, refusal.reason))
         headers = {**self.cors(request), **dict(refusal.headers)}
         return PlainTextResponse(refusal.text + "\n", refusal.status, headers)
+
+
+def _origin(request: Request) -> str | None:
+    """The Origin header; repeated ones joined, as `OriginRules.allow` wants them."""
+    return ", ".join(request.headers.getlist("origin")) if "origin" in request.headers else None

@@ -20,6 +20,7 @@ from beaconfire.transports.websocket.handshake import (
     UpgradeRequest,
     accept_key,
     accept_response,
+    check_http,
     parse_request,
     refusal_response,
 )
@@ -38,8 +39,8 @@ _OTHER_PATH = "other"
 class WebSocketAcceptor:
     """Makes WebSocket connections of upgrade requests. `upgrade` is what uvicorn gets as its `ws=`.
 
-    A request is judged in this order: path, handshake, origin, `admit`, then the endpoint; what is refused gets a
-    plain HTTP response and is reported as `HandshakeRefused`. Somebody must call `timers.run_due`
+    A request is judged in this order: HTTP version and Host, path, handshake, origin, `admit`, then the endpoint; what
+    is refused gets a plain HTTP response and is reported as `HandshakeRefused`. Somebody must call `timers.run_due`
     now and then.
     """
 
@@ -90,6 +91,7 @@ class WebSocketAcceptor:
     def _judge(self, request: UpgradeRequest) -> tuple[str, Choice]:
         endpoint = self._endpoints.get(request.path)
         if endpoint is None:
+            check_http(request)
             raise HandshakeError(_NOT_FOUND)
         key = accept_key(request)
         if not self._origins.allow(request.origin):

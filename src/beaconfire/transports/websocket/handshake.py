@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 from msgspec import Struct
 
+from beaconfire import hosts
 from beaconfire.transports.base import Arrival, Refusal
 
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -30,13 +31,14 @@ class UpgradeRequest:
 
     `headers` maps lower-case names to values; those of a repeated header are joined with ", " (RFC 9110 section 5.2).
     `subprotocols` are those offered, in order of preference; an empty header offers none. `path` is decoded, `query`
-    is not.
+    is not. `version` is that of HTTP: `1.1`.
     """
 
-    __slots__ = ("_parameters", "headers", "method", "path", "query", "subprotocols")
+    __slots__ = ("_parameters", "headers", "method", "path", "query", "subprotocols", "version")
 
-    def __init__(self, method: str, target: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, method: str, target: str, headers: Mapping[str, str], version: str = "1.1") -> None:
         self.method = method
+        self.version = version
         path, _, self.query = target.partition("?")
         self.path = unquote_to_bytes(path).decode(errors="replace") if "%" in path else path
         self.headers = headers
@@ -92,7 +94,8 @@ def parse_request(head: bytes) -> UpgradeRequest:
     for line in lines:
         name, _, value = line.partition(b":")
         add_header(headers, name, value)
-    return UpgradeRequest(method, rest.rpartition(" ")[0], headers)
+    target, _, version = rest.rpartition(" ")
+    return UpgradeRequest(method, target, headers, version.removeprefix("HTTP/"))
 
 
 def add_header(headers: dict[str, str], name: bytes, value: bytes) -> None:
@@ -101,8 +104,21 @@ def add_header(headers: dict[str, str], name: bytes, value: bytes) -> None:
     headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
 
+def check_http(request: UpgradeRequest) -> None:
+    """Raises HandshakeError if this is no request of HTTP/1.1 as it must be (RFC 9112 section 3.2), whatever it asks.
+
+    HTTP/1.0 has no upgrade (RFC 6455 section 4.1). A comma in the Host may come from joining several.
+    """
+    if request.version != "1.1":
+        raise _bad("a WebSocket starts with a request of HTTP/1.1")
+    host = request.host
+    if not host or "," in host or not hosts.is_valid(host.encode("latin-1")):
+        raise _bad("there must be one Host header, and a valid one")
+
+
 def accept_key(request: UpgradeRequest) -> str:
     """The value of Sec-WebSocket-Accept that answers this request. Raises HandshakeError if it is no handshake."""
+    check_http(request)
     headers = request.headers
     if request.method != "GET":
         raise _bad("a WebSocket starts with a GET request", HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET"))
@@ -110,8 +126,6 @@ def accept_key(request: UpgradeRequest) -> str:
         raise _bad("the Upgrade header must say websocket")
     if not _names(headers.get("connection", ""), "upgrade"):
         raise _bad("the Connection header must say upgrade")
-    if not request.host or "," in request.host:
-        raise _bad("there must be one Host header")
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
         raise _bad("the request must not have a body")
     if headers.get("sec-websocket-version") != "13":

@@ -111,11 +111,13 @@ def read_upgrade(data: bytes) -> tuple[UpgradeRequest | None, int]:
     if not data.startswith(b"GET "):
         return None, 0
     head = _Head()
+    parser = httptools.HttpRequestParser(head)
     try:
-        httptools.HttpRequestParser(head).feed_data(data)
+        parser.feed_data(data)
     except httptools.HttpParserUpgrade as upgrade:
         if head.requests == 1 and head.headers.get("upgrade", "").lower() == "websocket":
-            return UpgradeRequest("GET", head.target.decode("latin-1"), head.headers), upgrade.args[0]
+            version = parser.get_http_version()
+            return UpgradeRequest("GET", head.target.decode("latin-1"), head.headers, version), upgrade.args[0]
     except httptools.HttpParserError:
         pass  # the HTTP server finds the same, and knows the answer
     return None, 0

@@ -261,6 +261,43 @@ async def test_upgrade(world: World) -> None:
     assert (world.stream.closed, world.events) == (False, [])
 
 
+H2C = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 1000\r\n"
+
+
+@scenario
+async def test_an_ignored_upgrade_has_the_same_limits(world: World) -> None:
+    """Deadlines for head and body, and the limit of the head, whose second reading does not count."""
+    cookie = b"Cookie: " + b"c" * 800 + b"\r\n"
+    for step in (2000, 100, 1):
+        world = World()
+        whole = H2C + cookie + b"\r\n" + b"x" * 1000
+        for at in range(0, len(whole), step):
+            await world.receive(whole[at : at + step])
+        world.advance(1000)
+        assert (world.requests, world.stream.closed, world.events) == (1, False, [])
+        whole = H2C + cookie + cookie + b"\r\n"
+        for at in range(0, len(whole), step):
+            if not world.stream.closed:
+                await world.receive(whole[at : at + step])
+        assert world.stream.written.partition(b"\r\n\r\n")[2].startswith(b"HTTP/1.1 431 ")
+        assert (world.stream.closed, world.events) == (True, [LimitHit("server.header_max_size", "")])
+        world.protocol.connection_lost(None)
+    world = World()
+    await world.receive(H2C)
+    world.advance(10)
+    assert (world.stream.closed, world.events) == (True, LATE)
+    world.protocol.connection_lost(None)
+    world = World()
+    await world.receive(H2C + b"\r\n")
+    for _ in range(59):
+        await world.receive(b"x")
+        world.advance(1)
+    assert not world.stream.closed
+    world.advance(1)
+    assert (world.stream.closed, world.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
+    world.protocol.connection_lost(None)
+
+
 @scenario
 async def test_a_lost_connection_leaves_no_timer(world: World) -> None:
     """Nothing fires for a connection that is gone."""

@@ -98,6 +98,8 @@ def test_what_clients_write_differently(changed: dict[str, str]) -> None:
         ({"host": None}, 400),
         ({"host": ""}, 400),
         ({"host": "a, b"}, 400),
+        ({"host": "a, "}, 400),
+        ({"host": "a/b"}, 400),
         ({"content_length": "5"}, 400),
         ({"transfer_encoding": "chunked"}, 400),
         ({"sec_websocket_version": None}, 426),
@@ -119,6 +121,15 @@ def test_what_is_no_handshake(changed: dict[str, str | None], status: int) -> No
     with pytest.raises(HandshakeError) as caught:
         accept_key(request(method, "/ws", **changed))
     assert (caught.value.refusal.status, caught.value.refusal.reason) == (status, "bad")
+
+
+def test_http_1_0_has_no_upgrade() -> None:
+    """RFC 6455 section 4.1: the request's version is 1.1."""
+    head = b"GET /ws HTTP/1.0\r\n" + b"".join(f"{name}: {value}\r\n".encode() for name, value in VALID.items())
+    with pytest.raises(HandshakeError) as caught:
+        accept_key(parse_request(head))
+    assert (caught.value.refusal.status, caught.value.refusal.reason) == (400, "bad")
+    assert accept_key(parse_request(head.replace(b"HTTP/1.0", b"HTTP/1.1")))
 
 
 def test_wrong_version_is_told_the_right_one() -> None:

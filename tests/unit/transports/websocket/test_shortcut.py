@@ -203,6 +203,6 @@ def test_both_ways_read_a_request_alike() -> None:
     long = parse_request(REQUEST)
     assert short is not None
     assert length == len(REQUEST)
-    for name in ("method", "path", "query", "headers", "subprotocols"):
+    for name in ("method", "version", "path", "query", "headers", "subprotocols"):
         assert getattr(short, name) == getattr(long, name)
     assert short.headers["x-twice"] == "a, b"
