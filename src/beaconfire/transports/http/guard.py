@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from typing import Any, Final
 
 import httptools
@@ -16,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from beaconfire.clock import Timer, Timers
 from beaconfire.events import EventSink, LimitHit
 from beaconfire.options import ServerOptions
+from beaconfire.transports.reset import EXTENSION, reset
 
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -35,7 +37,8 @@ class HttpGuard:
     - The body must be there within `server.keep_alive_timeout` after the head, which a handler's own limits on the
       size and pace of bodies will usually undercut.
     - Of requests that are sent before earlier ones are answered, `PIPELINE_MAX` wait; beyond it the connection is cut.
-    - A response that nobody reads holds the connection for `server.keep_alive_timeout` as well, and no longer.
+    - A response that nobody reads holds the connection for `server.keep_alive_timeout` as well, and no longer: then
+      the connection is reset. An application may ask for that earlier, by `scope["extensions"][EXTENSION]`.
 
     Somebody must call `timers.run_due` now and then.
     """
@@ -69,9 +72,11 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._too_large = False
         self._too_many = False
         self._answering: RequestResponseCycle | None = None
+        self._extensions: dict[str, Any] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self._extensions = {EXTENSION: partial(reset, transport)}
         if self._head_due_s is None:
             self._wait_at_most(self._guard.head_timeout_s)
         else:
@@ -103,8 +108,16 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._unread is None:
-            self._unread = self._guard.timers.after(self._guard.body_timeout_s, self._give_up_on_reader)
+        self._wait_for_reader()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._limit_closing()
+
+    def reset_unread(self) -> None:
+        """Resets the connection if its peer has not taken all that was written."""
+        if self.transport.get_write_buffer_size():
+            reset(self.transport)
 
     def resume_writing(self) -> None:
         self._stop_waiting_for_reader()
@@ -119,6 +132,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._in_head = True
         super().on_message_begin()
+        self.scope["extensions"] = self._extensions
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -154,6 +168,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
             self._end()
         else:
             super().send_400_response(msg)
+            self._limit_closing()
 
     def handle_websocket_upgrade(self) -> None:
         """Gives the connection away, with the bytes that came after the request, and lets go of everything."""
@@ -199,13 +214,22 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._forget_requests()
         self._end()
 
+    def _wait_for_reader(self) -> None:
+        if self._unread is None:
+            self._unread = self._guard.timers.after(self._guard.body_timeout_s, self._give_up_on_reader)
+
+    def _limit_closing(self) -> None:
+        """A connection that is being closed first sends what is written, however long the peer takes to read it."""
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._wait_for_reader()
+
     def _give_up_on_reader(self) -> None:
         self._unread = None
-        if self.transport.is_closing():
-            return  # both deadlines came at once
+        if not self.transport.get_write_buffer_size():
+            return  # it has read the last of it, or both deadlines came at once
         self._guard.events.emit(LimitHit("server.keep_alive_timeout", ""))
         self._forget_requests()
-        self.transport.abort()
+        reset(self.transport)
 
     def _stop_waiting_for_reader(self) -> None:
         if self._unread is not None:
@@ -223,6 +247,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def _end(self) -> None:
         """Closes the connection; at once if the peer does not read, since closing waits for what is written."""
         if self.transport.get_write_buffer_size():
-            self.transport.abort()
+            self._stop_waiting_for_reader()
+            reset(self.transport)
         else:
             self.transport.close()
