@@ -133,6 +133,11 @@ METRICS: tuple[Metric, ...] = (
     _gauge("beaconfire_channels", "Channels with a subscriber on this node."),
     _gauge("beaconfire_subscriptions", "Subscriptions of all sessions."),
     _gauge("beaconfire_queue_bytes", "Bytes waiting in the outboxes of slow sessions.", unit="bytes"),
+    _gauge(
+        "beaconfire_send_queue_bytes",
+        "Bytes that the kernel has taken for all connections and their peers have not acknowledged; 0 if not on Linux.",
+        unit="bytes",
+    ),
     _gauge("beaconfire_draining", "1 from the first step of a drain on, else 0."),
     _gauge("beaconfire_drain_remaining", "Sessions that a drain has yet to close."),
     # traffic
