@@ -63,6 +63,7 @@ from beaconfire.transports.streaming import (
     UNI_HTTP_STREAM,
     UNI_SSE,
     Emulation,
+    Farewell,
     Gate,
     Poll,
     Speakers,
@@ -282,7 +283,8 @@ def _streams(app: App) -> list[BaseRoute]:
     json, protobuf, one_way = JsonCodec(), ProtobufCodec(), UnidirectionalCodec()
 
     def door(path: str, style: Style, options: StreamOptions, *how: Any) -> list[BaseRoute]:
-        endpoint = StreamEndpoint(style, gate, int(options.max_request_body_size), *how)
+        farewell = Farewell(float(options.close_timeout), app.timers, app.events)
+        endpoint = StreamEndpoint(style, gate, int(options.max_request_body_size), farewell, *how)
         return [Route(path, endpoint)] if options.enabled else []
 
     emulation = Emulation(gate, int(config.emulation.max_request_body_size), speakers, node.options.uid)

@@ -230,7 +230,7 @@ class WebSocketOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields
     ] = Seconds(10)
     close_timeout: Annotated[
         Seconds,
-        Meta(description="How long a client has to answer a close frame before the TCP connection is cut."),
+        Meta(description="How long a client has to answer a close frame before the TCP connection is reset."),
     ] = Seconds(5)
 
 
@@ -247,6 +247,10 @@ class StreamOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_request_body_size: Annotated[
         Size, Meta(description="Largest body of the request that opens it; beyond it HTTP 413.")
     ] = Size(65536)
+    close_timeout: Annotated[
+        Seconds,
+        Meta(description="How long a client has to read the rest of an ended stream before the connection is reset."),
+    ] = Seconds(5)
 
 
 class PollOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -303,6 +307,13 @@ class ServerOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Size, Meta(description="Largest HTTP request head; beyond it HTTP 431 and the connection is cut.")
     ] = Size(32 * 1024)
     keep_alive_timeout: Annotated[Seconds, Meta(description="How long an idle HTTP connection is kept.")] = Seconds(60)
+    send_buffer_max: Annotated[
+        Size,
+        Meta(
+            description="Bytes the kernel buffers for one connection whose client does not read (SO_SNDBUF); "
+            "0 leaves it to the system, which may take megabytes."
+        ),
+    ] = Size(128 * 1024)
     trusted_proxies: Annotated[
         list[str], Meta(description="Addresses whose X-Forwarded headers are believed, in logs.")
     ] = []

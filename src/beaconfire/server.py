@@ -23,6 +23,8 @@ from beaconfire.app import App
 from beaconfire.config import Config, ConfigError, Problem, secret_values
 from beaconfire.drain import Drain
 from beaconfire.observe import logs
+from beaconfire.options import ServerOptions
+from beaconfire.transports.http import GuardedHttpProtocol
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -39,21 +41,29 @@ def run(config: Config) -> int:
     _check_files(config)
     raise_open_files_limit()
     logs.configure(config.log, secrets=secret_values(config))
-    with asyncio.Runner(loop_factory=lambda: _Loop(float(config.server.handshake_timeout))) as runner:
+    with asyncio.Runner(loop_factory=lambda: _Loop(config.server)) as runner:
         return runner.run(_serve(config))
 
 
 class _Loop(uvloop.Loop):
-    """uvloop's, with our deadline for TLS handshakes: uvicorn has none to pass on, and the default is a minute."""
+    """uvloop's, with what uvicorn cannot be told: our deadline for TLS handshakes, and options of listening sockets.
 
-    def __init__(self, handshake_timeout_s: float) -> None:
+    The options are set before the socket listens, so that no connection can come without them.
+    """
+
+    def __init__(self, options: ServerOptions) -> None:
         super().__init__()
-        self._handshake_timeout_s = handshake_timeout_s
+        self._options = options
 
     async def create_server(self, *args: Any, **options: Any) -> Any:
         if options.get("ssl") is not None:
-            options["ssl_handshake_timeout"] = self._handshake_timeout_s
-        return await super().create_server(*args, **options)
+            options["ssl_handshake_timeout"] = float(self._options.handshake_timeout)  # uvloop's default is a minute
+        listener = await super().create_server(*args, **{**options, "start_serving": False})
+        for sock in listener.sockets:  # type: ignore[attr-defined]  # uvloop's server has them
+            keep_alive(sock)
+            limit_send_buffer(sock, int(self._options.send_buffer_max))
+        await listener.start_serving()
+        return listener
 
 
 def _fill_standard_descriptors() -> None:
@@ -108,10 +118,15 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             _calm_garbage_collector()
-            for listener in self.servers:
-                for sock in listener.sockets:
-                    keep_alive(sock)
             self._announce()
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """As uvicorn's; who has not read by now what was sent is cut, and leaves nothing behind in the kernel."""
+        await super().shutdown(sockets)
+        self._app.acceptor.reset_unread()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, GuardedHttpProtocol):
+                connection.reset_unread()
 
     def addresses(self) -> list[str]:
         """Base URLs that answer, with the real port."""
@@ -183,6 +198,15 @@ def keep_alive(listener: Any) -> None:
     for name, value in _KEEPALIVE.items():
         if hasattr(socket, name):
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def limit_send_buffer(listener: Any, size: int) -> None:
+    """Bounds what the kernel buffers for each connection that is accepted later, which inherits it; 0 changes nothing.
+
+    Without it Linux lets the buffer grow to `net.ipv4.tcp_wmem`, 4 MB and more, for a peer that reads nothing.
+    """
+    if size:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 def _calm_garbage_collector() -> None:

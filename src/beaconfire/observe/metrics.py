@@ -25,6 +25,7 @@ from beaconfire.observe.metric_table import (
     UNSUBSCRIBE_CODES,
     Metric,
 )
+from beaconfire.observe.send_queues import send_queue_bytes
 from beaconfire.observe.series import Distribution, Families, Number
 
 _REMEMBERED_MAX = 4096
@@ -111,6 +112,7 @@ class MetricsSink:
 
     async def endpoint(self, request: Request) -> Response:
         """`/metrics`, as a Starlette endpoint."""
+        self._families.numbers("beaconfire_send_queue_bytes").series().value = await send_queue_bytes()
         return Response(self.exposition(), media_type=self.content_type, headers={"Cache-Control": "no-store"})
 
     # --- one method per event ---

@@ -26,17 +26,27 @@ STALLED = 20
 SMALL_BUFFER = 4096
 
 
-async def fill(server: ServerProcess, megabytes_total: int, room: str = ROOM) -> int:
-    """Publishes that much through the HTTP API. Returns the largest resident memory seen meanwhile, in bytes."""
+async def fill(server: ServerProcess, megabytes_total: int, room: str = ROOM, listener: Client | None = None) -> int:
+    """Publishes that much through the HTTP API. Returns the largest resident memory seen meanwhile, in bytes.
+
+    A `listener` is waited for after each megabyte: one that reads, but not always at once, is not to be cut as slow.
+    """
     most = 0
+    known = len(batches(listener, room)) if listener is not None else 0
     for batch in range(megabytes_total):
         commands = [
             {"publish": {"channel": room, "data": {"batch": batch, "text": "x" * TEXT_BYTES}}} for _ in range(BATCH)
         ]
         status, answer = await http(server, "/api/batch", json.dumps({"commands": commands}).encode())
         assert status == 200, answer
+        if listener is not None:
+            await _have(listener, room, known + (batch + 1) * BATCH)
         most = max(most, server.resident_bytes())
     return most
+
+
+async def _have(listener: Client, room: str, count: int) -> None:
+    await until(lambda: len(batches(listener, room)) >= count, f"the listener has {count} publications")
 
 
 def batches(client: Client, room: str = ROOM) -> list[int]:
@@ -58,7 +68,7 @@ def test_readers_that_never_read_are_cut_and_cost_little(open_house: ServerProce
             undisturbed(open_house) as neighbour,
         ):
             clients = [await enter(peer) for peer in peers]
-            most = await fill(open_house, 60)
+            most = await fill(open_house, 60, listener=neighbour)
             await until(lambda: all(ended_with(open_house, client) for client in clients), "all are cut")
             await until(lambda: len(batches(neighbour)) == 60 * BATCH, "the neighbour has everything")
         assert batches(neighbour) == [index // BATCH for index in range(60 * BATCH)]
@@ -80,9 +90,12 @@ def test_a_stalled_reader_is_told_why_if_it_reads_again_in_time(open_house: Serv
     """What was on its way arrives, then the close frame 3008."""
 
     async def scenario() -> None:
-        async with await Peer.open(open_house.port, receive_buffer=SMALL_BUFFER) as peer, undisturbed(open_house):
+        async with (
+            await Peer.open(open_house.port, receive_buffer=SMALL_BUFFER) as peer,
+            undisturbed(open_house) as neighbour,
+        ):
             client = await enter(peer)
-            await fill(open_house, 12)
+            await fill(open_house, 12, listener=neighbour)
             await wait_ended(open_house, client, 3008)
             close = await peer.verdict()
             assert (close.code, close.payload[2:]) == (3008, b"slow")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,6 +16,7 @@ from tests.acceptance.abuse.surroundings import enter, http
 from tests.acceptance.harness import ServerProcess
 from tests.acceptance.life.conftest import Serve
 from tests.acceptance.peer import Client, Peer, run, until, upgrade_request
+from tests.kernel import send_queues
 
 CROWD = 1000
 ROOM = "bare:crowd"
@@ -152,6 +154,38 @@ def test_those_who_do_not_let_go_are_cut_at_the_limit(serve: Serve) -> None:
             trickling.cancel()
 
     run(scenario())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say what their kernels hold")
+def test_nothing_is_left_in_the_kernel_for_those_who_never_read(serve: Serve) -> None:
+    """What a WebSocket, a stream and an HTTP answer still had to send when the time was over ends with the process."""
+    server = serve(drain_window="500ms", shutdown_timeout="2s", websocket__close_timeout="30s")
+
+    async def scenario() -> None:
+        history = b'{"channel":"room","limit":100}'
+        opening = b'{"subs":{"room":{}}}'
+        async with (
+            await Peer.open(server.port, receive_buffer=4096) as websocket,
+            await Peer.dial(server.port, receive_buffer=4096) as stream,
+            await Peer.dial(server.port, receive_buffer=4096) as caller,
+            Client.connect(server.port) as talker,
+        ):
+            await enter(websocket, "room")
+            await stream.send(post("/connection/uni_http_stream", opening))
+            await until(lambda: len(server.actions("session_connected")) == 3, "all are there")
+            for _ in range(16):
+                await talker.publish("room", "x" * 50_000)
+            await caller.send(post("/api/history", history))
+            await until(lambda: len([size for size in send_queues(server.port) if size > 50_000]) == 3, "all wait")
+            server.send(signal.SIGTERM)
+            assert await exit_code(server, 10) == 0
+            assert send_queues(server.port) == []
+
+    run(scenario())
+
+
+def post(path: str, body: bytes) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 async def trickle(peer: Peer) -> None:

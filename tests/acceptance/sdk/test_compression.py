@@ -5,13 +5,17 @@ Both the Python SDK and the WebSocket library of the JavaScript SDK offer compre
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
 
 import pytest
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
+from websockets.sync.client import connect
 
 from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import Peer, run
+from tests.acceptance.peer import DEADLINE_S, Peer, run
 from tests.acceptance.sdk.checks import checks_of
 from tests.acceptance.sdk.test_official_sdks import CONFIG, HASTY, Reports, run_sdk
 
@@ -51,6 +55,8 @@ def test_their_offers_are_taken_up(servers: tuple[ServerProcess, ServerProcess])
         "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12": "; server_max_window_bits=12",
         "permessage-deflate; client_max_window_bits": "",
         "permessage-deflate": "",
+        "permessage-deflate; server_max_window_bits=9": "; server_max_window_bits=9",
+        "permessage-deflate; server_max_window_bits=8, permessage-deflate": "",
     }
 
     async def scenario() -> None:
@@ -60,3 +66,25 @@ def test_their_offers_are_taken_up(servers: tuple[ServerProcess, ServerProcess])
                 assert peer.accepted.headers["sec-websocket-extensions"] == answer
 
     run(scenario())
+
+
+WINDOWS = (9, 10, 11, 12, 15)
+
+
+def test_a_room_of_many_windows(servers: tuple[ServerProcess, ServerProcess]) -> None:
+    """Everybody gets every message, with the window that each asked for, compressed or not, in order."""
+    url = f"ws://127.0.0.1:{servers[0].port}/ws"
+    offers = [[ClientPerMessageDeflateFactory(server_max_window_bits=bits)] for bits in WINDOWS]
+    texts = [f"{number} " + secrets.token_hex(2000) * 3 for number in range(5)]
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(connect(url, extensions=offer, compression=None)) for offer in offers]
+        listeners.append(stack.enter_context(connect(url, compression=None)))
+        talker = stack.enter_context(connect(url, compression=None))
+        for listener, bits in zip(listeners, WINDOWS, strict=False):
+            (extension,) = listener.protocol.extensions
+            assert isinstance(extension, PerMessageDeflate)
+            assert extension.remote_max_window_bits == min(bits, 12)
+        for text in texts:
+            talker.send(text)
+            for listener in listeners:
+                assert listener.recv(timeout=DEADLINE_S) == text

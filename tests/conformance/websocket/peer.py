@@ -117,15 +117,22 @@ class Peer:
         assert head & 0x70 == 0, "reserved bits"
         return frame
 
-    def message(self) -> tuple[bool, Received]:
-        """The next message, inflated if it was compressed, which must be without memory of others; and whether."""
+    def message(self, window_bits: int = 12) -> tuple[bool, Received]:
+        """The next message, inflated if it was compressed, which must be without memory of others; and whether.
+
+        Inflated little by little, so that what reaches back beyond this window is noticed.
+        """
         head, frame = self._frame()
         assert head & 0x30 == 0, "reserved bits"
         if not head & 0x40:
             return False, frame
         assert frame.opcode in (TEXT, BINARY)
-        inflater = zlib.decompressobj(-12)
-        return True, Received(frame.opcode, inflater.decompress(frame.payload + b"\x00\x00\xff\xff"))
+        inflater = zlib.decompressobj(-window_bits)
+        rest, inflated = frame.payload + b"\x00\x00\xff\xff", bytearray()
+        while piece := inflater.decompress(rest, 256):
+            inflated += piece
+            rest = inflater.unconsumed_tail
+        return True, Received(frame.opcode, bytes(inflated))
 
     def _frame(self) -> tuple[int, Received]:
         head = self._take(2)

@@ -15,7 +15,7 @@ from beaconfire.clock import SystemClock, Timers
 from beaconfire.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, SHUTDOWN, DisconnectCode
 from beaconfire.events import Event
 from beaconfire.options import ServerOptions, WebSocketOptions
-from beaconfire.protocols.base import Frame, Payload
+from beaconfire.protocols.base import Frame, Payload, Wire
 from beaconfire.protocols.plain import PlainCodec
 from beaconfire.transports.base import Refusal, Transport
 from beaconfire.transports.http.guard import HttpGuard
@@ -24,9 +24,8 @@ from beaconfire.transports.websocket import (
     Shortcut,
     UpgradeRequest,
     WebSocketAcceptor,
+    Wires,
 )
-from beaconfire.transports.websocket.deflate import CompressedWire
-from beaconfire.transports.websocket.extensions import negotiate
 from beaconfire.transports.websocket.framing import BINARY, TEXT, frame_header
 from beaconfire.units import Seconds, Size
 
@@ -80,7 +79,9 @@ class Echo:
 class CompressedEcho(Echo):
     """The same on a connection that agreed to compression."""
 
-    _wire = CompressedWire(PlainCodec(None), 128, 1)
+    def __init__(self, server: EchoServer, transport: Transport, wire: Wire) -> None:
+        super().__init__(server, transport)
+        self._wire = wire
 
     def pack(self, data: bytes, binary: bool) -> Frame:
         return self._wire.pack([Payload(data, binary)])
@@ -203,13 +204,13 @@ class Deflating:
 
     def __init__(self, server: EchoServer) -> None:
         self._server = server
+        self._wires = Wires(PlainCodec(None), WebSocketOptions(compression=True))
 
     def choose(self, request: UpgradeRequest) -> Choice:
-        extension = negotiate(request.extensions)
-        return Choice(self._arrive if extension else self._server.arrive, extension=extension)
-
-    def _arrive(self, transport: Transport) -> Echo:
-        return CompressedEcho(self._server, transport)
+        wire, extension = self._wires.choose(request)
+        if not extension:
+            return Choice(self._server.arrive)
+        return Choice(lambda transport: CompressedEcho(self._server, transport, wire), extension=extension)
 
 
 class Choosy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterator
 
@@ -41,7 +42,9 @@ def test_negotiation(server: EchoServer, pieces: int) -> None:
     table = {
         (OFFER,): AGREED,
         ("permessage-deflate; server_max_window_bits=15",): f"{AGREED}; server_max_window_bits=12",
-        ("permessage-deflate; server_max_window_bits=9", "permessage-deflate"): AGREED,
+        ("permessage-deflate; server_max_window_bits=9", "permessage-deflate"): f"{AGREED}; server_max_window_bits=9",
+        ("permessage-deflate; server_max_window_bits=8", "permessage-deflate"): AGREED,
+        ("permessage-deflate; server_max_window_bits=8",): None,
         ("permessage-deflate; mystery",): None,
         ("something-else",): None,
     }
@@ -64,6 +67,18 @@ def test_both_ways(deflating: Peer, opcode: int) -> None:
         assert deflating.message() == (True, Received(opcode, LONG))
         assert deflating.message() == (False, Received(opcode, b"short"))
     assert deflating.exchange(compressed(opcode, b"")) == [Received(opcode, b"")]
+
+
+@pytest.mark.parametrize("window_bits", [9, 10, 11, 12])
+def test_small_windows(server: EchoServer, window_bits: int) -> None:
+    """Who has room for no more than it asked for can read messages a hundred times as large."""
+    block = os.urandom(3000)
+    data = b"".join(block + LONG for _ in range(20))
+    offer = f"permessage-deflate; server_max_window_bits={window_bits}"
+    with Peer.open(server.port, "/deflate", extensions=offer) as peer:
+        peer.send(client_frame(BINARY, data), compressed(BINARY, data))
+        for _ in range(2):
+            assert peer.message(window_bits) == (True, Received(BINARY, data))
 
 
 @pytest.mark.parametrize("chop", [1, 7, 997])
@@ -160,6 +175,7 @@ def test_bomb(server: EchoServer) -> None:
         None,
         ClientPerMessageDeflateFactory(),
         ClientPerMessageDeflateFactory(server_max_window_bits=12, client_max_window_bits=9),
+        ClientPerMessageDeflateFactory(server_max_window_bits=9),
         ClientPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True),
         ClientPerMessageDeflateFactory(server_max_window_bits=15, client_max_window_bits=15),
     ],

@@ -28,6 +28,7 @@ NAMES = {
     "beaconfire_channels": ("gauge", ()),
     "beaconfire_subscriptions": ("gauge", ()),
     "beaconfire_queue_bytes": ("gauge", ()),
+    "beaconfire_send_queue_bytes": ("gauge", ()),
     "beaconfire_draining": ("gauge", ()),
     "beaconfire_drain_remaining": ("gauge", ()),
     "beaconfire_messages_received_total": ("counter", ()),

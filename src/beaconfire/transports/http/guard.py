@@ -13,6 +13,7 @@ Upgrade header field; then its body is a body.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, Final
 
 import httptools
@@ -22,6 +23,7 @@ from beaconfire import hosts
 from beaconfire.clock import Timer, Timers
 from beaconfire.events import EventSink, LimitHit
 from beaconfire.options import ServerOptions
+from beaconfire.transports.reset import EXTENSION, reset
 
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -41,7 +43,8 @@ class HttpGuard:
     - The body must be there within `server.keep_alive_timeout` after the head, which a handler's own limits on the
       size and pace of bodies will usually undercut.
     - Of requests that are sent before earlier ones are answered, `PIPELINE_MAX` wait; beyond it the connection is cut.
-    - A response that nobody reads holds the connection for `server.keep_alive_timeout` as well, and no longer.
+    - A response that nobody reads holds the connection for `server.keep_alive_timeout` as well, and no longer: then
+      the connection is reset. An application may ask for that earlier, by `scope["extensions"][EXTENSION]`.
 
     Somebody must call `timers.run_due` now and then.
     """
@@ -77,9 +80,11 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._upgraded_head = b""
         self._ordinary_head = b""
         self._answering: RequestResponseCycle | None = None
+        self._extensions: dict[str, Any] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self._extensions = {EXTENSION: partial(reset, transport)}
         if self._head_due_s is None:
             self._wait_at_most(self._guard.head_timeout_s)
         else:
@@ -109,8 +114,16 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._unread is None:
-            self._unread = self._guard.timers.after(self._guard.body_timeout_s, self._give_up_on_reader)
+        self._wait_for_reader()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._limit_closing()
+
+    def reset_unread(self) -> None:
+        """Resets the connection if its peer has not taken all that was written."""
+        if self.transport.get_write_buffer_size():
+            reset(self.transport)
 
     def resume_writing(self) -> None:
         self._stop_waiting_for_reader()
@@ -125,6 +138,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._in_head = True
         super().on_message_begin()
+        self.scope["extensions"] = self._extensions
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -166,6 +180,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
             self._end()
         else:
             super().send_400_response(self._wrong or msg)
+            self._limit_closing()
 
     def _parse(self, data: bytes) -> None:
         """In the place of uvicorn's `data_received`, which knows of no request to be parsed after an upgrade."""
@@ -271,13 +286,22 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._forget_requests()
         self._end()
 
+    def _wait_for_reader(self) -> None:
+        if self._unread is None:
+            self._unread = self._guard.timers.after(self._guard.body_timeout_s, self._give_up_on_reader)
+
+    def _limit_closing(self) -> None:
+        """A connection that is being closed first sends what is written, however long the peer takes to read it."""
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._wait_for_reader()
+
     def _give_up_on_reader(self) -> None:
         self._unread = None
-        if self.transport.is_closing():
-            return  # both deadlines came at once
+        if not self.transport.get_write_buffer_size():
+            return  # it has read the last of it, or both deadlines came at once
         self._guard.events.emit(LimitHit("server.keep_alive_timeout", ""))
         self._forget_requests()
-        self.transport.abort()
+        reset(self.transport)
 
     def _stop_waiting_for_reader(self) -> None:
         if self._unread is not None:
@@ -295,6 +319,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def _end(self) -> None:
         """Closes the connection; at once if the peer does not read, since closing waits for what is written."""
         if self.transport.get_write_buffer_size():
-            self.transport.abort()
+            self._stop_waiting_for_reader()
+            reset(self.transport)
         else:
             self.transport.close()

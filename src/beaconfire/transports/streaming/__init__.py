@@ -12,6 +12,7 @@ from beaconfire.transports.streaming.endpoint import (
 )
 from beaconfire.transports.streaming.gate import Gate
 from beaconfire.transports.streaming.polling import Poll, Speaking
+from beaconfire.transports.streaming.stream import Farewell
 from beaconfire.transports.streaming.wire import events, lines, varint_delimited
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "UNI_HTTP_STREAM",
     "UNI_SSE",
     "Emulation",
+    "Farewell",
     "Gate",
     "Poll",
     "Speakers",

@@ -13,10 +13,11 @@ from starlette.types import Receive, Scope, Send
 from beaconfire.body import ClientGoneError
 from beaconfire.protocols.base import Wire
 from beaconfire.transports.base import Arrival, Refusal
+from beaconfire.transports.reset import EXTENSION
 from beaconfire.transports.streaming.emulation import BINARY, Speakers
 from beaconfire.transports.streaming.gate import Gate, RefusedError
 from beaconfire.transports.streaming.resuming import resume
-from beaconfire.transports.streaming.stream import Manner, ResponseStream
+from beaconfire.transports.streaming.stream import Farewell, Manner, ResponseStream
 
 CONNECT_PARAMETER: Final = "cf_connect"
 
@@ -66,6 +67,7 @@ class StreamEndpoint:
         style: Style,
         gate: Gate,
         body_max: int,
+        farewell: Farewell,
         arrange: Arrange,
         json: Wire,
         protobuf: Wire | None = None,
@@ -74,6 +76,7 @@ class StreamEndpoint:
         self._style = style
         self._gate = gate
         self._body_max = body_max
+        self._farewell = farewell
         self._arrange = arrange
         self._json = json
         self._protobuf = protobuf
@@ -119,6 +122,11 @@ class StreamEndpoint:
         headers = {"Content-Type": content_type, **_HEADERS, **self._gate.cors(request)}
         fields = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
         secret = self._speakers.new_secret() if self._speakers is not None else ""
-        stream = ResponseStream(style.manner, wire, send, fields, secret)
+        reset = request.scope.get("extensions", {}).get(EXTENSION, _nothing)
+        stream = ResponseStream(style.manner, wire, send, fields, self._farewell, reset, secret)
         with self._speakers.present(stream) if self._speakers is not None else nullcontext():
             await stream.run(self._arrange(wire), request.receive, opening, binary)
+
+
+def _nothing() -> None:
+    """What other ASGI servers than ours offer in place of a reset: they end such connections in their own time."""

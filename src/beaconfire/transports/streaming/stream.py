@@ -11,14 +11,16 @@ keeps an `EventSource` from trying again for ever. What a client says comes by o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from msgspec import Struct
 from starlette.types import Receive, Send
 
+from beaconfire.clock import Timer, Timers
 from beaconfire.eager import run_eagerly
 from beaconfire.errors import CONNECTION_CLOSED, DisconnectCode
+from beaconfire.events import EventSink, LimitHit
 from beaconfire.messages import DisconnectPush
 from beaconfire.protocols.base import Frame, Wire
 from beaconfire.transports.base import Arrival, Receiver
@@ -38,17 +40,31 @@ class Manner(Struct, frozen=True):
     has_ids: bool = False
 
 
+class Farewell(Struct, frozen=True):
+    """How the streams of one endpoint end: the client has `timeout_s` seconds to take the rest of its response.
+
+    After that `reset` is called, and the limit `<name>.close_timeout` is reported to `events`.
+    """
+
+    timeout_s: float
+    timers: Timers
+    events: EventSink
+
+
 class ResponseStream:
     """The `Transport` of one response."""
 
     __slots__ = (
         "_ending",
+        "_farewell",
         "_headers",
         "_in_flight",
         "_manner",
         "_over",
+        "_overdue",
         "_readable",
         "_receiver",
+        "_reset",
         "_send",
         "_started",
         "_waiting",
@@ -59,9 +75,19 @@ class ResponseStream:
     direct = None
 
     def __init__(
-        self, manner: Manner, wire: Wire, send: Send, headers: list[tuple[bytes, bytes]], secret: str = ""
+        self,
+        manner: Manner,
+        wire: Wire,
+        send: Send,
+        headers: list[tuple[bytes, bytes]],
+        farewell: Farewell,
+        reset: Callable[[], None],
+        secret: str = "",
     ) -> None:
+        """`reset` ends the request's connection at once, whatever its client has yet to read."""
         self.secret = secret
+        self._farewell = farewell
+        self._reset = reset
         self._manner = manner
         self._wire = wire
         self._send = send
@@ -75,6 +101,8 @@ class ResponseStream:
         self._over = False
         self._readable: asyncio.Event | None = None
         """Set once the session reads on; None while it does."""
+        self._overdue: Timer | None = None
+        """Of the close timeout, while the client of an ended stream has yet to read."""
 
     async def run(self, arrival: Arrival, receive: Receive, opening: bytes, binary: bool) -> None:
         """The session's whole life, from its first commands to the end of the response or of the connection."""
@@ -86,6 +114,8 @@ class ResponseStream:
         finally:
             self._over = True
             self._receiver = None
+            if self._overdue is not None:
+                self._overdue.cancel()
             self.resume_reading()
             receiver.on_closed()
 
@@ -140,6 +170,8 @@ class ResponseStream:
         else:
             codec = self._wire.codec
             self._write(self._wire.pack([codec.encode_push(DisconnectPush(code.code, reason, code.reconnect))]))
+        if self._in_flight is not None:
+            self._overdue = self._farewell.timers.after(self._farewell.timeout_s, self._cut)
 
     def pause_reading(self) -> None:
         if self._readable is None:
@@ -149,6 +181,10 @@ class ResponseStream:
         if self._readable is not None:
             self._readable.set()
             self._readable = None
+
+    def _cut(self) -> None:
+        self._farewell.events.emit(LimitHit(f"{self.name}.close_timeout", ""))
+        self._reset()
 
     # -- The server's side -------------------------------------------------------------------------------------------
 

@@ -88,6 +88,11 @@ class WebSocketAcceptor:
         connection.begin(accept_response(key, choice.subprotocol, choice.extension), choice.arrival)
         return connection
 
+    def reset_unread(self) -> None:
+        """Resets those connections that are being closed and whose peers have not taken all that was written."""
+        for connection in list(self._rules.closing):
+            connection.reset_unread()
+
     def _judge(self, request: UpgradeRequest) -> tuple[str, Choice]:
         endpoint = self._endpoints.get(request.path)
         if endpoint is None:

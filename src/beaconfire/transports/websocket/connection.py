@@ -25,6 +25,7 @@ from beaconfire.errors import CONNECTION_CLOSED, WRITE_ERROR, DisconnectCode
 from beaconfire.events import InternalError, LimitHit
 from beaconfire.protocols.base import Frame
 from beaconfire.transports.base import Arrival, Receiver
+from beaconfire.transports.reset import reset
 from beaconfire.transports.websocket.assembly import Assembly, check_text
 from beaconfire.transports.websocket.closing import (
     INTERNAL_ERROR,
@@ -126,7 +127,7 @@ class WebSocketConnection(Sender):
 
     def write_rest(self, data: Frame, sent: int) -> None:
         if self._phase == _OPEN:
-            self._send_later(data[sent:])
+            self._send_later(memoryview(data)[sent:])
 
     def ping(self) -> None:
         if self._phase == _OPEN:
@@ -349,6 +350,7 @@ class WebSocketConnection(Sender):
 
     def _cut_later(self) -> None:
         self._cancel_timer()
+        self._rules.closing.add(self)
         self._timer = self._rules.timers.after(self._rules.close_timeout_s, self._cut_overdue)
 
     def _cut_overdue(self) -> None:
@@ -357,9 +359,10 @@ class WebSocketConnection(Sender):
         self._cut()
 
     def _cut(self) -> None:
+        """Ends the connection without waiting for the peer, and drops what it has not taken."""
         self._cancel_timer()
         self._enter(_ENDING)
-        self._stream.abort()
+        reset(self._stream)
 
 
 class _Nobody:

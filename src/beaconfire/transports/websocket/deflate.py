@@ -1,7 +1,8 @@
 """Compressed messages (permessage-deflate, RFC 7692 section 7.2): frames out, and bounded inflating in.
 
 Every message is compressed by itself, so there is one `CompressedWire` for all connections of a codec that agreed to
-it, and fan-out compresses once. Inflating stops as soon as the result exceeds the limit, whatever was sent.
+the same window, and fan-out compresses once for each window in use, of which there is nearly always one. Inflating
+stops as soon as the result exceeds the limit, whatever was sent.
 """
 
 from __future__ import annotations
@@ -33,18 +34,19 @@ _FINISH = b"\x03\x00"
 
 
 class CompressedWire(WebSocketWire):
-    """A codec on WebSocket framing for those who negotiated compression.
+    """A codec on WebSocket framing for those who negotiated compression with this window.
 
     A message is compressed unless it is smaller than `min_size` bytes, larger than COMPRESSED_BYTES_MAX, or would not
     become smaller. Messages that are joined are compressed as one.
     """
 
-    __slots__ = ("_level", "_min_size")
+    __slots__ = ("_level", "_min_size", "_window_bits")
 
-    def __init__(self, codec: Codec, min_size: int, level: int) -> None:
+    def __init__(self, codec: Codec, min_size: int, level: int, window_bits: int = WINDOW_BITS) -> None:
         super().__init__(codec)
         self._min_size = min_size
         self._level = level
+        self._window_bits = window_bits
 
     def pack(self, payloads: Sequence[Payload]) -> Frame:
         """All payloads in order, in as few WebSocket frames as may be, each compressed or not."""
@@ -53,15 +55,15 @@ class CompressedWire(WebSocketWire):
     def _frame(self, data: bytes, binary: bool) -> Frame:
         opcode = BINARY if binary else TEXT
         if self._min_size <= len(data) <= COMPRESSED_BYTES_MAX:
-            compressed = deflate(data, self._level)
+            compressed = deflate(data, self._level, self._window_bits)
             if len(compressed) < len(data):
                 return frame_header(RSV1 | opcode, len(compressed)) + compressed
         return frame_header(opcode, len(data)) + data
 
 
-def deflate(data: bytes, level: int) -> bytes:
-    """The payload of a compressed message (RFC 7692 section 7.2.1)."""
-    compressor = zlib.compressobj(level, zlib.DEFLATED, -WINDOW_BITS, _MEMORY_LEVEL)
+def deflate(data: bytes, level: int, window_bits: int = WINDOW_BITS) -> bytes:
+    """The payload of a compressed message (RFC 7692 section 7.2.1), for a receiver with a window of 2**window_bits."""
+    compressor = zlib.compressobj(level, zlib.DEFLATED, -window_bits, _MEMORY_LEVEL)
     return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[: -len(_TAIL)]
 
 

@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 WINDOW_BITS = 12
-"""Logarithm of the window of what is compressed here, for all connections. It is what some clients allow at most, and
-with its small tables a message of a few kilobytes takes a sixth of the time that it takes with zlib's usual ones."""
+"""Logarithm of the window of what is compressed here, for all connections that allow it. It is what some clients allow
+at most, and with its small tables a message of a few kilobytes takes a sixth of the time that it takes with zlib's
+usual ones."""
+
+LEAST_WINDOW_BITS = 9
+"""The smallest window that zlib can compress with. RFC 7692 section 7.1.2.1 lets a client ask for 8 as well; then it is
+served without compression."""
 
 DEFLATE = "permessage-deflate"
 
@@ -22,6 +28,14 @@ _CLIENT_BITS = "client_max_window_bits"
 
 _AGREED = "; ".join((DEFLATE, *_TAKEOVER))
 
+
+class Agreement(NamedTuple):
+    """What a client's offer came to: the header that answers it, and the window of what it is sent, as a logarithm."""
+
+    answer: str
+    window_bits: int
+
+
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _PART = re.compile(rf'[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?[ \t]*([;,]|$)')
 """An extension or a parameter, and what ends it (RFC 6455 section 9.1)."""
@@ -30,21 +44,21 @@ _ESCAPE = re.compile(r"\\(.)")
 _BITS = re.compile(r"[89]|1[0-5]")
 
 
-def negotiate(offers: str) -> str:
-    """What answers the offers of a Sec-WebSocket-Extensions header; empty if none of them can be taken up.
+def negotiate(offers: str) -> Agreement | None:
+    """What the offers of a Sec-WebSocket-Extensions header come to; None if none of them can be taken up.
 
     The first acceptable one wins. A header that is no list of extensions offers nothing.
     """
     if DEFLATE not in offers:
-        return ""
+        return None
     for extension, parameters in _parse(offers):
-        if extension == DEFLATE and (answer := _answer(parameters)) is not None:
-            return answer
-    return ""
+        if extension == DEFLATE and (agreement := _agree(parameters)) is not None:
+            return agreement
+    return None
 
 
-def _answer(parameters: list[tuple[str, str | None]]) -> str | None:
-    """The response to one offer; None declines it, as RFC 7692 section 7.1 demands of one it does not allow."""
+def _agree(parameters: list[tuple[str, str | None]]) -> Agreement | None:
+    """What one offer comes to; None declines it, as RFC 7692 section 7.1 demands of one it does not allow."""
     given = dict(parameters)
     if len(given) != len(parameters):
         return None
@@ -53,12 +67,16 @@ def _answer(parameters: list[tuple[str, str | None]]) -> str | None:
             if value is not None:
                 return None
         elif name == _SERVER_BITS:
-            if value is None or not _BITS.fullmatch(value) or int(value) < WINDOW_BITS:
-                return None  # a smaller window would need frames of its own
+            if value is None or not _BITS.fullmatch(value) or int(value) < LEAST_WINDOW_BITS:
+                return None
         elif name != _CLIENT_BITS or (value is not None and not _BITS.fullmatch(value)):
             return None
     # Nothing need be said of the client's window: whatever it chooses can be read, since none is kept.
-    return f"{_AGREED}; {_SERVER_BITS}={WINDOW_BITS}" if _SERVER_BITS in given else _AGREED
+    allowed = given.get(_SERVER_BITS)
+    if allowed is None:
+        return Agreement(_AGREED, WINDOW_BITS)
+    bits = min(int(allowed), WINDOW_BITS)
+    return Agreement(f"{_AGREED}; {_SERVER_BITS}={bits}", bits)
 
 
 def _parse(header: str) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:

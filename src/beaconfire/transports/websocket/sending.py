@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from msgspec import Struct
+from msgspec import Struct, field
 from picows import WSListener
 
 from beaconfire.clock import Timer, Timers
 from beaconfire.events import EventSink, LimitHit
+from beaconfire.transports.reset import reset
 from beaconfire.transports.websocket.picows_log import PicowsLog
 
 
 class ConnectionRules(Struct, frozen=True):
-    """What all connections share. Sizes are bytes."""
+    """What all connections share. Sizes are bytes. `closing` are those of them that are being closed."""
 
     message_size_limit: int
     write_timeout_s: float
@@ -28,6 +29,7 @@ class ConnectionRules(Struct, frozen=True):
     timers: Timers
     events: EventSink
     log: PicowsLog
+    closing: set[Sender] = field(default_factory=set)
 
 
 class Sender(WSListener):
@@ -83,11 +85,12 @@ class Sender(WSListener):
                 sent = 0  # full or broken: the transport finds out which, and reports it in its own way
             if sent == len(data):
                 return
-            data = data[sent:]
-        self._send_later(data)
+            self._send_later(memoryview(data)[sent:])
+        else:
+            self._send_later(data)
 
-    def _send_later(self, data: bytes) -> None:
-        """What the kernel does not take at the moment."""
+    def _send_later(self, data: bytes | memoryview) -> None:
+        """What the kernel does not take at the moment: of a frame that others share a view, which is no copy."""
         self._handed_over += len(data)
         self._stream.write(data)
 
@@ -127,6 +130,11 @@ class Sender(WSListener):
         rules.events.emit(LimitHit("websocket.write_timeout", ""))
         self._on_stalled()
 
+    def reset_unread(self) -> None:
+        """Resets the connection if its peer has not taken all that was written."""
+        if self._stream.get_write_buffer_size():
+            reset(self._stream)
+
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -134,6 +142,7 @@ class Sender(WSListener):
 
     def _let_go(self) -> None:
         """The connection is lost: the descriptor is not ours any more."""
+        self._rules.closing.discard(self)
         self.writable = False
         self.direct = None
         if self._socket is not None:

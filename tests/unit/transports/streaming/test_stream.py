@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from beaconfire.errors import CONNECTION_CLOSED, INVALID_TOKEN, SHUTDOWN, DisconnectCode
+from beaconfire.clock import ManualClock, Timers
+from beaconfire.errors import CONNECTION_CLOSED, INVALID_TOKEN, SHUTDOWN, SLOW, DisconnectCode
+from beaconfire.events import Event, LimitHit
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.transports.base import Transport
-from beaconfire.transports.streaming.stream import Manner, ResponseStream
+from beaconfire.transports.streaming.stream import Farewell, Manner, ResponseStream
 from beaconfire.transports.streaming.wire import lines
 
 PLAIN = Manner("http_stream")
@@ -50,9 +52,15 @@ class Stage:
         self.taking = asyncio.Event()
         self.taking.set()
         self.broken = False
+        self.was_reset = False
         self.gone = asyncio.Event()
         self.session = Session()
-        self.stream = ResponseStream(manner, lines(JsonCodec()), self._send, HEADERS, "secret")
+        self.clock = ManualClock()
+        self.timers = Timers(self.clock)
+        self.events: list[Event] = []
+        farewell = Farewell(5.0, self.timers, self)
+        wire = lines(JsonCodec())
+        self.stream = ResponseStream(manner, wire, self._send, HEADERS, farewell, self._reset, "secret")
         self.running = asyncio.create_task(self.stream.run(self._arrive, self._receive, b"opening", False))
 
     def _arrive(self, transport: Transport) -> Session:
@@ -66,6 +74,19 @@ class Stage:
         self.sent.append(dict(message))
         if message["type"] == "http.response.body" and not message.get("more_body"):
             self.gone.set()
+
+    def _reset(self) -> None:
+        """As the HTTP server: the request has lost its client, and nothing that is sent waits any longer."""
+        self.was_reset = True
+        self.taking.set()
+        self.gone.set()
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.timers.run_due()
 
     async def _receive(self) -> Any:
         await self.gone.wait()
@@ -233,5 +254,43 @@ def test_ids_of_events() -> None:
         assert stage.body == b'data: 1\nid: {"room":[5,"e"]}\n\n'
         stage.stream.close(CONNECTION_CLOSED, "")
         await stage.running
+
+    asyncio.run(scenario())
+
+
+def test_an_ended_stream_waits_for_its_client_and_no_longer_than_the_close_timeout() -> None:
+    """Nobody reads the rest: the connection is reset, the limit is reported, and the session hears that it is over."""
+
+    async def scenario() -> None:
+        stage = await begun()
+        stage.taking.clear()
+        stage.stream.write(b"one\n")
+        stage.stream.close(SLOW, "slow")
+        stage.advance(4.9)
+        assert (stage.was_reset, stage.events) == (False, [])
+        stage.advance(0.1)
+        assert (stage.was_reset, stage.events) == (True, [LimitHit("http_stream.close_timeout", "")])
+        await stage.running
+        assert stage.session.closed == [CONNECTION_CLOSED.code]
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_reads_the_rest_in_time_is_not_cut() -> None:
+    """It gets what was under way and the reason, and the timer is forgotten."""
+
+    async def scenario() -> None:
+        stage = await begun()
+        stage.taking.clear()
+        stage.stream.write(b"one\n")
+        stage.stream.write(b"two\n")
+        stage.stream.close(SLOW, "slow")
+        stage.advance(4.9)
+        stage.taking.set()
+        await stage.running
+        stage.advance(60)
+        assert stage.body.startswith(b"one\ntwo\n")
+        assert b"3008" in stage.body
+        assert (stage.was_reset, stage.events) == (False, [])
 
     asyncio.run(scenario())

@@ -76,6 +76,39 @@ def test_joined_messages_are_compressed_as_one() -> None:
     assert [len(data) for _, data in messages(LINES.pack([half] * 3))] == [len(half.data)] * 3
 
 
+def inflate_with(window_bits: int, payload: bytes) -> bytes:
+    """As a receiver with exactly this window: raises zlib.error for what reaches farther back.
+
+    Little by little, because in one go zlib would look into the output itself.
+    """
+    decompressor = zlib.decompressobj(-window_bits)
+    rest, inflated = payload + b"\x00\x00\xff\xff", b""
+    while piece := decompressor.decompress(rest, 64):
+        inflated += piece
+        rest = decompressor.unconsumed_tail
+    return inflated
+
+
+@pytest.mark.parametrize("window_bits", [9, 10, 11, 12])
+@pytest.mark.parametrize("level", [1, 9])
+def test_a_window_is_never_exceeded(window_bits: int, level: int) -> None:
+    """A message many times as large, with repetitions near and far; those that are near are made use of."""
+    block = os.urandom(2000)
+    data = b"".join(block + b"near and far " * 20 for _ in range(20))
+    wire = CompressedWire(StubCodec(None), 128, level, window_bits)
+    frame = wire.pack([Payload(data, True)])
+    assert frame[:2] == b"\xc2\x7e"
+    assert len(frame) < len(data)
+    assert inflate_with(window_bits, frame[4:]) == data
+
+
+def test_a_larger_window_would_be_noticed() -> None:
+    """By what the test before this one looks with."""
+    block = os.urandom(2000)
+    with pytest.raises(zlib.error, match="too far back"):
+        inflate_with(9, deflate(block * 3, 1, 12))
+
+
 def test_levels_are_what_was_asked_for() -> None:
     """A higher one makes smaller messages of something that can be."""
     text = b"".join(b"%d:%d," % (number, number * number % 97) for number in range(2000))

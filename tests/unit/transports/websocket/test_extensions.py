@@ -6,10 +6,15 @@ import time
 
 import pytest
 
-from beaconfire.transports.websocket.extensions import negotiate
+from beaconfire.transports.websocket.extensions import Agreement, negotiate
 
 AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 AGREED_WINDOW = f"{AGREED}; server_max_window_bits=12"
+
+
+def smaller(bits: int) -> str:
+    return f"{AGREED}; server_max_window_bits={bits}"
+
 
 TAKEN_UP = {
     "permessage-deflate": AGREED,
@@ -24,7 +29,11 @@ TAKEN_UP = {
     " \tpermessage-deflate\t;\tserver_max_window_bits = 15 ": AGREED_WINDOW,
     "x-webkit-deflate-frame, permessage-deflate": AGREED,
     'other; text="a, permessage-wrong; \\" b", permessage-deflate': AGREED,
-    "permessage-deflate; server_max_window_bits=10, permessage-deflate": AGREED,
+    "permessage-deflate; server_max_window_bits=9": smaller(9),
+    "permessage-deflate; server_max_window_bits=10, permessage-deflate": smaller(10),
+    'permessage-deflate; client_max_window_bits; server_max_window_bits="11"': smaller(11),
+    "permessage-deflate; server_max_window_bits=8, permessage-deflate": AGREED,
+    "permessage-deflate; server_max_window_bits=8, permessage-deflate; server_max_window_bits=9": smaller(9),
     "permessage-deflate; unknown, permessage-deflate; server_max_window_bits=14": AGREED_WINDOW,
     "permessage-deflate, permessage-deflate; server_max_window_bits=12": AGREED,
 }
@@ -40,7 +49,6 @@ DECLINED = [
     "permessage-deflate; server_max_window_bits=",
     "permessage-deflate; server_max_window_bits=7",
     "permessage-deflate; server_max_window_bits=8",
-    "permessage-deflate; server_max_window_bits=11",
     "permessage-deflate; server_max_window_bits=16",
     "permessage-deflate; server_max_window_bits=012",
     "permessage-deflate; server_max_window_bits=+12",
@@ -67,13 +75,14 @@ DECLINED = [
 @pytest.mark.parametrize(("offers", "answer"), TAKEN_UP.items())
 def test_taken_up(offers: str, answer: str) -> None:
     """The first offer that can be: nobody keeps a context, and a window is mentioned only to who mentioned it."""
-    assert negotiate(offers) == answer
+    bits = int(answer.partition("server_max_window_bits=")[2] or 12)
+    assert negotiate(offers) == Agreement(answer, bits)
 
 
 @pytest.mark.parametrize("offers", DECLINED)
 def test_declined(offers: str) -> None:
     """Unknown, malformed, repeated or impossible: then the connection goes on without compression."""
-    assert negotiate(offers) == ""
+    assert negotiate(offers) is None
 
 
 @pytest.mark.parametrize(
@@ -88,5 +97,5 @@ def test_declined(offers: str) -> None:
 def test_long_headers_are_read_in_linear_time(offers: str) -> None:
     """As large as a request head may be: milliseconds, whatever is in it."""
     started_s = time.process_time()
-    assert negotiate(offers) == ""
+    assert negotiate(offers) is None
     assert time.process_time() - started_s < 0.25

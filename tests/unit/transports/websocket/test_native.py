@@ -74,5 +74,20 @@ def test_compression_is_echoed_where_it_is_on() -> None:
     assert arranged[2] is arranged[3]
 
 
+def test_one_compressed_wire_for_each_window() -> None:
+    """Whoever agreed on the same window shares one, so that fan-out compresses once for each; 12 is the usual one."""
+    wires = Wires(StubCodec(None), WebSocketOptions(compression=True))
+
+    def wire(offer: str) -> Wire:
+        return wires.choose(UpgradeRequest("GET", "/", {"sec-websocket-extensions": offer}))[0]
+
+    usual = wire("permessage-deflate")
+    windows = {bits: wire(f"permessage-deflate; server_max_window_bits={bits}") for bits in range(8, 16)}
+    assert all(windows[bits] is usual for bits in range(12, 16))
+    assert len({id(windows[bits]) for bits in range(8, 13)}) == 5
+    assert not isinstance(windows[8], CompressedWire)
+    assert all(wire(f"permessage-deflate; server_max_window_bits={bits}") is windows[bits] for bits in range(8, 16))
+
+
 def arrive(transport: Transport) -> Recorder:
     return Recorder(transport)

@@ -1,0 +1,30 @@
+"""Ending a connection so that nothing of it stays behind in the kernel.
+
+A closed TCP connection lives on in the kernel until its peer has acknowledged all that was sent. A peer that reads
+nothing never does: the kernel keeps the whole send buffer for minutes, beyond every limit of ours, and delivers stale
+data to a peer that begins to read again. A reset (RST) drops the buffer and tells the peer at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import Final
+
+_DROP_UNSENT: Final = struct.pack("ii", 1, 0)
+"""`struct linger` with a time of zero: closing discards what is unsent and resets the connection (socket(7))."""
+
+EXTENSION: Final = "beaconfire.reset"
+"""The ASGI extension of our HTTP connections: `scope["extensions"][EXTENSION]()` resets the request's connection."""
+
+
+def reset(stream: asyncio.Transport) -> None:
+    """Ends the connection at once with a reset: for peers that were given their time. Idempotent, never raises."""
+    shown = stream.get_extra_info("socket")
+    if shown is not None and shown.fileno() >= 0:  # the event loop has not closed it yet
+        try:
+            shown.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_UNSENT)
+        except OSError:
+            pass  # the peer was faster, or it is no connection that can be reset
+    stream.abort()

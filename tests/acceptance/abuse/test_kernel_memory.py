@@ -1,0 +1,176 @@
+"""What peers that do not read cost beyond the process: bounded while they are there, and gone soon after they are cut.
+
+A connection that is closed politely stays in the kernel, with all that its peer has not read, for minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.acceptance.abuse.conftest import Serve
+from tests.acceptance.abuse.surroundings import ended_with, enter, figures, hits, undisturbed
+from tests.acceptance.abuse.test_slow_readers import SMALL_BUFFER, fill
+from tests.acceptance.harness import ServerProcess
+from tests.acceptance.peer import Client, Peer, company, run, until
+from tests.kernel import send_queues
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say what their kernels hold")
+
+ROOM = "bare:unread"
+SEND_BUFFER_MAX = 128 * 1024
+"""The default of `server.send_buffer_max`."""
+
+KERNEL_MAX = 2 * SEND_BUFFER_MAX
+"""What docs/operations/abuse.md says the kernel holds at most for one connection."""
+
+STALLED = 20
+
+
+async def read_on(peer: Peer) -> tuple[int, bool]:
+    """Reads until the server ends the connection: how much came, and whether a reset ended it."""
+    size = 0
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(5):
+        try:
+            while data := await loop.sock_recv(peer.socket, 1 << 20):
+                size += len(data)
+        except ConnectionResetError:
+            return size, True
+    return size, False
+
+
+async def gone(server: ServerProcess, within_s: float) -> None:
+    """Returns when the kernel holds nothing any more of what is for the server's peers."""
+    await until(lambda: not send_queues(server.port), "the kernel has dropped what nobody reads", within_s)
+
+
+async def all_are_reset(peers: list[Peer]) -> None:
+    for peer in peers:
+        size, was_reset = await read_on(peer)
+        assert was_reset
+        assert size <= KERNEL_MAX, "what is stale must not be delivered later"
+
+
+def test_slow_readers_cost_the_kernel_little_and_nothing_once_they_are_cut(serve: Serve) -> None:
+    """Told 3008 and given the close timeout: meanwhile the kernel holds a bounded amount, which is a figure, too."""
+    server = serve({"websocket.close_timeout": "2s"})
+
+    async def scenario() -> None:
+        async with (
+            undisturbed(server),
+            company(STALLED, lambda: Peer.open(server.port, receive_buffer=SMALL_BUFFER)) as peers,
+        ):
+            clients = [await enter(peer, ROOM) for peer in peers]
+            await fill(server, 6, ROOM)
+            queues = [queue for queue in send_queues(server.port) if queue > SMALL_BUFFER]
+            figure = (await figures(server))["beaconfire_send_queue_bytes"]
+            assert len(queues) == STALLED
+            assert max(queues) <= KERNEL_MAX
+            assert STALLED * SEND_BUFFER_MAX / 2 < figure <= STALLED * KERNEL_MAX
+            await until(lambda: all(ended_with(server, client) == 3008 for client in clients), "all are slow")
+            await gone(server, within_s=4)
+            assert await hits(server, "websocket.close_timeout") == STALLED
+            await all_are_reset(peers)
+
+    run(scenario())
+
+
+def test_who_takes_nothing_for_the_write_timeout_is_reset(serve: Serve) -> None:
+    """There is nothing more to wait for, so it happens at once."""
+    server = serve({"websocket.write_timeout": "1s", "client.queue_max_size": "64MiB"})
+
+    async def scenario() -> None:
+        async with await Peer.open(server.port, receive_buffer=SMALL_BUFFER) as peer, undisturbed(server):
+            client = await enter(peer, ROOM)
+            await fill(server, 2, ROOM)
+            await until(lambda: ended_with(server, client) == 3009, "it is cut")
+            await gone(server, within_s=1)
+            await all_are_reset([peer])
+
+    run(scenario())
+
+
+def of_stream(server: ServerProcess, action: str, kind: str) -> list[dict[str, Any]]:
+    """Log lines about the one session that is a stream."""
+    return [line for line in server.actions(action) if line["transport"] == kind]
+
+
+@asynccontextmanager
+async def listening(server: ServerProcess, kind: str) -> AsyncIterator[Peer]:
+    """A peer that has opened a stream, has subscribed, and reads nothing."""
+    body = json.dumps({"subs": {ROOM: {}}}).encode()
+    head = f"POST /connection/{kind} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with await Peer.dial(server.port, receive_buffer=SMALL_BUFFER) as peer:
+        await peer.send(head.encode(), body)
+        await until(lambda: bool(of_stream(server, "session_connected", kind)), "the stream has begun")
+        yield peer
+
+
+@pytest.mark.parametrize("kind", ["uni_http_stream", "uni_sse"])
+def test_streams_that_nobody_reads_are_reset(serve: Serve, kind: str) -> None:
+    """A slow stream ends after its own close timeout, however long an HTTP answer may take otherwise."""
+    server = serve({f"{kind}.close_timeout": "1s"})
+
+    async def scenario() -> None:
+        async with undisturbed(server), listening(server, kind) as peer:
+            await fill(server, 6, ROOM)
+            assert max(send_queues(server.port)) <= KERNEL_MAX
+            await until(lambda: bool(of_stream(server, "session_ended", kind)), "it has ended")
+            assert of_stream(server, "session_ended", kind)[0]["code"] == 3008
+            await gone(server, within_s=3)
+            assert await hits(server, f"{kind}.close_timeout") == 1
+            await all_are_reset([peer])
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("kind", ["uni_http_stream", "uni_sse"])
+def test_a_stream_that_is_read_again_in_time_ends_politely(serve: Serve, kind: str) -> None:
+    """Its client gets what was under way and why the stream ends."""
+    server = serve({f"{kind}.close_timeout": "10s"})
+
+    async def scenario() -> None:
+        async with undisturbed(server), listening(server, kind) as peer:
+            await fill(server, 6, ROOM)
+            await until(lambda: bool(of_stream(server, "session_ended", kind)), "it has ended")
+            received = await peer.rest()
+            assert b'"disconnect":{"code":3008' in received
+            assert received.endswith(b"\r\n0\r\n\r\n"), "the response is whole"
+            assert await hits(server, f"{kind}.close_timeout") == 0
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+def test_answers_that_nobody_reads_are_dropped(serve: Serve, connection: str) -> None:
+    """Whether the connection would go on or end after the answer: the time for reading it is the same."""
+    server = serve({"server.keep_alive_timeout": "1s"})
+
+    async def scenario() -> None:
+        async with Client.connect(server.port) as talker:
+            for _ in range(100):
+                await talker.publish("heavy", "x" * 50_000)
+        body = b'{"channel":"heavy","limit":100}'
+        head = (
+            f"POST /api/history HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        async with (
+            undisturbed(server),
+            company(5, lambda: Peer.dial(server.port, receive_buffer=SMALL_BUFFER)) as peers,
+        ):
+            for peer in peers:
+                await peer.send(head.encode(), body)
+            await until(lambda: len([queue for queue in send_queues(server.port) if queue > 9999]) == 5, "all wait")
+            assert max(send_queues(server.port)) <= KERNEL_MAX
+            await gone(server, within_s=4)
+            assert await hits(server, "server.keep_alive_timeout") == 5
+            await all_are_reset(peers)
+
+    run(scenario())
