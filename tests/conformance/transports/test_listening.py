@@ -113,6 +113,19 @@ def _until(listener: Listener, deadline_s: float) -> Iterator[str]:
             return
 
 
+@pytest.mark.parametrize(
+    "last_id",
+    ["5", '"5"', "[1]", '{"a":1}', '{"news":[-1,"x"]}', '{"news":[18446744073709551616,"x"]}', '{"news":[1,5]}'],
+)
+def test_the_event_id_of_another_server_changes_nothing(server: ServerProcess, room: str, last_id: str) -> None:  # noqa: F811
+    """An `EventSource` whose server was another one before sends such: it is let in as if it had none."""
+    request = {"token": token("ann"), "subs": {room: {}}}
+    with listening(server, "uni_sse", request, last_id.replace("news", room)) as listener:
+        subs = listener.next()["connect"]["subs"]
+        assert list(subs) == [room]
+        assert "was_recovering" not in subs[room]
+
+
 @pytest.mark.parametrize("kind", LISTENING)
 @pytest.mark.parametrize(("given", "status"), [("nonsense", 401), ("", 400)])
 def test_refused_with_a_status(server: ServerProcess, kind: str, given: str, status: int) -> None:
