@@ -32,7 +32,7 @@ class Listener:
         for line in self._lines:
             if line.startswith("id: "):
                 self.last_id = line[4:]
-            elif line and (message := json.loads(line.removeprefix("data: "))):
+            elif line not in ("", ":") and (message := json.loads(line.removeprefix("data: "))):
                 return dict(message)
         raise EOFError
 
