@@ -80,6 +80,14 @@ def test_pushes_as_they_are(server: ServerProcess, room: str, kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", LISTENING)
+def test_null_is_what_is_not_set(server: ServerProcess, kind: str) -> None:
+    """In every field, also in those of a channel that has the name of a field itself."""
+    subs = {"data": {"token": None, "epoch": None, "tf": None}, "news": None}
+    with listening(server, kind, {"token": token("ann"), "data": None, "headers": None, "subs": subs}) as listener:
+        assert list(listener.next()["connect"]["subs"]) == ["data"]
+
+
+@pytest.mark.parametrize("kind", LISTENING)
 def test_dashboards_may_ask_for_the_latest(server: ServerProcess, room: str, kind: str) -> None:  # noqa: F811
     """At most so often, with a count of what was left out."""
     with listening(server, kind, {"token": token("ann"), "subs": {room: {"conflate": {"max_rate": 2}}}}) as listener:
