@@ -156,6 +156,9 @@ class KeySet:
 
     def _start_fetch(self) -> None:
         loop = asyncio.get_running_loop()
+        if self._pausing is not None:  # those who wait for its end are served now, and the next pause begins
+            self._pausing.cancel()
+            self._pausing = None
         self._fetching = True
         self._begun += 1
         self._begun_at_s = self._clock.now_s()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -71,13 +71,17 @@ def slow() -> Iterator[SlowProvider]:
 class Bench:
     """A verifier of a key set with everything around it."""
 
-    def __init__(self, provider: Provider, timeout_s: float = 3) -> None:
+    def __init__(self, provider: Provider, timeout_s: float = 3, cache_ttl_s: float = 3600) -> None:
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
         self.events = RecordedEvents()
         self.provider = provider
         options = TokenOptions(
-            jwks_url=URL, jwks_timeout=Seconds(timeout_s), hmac_secret=SECRET, rsa_public_key=public_pem("rsa_other")
+            jwks_url=URL,
+            jwks_timeout=Seconds(timeout_s),
+            jwks_cache_ttl=Seconds(cache_ttl_s),
+            hmac_secret=SECRET,
+            rsa_public_key=public_pem("rsa_other"),
         )
         self.verifier = JWTVerifier(options, self.clock, self.events, fetch=provider.fetch, later=self.timers.after)
 
@@ -347,6 +351,37 @@ class VirtualThreads(ThreadPoolExecutor):
         outcome = fn(*args, **kwargs)
         self._timers.after(self._duration_s, lambda: future.set_result(outcome))
         return future
+
+
+def test_a_fetch_for_another_reason_begins_a_new_pause() -> None:
+    """It serves those who wait for the end of the pause, and the next unknown kid waits for a whole one."""
+    quarter_s = FETCH_PAUSE_S / 4
+
+    async def scenario(bench: Bench) -> None:
+        asyncio.get_running_loop().set_default_executor(VirtualThreads(bench.timers, 0.0))
+
+        async def begin(answer: Coroutine[Any, Any, str]) -> asyncio.Future[str]:
+            task = asyncio.ensure_future(answer)
+            await asyncio.sleep(0)
+            bench.advance(0.0)  # a fetch that has begun is over
+            return task
+
+        assert await (await begin(bench.user("a"))) == "42"
+        bench.advance(quarter_s)
+        early = await begin(bench.refused("x"))
+        bench.advance(quarter_s)
+        assert await (await begin(bench.user("a"))) == "42"  # the set was stale
+        assert await early == "kid 'x' is not in the key set of jwks_url"
+        bench.advance(quarter_s)
+        late = await begin(bench.refused("y"))
+        bench.advance(quarter_s)
+        assert len(bench.provider.asked) == 2
+        bench.advance(2 * quarter_s)
+        bench.advance(0.0)
+        assert await late == "kid 'y' is not in the key set of jwks_url"
+        assert len(bench.provider.asked) == 3
+
+    run(Bench(Provider(), cache_ttl_s=FETCH_PAUSE_S / 2), scenario)
 
 
 @pytest.mark.parametrize("duration_s", [0.0, 0.25, 1.5])
