@@ -20,10 +20,14 @@ SURVEY_TIMEOUT_S = 5.0
 
 
 class Selector(Struct, frozen=True, omit_defaults=True):
-    """Which sessions: all of a `user`, or narrowed to one `client`; or the `client` alone."""
+    """Which sessions: all of a `user`, or the one with this `client` id or `session` id. All that are given must match.
+
+    `session` is the session id of the connect result, or a client id.
+    """
 
     user: str = ""
     client: str = ""
+    session: str = ""
 
 
 class SubscribeSessions(Struct, frozen=True, tag=True, omit_defaults=True):

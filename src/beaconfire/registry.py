@@ -1,4 +1,4 @@
-"""Which sessions are on this node, by client id and by user."""
+"""Which sessions are on this node, by client id, by session id and by user."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 
+class Way(Protocol):
+    """What the registry needs to know of a session's transport."""
+
+    @property
+    def secret(self) -> str:
+        """The session id that the connect result told the client; empty where it has none."""
+
+
 class Member(Protocol):
     """What the registry needs to know of a session."""
+
+    @property
+    def transport(self) -> Way: ...
 
     @property
     def client(self) -> str: ...
@@ -27,10 +38,13 @@ class Registry(Generic[S]):
 
     def __init__(self) -> None:
         self._by_client: dict[str, S] = {}
+        self._by_secret: dict[str, S] = {}
         self._by_user: dict[str, S | set[S]] = {}
 
     def add(self, session: S) -> None:
         self._by_client[session.client] = session
+        if secret := session.transport.secret:
+            self._by_secret[secret] = session
         if not session.user:
             return
         present = self._by_user.get(session.user)
@@ -46,6 +60,7 @@ class Registry(Generic[S]):
         if self._by_client.get(session.client) is not session:
             return
         del self._by_client[session.client]
+        self._by_secret.pop(session.transport.secret, None)
         present = self._by_user.get(session.user)
         if isinstance(present, set):
             present.discard(session)
@@ -56,6 +71,11 @@ class Registry(Generic[S]):
 
     def by_client(self, client: str) -> S | None:
         return self._by_client.get(client)
+
+    def by_session(self, session_id: str) -> S | None:
+        """By what the connect result calls `session`. Where that is empty, the client id stands in for it."""
+        found = self._by_secret.get(session_id)
+        return found if found is not None else self._by_client.get(session_id)
 
     def by_user(self, user: str) -> list[S]:
         present = self._by_user.get(user)

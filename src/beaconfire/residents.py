@@ -59,11 +59,16 @@ class Residents:
                 self._refresh(session, message)
 
     def _select(self, who: Selector) -> list[Session]:
-        """All sessions of the user, or the one with the client id if it is the user's; nobody for nothing given."""
-        if who.client:
-            session = self._node.registry.by_client(who.client)
-            return [session] if session is not None and who.user in ("", session.user) else []
-        return self._node.registry.by_user(who.user) if who.user else []
+        """All sessions of the user, or the one that everything given is true of; nobody for nothing given."""
+        registry = self._node.registry
+        if not who.client and not who.session:
+            return registry.by_user(who.user) if who.user else []
+        found = registry.by_client(who.client) if who.client else registry.by_session(who.session)
+        if found is None or who.user not in ("", found.user):
+            return []
+        if who.session and who.session not in (found.client, found.transport.secret):
+            return []
+        return [found]
 
     async def _subscribe(self, session: Session, message: SubscribeSessions) -> None:
         """Into the channel, server-side; who is in it already or cannot have one more stays as it is."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+from uuid import uuid4
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from jwt.algorithms import OKPAlgorithm
 
 from beaconfire.auth.fetch import BODY_SIZE_MAX, fetch_body
+from beaconfire.auth.jwks import FETCH_PAUSE_S, UNKNOWN_KIDS_MAX
 from beaconfire.auth.mint import connection_token
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.tokens import JWTVerifier
@@ -22,21 +28,34 @@ from beaconfire.clock import ManualClock
 from beaconfire.events import NoEvents
 from beaconfire.identity import TokenUnverifiable
 from beaconfire.units import Seconds
+from tests.acceptance.harness import ServerProcess
+from tests.acceptance.peer import ClosedError, Peer
 
 KEY = Ed25519PrivateKey.generate()
 PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-KEY_SET = json.dumps({"keys": [OKPAlgorithm.to_jwk(KEY.public_key(), as_dict=True) | {"kid": "k"}]}).encode()
+
+
+def key_set(kid: str) -> bytes:
+    return json.dumps({"keys": [OKPAlgorithm.to_jwk(KEY.public_key(), as_dict=True) | {"kid": kid}]}).encode()
+
+
+KEY_SET = key_set("k")
 
 
 class Provider(BaseHTTPRequestHandler):
-    """Answers by path. `stop` ends its endless answers."""
+    """Answers by path. `stop` ends its endless answers. `/rotating` answers `rotating` and notes it."""
 
     stop: threading.Event
+    rotating = KEY_SET
+    asked: ClassVar[list[str]]
 
     def do_GET(self) -> None:
         match self.path:
             case "/jwks":
                 self.answer(200, KEY_SET)
+            case "/rotating":
+                self.asked.append(self.path)
+                self.answer(200, type(self).rotating)
             case "/moved":
                 self.answer(302, b"", Location="/jwks")
             case "/file":
@@ -78,19 +97,25 @@ class Provider(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def provider() -> Iterator[str]:
-    """The provider's address."""
-
+def handler() -> type[Provider]:
     class RunningProvider(Provider):
         stop = threading.Event()
+        asked: ClassVar[list[str]] = []
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), RunningProvider) as server:
+    return RunningProvider
+
+
+@pytest.fixture
+def provider(handler: type[Provider]) -> Iterator[str]:
+    """The provider's address."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}"
         finally:
-            RunningProvider.stop.set()
+            handler.stop.set()
             server.shutdown()
             thread.join(20)
 
@@ -144,3 +169,74 @@ def test_nobody_there_is_unverifiable(provider: str) -> None:
         port = closed.server_address[1]
     with pytest.raises(TokenUnverifiable, match="refused"):
         verify(f"http://127.0.0.1:{port}/jwks")
+
+
+# --- a server whose keys rotate ----------------------------------------------------------------------------------
+
+CONFIG = """
+[token]
+jwks_url = "{url}/rotating"
+[client]
+debug_reasons = true
+"""
+
+
+def honest(kid: str) -> str:
+    return connection_token(PEM, "42", now_unix_s=time.time(), algorithm="EdDSA", kid=kid)
+
+
+FLOOD = 2 * UNKNOWN_KIDS_MAX
+
+
+def invented() -> str:
+    """A token of nobody, with a key id of its own."""
+    parts = json.dumps({"alg": "EdDSA", "kid": uuid4().hex}), "{}", "no signature"
+    return ".".join(base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in parts)
+
+
+async def verdict(peer: Peer) -> int:
+    """0 for a client that is connected, the code of an error or of a close frame for one that is not."""
+    try:
+        reply = await peer.reply(1)
+    except ClosedError as closed:
+        return closed.code
+    return int(reply.get("error", {}).get("code", 0))
+
+
+async def show(port: int, token: str) -> int:
+    async with await Peer.open(port) as peer:
+        await peer.say({"id": 1, "connect": {"token": token}})
+        return await verdict(peer)
+
+
+def test_keys_rotate_during_a_flood_of_invented_kids(provider: str, handler: type[Provider], tmp_path: Path) -> None:
+    """Whatever strangers ask for, a user of the new key is accepted, or told to come back and accepted a pause later.
+
+    100 is an error that SDKs connect again after, 3500 one that locks a user out for good.
+    """
+
+    async def scenario(server: ServerProcess) -> None:
+        began_s = time.monotonic()
+        assert await show(server.port, honest("k")) == 0
+        async with AsyncExitStack() as stack:
+
+            async def flood() -> list[Peer]:
+                peers = [await stack.enter_async_context(await Peer.open(server.port)) for _ in range(FLOOD)]
+                for peer in peers:
+                    await peer.say({"id": 1, "connect": {"token": invented()}})
+                return peers
+
+            assert {await verdict(peer) for peer in await flood()} <= {100, 3500}
+            handler.rotating = key_set("new")
+            rotated_s = time.monotonic()
+            strangers = await flood()
+            codes: list[int] = []
+            while not codes or codes[-1] != 0:
+                codes.append(await show(server.port, honest("new")))
+                assert codes[-1] in (0, 100), codes
+                assert time.monotonic() - rotated_s < FETCH_PAUSE_S + 10, codes
+            assert {await verdict(peer) for peer in strangers} <= {100, 3500}
+        assert len(handler.asked) <= 1 + (time.monotonic() - began_s) / FETCH_PAUSE_S
+
+    with ServerProcess(tmp_path, CONFIG.format(url=provider)) as server:
+        asyncio.run(scenario(server))

@@ -9,9 +9,14 @@ import pytest
 from beaconfire.registry import Registry
 
 
+class Way(NamedTuple):
+    secret: str = ""
+
+
 class Somebody(NamedTuple):
     client: str
     user: str
+    transport: Way = Way()
 
 
 ANN_1, ANN_2, ANN_3 = (Somebody(f"a{n}", "ann") for n in (1, 2, 3))
@@ -50,6 +55,21 @@ def test_what_is_removed_leaves_nothing_behind(registry: Registry[Somebody], ses
     assert (len(registry), registry.users) == (0, 0)
     registry.add(ANN_1)
     assert registry.by_user("ann") == [ANN_1]
+
+
+def test_a_session_is_found_by_its_own_id(registry: Registry[Somebody]) -> None:
+    """By its transport's secret if it has one, and by its client id in any case; the empty id is nobody's."""
+    speaker = Somebody("a4", "ann", Way("hush"))
+    for session in (ANN_1, speaker):
+        registry.add(session)
+    assert registry.by_session("hush") is speaker
+    assert registry.by_session("a4") is speaker
+    assert registry.by_session("a1") is ANN_1
+    assert registry.by_session("") is None
+    registry.remove(Somebody("a4", "ann", Way("hush")))
+    assert registry.by_session("hush") is speaker
+    registry.remove(speaker)
+    assert registry.by_session("hush") is None
 
 
 def test_the_anonymous_user_cannot_be_addressed(registry: Registry[Somebody]) -> None:

@@ -43,12 +43,27 @@ def people(world: World) -> tuple[Client, Client, Client, Client]:
         (Selector(user="carol"), set()),
         (Selector(client="client9"), set()),
         (Selector(), set()),
+        (Selector(session="client2"), {1}),
+        (Selector(session="hush"), {2}),
+        (Selector(client="client3", session="hush"), {2}),
+        (Selector(client="client3", session="client3"), {2}),
+        (Selector(user="bob", client="client3", session="hush"), {2}),
+        (Selector(client="client1", session="hush"), set()),
+        (Selector(client="client3", session="client1"), set()),
+        (Selector(client="client9", session="hush"), set()),
+        (Selector(client="client3", session="unknown"), set()),
+        (Selector(user="ann", session="hush"), set()),
+        (Selector(user="ann", session="unknown"), set()),
     ],
 )
 def test_whom_a_message_is_for(who: Selector, hit: set[int]) -> None:
-    """All of a user, or one client if it is the user's; nothing said is nobody, not everybody."""
+    """All of a user, or the one that everything said is true of; nothing said is nobody, not everybody."""
     world = World()
     clients = people(world)
+    bob = clients[2].session
+    world.node.registry.remove(bob)
+    clients[2].transport.secret = "hush"
+    world.node.registry.add(bob)
     world.tell(DisconnectSessions(who, 4000, "enough"))
     assert {index for index, client in enumerate(clients) if client.ended} == hit
 

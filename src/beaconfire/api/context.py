@@ -68,12 +68,9 @@ def api_error(error: CommandError) -> ApiError:
 
 def selector(request: Selection) -> Selector:
     """Raises CommandError 107 where nobody is meant."""
-    if request.client and request.session and request.client != request.session:
-        raise CommandError(BAD_REQUEST, "client and session are the same thing here: give one of them")
-    client = request.client or request.session
-    if not client and not request.user:
+    if not (request.user or request.client or request.session):
         raise CommandError(BAD_REQUEST, "give user, client or session: without them nobody is meant")
-    return Selector(request.user, client)
+    return Selector(request.user, request.client, request.session)
 
 
 def payload(name: str, json: Raw | UnsetType, b64: str) -> Raw:

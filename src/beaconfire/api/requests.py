@@ -129,7 +129,9 @@ class BroadcastResult(Result, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Selection(Request, frozen=True, kw_only=True):
-    """Which connections are meant. At least one of the three is required."""
+    """Which connections are meant. At least one of the three is required, and all that are given must be true of a
+    connection; where they are true of none, nothing happens, and that is no error.
+    """
 
     user: Annotated[str, Meta(description="All connections of this user. This, `client` or `session` is required.")] = (
         ""
@@ -137,7 +139,14 @@ class Selection(Request, frozen=True, kw_only=True):
     client: Annotated[
         str, Meta(description="Only the connection with this client id; with `user`, only if it is theirs.")
     ] = ""
-    session: Annotated[str, Meta(description="The same as `client`: sessions have no other id here.")] = ""
+    session: Annotated[
+        str,
+        Meta(
+            description="Only the connection with this session id: the `session` of its connect result, or its client "
+            "id where that is empty, as over WebSocket. With `user` or `client`, only if they are true of it too; "
+            "otherwise nothing happens, as for an unknown client."
+        ),
+    ] = ""
 
 
 class Switch(Request, frozen=True, kw_only=True):

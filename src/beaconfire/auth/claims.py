@@ -2,7 +2,7 @@
 
 Two rules for `null`. Where a claim restricts what the token allows (`sub`, `exp`, `nbf`, `client`, …), null is the
 wrong type: taking it for a missing claim would widen the token. Where a claim only adds something (`info`, `channels`,
-`subs`, …), null counts as missing, because many serialisers write it for an empty field.
+`subs`, …) or decides nothing (`iat`), null counts as missing, because many serialisers write it for an empty field.
 
 Claims are those of the Centrifuge JWTs, section 17 of the protocol reference, on top of RFC 7519 section 4.1.
 """
@@ -99,7 +99,10 @@ def read_subscription(claims: Claims, options: TokenOptions) -> SubscriptionClai
 
 
 def check_claims(claims: Claims, options: TokenOptions, now_unix_s: float) -> None:
-    """Raises TokenInvalid for a wrong audience, issuer, `nbf` or `iat`, then TokenExpired for `exp`.
+    """Raises TokenInvalid for a wrong audience, issuer or `nbf`, then TokenExpired for `exp`.
+
+    `iat` only has to be a number. RFC 7519 section 4.1.6 gives it for telling a token's age and lets no token be
+    refused for it, and a backend whose clock is a few milliseconds ahead would lock its users out for good.
 
     Expiry comes last: TokenExpired promises that a newer token of the same kind would do.
     """
@@ -111,9 +114,10 @@ def check_claims(claims: Claims, options: TokenOptions, now_unix_s: float) -> No
         issuer = _decoded(claims, "iss", "", _TEXT, "a string") if "iss" in claims else ""
         if issuer != options.issuer:
             raise TokenInvalid(f"claim iss is not the issuer {options.issuer!r}")
-    for name in ("nbf", "iat"):
-        if (ahead_s := _time(claims, name, now_unix_s) - now_unix_s) > options.leeway:
-            raise TokenInvalid(f"claim {name} is {ahead_s:.0f} s in the future; if only the clocks differ, set leeway")
+    if _given(claims, "iat"):
+        _time(claims, "iat", now_unix_s)
+    if (ahead_s := _time(claims, "nbf", now_unix_s) - now_unix_s) > options.leeway:
+        raise TokenInvalid(f"claim nbf is {ahead_s:.0f} s in the future; if only the clocks differ, set leeway")
     if _time(claims, "exp", float("inf")) <= now_unix_s - options.leeway:
         raise TokenExpired(f"claim exp: the token expired {now_unix_s - _time(claims, 'exp', 0):.0f} s ago")
 

@@ -4,9 +4,17 @@ Theory of operation. `find` is called for every token with a `kid`.
 
 - The set is used unasked for `jwks_cache_ttl`. After that a call waits for a fresh one, so that a key taken out of the
   set stops working; but if the fetch fails, the old keys go on serving: an outage of the provider takes nobody down.
-- A `kid` that is not in the set is a reason to ask again, because keys rotate. It is remembered for `jwks_negative_ttl`
-  if it still is not there. The memory has room for `UNKNOWN_KIDS_MAX`, and while it is full no further unknown kid
-  causes a fetch: a stream of invented kids cannot turn this server against the provider.
+- A `kid` that is not in the set is a reason to ask again, because keys rotate. Only a fetch that began after the token
+  came proves that the provider does not have the key, and only then is the token invalid, which is final for most
+  clients. A fetch that began earlier may have been answered before the keys rotated, and one that could not be made
+  proves nothing: the token is then unverifiable, which is an error that passes.
+- Anybody can invent kids, from any number of addresses, so nothing here depends on which kid was asked for or by whom.
+  Fetches for unknown kids begin at least `FETCH_PAUSE_S` apart, whoever caused them: invented kids cannot turn this
+  server against the provider, and cannot keep new keys away, because the fetch that an invented kid causes brings the
+  new keys just as well. A token that comes within the pause waits for the fetch after it.
+- `UNKNOWN_KIDS_MAX` tokens may wait like that. Further ones are unverifiable at once, as all of them are answered in
+  one turn of the event loop. Keys that rotate during a flood of invented kids are known `FETCH_PAUSE_S` and the
+  duration of two fetches later at most (the one in flight and the next); then the flood concerns them no longer.
 - After a failed fetch nobody asks again for `jwks_negative_ttl`.
 - One fetch is in flight at a time and everybody who needs one waits for the same. It runs in a thread; what it brings
   is applied on the event loop, so that nothing here needs a lock.
@@ -27,12 +35,15 @@ from msgspec import Raw, Struct
 from beaconfire.auth.algorithms import PublicKey, VerificationKey, algorithms_of
 from beaconfire.auth.fetch import fetch_body
 from beaconfire.auth.options import TokenOptions
-from beaconfire.clock import Clock
+from beaconfire.clock import Cancellable, Clock, Later
 from beaconfire.events import EventSink, LimitHit, TokenKeysFetched
 from beaconfire.identity import TokenInvalid, TokenUnverifiable
 
 UNKNOWN_KIDS_MAX: Final = 32
-"""Unknown kids remembered, and so the fetches they can cause in one `jwks_negative_ttl`."""
+"""Tokens with an unknown kid that may wait for a fetch."""
+
+FETCH_PAUSE_S: Final = 1.0
+"""Seconds from the beginning of one fetch to the earliest beginning of another that an unknown kid causes."""
 
 Keys: TypeAlias = dict[str, tuple[VerificationKey, ...]]
 """By kid. RFC 7517 section 4.5 lets keys of different types share one."""
@@ -44,7 +55,15 @@ Fetch: TypeAlias = Callable[[str, float], bytes]
 class KeySet:
     """The keys behind `jwks_url`. All methods belong to the event loop's thread."""
 
-    def __init__(self, options: TokenOptions, clock: Clock, events: EventSink, fetch: Fetch = fetch_body) -> None:
+    def __init__(
+        self,
+        options: TokenOptions,
+        clock: Clock,
+        events: EventSink,
+        fetch: Fetch = fetch_body,
+        later: Later | None = None,
+    ) -> None:
+        """`later` ends the pause between fetches; None is the running event loop's `call_later`."""
         self._url = options.jwks_url
         self._cache_ttl_s = float(options.jwks_cache_ttl)
         self._negative_ttl_s = float(options.jwks_negative_ttl)
@@ -52,77 +71,97 @@ class KeySet:
         self._clock = clock
         self._events = events
         self._fetch = fetch
+        self._later = later
         self._keys: Keys = {}
         self._fresh_until_s = float("-inf")
         self._retry_at_s = float("-inf")
         self._error = ""
-        self._unknown: dict[str, float] = {}
+        self._begun = 0
+        """Fetches begun so far, and so the number of the latest."""
+        self._begun_at_s = float("-inf")
+        self._applied = 0
+        """The number of the fetch that brought the present keys."""
+        self._unknown_waiting = 0
         self._waiters: list[asyncio.Future[None]] = []
+        self._pausing: Cancellable | None = None
         self._fetching = False
         self._overdue = False
 
     async def find(self, kid: str, algorithm: str) -> VerificationKey:
         """The key with this id that may be used with `algorithm`.
 
-        Raises TokenInvalid if the set has none, TokenUnverifiable if it is not known because the set could not be
-        fetched. Suspends only while a fetch is needed.
+        Raises TokenInvalid if the set has none, TokenUnverifiable if that can't be told now, because the set could not
+        be fetched or too many others are waiting for it. Suspends only while a fetch is needed: for two fetches and
+        the pause between them at most.
         """
-        asked = False
+        begun = self._begun
         if self._clock.now_s() >= self._fresh_until_s:
-            asked = await self._wait_fetched()
-        if kid not in self._keys and not asked and self._may_ask_for(kid):
-            await self._wait_fetched()
+            await self._wait_fetched(0.0)
         if kid not in self._keys:
-            raise self._not_found(kid)
+            await self._search(kid, begun)
         for key in self._keys[kid]:
             if algorithm in key.algorithms:
                 return key
         raise TokenInvalid(f"alg {algorithm} does not fit the key {_shown(kid)} of jwks_url")
 
-    @property
-    def unknown_kids(self) -> int:
-        """How many unknown kids are remembered, at most UNKNOWN_KIDS_MAX."""
-        return len(self._unknown)
-
-    def _may_ask_for(self, kid: str) -> bool:
-        now_s = self._clock.now_s()
-        self._unknown = {known: until_s for known, until_s in self._unknown.items() if until_s > now_s}
-        if kid in self._unknown:
-            return False
-        if len(self._unknown) >= UNKNOWN_KIDS_MAX:
+    async def _search(self, kid: str, begun: int) -> None:
+        """Waits until the kid is in the set. Raises TokenInvalid once a fetch later than number `begun` has shown that
+        the provider does not have it, TokenUnverifiable if there is none.
+        """
+        if self._unknown_waiting >= UNKNOWN_KIDS_MAX:
             self._events.emit(LimitHit("jwks_unknown_kids_max", ""))
-            return False
-        return True
-
-    def _not_found(self, kid: str) -> TokenInvalid | TokenUnverifiable:
-        if self._error:
-            return TokenUnverifiable(f"the keys of jwks_url could not be fetched: {self._error}")
-        if len(self._unknown) < UNKNOWN_KIDS_MAX:
-            self._unknown.setdefault(kid, self._clock.now_s() + self._negative_ttl_s)
-        return TokenInvalid(f"kid {_shown(kid)} is not in the key set of jwks_url")
+            raise TokenUnverifiable(f"kid {_shown(kid)} is unknown, and too many wait for the key set of jwks_url")
+        self._unknown_waiting += 1
+        try:
+            while kid not in self._keys:
+                if self._applied > begun:
+                    raise TokenInvalid(f"kid {_shown(kid)} is not in the key set of jwks_url")
+                if not await self._wait_fetched(FETCH_PAUSE_S) or self._error:
+                    raise TokenUnverifiable(f"the keys of jwks_url could not be fetched: {self._error}")
+        finally:
+            self._unknown_waiting -= 1
 
     # --- the fetch ---
 
-    async def _wait_fetched(self) -> bool:
-        """Joins the fetch in flight or starts one, and waits for its end.
+    async def _wait_fetched(self, pause_s: float) -> bool:
+        """Joins the fetch in flight, or starts one as soon as the latest began `pause_s` ago, and waits for its end.
 
-        False, at once, if the last one failed too recently to ask again or has missed its deadline and hangs.
+        False, at once, if the last one failed too recently to ask again or has missed its deadline and hangs; then
+        `_error` says why.
         """
         if self._overdue:
             return False
         if not self._fetching:
-            if self._clock.now_s() < self._retry_at_s:
+            now_s = self._clock.now_s()
+            if now_s < self._retry_at_s:
                 return False
-            self._start_fetch()
+            if (left_s := self._begun_at_s + pause_s - now_s) > 0:
+                self._pause(left_s)
+            else:
+                self._start_fetch()
         # A future of one's own: a cancelled task cancels the future it waits for, and others wait for this fetch too.
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
         return True
 
+    def _pause(self, left_s: float) -> None:
+        if self._pausing is None:
+            self._pausing = (self._later or asyncio.get_running_loop().call_later)(left_s, self._on_pause_over)
+
+    def _on_pause_over(self) -> None:
+        self._pausing = None
+        if self._waiters and not self._fetching:
+            self._start_fetch()
+
     def _start_fetch(self) -> None:
         loop = asyncio.get_running_loop()
+        if self._pausing is not None:  # those who wait for its end are served now, and the next pause begins
+            self._pausing.cancel()
+            self._pausing = None
         self._fetching = True
+        self._begun += 1
+        self._begun_at_s = self._clock.now_s()
         fetched = loop.run_in_executor(None, _load, self._fetch, self._url, self._timeout_s)
         # The thread keeps its own deadline, but nothing can hurry a name lookup: waiters do not wait for that.
         deadline = loop.call_later(self._timeout_s, self._on_timeout)
@@ -141,6 +180,7 @@ class KeySet:
             self._fail(f"{type(error).__name__}: {error}")
         else:
             self._keys = future.result()
+            self._applied = self._begun
             self._fresh_until_s = self._clock.now_s() + self._cache_ttl_s
             self._retry_at_s = float("-inf")
             self._error = ""

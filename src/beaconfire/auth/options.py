@@ -31,9 +31,9 @@ class TokenOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         str, Meta(description="Where a JSON Web Key Set is fetched; keys are chosen by the token's kid.")
     ] = ""
     jwks_cache_ttl: Annotated[Seconds, Meta(description="How long a fetched key set is used unasked.")] = Seconds(3600)
-    jwks_negative_ttl: Annotated[
-        Seconds, Meta(description="How long an unknown kid or a failed fetch is remembered before asking again.")
-    ] = Seconds(10)
+    jwks_negative_ttl: Annotated[Seconds, Meta(description="How long nobody asks again after a failed fetch.")] = (
+        Seconds(10)
+    )
     jwks_timeout: Annotated[Seconds, Meta(description="How long one fetch may take.")] = Seconds(3)
     audience: Annotated[str, Meta(description="Required aud claim; empty accepts any.")] = ""
     issuer: Annotated[str, Meta(description="Required iss claim; empty accepts any.")] = ""

@@ -20,7 +20,7 @@ from beaconfire.auth.fetch import fetch_body
 from beaconfire.auth.jwks import Fetch, KeySet
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import StaticKeys
-from beaconfire.clock import Clock
+from beaconfire.clock import Clock, Later
 from beaconfire.events import EventSink, LimitHit
 from beaconfire.identity import Identity, SubscriptionClaims, TokenInvalid
 
@@ -40,17 +40,19 @@ class JWTVerifier:
         *,
         section: str = "token",
         fetch: Fetch = fetch_body,
+        later: Later | None = None,
     ) -> None:
         """Raises ValueError that names each wrong setting and its remedy.
 
-        `section` is what error texts call the place of `options`; `fetch` gets the key set, in a thread.
+        `section` is what error texts call the place of `options`; `fetch` gets the key set, in a thread; `later` is
+        for the pauses between fetches, by default the event loop's `call_later`.
         """
         self._options = options
         self._clock = clock
         self._events = events
         self._section = section
         self._static_keys = StaticKeys(options, section)
-        self._key_set = KeySet(options, clock, events, fetch) if options.jwks_url else None
+        self._key_set = KeySet(options, clock, events, fetch, later) if options.jwks_url else None
 
     async def verify_connection(self, token: str) -> Identity:
         """Raises TokenExpired, TokenInvalid or TokenUnverifiable."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import accumulate, count
+from operator import sub
 from typing import Final, TypeVar
 
 import msgspec
@@ -27,6 +29,9 @@ CPython at a thousand less its stack), and one publisher must not be able to bre
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_BRACKETS = bytes.maketrans(b"[{]}", b"\2\2\0\0")
+_STRETCH = 64
+"""Brackets that are counted together, in one go, while the depth is not near the limit."""
 
 # Skimming costs half of building the objects, and nobody here wants them.
 _skim = msgspec.json.Decoder(Raw).decode
@@ -59,7 +64,7 @@ def read(decode: Callable[[bytes], T], text: bytes) -> T:
     except RecursionError:
         raise NotJSONError(f"nested more than {DEPTH_MAX} levels deep") from None
     # Shorter text cannot be too deep, and nearly all is shorter.
-    if len(text) > DEPTH_MAX and _depth(text) > DEPTH_MAX:
+    if len(text) > DEPTH_MAX and _is_too_deep(text):
         raise NotJSONError(f"nested more than {DEPTH_MAX} levels deep")
     return value
 
@@ -88,16 +93,17 @@ def _replace_lone_surrogates(text: bytes) -> bytes:
     return _ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], text)
 
 
-def _depth(text: bytes) -> int:
-    """Of valid JSON. Counts no further than it must: text with few brackets cannot be deep."""
-    opened = text.count(b"[") + text.count(b"{")
-    if opened <= DEPTH_MAX:
-        return opened
-    depth = deepest = 0
-    for bracket in _STRING.sub(b"", text).translate(None, _NOT_BRACKETS):
-        if bracket in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        else:
-            depth -= 1
-    return deepest
+def _is_too_deep(text: bytes) -> bool:
+    """Of valid JSON. Looks no closer than it must: what has few brackets cannot be deep."""
+    if text.count(b"[") + text.count(b"{") <= DEPTH_MAX:
+        return False
+    brackets = _STRING.sub(b"", text).translate(_BRACKETS, _NOT_BRACKETS)
+    depth = 0
+    for start in range(0, len(brackets), _STRETCH):
+        stretch = brackets[start : start + _STRETCH]
+        opened = stretch.count(2)
+        # An opening bracket counts as 2 and a closing one as 0, so the sum less the number of brackets is the depth.
+        if depth + opened > DEPTH_MAX and depth + max(map(sub, accumulate(stretch), count(1))) > DEPTH_MAX:
+            return True
+        depth += 2 * opened - len(stretch)
+    return False

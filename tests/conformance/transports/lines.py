@@ -133,7 +133,7 @@ class EventLine(StreamLine):
         return self._http.stream("GET", self._path, params={"cf_connect": opening.decode()})
 
     def _take(self, buffer: bytearray) -> list[Message]:
-        *events, rest = bytes(buffer).removeprefix(b"\r\n").split(b"\n\n")
+        *events, rest = bytes(buffer).removeprefix(b":\n\n").split(b"\n\n")
         buffer[:] = rest
         return [json.loads(event.removeprefix(b"data: ")) for event in events]
 

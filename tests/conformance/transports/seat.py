@@ -23,6 +23,8 @@ class Seat:
         self._reads.set()
         self._reading = asyncio.create_task(self._read())
         self._answers: set[asyncio.Task[None]] = set()
+        self.connected: Message = {}
+        """The connect result."""
         self.pushes: list[Message] = []
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """The code with which the server ended the session."""
@@ -97,7 +99,9 @@ async def seated(line: Line, token: str, *channels: str, answers_pings: bool = T
     """Connected and subscribed; cut off in the end."""
     seat = Seat(line, answers_pings)
     try:
-        assert "connect" in await seat.ask(connect={"token": token})
+        reply = await seat.ask(connect={"token": token})
+        assert "connect" in reply, reply
+        seat.connected = reply["connect"]
         for channel in channels:
             reply = await seat.ask(subscribe={"channel": channel})
             assert "subscribe" in reply, reply

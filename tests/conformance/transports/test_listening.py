@@ -32,7 +32,7 @@ class Listener:
         for line in self._lines:
             if line.startswith("id: "):
                 self.last_id = line[4:]
-            elif line and (message := json.loads(line.removeprefix("data: "))):
+            elif line not in ("", ":") and (message := json.loads(line.removeprefix("data: "))):
                 return dict(message)
         raise EOFError
 
@@ -80,6 +80,14 @@ def test_pushes_as_they_are(server: ServerProcess, room: str, kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", LISTENING)
+def test_null_is_what_is_not_set(server: ServerProcess, kind: str) -> None:
+    """In every field, also in those of a channel that has the name of a field itself."""
+    subs = {"data": {"token": None, "epoch": None, "tf": None}, "news": None}
+    with listening(server, kind, {"token": token("ann"), "data": None, "headers": None, "subs": subs}) as listener:
+        assert list(listener.next()["connect"]["subs"]) == ["data"]
+
+
+@pytest.mark.parametrize("kind", LISTENING)
 def test_dashboards_may_ask_for_the_latest(server: ServerProcess, room: str, kind: str) -> None:  # noqa: F811
     """At most so often, with a count of what was left out."""
     with listening(server, kind, {"token": token("ann"), "subs": {room: {"conflate": {"max_rate": 2}}}}) as listener:
@@ -111,6 +119,19 @@ def _until(listener: Listener, deadline_s: float) -> Iterator[str]:
         yield line
         if time.monotonic() > deadline_s:
             return
+
+
+@pytest.mark.parametrize(
+    "last_id",
+    ["5", '"5"', "[1]", '{"a":1}', '{"news":[-1,"x"]}', '{"news":[18446744073709551616,"x"]}', '{"news":[1,5]}'],
+)
+def test_the_event_id_of_another_server_changes_nothing(server: ServerProcess, room: str, last_id: str) -> None:  # noqa: F811
+    """An `EventSource` whose server was another one before sends such: it is let in as if it had none."""
+    request = {"token": token("ann"), "subs": {room: {}}}
+    with listening(server, "uni_sse", request, last_id.replace("news", room)) as listener:
+        subs = listener.next()["connect"]["subs"]
+        assert list(subs) == [room]
+        assert "was_recovering" not in subs[room]
 
 
 @pytest.mark.parametrize("kind", LISTENING)

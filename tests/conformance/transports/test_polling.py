@@ -64,6 +64,18 @@ def test_what_was_missed_is_answered_at_once(server: ServerProcess, room: str) -
     assert poller.poll() == [5]
 
 
+def test_null_is_what_is_not_set(server: ServerProcess) -> None:
+    """As in a connect request, which a poll is."""
+    entry = {"token": None, "offset": None, "epoch": None}
+    request = {"token": token("ann"), "data": None, "name": None, "version": None, "wait": None}
+    answer = HTTP.post(f"{server.http}/connection/poll", json={**request, "subs": {"data": entry, "news": None}})
+    assert answer.status_code == 200, answer.text
+    assert list(answer.json()["subs"]) == ["data"]
+    refused = HTTP.post(f"{server.http}/connection/poll", json={"token": None, "subs": None, "wait": 0})
+    assert refused.json()["disconnect"]["code"] == 3501
+    assert "null" not in refused.text
+
+
 def test_an_answer_waits_for_news(server: ServerProcess, room: str) -> None:  # noqa: F811
     """It comes with the publication, long before the time is over."""
     poller = Poller(server, room)

@@ -133,7 +133,9 @@ def test_headers_against_buffering(http: httpx.Client) -> None:
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert response.headers["x-accel-buffering"] == "no"
         assert "no-store" in response.headers["cache-control"]
-        assert response.read().startswith(b"\r\ndata: {")
+        body = response.read()
+        assert body.startswith(b":\n\ndata: {")
+        assert b"\r" not in body
 
 
 def test_a_client_that_vanishes(server: ServerProcess) -> None:

@@ -178,6 +178,29 @@ def test_disconnected_by_the_backend(dial: Dial, server: ServerProcess) -> None:
     run(scenario())
 
 
+def test_the_backend_names_client_and_session(dial_lasting: Dial, server: ServerProcess) -> None:
+    """As the connect result has them, or the client id for both; where they are of two connections, nothing happens."""
+
+    async def scenario() -> None:
+        user = f"user{next(_numbers)}"
+
+        def disconnect(client: str, session: str) -> None:
+            assert call(server, "disconnect", user=user, client=client, session=session) == {}
+
+        async with seated(dial_lasting(), token(user)) as one, seated(dial_lasting(), token(user)) as other:
+            ids = [seat.connected["client"] for seat in (one, other)]
+            sessions = [seat.connected.get("session") or seat.connected["client"] for seat in (one, other)]
+            await asyncio.to_thread(disconnect, ids[0], sessions[1])
+            await asyncio.to_thread(disconnect, "unknown", sessions[0])
+            await asyncio.to_thread(disconnect, ids[1], sessions[1])
+            assert await other.wait_ended() == 3503
+            assert not one.ended.done()
+            await asyncio.to_thread(disconnect, "", sessions[0])
+            assert await one.wait_ended() == 3503
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("name", LASTING)
 def test_a_slow_reader_is_let_go(name: str, tmp_path: Path) -> None:
     """What waits for it is bounded, it is let go as slow, and its neighbours get everything."""

@@ -90,6 +90,18 @@ def test_depth_has_a_limit() -> None:
         read(decode, nested(DEPTH_MAX + 1))
 
 
+@pytest.mark.parametrize("before", [b"", b"[]," * 2000, b"[[]]," * 1999 + b'"]",', nested(DEPTH_MAX - 1) + b","])
+@pytest.mark.parametrize("after", [b"", b",[]" * 2000])
+def test_depth_is_found_wherever_it_is(before: bytes, after: bytes) -> None:
+    """Behind any number of brackets, at any place among those that are counted together."""
+    for offset in (0, 1, 31, 32, 63):
+        shift = b"[]," * offset
+        fits, too_deep = (b"[" + shift + before + nested(depth) + after + b"]" for depth in (DEPTH_MAX - 1, DEPTH_MAX))
+        assert read(decode, fits) == Raw(fits)
+        with pytest.raises(NotJSONError, match="more than 512 levels"):
+            read(decode, too_deep)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -100,6 +100,14 @@ REQUESTS: list[tuple[str, Request]] = [
         SubscribeRequest(channel="k", recover=True, offset=5, epoch="ab", recoverable=True),
     ),
     ('{"type":"join","room":"k","since":{}}', SubscribeRequest(channel="k", recover=True, recoverable=True)),
+    (
+        '{"type":"join","room":"k","since":{"offset":null,"epoch":null}}',
+        SubscribeRequest(channel="k", recover=True, recoverable=True),
+    ),
+    (
+        '{"type":"history","room":"data","since":{"offset":3,"epoch":null}}',
+        HistoryRequest(channel="data", limit=100, since=SincePosition(3)),
+    ),
     ('{"type":"leave","room":"kitchen"}', UnsubscribeRequest(channel="kitchen")),
     ('{"type":"message","room":"k","data":{"text": "hi"}}', RoomMessage("k", Raw(b'{"text": "hi"}'))),
     ('{"type":"message","room":"k","data":null,"echo":true}', RoomMessage("k", Raw(b"null"), echo=True)),

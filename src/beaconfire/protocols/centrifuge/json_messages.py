@@ -48,6 +48,7 @@ from beaconfire.protocols.centrifuge.fields import (
     U64_RANGE,
     refuse_nameless,
 )
+from beaconfire.protocols.centrifuge.json_nulls import without_null_fields
 from beaconfire.protocols.json_payload import embeddable
 
 _WireCommand: Final = msgspec.defstruct(
@@ -64,8 +65,6 @@ _requests_of = attrgetter(*REQUESTS)
 # Reads one value after the other; line breaks are to it white space like any other, so a client that prints its JSON
 # prettily is understood too.
 _decode_typed: Final[Callable[[bytes], list[Any]]] = msgspec.json.Decoder(_WireCommand).decode_lines
-_decode_objects: Final = msgspec.json.Decoder(dict[str, Raw]).decode_lines
-_decode_members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 
 # --- from the client -----------------------------------------------------------------------------------------------
 
@@ -80,19 +79,7 @@ def decode_commands(text: bytes) -> list[Any]:
     except msgspec.ValidationError:
         if b"null" not in text:
             raise
-        cleaned = [msgspec.json.encode(_without_nulls(command)) for command in _decode_objects(text)]
-        return _decode_typed(b"\n".join(cleaned))
-
-
-def _without_nulls(members: dict[str, Raw]) -> dict[str, object]:
-    kept: dict[str, object] = {}
-    for name, value in members.items():
-        text = bytes(value)
-        if name != "data" and text.startswith(b"{"):
-            kept[name] = _without_nulls(_decode_members(text))
-        elif name == "data" or text != b"null":
-            kept[name] = value
-    return kept
+        return _decode_typed(without_null_fields(text))
 
 
 def read_command(wire: Any) -> Command:
@@ -143,9 +130,10 @@ def _connect(request: ConnectRequest) -> ConnectRequest:
 
 
 def _subscribe(request: SubscribeRequest) -> SubscribeRequest:
-    _check("subscribe.offset", request.offset, U64_RANGE)
-    _check("subscribe.flag", request.flag, I64_RANGE)
-    _check("subscribe.type", request.type, I32_RANGE)
+    if request.offset or request.flag or request.type:  # seldom, and a connect request may hold thousands
+        _check("subscribe.offset", request.offset, U64_RANGE)
+        _check("subscribe.flag", request.flag, I64_RANGE)
+        _check("subscribe.type", request.type, I32_RANGE)
     return request if request.data is NO_PAYLOAD else replace(request, data=request.data.copy())
 
 

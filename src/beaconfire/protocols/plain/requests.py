@@ -60,8 +60,11 @@ class _Incoming(Struct, tag_field="type", kw_only=True):
 
 
 class _Since(Struct):
-    offset: _Natural = 0
-    epoch: str = ""
+    offset: _Natural | None = None
+    epoch: str | None = None
+
+    def position(self) -> SincePosition:
+        return SincePosition(self.offset or 0, self.epoch or "")
 
 
 class _Handshake(_Incoming, tag="handshake", kw_only=True):
@@ -80,7 +83,7 @@ class _Join(_Incoming, tag="join", kw_only=True):
     since: _Since | None = None
 
     def command(self) -> Command:
-        token, since = self.token or "", self.since
+        token, since = self.token or "", None if self.since is None else self.since.position()
         # Recoverable wherever that may be asked for: people without an SDK should not have to know the word.
         request = SubscribeRequest(
             channel=self.room,
@@ -124,7 +127,7 @@ class _History(_Incoming, tag="history", kw_only=True):
 
     def command(self) -> Command:
         limit = HISTORY_LIMIT_DEFAULT if self.limit is None else self.limit
-        since = None if self.since is None else SincePosition(self.since.offset, self.since.epoch)
+        since = None if self.since is None else self.since.position()
         request = HistoryRequest(channel=self.room, limit=limit, since=since, reverse=self.reverse or False)
         return Command(Ref(self.id, self.room), request)
 

@@ -56,7 +56,7 @@ class _Spoken(Struct):
 
     session: str
     data: str
-    node: str = ""
+    node: str | None = None
 
 
 _decode: Final = msgspec.json.Decoder(_Spoken).decode
@@ -106,7 +106,7 @@ def _read(body: bytes, binary: bool) -> tuple[str, bytes, str]:
             message = wire.EmulationRequest.FromString(body)
             return message.session, message.data, message.node
         spoken = _decode(body)
-        return spoken.session, spoken.data.encode(), spoken.node
+        return spoken.session, spoken.data.encode(), spoken.node or ""
     except (msgspec.DecodeError, DecodeError, UnicodeEncodeError) as error:
         expected = "an EmulationRequest" if binary else '{"session": …, "node": …, "data": …}'
         raise RefusedError(Refusal(400, "bad", f"expected {expected}: {error}")) from None

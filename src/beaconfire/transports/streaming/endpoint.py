@@ -47,11 +47,16 @@ class Style(Struct, frozen=True):
 _LINES: Final = "application/json; charset=utf-8"
 _EVENTS: Final = "text/event-stream; charset=utf-8"
 
+_COMMENT: Final = b":\n\n"
+"""What event streams begin with: an empty comment, which is no event (HTML standard, section 9.2.6). Its line ends are
+those of the events. The reference begins with CR LF, after which readers that wait for the LF of a CR (version 2 of the
+npm package `eventsource`) lose the first event if it comes in the same piece."""
+
 HTTP_STREAM: Final = Style(Manner("http_stream"), ("POST",), _LINES)
-SSE: Final = Style(Manner("sse", b"\r\n"), ("GET", "POST"), _EVENTS, queried=True)
+SSE: Final = Style(Manner("sse", _COMMENT), ("GET", "POST"), _EVENTS, queried=True)
 UNI_HTTP_STREAM: Final = Style(Manner("uni_http_stream", listens_only=True), ("POST",), _LINES)
 UNI_SSE: Final = Style(
-    Manner("uni_sse", b"\r\n", listens_only=True, has_ids=True), ("GET", "POST"), _EVENTS, queried=True
+    Manner("uni_sse", _COMMENT, listens_only=True, has_ids=True), ("GET", "POST"), _EVENTS, queried=True
 )
 
 

@@ -34,21 +34,21 @@ _POSITION: Final = ("recover", "offset", "epoch")
 
 class Caller(Struct, forbid_unknown_fields=True):
     """Who asks: a connect request. `subs` are channels, each with its position in the last answer, and with its token
-    where it needs one. `name` and `version` are the SDK's.
+    where it needs one. `name` and `version` are the SDK's. Null counts as missing, as it does in the connect request.
     """
 
-    token: str = ""
+    token: str | None = None
     data: Raw | UnsetType = UNSET
-    subs: dict[str, Raw] = {}
-    name: str = ""
-    version: str = ""
+    subs: dict[str, Raw] | None = None
+    name: str | None = None
+    version: str | None = None
 
     def connect(self) -> dict[str, object]:
         request: dict[str, object] = {
-            "token": self.token,
-            "subs": self.subs,
-            "name": self.name,
-            "version": self.version,
+            "token": self.token or "",
+            "subs": self.subs or {},
+            "name": self.name or "",
+            "version": self.version or "",
         }
         return request if self.data is UNSET else {**request, "data": self.data}
 
@@ -65,7 +65,8 @@ class Speech(Caller, forbid_unknown_fields=True, kw_only=True):
     commands: Annotated[list[dict[str, Raw]], Meta(min_length=1)]
 
     def connect(self) -> dict[str, object]:
-        return {**super().connect(), "subs": {channel: _without_position(sub) for channel, sub in self.subs.items()}}
+        subs = {channel: _without_position(entry) for channel, entry in (self.subs or {}).items()}
+        return {**super().connect(), "subs": subs}
 
 
 def _without_position(entry: Raw) -> Raw | dict[str, Raw]:
@@ -133,7 +134,7 @@ class Poll:
     async def _answer(self, request: Request) -> Response:
         question = await _read(self._gate, request, self._body_max, _read_question)
         wait_s = self._wait_max_s if question.wait is None else min(question.wait, self._wait_max_s)
-        places = _places(question.subs)
+        places = _places(question.subs or {})
         gathered = await Gathering("poll", self._answer_max).gather(
             self._arrival,
             request.receive,

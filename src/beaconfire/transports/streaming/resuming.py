@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from beaconfire.protocols.base import Frame
 from beaconfire.protocols.json_payload import NotJSONError, read
@@ -21,7 +22,10 @@ ID_BYTES_MAX: Final = 8 * 1024
 """An id must fit into a request's head. Beyond it there is none, and a listener resumes from an earlier one."""
 
 _Position = tuple[int, str]
-_decode_id: Final = msgspec.json.Decoder(dict[str, _Position]).decode
+_Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""What engines count to. Another number makes an id none of ours, and in a request it would be refused for good."""
+
+_decode_id: Final = msgspec.json.Decoder(dict[str, tuple[_Offset, str]]).decode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -36,7 +40,8 @@ def event_id(data: Frame, positions: Mapping[str, _Position]) -> Frame:
 
 
 def resume(opening: bytes, last_id: str) -> bytes:
-    """The connect request of a listener that was at `last_id`. An id that is none of ours changes nothing.
+    """The connect request of a listener that was at `last_id`. An id that is none of ours changes nothing: one that is
+    not what `event_id` makes, channels with an offset from 0 to 2⁶³-1 and an epoch.
 
     What the request itself says of a channel's position is older, and does not count.
     """

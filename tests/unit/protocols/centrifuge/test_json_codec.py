@@ -116,7 +116,7 @@ def test_null_counts_as_missing() -> None:
 
 def test_null_does_not_excuse_the_rest() -> None:
     """What else is wrong with a message that holds a null is found and named."""
-    with pytest.raises(ProtocolError, match=r"Expected `str`, got `int` - at `\$\[1\].subscribe.channel`"):
+    with pytest.raises(ProtocolError, match=r"Expected `str | null`, got `int` - at `\$\[1\].subscribe.channel`"):
         decode('{}\n{"id":1,"subscribe":{"channel":5,"token":null}}')
     with pytest.raises(ProtocolError, match="malformed"):
         decode('{"id":1,"subscribe":{"token":null},}')

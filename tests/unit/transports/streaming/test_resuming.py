@@ -57,7 +57,33 @@ def test_the_request_stays_as_it_is_otherwise() -> None:
     }
 
 
-@pytest.mark.parametrize("last_id", ["42", "{}x", '{"a":1}', '{"a":["x","y"]}', "[]", "\xff", '{"a":' + "[" * 5000])
+FOREIGN = (
+    "42",
+    '"5"',
+    "null",
+    "{}x",
+    "[]",
+    "[1]",
+    "\xff",
+    '{"a":1}',
+    '{"a":null}',
+    '{"a":[]}',
+    '{"a":["x","y"]}',
+    '{"a":[1,5]}',
+    '{"a":[1,null]}',
+    '{"a":[1,"e",2]}',
+    '{"a":[1.5,"e"]}',
+    '{"a":[true,"e"]}',
+    '{"a":[-1,"e"]}',
+    '{"a":[9223372036854775808,"e"]}',
+    '{"a":[18446744073709551616,"e"]}',
+    '{"a":[1%s,"e"]}' % ("0" * 400),
+    '{"a":[1,"e"],"b":[-1,"e"]}',
+    '{"a":' + "[" * 5000,
+)
+
+
+@pytest.mark.parametrize("last_id", FOREIGN)
 def test_ids_of_others_change_nothing(last_id: str) -> None:
     """Another server made them, or somebody who tries."""
     assert resume(b'{"token":"t"}', last_id) == b'{"token":"t"}'

@@ -108,12 +108,12 @@ def test_the_head_goes_out_with_the_first_bytes() -> None:
     """Nothing is sent before there is anything to say, and then all of it at once, without a turn of the loop."""
 
     async def scenario() -> None:
-        stage = await begun(Manner("sse", b"\r\n"))
+        stage = await begun(Manner("sse", b":\n\n"))
         assert stage.sent == []
         stage.stream.write(b"one\n")
         assert stage.sent == [
             {"type": "http.response.start", "status": 200, "headers": HEADERS},
-            {"type": "http.response.body", "body": b"\r\none\n", "more_body": True},
+            {"type": "http.response.body", "body": b":\n\none\n", "more_body": True},
         ]
         stage.stream.close(CONNECTION_CLOSED, "")
         await stage.running

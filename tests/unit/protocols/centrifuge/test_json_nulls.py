@@ -1,0 +1,137 @@
+"""Null in every field of every request, and what it costs to look for it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from types import FrameType, NoneType
+from typing import Any, get_args, get_origin
+
+import msgspec
+import pytest
+from msgspec import Raw, Struct
+
+from beaconfire.messages import Command, ConnectRequest, FilterNode, PublishRequest, SubscribeRequest
+from beaconfire.protocols.base import ProtocolError
+from beaconfire.protocols.centrifuge.fields import REQUESTS
+from beaconfire.protocols.centrifuge.json_codec import JsonCodec
+
+FRAME_SIZE = 64 * 1024
+
+
+def decode(request: object) -> list[Command]:
+    return list(JsonCodec().decode(request if isinstance(request, bytes) else json.dumps(request).encode(), False))
+
+
+def with_one_field(message: type[Struct], depth: int = 0) -> Iterator[tuple[str, bool, dict[str, Any]]]:
+    """Path, whether it is a payload, and JSON, of each field of a message: it is null, in messages within too."""
+    for field in msgspec.structs.fields(message):
+        name, kind = field.encode_name, field.type
+        yield name, kind is Raw, {name: None}
+        [kind] = (
+            [option for option in get_args(kind) if option is not NoneType] if NoneType in get_args(kind) else [kind]
+        )
+        inner = get_args(kind)[-1] if get_origin(kind) in (list, dict) else kind
+        if isinstance(inner, type) and issubclass(inner, Struct) and depth < 3:
+            for path, is_payload, value in with_one_field(inner, depth + 1):
+                wrapped: Any = (
+                    [value] if get_origin(kind) is list else {"data": value} if get_origin(kind) is dict else value
+                )
+                yield f"{name}.{path}", is_payload, {name: wrapped}
+        elif get_origin(kind) is dict:
+            yield f"{name}.data", False, {name: {"data": None}}
+
+
+FIELDS = [
+    (f"{name}.{path}", is_payload, {name: value})
+    for name, request in REQUESTS.items()
+    for path, is_payload, value in with_one_field(request)
+    if (name, path) != ("connect", "user")  # it is no field of this protocol
+]
+
+
+def without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: without_nulls(inner) for name, inner in value.items() if inner is not None}
+    return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(("path", "is_payload", "request_"), FIELDS, ids=[path for path, _, _ in FIELDS])
+def test_null_is_missing_wherever_it_is_no_payload(path: str, is_payload: bool, request_: dict[str, Any]) -> None:
+    """By the place of a field in the schema: in lists, in maps, and in a channel or header that is called `data`."""
+    [given] = decode({"id": 1, **request_})
+    [missing] = decode({"id": 1, **without_nulls(request_)})
+    if is_payload:
+        assert given != missing
+        assert b'"data":null' in msgspec.json.encode(given.request)
+    else:
+        assert given == missing
+
+
+def test_the_table_above_covers_the_depths() -> None:
+    """Or it would prove little."""
+    paths = {path for path, _, _ in FIELDS}
+    assert {"connect.subs.data", "connect.subs.tf.nodes.vals", "connect.headers.data", "history.since.epoch"} <= paths
+
+
+def test_a_channel_may_be_called_data() -> None:
+    """Its entry is one like any other, and the payload in it keeps its null."""
+    entry = {"epoch": None, "data": None, "tf": {"op": "and", "nodes": [{"key": "a", "cmp": "ex", "vals": None}]}}
+    [command] = decode({"id": 1, "connect": {"data": None, "subs": {"data": entry, "news": entry, "gone": None}}})
+    expected = SubscribeRequest(data=Raw(b"null"), tf=FilterNode(op="and", nodes=[FilterNode(key="a", cmp="ex")]))
+    assert command.request == ConnectRequest(data=Raw(b"null"), subs={"data": expected, "news": expected})
+
+
+def test_what_no_message_knows_is_skipped() -> None:
+    """Nulls within do not matter, whatever is called how."""
+    [command] = decode(
+        {"id": 1, "new": None, "publish": {"channel": None, "data": {"data": None}, "x": {"data": [None]}}}
+    )
+    assert command.request == PublishRequest(data=Raw(b'{"data": null}'))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"subscribe": {"channel": "a", "tf": {"vals": [None]}}},
+        {"subscribe": {"channel": "a", "tf": {"nodes": [None]}}},
+        {"subscribe": [None]},
+    ],
+)
+def test_an_element_of_a_list_is_no_field(request_: dict[str, Any]) -> None:
+    """A list with a gap is another list."""
+    with pytest.raises(ProtocolError, match="null"):
+        decode({"id": 1, **request_})
+
+
+def steps(frame: bytes) -> int:
+    """How many functions are entered while a frame is decoded: work outside of `msgspec`, which reads it in one go."""
+    entered = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal entered
+        entered += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        decode(frame)
+    finally:
+        sys.setprofile(before)
+    return entered
+
+
+def nested(levels: int, known: bool) -> bytes:
+    """A frame of one size with a null at its bottom, within a field that is known or one that is not."""
+    head, tail = (b'{"id":1,"subscribe":{"tf":', b"}}") if known else (b'{"id":1,"publish":{"x":', b',"channel":null}}')
+    opening, closing = (b'{"nodes":[', b"]}") if known else (b'{"a":', b"}")
+    bottom = b'{"key":null,"val":"%b"}'
+    body = head + opening * levels + bottom + closing * levels + tail
+    return body.replace(b"%b", b"x" * (FRAME_SIZE - len(body)))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_nesting_costs_no_more_than_length(known: bool) -> None:
+    """One null in a frame nearly as deep as allowed takes as many steps as in a flat one."""
+    assert steps(nested(240 if known else 490, known)) == steps(nested(1, known))
