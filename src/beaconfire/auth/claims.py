@@ -114,10 +114,10 @@ def check_claims(claims: Claims, options: TokenOptions, now_unix_s: float) -> No
         issuer = _decoded(claims, "iss", "", _TEXT, "a string") if "iss" in claims else ""
         if issuer != options.issuer:
             raise TokenInvalid(f"claim iss is not the issuer {options.issuer!r}")
-    if _given(claims, "iat"):
-        _time(claims, "iat", now_unix_s)
     if (ahead_s := _time(claims, "nbf", now_unix_s) - now_unix_s) > options.leeway:
         raise TokenInvalid(f"claim nbf is {ahead_s:.0f} s in the future; if only the clocks differ, set leeway")
+    if _given(claims, "iat"):
+        _time(claims, "iat", now_unix_s)
     if _time(claims, "exp", float("inf")) <= now_unix_s - options.leeway:
         raise TokenExpired(f"claim exp: the token expired {now_unix_s - _time(claims, 'exp', 0):.0f} s ago")
 

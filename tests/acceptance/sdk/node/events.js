@@ -9,9 +9,9 @@ const loaded = await import(name);
 const EventSource = loaded.EventSource ?? loaded.default;
 
 const source = new EventSource(url);
-const tell = (/** @type {unknown} */ what) => process.stdout.write(JSON.stringify(what) + "\n");
+const tell = (/** @type {unknown} */ what) => process.stdout.write(JSON.stringify(what) + '\n');
 source.onmessage = (/** @type {any} */ event) => tell({ data: JSON.parse(event.data), id: event.lastEventId });
-source.onerror = (/** @type {any} */ event) => tell({ error: event.message ?? "the stream ended" });
+source.onerror = (/** @type {any} */ event) => tell({ error: event.message ?? 'the stream ended' });
 
-process.stdin.on("end", () => source.close());
+process.stdin.on('end', () => source.close());
 process.stdin.resume();
