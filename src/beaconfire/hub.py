@@ -374,7 +374,7 @@ class Hub:
             self._events.emit(InternalError("conflation", traceback.format_exc()))
 
     def _strike(self, subscription: Subscription) -> None:
-        """It has left, and nobody waits for its time. Where it was paid ahead of its timer, that rings in a moment."""
+        """It has left, and nobody waits for its time."""
         conflation = subscription.tailoring.conflation if subscription.tailoring is not None else None
         if conflation is not None and conflation.is_waiting:
             self._paydays.remove(subscription, conflation.due_s)
