@@ -17,7 +17,6 @@ from beaconfire.messages import JoinPush, LeavePush, Publication, PublicationPus
 from beaconfire.protocols.base import DeltaCodec, Frame, Payload, Wire
 from beaconfire.tags_filter import TagsFilter
 
-
 ALONE_MAX = 16
 """Frames that are kept of one publication that is told by itself. They differ by wire, by patch and by the count of
 publications left out, and a publication may be owed for minutes while that count differs for every subscriber. Beyond

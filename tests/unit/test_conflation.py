@@ -302,7 +302,7 @@ def test_who_has_left_is_owed_nothing() -> None:
 
 
 def test_who_comes_and_goes_leaves_no_timer() -> None:
-    """A client that subscribes, is owed something and leaves, again and again, leaves nothing that waits for its time."""
+    """A client that subscribes, is owed something and leaves, again and again, leaves nothing behind that waits."""
     stage = Stage()
     most = 0
     for _ in range(1000):

@@ -28,6 +28,8 @@ NAMES = {
     "beaconfire_channels": ("gauge", ()),
     "beaconfire_subscriptions": ("gauge", ()),
     "beaconfire_queue_bytes": ("gauge", ()),
+    "beaconfire_history_publications": ("gauge", ()),
+    "beaconfire_history_bytes": ("gauge", ()),
     "beaconfire_draining": ("gauge", ()),
     "beaconfire_drain_remaining": ("gauge", ()),
     "beaconfire_messages_received_total": ("counter", ()),
