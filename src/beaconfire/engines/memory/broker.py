@@ -168,7 +168,10 @@ class MemoryBroker:
         since: StreamPosition | None = None,
         reverse: bool = False,
     ) -> HistoryPage:
-        """As `Broker.history`. What is kept was decided at publishing, so only `options.meta_ttl_s` counts here."""
+        """As `Broker.history`. What is kept was decided at publishing, so only `options.meta_ttl_s` counts here.
+
+        The position of a channel to which nobody is attached may be forgotten by the time that this returns, if there
+        is no room for one more: then the channel has another epoch when it is used again."""
         now_s = self._clock.now_s()
         stream = self._streams.use(channel, options.meta_ttl_s, now_s)
         page = HistoryPage(stream.read(now_s, limit, None if since is None else since.offset, reverse), stream.position)
