@@ -39,6 +39,7 @@ _LIMITS = (
     "client.recovery_max_publication_limit",
     "client.tags_filter_max_nodes",
     "client.tags_filter_max_values",
+    "engine.history_max_bytes",
     "websocket.message_size_limit",
     "websocket.write_timeout",
     "websocket.close_timeout",

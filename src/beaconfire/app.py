@@ -37,7 +37,7 @@ from beaconfire.cluster import Cluster
 from beaconfire.commands.arriving import Arrivals
 from beaconfire.config import Config
 from beaconfire.engines.memory import MemoryEngine, memory_engine
-from beaconfire.events import EventSink, Fanout
+from beaconfire.events import EventSink, Fanout, LimitHit, NodeStatistics
 from beaconfire.identity import TokenVerifier
 from beaconfire.node import Node, NodeOptions
 from beaconfire.observe.health import Health
@@ -147,7 +147,11 @@ class App:
         self.metrics = MetricsSink(config.namespaces)
         self.log = LogSink(clock=self.clock)
         self.events: EventSink = Fanout(self.metrics, self.log)
-        self.engine = memory_engine(self.clock)
+        self.engine = memory_engine(
+            self.clock,
+            history_bytes_max=int(config.engine.history_max_bytes),
+            on_history_full=lambda: self.events.emit(LimitHit("engine.history_max_bytes", "")),
+        )
         self.node = _node(config, self.engine, self.timers, self.events)
         self.cluster = Cluster(self.engine.control, Residents(self.node))
         self.health = Health()
@@ -171,12 +175,19 @@ class App:
             answer = ObserveAnswers(api.answer, recorder, self.clock)
             self.http = Door(guard, CALL_PATHS, answer, config.server.trusted_proxies).protocol
         self.http = Shortcut(self.acceptor, self.http, config.server, self.timers, self.events).protocol
-        self.metrics.observe_nodes(self.node.statistics)
+        self.metrics.observe_nodes(self._statistics)
         self._sweep_s = self.clock.now_s()
         self._tick: asyncio.TimerHandle | None = None
 
     def _count_connections(self) -> int:
         return len(self.node.connections) + len(self.node.leaving)
+
+    def _statistics(self) -> NodeStatistics:
+        """The node's figures, and those of its engine."""
+        history = self.engine.broker.statistics()
+        return structs.replace(
+            self.node.statistics(), history_publications=history.publications, history_bytes=history.bytes
+        )
 
     async def start(self) -> None:
         """Engine first, doors last: readiness goes green when everything behind it works."""

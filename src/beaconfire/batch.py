@@ -17,6 +17,11 @@ from beaconfire.messages import JoinPush, LeavePush, Publication, PublicationPus
 from beaconfire.protocols.base import DeltaCodec, Frame, Payload, Wire
 from beaconfire.tags_filter import TagsFilter
 
+ALONE_MAX = 16
+"""Frames that are kept of one publication that is told by itself. They differ by wire, by patch and by the count of
+publications left out, and a publication may be owed for minutes while that count differs for every subscriber. Beyond
+it the oldest frame goes, and is made again if somebody else needs it."""
+
 
 class Tailored(NamedTuple):
     """An encoded publication for one who gets patches, and whether it is one."""
@@ -101,7 +106,8 @@ class Item:
         self, wire: Wire, left_out: int, codec: DeltaCodec | None, base: Publication | None, patches: Patches
     ) -> Alone:
         """The publication in a frame of its own, for one who was not given the `left_out` before it, with codec and
-        base as above for one who gets patches. Made once for all who were told the same last. Raises PayloadError."""
+        base as above for one who gets patches. Made once for all who were told the same last, as long as there are at
+        most `ALONE_MAX` different ones. Raises PayloadError."""
         if self._alone is None:
             self._alone = {}
         key = (wire, left_out, -2 if codec is None else -1 if base is None else base.offset)
@@ -113,7 +119,10 @@ class Item:
             if left_out:
                 told = replace(told, conflated=left_out)
             payload = wire.codec.encode_push(PublicationPush(self.push.channel, told))
-            alone = self._alone[key] = Alone(wire.pack([payload]), told.delta)
+            alone = Alone(wire.pack([payload]), told.delta)
+            if len(self._alone) >= ALONE_MAX:
+                del self._alone[next(iter(self._alone))]
+            self._alone[key] = alone
         return alone
 
 

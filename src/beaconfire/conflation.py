@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from beaconfire.batch import Item, News
-from beaconfire.clock import Timers
+from beaconfire.clock import Timer, Timers
 
 RATE_MIN: Final = 0.01
 RATE_MAX: Final = 1000.0
@@ -89,24 +89,32 @@ class Paydays(Generic[T]):
         self._timers = timers
         self._schedule = schedule
         self._pay = pay
-        self._waiting: dict[float, dict[T, None]] = {}
+        self._waiting: dict[float, tuple[dict[T, None], Timer]] = {}
 
     def add(self, who: T, when_s: float) -> None:
-        waiting = self._waiting.get(when_s)
-        if waiting is None:
-            waiting = self._waiting[when_s] = {}
-            self._timers.at(when_s, lambda: self._hand_over(when_s))
-        waiting[who] = None
+        found = self._waiting.get(when_s)
+        if found is None:
+            found = self._waiting[when_s] = {}, self._timers.at(when_s, lambda: self._hand_over(when_s))
+        found[0][who] = None
 
     def remove(self, who: T, when_s: float) -> None:
-        """The timer rings all the same. Idempotent."""
-        self._waiting.get(when_s, {}).pop(who, None)
+        """The timer goes with the last who waited for it. Idempotent."""
+        found = self._waiting.get(when_s)
+        if found is None:
+            return
+        waiting, timer = found
+        waiting.pop(who, None)
+        if not waiting:
+            del self._waiting[when_s]
+            timer.cancel()
 
     def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
+        return sum(len(waiting) for waiting, _ in self._waiting.values())
 
     def _hand_over(self, when_s: float) -> None:
-        waiting = self._waiting[when_s]
+        if when_s not in self._waiting:
+            return  # all who were left for this turn have gone
+        waiting, _ = self._waiting[when_s]
         turn = list(islice(waiting, TURN_MAX))
         for who in turn:
             del waiting[who]

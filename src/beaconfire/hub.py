@@ -11,7 +11,10 @@ a second walk over objects that are cold again by then, a good twentieth of a de
 The common case is a batch whose offsets rise by one and that everybody gets whole (`uniform`). Anything else (an
 excluded client, joins that only some want to hear, a subscriber still catching up, a hole) is selected item by item,
 and equal selections still share one frame. Subscribers who get something of their own, by a filter, as patches or
-less often, are kept and walked apart, so that they cost the others nothing.
+less often, are kept and walked apart, so that they cost the others nothing. What they get has to be worked out for
+each, so their walk gives the event loop back after a few milliseconds and goes on in later turns (see `room.Walk`).
+Until it is over the channel's next batch waits. Where too much waits, the walk is finished at once instead: publishers
+must not get ahead of it without end.
 
 Invariants: nothing here awaits or calls out while a table is walked. Joining and leaving cost the same whatever the
 number of subscribers, or one client that comes and goes could keep the node busy. A channel is in the table exactly
@@ -22,6 +25,7 @@ subscription added now gets nothing that was published before.
 from __future__ import annotations
 
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
@@ -33,12 +37,16 @@ from beaconfire.deltas import Patches
 from beaconfire.errors import PayloadError
 from beaconfire.events import BatchFannedOut, EventSink, InternalError
 from beaconfire.messages import JoinPush, LeavePush, Publication, PublicationPush
-from beaconfire.outbox import Flusher, Volley
-from beaconfire.room import Room
+from beaconfire.outbox import SLICE_S, Flusher, Volley
+from beaconfire.room import Room, Walk
 from beaconfire.subscription import ANY, Gap, Phase, Subscription
 
 DIRECT_MAX = 1024
 """Subscribers of a channel that is written on the spot: some 7 ms of writing. Larger ones go out in slices."""
+
+BACKLOG_MAX = 256
+"""Items of a channel that may wait for its walk to end. Beyond it the walk is finished in one piece, which slows down
+the publishers, because nothing is read from them meanwhile."""
 
 
 class HubStatistics(Struct, frozen=True):
@@ -78,6 +86,10 @@ class Hub:
         """The time of the turn at hand. Who is told something in the same turn is due together again."""
         self._rooms: dict[str, Room] = {}
         self._dirty: list[str] = []
+        self._walking: deque[tuple[str, Room]] = deque()
+        """Rooms with a walk that is under way, and their channels."""
+        self.slice_s = SLICE_S
+        """How long walks over tailored subscribers take at most in one turn, all of them together."""
         self._scheduled = False
         self._delivered_total = 0
         self._patches_total = 0
@@ -102,12 +114,7 @@ class Hub:
         room = self._rooms.get(subscription.channel)
         if room is None or room.find(subscription.client) is not subscription:
             return False
-        if room.pending and subscription.phase is Phase.LIVE:
-            self._turn_s = self._now_s()
-            try:
-                self._deliver_selected(Batch(room.pending), subscription)
-            except (Gap, PayloadError):
-                pass  # it is leaving: nobody is left to be told
+        self._deliver_rest(room, subscription)
         subscription.end()
         self._strike(subscription)
         room.remove(subscription)
@@ -116,6 +123,21 @@ class Hub:
             return False
         del self._rooms[subscription.channel]
         return True
+
+    def _deliver_rest(self, room: Room, subscription: Subscription) -> None:
+        """What was published while it was a member and has not reached it yet, for one who is leaving."""
+        unreached = room.walk is not None and room.walk.waiting.pop(subscription.client, None) is not None
+        if subscription.phase is not Phase.LIVE or not (unreached or room.pending):
+            return
+        self._turn_s = self._now_s()
+        try:
+            if unreached:
+                assert room.walk is not None, "it was waiting for it"
+                self._deliver_selected(room.walk.batch, subscription)
+            if room.pending:
+                self._deliver_selected(Batch(room.pending), subscription)
+        except (Gap, PayloadError):
+            pass  # it is leaving: nobody is left to be told
 
     def has_subscribers(self, channel: str) -> bool:
         return channel in self._rooms
@@ -172,42 +194,101 @@ class Hub:
 
     def _queue(self, channel: str, room: Room, item: Item) -> None:
         if not room.pending:
-            self._dirty.append(channel)
-            if not self._scheduled:
-                self._scheduled = True
-                self._schedule(self.flush)
+            self._mark_dirty(channel)
         room.pending.append(item)
 
+    def _mark_dirty(self, channel: str) -> None:
+        self._dirty.append(channel)
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._schedule(self.flush)
+
     def flush(self) -> None:
-        """Hands every pending batch to the outboxes."""
+        """Hands every pending batch to the outboxes, unless the walk with the one before is not over yet."""
         self._scheduled = False
         dirty, self._dirty = self._dirty, []
         alone = len(dirty) == 1
         for channel in dirty:
             room = self._rooms.get(channel)
-            if room is not None and room.pending:
+            if room is not None and room.pending and room.walk is None:
                 try:
                     self._fan_out(channel, room, alone and len(room) <= DIRECT_MAX)
                 except Exception:  # noqa: BLE001 - a bug in one channel's codec or sink must not silence the others
                     self._events.emit(InternalError("fan-out", traceback.format_exc()))
+        if self._walking:
+            self._go_on()
 
     def _fan_out(self, channel: str, room: Room, directly: bool) -> None:
+        """Reaches those who get what everybody gets, and begins the walk to the others."""
         self._turn_s = started_s = self._now_s()
-        batch = Batch(room.pending)
-        room.pending = []
+        if room.tailored is None:
+            batch = Batch(room.pending)
+            room.pending = []
+        else:
+            batch = room.begin_walk()
+            self._walking.append((channel, room))
         volley = Volley() if directly else None
         gaps: list[tuple[Subscription, str]] = []
         undeliverable: list[Subscription] = []
         try:
             self._hand_out(batch, room, volley, gaps, undeliverable)
-            if room.tailored is not None:
-                self._patches.refill()
-                self._hand_out_tailored(batch, room.tailored, volley, gaps, undeliverable)
         finally:  # whatever breaks the walk: those it has passed stand behind these frames already
             if volley is not None:
                 self._flusher.fire(volley)
-        size, subscribers = len(batch.items), len(room)
-        self._events.emit(BatchFannedOut(room.namespace, size, subscribers, self._now_s() - started_s))
+        spent_s = self._now_s() - started_s
+        if room.walk is None:
+            self._events.emit(BatchFannedOut(room.namespace, len(batch.items), len(room), spent_s))
+        else:
+            room.walk.spent_s = spent_s
+        if gaps or undeliverable:
+            self._report(gaps, undeliverable)
+
+    def _go_on(self) -> None:
+        """Lets the walks that are under way go on, in turn, for a slice of time."""
+        until_s = self._now_s() + self.slice_s
+        for _ in range(len(self._walking)):
+            channel, room = self._walking.popleft()
+            try:
+                self._step(channel, room, until_s)
+            except Exception:  # noqa: BLE001 - as in `flush`
+                self._events.emit(InternalError("fan-out", traceback.format_exc()))
+            if self._now_s() > until_s:
+                break
+        if self._walking:
+            self._wake()
+
+    def _step(self, channel: str, room: Room, until_s: float) -> None:
+        """Lets one walk go on. A bug ends it, and the next batch may follow, as when it has reached everybody or all
+        whom it had not reached have left."""
+        walk = room.walk
+        assert walk is not None, "it is under way"
+        self._turn_s = started_s = self._now_s()
+        gaps: list[tuple[Subscription, str]] = []
+        undeliverable: list[Subscription] = []
+        over = True
+        try:
+            self._hand_out_tailored(
+                walk, until_s if len(room.pending) <= BACKLOG_MAX else float("inf"), gaps, undeliverable
+            )
+            over = not walk.waiting
+        finally:
+            walk.spent_s += self._now_s() - started_s
+            if not over:
+                self._walking.append((channel, room))
+            else:
+                room.walk = None
+                if room.pending:
+                    self._mark_dirty(channel)
+        if over:
+            self._events.emit(BatchFannedOut(room.namespace, len(walk.batch.items), walk.subscribers, walk.spent_s))
+        self._report(gaps, undeliverable)
+
+    @staticmethod
+    def _report(gaps: Sequence[tuple[Subscription, str]], undeliverable: Sequence[Subscription]) -> None:
+        """Tells the owners, who may do anything about it, when no table is walked any more."""
         for subscription, reason in gaps:
             subscription.owner.on_gap(subscription, reason)
         for subscription in undeliverable:
@@ -253,16 +334,20 @@ class Hub:
 
     def _hand_out_tailored(
         self,
-        batch: Batch,
-        tailored: dict[str, Subscription],
-        volley: Volley | None,
+        walk: Walk,
+        until_s: float,
         gaps: list[tuple[Subscription, str]],
         undeliverable: list[Subscription],
     ) -> None:
-        """The same walk over those who get something of their own."""
+        """The same walk over those who get something of their own, to one of them at least, and on until `until_s`."""
+        batch, waiting, now_s = walk.batch, walk.waiting, self._now_s
         first, epoch, uniform = batch.first, batch.epoch, batch.uniform
         after = batch.last + 1
-        for subscription in tailored.values():
+        if not walk.begun:
+            walk.begun = True
+            self._patches.refill()
+        while waiting:
+            _, subscription = waiting.popitem()
             try:
                 expected = subscription.expected
                 if (
@@ -273,7 +358,7 @@ class Hub:
                     assert subscription.tailoring is not None, "it is among the tailored"
                     indexes = batch.passing(subscription.tailoring.tags_filter)
                     self._filtered_total += len(batch.items) - len(indexes)
-                    self._give(batch, subscription, indexes, volley)
+                    self._give(batch, subscription, indexes)
                     if expected != ANY:
                         subscription.expected = after
                 else:
@@ -283,6 +368,8 @@ class Hub:
                 gaps.append((subscription, str(gap)))
             except PayloadError:
                 undeliverable.append(subscription)
+            if now_s() > until_s:
+                break
 
     def _deliver_selected(self, batch: Batch, subscription: Subscription) -> None:
         """The general case: decides item by item. Raises PayloadError, and Gap where the position shows a hole."""
@@ -290,7 +377,8 @@ class Hub:
             return
         live = subscription.phase is Phase.LIVE
         indexes: list[int] = []
-        skip, subscription.skip = subscription.skip, 0
+        skip = subscription.skip
+        subscription.skip = max(0, skip - len(batch.items))  # a batch may be the beginning of what was pending
         tailoring = subscription.tailoring
         passing = batch.passing(tailoring.tags_filter) if tailoring is not None else None
         for index in range(skip, len(batch.items)):
@@ -307,9 +395,9 @@ class Hub:
             if wanted and passes:
                 indexes.append(index)
             self._filtered_total += wanted and not passes
-        self._give(batch, subscription, tuple(indexes), None)
+        self._give(batch, subscription, tuple(indexes))
 
-    def _give(self, batch: Batch, subscription: Subscription, indexes: tuple[int, ...], volley: Volley | None) -> None:
+    def _give(self, batch: Batch, subscription: Subscription, indexes: tuple[int, ...]) -> None:
         """These items of a batch, if any, in the form that the subscriber wants. Raises PayloadError."""
         if not indexes:
             return
@@ -325,10 +413,7 @@ class Hub:
             told = batch.chain(wire, tailoring.codec, indexes, tailoring.base, positioned, self._patches)
             frame, tailoring.base = told.frame, told.base
             self._patches_total += told.patches
-        if volley is None:
-            subscription.outbox.append(frame)
-        else:
-            subscription.outbox.aim(frame, volley)
+        subscription.outbox.append(frame)
         self._delivered_total += len(indexes)
 
     # Conflation
@@ -374,7 +459,7 @@ class Hub:
             self._events.emit(InternalError("conflation", traceback.format_exc()))
 
     def _strike(self, subscription: Subscription) -> None:
-        """It has left, and nobody waits for its time. Where it was paid ahead of its timer, that rings in a moment."""
+        """It has left, and nobody waits for its time."""
         conflation = subscription.tailoring.conflation if subscription.tailoring is not None else None
         if conflation is not None and conflation.is_waiting:
             self._paydays.remove(subscription, conflation.due_s)

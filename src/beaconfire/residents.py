@@ -109,6 +109,7 @@ class Residents:
             return
         if message.info is not None:
             session.identity = structs.replace(session.identity, info=payload(message.info))
+            session.update_info()
         expire_at(session, message.expire_at_unix_s)
 
     def channel_counts(self) -> dict[str, int]:

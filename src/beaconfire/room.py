@@ -5,15 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-from beaconfire.batch import Item
+from beaconfire.batch import Batch, Item
 from beaconfire.messages import Publication
 from beaconfire.subscription import Subscription
+
+TAILORED_BATCH_MAX = 64
+"""Items of one batch where somebody gets something of their own. It bounds what one step of a walk costs: a filter is
+asked for each of them."""
+
+
+class Walk:
+    """One batch on its way to those who get something of their own, which may take more than one turn.
+
+    Meanwhile nothing else of the channel is fanned out. Who leaves is taken out of `waiting` and given the batch then;
+    who joins is not among them.
+    """
+
+    __slots__ = ("batch", "begun", "spent_s", "subscribers", "waiting")
+
+    def __init__(self, batch: Batch, room: Room) -> None:
+        self.batch = batch
+        self.waiting = dict(reversed((room.tailored or {}).items()))
+        """Whom the batch has not reached yet, by client; the last comes next, because a dict gives that up cheapest."""
+        self.subscribers = len(room)
+        """Members when the walk began, tailored or not."""
+        self.begun = False
+        self.spent_s = 0.0
 
 
 class Room:
     """Members are keyed by client, since a session is in a channel once."""
 
-    __slots__ = ("epoch", "latest", "namespace", "pending", "subscriptions", "tailored")
+    __slots__ = ("epoch", "latest", "namespace", "pending", "subscriptions", "tailored", "walk")
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
@@ -21,6 +44,8 @@ class Room:
         self.tailored: dict[str, Subscription] | None = None
         """Those who get something of their own; None while there are none."""
         self.pending: list[Item] = []
+        self.walk: Walk | None = None
+        """The walk that is under way."""
         self.latest: Publication | None = None
         """What everybody was given last, and the epoch of its stream. Kept only while somebody is tailored to."""
         self.epoch = ""
@@ -53,6 +78,14 @@ class Room:
             del self.tailored[subscription.client]
             if not self.tailored:
                 self.tailored = self.latest = None
+
+    def begin_walk(self) -> Batch:
+        """Takes a batch of what is pending, from the beginning, and has it reach the tailored by `walk`."""
+        assert self.walk is None, "one after the other"
+        batch = Batch(self.pending[:TAILORED_BATCH_MAX])
+        del self.pending[:TAILORED_BATCH_MAX]
+        self.walk = Walk(batch, self)
+        return batch
 
     def take(self, publication: Publication, epoch: str) -> Publication | None:
         """Notes what everybody is given now, and returns what they were given before: None in another epoch."""

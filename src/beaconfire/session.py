@@ -173,6 +173,15 @@ class Session:
         chan_info = subscription.grant.info if subscription is not None else NO_PAYLOAD
         return ClientInfo(self.user, self.client, self.identity.info, chan_info)
 
+    def update_info(self) -> None:
+        """After a refresh: others see what the client's token says now. Presence has it at once, other messages from
+        now on; nothing is announced."""
+        for subscription in self.subscriptions.values():
+            info = self.info(subscription.channel)
+            if info != subscription.info:
+                subscription.info = info
+                self.node.background.start(self.node.touch_presence(subscription))
+
     def check_length(self, channel: str) -> None:
         """Raises CommandError 107 for a name longer than any channel may have."""
         if self.node.channels.too_long(channel):

@@ -11,6 +11,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -23,6 +24,9 @@ DEPTH_MAX: Final = 16
 
 NUMBER_LENGTH_MAX: Final = 64
 """Longer digits are no number: a tag may be as long as a message, and turning it into one would take its time."""
+
+NUMBERS_MAX: Final = 1024
+"""Texts whose numbers are remembered, because every filter asks for those of the same few tags."""
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 _NO_TAGS: Final[Mapping[str, str]] = {}
@@ -199,9 +203,12 @@ def _compare_numbers(key: str, holds: Callable[[Decimal, Decimal], bool], limit:
 
 def _number(text: str) -> Decimal | None:
     """Exact, because floats would take 0.1 and its neighbours for the same; None for what is no decimal number."""
-    if len(text) > NUMBER_LENGTH_MAX or _NUMBER.fullmatch(text) is None:
-        return None
-    return Decimal(text)
+    return _parse_number(text) if len(text) <= NUMBER_LENGTH_MAX else None
+
+
+@lru_cache(NUMBERS_MAX)
+def _parse_number(text: str) -> Decimal | None:
+    return Decimal(text) if _NUMBER.fullmatch(text) is not None else None
 
 
 def _listed(words: Mapping[str, object] | tuple[str, ...]) -> str:

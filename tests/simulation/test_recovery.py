@@ -13,12 +13,12 @@ from msgspec import Raw
 
 from beaconfire import subscription as subscription_module
 from beaconfire.attachments import Attachments
-from beaconfire.batch import Item, News
+from beaconfire.batch import Batch, Item, News
 from beaconfire.commands import catching_up, subscribing
 from beaconfire.conflation import Conflation, Owed
 from beaconfire.engines.base import HistoryPage
 from beaconfire.hub import Hub
-from beaconfire.messages import Publication, StreamPosition
+from beaconfire.messages import Publication, PublicationPush, StreamPosition
 from beaconfire.node import Node
 from beaconfire.outbox import Outbox, Volley
 from beaconfire.subscription import HELD, Held, Phase, Recovery, Subscription, Tailoring
@@ -47,7 +47,7 @@ def simulate(seed: int) -> World:
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_nothing_is_lost_doubled_or_disordered(block: int) -> None:
     """Whatever interleaves, a client gets every publication once and in order, or the truth that it can't."""
-    received = recovered = unrecovered = patched = filtered = conflated = in_pieces = 0
+    received = recovered = unrecovered = patched = filtered = conflated = in_pieces = interrupted = 0
     for seed in range(FIRST_SEED + block, FIRST_SEED + SEEDS, BLOCKS):
         world = simulate(seed)
         received += sum(client.received for client in world.clients)
@@ -57,6 +57,7 @@ def test_nothing_is_lost_doubled_or_disordered(block: int) -> None:
         filtered += sum(client.filtered for client in world.clients)
         conflated += sum(client.conflated for client in world.clients)
         in_pieces += world.alarm.in_pieces
+        interrupted += world.interrupted
     # A simulation in which nothing happens would pass as well.
     assert received + filtered + conflated > SEEDS / BLOCKS * 20
     assert recovered > SEEDS / BLOCKS * 0.6
@@ -65,6 +66,7 @@ def test_nothing_is_lost_doubled_or_disordered(block: int) -> None:
     assert filtered > SEEDS / BLOCKS * 2
     assert conflated > SEEDS / BLOCKS * 2
     assert in_pieces > SEEDS / BLOCKS * 0.1
+    assert interrupted > SEEDS / BLOCKS * 5
 
 
 # --- broken on purpose -------------------------------------------------------------------------------------------
@@ -335,6 +337,39 @@ def _pieces_after_the_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Subscription, "end", keep)
 
 
+def _interrupted_and_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A walk that was interrupted does not reach those who are left."""
+    go_on = Hub._go_on
+
+    def forget(self: Hub) -> None:
+        go_on(self)
+        for _, room in self._walking:
+            assert room.walk is not None
+            room.walk.waiting.clear()
+
+    patch.setattr(Hub, "_go_on", forget)
+    patch.setattr(Subscription, "advance", lambda self, offset, epoch: _follow(self, offset))
+    patch.setattr(Subscription, "check", lambda self, top: None)
+
+
+def _overtaking_an_interrupted_walk(patch: pytest.MonkeyPatch) -> None:
+    """What is published while a walk is interrupted does not wait for its end."""
+    publish = Hub.publish
+
+    def overtake(self: Hub, channel: str, publication: Publication, epoch: str, *more: Any) -> None:
+        room = self._rooms.get(channel)
+        if room is None or room.walk is None:
+            publish(self, channel, publication, epoch, *more)
+            return
+        batch = Batch([Item(PublicationPush(channel, publication), publication.offset, epoch, ())])
+        for subscription in list(room.members()):
+            self._deliver_selected(batch, subscription)
+
+    patch.setattr(Hub, "publish", overtake)
+    patch.setattr(Subscription, "advance", lambda self, offset, epoch: _follow(self, offset))
+    patch.setattr(Subscription, "check", lambda self, top: None)
+
+
 BROKEN: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _no_hold,
     _late_hold,
@@ -364,6 +399,8 @@ BROKEN: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _live_after_the_first_piece,
     _a_hole_between_pieces,
     _pieces_after_the_end,
+    _interrupted_and_forgotten,
+    _overtaking_an_interrupted_walk,
 )
 
 

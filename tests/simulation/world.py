@@ -530,6 +530,10 @@ class World:
             random=self.rng.random,
             send_all=Pipe.send_all,
         )
+        # In every other world the walk to those who get something of their own is interrupted after each of them.
+        self.node.hub.slice_s = self.rng.choice((-1.0, self.node.hub.slice_s))
+        self.interrupted = 0
+        """Turns after which such a walk was not over."""
         self.namespace: Namespace = channels.resolve("a")
         self._wire = PlainLines()
         self._numbers = itertools.count()
@@ -559,7 +563,7 @@ class World:
         if self.broker.announcements:
             choices.append((5, self.broker.deliver_one))
         if self.turns:
-            choices.append((5, self._turn))
+            choices.append((12 if self.node.hub._walking else 5, self._turn))
         if self.rng.random() < 0.02:
             choices.append((4, self.broker.lose_link))
         if self.rng.random() < 0.01:
@@ -569,6 +573,7 @@ class World:
 
     def _turn(self) -> None:
         self.turns.popleft()()
+        self.interrupted += bool(self.node.hub._walking)
 
     def _time(self) -> None:
         self.clock.advance(self.rng.choice((0.3, 1.1, 4.0)))

@@ -58,6 +58,17 @@ RECOVERABLE = ChannelOptions(
 """Anyone with a name may do everything; ten publications are kept, and every subscription can recover them."""
 
 
+VISIBLE = ChannelOptions(
+    allow_subscribe_for_client=True,
+    allow_publish_for_client=True,
+    allow_presence_for_client=True,
+    presence=True,
+    join_leave=True,
+    force_push_join_leave=True,
+)
+"""Everybody sees everybody else."""
+
+
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that does not wait for anything."""
     result: list[T] = []

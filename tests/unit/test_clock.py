@@ -52,7 +52,7 @@ def test_timers_never_fire_early() -> None:
 
 
 def test_cancelled_timers_do_not_fire() -> None:
-    """Not even if they are cancelled by another timer of the same moment; they are dropped when their time comes."""
+    """Not even if they are cancelled by another timer of the same moment; they leave nothing behind."""
     clock, timers, fired = make()
     victims: list[Timer] = []
     timers.after(1, lambda: victims[0].cancel())
@@ -92,3 +92,27 @@ def test_a_callback_that_fires_is_spent_before_it_runs() -> None:
     clock.advance(1)
     timers.run_due()
     assert seen == [None]
+
+
+def test_cancelled_timers_do_not_pile_up() -> None:
+    """However many are set and cancelled, at most as many cancelled ones are kept as others; those fire as they should.
+
+    A timer that is cancelled twice, or after it has fired, counts once or not at all.
+    """
+    clock, timers, fired = make()
+    timers.after(5, lambda: fired.append("first"))
+    timers.after(9, lambda: fired.append("last"))
+    spent = timers.after(0, lambda: None)
+    timers.run_due()
+    for number in range(1000):
+        timer = timers.after(number % 20, lambda: fired.append("cancelled"))
+        timer.cancel()
+        timer.cancel()
+        spent.cancel()
+        assert len(timers) <= 4
+    clock.advance(20)
+    timers.run_due()
+    assert fired == ["first", "last"]
+    assert len(timers) == 0
+    timers.after(1, lambda: fired.append("again")).cancel()
+    assert len(timers) == 0, "the count of cancelled ones is right after all this"

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from beaconfire.batch import Item
 from beaconfire.clock import ManualClock, PromptTimers, Timer, Timers
 from beaconfire.conflation import TURN_MAX, Conflation
 from beaconfire.deltas import Patches
 from beaconfire.events import InternalError
 from beaconfire.hub import Hub
-from beaconfire.messages import ClientInfo, FilterNode, JoinPush, Publication, StreamPosition
+from beaconfire.messages import ClientInfo, FilterNode, JoinPush, Publication, PublicationPush, StreamPosition
 from beaconfire.outbox import Flusher
 from beaconfire.protocols.base import Frame, Payload
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
@@ -298,6 +299,61 @@ def test_who_has_left_is_owed_nothing() -> None:
     assert len(stage.hub._paydays) == 0
     stage.pass_time(100.0)
     assert reader.told() == [(1, 0)]
+
+
+def test_who_comes_and_goes_leaves_no_timer() -> None:
+    """A client that subscribes, is owed something and leaves, again and again, leaves nothing behind that waits."""
+    stage = Stage()
+    most = 0
+    for _ in range(1000):
+        stage.clock.advance(0.001)  # nobody is due together with anybody else
+        reader = stage.join(0.01)
+        stage.publish(1, 2)
+        stage.hub.remove(reader.subscription)
+        most = max(most, len(stage.timers))
+    assert len(stage.timers) == 0
+    assert stage.hub._paydays._waiting == {}
+    assert most == 0, "nor for a moment"
+
+
+def test_a_timer_stays_for_those_who_stay() -> None:
+    """The first of two who are due together leaves, and the other is told in its time."""
+    stage = Stage()
+    leaver, reader = stage.join(1.0), stage.join(1.0)
+    stage.publish(1, 2)
+    stage.hub.remove(leaver.subscription)
+    stage.pass_time(1.0)
+    assert (leaver.told(), reader.told()) == ([(1, 0)], [(1, 0), (2, 0)])
+
+
+def test_all_who_wait_for_the_next_turn_leave() -> None:
+    """Then that turn finds nobody, and nothing is left."""
+    stage = Stage()
+    readers = [stage.join(1.0) for _ in range(TURN_MAX + 2)]
+    stage.publish(1, 2)
+    stage.clock.advance(1.0)
+    stage.timers.run_due()
+    for reader in readers[TURN_MAX:]:
+        stage.hub.remove(reader.subscription)
+    stage.turn()
+    assert [reader.told() for reader in readers[TURN_MAX:]] == [[(1, 0)]] * 2
+    assert stage.hub._paydays._waiting == {}
+
+
+def test_an_owed_publication_keeps_few_frames() -> None:
+    """However many different counts of left out publications it was told with, and each count is right."""
+    stage = Stage()
+    wire, patches = stage.wire, Patches()
+    item = Item(PublicationPush("news", Publication(Raw(b'"' + b"x" * 1000 + b'"'), None, 9)), 9, "e", ())
+    for left_out in range(500):
+        for repeated in (left_out, 0 if left_out < 5 else left_out):
+            told = item.alone(wire, repeated, None, None, patches)
+            assert json.loads(told.frame)["push"]["pub"].get("conflated", 0) == repeated
+    kept = sum(len(alone.frame) for alone in (item._alone or {}).values())
+    assert kept < 20 * 1100, "twenty of five hundred at most"
+    packed = wire.packed
+    item.alone(wire, 499, None, None, patches)
+    assert wire.packed == packed, "the latest is shared"
 
 
 def test_what_cannot_be_told_is_reported() -> None:

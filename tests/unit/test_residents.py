@@ -20,7 +20,7 @@ from beaconfire.identity import Identity, SubscriptionGrant, SubscriptionOverrid
 from beaconfire.messages import StreamPosition
 from beaconfire.options import ChannelOptions
 from beaconfire.units import Seconds
-from tests.unit.kit import OPEN, RECOVERABLE, Client, World, run, settle
+from tests.unit.kit import OPEN, RECOVERABLE, VISIBLE, Client, World, run, settle
 
 UNIX_S = 1_700_000_000
 CLOSED = ChannelOptions()
@@ -302,6 +302,56 @@ def test_a_new_info() -> None:
     assert shown() == "new"
     world.tell(RefreshSessions(Selector(user="ann"), info=b""))
     assert shown() is None
+
+
+def infos(world: World, channel: str = "news") -> dict[str, Any]:
+    """What presence says of each user: the token's info."""
+    members = run(world.memory.presence.members(channel))
+    return {info.user: bytes(info.conn_info).decode() for info in members.values()}
+
+
+def test_a_new_info_is_seen_wherever_the_client_is() -> None:
+    """Presence has it at once, in every channel; nobody is told of it, but its leave has it."""
+    world = World(VISIBLE, ping_interval=Seconds(0))
+    witness = world.connect("bob", "news")
+    client = world.connect("ann", "news", "sport", info=Raw(b'"old"'))
+    witness.take()
+    world.tell(RefreshSessions(Selector(user="ann"), info=b'"new"'))
+    assert witness.take_pushes() == []
+    assert infos(world) == {"ann": '"new"', "bob": ""}
+    assert infos(world, "sport") == {"ann": '"new"'}
+    world.pass_time(30)
+    assert infos(world)["ann"] == '"new"', "nor does the next upkeep bring the old one back"
+    client.cut()
+    [push] = witness.take_pushes()
+    assert push["leave"]["info"]["conn_info"] == "new"
+    assert infos(world) == {"bob": ""}
+
+
+def test_a_new_info_for_one_who_is_on_the_way() -> None:
+    """In or out: who is subscribing comes with the new one, and who has left is not brought back by it."""
+
+    async def scenario() -> None:
+        world = World(VISIBLE)
+        witness = world.connect("bob", "news")
+        coming = world.connect("ann", info=Raw(b'"old"'))
+        world.stops.hold("presence_add")
+        coming.send("subscribe", channel="news")
+        await settle()
+        world.tell(RefreshSessions(Selector(user="ann"), info=b'"new"'))
+        world.stops.release("presence_add")
+        await settle()
+        assert infos(world)["ann"] == '"new"'
+        joins = [push["join"]["info"]["conn_info"] for push in witness.take_pushes() if "join" in push]
+        assert joins == ["new"]
+        world.stops.hold("presence_add")
+        world.tell(RefreshSessions(Selector(user="ann"), info=b'"newer"'))
+        coming.ask("unsubscribe", channel="news")
+        world.stops.release("presence_add")
+        await settle()
+        assert "ann" not in infos(world)
+
+    asyncio.run(scenario())
 
 
 # --- answers

@@ -7,7 +7,14 @@ import gc
 import pytest
 
 from beaconfire.messages import FilterNode
-from beaconfire.tags_filter import DEPTH_MAX, NUMBER_LENGTH_MAX, FilterError, TagsFilters
+from beaconfire.tags_filter import (
+    DEPTH_MAX,
+    NUMBER_LENGTH_MAX,
+    NUMBERS_MAX,
+    FilterError,
+    TagsFilters,
+    _parse_number,
+)
 
 FILTERS = TagsFilters(nodes_max=20, values_max=20)
 
@@ -125,3 +132,15 @@ def test_equal_filters_are_one() -> None:
     del one, same, other
     gc.collect()
     assert len(filters) == 0
+
+
+def test_few_numbers_are_remembered() -> None:
+    """Tags come from publishers: texts that are all different, or long, must not fill the memory."""
+    tags_filter = TagsFilters(10, 10).compile(FilterNode(key="price", cmp="gt", val="5"))
+    for number in range(3 * NUMBERS_MAX):
+        assert tags_filter.passes({"price": f"{number}.5"}) == (number >= 5)
+        assert not tags_filter.passes({"price": "9" * (NUMBER_LENGTH_MAX + 1 + number % 7)})
+    assert _parse_number.cache_info().currsize <= NUMBERS_MAX
+    before = _parse_number.cache_info().misses
+    assert not tags_filter.passes({"price": "8" * 10_000})
+    assert _parse_number.cache_info().misses == before

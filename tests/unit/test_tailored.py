@@ -95,12 +95,15 @@ class Reader:
 class Stage:
     """A hub whose subscribers get what they ask for."""
 
-    def __init__(self) -> None:
+    def __init__(self, interrupted: bool = False) -> None:
+        """`interrupted`: the walk to those who get something of their own reaches one of them in each turn."""
         self.scheduled: list[Callable[[], None]] = []
         self.recorder = Recorder()
         self.timers = Timers(ManualClock())
         self.flusher = Flusher(self.scheduled.append, self.timers.clock.now_s, Wiretap.send_all)
         self.hub = Hub(self.scheduled.append, self.timers, self.recorder, 100_000, self.flusher, Patches())
+        if interrupted:
+            self.hub.slice_s = -1.0
         self.codec = CountingCodec()
         self.json, self.protobuf = Lines(self.codec), Lines(ProtobufCodec())
         self._clients = 0
@@ -133,9 +136,14 @@ class Stage:
         publication = Publication(Raw(data), None, offset, {"kind": kind})
         self.hub.publish("news", publication, epoch if offset else "", exclude, delta)
 
+    def step(self) -> None:
+        """One turn of the event loop."""
+        if self.scheduled:
+            self.scheduled.pop(0)()
+
     def turn(self) -> None:
         while self.scheduled:
-            self.scheduled.pop(0)()
+            self.step()
 
 
 PUBLISH = st.tuples(
@@ -147,7 +155,7 @@ PUBLISH = st.tuples(
 )
 JOIN = st.tuples(st.just("join"), st.booleans(), st.sampled_from([True, True, False]), st.booleans(), st.booleans())
 OTHER = st.one_of(
-    st.tuples(st.sampled_from(["turn", "announce"]), st.none(), st.none(), st.none(), st.none()),
+    st.tuples(st.sampled_from(["turn", "step", "step", "announce"]), st.none(), st.none(), st.none(), st.none()),
     st.tuples(st.just("leave"), st.integers(0, 5), st.none(), st.none(), st.none()),
 )
 
@@ -156,11 +164,14 @@ OTHER = st.one_of(
 @given(
     st.lists(JOIN, min_size=2, max_size=4),
     st.lists(st.one_of(PUBLISH, PUBLISH, PUBLISH, JOIN, OTHER, OTHER), min_size=5, max_size=40),
+    st.booleans(),
 )
-def test_everybody_reads_what_was_published(joins: list[tuple[Any, ...]], others: list[tuple[Any, ...]]) -> None:
+def test_everybody_reads_what_was_published(
+    joins: list[tuple[Any, ...]], others: list[tuple[Any, ...]], interrupted: bool
+) -> None:
     """Whatever they ask for, in both codecs, with positions or without: as much as they should, in order, unchanged."""
     operations = joins + others
-    stage = Stage()
+    stage = Stage(interrupted)
     offset, epoch, number = 0, 1, 0
     readers: list[tuple[Reader, list[tuple[bytes, int]]]] = []
     for operation, first, second, third, fourth in operations:
@@ -184,6 +195,8 @@ def test_everybody_reads_what_was_published(joins: list[tuple[Any, ...]], others
             readers.append((stage.join(top, second, KEEN if third else None, fourth), []))
         elif operation == "turn":
             stage.turn()
+        elif operation == "step":
+            stage.step()
         elif operation == "announce":
             stage.hub.announce(JoinPush("news", ClientInfo("ann", "c9")))
         elif first < len(readers):

@@ -226,7 +226,16 @@ class RefreshRequest(Selection, frozen=True, kw_only=True):
     expire_at: Annotated[
         int, Meta(ge=0, le=U63_MAX, description="The new end of the connections, in seconds since 1970; 0 is never.")
     ] = 0
-    info: Annotated[Raw, Meta(description="JSON that replaces the connections' `conn_info`.")] | UnsetType = UNSET
+    info: (
+        Annotated[
+            Raw,
+            Meta(
+                description="JSON that replaces the connections' `conn_info`: in presence at once, in leaves and "
+                "beside what they publish from then on."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class Nothing(Result, frozen=True, kw_only=True, omit_defaults=True):

@@ -272,7 +272,9 @@ async def refresh(session: Session, ref: object, request: RefreshRequest) -> Non
         raise Disconnect(CONNECTION_EXPIRED, "expire_at of the new token is in the past")
     if identity.channels.keys() != session.identity.channels.keys():
         raise Disconnect(INSUFFICIENT_STATE, "the new token has other channels: connect again")
-    session.identity = identity
+    # A token that says nothing about `info` leaves it as it is, as in Centrifugo: many only prolong the connection.
+    session.identity = structs.replace(identity, info=identity.info or session.identity.info)
+    session.update_info()
     _watch_expiry(session)
     ttl = _lifetime(session, identity)
     session.reply(

@@ -6,7 +6,7 @@ interrupted; `complete` does the last one together with the reply, in one step w
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from beaconfire.channels import Namespace
 from beaconfire.commands.catching_up import catch_up_later, watch_position
@@ -329,7 +329,8 @@ async def sub_refresh(session: Session, ref: object, request: SubRefreshRequest)
         raise Disconnect(SUBSCRIPTION_EXPIRED, "the subscription's new expiry is in the past")
     if session.subscriptions.get(request.channel) is not subscription:
         raise CommandError(PERMISSION_DENIED, f"channel {request.channel!r}: not subscribed any more")
-    subscription.grant = grant
+    subscription.grant = structs.replace(grant, info=grant.info or subscription.grant.info)  # as in `refresh`
+    session.update_info()
     if grant.expire_at_unix_s:
         session.keepalive.upkeep_by(expiry_s(session, subscription))
     ttl = lifetime(session, grant)

@@ -302,6 +302,7 @@ def _violations(config: Config) -> Iterator[checks.Violation]:
         checks.check_above_zero("poll", config.poll),
         checks.check_above_zero("emulation", config.emulation),
         checks.check_above_zero("api", config.api),
+        checks.check_above_zero("engine", config.engine),
         checks.check_server(config.server),
         checks.check_client(config.client, config.namespaces),
         checks.check_token("token", config.token),

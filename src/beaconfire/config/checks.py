@@ -37,6 +37,7 @@ _ABOVE_ZERO: Mapping[str, tuple[str, ...]] = {
     "poll": ("max_request_body_size", "max_response_size", "max_wait"),
     "emulation": ("max_request_body_size",),
     "api": ("request_max_size", "response_max_size"),
+    "engine": ("history_max_bytes",),
 }
 """Limits that leave nothing if they are zero: every connection would be cut at once. They can't be switched off."""
 

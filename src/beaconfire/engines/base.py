@@ -18,7 +18,9 @@ from beaconfire.messages import ClientInfo, Publication, StreamPosition
 class HistoryOptions(Struct, frozen=True):
     """How much of a channel is kept: at most `size` publications, none older than `ttl_s`; no history if either is 0.
 
-    `meta_ttl_s` is how long the position itself outlives the last publication.
+    `meta_ttl_s` is how long the position itself outlives the last publication. An engine whose memory is bounded may
+    keep less: a stream loses its oldest publications, so that what is left has no hole, and its position only while
+    nobody is attached and nothing is left.
     """
 
     size: int = 0

@@ -15,7 +15,7 @@ from beaconfire.messages import SubscribeRequest
 from beaconfire.options import ChannelOptions
 from beaconfire.session import SessionManners
 from beaconfire.units import Seconds
-from tests.unit.kit import OPEN, RECOVERABLE, Client, World, run, settle
+from tests.unit.kit import OPEN, RECOVERABLE, VISIBLE, Client, World, run, settle
 
 UNIX_S = 1_700_000_000
 ANYBODY = ChannelOptions(allow_subscribe_for_client=True, allow_subscribe_for_anonymous=True)
@@ -709,6 +709,25 @@ def test_a_refresh_changes_what_others_see() -> None:
     client.send("publish", channel="news", data=1)
     [push] = [message["push"] for message in client.take() if "push" in message]
     assert push["pub"]["info"]["conn_info"] == "new"
+
+
+def test_a_refresh_changes_presence_and_the_leave() -> None:
+    """At once. A token that says nothing about info leaves it as it is: it only prolongs the connection."""
+    world = World(VISIBLE)
+    witness = world.connect("bob", "news")
+    client = expiring(world, info=Raw(b'"old"'))
+    client.ask("subscribe", channel="news")
+
+    def refresh(token: str, info: Raw) -> Any:
+        world.tokens.connections.known[token] = Identity("ann", info, UNIX_S + 600, client_refresh=True)
+        client.ask("refresh", token=token)
+        return witness.ask("presence", channel="news")["presence"][client.id].get("conn_info")
+
+    assert refresh("new", Raw(b'"new"')) == "new"
+    assert refresh("longer", Raw()) == "new"
+    witness.take()
+    client.cut()
+    assert [push["leave"]["info"].get("conn_info") for push in witness.take_pushes()] == ["new"]
 
 
 # --- the others

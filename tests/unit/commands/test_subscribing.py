@@ -14,7 +14,7 @@ from beaconfire.events import RecoveryFinished, Subscribed, Unsubscribed
 from beaconfire.identity import SubscriptionGrant, SubscriptionOverride, TokenExpired
 from beaconfire.options import ChannelNameOptions, ChannelOptions
 from beaconfire.units import Seconds
-from tests.unit.kit import OPEN, Client, World, run, settle
+from tests.unit.kit import OPEN, VISIBLE, Client, World, run, settle
 
 UNIX_S = 1_700_000_000
 CLOSED = ChannelOptions()
@@ -844,6 +844,33 @@ def test_a_refreshed_subscription_lives_on() -> None:
     assert client.ask("sub_refresh", channel="news", token="forever") == {}
     world.pass_time(1000, step_s=10)
     assert set(client.session.subscriptions) == {"news"}
+
+
+def test_a_refreshed_subscription_shows_its_new_info() -> None:
+    """In presence at once, in what is published and in the leave; without one in the token the old stays."""
+    world = World(VISIBLE)
+    witness = world.connect("bob", "news")
+    client = world.connect("ann")
+
+    def token(name: str, info: bytes) -> str:
+        return world.tokens.let_subscribe(
+            name, "ann", "news", info=Raw(info), expire_at_unix_s=UNIX_S + 600.0, client_refresh=True
+        )
+
+    def shown() -> Any:
+        return witness.ask("presence", channel="news")["presence"][client.id].get("chan_info")
+
+    client.ask("subscribe", channel="news", token=token("first", b'"old"'))
+    assert shown() == "old"
+    client.ask("sub_refresh", channel="news", token=token("second", b'"new"'))
+    assert shown() == "new"
+    client.ask("sub_refresh", channel="news", token=token("third", b""))
+    assert shown() == "new"
+    witness.take()
+    client.ask("publish", channel="news", data=1)
+    client.ask("unsubscribe", channel="news")
+    published, left = witness.take_pushes()
+    assert published["pub"]["info"]["chan_info"] == left["leave"]["info"]["chan_info"] == "new"
 
 
 REFRESHES: list[tuple[str, dict[str, Any], int]] = [

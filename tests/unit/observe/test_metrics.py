@@ -29,6 +29,8 @@ NAMES = {
     "beaconfire_subscriptions": ("gauge", ()),
     "beaconfire_queue_bytes": ("gauge", ()),
     "beaconfire_send_queue_bytes": ("gauge", ()),
+    "beaconfire_history_publications": ("gauge", ()),
+    "beaconfire_history_bytes": ("gauge", ()),
     "beaconfire_draining": ("gauge", ()),
     "beaconfire_drain_remaining": ("gauge", ()),
     "beaconfire_messages_received_total": ("counter", ()),

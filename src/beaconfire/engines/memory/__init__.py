@@ -8,7 +8,12 @@ from collections.abc import Callable
 
 from beaconfire.clock import Clock
 from beaconfire.engines.base import Engine
-from beaconfire.engines.memory.broker import IDEMPOTENCY_KEYS_MAX, MemoryBroker, MemoryBrokerStatistics
+from beaconfire.engines.memory.broker import (
+    HISTORY_BYTES_MAX,
+    IDEMPOTENCY_KEYS_MAX,
+    MemoryBroker,
+    MemoryBrokerStatistics,
+)
 from beaconfire.engines.memory.control import MemoryControlBus, MemoryControlStatistics
 from beaconfire.engines.memory.presence import MemoryPresenceStatistics, MemoryPresenceStore
 
@@ -37,14 +42,18 @@ def memory_engine(
     clock: Clock,
     new_epoch: Callable[[], str] | None = None,
     idempotency_keys_max: int = IDEMPOTENCY_KEYS_MAX,
+    history_bytes_max: int = HISTORY_BYTES_MAX,
+    on_history_full: Callable[[], None] = lambda: None,
 ) -> MemoryEngine:
     """`new_epoch` names streams, random letters by default; "" and "_" stand for no epoch and are never one.
 
     `idempotency_keys_max` is how many keys are remembered at once; beyond it the oldest is forgotten.
+    `history_bytes_max` is how much memory all streams and their publications may take together; beyond it the oldest
+    go (see `streams`). `on_history_full` is called for each call that made some go. It must not raise.
     """
     return MemoryEngine(
         name="memory",
-        broker=MemoryBroker(clock, new_epoch or random_epoch, idempotency_keys_max),
+        broker=MemoryBroker(clock, new_epoch or random_epoch, idempotency_keys_max, history_bytes_max, on_history_full),
         presence=MemoryPresenceStore(clock),
         control=MemoryControlBus(),
     )
@@ -56,6 +65,7 @@ def random_epoch() -> str:
 
 
 __all__ = [
+    "HISTORY_BYTES_MAX",
     "IDEMPOTENCY_KEYS_MAX",
     "MemoryBroker",
     "MemoryBrokerStatistics",

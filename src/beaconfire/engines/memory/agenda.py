@@ -1,4 +1,4 @@
-"""What has to be looked at later: bookkeeping of expiry that costs a few bytes an entry and no timer each."""
+"""What has to be looked at later: bookkeeping of expiry that costs some dozens of bytes an entry and no timer each."""
 
 from __future__ import annotations
 
@@ -9,27 +9,39 @@ ItemT = TypeVar("ItemT")
 
 
 class Agenda(Generic[ItemT]):
-    """Items in buckets of one second, taken out again when their second is over.
+    """Items in buckets of one second, taken out again when their second is over, or removed before.
 
-    An item comes out once per time it was added, never before its time and at most a second after it. It cannot be
-    withdrawn or moved, because that would cost more than it saves: whoever takes it out looks whether it is still
-    wanted, and adds it again if its time has moved. Items of one second come out in any order.
+    An item is in a bucket at most once. It comes out never before its time and at most a second after it. It is not
+    moved when its time moves, because that would cost more than it saves: whoever takes it out looks whether its time
+    has come, and adds it again if not. Items of one second come out in any order.
     """
 
     __slots__ = ("_buckets", "_seconds")
 
     def __init__(self) -> None:
-        self._buckets: dict[int, list[ItemT]] = {}
+        self._buckets: dict[int, set[ItemT]] = {}
         self._seconds: list[int] = []
+        """A heap of the seconds that have a bucket. The first bucket is never empty; `remove` may empty others."""
 
-    def add(self, item: ItemT, when_s: float) -> None:
+    def add(self, item: ItemT, when_s: float) -> int:
+        """Returns the second of its bucket, which `remove` must be given."""
         second = int(when_s) + 1
         bucket = self._buckets.get(second)
         if bucket is None:
-            self._buckets[second] = [item]
+            self._buckets[second] = {item}
             heapq.heappush(self._seconds, second)
         else:
-            bucket.append(item)
+            bucket.add(item)
+        return second
+
+    def remove(self, item: ItemT, second: int) -> None:
+        """Idempotent."""
+        bucket = self._buckets.get(second)
+        if bucket is not None:
+            bucket.discard(item)
+            if not bucket:
+                self._buckets[second] = set()  # a set does not shrink
+                self._drop_empty_buckets()
 
     def is_due(self, now_s: float) -> bool:
         """Whether `take_due` would find something."""
@@ -37,15 +49,22 @@ class Agenda(Generic[ItemT]):
 
     def take_due(self, now_s: float) -> ItemT | None:
         """One item whose time has come, or None."""
-        if not self.is_due(now_s):
+        return self.take_first() if self.is_due(now_s) else None
+
+    def take_first(self) -> ItemT | None:
+        """One of the items whose time comes first, or None if there are none."""
+        if not self._seconds:
             return None
         second = self._seconds[0]
         bucket = self._buckets[second]
         item = bucket.pop()
         if not bucket:
-            del self._buckets[second]
-            heapq.heappop(self._seconds)
+            self._drop_empty_buckets()
         return item
+
+    def _drop_empty_buckets(self) -> None:
+        while self._seconds and not self._buckets[self._seconds[0]]:
+            del self._buckets[heapq.heappop(self._seconds)]
 
     def __len__(self) -> int:
         """Items waiting, counted one bucket at a time: for statistics and tests."""

@@ -17,6 +17,9 @@ from beaconfire.messages import ClientInfo, Publication, StreamPosition
 IDEMPOTENCY_KEYS_MAX = 300_000
 """Keys remembered at once: a thousand keyed publishes a second, for as long as a key lives."""
 
+HISTORY_BYTES_MAX = 1024**3
+"""What streams and publications may take, unless the settings say otherwise."""
+
 SWEEP_BUDGET = 1000
 """What one `sweep` drops at most of each kind: a few milliseconds, at one or two microseconds apiece."""
 
@@ -28,7 +31,7 @@ _NO_POSITION = StreamPosition(0, "")
 
 
 class MemoryBrokerStatistics(Struct, frozen=True):
-    """A snapshot. Expired things count until they are swept; `bytes` is payloads only.
+    """A snapshot. Expired things count until they are swept; `bytes` is what streams and publications cost together.
 
     `idempotency_keys_forgotten_total` only rises: keys that gave way before their time, because of the limit.
     """
@@ -48,9 +51,17 @@ class MemoryBroker:
     outer one, which goes on until none is left: order holds in every channel, and the stack does not grow.
     """
 
-    def __init__(self, clock: Clock, new_epoch: Callable[[], str], idempotency_keys_max: int) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        new_epoch: Callable[[], str],
+        idempotency_keys_max: int,
+        history_bytes_max: int,
+        on_history_full: Callable[[], None],
+    ) -> None:
+        """See `memory_engine`."""
         self._clock = clock
-        self._streams = Streams(new_epoch, self._is_attached)
+        self._streams = Streams(new_epoch, self._is_attached, history_bytes_max, on_history_full)
         self._outcomes = Outcomes(idempotency_keys_max)
         self._attached: dict[str, None] = {}
         self._events: BrokerEvents | None = None
@@ -69,7 +80,9 @@ class MemoryBroker:
     async def stop(self) -> None:
         """Idempotent. Streams stay, for a later start; attachments do not, so nothing more is announced."""
         self._events = None
-        self._attached.clear()
+        attached, self._attached = self._attached, {}
+        for channel in attached:
+            self._streams.on_detached(channel)
 
     def sweep(self) -> bool:
         """Gives back the memory of what is expired, within a budget. To be called every second or so.
@@ -101,6 +114,7 @@ class MemoryBroker:
         if channel in self._attached:
             del self._attached[channel]
             shrink(self._attached)
+            self._streams.on_detached(channel)
 
     async def publish(
         self,
@@ -154,10 +168,15 @@ class MemoryBroker:
         since: StreamPosition | None = None,
         reverse: bool = False,
     ) -> HistoryPage:
-        """As `Broker.history`. What is kept was decided at publishing, so only `options.meta_ttl_s` counts here."""
+        """As `Broker.history`. What is kept was decided at publishing, so only `options.meta_ttl_s` counts here.
+
+        The position of a channel to which nobody is attached may be forgotten by the time that this returns, if there
+        is no room for one more: then the channel has another epoch when it is used again."""
         now_s = self._clock.now_s()
         stream = self._streams.use(channel, options.meta_ttl_s, now_s)
-        return HistoryPage(stream.read(now_s, limit, None if since is None else since.offset, reverse), stream.position)
+        page = HistoryPage(stream.read(now_s, limit, None if since is None else since.offset, reverse), stream.position)
+        self._streams.make_room()  # afterwards, because a new position may be the one that has to go
+        return page
 
     async def remove_history(self, channel: str) -> None:
         self._streams.clear(channel)

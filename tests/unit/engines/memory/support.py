@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -10,6 +11,8 @@ from msgspec import Raw
 from beaconfire.clock import ManualClock
 from beaconfire.engines.base import HistoryOptions, PublishOptions, PublishOutcome
 from beaconfire.engines.memory import MemoryEngine, memory_engine
+from beaconfire.engines.memory.streams import POSITION_BYTES
+from beaconfire.engines.memory.tail import PUBLICATION_BYTES
 from beaconfire.messages import ClientInfo, Publication
 
 T = TypeVar("T")
@@ -54,13 +57,30 @@ class Node:
 class World:
     """Engine, clock and node, started."""
 
-    def __init__(self, idempotency_keys_max: int = 1000) -> None:
+    def __init__(self, idempotency_keys_max: int = 1000, history_bytes_max: int = 10**9) -> None:
         self.clock = ManualClock()
-        self.engine: MemoryEngine = memory_engine(self.clock, idempotency_keys_max=idempotency_keys_max)
+        self.times_full = 0
+        self.engine: MemoryEngine = memory_engine(
+            self.clock,
+            idempotency_keys_max=idempotency_keys_max,
+            history_bytes_max=history_bytes_max,
+            on_history_full=self._on_full,
+        )
         self.broker = self.engine.broker
         self.presence = self.engine.presence
         self.node = Node()
         now(self.broker.start(self.node))
+
+    def _on_full(self) -> None:
+        self.times_full += 1
+
+    def cost(self, *sizes: int) -> int:
+        """What publications of these sizes cost, without tags and info."""
+        return sum(PUBLICATION_BYTES + size for size in sizes)
+
+    def positions(self, *channels: str) -> int:
+        """What the positions of these channels cost."""
+        return sum(POSITION_BYTES + sys.getsizeof(channel) for channel in channels)
 
     def publish(self, channel: str, data: bytes = b"{}", options: PublishOptions = KEPT) -> PublishOutcome:
         return now(self.broker.publish(channel, Raw(data), options))

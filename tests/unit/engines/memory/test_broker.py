@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from beaconfire.engines.base import PublishOptions
 from beaconfire.engines.memory import MemoryBrokerStatistics
+from beaconfire.engines.memory.streams import TAIL_BYTES
 from beaconfire.messages import ClientInfo, StreamPosition
 
 from .support import HISTORY, KEPT, Node, World, now
@@ -191,12 +192,14 @@ def test_statistics_count_what_is_there() -> None:
         attached_channels=1,
         streams=4,
         publications=12,
-        bytes=18,
+        bytes=world.cost(5, 3, *[1] * 10) + world.positions("a", "c", "d", "e") + 3 * TAIL_BYTES,
         idempotency_keys=1,
         idempotency_keys_forgotten_total=0,
     )
     now(world.broker.remove_history("d"))
-    assert (world.broker.statistics().publications, world.broker.statistics().bytes) == (2, 8)
+    statistics = world.broker.statistics()
+    assert statistics.publications == 2
+    assert statistics.bytes == world.cost(5, 3) + world.positions("a", "c", "d", "e") + 2 * TAIL_BYTES
 
 
 def test_reading_a_large_history_takes_only_the_page() -> None:

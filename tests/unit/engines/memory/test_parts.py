@@ -12,6 +12,7 @@ from msgspec import Raw
 from beaconfire.clock import ManualClock
 from beaconfire.engines.memory import MemoryControlBus, MemoryControlStatistics, memory_engine, random_epoch
 from beaconfire.engines.memory.agenda import Agenda
+from beaconfire.engines.memory.ages import SLACK, Ages
 from beaconfire.engines.memory.tables import shrink
 from beaconfire.engines.memory.tail import Tail
 from beaconfire.messages import Publication
@@ -50,6 +51,71 @@ def test_agenda_takes_the_past() -> None:
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.sampled_from(["add", "remove", "first", "due"]), st.integers(0, 20)), max_size=60))
+def test_agenda_agrees_with_a_list(steps: list[tuple[str, int]]) -> None:
+    """Items that are added, removed and taken in any order come out once, those whose time is first in front."""
+    agenda: Agenda[str] = Agenda()
+    model: dict[str, int] = {}
+    for step, (kind, number) in enumerate(steps):
+        if kind == "add":
+            model[str(step)] = agenda.add(str(step), float(number))
+        elif kind == "remove":
+            gone = list(model)[number % len(model)] if model else "nobody"
+            agenda.remove(gone, model.pop(gone, number))
+        else:
+            item = agenda.take_first() if kind == "first" else agenda.take_due(float(number))
+            first = min(model.values(), default=None)
+            assert (item is None) == (first is None or (kind == "due" and first > number))
+            assert item is None or model.pop(item) == first
+        assert len(agenda) == len(model)
+        assert agenda.is_due(10.0) == any(second <= 10 for second in model.values())
+
+
+class Kept:
+    """The offsets that a stream keeps."""
+
+    def __init__(self) -> None:
+        self.offsets: set[int] = set()
+
+    @property
+    def oldest(self) -> int:
+        return min(self.offsets, default=1000)
+
+    @oldest.setter
+    def oldest(self, offset: int) -> None:
+        raise AssertionError("nobody else sets it")
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.sampled_from("aaadoot"), st.integers(0, 3), st.integers(1, 9)), max_size=80))
+def test_ages_agree_with_a_list(steps: list[tuple[str, int, int]]) -> None:
+    """The oldest comes first, whatever goes for other reasons; tidying leaves a few entries for each that is kept."""
+    ages: Ages[Kept] = Ages()
+    streams = [Kept() for _ in range(4)]
+    model: list[tuple[Kept, int]] = []
+    tops = [0] * 4
+    for kind, number, count in steps:
+        stream = streams[number]
+        if kind == "a":
+            tops[number] += 1
+            stream.offsets.add(tops[number])
+            ages.add(stream, tops[number])
+            model.append((stream, tops[number]))
+        elif kind == "d" and stream.offsets:
+            model.remove((stream, min(stream.offsets)))
+            stream.offsets.remove(min(stream.offsets))
+        elif kind == "o":
+            oldest = ages.take_oldest()
+            assert oldest is (model[0][0] if model else None)
+            if oldest is not None:
+                oldest.offsets.remove(model.pop(0)[1])
+        else:
+            more = ages.tidy(len(model), count)
+            assert more == (len(ages) > SLACK * len(model))
+        assert len(ages) >= len(model)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 50), st.integers(0, 40)), max_size=60))
 def test_tail_agrees_with_a_list(steps: list[tuple[int, int, int]]) -> None:
     """Appending, dropping and reading, through many compactions, behave as on a plain list."""
@@ -59,12 +125,12 @@ def test_tail_agrees_with_a_list(steps: list[tuple[int, int, int]]) -> None:
         if kind <= 1:
             for _ in range(number):
                 top += 1
-                tail.append(Publication(Raw(b"xy"), offset=top), now_s + number)
+                tail.append(Publication(Raw(b"xy"), offset=top), now_s + number, top)
                 model = [(offset, min(expires_s, now_s + number)) for offset, expires_s in model]
                 model.append((top, now_s + number))
         elif kind == 2:
             count = min(number, len(model))
-            assert tail.drop_oldest(count) == 2 * count
+            assert tail.drop_oldest(count) == sum(offset for offset, _ in model[:count])
             model = model[count:]
         elif kind == 3:
             expected = [offset for offset, expires_s in model if expires_s > now_s and offset > number][:instant]
@@ -82,8 +148,8 @@ def test_tail_lets_go_of_what_it_dropped() -> None:
     tail = Tail()
     first = Publication(Raw(b"1"), offset=1)
     references = sys.getrefcount(first)
-    tail.append(first, 10.0)
-    tail.append(Publication(Raw(b"2"), offset=2), 10.0)
+    tail.append(first, 10.0, 1)
+    tail.append(Publication(Raw(b"2"), offset=2), 10.0, 1)
     tail.drop_oldest(1)
     assert sys.getrefcount(first) == references
 
