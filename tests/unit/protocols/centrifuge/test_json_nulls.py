@@ -133,5 +133,8 @@ def nested(levels: int, known: bool) -> bytes:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_nesting_costs_no_more_than_length(known: bool) -> None:
-    """One null in a frame nearly as deep as allowed takes as many steps as in a flat one."""
-    assert steps(nested(240 if known else 490, known)) == steps(nested(1, known))
+    """One null in a frame nearly as deep as allowed takes as many steps as in a flat one.
+
+    Give or take what the garbage collector calls meanwhile; copying at each level would take 50 times as many.
+    """
+    assert steps(nested(240 if known else 490, known)) < 2 * steps(nested(1, known))
