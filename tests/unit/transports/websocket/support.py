@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -45,7 +46,11 @@ class FakeStream(asyncio.Transport):
     family, type, proto = socket.AF_UNIX, socket.SOCK_STREAM, 0
 
     def fileno(self) -> int:
-        return self.descriptor
+        return self.descriptor if self.descriptor >= 0 else 1 << 20
+
+    def setsockopt(self, level: int, name: int, value: bytes) -> None:
+        assert (level, name, value) == (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.calls.append("drop unsent")
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.calls.append(f"limits {high} {low}")
@@ -156,8 +161,8 @@ class World:
         self.sink = Sink()
         self.stream = FakeStream(descriptor)
         self.receiver: Recorder
-        rules = ConnectionRules(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink))
-        self.connection = WebSocketConnection(rules, self.stream, inflates)
+        self.rules = ConnectionRules(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink))
+        self.connection = WebSocketConnection(self.rules, self.stream, inflates)
         self.stream.protocol = self.connection.light_reader()
         self.connection.begin(RESPONSE, self._arrive)
 
