@@ -18,7 +18,7 @@ from tests.acceptance.abuse.conftest import Serve
 from tests.acceptance.abuse.surroundings import ended_with, enter, figures, hits, undisturbed
 from tests.acceptance.abuse.test_slow_readers import SMALL_BUFFER, fill
 from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import Client, Peer, company, run, until
+from tests.acceptance.peer import CLOSE, Client, Peer, company, frame, run, until
 from tests.kernel import send_queues
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say what their kernels hold")
@@ -93,6 +93,33 @@ def test_who_takes_nothing_for_the_write_timeout_is_reset(serve: Serve) -> None:
             await until(lambda: ended_with(server, client) == 3009, "it is cut")
             await gone(server, within_s=1)
             await all_are_reset([peer])
+
+    run(scenario())
+
+
+def test_who_says_goodbye_without_reading_leaves_nothing_behind(serve: Serve) -> None:
+    """WebSockets with a close frame, HTTP with `Connection: close`: what they leave unread fits into the kernel."""
+    server = serve({"websocket.close_timeout": "1s", "server.keep_alive_timeout": "1s"})
+
+    async def scenario() -> None:
+        body = b'{"channel":"heavy","limit":100}'
+        head = f"POST /api/history HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        async with (
+            undisturbed(server),
+            Client.connect(server.port) as talker,
+            company(5, lambda: Peer.open(server.port, receive_buffer=SMALL_BUFFER)) as sockets,
+            company(5, lambda: Peer.dial(server.port, receive_buffer=SMALL_BUFFER)) as callers,
+        ):
+            for peer in sockets:
+                await enter(peer, "heavy")
+            await talker.publish("heavy", "x" * 50_000)
+            for peer in callers:
+                await peer.send(head.encode(), body)
+            for peer in sockets:
+                await peer.send(frame(CLOSE, b"\x03\xe8"))
+            await until(lambda: len([queue for queue in send_queues(server.port) if queue > 9999]) == 10, "all wait")
+            await gone(server, within_s=8)
+            assert [was_reset for _, was_reset in [await read_on(peer) for peer in sockets + callers]] == [True] * 10
 
     run(scenario())
 

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from beaconfire.clock import Timer, Timers
 from beaconfire.events import EventSink, LimitHit
 from beaconfire.options import ServerOptions
-from beaconfire.transports.reset import EXTENSION, reset
+from beaconfire.transports.reset import EXTENSION, abandon_after, reset
 
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -221,8 +221,10 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def _limit_closing(self) -> None:
         """A connection that is being closed first sends what is written, however long the peer takes to read it."""
-        if self.transport.is_closing() and self._is_behind:
-            self._wait_for_reader()
+        if self.transport.is_closing():
+            abandon_after(self.transport, self._guard.body_timeout_s)
+            if self._is_behind:
+                self._wait_for_reader()
 
     @property
     def _is_behind(self) -> bool:

@@ -41,7 +41,8 @@ class FakeStream(asyncio.Transport):
         return 1000
 
     def setsockopt(self, *option: object) -> None:
-        self.options.append(option)
+        if option[0] != socket.IPPROTO_TCP:
+            self.options.append(option)
 
     def getpeername(self) -> tuple[str, int]:
         return "127.0.0.1", 1

@@ -35,6 +35,8 @@ class FakeStream(asyncio.Transport):
         self.waiting = bytearray()
         self.takes = 1 << 30
         self.calls: list[str] = []
+        self.patience_ms: bytes | int = 0
+        """How long the kernel is to wait for a peer that takes nothing."""
         self.protocol: Any = None
         self.paused = False
 
@@ -48,9 +50,12 @@ class FakeStream(asyncio.Transport):
     def fileno(self) -> int:
         return self.descriptor if self.descriptor >= 0 else 1 << 20
 
-    def setsockopt(self, level: int, name: int, value: bytes) -> None:
-        assert (level, name, value) == (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.calls.append("drop unsent")
+    def setsockopt(self, level: int, name: int, value: bytes | int) -> None:
+        if level == socket.IPPROTO_TCP:
+            self.patience_ms = value
+        else:
+            assert (level, name, value) == (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.calls.append("drop unsent")
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.calls.append(f"limits {high} {low}")

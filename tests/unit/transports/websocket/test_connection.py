@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import sys
 
 from beaconfire.clock import ManualClock, Timers
 from beaconfire.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, SHUTDOWN, SLOW
@@ -510,6 +511,7 @@ def test_peer_closes() -> None:
     world.feed(masked(8, b"\x0f\xa0bye"))
     assert world.sent == b"\x88\x02\x0f\xa0"
     assert world.stream.calls[-1] == "close"
+    assert world.stream.patience_ms == (5000 if sys.platform == "linux" else 0)
     world.advance(5)
     assert world.stream.calls[-1] == "abort"
 
