@@ -10,7 +10,7 @@ import termios
 from typing import Final
 
 SLICE: Final = 256
-"""Descriptors that are asked about before the event loop gets its turn: less than a millisecond."""
+"""Descriptors that are asked about before the event loop gets its turn: one to two milliseconds."""
 
 _STANDARD: Final = (0, 1, 2)
 """Where log lines go: what waits there is not for clients, even if it is a socket or a terminal."""

@@ -123,6 +123,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         self._stop_waiting_for_reader()
         super().resume_writing()
+        self._limit_closing()  # what is left is little, but has to be read as well
 
     def timeout_keep_alive_handler(self) -> None:
         if self._is_behind:

@@ -364,6 +364,23 @@ async def test_an_answer_that_nobody_reads_is_given_up_on_a_closing_connection_t
 
 
 @scenario
+async def test_a_reader_that_stops_before_the_end_is_given_up_too(world: World) -> None:
+    """It took so much of a large answer that writing may go on, but the connection is closing and there is a rest."""
+    world.protocol.data_received(REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    world.stream.waiting = 100_000
+    for _ in range(10):
+        await asyncio.sleep(0)
+    world.protocol.pause_writing()
+    world.advance(30)
+    world.stream.waiting = 1000
+    world.protocol.resume_writing()
+    world.advance(59.9)
+    assert not world.stream.aborted
+    world.advance(0.1)
+    assert (world.stream.was_reset, world.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
+
+
+@scenario
 async def test_an_application_may_reset_the_connection(world: World) -> None:
     """Of its request, through an extension."""
     await world.receive(REQUEST)
