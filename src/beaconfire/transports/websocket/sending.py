@@ -132,7 +132,7 @@ class Sender(WSListener):
 
     def reset_unread(self) -> None:
         """Resets the connection if its peer has not taken all that was written."""
-        if self._stream.get_write_buffer_size():
+        if not self.writable:
             reset(self._stream)
 
     def _cancel_timer(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -13,6 +15,7 @@ from beaconfire.clock import ManualClock, Timers
 from beaconfire.events import Event, LimitHit
 from beaconfire.options import ServerOptions
 from beaconfire.transports.http.guard import PIPELINE_MAX, HttpGuard
+from beaconfire.transports.reset import EXTENSION
 from beaconfire.units import Seconds, Size
 
 OPTIONS = ServerOptions(handshake_timeout=Seconds(10), keep_alive_timeout=Seconds(60), header_max_size=Size(1000))
@@ -28,10 +31,23 @@ class FakeStream(asyncio.Transport):
         self.closed = False
         self.aborted = False
         self.waiting = 0
+        self.options: list[tuple[object, ...]] = []
         self.protocol: Any = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return default
+        return self if name == "socket" else default
+
+    def fileno(self) -> int:
+        return 1000
+
+    def setsockopt(self, *option: object) -> None:
+        if option[0] != socket.IPPROTO_TCP:
+            self.options.append(option)
+
+    def getpeername(self) -> tuple[str, int]:
+        return "127.0.0.1", 1
+
+    getsockname = getpeername
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         if not self.closed:
@@ -45,6 +61,10 @@ class FakeStream(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return self.waiting
+
+    @property
+    def was_reset(self) -> bool:
+        return self.aborted and self.options == [(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))]
 
     def is_closing(self) -> bool:
         return self.closed
@@ -81,6 +101,7 @@ class World:
         self.timers = Timers(self.clock)
         self.events: list[Event] = []
         self.requests = 0
+        self.scope: MutableMapping[str, Any] = {}
         config = uvicorn.Config(
             self._application,
             ws=Upgraded,
@@ -116,6 +137,7 @@ class World:
         send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     ) -> None:
         self.requests += 1
+        self.scope = scope
         if scope["path"] != "/at-once":
             while (await receive()).get("more_body"):
                 pass
@@ -356,9 +378,63 @@ async def test_an_answer_that_nobody_reads_is_given_up(world: World) -> None:
     world.advance(0.1)
     world.stream.waiting = 100
     world.protocol.timeout_keep_alive_handler()  # uvicorn's own timer, at the same moment
-    assert (world.stream.aborted, world.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
+    assert (world.stream.was_reset, world.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
     world.protocol.connection_lost(None)
     assert len(world.timers) == 0
+
+
+@scenario
+async def test_an_answer_that_nobody_reads_is_given_up_on_a_closing_connection_too(world: World) -> None:
+    """However small it is, and although the connection is closed when it has been read; not if it was read in time."""
+    for request in (REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"garbage\r\n\r\n"):
+        for is_read in (True, False):
+            world = World()
+            world.stream.waiting = 100
+            await world.receive(request)
+            assert (world.stream.closed, world.stream.aborted) == (True, False)
+            world.advance(59.9)
+            if is_read:
+                world.stream.waiting = 0
+            world.advance(0.1)
+            assert world.stream.was_reset is not is_read
+            assert world.events == ([] if is_read else [LimitHit("server.keep_alive_timeout", "")])
+
+
+@scenario
+async def test_a_reader_that_stops_before_the_end_is_given_up_too(world: World) -> None:
+    """It took so much of a large answer that writing may go on, but the connection is closing and there is a rest."""
+    world.protocol.data_received(REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    world.stream.waiting = 100_000
+    for _ in range(10):
+        await asyncio.sleep(0)
+    world.protocol.pause_writing()
+    world.advance(30)
+    world.stream.waiting = 1000
+    world.protocol.resume_writing()
+    world.advance(59.9)
+    assert not world.stream.aborted
+    world.advance(0.1)
+    assert (world.stream.was_reset, world.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
+
+
+@scenario
+async def test_an_application_may_reset_the_connection(world: World) -> None:
+    """Of its request, through an extension."""
+    await world.receive(REQUEST)
+    world.scope["extensions"][EXTENSION]()
+    assert world.stream.was_reset
+
+
+@scenario
+async def test_at_the_end_only_what_is_unread_is_reset(world: World) -> None:
+    """Whether it waits in the buffer, or, as under TLS, where it cannot be seen."""
+    await world.receive(REQUEST)
+    world.protocol.reset_unread()
+    assert not world.stream.closed
+    world.protocol.pause_writing()
+    world.protocol.reset_unread()
+    assert world.stream.was_reset
+    world.protocol.connection_lost(None)
 
 
 @scenario
@@ -367,7 +443,7 @@ async def test_an_idle_connection_with_an_unread_answer_is_aborted(world: World)
     await world.receive(REQUEST)
     world.stream.waiting = 100
     world.protocol.timeout_keep_alive_handler()
-    assert (world.stream.aborted, world.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
+    assert (world.stream.was_reset, world.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
     idle = World()
     await idle.receive(REQUEST)
     idle.protocol.timeout_keep_alive_handler()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,6 +35,8 @@ class FakeStream(asyncio.Transport):
         self.waiting = bytearray()
         self.takes = 1 << 30
         self.calls: list[str] = []
+        self.patience_ms: bytes | int = 0
+        """How long the kernel is to wait for a peer that takes nothing."""
         self.protocol: Any = None
         self.paused = False
 
@@ -45,7 +48,14 @@ class FakeStream(asyncio.Transport):
     family, type, proto = socket.AF_UNIX, socket.SOCK_STREAM, 0
 
     def fileno(self) -> int:
-        return self.descriptor
+        return self.descriptor if self.descriptor >= 0 else 1 << 20
+
+    def setsockopt(self, level: int, name: int, value: bytes | int) -> None:
+        if level == socket.IPPROTO_TCP:
+            self.patience_ms = value
+        else:
+            assert (level, name, value) == (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.calls.append("drop unsent")
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.calls.append(f"limits {high} {low}")
@@ -156,8 +166,8 @@ class World:
         self.sink = Sink()
         self.stream = FakeStream(descriptor)
         self.receiver: Recorder
-        rules = ConnectionRules(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink))
-        self.connection = WebSocketConnection(rules, self.stream, inflates)
+        self.rules = ConnectionRules(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink))
+        self.connection = WebSocketConnection(self.rules, self.stream, inflates)
         self.stream.protocol = self.connection.light_reader()
         self.connection.begin(RESPONSE, self._arrive)
 

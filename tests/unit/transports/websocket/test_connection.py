@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import sys
 
 from beaconfire.clock import ManualClock, Timers
 from beaconfire.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, SHUTDOWN, SLOW
@@ -18,6 +19,9 @@ from beaconfire.transports.websocket.sending import ConnectionRules
 from .support import FakeStream, Recorder, Sink, World, frame, in_loop, masked
 
 CLOSE_1000 = b"\x88\x02\x03\xe8"
+
+RESET = ["drop unsent", "abort"]
+"""How a stream is told to end with a reset."""
 
 
 def code_of(sent: bytes) -> int:
@@ -268,7 +272,7 @@ def test_a_peer_that_takes_nothing_is_cut() -> None:
     world.advance(9.9)
     assert "abort" not in world.stream.calls
     world.advance(0.1)
-    assert world.stream.calls[-1] == "abort"
+    assert world.stream.calls[-2:] == RESET
     assert world.sink.events == [LimitHit("websocket.write_timeout", "")]
     assert world.receiver.closed_with == 3009
     world.lose()
@@ -329,6 +333,22 @@ def test_the_socket_itself_is_written_to() -> None:
         assert world.stream.written.endswith(b"xlater")
         world.connection.write(frame(b"direct"))
         assert ours.recv(100) == b"direct"
+        world.lose()
+
+
+@in_loop
+def test_the_rest_of_a_frame_is_not_copied() -> None:
+    """A frame is shared by all who are sent it, and a slow peer must not cost a copy of it."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with ours, theirs:
+        world = World(descriptor=theirs.fileno())
+        handed_over: list[object] = []
+        world.stream.write = handed_over.append  # type: ignore[assignment, method-assign]
+        large = frame(b"x" * 1_000_000)
+        world.connection.write(large)
+        world.connection.write_rest(large, 999_999)
+        assert [isinstance(data, memoryview) and data.obj is large for data in handed_over] == [True, True]
         world.lose()
 
 
@@ -431,8 +451,24 @@ def test_close_does_not_wait_for_ever() -> None:
         world.advance(4.9)
         assert ("abort" in world.stream.calls, world.sink.events) == (False, [])
         world.advance(0.1)
-        assert world.stream.calls[-1] == "abort"
+        assert world.stream.calls[-2:] == RESET
         assert world.sink.events == [LimitHit("websocket.close_timeout", "")]
+
+
+@in_loop
+def test_at_the_end_only_what_is_unread_is_reset() -> None:
+    """A connection that is being closed is known until it is lost, and cut if its peer has not taken everything."""
+    for takes in (1 << 30, 0):
+        world = World()
+        world.stream.takes = takes
+        world.connection.write(frame(b"x" * 100))
+        assert world.rules.closing == set()
+        world.connection.close(SLOW, "slow")
+        assert world.rules.closing == {world.connection}
+        world.connection.reset_unread()
+        assert world.stream.calls[1:] == ([] if takes else RESET)
+        world.lose()
+        assert world.rules.closing == set()
 
 
 @in_loop
@@ -475,6 +511,7 @@ def test_peer_closes() -> None:
     world.feed(masked(8, b"\x0f\xa0bye"))
     assert world.sent == b"\x88\x02\x0f\xa0"
     assert world.stream.calls[-1] == "close"
+    assert world.stream.patience_ms == (5000 if sys.platform == "linux" else 0)
     world.advance(5)
     assert world.stream.calls[-1] == "abort"
 
