@@ -128,6 +128,22 @@ def test_a_request_without_a_body_may_ask_for_an_upgrade_too(open_house: ServerP
     run(scenario())
 
 
+def test_no_upgrade_before_an_earlier_answer(open_house: ServerProcess) -> None:
+    """That answer would get into the WebSocket; the connection stays one of HTTP, and can be upgraded later."""
+
+    async def scenario() -> None:
+        async with undisturbed(open_house), await Peer.dial(open_house.port) as peer:
+            await peer.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", upgrade_request())
+            for status in (200, 426):
+                response = await peer.response()
+                assert response.status == status
+                await peer.take(int(response.headers["content-length"]))
+            await peer.send(upgrade_request())
+            assert (await peer.response()).status == 101
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("origins", [(GOOD, EVIL), (EVIL, GOOD), (GOOD, GOOD)])
 @pytest.mark.parametrize("path", ["/connection/http_stream", "/connection/sse", "/connection/poll", "/emulation"])
 def test_two_origins_are_refused_over_http_too(open_house: ServerProcess, path: str, origins: tuple[str, str]) -> None:

@@ -204,7 +204,6 @@ class _Request:
         "_expects",
         "_headers",
         "_hosts",
-        "_is_host_valid",
         "_is_plain",
         "_keep_alive",
         "_parser",
@@ -222,7 +221,7 @@ class _Request:
         self._headers: list[tuple[bytes, bytes]] = []
         self._body = b""
         self._begun = self._hosts = self.announced = 0
-        self._expects = self._is_host_valid = self._is_plain = self._keep_alive = self.is_whole = False
+        self._expects = self._is_plain = self._keep_alive = self.is_whole = False
 
     def feed(self, data: bytes) -> bool:
         """False unless it is one request, and one that may be answered here, and its head is complete."""
@@ -251,15 +250,13 @@ class _Request:
         elif name == b"content-length":
             self.announced = int(value)
         elif name == b"host":
-            self._hosts += 1
-            self._is_host_valid = hosts.is_valid(value)
+            self._hosts += 1 if hosts.is_valid(value) else 2  # any sum but 1 is refused by the HTTP server
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
         self._keep_alive = parser.should_keep_alive()
-        has_host = self._hosts == 1 and self._is_host_valid
-        self._is_plain = has_host and parser.get_http_version() == "1.1" and not self._expects
+        self._is_plain = self._hosts == 1 and not self._expects and parser.get_http_version() == "1.1"
 
     def on_body(self, part: bytes) -> None:
         self._body += part
