@@ -23,11 +23,13 @@ async def publish_all(client: Client, prefix: str, count: int, size: int) -> Non
 
 
 async def assert_bounded(server: ServerProcess, before: int) -> None:
-    """Beside what the settings allow, the allocator's own use of it: pieces that are free and too small."""
+    """Beside what the settings allow, the allocator's own use of it, pieces that are free and too small, and a little
+    for the connections that talk meanwhile.
+    """
     kept = (await figures(server))["beaconfire_history_bytes"]
     assert 0.9 * megabytes(BOUND_MB) < kept <= megabytes(BOUND_MB), "the bound is reached, and holds"
     grown = server.resident_bytes() - before
-    assert grown < megabytes(1.5 * BOUND_MB), f"{grown / megabytes(1):.1f} MB"
+    assert grown < megabytes(1.5 * BOUND_MB + 4), f"{grown / megabytes(1):.1f} MB"
 
 
 def test_history_takes_no_more_memory_than_allowed(serve: Serve) -> None:
