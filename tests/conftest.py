@@ -1,0 +1,69 @@
+"""How all tests run: with compiled modules, and beside each other.
+
+`make test` gives each module to one of several workers (pytest-xdist). Long ones begin first, and the tests marked
+`quiet` have the machine to themselves.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+LONG_FIRST = ("acceptance", "browser", "docs", "bench", "conformance", "simulation", "fuzz", "unit")
+"""Folders in the order in which their modules are handed out: what is short fills the gaps in the end."""
+
+CACHE = Path(__file__).parent.parent / ".cache"
+LOCKS = CACHE / "tests"
+BYTECODE = CACHE / "bytecode"
+
+
+def _keep_bytecode() -> None:
+    """Lets this process, its workers and the servers they start keep compiled modules, in a folder apart.
+
+    Where an environment forbids it (PYTHONDONTWRITEBYTECODE), each of the hundreds of processes that tests start
+    would compile all its modules again, which takes longer than all else it does.
+    """
+    sys.pycache_prefix = str(BYTECODE)
+    sys.dont_write_bytecode = False
+    os.environ["PYTHONPYCACHEPREFIX"] = str(BYTECODE)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+_keep_bytecode()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {folder: rank for rank, folder in enumerate(LONG_FIRST)}
+    here = Path(__file__).parent
+    items.sort(key=lambda item: ranks.get(item.path.relative_to(here).parts[0], -1))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Waits for its turn outside of everything else, so that waiting does not count towards the test's timeout."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    with _turn(alone=item.get_closest_marker("quiet") is not None):
+        return (yield)
+
+
+@contextmanager
+def _turn(alone: bool) -> Iterator[None]:
+    """A test that must be alone holds the door lock to its end: no other test begins, and the running ones finish.
+
+    Waiting ends because tests do: each has its timeout, and the kernel unlocks what a worker held that died.
+    """
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    with (LOCKS / "door.lock").open("w") as door, (LOCKS / "room.lock").open("w") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        if not alone:
+            fcntl.flock(door, fcntl.LOCK_UN)
+        yield
