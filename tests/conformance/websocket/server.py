@@ -93,6 +93,7 @@ class EchoServer:
         self,
         loop_factory: Callable[[], asyncio.AbstractEventLoop],
         tls: ssl.SSLContext | None = None,
+        write_timeout_s: float = 1,
         close_timeout_s: float = 0.5,
     ) -> None:
         self.live: set[Echo] = set()
@@ -103,7 +104,7 @@ class EchoServer:
         self.port = 0
         options = WebSocketOptions(
             message_size_limit=Size(MESSAGE_SIZE_LIMIT),
-            write_timeout=Seconds(1),
+            write_timeout=Seconds(write_timeout_s),
             close_timeout=Seconds(close_timeout_s),
         )
         self._acceptor = WebSocketAcceptor(
