@@ -6,21 +6,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.turns import Turn
 
 LONG_FIRST = ("acceptance", "browser", "docs", "bench", "conformance", "simulation", "fuzz", "unit")
 """Folders in the order in which their modules are handed out: what is short fills the gaps in the end."""
 
 CACHE = Path(__file__).parent.parent / ".cache"
-LOCKS = CACHE / "tests"
 BYTECODE = CACHE / "bytecode"
+
+_turn = Turn(CACHE / "tests")
 
 
 def _keep_bytecode() -> None:
@@ -46,24 +47,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
     """Waits for its turn outside of everything else, so that waiting does not count towards the test's timeout."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return (yield)
-    with _turn(alone=item.get_closest_marker("quiet") is not None):
+    _turn.begin(_is_quiet(item))
+    try:
         return (yield)
+    finally:
+        if nextitem is None or not (_is_quiet(item) and _is_quiet(nextitem)):
+            _turn.end()
 
 
-@contextmanager
-def _turn(alone: bool) -> Iterator[None]:
-    """A test that must be alone holds the door lock to its end: no other test begins, and the running ones finish.
-
-    Waiting ends because tests do: each has its timeout, and the kernel unlocks what a worker held that died.
-    """
-    LOCKS.mkdir(parents=True, exist_ok=True)
-    with (LOCKS / "door.lock").open("w") as door, (LOCKS / "room.lock").open("w") as room:
-        fcntl.flock(door, fcntl.LOCK_EX)
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        if not alone:
-            fcntl.flock(door, fcntl.LOCK_UN)
-        yield
+def _is_quiet(item: pytest.Item) -> bool:
+    return item.get_closest_marker("quiet") is not None

@@ -20,6 +20,8 @@ import pytest
 from tests.acceptance.harness import REFERENCE_CONFIG, ServerProcess
 from tests.acceptance.sdk.checks import CHECKS, absent, checks_of
 
+pytestmark = pytest.mark.quiet  # a run is all checks of an SDK at once, in up to five processes, on fast clocks
+
 ROOT = Path(__file__).resolve().parents[3]
 NODE = Path(__file__).with_name("node")
 OLD_PYTHON_SDK = ROOT / ".cache" / "sdk" / "centrifuge-python-0.5.0"
