@@ -48,9 +48,9 @@ delta_publish = true
 
 HASTY = {
     "client.ping_interval": "1s",
-    "client.pong_timeout": "800ms",
-    "client.expired_close_delay": "1s",
-    "client.expired_sub_close_delay": "1s",
+    "client.pong_timeout": "900ms",
+    "client.expired_close_delay": "2s",
+    "client.expired_sub_close_delay": "2s",
     "websocket.close_timeout": "500ms",
 }
 """The reference configuration on fast clocks, for checks of what otherwise takes half a minute."""
