@@ -10,8 +10,8 @@ from typing import TextIO
 class Turn:
     """A worker's right to run a test, beside others or alone; quiet tests that follow each other share one.
 
-    Who must be alone keeps the door lock: no other test begins, and the running ones finish. Waiting ends because
-    tests do: each has its timeout, and the kernel unlocks what a worker held that died.
+    A test that must be alone keeps the door lock: no other test begins, and the running ones finish. Waiting ends
+    because tests do: each has its timeout, and the kernel unlocks the locks of a worker that died.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -24,7 +24,7 @@ def compile_sources(name: str, sources: Sequence[Path], flags: Sequence[str] = (
     changed_s = max(path.stat().st_mtime for path in (*sources, *headers, Path(__file__)))
     CACHE.mkdir(parents=True, exist_ok=True)
     with program.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second finds it compiled; the lock ends with the file
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed: a second process then finds the program
         if not program.exists() or program.stat().st_mtime < changed_s:
             fresh = program.with_suffix(".fresh")  # another benchmark may be running the old one
             subprocess.run(["cc", *FLAGS, *flags, "-o", str(fresh), *map(str, sources), "-lm"], check=True)

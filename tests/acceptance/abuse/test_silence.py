@@ -24,7 +24,7 @@ from tests.acceptance.peer import TEXT, Client, ClosedError, Peer, company, fram
 
 INTERVAL_S = 1.0
 TIMEOUT_S = 0.9
-"""As long as it may be beside the interval: the neighbours answer in time on a busy machine, too."""
+"""Just below the interval, which is the most the settings allow: neighbours on a busy machine must not miss it."""
 
 SLACK_S = 2.0
 """For timers that tick ten times a second, and a busy machine."""
