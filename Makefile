@@ -1,12 +1,21 @@
 # Everything a person or CI does with this repository. Each verb sets up what it needs first.
-.PHONY: run test check fix docs bench bench-quick setup lock
+.PHONY: run test test-long check fix docs bench bench-quick setup lock
 VENV := .venv/bin
+# How many test processes run at the same time: more than cores, because most tests wait for servers and clocks.
+WORKERS ?= 4
+# A test beyond its timeout ends its worker, and the run with it: a new worker would begin the same module again.
+PARALLEL = --numprocesses $(WORKERS) --max-worker-restart 0 --durations 25
 
 run: setup              ## serve the demo on the embedded engine
 	$(VENV)/beaconfire serve --config demo.toml
 
 test: services check    ## everything: lint, types, and every layer of tests
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest $(PARALLEL) --dist loadfile --no-loadscope-reorder
+
+test-long: setup        ## tests that take rounds, with many more of them than `make test`: for a night
+	SIMULATION_SEEDS=100000 BEACONFIRE_FUZZ_ROUNDS=100000 CHURN_CHANNELS=1000000 $(VENV)/python -m pytest \
+	  $(PARALLEL) --dist load --timeout 3600 \
+	  tests/simulation tests/fuzz tests/acceptance/test_million_channels.py
 
 check: setup            ## formatting, lint, types
 	$(VENV)/ruff format --check

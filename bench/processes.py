@@ -80,12 +80,30 @@ class Program:
         return sum(_resident_bytes(pid) for pid in self.pids())
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+class HeldPort:
+    """A free port of 127.0.0.1 for a program that is told its port, kept until `close`, also while nothing listens.
+
+    A socket that is bound and never listens keeps it: the kernel gives the port to nobody who asks for any port, while
+    a program that names the port can listen, because both sides allow reuse (SO_REUSEADDR), as servers do.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", 0))
+        self.number: int = self._socket.getsockname()[1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the port up. May be called again."""
+        self._socket.close()
 
 
 def wait_listening(port: int, process: subprocess.Popen[str], deadline_s: float = 20.0) -> None:

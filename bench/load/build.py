@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import fcntl
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +22,11 @@ def compile_sources(name: str, sources: Sequence[Path], flags: Sequence[str] = (
     program = CACHE / name
     headers = [header for folder in {source.parent for source in sources} for header in folder.glob("*.h")]
     changed_s = max(path.stat().st_mtime for path in (*sources, *headers, Path(__file__)))
-    if not program.exists() or program.stat().st_mtime < changed_s:
-        CACHE.mkdir(parents=True, exist_ok=True)
-        fresh = program.with_suffix(f".{os.getpid()}")  # another benchmark may be running the old one
-        subprocess.run(["cc", *FLAGS, *flags, "-o", str(fresh), *map(str, sources), "-lm"], check=True)
-        fresh.replace(program)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with program.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed: a second process then finds the program
+        if not program.exists() or program.stat().st_mtime < changed_s:
+            fresh = program.with_suffix(".fresh")  # another benchmark may be running the old one
+            subprocess.run(["cc", *FLAGS, *flags, "-o", str(fresh), *map(str, sources), "-lm"], check=True)
+            fresh.replace(program)
     return program

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from bench.processes import CACHE, Program, free_port, wait_listening
+from bench.processes import CACHE, HeldPort, Program, wait_listening
 
 INSTALLED = CACHE / "peers"
 """Where peers are installed, each in a folder of its name; nothing of them goes anywhere else."""
@@ -60,7 +60,8 @@ class Running:
     """
 
     def __init__(self) -> None:
-        self.port = free_port()
+        self._ports: list[HeldPort] = []
+        self.port = self.hold_port()
         self.parts: dict[str, Program] = {}
 
     def __enter__(self) -> Self:
@@ -71,6 +72,13 @@ class Running:
     ) -> None:
         for program in reversed(self.parts.values()):
             program.__exit__(kind, error, trace)
+        for port in self._ports:
+            port.close()
+
+    def hold_port(self) -> int:
+        """A free port for one of its parts, which nothing else gets until the peer has ended."""
+        self._ports.append(HeldPort())
+        return self._ports[-1].number
 
     def launch(
         self, command: Sequence[str], *, part: str = "server", port: int = 0, env: Mapping[str, str] | None = None

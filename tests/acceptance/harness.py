@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from bench.processes import HeldPort
+
 START_DEADLINE_S = 20.0
 STOP_DEADLINE_S = 40.0
 
@@ -60,14 +62,15 @@ SECRET = "secret"
 API_KEY = "api_key"
 
 
-Started: TypeAlias = "queue.Queue[dict[str, Any] | None]"
-"""Gets the line that says that a server listens, or None at the end of its log."""
+Started: TypeAlias = "queue.Queue[bool]"
+"""Gets true when a server listens, or false at the end of its log."""
 
 
 class ServerProcess:
     """`beaconfire serve` as a child process, as a user would start it.
 
-    `overrides` are dotted settings. The port is free and stays the same over restarts. Log lines are kept parsed.
+    `overrides` are dotted settings. The port is free and stays the same over restarts: it is held in between, since
+    other tests start servers at the same time. Log lines are kept parsed.
     """
 
     def __init__(
@@ -75,10 +78,11 @@ class ServerProcess:
     ) -> None:
         self._file = folder / f"beaconfire-{id(self):x}.toml"
         self._file.write_text(config)
-        self._overrides = {"server.port": "0", "log.format": "json", **(overrides or {})}
+        self._held = HeldPort()
+        self.port = self._held.number
+        self._overrides = {"server.port": str(self.port), "log.format": "json", **(overrides or {})}
         self._process: subprocess.Popen[str] | None = None
         self.lines: list[dict[str, Any]] = []
-        self.port = 0
 
     def __enter__(self) -> ServerProcess:
         self.start()
@@ -89,6 +93,7 @@ class ServerProcess:
     ) -> None:
         if self.is_running:
             self.stop(signal.SIGKILL)
+        self._held.close()
 
     @property
     def http(self) -> str:
@@ -121,14 +126,12 @@ class ServerProcess:
         started: Started = queue.Queue()  # one for each start: the reader of the last one may be late
         threading.Thread(target=self._read, args=(self._process, started), daemon=True).start()
         try:
-            line = started.get(timeout=START_DEADLINE_S)
+            listens = started.get(timeout=START_DEADLINE_S)
         except queue.Empty:
-            line = None
-        if line is None:
+            listens = False
+        if not listens:
             self._process.kill()
             raise RuntimeError(f"the server did not start: {self.lines}")
-        self.port = int(str(line["websocket"]).split(":")[2].split("/")[0])
-        self._overrides["server.port"] = str(self.port)
 
     def _read(self, process: subprocess.Popen[str], started: Started) -> None:
         assert process.stderr is not None
@@ -140,8 +143,8 @@ class ServerProcess:
                     line = {"action": "unparsed", "text": text}
                 self.lines.append(line)
                 if line.get("action") == "server_started":
-                    started.put(line)
-        started.put(None)
+                    started.put(True)
+        started.put(False)
 
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None

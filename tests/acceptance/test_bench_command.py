@@ -6,6 +6,7 @@ Machines that run tests are busy, so that the load side is the bottleneck (exit 
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from beaconfire.auth.mint import connection_token
@@ -144,7 +146,7 @@ def test_a_server_that_dies(tmp_path: Path) -> None:
     """All connections are reported as lost, with the code for it, long before the test would have been over."""
     long = ("--connections", "20", "--duration", "10m", "--processes", "2", "--json")
     with ServerProcess(tmp_path, OPEN_CONFIG) as server, started(server.websocket, *long) as process:
-        wait_for_publishing(server, 20)
+        wait_for_publishing(server)
         began_s = time.monotonic()
         server.stop(signal.SIGKILL)
         code, stdout, stderr = end(process)
@@ -164,7 +166,7 @@ def test_interrupted(server: ServerProcess, number: signal.Signals) -> None:
     """What was measured so far is reported, nothing is missing, and the exit code tells."""
     long = ("--connections", "20", "--duration", "10m", "--warm-up", "0", "--json")
     with started(server.websocket, *long) as process:
-        wait_for_publishing(server, 20)
+        wait_for_publishing(server)
         process.send_signal(number)
         code, stdout, stderr = end(process)
     report = json.loads(stdout)
@@ -197,11 +199,16 @@ def test_the_table(server: ServerProcess) -> None:
     assert "everything arrived, once and in order" in stdout
 
 
-def wait_for_publishing(server: ServerProcess, sessions: int) -> None:
-    """Until the connections are in, by the log, and the first messages are under way."""
-    end_s = time.monotonic() + 20
-    known = len(server.actions("session_ended"))
-    while len(server.actions("session_connected")) - known < sessions:
-        assert time.monotonic() < end_s, "the connections did not come"
+def publications(server: ServerProcess) -> float:
+    """How many the server has fanned out so far."""
+    text = httpx.get(f"{server.http}/metrics", timeout=DEADLINE_S).text
+    return sum(map(float, re.findall(r"^beaconfire_publications_total{.*} (\S+)$", text, re.M)))
+
+
+def wait_for_publishing(server: ServerProcess) -> None:
+    """Until messages are under way: all connections are in then."""
+    before = publications(server)
+    end_s = time.monotonic() + DEADLINE_S
+    while publications(server) == before:
+        assert time.monotonic() < end_s, "nothing was published"
         time.sleep(0.02)
-    time.sleep(1)

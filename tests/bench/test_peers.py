@@ -22,7 +22,7 @@ from bench.peers.c_loop import LoopDialect
 from bench.peers.centrifuge import DIALECTS, Position
 from bench.peers.socketio import SocketIoDialect
 from bench.peers.text import TextDialect
-from bench.processes import Program
+from bench.processes import HeldPort, Program
 
 SOURCES = Path(centrifuge.__file__).parent
 MARK = "~" + "0" * 16
@@ -212,6 +212,18 @@ def test_a_program_is_measured_and_ended_with_its_children() -> None:
         assert program.resident_bytes() > 2 << 20
     assert (state(parent), state(child) in "Z") == ("", True)
     assert (program.pids(), program.cpu_s(), program.resident_bytes()) == ([], 0, 0)
+
+
+def test_a_held_port_is_for_who_was_told_its_number() -> None:
+    """The kernel gives it to nobody else, before, between and after servers; nothing listens unless a server does."""
+    with HeldPort() as held:
+        for _ in range(2):
+            with socket.create_server(("127.0.0.1", held.number)):
+                socket.create_connection(("127.0.0.1", held.number), 5).close()
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", held.number), 5)
+        with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
+            stranger.bind(("127.0.0.1", held.number))
 
 
 def test_a_peer_that_does_not_start_leaves_nothing_behind() -> None:

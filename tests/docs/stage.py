@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from types import TracebackType
 from playwright.sync_api import Page, sync_playwright
 
 from beaconfire.config import load
+from bench.processes import HeldPort
 from tests.acceptance.harness import ServerProcess
 from tests.browser.conftest import CHROMIUM_FLAGS
 from tests.docs.pages import ROOT, Block
@@ -89,7 +89,7 @@ class Stage:
         self._page: Page | None = None
         self._console: list[str] = []
         self._output = ""
-        self._web_port = free_port()
+        self._web_port = self._stack.enter_context(HeldPort()).number
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith("BEACONFIRE_")} | {"PATH": path}
         shutil.copy(ROOT / "demo.toml", folder)
@@ -223,12 +223,6 @@ class Stage:
         while not all(line in self._console for line in wanted):
             assert time.monotonic() < end_s, f"expected {wanted}, there is {self._console}"
             self._page.wait_for_timeout(20)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def assert_loads(file: str) -> None:

@@ -8,7 +8,6 @@ from bench.peers.base import Running, described
 from bench.peers.installing import debian_package
 from bench.peers.python import UVICORN, PythonPeer
 from bench.peers.text import DIALECTS
-from bench.processes import free_port
 
 REDIS = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--logfile", "/dev/null"]
 """A Redis that keeps nothing on disk, as for a channel layer there is nothing to keep."""
@@ -31,6 +30,7 @@ class DjangoChannels(PythonPeer):
         super().install()
 
     def start(self) -> Running:
-        running, port = Running(), free_port()
+        running = Running()
+        port = running.hold_port()
         running.launch([*REDIS, "--port", str(port)], part="redis", port=port)
         return self.launch(running, {"REDIS_URL": f"redis://127.0.0.1:{port}"})

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.acceptance.abuse.conftest import Serve
 from tests.acceptance.abuse.surroundings import (
     OPEN_HOUSE,
     ROOM,
@@ -22,7 +23,9 @@ from tests.acceptance.harness import ServerProcess
 from tests.acceptance.peer import TEXT, Client, ClosedError, Peer, company, frame, run, until
 
 INTERVAL_S = 1.0
-TIMEOUT_S = 0.5
+TIMEOUT_S = 0.9
+"""Just below the interval, which is the most the settings allow: neighbours on a busy machine must not miss it."""
+
 SLACK_S = 2.0
 """For timers that tick ten times a second, and a busy machine."""
 
@@ -157,15 +160,15 @@ def test_an_unasked_pong_breaks_the_protocol(open_house: ServerProcess) -> None:
     run(scenario())
 
 
-def test_a_connection_without_connect_is_stale(impatient: ServerProcess) -> None:
+def test_a_connection_without_connect_is_stale(serve: Serve) -> None:
     """200 upgraded and silent connections are each told 3502, and cost the neighbours nothing."""
+    server = serve({"client.stale_close_delay": "700ms"})
 
     async def scenario() -> None:
-        hits_before = await hits(impatient, "client.stale_close_delay")
-        async with undisturbed(impatient), company(200, lambda: Peer.open(impatient.port)) as peers:
+        async with undisturbed(server), company(200, lambda: Peer.open(server.port)) as peers:
             verdicts = await asyncio.gather(*(peer.verdict() for peer in peers))
         assert {(close.code, close.payload[2:]) for close in verdicts} == {(3502, b"stale")}
-        assert await hits(impatient, "client.stale_close_delay") == hits_before + 200
+        assert await hits(server, "client.stale_close_delay") == 200
 
     run(scenario())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.processes import HeldPort
 from tests.acceptance.abuse.surroundings import OPEN_HOUSE
 from tests.acceptance.harness import START_DEADLINE_S
 from tests.acceptance.peer import Client, run
@@ -27,22 +27,20 @@ CLIENTS = 300
 @contextmanager
 def server(folder: Path, stderr: int | None) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A server that logs to this descriptor, or to a closed one, and the port it listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
     config = folder / "beaconfire.toml"
     config.write_text(OPEN_HOUSE)
-    arguments = ["serve", "--config", str(config), "--set", f"server.port={port}", "--set", "log.level=debug"]
-    command = [str(Path(sys.executable).with_name("beaconfire")), *arguments]
-    if stderr is None:
-        command = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *command]
-    process = subprocess.Popen(command, stderr=stderr)
-    try:
-        wait_ready(port)
-        yield process, port
-    finally:
-        process.kill()
-        process.wait()
+    with HeldPort() as port:
+        settings = ["--set", f"server.port={port.number}", "--set", "log.level=debug"]
+        command = [str(Path(sys.executable).with_name("beaconfire")), "serve", "--config", str(config), *settings]
+        if stderr is None:
+            command = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+        process = subprocess.Popen(command, stderr=stderr)
+        try:
+            wait_ready(port.number)
+            yield process, port.number
+        finally:
+            process.kill()
+            process.wait()
 
 
 def wait_ready(port: int) -> None:

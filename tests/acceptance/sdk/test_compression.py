@@ -19,6 +19,8 @@ from tests.acceptance.peer import DEADLINE_S, Peer, run
 from tests.acceptance.sdk.checks import checks_of
 from tests.acceptance.sdk.test_official_sdks import CONFIG, HASTY, Reports, run_sdk
 
+pytestmark = pytest.mark.quiet  # as for `test_official_sdks`
+
 COMPRESSING = {"websocket.compression": "true", "websocket.compression_min_size": "1"}
 SDKS = ("python-0.7.0", "javascript-5.8.0")
 CODECS = ("json", "protobuf")

@@ -13,7 +13,7 @@ CONFIG = """
 [client]
 allowed_origins = ["http://localhost"]
 ping_interval = "1s"
-pong_timeout = "600ms"
+pong_timeout = "900ms"
 expired_close_delay = "300ms"
 queue_max_size = "200KB"
 [token]

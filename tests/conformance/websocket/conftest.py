@@ -14,10 +14,21 @@ from .server import EchoServer
 Connect = Callable[[], Peer]
 
 
-@pytest.fixture(scope="package", params=["uvloop", "asyncio"])
+LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+PATIENCE_S = 60
+"""Longer than any deadline of a test."""
+
+
+@pytest.fixture(scope="package", params=LOOPS)
 def server(request: pytest.FixtureRequest) -> Iterator[EchoServer]:
-    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
-    with EchoServer(factory) as running:
+    with EchoServer(LOOPS[request.param]) as running:
+        yield running
+
+
+@pytest.fixture(scope="package", params=LOOPS)
+def patient_server(request: pytest.FixtureRequest) -> Iterator[EchoServer]:
+    """For peers that must not be cut, however slow a busy machine makes them."""
+    with EchoServer(LOOPS[request.param], write_timeout_s=PATIENCE_S, close_timeout_s=PATIENCE_S) as running:
         yield running
 
 

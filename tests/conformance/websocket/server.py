@@ -91,7 +91,11 @@ class EchoServer:
     """One uvicorn with all the endpoints the tests need, on an event loop in a thread of its own."""
 
     def __init__(
-        self, loop_factory: Callable[[], asyncio.AbstractEventLoop], tls: ssl.SSLContext | None = None
+        self,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop],
+        tls: ssl.SSLContext | None = None,
+        write_timeout_s: float = 1,
+        close_timeout_s: float = 0.5,
     ) -> None:
         self.live: set[Echo] = set()
         self.events: list[Event] = []
@@ -100,7 +104,9 @@ class EchoServer:
         self.timers = Timers(SystemClock())
         self.port = 0
         options = WebSocketOptions(
-            message_size_limit=Size(MESSAGE_SIZE_LIMIT), write_timeout=Seconds(1), close_timeout=Seconds(0.5)
+            message_size_limit=Size(MESSAGE_SIZE_LIMIT),
+            write_timeout=Seconds(write_timeout_s),
+            close_timeout=Seconds(close_timeout_s),
         )
         self._acceptor = WebSocketAcceptor(
             {"/ws": Anyone(self), "/deflate": Deflating(self), "/choosy": Choosy(self), "/broken": Broken()},

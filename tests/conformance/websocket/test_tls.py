@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import ssl
 import sys
@@ -10,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.kernel import send_queues
 
+from .conftest import LOOPS, PATIENCE_S
 from .peer import BINARY, CLOSE, PING, PONG, TEXT, Peer, Received, client_frame, close_frame
 from .server import EchoServer
 
@@ -51,12 +50,17 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
-@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
-def secure_server(request: pytest.FixtureRequest, certificate: Path) -> Iterator[EchoServer]:
+@pytest.fixture(scope="module")
+def context(certificate: Path) -> ssl.SSLContext:
+    """The server's."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
-    with EchoServer(factory, context) as running:
+    return context
+
+
+@pytest.fixture(scope="module", params=LOOPS)
+def secure_server(request: pytest.FixtureRequest, context: ssl.SSLContext) -> Iterator[EchoServer]:
+    with EchoServer(LOOPS[request.param], context) as running:
         yield running
 
 
@@ -73,15 +77,18 @@ def test_messages(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
         assert peer.exchange(*frames) == [Received(TEXT, b"a"), Received(PONG, b"p"), Received(BINARY, large)]
 
 
-def test_slow_reader(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
+@pytest.mark.parametrize("loop", LOOPS)
+def test_slow_reader(loop: str, context: ssl.SSLContext, trust: ssl.SSLContext) -> None:
     """Twenty megabytes to a peer that reads late arrive in order, with congestion noticed and ended."""
-    secure_server.writable.clear()
-    with Peer.open(secure_server.port, tls=trust, receive_buffer=4096) as peer:
+    with (
+        EchoServer(LOOPS[loop], context, write_timeout_s=PATIENCE_S) as server,
+        Peer.open(server.port, tls=trust, receive_buffer=4096) as peer,
+    ):
         peer.send(client_frame(TEXT, b"flood"), client_frame(TEXT, b"last"))
-        secure_server.wait_until(lambda: any(not echo.transport.writable for echo in secure_server.live))
+        server.wait_until(lambda: any(not echo.transport.writable for echo in server.live))
         frames = [peer.frame() for _ in range(21)]
         assert [len(frame.payload) for frame in frames] == [1_000_000] * 20 + [4]
-        assert secure_server.writable.wait(10)
+        assert server.writable.wait(10)
         assert peer.exchange(client_frame(TEXT, b"still here")) == [Received(TEXT, b"still here")]
 
 

@@ -586,7 +586,7 @@ def test_everybody_waits_for_the_same_fetch(slow: SlowProvider) -> None:
         assert await asyncio.gather(*tasks[1:]) == ["42"] * 19
         assert len(slow.asked) == 1
 
-    run(Bench(slow), scenario)
+    run(Bench(slow, timeout_s=30), scenario)
 
 
 def test_known_keys_do_not_wait_for_a_fetch_in_flight(slow: SlowProvider) -> None:
@@ -604,7 +604,7 @@ def test_known_keys_do_not_wait_for_a_fetch_in_flight(slow: SlowProvider) -> Non
         slow.release.set()
         assert await unknown == "kid 'x' is not in the key set of jwks_url"
 
-    run(Bench(slow), scenario)
+    run(Bench(slow, timeout_s=30), scenario)
 
 
 def test_verifying_can_begin_without_a_task(slow: SlowProvider) -> None:
@@ -624,7 +624,7 @@ def test_verifying_can_begin_without_a_task(slow: SlowProvider) -> None:
         await tasks[0]
         assert found == [Identity(user="42")]
 
-    run(Bench(slow), scenario)
+    run(Bench(slow, timeout_s=30), scenario)
 
 
 # --- reading a set -----------------------------------------------------------------------------------------------
@@ -700,5 +700,5 @@ def test_every_event_is_about_the_fetch(slow: SlowProvider) -> None:
         bench.advance(3600)
         await bench.user("a")
 
-    run(Bench(slow), scenario)
+    run(Bench(slow, timeout_s=30), scenario)
     assert seen == [TokenKeysFetched(1, ""), TokenKeysFetched(1, "ValueError: bad answer")]
