@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from bench.processes import HeldPort
 from tests.docs.pages import ROOT, blocks
 
 PAGE = ROOT / "docs" / "how-to" / "deploy.md"
@@ -29,7 +30,8 @@ class Proxy:
     """
 
     def __init__(self, name: str, server_port: int, folder: Path, every_upgrade: bool = False) -> None:
-        self.port = _free_port()
+        self._held = HeldPort()
+        self.port = self._held.number
         self._folder = folder
         self._name = name
         configuration = _from_page(name, server_port, self.port)
@@ -59,6 +61,7 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        self._held.close()
 
     def _wait(self) -> None:
         assert self._process is not None
@@ -79,13 +82,6 @@ class Proxy:
             self._process.kill()
             self._process.wait(STOP_DEADLINE_S)
         self._process = None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _accepts(port: int) -> bool:
