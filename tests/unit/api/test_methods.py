@@ -10,7 +10,7 @@ import pytest
 from msgspec import Raw
 
 from beaconfire.api.decoding import UnreadableError
-from beaconfire.api.methods import METHODS, Params
+from beaconfire.api.methods import COMMANDS_AT_ONCE, METHODS, Params
 from beaconfire.api.options import ApiOptions
 from beaconfire.api.requests import PublishRequest, PublishResult
 from beaconfire.errors import BAD_REQUEST, INTERNAL, METHOD_NOT_FOUND, CommandError
@@ -218,7 +218,7 @@ def test_a_long_batch_is_done_in_slices() -> None:
 
         world.node.history = take_a_while  # type: ignore[method-assign]
         await world.call("batch", commands=[{"history": {"channel": "chat", "limit": 0}}] * 40)
-        assert turns >= 7
+        assert turns == 40 / COMMANDS_AT_ONCE - 1
 
     asyncio.run(main())
 
