@@ -6,7 +6,8 @@ While a piece is on its way nothing that is stored is held for the subscription 
 read reaches the top of the stream, the subscription goes live as any other.
 
 The position of the subscription is always that of the last piece, so a client that is cut recovers from there. If
-history no longer reaches back to it, the client is told of a gap. A session's recoveries are made one after the other.
+history no longer reaches back to it, the client is told of a gap. The recoveries of a session take turns, a piece each,
+so that a channel in which little was missed does not wait for one in which much was.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from beaconfire.subscription import Gap, Subscription, read_on
 
 
 def catch_up_later(session: Session, subscription: Subscription) -> None:
-    """Has the recovery of a subscription that is behind go on after those of the session that are before it."""
+    """Has the recovery of a subscription that is behind go on, in turn with the other recoveries of the session."""
     if session.recoveries is not None:
         session.recoveries.append(subscription)
         return
@@ -32,19 +33,21 @@ def catch_up_later(session: Session, subscription: Subscription) -> None:
 async def _work(session: Session, recoveries: deque[Subscription]) -> None:
     try:
         while recoveries:
-            await _catch_up(session, recoveries.popleft())
+            subscription = recoveries.popleft()
+            await _go_on(session, subscription)
+            if subscription.reached is not None:
+                recoveries.append(subscription)
     finally:
         session.recoveries = None
 
 
-async def _catch_up(session: Session, subscription: Subscription) -> None:
-    """Until the subscription is live or has ended. Whatever fails, the client is told that it must recover anew."""
+async def _go_on(session: Session, subscription: Subscription) -> None:
+    """Sends the next piece. Whatever fails, the subscription has ended then, and the client must recover anew."""
     try:
-        while subscription.reached is not None:
-            await session.node.turn()
-            await session.wait_until_writable()
-            if subscription.reached is not None:
-                await _send_piece(session, subscription, subscription.reached)
+        await session.node.turn()
+        await session.wait_until_writable()
+        if subscription.reached is not None:
+            await _send_piece(session, subscription, subscription.reached)
     except Gap as gap:
         _give_up(session, subscription, str(gap))
     except Exception as error:  # noqa: BLE001 - reported; one recovery's failure must not stop those behind it

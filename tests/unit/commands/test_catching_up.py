@@ -98,8 +98,8 @@ def test_a_client_that_does_not_read_gets_one_piece() -> None:
     play(scenario)
 
 
-def test_one_channel_after_the_other() -> None:
-    """The subs of one connect share one reply and one piece at a time; each channel stays in order."""
+def test_channels_take_turns() -> None:
+    """The subs of one connect share one reply, and then each gets a piece in turn; each channel stays in order."""
 
     async def scenario() -> None:
         world = piecewise()
@@ -114,6 +114,8 @@ def test_one_channel_after_the_other() -> None:
         messages = await go_on(client)
         assert offsets(messages, "news") == [4, 5, 6, 7]
         assert offsets(messages, "sport") == [2, 3, 4, 5, 6, 7]
+        order = [message["push"]["channel"] for message in messages]
+        assert order == ["news", "news", "sport", "sport"] * 2 + ["sport", "sport"]
 
     play(scenario)
 
