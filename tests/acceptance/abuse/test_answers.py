@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -71,11 +72,28 @@ def full_house(open_house: ServerProcess) -> ServerProcess:
     return open_house
 
 
-async def measure(server: ServerProcess, before: int, most: list[int]) -> None:
-    """Keeps the most that process and kernel hold, beyond `before`."""
-    while True:
-        most[0] = max(most[0], server.resident_bytes() - before + sum(send_queues(server.port)))
-        await asyncio.sleep(0.02)
+@asynccontextmanager
+async def costing_little(server: ServerProcess, dial: Callable[[], Awaitable[Peer]]) -> AsyncIterator[list[Peer]]:
+    """Peers that read only what the test does. Fails if process and kernel take more for them than they may."""
+    before = server.resident_bytes()
+    most = 0
+
+    async def measure() -> None:
+        nonlocal most
+        while True:
+            most = max(most, server.resident_bytes() - before + sum(send_queues(server.port)))
+            await asyncio.sleep(0.02)
+
+    measuring = asyncio.create_task(measure())
+    peers = [await dial() for _ in range(PEERS)]
+    try:
+        async with undisturbed(server):
+            yield peers
+    finally:
+        measuring.cancel()
+        for peer in peers:
+            peer.close()
+    assert most < PEERS * ANSWER_MAX
 
 
 @pytest.mark.parametrize("ask", UNREAD.values(), ids=UNREAD.keys())
@@ -83,21 +101,11 @@ def test_answers_that_nobody_reads_cost_little(full_house: ServerProcess, ask: A
     """Ten requests at once, each for all there is: memory stays within the bound, and the neighbours notice nothing."""
 
     async def scenario() -> None:
-        before = full_house.resident_bytes()
-        most = [0]
-        peers = [await Peer.dial(full_house.port, receive_buffer=4096) for _ in range(PEERS)]
-        measuring = asyncio.create_task(measure(full_house, before, most))
-        try:
-            async with undisturbed(full_house):
-                for peer in peers:
-                    await ask(peer)
-                for peer in peers:
-                    assert (await peer.response()).status == 200
-        finally:
-            measuring.cancel()
+        async with costing_little(full_house, lambda: Peer.dial(full_house.port, receive_buffer=4096)) as peers:
             for peer in peers:
-                peer.close()
-        assert most[0] < PEERS * ANSWER_MAX
+                await ask(peer)
+            for peer in peers:
+                assert (await peer.response()).status == 200
 
     run(scenario())
 
@@ -106,21 +114,11 @@ def test_websockets_that_recover_and_never_read_cost_little(full_house: ServerPr
     """A connect of 700 bytes asks for 60 MB. It gets one piece, and no more before it has read that."""
 
     async def scenario() -> None:
-        before = full_house.resident_bytes()
-        most = [0]
-        measuring = asyncio.create_task(measure(full_house, before, most))
-        peers = [await Peer.open(full_house.port, receive_buffer=4096) for _ in range(PEERS)]
-        try:
-            async with undisturbed(full_house):
-                for peer in peers:
-                    await peer.say({"id": 1, "connect": {"subs": positions()}})
-                for peer in peers:
-                    await peer.take(2)
-        finally:
-            measuring.cancel()
+        async with costing_little(full_house, lambda: Peer.open(full_house.port, receive_buffer=4096)) as peers:
             for peer in peers:
-                peer.close()
-        assert most[0] < PEERS * ANSWER_MAX
+                await peer.say({"id": 1, "connect": {"subs": positions()}})
+            for peer in peers:
+                await peer.take(2)
 
     run(scenario())
 
