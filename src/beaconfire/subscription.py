@@ -327,6 +327,13 @@ def read_on(since: StreamPosition, page: HistoryPage) -> Sequence[Publication]:
     return publications
 
 
+def read_latest(since: StreamPosition, page: HistoryPage) -> Sequence[Publication]:
+    """The latest publication, if it comes after `since` and is kept. Raises Gap if the stream is another one."""
+    if page.position.epoch != since.epoch:
+        raise Gap(f"the stream's epoch changed from {since.epoch!r} to {page.position.epoch!r}")
+    return recover_cache(since, page).publications
+
+
 def recover_cache(since: StreamPosition, page: HistoryPage) -> Recovery:
     """The latest publication, unless the client has it already. `page` holds the newest one, or none."""
     same = since.offset > 0 and since == page.position

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from beaconfire.identity import Identity, SubscriptionGrant
 from beaconfire.options import ChannelOptions
 from beaconfire.sizes import PUBLICATION_BYTES
 from beaconfire.units import Seconds, Size
@@ -272,5 +273,97 @@ def test_presence_lasts_however_long_it_takes() -> None:
         await settle()
         world.pass_time(100)
         assert world.presence("news") == {client.id}
+
+    play(scenario)
+
+
+CACHE = ChannelOptions(
+    allow_subscribe_for_client=True,
+    history_size=1,
+    history_ttl=Seconds(300),
+    force_recovery=True,
+    force_recovery_mode="cache",
+    auto_cache_recover=True,
+)
+
+
+def connect_to_caches(world: World) -> Client:
+    """In the caches of both channels by a token; the first one's publication alone fills the reply."""
+    world.tokens.connections.known["ann"] = Identity(
+        "ann", channels={"news": SubscriptionGrant(), "sport": SubscriptionGrant()}
+    )
+    client = world.arrive()
+    client.send("connect", token="ann")
+    return client
+
+
+def test_a_cache_for_which_a_reply_has_no_room_follows_it() -> None:
+    """Only its latest publication counts, wherever the client was: what came before is no gap."""
+
+    async def scenario() -> None:
+        world = piecewise(CACHE, pieces_of=1)
+        client = connect_to_caches(world)
+        subs = client.take()[0]["connect"]["subs"]
+        assert [publication["offset"] for publication in subs["news"]["publications"]] == [7]
+        assert "publications" not in subs["sport"]
+        assert offsets(await go_on(client), "sport") == [7]
+        world.publish("sport", TEXT)
+        assert offsets(await go_on(client), "sport") == [8]
+        assert client.ended == 0
+
+    play(scenario)
+
+
+def test_a_cache_that_changes_before_its_turn() -> None:
+    """The client is given what is the latest then, once."""
+
+    async def scenario() -> None:
+        world = piecewise(CACHE, pieces_of=1)
+        client = connect_to_caches(world)
+        client.take()
+        client.transport.writable = False
+        await settle()
+        world.publish("sport", TEXT, TEXT)
+        client.transport.writable = True
+        client.session.on_writable()
+        assert offsets(await go_on(client), "sport") == [9]
+        assert client.ended == 0
+
+    play(scenario)
+
+
+def test_a_cache_that_is_emptied_before_its_turn() -> None:
+    """There is nothing to be given, and the client hears what comes."""
+
+    async def scenario() -> None:
+        world = piecewise(CACHE, pieces_of=1)
+        client = connect_to_caches(world)
+        client.take()
+        await world.memory.broker.remove_history("sport")
+        assert offsets(await go_on(client), "sport") == []
+        world.publish("sport", TEXT)
+        assert offsets(await go_on(client), "sport") == [8]
+
+    play(scenario)
+
+
+def test_recoveries_that_are_given_up_are_forgotten_at_once() -> None:
+    """However often a client that does not read subscribes and unsubscribes, one recovery for each channel is kept."""
+
+    async def scenario() -> None:
+        world = piecewise()
+        client = world.connect("ann")
+        client.ask("subscribe", channel="sport", **since())
+        client.transport.writable = False
+        await settle()
+        for _ in range(50):
+            client.send("subscribe", channel="news", **since())
+            client.send("unsubscribe", channel="news")
+        client.send("subscribe", channel="news", **since())
+        assert len(client.session.recoveries or ()) <= 2
+        client.transport.writable = True
+        client.session.on_writable()
+        client.take()
+        assert offsets(await go_on(client)) == [3, 4, 5, 6, 7]
 
     play(scenario)
