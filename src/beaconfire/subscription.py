@@ -202,6 +202,7 @@ class Subscription:
         What is not stored stays held: history will not have it.
         """
         self.reached = reached
+        self.epoch = reached.epoch
         self._holds_stored = False
         if self._held is not None:
             self._held = [held for held in self._held if not held.publication.offset]

@@ -12,7 +12,7 @@ so that a channel in which little was missed does not wait for one in which much
 
 from __future__ import annotations
 
-from beaconfire.commands.tailoring import push_held, select
+from beaconfire.commands.tailoring import conflates, push_held, push_missed, select
 from beaconfire.messages import StreamPosition
 from beaconfire.session import Session
 from beaconfire.sizes import ReplyBudget
@@ -64,18 +64,18 @@ async def _send_piece(session: Session, subscription: Subscription, since: Strea
         page = await node.history(channel, namespace, options.recovery_max_publication_limit, since)
     if subscription.reached != since:
         return  # it has ended meanwhile
-    if namespace.cache_mode:
-        piece = read_latest(since, page)
-    else:
-        piece = ReplyBudget(options.reply_size_limit).take(read_on(since, page))
+    piece = read_latest(since, page) if namespace.cache_mode else read_on(since, page)
+    if not conflates(subscription):  # else the client is told one of them
+        piece = ReplyBudget(options.reply_size_limit).take(piece)
     end = piece[-1].offset if piece else since.offset
     selected = select(session, subscription, piece)
     if end < page.position.offset and not namespace.cache_mode:
         subscription.fall_behind(StreamPosition(end, since.epoch))
-        push_held(session, subscription, selected)
+        push_missed(session, subscription, selected)
     else:
         held = subscription.go_live(page.position)
-        push_held(session, subscription, [*selected, *held])
+        push_missed(session, subscription, selected)
+        push_held(session, subscription, held)
         watch_position(session, subscription)
 
 

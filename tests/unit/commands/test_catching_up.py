@@ -7,9 +7,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from beaconfire import deltas
 from beaconfire.identity import Identity, SubscriptionGrant
 from beaconfire.options import ChannelOptions
+from beaconfire.protocols.fossil import create
 from beaconfire.sizes import PUBLICATION_BYTES
 from beaconfire.units import Seconds, Size
 from tests.unit.kit import RECOVERABLE, Client, World, settle
@@ -365,5 +368,83 @@ def test_recoveries_that_are_given_up_are_forgotten_at_once() -> None:
         client.session.on_writable()
         client.take()
         assert offsets(await go_on(client)) == [3, 4, 5, 6, 7]
+
+    play(scenario)
+
+
+def test_conflating_subscriptions_share_the_reply_too() -> None:
+    """Each is told one publication at most, but a client may have any number of them up to its limit of channels. What
+    has no room comes afterwards, and says how many were left out before it."""
+
+    async def scenario() -> None:
+        world = piecewise(pieces_of=1)
+        world.connect("ann")
+        client = world.arrive()
+        epochs = {"news": "epoch1", "sport": "epoch2"}
+        rate = {"max_rate": 1}
+        subs = {
+            name: {"recover": True, "offset": 1, "epoch": epoch, "conflate": rate} for name, epoch in epochs.items()
+        }
+        found = client.ask("connect", token="ann", subs=subs)["subs"]
+        assert [publication["offset"] for publication in found["news"]["publications"]] == [7]
+        assert (found["sport"]["recovered"], found["sport"]["offset"]) == (True, 1)
+        assert "publications" not in found["sport"]
+        assert (client.session.positions() or {})["sport"] == (1, "epoch2")
+        [push] = [message["push"] for message in await go_on(client)]
+        assert (push["channel"], push["pub"]["offset"], push["pub"]["conflated"]) == ("sport", 7, 5)
+        assert (client.session.positions() or {})["sport"] == (7, "epoch2")
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("limit", [3, 5])
+def test_a_conflating_recovery_that_takes_several_reads(limit: int) -> None:
+    """More was published meanwhile than one read gives. The newest comes in the end; nothing stays owed."""
+
+    async def scenario() -> None:
+        world = piecewise(
+            structs.replace(RECOVERABLE, history_size=100), pieces_of=1, recovery_max_publication_limit=limit
+        )
+        world.connect("ann")
+        client = world.arrive()
+        epochs = {"news": "epoch1", "sport": "epoch2"}
+        subs = {
+            name: {"recover": True, "offset": 5, "epoch": epoch, "conflate": {"max_rate": 1}}
+            for name, epoch in epochs.items()
+        }
+        client.send("connect", token="ann", subs=subs)
+        client.take()
+        client.transport.writable = False
+        await settle()
+        world.publish("sport", *[TEXT] * 20)
+        client.transport.writable = True
+        client.session.on_writable()
+        messages = await go_on(client)
+        world.pass_time(2)
+        found = offsets(messages + await go_on(client), "sport")
+        assert found == sorted(set(found))
+        assert found[-1] == 27
+        assert (client.session.positions() or {})["sport"] == (27, "epoch2")
+
+    play(scenario)
+
+
+def test_patches_of_pieces_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand clients that come back after a cut have missed the same."""
+    made = []
+
+    def count(source: bytes, target: bytes) -> bytes | None:
+        made.append(target)
+        return create(source, target)
+
+    monkeypatch.setattr(deltas, "create", count)
+
+    async def scenario() -> None:
+        world = piecewise(WATCHED)
+        for user in ("ann", "bob"):
+            client = world.connect(user)
+            client.ask("subscribe", channel="news", delta="fossil", **since())
+            await go_on(client)
+        assert len(made) == 6
 
     play(scenario)
