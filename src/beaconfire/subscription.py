@@ -250,7 +250,7 @@ class Subscription:
         """Up to where a positioned subscription was given everything, or did not want it; None for others, and before
         the reply to its subscribe."""
         if self.expected <= 0:
-            return self.reached
+            return self.reached if self.welcomed else None
         conflation = self.tailoring.conflation if self.tailoring is not None else None
         owed_since = conflation.since if conflation is not None else None
         return StreamPosition(self.expected - 1 if owed_since is None else owed_since, self.epoch)

@@ -448,3 +448,21 @@ def test_patches_of_pieces_are_made_once(monkeypatch: pytest.MonkeyPatch) -> Non
         assert len(made) == 6
 
     play(scenario)
+
+
+def test_no_position_before_the_reply() -> None:
+    """The first piece is in it: who was cut before would go on after what was never sent."""
+
+    async def scenario() -> None:
+        world = piecewise(WATCHED)
+        client = world.connect("ann")
+        world.stops.hold("presence_add")
+        client.send("subscribe", channel="news", **since())
+        await settle()
+        assert client.session.positions() == {}
+        world.stops.release("presence_add")
+        await settle()
+        assert offsets([m for m in await go_on(client) if "pub" in m.get("push", {})]) == [3, 4, 5, 6, 7]
+        assert client.session.positions() == {"news": (7, "epoch1")}
+
+    play(scenario)
