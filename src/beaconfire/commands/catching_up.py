@@ -15,7 +15,7 @@ from __future__ import annotations
 from beaconfire.commands.tailoring import conflates, push_held, push_missed, select
 from beaconfire.messages import StreamPosition
 from beaconfire.session import Session
-from beaconfire.sizes import ReplyBudget
+from beaconfire.sizes import ReplyBudget, push_size
 from beaconfire.subscription import Gap, Subscription, read_latest, read_on
 
 
@@ -66,7 +66,7 @@ async def _send_piece(session: Session, subscription: Subscription, since: Strea
         return  # it has ended meanwhile
     piece = read_latest(since, page) if namespace.cache_mode else read_on(since, page)
     if not conflates(subscription):  # else the client is told one of them
-        piece = ReplyBudget(options.reply_size_limit).take(piece)
+        piece = ReplyBudget(options.reply_size_limit, push_size(channel)).take(piece)
     end = piece[-1].offset if piece else since.offset
     selected = select(session, subscription, piece)
     if end < page.position.offset and not namespace.cache_mode:

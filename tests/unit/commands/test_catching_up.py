@@ -466,3 +466,38 @@ def test_no_position_before_the_reply() -> None:
         assert client.session.positions() == {"news": (7, "epoch1")}
 
     play(scenario)
+
+
+def test_a_piece_of_small_publications_fits_whatever_the_name_of_the_channel() -> None:
+    """Each of them comes with the name. A piece that is larger than the queue would end the session as slow, and its
+    next one, too."""
+
+    async def scenario() -> None:
+        channel = "n" * 250
+        world = World(
+            structs.replace(RECOVERABLE, history_size=1000),
+            reply_max_size=Size(10_000),
+            queue_max_size=Size(20_000),
+            recovery_max_publication_limit=1000,
+        )
+        world.publish(channel, *range(1000))
+        client = world.connect("ann")
+        transport = client.transport
+        write = transport.write
+
+        def write_once(data: bytes) -> None:
+            write(data)
+            transport.writable = False
+
+        transport.write = write_once  # type: ignore[method-assign]
+        client.ask("subscribe", channel=channel, **since())
+        found: list[int] = []
+        for _ in range(300):
+            transport.writable = True
+            client.session.on_writable()
+            await settle()
+            found += offsets(client.take(), channel)
+        assert (client.ended, found[-1:]) == (0, [1000])
+        assert found == list(range(found[0], 1001))
+
+    play(scenario)
