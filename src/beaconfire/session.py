@@ -143,8 +143,9 @@ class Session:
         """What waits for the command under way, or for the loop's next turn; None if nothing does."""
         self._held_back = False
         self._writable: asyncio.Future[None] | None = None
-        self.recoveries: deque[Subscription] | None = None
-        """Subscriptions whose recovery goes on after their reply; None if there are none. See `catching_up`."""
+        self.recoveries: dict[str, Subscription] | None = None
+        """Subscriptions whose recovery goes on after their reply, by channel, next one first; None if there are none.
+        See `catching_up`."""
         node.connections.add(self)
         answers_pings = not (manners.app_pings and manners.listens_only)
         self.keepalive = Keepalive(self, may_stay_stale=manners.lobby is not None, answers_pings=answers_pings)
@@ -306,6 +307,8 @@ class Session:
         tailored = [subscription for subscription in self.subscriptions.values() if subscription.tailoring is not None]
         for subscription in tailored:
             self.node.hub.pay(subscription)
+        if tailored:
+            self.outbox.flush()  # positions count it as sent: where this is the last write, it would be lost
 
     async def wait_until_writable(self) -> None:
         """Returns once all that was queued is written and the connection takes more, or the session has ended.
@@ -392,6 +395,8 @@ class Session:
         """Ends a subscription; nothing of its channel is sent after what is sent now. Idempotent."""
         if self.subscriptions.get(subscription.channel) is subscription:
             del self.subscriptions[subscription.channel]
+        if self.recoveries is not None and self.recoveries.get(subscription.channel) is subscription:
+            del self.recoveries[subscription.channel]  # whoever comes and goes would leave any number of them behind
         self.node.withdraw(subscription, code.code)
 
     def expel(self, subscription: Subscription, code: UnsubscribeCode) -> None:

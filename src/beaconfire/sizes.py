@@ -13,6 +13,9 @@ from beaconfire.messages import ClientInfo, Publication
 PUBLICATION_BYTES = 64
 """Field names and numbers of one publication."""
 
+PUSH_BYTES = 56
+"""The same, of one publication in a push of its own; the channel's name comes in addition."""
+
 CLIENT_INFO_BYTES = 48
 """Field names of one client's entry."""
 
@@ -41,22 +44,29 @@ def texts_size(texts: Iterable[str]) -> int:
     return sum(len(text) + 4 for text in texts)
 
 
+def push_size(channel: str) -> int:
+    """Bytes of a push beside what it says of its publication: at least as many as in a reply."""
+    return max(PUBLICATION_BYTES, PUSH_BYTES + len(channel.encode()))
+
+
 class ReplyBudget:
     """How many bytes of publications one reply may still hold."""
 
-    __slots__ = ("_is_untouched", "_left_bytes")
+    __slots__ = ("_is_untouched", "_left_bytes", "_publication_bytes")
 
-    def __init__(self, size_max: int) -> None:
-        """`size_max` is in bytes. The first publication passes whatever its size, or its reader could never go on."""
+    def __init__(self, size_max: int, publication_bytes: int = PUBLICATION_BYTES) -> None:
+        """`size_max` is in bytes, and `publication_bytes` what a publication takes beside its own texts. The first
+        publication passes whatever its size, or its reader could never go on."""
         self._left_bytes = size_max
+        self._publication_bytes = publication_bytes
         self._is_untouched = True
 
     def take(self, publications: Sequence[Publication]) -> Sequence[Publication]:
         """The first of them that fit, all of them if possible. They are charged."""
-        left_bytes, count = self._left_bytes, 0
+        left_bytes, count, publication_bytes = self._left_bytes, 0, self._publication_bytes
         for publication in publications:
             # `publication_size`, written out: recoveries of many clients at once spend their time here.
-            left_bytes -= PUBLICATION_BYTES + len(publication.data)
+            left_bytes -= publication_bytes + len(publication.data)
             if publication.info is not None or publication.tags:
                 left_bytes -= _extras_size(publication)
             if left_bytes < 0 and (count or not self._is_untouched):

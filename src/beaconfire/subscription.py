@@ -202,6 +202,7 @@ class Subscription:
         What is not stored stays held: history will not have it.
         """
         self.reached = reached
+        self.epoch = reached.epoch
         self._holds_stored = False
         if self._held is not None:
             self._held = [held for held in self._held if not held.publication.offset]
@@ -249,7 +250,7 @@ class Subscription:
         """Up to where a positioned subscription was given everything, or did not want it; None for others, and before
         the reply to its subscribe."""
         if self.expected <= 0:
-            return self.reached
+            return self.reached if self.welcomed else None
         conflation = self.tailoring.conflation if self.tailoring is not None else None
         owed_since = conflation.since if conflation is not None else None
         return StreamPosition(self.expected - 1 if owed_since is None else owed_since, self.epoch)
@@ -325,6 +326,13 @@ def read_on(since: StreamPosition, page: HistoryPage) -> Sequence[Publication]:
     if top.epoch != since.epoch or first != since.offset + 1:
         raise Gap(f"history does not reach back to offset {since.offset} of epoch {since.epoch!r}")
     return publications
+
+
+def read_latest(since: StreamPosition, page: HistoryPage) -> Sequence[Publication]:
+    """The latest publication, if it comes after `since` and is kept. Raises Gap if the stream is another one."""
+    if page.position.epoch != since.epoch:
+        raise Gap(f"the stream's epoch changed from {since.epoch!r} to {page.position.epoch!r}")
+    return recover_cache(since, page).publications
 
 
 def recover_cache(since: StreamPosition, page: HistoryPage) -> Recovery:

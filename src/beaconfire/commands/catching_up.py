@@ -12,31 +12,29 @@ so that a channel in which little was missed does not wait for one in which much
 
 from __future__ import annotations
 
-from collections import deque
-
-from beaconfire.commands.tailoring import push_held, select
+from beaconfire.commands.tailoring import conflates, push_held, push_missed, select
 from beaconfire.messages import StreamPosition
 from beaconfire.session import Session
-from beaconfire.sizes import ReplyBudget
-from beaconfire.subscription import Gap, Subscription, read_on
+from beaconfire.sizes import ReplyBudget, push_size
+from beaconfire.subscription import Gap, Subscription, read_latest, read_on
 
 
 def catch_up_later(session: Session, subscription: Subscription) -> None:
     """Has the recovery of a subscription that is behind go on, in turn with the other recoveries of the session."""
     if session.recoveries is not None:
-        session.recoveries.append(subscription)
+        session.recoveries[subscription.channel] = subscription
         return
-    session.recoveries = deque([subscription])
+    session.recoveries = {subscription.channel: subscription}
     session.node.background.start(_work(session, session.recoveries))
 
 
-async def _work(session: Session, recoveries: deque[Subscription]) -> None:
+async def _work(session: Session, recoveries: dict[str, Subscription]) -> None:
     try:
         while recoveries:
-            subscription = recoveries.popleft()
+            subscription = recoveries.pop(next(iter(recoveries)))
             await _go_on(session, subscription)
             if subscription.reached is not None:
-                recoveries.append(subscription)
+                recoveries[subscription.channel] = subscription
     finally:
         session.recoveries = None
 
@@ -57,23 +55,27 @@ async def _go_on(session: Session, subscription: Subscription) -> None:
 
 async def _send_piece(session: Session, subscription: Subscription, since: StreamPosition) -> None:
     """Reads and sends what fits after `since`. Raises Gap where history does not reach back to it."""
-    node = session.node
+    node, channel, namespace = session.node, subscription.channel, subscription.namespace
     options = node.client_options
     subscription.hold_again()
-    page = await node.history(
-        subscription.channel, subscription.namespace, options.recovery_max_publication_limit, since
-    )
+    if namespace.cache_mode:
+        page = await node.history(channel, namespace, 1, reverse=True)
+    else:
+        page = await node.history(channel, namespace, options.recovery_max_publication_limit, since)
     if subscription.reached != since:
         return  # it has ended meanwhile
-    piece = ReplyBudget(options.reply_size_limit).take(read_on(since, page))
+    piece = read_latest(since, page) if namespace.cache_mode else read_on(since, page)
+    if not conflates(subscription):  # else the client is told one of them
+        piece = ReplyBudget(options.reply_size_limit, push_size(channel)).take(piece)
     end = piece[-1].offset if piece else since.offset
     selected = select(session, subscription, piece)
-    if end < page.position.offset:
+    if end < page.position.offset and not namespace.cache_mode:
         subscription.fall_behind(StreamPosition(end, since.epoch))
-        push_held(session, subscription, selected)
+        push_missed(session, subscription, selected)
     else:
         held = subscription.go_live(page.position)
-        push_held(session, subscription, [*selected, *held])
+        push_missed(session, subscription, selected)
+        push_held(session, subscription, held)
         watch_position(session, subscription)
 
 

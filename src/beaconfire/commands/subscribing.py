@@ -251,11 +251,12 @@ async def _recover(
     missed = recovery.publications
     publications = select(session, subscription, missed)
     node.events.emit(RecoveryFinished(subscription.channel, namespace.name, recovery.recovered, len(publications)))
-    if conflates(subscription):
-        budget.take(publications)  # one at most
-    elif len(piece := budget.take(missed)) < len(missed):
+    wanted = publications if conflates(subscription) else missed
+    piece = budget.take(wanted)
+    if len(piece) < len(wanted):
         node.events.emit(LimitHit("client.reply_max_size", session.client))
-        end = piece[-1].offset if piece else since.offset
+        # Not `since`: of a cache only the latest is missed, wherever the client was.
+        end = piece[-1].offset if piece else missed[0].offset - 1
         subscription.fall_behind(StreamPosition(end, page.position.epoch))
         publications = [publication for publication in publications if publication.offset <= end]
     return Recovery(recovery.recovered, publications), page.position

@@ -94,12 +94,21 @@ def express(
 
 
 def push_held(session: Session, subscription: Subscription, publications: Sequence[Publication]) -> None:
-    """Sends what was held while catching up. A payload that this client cannot get ends the session."""
+    """Sends what was held while catching up; to one who conflates the newest is told in its time. A payload that this
+    client cannot get ends the session."""
     tailoring = subscription.tailoring
+    if tailoring is None or tailoring.conflation is None or not publications:
+        push_missed(session, subscription, publications)
+        return
     try:
-        if tailoring is not None and tailoring.conflation is not None and publications:
-            session.node.hub.owe(subscription, tailoring.conflation, News.of(_items(subscription, publications)))
-            return
+        session.node.hub.owe(subscription, tailoring.conflation, News.of(_items(subscription, publications)))
+    except PayloadError as error:
+        session.end(INAPPROPRIATE_PROTOCOL, str(error))
+
+
+def push_missed(session: Session, subscription: Subscription, publications: Sequence[Publication]) -> None:
+    """Sends what `select` has chosen, now. A payload that this client cannot get ends the session."""
+    try:
         told = express(session, subscription, subscription.epoch, publications)
     except PayloadError as error:
         session.end(INAPPROPRIATE_PROTOCOL, str(error))

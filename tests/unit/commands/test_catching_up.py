@@ -7,8 +7,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from beaconfire import deltas
+from beaconfire.identity import Identity, SubscriptionGrant
 from beaconfire.options import ChannelOptions
+from beaconfire.protocols.fossil import create
 from beaconfire.sizes import PUBLICATION_BYTES
 from beaconfire.units import Seconds, Size
 from tests.unit.kit import RECOVERABLE, Client, World, settle
@@ -272,5 +276,228 @@ def test_presence_lasts_however_long_it_takes() -> None:
         await settle()
         world.pass_time(100)
         assert world.presence("news") == {client.id}
+
+    play(scenario)
+
+
+CACHE = ChannelOptions(
+    allow_subscribe_for_client=True,
+    history_size=1,
+    history_ttl=Seconds(300),
+    force_recovery=True,
+    force_recovery_mode="cache",
+    auto_cache_recover=True,
+)
+
+
+def connect_to_caches(world: World) -> Client:
+    """In the caches of both channels by a token; the first one's publication alone fills the reply."""
+    world.tokens.connections.known["ann"] = Identity(
+        "ann", channels={"news": SubscriptionGrant(), "sport": SubscriptionGrant()}
+    )
+    client = world.arrive()
+    client.send("connect", token="ann")
+    return client
+
+
+def test_a_cache_for_which_a_reply_has_no_room_follows_it() -> None:
+    """Only its latest publication counts, wherever the client was: what came before is no gap."""
+
+    async def scenario() -> None:
+        world = piecewise(CACHE, pieces_of=1)
+        client = connect_to_caches(world)
+        subs = client.take()[0]["connect"]["subs"]
+        assert [publication["offset"] for publication in subs["news"]["publications"]] == [7]
+        assert "publications" not in subs["sport"]
+        assert offsets(await go_on(client), "sport") == [7]
+        world.publish("sport", TEXT)
+        assert offsets(await go_on(client), "sport") == [8]
+        assert client.ended == 0
+
+    play(scenario)
+
+
+def test_a_cache_that_changes_before_its_turn() -> None:
+    """The client is given what is the latest then, once."""
+
+    async def scenario() -> None:
+        world = piecewise(CACHE, pieces_of=1)
+        client = connect_to_caches(world)
+        client.take()
+        client.transport.writable = False
+        await settle()
+        world.publish("sport", TEXT, TEXT)
+        client.transport.writable = True
+        client.session.on_writable()
+        assert offsets(await go_on(client), "sport") == [9]
+        assert client.ended == 0
+
+    play(scenario)
+
+
+def test_a_cache_that_is_emptied_before_its_turn() -> None:
+    """There is nothing to be given, and the client hears what comes."""
+
+    async def scenario() -> None:
+        world = piecewise(CACHE, pieces_of=1)
+        client = connect_to_caches(world)
+        client.take()
+        await world.memory.broker.remove_history("sport")
+        assert offsets(await go_on(client), "sport") == []
+        world.publish("sport", TEXT)
+        assert offsets(await go_on(client), "sport") == [8]
+
+    play(scenario)
+
+
+def test_recoveries_that_are_given_up_are_forgotten_at_once() -> None:
+    """However often a client that does not read subscribes and unsubscribes, one recovery for each channel is kept."""
+
+    async def scenario() -> None:
+        world = piecewise()
+        client = world.connect("ann")
+        client.ask("subscribe", channel="sport", **since())
+        client.transport.writable = False
+        await settle()
+        for _ in range(50):
+            client.send("subscribe", channel="news", **since())
+            client.send("unsubscribe", channel="news")
+        client.send("subscribe", channel="news", **since())
+        assert len(client.session.recoveries or ()) <= 2
+        client.transport.writable = True
+        client.session.on_writable()
+        client.take()
+        assert offsets(await go_on(client)) == [3, 4, 5, 6, 7]
+
+    play(scenario)
+
+
+def test_conflating_subscriptions_share_the_reply_too() -> None:
+    """Each is told one publication at most, but a client may have any number of them up to its limit of channels. What
+    has no room comes afterwards, and says how many were left out before it."""
+
+    async def scenario() -> None:
+        world = piecewise(pieces_of=1)
+        world.connect("ann")
+        client = world.arrive()
+        epochs = {"news": "epoch1", "sport": "epoch2"}
+        rate = {"max_rate": 1}
+        subs = {
+            name: {"recover": True, "offset": 1, "epoch": epoch, "conflate": rate} for name, epoch in epochs.items()
+        }
+        found = client.ask("connect", token="ann", subs=subs)["subs"]
+        assert [publication["offset"] for publication in found["news"]["publications"]] == [7]
+        assert (found["sport"]["recovered"], found["sport"]["offset"]) == (True, 1)
+        assert "publications" not in found["sport"]
+        assert (client.session.positions() or {})["sport"] == (1, "epoch2")
+        [push] = [message["push"] for message in await go_on(client)]
+        assert (push["channel"], push["pub"]["offset"], push["pub"]["conflated"]) == ("sport", 7, 5)
+        assert (client.session.positions() or {})["sport"] == (7, "epoch2")
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("limit", [3, 5])
+def test_a_conflating_recovery_that_takes_several_reads(limit: int) -> None:
+    """More was published meanwhile than one read gives. The newest comes in the end; nothing stays owed."""
+
+    async def scenario() -> None:
+        world = piecewise(
+            structs.replace(RECOVERABLE, history_size=100), pieces_of=1, recovery_max_publication_limit=limit
+        )
+        world.connect("ann")
+        client = world.arrive()
+        epochs = {"news": "epoch1", "sport": "epoch2"}
+        subs = {
+            name: {"recover": True, "offset": 5, "epoch": epoch, "conflate": {"max_rate": 1}}
+            for name, epoch in epochs.items()
+        }
+        client.send("connect", token="ann", subs=subs)
+        client.take()
+        client.transport.writable = False
+        await settle()
+        world.publish("sport", *[TEXT] * 20)
+        client.transport.writable = True
+        client.session.on_writable()
+        messages = await go_on(client)
+        world.pass_time(2)
+        found = offsets(messages + await go_on(client), "sport")
+        assert found == sorted(set(found))
+        assert found[-1] == 27
+        assert (client.session.positions() or {})["sport"] == (27, "epoch2")
+
+    play(scenario)
+
+
+def test_patches_of_pieces_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand clients that come back after a cut have missed the same."""
+    made = []
+
+    def count(source: bytes, target: bytes) -> bytes | None:
+        made.append(target)
+        return create(source, target)
+
+    monkeypatch.setattr(deltas, "create", count)
+
+    async def scenario() -> None:
+        world = piecewise(WATCHED)
+        for user in ("ann", "bob"):
+            client = world.connect(user)
+            client.ask("subscribe", channel="news", delta="fossil", **since())
+            await go_on(client)
+        assert len(made) == 6
+
+    play(scenario)
+
+
+def test_no_position_before_the_reply() -> None:
+    """The first piece is in it: who was cut before would go on after what was never sent."""
+
+    async def scenario() -> None:
+        world = piecewise(WATCHED)
+        client = world.connect("ann")
+        world.stops.hold("presence_add")
+        client.send("subscribe", channel="news", **since())
+        await settle()
+        assert client.session.positions() == {}
+        world.stops.release("presence_add")
+        await settle()
+        assert offsets([m for m in await go_on(client) if "pub" in m.get("push", {})]) == [3, 4, 5, 6, 7]
+        assert client.session.positions() == {"news": (7, "epoch1")}
+
+    play(scenario)
+
+
+def test_a_piece_of_small_publications_fits_whatever_the_name_of_the_channel() -> None:
+    """Each of them comes with the name. A piece that is larger than the queue would end the session as slow, and its
+    next one, too."""
+
+    async def scenario() -> None:
+        channel = "n" * 250
+        world = World(
+            structs.replace(RECOVERABLE, history_size=1000),
+            reply_max_size=Size(10_000),
+            queue_max_size=Size(20_000),
+            recovery_max_publication_limit=1000,
+        )
+        world.publish(channel, *range(1000))
+        client = world.connect("ann")
+        transport = client.transport
+        write = transport.write
+
+        def write_once(data: bytes) -> None:
+            write(data)
+            transport.writable = False
+
+        transport.write = write_once  # type: ignore[method-assign]
+        client.ask("subscribe", channel=channel, **since())
+        found: list[int] = []
+        for _ in range(300):
+            transport.writable = True
+            client.session.on_writable()
+            await settle()
+            found += offsets(client.take(), channel)
+        assert (client.ended, found[-1:]) == (0, [1000])
+        assert found == list(range(found[0], 1001))
 
     play(scenario)

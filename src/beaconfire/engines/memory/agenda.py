@@ -7,6 +7,9 @@ from typing import Generic, TypeVar
 
 ItemT = TypeVar("ItemT")
 
+_SECONDS_GONE_MAX = 64
+"""Seconds without a bucket that may stay in the heap, beside one for each second that has one."""
+
 
 class Agenda(Generic[ItemT]):
     """Items in buckets of one second, taken out again when their second is over, or removed before.
@@ -21,7 +24,7 @@ class Agenda(Generic[ItemT]):
     def __init__(self) -> None:
         self._buckets: dict[int, set[ItemT]] = {}
         self._seconds: list[int] = []
-        """A heap of the seconds that have a bucket. The first bucket is never empty; `remove` may empty others."""
+        """A heap of the seconds that have a bucket, with others among them whose bucket is gone. The first has one."""
 
     def add(self, item: ItemT, when_s: float) -> int:
         """Returns the second of its bucket, which `remove` must be given."""
@@ -40,8 +43,8 @@ class Agenda(Generic[ItemT]):
         if bucket is not None:
             bucket.discard(item)
             if not bucket:
-                self._buckets[second] = set()  # a set does not shrink
-                self._drop_empty_buckets()
+                del self._buckets[second]
+                self._tidy()
 
     def is_due(self, now_s: float) -> bool:
         """Whether `take_due` would find something."""
@@ -59,12 +62,18 @@ class Agenda(Generic[ItemT]):
         bucket = self._buckets[second]
         item = bucket.pop()
         if not bucket:
-            self._drop_empty_buckets()
+            del self._buckets[second]
+            self._tidy()
         return item
 
-    def _drop_empty_buckets(self) -> None:
-        while self._seconds and not self._buckets[self._seconds[0]]:
-            del self._buckets[heapq.heappop(self._seconds)]
+    def _tidy(self) -> None:
+        """Takes constant time on average for each bucket that has gone, apart from the heap's own."""
+        seconds, buckets = self._seconds, self._buckets
+        while seconds and seconds[0] not in buckets:
+            heapq.heappop(seconds)
+        if len(seconds) > 2 * len(buckets) + _SECONDS_GONE_MAX:
+            self._seconds = list(buckets)
+            heapq.heapify(self._seconds)
 
     def __len__(self) -> int:
         """Items waiting, counted one bucket at a time: for statistics and tests."""

@@ -21,7 +21,7 @@ from beaconfire.messages import Publication, StreamPosition
 UNUSED_TTL_S = 300.0
 """How long the position of a channel is kept in which nothing was ever published and to which nobody listens."""
 
-POSITION_BYTES = 384
+POSITION_BYTES = 424
 """What a position costs beside the channel's name, measured: the stream, its epoch, its places in tables."""
 
 TAIL_BYTES = 352
@@ -42,7 +42,18 @@ class Stream:
     while it keeps any, else in that of positions, unless it was passed over. `second` is its bucket there.
     """
 
-    __slots__ = ("channel", "epoch", "forget_s", "oldest", "second", "tail", "top", "version", "version_epoch")
+    __slots__ = (
+        "channel",
+        "epoch",
+        "forget_s",
+        "oldest",
+        "position_bytes",
+        "second",
+        "tail",
+        "top",
+        "version",
+        "version_epoch",
+    )
 
     def __init__(self, channel: str, epoch: str, forget_s: float) -> None:
         self.channel = channel
@@ -55,14 +66,12 @@ class Stream:
         self.version_epoch = ""
         self.tail: Tail | None = None
         self.second = 0
+        self.position_bytes = POSITION_BYTES + getsizeof(channel)
+        """What its position costs. Kept, because a text that is not ASCII grows when it is first encoded."""
 
     @property
     def position(self) -> StreamPosition:
         return StreamPosition(self.top, self.epoch)
-
-    @property
-    def position_bytes(self) -> int:
-        return POSITION_BYTES + getsizeof(self.channel)
 
     def is_forgotten(self, now_s: float) -> bool:
         return now_s >= self.forget_s and (self.tail is None or self.tail.is_expired(now_s))

@@ -118,6 +118,8 @@ class Gathering:
                     receiver.on_writable()  # at once, not on the loop's next turn: the next command waits for it
                     if not self._enough.is_set() and not await _until(self._enough, gone, deadline_s - loop.time()):
                         break
+                    if count == 1:
+                        self._size = 0  # the first reply is that of connect, which is not in the answer
                     if self._end is not None or self.is_full or (count == 1 and b'"connect":' not in self._messages[0]):
                         break
                     if loop.time() - slice_s > SLICE_S:

@@ -218,3 +218,17 @@ def check_live_books(world: World) -> None:
     """As `check_books`, after what was replaced before it was swept is swept."""
     world.sweep_all()
     check_books(world)
+
+
+def test_a_channel_costs_the_same_from_beginning_to_end() -> None:
+    """Python keeps a second form of a text that is not ASCII once somebody asks for it, as encoders do. The books must
+    not lose more with a position than they gained, or who names channels could take them below zero."""
+    world = World()
+    empty_bytes = world.broker.statistics().bytes
+    channels = [msgspec.json.decode(f'"烽火{number}"') for number in range(100)]
+    for channel in channels:
+        world.publish(channel)
+    msgspec.json.encode(channels)
+    world.clock.advance(10_000)
+    world.sweep_all()
+    assert world.broker.statistics().bytes == empty_bytes

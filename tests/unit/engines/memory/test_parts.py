@@ -224,3 +224,21 @@ def test_engines_know_nothing_of_each_other() -> None:
     second = now(other.broker.history("a", HISTORY, -1))
     assert list(second.publications) == []
     assert second.position.epoch != first.epoch
+
+
+def test_an_agenda_keeps_nothing_for_seconds_that_became_empty() -> None:
+    """However many items are removed before their time, of whatever seconds; those that stay come out in order."""
+    agenda: Agenda[int] = Agenda()
+    agenda.add(-1, 0.0)
+    for item in range(5000):
+        second = agenda.add(item, item)
+        if item % 100:
+            agenda.remove(item, second)
+    for item in range(5000):  # of one second, again and again
+        agenda.remove(item, agenda.add(item, 7777.0))
+    assert len(agenda) == 51
+    assert len(agenda._buckets) <= 51
+    assert len(agenda._seconds) <= 200
+    taken = [agenda.take_first() for _ in range(51)]
+    assert taken[2:] == list(range(100, 5000, 100))
+    assert agenda.take_first() is None

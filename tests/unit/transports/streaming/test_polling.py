@@ -249,3 +249,42 @@ def test_commands_recover_nothing() -> None:
         assert world.recorder.of(RecoveryFinished) == []
 
     play(scenario)
+
+
+def test_the_latest_that_is_owed_when_an_answer_is_full_is_in_it() -> None:
+    """The positions of an answer say that the client has it, so the next poll would not ask for it."""
+
+    async def scenario() -> None:
+        world = World(RECOVERABLE)
+        world.tokens.connections.known["t"] = Identity(user="ann")
+        door = Door(world, Poll, answer_max=1000)
+        subs = json.loads((await door.ask(token="t", subs={"news": {}, "sport": {}}, wait=0))[1])["subs"]
+        subs["news"]["conflate"] = {"max_rate": 0}
+        asking = asyncio.create_task(door.ask(token="t", subs=subs))
+        await settle()
+        world.publish("sport", "x" * 2000)
+        world.turn()  # the answer is full
+        world.publish("news", "first", "latest")
+        world.turn()  # so this is owed
+        answer = json.loads((await asking)[1])
+        told = [message["pub"]["data"] for message in answer["messages"] if message.get("channel") == "news"]
+        assert (told, answer["subs"]["news"]["offset"]) in ((["latest"], 2), ([], 0))
+
+    play(scenario)
+
+
+def test_commands_are_done_however_much_the_connect_result_holds() -> None:
+    """It is not in the answer, so it takes no room there: else the client would be told to try again for ever."""
+
+    async def scenario() -> None:
+        cache = structs.replace(RECOVERABLE, force_recovery_mode="cache", auto_cache_recover=True)
+        world = World(cache)
+        world.tokens.connections.known["t"] = Identity(user="ann")
+        world.publish("news", "x" * 2000)
+        door = Door(world, Speaking, answer_max=1000)
+        status, body = await door.ask(token="t", subs={"news": {}}, commands=[{"presence_stats": {"channel": "news"}}])
+        assert status == 200
+        [reply] = json.loads(body)["replies"]
+        assert reply["error"]["code"] == 108  # done, and presence is off
+
+    play(scenario)
