@@ -304,7 +304,10 @@ class ServerOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Seconds, Meta(description="How long a connection may take to send its HTTP request; then it is cut.")
     ] = Seconds(10)
     header_max_size: Annotated[
-        Size, Meta(description="Largest HTTP request head; beyond it HTTP 431 and the connection is cut.")
+        Size,
+        Meta(
+            description="Largest HTTP request head, and largest trailer; beyond it HTTP 431 and the connection is cut."
+        ),
     ] = Size(32 * 1024)
     keep_alive_timeout: Annotated[Seconds, Meta(description="How long an idle HTTP connection is kept.")] = Seconds(60)
     send_buffer_max: Annotated[

@@ -202,6 +202,7 @@ class _Request:
         "_begun",
         "_body",
         "_expects",
+        "_has_head",
         "_headers",
         "_hosts",
         "_is_plain",
@@ -221,7 +222,7 @@ class _Request:
         self._headers: list[tuple[bytes, bytes]] = []
         self._body = b""
         self._begun = self._hosts = self.announced = 0
-        self._expects = self._is_plain = self._keep_alive = self.is_whole = False
+        self._expects = self._has_head = self._is_plain = self._keep_alive = self.is_whole = False
 
     def feed(self, data: bytes) -> bool:
         """False unless it is one request, and one that may be answered here, and its head is complete."""
@@ -244,6 +245,8 @@ class _Request:
         self.target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._has_head:
+            return  # a trailer field, which does not count as a header field (RFC 9110 section 6.5.1)
         name = name.lower()
         if name == b"expect":
             self._expects = True
@@ -255,6 +258,7 @@ class _Request:
 
     def on_headers_complete(self) -> None:
         parser = self._parser
+        self._has_head = True
         self._keep_alive = parser.should_keep_alive()
         self._is_plain = self._hosts == 1 and not self._expects and parser.get_http_version() == "1.1"
 

@@ -39,7 +39,8 @@ class HttpGuard:
 
     - `server.handshake_timeout` is the time from the opening of a connection, or from the first byte of a later
       request, to the end of the request's head. Then the connection is cut.
-    - `server.header_max_size` bounds the head: request line and header fields. Beyond it: 431, and cut.
+    - `server.header_max_size` bounds the head: request line and header fields. Beyond it: 431, and cut. It also bounds
+      what comes without any of the body after that: trailer fields, which are dropped, and extensions of chunks.
     - The body must be there within `server.keep_alive_timeout` after the head, which a handler's own limits on the
       size and pace of bodies will usually undercut.
     - Of requests that are sent before earlier ones are answered, `PIPELINE_MAX` wait; beyond it the connection is cut.
@@ -74,6 +75,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._in_body = False
         self._head_at_least = 0
         self._head_at_most = 0
+        self._without_body = 0
+        """Bytes received after the head and since the last of the body."""
         self._too_large = False
         self._too_many = False
         self._wrong = ""
@@ -100,6 +103,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         continued = self._in_head
         self._head_at_most = self._head_at_most + len(data) if continued else len(data)
+        self._without_body += len(data)
         self._parse(data)
         if self.transport.is_closing() or self.parser is None:
             return
@@ -110,6 +114,10 @@ class GuardedHttpProtocol(HttpToolsProtocol):
                 self._too_large = True
                 self.send_400_response("")
                 return
+        elif self._in_body and self._without_body > self._guard.head_max_size:
+            self._too_large = True
+            self.send_400_response("")
+            return
         if self._deadline is None:
             self._limit_waiting()
 
@@ -142,9 +150,20 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = self._extensions
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Trailer fields are dropped: they must not count as header fields (RFC 9110 section 6.5.1), and would let one
+        request take memory without end."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._without_body = 0
+        super().on_body(body)
+
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._in_body = True
+        self._without_body = 0
         self._stop_waiting()
         most = self._guard.head_max_size
         if self._head_at_most > most and self._head_size() > most:
@@ -248,6 +267,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         successor.connection_made(self.transport)
         successor.data_received(self._upgraded_head)
         self.transport.set_protocol(successor)
+        # A peer that has yet to read earlier answers is the successor's concern, which alone is told when it has.
+        self._stop_waiting_for_reader()
         if rest:
             successor.data_received(rest)
         # Parser and protocol hold each other; without this they would stay until the next full garbage collection.

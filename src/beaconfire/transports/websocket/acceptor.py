@@ -7,11 +7,12 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from beaconfire.clock import Timers
-from beaconfire.events import EventSink, HandshakeRefused, InternalError
+from beaconfire.clock import Timer, Timers
+from beaconfire.events import EventSink, HandshakeRefused, InternalError, LimitHit
 from beaconfire.options import WebSocketOptions
 from beaconfire.origins import OriginRules
 from beaconfire.transports.base import Admit, Refusal
+from beaconfire.transports.reset import abandon_after, reset
 from beaconfire.transports.websocket.connection import WebSocketConnection
 from beaconfire.transports.websocket.handshake import (
     Choice,
@@ -88,6 +89,18 @@ class WebSocketAcceptor:
         connection.begin(accept_response(key, choice.subprotocol, choice.extension), choice.arrival)
         return connection
 
+    def cut_later(self, stream: asyncio.Transport) -> Timer:
+        """Gives the peer of a closing connection `websocket.close_timeout` to read the rest. The connection's end must
+        cancel the timer.
+        """
+        timeout_s = self._rules.close_timeout_s
+        abandon_after(stream, timeout_s)
+        return self._rules.timers.after(timeout_s, lambda: self._cut(stream))
+
+    def _cut(self, stream: asyncio.Transport) -> None:
+        self._events.emit(LimitHit("websocket.close_timeout", ""))
+        reset(stream)
+
     def reset_unread(self) -> None:
         """Resets those connections that are being closed and whose peers have not taken all that was written."""
         for connection in list(self._rules.closing):
@@ -114,12 +127,14 @@ class WebSocketAcceptor:
 class Handshake(asyncio.Protocol):
     """What uvicorn hands the connection to; it gives way to the frame reader as soon as the request is accepted."""
 
-    __slots__ = ("_acceptor", "_reader", "_stream")
+    __slots__ = ("_acceptor", "_overdue", "_reader", "_stream")
 
     def __init__(self, acceptor: WebSocketAcceptor) -> None:
         self._acceptor = acceptor
         self._stream: asyncio.Transport | None = None
         self._reader: FrameReader | None = None
+        self._overdue: Timer | None = None
+        """Set for a refused request: earlier answers on the connection may be unread, and the refusal behind them."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._stream = cast(asyncio.Transport, transport)  # uvloop's own classes do not derive from it
@@ -132,7 +147,9 @@ class Handshake(asyncio.Protocol):
             feed(self._reader, data)
         elif not stream.is_closing():
             connection = self._acceptor.accept(stream, parse_request(data))
-            if connection is not None:
+            if connection is None:
+                self._overdue = self._acceptor.cut_later(stream)
+            else:
                 self._reader = connection.new_reader()
                 # uvicorn makes this object the connection's protocol right after this call.
                 asyncio.get_running_loop().call_soon(stream.set_protocol, self._reader)
@@ -146,5 +163,7 @@ class Handshake(asyncio.Protocol):
             self._reader.resume_writing()
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
         if self._reader is not None:
             self._reader.connection_lost(error)

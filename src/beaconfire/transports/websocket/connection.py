@@ -91,6 +91,8 @@ class WebSocketConnection(Sender):
 
     def begin(self, response: bytes, arrival: Arrival) -> None:
         """Answers the handshake and lets the receiver in. Called once, before any frame is read."""
+        if not self.writable:
+            self.pause_writing()  # an earlier answer is unread, and only the protocol before this one was told
         self._send(response)
         try:
             self._receiver = arrival(self)

@@ -1,0 +1,73 @@
+"""Trailer fields, which come after a chunked body: no header fields, and no more of them than of header fields."""
+
+from __future__ import annotations
+
+import pytest
+
+from beaconfire.events import LimitHit
+from tests.unit.transports.http.test_guard import OPTIONS, World, scenario
+from tests.unit.transports.http.test_upgrades import H2C, chunked, each_door
+
+HEAD = b"POST %b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+MOST = int(OPTIONS.header_max_size)
+
+
+@pytest.mark.parametrize("offer", [b"", H2C], ids=["plain", "upgrade"])
+def test_a_trailer_field_is_no_header_field(offer: bytes) -> None:
+    """Through both doors, in one piece or more: a proxy lets pass in a trailer what it removes from a head."""
+    keyless = chunked(1, offer).replace(b"X-API-Key: right\r\n", b"")
+    trailing = keyless[:-2] + b"X-API-Key: right\r\n\r\n"
+    end = trailing.index(b"\r\n\r\n") + 4
+    for data in ([trailing], [trailing[:end], trailing[end:]], [trailing[:-5], trailing[-5:]]):
+        assert each_door(data) == ([401], [], False)
+
+
+@scenario
+async def test_the_application_sees_no_trailer_field(world: World) -> None:
+    """What a proxy that is trusted says of the client's address must not be overwritten."""
+    await world.receive(HEAD % b"/" + b"1\r\nx\r\n0\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n")
+    assert world.scope["headers"] == [(b"host", b"x"), (b"transfer-encoding", b"chunked")]
+    await world.receive(HEAD % b"/" + b"1\r\nx\r\n0\r\n\r\n")
+    assert (world.requests, world.stream.closed) == (2, False)
+
+
+ENDLESS = {
+    "fields": (b"0\r\n", b"a: b\r\n"),
+    "name": (b"0\r\n", b"a"),
+    "value": (b"0\r\na: ", b"b"),
+    "extension": (b"1;a=", b"b"),
+}
+
+
+@pytest.mark.parametrize("path", [b"/", b"/at-once"])
+@pytest.mark.parametrize("what", ENDLESS)
+def test_trailers_without_end_are_refused(what: str, path: bytes) -> None:
+    """431 and the end, whether or not the request is answered already, as soon as the limit is passed."""
+    beginning, part = ENDLESS[what]
+
+    @scenario
+    async def run(world: World) -> None:
+        await world.receive(HEAD % path + b"1\r\nx\r\n" + beginning)
+        sent = 0
+        while not world.stream.closed:
+            assert sent <= MOST
+            await world.receive(part)
+            sent += len(part)
+        assert sent > MOST - 50
+        assert b"HTTP/1.1 431 " in world.stream.written
+        assert world.events == [LimitHit("server.header_max_size", "")]
+        world.advance(1000)
+        assert len(world.events) == 1
+
+    run()
+
+
+@scenario
+async def test_long_bodies_in_small_chunks_are_no_trailers(world: World) -> None:
+    """What frames the chunks may be more than the head's limit in sum, in one piece or in many."""
+    body = b"1\r\nx\r\n" * MOST + b"0\r\nSum: 1\r\n\r\n"
+    for step in (len(body), 5):
+        await world.receive(HEAD % b"/")
+        for at in range(0, len(body), step):
+            await world.receive(body[at : at + step])
+    assert (world.requests, world.stream.closed, world.events) == (2, False, [])
