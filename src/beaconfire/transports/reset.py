@@ -16,6 +16,9 @@ from typing import Final
 _DROP_UNSENT: Final = struct.pack("ii", 1, 0)
 """`struct linger` with a time of zero: closing discards what is unsent and resets the connection (socket(7))."""
 
+_KERNEL_LATER_S: Final = 1.0
+"""How much later than our own timers the kernel acts: what they end is counted, and what it ends is not."""
+
 EXTENSION: Final = "beaconfire.reset"
 """The ASGI extension of our HTTP connections: `scope["extensions"][EXTENSION]()` resets the request's connection."""
 
@@ -27,13 +30,13 @@ def reset(stream: asyncio.Transport) -> None:
 
 
 def abandon_after(stream: asyncio.Transport, timeout_s: float) -> None:
-    """Has the kernel reset the connection if its peer takes nothing for so long, after it is closed as well.
+    """Has the kernel reset the connection if its peer takes nothing for so long and a second, also once it is closed.
 
     For connections that end politely: once they are closed only the kernel knows of them. Systems other than Linux
     have a time of their own. Never raises.
     """
     if sys.platform == "linux":
-        _set(stream, socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(timeout_s * 1000)))
+        _set(stream, socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int((timeout_s + _KERNEL_LATER_S) * 1000))
 
 
 def _set(stream: asyncio.Transport, level: int, option: int, value: int | bytes) -> None:

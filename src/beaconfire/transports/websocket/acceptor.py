@@ -98,8 +98,12 @@ class WebSocketAcceptor:
         return self._rules.timers.after(timeout_s, lambda: self._cut(stream))
 
     def _cut(self, stream: asyncio.Transport) -> None:
-        self._events.emit(LimitHit("websocket.close_timeout", ""))
+        self.count_overdue()
         reset(stream)
+
+    def count_overdue(self) -> None:
+        """A closing connection is cut because its peer has not read the rest in time."""
+        self._events.emit(LimitHit("websocket.close_timeout", ""))
 
     def reset_unread(self) -> None:
         """Resets those connections that are being closed and whose peers have not taken all that was written."""
@@ -165,5 +169,7 @@ class Handshake(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self._overdue is not None:
             self._overdue.cancel()
+            if isinstance(error, TimeoutError):  # the kernel was faster: its time runs since the peer read last
+                self._acceptor.count_overdue()
         if self._reader is not None:
             self._reader.connection_lost(error)

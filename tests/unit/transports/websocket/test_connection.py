@@ -511,7 +511,8 @@ def test_peer_closes() -> None:
     world.feed(masked(8, b"\x0f\xa0bye"))
     assert world.sent == b"\x88\x02\x0f\xa0"
     assert world.stream.calls[-1] == "close"
-    assert world.stream.patience_ms == (5000 if sys.platform == "linux" else 0)
+    # Later than our own timer, which counts what it cuts.
+    assert world.stream.patience_ms == (6000 if sys.platform == "linux" else 0)
     world.advance(5)
     assert world.stream.calls[-1] == "abort"
 
