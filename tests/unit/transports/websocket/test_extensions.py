@@ -88,14 +88,17 @@ def test_declined(offers: str) -> None:
 @pytest.mark.parametrize(
     "offers",
     [
-        "permessage-deflate; unknown, " * 1000,
-        "permessage-deflate" + "; a" * 10_000,
-        'permessage-deflate; a="' + "\\" * 30_000,
-        "permessage-deflate" + " \t" * 15_000 + "=",
+        "permessage-deflate; unknown, " * 4000,
+        "permessage-deflate" + "; a" * 40_000,
+        'permessage-deflate; a="' + "\\" * 120_000,
+        "permessage-deflate" + " \t" * 60_000 + "=",
     ],
 )
 def test_long_headers_are_read_in_linear_time(offers: str) -> None:
-    """As large as a request head may be: milliseconds, whatever is in it."""
+    """Four times as large as a request head may be: some milliseconds, whatever is in it.
+
+    The bound has room for a busy machine; time that grows with the square of the length would be far beyond it.
+    """
     started_s = time.process_time()
     assert negotiate(offers) is None
-    assert time.process_time() - started_s < 0.25
+    assert time.process_time() - started_s < 3
