@@ -20,12 +20,6 @@ CLIENT_INFO_BYTES = 48
 """Field names of one client's entry."""
 
 
-def publication_size(publication: Publication) -> int:
-    """Bytes of one publication."""
-    size = PUBLICATION_BYTES + len(publication.data)
-    return size + _extras_size(publication) if publication.info is not None or publication.tags else size
-
-
 def _extras_size(publication: Publication) -> int:
     """Bytes of what not every publication has."""
     size = client_info_size(publication.info) if publication.info is not None else 0
@@ -65,7 +59,7 @@ class ReplyBudget:
         """The first of them that fit, all of them if possible. They are charged."""
         left_bytes, count, publication_bytes = self._left_bytes, 0, self._publication_bytes
         for publication in publications:
-            # `publication_size`, written out: recoveries of many clients at once spend their time here.
+            # Without a call for most of them: recoveries of many clients at once spend their time here.
             left_bytes -= publication_bytes + len(publication.data)
             if publication.info is not None or publication.tags:
                 left_bytes -= _extras_size(publication)

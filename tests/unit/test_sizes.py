@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from beaconfire.messages import ClientInfo, HistoryResult, PresenceResult, Publication
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
-from beaconfire.sizes import PUBLICATION_BYTES, ReplyBudget, client_info_size, publication_size
+from beaconfire.sizes import PUBLICATION_BYTES, ReplyBudget, client_info_size
 
 INFO = ClientInfo("ann" * 20, "client" * 6, Raw(b'{"name":"Ann"}'), Raw(b'"guest"'))
 PUBLICATIONS = [
@@ -26,8 +26,10 @@ def sized(*sizes: int) -> list[Publication]:
 @pytest.mark.parametrize("publication", PUBLICATIONS)
 def test_sizes_bound_what_is_encoded(publication: Publication) -> None:
     """An estimate below the truth would bound nothing, and one far above would cut what fits."""
-    result = len(JsonCodec().encode_reply(1, HistoryResult([publication] * 100, "epoch", 1)).data) / 100
-    assert result * 0.9 < publication_size(publication) < result * 1.5 + PUBLICATION_BYTES
+    page = [publication] * 100
+    encoded = len(JsonCodec().encode_reply(1, HistoryResult(page, "epoch", 1)).data)
+    assert len(ReplyBudget(int(encoded * 0.9)).take(page)) < 100
+    assert len(ReplyBudget(int(encoded * 1.5) + 100 * PUBLICATION_BYTES).take(page)) == 100
 
 
 def test_sizes_of_presence_bound_what_is_encoded() -> None:
