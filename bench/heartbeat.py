@@ -12,9 +12,9 @@ import signal
 import sys
 import time
 
-from beaconfire import server
-from beaconfire.app import App
 from beaconfire.config import load
+from beaconfire.server import process
+from beaconfire.server.app import App
 
 BEAT_S = 0.001
 
@@ -50,8 +50,8 @@ class LivingApp(App):
 
 def main() -> int:
     config, port = sys.argv[1:]
-    vars(server)["App"] = LivingApp  # where `beaconfire serve` takes it from
-    return server.run(load(config, {}, {"server.port": port}))
+    vars(process)["App"] = LivingApp  # where `beaconfire serve` takes it from
+    return process.run(load(config, {}, {"server.port": port}))
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ from typing import Any
 from typer.main import get_command
 
 from beaconfire.api.openapi import reference_markdown
+from beaconfire.base.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
 from beaconfire.cli.main import app
 from beaconfire.config import TABLE
 from beaconfire.config.table import ENV_PREFIX, Section, Setting
 from beaconfire.config.values import bounds, literal, type_words
-from beaconfire.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
 from beaconfire.observe.metrics import METRICS
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from beaconfire.auth.mint import connection_token
+from beaconfire.auth.issue import connection_token
 from beaconfire.protocols.centrifuge.schema_pb2 import Command
 from bench.peers.base import Dialect
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from beaconfire.auth.mint import connection_token
+from beaconfire.auth.issue import connection_token
 from bench.peers.centrifuge import SECRET, TOKEN_LIFETIME_S
 
 READ_BYTES = 64 * 1024

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from beaconfire.auth.mint import connection_token
+from beaconfire.auth.issue import connection_token
 from tests.acceptance.harness import REFERENCE_CONFIG, SECRET, ServerProcess
 
 OPEN_CONFIG = """

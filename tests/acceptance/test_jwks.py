@@ -20,14 +20,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from jwt.algorithms import OKPAlgorithm
 
 from beaconfire.auth.fetch import BODY_SIZE_MAX, fetch_body
+from beaconfire.auth.issue import connection_token
 from beaconfire.auth.jwks import FETCH_PAUSE_S, UNKNOWN_KIDS_MAX
-from beaconfire.auth.mint import connection_token
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.tokens import JWTVerifier
-from beaconfire.clock import ManualClock
-from beaconfire.events import NoEvents
-from beaconfire.identity import TokenUnverifiable
-from beaconfire.units import Seconds
+from beaconfire.base.clock import ManualClock
+from beaconfire.base.units import Seconds
+from beaconfire.model.events import NoEvents
+from beaconfire.policy.tokens import TokenUnverifiable
 from tests.acceptance.harness import ServerProcess
 from tests.acceptance.peer import ClosedError, Peer
 

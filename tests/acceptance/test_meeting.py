@@ -14,7 +14,7 @@ import pytest
 from centrifuge import Client, PublicationContext, SubscriptionEventHandler
 from websockets.asyncio.client import ClientConnection, connect
 
-from beaconfire.auth.mint import connection_token, subscription_token
+from beaconfire.auth.issue import connection_token, subscription_token
 from tests.acceptance.harness import API_KEY, SECRET, ServerProcess
 
 DEADLINE_S = 10.0

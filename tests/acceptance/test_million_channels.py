@@ -9,10 +9,10 @@ import os
 import pytest
 from msgspec import Raw
 
-from beaconfire.clock import ManualClock
-from beaconfire.engines.base import HistoryOptions, PublishOptions
+from beaconfire.base.clock import ManualClock
 from beaconfire.engines.memory import MemoryEngine, memory_engine
-from beaconfire.messages import ClientInfo
+from beaconfire.engines.port import HistoryOptions, PublishOptions
+from beaconfire.model.publication import ClientInfo
 
 CHANNELS = int(os.environ.get("CHURN_CHANNELS", "250000"))
 BATCH = 10_000

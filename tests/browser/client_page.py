@@ -11,7 +11,7 @@ from typing import Any
 
 from playwright.sync_api import BrowserContext, Page
 
-from beaconfire.auth.mint import connection_token
+from beaconfire.auth.issue import connection_token
 from tests.acceptance.harness import ServerProcess
 
 DEADLINE_S = 20.0

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, WebSocketRoute
 
-from beaconfire.auth.mint import connection_token, subscription_token
+from beaconfire.auth.issue import connection_token, subscription_token
 from tests.acceptance.harness import ServerProcess
 from tests.browser.client_page import CONFIG, SECRET, Backend, ClientPage, call
 from tests.browser.network import CollectingProxy, Network

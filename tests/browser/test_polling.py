@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route
 
-from beaconfire.auth.mint import subscription_token
+from beaconfire.auth.issue import subscription_token
 from tests.acceptance.harness import ServerProcess
 from tests.browser.client_page import CONFIG, SECRET, Backend, ClientPage, call
 from tests.browser.scripted import Message

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from beaconfire.auth.mint import connection_token
+from beaconfire.auth.issue import connection_token
 from tests.acceptance.harness import API_KEY, REFERENCE_CONFIG, SECRET, ServerProcess
 from tests.browser.conftest import browser  # noqa: F401  # a fixture
 from tests.docs.pages import ROOT, blocks

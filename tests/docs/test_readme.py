@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from beaconfire.announce import limits
 from beaconfire.config import Config
 from beaconfire.observe.metric_table import LIMITS
+from beaconfire.server.announcement import limits
 from tests.docs.pages import ROOT, Block, blocks, broken_links, headings
 from tests.docs.stage import Stage, assert_matches
 

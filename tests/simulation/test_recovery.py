@@ -11,17 +11,27 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from beaconfire import subscription as subscription_module
-from beaconfire.attachments import Attachments
-from beaconfire.batch import Batch, Item, News
-from beaconfire.commands import catching_up, subscribing
-from beaconfire.conflation import Conflation, Owed
-from beaconfire.engines.base import HistoryPage
-from beaconfire.hub import Hub
-from beaconfire.messages import Publication, PublicationPush, StreamPosition
-from beaconfire.node import Node
-from beaconfire.outbox import Outbox, Volley
-from beaconfire.subscription import HELD, Held, Phase, Recovery, Subscription, Tailoring
+from beaconfire.channels.attachments import Attachments
+from beaconfire.delivery import subscription as subscription_module
+from beaconfire.delivery.batch import Batch, Item, News
+from beaconfire.delivery.conflation import Conflation, Owed
+from beaconfire.delivery.hub import Hub
+from beaconfire.delivery.outbox import Outbox, Volley
+from beaconfire.delivery.subscription import (
+    HELD,
+    Held,
+    Phase,
+    Subscription,
+    Tailoring,
+)
+from beaconfire.engines.port import HistoryPage
+from beaconfire.model.position import StreamPosition
+from beaconfire.model.publication import Publication
+from beaconfire.model.pushes import PublicationPush
+from beaconfire.node.node import Node
+from beaconfire.session import recovery
+from beaconfire.session.operations import recover, subscribe
+from beaconfire.session.recovery import Recovery
 from tests.simulation.world import Pipe, Violation, World
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "4000"))
@@ -118,7 +128,7 @@ def _trusting_attach(patch: pytest.MonkeyPatch) -> None:
 
 def _read_before_attach(patch: pytest.MonkeyPatch) -> None:
     """History is read first, then the channel is attached."""
-    attach, read = Attachments.attach, subscribing._read
+    attach, read = Attachments.attach, subscribe._read
 
     async def nothing(self: Attachments, channel: str) -> None:
         pass
@@ -129,7 +139,7 @@ def _read_before_attach(patch: pytest.MonkeyPatch) -> None:
         return answer
 
     patch.setattr(Attachments, "attach", nothing)
-    patch.setattr(subscribing, "_read", read_then_attach)
+    patch.setattr(subscribe, "_read", read_then_attach)
     patch.setattr(Subscription, "check", lambda self, top: None)
 
 
@@ -168,7 +178,7 @@ def _no_position_check(patch: pytest.MonkeyPatch) -> None:
 
 def _always_recovered(patch: pytest.MonkeyPatch) -> None:
     """Recovery claims success whatever history had."""
-    patch.setattr(subscribing, "recover_stream", lambda since, page: Recovery(True, page.publications))
+    patch.setattr(subscribe, "recover_stream", lambda since, page: Recovery(True, page.publications))
 
 
 def _never_recovered(patch: pytest.MonkeyPatch) -> None:
@@ -177,7 +187,7 @@ def _never_recovered(patch: pytest.MonkeyPatch) -> None:
     def give_up(since: StreamPosition, page: HistoryPage) -> Recovery:
         return Recovery(False, ())
 
-    patch.setattr(subscribing, "recover_stream", give_up)
+    patch.setattr(subscribe, "recover_stream", give_up)
 
 
 def _live_too_early(patch: pytest.MonkeyPatch) -> None:
@@ -195,12 +205,12 @@ def _live_too_early(patch: pytest.MonkeyPatch) -> None:
 
 def _epoch_ignored(patch: pytest.MonkeyPatch) -> None:
     """Recovery does not ask whether the stream is still the same one."""
-    recover = subscription_module.recover_stream
+    judge_stream = recovery.recover_stream
 
     def ignore(since: StreamPosition, page: HistoryPage) -> Recovery:
-        return recover(StreamPosition(since.offset, page.position.epoch), page)
+        return judge_stream(StreamPosition(since.offset, page.position.epoch), page)
 
-    patch.setattr(subscribing, "recover_stream", ignore)
+    patch.setattr(subscribe, "recover_stream", ignore)
 
 
 def _overtaking_aim(patch: pytest.MonkeyPatch) -> None:
@@ -253,13 +263,13 @@ def _recovery_starts_with_a_patch(patch: pytest.MonkeyPatch) -> None:
 
 def _filtered_before_it_is_checked(patch: pytest.MonkeyPatch) -> None:
     """Continuity is judged by what is left after filtering."""
-    recover = subscription_module.recover_stream
+    judge_stream = recovery.recover_stream
 
     def judge(since: StreamPosition, page: HistoryPage) -> Recovery:
         left = [publication for publication in page.publications if (publication.tags or {}).get("kind") != "dull"]
-        return recover(since, HistoryPage(left, page.position))
+        return judge_stream(since, HistoryPage(left, page.position))
 
-    patch.setattr(subscribing, "recover_stream", judge)
+    patch.setattr(subscribe, "recover_stream", judge)
 
 
 def _the_first_instead_of_the_last(patch: pytest.MonkeyPatch) -> None:
@@ -301,12 +311,12 @@ def _a_patch_across_what_was_left_out(patch: pytest.MonkeyPatch) -> None:
 
 def _conflated_before_it_is_checked(patch: pytest.MonkeyPatch) -> None:
     """Recovery looks at the latest alone, which is always there."""
-    recover = subscription_module.recover_stream
+    judge_stream = recovery.recover_stream
 
     def judge(since: StreamPosition, page: HistoryPage) -> Recovery:
-        return recover(since, HistoryPage(page.publications[-1:], page.position))
+        return judge_stream(since, HistoryPage(page.publications[-1:], page.position))
 
-    patch.setattr(subscribing, "recover_stream", judge)
+    patch.setattr(subscribe, "recover_stream", judge)
 
 
 def _nothing_held_while_reading_on(patch: pytest.MonkeyPatch) -> None:
@@ -322,7 +332,7 @@ def _live_after_the_first_piece(patch: pytest.MonkeyPatch) -> None:
 
 def _a_hole_between_pieces(patch: pytest.MonkeyPatch) -> None:
     """Nobody asks whether history still has what comes after a piece."""
-    patch.setattr(catching_up, "read_on", lambda since, page: page.publications)
+    patch.setattr(recover, "read_on", lambda since, page: page.publications)
 
 
 def _pieces_after_the_end(patch: pytest.MonkeyPatch) -> None:

@@ -20,12 +20,16 @@ from typing import Any
 
 from msgspec import Raw
 
-from beaconfire.access import Access
-from beaconfire.channels import Channels, Namespace
-from beaconfire.clock import ManualClock, Timers
-from beaconfire.commands.dispatch import dispatch
-from beaconfire.commands.upkeep import upkeep
-from beaconfire.engines.base import (
+from beaconfire.base.clock import ManualClock
+from beaconfire.base.errors import DisconnectCode
+from beaconfire.base.timers import Timers
+from beaconfire.base.units import Seconds, Size
+from beaconfire.channels.access import Access
+from beaconfire.channels.namespaces import Channels, Namespace
+from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
+from beaconfire.delivery.outbox import Writable
+from beaconfire.engines.memory import memory_engine
+from beaconfire.engines.port import (
     BrokerEvents,
     Engine,
     HistoryOptions,
@@ -33,19 +37,21 @@ from beaconfire.engines.base import (
     PublishOptions,
     PublishOutcome,
 )
-from beaconfire.engines.memory import memory_engine
-from beaconfire.errors import DisconnectCode
-from beaconfire.events import InternalError, LimitHit, NoEvents
-from beaconfire.identity import Identity, SubscriptionClaims, TokenInvalid
-from beaconfire.messages import ClientInfo, Publication, StreamPosition
-from beaconfire.node import Node, NodeOptions
-from beaconfire.options import ChannelNameOptions, ChannelOptions, ClientOptions
-from beaconfire.outbox import Writable
-from beaconfire.policy import ConfiguredPolicy
-from beaconfire.protocols.base import Frame, Payload
+from beaconfire.model.events import InternalError, LimitHit, NoEvents
+from beaconfire.model.grants import SubscriptionClaims
+from beaconfire.model.identity import Identity
+from beaconfire.model.position import StreamPosition
+from beaconfire.model.publication import ClientInfo, Publication
+from beaconfire.node.node import Node, NodeOptions
+from beaconfire.policy.configured import ConfiguredPolicy
+from beaconfire.policy.tokens import TokenInvalid
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
-from beaconfire.session import Session, SessionManners
-from beaconfire.units import Seconds, Size
+from beaconfire.protocols.port import Frame, Payload
+from beaconfire.session.operations.dispatch import dispatch
+from beaconfire.session.operations.upkeep import upkeep
+from beaconfire.session.options import ClientOptions
+from beaconfire.session.session import Session
+from beaconfire.session.traits import SessionManners
 from tests.unit.patching import apply, chained_text
 
 CHANNELS = ("a", "b")

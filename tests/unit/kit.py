@@ -16,30 +16,48 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Raw
 
-from beaconfire.access import Access
-from beaconfire.channels import Channels, Namespace
-from beaconfire.clock import ManualClock, Timers
-from beaconfire.cluster import Cluster, ControlMessage
-from beaconfire.commands.arriving import Arrivals
-from beaconfire.eager import run_eagerly
-from beaconfire.engines.base import BrokerEvents, Engine, HistoryOptions, HistoryPage, PublishOptions, PublishOutcome
-from beaconfire.engines.base import PresenceStats as Stats
+from beaconfire.base.clock import ManualClock
+from beaconfire.base.errors import DisconnectCode
+from beaconfire.base.tasks import run_eagerly
+from beaconfire.base.timers import Timers
+from beaconfire.base.units import Seconds
+from beaconfire.channels.access import Access
+from beaconfire.channels.namespaces import Channels, Namespace
+from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
+from beaconfire.delivery.outbox import Flusher, Outbox, Writable
+from beaconfire.delivery.subscription import Subscription, SubscriptionOptions, Tailoring
 from beaconfire.engines.memory import MemoryEngine, memory_engine
-from beaconfire.errors import DisconnectCode
-from beaconfire.events import Event, InternalError, LimitHit
-from beaconfire.identity import Identity, SubscriptionClaims, SubscriptionGrant, TokenInvalid
-from beaconfire.messages import ClientInfo, StreamPosition
-from beaconfire.node import Node, NodeOptions
-from beaconfire.options import ChannelNameOptions, ChannelOptions, ClientOptions
-from beaconfire.outbox import Flusher, Outbox, Writable
-from beaconfire.policy import ConfiguredPolicy
-from beaconfire.protocols.base import Codec, Frame, Payload, Wire
+from beaconfire.engines.port import (
+    BrokerEvents,
+    Engine,
+    HistoryOptions,
+    HistoryPage,
+    PublishOptions,
+    PublishOutcome,
+)
+from beaconfire.engines.port import PresenceStats as Stats
+from beaconfire.model.events import Event, InternalError, LimitHit
+from beaconfire.model.grants import SubscriptionClaims, SubscriptionGrant
+from beaconfire.model.identity import Identity
+from beaconfire.model.position import StreamPosition
+from beaconfire.model.publication import ClientInfo
+from beaconfire.node.cluster import Cluster, ControlMessage
+from beaconfire.node.local_sessions import Residents
+from beaconfire.node.node import Node, NodeOptions
+from beaconfire.policy.configured import ConfiguredPolicy
+from beaconfire.policy.tokens import TokenInvalid
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.plain import PlainCodec
-from beaconfire.residents import Residents
-from beaconfire.session import Session, SessionManners
-from beaconfire.subscription import Subscription, SubscriptionOptions, Tailoring
-from beaconfire.units import Seconds
+from beaconfire.protocols.port import (
+    Codec,
+    Frame,
+    Payload,
+    Wire,
+)
+from beaconfire.session.factory import Arrivals
+from beaconfire.session.options import ClientOptions
+from beaconfire.session.session import Session
+from beaconfire.session.traits import SessionManners
 
 T = TypeVar("T")
 EventT = TypeVar("EventT", bound=Event)

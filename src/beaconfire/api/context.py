@@ -8,9 +8,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from beaconfire.api.options import ApiOptions
 from beaconfire.api.requests import ApiError, ClientEntry, Selection
-from beaconfire.channels import Namespace
-from beaconfire.cluster import Cluster, Selector
-from beaconfire.errors import (
+from beaconfire.base.errors import (
     BAD_REQUEST,
     LIMIT_EXCEEDED,
     TOO_MANY_REQUESTS,
@@ -18,9 +16,11 @@ from beaconfire.errors import (
     ErrorCode,
     PayloadError,
 )
-from beaconfire.events import LimitHit
-from beaconfire.messages import NO_PAYLOAD, ClientInfo
-from beaconfire.node import Node
+from beaconfire.channels.namespaces import Namespace
+from beaconfire.model.events import LimitHit
+from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
+from beaconfire.node.cluster import Cluster, Selector
+from beaconfire.node.node import Node
 from beaconfire.protocols.json_payload import embeddable
 
 RESPONSE_LIMIT = "api.response_max_size"

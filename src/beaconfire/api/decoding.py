@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Raw, Struct, inspect
 
-from beaconfire.errors import BAD_REQUEST, CommandError
+from beaconfire.base.errors import BAD_REQUEST, CommandError
 from beaconfire.protocols.json_payload import NotJSONError, read
 
 T = TypeVar("T", bound=Struct)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
-from beaconfire.eager import run_eagerly
+from beaconfire.base.tasks import run_eagerly
 
 SLICE = 256
 """Coroutines begun before the event loop has its turn: a few milliseconds' worth."""

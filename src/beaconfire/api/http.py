@@ -22,9 +22,21 @@ from beaconfire.api.openapi import STATUSES
 from beaconfire.api.options import ApiOptions
 from beaconfire.api.requests import BatchResult, Result
 from beaconfire.api.responses import CLOSE, JSON_HEADERS, RefusedError, Response, plain
-from beaconfire.body import BODY_PAUSE_MAX_S, BodyPausedError, BodyTooLargeError, ClientGoneError, Receive, read_body
-from beaconfire.errors import BAD_REQUEST, INTERNAL, UNAUTHORIZED, CommandError
-from beaconfire.events import LimitHit
+from beaconfire.base.errors import (
+    BAD_REQUEST,
+    INTERNAL,
+    UNAUTHORIZED,
+    CommandError,
+)
+from beaconfire.base.request_body import (
+    BODY_PAUSE_MAX_S,
+    BodyPausedError,
+    BodyTooLargeError,
+    ClientGoneError,
+    Receive,
+    read_body,
+)
+from beaconfire.model.events import LimitHit
 from beaconfire.protocols.json_payload import NotJSONError, read
 
 Scope = MutableMapping[str, Any]

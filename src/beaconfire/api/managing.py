@@ -15,10 +15,20 @@ from beaconfire.api.requests import (
     Switch,
     UnsubscribeRequest,
 )
-from beaconfire.cluster import DisconnectSessions, RefreshSessions, SubscribeSessions, UnsubscribeSessions
-from beaconfire.errors import BAD_REQUEST, DISCONNECTS, FORCE_DISCONNECT, CommandError
-from beaconfire.identity import SubscriptionOverride
-from beaconfire.messages import StreamPosition
+from beaconfire.base.errors import (
+    BAD_REQUEST,
+    DISCONNECTS,
+    FORCE_DISCONNECT,
+    CommandError,
+)
+from beaconfire.model.grants import SubscriptionOverride
+from beaconfire.model.position import StreamPosition
+from beaconfire.node.cluster import (
+    DisconnectSessions,
+    RefreshSessions,
+    SubscribeSessions,
+    UnsubscribeSessions,
+)
 
 _REASON_BYTES_MAX = 123
 """What fits into a close frame beside the code (RFC 6455 section 5.5)."""

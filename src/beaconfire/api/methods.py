@@ -16,8 +16,13 @@ from beaconfire.api.context import ApiContext, api_error
 from beaconfire.api.decoding import RequestDecoder
 from beaconfire.api.eagerly import run_all
 from beaconfire.api.requests import BatchRequest, BatchResult, Request, Result
-from beaconfire.errors import BAD_REQUEST, INTERNAL, METHOD_NOT_FOUND, CommandError
-from beaconfire.events import ApiCallHandled, LimitHit
+from beaconfire.base.errors import (
+    BAD_REQUEST,
+    INTERNAL,
+    METHOD_NOT_FOUND,
+    CommandError,
+)
+from beaconfire.model.events import ApiCallHandled, LimitHit
 
 Params = bytes | Raw | Request | Mapping[str, object]
 

@@ -13,7 +13,7 @@ from beaconfire import __version__
 from beaconfire.api.examples import EXAMPLES
 from beaconfire.api.methods import METHODS, Method
 from beaconfire.api.requests import U63_MAX, ApiError, BatchResult
-from beaconfire.errors import ERRORS
+from beaconfire.base.errors import ERRORS
 
 STATUSES = {100: 500, 102: 404, 104: 404, 107: 400, 108: 400, 112: 416}
 """HTTP status by error code, in error mode `transport`. An API call fails with no other codes."""

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from beaconfire.options import SECRET, Options
-from beaconfire.units import Size
+from beaconfire.base.options import SECRET, Options
+from beaconfire.base.units import Size
 
 
 class ApiOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):

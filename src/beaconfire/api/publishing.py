@@ -14,8 +14,8 @@ from beaconfire.api.requests import (
     PublishResponse,
     PublishResult,
 )
-from beaconfire.commands.publishing import check_data
-from beaconfire.errors import INTERNAL, CommandError
+from beaconfire.base.errors import INTERNAL, CommandError
+from beaconfire.channels.data_format import check_data
 
 
 async def publish(api: ApiContext, request: PublishRequest) -> PublishResult:

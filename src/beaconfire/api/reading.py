@@ -27,11 +27,12 @@ from beaconfire.api.requests import (
     RpcRequest,
     RpcResult,
 )
-from beaconfire.cluster import ConnectionInfo, ConnectionsSurvey
-from beaconfire.errors import METHOD_NOT_FOUND, CommandError
-from beaconfire.events import LimitHit
-from beaconfire.messages import Publication, StreamPosition
-from beaconfire.sizes import ReplyBudget, client_info_size, texts_size
+from beaconfire.base.errors import METHOD_NOT_FOUND, CommandError
+from beaconfire.model.events import LimitHit
+from beaconfire.model.position import StreamPosition
+from beaconfire.model.publication import Publication
+from beaconfire.node.cluster import ConnectionInfo, ConnectionsSurvey
+from beaconfire.session.reply_budget import ReplyBudget, client_info_size, texts_size
 
 CHANNEL_BYTES = 20
 """What a channel takes in a list beside its name."""

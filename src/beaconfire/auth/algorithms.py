@@ -21,7 +21,7 @@ from jwt import InvalidKeyError, PyJWS
 from jwt.algorithms import HMACAlgorithm
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from beaconfire.identity import TokenInvalid
+from beaconfire.policy.tokens import TokenInvalid
 
 HMAC: Final = ("HS256", "HS384", "HS512")
 RSA: Final = ("RS256", "RS384", "RS512")

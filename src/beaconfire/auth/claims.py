@@ -18,15 +18,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from beaconfire.auth.options import TokenOptions
-from beaconfire.identity import (
-    Identity,
-    SubscriptionClaims,
-    SubscriptionGrant,
-    SubscriptionOverride,
-    TokenExpired,
-    TokenInvalid,
-)
-from beaconfire.messages import NO_PAYLOAD
+from beaconfire.model.grants import SubscriptionClaims, SubscriptionGrant, SubscriptionOverride
+from beaconfire.model.identity import Identity
+from beaconfire.model.publication import NO_PAYLOAD
+from beaconfire.policy.tokens import TokenExpired, TokenInvalid
 
 Claims: TypeAlias = Mapping[str, Raw]
 """Every claim as its JSON text; valid JSON and UTF-8 is assured."""

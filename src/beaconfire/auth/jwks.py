@@ -35,9 +35,10 @@ from msgspec import Raw, Struct
 from beaconfire.auth.algorithms import PublicKey, VerificationKey, algorithms_of
 from beaconfire.auth.fetch import fetch_body
 from beaconfire.auth.options import TokenOptions
-from beaconfire.clock import Cancellable, Clock, Later
-from beaconfire.events import EventSink, LimitHit, TokenKeysFetched
-from beaconfire.identity import TokenInvalid, TokenUnverifiable
+from beaconfire.base.clock import Clock
+from beaconfire.base.timers import Cancellable, Later
+from beaconfire.model.events import EventSink, LimitHit, TokenKeysFetched
+from beaconfire.policy.tokens import TokenInvalid, TokenUnverifiable
 
 UNKNOWN_KIDS_MAX: Final = 32
 """Tokens with an unknown kid that may wait for a fetch."""

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from beaconfire.options import SECRET, Options
-from beaconfire.units import Seconds
+from beaconfire.base.options import SECRET, Options
+from beaconfire.base.units import Seconds
 
 
 class TokenOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):

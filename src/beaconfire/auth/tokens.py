@@ -20,9 +20,12 @@ from beaconfire.auth.fetch import fetch_body
 from beaconfire.auth.jwks import Fetch, KeySet
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import StaticKeys
-from beaconfire.clock import Clock, Later
-from beaconfire.events import EventSink, LimitHit
-from beaconfire.identity import Identity, SubscriptionClaims, TokenInvalid
+from beaconfire.base.clock import Clock
+from beaconfire.base.timers import Later
+from beaconfire.model.events import EventSink, LimitHit
+from beaconfire.model.grants import SubscriptionClaims
+from beaconfire.model.identity import Identity
+from beaconfire.policy.tokens import TokenInvalid
 
 
 class JWTVerifier:

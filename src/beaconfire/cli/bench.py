@@ -16,6 +16,7 @@ import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
+from beaconfire.base.units import Seconds, Size
 from beaconfire.cli.console import EXIT_FAILED, err, fail, out, write
 from beaconfire.loadtest.campaign import Campaign, Course
 from beaconfire.loadtest.fleet import FleetError, start_fleet
@@ -23,7 +24,6 @@ from beaconfire.loadtest.limits import check
 from beaconfire.loadtest.plan import PAYLOAD_BYTES_MIN, Plan, complete_url
 from beaconfire.loadtest.report import Report, Run
 from beaconfire.loadtest.view import summary, view
-from beaconfire.units import Seconds, Size
 
 EXIT_LOAD_SIDE: Final = 3
 EXIT_INTERRUPTED: Final = 130

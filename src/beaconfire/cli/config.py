@@ -12,7 +12,6 @@ from typing import Annotated, TypeAlias
 import typer
 from rich.text import Text
 
-from beaconfire import announce
 from beaconfire.cli.console import EXIT_FAILED, EXIT_USAGE, explain, fail, show_problems, show_warnings, write
 from beaconfire.cli.effective import Line, as_json, as_toml, as_yaml
 from beaconfire.cli.options import SetOption, gather_overrides
@@ -20,6 +19,7 @@ from beaconfire.cli.starter import starter
 from beaconfire.config import TABLE, ConfigError, load, load_with_origins
 from beaconfire.config.table import Section, Setting
 from beaconfire.config.values import bounds, literal, text, type_words
+from beaconfire.server import announcement
 
 config_app = typer.Typer(help="Show, document, check and start a configuration.", no_args_is_help=True)
 
@@ -105,7 +105,7 @@ def check(file: FileArgument = None, assignments: SetOption = None) -> None:
     except ConfigError as error:
         show_problems(error.problems)
         raise typer.Exit(EXIT_FAILED) from None
-    show_warnings(announce.warnings(config), announce.notes(config))
+    show_warnings(announcement.warnings(config), announcement.notes(config))
     write(Text("ok", "bold green"))
 
 

@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.text import Text
 from typer.core import TyperGroup
 
+from beaconfire.base.errors import BeaconfireError
 from beaconfire.config import ConfigError, Problem
-from beaconfire.errors import BeaconfireError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

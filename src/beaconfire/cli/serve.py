@@ -33,6 +33,6 @@ def serve(
     """
     flags = {"server.host": host, "server.port": port, "log.level": log_level, "log.format": log_format}
     loaded = load(config, os.environ, gather_overrides(assignments, flags))
-    from beaconfire.server import run  # imported late: the other commands do not need the server's libraries
+    from beaconfire.server.process import run
 
     raise typer.Exit(run(loaded))

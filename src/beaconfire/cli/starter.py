@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from beaconfire.base.units import Seconds
 from beaconfire.config import TABLE
 from beaconfire.config.values import literal
-from beaconfire.units import Seconds
 
 _COMMENT_WIDTH = 88
 

@@ -18,13 +18,19 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from beaconfire.auth.mint import TokenContents, algorithm_for, inspect_token, sign_claims, standard_claims
+from beaconfire.auth.issue import (
+    TokenContents,
+    algorithm_for,
+    inspect_token,
+    sign_claims,
+    standard_claims,
+)
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.tokens import JWTVerifier
-from beaconfire.clock import SystemClock
-from beaconfire.events import NoEvents
-from beaconfire.identity import TokenError
-from beaconfire.units import Seconds
+from beaconfire.base.clock import SystemClock
+from beaconfire.base.units import Seconds
+from beaconfire.model.events import NoEvents
+from beaconfire.policy.tokens import TokenError
 
 token_app = typer.Typer(help="Make and inspect connection and subscription tokens.", no_args_is_help=True)
 

@@ -16,20 +16,19 @@ from msgspec import Meta, field
 
 from beaconfire.api.options import ApiOptions
 from beaconfire.auth.options import TokenOptions
+from beaconfire.base.errors import BeaconfireError
+from beaconfire.base.options import Options
+from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.config import checks
 from beaconfire.config.files import FileProblem, parse_json, read_file
 from beaconfire.config.table import CONFIG_VARIABLE, ENV_PREFIX, Section, SettingsTable
 from beaconfire.config.values import ValueProblem, found, read
-from beaconfire.errors import BeaconfireError
-from beaconfire.options import (
-    ChannelNameOptions,
-    ChannelOptions,
-    ClientOptions,
+from beaconfire.engines.options import EngineOptions
+from beaconfire.observe.options import LogOptions
+from beaconfire.protocols.plain.options import PlainOptions
+from beaconfire.session.options import ClientOptions
+from beaconfire.transports.options import (
     EmulationOptions,
-    EngineOptions,
-    LogOptions,
-    Options,
-    PlainOptions,
     PollOptions,
     ServerOptions,
     StreamOptions,

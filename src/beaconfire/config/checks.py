@@ -12,15 +12,12 @@ from typing import NamedTuple
 
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import option_problems
-from beaconfire.options import (
-    ChannelNameOptions,
-    ChannelOptions,
-    ClientOptions,
-    Options,
-    PlainOptions,
-    ServerOptions,
-)
-from beaconfire.units import Seconds
+from beaconfire.base.options import Options
+from beaconfire.base.units import Seconds
+from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
+from beaconfire.protocols.plain.options import PlainOptions
+from beaconfire.session.options import ClientOptions
+from beaconfire.transports.options import ServerOptions
 
 NAMESPACE_NAME = re.compile(r"[-a-zA-Z0-9_.]{2,}")
 _TAKEN_PATHS = ("/connection", "/emulation", "/client", "/api", "/metrics", "/health")

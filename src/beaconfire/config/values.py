@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin
 
+from beaconfire.base.units import Seconds, Size
 from beaconfire.config.table import Setting
-from beaconfire.units import Seconds, Size
 
 MASK = "********"
 """What is shown instead of a secret. It is refused as one, so that a masked print-out cannot become a configuration."""

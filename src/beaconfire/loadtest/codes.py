@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from beaconfire.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
+from beaconfire.base.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
 
 LOST = 1006
 """A connection that ended without a close frame."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from beaconfire.errors import BeaconfireError
+from beaconfire.base.errors import BeaconfireError
 from beaconfire.loadtest.orders import LINE_BYTES_MAX, Begin, Note, Order, line, read_note
 from beaconfire.loadtest.plan import Plan
 

@@ -11,8 +11,8 @@ from typing import Final
 
 from picows import WSError, WSInvalidStatusError, ws_connect
 
-from beaconfire.auth.mint import connection_token
-from beaconfire.clock import Clock
+from beaconfire.auth.issue import connection_token
+from beaconfire.base.clock import Clock
 from beaconfire.loadtest.client import Client, EntryError
 from beaconfire.loadtest.codes import Kind
 from beaconfire.loadtest.dialect import Dialect

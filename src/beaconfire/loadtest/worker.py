@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from beaconfire.clock import SystemClock
+from beaconfire.base.clock import SystemClock
 from beaconfire.loadtest.client import Client
 from beaconfire.loadtest.dialect import dialect
 from beaconfire.loadtest.ledger import Ledger

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from beaconfire.clock import Clock, SystemClock
+from beaconfire.base.clock import Clock, SystemClock
 from beaconfire.observe.logs import get_logger
 from beaconfire.observe.metric_table import OTHER
 from beaconfire.observe.metrics import MetricsSink

@@ -17,7 +17,7 @@ import msgspec
 from structlog.processors import format_exc_info
 from structlog.typing import EventDict, Processor
 
-from beaconfire.clock import Clock
+from beaconfire.base.clock import Clock
 from beaconfire.observe.log_output import Output
 from beaconfire.observe.redaction import Redactor
 

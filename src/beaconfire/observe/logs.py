@@ -16,12 +16,13 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
-from beaconfire import errors, events
-from beaconfire.clock import Clock, SystemClock
+from beaconfire.base import errors
+from beaconfire.base.clock import Clock, SystemClock
+from beaconfire.model import events
 from beaconfire.observe.log_lines import JsonRenderer, LibraryHandler, Shape, TextRenderer, render
 from beaconfire.observe.log_output import Output
+from beaconfire.observe.options import LogOptions
 from beaconfire.observe.redaction import Redactor
-from beaconfire.options import LogOptions
 
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _SERVER_FAULTS: Final = frozenset({errors.INTERNAL.code, errors.SERVER_ERROR.code})

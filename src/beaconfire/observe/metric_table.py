@@ -11,7 +11,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from beaconfire.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
+from beaconfire.base.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
 
 OTHER = "other"
 """The label value for everything that is not in its closed set."""

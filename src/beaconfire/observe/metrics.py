@@ -10,7 +10,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from starlette.requests import Request
 from starlette.responses import Response
 
-from beaconfire import __version__, events
+from beaconfire import __version__
+from beaconfire.model import events
 from beaconfire.observe.metric_table import (
     API_METHODS,
     DISCONNECT_CODES,

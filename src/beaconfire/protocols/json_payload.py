@@ -17,8 +17,8 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Raw
 
-from beaconfire.errors import PayloadError
-from beaconfire.messages import NO_PAYLOAD
+from beaconfire.base.errors import PayloadError
+from beaconfire.model.publication import NO_PAYLOAD
 
 T = TypeVar("T")
 

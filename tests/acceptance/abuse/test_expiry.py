@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from beaconfire.auth.mint import connection_token, subscription_token
+from beaconfire.auth.issue import connection_token, subscription_token
 from tests.acceptance.abuse.surroundings import assert_healthy, undisturbed, wait_ended
 from tests.acceptance.harness import ServerProcess
 from tests.acceptance.peer import Client, run, until

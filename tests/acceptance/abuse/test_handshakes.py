@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from beaconfire.auth.mint import connection_token
+from beaconfire.auth.issue import connection_token
 from tests.acceptance.abuse.conftest import Serve
 from tests.acceptance.abuse.surroundings import (
     OPEN_HOUSE,

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from beaconfire.auth.mint import sign_claims
+from beaconfire.auth.issue import sign_claims
 from tests.acceptance.abuse.surroundings import assert_healthy, hits, undisturbed
 from tests.acceptance.harness import ServerProcess
 from tests.acceptance.peer import TEXT, Client, Peer, frame, run

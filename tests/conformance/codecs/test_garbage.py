@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from beaconfire.errors import PayloadError
-from beaconfire.messages import Command, Publication, PublicationPush
-from beaconfire.protocols.base import Codec, ProtocolError
+from beaconfire.base.errors import PayloadError
+from beaconfire.model.publication import Publication
+from beaconfire.model.pushes import PublicationPush
+from beaconfire.model.requests import Command
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
+from beaconfire.protocols.port import Codec, ProtocolError
 
 from .test_vectors import REQUESTS
 

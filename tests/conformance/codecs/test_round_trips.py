@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw, Struct
 
-from beaconfire import messages as m
-from beaconfire.protocols.base import Codec
+from beaconfire.model import position, publication, pushes, requests, results
 from beaconfire.protocols.centrifuge.fields import PUSHES, REQUESTS, RESULTS
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
+from beaconfire.protocols.port import Codec
 
 from . import official
 
@@ -31,10 +31,10 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
-payloads = st.just(m.NO_PAYLOAD) | values.map(lambda value: Raw(official.compact(value).encode()))
-infos = st.builds(m.ClientInfo, user=texts, client=texts, conn_info=payloads, chan_info=payloads)
+payloads = st.just(publication.NO_PAYLOAD) | values.map(lambda value: Raw(official.compact(value).encode()))
+infos = st.builds(publication.ClientInfo, user=texts, client=texts, conn_info=payloads, chan_info=payloads)
 publications = st.builds(
-    m.Publication,
+    publication.Publication,
     data=payloads,
     info=st.none() | infos,
     offset=u64,
@@ -42,7 +42,7 @@ publications = st.builds(
     delta=st.booleans(),
 )
 subscribed = st.builds(
-    m.SubscribeResult,
+    results.SubscribeResult,
     expires=st.booleans(),
     ttl=u32,
     recoverable=st.booleans(),
@@ -56,7 +56,7 @@ subscribed = st.builds(
     delta=st.booleans(),
 )
 connected = st.builds(
-    m.ConnectResult,
+    results.ConnectResult,
     client=texts,
     version=texts,
     expires=st.booleans(),
@@ -69,26 +69,26 @@ connected = st.builds(
     node=texts,
     time=st.integers(0, 2**62),
 )
-results = st.one_of(
+any_results = st.one_of(
     connected,
     subscribed,
-    st.builds(m.UnsubscribeResult),
-    st.builds(m.PublishResult),
-    st.builds(m.PresenceResult, presence=st.dictionaries(texts, infos, max_size=3)),
-    st.builds(m.PresenceStatsResult, num_clients=u32, num_users=u32),
-    st.builds(m.HistoryResult, publications=st.lists(publications, max_size=3), epoch=texts, offset=u64),
-    st.builds(m.PingResult),
-    st.builds(m.RPCResult, data=payloads),
-    st.builds(m.RefreshResult, client=texts, version=texts, expires=st.booleans(), ttl=u32),
-    st.builds(m.SubRefreshResult, expires=st.booleans(), ttl=u32),
+    st.builds(results.UnsubscribeResult),
+    st.builds(results.PublishResult),
+    st.builds(results.PresenceResult, presence=st.dictionaries(texts, infos, max_size=3)),
+    st.builds(results.PresenceStatsResult, num_clients=u32, num_users=u32),
+    st.builds(results.HistoryResult, publications=st.lists(publications, max_size=3), epoch=texts, offset=u64),
+    st.builds(results.PingResult),
+    st.builds(results.RPCResult, data=payloads),
+    st.builds(results.RefreshResult, client=texts, version=texts, expires=st.booleans(), ttl=u32),
+    st.builds(results.SubRefreshResult, expires=st.booleans(), ttl=u32),
 )
-pushes = st.one_of(
-    st.builds(m.PublicationPush, channel=texts, pub=publications),
-    st.builds(m.JoinPush, channel=texts, info=infos),
-    st.builds(m.LeavePush, channel=texts, info=infos),
-    st.builds(m.UnsubscribePush, channel=texts, code=u32, reason=texts),
+any_pushes = st.one_of(
+    st.builds(pushes.PublicationPush, channel=texts, pub=publications),
+    st.builds(pushes.JoinPush, channel=texts, info=infos),
+    st.builds(pushes.LeavePush, channel=texts, info=infos),
+    st.builds(pushes.UnsubscribePush, channel=texts, code=u32, reason=texts),
     st.builds(
-        m.SubscribePush,
+        pushes.SubscribePush,
         channel=texts,
         recoverable=st.booleans(),
         epoch=texts,
@@ -96,18 +96,18 @@ pushes = st.one_of(
         positioned=st.booleans(),
         data=payloads,
     ),
-    st.builds(m.MessagePush, data=payloads),
-    st.builds(m.RefreshPush, expires=st.booleans(), ttl=u32),
-    st.builds(m.DisconnectPush, code=u32, reason=texts, reconnect=st.booleans()),
+    st.builds(pushes.MessagePush, data=payloads),
+    st.builds(pushes.RefreshPush, expires=st.booleans(), ttl=u32),
+    st.builds(pushes.DisconnectPush, code=u32, reason=texts, reconnect=st.booleans()),
 )
 filters = st.recursive(
-    st.builds(m.FilterNode, key=texts, cmp=texts, val=texts, vals=st.lists(texts, max_size=2)),
-    lambda inner: st.builds(m.FilterNode, op=texts, nodes=st.lists(inner, max_size=3)),
+    st.builds(requests.FilterNode, key=texts, cmp=texts, val=texts, vals=st.lists(texts, max_size=2)),
+    lambda inner: st.builds(requests.FilterNode, op=texts, nodes=st.lists(inner, max_size=3)),
     max_leaves=5,
 )
 # No `type`: the SDK's module does not know that field yet.
 subscribes = st.builds(
-    m.SubscribeRequest,
+    requests.SubscribeRequest,
     channel=texts,
     token=texts,
     recover=st.booleans(),
@@ -121,9 +121,9 @@ subscribes = st.builds(
     tf=st.none() | filters,
     flag=st.integers(-(2**63), 2**63 - 1),
 )
-requests = st.one_of(
+any_requests = st.one_of(
     st.builds(
-        m.ConnectRequest,
+        requests.ConnectRequest,
         token=texts,
         data=payloads,
         subs=st.dictionaries(texts, subscribes, max_size=2),
@@ -132,22 +132,22 @@ requests = st.one_of(
         headers=st.dictionaries(texts, texts, max_size=2),
     ),
     subscribes,
-    st.builds(m.UnsubscribeRequest, channel=texts),
-    st.builds(m.PublishRequest, channel=texts, data=payloads),
-    st.builds(m.PresenceRequest, channel=texts),
-    st.builds(m.PresenceStatsRequest, channel=texts),
+    st.builds(requests.UnsubscribeRequest, channel=texts),
+    st.builds(requests.PublishRequest, channel=texts, data=payloads),
+    st.builds(requests.PresenceRequest, channel=texts),
+    st.builds(requests.PresenceStatsRequest, channel=texts),
     st.builds(
-        m.HistoryRequest,
+        requests.HistoryRequest,
         channel=texts,
         limit=st.integers(-(2**31), 2**31 - 1),
-        since=st.none() | st.builds(m.SincePosition, offset=u64, epoch=texts),
+        since=st.none() | st.builds(position.SincePosition, offset=u64, epoch=texts),
         reverse=st.booleans(),
     ),
-    st.builds(m.PingRequest),
-    st.builds(m.SendRequest, data=payloads),
-    st.builds(m.RPCRequest, data=payloads, method=texts),
-    st.builds(m.RefreshRequest, token=texts),
-    st.builds(m.SubRefreshRequest, channel=texts, token=texts),
+    st.builds(requests.PingRequest),
+    st.builds(requests.SendRequest, data=payloads),
+    st.builds(requests.RPCRequest, data=payloads, method=texts),
+    st.builds(requests.RefreshRequest, token=texts),
+    st.builds(requests.SubRefreshRequest, channel=texts, token=texts),
 )
 
 
@@ -165,7 +165,7 @@ def assert_same_value(mine: Any, other: Any) -> None:
         assert bytes(mine) == other
     elif isinstance(mine, Struct):
         # The SDK's module does not know `conflated`, which is our own, nor yet `epoch`; the vectors cover both.
-        assert_same(mine, other, hidden=("epoch", "conflated") if isinstance(mine, m.Publication) else ())
+        assert_same(mine, other, hidden=("epoch", "conflated") if isinstance(mine, publication.Publication) else ())
     elif isinstance(mine, dict):
         assert set(mine) == set(other)
         for key, item in mine.items():
@@ -179,26 +179,28 @@ def assert_same_value(mine: Any, other: Any) -> None:
 
 
 @quick
-@given(refs, results)
-def test_results_arrive(ref: int, result: m.Result) -> None:
+@given(refs, any_results)
+def test_results_arrive(ref: int, result: results.Result) -> None:
     """The SDK reads from Protobuf what was said, and the same from JSON, in one line."""
     reply: Any = official.reply_from_protobuf(PROTOBUF.encode_reply(ref, result).data)
     assert reply.id == ref
     assert reply.HasField(RESULTS[type(result)])
-    assert_same(result, getattr(reply, RESULTS[type(result)]), ("offset", "epoch") * (type(result) is m.PublishResult))
+    assert_same(
+        result, getattr(reply, RESULTS[type(result)]), ("offset", "epoch") * (type(result) is results.PublishResult)
+    )
     line = JSON.encode_reply(ref, result).data
     assert b"\n" not in line
     assert official.reply_from_json(line.decode()) == reply
 
 
 @quick
-@given(pushes)
-def test_pushes_arrive(push: m.Push) -> None:
+@given(any_pushes)
+def test_pushes_arrive(push: pushes.Push) -> None:
     """The SDK reads from Protobuf what was pushed, and the same from JSON, in one line."""
     reply: Any = official.reply_from_protobuf(PROTOBUF.encode_push(push).data)
     name = PUSHES[type(push)]
     assert reply.push.HasField(name)
-    if isinstance(push, m.PublicationPush):
+    if isinstance(push, pushes.PublicationPush):
         assert_same(push, reply.push)
     else:
         assert reply.push.channel == getattr(push, "channel", "")
@@ -209,14 +211,16 @@ def test_pushes_arrive(push: m.Push) -> None:
 
 
 @quick
-@given(st.lists(st.tuples(refs, requests), min_size=1, max_size=3))
-def test_requests_arrive(asked: list[tuple[int, m.Request]]) -> None:
+@given(st.lists(st.tuples(refs, any_requests), min_size=1, max_size=3))
+def test_requests_arrive(asked: list[tuple[int, requests.Request]]) -> None:
     """Both codecs read the same commands from what the SDK writes."""
     names = {request: name for name, request in REQUESTS.items()}
     lines = [
         f'{{"id":{ref},"{names[type(request)]}":{msgspec.json.encode(request).decode()}}}' for ref, request in asked
     ]
-    expected = [m.Command(None if type(request) is m.SendRequest else ref, request) for ref, request in asked]
+    expected = [
+        requests.Command(None if type(request) is requests.SendRequest else ref, request) for ref, request in asked
+    ]
     assert list(JSON.decode("\n".join(lines).encode(), False)) == expected
     # Written anew with escapes instead of UTF-8, as many languages do, everything but the payloads' text is the same.
     escaped = JSON.decode("\n".join(json.dumps(json.loads(line)) for line in lines).encode(), False)

@@ -12,13 +12,14 @@ import msgspec
 import pytest
 from msgspec import Raw, Struct
 
-from beaconfire import errors, messages
-from beaconfire.errors import CommandError
-from beaconfire.messages import Command
-from beaconfire.protocols.base import Codec, Payload, ProtocolError
+from beaconfire.base import errors
+from beaconfire.base.errors import CommandError
+from beaconfire.model import position, publication, pushes, requests, results
+from beaconfire.model.requests import Command
 from beaconfire.protocols.centrifuge import fields
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
+from beaconfire.protocols.port import Codec, Payload, ProtocolError
 
 from . import official
 
@@ -29,7 +30,7 @@ VECTORS = Path(__file__).parent / "vectors"
 
 
 class Expected(Struct, forbid_unknown_fields=True):
-    """A message by the name of its type in `beaconfire.messages`."""
+    """A message by the name of its type in `beaconfire.model`."""
 
     type: str
     fields: Raw
@@ -84,8 +85,13 @@ def load(file: str, kind: type) -> list[Any]:
     return vectors
 
 
+MODEL = {
+    name: kind for module in (position, publication, pushes, requests, results) for name, kind in vars(module).items()
+}
+
+
 def message(name: str, fields: Raw) -> Any:
-    return msgspec.json.decode(fields, type=getattr(messages, name))
+    return msgspec.json.decode(fields, type=MODEL[name])
 
 
 def text(payload: Payload) -> str:

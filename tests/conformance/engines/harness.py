@@ -8,10 +8,15 @@ from typing import NamedTuple, TypeAlias
 
 from msgspec import Raw
 
-from beaconfire.clock import ManualClock
-from beaconfire.engines.base import Engine, HistoryOptions, PublishOptions, PublishOutcome
+from beaconfire.base.clock import ManualClock
 from beaconfire.engines.memory import memory_engine
-from beaconfire.messages import ClientInfo, Publication
+from beaconfire.engines.port import (
+    Engine,
+    HistoryOptions,
+    PublishOptions,
+    PublishOutcome,
+)
+from beaconfire.model.publication import ClientInfo, Publication
 
 SCENARIO_TIMEOUT_S = 30.0
 

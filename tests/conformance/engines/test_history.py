@@ -8,8 +8,8 @@ from typing import NamedTuple, TypeAlias
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beaconfire.engines.base import HistoryOptions, PublishOptions
-from beaconfire.messages import StreamPosition
+from beaconfire.engines.port import HistoryOptions, PublishOptions
+from beaconfire.model.position import StreamPosition
 
 from .harness import HISTORY, Harness, Run
 

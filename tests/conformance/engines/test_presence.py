@@ -6,8 +6,8 @@ import asyncio
 
 from msgspec import Raw
 
-from beaconfire.engines.base import PresenceStats
-from beaconfire.messages import ClientInfo
+from beaconfire.engines.port import PresenceStats
+from beaconfire.model.publication import ClientInfo
 
 from .harness import Harness, Run
 

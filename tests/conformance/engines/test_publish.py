@@ -6,8 +6,9 @@ import asyncio
 
 from msgspec import Raw
 
-from beaconfire.engines.base import NO_HISTORY, HistoryOptions, PublishOptions
-from beaconfire.messages import NO_PAYLOAD, ClientInfo, StreamPosition
+from beaconfire.engines.port import NO_HISTORY, HistoryOptions, PublishOptions
+from beaconfire.model.position import StreamPosition
+from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 
 from .harness import HISTORY, KEPT, Announced, Harness, Run
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from beaconfire.engines.base import NO_HISTORY, HistoryOptions, PublishOptions
-from beaconfire.messages import StreamPosition
+from beaconfire.engines.port import NO_HISTORY, HistoryOptions, PublishOptions
+from beaconfire.model.position import StreamPosition
 
 from .harness import HISTORY, Harness, Run
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from beaconfire.auth.mint import subscription_token
+from beaconfire.auth.issue import subscription_token
 from tests.acceptance.harness import SECRET, ServerProcess
 from tests.acceptance.peer import run
 from tests.conformance.transports.lines import LINES

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from beaconfire.auth.mint import connection_token
+from beaconfire.auth.issue import connection_token
 from tests.acceptance.harness import API_KEY, SECRET, ServerProcess
 from tests.acceptance.peer import run, until
 from tests.conformance.transports.conftest import CONFIG, Dial

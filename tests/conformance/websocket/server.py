@@ -11,14 +11,21 @@ from typing import Any, TypeVar
 
 import uvicorn
 
-from beaconfire.clock import SystemClock, Timers
-from beaconfire.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, SHUTDOWN, DisconnectCode
-from beaconfire.events import Event
-from beaconfire.options import ServerOptions, WebSocketOptions
-from beaconfire.protocols.base import Frame, Payload, Wire
+from beaconfire.base.clock import SystemClock
+from beaconfire.base.errors import (
+    CONNECTION_CLOSED,
+    CONNECTION_TOO_MANY_REQUESTS,
+    SHUTDOWN,
+    DisconnectCode,
+)
+from beaconfire.base.timers import Timers
+from beaconfire.base.units import Seconds, Size
+from beaconfire.model.events import Event
 from beaconfire.protocols.plain import PlainCodec
-from beaconfire.transports.base import Refusal, Transport
+from beaconfire.protocols.port import Frame, Payload, Wire
 from beaconfire.transports.http.guard import HttpGuard
+from beaconfire.transports.options import ServerOptions, WebSocketOptions
+from beaconfire.transports.port import Refusal, Transport
 from beaconfire.transports.websocket import (
     Choice,
     Shortcut,
@@ -27,7 +34,6 @@ from beaconfire.transports.websocket import (
     Wires,
 )
 from beaconfire.transports.websocket.framing import BINARY, TEXT, frame_header
-from beaconfire.units import Seconds, Size
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import pytest
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.sync.client import connect
 
-from beaconfire.events import LimitHit
+from beaconfire.model.events import LimitHit
 from beaconfire.transports.websocket.deflate import deflate
 
 from .peer import BINARY, CONTINUATION, HEADERS, PING, PONG, TEXT, Peer, Received, client_frame, request

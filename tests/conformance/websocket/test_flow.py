@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from beaconfire.events import LimitHit
+from beaconfire.model.events import LimitHit
 
 from .peer import BINARY, PING, PONG, TEXT, Peer, Received, client_frame
 from .server import CONTROL_FRAMES_MAX, EchoServer

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from beaconfire.events import HandshakeRefused
-from beaconfire.transports.base import Refusal
+from beaconfire.model.events import HandshakeRefused
+from beaconfire.transports.port import Refusal
 
 from .peer import ACCEPT, HEADERS, TEXT, Peer, Received, client_frame, request
 from .server import EchoServer

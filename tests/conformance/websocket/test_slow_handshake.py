@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from beaconfire.events import LimitHit
+from beaconfire.model.events import LimitHit
 
 from .peer import HEADERS, Peer, request
 from .server import EchoServer

@@ -18,10 +18,11 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 
-from beaconfire.clock import ManualClock, Timers
-from beaconfire.errors import CONNECTION_CLOSED, DisconnectCode
-from beaconfire.events import NoEvents
-from beaconfire.transports.base import Transport
+from beaconfire.base.clock import ManualClock
+from beaconfire.base.errors import CONNECTION_CLOSED, DisconnectCode
+from beaconfire.base.timers import Timers
+from beaconfire.model.events import NoEvents
+from beaconfire.transports.port import Transport
 from beaconfire.transports.websocket.connection import WebSocketConnection
 from beaconfire.transports.websocket.light import LightReader
 from beaconfire.transports.websocket.picows_log import PicowsLog

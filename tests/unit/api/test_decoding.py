@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from beaconfire.api.decoding import RequestDecoder, UnreadableError
 from beaconfire.api.requests import BatchRequest, HistoryRequest, PublishRequest, SubscribeRequest
-from beaconfire.errors import BAD_REQUEST, CommandError
+from beaconfire.base.errors import BAD_REQUEST, CommandError
 
 publish = RequestDecoder(PublishRequest)
 subscribe = RequestDecoder(SubscribeRequest)

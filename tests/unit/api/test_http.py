@@ -17,7 +17,7 @@ from beaconfire.api.http import ApiHttp
 from beaconfire.api.methods import METHODS
 from beaconfire.api.options import ApiOptions
 from beaconfire.auth.keys import ApiKeys
-from beaconfire.units import Size
+from beaconfire.base.units import Size
 from tests.unit.api.world import World
 
 KEY = {"X-API-Key": "right"}

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from beaconfire.errors import BAD_REQUEST, CONNECTION_EXPIRED, UNKNOWN_CHANNEL, CommandError, ErrorCode
+from beaconfire.base.errors import (
+    BAD_REQUEST,
+    CONNECTION_EXPIRED,
+    UNKNOWN_CHANNEL,
+    CommandError,
+    ErrorCode,
+)
 from tests.unit.api.world import Client, World
 
 NOBODY: dict[str, Any] = {"channel": "chat"}

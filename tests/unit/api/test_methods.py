@@ -13,9 +13,14 @@ from beaconfire.api.decoding import UnreadableError
 from beaconfire.api.methods import COMMANDS_AT_ONCE, METHODS, Params
 from beaconfire.api.options import ApiOptions
 from beaconfire.api.requests import PublishRequest, PublishResult
-from beaconfire.errors import BAD_REQUEST, INTERNAL, METHOD_NOT_FOUND, CommandError
+from beaconfire.base.errors import (
+    BAD_REQUEST,
+    INTERNAL,
+    METHOD_NOT_FOUND,
+    CommandError,
+)
+from beaconfire.base.units import Size
 from beaconfire.observe.metric_table import API_METHODS
-from beaconfire.units import Size
 from tests.unit.api.world import World
 
 

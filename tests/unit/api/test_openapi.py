@@ -12,7 +12,7 @@ import pytest
 from beaconfire.api.examples import EXAMPLES
 from beaconfire.api.methods import METHODS
 from beaconfire.api.openapi import STATUSES, curl, document, reference_markdown, schemas
-from beaconfire.errors import ERRORS
+from beaconfire.base.errors import ERRORS
 
 DOCUMENT = json.loads(msgspec.json.encode(document()))
 

@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
-from beaconfire.errors import BAD_REQUEST, UNKNOWN_CHANNEL, CommandError, ErrorCode
+from beaconfire.base.errors import (
+    BAD_REQUEST,
+    UNKNOWN_CHANNEL,
+    CommandError,
+    ErrorCode,
+)
 from tests.unit.api.world import World
 
 

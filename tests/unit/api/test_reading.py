@@ -11,7 +11,7 @@ import pytest
 
 from beaconfire.api.options import ApiOptions
 from beaconfire.api.requests import HistoryResult
-from beaconfire.errors import (
+from beaconfire.base.errors import (
     BAD_REQUEST,
     LIMIT_EXCEEDED,
     METHOD_NOT_FOUND,
@@ -21,8 +21,8 @@ from beaconfire.errors import (
     CommandError,
     ErrorCode,
 )
-from beaconfire.messages import ClientInfo
-from beaconfire.units import Size
+from beaconfire.base.units import Size
+from beaconfire.model.publication import ClientInfo
 from tests.unit.api.world import World
 
 

@@ -8,26 +8,35 @@ from typing import Any
 
 import msgspec
 
-from beaconfire.access import Access
 from beaconfire.api.methods import ApiMethods
 from beaconfire.api.options import ApiOptions
-from beaconfire.channels import Channels
-from beaconfire.clock import ManualClock, Timers
-from beaconfire.cluster import Cluster
-from beaconfire.commands.arriving import Arrivals
+from beaconfire.base.clock import ManualClock
+from beaconfire.base.errors import DisconnectCode
+from beaconfire.base.timers import Timers
+from beaconfire.base.units import Seconds
+from beaconfire.channels.access import Access
+from beaconfire.channels.namespaces import Channels
+from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.engines.memory import memory_engine
-from beaconfire.errors import DisconnectCode
-from beaconfire.events import ApiCallHandled, Event, InternalError, LimitHit
-from beaconfire.identity import Identity, SubscriptionClaims
-from beaconfire.node import Node, NodeOptions
-from beaconfire.options import ChannelNameOptions, ChannelOptions, ClientOptions
-from beaconfire.policy import ConfiguredPolicy
-from beaconfire.protocols.base import Frame, Payload
+from beaconfire.model.events import (
+    ApiCallHandled,
+    Event,
+    InternalError,
+    LimitHit,
+)
+from beaconfire.model.grants import SubscriptionClaims
+from beaconfire.model.identity import Identity
+from beaconfire.node.cluster import Cluster
+from beaconfire.node.local_sessions import Residents
+from beaconfire.node.node import Node, NodeOptions
+from beaconfire.policy.configured import ConfiguredPolicy
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
-from beaconfire.residents import Residents
-from beaconfire.session import Session, SessionManners
-from beaconfire.transports.direct import send_all
-from beaconfire.units import Seconds
+from beaconfire.protocols.port import Frame, Payload
+from beaconfire.session.factory import Arrivals
+from beaconfire.session.options import ClientOptions
+from beaconfire.session.session import Session
+from beaconfire.session.traits import SessionManners
+from beaconfire.transports.socket_writes import send_all
 
 ROOMY = ChannelOptions(
     presence=True, history_size=10, history_ttl=Seconds(300), force_recovery=True, allow_subscribe_for_client=True

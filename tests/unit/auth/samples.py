@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from beaconfire.auth.mint import sign_claims
+from beaconfire.auth.issue import sign_claims
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.tokens import JWTVerifier
-from beaconfire.clock import ManualClock
-from beaconfire.events import Event
-from beaconfire.identity import TokenError
+from beaconfire.base.clock import ManualClock
+from beaconfire.model.events import Event
+from beaconfire.policy.tokens import TokenError
 
 T = TypeVar("T")
 

@@ -6,18 +6,12 @@ import pytest
 from msgspec import Raw
 
 from beaconfire.auth.options import TokenOptions
-from beaconfire.clock import ManualClock
-from beaconfire.identity import (
-    Identity,
-    SubscriptionClaims,
-    SubscriptionGrant,
-    SubscriptionOverride,
-    TokenError,
-    TokenExpired,
-    TokenInvalid,
-)
-from beaconfire.messages import NO_PAYLOAD
-from beaconfire.units import Seconds
+from beaconfire.base.clock import ManualClock
+from beaconfire.base.units import Seconds
+from beaconfire.model.grants import SubscriptionClaims, SubscriptionGrant, SubscriptionOverride
+from beaconfire.model.identity import Identity
+from beaconfire.model.publication import NO_PAYLOAD
+from beaconfire.policy.tokens import TokenError, TokenExpired, TokenInvalid
 
 from .samples import NOW, SECRET, at_once, forged, hs256, make_verifier, refusal, token_of
 

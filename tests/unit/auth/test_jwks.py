@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 
 from beaconfire.auth.algorithms import EDDSA, RSA
+from beaconfire.auth.issue import sign_claims
 from beaconfire.auth.jwks import FETCH_PAUSE_S, UNKNOWN_KIDS_MAX, KeySet, read_keys
-from beaconfire.auth.mint import sign_claims
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.tokens import JWTVerifier
-from beaconfire.clock import ManualClock, Timers
-from beaconfire.eager import run_eagerly
-from beaconfire.events import Event, LimitHit, TokenKeysFetched
-from beaconfire.identity import Identity, TokenInvalid, TokenUnverifiable
-from beaconfire.units import Seconds
+from beaconfire.base.clock import ManualClock
+from beaconfire.base.tasks import run_eagerly
+from beaconfire.base.timers import Timers
+from beaconfire.base.units import Seconds
+from beaconfire.model.events import Event, LimitHit, TokenKeysFetched
+from beaconfire.model.identity import Identity
+from beaconfire.policy.tokens import TokenInvalid, TokenUnverifiable
 
 from .samples import SECRET, RecordedEvents, at_once, forged, hs256, jwk, key_set, private_pem, public_pem, token_of
 

@@ -21,13 +21,13 @@ from beaconfire.auth.algorithms import (
     read_token,
     verified_payload,
 )
-from beaconfire.auth.mint import connection_token, sign_claims
+from beaconfire.auth.issue import connection_token, sign_claims
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import option_problems, option_weaknesses
 from beaconfire.auth.tokens import JWTVerifier
-from beaconfire.clock import ManualClock
-from beaconfire.events import LimitHit
-from beaconfire.identity import TokenInvalid, TokenVerifier
+from beaconfire.base.clock import ManualClock
+from beaconfire.model.events import LimitHit
+from beaconfire.policy.tokens import TokenInvalid, TokenVerifier
 
 from .samples import (
     NOW,

@@ -14,11 +14,11 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from beaconfire import __version__
-from beaconfire.announce import warnings
+from beaconfire.base.errors import BeaconfireError
 from beaconfire.cli.main import app
 from beaconfire.config import Config, load
 from beaconfire.config.values import MASK
-from beaconfire.errors import BeaconfireError
+from beaconfire.server.announcement import warnings
 
 
 @pytest.fixture(autouse=True)
@@ -221,9 +221,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
         configs.append(config)
         return 7
 
-    server = ModuleType("beaconfire.server")
+    server = ModuleType("beaconfire.server.process")
     server.run = run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "beaconfire.server", server)
+    monkeypatch.setitem(sys.modules, "beaconfire.server.process", server)
     return configs
 
 
@@ -281,7 +281,7 @@ def test_failures_are_short(
     def run_failing(config: Config) -> int:
         raise error
 
-    monkeypatch.setattr(sys.modules["beaconfire.server"], "run", run_failing)
+    monkeypatch.setattr(sys.modules["beaconfire.server.process"], "run", run_failing)
     result = run("serve")
     assert result.exit_code == exit_code
     assert result.stderr.startswith("error: ")

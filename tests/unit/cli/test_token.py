@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_pri
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from typer.testing import CliRunner, Result
 
-from beaconfire.auth.mint import connection_token, inspect_token, sign_claims
+from beaconfire.auth.issue import connection_token, inspect_token, sign_claims
 from beaconfire.cli.token import token_app
 
 SECRET = "a secret of the thirty-two bytes it takes"

@@ -7,10 +7,13 @@ from collections.abc import Iterable
 import pytest
 
 from beaconfire.auth.options import TokenOptions
+from beaconfire.base.units import Seconds
+from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.config import ConfigError, checks, load
 from beaconfire.config.checks import Violation
-from beaconfire.options import ChannelNameOptions, ChannelOptions, ClientOptions, PlainOptions, ServerOptions
-from beaconfire.units import Seconds
+from beaconfire.protocols.plain.options import PlainOptions
+from beaconfire.session.options import ClientOptions
+from beaconfire.transports.options import ServerOptions
 
 MONTH = Seconds(30 * 86400)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from beaconfire.base.units import Seconds, Size
+from beaconfire.channels.options import ChannelOptions
 from beaconfire.config import (
     TABLE,
     Config,
@@ -19,8 +21,6 @@ from beaconfire.config import (
     secret_values,
 )
 from beaconfire.config.values import MASK, plain, text
-from beaconfire.options import ChannelOptions
-from beaconfire.units import Seconds, Size
 
 QUICK_START = """
 [server]

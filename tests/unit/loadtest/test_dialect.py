@@ -7,21 +7,15 @@ import json
 import pytest
 from msgspec import Raw
 
-from beaconfire.errors import PERMISSION_DENIED, UNSUBSCRIBED_INSUFFICIENT, CommandError
+from beaconfire.base.errors import PERMISSION_DENIED, UNSUBSCRIBED_INSUFFICIENT, CommandError
 from beaconfire.loadtest.dialect import MARK, Dialect, FormatError, Told, dialect, mark
-from beaconfire.messages import (
-    ConnectRequest,
-    ConnectResult,
-    Publication,
-    PublicationPush,
-    PublishRequest,
-    PublishResult,
-    SubscribeRequest,
-    UnsubscribePush,
-)
-from beaconfire.protocols.base import Codec
+from beaconfire.model.publication import Publication
+from beaconfire.model.pushes import PublicationPush, UnsubscribePush
+from beaconfire.model.requests import ConnectRequest, PublishRequest, SubscribeRequest
+from beaconfire.model.results import ConnectResult, PublishResult
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
+from beaconfire.protocols.port import Codec
 
 PAIRS = [(dialect(protobuf=False), JsonCodec()), (dialect(protobuf=True), ProtobufCodec())]
 both = pytest.mark.parametrize(("spoken", "codec"), PAIRS, ids=["json", "protobuf"])

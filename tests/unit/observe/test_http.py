@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from beaconfire.clock import ManualClock
+from beaconfire.base.clock import ManualClock
 from beaconfire.observe.http import ObserveRequests, RequestRecorder
 from beaconfire.observe.logs import configure
 from beaconfire.observe.metrics import MetricsSink
-from beaconfire.options import LogOptions
+from beaconfire.observe.options import LogOptions
 from tests.unit.observe.test_metrics import figures
 
 TEMPLATES = ["/health", "/metrics", "/api/publish", "/users/{user}/posts", "/static/{file:path}"]

@@ -12,10 +12,10 @@ from typing import TextIO
 
 import pytest
 
-from beaconfire.clock import ManualClock
+from beaconfire.base.clock import ManualClock
 from beaconfire.observe import logs
 from beaconfire.observe.log_output import WAITING_BYTES_MAX, Output
-from beaconfire.options import LogOptions
+from beaconfire.observe.options import LogOptions
 from tests.unit.observe.test_logs import configured, lines
 
 LINE = "x" * 999

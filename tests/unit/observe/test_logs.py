@@ -13,12 +13,13 @@ from typing import Any, Literal
 import pytest
 import structlog
 
-from beaconfire import errors, events
-from beaconfire.clock import ManualClock
+from beaconfire.base import errors
+from beaconfire.base.clock import ManualClock
+from beaconfire.model import events
 from beaconfire.observe import logs
 from beaconfire.observe.log_lines import TEXT_MAX, TRACEBACK_MAX, LibraryHandler
 from beaconfire.observe.logs import LogSink, configure, get_logger
-from beaconfire.options import LogOptions
+from beaconfire.observe.options import LogOptions
 
 Level = Literal["debug", "info", "warning", "error"]
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.c2lnbmF0dXJlLW9mLXRoaXM"

@@ -12,9 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
 
 import beaconfire
-from beaconfire import __version__, events
+from beaconfire import __version__
+from beaconfire.base.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
 from beaconfire.config import Config
-from beaconfire.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
+from beaconfire.model import events
 from beaconfire.observe.metric_table import LIMITS, NODE_FIGURES
 from beaconfire.observe.metrics import METRICS, MetricsSink
 

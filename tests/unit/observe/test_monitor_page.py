@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import yaml
 
-from beaconfire import events
-from beaconfire.clock import ManualClock
+from beaconfire.base.clock import ManualClock
+from beaconfire.model import events
 from beaconfire.observe import logs
 from beaconfire.observe.http import RequestRecorder
 from beaconfire.observe.logs import LogSink, configure
 from beaconfire.observe.metric_table import LIMITS, METRICS
 from beaconfire.observe.metrics import MetricsSink
-from beaconfire.options import LogOptions
+from beaconfire.observe.options import LogOptions
 
 PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "monitor.md").read_text("utf-8")
 

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from beaconfire.errors import PayloadError
-from beaconfire.messages import NO_PAYLOAD
+from beaconfire.base.errors import PayloadError
+from beaconfire.model.publication import NO_PAYLOAD
 from beaconfire.protocols.json_payload import DEPTH_MAX, NotJSONError, embeddable, read
 
 decode = msgspec.json.Decoder(Raw).decode

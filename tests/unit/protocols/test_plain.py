@@ -11,52 +11,60 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from beaconfire.errors import BAD_REQUEST, INTERNAL, METHOD_NOT_FOUND, CommandError, PayloadError
-from beaconfire.identity import NAME_LENGTH_MAX
-from beaconfire.messages import (
-    NO_PAYLOAD,
-    ClientInfo,
-    Command,
-    ConnectRequest,
-    ConnectResult,
+from beaconfire.base.errors import (
+    BAD_REQUEST,
+    INTERNAL,
+    METHOD_NOT_FOUND,
+    CommandError,
+    PayloadError,
+)
+from beaconfire.model.identity import NAME_LENGTH_MAX
+from beaconfire.model.position import SincePosition
+from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
+from beaconfire.model.pushes import (
     DisconnectPush,
-    HistoryRequest,
-    HistoryResult,
-    InvalidRequest,
     JoinPush,
     LeavePush,
-    LobbyFrame,
     MessagePush,
-    PingRequest,
-    PingResult,
-    Pong,
-    PresenceRequest,
-    PresenceResult,
-    PresenceStatsResult,
-    Publication,
     PublicationPush,
-    PublishResult,
     Push,
     RefreshPush,
-    RefreshRequest,
-    RefreshResult,
-    Request,
-    Result,
-    RoomMessage,
-    RPCResult,
-    SincePosition,
-    SubRefreshRequest,
-    SubRefreshResult,
     SubscribePush,
-    SubscribeRequest,
-    SubscribeResult,
     UnsubscribePush,
+)
+from beaconfire.model.requests import (
+    Command,
+    ConnectRequest,
+    HistoryRequest,
+    InvalidRequest,
+    LobbyFrame,
+    PingRequest,
+    Pong,
+    PresenceRequest,
+    RefreshRequest,
+    Request,
+    RoomMessage,
+    SubRefreshRequest,
+    SubscribeRequest,
     UnsubscribeRequest,
+)
+from beaconfire.model.results import (
+    ConnectResult,
+    HistoryResult,
+    PingResult,
+    PresenceResult,
+    PresenceStatsResult,
+    PublishResult,
+    RefreshResult,
+    Result,
+    RPCResult,
+    SubRefreshResult,
+    SubscribeResult,
     UnsubscribeResult,
 )
-from beaconfire.protocols.base import Codec, Payload
 from beaconfire.protocols.plain import PlainCodec, answers
 from beaconfire.protocols.plain.requests import KNOWN_TYPES, SERVER_TYPES
+from beaconfire.protocols.port import Codec, Payload
 
 CODEC: Codec = PlainCodec(None)
 LOBBY: Codec = PlainCodec("lobby")

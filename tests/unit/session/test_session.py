@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from beaconfire.errors import FORCE_RECONNECT, SHUTDOWN, WRITE_ERROR
-from beaconfire.events import SessionEnded
-from beaconfire.messages import MessagePush, SubscribePush
-from beaconfire.options import ChannelOptions
-from beaconfire.session import Phase
-from beaconfire.units import Seconds, Size
+from beaconfire.base.errors import FORCE_RECONNECT, SHUTDOWN, WRITE_ERROR
+from beaconfire.base.units import Seconds, Size
+from beaconfire.channels.options import ChannelOptions
+from beaconfire.model.events import SessionEnded
+from beaconfire.model.pushes import MessagePush, SubscribePush
+from beaconfire.session.session import Phase
 from tests.unit.kit import OPEN, RECOVERABLE, Client, World, settle
 
 READING = ChannelOptions(

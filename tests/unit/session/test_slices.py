@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from beaconfire.clock import ManualClock
-from beaconfire.options import ChannelOptions
+from beaconfire.base.clock import ManualClock
+from beaconfire.channels.options import ChannelOptions
 from tests.unit.kit import Client, World
 
 OPEN = ChannelOptions(allow_subscribe_for_client=True, presence=True, allow_presence_for_client=True)

@@ -6,8 +6,7 @@ import secrets
 import string
 from collections.abc import Callable
 
-from beaconfire.clock import Clock
-from beaconfire.engines.base import Engine
+from beaconfire.base.clock import Clock
 from beaconfire.engines.memory.broker import (
     HISTORY_BYTES_MAX,
     IDEMPOTENCY_KEYS_MAX,
@@ -16,6 +15,7 @@ from beaconfire.engines.memory.broker import (
 )
 from beaconfire.engines.memory.control import MemoryControlBus, MemoryControlStatistics
 from beaconfire.engines.memory.presence import MemoryPresenceStatistics, MemoryPresenceStore
+from beaconfire.engines.port import Engine
 
 _EPOCH_LETTERS = 8
 _LETTER_OF_BYTE = bytes(ord(string.ascii_letters[byte % len(string.ascii_letters)]) for byte in range(256))

@@ -7,12 +7,19 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Raw, Struct
 
-from beaconfire.clock import Clock
-from beaconfire.engines.base import BrokerEvents, HistoryOptions, HistoryPage, PublishOptions, PublishOutcome
+from beaconfire.base.clock import Clock
 from beaconfire.engines.memory.outcomes import Outcomes
 from beaconfire.engines.memory.streams import Stream, Streams
 from beaconfire.engines.memory.tables import shrink
-from beaconfire.messages import ClientInfo, Publication, StreamPosition
+from beaconfire.engines.port import (
+    BrokerEvents,
+    HistoryOptions,
+    HistoryPage,
+    PublishOptions,
+    PublishOutcome,
+)
+from beaconfire.model.position import StreamPosition
+from beaconfire.model.publication import ClientInfo, Publication
 
 IDEMPOTENCY_KEYS_MAX = 300_000
 """Keys remembered at once: a thousand keyed publishes a second, for as long as a key lives."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from beaconfire.engines.base import ControlHandler
+from beaconfire.engines.port import ControlHandler
 
 
 class MemoryControlStatistics(Struct, frozen=True):

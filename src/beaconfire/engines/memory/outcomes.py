@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from beaconfire.engines.memory.tables import shrink
-from beaconfire.messages import StreamPosition
+from beaconfire.model.position import StreamPosition
 
 IDEMPOTENCY_TTL_S = 300.0
 """How long a key is remembered: five minutes, as section 20 of the protocol reference has it."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from beaconfire.clock import Clock
-from beaconfire.engines.base import PresenceStats
+from beaconfire.base.clock import Clock
 from beaconfire.engines.memory.agenda import Agenda
 from beaconfire.engines.memory.tables import shrink
-from beaconfire.messages import ClientInfo
+from beaconfire.engines.port import PresenceStats
+from beaconfire.model.publication import ClientInfo
 
 SWEEP_BUDGET = 1000
 """Entries that one `sweep` looks at, at most: a few milliseconds, at one or two microseconds apiece."""

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from sys import getsizeof
 
-from beaconfire.engines.base import HistoryOptions
 from beaconfire.engines.memory.agenda import Agenda
 from beaconfire.engines.memory.ages import Ages
 from beaconfire.engines.memory.tables import shrink
 from beaconfire.engines.memory.tail import Tail, cost_bytes
-from beaconfire.messages import Publication, StreamPosition
+from beaconfire.engines.port import HistoryOptions
+from beaconfire.model.position import StreamPosition
+from beaconfire.model.publication import Publication
 
 UNUSED_TTL_S = 300.0
 """How long the position of a channel is kept in which nothing was ever published and to which nobody listens."""

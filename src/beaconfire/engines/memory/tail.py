@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_right
 from sys import getsizeof
 
-from beaconfire.messages import Publication
+from beaconfire.model.publication import Publication
 
 PUBLICATION_BYTES = 288
 """What keeping a publication costs beside its data, tags and info, measured: the object, its expiry and its places."""

@@ -8,46 +8,50 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NoReturn
 
-from beaconfire.errors import ErrorCode
-from beaconfire.messages import (
-    PONG,
-    Command,
-    ConnectRequest,
-    ConnectResult,
+from beaconfire.base.errors import ErrorCode
+from beaconfire.model.pushes import (
     DisconnectPush,
-    HistoryRequest,
-    HistoryResult,
     JoinPush,
     LeavePush,
     MessagePush,
-    PingRequest,
-    PingResult,
-    PresenceRequest,
-    PresenceResult,
-    PresenceStatsRequest,
-    PresenceStatsResult,
     PublicationPush,
-    PublishRequest,
-    PublishResult,
     Push,
     RefreshPush,
+    SubscribePush,
+    UnsubscribePush,
+)
+from beaconfire.model.requests import (
+    PONG,
+    Command,
+    ConnectRequest,
+    HistoryRequest,
+    PingRequest,
+    PresenceRequest,
+    PresenceStatsRequest,
+    PublishRequest,
     RefreshRequest,
-    RefreshResult,
     Request,
-    Result,
     RPCRequest,
-    RPCResult,
     SendRequest,
     SubRefreshRequest,
-    SubRefreshResult,
-    SubscribePush,
     SubscribeRequest,
-    SubscribeResult,
-    UnsubscribePush,
     UnsubscribeRequest,
+)
+from beaconfire.model.results import (
+    ConnectResult,
+    HistoryResult,
+    PingResult,
+    PresenceResult,
+    PresenceStatsResult,
+    PublishResult,
+    RefreshResult,
+    Result,
+    RPCResult,
+    SubRefreshResult,
+    SubscribeResult,
     UnsubscribeResult,
 )
-from beaconfire.protocols.base import ProtocolError
+from beaconfire.protocols.port import ProtocolError
 
 REQUESTS: Final[Mapping[str, type[Request]]] = {
     "connect": ConnectRequest,

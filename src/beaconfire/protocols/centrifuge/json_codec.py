@@ -12,12 +12,19 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from beaconfire.errors import CommandError, PayloadError
-from beaconfire.messages import Command, DisconnectPush, MessagePush, PublishResult, Push, RefreshPush, Result
-from beaconfire.protocols.base import Payload, ProtocolError
+from beaconfire.base.errors import CommandError, PayloadError
+from beaconfire.model.pushes import (
+    DisconnectPush,
+    MessagePush,
+    Push,
+    RefreshPush,
+)
+from beaconfire.model.requests import Command
+from beaconfire.model.results import PublishResult, Result
 from beaconfire.protocols.centrifuge.fields import PUSHES, RESULTS, error_message
 from beaconfire.protocols.centrifuge.json_messages import decode_commands, push_body, read_command, result_body
 from beaconfire.protocols.json_payload import NotJSONError, embeddable, read
+from beaconfire.protocols.port import Payload, ProtocolError
 
 _PING: Final = Payload(b"{}")
 _NO_CHANNEL: Final = (MessagePush, DisconnectPush, RefreshPush)

@@ -10,35 +10,36 @@ import msgspec
 from msgspec import Meta, Raw
 from msgspec.structs import replace
 
-from beaconfire.messages import (
-    NO_PAYLOAD,
-    ClientInfo,
-    Command,
-    ConnectRequest,
-    ConnectResult,
+from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
+from beaconfire.model.pushes import (
     DisconnectPush,
-    HistoryRequest,
-    HistoryResult,
     JoinPush,
     LeavePush,
     MessagePush,
-    PresenceResult,
-    Publication,
     PublicationPush,
-    PublishRequest,
     Push,
     RefreshPush,
-    Request,
-    Result,
-    RPCRequest,
-    RPCResult,
-    SendRequest,
     SubscribePush,
-    SubscribeRequest,
-    SubscribeResult,
     UnsubscribePush,
 )
-from beaconfire.protocols.base import ProtocolError
+from beaconfire.model.requests import (
+    Command,
+    ConnectRequest,
+    HistoryRequest,
+    PublishRequest,
+    Request,
+    RPCRequest,
+    SendRequest,
+    SubscribeRequest,
+)
+from beaconfire.model.results import (
+    ConnectResult,
+    HistoryResult,
+    PresenceResult,
+    Result,
+    RPCResult,
+    SubscribeResult,
+)
 from beaconfire.protocols.centrifuge.fields import (
     I32_RANGE,
     I64_RANGE,
@@ -50,6 +51,7 @@ from beaconfire.protocols.centrifuge.fields import (
 )
 from beaconfire.protocols.centrifuge.json_nulls import without_null_fields
 from beaconfire.protocols.json_payload import embeddable
+from beaconfire.protocols.port import ProtocolError
 
 _WireCommand: Final = msgspec.defstruct(
     "_WireCommand",

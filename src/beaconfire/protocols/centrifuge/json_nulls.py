@@ -18,7 +18,7 @@ from typing import Any, Final, get_args, get_origin
 import msgspec
 from msgspec import Raw, Struct
 
-from beaconfire.messages import FilterNode
+from beaconfire.model.requests import FilterNode
 from beaconfire.protocols.centrifuge.fields import REQUESTS
 
 

@@ -11,9 +11,10 @@ from typing import Concatenate, Final, ParamSpec
 from google.protobuf.message import DecodeError
 from msgspec import Raw
 
-from beaconfire.errors import CommandError, PayloadError
-from beaconfire.messages import Command, Push, Result
-from beaconfire.protocols.base import Payload, ProtocolError
+from beaconfire.base.errors import CommandError, PayloadError
+from beaconfire.model.pushes import Push
+from beaconfire.model.requests import Command
+from beaconfire.model.results import Result
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
 from beaconfire.protocols.centrifuge.fields import PONG_COMMAND, REQUESTS, refuse_nameless
 from beaconfire.protocols.centrifuge.protobuf_messages import (
@@ -22,6 +23,7 @@ from beaconfire.protocols.centrifuge.protobuf_messages import (
     write_push,
     write_result,
 )
+from beaconfire.protocols.port import Payload, ProtocolError
 
 P = ParamSpec("P")
 

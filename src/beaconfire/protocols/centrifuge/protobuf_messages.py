@@ -8,47 +8,49 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 from google.protobuf.message import Message
 from msgspec import Raw
 
-from beaconfire.errors import CommandError
-from beaconfire.messages import (
-    NO_PAYLOAD,
-    ClientInfo,
-    Conflate,
-    ConnectRequest,
-    ConnectResult,
+from beaconfire.base.errors import CommandError
+from beaconfire.model.position import SincePosition
+from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
+from beaconfire.model.pushes import (
     DisconnectPush,
-    FilterNode,
-    HistoryRequest,
-    HistoryResult,
     JoinPush,
     LeavePush,
     MessagePush,
-    PingRequest,
-    PingResult,
-    PresenceRequest,
-    PresenceResult,
-    PresenceStatsRequest,
-    PresenceStatsResult,
-    Publication,
     PublicationPush,
-    PublishRequest,
-    PublishResult,
     Push,
     RefreshPush,
-    RefreshRequest,
-    RefreshResult,
-    Request,
-    Result,
-    RPCRequest,
-    RPCResult,
-    SendRequest,
-    SincePosition,
-    SubRefreshRequest,
-    SubRefreshResult,
     SubscribePush,
-    SubscribeRequest,
-    SubscribeResult,
     UnsubscribePush,
+)
+from beaconfire.model.requests import (
+    Conflate,
+    ConnectRequest,
+    FilterNode,
+    HistoryRequest,
+    PingRequest,
+    PresenceRequest,
+    PresenceStatsRequest,
+    PublishRequest,
+    RefreshRequest,
+    Request,
+    RPCRequest,
+    SendRequest,
+    SubRefreshRequest,
+    SubscribeRequest,
     UnsubscribeRequest,
+)
+from beaconfire.model.results import (
+    ConnectResult,
+    HistoryResult,
+    PingResult,
+    PresenceResult,
+    PresenceStatsResult,
+    PublishResult,
+    RefreshResult,
+    Result,
+    RPCResult,
+    SubRefreshResult,
+    SubscribeResult,
     UnsubscribeResult,
 )
 from beaconfire.protocols.centrifuge import schema_pb2 as wire

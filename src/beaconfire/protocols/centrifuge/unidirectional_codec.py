@@ -11,13 +11,20 @@ from typing import Final
 
 import msgspec
 
-from beaconfire.errors import CommandError
-from beaconfire.messages import Command, ConnectRequest, DisconnectPush, MessagePush, Push, RefreshPush, Result
-from beaconfire.protocols.base import Payload, ProtocolError
+from beaconfire.base.errors import CommandError
+from beaconfire.model.pushes import (
+    DisconnectPush,
+    MessagePush,
+    Push,
+    RefreshPush,
+)
+from beaconfire.model.requests import Command, ConnectRequest
+from beaconfire.model.results import Result
 from beaconfire.protocols.centrifuge.fields import PUSHES, RESULTS
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec, encode_message
 from beaconfire.protocols.centrifuge.json_messages import push_body, result_body
 from beaconfire.protocols.json_payload import NotJSONError, read
+from beaconfire.protocols.port import Payload, ProtocolError
 
 _NO_CHANNEL: Final = (MessagePush, DisconnectPush, RefreshPush)
 _CONNECT: Final = 1

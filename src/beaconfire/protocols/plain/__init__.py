@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from beaconfire.errors import CommandError
-from beaconfire.messages import Command, PublicationPush, Push, Result
-from beaconfire.protocols.base import Payload
+from beaconfire.base.errors import CommandError
+from beaconfire.model.pushes import PublicationPush, Push
+from beaconfire.model.requests import Command
+from beaconfire.model.results import Result
 from beaconfire.protocols.plain import answers, lobby, requests
+from beaconfire.protocols.port import Payload
 
 __all__ = ["PlainCodec"]
 

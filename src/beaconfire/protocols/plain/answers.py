@@ -12,29 +12,29 @@ from typing import TypeAlias
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from beaconfire.errors import CommandError
-from beaconfire.messages import (
-    NO_PAYLOAD,
-    ClientInfo,
-    ConnectResult,
+from beaconfire.base.errors import CommandError
+from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
+from beaconfire.model.pushes import (
     DisconnectPush,
-    HistoryResult,
     JoinPush,
     LeavePush,
     MessagePush,
-    PingResult,
-    PresenceResult,
-    Publication,
     PublicationPush,
-    PublishResult,
     Push,
     RefreshPush,
+    SubscribePush,
+    UnsubscribePush,
+)
+from beaconfire.model.results import (
+    ConnectResult,
+    HistoryResult,
+    PingResult,
+    PresenceResult,
+    PublishResult,
     RefreshResult,
     Result,
     SubRefreshResult,
-    SubscribePush,
     SubscribeResult,
-    UnsubscribePush,
     UnsubscribeResult,
 )
 from beaconfire.protocols.json_payload import embeddable

@@ -13,9 +13,10 @@ import binascii
 import msgspec
 from msgspec import Raw
 
-from beaconfire.messages import LobbyFrame, Publication
+from beaconfire.model.publication import Publication
+from beaconfire.model.requests import LobbyFrame
 from beaconfire.protocols import json_payload
-from beaconfire.protocols.base import Payload
+from beaconfire.protocols.port import Payload
 
 FRAME_TAG = "frame"
 

@@ -12,10 +12,11 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from beaconfire.errors import BAD_REQUEST, METHOD_NOT_FOUND, ErrorCode
-from beaconfire.identity import NAME_LENGTH_MAX
-from beaconfire.messages import (
-    NO_PAYLOAD,
+from beaconfire.base.errors import BAD_REQUEST, METHOD_NOT_FOUND, ErrorCode
+from beaconfire.model.identity import NAME_LENGTH_MAX
+from beaconfire.model.position import SincePosition
+from beaconfire.model.publication import NO_PAYLOAD
+from beaconfire.model.requests import (
     Command,
     ConnectRequest,
     HistoryRequest,
@@ -24,7 +25,6 @@ from beaconfire.messages import (
     PresenceRequest,
     RefreshRequest,
     RoomMessage,
-    SincePosition,
     SubRefreshRequest,
     SubscribeRequest,
     UnsubscribeRequest,

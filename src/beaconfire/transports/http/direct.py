@@ -21,9 +21,9 @@ import httptools
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from beaconfire import hosts
-from beaconfire.clock import Timer
-from beaconfire.eager import run_eagerly
+from beaconfire.base.tasks import run_eagerly
+from beaconfire.base.timers import Timer
+from beaconfire.transports import hosts
 from beaconfire.transports.http.guard import GuardedHttpProtocol, HttpGuard
 
 Headers = Sequence[tuple[bytes, bytes]]

@@ -19,10 +19,10 @@ from typing import Any, Final
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from beaconfire import hosts
-from beaconfire.clock import Timer, Timers
-from beaconfire.events import EventSink, LimitHit
-from beaconfire.options import ServerOptions
+from beaconfire.base.timers import Timer, Timers
+from beaconfire.model.events import EventSink, LimitHit
+from beaconfire.transports import hosts
+from beaconfire.transports.options import ServerOptions
 from beaconfire.transports.reset import EXTENSION, abandon_after, reset
 
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

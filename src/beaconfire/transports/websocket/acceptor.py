@@ -7,11 +7,16 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from beaconfire.clock import Timer, Timers
-from beaconfire.events import EventSink, HandshakeRefused, InternalError, LimitHit
-from beaconfire.options import WebSocketOptions
-from beaconfire.origins import OriginRules
-from beaconfire.transports.base import Admit, Refusal
+from beaconfire.base.timers import Timer, Timers
+from beaconfire.model.events import (
+    EventSink,
+    HandshakeRefused,
+    InternalError,
+    LimitHit,
+)
+from beaconfire.transports.options import WebSocketOptions
+from beaconfire.transports.origins import OriginRules
+from beaconfire.transports.port import Admit, Refusal
 from beaconfire.transports.reset import abandon_after, reset
 from beaconfire.transports.websocket.connection import WebSocketConnection
 from beaconfire.transports.websocket.handshake import (

@@ -21,10 +21,10 @@ from collections.abc import Mapping
 
 from picows import WSFrame, WSMsgType, WSTransport
 
-from beaconfire.errors import CONNECTION_CLOSED, WRITE_ERROR, DisconnectCode
-from beaconfire.events import InternalError, LimitHit
-from beaconfire.protocols.base import Frame
-from beaconfire.transports.base import Arrival, Receiver
+from beaconfire.base.errors import CONNECTION_CLOSED, WRITE_ERROR, DisconnectCode
+from beaconfire.model.events import InternalError, LimitHit
+from beaconfire.protocols.port import Frame
+from beaconfire.transports.port import Arrival, Receiver
 from beaconfire.transports.reset import abandon_after, reset
 from beaconfire.transports.websocket.assembly import Assembly, check_text
 from beaconfire.transports.websocket.closing import (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-from beaconfire.protocols.base import Codec, Frame, Payload
+from beaconfire.protocols.port import Codec, Frame, Payload
 from beaconfire.transports.websocket.closing import (
     INVALID_DATA,
     MESSAGE_TOO_BIG,

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from beaconfire.protocols.base import Codec, Frame, Payload
+from beaconfire.protocols.port import Codec, Frame, Payload
 
 TEXT = 0x1
 BINARY = 0x2

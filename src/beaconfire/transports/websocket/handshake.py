@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 from msgspec import Struct
 
-from beaconfire import hosts
-from beaconfire.transports.base import Arrival, Refusal
+from beaconfire.transports import hosts
+from beaconfire.transports.port import Arrival, Refusal
 
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from beaconfire.protocols.base import Wire
-from beaconfire.transports.base import Arrival, Receiver, Transport
+from beaconfire.protocols.port import Wire
+from beaconfire.transports.port import Arrival, Receiver, Transport
 from beaconfire.transports.websocket.handshake import Choice, UpgradeRequest
 from beaconfire.transports.websocket.wires import Wires
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from beaconfire.events import EventSink, InternalError
+from beaconfire.model.events import EventSink, InternalError
 
 
 class PicowsLog:

@@ -14,8 +14,8 @@ import socket
 from msgspec import Struct, field
 from picows import WSListener
 
-from beaconfire.clock import Timer, Timers
-from beaconfire.events import EventSink, LimitHit
+from beaconfire.base.timers import Timer, Timers
+from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.transports.reset import reset
 from beaconfire.transports.websocket.picows_log import PicowsLog
 

@@ -15,9 +15,9 @@ from typing import Any, cast
 
 import httptools
 
-from beaconfire.clock import Timer, Timers
-from beaconfire.events import EventSink, LimitHit
-from beaconfire.options import ServerOptions
+from beaconfire.base.timers import Timer, Timers
+from beaconfire.model.events import EventSink, LimitHit
+from beaconfire.transports.options import ServerOptions
 from beaconfire.transports.websocket.acceptor import WebSocketAcceptor
 from beaconfire.transports.websocket.handshake import UpgradeRequest, add_header
 

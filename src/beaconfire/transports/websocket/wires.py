@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from beaconfire.options import WebSocketOptions
-from beaconfire.protocols.base import Codec, Wire
-from beaconfire.transports.base import Arrival
+from beaconfire.protocols.port import Codec, Wire
+from beaconfire.transports.options import WebSocketOptions
+from beaconfire.transports.port import Arrival
 from beaconfire.transports.websocket.deflate import CompressedWire
 from beaconfire.transports.websocket.extensions import negotiate
 from beaconfire.transports.websocket.framing import WebSocketWire

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 from msgspec import Raw
 
-from beaconfire.clock import ManualClock
-from beaconfire.engines.base import HistoryOptions, PublishOptions, PublishOutcome
+from beaconfire.base.clock import ManualClock
 from beaconfire.engines.memory import MemoryEngine, memory_engine
 from beaconfire.engines.memory.streams import POSITION_BYTES
 from beaconfire.engines.memory.tail import PUBLICATION_BYTES
-from beaconfire.messages import ClientInfo, Publication
+from beaconfire.engines.port import HistoryOptions, PublishOptions, PublishOutcome
+from beaconfire.model.publication import ClientInfo, Publication
 
 T = TypeVar("T")
 

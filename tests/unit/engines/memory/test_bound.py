@@ -8,11 +8,12 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from beaconfire.engines.base import PublishOptions
 from beaconfire.engines.memory.streams import TAIL_BYTES
 from beaconfire.engines.memory.tail import cost_bytes
-from beaconfire.messages import ClientInfo, StreamPosition
-from beaconfire.subscription import recover_stream
+from beaconfire.engines.port import PublishOptions
+from beaconfire.model.position import StreamPosition
+from beaconfire.model.publication import ClientInfo
+from beaconfire.session.recovery import recover_stream
 
 from .support import HISTORY, KEPT, World, now
 

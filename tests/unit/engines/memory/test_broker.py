@@ -8,10 +8,11 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from beaconfire.engines.base import PublishOptions
 from beaconfire.engines.memory import MemoryBrokerStatistics
 from beaconfire.engines.memory.streams import TAIL_BYTES
-from beaconfire.messages import ClientInfo, StreamPosition
+from beaconfire.engines.port import PublishOptions
+from beaconfire.model.position import StreamPosition
+from beaconfire.model.publication import ClientInfo
 
 from .support import HISTORY, KEPT, Node, World, now
 

@@ -8,10 +8,10 @@ import tracemalloc
 
 import msgspec
 
-from beaconfire.engines.base import PublishOptions
 from beaconfire.engines.memory import MemoryBrokerStatistics, MemoryPresenceStatistics
 from beaconfire.engines.memory.broker import SWEEP_BUDGET
-from beaconfire.messages import ClientInfo
+from beaconfire.engines.port import PublishOptions
+from beaconfire.model.publication import ClientInfo
 
 from .support import HISTORY, KEPT, World, now
 

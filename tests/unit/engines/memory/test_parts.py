@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from beaconfire.clock import ManualClock
+from beaconfire.base.clock import ManualClock
 from beaconfire.engines.memory import MemoryControlBus, MemoryControlStatistics, memory_engine, random_epoch
 from beaconfire.engines.memory.agenda import Agenda
 from beaconfire.engines.memory.ages import SLACK, Ages
 from beaconfire.engines.memory.tables import shrink
 from beaconfire.engines.memory.tail import Tail
-from beaconfire.messages import Publication
+from beaconfire.model.publication import Publication
 
 from .support import HISTORY, KEPT, World, now
 

@@ -6,10 +6,10 @@ import asyncio
 
 from msgspec import Raw
 
-from beaconfire.clock import ManualClock
-from beaconfire.engines.base import BrokerEvents, HistoryOptions, PublishOptions
+from beaconfire.base.clock import ManualClock
 from beaconfire.engines.memory import MemoryEngine, memory_engine
 from beaconfire.engines.memory.streams import UNUSED_TTL_S
+from beaconfire.engines.port import BrokerEvents, HistoryOptions, PublishOptions
 
 HISTORY = HistoryOptions(size=10, ttl_s=60, meta_ttl_s=30 * 86400)
 

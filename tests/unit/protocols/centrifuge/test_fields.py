@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import get_args
 
-from beaconfire import messages
+from beaconfire.model import pushes, requests, results
 from beaconfire.protocols.centrifuge import schema_pb2
 from beaconfire.protocols.centrifuge.fields import PUSHES, REQUESTS, RESULTS
 
-OF_OTHER_PROTOCOLS = {messages.RoomMessage, messages.LobbyFrame, messages.InvalidRequest}
+OF_OTHER_PROTOCOLS = {requests.RoomMessage, requests.LobbyFrame, requests.InvalidRequest}
 
 
 def test_every_message_has_a_name() -> None:
     """No request, result or push of the core is forgotten, but for requests that only other protocols know."""
-    assert set(REQUESTS.values()) == set(get_args(messages.Request)) - OF_OTHER_PROTOCOLS
-    assert set(RESULTS) == set(get_args(messages.Result))
-    assert set(PUSHES) == set(get_args(messages.Push))
+    assert set(REQUESTS.values()) == set(get_args(requests.Request)) - OF_OTHER_PROTOCOLS
+    assert set(RESULTS) == set(get_args(results.Result))
+    assert set(PUSHES) == set(get_args(pushes.Push))
 
 
 def test_requests_are_in_the_order_of_the_schema() -> None:

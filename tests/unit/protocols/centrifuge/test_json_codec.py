@@ -5,35 +5,37 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 
-from beaconfire.errors import PERMISSION_DENIED, CommandError, PayloadError
-from beaconfire.messages import (
-    NO_PAYLOAD,
-    PONG,
-    ClientInfo,
-    Command,
-    ConnectRequest,
-    ConnectResult,
-    HistoryRequest,
-    HistoryResult,
+from beaconfire.base.errors import PERMISSION_DENIED, CommandError, PayloadError
+from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
+from beaconfire.model.pushes import (
     JoinPush,
     MessagePush,
-    PingRequest,
-    PresenceResult,
-    Publication,
     PublicationPush,
-    PublishRequest,
     Push,
-    Result,
-    RPCRequest,
-    RPCResult,
-    SendRequest,
     SubscribePush,
-    SubscribeRequest,
-    SubscribeResult,
     UnsubscribePush,
 )
-from beaconfire.protocols.base import Codec, ProtocolError
+from beaconfire.model.requests import (
+    PONG,
+    Command,
+    ConnectRequest,
+    HistoryRequest,
+    PingRequest,
+    PublishRequest,
+    RPCRequest,
+    SendRequest,
+    SubscribeRequest,
+)
+from beaconfire.model.results import (
+    ConnectResult,
+    HistoryResult,
+    PresenceResult,
+    Result,
+    RPCResult,
+    SubscribeResult,
+)
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
+from beaconfire.protocols.port import Codec, ProtocolError
 
 CODEC: Codec = JsonCodec()
 

@@ -12,10 +12,16 @@ import msgspec
 import pytest
 from msgspec import Raw, Struct
 
-from beaconfire.messages import Command, ConnectRequest, FilterNode, PublishRequest, SubscribeRequest
-from beaconfire.protocols.base import ProtocolError
+from beaconfire.model.requests import (
+    Command,
+    ConnectRequest,
+    FilterNode,
+    PublishRequest,
+    SubscribeRequest,
+)
 from beaconfire.protocols.centrifuge.fields import REQUESTS
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
+from beaconfire.protocols.port import ProtocolError
 
 FRAME_SIZE = 64 * 1024
 

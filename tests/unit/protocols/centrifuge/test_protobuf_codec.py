@@ -5,28 +5,22 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 
-from beaconfire.errors import PERMISSION_DENIED, CommandError, PayloadError
-from beaconfire.messages import (
-    NO_PAYLOAD,
+from beaconfire.base.errors import PERMISSION_DENIED, CommandError, PayloadError
+from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
+from beaconfire.model.pushes import MessagePush, PublicationPush, UnsubscribePush
+from beaconfire.model.requests import (
     PONG,
-    ClientInfo,
     Command,
     ConnectRequest,
-    ConnectResult,
-    MessagePush,
     PingRequest,
-    Publication,
-    PublicationPush,
     PublishRequest,
-    RPCResult,
     SendRequest,
     SubscribeRequest,
-    SubscribeResult,
-    UnsubscribePush,
 )
-from beaconfire.protocols.base import Codec
+from beaconfire.model.results import ConnectResult, RPCResult, SubscribeResult
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
+from beaconfire.protocols.port import Codec
 
 CODEC: Codec = ProtobufCodec()
 

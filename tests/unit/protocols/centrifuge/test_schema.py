@@ -11,7 +11,7 @@ import pytest
 from centrifuge.protocol import client_pb2
 from msgspec import Struct
 
-from beaconfire import messages
+from beaconfire.model import position, publication, pushes, requests, results
 from beaconfire.protocols.centrifuge import schema_pb2
 
 REPOSITORY = Path(__file__).parents[4]
@@ -54,10 +54,15 @@ def test_message_agrees_with_the_sdk(name: str) -> None:
         assert (field.name, field.type, field.is_repeated) == (other.name, other.type, other.is_repeated)
 
 
+OURS = {
+    name: kind for module in (position, publication, pushes, requests, results) for name, kind in vars(module).items()
+}
+
+
 @pytest.mark.parametrize("name", [name for name in MESSAGES if name not in ENVELOPES])
 def test_message_has_the_fields_of_ours(name: str) -> None:
     """What is said in Protobuf and in JSON has the same fields, in the same names."""
-    ours = getattr(messages, OTHER_NAMES.get(name, name), None) or getattr(messages, f"{name}Push")
+    ours = OURS.get(OTHER_NAMES.get(name, name)) or OURS[f"{name}Push"]
     assert issubclass(ours, Struct)
     fields = set(schema_pb2.DESCRIPTOR.message_types_by_name[name].fields_by_name)
     assert fields == {field for field in ours.__struct_fields__ if (ours.__name__, field) not in ELSEWHERE}

@@ -7,18 +7,17 @@ import json
 import pytest
 from msgspec import Raw
 
-from beaconfire.messages import (
-    ClientInfo,
-    ConnectRequest,
-    ConnectResult,
+from beaconfire.model.publication import ClientInfo, Publication
+from beaconfire.model.pushes import (
     DisconnectPush,
     JoinPush,
     MessagePush,
-    Publication,
     PublicationPush,
 )
-from beaconfire.protocols.base import ProtocolError
+from beaconfire.model.requests import ConnectRequest
+from beaconfire.model.results import ConnectResult
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
+from beaconfire.protocols.port import ProtocolError
 
 CODEC = UnidirectionalCodec()
 

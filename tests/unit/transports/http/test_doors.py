@@ -16,11 +16,11 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from beaconfire.api.methods import METHODS
-from beaconfire.app import App
-from beaconfire.clock import ManualClock
+from beaconfire.base.clock import ManualClock
 from beaconfire.config import load
-from beaconfire.engines.base import PresenceStats
+from beaconfire.engines.port import PresenceStats
 from beaconfire.observe.http import ObserveAnswers
+from beaconfire.server.app import App
 from beaconfire.transports.http.guard import PIPELINE_MAX, HttpGuard
 from tests.unit.transports.http.test_guard import FakeStream
 

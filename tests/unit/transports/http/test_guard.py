@@ -11,12 +11,13 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from beaconfire.clock import ManualClock, Timers
-from beaconfire.events import Event, LimitHit
-from beaconfire.options import ServerOptions
+from beaconfire.base.clock import ManualClock
+from beaconfire.base.timers import Timers
+from beaconfire.base.units import Seconds, Size
+from beaconfire.model.events import Event, LimitHit
 from beaconfire.transports.http.guard import PIPELINE_MAX, HttpGuard
+from beaconfire.transports.options import ServerOptions
 from beaconfire.transports.reset import EXTENSION
-from beaconfire.units import Seconds, Size
 
 OPTIONS = ServerOptions(handshake_timeout=Seconds(10), keep_alive_timeout=Seconds(60), header_max_size=Size(1000))
 LATE = [LimitHit("server.handshake_timeout", "")]

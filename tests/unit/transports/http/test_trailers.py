@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from beaconfire.events import LimitHit
+from beaconfire.model.events import LimitHit
 from tests.unit.transports.http.test_guard import OPTIONS, World, scenario
 from tests.unit.transports.http.test_upgrades import H2C, chunked, each_door
 

@@ -8,11 +8,12 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from beaconfire.clock import ManualClock, Timers
-from beaconfire.errors import CONNECTION_CLOSED, DisconnectCode
-from beaconfire.events import Event
-from beaconfire.protocols.base import Frame
-from beaconfire.transports.base import Receiver, Transport
+from beaconfire.base.clock import ManualClock
+from beaconfire.base.errors import CONNECTION_CLOSED, DisconnectCode
+from beaconfire.base.timers import Timers
+from beaconfire.model.events import Event
+from beaconfire.protocols.port import Frame
+from beaconfire.transports.port import Receiver, Transport
 from beaconfire.transports.websocket.connection import WebSocketConnection
 from beaconfire.transports.websocket.light import LightReader
 from beaconfire.transports.websocket.picows_log import PicowsLog

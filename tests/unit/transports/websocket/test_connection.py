@@ -6,11 +6,17 @@ import gc
 import socket
 import sys
 
-from beaconfire.clock import ManualClock, Timers
-from beaconfire.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, SHUTDOWN, SLOW
-from beaconfire.events import InternalError, LimitHit
-from beaconfire.transports.base import Transport
-from beaconfire.transports.direct import send_all
+from beaconfire.base.clock import ManualClock
+from beaconfire.base.errors import (
+    CONNECTION_CLOSED,
+    CONNECTION_TOO_MANY_REQUESTS,
+    SHUTDOWN,
+    SLOW,
+)
+from beaconfire.base.timers import Timers
+from beaconfire.model.events import InternalError, LimitHit
+from beaconfire.transports.port import Transport
+from beaconfire.transports.socket_writes import send_all
 from beaconfire.transports.websocket.connection import DISCARDED_BYTES_MAX, WebSocketConnection
 from beaconfire.transports.websocket.picows_log import PicowsLog
 from beaconfire.transports.websocket.reader import OVERSIZED_BYTES

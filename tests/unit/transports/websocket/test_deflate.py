@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beaconfire.protocols.base import Payload
+from beaconfire.protocols.port import Payload
 from beaconfire.transports.websocket.closing import ProtocolViolation
 from beaconfire.transports.websocket.deflate import (
     COMPRESSED_BYTES_MAX,

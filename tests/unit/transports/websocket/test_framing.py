@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from beaconfire.errors import CommandError
-from beaconfire.messages import Command, Push, Result
-from beaconfire.protocols.base import Payload
+from beaconfire.base.errors import CommandError
+from beaconfire.model.pushes import Push
+from beaconfire.model.requests import Command
+from beaconfire.model.results import Result
+from beaconfire.protocols.port import Payload
 from beaconfire.transports.websocket.framing import (
     JOINED_BYTES_MAX,
     WebSocketWire,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from beaconfire.transports.base import Refusal
+from beaconfire.transports.port import Refusal
 from beaconfire.transports.websocket.handshake import (
     HandshakeError,
     UpgradeRequest,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beaconfire.errors import SHUTDOWN
+from beaconfire.base.errors import SHUTDOWN
 from beaconfire.transports.websocket.deflate import deflate
 from beaconfire.transports.websocket.light import LightReader, whole_message
 from beaconfire.transports.websocket.reader import FrameReader

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from beaconfire.options import WebSocketOptions
-from beaconfire.protocols.base import Wire
-from beaconfire.transports.base import Arrival, Transport
+from beaconfire.protocols.port import Wire
+from beaconfire.transports.options import WebSocketOptions
+from beaconfire.transports.port import Arrival, Transport
 from beaconfire.transports.websocket.deflate import CompressedWire
 from beaconfire.transports.websocket.handshake import UpgradeRequest
 from beaconfire.transports.websocket.native import NativeEndpoint

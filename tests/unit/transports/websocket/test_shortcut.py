@@ -9,18 +9,19 @@ from typing import Any, cast
 import pytest
 from uvicorn.server import ServerState
 
-from beaconfire.clock import ManualClock, Timers
-from beaconfire.events import HandshakeRefused, LimitHit
-from beaconfire.options import ServerOptions, WebSocketOptions
-from beaconfire.protocols.base import Wire
-from beaconfire.transports.base import Arrival, Receiver, Transport
+from beaconfire.base.clock import ManualClock
+from beaconfire.base.timers import Timers
+from beaconfire.base.units import Seconds, Size
+from beaconfire.model.events import HandshakeRefused, LimitHit
+from beaconfire.protocols.port import Wire
+from beaconfire.transports.options import ServerOptions, WebSocketOptions
+from beaconfire.transports.port import Arrival, Receiver, Transport
 from beaconfire.transports.websocket import Shortcut, SimpleEndpoint, UpgradeRequest, WebSocketAcceptor, Wires
 from beaconfire.transports.websocket.deflate import deflate
 from beaconfire.transports.websocket.handshake import parse_request
 from beaconfire.transports.websocket.light import LightReader
 from beaconfire.transports.websocket.reader import FrameReader, feed
 from beaconfire.transports.websocket.shortcut import FirstBytes, read_upgrade
-from beaconfire.units import Seconds, Size
 
 from .support import FakeStream, Recorder, Sink, in_loop, masked
 from .test_framing import StubCodec

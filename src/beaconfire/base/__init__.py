@@ -1,0 +1,1 @@
+"""Errors, units, clock, timers and tasks: knows nothing of messaging."""

@@ -1,0 +1,1 @@
+"""Rules about channels: names, namespaces, options and permissions; and which channels this node is attached to."""

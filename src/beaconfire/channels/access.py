@@ -1,0 +1,64 @@
+"""May this identity do that here? Pure rules over configured options, after section 9, 13 and 18 of the reference."""
+
+from __future__ import annotations
+
+from beaconfire.channels.namespaces import Channels, Namespace
+
+
+class Access:
+    """The configured rules. Tokens are not looked at here: a valid subscription token overrides all of this."""
+
+    def __init__(self, channels: Channels, insecure: bool, personal_namespace: str | None = None) -> None:
+        """`personal_namespace` is where users have personal channels ("" for no namespace), None if they have none."""
+        self._channels = channels
+        self._insecure = insecure
+        self._personal_namespace = personal_namespace or ""
+        self._personal_prefix = None if personal_namespace is None else channels.personal("", personal_namespace)
+
+    def may_subscribe(self, user: str, channel: str, namespace: Namespace) -> bool:
+        """Whether `user` may subscribe without a token."""
+        if self._channels.is_private(channel):
+            return False
+        if self._insecure:
+            return True
+        options = namespace.options
+        if options.allow_user_limited_channels and (users := self._channels.allowed_users(channel)) is not None:
+            return user != "" and user in users  # `x#` and `x#42,` list nobody besides 42
+        if self._personal_prefix is not None and channel.startswith(self._personal_prefix):
+            return user != "" and channel == self._channels.personal(user, self._personal_namespace)
+        return options.allow_subscribe_for_client and (user != "" or options.allow_subscribe_for_anonymous)
+
+    def may_publish(self, user: str, subscribed: bool, namespace: Namespace) -> bool:
+        options = namespace.options
+        return self._insecure or _granted(
+            user,
+            subscribed,
+            options.allow_publish_for_client,
+            options.allow_publish_for_subscriber,
+            options.allow_publish_for_anonymous,
+        )
+
+    def may_see_presence(self, user: str, subscribed: bool, namespace: Namespace) -> bool:
+        options = namespace.options
+        return self._insecure or _granted(
+            user,
+            subscribed,
+            options.allow_presence_for_client,
+            options.allow_presence_for_subscriber,
+            options.allow_presence_for_anonymous,
+        )
+
+    def may_read_history(self, user: str, subscribed: bool, namespace: Namespace) -> bool:
+        options = namespace.options
+        return self._insecure or _granted(
+            user,
+            subscribed,
+            options.allow_history_for_client,
+            options.allow_history_for_subscriber,
+            options.allow_history_for_anonymous,
+        )
+
+
+def _granted(user: str, subscribed: bool, for_client: bool, for_subscriber: bool, for_anonymous: bool) -> bool:
+    """The shape all three rights share: for anyone or for subscribers, and then for the anonymous user too or not."""
+    return (for_client or (for_subscriber and subscribed)) and (user != "" or for_anonymous)

@@ -1,0 +1,1 @@
+"""The vocabulary: publications, positions, requests, results, pushes, identities, grants and events."""

@@ -1,0 +1,1 @@
+"""One running server: its sessions, its cluster, admission and drain."""

@@ -1,0 +1,68 @@
+"""Whether one more connection may come in: this node's limits, asked before the upgrade is answered."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+
+from beaconfire.base.clock import Clock
+from beaconfire.model.events import EventSink, LimitHit
+from beaconfire.session.options import ClientOptions
+from beaconfire.transports.port import Refusal
+
+OPEN_FILES_SHARE = 0.9
+"""How much of the open-file limit connections may take when no limit is set; the rest is for HTTP and ourselves."""
+
+OPEN_FILES_MAX = 1_048_576
+"""What counts as the limit where the system sets none: what Linux allows a process by default."""
+
+_DRAINING = Refusal(503, "draining", "this node is shutting down: try again")
+_FULL = Refusal(503, "limit", "client.connection_limit is reached: try again later")
+_TOO_FAST = Refusal(503, "rate", "client.connection_rate_limit is reached: try again later")
+
+
+def open_files_limit() -> int:
+    """File descriptors this process may have open."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return OPEN_FILES_MAX if limit == resource.RLIM_INFINITY else limit
+
+
+def raise_open_files_limit() -> None:
+    """Lifts the soft limit to the hard one: a connection costs a descriptor."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Admission:
+    """Counts and refuses. Connections per second are counted in windows of one second."""
+
+    def __init__(
+        self, options: ClientOptions, count_connections: Callable[[], int], clock: Clock, events: EventSink
+    ) -> None:
+        self.connection_limit = options.connection_limit or int(open_files_limit() * OPEN_FILES_SHARE)
+        self._rate_limit = options.connection_rate_limit
+        self._count_connections = count_connections
+        self._clock = clock
+        self._events = events
+        self._window_s = 0.0
+        self._admitted = 0
+        self.draining = False
+
+    def admit(self) -> Refusal | None:
+        """None lets one connection in and counts it."""
+        if self.draining:
+            return _DRAINING
+        if self._count_connections() >= self.connection_limit:
+            self._events.emit(LimitHit("client.connection_limit", ""))
+            return _FULL
+        if self._rate_limit:
+            now_s = self._clock.now_s()
+            if now_s - self._window_s >= 1.0:
+                self._window_s = now_s
+                self._admitted = 0
+            if self._admitted >= self._rate_limit:
+                self._events.emit(LimitHit("client.connection_rate_limit", ""))
+                return _TOO_FAST
+            self._admitted += 1
+        return None

@@ -1,0 +1,190 @@
+"""What nodes tell and ask each other: control messages, and the answers of all nodes put together.
+
+A control message goes to every node, the sender too, and each applies it to its own sessions; so the server API need
+not know where a user is connected. A survey asks every node and gathers the answers.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Protocol, TypeAlias
+
+import msgspec
+from msgspec import Raw, Struct
+
+from beaconfire.engines.port import ControlBus
+from beaconfire.model.grants import SubscriptionOverride
+from beaconfire.model.position import StreamPosition
+from beaconfire.model.publication import NO_PAYLOAD
+
+SURVEY_TIMEOUT_S = 5.0
+
+
+class Selector(Struct, frozen=True, omit_defaults=True):
+    """Which sessions: all of a `user`, or the one with this `client` id or `session` id. All that are given must match.
+
+    `session` is the session id of the connect result, or a client id.
+    """
+
+    user: str = ""
+    client: str = ""
+    session: str = ""
+
+
+class SubscribeSessions(Struct, frozen=True, tag=True, omit_defaults=True):
+    """Subscribe these sessions to a channel, server-side. Payloads are JSON text."""
+
+    who: Selector
+    channel: str
+    info: bytes = b""
+    data: bytes = b""
+    expire_at_unix_s: float = 0.0
+    since: StreamPosition | None = None
+    override: SubscriptionOverride | None = None
+
+
+class UnsubscribeSessions(Struct, frozen=True, tag=True, omit_defaults=True):
+    """An empty `channel` is every channel."""
+
+    who: Selector
+    channel: str = ""
+
+
+class DisconnectSessions(Struct, frozen=True, tag=True, omit_defaults=True):
+    who: Selector
+    code: int
+    reason: str
+    whitelist: tuple[str, ...] = ()
+    """Client ids that stay."""
+
+
+class RefreshSessions(Struct, frozen=True, tag=True, omit_defaults=True):
+    """Moves the end of these sessions; `expired` ends them now. `expire_at_unix_s` 0 is never."""
+
+    who: Selector
+    expired: bool = False
+    expire_at_unix_s: float = 0.0
+    info: bytes | None = None
+
+
+ControlMessage: TypeAlias = SubscribeSessions | UnsubscribeSessions | DisconnectSessions | RefreshSessions
+
+
+class ChannelsSurvey(Struct, frozen=True, tag=True):
+    """Which channels have subscribers; `pattern` is a glob, empty for all."""
+
+    pattern: str = ""
+
+
+class NodeSurvey(Struct, frozen=True, tag=True):
+    pass
+
+
+class ConnectionsSurvey(Struct, frozen=True, tag=True):
+    """Connections, of one user and in one channel if given, at most `limit` of each node."""
+
+    user: str = ""
+    channel: str = ""
+    limit: int = 1000
+
+
+Survey: TypeAlias = ChannelsSurvey | NodeSurvey | ConnectionsSurvey
+
+
+class NodeInfo(Struct, frozen=True):
+    """One node as the server API shows it. `uptime` is whole seconds."""
+
+    uid: str
+    name: str
+    version: str
+    num_clients: int
+    num_users: int
+    num_channels: int
+    num_subs: int
+    uptime: int
+
+
+class ConnectionInfo(Struct, frozen=True):
+    """One connection as the server API shows it."""
+
+    client: str
+    user: str
+    transport: str
+    protocol: str
+    channels: list[str]
+    connected_at_ms: int
+    app_name: str = ""
+    app_version: str = ""
+
+
+class Resident(Protocol):
+    """What a node does with messages and surveys, for its own sessions."""
+
+    def apply(self, message: ControlMessage) -> None: ...
+
+    def channel_counts(self) -> dict[str, int]: ...
+
+    def node_info(self) -> NodeInfo: ...
+
+    def connection_infos(self, survey: ConnectionsSurvey) -> list[ConnectionInfo]: ...
+
+
+class Cluster:
+    """All nodes together, through the control bus."""
+
+    def __init__(self, control: ControlBus, resident: Resident) -> None:
+        self._control = control
+        self._resident = resident
+        self._messages = msgspec.msgpack.Decoder(ControlMessage)
+        self._surveys = msgspec.msgpack.Decoder(Survey)
+
+    async def start(self) -> None:
+        await self._control.start(self)
+
+    async def stop(self) -> None:
+        await self._control.stop()
+
+    async def tell(self, message: ControlMessage) -> None:
+        """Applies `message` on every node; at most once."""
+        await self._control.broadcast(msgspec.msgpack.encode(message))
+
+    async def channels(self, pattern: str) -> dict[str, int]:
+        """Channel to number of subscribers, over all nodes."""
+        totals: dict[str, int] = {}
+        for answer in await self._ask(ChannelsSurvey(pattern)):
+            for channel, count in msgspec.msgpack.decode(answer, type=dict[str, int]).items():
+                totals[channel] = totals.get(channel, 0) + count
+        return totals
+
+    async def nodes(self) -> list[NodeInfo]:
+        return [msgspec.msgpack.decode(answer, type=NodeInfo) for answer in await self._ask(NodeSurvey())]
+
+    async def connections(self, survey: ConnectionsSurvey) -> list[ConnectionInfo]:
+        found: list[ConnectionInfo] = []
+        for answer in await self._ask(survey):
+            found += msgspec.msgpack.decode(answer, type=list[ConnectionInfo])
+        return found
+
+    async def _ask(self, survey: Survey) -> list[bytes]:
+        return await self._control.survey(msgspec.msgpack.encode(survey), SURVEY_TIMEOUT_S)
+
+    # From the control bus
+
+    def on_control(self, message: bytes) -> None:
+        self._resident.apply(self._messages.decode(message))
+
+    def on_survey(self, request: bytes) -> bytes:
+        survey = self._surveys.decode(request)
+        if isinstance(survey, ChannelsSurvey):
+            counts = self._resident.channel_counts()
+            if survey.pattern:
+                counts = {name: n for name, n in counts.items() if fnmatch.fnmatchcase(name, survey.pattern)}
+            return msgspec.msgpack.encode(counts)
+        if isinstance(survey, NodeSurvey):
+            return msgspec.msgpack.encode(self._resident.node_info())
+        return msgspec.msgpack.encode(self._resident.connection_infos(survey))
+
+
+def payload(data: bytes) -> Raw:
+    """The payload of a control message as the core wants it."""
+    return Raw(data) if data else NO_PAYLOAD

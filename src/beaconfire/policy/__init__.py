@@ -1,0 +1,1 @@
+"""Decisions about clients: the port and the configured rules."""

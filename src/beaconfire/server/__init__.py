@@ -1,0 +1,1 @@
+"""The server process: composition root, endpoints, start-up and shutdown."""

@@ -1,0 +1,248 @@
+"""The process: sockets, signals, start-up and drain around an `App`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from beaconfire import __version__
+from beaconfire.config import Config, ConfigError, Problem, secret_values
+from beaconfire.node.admission import raise_open_files_limit
+from beaconfire.node.drain import Drain
+from beaconfire.observe import logs
+from beaconfire.server import announcement
+from beaconfire.server.app import App
+from beaconfire.transports.http import GuardedHttpProtocol
+from beaconfire.transports.options import ServerOptions
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""TCP probes that find peers gone without a word where no pings do; not every system has all three."""
+
+_BUFFER_MAX = 1 << 30
+"""The largest SO_SNDBUF that fits an int; systems have limits of their own, and take those instead."""
+
+LEAST_GRACE_S = 0.2
+"""What requests in flight get even if the drain has used up all of `server.shutdown_timeout`."""
+
+
+def run(config: Config) -> int:
+    """Serves until SIGTERM or SIGINT has drained the node. Returns the process's exit code."""
+    _fill_standard_descriptors()
+    _check_files(config)
+    raise_open_files_limit()
+    logs.configure(config.log, secrets=secret_values(config))
+    with asyncio.Runner(loop_factory=lambda: _Loop(config.server)) as runner:
+        return runner.run(_serve(config))
+
+
+class _Loop(uvloop.Loop):
+    """uvloop's, with what uvicorn cannot be told: our deadline for TLS handshakes, and options of listening sockets.
+
+    The options are set before the socket listens, so that no connection can come without them.
+    """
+
+    def __init__(self, options: ServerOptions) -> None:
+        super().__init__()
+        self._options = options
+
+    async def create_server(self, *args: Any, **options: Any) -> Any:
+        if options.get("ssl") is not None:
+            options["ssl_handshake_timeout"] = float(self._options.handshake_timeout)  # uvloop's default is a minute
+        listener = await super().create_server(*args, **{**options, "start_serving": False})
+        for sock in listener.sockets:  # type: ignore[attr-defined]  # uvloop's server has them
+            keep_alive(sock)
+            limit_send_buffer(sock, int(self._options.send_buffer_max))
+        try:
+            await listener.start_serving()
+        except BaseException:  # the address is taken, for instance
+            listener.close()
+            raise
+        return listener
+
+
+def _fill_standard_descriptors() -> None:
+    """Standard input, output and error that were closed lead nowhere from now on.
+
+    Otherwise sockets get their numbers: what is printed would go to a client, and libuv aborts when it closes one.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    if sys.stderr is None:  # what Python makes of a closed one
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
+
+
+def _check_files(config: Config) -> None:
+    """Raises ConfigError for files that are named and cannot be read; later nobody would say which."""
+    problems = []
+    for option in ("tls_cert", "tls_key"):
+        path = getattr(config.server, option)
+        try:
+            if path:
+                open(path, "rb").close()
+        except OSError as error:
+            problems.append(Problem(f"server.{option}", path, f"cannot be read: {error.strerror}"))
+    if problems:
+        raise ConfigError(problems)
+
+
+async def _serve(config: Config) -> int:
+    app = App(config)
+    server = Server(app)
+    await app.start()
+    try:
+        await server.serve()
+    except SystemExit:
+        return 1  # uvicorn's way to say that it could not listen; it has said why
+    finally:
+        await app.stop()
+    return 0
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server with our WebSocket and HTTP doors, our announcement, and our way to leave."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._drain: Drain | None = None
+        self._draining: asyncio.Task[None] | None = None
+        super().__init__(_uvicorn_config(app))
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            _calm_garbage_collector()
+            self._announce()
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """As uvicorn's; who has not read by now what was sent is cut, and leaves nothing behind in the kernel."""
+        await super().shutdown(sockets)
+        self._app.acceptor.reset_unread()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, GuardedHttpProtocol):
+                connection.reset_unread()
+
+    def addresses(self) -> list[str]:
+        """Base URLs that answer, with the real port."""
+        scheme = "https" if self.config.is_ssl else "http"
+        addresses = []
+        for listener in self.servers:
+            for sock in listener.sockets:
+                host, port = sock.getsockname()[:2]
+                addresses.append(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
+        return addresses
+
+    def _announce(self) -> None:
+        config, node = self._app.config, self._app.node
+        fields = announcement.announcement(config, __version__, node.options.uid, node.engine.name, self.addresses())
+        log = logs.get_logger()
+        if config.log.format == "auto" and sys.stderr.isatty() and log.is_enabled_for(logging.INFO):
+            # A person is looking: addresses to click, not one line as long as the screen.
+            lines = announcement.lines(fields, shutil.get_terminal_size().columns)
+            sys.stderr.write("\n".join(["", *lines, "", ""]))
+        else:
+            log.info("server_started", **{field.name.replace(".", "_"): field.value for field in fields})
+        for warning in announcement.warnings(config):
+            log.warning("insecure", detail=warning)
+        for note in announcement.notes(config):
+            log.info("note", detail=note)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The first signal drains, the second hurries. uvicorn would raise it again afterwards; we exit with 0."""
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            yield
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self) -> None:
+        if self._drain is None:
+            app = self._app
+            self._drain = Drain(app.node, app.config.server, app.clock, app.begin_drain, self._stop_listening)
+            self._draining = asyncio.get_running_loop().create_task(self._leave(self._drain))
+        else:
+            self._drain.hurry()
+            self.force_exit = True
+
+    async def _leave(self, drain: Drain) -> None:
+        clock = self._app.clock
+        deadline_s = clock.now_s() + self._app.config.server.shutdown_timeout
+        try:
+            await drain.run()
+        finally:
+            # Requests in flight have what the drain has left of the time. uvicorn takes fractions of seconds as well.
+            left_s = max(LEAST_GRACE_S, deadline_s - clock.now_s())
+            self.config.timeout_graceful_shutdown = left_s  # type: ignore[assignment]
+            self.should_exit = True
+
+    def _stop_listening(self) -> None:
+        for listener in self.servers:
+            listener.close()
+
+
+def keep_alive(listener: Any) -> None:
+    """Has dead peers found. Connections inherit it from their listening socket, which is cheaper than each its own."""
+    if listener.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def limit_send_buffer(listener: Any, size: int) -> None:
+    """Bounds what the kernel buffers for each connection that is accepted later, which inherits it; 0 changes nothing.
+
+    Without it Linux lets the buffer grow to `net.ipv4.tcp_wmem`, 4 MB and more, for a peer that reads nothing.
+    """
+    if size:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, min(size, _BUFFER_MAX))
+
+
+def _calm_garbage_collector() -> None:
+    """Full collections walk every session there is, 50 ms for ten thousand, and find nothing: sessions make no circles.
+
+    What was made so far stays and need not be looked at again; the oldest generation is looked at rarely.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 100)
+
+
+def _uvicorn_config(app: App) -> uvicorn.Config:
+    options = app.config.server
+    return uvicorn.Config(
+        app.asgi,
+        host=options.host,
+        port=options.port,
+        http=app.http,  # type: ignore[arg-type]  # any callable that makes a protocol will do
+        ws=app.acceptor.upgrade,  # type: ignore[arg-type]  # likewise
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=options.backlog,
+        timeout_keep_alive=int(options.keep_alive_timeout),
+        ssl_certfile=options.tls_cert or None,
+        ssl_keyfile=options.tls_key or None,
+        proxy_headers=bool(options.trusted_proxies),
+        forwarded_allow_ips=options.trusted_proxies,
+    )

@@ -1,0 +1,1 @@
+"""One client's session, its subscriptions and the operations that its commands start."""

@@ -1,0 +1,1 @@
+"""What happens when a client asks for something: one module per kind of command."""

@@ -1,0 +1,62 @@
+"""Whether history holds everything that a client missed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from beaconfire.delivery.subscription import (
+    Gap,
+)
+from beaconfire.engines.port import HistoryPage
+from beaconfire.model.position import StreamPosition
+from beaconfire.model.publication import Publication
+
+
+class Recovery(Struct, frozen=True):
+    """The answer to "what did I miss?". `publications` is empty unless recovered."""
+
+    recovered: bool
+    publications: Sequence[Publication]
+
+
+def recover_stream(since: StreamPosition, page: HistoryPage) -> Recovery:
+    """Everything after `since`, or the honest answer that it is not there any more (section 10 of the reference).
+
+    `page` holds what is kept after `since`, oldest first, possibly cut short by a limit.
+    """
+    publications = page.publications
+    if since.epoch not in ("", page.position.epoch):
+        return Recovery(False, ())
+    if not publications:
+        return Recovery(page.position.offset == since.offset, ())
+    whole = publications[0].offset == since.offset + 1 and publications[-1].offset == page.position.offset
+    return Recovery(whole, publications if whole else ())
+
+
+def read_on(since: StreamPosition, page: HistoryPage) -> Sequence[Publication]:
+    """What comes after `since`, oldest first, possibly cut short by a limit. Raises Gap if it is not there any more."""
+    publications, top = page.publications, page.position
+    first = publications[0].offset if publications else top.offset + 1
+    if top.epoch != since.epoch or first != since.offset + 1:
+        raise Gap(f"history does not reach back to offset {since.offset} of epoch {since.epoch!r}")
+    return publications
+
+
+def read_latest(since: StreamPosition, page: HistoryPage) -> Sequence[Publication]:
+    """The latest publication, if it comes after `since` and is kept. Raises Gap if the stream is another one."""
+    if page.position.epoch != since.epoch:
+        raise Gap(f"the stream's epoch changed from {since.epoch!r} to {page.position.epoch!r}")
+    return recover_cache(since, page).publications
+
+
+def recover_cache(since: StreamPosition, page: HistoryPage) -> Recovery:
+    """The latest publication, unless the client has it already. `page` holds the newest one, or none."""
+    same = since.offset > 0 and since == page.position
+    if not page.publications:
+        return Recovery(same, ())
+    latest = page.publications[0]
+    if latest.offset != page.position.offset:
+        return Recovery(False, ())
+    return Recovery(True, () if same else (latest,))

@@ -1,0 +1,111 @@
+"""May this identity do that here? Sections 9, 13 and 18 of the protocol reference, without tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from beaconfire.channels.access import Access
+from beaconfire.channels.namespaces import Channels, Namespace
+from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
+
+
+def make(insecure: bool = False, **options: bool) -> tuple[Access, Namespace]:
+    channels = Channels(ChannelOptions(**options), {}, ChannelNameOptions(), 1.0)  # type: ignore[arg-type]
+    return Access(channels, insecure), channels.resolve("x")
+
+
+@pytest.mark.parametrize(
+    ("user", "channel", "options", "allowed"),
+    [
+        ("ann", "x", {}, False),
+        ("ann", "x", {"allow_subscribe_for_client": True}, True),
+        ("", "x", {"allow_subscribe_for_client": True}, False),
+        ("", "x", {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}, True),
+        ("", "x", {"allow_subscribe_for_anonymous": True}, False),
+        ("ann", "x", {"allow_subscribe_for_anonymous": True}, False),
+        ("ann", "$x", {"allow_subscribe_for_client": True}, False),
+        ("ann", "x#ann", {}, False),
+        ("ann", "x#ann", {"allow_user_limited_channels": True}, True),
+        ("ann", "x#bob,ann", {"allow_user_limited_channels": True}, True),
+        ("ann", "x#bob", {"allow_user_limited_channels": True}, False),
+        ("an", "x#ann", {"allow_user_limited_channels": True}, False),
+        ("ann", "x", {"allow_user_limited_channels": True}, False),
+        ("ann", "$x#ann", {"allow_user_limited_channels": True}, False),
+        ("", "x#", {"allow_user_limited_channels": True}, False),
+        ("", "x#ann,", {"allow_user_limited_channels": True}, False),
+        ("ann", "x#bob", {"allow_user_limited_channels": True, "allow_subscribe_for_client": True}, False),
+        ("ann", "x#bob", {"allow_subscribe_for_client": True}, True),
+    ],
+)
+def test_who_may_subscribe_without_a_token(user: str, channel: str, options: dict[str, bool], allowed: bool) -> None:
+    """Private channels nobody; a list of users decides alone where lists count; nobody without a name is in one."""
+    access, namespace = make(**options)
+    assert access.may_subscribe(user, channel, namespace) is allowed
+
+
+@pytest.mark.parametrize(
+    ("user", "channel", "allowed"),
+    [
+        ("a", "#a", True),
+        ("b", "#a", False),
+        ("", "#", False),
+        ("a", "#a,b", False),
+        ("a", "x#a", True),
+        ("a", "x", True),
+    ],
+)
+def test_personal_channels_are_personal(user: str, channel: str, allowed: bool) -> None:
+    """Where users have channels of their own, nobody else gets in, however open the namespace is."""
+    channels = Channels(ChannelOptions(allow_subscribe_for_client=True), {}, ChannelNameOptions(), 1.0)
+    access = Access(channels, insecure=False, personal_namespace="")
+    assert access.may_subscribe(user, channel, channels.resolve("x")) is allowed
+
+
+def test_insecure_mode_opens_everything_but_private_channels() -> None:
+    """They need a token even then: the check comes before (section 9)."""
+    access, namespace = make(insecure=True, allow_user_limited_channels=True)
+    assert access.may_subscribe("", "x#bob", namespace)
+    assert not access.may_subscribe("ann", "$x", namespace)
+    assert access.may_publish("", False, namespace)
+    assert access.may_see_presence("", False, namespace)
+    assert access.may_read_history("", False, namespace)
+
+
+RIGHTS: dict[str, Callable[[Access], Callable[[str, bool, Namespace], bool]]] = {
+    "publish": lambda access: access.may_publish,
+    "presence": lambda access: access.may_see_presence,
+    "history": lambda access: access.may_read_history,
+}
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+@pytest.mark.parametrize(
+    ("user", "subscribed", "granted_to", "allowed"),
+    [
+        ("ann", True, "", False),
+        ("ann", False, "client", True),
+        ("ann", False, "subscriber", False),
+        ("ann", True, "subscriber", True),
+        ("ann", True, "anonymous", False),
+        ("", True, "client", False),
+        ("", False, "client anonymous", True),
+        ("", True, "subscriber", False),
+        ("", True, "subscriber anonymous", True),
+        ("", False, "subscriber anonymous", False),
+        ("", True, "anonymous", False),
+    ],
+)
+def test_who_may_publish_and_ask(right: str, user: str, subscribed: bool, granted_to: str, allowed: bool) -> None:
+    """`_for_client` is any user, `_for_subscriber` one in the channel; `_for_anonymous` adds the nameless to those."""
+    access, namespace = make(**{f"allow_{right}_for_{whom}": True for whom in granted_to.split()})
+    assert RIGHTS[right](access)(user, subscribed, namespace) is allowed
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+def test_one_right_is_not_another(right: str) -> None:
+    """Every other permission together does not give this one."""
+    others = {f"allow_{other}_for_client": True for other in [*RIGHTS, "subscribe"] if other != right}
+    access, namespace = make(**others)
+    assert not RIGHTS[right](access)("ann", True, namespace)

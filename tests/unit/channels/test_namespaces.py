@@ -1,0 +1,162 @@
+"""What channel names mean: section 18 of the protocol reference."""
+
+from __future__ import annotations
+
+import pytest
+
+from beaconfire.base.errors import CommandError
+from beaconfire.base.units import Seconds
+from beaconfire.channels.namespaces import Channels, Namespace
+from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
+
+NAMESPACES = {"chat": ChannelOptions(channel_regex="^[a-z]+$"), "news": ChannelOptions()}
+
+
+def make(**names: object) -> Channels:
+    return Channels(ChannelOptions(), NAMESPACES, ChannelNameOptions(**names), 3600.0)  # type: ignore[arg-type]
+
+
+def code_of(channels: Channels, channel: str) -> int:
+    """The error of a name: 0 for a good one."""
+    try:
+        channels.check_name(channel, channels.resolve(channel))
+    except CommandError as error:
+        return error.code.code
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("channel", "namespace"),
+    [
+        ("news", ""),
+        ("news:x", "news"),
+        ("$news:x", "news"),
+        ("$x", ""),
+        ("news:chat:x", "news"),
+        ("news:", "news"),
+        ("news:#42", "news"),
+        ("#42", ""),
+    ],
+)
+def test_the_first_boundary_ends_the_namespace(channel: str, namespace: str) -> None:
+    """After the private mark is taken off; without a boundary it is the nameless namespace."""
+    channels = make()
+    assert channels.resolve(channel).name == namespace
+    assert channels.label(channel) == namespace
+
+
+@pytest.mark.parametrize("channel", ["sports:x", ":x", "$:x", "$$news:x", "NEWS:x"])
+def test_unknown_namespaces_are_error_102(channel: str) -> None:
+    """And they have no label of their own, so that clients cannot make metrics grow."""
+    channels = make()
+    assert code_of(channels, channel) == 102
+    assert channels.label(channel) == ""
+
+
+def test_an_empty_name_is_error_107() -> None:
+    """Nothing is no channel."""
+    assert code_of(make(), "") == 107
+
+
+def test_without_a_boundary_there_are_no_namespaces() -> None:
+    """The symbols are configurable, and an empty one is switched off."""
+    channels = make(namespace_boundary="")
+    assert channels.resolve("sports:x").name == ""
+    assert channels.label("news:x") == ""
+    assert make(namespace_boundary="/").resolve("news/x").name == "news"
+
+
+@pytest.mark.parametrize(
+    ("channel", "code"),
+    [
+        ("x y~!", 0),
+        ("naïve", 107),
+        ("$привет", 107),
+        ("news:烽火", 107),
+        ("chat:abc", 0),
+        ("$chat:abc", 0),
+        ("chat:abc1", 107),
+        ("chat:", 107),
+        ("chat:chat:abc", 107),
+    ],
+)
+def test_names_are_ascii_or_match_the_regex_of_their_namespace(channel: str, code: int) -> None:
+    """The expression sees what comes after the private mark and the namespace."""
+    assert code_of(make(), channel) == code
+
+
+def test_a_regex_replaces_the_ascii_rule() -> None:
+    """And it is searched for, not matched at the start, as in the reference."""
+    channels = Channels(ChannelOptions(channel_regex="烽火$"), {}, ChannelNameOptions(), 1.0)
+    assert code_of(channels, "news烽火") == 0
+    assert code_of(channels, "$烽火") == 0
+    assert code_of(channels, "烽火!") == 107
+
+
+def test_length_is_counted_in_bytes() -> None:
+    """255 bytes are the most; a letter outside of ASCII is more than one."""
+    channels = make()
+    assert not channels.too_long("x" * 255)
+    assert channels.too_long("x" * 256)
+    assert channels.too_long("ж" * 128)
+    assert not make(max_length=300).too_long("x" * 256)
+
+
+def test_private_channels_begin_with_the_prefix() -> None:
+    """With no prefix, none is private."""
+    assert make().is_private("$news:x")
+    assert not make().is_private("news:$x")
+    assert not make(private_prefix="").is_private("$x")
+    assert not make(private_prefix="").is_private("x")
+
+
+@pytest.mark.parametrize(
+    ("channel", "users"),
+    [
+        ("dialog", None),
+        ("dialog#42", ["42"]),
+        ("dialog#42,43", ["42", "43"]),
+        ("a#b#c,d", ["c", "d"]),
+        ("#", [""]),
+        ("$news:x#7", ["7"]),
+    ],
+)
+def test_users_are_listed_after_the_last_boundary(channel: str, users: list[str] | None) -> None:
+    """Without a boundary the name limits nobody."""
+    assert make().allowed_users(channel) == users
+
+
+def test_user_lists_can_be_switched_off() -> None:
+    """Without a boundary there are none, without a separator the rest is one user."""
+    assert make(user_boundary="").allowed_users("dialog#42") is None
+    assert make(user_separator="").allowed_users("dialog#42,43") == ["42,43"]
+
+
+def test_personal_channels_belong_to_their_user() -> None:
+    """In a namespace or in none; either way the name lists exactly this user."""
+    channels = make()
+    assert channels.personal("42", "") == "#42"
+    assert channels.personal("42", "news") == "news:#42"
+    assert channels.allowed_users(channels.personal("42", "news")) == ["42"]
+
+
+def test_a_position_is_never_forgotten_before_its_publications() -> None:
+    """The namespace's own meta ttl counts, else the global one, but never less than the ttl of publications."""
+
+    def meta_ttl_s(own: float, ttl: float) -> float:
+        options = ChannelOptions(history_size=1, history_ttl=Seconds(ttl), history_meta_ttl=Seconds(own))
+        return Namespace("x", options, 100.0).history.meta_ttl_s
+
+    assert meta_ttl_s(own=0, ttl=10) == 100.0
+    assert meta_ttl_s(own=50, ttl=10) == 50.0
+    assert meta_ttl_s(own=50, ttl=60) == 60.0
+    assert meta_ttl_s(own=0, ttl=200) == 200.0
+
+
+def test_user_ids_may_hold_the_namespace_boundary() -> None:
+    """`#urn:42` is the personal channel of a user, not a channel of the namespace `#urn`."""
+    channels = make()
+    assert channels.resolve("#urn:42").name == ""
+    assert channels.resolve("dialog#urn:42,urn:43").name == ""
+    assert channels.resolve("news:dialog#urn:42").name == "news"
+    assert channels.label("#urn:42") == ""

@@ -1,0 +1,100 @@
+"""Which sessions are on this node."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+
+from beaconfire.session.registry import Registry
+
+
+class Way(NamedTuple):
+    secret: str = ""
+
+
+class Somebody(NamedTuple):
+    client: str
+    user: str
+    transport: Way = Way()
+
+
+ANN_1, ANN_2, ANN_3 = (Somebody(f"a{n}", "ann") for n in (1, 2, 3))
+NOBODY = Somebody("n1", "")
+
+
+@pytest.fixture
+def registry() -> Registry[Somebody]:
+    return Registry()
+
+
+def test_sessions_are_found_by_client_and_by_user(registry: Registry[Somebody]) -> None:
+    """However many a user has."""
+    assert registry.by_user("ann") == []
+    assert registry.count_user("ann") == 0
+    for count, session in enumerate((ANN_1, ANN_2, ANN_3), 1):
+        registry.add(session)
+        assert registry.count_user("ann") == count
+    assert sorted(registry.by_user("ann")) == [ANN_1, ANN_2, ANN_3]
+    assert registry.by_client("a2") == ANN_2
+    assert registry.by_client("b1") is None
+    assert (len(registry), registry.users) == (3, 1)
+
+
+@pytest.mark.parametrize("sessions", [(ANN_1,), (ANN_1, ANN_2), (ANN_1, ANN_2, ANN_3)])
+def test_what_is_removed_leaves_nothing_behind(registry: Registry[Somebody], sessions: tuple[Somebody, ...]) -> None:
+    """The user is gone with the last session, and not before."""
+    for session in sessions:
+        registry.add(session)
+    for left, session in reversed(list(enumerate(sessions))):
+        registry.remove(session)
+        registry.remove(session)
+        assert registry.count_user("ann") == left
+        assert len(registry.by_user("ann")) == left
+        assert registry.by_client(session.client) is None
+    assert (len(registry), registry.users) == (0, 0)
+    registry.add(ANN_1)
+    assert registry.by_user("ann") == [ANN_1]
+
+
+def test_a_session_is_found_by_its_own_id(registry: Registry[Somebody]) -> None:
+    """By its transport's secret if it has one, and by its client id in any case; the empty id is nobody's."""
+    speaker = Somebody("a4", "ann", Way("hush"))
+    for session in (ANN_1, speaker):
+        registry.add(session)
+    assert registry.by_session("hush") is speaker
+    assert registry.by_session("a4") is speaker
+    assert registry.by_session("a1") is ANN_1
+    assert registry.by_session("") is None
+    registry.remove(Somebody("a4", "ann", Way("hush")))
+    assert registry.by_session("hush") is speaker
+    registry.remove(speaker)
+    assert registry.by_session("hush") is None
+
+
+def test_the_anonymous_user_cannot_be_addressed(registry: Registry[Somebody]) -> None:
+    """Nobody may disconnect all nameless clients by the empty name."""
+    registry.add(NOBODY)
+    assert registry.by_user("") == []
+    assert registry.count_user("") == 0
+    assert registry.users == 0
+    assert registry.by_client("n1") == NOBODY
+    registry.remove(NOBODY)
+    assert len(registry) == 0
+
+
+def test_only_the_session_itself_is_removed(registry: Registry[Somebody]) -> None:
+    """Another one with the same id, or one that was never added, changes nothing."""
+    registry.add(ANN_1)
+    registry.remove(Somebody("a1", "ann"))
+    registry.remove(ANN_2)
+    assert registry.by_user("ann") == [ANN_1]
+
+
+def test_iterating_survives_changes(registry: Registry[Somebody]) -> None:
+    """Ending every session while walking over them is what a drain does."""
+    for session in (ANN_1, ANN_2, NOBODY):
+        registry.add(session)
+    for session in registry:
+        registry.remove(session)
+    assert len(registry) == 0
