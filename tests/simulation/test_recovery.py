@@ -13,16 +13,16 @@ from msgspec import Raw
 
 from beaconfire.channels.attachments import Attachments
 from beaconfire.delivery import subscription as subscription_module
-from beaconfire.delivery.batch import Batch, Item, News
+from beaconfire.delivery.batch import Batch, Item, Newest
 from beaconfire.delivery.conflation import Conflation, Owed
 from beaconfire.delivery.hub import Hub
-from beaconfire.delivery.outbox import Outbox, Volley
+from beaconfire.delivery.outbox import Outbox, WriteBatch
 from beaconfire.delivery.subscription import (
     HELD,
+    DeliveryStrategy,
     Held,
-    Phase,
     Subscription,
-    Tailoring,
+    SubscriptionPhase,
 )
 from beaconfire.engines.port import HistoryPage
 from beaconfire.model.position import StreamPosition
@@ -119,7 +119,7 @@ def _trusting_attach(patch: pytest.MonkeyPatch) -> None:
     attach = Attachments.attach
 
     async def trust(self: Attachments, channel: str) -> None:
-        if channel not in self._gates:
+        if channel not in self._locks:
             await attach(self, channel)
 
     patch.setattr(Attachments, "attach", trust)
@@ -196,7 +196,7 @@ def _live_too_early(patch: pytest.MonkeyPatch) -> None:
 
     def live(self: Subscription, *arguments: Any, **more: Any) -> None:
         init(self, *arguments, **more)
-        self.phase = Phase.LIVE
+        self.phase = SubscriptionPhase.LIVE
         self.expected = subscription_module.ANY
 
     patch.setattr(Subscription, "__init__", live)
@@ -213,18 +213,18 @@ def _epoch_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(subscribe, "recover_stream", ignore)
 
 
-def _overtaking_aim(patch: pytest.MonkeyPatch) -> None:
+def _overtaking_add(patch: pytest.MonkeyPatch) -> None:
     """The direct way does not look whether something waits already."""
 
-    def overtake(self: Outbox, frame: bytes, volley: Volley) -> None:
+    def overtake(self: Outbox, frame: bytes, write_batch: WriteBatch) -> None:
         transport = self._transport
         if transport is not None and transport.direct is not None:
-            volley.transports.append(transport)
-            volley.frames.append(frame)
+            write_batch.transports.append(transport)
+            write_batch.frames.append(frame)
         else:
             self.append(frame)
 
-    patch.setattr(Outbox, "aim", overtake)
+    patch.setattr(Outbox, "add_to", overtake)
 
 
 def _rest_forgotten(patch: pytest.MonkeyPatch) -> None:
@@ -254,11 +254,11 @@ def _base_beyond_a_hole(patch: pytest.MonkeyPatch) -> None:
 def _recovery_starts_with_a_patch(patch: pytest.MonkeyPatch) -> None:
     """What is recovered starts from what the client had before it was cut off, which only it knows."""
 
-    def remember_nothing(self: Tailoring, tags_filter: Any, codec: Any, conflation: Any) -> None:
+    def remember_nothing(self: DeliveryStrategy, tags_filter: Any, codec: Any, conflation: Any) -> None:
         self.tags_filter, self.codec, self.conflation = tags_filter, codec, conflation
         self.base = Publication(Raw(b'"a publication of another time, and alike"'), offset=1)
 
-    patch.setattr(Tailoring, "__init__", remember_nothing)
+    patch.setattr(DeliveryStrategy, "__init__", remember_nothing)
 
 
 def _filtered_before_it_is_checked(patch: pytest.MonkeyPatch) -> None:
@@ -276,7 +276,7 @@ def _the_first_instead_of_the_last(patch: pytest.MonkeyPatch) -> None:
     """What came first stays what is owed, and the newer is left out."""
     owe = Conflation.owe
 
-    def keep(self: Conflation, news: News) -> None:
+    def keep(self: Conflation, news: Newest) -> None:
         first = self.owed or news.newest
         owe(self, news)
         self.owed = first
@@ -301,12 +301,12 @@ def _never_paid(patch: pytest.MonkeyPatch) -> None:
 
 def _a_patch_across_what_was_left_out(patch: pytest.MonkeyPatch) -> None:
     """The newest as a patch from the neighbour that this client was never given."""
-    alone = Item.alone
+    alone = Item.single_frame
 
     def tell(self: Item, wire: Any, left_out: int, codec: Any, base: Any, patches: Any) -> Any:
         return alone(self, wire, left_out, codec, self.previous, patches)
 
-    patch.setattr(Item, "alone", tell)
+    patch.setattr(Item, "single_frame", tell)
 
 
 def _conflated_before_it_is_checked(patch: pytest.MonkeyPatch) -> None:
@@ -367,7 +367,7 @@ def _overtaking_an_interrupted_walk(patch: pytest.MonkeyPatch) -> None:
     publish = Hub.publish
 
     def overtake(self: Hub, channel: str, publication: Publication, epoch: str, *more: Any) -> None:
-        room = self._rooms.get(channel)
+        room = self._channels.get(channel)
         if room is None or room.walk is None:
             publish(self, channel, publication, epoch, *more)
             return
@@ -393,7 +393,7 @@ BROKEN: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _never_recovered,
     _live_too_early,
     _epoch_ignored,
-    _overtaking_aim,
+    _overtaking_add,
     _rest_forgotten,
     _rest_repeated,
     _patches_for_everyone,

@@ -25,7 +25,7 @@ from beaconfire.base.errors import DisconnectCode
 from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds, Size
 from beaconfire.channels.access import Access
-from beaconfire.channels.namespaces import Channels, Namespace
+from beaconfire.channels.namespaces import Namespace, Namespaces
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.delivery.outbox import Writable
 from beaconfire.engines.memory import memory_engine
@@ -51,7 +51,7 @@ from beaconfire.session.operations.dispatch import dispatch
 from beaconfire.session.operations.upkeep import upkeep
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
-from beaconfire.session.traits import SessionManners
+from beaconfire.session.traits import SessionTraits
 from tests.unit.patching import apply, chained_text
 
 CHANNELS = ("a", "b")
@@ -517,7 +517,7 @@ class World:
             # In half of the worlds a reply has room for one publication, and history has up to six.
             reply_max_size=self.rng.choice((Size(1), Size(512 * 1024))),
         )
-        channels = Channels(options, {}, ChannelNameOptions(), 1000.0)
+        channels = Namespaces(options, {}, ChannelNameOptions(), 1000.0)
         access = Access(channels, False)
         verifier = NamesAreTokens()
         self.turns: deque[Callable[[], None]] = deque()
@@ -548,7 +548,7 @@ class World:
 
     def new_session(self, pipe: Pipe, name: str) -> Session:
         number = next(self._numbers)
-        return Session(self.node, f"{name}-{number}", pipe, self._wire, SessionManners(), dispatch, upkeep)
+        return Session(self.node, f"{name}-{number}", pipe, self._wire, SessionTraits(), dispatch, upkeep)
 
     async def run(self, steps: int) -> None:
         await self.node.start()

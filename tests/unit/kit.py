@@ -22,10 +22,10 @@ from beaconfire.base.tasks import run_eagerly
 from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds
 from beaconfire.channels.access import Access
-from beaconfire.channels.namespaces import Channels, Namespace
+from beaconfire.channels.namespaces import Namespace, Namespaces
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.delivery.outbox import Flusher, Outbox, Writable
-from beaconfire.delivery.subscription import Subscription, SubscriptionOptions, Tailoring
+from beaconfire.delivery.subscription import DeliveryStrategy, Subscription, SubscriptionOptions
 from beaconfire.engines.memory import MemoryEngine, memory_engine
 from beaconfire.engines.port import (
     BrokerEvents,
@@ -42,7 +42,7 @@ from beaconfire.model.identity import Identity
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo
 from beaconfire.node.cluster import Cluster, ControlMessage
-from beaconfire.node.local_sessions import Residents
+from beaconfire.node.local_sessions import LocalSessions
 from beaconfire.node.node import Node, NodeOptions
 from beaconfire.policy.configured import ConfiguredPolicy
 from beaconfire.policy.tokens import TokenInvalid
@@ -54,10 +54,10 @@ from beaconfire.protocols.port import (
     Payload,
     Wire,
 )
-from beaconfire.session.factory import Arrivals
+from beaconfire.session.factory import SessionFactory
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
-from beaconfire.session.traits import SessionManners
+from beaconfire.session.traits import SessionTraits
 
 T = TypeVar("T")
 EventT = TypeVar("EventT", bound=Event)
@@ -351,7 +351,9 @@ class Listener:
     def on_undeliverable(self, subscription: Subscription) -> None:
         self.undeliverable += 1
 
-    def subscription(self, channel: str = "news", tailoring: Tailoring | None = None, **options: bool) -> Subscription:
+    def subscription(
+        self, channel: str = "news", strategy: DeliveryStrategy | None = None, **options: bool
+    ) -> Subscription:
         """One that is catching up."""
         return Subscription(
             channel,
@@ -360,7 +362,7 @@ class Listener:
             SubscriptionOptions(**options),
             SubscriptionGrant(),
             ClientInfo("", self.client),
-            tailoring,
+            strategy,
         )
 
     def messages(self) -> list[Any]:
@@ -375,10 +377,10 @@ class Listener:
 class Client:
     """A session and what reached its client."""
 
-    def __init__(self, world: World, arrivals: Arrivals, codec: Codec, manners: SessionManners | None) -> None:
+    def __init__(self, world: World, arrivals: SessionFactory, codec: Codec, traits: SessionTraits | None) -> None:
         self.world = world
         self.transport = Wiretap()
-        self.session: Session = arrivals.arrive(self.transport, world.wire(codec), manners)
+        self.session: Session = arrivals.open_session(self.transport, world.wire(codec), traits)
         self._ids = itertools.count(1)
         self._read = 0
 
@@ -471,7 +473,7 @@ class World:
         self._wires: dict[str, Lines] = {}
         self.memory = memory_engine(self.clock, new_epoch=lambda: f"epoch{next(self._epochs)}")
         options = ClientOptions(**{"allow_anonymous": True, **client_options})
-        channels = Channels(channel or OPEN, namespaces or {}, names or ChannelNameOptions(), 3600.0)
+        channels = Namespaces(channel or OPEN, namespaces or {}, names or ChannelNameOptions(), 3600.0)
         access = Access(channels, options.insecure)
         self.node = Node(
             NodeOptions(uid="uid", name="node", version="1.2.3"),
@@ -489,7 +491,7 @@ class World:
             random=lambda: self.chance,
             send_all=Wiretap.send_all,
         )
-        self.cluster = Cluster(self.memory.control, Residents(self.node))
+        self.cluster = Cluster(self.memory.control, LocalSessions(self.node))
         run(self.node.start())
         run(self.cluster.start())
 
@@ -499,16 +501,16 @@ class World:
 
     # Clients
 
-    def arrive(self, manners: SessionManners | None = None) -> Client:
+    def open_session(self, traits: SessionTraits | None = None) -> Client:
         """A native client that has said nothing yet."""
-        return Client(self, Arrivals(self.node, SessionManners(), self._new_id), JsonCodec(), manners)
+        return Client(self, SessionFactory(self.node, SessionTraits(), self._new_id), JsonCodec(), traits)
 
     def connect(self, user: str = "", *channels: str, **identity: Any) -> Client:
         """A native client of this user who has subscribed to these channels, and has read everything so far.
 
         It connects with a token named after the user; `identity` is what else the token says.
         """
-        client = self.arrive()
+        client = self.open_session()
         if user or identity:
             self.tokens.connections.known[user or "nobody"] = Identity(user=user, **identity)
             client.ask("connect", token=user or "nobody")
@@ -521,8 +523,8 @@ class World:
 
     def plain(self, lobby: str | None = None) -> Client:
         """A client of the plain protocol that has said nothing yet."""
-        manners = SessionManners(connect_first=False, app_pings=False, lobby=lobby)
-        return Client(self, Arrivals(self.node, manners, self._new_id), PlainCodec(lobby), None)
+        traits = SessionTraits(connect_first=False, app_pings=False, lobby=lobby)
+        return Client(self, SessionFactory(self.node, traits, self._new_id), PlainCodec(lobby), None)
 
     def connect_plain(self, user: str) -> Client:
         """A client of the plain protocol that has shaken hands with a token named after the user."""
@@ -555,7 +557,7 @@ class World:
         position = StreamPosition(0, "")
         for datum in data:
             raw = datum if isinstance(datum, Raw) else Raw(json.dumps(datum).encode())
-            namespace = self.node.channels.resolve(channel)
+            namespace = self.node.namespaces.resolve(channel)
             position = run(self.node.publish(channel, namespace, raw, **options)).position
         return position
 

@@ -38,11 +38,11 @@ class ApiContext:
 
     def namespace(self, channel: str) -> Namespace:
         """Raises CommandError 107 for an empty or too long name, 102 for an unknown namespace."""
-        channels = self.node.channels
-        if channels.too_long(channel):
+        namespaces = self.node.namespaces
+        if namespaces.too_long(channel):
             self.node.events.emit(LimitHit("channel_names.max_length", ""))
             raise CommandError(BAD_REQUEST, "channel is longer than channel_names.max_length")
-        return channels.resolve(channel)
+        return namespaces.resolve(channel)
 
     def check_size(self, size: int, what: str, remedy: str) -> None:
         """Raises CommandError 106 for an answer that would be too large. `size` is in bytes."""

@@ -21,7 +21,7 @@ from beaconfire.api.methods import METHODS, ApiMethods
 from beaconfire.api.openapi import STATUSES
 from beaconfire.api.options import ApiOptions
 from beaconfire.api.requests import BatchResult, Result
-from beaconfire.api.responses import CLOSE, JSON_HEADERS, RefusedError, Response, plain
+from beaconfire.api.responses import CLOSE, JSON_HEADERS, ApiRefused, Response, plain
 from beaconfire.base.errors import (
     BAD_REQUEST,
     INTERNAL,
@@ -122,7 +122,7 @@ class ApiHttp:
             if verb == "POST" and (path not in ASSETS or path == "/"):
                 return await self._post(path, _read_head(query, headers), source)
             return _document(path, verb)
-        except RefusedError as refused:
+        except ApiRefused as refused:
             return refused.response
         except ClientGoneError:
             raise
@@ -134,7 +134,7 @@ class ApiHttp:
 
     async def _post(self, path: str, head: Head, source: Source) -> Response:
         if not self._options.insecure and not any(map(self._keys.accepts, head.keys)):
-            raise RefusedError(_unauthorized())
+            raise ApiRefused(_unauthorized())
         if path in ("", "/"):
             return await self._call_lines(await self._body(source, head.body_size), head.statuses)
         method = path[1:]
@@ -200,12 +200,12 @@ class ApiHttp:
         except BodyPausedError:
             self._methods.node.events.emit(LimitHit("body_pause_max", ""))
             text = f"The request body paused for more than {self._body_pause_max_s:g} seconds."
-            raise RefusedError(plain(408, text, CLOSE)) from None
+            raise ApiRefused(plain(408, text, CLOSE)) from None
 
-    def _too_large(self, limit: int) -> RefusedError:
+    def _too_large(self, limit: int) -> ApiRefused:
         self._methods.node.events.emit(LimitHit("api.request_max_size", ""))
         text = f"The request body is larger than {limit} bytes (api.request_max_size)."
-        return RefusedError(plain(413, text, CLOSE))
+        return ApiRefused(plain(413, text, CLOSE))
 
 
 def _path(scope: Scope) -> str:

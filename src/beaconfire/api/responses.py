@@ -23,7 +23,7 @@ class Response(NamedTuple):
     headers: Headers = JSON_HEADERS
 
 
-class RefusedError(Exception):
+class ApiRefused(Exception):
     """The request goes no further; this is its answer."""
 
     def __init__(self, response: Response) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Meter:
+class RateMeter:
     """Counts messages and bytes in windows of one second; a limit of 0 is none.
 
     Fixed windows let a burst of up to twice the limit pass across a boundary, and cost two numbers per connection.

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from beaconfire.channels.namespaces import Channels, Namespace
+from beaconfire.channels.namespaces import Namespace, Namespaces
 
 
 class Access:
     """The configured rules. Tokens are not looked at here: a valid subscription token overrides all of this."""
 
-    def __init__(self, channels: Channels, insecure: bool, personal_namespace: str | None = None) -> None:
+    def __init__(self, namespaces: Namespaces, insecure: bool, personal_namespace: str | None = None) -> None:
         """`personal_namespace` is where users have personal channels ("" for no namespace), None if they have none."""
-        self._channels = channels
+        self._namespaces = namespaces
         self._insecure = insecure
         self._personal_namespace = personal_namespace or ""
-        self._personal_prefix = None if personal_namespace is None else channels.personal("", personal_namespace)
+        self._personal_prefix = None if personal_namespace is None else namespaces.personal("", personal_namespace)
 
     def may_subscribe(self, user: str, channel: str, namespace: Namespace) -> bool:
         """Whether `user` may subscribe without a token."""
-        if self._channels.is_private(channel):
+        if self._namespaces.is_private(channel):
             return False
         if self._insecure:
             return True
         options = namespace.options
-        if options.allow_user_limited_channels and (users := self._channels.allowed_users(channel)) is not None:
+        if options.allow_user_limited_channels and (users := self._namespaces.allowed_users(channel)) is not None:
             return user != "" and user in users  # `x#` and `x#42,` list nobody besides 42
         if self._personal_prefix is not None and channel.startswith(self._personal_prefix):
-            return user != "" and channel == self._channels.personal(user, self._personal_namespace)
+            return user != "" and channel == self._namespaces.personal(user, self._personal_namespace)
         return options.allow_subscribe_for_client and (user != "" or options.allow_subscribe_for_anonymous)
 
     def may_publish(self, user: str, subscribed: bool, namespace: Namespace) -> bool:

@@ -18,7 +18,7 @@ from beaconfire.base.timers import Timers
 from beaconfire.engines.port import Broker
 
 
-class Gate:
+class ChannelLock:
     """The lock of one channel in transition, and how many hold or wait for it."""
 
     __slots__ = ("lock", "users")
@@ -45,7 +45,7 @@ class Attachments:
         self._detach_delay_s = detach_delay_s
         self._is_needed = is_needed
         self._attached: set[str] = set()
-        self._gates: dict[str, Gate] = {}
+        self._locks: dict[str, ChannelLock] = {}
         self._lingering: deque[tuple[float, str]] = deque()
 
     async def attach(self, channel: str) -> None:
@@ -53,7 +53,7 @@ class Attachments:
 
         Raises what the broker raises; then nothing is attached and the next subscriber tries afresh.
         """
-        if channel in self._attached and channel not in self._gates:
+        if channel in self._attached and channel not in self._locks:
             return
         async with self._exclusively(channel):
             if channel not in self._attached:
@@ -71,7 +71,7 @@ class Attachments:
         while self._lingering and self._lingering[0][0] <= now_s:
             channel = self._lingering.popleft()[1]
             # One that is only just being attached has a gate: its subscriber may have left without waiting for it.
-            if (channel in self._attached or channel in self._gates) and not self._is_needed(channel):
+            if (channel in self._attached or channel in self._locks) and not self._is_needed(channel):
                 self._background.start(self._detach(channel))
         if self._lingering:
             self._timers.at(self._lingering[0][0], self._detach_due)
@@ -86,15 +86,15 @@ class Attachments:
     @asynccontextmanager
     async def _exclusively(self, channel: str) -> AsyncIterator[None]:
         """Holds the channel's lock. While its gate is in the table, `attach` goes through it."""
-        gate = self._gates.setdefault(channel, Gate())
-        gate.users += 1
+        channel_lock = self._locks.setdefault(channel, ChannelLock())
+        channel_lock.users += 1
         try:
-            async with gate.lock:
+            async with channel_lock.lock:
                 yield
         finally:
-            gate.users -= 1
-            if not gate.users:
-                del self._gates[channel]
+            channel_lock.users -= 1
+            if not channel_lock.users:
+                del self._locks[channel]
 
     def __len__(self) -> int:
         return len(self._attached)

@@ -36,7 +36,7 @@ class Namespace:
         return self.options.force_recovery_mode == "cache"
 
 
-class Channels:
+class Namespaces:
     """All namespaces, and the meaning of names."""
 
     def __init__(

@@ -1,8 +1,8 @@
 """What one channel has to say in one turn: its items, and the frames they become, each made once for all who share it.
 
-Most subscribers of a channel get the same. Those who are *tailored* to (see `subscription.Tailoring`) get a selection
-by a filter, or patches; then equal selections and equal chains of patches still share one frame. So do those who get
-the newest alone, if they were told the same last.
+Most subscribers of a channel get the same frame. A subscription with a `DeliveryStrategy` gets the publications that
+its filter selects, or patches, or only the newest publication. Subscriptions with equal selections, or with patches
+from the same publications, still share one frame.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from beaconfire.protocols.port import (
     Wire,
 )
 
-ALONE_MAX = 16
+SINGLE_FRAMES_MAX = 16
 """Frames that are kept of one publication that is told by itself. They differ by wire, by patch and by the count of
 publications left out, and a publication may be owed for minutes while that count differs for every subscriber. Beyond
 it the oldest frame goes, and is made again if somebody else needs it."""
 
 
-class Tailored(NamedTuple):
+class PatchedPayload(NamedTuple):
     """An encoded publication for one who gets patches, and whether it is one."""
 
     payload: Payload
     patched: bool
 
 
-class Alone(NamedTuple):
+class SingleFrame(NamedTuple):
     """The frame of a publication that is told by itself, and whether it is a patch."""
 
     frame: Frame
@@ -50,7 +50,7 @@ class Item:
     given before this one; it is known only while somebody gets patches.
     """
 
-    __slots__ = ("_alone", "_payloads", "_tailored", "delta", "epoch", "exclude", "offset", "previous", "push")
+    __slots__ = ("_patched", "_payloads", "_singles", "delta", "epoch", "exclude", "offset", "previous", "push")
 
     def __init__(
         self,
@@ -68,8 +68,8 @@ class Item:
         self.delta = delta
         self.previous = previous
         self._payloads: dict[str, Payload] = {}
-        self._tailored: dict[tuple[str, int], Tailored] | None = None
-        self._alone: dict[tuple[Wire, int, int], Alone] | None = None
+        self._patched: dict[tuple[str, int], PatchedPayload] | None = None
+        self._singles: dict[tuple[Wire, int, int], SingleFrame] | None = None
 
     @property
     def publication(self) -> Publication:
@@ -95,41 +95,43 @@ class Item:
             return None
         return base if base is self.previous or (positioned and 0 < base.offset == self.offset - 1) else None
 
-    def tailored_payload(self, wire: Wire, codec: DeltaCodec, base: Publication | None, patches: Patches) -> Tailored:
+    def patched_payload(
+        self, wire: Wire, codec: DeltaCodec, base: Publication | None, patches: Patches
+    ) -> PatchedPayload:
         """As `payload`, for those who get patches; `base` comes from `base_for`. Encoded once per codec and base."""
-        if self._tailored is None:
-            self._tailored = {}
+        if self._patched is None:
+            self._patched = {}
         # Bases of an item differ in their offsets: one is its neighbour, the other is the same or has none.
         key = (codec.name, -1 if base is None else base.offset)
-        tailored = self._tailored.get(key)
-        if tailored is None:
+        with_strategy = self._patched.get(key)
+        if with_strategy is None:
             told = patches.express(self.push.channel, self.epoch, self.publication, base, codec)
             payload = wire.codec.encode_push(PublicationPush(self.push.channel, told))
-            tailored = self._tailored[key] = Tailored(payload, told.delta)
-        return tailored
+            with_strategy = self._patched[key] = PatchedPayload(payload, told.delta)
+        return with_strategy
 
-    def alone(
+    def single_frame(
         self, wire: Wire, left_out: int, codec: DeltaCodec | None, base: Publication | None, patches: Patches
-    ) -> Alone:
+    ) -> SingleFrame:
         """The publication in a frame of its own, for one who was not given the `left_out` before it, with codec and
         base as above for one who gets patches. Made once for all who were told the same last, as long as there are at
-        most `ALONE_MAX` different ones. Raises PayloadError."""
-        if self._alone is None:
-            self._alone = {}
+        most `SINGLE_FRAMES_MAX` different ones. Raises PayloadError."""
+        if self._singles is None:
+            self._singles = {}
         key = (wire, left_out, -2 if codec is None else -1 if base is None else base.offset)
-        alone = self._alone.get(key)
-        if alone is None:
+        single_frame = self._singles.get(key)
+        if single_frame is None:
             told = self.publication
             if codec is not None:
                 told = patches.express(self.push.channel, self.epoch, told, base, codec)
             if left_out:
                 told = replace(told, conflated=left_out)
             payload = wire.codec.encode_push(PublicationPush(self.push.channel, told))
-            alone = Alone(wire.pack([payload]), told.delta)
-            if len(self._alone) >= ALONE_MAX:
-                del self._alone[next(iter(self._alone))]
-            self._alone[key] = alone
-        return alone
+            single_frame = SingleFrame(wire.pack([payload]), told.delta)
+            if len(self._singles) >= SINGLE_FRAMES_MAX:
+                del self._singles[next(iter(self._singles))]
+            self._singles[key] = single_frame
+        return single_frame
 
 
 class Chain(NamedTuple):
@@ -140,7 +142,7 @@ class Chain(NamedTuple):
     patches: int
 
 
-class News(NamedTuple):
+class Newest(NamedTuple):
     """Publications as they matter to one who wants the newest: that, and how many there are with it.
 
     `since` is the offset before the first of them that has one, None if none has.
@@ -151,7 +153,7 @@ class News(NamedTuple):
     since: int | None
 
     @classmethod
-    def of(cls, items: Sequence[Item]) -> News:
+    def of(cls, items: Sequence[Item]) -> Newest:
         """Publications in order, at least one."""
         return cls(items[-1], len(items), next((item.offset - 1 for item in items if item.offset), None))
 
@@ -179,7 +181,7 @@ class Batch:
         self.frames: dict[Wire, Frame] = {}
         self._selections: dict[tuple[Wire, tuple[int, ...]], Frame] = {}
         self._chains: dict[tuple[Wire, tuple[int, ...], int, bool], Chain] = {}
-        self._news: dict[tuple[int, ...], tuple[News | None, tuple[int, ...]]] = {}
+        self._news: dict[tuple[int, ...], tuple[Newest | None, tuple[int, ...]]] = {}
         self._verdicts: dict[TagsFilter | None, tuple[int, ...]] = {}
 
     def frame(self, wire: Wire) -> Frame:
@@ -208,12 +210,12 @@ class Batch:
             )
         return verdict
 
-    def news(self, indexes: tuple[int, ...]) -> tuple[News | None, tuple[int, ...]]:
+    def news(self, indexes: tuple[int, ...]) -> tuple[Newest | None, tuple[int, ...]]:
         """The publications among these items, and which are something else."""
         split = self._news.get(indexes)
         if split is None:
             publications = [index for index in indexes if isinstance(self.items[index].push, PublicationPush)]
-            news = News.of([self.items[index] for index in publications]) if publications else None
+            news = Newest.of([self.items[index] for index in publications]) if publications else None
             split = self._news[indexes] = news, tuple(index for index in indexes if index not in publications)
         return split
 
@@ -237,7 +239,7 @@ class Batch:
             for index in indexes:
                 item = self.items[index]
                 if isinstance(item.push, PublicationPush):
-                    payload, patched = item.tailored_payload(wire, codec, item.base_for(base, positioned), patches)
+                    payload, patched = item.patched_payload(wire, codec, item.base_for(base, positioned), patches)
                     payloads.append(payload)
                     told_as_patch += patched
                     base = item.push.pub

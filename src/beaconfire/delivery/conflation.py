@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from beaconfire.base.timers import Timer, Timers
-from beaconfire.delivery.batch import Item, News
+from beaconfire.delivery.batch import Item, Newest
 
 RATE_MIN: Final = 0.01
 RATE_MAX: Final = 1000.0
@@ -51,7 +51,7 @@ class Conflation:
         """It is among the paydays, under `due_s`."""
         self._left_out = 0
 
-    def owe(self, news: News) -> None:
+    def owe(self, news: Newest) -> None:
         """The newest of what came takes the place of all before."""
         if self.owed is not None:
             self._left_out += 1
@@ -78,7 +78,7 @@ class Conflation:
         self.owed = self.since = None
 
 
-class Paydays(Generic[T]):
+class DeliverySchedule(Generic[T]):
     """Who is to be paid when. Those who were told something in the same turn are due together, under one timer."""
 
     def __init__(

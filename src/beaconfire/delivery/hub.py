@@ -32,16 +32,16 @@ from msgspec import Struct
 
 from beaconfire.base.errors import PayloadError
 from beaconfire.base.timers import Timers
-from beaconfire.delivery.batch import Batch, Item, News
-from beaconfire.delivery.channel import Room, Walk
-from beaconfire.delivery.conflation import Conflation, Paydays
-from beaconfire.delivery.outbox import SLICE_S, Flusher, Volley
+from beaconfire.delivery.batch import Batch, Item, Newest
+from beaconfire.delivery.channel import LocalChannel, Walk
+from beaconfire.delivery.conflation import Conflation, DeliverySchedule
+from beaconfire.delivery.outbox import SLICE_S, Flusher, WriteBatch
 from beaconfire.delivery.patches import Patches
 from beaconfire.delivery.subscription import (
     ANY,
     Gap,
-    Phase,
     Subscription,
+    SubscriptionPhase,
 )
 from beaconfire.model.events import BatchFannedOut, EventSink, InternalError
 from beaconfire.model.publication import Publication
@@ -87,12 +87,12 @@ class Hub:
         self._hold_limit_bytes = hold_limit_bytes
         self._flusher = flusher
         self._patches = patches
-        self._paydays: Paydays[Subscription] = Paydays(timers, schedule, self._pay_due)
+        self._delivery_schedule: DeliverySchedule[Subscription] = DeliverySchedule(timers, schedule, self._pay_due)
         self._turn_s = 0.0
         """The time of the turn at hand. Who is told something in the same turn is due together again."""
-        self._rooms: dict[str, Room] = {}
+        self._channels: dict[str, LocalChannel] = {}
         self._dirty: list[str] = []
-        self._walking: deque[tuple[str, Room]] = deque()
+        self._walking: deque[tuple[str, LocalChannel]] = deque()
         """Rooms with a walk that is under way, and their channels."""
         self.slice_s = SLICE_S
         """How long walks over tailored subscribers take at most in one turn, all of them together."""
@@ -107,67 +107,67 @@ class Hub:
 
     def add(self, subscription: Subscription) -> None:
         """Adds a subscription in whatever phase. What is pending was published before: it is for the others."""
-        room = self._rooms.get(subscription.channel)
-        if room is None:
-            room = self._rooms[subscription.channel] = Room(subscription.namespace.name)
-        subscription.skip = len(room.pending)
-        assert room.find(subscription.client) is None, "a session is in a channel once"
-        room.add(subscription)
+        local = self._channels.get(subscription.channel)
+        if local is None:
+            local = self._channels[subscription.channel] = LocalChannel(subscription.namespace.name)
+        subscription.skip = len(local.pending)
+        assert local.find(subscription.client) is None, "a session is in a channel once"
+        local.add(subscription)
         self._subscriptions += 1
 
     def remove(self, subscription: Subscription) -> bool:
         """Takes it out and ends it; it still gets what is pending. True if the channel is now empty. Idempotent."""
-        room = self._rooms.get(subscription.channel)
-        if room is None or room.find(subscription.client) is not subscription:
+        local = self._channels.get(subscription.channel)
+        if local is None or local.find(subscription.client) is not subscription:
             return False
-        self._deliver_rest(room, subscription)
+        self._deliver_rest(local, subscription)
         subscription.end()
         self._strike(subscription)
-        room.remove(subscription)
+        local.remove(subscription)
         self._subscriptions -= 1
-        if len(room):
+        if len(local):
             return False
-        del self._rooms[subscription.channel]
+        del self._channels[subscription.channel]
         return True
 
-    def _deliver_rest(self, room: Room, subscription: Subscription) -> None:
+    def _deliver_rest(self, local: LocalChannel, subscription: Subscription) -> None:
         """What was published while it was a member and has not reached it yet, for one who is leaving."""
-        unreached = room.walk is not None and room.walk.waiting.pop(subscription.client, None) is not None
-        if subscription.phase is not Phase.LIVE or not (unreached or room.pending):
+        unreached = local.walk is not None and local.walk.waiting.pop(subscription.client, None) is not None
+        if subscription.phase is not SubscriptionPhase.LIVE or not (unreached or local.pending):
             return
         self._turn_s = self._now_s()
         try:
             if unreached:
-                assert room.walk is not None, "it was waiting for it"
-                self._deliver_selected(room.walk.batch, subscription)
-            if room.pending:
-                self._deliver_selected(Batch(room.pending), subscription)
+                assert local.walk is not None, "it was waiting for it"
+                self._deliver_selected(local.walk.batch, subscription)
+            if local.pending:
+                self._deliver_selected(Batch(local.pending), subscription)
         except (Gap, PayloadError):
             pass  # it is leaving: nobody is left to be told
 
     def has_subscribers(self, channel: str) -> bool:
-        return channel in self._rooms
+        return channel in self._channels
 
     def count(self, channel: str) -> int:
-        room = self._rooms.get(channel)
-        return len(room) if room is not None else 0
+        local = self._channels.get(channel)
+        return len(local) if local is not None else 0
 
     def channels(self) -> Iterator[tuple[str, int]]:
         """Every channel with its number of subscribers here."""
-        for channel, room in self._rooms.items():
-            yield channel, len(room)
+        for channel, local in self._channels.items():
+            yield channel, len(local)
 
     def subscribers(self, channel: str) -> list[Subscription]:
-        room = self._rooms.get(channel)
-        return list(room.members()) if room is not None else []
+        local = self._channels.get(channel)
+        return list(local.members()) if local is not None else []
 
     def find(self, channel: str, client: str) -> Subscription | None:
-        room = self._rooms.get(channel)
-        return room.find(client) if room is not None else None
+        local = self._channels.get(channel)
+        return local.find(client) if local is not None else None
 
     def statistics(self) -> HubStatistics:
         return HubStatistics(
-            len(self._rooms),
+            len(self._channels),
             self._subscriptions,
             self._delivered_total,
             self._patches_total,
@@ -186,22 +186,22 @@ class Hub:
         delta: bool = False,
     ) -> None:
         """Queues a publication for everyone in the channel but `exclude` (client ids). `delta` allows patches."""
-        room = self._rooms.get(channel)
-        if room is not None:
-            previous = room.take(publication, epoch) if room.tailored is not None else None
+        local = self._channels.get(channel)
+        if local is not None:
+            previous = local.take(publication, epoch) if local.with_strategy is not None else None
             push = PublicationPush(channel, publication)
-            self._queue(channel, room, Item(push, publication.offset, epoch, exclude, delta, previous))
+            self._queue(channel, local, Item(push, publication.offset, epoch, exclude, delta, previous))
 
     def announce(self, push: JoinPush | LeavePush) -> None:
         """Queues a join or leave for those in the channel who hear them."""
-        room = self._rooms.get(push.channel)
-        if room is not None:
-            self._queue(push.channel, room, Item(push, 0, "", ()))
+        local = self._channels.get(push.channel)
+        if local is not None:
+            self._queue(push.channel, local, Item(push, 0, "", ()))
 
-    def _queue(self, channel: str, room: Room, item: Item) -> None:
-        if not room.pending:
+    def _queue(self, channel: str, local: LocalChannel, item: Item) -> None:
+        if not local.pending:
             self._mark_dirty(channel)
-        room.pending.append(item)
+        local.pending.append(item)
 
     def _mark_dirty(self, channel: str) -> None:
         self._dirty.append(channel)
@@ -216,39 +216,39 @@ class Hub:
         """Hands every pending batch to the outboxes, unless the walk with the one before is not over yet."""
         self._scheduled = False
         dirty, self._dirty = self._dirty, []
-        alone = len(dirty) == 1
+        single_frame = len(dirty) == 1
         for channel in dirty:
-            room = self._rooms.get(channel)
-            if room is not None and room.pending and room.walk is None:
+            local = self._channels.get(channel)
+            if local is not None and local.pending and local.walk is None:
                 try:
-                    self._fan_out(channel, room, alone and len(room) <= DIRECT_MAX)
+                    self._fan_out(channel, local, single_frame and len(local) <= DIRECT_MAX)
                 except Exception:  # noqa: BLE001 - a bug in one channel's codec or sink must not silence the others
                     self._events.emit(InternalError("fan-out", traceback.format_exc()))
         if self._walking:
             self._go_on()
 
-    def _fan_out(self, channel: str, room: Room, directly: bool) -> None:
+    def _fan_out(self, channel: str, local: LocalChannel, directly: bool) -> None:
         """Reaches those who get what everybody gets, and begins the walk to the others."""
         self._turn_s = started_s = self._now_s()
-        if room.tailored is None:
-            batch = Batch(room.pending)
-            room.pending = []
+        if local.with_strategy is None:
+            batch = Batch(local.pending)
+            local.pending = []
         else:
-            batch = room.begin_walk()
-            self._walking.append((channel, room))
-        volley = Volley() if directly else None
+            batch = local.begin_walk()
+            self._walking.append((channel, local))
+        write_batch = WriteBatch() if directly else None
         gaps: list[tuple[Subscription, str]] = []
         undeliverable: list[Subscription] = []
         try:
-            self._hand_out(batch, room, volley, gaps, undeliverable)
+            self._hand_out(batch, local, write_batch, gaps, undeliverable)
         finally:  # whatever breaks the walk: those it has passed stand behind these frames already
-            if volley is not None:
-                self._flusher.fire(volley)
+            if write_batch is not None:
+                self._flusher.flush_batch(write_batch)
         spent_s = self._now_s() - started_s
-        if room.walk is None:
-            self._events.emit(BatchFannedOut(room.namespace, len(batch.items), len(room), spent_s))
+        if local.walk is None:
+            self._events.emit(BatchFannedOut(local.namespace, len(batch.items), len(local), spent_s))
         else:
-            room.walk.spent_s = spent_s
+            local.walk.spent_s = spent_s
         if gaps or undeliverable:
             self._report(gaps, undeliverable)
 
@@ -256,9 +256,9 @@ class Hub:
         """Lets the walks that are under way go on, in turn, for a slice of time."""
         until_s = self._now_s() + self.slice_s
         for _ in range(len(self._walking)):
-            channel, room = self._walking.popleft()
+            channel, local = self._walking.popleft()
             try:
-                self._step(channel, room, until_s)
+                self._step(channel, local, until_s)
             except Exception:  # noqa: BLE001 - as in `flush`
                 self._events.emit(InternalError("fan-out", traceback.format_exc()))
             if self._now_s() > until_s:
@@ -266,10 +266,10 @@ class Hub:
         if self._walking:
             self._wake()
 
-    def _step(self, channel: str, room: Room, until_s: float) -> None:
+    def _step(self, channel: str, local: LocalChannel, until_s: float) -> None:
         """Lets one walk go on. A bug ends it, and the next batch may follow, as when it has reached everybody or all
         whom it had not reached have left."""
-        walk = room.walk
+        walk = local.walk
         assert walk is not None, "it is under way"
         self._turn_s = started_s = self._now_s()
         gaps: list[tuple[Subscription, str]] = []
@@ -277,19 +277,19 @@ class Hub:
         over = True
         try:
             self._hand_out_tailored(
-                walk, until_s if len(room.pending) <= BACKLOG_MAX else float("inf"), gaps, undeliverable
+                walk, until_s if len(local.pending) <= BACKLOG_MAX else float("inf"), gaps, undeliverable
             )
             over = not walk.waiting
         finally:
             walk.spent_s += self._now_s() - started_s
             if not over:
-                self._walking.append((channel, room))
+                self._walking.append((channel, local))
             else:
-                room.walk = None
-                if room.pending:
+                local.walk = None
+                if local.pending:
                     self._mark_dirty(channel)
         if over:
-            self._events.emit(BatchFannedOut(room.namespace, len(walk.batch.items), walk.subscribers, walk.spent_s))
+            self._events.emit(BatchFannedOut(local.namespace, len(walk.batch.items), walk.subscribers, walk.spent_s))
         self._report(gaps, undeliverable)
 
     @staticmethod
@@ -303,8 +303,8 @@ class Hub:
     def _hand_out(
         self,
         batch: Batch,
-        room: Room,
-        volley: Volley | None,
+        local: LocalChannel,
+        write_batch: WriteBatch | None,
         gaps: list[tuple[Subscription, str]],
         undeliverable: list[Subscription],
     ) -> None:
@@ -312,7 +312,7 @@ class Hub:
         first, epoch, uniform = batch.first, batch.epoch, batch.uniform
         frames, after = batch.frames, batch.last + 1
         passed = 0
-        for subscription in room.subscriptions.values():
+        for subscription in local.subscriptions.values():
             try:
                 expected = subscription.expected
                 if (
@@ -322,10 +322,10 @@ class Hub:
                 ):
                     wire = subscription.wire
                     frame = frames.get(wire) or batch.frame(wire)
-                    if volley is None:
+                    if write_batch is None:
                         subscription.outbox.append(frame)
                     else:
-                        subscription.outbox.aim(frame, volley)
+                        subscription.outbox.add_to(frame, write_batch)
                     if expected != ANY:
                         subscription.expected = after
                     passed += 1
@@ -361,8 +361,8 @@ class Hub:
                     and not subscription.skip
                     and (expected == ANY or (expected == first != 0 and subscription.epoch == epoch))
                 ):
-                    assert subscription.tailoring is not None, "it is among the tailored"
-                    indexes = batch.passing(subscription.tailoring.tags_filter)
+                    assert subscription.strategy is not None, "it is among the tailored"
+                    indexes = batch.passing(subscription.strategy.tags_filter)
                     self._filtered_total += len(batch.items) - len(indexes)
                     self._give(batch, subscription, indexes)
                     if expected != ANY:
@@ -379,20 +379,20 @@ class Hub:
 
     def _deliver_selected(self, batch: Batch, subscription: Subscription) -> None:
         """The general case: decides item by item. Raises PayloadError, and Gap where the position shows a hole."""
-        if subscription.phase is Phase.ENDED:
+        if subscription.phase is SubscriptionPhase.ENDED:
             return
-        live = subscription.phase is Phase.LIVE
+        live = subscription.phase is SubscriptionPhase.LIVE
         indexes: list[int] = []
         skip = subscription.skip
         subscription.skip = max(0, skip - len(batch.items))  # a batch may be the beginning of what was pending
-        tailoring = subscription.tailoring
-        passing = batch.passing(tailoring.tags_filter) if tailoring is not None else None
+        strategy = subscription.strategy
+        passing = batch.passing(strategy.tags_filter) if strategy is not None else None
         for index in range(skip, len(batch.items)):
             item = batch.items[index]
             passes = passing is None or index in passing
             wanted = subscription.client not in item.exclude
             if not isinstance(item.push, PublicationPush):
-                wanted = (live or subscription.welcomed) and subscription.options.hears_announcements
+                wanted = (live or subscription.replied) and subscription.options.receives_join_leave
             elif not live:
                 subscription.hold(item.push.pub, item.epoch, wanted and passes, self._hold_limit_bytes)
                 wanted = False
@@ -407,17 +407,17 @@ class Hub:
         """These items of a batch, if any, in the form that the subscriber wants. Raises PayloadError."""
         if not indexes:
             return
-        tailoring, wire = subscription.tailoring, subscription.wire
-        if tailoring is not None and tailoring.conflation is not None:
-            indexes = self._owe(batch, subscription, tailoring.conflation, indexes)
+        strategy, wire = subscription.strategy, subscription.wire
+        if strategy is not None and strategy.conflation is not None:
+            indexes = self._owe(batch, subscription, strategy.conflation, indexes)
             if not indexes:
                 return
-        if tailoring is None or tailoring.codec is None:
+        if strategy is None or strategy.codec is None:
             frame = batch.selection(wire, indexes)
         else:
             positioned = subscription.expected != ANY
-            told = batch.chain(wire, tailoring.codec, indexes, tailoring.base, positioned, self._patches)
-            frame, tailoring.base = told.frame, told.base
+            told = batch.chain(wire, strategy.codec, indexes, strategy.base, positioned, self._patches)
+            frame, strategy.base = told.frame, told.base
             self._patches_total += told.patches
         subscription.outbox.append(frame)
         self._delivered_total += len(indexes)
@@ -436,7 +436,7 @@ class Hub:
             self._pay(subscription, conflation)
         return others
 
-    def owe(self, subscription: Subscription, conflation: Conflation, news: News) -> None:
+    def owe(self, subscription: Subscription, conflation: Conflation, news: Newest) -> None:
         """Publications for one who conflates: the newest is told now or later. Raises PayloadError."""
         self._turn_s = self._now_s()
         conflation.owe(news)
@@ -444,17 +444,17 @@ class Hub:
 
     def pay(self, subscription: Subscription) -> None:
         """The connection takes something again: tells what is owed, if there is anything and it is time."""
-        if subscription.tailoring is not None and subscription.tailoring.conflation is not None:
+        if subscription.strategy is not None and subscription.strategy.conflation is not None:
             self._turn_s = self._now_s()
-            self._settle(subscription, subscription.tailoring.conflation)
+            self._settle(subscription, subscription.strategy.conflation)
 
     def _pay_due(self, subscriptions: Sequence[Subscription]) -> None:
         self._turn_s = self._now_s()
         for subscription in subscriptions:
-            assert subscription.tailoring is not None, "it conflates"
-            assert subscription.tailoring.conflation is not None, "it conflates"
-            subscription.tailoring.conflation.is_waiting = False
-            self._settle(subscription, subscription.tailoring.conflation)
+            assert subscription.strategy is not None, "it conflates"
+            assert subscription.strategy.conflation is not None, "it conflates"
+            subscription.strategy.conflation.is_waiting = False
+            self._settle(subscription, subscription.strategy.conflation)
 
     def _settle(self, subscription: Subscription, conflation: Conflation) -> None:
         try:
@@ -466,25 +466,25 @@ class Hub:
 
     def _strike(self, subscription: Subscription) -> None:
         """It has left, and nobody waits for its time."""
-        conflation = subscription.tailoring.conflation if subscription.tailoring is not None else None
+        conflation = subscription.strategy.conflation if subscription.strategy is not None else None
         if conflation is not None and conflation.is_waiting:
-            self._paydays.remove(subscription, conflation.due_s)
+            self._delivery_schedule.remove(subscription, conflation.due_s)
 
     def _pay(self, subscription: Subscription, conflation: Conflation) -> None:
-        if conflation.owed is None or subscription.phase is not Phase.LIVE or subscription.outbox.is_behind:
+        if conflation.owed is None or subscription.phase is not SubscriptionPhase.LIVE or subscription.outbox.is_behind:
             return  # who is behind is paid when that is over
         if self._turn_s < conflation.due_s:
             if not conflation.is_waiting:
                 conflation.is_waiting = True
-                self._paydays.add(subscription, conflation.due_s)
+                self._delivery_schedule.add(subscription, conflation.due_s)
             return
-        tailoring = subscription.tailoring
-        assert tailoring is not None, "it conflates"
+        strategy = subscription.strategy
+        assert strategy is not None, "it conflates"
         item, left_out = conflation.pay(self._turn_s)
-        base = item.base_for(tailoring.base, subscription.expected != ANY)
-        told = item.alone(subscription.wire, left_out, tailoring.codec, base, self._patches)
-        if tailoring.codec is not None:
-            tailoring.base = item.publication
+        base = item.base_for(strategy.base, subscription.expected != ANY)
+        told = item.single_frame(subscription.wire, left_out, strategy.codec, base, self._patches)
+        if strategy.codec is not None:
+            strategy.base = item.publication
         subscription.outbox.append(told.frame)
         self._delivered_total += 1
         self._patches_total += told.patched

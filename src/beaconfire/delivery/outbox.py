@@ -26,7 +26,7 @@ from beaconfire.protocols.port import Frame
 SLICE_S = 0.004
 """How long the flusher writes before it lets the event loop breathe."""
 
-VOLLEY = 64
+WRITE_BATCH_MAX = 64
 """Outboxes that are written in one go, between two looks at the clock."""
 
 
@@ -51,7 +51,7 @@ SendAll: TypeAlias = Callable[[Sequence[Writable], Sequence[Frame]], list[int]]
 """Sends each frame to the `direct` socket of its transport; returns how many bytes of each were taken. Never raises."""
 
 
-class Volley:
+class WriteBatch:
     """Frames about to be sent, each with its transport, whose `direct` is not None. A transport is in it once."""
 
     __slots__ = ("frames", "transports")
@@ -128,7 +128,7 @@ class Outbox:
                 transport.write(data)
         # An unwritable outbox stays listed, so that `append` does not bother the flusher until `flush` is called.
 
-    def collect(self, volley: Volley) -> None:
+    def collect(self, write_batch: WriteBatch) -> None:
         """Adds what is queued, joined, to a volley; or flushes, where that is not possible."""
         transport = self._transport
         data = self._frame
@@ -141,15 +141,15 @@ class Outbox:
         self._frame = None
         self._listed = False
         self.queued_bytes = 0
-        volley.transports.append(transport)
-        volley.frames.append(data)
+        write_batch.transports.append(transport)
+        write_batch.frames.append(data)
 
-    def aim(self, frame: Frame, volley: Volley) -> None:
+    def add_to(self, frame: Frame, write_batch: WriteBatch) -> None:
         """Adds a frame to a volley that is fired on this turn; as `append` where others wait, or the peer must."""
         transport = self._transport
         if self._frame is None and transport is not None and transport.direct is not None:
-            volley.transports.append(transport)
-            volley.frames.append(frame)
+            write_batch.transports.append(transport)
+            write_batch.frames.append(frame)
         else:
             self.append(frame)
 
@@ -214,25 +214,25 @@ class Flusher:
         deadline_s = self._now_s() + SLICE_S
         try:
             while listed:
-                volley = Volley()
+                write_batch = WriteBatch()
                 try:
-                    for _ in range(min(len(listed), VOLLEY)):
-                        listed.popleft().collect(volley)
+                    for _ in range(min(len(listed), WRITE_BATCH_MAX)):
+                        listed.popleft().collect(write_batch)
                 finally:  # whatever one transport breaks: the others' frames are out of their outboxes already
-                    self.fire(volley)
+                    self.flush_batch(write_batch)
                 if self._now_s() > deadline_s:
                     break
         finally:
             if listed:
                 self._wake()
 
-    def fire(self, volley: Volley) -> None:
+    def flush_batch(self, write_batch: WriteBatch) -> None:
         """Sends it. What a socket does not take of its frame is written by the transport in its own way."""
-        frames = volley.frames
+        frames = write_batch.frames
         sizes = list(map(len, frames))
-        taken = self._send_all(volley.transports, frames)
+        taken = self._send_all(write_batch.transports, frames)
         self.count(len(sizes), sum(sizes))
         if taken != sizes:
-            for transport, frame, sent in zip(volley.transports, frames, taken, strict=True):
+            for transport, frame, sent in zip(write_batch.transports, frames, taken, strict=True):
                 if sent != len(frame):
                     transport.write_rest(frame, sent)

@@ -69,7 +69,7 @@ class Subscriber(Protocol):
         """A publication cannot be expressed in the session's wire format."""
 
 
-class Phase(Enum):
+class SubscriptionPhase(Enum):
     CATCHING_UP = "catching up"
     LIVE = "live"
     ENDED = "ended"
@@ -90,13 +90,13 @@ class SubscriptionOptions(Struct, frozen=True):
     positioned: bool = False
     recoverable: bool = False
     presence: bool = False
-    announces: bool = False
+    announces_join_leave: bool = False
     """Its coming and going is announced to the channel."""
-    hears_announcements: bool = False
+    receives_join_leave: bool = False
     server_side: bool = False
 
 
-class Tailoring:
+class DeliveryStrategy:
     """What one subscription gets otherwise than the others: what passes a filter, as patches, less often, or all."""
 
     __slots__ = ("base", "codec", "conflation", "tags_filter")
@@ -135,11 +135,11 @@ class Subscription:
         "owner",
         "phase",
         "reached",
+        "removed",
+        "replied",
         "skip",
-        "tailoring",
-        "welcomed",
+        "strategy",
         "wire",
-        "withdrawn",
     )
 
     def __init__(
@@ -150,9 +150,9 @@ class Subscription:
         options: SubscriptionOptions,
         grant: SubscriptionGrant,
         info: ClientInfo,
-        tailoring: Tailoring | None = None,
+        strategy: DeliveryStrategy | None = None,
     ) -> None:
-        """`tailoring` is None for nearly all: they get what everybody gets."""
+        """`strategy` is None for nearly all: they get what everybody gets."""
         self.channel = channel
         self.namespace = namespace
         self.owner = owner
@@ -163,13 +163,13 @@ class Subscription:
         self.options = options
         self.grant = grant
         self.info = info
-        self.tailoring = tailoring
-        self.phase = Phase.CATCHING_UP
+        self.strategy = strategy
+        self.phase = SubscriptionPhase.CATCHING_UP
         self.expected = HELD
         self.epoch = ""
         self.checked_offset = 0
-        self.welcomed = False
-        self.withdrawn = False
+        self.replied = False
+        self.removed = False
         self.skip = 0
         """How many items of its channel's pending batch were there before it."""
         self.reached: StreamPosition | None = None
@@ -190,9 +190,9 @@ class Subscription:
 
     @property
     def is_catching_up(self) -> bool:
-        return self.phase is Phase.CATCHING_UP
+        return self.phase is SubscriptionPhase.CATCHING_UP
 
-    def spoil(self) -> None:
+    def mark_gap(self) -> None:
         """Something was missed while catching up: `go_live` will find a gap."""
         self._held = None
 
@@ -228,7 +228,7 @@ class Subscription:
         self._held = None
         self.reached = None
         self.expected = expected
-        self.phase = Phase.LIVE
+        self.phase = SubscriptionPhase.LIVE
         return publications
 
     def advance(self, offset: int, epoch: str) -> bool:
@@ -250,8 +250,8 @@ class Subscription:
         """Up to where a positioned subscription was given everything, or did not want it; None for others, and before
         the reply to its subscribe."""
         if self.expected <= 0:
-            return self.reached if self.welcomed else None
-        conflation = self.tailoring.conflation if self.tailoring is not None else None
+            return self.reached if self.replied else None
+        conflation = self.strategy.conflation if self.strategy is not None else None
         owed_since = conflation.since if conflation is not None else None
         return StreamPosition(self.expected - 1 if owed_since is None else owed_since, self.epoch)
 
@@ -268,12 +268,12 @@ class Subscription:
         self.checked_offset = top.offset
 
     def end(self) -> None:
-        self.phase = Phase.ENDED
+        self.phase = SubscriptionPhase.ENDED
         self.expected = HELD
         self.reached = None
         self._held = None
-        if self.tailoring is not None and self.tailoring.conflation is not None:
-            self.tailoring.conflation.end()
+        if self.strategy is not None and self.strategy.conflation is not None:
+            self.strategy.conflation.end()
 
 
 def _merge(held: Sequence[Held], top: StreamPosition) -> tuple[list[Publication], int]:

@@ -172,7 +172,7 @@ class SelectiveSink(Protocol):
         """What takes events of this type; None if nothing does. Asked once."""
 
 
-class Fanout:
+class EventDispatcher:
     """One sink that feeds several, each with what it is interested in."""
 
     __slots__ = ("_handlers",)

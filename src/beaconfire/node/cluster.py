@@ -117,7 +117,7 @@ class ConnectionInfo(Struct, frozen=True):
     app_version: str = ""
 
 
-class Resident(Protocol):
+class LocalControl(Protocol):
     """What a node does with messages and surveys, for its own sessions."""
 
     def apply(self, message: ControlMessage) -> None: ...
@@ -132,7 +132,7 @@ class Resident(Protocol):
 class Cluster:
     """All nodes together, through the control bus."""
 
-    def __init__(self, control: ControlBus, resident: Resident) -> None:
+    def __init__(self, control: ControlBus, resident: LocalControl) -> None:
         self._control = control
         self._resident = resident
         self._messages = msgspec.msgpack.Decoder(ControlMessage)

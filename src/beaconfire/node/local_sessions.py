@@ -31,16 +31,16 @@ from beaconfire.node.cluster import (
 from beaconfire.node.node import Node
 from beaconfire.session.operations.connect import expire_at
 from beaconfire.session.operations.subscribe import (
-    Entrance,
+    PreparedSubscription,
     check_room,
     complete,
     enter,
     go_live,
 )
-from beaconfire.session.session import Phase, Session
+from beaconfire.session.session import Session, SessionPhase
 
 
-class Residents:
+class LocalSessions:
     """Implements `cluster.Resident` over the sessions of a node."""
 
     def __init__(self, node: Node) -> None:
@@ -54,10 +54,10 @@ class Residents:
         """
         for session in self._select(message.who):
             if isinstance(message, SubscribeSessions):
-                if session.phase is Phase.CONNECTED:
+                if session.phase is SessionPhase.CONNECTED:
                     self._node.background.start(self._subscribe(session, message))
             elif isinstance(message, UnsubscribeSessions):
-                if session.phase is Phase.CONNECTED:
+                if session.phase is SessionPhase.CONNECTED:
                     self._unsubscribe(session, message.channel)
             elif isinstance(message, DisconnectSessions):
                 if session.client not in message.whitelist:
@@ -94,7 +94,7 @@ class Residents:
         )
         try:
             check_room(session, message.channel)
-            namespace = self._node.channels.resolve(message.channel)
+            namespace = self._node.namespaces.resolve(message.channel)
             entrance = await enter(session, request, namespace, grant, server_side=True)
             publications = go_live(entrance)
         except CommandError:
@@ -107,7 +107,7 @@ class Residents:
 
     def _unsubscribe(self, session: Session, channel: str) -> None:
         for subscription in list(session.subscriptions.values()):
-            if channel in ("", subscription.channel) and subscription.channel != session.manners.lobby:
+            if channel in ("", subscription.channel) and subscription.channel != session.traits.lobby:
                 session.expel(subscription, UNSUBSCRIBED_BY_SERVER)
 
     def _refresh(self, session: Session, message: RefreshSessions) -> None:
@@ -155,7 +155,7 @@ class Residents:
         ]
 
 
-def _subscribe_push(entrance: Entrance) -> SubscribePush:
+def _subscribe_push(entrance: PreparedSubscription) -> SubscribePush:
     result = entrance.result
     return SubscribePush(
         channel=entrance.subscription.channel,

@@ -23,7 +23,7 @@ from beaconfire.base.tasks import Background
 from beaconfire.base.timers import Timers
 from beaconfire.channels.access import Access
 from beaconfire.channels.attachments import Attachments
-from beaconfire.channels.namespaces import Channels, Namespace
+from beaconfire.channels.namespaces import Namespace, Namespaces
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.outbox import SLICE_S, Flusher, SendAll
 from beaconfire.delivery.patches import Patches
@@ -49,7 +49,7 @@ from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.model.pushes import JoinPush, LeavePush
 from beaconfire.policy.port import Policy
 from beaconfire.session.options import ClientOptions
-from beaconfire.session.registry import Registry
+from beaconfire.session.registry import SessionRegistry
 
 if TYPE_CHECKING:
     from beaconfire.session.session import Session
@@ -75,7 +75,7 @@ class Node:
         options: NodeOptions,
         client_options: ClientOptions,
         engine: Engine,
-        channels: Channels,
+        namespaces: Namespaces,
         access: Access,
         policy: Policy,
         timers: Timers,
@@ -90,7 +90,7 @@ class Node:
         self.options = options
         self.client_options = client_options
         self.engine = engine
-        self.channels = channels
+        self.namespaces = namespaces
         self.access = access
         self.policy = policy
         self.timers = timers
@@ -104,7 +104,7 @@ class Node:
         self.patches = Patches()
         self.filters = TagsFilters(client_options.tags_filter_max_nodes, client_options.tags_filter_max_values)
         self.hub = Hub(schedule, prompt_timers, events, int(client_options.queue_max_size), self.flusher, self.patches)
-        self.registry: Registry[Session] = Registry()
+        self.registry: SessionRegistry[Session] = SessionRegistry()
         self.connections: set[Session] = set()
         """Every open session, authenticated or not."""
         self.leaving: set[Session] = set()
@@ -242,35 +242,35 @@ class Node:
         if subscription.options.presence:
             ttl_s = float(self.client_options.presence_update_interval) * PRESENCE_TTL_INTERVALS
             await self.engine.presence.add(subscription.channel, subscription.info, ttl_s)
-            if subscription.withdrawn and self.hub.find(subscription.channel, subscription.client) is None:
+            if subscription.removed and self.hub.find(subscription.channel, subscription.client) is None:
                 # It left meanwhile, and its entry may have been removed before it was added.
                 await self.engine.presence.remove(subscription.channel, subscription.client)
 
     def welcome(self, subscription: Subscription) -> None:
         """The subscriber's reply is on its way: others may hear that it came, and later that it went."""
-        subscription.welcomed = True
-        if subscription.options.announces:
+        subscription.replied = True
+        if subscription.options.announces_join_leave:
             self.background.start(self.engine.broker.publish_join(subscription.channel, subscription.info))
         self.events.emit(Subscribed(subscription.client, subscription.channel, subscription.namespace.name))
 
     def withdraw(self, subscription: Subscription, code: int) -> None:
         """Takes a subscription out of hub, presence and, after a while, the broker. Idempotent."""
         was_last = self.hub.remove(subscription)
-        if subscription.withdrawn:
+        if subscription.removed:
             return
-        subscription.withdrawn = True
+        subscription.removed = True
         if was_last:
             self.attachments.release(subscription.channel)
-        if subscription.options.presence or subscription.options.announces:
+        if subscription.options.presence or subscription.options.announces_join_leave:
             self.background.start(self._say_goodbye(subscription))
-        if subscription.welcomed:
+        if subscription.replied:
             channel, namespace = subscription.channel, subscription.namespace.name
             self.events.emit(Unsubscribed(subscription.client, channel, namespace, code))
 
     async def _say_goodbye(self, subscription: Subscription) -> None:
         if subscription.options.presence:
             await self.engine.presence.remove(subscription.channel, subscription.client)
-        if subscription.options.announces and subscription.welcomed:
+        if subscription.options.announces_join_leave and subscription.replied:
             await self.engine.broker.publish_leave(subscription.channel, subscription.info)
 
     # From the broker

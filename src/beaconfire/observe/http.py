@@ -135,17 +135,17 @@ class ObserveRequests:
             )
 
 
-class Answer(Protocol):
+class ObservedResponse(Protocol):
     """What is observed of an answer."""
 
     @property
     def status(self) -> int: ...
 
 
-Answered = TypeVar("Answered", bound=Answer)
+Answered = TypeVar("Answered", bound=ObservedResponse)
 
 
-class ObserveAnswers(Generic[Answered]):
+class ObserveDirectPosts(Generic[Answered]):
     """The same around whole answers to whole POST requests. The time is until the answer is made."""
 
     def __init__(

@@ -27,7 +27,7 @@ from beaconfire.base.errors import (
     Disconnect,
 )
 from beaconfire.channels.access import Access
-from beaconfire.channels.namespaces import Channels, Namespace
+from beaconfire.channels.namespaces import Namespace, Namespaces
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import NAME_LENGTH_MAX, Identity
 from beaconfire.model.publication import NO_PAYLOAD
@@ -49,13 +49,13 @@ class ConfiguredPolicy:
         self,
         verifier: TokenVerifier,
         subscription_verifier: TokenVerifier,
-        channels: Channels,
+        namespaces: Namespaces,
         access: Access,
         options: ClientOptions,
     ) -> None:
         self._verifier = verifier
         self._subscription_verifier = subscription_verifier
-        self._channels = channels
+        self._namespaces = namespaces
         self._access = access
         self._options = options
 

@@ -33,21 +33,21 @@ from beaconfire.base.clock import Clock, SystemClock
 from beaconfire.base.timers import PromptTimers, Timers
 from beaconfire.base.units import Seconds
 from beaconfire.channels.access import Access
-from beaconfire.channels.namespaces import Channels
+from beaconfire.channels.namespaces import Namespaces
 from beaconfire.config import Config
 from beaconfire.engines.memory import MemoryEngine, memory_engine
 from beaconfire.model.events import (
+    EventDispatcher,
     EventSink,
-    Fanout,
     LimitHit,
     NodeStatistics,
 )
 from beaconfire.node.admission import Admission
 from beaconfire.node.cluster import Cluster
-from beaconfire.node.local_sessions import Residents
+from beaconfire.node.local_sessions import LocalSessions
 from beaconfire.node.node import Node, NodeOptions
 from beaconfire.observe.health import Health
-from beaconfire.observe.http import QUIET, ObserveAnswers, ObserveRequests, RequestRecorder
+from beaconfire.observe.http import QUIET, ObserveDirectPosts, ObserveRequests, RequestRecorder
 from beaconfire.observe.logs import LogSink
 from beaconfire.observe.metrics import MetricsSink
 from beaconfire.policy.configured import ConfiguredPolicy
@@ -57,13 +57,13 @@ from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.plain import PlainCodec
 from beaconfire.protocols.port import Codec, Wire
-from beaconfire.session.factory import Arrivals
-from beaconfire.session.traits import SessionManners
-from beaconfire.transports.http import Door, HttpGuard
+from beaconfire.session.factory import SessionFactory
+from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.http import DirectPosts, HttpGuard
 from beaconfire.transports.options import StreamOptions
-from beaconfire.transports.polling import Poll, Speaking
-from beaconfire.transports.port import Arrival
-from beaconfire.transports.request_checks import Gate
+from beaconfire.transports.polling import Poll, PollCommands
+from beaconfire.transports.port import OpenSession
+from beaconfire.transports.request_checks import RequestChecks
 from beaconfire.transports.socket_writes import send_all
 from beaconfire.transports.streams import (
     CONNECT_PARAMETER,
@@ -71,11 +71,11 @@ from beaconfire.transports.streams import (
     SSE,
     UNI_HTTP_STREAM,
     UNI_SSE,
+    EmulatedSessions,
     Emulation,
-    Farewell,
-    Speakers,
+    StreamEnding,
     StreamEndpoint,
-    Style,
+    StreamKind,
     events,
     lines,
     varint_delimited,
@@ -151,14 +151,14 @@ class App:
         self.timers = Timers(self.clock)
         self.metrics = MetricsSink(config.namespaces)
         self.log = LogSink(clock=self.clock)
-        self.events: EventSink = Fanout(self.metrics, self.log)
+        self.events: EventSink = EventDispatcher(self.metrics, self.log)
         self.engine = memory_engine(
             self.clock,
             history_bytes_max=int(config.engine.history_max_bytes),
             on_history_full=lambda: self.events.emit(LimitHit("engine.history_max_bytes", "")),
         )
         self.node = _node(config, self.engine, self.timers, self.events)
-        self.cluster = Cluster(self.engine.control, Residents(self.node))
+        self.cluster = Cluster(self.engine.control, LocalSessions(self.node))
         self.health = Health()
         self.admission = Admission(config.client, self._count_connections, self.clock, self.events)
         endpoints = _endpoints(config, self.node)
@@ -177,8 +177,8 @@ class App:
         guard = HttpGuard(config.server, self.timers, self.events)
         self.http: Callable[..., asyncio.Protocol] = guard.protocol
         if api is not None:
-            answer = ObserveAnswers(api.answer, recorder, self.clock)
-            self.http = Door(guard, CALL_PATHS, answer, config.server.trusted_proxies).protocol
+            answer = ObserveDirectPosts(api.answer, recorder, self.clock)
+            self.http = DirectPosts(guard, CALL_PATHS, answer, config.server.trusted_proxies).protocol
         self.http = Shortcut(self.acceptor, self.http, config.server, self.timers, self.events).protocol
         self.metrics.observe_nodes(self._statistics)
         self._sweep_s = self.clock.now_s()
@@ -225,7 +225,9 @@ class App:
 
 
 def _node(config: Config, engine: MemoryEngine, timers: Timers, events: EventSink) -> Node:
-    channels = Channels(config.channel, config.namespaces, config.channel_names, float(config.engine.history_meta_ttl))
+    channels = Namespaces(
+        config.channel, config.namespaces, config.channel_names, float(config.engine.history_meta_ttl)
+    )
     client = config.client
     access = Access(
         channels, client.insecure, client.user_personal_channel_namespace if client.user_personal_channel else None
@@ -266,25 +268,25 @@ def _lenient(config: Config, options: TokenOptions) -> TokenOptions:
 
 def _endpoints(config: Config, node: Node) -> dict[str, Endpoint]:
     """The WebSocket doors: a path, who decides about the wire there, and how its sessions behave."""
-    native = Arrivals(node, SessionManners(), _connection_id)
+    native = SessionFactory(node, SessionTraits(), _connection_id)
 
-    def arrange(request: UpgradeRequest, wire: Wire, transport_pings: bool) -> Arrival:
-        manners = SessionManners(app_pings=False) if transport_pings else None
-        return lambda transport: native.arrive(transport, wire, manners)
+    def arrange(request: UpgradeRequest, wire: Wire, transport_pings: bool) -> OpenSession:
+        traits = SessionTraits(app_pings=False) if transport_pings else None
+        return lambda transport: native.open_session(transport, wire, traits)
 
     def wires(codec: Codec) -> Wires:
         return Wires(codec, config.websocket)
 
     endpoints: dict[str, Endpoint] = {NATIVE_PATH: NativeEndpoint(wires(JsonCodec()), wires(ProtobufCodec()), arrange)}
     if config.uni_websocket.enabled:
-        listen = _arrange(node, SessionManners(app_pings=False, listens_only=True))
+        listen = _arrange(node, SessionTraits(app_pings=False, unidirectional=True))
         endpoints[UNI_WEBSOCKET_PATH] = SimpleEndpoint(
             wires(UnidirectionalCodec()),
             lambda request, wire: opened(listen(wire), request.parameter(CONNECT_PARAMETER)),
         )
     if config.plain.enabled:
         lobby = config.plain.lobby_channel if config.plain.lobby else None
-        plain = _arrange(node, SessionManners(connect_first=False, app_pings=False, lobby=lobby))
+        plain = _arrange(node, SessionTraits(connect_first=False, app_pings=False, lobby=lobby))
         endpoints[config.plain.path] = SimpleEndpoint(wires(PlainCodec(lobby)), lambda request, wire: plain(wire))
     return endpoints
 
@@ -292,47 +294,47 @@ def _endpoints(config: Config, node: Node) -> dict[str, Endpoint]:
 def _streams(app: App) -> list[BaseRoute]:
     """The doors to the native protocol for clients without WebSocket."""
     config, node = app.config, app.node
-    gate = Gate(config.client.allowed_origins, app.admission.admit, app.events)
-    speakers = Speakers(lambda: secrets.token_urlsafe(24))
-    talk = _arrange(node, SessionManners())
-    listen = _arrange(node, SessionManners(listens_only=True))
+    checks = RequestChecks(config.client.allowed_origins, app.admission.admit, app.events)
+    emulated = EmulatedSessions(lambda: secrets.token_urlsafe(24))
+    talk = _arrange(node, SessionTraits())
+    listen = _arrange(node, SessionTraits(unidirectional=True))
     json, protobuf, one_way = JsonCodec(), ProtobufCodec(), UnidirectionalCodec()
 
-    def door(path: str, style: Style, options: StreamOptions, *how: Any) -> list[BaseRoute]:
-        farewell = Farewell(float(options.close_timeout), app.timers, app.events)
-        endpoint = StreamEndpoint(style, gate, int(options.max_request_body_size), farewell, *how)
+    def door(path: str, kind: StreamKind, options: StreamOptions, *how: Any) -> list[BaseRoute]:
+        ending = StreamEnding(float(options.close_timeout), app.timers, app.events)
+        endpoint = StreamEndpoint(kind, checks, int(options.max_request_body_size), ending, *how)
         return [Route(path, endpoint)] if options.enabled else []
 
-    emulation = Emulation(gate, int(config.emulation.max_request_body_size), speakers, node.options.uid)
+    emulation = Emulation(checks, int(config.emulation.max_request_body_size), emulated, node.options.uid)
     return [
         *door(
-            HTTP_STREAM_PATH, HTTP_STREAM, config.http_stream, talk, lines(json), varint_delimited(protobuf), speakers
+            HTTP_STREAM_PATH, HTTP_STREAM, config.http_stream, talk, lines(json), varint_delimited(protobuf), emulated
         ),
-        *door(SSE_PATH, SSE, config.sse, talk, events(json), None, speakers),
+        *door(SSE_PATH, SSE, config.sse, talk, events(json), None, emulated),
         *door(UNI_HTTP_STREAM_PATH, UNI_HTTP_STREAM, config.uni_http_stream, listen, lines(one_way)),
         *door(UNI_SSE_PATH, UNI_SSE, config.uni_sse, listen, events(one_way)),
         Route(EMULATION_PATH, emulation),
-        *_polls(app, gate),
+        *_polls(app, checks),
     ]
 
 
-def _polls(app: App, gate: Gate) -> list[BaseRoute]:
+def _polls(app: App, checks: RequestChecks) -> list[BaseRoute]:
     """The doors for clients whose every request is a session of its own."""
     options, node = app.config.poll, app.node
     if not options.enabled:
         return []
     how = int(options.max_request_body_size), int(options.max_response_size), float(options.max_wait)
-    hear = _arrange(node, SessionManners(listens_only=True, passing=True))(lines(UnidirectionalCodec()))
-    say = _arrange(node, SessionManners(passing=True))(lines(JsonCodec()))
+    receive = _arrange(node, SessionTraits(unidirectional=True, per_request=True))(lines(UnidirectionalCodec()))
+    say = _arrange(node, SessionTraits(per_request=True))(lines(JsonCodec()))
     return [
-        Route(POLL_PATH, Poll(gate, *how, hear)),
-        Route(COMMANDS_PATH, Speaking(gate, *how, say)),
+        Route(POLL_PATH, Poll(checks, *how, receive)),
+        Route(COMMANDS_PATH, PollCommands(checks, *how, say)),
     ]
 
 
-def _arrange(node: Node, manners: SessionManners) -> Callable[[Wire], Arrival]:
-    arrivals = Arrivals(node, manners, _connection_id)
-    return lambda wire: lambda transport: arrivals.arrive(transport, wire)
+def _arrange(node: Node, traits: SessionTraits) -> Callable[[Wire], OpenSession]:
+    arrivals = SessionFactory(node, traits, _connection_id)
+    return lambda wire: lambda transport: arrivals.open_session(transport, wire)
 
 
 def _connection_id() -> str:

@@ -11,24 +11,24 @@ from beaconfire.protocols.port import Wire
 from beaconfire.session.operations.dispatch import dispatch
 from beaconfire.session.operations.upkeep import upkeep
 from beaconfire.session.session import Session
-from beaconfire.session.traits import SessionManners
+from beaconfire.session.traits import SessionTraits
 from beaconfire.transports.port import Transport
 
 
-class Arrivals:
+class SessionFactory:
     """Makes the sessions of one endpoint, on whatever transport."""
 
-    def __init__(self, node: Node, manners: SessionManners, new_id: Callable[[], str]) -> None:
+    def __init__(self, node: Node, traits: SessionTraits, new_id: Callable[[], str]) -> None:
         """`new_id` makes connection ids: unique for all time, and not to be guessed."""
         self._node = node
-        self._manners = manners
+        self._traits = traits
         self._new_id = new_id
 
-    def arrive(self, transport: Transport, wire: Wire, manners: SessionManners | None = None) -> Session:
-        """A session for a transport that is up. `manners` replaces the endpoint's for this one."""
-        session = Session(self._node, self._new_id(), transport, wire, manners or self._manners, dispatch, upkeep)
-        if session.manners.lobby is not None:
-            self._enter_lobby(session, session.manners.lobby)
+    def open_session(self, transport: Transport, wire: Wire, traits: SessionTraits | None = None) -> Session:
+        """A session for a transport that is up. `traits` replaces the endpoint's for this one."""
+        session = Session(self._node, self._new_id(), transport, wire, traits or self._traits, dispatch, upkeep)
+        if session.traits.lobby is not None:
+            self._enter_lobby(session, session.traits.lobby)
         return session
 
     def _enter_lobby(self, session: Session, lobby: str) -> None:
@@ -36,7 +36,7 @@ class Arrivals:
         node = self._node
         subscription = Subscription(
             lobby,
-            node.channels.resolve(lobby),
+            node.namespaces.resolve(lobby),
             session,
             SubscriptionOptions(server_side=True),
             SubscriptionGrant(),

@@ -36,7 +36,7 @@ class Watched(Protocol):
     def has_ended(self) -> bool: ...
 
     @property
-    def is_held_back(self) -> bool: ...
+    def is_reading_paused(self) -> bool: ...
 
     def ping(self) -> None: ...
 
@@ -129,7 +129,7 @@ class Keepalive:
         if self._stale_s <= now_s:
             session.node.events.emit(LimitHit("client.stale_close_delay", session.client))
             session.end(STALE, "no connect command in time")
-        elif self._pong_s <= now_s and session.is_held_back:
+        elif self._pong_s <= now_s and session.is_reading_paused:
             self._pong_s = now_s + session.node.client_options.pong_timeout  # it may have answered: we do not listen
             self._set_timer()
         elif self._pong_s <= now_s:

@@ -30,7 +30,7 @@ class Member(Protocol):
 S = TypeVar("S", bound=Member)
 
 
-class Registry(Generic[S]):
+class SessionRegistry(Generic[S]):
     """Sessions that have authenticated. The anonymous user "" has no entry of its own: nobody can address it.
 
     Most users have one session, so a set is made only for the second.

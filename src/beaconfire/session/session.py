@@ -35,7 +35,7 @@ from beaconfire.base.errors import (
     PayloadError,
     UnsubscribeCode,
 )
-from beaconfire.base.rates import Meter
+from beaconfire.base.rates import RateMeter
 from beaconfire.base.tasks import run_eagerly
 from beaconfire.channels.namespaces import Namespace
 from beaconfire.delivery.outbox import SLICE_S, Outbox
@@ -49,7 +49,7 @@ from beaconfire.model.results import Result
 from beaconfire.node.node import Node
 from beaconfire.protocols.port import Payload, ProtocolError, Wire
 from beaconfire.session.keepalive import Keepalive
-from beaconfire.session.traits import SessionManners
+from beaconfire.session.traits import SessionTraits
 from beaconfire.transports.port import Transport
 
 _END_OF_LISTENER: Final = {
@@ -60,7 +60,7 @@ _END_OF_LISTENER: Final = {
 """The code for an error where there are no replies; with any other error a listener is denied for good."""
 
 
-class Phase(Enum):
+class SessionPhase(Enum):
     NEW = "new"
     CONNECTING = "connecting"
     CONNECTED = "connected"
@@ -85,13 +85,13 @@ class Session:
         "connected_at_unix_s",
         "identity",
         "keepalive",
-        "manners",
         "node",
         "outbox",
         "phase",
         "position_check_s",
         "recoveries",
         "subscriptions",
+        "traits",
         "transport",
         "upkeep",
         "wire",
@@ -103,7 +103,7 @@ class Session:
         client: str,
         transport: Transport,
         wire: Wire,
-        manners: SessionManners,
+        traits: SessionTraits,
         dispatch: Callable[[Session, Command], Coroutine[Any, Any, None]],
         upkeep: Callable[[Session], Coroutine[Any, Any, None]],
     ) -> None:
@@ -111,10 +111,10 @@ class Session:
         self.client = client
         self.transport = transport
         self.wire = wire
-        self.manners = manners
+        self.traits = traits
         self._dispatch = dispatch
         self.upkeep = upkeep
-        self.phase = Phase.NEW
+        self.phase = SessionPhase.NEW
         self.identity = Identity()
         self.app_name = ""
         self.app_version = ""
@@ -123,7 +123,7 @@ class Session:
         """When positions are compared with their streams next."""
         self.subscriptions: dict[str, Subscription] = {}
         self.outbox = Outbox(transport, node.flusher, int(node.client_options.queue_max_size), self._on_slow)
-        self._meter = Meter()
+        self._meter = RateMeter()
         self._busy: asyncio.Task[None] | None = None
         self._queue: deque[Command] | None = None
         """What waits for the command under way, or for the loop's next turn; None if nothing does."""
@@ -133,8 +133,8 @@ class Session:
         """Subscriptions whose recovery goes on after their reply, by channel, next one first; None if there are none.
         See `catching_up`."""
         node.connections.add(self)
-        answers_pings = not (manners.app_pings and manners.listens_only)
-        self.keepalive = Keepalive(self, may_stay_stale=manners.lobby is not None, answers_pings=answers_pings)
+        answers_pings = not (traits.app_pings and traits.unidirectional)
+        self.keepalive = Keepalive(self, may_stay_stale=traits.lobby is not None, answers_pings=answers_pings)
         node.events.emit(ConnectionOpened(transport.name, wire.codec.name, client))
 
     @property
@@ -142,10 +142,10 @@ class Session:
         return self.identity.user
 
     def has_ended(self) -> bool:
-        return self.phase is Phase.ENDED
+        return self.phase is SessionPhase.ENDED
 
     @property
-    def is_held_back(self) -> bool:
+    def is_reading_paused(self) -> bool:
         """The client is not read at the moment, so its pongs are not seen either."""
         return self._held_back
 
@@ -171,16 +171,16 @@ class Session:
 
     def check_length(self, channel: str) -> None:
         """Raises CommandError 107 for a name longer than any channel may have."""
-        if self.node.channels.too_long(channel):
+        if self.node.namespaces.too_long(channel):
             self.node.events.emit(LimitHit("channel_names.max_length", self.client))
             raise CommandError(BAD_REQUEST, "channel is longer than channel_names.max_length")
 
     def namespace(self, channel: str) -> Namespace:
         """The namespace of a channel the client names. Raises CommandError 102, or 107 for what is no good name."""
         self.check_length(channel)
-        namespace = self.node.channels.resolve(channel)
+        namespace = self.node.namespaces.resolve(channel)
         if channel not in self.subscriptions:  # the server may have put it into one with any name
-            self.node.channels.check_name(channel, namespace)
+            self.node.namespaces.check_name(channel, namespace)
         return namespace
 
     # From the transport
@@ -189,7 +189,7 @@ class Session:
         """One message from the client: zero or more commands."""
         if self.has_ended():
             return
-        if self.manners.listens_only and self.phase is not Phase.NEW:
+        if self.traits.unidirectional and self.phase is not SessionPhase.NEW:
             self._count(1, len(data))
             return
         try:
@@ -290,10 +290,12 @@ class Session:
     def on_writable(self) -> None:
         self.outbox.flush()
         self._wake()
-        tailored = [subscription for subscription in self.subscriptions.values() if subscription.tailoring is not None]
-        for subscription in tailored:
+        with_strategy = [
+            subscription for subscription in self.subscriptions.values() if subscription.strategy is not None
+        ]
+        for subscription in with_strategy:
             self.node.hub.pay(subscription)
-        if tailored:
+        if with_strategy:
             self.outbox.flush()  # positions count it as sent: where this is the last write, it would be lost
 
     async def wait_until_writable(self) -> None:
@@ -332,7 +334,7 @@ class Session:
 
     def reply_error(self, ref: object, error: CommandError) -> None:
         """Where there are no replies, the error is the end of the session."""
-        if self.manners.listens_only:
+        if self.traits.unidirectional:
             self.end(_END_OF_LISTENER.get(error.code, CONNECTION_DENIED), error.detail)
             return
         detail = error.detail if self.node.client_options.debug_reasons else ""
@@ -350,7 +352,7 @@ class Session:
         self.outbox.append(self.wire.pack([payload]))
 
     def ping(self) -> None:
-        if self.manners.app_pings:
+        if self.traits.app_pings:
             self._send(self.wire.codec.encode_ping())
         else:
             self.transport.ping()
@@ -362,7 +364,7 @@ class Session:
         if self.subscriptions.get(subscription.channel) is not subscription:
             return
         if subscription.is_catching_up:
-            subscription.spoil()
+            subscription.mark_gap()
         elif subscription.options.server_side:
             self.end(INSUFFICIENT_STATE, reason)
         else:
@@ -408,7 +410,7 @@ class Session:
     def _finish(self, code: DisconnectCode, detail: str) -> None:
         if self.has_ended():
             return
-        self.phase = Phase.ENDED
+        self.phase = SessionPhase.ENDED
         node = self.node
         self.keepalive.cancel()
         node.registry.remove(self)

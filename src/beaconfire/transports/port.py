@@ -100,7 +100,7 @@ Admit: TypeAlias = Callable[[], Refusal | None]
 """Asked last, for a request that is otherwise in order: None lets it in. The refusal of a limit has status 503."""
 
 
-class Arrival(Protocol):
+class OpenSession(Protocol):
     """Makes the receiver for a connection that has just been accepted."""
 
     def __call__(self, transport: Transport) -> Receiver: ...

@@ -35,7 +35,7 @@ def http_status(code: DisconnectCode) -> int:
     return _STATUSES.get(code.code) or (503 if code.reconnect else 403)
 
 
-class RefusedError(Exception):
+class RequestRefused(Exception):
     """The request gets this answer, and nothing else happens."""
 
     def __init__(self, refusal: Refusal) -> None:
@@ -43,7 +43,7 @@ class RefusedError(Exception):
         self.refusal = refusal
 
 
-class Gate:
+class RequestChecks:
     """Judges requests in this order: method, origin, size of the body, and whatever the endpoint itself asks."""
 
     def __init__(self, origins: Sequence[str], admit: Admit, events: EventSink) -> None:
@@ -74,16 +74,16 @@ class Gate:
         return Response(status_code=204, headers=headers)
 
     def check(self, request: Request, methods: Sequence[str]) -> None:
-        """Raises RefusedError for a method that is none of these, and for a page of a foreign origin."""
+        """Raises RequestRefused for a method that is none of these, and for a page of a foreign origin."""
         if request.method not in methods:
             allowed = ", ".join([*methods, "OPTIONS"])
             text = f"{request.method[:16]} is not allowed here. Allowed: {allowed}."
-            raise RefusedError(Refusal(405, "bad", text, (("Allow", allowed),)))
+            raise RequestRefused(Refusal(405, "bad", text, (("Allow", allowed),)))
         if not self._origins.allow(_origin(request)):
-            raise RefusedError(_FOREIGN_ORIGIN)
+            raise RequestRefused(_FOREIGN_ORIGIN)
 
     async def body(self, request: Request, size_max: int, limit: str) -> bytes:
-        """The whole body. Raises RefusedError: 413 beyond the limit of that name, 408 if nothing comes for too long;
+        """The whole body. Raises RequestRefused: 413 beyond the limit of that name, 408 if nothing comes for too long;
         and ClientGoneError.
         """
         try:
@@ -97,10 +97,10 @@ class Gate:
             text = "The request body paused for too long."
             raise self.beyond("body_pause_max", Refusal(408, "bad", text, (("Connection", "close"),))) from None
 
-    def beyond(self, limit: str, refusal: Refusal) -> RefusedError:
+    def beyond(self, limit: str, refusal: Refusal) -> RequestRefused:
         """What to raise for a request beyond a limit, which is counted."""
         self.count(limit)
-        return RefusedError(refusal)
+        return RequestRefused(refusal)
 
     def count(self, limit: str) -> None:
         """Counts that a limit was hit."""

@@ -163,7 +163,7 @@ class EchoServer:
 
         asyncio.run_coroutine_threadsafe(watch(), self._loop).result(2 * DEADLINE_S)
 
-    def arrive(self, transport: Transport) -> Echo:
+    def open_session(self, transport: Transport) -> Echo:
         return Echo(self, transport)
 
     def _run(self) -> None:
@@ -208,7 +208,7 @@ class Anyone:
         self._server = server
 
     def choose(self, request: UpgradeRequest) -> Choice:
-        return Choice(self._server.arrive)
+        return Choice(self._server.open_session)
 
 
 class Deflating:
@@ -221,7 +221,7 @@ class Deflating:
     def choose(self, request: UpgradeRequest) -> Choice:
         wire, extension = self._wires.choose(request)
         if not extension:
-            return Choice(self._server.arrive)
+            return Choice(self._server.open_session)
         return Choice(lambda transport: CompressedEcho(self._server, transport, wire), extension=extension)
 
 
@@ -233,7 +233,7 @@ class Choosy:
 
     def choose(self, request: UpgradeRequest) -> Choice | Refusal:
         if "known" in request.subprotocols:
-            return Choice(self._server.arrive, "known")
+            return Choice(self._server.open_session, "known")
         return Refusal(400, "bad", "unknown subprotocol")
 
 

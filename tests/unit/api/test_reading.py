@@ -108,7 +108,7 @@ def test_history_shows_who_published_and_the_very_text() -> None:
     async def main() -> None:
         world = await World().start()
         client = world.connect("ann", "chat")
-        namespace = world.node.channels.resolve("chat")
+        namespace = world.node.namespaces.resolve("chat")
         await world.node.publish("chat", namespace, msgspec.Raw(b'{"n": 1.50}'), client.session.info("chat"))
         result = await world.api.call("history", b'{"channel":"chat","limit":1}')
         assert isinstance(result, HistoryResult)

@@ -15,7 +15,7 @@ from beaconfire.base.errors import DisconnectCode
 from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds
 from beaconfire.channels.access import Access
-from beaconfire.channels.namespaces import Channels
+from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.engines.memory import memory_engine
 from beaconfire.model.events import (
@@ -27,15 +27,15 @@ from beaconfire.model.events import (
 from beaconfire.model.grants import SubscriptionClaims
 from beaconfire.model.identity import Identity
 from beaconfire.node.cluster import Cluster
-from beaconfire.node.local_sessions import Residents
+from beaconfire.node.local_sessions import LocalSessions
 from beaconfire.node.node import Node, NodeOptions
 from beaconfire.policy.configured import ConfiguredPolicy
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.port import Frame, Payload
-from beaconfire.session.factory import Arrivals
+from beaconfire.session.factory import SessionFactory
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
-from beaconfire.session.traits import SessionManners
+from beaconfire.session.traits import SessionTraits
 from beaconfire.transports.socket_writes import send_all
 
 ROOMY = ChannelOptions(
@@ -141,7 +141,7 @@ class World:
         self._clients = 0
         engine = memory_engine(self.clock, new_epoch=lambda: "epoch")
         client_options = ClientOptions()
-        channels = Channels(ROOMY, NAMESPACES, ChannelNameOptions(max_length=40), 3600.0)
+        channels = Namespaces(ROOMY, NAMESPACES, ChannelNameOptions(max_length=40), 3600.0)
         access = Access(channels, insecure=False)
         self.node = Node(
             NodeOptions(uid="uid", name="node", version="1.2.3"),
@@ -157,10 +157,10 @@ class World:
             random=lambda: 0.5,
             send_all=send_all,
         )
-        self.cluster = Cluster(engine.control, Residents(self.node))
+        self.cluster = Cluster(engine.control, LocalSessions(self.node))
         self.options = options or ApiOptions(keys=["right", "old"])
         self.api = ApiMethods(self.node, self.cluster, self.options)
-        self._arrivals = Arrivals(self.node, SessionManners(), self._new_id)
+        self._arrivals = SessionFactory(self.node, SessionTraits(), self._new_id)
 
     async def start(self) -> World:
         await self.node.start()
@@ -178,7 +178,7 @@ class World:
     def connect(self, user: str, *channels: str) -> Client:
         """A client of this user, subscribed to these channels."""
         peer = Peer()
-        client = Client(self._arrivals.arrive(peer, Lines()), peer, self.run_scheduled)
+        client = Client(self._arrivals.open_session(peer, Lines()), peer, self.run_scheduled)
         client.send(connect={"token": user})
         for channel in channels:
             client.send(subscribe={"channel": channel})

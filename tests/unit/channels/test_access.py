@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from beaconfire.channels.access import Access
-from beaconfire.channels.namespaces import Channels, Namespace
+from beaconfire.channels.namespaces import Namespace, Namespaces
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 
 
 def make(insecure: bool = False, **options: bool) -> tuple[Access, Namespace]:
-    channels = Channels(ChannelOptions(**options), {}, ChannelNameOptions(), 1.0)  # type: ignore[arg-type]
+    channels = Namespaces(ChannelOptions(**options), {}, ChannelNameOptions(), 1.0)  # type: ignore[arg-type]
     return Access(channels, insecure), channels.resolve("x")
 
 
@@ -58,7 +58,7 @@ def test_who_may_subscribe_without_a_token(user: str, channel: str, options: dic
 )
 def test_personal_channels_are_personal(user: str, channel: str, allowed: bool) -> None:
     """Where users have channels of their own, nobody else gets in, however open the namespace is."""
-    channels = Channels(ChannelOptions(allow_subscribe_for_client=True), {}, ChannelNameOptions(), 1.0)
+    channels = Namespaces(ChannelOptions(allow_subscribe_for_client=True), {}, ChannelNameOptions(), 1.0)
     access = Access(channels, insecure=False, personal_namespace="")
     assert access.may_subscribe(user, channel, channels.resolve("x")) is allowed
 

@@ -242,5 +242,5 @@ def test_many_comings_and_goings_leave_nothing() -> None:
     stage.pass_time(LINGER_S)
     assert len(stage.attachments) == 0
     assert len(stage.timers) == 0
-    assert stage.attachments._gates == {}
+    assert stage.attachments._locks == {}
     assert not stage.attachments._lingering

@@ -6,20 +6,20 @@ import pytest
 
 from beaconfire.base.errors import CommandError
 from beaconfire.base.units import Seconds
-from beaconfire.channels.namespaces import Channels, Namespace
+from beaconfire.channels.namespaces import Namespace, Namespaces
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 
 NAMESPACES = {"chat": ChannelOptions(channel_regex="^[a-z]+$"), "news": ChannelOptions()}
 
 
-def make(**names: object) -> Channels:
-    return Channels(ChannelOptions(), NAMESPACES, ChannelNameOptions(**names), 3600.0)  # type: ignore[arg-type]
+def make(**names: object) -> Namespaces:
+    return Namespaces(ChannelOptions(), NAMESPACES, ChannelNameOptions(**names), 3600.0)  # type: ignore[arg-type]
 
 
-def code_of(channels: Channels, channel: str) -> int:
+def code_of(namespaces: Namespaces, channel: str) -> int:
     """The error of a name: 0 for a good one."""
     try:
-        channels.check_name(channel, channels.resolve(channel))
+        namespaces.check_name(channel, namespaces.resolve(channel))
     except CommandError as error:
         return error.code.code
     return 0
@@ -87,7 +87,7 @@ def test_names_are_ascii_or_match_the_regex_of_their_namespace(channel: str, cod
 
 def test_a_regex_replaces_the_ascii_rule() -> None:
     """And it is searched for, not matched at the start, as in the reference."""
-    channels = Channels(ChannelOptions(channel_regex="烽火$"), {}, ChannelNameOptions(), 1.0)
+    channels = Namespaces(ChannelOptions(channel_regex="烽火$"), {}, ChannelNameOptions(), 1.0)
     assert code_of(channels, "news烽火") == 0
     assert code_of(channels, "$烽火") == 0
     assert code_of(channels, "烽火!") == 107

@@ -19,7 +19,7 @@ from beaconfire.delivery.conflation import TURN_MAX, Conflation
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.outbox import Flusher
 from beaconfire.delivery.patches import Patches
-from beaconfire.delivery.subscription import Subscription, Tailoring
+from beaconfire.delivery.subscription import DeliveryStrategy, Subscription
 from beaconfire.delivery.tags_filter import TagsFilters
 from beaconfire.model.events import InternalError
 from beaconfire.model.position import StreamPosition
@@ -76,8 +76,8 @@ class Stage:
     ) -> Reader:
         self._clients += 1
         listener = Listener(f"c{self._clients}", self.flusher, wire or self.wire)
-        tailoring = Tailoring(KEEN if filtered else None, self.codec if deltas else None, Conflation(max_rate))
-        subscription = listener.subscription("news", tailoring, hears_announcements=True)
+        strategy = DeliveryStrategy(KEEN if filtered else None, self.codec if deltas else None, Conflation(max_rate))
+        subscription = listener.subscription("news", strategy, receives_join_leave=True)
         self.hub.add(subscription)
         subscription.go_live(top)
         return Reader(listener, subscription)
@@ -199,7 +199,7 @@ def test_who_was_told_the_same_shares_a_frame() -> None:
     readers = [stage.join(1.0) for _ in range(5)]
     stage.publish(1, 2)
     late = stage.join(1.0, top=StreamPosition(2, "e"))
-    late.subscription.tailoring.conflation.told(stage.clock.now_s())  # type: ignore[union-attr]
+    late.subscription.strategy.conflation.told(stage.clock.now_s())  # type: ignore[union-attr]
     stage.publish(3)
     packed = stage.wire.packed
     stage.pass_time(1.0)
@@ -300,7 +300,7 @@ def test_who_has_left_is_owed_nothing() -> None:
     reader = stage.join(0.01)
     stage.publish(1, 2, 3)
     stage.hub.remove(reader.subscription)
-    assert len(stage.hub._paydays) == 0
+    assert len(stage.hub._delivery_schedule) == 0
     stage.pass_time(100.0)
     assert reader.told() == [(1, 0)]
 
@@ -316,7 +316,7 @@ def test_who_comes_and_goes_leaves_no_timer() -> None:
         stage.hub.remove(reader.subscription)
         most = max(most, len(stage.timers))
     assert len(stage.timers) == 0
-    assert stage.hub._paydays._waiting == {}
+    assert stage.hub._delivery_schedule._waiting == {}
     assert most == 0, "nor for a moment"
 
 
@@ -341,7 +341,7 @@ def test_all_who_wait_for_the_next_turn_leave() -> None:
         stage.hub.remove(reader.subscription)
     stage.turn()
     assert [reader.told() for reader in readers[TURN_MAX:]] == [[(1, 0)]] * 2
-    assert stage.hub._paydays._waiting == {}
+    assert stage.hub._delivery_schedule._waiting == {}
 
 
 def test_an_owed_publication_keeps_few_frames() -> None:
@@ -351,12 +351,12 @@ def test_an_owed_publication_keeps_few_frames() -> None:
     item = Item(PublicationPush("news", Publication(Raw(b'"' + b"x" * 1000 + b'"'), None, 9)), 9, "e", ())
     for left_out in range(500):
         for repeated in (left_out, 0 if left_out < 5 else left_out):
-            told = item.alone(wire, repeated, None, None, patches)
+            told = item.single_frame(wire, repeated, None, None, patches)
             assert json.loads(told.frame)["push"]["pub"].get("conflated", 0) == repeated
-    kept = sum(len(alone.frame) for alone in (item._alone or {}).values())
+    kept = sum(len(single_frame.frame) for single_frame in (item._singles or {}).values())
     assert kept < 20 * 1100, "twenty of five hundred at most"
     packed = wire.packed
-    item.alone(wire, 499, None, None, patches)
+    item.single_frame(wire, 499, None, None, patches)
     assert wire.packed == packed, "the latest is shared"
 
 

@@ -13,7 +13,7 @@ from beaconfire.base.timers import Timers
 from beaconfire.delivery.hub import DIRECT_MAX, Hub
 from beaconfire.delivery.outbox import Flusher
 from beaconfire.delivery.patches import Patches
-from beaconfire.delivery.subscription import Phase, Subscription
+from beaconfire.delivery.subscription import Subscription, SubscriptionPhase
 from beaconfire.model.events import BatchFannedOut, InternalError
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
@@ -115,7 +115,7 @@ def test_removed_subscriptions_have_ended(stage: Stage) -> None:
     """Nobody who still holds one can make it live again."""
     _, subscription = stage.subscriber()
     stage.hub.remove(subscription)
-    assert subscription.phase is Phase.ENDED
+    assert subscription.phase is SubscriptionPhase.ENDED
 
 
 def test_a_session_is_in_a_channel_once(stage: Stage) -> None:
@@ -226,7 +226,7 @@ def test_a_hole_ends_the_positioned_and_nobody_else(stage: Stage, offsets: tuple
     stage.publish(*offsets)
     stage.turn()
     assert len(positioned.gaps) == 1
-    assert subscription.phase is Phase.ENDED
+    assert subscription.phase is SubscriptionPhase.ENDED
     assert positioned.messages() == []
     assert carefree.data() == list(offsets)
     stage.publish(offsets[-1] + 1)
@@ -237,10 +237,10 @@ def test_a_hole_ends_the_positioned_and_nobody_else(stage: Stage, offsets: tuple
 
 def test_a_foreign_epoch_ends_the_positioned(stage: Stage) -> None:
     """Also with the offset that is expected, alone in its batch or after others."""
-    alone, _ = stage.subscriber(top=0)
+    single_frame, _ = stage.subscriber(top=0)
     stage.publish(1, epoch="other")
     stage.turn()
-    assert (len(alone.gaps), alone.messages()) == (1, [])
+    assert (len(single_frame.gaps), single_frame.messages()) == (1, [])
     mixed, _ = stage.subscriber(top=0)
     stage.publish(1)
     stage.publish(2, epoch="other")
@@ -265,7 +265,7 @@ def test_who_is_excluded_hears_nothing_and_moves_on(stage: Stage) -> None:
 
 def test_announcements_reach_those_who_hear_them(stage: Stage) -> None:
     """In their place between publications, and they move no position."""
-    keen, subscription = stage.subscriber(top=0, hears_announcements=True)
+    keen, subscription = stage.subscriber(top=0, receives_join_leave=True)
     plain, _ = stage.subscriber(top=0)
     info = ClientInfo("ann", "c9")
     stage.publish(1)
@@ -287,7 +287,7 @@ def test_announcements_reach_those_who_hear_them(stage: Stage) -> None:
 def test_who_catches_up_gets_nothing_yet(stage: Stage) -> None:
     """Publications are held, excluded ones for the position only, announcements not at all."""
     listener = stage.listener()
-    subscription = listener.subscription(hears_announcements=True)
+    subscription = listener.subscription(receives_join_leave=True)
     stage.hub.add(subscription)
     stage.publish(1, 2)
     stage.hub.announce(JoinPush("news", ClientInfo("ann", "c9")))

@@ -9,11 +9,11 @@ import pytest
 from beaconfire.base.clock import ManualClock
 from beaconfire.delivery.outbox import (
     SLICE_S,
-    VOLLEY,
+    WRITE_BATCH_MAX,
     Flusher,
     Outbox,
-    Volley,
     Writable,
+    WriteBatch,
 )
 from beaconfire.protocols.port import Frame
 
@@ -247,7 +247,7 @@ def test_flushing_works_in_slices() -> None:
     """After a few milliseconds of writing the event loop gets its turn; then it goes on where it was."""
     stage = Stage()
     peers = []
-    for _ in range(3 * VOLLEY + 4):
+    for _ in range(3 * WRITE_BATCH_MAX + 4):
         outbox, peer = stage.make(cost_s=SLICE_S)
         outbox.append(b"x")
         peers.append(peer)
@@ -255,41 +255,41 @@ def test_flushing_works_in_slices() -> None:
     while stage.scheduled:
         stage.turn()
         served.append(sum(1 for peer in peers if peer.writes))
-    assert served == [VOLLEY, 2 * VOLLEY, 3 * VOLLEY, 3 * VOLLEY + 4]
+    assert served == [WRITE_BATCH_MAX, 2 * WRITE_BATCH_MAX, 3 * WRITE_BATCH_MAX, 3 * WRITE_BATCH_MAX + 4]
     assert all(peer.writes == [b"x"] for peer in peers)
 
 
 def test_what_comes_during_a_slice_waits_its_turn() -> None:
     """An outbox that is served already is put at the end: order within it stays, and nobody starves."""
     stage = Stage()
-    boxes = [stage.make(cost_s=SLICE_S) for _ in range(2 * VOLLEY)]
+    boxes = [stage.make(cost_s=SLICE_S) for _ in range(2 * WRITE_BATCH_MAX)]
     for outbox, _ in boxes:
         outbox.append(b"1")
     stage.turn()
     for outbox, _ in boxes:
         outbox.append(b"2")
     stage.turn()
-    assert [peer.writes for _, peer in boxes[:VOLLEY]] == [[b"1"]] * VOLLEY
-    assert [peer.writes for _, peer in boxes[VOLLEY:]] == [[b"12"]] * VOLLEY
+    assert [peer.writes for _, peer in boxes[:WRITE_BATCH_MAX]] == [[b"1"]] * WRITE_BATCH_MAX
+    assert [peer.writes for _, peer in boxes[WRITE_BATCH_MAX:]] == [[b"12"]] * WRITE_BATCH_MAX
     stage.turn()
-    assert [peer.writes for _, peer in boxes[:VOLLEY]] == [[b"1", b"2"]] * VOLLEY
+    assert [peer.writes for _, peer in boxes[:WRITE_BATCH_MAX]] == [[b"1", b"2"]] * WRITE_BATCH_MAX
 
 
 def test_sockets_are_sent_to_in_volleys() -> None:
     """Everything of an outbox in one send, many outboxes in one go; it counts as writes all the same."""
     stage = Stage()
-    boxes = [stage.make() for _ in range(VOLLEY + 1)]
+    boxes = [stage.make() for _ in range(WRITE_BATCH_MAX + 1)]
     for outbox, peer in boxes:
         peer.direct = peer
         outbox.append(b"a")
         outbox.append(b"b")
     stage.turn()
-    assert stage.volleys == [VOLLEY, 1]
+    assert stage.volleys == [WRITE_BATCH_MAX, 1]
     assert all(peer.writes == [b"ab"] for _, peer in boxes)
     assert all(outbox.queued_bytes == 0 for outbox, _ in boxes)
-    assert (stage.flusher.writes_total, stage.flusher.bytes_total) == (VOLLEY + 1, 2 * VOLLEY + 2)
+    assert (stage.flusher.writes_total, stage.flusher.bytes_total) == (WRITE_BATCH_MAX + 1, 2 * WRITE_BATCH_MAX + 2)
     stage.turn()
-    assert stage.volleys == [VOLLEY, 1]
+    assert stage.volleys == [WRITE_BATCH_MAX, 1]
 
 
 def test_what_a_socket_does_not_take_is_the_transports() -> None:
@@ -308,15 +308,15 @@ def test_what_a_socket_does_not_take_is_the_transports() -> None:
 def test_a_frame_is_aimed_only_past_an_empty_outbox() -> None:
     """Otherwise it would overtake; and where there is no socket it waits for the flusher like all others."""
     stage = Stage()
-    volley = Volley()
+    write_batch = WriteBatch()
     (free, free_peer), (waiting, waiting_peer), (bound, bound_peer), (closed, _) = (stage.make() for _ in range(4))
     free_peer.direct, waiting_peer.direct = free_peer, waiting_peer
     waiting.append(b"1")
     closed.close()
     for outbox in (free, waiting, bound, closed):
-        outbox.aim(b"2", volley)
-    assert (volley.transports, volley.frames) == ([free_peer], [b"2"])
-    stage.flusher.fire(volley)
+        outbox.add_to(b"2", write_batch)
+    assert (write_batch.transports, write_batch.frames) == ([free_peer], [b"2"])
+    stage.flusher.flush_batch(write_batch)
     assert (free_peer.writes, waiting_peer.writes, bound_peer.writes) == ([b"2"], [], [])
     stage.turn()
     assert (free_peer.writes, waiting_peer.writes, bound_peer.writes) == ([b"2"], [b"12"], [b"2"])

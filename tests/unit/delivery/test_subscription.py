@@ -12,8 +12,8 @@ from beaconfire.delivery.subscription import (
     HELD,
     HELD_ITEM_BYTES,
     Gap,
-    Phase,
     Subscription,
+    SubscriptionPhase,
 )
 from beaconfire.engines.port import HistoryPage
 from beaconfire.model.position import StreamPosition
@@ -62,7 +62,7 @@ def test_merging_drops_what_history_had(held: tuple[int, ...], top: int, sent: l
     subscription = make()
     hold(subscription, *held)
     assert offsets(subscription.go_live(StreamPosition(top, "e"))) == sent
-    assert subscription.phase is Phase.LIVE
+    assert subscription.phase is SubscriptionPhase.LIVE
     assert subscription.position == StreamPosition(sent[-1] if sent else top, "e")
 
 
@@ -73,7 +73,7 @@ def test_merging_refuses_a_hole(held: tuple[int, ...]) -> None:
     hold(subscription, *held)
     with pytest.raises(Gap):
         subscription.go_live(StreamPosition(5, "e"))
-    assert subscription.phase is Phase.CATCHING_UP
+    assert subscription.phase is SubscriptionPhase.CATCHING_UP
     assert subscription.expected == HELD
 
 
@@ -136,13 +136,13 @@ def test_too_much_to_hold_is_a_gap() -> None:
 def test_one_that_was_spoiled_or_ended_cannot_go_live(top: StreamPosition | None) -> None:
     """Whether it watches its position or not: something was missed, or it is over."""
     spoiled, ended = make(), make()
-    spoiled.spoil()
+    spoiled.mark_gap()
     hold(spoiled, 6)
     ended.end()
     for subscription in (spoiled, ended):
         with pytest.raises(Gap):
             subscription.go_live(top)
-        assert subscription.phase is not Phase.LIVE
+        assert subscription.phase is not SubscriptionPhase.LIVE
 
 
 # --- live
@@ -176,7 +176,7 @@ def test_the_end_expects_nothing() -> None:
     """The hub delivers to it no more, and it stands nowhere."""
     subscription = live()
     subscription.end()
-    assert (subscription.phase, subscription.expected, subscription.position) == (Phase.ENDED, HELD, None)
+    assert (subscription.phase, subscription.expected, subscription.position) == (SubscriptionPhase.ENDED, HELD, None)
 
 
 def test_a_check_tolerates_what_is_on_its_way() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
-from beaconfire.delivery.channel import TAILORED_BATCH_MAX
+from beaconfire.delivery.channel import STRATEGY_BATCH_MAX
 from beaconfire.delivery.hub import BACKLOG_MAX
 from beaconfire.delivery.outbox import SLICE_S
 from beaconfire.delivery.tags_filter import Predicate, Tags, TagsFilters
@@ -14,7 +14,7 @@ from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
 from beaconfire.model.requests import FilterNode
 from beaconfire.protocols.port import Frame
-from tests.unit.delivery.test_tailored import KEEN, Reader, Stage, text
+from tests.unit.delivery.test_strategies import KEEN, Reader, Stage, text
 from tests.unit.kit import Lines, Listener
 
 
@@ -59,9 +59,9 @@ def test_many_different_filters_are_asked_in_slices() -> None:
     for number in range(300):
         tags_filter = filters.compile(FilterNode(key="kind", cmp="neq", val=str(number)))
         tags_filter._predicate = Asked(tags_filter._predicate, asked)
-        tailoring = stage.join(None, node=KEEN).subscription.tailoring
-        assert tailoring is not None
-        tailoring.tags_filter = tags_filter
+        strategy = stage.join(None, node=KEEN).subscription.strategy
+        assert strategy is not None
+        strategy.tags_filter = tags_filter
     stage.hub._now_s = Slow().now_s
     stage.publish(0, text(1))
     most = turns = 0
@@ -126,7 +126,7 @@ def test_who_goes_live_during_the_walk_gets_the_batch_once() -> None:
     stage = Stage(interrupted=True)
     readers = gather(stage, 3)
     stage.hub.remove(readers[0].subscription)
-    waits = readers[0].listener.subscription("news", readers[0].subscription.tailoring)
+    waits = readers[0].listener.subscription("news", readers[0].subscription.strategy)
     stage.hub.add(waits)
     publish(stage, 1)
     stage.step()
@@ -163,7 +163,7 @@ def test_several_channels_take_turns() -> None:
     other = Listener("other", stage.flusher, stage.json)
     plain = Listener("plain", stage.flusher, stage.json)
     for listener, node in ((other, KEEN), (plain, None)):
-        subscription = listener.subscription("elsewhere", stage.join(None, node=node).subscription.tailoring)
+        subscription = listener.subscription("elsewhere", stage.join(None, node=node).subscription.strategy)
         stage.hub.add(subscription)
         subscription.go_live(None)
     publish(stage, 1)
@@ -182,7 +182,7 @@ def test_a_long_batch_is_divided() -> None:
     """A filter is asked for at most so many items in a row; what is skipped is counted across the parts."""
     stage = Stage(interrupted=True)
     early, plain = gather(stage, 2), stage.join(StreamPosition(0, "e"))
-    count = 2 * TAILORED_BATCH_MAX + 5
+    count = 2 * STRATEGY_BATCH_MAX + 5
     publish(stage, *range(1, count - 1))
     late = [stage.join(StreamPosition(count - 2, "e"), node=node) for node in (KEEN, None)]
     unpositioned = stage.join(None, node=KEEN)
@@ -191,7 +191,7 @@ def test_a_long_batch_is_divided() -> None:
     assert all(offsets(reader) == list(range(1, count + 1)) for reader in (*early, plain))
     assert [offsets(reader) for reader in (*late, unpositioned)] == [[count - 1, count]] * 3
     sizes = [event.publications for event in stage.recorder.of(BatchFannedOut)]
-    assert sizes == [TAILORED_BATCH_MAX, TAILORED_BATCH_MAX, 5]
+    assert sizes == [STRATEGY_BATCH_MAX, STRATEGY_BATCH_MAX, 5]
 
 
 def test_publishers_do_not_get_ahead_without_end() -> None:
@@ -203,7 +203,7 @@ def test_publishers_do_not_get_ahead_without_end() -> None:
     publish(stage, *range(2, BACKLOG_MAX + 3))
     for _ in range(2):  # the flusher has its turns as well
         stage.step()
-    assert stage.hub._rooms["news"].walk is None
+    assert stage.hub._channels["news"].walk is None
     stage.turn()
     assert all(offsets(reader) == list(range(1, BACKLOG_MAX + 3)) for reader in readers)
 
@@ -234,15 +234,15 @@ def test_a_bug_does_not_stop_what_waits_for_the_walk() -> None:
     stage = Stage(interrupted=True)
     stage.recorder.expects_errors = True
     readers = gather(stage, 3)
-    tailoring = readers[1].subscription.tailoring
-    assert tailoring is not None
+    strategy = readers[1].subscription.strategy
+    assert strategy is not None
     stage.publish(0, text(1), "keen")
     stage.step()
     stage.publish(0, text(2), "keen")
-    tailoring.codec = object()  # type: ignore[assignment]  # breaks whatever is told to this one
+    strategy.codec = object()  # type: ignore[assignment]  # breaks whatever is told to this one
     stage.step()
     stage.step()
-    tailoring.codec = None
+    strategy.codec = None
     stage.turn()
     assert [event.where for event in stage.recorder.of(InternalError)] == ["fan-out"]
     assert [[told.data for told in reader.told()] for reader in readers] == [

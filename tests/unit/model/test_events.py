@@ -8,7 +8,7 @@ from typing import Any, get_args
 from beaconfire.base.clock import ManualClock
 from beaconfire.model.events import (
     Event,
-    Fanout,
+    EventDispatcher,
     LimitHit,
     NoEvents,
     TokenKeysFetched,
@@ -31,13 +31,13 @@ class Curious:
 def test_each_sink_gets_what_it_asked_for() -> None:
     """All of it, in order, and nothing else; what nobody asked for goes nowhere."""
     keys, limits, both = Curious(TokenKeysFetched), Curious(LimitHit), Curious(TokenKeysFetched, LimitHit)
-    fanout = Fanout(keys, limits, both)
+    fanout = EventDispatcher(keys, limits, both)
     first, second = TokenKeysFetched(1, ""), LimitHit("client.channel_limit", "c1")
     fanout.emit(first)
     fanout.emit(second)
     assert (keys.taken, limits.taken, both.taken) == ([first], [second], [first, second])
-    Fanout(keys).emit(second)
-    Fanout().emit(second)
+    EventDispatcher(keys).emit(second)
+    EventDispatcher().emit(second)
     NoEvents().emit(second)
     assert keys.taken == [first]
 

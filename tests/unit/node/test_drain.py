@@ -200,9 +200,9 @@ def test_who_arrives_meanwhile_leaves_too() -> None:
     let_go(stage)
     late: list[Client] = []
 
-    async def arrive() -> None:
+    async def open_session() -> None:
         await asyncio.sleep(0)
-        late.append(stage.world.arrive())
+        late.append(stage.world.open_session())
 
-    stage.run(arrive())
+    stage.run(open_session())
     assert late[0].ended == 3001

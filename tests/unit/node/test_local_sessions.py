@@ -87,7 +87,7 @@ def test_disconnecting_somebody_who_is_just_connecting() -> None:
     async def scenario() -> None:
         world = World(RECOVERABLE)
         world.tokens.connections.known["t"] = Identity(user="ann", channels={"news": SubscriptionGrant()})
-        client = world.arrive()
+        client = world.open_session()
         world.stops.hold("history")
         client.send("connect", token="t")
         await settle()
@@ -187,7 +187,7 @@ def test_sessions_that_are_just_connecting_keep_their_channels() -> None:
     async def scenario() -> None:
         world = World(RECOVERABLE)
         world.tokens.connections.known["t"] = Identity(user="ann", channels={"news": SubscriptionGrant()})
-        client = world.arrive()
+        client = world.open_session()
         world.stops.hold("history")
         client.send("connect", token="t")
         await settle()
@@ -375,12 +375,12 @@ def test_connections_are_listed() -> None:
     """All, of one user, in one channel, and not more than asked for."""
     world = World()
     world.tokens.connections.known["t"] = Identity(user="ann")
-    ann = world.arrive()
+    ann = world.open_session()
     ann.ask("connect", token="t", name="js", version="5")
     ann.ask("subscribe", channel="b")
     ann.ask("subscribe", channel="a")
     bob = world.connect("bob", "a")
-    world.arrive()
+    world.open_session()
 
     def listed(**survey: Any) -> list[str]:
         return [found.client for found in run(world.cluster.connections(ConnectionsSurvey(**survey)))]

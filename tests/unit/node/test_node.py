@@ -31,7 +31,7 @@ def test_publishing_stores_and_announces() -> None:
     assert world.publish("news", "x", tags={"k": "v"}) == StreamPosition(1, "epoch1")
     [push] = client.take_pushes()
     assert push["pub"] == {"data": "x", "offset": 1, "epoch": "epoch1", "tags": {"k": "v"}}
-    page = run(world.node.history("news", world.node.channels.resolve("news"), -1))
+    page = run(world.node.history("news", world.node.namespaces.resolve("news"), -1))
     assert [bytes(publication.data) for publication in page.publications] == [b'"x"']
 
 
@@ -70,7 +70,7 @@ def test_what_is_off_is_error_108() -> None:
     """History and presence, to read and to remove, whoever asks."""
     world = World(BARE)
     node = world.node
-    namespace = node.channels.resolve("news")
+    namespace = node.namespaces.resolve("news")
     for call in (
         node.history("news", namespace, 1),
         node.page("news", namespace, 1, None, False),
@@ -85,7 +85,7 @@ def test_what_is_off_is_error_108() -> None:
 def test_removing_history_keeps_the_position() -> None:
     """The stream goes on after the last offset."""
     world = World(RECOVERABLE)
-    namespace = world.node.channels.resolve("news")
+    namespace = world.node.namespaces.resolve("news")
     world.publish("news", 1, 2)
     run(world.node.remove_history("news", namespace))
     page = run(world.node.page("news", namespace, -1, None, False))
@@ -152,7 +152,7 @@ def test_background_failures_are_reported() -> None:
 def test_statistics_are_of_now() -> None:
     """Open connections, those with an identity, named users, channels and subscriptions."""
     world = World(OPEN)
-    world.arrive()
+    world.open_session()
     world.connect("ann", "a", "b")
     world.connect("ann", "b")
     world.connect()

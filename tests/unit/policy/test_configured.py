@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from beaconfire.base.errors import CommandError, Disconnect
 from beaconfire.channels.access import Access
-from beaconfire.channels.namespaces import Channels
+from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.options import ChannelNameOptions
 from beaconfire.model.identity import NAME_LENGTH_MAX, Identity
 from beaconfire.model.publication import NO_PAYLOAD
@@ -34,7 +34,7 @@ def make(**options: Any) -> ConfiguredPolicy:
     subscription.let_subscribe("news of bob", "bob", "news")
     subscription.let_subscribe("sport", "ann", "sport")
     subscription.let_subscribe("news of c1", "ann", "news", client="c1")
-    channels = Channels(OPEN, {}, ChannelNameOptions(), 1.0)
+    channels = Namespaces(OPEN, {}, ChannelNameOptions(), 1.0)
     client_options = ClientOptions(**options)
     return ConfiguredPolicy(
         connection, subscription, channels, Access(channels, client_options.insecure), client_options
@@ -160,7 +160,7 @@ def test_refreshing_a_connection(token: str, code: int) -> None:
 def test_subscription_tokens(token: str, subscribe: int, refresh: int) -> None:
     """They are for one user in one channel; a bad one is an error at first and the end when refreshing."""
     policy = make()
-    namespace = Channels(OPEN, {}, ChannelNameOptions(), 1.0).resolve("news")
+    namespace = Namespaces(OPEN, {}, ChannelNameOptions(), 1.0).resolve("news")
     request = SubscribeRequest(channel="news", token=token)
     assert outcome(policy.subscribe(ANN, "c1", request, namespace)) == subscribe
     assert outcome(policy.sub_refresh(ANN, "c1", "news", token)) == refresh
@@ -169,7 +169,7 @@ def test_subscription_tokens(token: str, subscribe: int, refresh: int) -> None:
 def test_a_token_may_be_for_one_connection() -> None:
     """Then no other connection of the user can use it."""
     policy = make()
-    namespace = Channels(OPEN, {}, ChannelNameOptions(), 1.0).resolve("news")
+    namespace = Namespaces(OPEN, {}, ChannelNameOptions(), 1.0).resolve("news")
     request = SubscribeRequest(channel="news", token="news of c1")
     assert outcome(policy.subscribe(ANN, "c2", request, namespace)) == 3500
     assert outcome(policy.sub_refresh(ANN, "c2", "news", "news of c1")) == 3500
@@ -178,7 +178,7 @@ def test_a_token_may_be_for_one_connection() -> None:
 def test_a_token_grants_what_permissions_do_not() -> None:
     """Private channels included, and what it says of them."""
     policy = make()
-    namespace = Channels(OPEN, {}, ChannelNameOptions(), 1.0).resolve("news")
+    namespace = Namespaces(OPEN, {}, ChannelNameOptions(), 1.0).resolve("news")
     grant = run(policy.subscribe(ANN, "c1", SubscribeRequest(channel="news", token="news"), namespace))
     assert grant.info == Raw(b"1")
     assert outcome(policy.subscribe(ANN, "c1", SubscribeRequest(channel="news"), namespace)) == 0
@@ -189,7 +189,7 @@ def test_a_token_grants_what_permissions_do_not() -> None:
 def test_publishing_passes_the_data_on() -> None:
     """As it is, to those who may."""
     policy = make()
-    namespace = Channels(OPEN, {}, ChannelNameOptions(), 1.0).resolve("news")
+    namespace = Namespaces(OPEN, {}, ChannelNameOptions(), 1.0).resolve("news")
     data = Raw(b'{"a": 1}')
     assert run(policy.publish(ANN, False, "news", namespace, data)) is data
     assert outcome(policy.publish(Identity(), True, "news", namespace, data)) == 103

@@ -10,7 +10,7 @@ from beaconfire.model.events import ConnectionOpened
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.node.cluster import Selector, UnsubscribeSessions
-from beaconfire.session.traits import SessionManners
+from beaconfire.session.traits import SessionTraits
 from tests.unit.kit import OPEN, World, settle
 
 SOCIAL = ChannelOptions(
@@ -25,7 +25,7 @@ SOCIAL = ChannelOptions(
 def test_every_session_has_an_id_of_its_own() -> None:
     """And is counted from its first moment on."""
     world = World()
-    first, second = world.arrive(), world.plain()
+    first, second = world.open_session(), world.plain()
     assert first.id != second.id
     assert world.recorder.of(ConnectionOpened) == [
         ConnectionOpened("test", "centrifuge-json", first.id),
@@ -38,9 +38,9 @@ def test_every_session_has_an_id_of_its_own() -> None:
 def test_manners_may_be_those_of_one_connection() -> None:
     """Else the endpoint's count."""
     world = World()
-    own = SessionManners(app_pings=False)
-    assert world.arrive(own).session.manners is own
-    assert world.arrive().session.manners == SessionManners()
+    own = SessionTraits(app_pings=False)
+    assert world.open_session(own).session.traits is own
+    assert world.open_session().session.traits == SessionTraits()
 
 
 def test_everyone_is_in_the_lobby_from_the_start() -> None:

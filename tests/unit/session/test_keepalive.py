@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from beaconfire.base.units import Seconds
-from beaconfire.session.traits import SessionManners
+from beaconfire.session.traits import SessionTraits
 from tests.unit.kit import Client, World, settle
 
 UNIX_S = 1_700_000_000
@@ -106,7 +106,7 @@ def test_a_late_pong_ends_with_no_pong() -> None:
 def test_pings_can_be_switched_off() -> None:
     """Then nothing is sent, nothing is awaited, and the client is told so."""
     world = World(**{**TIMES, "ping_interval": Seconds(0)})
-    client = world.arrive()
+    client = world.open_session()
     result = client.ask("connect")
     assert "ping" not in result
     assert "pong" not in result
@@ -119,14 +119,14 @@ def test_pings_can_be_switched_off() -> None:
 def test_the_client_is_told_the_interval_in_whole_seconds(interval_s: float, told: int) -> None:
     """Rounded up: zero would tell it that there are none, and then it would not answer."""
     world = World(**{**TIMES, "ping_interval": Seconds(interval_s), "pong_timeout": Seconds(0.2)})
-    result = world.arrive().ask("connect")
+    result = world.open_session().ask("connect")
     assert (result["ping"], result["pong"]) == (told, True)
 
 
 def frames_only() -> tuple[World, Client]:
     """A native client that asked for WebSocket pings in its URL."""
     world = World(**TIMES)
-    client = world.arrive(SessionManners(app_pings=False))
+    client = world.open_session(SessionTraits(app_pings=False))
     result = client.ask("connect")
     assert "ping" not in result
     assert "pong" not in result
@@ -160,7 +160,7 @@ def test_a_client_with_the_transports_pings_must_not_pong_in_the_protocol() -> N
 def test_who_does_not_connect_in_time_is_stale() -> None:
     """With 3502 after the delay, and no ping before."""
     world = World(**TIMES)
-    client = world.arrive()
+    client = world.open_session()
     world.pass_time(9.5)
     assert client.ended == 0
     assert client.take() == []
@@ -174,7 +174,7 @@ def test_a_failed_connect_does_not_stop_the_stale_deadline() -> None:
     world = World(**TIMES)
     world.stops.fail_next("verify", RuntimeError("broken"))
     world.recorder.expects_errors = True
-    client = world.arrive()
+    client = world.open_session()
     assert client.outcome("connect", token="x") == 100
     world.pass_time(10)
     assert client.ended == 3502

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from beaconfire.session.registry import Registry
+from beaconfire.session.registry import SessionRegistry
 
 
 class Way(NamedTuple):
@@ -24,11 +24,11 @@ NOBODY = Somebody("n1", "")
 
 
 @pytest.fixture
-def registry() -> Registry[Somebody]:
-    return Registry()
+def registry() -> SessionRegistry[Somebody]:
+    return SessionRegistry()
 
 
-def test_sessions_are_found_by_client_and_by_user(registry: Registry[Somebody]) -> None:
+def test_sessions_are_found_by_client_and_by_user(registry: SessionRegistry[Somebody]) -> None:
     """However many a user has."""
     assert registry.by_user("ann") == []
     assert registry.count_user("ann") == 0
@@ -42,7 +42,9 @@ def test_sessions_are_found_by_client_and_by_user(registry: Registry[Somebody]) 
 
 
 @pytest.mark.parametrize("sessions", [(ANN_1,), (ANN_1, ANN_2), (ANN_1, ANN_2, ANN_3)])
-def test_what_is_removed_leaves_nothing_behind(registry: Registry[Somebody], sessions: tuple[Somebody, ...]) -> None:
+def test_what_is_removed_leaves_nothing_behind(
+    registry: SessionRegistry[Somebody], sessions: tuple[Somebody, ...]
+) -> None:
     """The user is gone with the last session, and not before."""
     for session in sessions:
         registry.add(session)
@@ -57,7 +59,7 @@ def test_what_is_removed_leaves_nothing_behind(registry: Registry[Somebody], ses
     assert registry.by_user("ann") == [ANN_1]
 
 
-def test_a_session_is_found_by_its_own_id(registry: Registry[Somebody]) -> None:
+def test_a_session_is_found_by_its_own_id(registry: SessionRegistry[Somebody]) -> None:
     """By its transport's secret if it has one, and by its client id in any case; the empty id is nobody's."""
     speaker = Somebody("a4", "ann", Way("hush"))
     for session in (ANN_1, speaker):
@@ -72,7 +74,7 @@ def test_a_session_is_found_by_its_own_id(registry: Registry[Somebody]) -> None:
     assert registry.by_session("hush") is None
 
 
-def test_the_anonymous_user_cannot_be_addressed(registry: Registry[Somebody]) -> None:
+def test_the_anonymous_user_cannot_be_addressed(registry: SessionRegistry[Somebody]) -> None:
     """Nobody may disconnect all nameless clients by the empty name."""
     registry.add(NOBODY)
     assert registry.by_user("") == []
@@ -83,7 +85,7 @@ def test_the_anonymous_user_cannot_be_addressed(registry: Registry[Somebody]) ->
     assert len(registry) == 0
 
 
-def test_only_the_session_itself_is_removed(registry: Registry[Somebody]) -> None:
+def test_only_the_session_itself_is_removed(registry: SessionRegistry[Somebody]) -> None:
     """Another one with the same id, or one that was never added, changes nothing."""
     registry.add(ANN_1)
     registry.remove(Somebody("a1", "ann"))
@@ -91,7 +93,7 @@ def test_only_the_session_itself_is_removed(registry: Registry[Somebody]) -> Non
     assert registry.by_user("ann") == [ANN_1]
 
 
-def test_iterating_survives_changes(registry: Registry[Somebody]) -> None:
+def test_iterating_survives_changes(registry: SessionRegistry[Somebody]) -> None:
     """Ending every session while walking over them is what a drain does."""
     for session in (ANN_1, ANN_2, NOBODY):
         registry.add(session)

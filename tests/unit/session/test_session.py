@@ -13,7 +13,7 @@ from beaconfire.base.units import Seconds, Size
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.events import SessionEnded
 from beaconfire.model.pushes import MessagePush, SubscribePush
-from beaconfire.session.session import Phase
+from beaconfire.session.session import SessionPhase
 from tests.unit.kit import OPEN, RECOVERABLE, Client, World, settle
 
 READING = ChannelOptions(
@@ -274,7 +274,7 @@ def test_the_end_lets_go_of_everything() -> None:
     assert client.transport.closed == (3011, "force reconnect")
     assert client.transport.writes[-1] == b'{"push":{"message":{"data":"last words"}}}\n'
     assert client.session.subscriptions == {}
-    assert client.session.phase is Phase.ENDED
+    assert client.session.phase is SessionPhase.ENDED
     assert len(world.node.registry) == 0
     assert world.node.hub.statistics().subscriptions == 0
     assert world.node.connections == set()

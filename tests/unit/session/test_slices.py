@@ -32,7 +32,7 @@ def many(count: int, first: int = 100) -> str:
 
 
 def held_back(client: Client) -> bool:
-    return client.session.is_held_back
+    return client.session.is_reading_paused
 
 
 def test_commands_of_a_frame_are_handled_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:

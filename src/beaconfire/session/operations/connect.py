@@ -39,16 +39,16 @@ from beaconfire.model.results import (
     RefreshResult,
     RPCResult,
 )
-from beaconfire.session.operations.strategy import check_wishes
+from beaconfire.session.operations.strategy import check_strategy_request
 from beaconfire.session.operations.subscribe import (
     TTL_MAX_S,
-    Entrance,
+    PreparedSubscription,
     complete,
     enter,
     go_live,
 )
 from beaconfire.session.reply_budget import ReplyBudget
-from beaconfire.session.session import Phase, Session
+from beaconfire.session.session import Session, SessionPhase
 
 APP_NAME_LENGTH_MAX = 64
 """How much of what an SDK calls itself, and its version, is kept; the rest is cut off."""
@@ -56,8 +56,8 @@ APP_NAME_LENGTH_MAX = 64
 
 async def connect(session: Session, ref: object, request: ConnectRequest) -> None:
     """Authenticates and makes the server-side subscriptions, section 6 of the reference."""
-    if session.phase is not Phase.NEW:
-        if session.manners.connect_first:
+    if session.phase is not SessionPhase.NEW:
+        if session.traits.connect_first:
             raise Disconnect(BAD_PROTOCOL, "connect was sent twice")
         raise CommandError(PERMISSION_DENIED, "handshake must be the first message of a connection")
     result, entrances = await establish(session, request)
@@ -67,16 +67,16 @@ async def connect(session: Session, ref: object, request: ConnectRequest) -> Non
         complete(session, entrance, publications)
 
 
-async def establish(session: Session, request: ConnectRequest) -> tuple[ConnectResult, list[Entrance]]:
+async def establish(session: Session, request: ConnectRequest) -> tuple[ConnectResult, list[PreparedSubscription]]:
     """Everything of connect but the reply. On an error the session is as good as useless, on a Disconnect it ends."""
-    session.phase = Phase.CONNECTING
+    session.phase = SessionPhase.CONNECTING
     try:
         identity = await session.node.policy.connect(request)
         _admit(session, identity)
         entrances = await _enter_all(session, await _server_side(session, identity, request))
     except CommandError as error:
         _refuse(session)
-        if error.code is UNAUTHORIZED and session.manners.connect_first:
+        if error.code is UNAUTHORIZED and session.traits.connect_first:
             raise Disconnect(BAD_PROTOCOL, error.detail) from error
         raise
     except Disconnect:
@@ -85,7 +85,7 @@ async def establish(session: Session, request: ConnectRequest) -> tuple[ConnectR
         _refuse(session)  # whoever decides or the engine has failed: nobody has been let in
         raise
     _check_alive(session)
-    session.phase = Phase.CONNECTED
+    session.phase = SessionPhase.CONNECTED
     session.app_name, session.app_version = request.name[:APP_NAME_LENGTH_MAX], request.version[:APP_NAME_LENGTH_MAX]
     session.keepalive.connected()
     _watch_expiry(session)
@@ -112,11 +112,11 @@ def _refuse(session: Session) -> None:
     """Undoes a connect that failed with an error: a client that must connect first can do nothing more."""
     session.node.registry.remove(session)
     for subscription in list(session.subscriptions.values()):
-        if subscription.channel != session.manners.lobby:
+        if subscription.channel != session.traits.lobby:
             session.leave(subscription)
     session.identity = Identity()
     if not session.has_ended():
-        session.phase = Phase.REFUSED if session.manners.connect_first else Phase.NEW
+        session.phase = SessionPhase.REFUSED if session.traits.connect_first else SessionPhase.NEW
 
 
 def _admit(session: Session, identity: Identity) -> None:
@@ -180,9 +180,9 @@ def _wish(channel: str, entry: SubscribeRequest) -> SubscribeRequest:
 def _personal_channel(session: Session, user: str) -> str:
     """The user's own channel. Raises Disconnect 3507 if its name would let others in."""
     node = session.node
-    channel = node.channels.personal(user, node.client_options.user_personal_channel_namespace)
-    listed = node.channels.resolve(channel).options.allow_user_limited_channels
-    if listed and node.channels.allowed_users(channel) != [user]:
+    channel = node.namespaces.personal(user, node.client_options.user_personal_channel_namespace)
+    listed = node.namespaces.resolve(channel).options.allow_user_limited_channels
+    if listed and node.namespaces.allowed_users(channel) != [user]:
         raise Disconnect(
             CONNECTION_DENIED, "the user id holds a symbol of user-limited channels, so others could read it"
         )
@@ -206,7 +206,7 @@ async def _grant(session: Session, identity: Identity, wish: SubscribeRequest) -
     Raises CommandError where nobody can tell at the moment: who only listens would be without the channel for good.
     """
     node = session.node
-    namespace = node.channels.resolve(wish.channel)
+    namespace = node.namespaces.resolve(wish.channel)
     try:
         grant = await node.policy.subscribe(identity, session.client, wish, namespace)
     except CommandError as error:
@@ -217,7 +217,9 @@ async def _grant(session: Session, identity: Identity, wish: SubscribeRequest) -
     return None if is_over else grant
 
 
-async def _enter_all(session: Session, wishes: list[tuple[SubscribeRequest, SubscriptionGrant]]) -> list[Entrance]:
+async def _enter_all(
+    session: Session, wishes: list[tuple[SubscribeRequest, SubscriptionGrant]]
+) -> list[PreparedSubscription]:
     node = session.node
     entrances = []
     budget = ReplyBudget(node.client_options.reply_size_limit)
@@ -225,19 +227,19 @@ async def _enter_all(session: Session, wishes: list[tuple[SubscribeRequest, Subs
     for request, grant in wishes:
         started_s = await node.breathe(started_s)
         try:
-            namespace = node.channels.resolve(request.channel)
+            namespace = node.namespaces.resolve(request.channel)
         except CommandError as error:
             raise Disconnect(BAD_PROTOCOL, f"server-side {error.detail}") from error
-        check_wishes(request, namespace)
+        check_strategy_request(request, namespace)
         entrances.append(await enter(session, request, namespace, grant, server_side=True, budget=budget))
     return entrances
 
 
-def _connect_result(session: Session, entrances: list[Entrance]) -> ConnectResult:
+def _connect_result(session: Session, entrances: list[PreparedSubscription]) -> ConnectResult:
     node, options = session.node, session.node.client_options
     ttl = _lifetime(session, session.identity)
     # Rounded up: zero would mean that there are none, and then the client would not answer them.
-    interval_s = math.ceil(options.ping_interval) if session.manners.app_pings else 0
+    interval_s = math.ceil(options.ping_interval) if session.traits.app_pings else 0
     secret = session.transport.secret
     return ConnectResult(
         client=session.client,
@@ -246,7 +248,7 @@ def _connect_result(session: Session, entrances: list[Entrance]) -> ConnectResul
         ttl=ttl,
         subs={entrance.subscription.channel: entrance.result for entrance in entrances},
         ping=interval_s,
-        pong=interval_s > 0 and not session.manners.listens_only,
+        pong=interval_s > 0 and not session.traits.unidirectional,
         session=secret,
         node=node.options.uid if secret else "",
         time=int(node.clock.unix_s() * 1000) if options.connect_include_server_time else 0,
@@ -315,6 +317,6 @@ async def send(session: Session, ref: object, request: SendRequest) -> None:
 
 async def ping(session: Session, ref: object, request: PingRequest) -> None:
     """Only the plain protocol has it; a native client that sends it broke the protocol (section 5, rule 3)."""
-    if session.manners.connect_first:
+    if session.traits.connect_first:
         raise Disconnect(BAD_PROTOCOL, "ping is not a command of this protocol")
     session.reply(ref, PingResult())

@@ -35,7 +35,7 @@ from beaconfire.model.requests import (
     UnsubscribeRequest,
 )
 from beaconfire.session.operations import connect, publish, read, subscribe
-from beaconfire.session.session import Phase, Session
+from beaconfire.session.session import Session, SessionPhase
 
 Handler = Callable[[Session, object, Any], Awaitable[None]]
 
@@ -78,7 +78,7 @@ async def dispatch(session: Session, command: Command) -> None:
     method, handler = HANDLERS[type(request)]
     error, detail = 0, ""
     try:
-        if session.phase is not Phase.CONNECTED:
+        if session.phase is not SessionPhase.CONNECTED:
             await _require_connected(session, type(request))
         await handler(session, command.ref, request)
     except CommandError as failure:
@@ -95,7 +95,7 @@ async def dispatch(session: Session, command: Command) -> None:
         error, detail = INTERNAL.code, repr(failure)
         session.node.report(method, failure)
         _fail(session, command)
-    namespace = session.node.channels.label(cast(str, getattr(request, "channel", "")))
+    namespace = session.node.namespaces.label(cast(str, getattr(request, "channel", "")))
     session.node.events.emit(
         CommandHandled(session.client, session.user, method, namespace, clock.now_s() - started_s, error, detail)
     )
@@ -103,9 +103,9 @@ async def dispatch(session: Session, command: Command) -> None:
 
 def _pong(session: Session) -> None:
     try:
-        if session.phase is not Phase.CONNECTED:
+        if session.phase is not SessionPhase.CONNECTED:
             raise Disconnect(BAD_PROTOCOL, "the first command must be connect")
-        if not session.manners.app_pings:
+        if not session.traits.app_pings:
             raise Disconnect(BAD_PROTOCOL, "a pong came, but pings are the transport's")
         session.keepalive.pong(solicited_only=True)
     except Disconnect as failure:
@@ -116,9 +116,9 @@ async def _require_connected(session: Session, request_type: type) -> None:
     """Native clients must connect first; plain ones become the anonymous user on their first message, if allowed."""
     if request_type is ConnectRequest:
         return
-    if session.manners.connect_first:
+    if session.traits.connect_first:
         raise Disconnect(BAD_PROTOCOL, "the first command must be connect")
-    if session.phase is Phase.NEW and request_type not in UNAUTHENTICATED:
+    if session.phase is SessionPhase.NEW and request_type not in UNAUTHENTICATED:
         _, entrances = await connect.establish(session, ConnectRequest())
         for entrance in entrances:
             subscribe.complete(session, entrance, subscribe.go_live(entrance))

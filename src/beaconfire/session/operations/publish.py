@@ -41,7 +41,7 @@ async def _publish(session: Session, channel: str, data: Raw, exclude: tuple[str
 
 async def lobby_frame(session: Session, ref: object, request: LobbyFrame) -> None:
     """Everyone in the lobby gets the frame, the sender too. Being connected is permission enough."""
-    channel = session.manners.lobby
+    channel = session.traits.lobby
     assert channel is not None, "the codec makes lobby frames only where there is a lobby"
-    namespace = session.node.channels.resolve(channel)
+    namespace = session.node.namespaces.resolve(channel)
     await session.node.publish(channel, namespace, request.data, session.info(channel), request.tags)

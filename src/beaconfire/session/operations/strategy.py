@@ -15,10 +15,10 @@ from beaconfire.base.errors import (
     PayloadError,
 )
 from beaconfire.channels.namespaces import Namespace
-from beaconfire.delivery.batch import Item, News
+from beaconfire.delivery.batch import Item, Newest
 from beaconfire.delivery.conflation import RATE_MAX, RATE_MIN, Conflation
 from beaconfire.delivery.patches import FOSSIL
-from beaconfire.delivery.subscription import Subscription, Tailoring
+from beaconfire.delivery.subscription import DeliveryStrategy, Subscription
 from beaconfire.delivery.tags_filter import FilterError, TagsFilter
 from beaconfire.model.events import LimitHit
 from beaconfire.model.publication import Publication
@@ -28,7 +28,7 @@ from beaconfire.protocols.port import DeltaCodec
 from beaconfire.session.session import Session
 
 
-def check_wishes(request: SubscribeRequest, namespace: Namespace) -> None:
+def check_strategy_request(request: SubscribeRequest, namespace: Namespace) -> None:
     """Raises CommandError 107 for a filter where none may be had or a rate out of its range, and Disconnect 3501 for
     deltas of an unknown type."""
     if request.tf is not None and not namespace.options.allow_tags_filter:
@@ -40,7 +40,7 @@ def check_wishes(request: SubscribeRequest, namespace: Namespace) -> None:
         raise CommandError(BAD_REQUEST, f"conflate.max_rate: expected 0, or {RATE_MIN} to {RATE_MAX:g}, got {rate:g}")
 
 
-def tailor(session: Session, request: SubscribeRequest, namespace: Namespace) -> Tailoring | None:
+def choose_strategy(session: Session, request: SubscribeRequest, namespace: Namespace) -> DeliveryStrategy | None:
     """None for who gets what everybody gets. Deltas that are not allowed are left out, since they only save bytes.
 
     Raises CommandError 107 for a filter that cannot be used.
@@ -51,7 +51,7 @@ def tailor(session: Session, request: SubscribeRequest, namespace: Namespace) ->
     conflation = Conflation(request.conflate.max_rate) if request.conflate is not None else None
     if tags_filter is None and not deltas and conflation is None:
         return None
-    return Tailoring(tags_filter, codec if deltas and isinstance(codec, DeltaCodec) else None, conflation)
+    return DeliveryStrategy(tags_filter, codec if deltas and isinstance(codec, DeltaCodec) else None, conflation)
 
 
 def _compile_filter(session: Session, request: SubscribeRequest) -> TagsFilter | None:
@@ -66,11 +66,11 @@ def _compile_filter(session: Session, request: SubscribeRequest) -> TagsFilter |
 
 
 def gets_patches(subscription: Subscription) -> bool:
-    return subscription.tailoring is not None and subscription.tailoring.codec is not None
+    return subscription.strategy is not None and subscription.strategy.codec is not None
 
 
 def conflates(subscription: Subscription) -> bool:
-    return subscription.tailoring is not None and subscription.tailoring.conflation is not None
+    return subscription.strategy is not None and subscription.strategy.conflation is not None
 
 
 def select(session: Session, subscription: Subscription, publications: Sequence[Publication]) -> Sequence[Publication]:
@@ -78,14 +78,14 @@ def select(session: Session, subscription: Subscription, publications: Sequence[
 
     Whether anything is missing must have been decided before.
     """
-    tailoring = subscription.tailoring
-    if tailoring is None:
+    strategy = subscription.strategy
+    if strategy is None:
         return publications
-    if tailoring.tags_filter is not None:
-        publications = [publication for publication in publications if tailoring.passes(publication)]
-    if tailoring.conflation is None or not publications:
+    if strategy.tags_filter is not None:
+        publications = [publication for publication in publications if strategy.passes(publication)]
+    if strategy.conflation is None or not publications:
         return publications
-    tailoring.conflation.told(session.node.clock.now_s())
+    strategy.conflation.told(session.node.clock.now_s())
     left_out = len(publications) - 1
     return [replace(publications[-1], conflated=left_out)] if left_out else publications
 
@@ -95,22 +95,22 @@ def express(
 ) -> list[Publication]:
     """Publications of the stream as the client is told them next, in order. Raises PayloadError."""
     told = list(publications)
-    tailoring = subscription.tailoring
-    if tailoring is None or tailoring.codec is None or not told:
+    strategy = subscription.strategy
+    if strategy is None or strategy.codec is None or not told:
         return told
-    base, tailoring.base = tailoring.base, told[-1]
-    return session.node.patches.express_all(subscription.channel, epoch, told, base, tailoring.codec)
+    base, strategy.base = strategy.base, told[-1]
+    return session.node.patches.express_all(subscription.channel, epoch, told, base, strategy.codec)
 
 
 def push_held(session: Session, subscription: Subscription, publications: Sequence[Publication]) -> None:
     """Sends what was held while catching up; to one who conflates the newest is told in its time. A payload that this
     client cannot get ends the session."""
-    tailoring = subscription.tailoring
-    if tailoring is None or tailoring.conflation is None or not publications:
+    strategy = subscription.strategy
+    if strategy is None or strategy.conflation is None or not publications:
         push_missed(session, subscription, publications)
         return
     try:
-        session.node.hub.owe(subscription, tailoring.conflation, News.of(_items(subscription, publications)))
+        session.node.hub.owe(subscription, strategy.conflation, Newest.of(_items(subscription, publications)))
     except PayloadError as error:
         session.end(INAPPROPRIATE_PROTOCOL, str(error))
 

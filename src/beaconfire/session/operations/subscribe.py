@@ -26,9 +26,9 @@ from beaconfire.base.errors import (
 from beaconfire.channels.namespaces import Namespace
 from beaconfire.delivery.subscription import (
     Gap,
-    Phase,
     Subscription,
     SubscriptionOptions,
+    SubscriptionPhase,
 )
 from beaconfire.model.events import LimitHit, RecoveryFinished
 from beaconfire.model.grants import SubscriptionGrant, SubscriptionOverride
@@ -38,13 +38,13 @@ from beaconfire.model.requests import SubRefreshRequest, SubscribeRequest, Unsub
 from beaconfire.model.results import SubRefreshResult, SubscribeResult, UnsubscribeResult
 from beaconfire.session.operations.recover import catch_up_later, watch_position
 from beaconfire.session.operations.strategy import (
-    check_wishes,
+    check_strategy_request,
+    choose_strategy,
     conflates,
     express,
     gets_patches,
     push_held,
     select,
-    tailor,
 )
 from beaconfire.session.recovery import Recovery, recover_cache, recover_stream
 from beaconfire.session.reply_budget import ReplyBudget
@@ -57,7 +57,7 @@ TTL_MAX_S = 365 * 86400
 """Lifetimes are told to clients as at most one year, since SDKs make timers of them."""
 
 
-class Entrance(Struct, frozen=True):
+class PreparedSubscription(Struct, frozen=True):
     """A subscription that is held, attached and read. `top` is None if it does not watch its position.
 
     It may be behind: then the result holds only the first piece of its recovery.
@@ -75,7 +75,7 @@ async def subscribe(session: Session, ref: object, request: SubscribeRequest) ->
     check_room(session, channel)
     namespace = session.namespace(channel)
     _check_request(request, namespace)
-    if session.node.channels.is_private(channel) and not request.token:
+    if session.node.namespaces.is_private(channel) and not request.token:
         raise CommandError(PERMISSION_DENIED, f"channel {channel!r} is private: send a subscription token")
     grant = await session.node.policy.subscribe(session.identity, session.client, request, namespace)
     if grant.expire_at_unix_s and grant.expire_at_unix_s <= session.node.clock.unix_s():
@@ -101,7 +101,7 @@ def check_room(session: Session, channel: str) -> None:
 def _check_request(request: SubscribeRequest, namespace: Namespace) -> None:
     if request.type != 0:
         raise CommandError(PERMISSION_DENIED, f"type {request.type}: only stream subscriptions (0) exist")
-    check_wishes(request, namespace)
+    check_strategy_request(request, namespace)
 
 
 async def enter(
@@ -111,7 +111,7 @@ async def enter(
     grant: SubscriptionGrant,
     server_side: bool,
     budget: ReplyBudget | None = None,
-) -> Entrance:
+) -> PreparedSubscription:
     """Hold, attach, read. On any failure the subscription is gone again. Raises CommandError or Disconnect.
 
     `budget` is that of a reply which several subscriptions share; without it the reply is for this one only.
@@ -125,7 +125,7 @@ async def enter(
         _subscription_options(session, request, namespace, grant, server_side),
         grant,
         ClientInfo(session.user, session.client, session.identity.info, grant.info),
-        tailor(session, request, namespace),
+        choose_strategy(session, request, namespace),
     )
     node.hub.add(subscription)
     session.subscriptions[request.channel] = subscription
@@ -135,12 +135,12 @@ async def enter(
         result, top = await _read(session, subscription, request, budget)
         await node.touch_presence(subscription)
         _check_alive(session)
-        if subscription.phase is Phase.ENDED:
+        if subscription.phase is SubscriptionPhase.ENDED:
             raise CommandError(PERMISSION_DENIED, "the subscription was ended while it was made")
     except BaseException:
         session.leave(subscription)
         raise
-    return Entrance(subscription, result, top)
+    return PreparedSubscription(subscription, result, top)
 
 
 def _check_alive(session: Session) -> None:
@@ -162,16 +162,16 @@ def _subscription_options(
     positioned = _either(override.force_positioning, options.force_positioning) or (
         request.positioned and (options.allow_positioning or reads_history)
     )
-    announces = _either(override.join_leave, options.join_leave)
+    announces_join_leave = _either(override.join_leave, options.join_leave)
     recoverable = recoverable and namespace.history.enabled
-    stays = not session.manners.passing
+    stays = not session.traits.per_request
     return SubscriptionOptions(
         positioned=recoverable or (positioned and namespace.history.enabled),
         recoverable=recoverable,
         presence=stays and _either(override.presence, options.presence),
-        announces=stays and announces,
-        hears_announcements=stays
-        and announces
+        announces_join_leave=stays and announces_join_leave,
+        receives_join_leave=stays
+        and announces_join_leave
         and (
             _either(override.force_push_join_leave, options.force_push_join_leave)
             or (request.join_leave and access.may_see_presence(user, True, namespace))
@@ -261,7 +261,7 @@ async def _recover(
     return Recovery(recovery.recovered, publications), page.position
 
 
-def go_live(entrance: Entrance) -> list[Publication]:
+def go_live(entrance: PreparedSubscription) -> list[Publication]:
     """Merge: what arrived meanwhile and goes out right after the reply. Raises Disconnect 3010 for a hole.
 
     Nothing, if the subscription is behind: then it goes live when it has caught up.
@@ -274,7 +274,7 @@ def go_live(entrance: Entrance) -> list[Publication]:
         raise Disconnect(INSUFFICIENT_STATE, str(gap)) from gap
 
 
-def complete(session: Session, entrance: Entrance, publications: list[Publication]) -> None:
+def complete(session: Session, entrance: PreparedSubscription, publications: list[Publication]) -> None:
     """After the reply, without a pause in between: what was held goes out, and the others hear of the new one."""
     subscription = entrance.subscription
     push_held(session, subscription, publications)

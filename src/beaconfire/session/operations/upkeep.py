@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from beaconfire.delivery.subscription import Gap, Phase, Subscription
+from beaconfire.delivery.subscription import Gap, Subscription, SubscriptionPhase
 from beaconfire.session.operations.subscribe import expire, expiry_s
 from beaconfire.session.session import Session
 
@@ -17,7 +17,7 @@ async def upkeep(session: Session) -> None:
         # Jittered, so that connections made together do not ask together.
         session.position_check_s = now_s + check_delay_s * (0.8 + 0.2 * node.random())
     for subscription in list(session.subscriptions.values()):
-        if not subscription.welcomed or subscription.phase is Phase.ENDED:
+        if not subscription.replied or subscription.phase is SubscriptionPhase.ENDED:
             continue  # not yet, or not any more, as when the session has ended meanwhile
         if subscription.grant.expire_at_unix_s:
             when_s = expiry_s(session, subscription)
@@ -26,7 +26,7 @@ async def upkeep(session: Session) -> None:
                 continue
             session.keepalive.upkeep_by(when_s)
         await node.touch_presence(subscription)
-        if subscription.options.positioned and check_delay_s and subscription.phase is Phase.LIVE:
+        if subscription.options.positioned and check_delay_s and subscription.phase is SubscriptionPhase.LIVE:
             if check_positions:
                 await _check_position(session, subscription)
             session.keepalive.upkeep_by(session.position_check_s)
@@ -34,7 +34,7 @@ async def upkeep(session: Session) -> None:
 
 async def _check_position(session: Session, subscription: Subscription) -> None:
     page = await session.node.history(subscription.channel, subscription.namespace, 0)
-    if subscription.phase is not Phase.LIVE:
+    if subscription.phase is not SubscriptionPhase.LIVE:
         return
     try:
         subscription.check(page.position)

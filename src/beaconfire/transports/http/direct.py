@@ -34,7 +34,7 @@ HOLD_S: Final = 0.1
 _HEADS_MAX: Final = 256
 
 
-class Answer(Protocol):
+class DirectResponse(Protocol):
     """A whole response. `headers` are all but content-length, with names in lower case, and few different ones."""
 
     @property
@@ -47,10 +47,12 @@ class Answer(Protocol):
     def body(self) -> bytes: ...
 
 
-class Ask(Protocol):
+class AnswerPost(Protocol):
     """Answers a POST in every respect as the application would. Names of `headers` are in lower case."""
 
-    def __call__(self, path: str, query: bytes, headers: Headers, body: bytes, address: str) -> Awaitable[Answer]: ...
+    def __call__(
+        self, path: str, query: bytes, headers: Headers, body: bytes, address: str
+    ) -> Awaitable[DirectResponse]: ...
 
 
 class _Failure(NamedTuple):
@@ -61,13 +63,15 @@ class _Failure(NamedTuple):
     body: bytes = b"Internal Server Error"
 
 
-class Door:
+class DirectPosts:
     """Makes HTTP connections whose POSTs to `paths` are answered by `ask`.
 
     `trusted_proxies` are those whose word for the client's address is taken.
     """
 
-    def __init__(self, guard: HttpGuard, paths: Sequence[str], ask: Ask, trusted_proxies: Sequence[str] = ()) -> None:
+    def __init__(
+        self, guard: HttpGuard, paths: Sequence[str], ask: AnswerPost, trusted_proxies: Sequence[str] = ()
+    ) -> None:
         self.guard = guard
         self.ask = ask
         self.paths: Mapping[bytes, str] = {path.encode(): path for path in paths}
@@ -91,9 +95,9 @@ class Door:
 class DirectHttpProtocol(GuardedHttpProtocol):
     """One HTTP connection, with a door beside the application."""
 
-    def __init__(self, door: Door, head_due_s: float | None, **uvicorn: Any) -> None:
-        super().__init__(door.guard, head_due_s, **uvicorn)
-        self._door = door
+    def __init__(self, direct_posts: DirectPosts, head_due_s: float | None, **uvicorn: Any) -> None:
+        super().__init__(direct_posts.guard, head_due_s, **uvicorn)
+        self._direct_posts = direct_posts
         self._request = _Request()
         self._held = b""
         self._patience: Timer | None = None
@@ -104,7 +108,7 @@ class DirectHttpProtocol(GuardedHttpProtocol):
     def data_received(self, data: bytes) -> None:
         if self._asking:
             self._early += data  # the rest of one read at most: reading is paused
-        elif self._held or (data.startswith(self._door.beginning) and self._is_between_requests()):
+        elif self._held or (data.startswith(self._direct_posts.beginning) and self._is_between_requests()):
             self._read(data)
         else:
             super().data_received(data)
@@ -131,7 +135,7 @@ class DirectHttpProtocol(GuardedHttpProtocol):
             self._give_back()
             return
         target, _, query = request.target.partition(b"?")
-        path = self._door.paths.get(target)
+        path = self._direct_posts.paths.get(target)
         if path is None:
             self._give_back()
         elif request.is_whole:
@@ -167,10 +171,10 @@ class DirectHttpProtocol(GuardedHttpProtocol):
             self.tasks.add(task)
 
     async def _answer(self, path: str, query: bytes, headers: Headers, body: bytes, keep_alive: bool) -> None:
-        answer, goes_on = cast(Answer, _Failure()), False
+        answer, goes_on = cast(DirectResponse, _Failure()), False
         try:
-            address = self._door.address(self.client, headers)
-            answer = await self._door.ask(path, query, headers, body, address)
+            address = self._direct_posts.address(self.client, headers)
+            answer = await self._direct_posts.ask(path, query, headers, body, address)
             if self.flow.write_paused:
                 await self.flow.drain()
             goes_on = keep_alive and not self._last
@@ -182,7 +186,7 @@ class DirectHttpProtocol(GuardedHttpProtocol):
         if early and not self.transport.is_closing():
             self.data_received(early)
 
-    def _write_answer(self, answer: Answer, keep_alive: bool) -> None:
+    def _write_answer(self, answer: DirectResponse, keep_alive: bool) -> None:
         """Byte for byte what uvicorn would send."""
         headers, closes = _lines(answer.headers)
         close = b"" if closes or keep_alive else b"connection: close\r\n"

@@ -1,5 +1,5 @@
 """Long polling, over any ASGI server: each request is a session of its own."""
 
-from beaconfire.transports.polling.endpoints import Poll, Speaking
+from beaconfire.transports.polling.endpoints import Poll, PollCommands
 
-__all__ = ["Poll", "Speaking"]
+__all__ = ["Poll", "PollCommands"]

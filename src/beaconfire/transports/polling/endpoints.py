@@ -18,9 +18,9 @@ from starlette.types import Receive, Scope, Send
 from beaconfire.base.errors import TOO_MANY_REQUESTS
 from beaconfire.base.request_body import ClientGoneError
 from beaconfire.protocols.json_payload import NotJSONError, read
-from beaconfire.transports.polling.gathering import Gathered, Gathering, refusal
-from beaconfire.transports.port import Arrival, Refusal
-from beaconfire.transports.request_checks import Gate, RefusedError
+from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, refusal
+from beaconfire.transports.port import OpenSession, Refusal
+from beaconfire.transports.request_checks import RequestChecks, RequestRefused
 
 LIMIT: Final = "poll.max_request_body_size"
 RESPONSE_LIMIT: Final = "poll.max_response_size"
@@ -32,7 +32,7 @@ _PING: Final = b"{}"
 _POSITION: Final = ("recover", "offset", "epoch")
 
 
-class Caller(Struct, forbid_unknown_fields=True):
+class ConnectFields(Struct, forbid_unknown_fields=True):
     """Who asks: a connect request. `subs` are channels, each with its position in the last answer, and with its token
     where it needs one. `name` and `version` are the SDK's. Null counts as missing, as it does in the connect request.
     """
@@ -53,13 +53,13 @@ class Caller(Struct, forbid_unknown_fields=True):
         return request if self.data is UNSET else {**request, "data": self.data}
 
 
-class Question(Caller, forbid_unknown_fields=True):
+class PollRequest(ConnectFields, forbid_unknown_fields=True):
     """What is new? `wait` is how many seconds the client waits for anything."""
 
     wait: Annotated[float, Meta(ge=0)] | None = None
 
 
-class Speech(Caller, forbid_unknown_fields=True, kw_only=True):
+class CommandsRequest(ConnectFields, forbid_unknown_fields=True, kw_only=True):
     """Commands without ids. The client is in its `subs` for as long as they take; nothing of them is in the answer."""
 
     commands: Annotated[list[dict[str, Raw]], Meta(min_length=1)]
@@ -105,10 +105,10 @@ class _First(Struct, frozen=True):
 
 
 T = TypeVar("T")
-Answer = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Awaitable[Response]]
 
-_read_question: Final = msgspec.json.Decoder(Question).decode
-_read_speech: Final = msgspec.json.Decoder(Speech).decode
+_read_poll_request: Final = msgspec.json.Decoder(PollRequest).decode
+_read_commands_request: Final = msgspec.json.Decoder(CommandsRequest).decode
 _read_first: Final = msgspec.json.Decoder(_First).decode
 _read_fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _read_place: Final = msgspec.json.Decoder(_Place).decode
@@ -118,85 +118,89 @@ _encode: Final = msgspec.json.Encoder().encode
 class Poll:
     """`POST /connection/poll`: answers when there is anything that the client has not got, or when the time is over."""
 
-    def __init__(self, gate: Gate, body_max: int, answer_max: int, wait_max_s: float, arrival: Arrival) -> None:
-        """`arrival` makes sessions that only listen, of the protocol without replies, on lines. Connecting itself may
-        take `wait_max_s` as well. `answer_max` is in bytes: then the answer goes out, and the rest is for the next one.
+    def __init__(
+        self, checks: RequestChecks, body_max: int, answer_max: int, wait_max_s: float, open_session: OpenSession
+    ) -> None:
+        """`open_session` makes unidirectional sessions that write one line for each message. Connecting may take
+        `wait_max_s` seconds as well. A response of `answer_max` bytes is sent at once; the next poll gets the rest.
         """
-        self._gate = gate
+        self._checks = checks
         self._body_max = body_max
         self._answer_max = answer_max
         self._wait_max_s = wait_max_s
-        self._arrival = arrival
+        self._open_session = open_session
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _serve(self._gate, self._answer, scope, receive, send)
+        await _serve(self._checks, self._answer, scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        question = await _read(self._gate, request, self._body_max, _read_question)
-        wait_s = self._wait_max_s if question.wait is None else min(question.wait, self._wait_max_s)
-        places = _places(question.subs or {})
-        gathered = await Gathering("poll", self._answer_max).gather(
-            self._arrival,
+        poll_request = await _read(self._checks, request, self._body_max, _read_poll_request)
+        wait_s = self._wait_max_s if poll_request.wait is None else min(poll_request.wait, self._wait_max_s)
+        places = _places(poll_request.subs or {})
+        outcome = await PollTransport("poll", self._answer_max).gather(
+            self._open_session,
             request.receive,
-            _encode(question.connect()),
+            _encode(poll_request.connect()),
             self._wait_max_s,
             wait_s,
             lambda messages: _has_news(messages, places),
         )
-        if gathered is None:
+        if outcome is None:
             raise ClientGoneError
-        headers = {**self._gate.cors(request), "Cache-Control": "no-store"}
-        if gathered.end is not None:
-            return refusal(*gathered.end, headers)
-        if not gathered.messages:
-            raise RefusedError(Refusal(503, "bad", "connecting took too long: ask again, nothing has changed"))
-        messages = b",".join([message for message in gathered.messages if message != _PING])
-        body = b'{"messages":[%b],"subs":%b}' % (messages, _encode(_subs(gathered)))
+        headers = {**self._checks.cors(request), "Cache-Control": "no-store"}
+        if outcome.end is not None:
+            return refusal(*outcome.end, headers)
+        if not outcome.messages:
+            raise RequestRefused(Refusal(503, "bad", "connecting took too long: ask again, nothing has changed"))
+        messages = b",".join([message for message in outcome.messages if message != _PING])
+        body = b'{"messages":[%b],"subs":%b}' % (messages, _encode(_subs(outcome)))
         return Response(body, 200, headers, "application/json")
 
 
-class Speaking:
+class PollCommands:
     """`POST /connection/commands`: each command is done, in order, and has its reply in the answer.
 
     Where the answer is full, the commands that are left are not done, and each has error 111 as its reply.
     """
 
-    def __init__(self, gate: Gate, body_max: int, answer_max: int, patience_s: float, arrival: Arrival) -> None:
-        """`arrival` makes sessions of the ordinary protocol, on lines. `answer_max` is in bytes."""
-        self._gate = gate
+    def __init__(
+        self, checks: RequestChecks, body_max: int, answer_max: int, patience_s: float, open_session: OpenSession
+    ) -> None:
+        """`open_session` makes sessions of the ordinary protocol, on lines. `answer_max` is in bytes."""
+        self._checks = checks
         self._body_max = body_max
         self._answer_max = answer_max
         self._patience_s = patience_s
-        self._arrival = arrival
+        self._open_session = open_session
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _serve(self._gate, self._answer, scope, receive, send)
+        await _serve(self._checks, self._answer, scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        speech = await _read(self._gate, request, self._body_max, _read_speech)
-        if len(speech.commands) > COMMANDS_MAX:
-            text = f"the body: expected at most {COMMANDS_MAX} commands, got {len(speech.commands)}"
-            raise self._gate.beyond("poll_commands_max", Refusal(400, "bad", text))
-        commands = [{"id": 1, "connect": speech.connect()}]
-        commands += [{**command, "id": number} for number, command in enumerate(speech.commands, start=2)]
-        gathering = Gathering("poll", self._answer_max)
-        gathered = await gathering.exchange(
-            self._arrival, request.receive, list(map(_encode, commands)), self._patience_s
+        commands_request = await _read(self._checks, request, self._body_max, _read_commands_request)
+        if len(commands_request.commands) > COMMANDS_MAX:
+            text = f"the body: expected at most {COMMANDS_MAX} commands, got {len(commands_request.commands)}"
+            raise self._checks.beyond("poll_commands_max", Refusal(400, "bad", text))
+        commands = [{"id": 1, "connect": commands_request.connect()}]
+        commands += [{**command, "id": number} for number, command in enumerate(commands_request.commands, start=2)]
+        poll_transport = PollTransport("poll", self._answer_max)
+        outcome = await poll_transport.exchange(
+            self._open_session, request.receive, list(map(_encode, commands)), self._patience_s
         )
-        if gathered is None:
+        if outcome is None:
             raise ClientGoneError
-        replies = list(gathered.messages)
-        headers = self._gate.cors(request)
+        replies = list(outcome.messages)
+        headers = self._checks.cors(request)
         if replies and b'"error":' in replies[0] and b'"connect":' not in replies[0]:
             return Response(replies[0], 401, headers, "application/json")
-        if gathered.end is not None:
-            return refusal(*gathered.end, headers)
-        if len(replies) < len(commands) and gathering.is_full:
-            self._gate.count(RESPONSE_LIMIT)
+        if outcome.end is not None:
+            return refusal(*outcome.end, headers)
+        if len(replies) < len(commands) and poll_transport.is_full:
+            self._checks.count(RESPONSE_LIMIT)
             replies += [_encode(_not_done(number)) for number in range(len(replies) + 1, len(commands) + 1)]
         if len(replies) < len(commands):
             text = "the commands took too long: not all of them have been answered, and some may have been done"
-            raise RefusedError(Refusal(503, "bad", text))
+            raise RequestRefused(Refusal(503, "bad", text))
         return Response(b'{"replies":[%b]}' % b",".join(replies[1:]), 200, headers, "application/json")
 
 
@@ -207,28 +211,28 @@ def _not_done(number: int) -> dict[str, object]:
     return {"id": number, "error": {"code": code.code, "message": message, "temporary": True}}
 
 
-async def _serve(gate: Gate, answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+async def _serve(checks: RequestChecks, answer: Handler, scope: Scope, receive: Receive, send: Send) -> None:
     request = Request(scope, receive)
     try:
-        response = gate.preflight(request, "POST, OPTIONS") if request.method == "OPTIONS" else await answer(request)
-    except RefusedError as refused:
-        response = gate.refuse(request, refused.refusal)
+        response = checks.preflight(request, "POST, OPTIONS") if request.method == "OPTIONS" else await answer(request)
+    except RequestRefused as refused:
+        response = checks.refuse(request, refused.refusal)
     except ClientGoneError:
         return
     await response(scope, receive, send)
 
 
-async def _read(gate: Gate, request: Request, body_max: int, decode: Callable[[bytes], T]) -> T:
-    """What the client wants, if it may come in. Raises RefusedError and ClientGoneError."""
-    gate.check(request, ("POST",))
-    body = await gate.body(request, body_max, LIMIT)
+async def _read(checks: RequestChecks, request: Request, body_max: int, decode: Callable[[bytes], T]) -> T:
+    """What the client wants, if it may come in. Raises RequestRefused and ClientGoneError."""
+    checks.check(request, ("POST",))
+    body = await checks.body(request, body_max, LIMIT)
     try:
         wanted = read(decode, body or b"{}")
     except NotJSONError as error:
-        raise RefusedError(Refusal(400, "bad", f"the body: {error}")) from None
-    refused = gate.admit()
+        raise RequestRefused(Refusal(400, "bad", f"the body: {error}")) from None
+    refused = checks.admit()
     if refused is not None:
-        raise RefusedError(refused)
+        raise RequestRefused(refused)
     return wanted
 
 
@@ -267,11 +271,11 @@ def _is_news(sub: _Sub, place: _Place | None) -> bool:
     return not (sub.recovered or place == _Place(True, sub.offset, sub.epoch))
 
 
-def _subs(gathered: Gathered) -> dict[str, object]:
+def _subs(outcome: PollOutcome) -> dict[str, object]:
     """What to ask with next time: every channel, and the position of those that have one."""
     subs: dict[str, object] = {}
-    for message in gathered.messages[:1]:
+    for message in outcome.messages[:1]:
         subs = {channel: {} for channel in _read_first(message).connect.subs}
-    for channel, (offset, epoch) in gathered.positions.items():
+    for channel, (offset, epoch) in outcome.positions.items():
         subs[channel] = {"recover": True, "offset": offset, "epoch": epoch}
     return subs

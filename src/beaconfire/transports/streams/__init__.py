@@ -1,6 +1,6 @@
 """HTTP responses that last as long as their sessions, over any ASGI server: HTTP streaming and Server-Sent Events."""
 
-from beaconfire.transports.streams.emulation import Emulation, Speakers
+from beaconfire.transports.streams.emulation import EmulatedSessions, Emulation
 from beaconfire.transports.streams.endpoint import (
     CONNECT_PARAMETER,
     HTTP_STREAM,
@@ -8,9 +8,9 @@ from beaconfire.transports.streams.endpoint import (
     UNI_HTTP_STREAM,
     UNI_SSE,
     StreamEndpoint,
-    Style,
+    StreamKind,
 )
-from beaconfire.transports.streams.stream import Farewell
+from beaconfire.transports.streams.stream import StreamEnding
 from beaconfire.transports.streams.wires import events, lines, varint_delimited
 
 __all__ = [
@@ -19,11 +19,11 @@ __all__ = [
     "SSE",
     "UNI_HTTP_STREAM",
     "UNI_SSE",
+    "EmulatedSessions",
     "Emulation",
-    "Farewell",
-    "Speakers",
+    "StreamEnding",
     "StreamEndpoint",
-    "Style",
+    "StreamKind",
     "events",
     "lines",
     "varint_delimited",

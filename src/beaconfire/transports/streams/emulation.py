@@ -20,14 +20,14 @@ from starlette.types import Receive, Scope, Send
 from beaconfire.base.request_body import ClientGoneError
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
 from beaconfire.transports.port import Refusal
-from beaconfire.transports.request_checks import Gate, RefusedError
+from beaconfire.transports.request_checks import RequestChecks, RequestRefused
 from beaconfire.transports.streams.stream import ResponseStream
 
 LIMIT: Final = "emulation.max_request_body_size"
 BINARY: Final = "application/octet-stream"
 
 
-class Speakers:
+class EmulatedSessions:
     """The sessions of this node that are spoken in by other requests, by their secret."""
 
     def __init__(self, new_secret: Callable[[], str]) -> None:
@@ -68,39 +68,39 @@ class Emulation:
     404 says that the session is not, or no longer, on this node: the client has to connect again.
     """
 
-    def __init__(self, gate: Gate, body_max: int, speakers: Speakers, node: str) -> None:
-        self._gate = gate
+    def __init__(self, checks: RequestChecks, body_max: int, emulated: EmulatedSessions, node: str) -> None:
+        self._checks = checks
         self._body_max = body_max
-        self._speakers = speakers
+        self._emulated = emulated
         self._node = node
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         if request.method == "OPTIONS":
-            response = self._gate.preflight(request, "POST, OPTIONS")
+            response = self._checks.preflight(request, "POST, OPTIONS")
         else:
             try:
                 response = await self._take(request)
-            except RefusedError as refused:
-                response = self._gate.refuse(request, refused.refusal)
+            except RequestRefused as refused:
+                response = self._checks.refuse(request, refused.refusal)
             except ClientGoneError:
                 return
         await response(scope, receive, send)
 
     async def _take(self, request: Request) -> Response:
-        self._gate.check(request, ("POST",))
-        body = await self._gate.body(request, self._body_max, LIMIT)
+        self._checks.check(request, ("POST",))
+        body = await self._checks.body(request, self._body_max, LIMIT)
         binary = request.headers.get("content-type", "").startswith(BINARY)
         session, data, node = _read(body, binary)
-        stream = self._speakers.find(session)
-        if (node and node != self._node) or stream is None or not await stream.hear(data, binary):
+        stream = self._emulated.find(session)
+        if (node and node != self._node) or stream is None or not await stream.receive(data, binary):
             error = {"code": 404, "message": "unknown session: it has ended or is on another node; connect again"}
-            return JSONResponse({"error": error}, 404, self._gate.cors(request))
-        return Response(status_code=204, headers=self._gate.cors(request))
+            return JSONResponse({"error": error}, 404, self._checks.cors(request))
+        return Response(status_code=204, headers=self._checks.cors(request))
 
 
 def _read(body: bytes, binary: bool) -> tuple[str, bytes, str]:
-    """Session, commands and node. Raises RefusedError."""
+    """Session, commands and node. Raises RequestRefused."""
     try:
         if binary:
             message = wire.EmulationRequest.FromString(body)
@@ -109,4 +109,4 @@ def _read(body: bytes, binary: bool) -> tuple[str, bytes, str]:
         return spoken.session, spoken.data.encode(), spoken.node or ""
     except (msgspec.DecodeError, DecodeError, UnicodeEncodeError) as error:
         expected = "an EmulationRequest" if binary else '{"session": …, "node": …, "data": …}'
-        raise RefusedError(Refusal(400, "bad", f"expected {expected}: {error}")) from None
+        raise RequestRefused(Refusal(400, "bad", f"expected {expected}: {error}")) from None

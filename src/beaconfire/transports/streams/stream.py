@@ -5,7 +5,7 @@ So it is run on the spot, without a task; if it does wait, a task finishes it, a
 writable. The request's own task waits for the client to go away, and costs nothing while it does.
 
 The head goes out with the first bytes, because a client that only listens is better refused with a status: that alone
-keeps an `EventSource` from trying again for ever. What a client says comes by other requests, through `hear`.
+keeps an `EventSource` from trying again for ever. What a client says comes by other requests, through `receive`.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.pushes import DisconnectPush
 from beaconfire.protocols.port import Frame, Wire
-from beaconfire.transports.port import Arrival, Receiver
+from beaconfire.transports.port import OpenSession, Receiver
 from beaconfire.transports.request_checks import http_status
 from beaconfire.transports.streams.resuming import event_id
 
 
-class Manner(Struct, frozen=True):
+class StreamTraits(Struct, frozen=True):
     """How the streams of one endpoint behave: `name` as in metrics, `preamble` before everything else.
 
-    With `listens_only` the client has no half of its own, and with `has_ids` its events tell where it is.
+    With `unidirectional` the client has no half of its own, and with `has_ids` its events tell where it is.
     """
 
     name: str
     preamble: bytes = b""
-    listens_only: bool = False
+    unidirectional: bool = False
     has_ids: bool = False
 
 
-class Farewell(Struct, frozen=True):
+class StreamEnding(Struct, frozen=True):
     """How the streams of one endpoint end: the client has `timeout_s` seconds to take the rest of its response.
 
     After that `reset` is called, and the limit `<name>.close_timeout` is reported to `events`.
@@ -56,10 +56,8 @@ class ResponseStream:
 
     __slots__ = (
         "_ending",
-        "_farewell",
         "_headers",
         "_in_flight",
-        "_manner",
         "_over",
         "_overdue",
         "_readable",
@@ -67,6 +65,8 @@ class ResponseStream:
         "_reset",
         "_send",
         "_started",
+        "_stream_ending",
+        "_traits",
         "_waiting",
         "_wire",
         "secret",
@@ -76,19 +76,19 @@ class ResponseStream:
 
     def __init__(
         self,
-        manner: Manner,
+        traits: StreamTraits,
         wire: Wire,
         send: Send,
         headers: list[tuple[bytes, bytes]],
-        farewell: Farewell,
+        ending: StreamEnding,
         reset: Callable[[], None],
         secret: str = "",
     ) -> None:
         """`reset` ends the request's connection at once, whatever its client has yet to read."""
         self.secret = secret
-        self._farewell = farewell
+        self._stream_ending = ending
         self._reset = reset
-        self._manner = manner
+        self._traits = traits
         self._wire = wire
         self._send = send
         self._headers = headers
@@ -104,9 +104,9 @@ class ResponseStream:
         self._overdue: Timer | None = None
         """Of the close timeout, while the client of an ended stream has yet to read."""
 
-    async def run(self, arrival: Arrival, receive: Receive, opening: bytes, binary: bool) -> None:
+    async def run(self, open_session: OpenSession, receive: Receive, opening: bytes, binary: bool) -> None:
         """The session's whole life, from its first commands to the end of the response or of the connection."""
-        receiver = self._receiver = arrival(self)
+        receiver = self._receiver = open_session(self)
         try:
             receiver.on_data(opening, binary)
             while (await receive())["type"] != "http.disconnect":
@@ -119,7 +119,7 @@ class ResponseStream:
             self.resume_reading()
             receiver.on_closed()
 
-    async def hear(self, data: bytes, binary: bool) -> bool:
+    async def receive(self, data: bytes, binary: bool) -> bool:
         """Commands of the client, once the session takes any. False if it has ended."""
         while self._readable is not None:
             await self._readable.wait()
@@ -132,7 +132,7 @@ class ResponseStream:
 
     @property
     def name(self) -> str:
-        return self._manner.name
+        return self._traits.name
 
     @property
     def writable(self) -> bool:
@@ -145,7 +145,7 @@ class ResponseStream:
 
     def write(self, data: Frame) -> None:
         if not self._ending:
-            if self._manner.has_ids and self._receiver is not None:
+            if self._traits.has_ids and self._receiver is not None:
                 positions = self._receiver.positions()
                 if positions is None:
                     return  # without an id it would be sent again when the listener resumes
@@ -163,7 +163,7 @@ class ResponseStream:
         if self._ending:
             return
         self._ending = True
-        if self._manner.listens_only and not self._started and not code.reconnect:
+        if self._traits.unidirectional and not self._started and not code.reconnect:
             self._write_message(self._refuse(http_status(code), f"{code.code} {reason}\n".encode()), 0)
         elif code.code == CONNECTION_CLOSED.code:
             self._write(b"")
@@ -171,7 +171,7 @@ class ResponseStream:
             codec = self._wire.codec
             self._write(self._wire.pack([codec.encode_push(DisconnectPush(code.code, reason, code.reconnect))]))
         if self._in_flight is not None:
-            self._overdue = self._farewell.timers.after(self._farewell.timeout_s, self._cut)
+            self._overdue = self._stream_ending.timers.after(self._stream_ending.timeout_s, self._cut)
 
     def pause_reading(self) -> None:
         if self._readable is None:
@@ -183,7 +183,7 @@ class ResponseStream:
             self._readable = None
 
     def _cut(self) -> None:
-        self._farewell.events.emit(LimitHit(f"{self.name}.close_timeout", ""))
+        self._stream_ending.events.emit(LimitHit(f"{self.name}.close_timeout", ""))
         self._reset()
 
     # -- The server's side -------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ class ResponseStream:
         if not self._started:
             self._started = True
             await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
-            data = self._manner.preamble + data
+            data = self._traits.preamble + data
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def _refuse(self, status: int, text: bytes) -> None:

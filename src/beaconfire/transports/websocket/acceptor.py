@@ -91,7 +91,7 @@ class WebSocketAcceptor:
             stream.close()
             return None
         connection = WebSocketConnection(self._rules, stream, inflates=bool(choice.extension))
-        connection.begin(accept_response(key, choice.subprotocol, choice.extension), choice.arrival)
+        connection.begin(accept_response(key, choice.subprotocol, choice.extension), choice.open_session)
         return connection
 
     def cut_later(self, stream: asyncio.Transport) -> Timer:

@@ -24,7 +24,7 @@ from picows import WSFrame, WSMsgType, WSTransport
 from beaconfire.base.errors import CONNECTION_CLOSED, WRITE_ERROR, DisconnectCode
 from beaconfire.model.events import InternalError, LimitHit
 from beaconfire.protocols.port import Frame
-from beaconfire.transports.port import Arrival, Receiver
+from beaconfire.transports.port import OpenSession, Receiver
 from beaconfire.transports.reset import abandon_after, reset
 from beaconfire.transports.websocket.assembly import Assembly, check_text
 from beaconfire.transports.websocket.closing import (
@@ -89,13 +89,13 @@ class WebSocketConnection(Sender):
         self._owed_pong: bytes | None = None
         self._discarded = 0
 
-    def begin(self, response: bytes, arrival: Arrival) -> None:
+    def begin(self, response: bytes, open_session: OpenSession) -> None:
         """Answers the handshake and lets the receiver in. Called once, before any frame is read."""
         if not self.writable:
             self.pause_writing()  # an earlier answer is unread, and only the protocol before this one was told
         self._send(response)
         try:
-            self._receiver = arrival(self)
+            self._receiver = open_session(self)
         except Exception:  # noqa: BLE001 - the session's bug must not reach the event loop
             self._break()
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote_to_bytes
 from msgspec import Struct
 
 from beaconfire.transports import hosts
-from beaconfire.transports.port import Arrival, Refusal
+from beaconfire.transports.port import OpenSession, Refusal
 
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -74,7 +74,7 @@ class Choice(Struct, frozen=True):
     extensions (empty for none). With an extension, which is always compression, what the client sends may be deflated.
     """
 
-    arrival: Arrival
+    open_session: OpenSession
     subprotocol: str = ""
     extension: str = ""
 

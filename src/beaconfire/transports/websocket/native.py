@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from beaconfire.protocols.port import Wire
-from beaconfire.transports.port import Arrival, Receiver, Transport
+from beaconfire.transports.port import OpenSession, Receiver, Transport
 from beaconfire.transports.websocket.handshake import Choice, UpgradeRequest
 from beaconfire.transports.websocket.wires import Wires
 
 JSON_SUBPROTOCOL = "centrifuge-json"
 PROTOBUF_SUBPROTOCOL = "centrifuge-protobuf"
 
-Arrange: TypeAlias = Callable[[UpgradeRequest, Wire, bool], Arrival]
+Arrange: TypeAlias = Callable[[UpgradeRequest, Wire, bool], OpenSession]
 """Makes the arrival of a connection on this wire; the flag asks for the transport's pings instead of the protocol's."""
 
 
@@ -39,16 +39,16 @@ class NativeEndpoint:
         return Choice(self._arrange(request, wire, transport_pings), subprotocol, extension)
 
 
-def opened(arrival: Arrival, opening: str) -> Arrival:
-    """An arrival whose first message came with the request already, unless that is empty."""
+def opened(open_session: OpenSession, opening: str) -> OpenSession:
+    """As `open_session`, and then gives the session its first message, `opening`, unless that is empty."""
 
-    def arrive(transport: Transport) -> Receiver:
-        receiver = arrival(transport)
+    def open_with_message(transport: Transport) -> Receiver:
+        receiver = open_session(transport)
         if opening:
             receiver.on_data(opening.encode(), False)
         return receiver
 
-    return arrive
+    return open_with_message
 
 
 _SUBPROTOCOLS = frozenset((JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL))

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from beaconfire.protocols.port import Codec, Wire
 from beaconfire.transports.options import WebSocketOptions
-from beaconfire.transports.port import Arrival
+from beaconfire.transports.port import OpenSession
 from beaconfire.transports.websocket.deflate import CompressedWire
 from beaconfire.transports.websocket.extensions import negotiate
 from beaconfire.transports.websocket.framing import WebSocketWire
@@ -43,7 +43,7 @@ class Wires:
         return wire
 
 
-Arrange: TypeAlias = Callable[[UpgradeRequest, Wire], Arrival]
+Arrange: TypeAlias = Callable[[UpgradeRequest, Wire], OpenSession]
 """Makes the arrival of a connection on this wire."""
 
 

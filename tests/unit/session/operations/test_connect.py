@@ -22,7 +22,7 @@ from beaconfire.model.grants import SubscriptionClaims, SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import SubscribeRequest
 from beaconfire.policy.tokens import TokenExpired, TokenUnverifiable
-from beaconfire.session.traits import SessionManners
+from beaconfire.session.traits import SessionTraits
 from tests.unit.kit import OPEN, RECOVERABLE, VISIBLE, Client, World, run, settle
 
 UNIX_S = 1_700_000_000
@@ -37,7 +37,7 @@ def granted(*channels: str) -> dict[str, SubscriptionGrant]:
 def connecting(world: World, identity: Identity, **request: Any) -> tuple[Client, int]:
     """A client with a token that says this, and what came of its connect."""
     world.tokens.connections.known["t"] = identity
-    client = world.arrive()
+    client = world.open_session()
     return client, client.outcome("connect", token="t", **request)
 
 
@@ -46,20 +46,20 @@ def connecting(world: World, identity: Identity, **request: Any) -> tuple[Client
 
 def test_the_result_is_as_small_as_can_be() -> None:
     """Id, version, and how pings go; whatever else there could be has no value yet and is left out."""
-    result = World().arrive().ask("connect")
+    result = World().open_session().ask("connect")
     assert result == {"client": "client1", "version": "Beaconfire 1.2.3", "ping": 25, "pong": True}
 
 
 def test_the_servers_time_is_in_the_result_on_request() -> None:
     """In milliseconds since 1970."""
-    assert World(connect_include_server_time=True).arrive().ask("connect")["time"] == UNIX_S * 1000
+    assert World(connect_include_server_time=True).open_session().ask("connect")["time"] == UNIX_S * 1000
 
 
 def test_connecting_is_reported() -> None:
     """With what the SDK says of itself."""
     world = World()
     world.tokens.connections.known["t"] = Identity(user="ann")
-    world.arrive().ask("connect", token="t", name="js", version="5.7")
+    world.open_session().ask("connect", token="t", name="js", version="5.7")
     assert world.recorder.of(SessionConnected) == [
         SessionConnected("client1", "ann", "test", "centrifuge-json", "js", "5.7")
     ]
@@ -74,7 +74,7 @@ def test_a_second_connect_ends_the_session() -> None:
     async def scenario() -> None:
         world = World()
         world.stops.hold("verify")
-        hasty = world.arrive()
+        hasty = world.open_session()
         hasty.send("connect", token="t")
         hasty.send("connect", token="t")
         assert hasty.ended == 0
@@ -91,7 +91,7 @@ def test_a_connect_that_failed_leaves_a_useless_connection(method: str) -> None:
     """After the error reply any command is the end with 3501; nobody is registered."""
     world = World()
     world.tokens.connections.known["t"] = TokenExpired("exp")
-    client = world.arrive()
+    client = world.open_session()
     assert client.outcome("connect", token="t") == 109
     assert client.ended == 0
     assert len(world.node.registry) == 0
@@ -103,20 +103,20 @@ def test_a_connect_that_failed_leaves_a_useless_connection(method: str) -> None:
 )
 def test_the_first_command_must_be_connect(method: str) -> None:
     """Anything else is the end with 3501."""
-    assert World().arrive().outcome(method, channel="news") == 3501
+    assert World().open_session().outcome(method, channel="news") == 3501
 
 
 @pytest.mark.parametrize("text", ["{}", '{"send":{"data":1}}', '{"id":1,"ping":{}}', '{"id":1}', "", "\n", "[]", "x"])
 def test_garbage_for_a_start_ends_the_session(text: str) -> None:
     """A pong, a send or a ping nobody asked for, and what is no command at all: 3501."""
-    client = World().arrive()
+    client = World().open_session()
     client.send_text(text)
     assert client.ended == 3501
 
 
 def test_a_pong_for_a_start_is_called_what_it_usually_is() -> None:
     """Unknown bytes decode to one: the reason says that connect was expected, not that no ping was sent."""
-    client = World(debug_reasons=True).arrive()
+    client = World(debug_reasons=True).open_session()
     client.send_text("{}")
     assert client.transport.closed == (3501, "bad request: the first command must be connect")
 
@@ -124,7 +124,7 @@ def test_a_pong_for_a_start_is_called_what_it_usually_is() -> None:
 def test_without_credentials_a_native_client_is_ended() -> None:
     """With 3501, and a plain one gets error 101 and may try again."""
     world = World(allow_anonymous=False)
-    assert world.arrive().outcome("connect") == 3501
+    assert world.open_session().outcome("connect") == 3501
     plain = world.plain()
     assert plain.say(type="handshake", id=1) == [
         {"type": "error", "id": 1, "code": 101, "message": "unauthorized"},
@@ -165,7 +165,7 @@ def test_the_client_learns_when_to_refresh(identity: Identity, expected: tuple[b
     """In whole seconds of at most a year, and only if it is the one to refresh."""
     world = World()
     world.tokens.connections.known["t"] = identity
-    result = world.arrive().ask("connect", token="t")
+    result = world.open_session().ask("connect", token="t")
     assert (result.get("expires", False), result.get("ttl", 0)) == expected
 
 
@@ -173,7 +173,7 @@ def test_insecure_connections_do_not_expire() -> None:
     """The token is verified, its expiry is not watched."""
     world = World(insecure=True, ping_interval=Seconds(0))
     world.tokens.connections.known["t"] = Identity(user="ann", expire_at_unix_s=UNIX_S + 5, client_refresh=True)
-    client = world.arrive()
+    client = world.open_session()
     assert "expires" not in client.ask("connect", token="t")
     world.pass_time(100, step_s=5)
     assert client.ended == 0
@@ -189,7 +189,7 @@ def test_a_user_may_have_so_many_connections() -> None:
     assert (first.ended, second.ended) == (0, 0)
     assert connecting(world, Identity(user="bob"))[1] == 0
     for _ in range(5):
-        assert world.arrive().outcome("connect") == 0
+        assert world.open_session().outcome("connect") == 0
     first.cut()
     assert connecting(world, Identity(user="ann"))[1] == 0
     assert refused.ended == 3504
@@ -202,7 +202,7 @@ def test_connections_that_are_being_made_count() -> None:
         world = World(RECOVERABLE, user_connection_limit=1)
         world.stops.hold("history")
         world.tokens.connections.known["t"] = Identity(user="ann", channels=granted("news"))
-        first, second = world.arrive(), world.arrive()
+        first, second = world.open_session(), world.open_session()
         first.send("connect", token="t")
         second.send("connect", token="t")
         assert second.ended == 3504
@@ -218,7 +218,7 @@ def test_connections_that_are_being_made_count() -> None:
 
 def subs(world: World, identity: Identity, **request: Any) -> dict[str, Any]:
     world.tokens.connections.known["t"] = identity
-    found: dict[str, Any] = world.arrive().ask("connect", token="t", **request).get("subs", {})
+    found: dict[str, Any] = world.open_session().ask("connect", token="t", **request).get("subs", {})
     return found
 
 
@@ -399,13 +399,13 @@ def test_a_token_that_opens_nothing(token: SubscriptionClaims | Exception | None
     assert set(client.session.subscriptions) == (set() if outcome else {"open"})
 
 
-@pytest.mark.parametrize(("listens_only", "outcome"), [(False, 100), (True, 3004)])
-def test_a_token_that_cannot_be_verified_now_is_a_reason_to_come_back(listens_only: bool, outcome: int) -> None:
+@pytest.mark.parametrize(("unidirectional", "outcome"), [(False, 100), (True, 3004)])
+def test_a_token_that_cannot_be_verified_now_is_a_reason_to_come_back(unidirectional: bool, outcome: int) -> None:
     """Whoever only listens can't ask for the channel later, and would be without it for good."""
     world = World(OPEN)
     world.tokens.subscriptions.known["s"] = TokenUnverifiable("no keys")
     world.tokens.connections.known["t"] = Identity(user="ann")
-    client = world.arrive(SessionManners(listens_only=listens_only))
+    client = world.open_session(SessionTraits(unidirectional=unidirectional))
     assert client.outcome("connect", token="t", subs={"news": {"token": "s"}}) == outcome
     assert world.node.hub.statistics().subscriptions == 0
 
@@ -453,7 +453,7 @@ def test_many_tokens_are_verified_in_slices() -> None:
         for number in range(40):
             channel = f"c{number}"
             wanted[channel] = {"token": world.tokens.let_subscribe(f"s{number}", "ann", channel)}
-        client = world.arrive()
+        client = world.open_session()
         client.send("connect", token="t", subs=wanted)
         turns = 0
         while not client.session.subscriptions:
@@ -479,7 +479,7 @@ def test_a_client_that_goes_while_its_token_is_verified_leaves_nothing() -> None
         world = World(OPEN)
         world.tokens.connections.known["t"] = Identity(user="ann")
         world.tokens.let_subscribe("s", "ann", "news")
-        client = world.arrive()
+        client = world.open_session()
         let_in = world.stops.hold("verify")
         client.send("connect", token="t", subs={"news": {"token": "s"}})
         world.stops.hold("verify")
@@ -503,7 +503,7 @@ def test_one_bad_channel_undoes_the_others() -> None:
     assert connecting(world, identity)[1] == 3501
     world.tokens.connections.known["u"] = Identity(user="ann", channels=granted("a", "c"))
     world.stops.fail_next("attach", OSError("no link"))
-    second = world.arrive()
+    second = world.open_session()
     assert second.outcome("connect", token="u") == 100
     assert second.session.subscriptions == {}
     assert world.node.hub.statistics().subscriptions == 0
@@ -517,7 +517,7 @@ def test_when_deciding_fails_nobody_is_let_in() -> None:
     world = World(allow_anonymous=False)
     world.recorder.expects_errors = True
     world.stops.fail_next("verify", RuntimeError("broken"))
-    native = world.arrive()
+    native = world.open_session()
     assert native.outcome("connect", token="t") == 100
     assert native.outcome("subscribe", channel="news") == 3501
     world.stops.fail_next("verify", RuntimeError("broken"))
@@ -539,7 +539,7 @@ def test_a_client_that_goes_while_it_connects_leaves_nothing(held: str) -> None:
         world = World(options)
         world.tokens.connections.known["t"] = Identity(user="ann", channels=granted("a", "b"))
         world.stops.hold(held)
-        client = world.arrive()
+        client = world.open_session()
         client.send("connect", token="t")
         await settle()
         client.cut()
@@ -569,7 +569,7 @@ def test_publications_during_connect_come_right_after_the_reply() -> None:
         world.publish("a", "before")
         run(world.node.attachments.attach("a"))
         world.stops.hold("attach")
-        client = world.arrive()
+        client = world.open_session()
         client.send("connect", token="t")
         await settle()
         world.publish("a", "meanwhile")
@@ -754,10 +754,10 @@ def test_send_needs_a_handler() -> None:
     assert client.ended == 3508
 
 
-@pytest.mark.parametrize("manners", [SessionManners(), SessionManners(app_pings=False)])
-def test_ping_is_no_native_command(manners: SessionManners) -> None:
+@pytest.mark.parametrize("traits", [SessionTraits(), SessionTraits(app_pings=False)])
+def test_ping_is_no_native_command(traits: SessionTraits) -> None:
     """3501 (section 5, rule 3), also for clients with the transport's pings."""
-    client = World().arrive(manners)
+    client = World().open_session(traits)
     client.ask("connect")
     assert client.outcome("ping") == 3501
 
@@ -766,7 +766,7 @@ def test_reasons_are_told_on_request_only() -> None:
     """They help whoever debugs, and attackers as well."""
     for debug in (False, True):
         world = World(debug_reasons=debug)
-        client = world.arrive()
+        client = world.open_session()
         client.send("connect", token="forged")
         assert client.transport.closed is not None
         code, reason = client.transport.closed

@@ -86,7 +86,7 @@ def test_every_command_is_reported_once() -> None:
     """With its name, the label of its namespace and how it ended."""
     world = World(OPEN, {"ns": OPEN})
     world.tokens.connections.known["t"] = Identity(user="ann")
-    client = world.arrive()
+    client = world.open_session()
     client.ask("connect", token="t")
     client.ask("subscribe", channel="ns:x")
     client.outcome("publish", channel="nowhere:x", data=1)

@@ -47,7 +47,7 @@ def test_anonymous_publishers_are_shown_under_the_names_they_chose() -> None:
     """Whichever protocol they speak: native ones say it in their data, plain ones as user."""
     world = World(structs.replace(OPEN, allow_publish_for_anonymous=True))
     witness = world.connect("bob", "news")
-    native, plain = world.arrive(), world.plain()
+    native, plain = world.open_session(), world.plain()
     native.ask("connect", data={"name": "Ann", "theme": "dark"})
     native.ask("publish", channel="news", data=1)
     plain.say(type="handshake", user="Cyrus")
@@ -120,7 +120,7 @@ def test_data_must_have_the_format_of_its_namespace(name: str, data: str, code: 
 )
 def test_binary_data_is_checked_as_well(name: str, data: bytes, code: int) -> None:
     """Whatever bytes a Protobuf client or a backend brings."""
-    namespace = World(formatted(name)).node.channels.resolve("news")
+    namespace = World(formatted(name)).node.namespaces.resolve("news")
     if code == 0:
         check_data(Raw(data), namespace)
         return

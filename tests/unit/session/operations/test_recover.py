@@ -109,7 +109,7 @@ def test_channels_take_turns() -> None:
     async def scenario() -> None:
         world = piecewise()
         world.connect("ann")
-        client = world.arrive()
+        client = world.open_session()
         epochs = {"news": "epoch1", "sport": "epoch2"}
         subs = {name: {"recover": True, "offset": 1, "epoch": epoch} for name, epoch in epochs.items()}
         found = client.ask("connect", token="ann", subs=subs)["subs"]
@@ -151,7 +151,7 @@ def test_history_that_is_gone_meanwhile_is_a_gap(server_side: bool, code: int) -
 
     async def scenario() -> None:
         world = piecewise()
-        client = world.connect("ann") if not server_side else world.arrive()
+        client = world.connect("ann") if not server_side else world.open_session()
         if server_side:
             world.connect("ann")
             client.ask("connect", token="ann", subs={"news": since()})
@@ -296,7 +296,7 @@ def connect_to_caches(world: World) -> Client:
     world.tokens.connections.known["ann"] = Identity(
         "ann", channels={"news": SubscriptionGrant(), "sport": SubscriptionGrant()}
     )
-    client = world.arrive()
+    client = world.open_session()
     client.send("connect", token="ann")
     return client
 
@@ -380,7 +380,7 @@ def test_conflating_subscriptions_share_the_reply_too() -> None:
     async def scenario() -> None:
         world = piecewise(pieces_of=1)
         world.connect("ann")
-        client = world.arrive()
+        client = world.open_session()
         epochs = {"news": "epoch1", "sport": "epoch2"}
         rate = {"max_rate": 1}
         subs = {
@@ -407,7 +407,7 @@ def test_a_conflating_recovery_that_takes_several_reads(limit: int) -> None:
             structs.replace(RECOVERABLE, history_size=100), pieces_of=1, recovery_max_publication_limit=limit
         )
         world.connect("ann")
-        client = world.arrive()
+        client = world.open_session()
         epochs = {"news": "epoch1", "sport": "epoch2"}
         subs = {
             name: {"recover": True, "offset": 5, "epoch": epoch, "conflate": {"max_rate": 1}}

@@ -23,7 +23,7 @@ KEEN = {"key": "kind", "cmp": "eq", "val": "keen"}
 FOSSIL = {"delta": "fossil"}
 
 
-def tailored(**options: Any) -> ChannelOptions:
+def with_strategy(**options: Any) -> ChannelOptions:
     """A namespace in which everything may be asked for and recovered."""
     return ChannelOptions(
         **{
@@ -73,7 +73,7 @@ class Reader:
 
 def test_only_what_passes_comes() -> None:
     """Others get everything, and so does history."""
-    world = World(tailored())
+    world = World(with_strategy())
     filtered, other = world.connect("ann"), world.connect("bob", "news")
     filtered.ask("subscribe", channel="news", tf=KEEN)
     publish(world, "keen", "dull", "keen")
@@ -85,7 +85,7 @@ def test_only_what_passes_comes() -> None:
 
 def test_without_positions_too() -> None:
     """A filter needs no history."""
-    world = World(tailored(history_size=0, history_ttl=Seconds(0), force_recovery=False))
+    world = World(with_strategy(history_size=0, history_ttl=Seconds(0), force_recovery=False))
     client = world.connect("ann")
     client.ask("subscribe", channel="news", tf={"op": "not", "nodes": [KEEN]})
     publish(world, "keen", "dull")
@@ -95,7 +95,7 @@ def test_without_positions_too() -> None:
 
 def test_what_does_not_pass_moves_the_position() -> None:
     """It is no gap, neither at once nor for the check of positions, and the client stays subscribed."""
-    world = World(tailored())
+    world = World(with_strategy())
     client = world.connect("ann")
     client.ask("subscribe", channel="news", tf=KEEN)
     publish(world, "dull", "dull")
@@ -116,7 +116,7 @@ RECOVERED: list[tuple[str, list[str], list[int], int]] = [
 @pytest.mark.parametrize(("what", "kinds", "offsets", "offset"), RECOVERED, ids=[row[0] for row in RECOVERED])
 def test_recovery_is_filtered(what: str, kinds: list[str], offsets: list[int], offset: int) -> None:
     """Whatever was missed is recovered, what passes of it is sent."""
-    world = World(tailored())
+    world = World(with_strategy())
     publish(world, *kinds)
     client = world.connect("ann")
     result = client.ask("subscribe", channel="news", tf=KEEN, recover=True, offset=0, epoch="")
@@ -129,7 +129,7 @@ def test_recovery_is_filtered(what: str, kinds: list[str], offsets: list[int], o
 
 def test_a_filter_does_not_hide_what_is_lost() -> None:
     """Whether everything is there is asked before filtering."""
-    world = World(tailored(history_size=2))
+    world = World(with_strategy(history_size=2))
     publish(world, "keen", "dull", "dull", "dull")
     client = world.connect("ann")
     result = client.ask("subscribe", channel="news", tf=KEEN, recover=True, offset=1, epoch="epoch1")
@@ -140,7 +140,7 @@ def test_a_filter_does_not_hide_what_is_lost() -> None:
 @pytest.mark.parametrize(("latest", "given"), [("keen", ["keen"]), ("dull", [])])
 def test_caches_are_filtered(latest: str, given: list[str]) -> None:
     """The latest publication is recovered, and sent if it passes."""
-    world = World(tailored(force_recovery_mode="cache"))
+    world = World(with_strategy(force_recovery_mode="cache"))
     publish(world, "keen", latest)
     client = world.connect("ann")
     result = client.ask("subscribe", channel="news", tf=KEEN, recover=True, offset=0, epoch="")
@@ -151,7 +151,7 @@ def test_caches_are_filtered(latest: str, given: list[str]) -> None:
 @pytest.mark.parametrize("wrong", [{}, {"key": "k", "cmp": "like"}, {"op": "and"}])
 def test_a_filter_that_is_none_is_error_107(wrong: dict[str, Any]) -> None:
     """The client is not subscribed."""
-    world = World(tailored(), debug_reasons=True)
+    world = World(with_strategy(), debug_reasons=True)
     client = world.connect("ann")
     reply = client.reply("subscribe", channel="news", tf=wrong)
     assert reply["error"]["code"] == 107
@@ -161,7 +161,7 @@ def test_a_filter_that_is_none_is_error_107(wrong: dict[str, Any]) -> None:
 
 def test_large_filters_hit_limits() -> None:
     """Each is counted under its name."""
-    world = World(tailored(), tags_filter_max_nodes=20, tags_filter_max_values=3)
+    world = World(with_strategy(), tags_filter_max_nodes=20, tags_filter_max_values=3)
     client = world.connect("ann")
     deep: dict[str, Any] = KEEN
     for _ in range(DEPTH_MAX):
@@ -177,7 +177,7 @@ def test_large_filters_hit_limits() -> None:
 
 def test_after_the_first_come_patches() -> None:
     """The result says so, and everything is a JSON string; others in the channel get what they always get."""
-    world = World(tailored())
+    world = World(with_strategy())
     client, other = world.connect("ann"), world.connect("bob", "news")
     assert client.ask("subscribe", channel="news", **FOSSIL)["delta"] is True
     reader = Reader()
@@ -191,7 +191,7 @@ def test_after_the_first_come_patches() -> None:
 
 def test_a_batch_is_a_chain() -> None:
     """What was published in one turn starts from one another."""
-    world = World(tailored())
+    world = World(with_strategy())
     client = world.connect("ann")
     client.ask("subscribe", channel="news", **FOSSIL)
     reader = Reader()
@@ -206,7 +206,7 @@ def test_a_batch_is_a_chain() -> None:
 )
 def test_who_gets_deltas(allowed: list[str], asked: str, granted: bool) -> None:
     """Who asks where it is allowed; who asks elsewhere silently gets whole publications, and not as strings."""
-    world = World(tailored(allowed_delta_types=allowed, delta_publish=False))
+    world = World(with_strategy(allowed_delta_types=allowed, delta_publish=False))
     client = world.connect("ann")
     assert client.ask("subscribe", channel="news", delta=asked).get("delta", False) is granted
     world.publish("news", text(1), delta=True)
@@ -217,7 +217,7 @@ def test_who_gets_deltas(allowed: list[str], asked: str, granted: bool) -> None:
 @pytest.mark.parametrize(("option", "asked"), [(True, False), (False, True), (False, False)])
 def test_the_publisher_decides(option: bool, asked: bool) -> None:
     """The namespace for all, or a backend for one."""
-    world = World(tailored(delta_publish=option))
+    world = World(with_strategy(delta_publish=option))
     client = world.connect("ann")
     client.ask("subscribe", channel="news", **FOSSIL)
     reader = Reader()
@@ -229,7 +229,7 @@ def test_the_publisher_decides(option: bool, asked: bool) -> None:
 
 def test_recovery_goes_on_with_patches() -> None:
     """The first recovered publication is whole, the others and the first live one start from the one before."""
-    world = World(tailored())
+    world = World(with_strategy())
     world.publish("news", *map(text, range(4)))
     client = world.connect("ann")
     result = client.ask("subscribe", channel="news", recover=True, offset=1, epoch="epoch1", **FOSSIL)
@@ -243,7 +243,7 @@ def test_recovery_goes_on_with_patches() -> None:
 
 def test_after_recovering_nothing_the_first_is_whole() -> None:
     """The client has something, but it need not be what the server thinks."""
-    world = World(tailored())
+    world = World(with_strategy())
     other = world.connect("bob")
     other.ask("subscribe", channel="news", **FOSSIL)
     world.publish("news", text(0))
@@ -257,7 +257,7 @@ def test_after_recovering_nothing_the_first_is_whole() -> None:
 
 def test_a_filter_breaks_the_chain() -> None:
     """After what did not pass the next one is whole; neighbours are patches, live and recovered."""
-    world = World(tailored())
+    world = World(with_strategy())
     kinds = ["keen", "keen", "dull", "keen", "keen"]
     live = world.connect("ann")
     live.ask("subscribe", channel="news", tf=KEEN, **FOSSIL)
@@ -273,7 +273,7 @@ def test_a_filter_breaks_the_chain() -> None:
 
 def test_without_history_patches_start_from_what_came_last() -> None:
     """For who was excluded from that one, the next one is whole."""
-    world = World(tailored(history_size=0, history_ttl=Seconds(0), force_recovery=False))
+    world = World(with_strategy(history_size=0, history_ttl=Seconds(0), force_recovery=False))
     one, two = world.connect("ann"), world.connect("bob")
     for client in (one, two):
         client.ask("subscribe", channel="news", **FOSSIL)
@@ -288,7 +288,7 @@ def test_without_history_patches_start_from_what_came_last() -> None:
 
 def test_publications_outside_of_history_are_part_of_the_chain() -> None:
     """The client keeps whatever it was given last."""
-    world = World(tailored())
+    world = World(with_strategy())
     client = world.connect("ann")
     client.ask("subscribe", channel="news", **FOSSIL)
     for number in range(4):
@@ -300,7 +300,7 @@ def test_publications_outside_of_history_are_part_of_the_chain() -> None:
 
 def test_history_is_never_patched() -> None:
     """It comes as it was published, for everybody."""
-    world = World(tailored())
+    world = World(with_strategy())
     client = world.connect("ann")
     client.ask("subscribe", channel="news", **FOSSIL)
     world.publish("news", text(0), text(1))
@@ -310,7 +310,7 @@ def test_history_is_never_patched() -> None:
 
 def test_a_patch_that_cuts_a_character_is_not_sent() -> None:
     """JSON is text, so such a publication comes whole."""
-    world = World(tailored())
+    world = World(with_strategy())
     client = world.connect("ann")
     client.ask("subscribe", channel="news", **FOSSIL)
     # The same first of two bytes, so a copy ends in the middle of the character.
@@ -326,7 +326,7 @@ def test_a_patch_that_cuts_a_character_is_not_sent() -> None:
 
 def test_an_empty_payload_is_null_for_who_gets_deltas() -> None:
     """JSON clients read what they get as JSON, and nothing is none."""
-    world = World(tailored())
+    world = World(with_strategy())
     client = world.connect("ann")
     client.ask("subscribe", channel="news", **FOSSIL)
     world.publish("news", Raw(b""))
@@ -335,7 +335,7 @@ def test_an_empty_payload_is_null_for_who_gets_deltas() -> None:
 
 def test_a_payload_that_is_no_json_ends_json_sessions() -> None:
     """Live, and in what is recovered: with 3506, as without deltas."""
-    world = World(tailored())
+    world = World(with_strategy())
     client = world.connect("ann")
     client.ask("subscribe", channel="news", **FOSSIL)
     world.publish("news", Raw(b"\xff"))
@@ -348,7 +348,7 @@ def test_a_payload_that_is_no_json_ends_json_sessions() -> None:
 
 def test_the_server_gives_nobody_what_it_did_not_ask_for() -> None:
     """Subscriptions that the server makes are whole and unfiltered."""
-    world = World(tailored(), user_personal_channel=True)
+    world = World(with_strategy(), user_personal_channel=True)
     client = world.connect("ann")
     world.publish("#ann", text(0), text(1), tags={"kind": "dull"})
     assert [publication["data"] for publication in pushed(client)] == [text(0), text(1)]
@@ -363,7 +363,7 @@ def told(publications: list[dict[str, Any]]) -> list[tuple[Any, int]]:
 
 def test_the_latest_in_its_time() -> None:
     """Nobody has to allow it: it costs less than everything."""
-    world = World(tailored(allow_tags_filter=False, allowed_delta_types=[]))
+    world = World(with_strategy(allow_tags_filter=False, allowed_delta_types=[]))
     client, other = world.connect("ann"), world.connect("bob", "news")
     client.ask("subscribe", channel="news", conflate={"max_rate": 2})
     world.publish("news", *range(5))
@@ -378,7 +378,7 @@ def test_the_latest_in_its_time() -> None:
 
 def test_what_was_missed_is_recovered_as_its_latest() -> None:
     """One publication that says how many there were, if all of them were still there; then the rate counts."""
-    world = World(tailored())
+    world = World(with_strategy())
     world.publish("news", *range(5))
     client = world.connect("ann")
     position = {"recover": True, "offset": 1, "epoch": "epoch1"}
@@ -393,7 +393,7 @@ def test_what_was_missed_is_recovered_as_its_latest() -> None:
 
 def test_conflation_does_not_hide_what_is_lost() -> None:
     """The latest is always there; whether the others are is asked first."""
-    world = World(tailored(history_size=2))
+    world = World(with_strategy(history_size=2))
     world.publish("news", *range(5))
     client = world.connect("ann")
     result = client.ask("subscribe", channel="news", conflate={}, recover=True, offset=1, epoch="epoch1")
@@ -404,7 +404,7 @@ def test_what_came_while_catching_up_is_told_as_its_latest() -> None:
     """After the reply, and in its time if the reply had something."""
 
     async def scenario(since: dict[str, Any], expected: list[tuple[Any, int]]) -> None:
-        world = World(tailored(presence=True))
+        world = World(with_strategy(presence=True))
         world.publish("news", "missed")
         client = world.connect("ann")
         world.stops.hold("presence_add")
@@ -426,7 +426,7 @@ def test_what_came_while_catching_up_is_told_as_its_latest() -> None:
 
 def test_a_connection_that_takes_nothing_is_owed_the_latest() -> None:
     """And told when it takes something again."""
-    world = World(tailored())
+    world = World(with_strategy())
     client = world.connect("ann")
     client.ask("subscribe", channel="news", conflate={})
     client.transport.writable = False
@@ -440,7 +440,7 @@ def test_a_connection_that_takes_nothing_is_owed_the_latest() -> None:
 
 def test_one_that_is_owed_what_it_cannot_get_ends() -> None:
     """With 3506, as at once; its other channels are owed nothing any more."""
-    world = World(tailored())
+    world = World(with_strategy())
     client = world.connect("ann")
     for channel in ("news", "more"):
         client.ask("subscribe", channel=channel, conflate={})
@@ -457,7 +457,7 @@ def test_one_that_is_owed_what_it_cannot_get_ends() -> None:
 @pytest.mark.parametrize("rate", [-1, 0.001, 1001])
 def test_a_rate_out_of_its_range_is_error_107(rate: float) -> None:
     """The client is not subscribed, and hears which numbers are good."""
-    world = World(tailored(), debug_reasons=True)
+    world = World(with_strategy(), debug_reasons=True)
     reply = world.connect("ann").reply("subscribe", channel="news", conflate={"max_rate": rate})
     assert reply["error"]["code"] == 107
     assert "conflate.max_rate: expected 0, or 0.01 to 1000" in reply["error"]["message"]
@@ -469,9 +469,9 @@ def test_a_rate_out_of_its_range_is_error_107(rate: float) -> None:
 
 def test_channels_asked_for_in_connect_may_be_tailored() -> None:
     """For clients that only listen, which have no other request."""
-    world = World(tailored(), debug_reasons=True)
+    world = World(with_strategy(), debug_reasons=True)
     world.tokens.connections.known["ann"] = Identity(user="ann")
-    client = world.arrive()
+    client = world.open_session()
     wishes = {"news": {"tf": KEEN}, "rates": {"conflate": {"max_rate": 1}}}
     client.ask("connect", token="ann", subs=wishes)
     publish(world, "dull", "keen")
@@ -481,16 +481,16 @@ def test_channels_asked_for_in_connect_may_be_tailored() -> None:
 
 def test_where_filters_are_not_allowed_connect_fails() -> None:
     """With the same error as subscribe."""
-    world = World(tailored(allow_tags_filter=False))
+    world = World(with_strategy(allow_tags_filter=False))
     world.tokens.connections.known["ann"] = Identity(user="ann")
-    client = world.arrive()
+    client = world.open_session()
     assert client.outcome("connect", token="ann", subs={"news": {"tf": KEEN}}) == 107
     assert not world.node.hub.has_subscribers("news")
 
 
 def test_positions_do_not_pass_over_what_is_owed() -> None:
     """What a stream names to come back with leads to the latest, not past it."""
-    world = World(tailored())
+    world = World(with_strategy())
     client = world.connect("ann")
     client.ask("subscribe", channel="news", conflate={"max_rate": 1})
     world.publish("news", 1)

@@ -222,7 +222,7 @@ def test_who_hears_of_others(
     world.tokens.let_subscribe("t", "ann", "news", override=override)
     client = world.connect("ann")
     client.ask("subscribe", channel="news", token="t", join_leave=wish)
-    assert client.session.subscriptions["news"].options.hears_announcements is hears
+    assert client.session.subscriptions["news"].options.receives_join_leave is hears
 
 
 def test_presence_follows_namespace_and_token() -> None:
@@ -357,7 +357,7 @@ def test_coming_and_going_is_reported() -> None:
 
 
 def position(world: World, channel: str = "news") -> tuple[int, str]:
-    page = run(world.node.history(channel, world.node.channels.resolve(channel), 0))
+    page = run(world.node.history(channel, world.node.namespaces.resolve(channel), 0))
     return page.position
 
 
@@ -497,7 +497,7 @@ def test_recovery_of_an_empty_cache(offset: int, epoch: str, recovered: bool) ->
     """Where the latest is gone, only somebody at the top has missed nothing."""
     world = World(kept("cache"))
     world.publish("news", 1, 2)
-    run(world.node.remove_history("news", world.node.channels.resolve("news")))
+    run(world.node.remove_history("news", world.node.namespaces.resolve("news")))
     result = recover(world, offset, epoch)
     assert result.get("recovered", False) is recovered
     assert (result["offset"], "publications" in result) == (2, False)

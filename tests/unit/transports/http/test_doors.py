@@ -19,7 +19,7 @@ from beaconfire.api.methods import METHODS
 from beaconfire.base.clock import ManualClock
 from beaconfire.config import load
 from beaconfire.engines.port import PresenceStats
-from beaconfire.observe.http import ObserveAnswers
+from beaconfire.observe.http import ObserveDirectPosts
 from beaconfire.server.app import App
 from beaconfire.transports.http.guard import PIPELINE_MAX, HttpGuard
 from tests.unit.transports.http.test_guard import FakeStream
@@ -115,7 +115,7 @@ def through(direct: bool, script: Script, **settings: str) -> tuple[bytes, bool,
 
 def both(script: Script, **settings: str) -> tuple[bytes, bool, list[str]]:
     """What both doors do, which must be the same."""
-    direct, asgi = (through(door, script, **settings) for door in (True, False))
+    direct, asgi = (through(direct_posts, script, **settings) for direct_posts in (True, False))
     assert direct == asgi
     return direct
 
@@ -128,14 +128,14 @@ def pieces(*data: bytes) -> Script:
 def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The paths that were answered directly."""
     asked: list[str] = []
-    call = ObserveAnswers.__call__
+    call = ObserveDirectPosts.__call__
 
     async def note(self: Any, path: str, *rest: Any) -> Any:
         asked.append(path)
         return await call(self, path, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ObserveAnswers, "__call__", note)
+        patch.setattr(ObserveDirectPosts, "__call__", note)
         yield asked
 
 

@@ -76,7 +76,7 @@ def outcome(direct: bool, data: Sequence[bytes]) -> tuple[list[int], list[int], 
 
 
 def each_door(data: Sequence[bytes]) -> tuple[list[int], list[int], bool]:
-    direct, asgi = (outcome(door, data) for door in (True, False))
+    direct, asgi = (outcome(direct_posts, data) for direct_posts in (True, False))
     assert direct == asgi
     return direct
 

@@ -18,10 +18,10 @@ from beaconfire.model.identity import Identity
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.port import Codec
-from beaconfire.session.factory import Arrivals
-from beaconfire.session.traits import SessionManners
-from beaconfire.transports.polling import Poll, Speaking
-from beaconfire.transports.request_checks import Gate
+from beaconfire.session.factory import SessionFactory
+from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.polling import Poll, PollCommands
+from beaconfire.transports.request_checks import RequestChecks
 from tests.unit.kit import RECOVERABLE, World, settle
 
 PATIENCE_S = 5.0
@@ -35,7 +35,7 @@ class Door:
     def __init__(
         self,
         world: World,
-        kind: type[Poll] | type[Speaking],
+        kind: type[Poll] | type[PollCommands],
         patience_s: float = PATIENCE_S,
         answer_max: int = 524288,
     ) -> None:
@@ -43,10 +43,12 @@ class Door:
         numbers = itertools.count(1)
         listens = kind is Poll
         codec: Codec = UnidirectionalCodec() if listens else JsonCodec()
-        manners = SessionManners(listens_only=listens, passing=True)
-        arrivals = Arrivals(world.node, manners, lambda: f"caller{next(numbers)}")
-        gate = Gate(["*"], lambda: None, world.recorder)
-        self._endpoint = kind(gate, 65536, answer_max, patience_s, lambda t: arrivals.arrive(t, world.wire(codec)))
+        traits = SessionTraits(unidirectional=listens, per_request=True)
+        arrivals = SessionFactory(world.node, traits, lambda: f"caller{next(numbers)}")
+        checks = RequestChecks(["*"], lambda: None, world.recorder)
+        self._endpoint = kind(
+            checks, 65536, answer_max, patience_s, lambda t: arrivals.open_session(t, world.wire(codec))
+        )
 
     async def ask(self, **request: Any) -> tuple[int, bytes]:
         """Status and body. The world takes its turns meanwhile."""
@@ -104,13 +106,13 @@ def test_no_answer_before_connecting_is_done(wait: float) -> None:
     play(scenario)
 
 
-@pytest.mark.parametrize("kind", [Poll, Speaking])
-def test_connecting_that_takes_too_long_is_told(kind: type[Poll] | type[Speaking]) -> None:
+@pytest.mark.parametrize("kind", [Poll, PollCommands])
+def test_connecting_that_takes_too_long_is_told(kind: type[Poll] | type[PollCommands]) -> None:
     """With 503, which says that asking again may help; the session that was on its way leaves nothing."""
 
     async def scenario() -> None:
         world = slow_world()
-        more: dict[str, Any] = {"commands": [{"rpc": {}}]} if kind is Speaking else {"wait": 0}
+        more: dict[str, Any] = {"commands": [{"rpc": {}}]} if kind is PollCommands else {"wait": 0}
         status, body = await Door(world, kind, NEVER_S).ask(token="t", subs={"news": {}}, **more)
         assert status == 503
         assert b"took too long" in body
@@ -121,13 +123,13 @@ def test_connecting_that_takes_too_long_is_told(kind: type[Poll] | type[Speaking
     play(scenario)
 
 
-@pytest.mark.parametrize("kind", [Poll, Speaking])
-def test_who_polls_is_told_apart_by_its_name(kind: type[Poll] | type[Speaking]) -> None:
+@pytest.mark.parametrize("kind", [Poll, PollCommands])
+def test_who_polls_is_told_apart_by_its_name(kind: type[Poll] | type[PollCommands]) -> None:
     """As what an SDK says of itself when it connects."""
 
     async def scenario() -> None:
         world = World(RECOVERABLE)
-        more: dict[str, Any] = {"commands": [{"rpc": {}}]} if kind is Speaking else {"wait": 0}
+        more: dict[str, Any] = {"commands": [{"rpc": {}}]} if kind is PollCommands else {"wait": 0}
         assert (await Door(world, kind).ask(name="js", version="1", **more))[0] == 200
         [event] = world.recorder.of(SessionConnected)
         assert (event.name, event.version) == ("js", "1")
@@ -221,7 +223,7 @@ def test_commands_for_which_there_is_no_room_are_not_done() -> None:
         world.publish("news", "x" * 300)
         commands: list[dict[str, Any]] = [{"history": {"channel": "news", "limit": 1}}] * 10
         commands.append({"publish": {"channel": "news", "data": "too late"}})
-        door = Door(world, Speaking, answer_max=1000)
+        door = Door(world, PollCommands, answer_max=1000)
         status, body = await door.ask(token="t", commands=commands)
         assert status == 200
         replies = json.loads(body)["replies"]
@@ -245,7 +247,7 @@ def test_commands_recover_nothing() -> None:
         world.tokens.connections.known["t"] = Identity(user="ann")
         world.publish("news", *["x" * 300] * 5)
         subs = {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
-        status, _ = await Door(world, Speaking).ask(token="t", subs=subs, commands=[{"rpc": {}}])
+        status, _ = await Door(world, PollCommands).ask(token="t", subs=subs, commands=[{"rpc": {}}])
         assert status == 200
         assert world.recorder.of(RecoveryFinished) == []
 
@@ -282,7 +284,7 @@ def test_commands_are_done_however_much_the_connect_result_holds() -> None:
         world = World(cache)
         world.tokens.connections.known["t"] = Identity(user="ann")
         world.publish("news", "x" * 2000)
-        door = Door(world, Speaking, answer_max=1000)
+        door = Door(world, PollCommands, answer_max=1000)
         status, body = await door.ask(token="t", subs={"news": {}}, commands=[{"presence_stats": {"channel": "news"}}])
         assert status == 200
         [reply] = json.loads(body)["replies"]

@@ -18,10 +18,10 @@ from beaconfire.base.timers import Timers
 from beaconfire.model.events import Event, LimitHit
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.transports.port import Transport
-from beaconfire.transports.streams.stream import Farewell, Manner, ResponseStream
+from beaconfire.transports.streams.stream import ResponseStream, StreamEnding, StreamTraits
 from beaconfire.transports.streams.wires import lines
 
-PLAIN = Manner("http_stream")
+PLAIN = StreamTraits("http_stream")
 HEADERS = [(b"content-type", b"application/json")]
 
 
@@ -54,7 +54,7 @@ class Session:
 class Stage:
     """A stream with an ASGI server around it that can be made to wait."""
 
-    def __init__(self, manner: Manner = PLAIN) -> None:
+    def __init__(self, traits: StreamTraits = PLAIN) -> None:
         self.sent: list[dict[str, Any]] = []
         self.taking = asyncio.Event()
         self.taking.set()
@@ -65,9 +65,9 @@ class Stage:
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
         self.events: list[Event] = []
-        farewell = Farewell(5.0, self.timers, self)
+        ending = StreamEnding(5.0, self.timers, self)
         wire = lines(JsonCodec())
-        self.stream = ResponseStream(manner, wire, self._send, HEADERS, farewell, self._reset, "secret")
+        self.stream = ResponseStream(traits, wire, self._send, HEADERS, ending, self._reset, "secret")
         self.running = asyncio.create_task(self.stream.run(self._arrive, self._receive, b"opening", False))
 
     def _arrive(self, transport: Transport) -> Session:
@@ -104,8 +104,8 @@ class Stage:
         return b"".join(message.get("body", b"") for message in self.sent)
 
 
-async def begun(manner: Manner = PLAIN) -> Stage:
-    stage = Stage(manner)
+async def begun(traits: StreamTraits = PLAIN) -> Stage:
+    stage = Stage(traits)
     await asyncio.sleep(0)
     assert stage.session.heard == [b"opening"]
     return stage
@@ -115,7 +115,7 @@ def test_the_head_goes_out_with_the_first_bytes() -> None:
     """Nothing is sent before there is anything to say, and then all of it at once, without a turn of the loop."""
 
     async def scenario() -> None:
-        stage = await begun(Manner("sse", b":\n\n"))
+        stage = await begun(StreamTraits("sse", b":\n\n"))
         assert stage.sent == []
         stage.stream.write(b"one\n")
         assert stage.sent == [
@@ -207,22 +207,22 @@ def test_reading_pauses() -> None:
 
     async def scenario() -> None:
         stage = await begun()
-        assert await stage.stream.hear(b"one", False)
+        assert await stage.stream.receive(b"one", False)
         stage.stream.pause_reading()
         stage.stream.pause_reading()
-        two = asyncio.create_task(stage.stream.hear(b"two", False))
+        two = asyncio.create_task(stage.stream.receive(b"two", False))
         await asyncio.sleep(0)
         assert stage.session.heard[1:] == [b"one"]
         stage.stream.resume_reading()
         assert await two
         assert stage.session.heard[1:] == [b"one", b"two"]
         stage.stream.pause_reading()
-        three = asyncio.create_task(stage.stream.hear(b"three", False))
+        three = asyncio.create_task(stage.stream.receive(b"three", False))
         await asyncio.sleep(0)
         stage.gone.set()
         await stage.running
         assert not await three
-        assert not await stage.stream.hear(b"four", False)
+        assert not await stage.stream.receive(b"four", False)
 
     asyncio.run(scenario())
 
@@ -231,7 +231,7 @@ def test_listeners_are_refused_with_a_status() -> None:
     """If it is for good and nothing has been said yet; otherwise in the stream."""
 
     async def scenario() -> None:
-        listener = Manner("uni_sse", listens_only=True)
+        listener = StreamTraits("uni_sse", unidirectional=True)
         refused = await begun(listener)
         refused.stream.close(INVALID_TOKEN, "invalid token")
         await refused.running
@@ -254,7 +254,7 @@ def test_ids_of_events() -> None:
     """
 
     async def scenario() -> None:
-        stage = await begun(Manner("uni_sse", has_ids=True))
+        stage = await begun(StreamTraits("uni_sse", has_ids=True))
         stage.stream.write(b"data: 1\n\n")
         stage.session.has_ended = True
         stage.stream.write(b"data: 2\n\n")

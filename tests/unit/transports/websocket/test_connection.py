@@ -184,14 +184,14 @@ def test_a_bug_in_the_receiver_ends_its_connection_only() -> None:
 def test_a_bug_on_arrival() -> None:
     """A receiver that cannot be made: 1011 after the handshake, and the traceback as an event."""
 
-    def arrive(transport: Transport) -> Recorder:
+    def open_session(transport: Transport) -> Recorder:
         raise RuntimeError("a bug")
 
     sink, stream = Sink(), FakeStream()
     connection = WebSocketConnection(
         ConnectionRules(1000, 10.0, 5.0, Timers(ManualClock()), sink, PicowsLog(sink)), stream
     )
-    connection.begin(b"", arrive)
+    connection.begin(b"", open_session)
     assert code_of(bytes(stream.written)) == 1011
     assert isinstance(sink.events[0], InternalError)
 

@@ -6,7 +6,7 @@ import pytest
 
 from beaconfire.protocols.port import Wire
 from beaconfire.transports.options import WebSocketOptions
-from beaconfire.transports.port import Arrival, Transport
+from beaconfire.transports.port import OpenSession, Transport
 from beaconfire.transports.websocket.deflate import CompressedWire
 from beaconfire.transports.websocket.handshake import UpgradeRequest
 from beaconfire.transports.websocket.native import NativeEndpoint
@@ -45,13 +45,13 @@ def test_choice(query: str, offered: str | None, wire: Wire, pings: bool, echoed
     request = UpgradeRequest("GET", f"/connection/websocket?{query}", headers)
     arranged: list[tuple[Wire, bool]] = []
 
-    def arrange(request: UpgradeRequest, wire: Wire, transport_pings: bool) -> Arrival:
+    def arrange(request: UpgradeRequest, wire: Wire, transport_pings: bool) -> OpenSession:
         arranged.append((wire, transport_pings))
-        return arrive
+        return open_session
 
     choice = NativeEndpoint(JSON_WIRES, PROTOBUF_WIRES, arrange).choose(request)
     assert choice.subprotocol == echoed
-    assert choice.arrival is arrive
+    assert choice.open_session is open_session
     assert arranged == [(wire, pings)]
 
 
@@ -61,9 +61,9 @@ def test_compression_is_echoed_where_it_is_on() -> None:
     endpoint = NativeEndpoint(Wires(StubCodec(b"\n"), on), Wires(StubCodec(b""), on), lambda *how: _note(how[1]))
     arranged: list[Wire] = []
 
-    def _note(wire: Wire) -> Arrival:
+    def _note(wire: Wire) -> OpenSession:
         arranged.append(wire)
-        return arrive
+        return open_session
 
     for offered in ("permessage-deflate", "permessage-deflate; client_max_window_bits", "permessage-unknown", ""):
         choice = endpoint.choose(UpgradeRequest("GET", "/", {"sec-websocket-extensions": offered}))
@@ -89,5 +89,5 @@ def test_one_compressed_wire_for_each_window() -> None:
     assert all(wire(f"permessage-deflate; server_max_window_bits={bits}") is windows[bits] for bits in range(8, 16))
 
 
-def arrive(transport: Transport) -> Recorder:
+def open_session(transport: Transport) -> Recorder:
     return Recorder(transport)

@@ -15,7 +15,7 @@ from beaconfire.base.units import Seconds, Size
 from beaconfire.model.events import HandshakeRefused, LimitHit
 from beaconfire.protocols.port import Wire
 from beaconfire.transports.options import ServerOptions, WebSocketOptions
-from beaconfire.transports.port import Arrival, Receiver, Transport
+from beaconfire.transports.port import OpenSession, Receiver, Transport
 from beaconfire.transports.websocket import Shortcut, SimpleEndpoint, UpgradeRequest, WebSocketAcceptor, Wires
 from beaconfire.transports.websocket.deflate import deflate
 from beaconfire.transports.websocket.handshake import parse_request
@@ -73,7 +73,7 @@ class World:
         self.stream.protocol = self.first
         self.first.connection_made(self.stream)
 
-    def _arrange(self, request: UpgradeRequest, wire: Wire) -> Arrival:
+    def _arrange(self, request: UpgradeRequest, wire: Wire) -> OpenSession:
         return self._arrive
 
     def _arrive(self, transport: Transport) -> Receiver:

@@ -13,7 +13,7 @@ from beaconfire.base.errors import (
     SHUTDOWN,
     DisconnectCode,
 )
-from beaconfire.transports.polling.gathering import Gathered, Gathering, refusal
+from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, refusal
 from beaconfire.transports.port import Transport
 
 
@@ -42,14 +42,14 @@ class Session:
         self._transport.write(b"too late\n")
 
 
-def gather(is_enough: Any, *, gone: bool = False, patience_s: float = 5.0) -> Gathered | None:
+def gather(is_enough: Any, *, gone: bool = False, patience_s: float = 5.0) -> PollOutcome | None:
     async def receive() -> Any:
         if not gone:
             await asyncio.Event().wait()
         return {"type": "http.disconnect"}
 
-    async def scenario() -> Gathered | None:
-        return await Gathering("poll", 1000).gather(Session, receive, b"", 5.0, patience_s, is_enough)
+    async def scenario() -> PollOutcome | None:
+        return await PollTransport("poll", 1000).gather(Session, receive, b"", 5.0, patience_s, is_enough)
 
     return asyncio.run(scenario())
 
@@ -60,14 +60,14 @@ def has_come(messages: Sequence[bytes]) -> bool:
 
 def test_positions_are_those_of_what_is_gathered() -> None:
     """What is queued counts, what comes while the session ends does not: the next one recovers it."""
-    assert gather(has_come) == Gathered((b"said", b"queued"), {"room": (2, "e")}, None)
+    assert gather(has_come) == PollOutcome((b"said", b"queued"), {"room": (2, "e")}, None)
 
 
 def test_patience_ends() -> None:
     """Then what there is must do."""
-    gathered = gather(lambda messages: False, patience_s=0.01)
-    assert gathered is not None
-    assert gathered.messages == (b"said", b"queued")
+    outcome = gather(lambda messages: False, patience_s=0.01)
+    assert outcome is not None
+    assert outcome.messages == (b"said", b"queued")
 
 
 def test_nobody_waits_any_more() -> None:

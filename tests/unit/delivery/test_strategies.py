@@ -15,7 +15,7 @@ from beaconfire.base.timers import Timers
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.outbox import Flusher
 from beaconfire.delivery.patches import Patches
-from beaconfire.delivery.subscription import Phase, Subscription, Tailoring
+from beaconfire.delivery.subscription import DeliveryStrategy, Subscription, SubscriptionPhase
 from beaconfire.delivery.tags_filter import Tags, TagsFilters
 from beaconfire.model.events import BatchFannedOut
 from beaconfire.model.position import StreamPosition
@@ -65,8 +65,8 @@ class Reader:
 
     def told(self) -> list[Told]:
         """Every publication, put together from patches where it came as one."""
-        tailoring = self.subscription.tailoring
-        deltas = tailoring is not None and tailoring.codec is not None
+        strategy = self.subscription.strategy
+        deltas = strategy is not None and strategy.codec is not None
         base, told = b"", []
         for data, offset, patched in self._sent(deltas):
             base = apply(base, data) if patched else data
@@ -122,8 +122,8 @@ class Stage:
         tags_filter = FILTERS.compile(node) if node is not None else None
         codec = wire.codec
         assert isinstance(codec, DeltaCodec)
-        tailoring = Tailoring(tags_filter, codec if deltas else None) if deltas or node is not None else None
-        subscription = listener.subscription("news", tailoring, hears_announcements=True)
+        strategy = DeliveryStrategy(tags_filter, codec if deltas else None) if deltas or node is not None else None
+        subscription = listener.subscription("news", strategy, receives_join_leave=True)
         self.hub.add(subscription)
         subscription.go_live(top)
         return Reader(listener, subscription)
@@ -189,9 +189,9 @@ def test_everybody_reads_what_was_published(
             offset += first != "aside"
             stage.publish(0 if first == "aside" else offset, text(number), second, f"e{epoch}", third, fourth)
             for reader, expected in readers:
-                live = reader.subscription.phase is Phase.LIVE
-                tailoring = reader.subscription.tailoring
-                filtered = tailoring is not None and tailoring.tags_filter is not None
+                live = reader.subscription.phase is SubscriptionPhase.LIVE
+                strategy = reader.subscription.strategy
+                filtered = strategy is not None and strategy.tags_filter is not None
                 if live and reader.listener.client not in third and (second == "keen" or not filtered):
                     expected.append((text(number), 0 if first == "aside" else offset))
         elif operation == "join":
@@ -240,17 +240,17 @@ def test_equal_filters_are_asked_once() -> None:
         return passes(tags)
 
     readers = [stage.join(None, node=KEEN, binary=binary) for binary in (False, False, True)]
-    tailoring = readers[0].subscription.tailoring
-    assert tailoring is not None
-    assert tailoring.tags_filter is not None
-    passes = tailoring.tags_filter._predicate
-    tailoring.tags_filter._predicate = ask
+    strategy = readers[0].subscription.strategy
+    assert strategy is not None
+    assert strategy.tags_filter is not None
+    passes = strategy.tags_filter._predicate
+    strategy.tags_filter._predicate = ask
     try:
         stage.publish(0, text(1), "keen")
         stage.publish(0, text(2), "dull")
         stage.turn()
     finally:
-        tailoring.tags_filter._predicate = passes
+        strategy.tags_filter._predicate = passes
     assert len(asked) == 2
     assert all([told.data for told in reader.told()] == [text(1)] for reader in readers)
     assert stage.hub.statistics().filtered_total == 3
@@ -278,10 +278,10 @@ def test_the_latest_publication_is_kept_for_patches_only() -> None:
     stage.join(None)
     patched = stage.join(None, deltas=True)
     stage.publish(0, text(1))
-    room = stage.hub._rooms["news"]
-    kept = [room.latest is not None]
+    local = stage.hub._channels["news"]
+    kept = [local.latest is not None]
     stage.hub.remove(patched.subscription)
-    kept.append(room.latest is not None)
+    kept.append(local.latest is not None)
     stage.publish(0, text(2))
-    kept.append(room.latest is not None)
+    kept.append(local.latest is not None)
     assert kept == [True, False, False]

@@ -21,11 +21,11 @@ from starlette.types import Receive
 from beaconfire.base.errors import CONNECTION_CLOSED, DisconnectCode
 from beaconfire.delivery.outbox import SLICE_S
 from beaconfire.protocols.port import Frame
-from beaconfire.transports.port import Arrival
+from beaconfire.transports.port import OpenSession
 from beaconfire.transports.request_checks import http_status
 
 
-class Gathered(Struct, frozen=True):
+class PollOutcome(Struct, frozen=True):
     """What a session has said, message by message, and where it was; `end` is code and reason if it ended by itself."""
 
     messages: Sequence[bytes]
@@ -33,7 +33,7 @@ class Gathered(Struct, frozen=True):
     end: tuple[DisconnectCode, str] | None
 
 
-class Gathering:
+class PollTransport:
     """The `Transport` of a session whose messages are lines, for `gather` or `exchange`, once."""
 
     secret = ""
@@ -63,13 +63,13 @@ class Gathering:
 
     async def gather(
         self,
-        arrival: Arrival,
+        open_session: OpenSession,
         receive: Receive,
         opening: bytes,
         patience_s: float,
         wait_s: float,
         is_enough: Callable[[Sequence[bytes]], bool],
-    ) -> Gathered | None:
+    ) -> PollOutcome | None:
         """Lets a session say what it has to until it is enough, the answer is full, the session ends, or time is over.
         None if the client has gone before. `is_enough` is asked with all messages so far, whenever some have come.
 
@@ -77,7 +77,7 @@ class Gathering:
         time, as while keys are fetched, and is owed even to a client that does not want to wait for more.
         """
         self._is_enough = is_enough
-        receiver = arrival(self)
+        receiver = open_session(self)
         try:
             receiver.on_data(opening, False)
             gone = asyncio.create_task(_disconnected(receive))
@@ -90,21 +90,21 @@ class Gathering:
                 gone.cancel()
             self._is_last = True
             receiver.on_writable()  # what waits for the loop's next turn is in the positions already
-            gathered = Gathered(tuple(self._messages), receiver.positions() or {}, self._end)
+            outcome = PollOutcome(tuple(self._messages), receiver.positions() or {}, self._end)
         finally:
             receiver.on_closed()  # what it still writes is left for the next session to recover
-        return gathered
+        return outcome
 
     async def exchange(
-        self, arrival: Arrival, receive: Receive, commands: Sequence[bytes], patience_s: float
-    ) -> Gathered | None:
+        self, open_session: OpenSession, receive: Receive, commands: Sequence[bytes], patience_s: float
+    ) -> PollOutcome | None:
         """Gives a session one command after the other, each once the one before has its reply, and gathers the replies.
 
         Ends early where the answer is full, the session ends, the first command fails, or `patience_s` is over. None if
         the client has gone.
         """
         self._keeps = is_reply
-        receiver = arrival(self)
+        receiver = open_session(self)
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + patience_s
         try:
@@ -131,7 +131,7 @@ class Gathering:
                 gone.cancel()
         finally:
             receiver.on_closed()
-        return Gathered(tuple(self._messages), {}, self._end)
+        return PollOutcome(tuple(self._messages), {}, self._end)
 
     def write(self, data: Frame) -> None:
         messages = list(filter(self._keeps, data.splitlines()))
