@@ -6,6 +6,7 @@ There is no event per delivery; what happens that often is counted where it happ
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, get_args
 
@@ -208,3 +209,8 @@ class NodeStatistics(Struct, frozen=True):
     patches_total: int = 0
     filtered_total: int = 0
     conflated_total: int = 0
+
+
+def report_error(events: EventSink, where: str, error: BaseException) -> None:
+    """Emits `InternalError` with the traceback of an exception that should not happen. `where` names the operation."""
+    events.emit(InternalError(where, "".join(traceback.format_exception(error))))

@@ -30,6 +30,7 @@ from beaconfire.auth.keys import ApiKeys
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.tokens import JWTVerifier
 from beaconfire.base.clock import Clock, SystemClock
+from beaconfire.base.loop import Runtime
 from beaconfire.base.timers import PromptTimers, Timers
 from beaconfire.base.units import Seconds
 from beaconfire.channels.access import Access
@@ -42,9 +43,8 @@ from beaconfire.model.events import (
     LimitHit,
     NodeStatistics,
 )
+from beaconfire.model.node import NodeIdentity
 from beaconfire.node.admission import Admission
-from beaconfire.node.cluster import Cluster
-from beaconfire.node.local_sessions import LocalSessions
 from beaconfire.node.node import Node, NodeOptions
 from beaconfire.observe.health import Health
 from beaconfire.observe.http import QUIET, ObserveDirectPosts, ObserveRequests, RequestRecorder
@@ -57,7 +57,6 @@ from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.plain import PlainCodec
 from beaconfire.protocols.port import Codec, Wire
-from beaconfire.session.factory import SessionFactory
 from beaconfire.session.traits import SessionTraits
 from beaconfire.transports.http import DirectPosts, HttpGuard
 from beaconfire.transports.options import StreamOptions
@@ -157,8 +156,13 @@ class App:
             history_bytes_max=int(config.engine.history_max_bytes),
             on_history_full=lambda: self.events.emit(LimitHit("engine.history_max_bytes", "")),
         )
-        self.node = _node(config, self.engine, self.timers, self.events)
-        self.cluster = Cluster(self.engine.control, LocalSessions(self.node))
+        self.identity = NodeIdentity(
+            uid=str(uuid.uuid4()), name=f"{socket.gethostname()}_{config.server.port}", version=__version__
+        )
+        self.namespaces = Namespaces(
+            config.channel, config.namespaces, config.channel_names, float(config.engine.history_meta_ttl)
+        )
+        self.node = _node(config, self.identity, self.namespaces, self.engine, self.timers, self.events)
         self.health = Health()
         self.admission = Admission(config.client, self._count_connections, self.clock, self.events)
         endpoints = _endpoints(config, self.node)
@@ -185,7 +189,7 @@ class App:
         self._tick: asyncio.TimerHandle | None = None
 
     def _count_connections(self) -> int:
-        return len(self.node.connections) + len(self.node.leaving)
+        return len(self.node.registry.open) + len(self.node.registry.closing)
 
     def _statistics(self) -> NodeStatistics:
         """The node's figures, and those of its engine."""
@@ -197,7 +201,6 @@ class App:
     async def start(self) -> None:
         """Engine first, doors last: readiness goes green when everything behind it works."""
         await self.node.start()
-        await self.cluster.start()
         self._run_timers()
         self.health.started()
 
@@ -208,7 +211,6 @@ class App:
 
     async def stop(self) -> None:
         """The reverse of start, after the sessions have gone."""
-        await self.cluster.stop()
         await self.node.stop()
         if self._tick is not None:
             self._tick.cancel()
@@ -224,32 +226,27 @@ class App:
             self._sweep_s = self.clock.now_s() + (0 if more else SWEEP_INTERVAL_S)
 
 
-def _node(config: Config, engine: MemoryEngine, timers: Timers, events: EventSink) -> Node:
-    channels = Namespaces(
-        config.channel, config.namespaces, config.channel_names, float(config.engine.history_meta_ttl)
-    )
-    client = config.client
+def _node(
+    config: Config,
+    identity: NodeIdentity,
+    namespaces: Namespaces,
+    engine: MemoryEngine,
+    timers: Timers,
+    events: EventSink,
+) -> Node:
+    client, loop = config.client, asyncio.get_running_loop()
     access = Access(
-        channels, client.insecure, client.user_personal_channel_namespace if client.user_personal_channel else None
+        namespaces, client.insecure, client.user_personal_channel_namespace if client.user_personal_channel else None
     )
     return Node(
-        NodeOptions(
-            uid=str(uuid.uuid4()),
-            name=f"{socket.gethostname()}_{config.server.port}",
-            version=__version__,
-            detach_delay_s=float(config.engine.detach_delay),
-        ),
-        config.client,
+        NodeOptions(identity, client, detach_delay_s=float(config.engine.detach_delay)),
         engine,
-        channels,
+        namespaces,
         access,
-        ConfiguredPolicy(*_verifiers(config, timers.clock, events), channels, access, config.client),
-        timers,
+        ConfiguredPolicy(*_verifiers(config, timers.clock, events), namespaces, access, client),
+        Runtime(loop.call_soon, timers, PromptTimers(timers.clock, loop.call_later), random.random),
         events,
-        schedule=asyncio.get_running_loop().call_soon,
-        prompt_timers=PromptTimers(timers.clock, asyncio.get_running_loop().call_later),
-        random=random.random,
-        send_all=send_all,
+        send_all,
     )
 
 
@@ -268,7 +265,7 @@ def _lenient(config: Config, options: TokenOptions) -> TokenOptions:
 
 def _endpoints(config: Config, node: Node) -> dict[str, Endpoint]:
     """The WebSocket doors: a path, who decides about the wire there, and how its sessions behave."""
-    native = SessionFactory(node, SessionTraits(), _connection_id)
+    native = node.sessions(SessionTraits(), _connection_id)
 
     def arrange(request: UpgradeRequest, wire: Wire, transport_pings: bool) -> OpenSession:
         traits = SessionTraits(app_pings=False) if transport_pings else None
@@ -305,7 +302,7 @@ def _streams(app: App) -> list[BaseRoute]:
         endpoint = StreamEndpoint(kind, checks, int(options.max_request_body_size), ending, *how)
         return [Route(path, endpoint)] if options.enabled else []
 
-    emulation = Emulation(checks, int(config.emulation.max_request_body_size), emulated, node.options.uid)
+    emulation = Emulation(checks, int(config.emulation.max_request_body_size), emulated, app.identity.uid)
     return [
         *door(
             HTTP_STREAM_PATH, HTTP_STREAM, config.http_stream, talk, lines(json), varint_delimited(protobuf), emulated
@@ -333,8 +330,8 @@ def _polls(app: App, checks: RequestChecks) -> list[BaseRoute]:
 
 
 def _arrange(node: Node, traits: SessionTraits) -> Callable[[Wire], OpenSession]:
-    arrivals = SessionFactory(node, traits, _connection_id)
-    return lambda wire: lambda transport: arrivals.open_session(transport, wire)
+    sessions = node.sessions(traits, _connection_id)
+    return lambda wire: lambda transport: sessions.open_session(transport, wire)
 
 
 def _connection_id() -> str:
@@ -344,7 +341,8 @@ def _connection_id() -> str:
 
 def _api(app: App) -> ApiHttp | None:
     options = app.config.api
-    methods = ApiMethods(app.node, app.cluster, options)
+    node = app.node
+    methods = ApiMethods(node.channels, app.namespaces, node.cluster, node.turns, app.clock, app.events, options)
     return ApiHttp(methods, ApiKeys(options.keys), options) if options.enabled else None
 
 

@@ -61,7 +61,6 @@ class House:
 
     async def open(self) -> House:
         await self.app.node.start()
-        await self.app.cluster.start()
         protocol = self._make(config=self.config, server_state=self.state, app_state={})
         self.stream.protocol = protocol
         protocol.connection_made(self.stream)
