@@ -35,6 +35,7 @@ SHARED = (
     "protocols.json_payload",
     "engines.options",
     "observe.options",
+    "transports.endpoints",
     "transports.options",
     "transports.hosts",
     "transports.origins",

@@ -17,10 +17,17 @@ from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.protocols.plain.options import PlainOptions
 from beaconfire.session.options import ClientOptions
+from beaconfire.transports.endpoints import ENDPOINTS
 from beaconfire.transports.options import ServerOptions
 
 NAMESPACE_NAME = re.compile(r"[-a-zA-Z0-9_.]{2,}")
-_TAKEN_PATHS = ("/connection", "/emulation", "/client", "/api", "/metrics", "/health")
+_TAKEN_PATHS = (
+    *dict.fromkeys("/" + row.path.split("/")[1] for row in ENDPOINTS if row.path),
+    "/client",
+    "/api",
+    "/metrics",
+    "/health",
+)
 _DEMO_PATH = "/demo"
 
 _ABOVE_ZERO: Mapping[str, tuple[str, ...]] = {

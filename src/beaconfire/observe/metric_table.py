@@ -12,6 +12,7 @@ from typing import Literal
 from msgspec import Struct
 
 from beaconfire.base.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
+from beaconfire.transports.endpoints import ENDPOINT_LIMITS
 
 OTHER = "other"
 """The label value for everything that is not in its closed set."""
@@ -34,20 +35,7 @@ LIMITS = (
     "client.pong_timeout",
     "channel_names.max_length",
     "engine.history_max_bytes",
-    "websocket.message_size_limit",
-    "websocket.write_timeout",
-    "websocket.close_timeout",
-    "http_stream.max_request_body_size",
-    "http_stream.close_timeout",
-    "sse.max_request_body_size",
-    "sse.close_timeout",
-    "uni_http_stream.max_request_body_size",
-    "uni_http_stream.close_timeout",
-    "uni_sse.max_request_body_size",
-    "uni_sse.close_timeout",
-    "emulation.max_request_body_size",
-    "poll.max_request_body_size",
-    "poll.max_response_size",
+    *ENDPOINT_LIMITS,
     "server.handshake_timeout",
     "server.header_max_size",
     "server.keep_alive_timeout",
