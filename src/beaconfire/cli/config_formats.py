@@ -1,4 +1,4 @@
-"""The configuration in effect, as lines of a file with the origin of every value beside it. Secrets are masked."""
+"""Writes the configuration in effect as TOML, YAML or JSON, with the origin of every value. Secrets are masked."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from beaconfire.config import TABLE, Loaded, as_document
-from beaconfire.config.values import literal, masked, plain
+from beaconfire.config.values import mask, to_literal, to_plain
 
 
 class Line(NamedTuple):
-    """`comment` is the origin of the value on this line; empty for headings and empty lines."""
+    """A line of a file. `comment` is the origin of its value, empty for headings and empty lines."""
 
     text: str
     comment: str = ""
@@ -25,7 +25,7 @@ class _Entry(NamedTuple):
 
 
 def _tables(loaded: Loaded) -> Iterator[tuple[tuple[str, ...], list[_Entry]]]:
-    """Every table by its path (`("namespaces", "small")`), with its options in order."""
+    """Yields every table with its path, like `("namespaces", "small")`, and its options in order."""
     for name, content in as_document(loaded.config).items():
         if TABLE.sections[name].repeated:
             for inner, options in content.items():
@@ -40,7 +40,7 @@ def _entries(table: str, options: dict[str, Any], loaded: Loaded) -> list[_Entry
         name = f"{table}.{option}"
         setting = TABLE.find(name)
         assert setting is not None, name
-        entries.append(_Entry(option, masked(setting, value), loaded.origins.get(name, "default")))
+        entries.append(_Entry(option, mask(setting, value), loaded.origins.get(name, "default")))
     return entries
 
 
@@ -50,7 +50,7 @@ def as_toml(loaded: Loaded) -> list[Line]:
         if lines:
             lines.append(Line(""))
         lines.append(Line(f"[{'.'.join(map(_toml_key, path))}]"))
-        lines += (Line(f"{entry.option} = {literal(entry.value)}", entry.origin) for entry in entries)
+        lines += (Line(f"{entry.option} = {to_literal(entry.value)}", entry.origin) for entry in entries)
     return lines
 
 
@@ -59,7 +59,7 @@ def _toml_key(name: str) -> str:
 
 
 def as_yaml(loaded: Loaded) -> list[Line]:
-    """Values are written as JSON, which YAML includes; names of namespaces are quoted, since `no` is not a text."""
+    """Values are JSON, which is valid YAML. Names of namespaces are quoted, because YAML reads `no` as false."""
     lines: list[Line] = []
     parent: tuple[str, ...] = ()
     for path, entries in _tables(loaded):
@@ -69,16 +69,16 @@ def as_yaml(loaded: Loaded) -> list[Line]:
         parent = tuple(outer)
         indent = "  " * len(outer)
         lines.append(Line(f"{indent}{json.dumps(last) if outer else last}:"))
-        lines += (Line(f"{indent}  {entry.option}: {literal(entry.value)}", entry.origin) for entry in entries)
+        lines += (Line(f"{indent}  {entry.option}: {to_literal(entry.value)}", entry.origin) for entry in entries)
     return lines
 
 
 def as_json(loaded: Loaded) -> dict[str, Any]:
-    """Nested tables; each option is an object of `value` and `from`."""
+    """Returns nested tables. Each option is an object with `value` and `from`."""
     document: dict[str, Any] = {}
     for path, entries in _tables(loaded):
-        place = document
+        table = document
         for name in path:
-            place = place.setdefault(name, {})
-        place.update({entry.option: {"value": plain(entry.value), "from": entry.origin} for entry in entries})
+            table = table.setdefault(name, {})
+        table.update({entry.option: {"value": to_plain(entry.value), "from": entry.origin} for entry in entries})
     return document

@@ -7,27 +7,27 @@ from typing import Any
 
 from beaconfire.base.units import Seconds
 from beaconfire.config import TABLE
-from beaconfire.config.values import literal
+from beaconfire.config.values import to_literal
 
 _COMMENT_WIDTH = 88
 
 
-def starter(hmac_secret: str, api_key: str) -> str:
-    """A TOML file that loads as it is: tokens, one API key, rooms with presence, history and recovery."""
+def starter_config(hmac_secret: str, api_key: str) -> str:
+    """Returns a TOML file that works unchanged: tokens, one API key, channels with presence, history and recovery."""
     blocks = [
         "# Beaconfire configuration. `beaconfire config doc` explains every option,\n"
-        "# `beaconfire config check FILE` checks this file, `beaconfire serve --config FILE` runs it.",
+        "# `beaconfire config check FILE` checks this file, `beaconfire serve --config FILE` starts the server.",
         _table("server", {"host": "127.0.0.1", "port": 8000}),
         _table("client", {"allowed_origins": ["http://localhost:8000"], "allow_anonymous": False}),
         _table("token", {"hmac_secret": hmac_secret}),
         _table("api", {"keys": [api_key]}),
-        _table("channel", _ROOMS),
-        _example("namespaces.news", _NEWS),
+        _table("channel", _CHANNEL),
+        _commented_out_namespace(),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-_ROOMS: dict[str, Any] = {
+_CHANNEL: dict[str, Any] = {
     "presence": True,
     "join_leave": True,
     "force_push_join_leave": True,
@@ -54,14 +54,13 @@ def _table(name: str, values: dict[str, Any]) -> str:
     for option, value in values.items():
         setting = TABLE.find(f"{name}.{option}")
         assert setting is not None, f"{name}.{option}"
-        lines += [*_comment(setting.description), f"{option} = {literal(value)}"]
+        lines += [*_comment(setting.description), f"{option} = {to_literal(value)}"]
     return "\n".join(lines)
 
 
-def _example(name: str, values: dict[str, Any]) -> str:
-    """A table that is commented out."""
-    lines = ["# A namespace has rules of its own; this one is for channels like news:sport.", f"# [{name}]"]
-    return "\n".join([*lines, *(f"# {option} = {literal(value)}" for option, value in values.items())])
+def _commented_out_namespace() -> str:
+    lines = ["# A namespace has its own options. This one applies to channels like news:sport.", "# [namespaces.news]"]
+    return "\n".join([*lines, *(f"# {option} = {to_literal(value)}" for option, value in _NEWS.items())])
 
 
 def _comment(text: str) -> list[str]:
