@@ -196,7 +196,7 @@ def _command_line() -> Iterator[str]:
     yield _GENERATED.format(source="`src/beaconfire/cli`")
     yield (
         "Results go to standard output, everything else to standard error.\n"
-        "Exit codes: 0 done; 1 it was tried and failed; 2 wrong usage or an unusable configuration."
+        "Exit codes: 0 success; 1 the command failed; 2 wrong usage or an unusable configuration."
     )
     root = get_command(app)
     for path, command in _commands("beaconfire", root):
