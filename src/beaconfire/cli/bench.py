@@ -111,40 +111,40 @@ def bench(
     if processes is not None and processes > connections:
         _fail_usage("processes", f"expected at most as many as connections, {connections}")
     plan = Plan(
-        url=_url(url),
+        url=_parse_url(url),
         connections=connections,
         channels=rooms or channels or 1,
         rooms=rooms is not None,
         prefix=f"{prefix}-{secrets.token_hex(3)}",  # random, so that two load tests do not share channels
-        payload_bytes=_payload(payload),
+        payload_bytes=_parse_payload(payload),
         protobuf=protobuf,
-        token_secret=_token_secret(token_secret, token),
-        tokens=_tokens(token),
-        workers=processes or _processes_default(connections),
+        token_secret=_read_token_secret(token_secret, token),
+        tokens=_read_tokens(token),
+        workers=processes or _default_processes(connections),
     )
     course = Course(
-        rate=_rate(rate),
-        duration_s=_seconds("duration", duration),
-        warm_up_s=_seconds("warm-up", warm_up, may_be_zero=True),
-        p99_max_ms=_p99_max_ms(p99, search),
+        rate=_parse_rate(rate),
+        duration_s=_parse_seconds("duration", duration),
+        warm_up_s=_parse_seconds("warm-up", warm_up, may_be_zero=True),
+        p99_max_ms=_parse_p99_max_ms(p99, search),
         search=search,
     )
     try:
         check(plan)
     except ValueError as error:
         _fail_usage("connections", f"{connections}: {error}")
-    _finish(_run(plan, course), as_json)
+    _report_and_exit(_run(plan, course), as_json)
 
 
 def _run(plan: Plan, course: Course) -> Report:
     try:
         with ProgressDisplay() as display:
-            return asyncio.run(_campaign(plan, course, display))
+            return asyncio.run(_run_campaign(plan, course, display))
     except FleetError as error:
         fail(str(error), EXIT_FAILED)
 
 
-async def _campaign(plan: Plan, course: Course, display: ProgressDisplay) -> Report:
+async def _run_campaign(plan: Plan, course: Course, display: ProgressDisplay) -> Report:
     async with start_fleet(plan) as fleet:
         campaign = Campaign(plan, course, fleet, display, time.monotonic_ns)
         if sys.platform != "win32":
@@ -153,7 +153,7 @@ async def _campaign(plan: Plan, course: Course, display: ProgressDisplay) -> Rep
         return await campaign.run()
 
 
-def _finish(report: Report, as_json: bool) -> NoReturn:
+def _report_and_exit(report: Report, as_json: bool) -> NoReturn:
     if as_json:
         write(msgspec.json.encode(report).decode())
     else:
@@ -189,16 +189,16 @@ class ProgressDisplay:
         self._progress.stop()
 
     def connecting(self, opened: int, wanted: int) -> None:
-        self._show("connecting", opened, wanted, "connections")
+        self._update("connecting", opened, wanted, "connections")
 
     def running(self, phase: str, passed_s: float, duration_s: float, sent: int, delivered: int) -> None:
-        self._show(phase, int(passed_s), max(1, int(duration_s)), f"s  {sent:,} sent, {delivered:,} delivered")
+        self._update(phase, int(passed_s), max(1, int(duration_s)), f"s  {sent:,} sent, {delivered:,} delivered")
 
     def step(self, run: Run, failure: str) -> None:
         if err.is_terminal:
             self._progress.console.print(summary(run, failure), soft_wrap=True)
 
-    def _show(self, phase: str, completed: int, total: int, more: str) -> None:
+    def _update(self, phase: str, completed: int, total: int, more: str) -> None:
         self._progress.update(self._task, description=phase, completed=completed, total=total, more=more)
 
 
@@ -209,26 +209,26 @@ def _fail_usage(option: str, problem: str) -> NoReturn:
     raise typer.BadParameter(problem, param_hint=f"'--{option}'" if option != "URL" else "'URL'")
 
 
-def _url(text: str) -> str:
+def _parse_url(text: str) -> str:
     try:
         return complete_url(text)
     except ValueError as error:
         _fail_usage("URL", str(error))
 
 
-def _processes_default(connections: int) -> int:
+def _default_processes(connections: int) -> int:
     """Leaves half of the cores to the server, which may run on the same machine."""
     return max(1, min(_PROCESSES_MAX, (os.cpu_count() or 1) // 2, connections))
 
 
-def _rate(text: str) -> float:
+def _parse_rate(text: str) -> float:
     match = _RATE.fullmatch(text.strip())
     if match is None or not 0 < float(match[1]) <= 1e7:
         _fail_usage("rate", f"expected messages per second like 100/s, got {text!r}")
     return float(match[1])
 
 
-def _seconds(option: str, text: str, *, may_be_zero: bool = False) -> float:
+def _parse_seconds(option: str, text: str, *, may_be_zero: bool = False) -> float:
     try:
         seconds = Seconds.parse(text)
     except ValueError as error:
@@ -238,13 +238,13 @@ def _seconds(option: str, text: str, *, may_be_zero: bool = False) -> float:
     return float(seconds)
 
 
-def _p99_max_ms(text: str | None, search: bool) -> float | None:
+def _parse_p99_max_ms(text: str | None, search: bool) -> float | None:
     if text is None and not search:
         return None
-    return _seconds("p99", text or _P99_DEFAULT) * 1000
+    return _parse_seconds("p99", text or _P99_DEFAULT) * 1000
 
 
-def _payload(text: str) -> int:
+def _parse_payload(text: str) -> int:
     try:
         size = Size.parse(text)
     except ValueError as error:
@@ -254,13 +254,13 @@ def _payload(text: str) -> int:
     return int(size)
 
 
-def _token_secret(secret: str, file: Path | None) -> str:
+def _read_token_secret(secret: str, file: Path | None) -> str:
     if secret and file is not None:
         _fail_usage("token", "expected either --token or --token-secret, not both")
     return sys.stdin.readline().strip() if secret == "-" else secret
 
 
-def _tokens(file: Path | None) -> tuple[str, ...]:
+def _read_tokens(file: Path | None) -> tuple[str, ...]:
     if file is None:
         return ()
     try:

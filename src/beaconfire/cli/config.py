@@ -12,7 +12,7 @@ from typing import Annotated, TypeAlias
 import typer
 from rich.text import Text
 
-from beaconfire.cli.config_formats import Line, as_json, as_toml, as_yaml
+from beaconfire.cli.config_formats import Line, format_toml, format_yaml, to_json
 from beaconfire.cli.console import EXIT_FAILED, EXIT_USAGE, fail, show_problems, show_warnings, write, write_prose
 from beaconfire.cli.overrides import SetOption, gather_overrides
 from beaconfire.cli.starter_config import starter_config
@@ -51,9 +51,9 @@ def show(
     """Print every setting in effect and its origin; secrets are masked."""
     loaded = load_with_origins(file, os.environ, gather_overrides(assignments, {}))
     if format_ is Format.JSON:
-        write(json.dumps(as_json(loaded), indent=2, ensure_ascii=False))
+        write(json.dumps(to_json(loaded), indent=2, ensure_ascii=False))
         return
-    lines = as_toml(loaded) if format_ is Format.TOML else as_yaml(loaded)
+    lines = format_toml(loaded) if format_ is Format.TOML else format_yaml(loaded)
     width = max(len(line.text) for line in lines if line.comment and len(line.text) <= 52)
     for line in lines:
         write(_styled(line, width))

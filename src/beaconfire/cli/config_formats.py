@@ -24,17 +24,17 @@ class _Entry(NamedTuple):
     origin: str
 
 
-def _tables(loaded: Loaded) -> Iterator[tuple[tuple[str, ...], list[_Entry]]]:
+def _list_tables(loaded: Loaded) -> Iterator[tuple[tuple[str, ...], list[_Entry]]]:
     """Yields every table with its path, like `("namespaces", "small")`, and its options in order."""
     for name, content in as_document(loaded.config).items():
         if TABLE.sections[name].repeated:
             for inner, options in content.items():
-                yield (name, inner), _entries(f"{name}.{inner}", options, loaded)
+                yield (name, inner), _list_entries(f"{name}.{inner}", options, loaded)
         else:
-            yield (name,), _entries(name, content, loaded)
+            yield (name,), _list_entries(name, content, loaded)
 
 
-def _entries(table: str, options: dict[str, Any], loaded: Loaded) -> list[_Entry]:
+def _list_entries(table: str, options: dict[str, Any], loaded: Loaded) -> list[_Entry]:
     entries = []
     for option, value in options.items():
         name = f"{table}.{option}"
@@ -44,9 +44,9 @@ def _entries(table: str, options: dict[str, Any], loaded: Loaded) -> list[_Entry
     return entries
 
 
-def as_toml(loaded: Loaded) -> list[Line]:
+def format_toml(loaded: Loaded) -> list[Line]:
     lines: list[Line] = []
-    for path, entries in _tables(loaded):
+    for path, entries in _list_tables(loaded):
         if lines:
             lines.append(Line(""))
         lines.append(Line(f"[{'.'.join(map(_toml_key, path))}]"))
@@ -58,11 +58,11 @@ def _toml_key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
 
 
-def as_yaml(loaded: Loaded) -> list[Line]:
+def format_yaml(loaded: Loaded) -> list[Line]:
     """Values are JSON, which is valid YAML. Names of namespaces are quoted, because YAML reads `no` as false."""
     lines: list[Line] = []
     parent: tuple[str, ...] = ()
-    for path, entries in _tables(loaded):
+    for path, entries in _list_tables(loaded):
         *outer, last = path
         if outer and parent != tuple(outer):
             lines.append(Line(f"{outer[0]}:"))
@@ -73,10 +73,10 @@ def as_yaml(loaded: Loaded) -> list[Line]:
     return lines
 
 
-def as_json(loaded: Loaded) -> dict[str, Any]:
+def to_json(loaded: Loaded) -> dict[str, Any]:
     """Returns nested tables. Each option is an object with `value` and `from`."""
     document: dict[str, Any] = {}
-    for path, entries in _tables(loaded):
+    for path, entries in _list_tables(loaded):
         table = document
         for name in path:
             table = table.setdefault(name, {})

@@ -17,11 +17,11 @@ def starter_config(hmac_secret: str, api_key: str) -> str:
     blocks = [
         "# Beaconfire configuration. `beaconfire config doc` explains every option,\n"
         "# `beaconfire config check FILE` checks this file, `beaconfire serve --config FILE` starts the server.",
-        _table("server", {"host": "127.0.0.1", "port": 8000}),
-        _table("client", {"allowed_origins": ["http://localhost:8000"], "allow_anonymous": False}),
-        _table("token", {"hmac_secret": hmac_secret}),
-        _table("api", {"keys": [api_key]}),
-        _table("channel", _CHANNEL),
+        _format_table("server", {"host": "127.0.0.1", "port": 8000}),
+        _format_table("client", {"allowed_origins": ["http://localhost:8000"], "allow_anonymous": False}),
+        _format_table("token", {"hmac_secret": hmac_secret}),
+        _format_table("api", {"keys": [api_key]}),
+        _format_table("channel", _CHANNEL),
         _commented_out_namespace(),
     ]
     return "\n\n".join(blocks) + "\n"
@@ -49,12 +49,12 @@ _NEWS: dict[str, Any] = {
 }
 
 
-def _table(name: str, values: dict[str, Any]) -> str:
-    lines = [*_comment(TABLE.sections[name].description), f"[{name}]"]
+def _format_table(name: str, values: dict[str, Any]) -> str:
+    lines = [*_format_comment(TABLE.sections[name].description), f"[{name}]"]
     for option, value in values.items():
         setting = TABLE.find(f"{name}.{option}")
         assert setting is not None, f"{name}.{option}"
-        lines += [*_comment(setting.description), f"{option} = {to_literal(value)}"]
+        lines += [*_format_comment(setting.description), f"{option} = {to_literal(value)}"]
     return "\n".join(lines)
 
 
@@ -63,5 +63,5 @@ def _commented_out_namespace() -> str:
     return "\n".join([*lines, *(f"# {option} = {to_literal(value)}" for option, value in _NEWS.items())])
 
 
-def _comment(text: str) -> list[str]:
+def _format_comment(text: str) -> list[str]:
     return textwrap.wrap(text, _COMMENT_WIDTH, initial_indent="# ", subsequent_indent="# ")

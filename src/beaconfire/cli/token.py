@@ -68,8 +68,8 @@ def connection(
     kid: Kid = "",
 ) -> None:
     """Print a token that lets a client connect as USER."""
-    options = _signing_options(secret, config, private_key, subscription=False)
-    claims = _claims(options, user, ttl) | _json_claims(info=info)
+    options = _load_signing_options(secret, config, private_key, subscription=False)
+    claims = _make_claims(options, user, ttl) | _parse_json_claims(info=info)
     if channel:
         claims["channels"] = channel
     _print_signed(claims, options, private_key, algorithm, kid)
@@ -92,8 +92,8 @@ def subscription(
     """Print a token that lets USER subscribe to one channel."""
     if not channel:
         _fail("--channel: expected the name of a channel")
-    options = _signing_options(secret, config, private_key, subscription=True)
-    claims = _claims(options, user, ttl) | {"channel": channel} | _json_claims(info=info, data=data)
+    options = _load_signing_options(secret, config, private_key, subscription=True)
+    claims = _make_claims(options, user, ttl) | {"channel": channel} | _parse_json_claims(info=info, data=data)
     if client:
         claims["client"] = client
     _print_signed(claims, options, private_key, algorithm, kid)
@@ -114,8 +114,8 @@ def inspect(
         console.print(Text(f"not valid: {error}", "bold red"))
         raise typer.Exit(1) from None
     is_subscription = bool(contents.claims.get("channel"))
-    options, section = _options(secret, config, key_given=bool(secret), subscription=is_subscription)
-    problem = _problem(text, options, section, is_subscription)
+    options, section = _select_options(secret, config, key_given=bool(secret), subscription=is_subscription)
+    problem = _find_problem(text, options, section, is_subscription)
     if secret:
         problem = problem.replace(f"{section}.hmac_secret", "--secret")
     _print_contents(console, contents)
@@ -129,7 +129,7 @@ def inspect(
 # --- settings ----------------------------------------------------------------------------------------------------
 
 
-def _options(secret: str, config: str, *, key_given: bool, subscription: bool) -> tuple[TokenOptions, str]:
+def _select_options(secret: str, config: str, *, key_given: bool, subscription: bool) -> tuple[TokenOptions, str]:
     """Returns the token options and the name of their section.
 
     The configuration is read if a file is named or if no key is given. `secret` replaces the secret of the
@@ -155,13 +155,13 @@ def _load_options(config: str, subscription: bool) -> tuple[TokenOptions, str]:
 # --- creating ----------------------------------------------------------------------------------------------------
 
 
-def _signing_options(secret: str, config: str, private_key: str, *, subscription: bool) -> TokenOptions:
+def _load_signing_options(secret: str, config: str, private_key: str, *, subscription: bool) -> TokenOptions:
     if secret and private_key:
         _fail("--secret and --private-key: expected one of them, not both")
-    return _options(secret, config, key_given=bool(secret or private_key), subscription=subscription)[0]
+    return _select_options(secret, config, key_given=bool(secret or private_key), subscription=subscription)[0]
 
 
-def _claims(options: TokenOptions, user: str, ttl: str) -> dict[str, object]:
+def _make_claims(options: TokenOptions, user: str, ttl: str) -> dict[str, object]:
     """Returns the claims of every token, so that a server with these options accepts it."""
     try:
         lifetime_s = Seconds.parse(ttl)
@@ -177,7 +177,7 @@ def _claims(options: TokenOptions, user: str, ttl: str) -> dict[str, object]:
     return claims
 
 
-def _json_claims(**texts: str) -> dict[str, object]:
+def _parse_json_claims(**texts: str) -> dict[str, object]:
     claims: dict[str, object] = {}
     for name, text in texts.items():
         if text:
@@ -211,7 +211,7 @@ def _fail(text: str) -> NoReturn:
 # --- inspecting --------------------------------------------------------------------------------------------------
 
 
-def _problem(token: str, options: TokenOptions, section: str, is_subscription: bool) -> str:
+def _find_problem(token: str, options: TokenOptions, section: str, is_subscription: bool) -> str:
     """Returns why the token is not valid or cannot be verified; empty if it is valid."""
     try:
         verifier = JWTVerifier(options, SystemClock(), NoEvents(), section=section)
@@ -226,18 +226,18 @@ def _print_contents(console: Console, contents: TokenContents) -> None:
         console.print(Text(title, "bold"))
         width = max(map(len, members), default=0)
         for name, value in members.items():
-            line = Text("  ").append(_printable(name).ljust(width), "cyan").append("  ").append(_shown(name, value))
+            line = Text("  ").append(_escape(name).ljust(width), "cyan").append("  ").append(_format_claim(name, value))
             console.print(line)
 
 
-def _shown(name: str, value: Any) -> str:
-    text = _printable(msgspec.json.encode(value).decode())
+def _format_claim(name: str, value: Any) -> str:
+    text = _escape(msgspec.json.encode(value).decode())
     if name in _TIME_CLAIMS and isinstance(value, int | float) and value > 0:
-        return f"{text}  {_date(value)}"
+        return f"{text}  {_format_date(value)}"
     return text
 
 
-def _date(unix_s: float) -> str:
+def _format_date(unix_s: float) -> str:
     try:
         date = datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (OverflowError, ValueError, OSError):
@@ -251,6 +251,6 @@ def _date(unix_s: float) -> str:
     return f"{date}, in {distance}" if ahead_s > 0 else f"{date}, {distance} ago"
 
 
-def _printable(text: str) -> str:
+def _escape(text: str) -> str:
     """Escapes control characters, because a token is untrusted text and a terminal executes them."""
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
