@@ -25,7 +25,7 @@ from beaconfire.loadtest.plan import PAYLOAD_BYTES_MIN, Plan, complete_url
 from beaconfire.loadtest.report import Report, Run
 from beaconfire.loadtest.view import summary, view
 
-EXIT_BOTTLENECK: Final = 3
+EXIT_LOAD_SIDE: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
 _PROCESSES_MAX: Final = 64
@@ -105,55 +105,55 @@ def bench(
     closed; 2 wrong usage; 3 success, but the load generator was the bottleneck; 130 interrupted.
     """
     if channels is not None and rooms is not None:
-        _fail_usage("rooms", "expected either --channels or --rooms, not both")
+        _refuse("rooms", "expected either --channels or --rooms, not both")
     if rooms is not None and rooms > connections:
-        _fail_usage("rooms", f"expected at most as many rooms as connections, {connections}; raise --connections")
+        _refuse("rooms", f"expected at most as many rooms as connections, {connections}; raise --connections")
     if processes is not None and processes > connections:
-        _fail_usage("processes", f"expected at most as many as connections, {connections}")
+        _refuse("processes", f"expected at most as many as connections, {connections}")
     plan = Plan(
-        url=_parse_url(url),
+        url=_url(url),
         connections=connections,
         channels=rooms or channels or 1,
         rooms=rooms is not None,
         prefix=f"{prefix}-{secrets.token_hex(3)}",  # random, so that two load tests do not share channels
-        payload_bytes=_parse_payload(payload),
+        payload_bytes=_payload(payload),
         protobuf=protobuf,
-        token_secret=_read_token_secret(token_secret, token),
-        tokens=_read_tokens(token),
-        workers=processes or _default_processes(connections),
+        token_secret=_token_secret(token_secret, token),
+        tokens=_tokens(token),
+        workers=processes or _processes_default(connections),
     )
     course = Course(
-        rate=_parse_rate(rate),
-        duration_s=_parse_seconds("duration", duration),
-        warm_up_s=_parse_seconds("warm-up", warm_up, may_be_zero=True),
-        p99_max_ms=_parse_p99_max_ms(p99, search),
+        rate=_rate(rate),
+        duration_s=_seconds("duration", duration),
+        warm_up_s=_seconds("warm-up", warm_up, may_be_zero=True),
+        p99_max_ms=_p99_max_ms(p99, search),
         search=search,
     )
     try:
         check(plan)
     except ValueError as error:
-        _fail_usage("connections", f"{connections}: {error}")
-    _report_and_exit(_run(plan, course), as_json)
+        _refuse("connections", f"{connections}: {error}")
+    _finish(_run(plan, course), as_json)
 
 
 def _run(plan: Plan, course: Course) -> Report:
     try:
-        with ProgressDisplay() as display:
-            return asyncio.run(_run_campaign(plan, course, display))
+        with Watching() as watcher:
+            return asyncio.run(_campaign(plan, course, watcher))
     except FleetError as error:
         fail(str(error), EXIT_FAILED)
 
 
-async def _run_campaign(plan: Plan, course: Course, display: ProgressDisplay) -> Report:
+async def _campaign(plan: Plan, course: Course, watcher: Watching) -> Report:
     async with start_fleet(plan) as fleet:
-        campaign = Campaign(plan, course, fleet, display, time.monotonic_ns)
+        campaign = Campaign(plan, course, fleet, watcher, time.monotonic_ns)
         if sys.platform != "win32":
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, campaign.interrupt)
         return await campaign.run()
 
 
-def _report_and_exit(report: Report, as_json: bool) -> NoReturn:
+def _finish(report: Report, as_json: bool) -> NoReturn:
     if as_json:
         write(msgspec.json.encode(report).decode())
     else:
@@ -162,11 +162,11 @@ def _report_and_exit(report: Report, as_json: bool) -> NoReturn:
         raise typer.Exit(EXIT_INTERRUPTED)
     if report.failure:
         raise typer.Exit(EXIT_FAILED)
-    raise typer.Exit(EXIT_BOTTLENECK if report.bottleneck else 0)
+    raise typer.Exit(EXIT_LOAD_SIDE if report.bottleneck else 0)
 
 
-class ProgressDisplay:
-    """`loadtest.campaign.Watcher` that shows a progress bar on standard error, if that is a terminal."""
+class Watching:
+    """`loadtest.campaign.Watcher` with a bar on standard error, if that is a terminal; silent if it is not."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -181,7 +181,7 @@ class ProgressDisplay:
         )
         self._task = self._progress.add_task("starting", total=None, more="")
 
-    def __enter__(self) -> ProgressDisplay:
+    def __enter__(self) -> Watching:
         self._progress.start()
         return self
 
@@ -189,84 +189,84 @@ class ProgressDisplay:
         self._progress.stop()
 
     def connecting(self, opened: int, wanted: int) -> None:
-        self._update("connecting", opened, wanted, "connections")
+        self._show("connecting", opened, wanted, "connections")
 
     def running(self, phase: str, passed_s: float, duration_s: float, sent: int, delivered: int) -> None:
-        self._update(phase, int(passed_s), max(1, int(duration_s)), f"s  {sent:,} sent, {delivered:,} delivered")
+        self._show(phase, int(passed_s), max(1, int(duration_s)), f"s  {sent:,} sent, {delivered:,} delivered")
 
     def step(self, run: Run, failure: str) -> None:
         if err.is_terminal:
             self._progress.console.print(summary(run, failure), soft_wrap=True)
 
-    def _update(self, phase: str, completed: int, total: int, more: str) -> None:
+    def _show(self, phase: str, completed: int, total: int, more: str) -> None:
         self._progress.update(self._task, description=phase, completed=completed, total=total, more=more)
 
 
 # --- options -----------------------------------------------------------------------------------------------------
 
 
-def _fail_usage(option: str, problem: str) -> NoReturn:
+def _refuse(option: str, problem: str) -> NoReturn:
     raise typer.BadParameter(problem, param_hint=f"'--{option}'" if option != "URL" else "'URL'")
 
 
-def _parse_url(text: str) -> str:
+def _url(text: str) -> str:
     try:
         return complete_url(text)
     except ValueError as error:
-        _fail_usage("URL", str(error))
+        _refuse("URL", str(error))
 
 
-def _default_processes(connections: int) -> int:
+def _processes_default(connections: int) -> int:
     """Leaves half of the cores to the server, which may run on the same machine."""
     return max(1, min(_PROCESSES_MAX, (os.cpu_count() or 1) // 2, connections))
 
 
-def _parse_rate(text: str) -> float:
+def _rate(text: str) -> float:
     match = _RATE.fullmatch(text.strip())
     if match is None or not 0 < float(match[1]) <= 1e7:
-        _fail_usage("rate", f"expected messages per second like 100/s, got {text!r}")
+        _refuse("rate", f"expected messages per second like 100/s, got {text!r}")
     return float(match[1])
 
 
-def _parse_seconds(option: str, text: str, *, may_be_zero: bool = False) -> float:
+def _seconds(option: str, text: str, *, may_be_zero: bool = False) -> float:
     try:
         seconds = Seconds.parse(text)
     except ValueError as error:
-        _fail_usage(option, str(error))
+        _refuse(option, str(error))
     if not seconds and not may_be_zero:
-        _fail_usage(option, 'expected a duration of more than zero, like "10s"')
+        _refuse(option, 'expected a duration of more than zero, like "10s"')
     return float(seconds)
 
 
-def _parse_p99_max_ms(text: str | None, search: bool) -> float | None:
+def _p99_max_ms(text: str | None, search: bool) -> float | None:
     if text is None and not search:
         return None
-    return _parse_seconds("p99", text or _P99_DEFAULT) * 1000
+    return _seconds("p99", text or _P99_DEFAULT) * 1000
 
 
-def _parse_payload(text: str) -> int:
+def _payload(text: str) -> int:
     try:
         size = Size.parse(text)
     except ValueError as error:
-        _fail_usage("payload", str(error))
+        _refuse("payload", str(error))
     if not PAYLOAD_BYTES_MIN <= size <= _PAYLOAD_BYTES_MAX:
-        _fail_usage("payload", f"expected {PAYLOAD_BYTES_MIN} bytes to {Size(_PAYLOAD_BYTES_MAX)}, got {size}")
+        _refuse("payload", f"expected {PAYLOAD_BYTES_MIN} bytes to {Size(_PAYLOAD_BYTES_MAX)}, got {size}")
     return int(size)
 
 
-def _read_token_secret(secret: str, file: Path | None) -> str:
+def _token_secret(secret: str, file: Path | None) -> str:
     if secret and file is not None:
-        _fail_usage("token", "expected either --token or --token-secret, not both")
+        _refuse("token", "expected either --token or --token-secret, not both")
     return sys.stdin.readline().strip() if secret == "-" else secret
 
 
-def _read_tokens(file: Path | None) -> tuple[str, ...]:
+def _tokens(file: Path | None) -> tuple[str, ...]:
     if file is None:
         return ()
     try:
         tokens = tuple(file.read_text(encoding="utf-8").split())
     except (OSError, UnicodeDecodeError) as error:
-        _fail_usage("token", f"cannot read {file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}")
+        _refuse("token", f"cannot read {file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}")
     if not tokens:
-        _fail_usage("token", f"expected a token in {file}; `beaconfire token connection` creates one")
+        _refuse("token", f"expected a token in {file}; `beaconfire token connection` creates one")
     return tokens
