@@ -15,7 +15,7 @@ from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import option_weaknesses
 from beaconfire.config import Config
 from beaconfire.config.checks import has_key
-from beaconfire.config.values import text
+from beaconfire.config.values import to_text
 from beaconfire.server.endpoints import endpoint_path, is_enabled
 from beaconfire.session.options import ClientOptions
 from beaconfire.transports.endpoints import ENDPOINT_LIMITS, ENDPOINTS
@@ -107,7 +107,7 @@ def _value(config: Config, name: str) -> Any:
 
 
 def _limit(name: str, value: object) -> str:
-    return text(value) if value else _ZERO_MEANS.get(name, "none")
+    return to_text(value) if value else _ZERO_MEANS.get(name, "none")
 
 
 def _endpoints(config: Config, addresses: Sequence[str]) -> Iterator[Field]:
