@@ -209,9 +209,15 @@ def _refuse(text: str) -> NoReturn:
 
 def _problem(token: str, options: TokenOptions, section: str, is_subscription: bool) -> str:
     """Why the token is not valid; empty if it is. Says why it cannot be told, too."""
+
+    async def verify(verifier: JWTVerifier) -> None:
+        try:
+            await (verifier.verify_subscription(token) if is_subscription else verifier.verify_connection(token))
+        finally:
+            await verifier.close()
+
     try:
-        verifier = JWTVerifier(options, SystemClock(), NoEvents(), section=section)
-        asyncio.run(verifier.verify_subscription(token) if is_subscription else verifier.verify_connection(token))
+        asyncio.run(verify(JWTVerifier(options, SystemClock(), NoEvents(), section=section)))
     except (TokenError, ValueError) as error:
         return str(error)
     return ""

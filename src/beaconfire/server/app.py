@@ -51,7 +51,6 @@ from beaconfire.observe.http import QUIET, ObserveDirectPosts, ObserveRequests, 
 from beaconfire.observe.logs import LogSink
 from beaconfire.observe.metrics import MetricsSink
 from beaconfire.policy.configured import ConfiguredPolicy
-from beaconfire.policy.tokens import TokenVerifier
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
@@ -157,7 +156,8 @@ class App:
             history_bytes_max=int(config.engine.history_max_bytes),
             on_history_full=lambda: self.events.emit(LimitHit("engine.history_max_bytes", "")),
         )
-        self.node = _node(config, self.engine, self.timers, self.events)
+        self.verifiers = _verifiers(config, self.clock, self.events)
+        self.node = _node(config, self.engine, self.verifiers, self.timers, self.events)
         self.cluster = Cluster(self.engine.control, LocalSessions(self.node))
         self.health = Health()
         self.admission = Admission(config.client, self._count_connections, self.clock, self.events)
@@ -210,6 +210,8 @@ class App:
         """The reverse of start, after the sessions have gone."""
         await self.cluster.stop()
         await self.node.stop()
+        for verifier in self.verifiers:
+            await verifier.close()
         if self._tick is not None:
             self._tick.cancel()
         self.log.flush()
@@ -224,7 +226,13 @@ class App:
             self._sweep_s = self.clock.now_s() + (0 if more else SWEEP_INTERVAL_S)
 
 
-def _node(config: Config, engine: MemoryEngine, timers: Timers, events: EventSink) -> Node:
+def _node(
+    config: Config,
+    engine: MemoryEngine,
+    verifiers: tuple[JWTVerifier, JWTVerifier],
+    timers: Timers,
+    events: EventSink,
+) -> Node:
     channels = Namespaces(
         config.channel, config.namespaces, config.channel_names, float(config.engine.history_meta_ttl)
     )
@@ -243,7 +251,7 @@ def _node(config: Config, engine: MemoryEngine, timers: Timers, events: EventSin
         engine,
         channels,
         access,
-        ConfiguredPolicy(*_verifiers(config, timers.clock, events), channels, access, config.client),
+        ConfiguredPolicy(*verifiers, channels, access, config.client),
         timers,
         events,
         schedule=asyncio.get_running_loop().call_soon,
@@ -253,7 +261,8 @@ def _node(config: Config, engine: MemoryEngine, timers: Timers, events: EventSin
     )
 
 
-def _verifiers(config: Config, clock: Clock, events: EventSink) -> tuple[TokenVerifier, TokenVerifier]:
+def _verifiers(config: Config, clock: Clock, events: EventSink) -> tuple[JWTVerifier, JWTVerifier]:
+    """The verifiers of connection tokens and subscription tokens. They may be the same object."""
     connection = JWTVerifier(_lenient(config, config.token), clock, events)
     if config.subscription_token is None:
         return connection, connection

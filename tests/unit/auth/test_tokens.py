@@ -358,7 +358,7 @@ CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
         ("eddsa_public_key", "P-256", "it belongs in ecdsa_public_key"),
         ("eddsa_public_key", "ed448", "got another kind of key"),
         ("hmac_secret", "rsa", "public keys belong in rsa_public_key"),
-        ("hmac_previous_secret", "alone", "expected hmac_secret beside it"),
+        ("hmac_previous_secret", "alone", "expected hmac_secret to be set, too"),
         ("jwks_url", "file:///etc/passwd", "expected an http or https address"),
         ("jwks_url", "https:///jwks", "expected an http or https address"),
         ("jwks_url", "keys.example/jwks", "expected an http or https address"),
