@@ -14,7 +14,7 @@ import pytest
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.observe import logs
-from beaconfire.observe.log_output import WAITING_BYTES_MAX, Output
+from beaconfire.observe.log_output import BUFFER_BYTES_MAX, LogOutput
 from beaconfire.observe.options import LogOptions
 from tests.unit.observe.test_logs import configured, lines
 
@@ -52,7 +52,7 @@ def pipe() -> Iterator[Pipe]:
 
 def test_lines_arrive_at_once_while_they_are_read(pipe: Pipe) -> None:
     """In the usual case nothing waits."""
-    output = Output(pipe.stream)
+    output = LogOutput(pipe.stream)
     for number in range(100):
         output.write(f"line {number}")
         assert pipe.read() == f"line {number}\n"
@@ -60,57 +60,57 @@ def test_lines_arrive_at_once_while_they_are_read(pipe: Pipe) -> None:
 
 def test_a_pipe_that_is_not_read_holds_nobody_up(pipe: Pipe) -> None:
     """Far more than fits returns at once; once it is read again everything comes, whole and in order."""
-    output = Output(pipe.stream)
+    output = LogOutput(pipe.stream)
     sent = [f"{number:04d} {LINE}" for number in range(200)]
     for line in sent:
         output.write(line)
     text = pipe.read()
     assert 0 < len(text) <= 8192
     for _ in range(200):
-        output.catch_up()
+        output.flush()
         text += pipe.read()
     assert text.splitlines() == sent
 
 
 def test_what_waits_is_bounded_and_what_is_lost_is_told(pipe: Pipe) -> None:
     """Lost lines are counted in a line of their own, where they would have stood."""
-    output = Output(pipe.stream, lambda lost: f"lost {lost}")
+    output = LogOutput(pipe.stream, lambda lost: f"lost {lost}")
     for number in range(2000):
         output.write(f"{number:04d} {LINE}")
     text = ""
     while len(text) < 1000 or text[-1] != "\n" or "lost" not in text:
-        output.catch_up()
+        output.flush()
         text += pipe.read()
     output.write("after")
     text += pipe.read()
     *kept, told, after = text.splitlines()
     assert [int(line[:4]) for line in kept] == list(range(len(kept)))
-    assert WAITING_BYTES_MAX // 1005 <= len(kept) < WAITING_BYTES_MAX // 1005 + 12
+    assert BUFFER_BYTES_MAX // 1005 <= len(kept) < BUFFER_BYTES_MAX // 1005 + 12
     assert (told, after) == (f"lost {2000 - len(kept)}", "after")
 
 
 def test_lines_longer_than_a_pipe_piece_stay_whole(pipe: Pipe) -> None:
     """A traceback takes more than one piece."""
-    output = Output(pipe.stream)
+    output = LogOutput(pipe.stream)
     output.write("烽火" * 5000)
     text = pipe.read()
     for _ in range(20):
-        output.catch_up()
+        output.flush()
         text += pipe.read()
     assert text == "烽火" * 5000 + "\n"
 
 
 def test_a_reader_that_went_away_is_no_error(pipe: Pipe) -> None:
     """The pipe is broken, and nothing is kept for it."""
-    output = Output(pipe.stream)
+    output = LogOutput(pipe.stream)
     for _ in range(100):
         output.write(LINE)
     other = os.dup(pipe.reader)
     os.close(pipe.reader)
     os.close(other)
-    output.catch_up()
+    output.flush()
     output.write("x")
-    assert not output._waiting
+    assert not output._buffer
     pipe.reader = os.open(os.devnull, os.O_RDONLY)
 
 
@@ -120,7 +120,7 @@ def test_no_standard_error_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     logs.configure(LogOptions())
     logs.get_logger().info("x")
     logging.getLogger("library").error("x")
-    assert not Output(None).is_terminal()
+    assert not LogOutput(None).is_terminal()
 
 
 def test_the_sink_writes_what_waited(pipe: Pipe) -> None:

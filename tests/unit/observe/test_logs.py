@@ -17,7 +17,7 @@ from beaconfire.base import errors
 from beaconfire.base.clock import ManualClock
 from beaconfire.model import events
 from beaconfire.observe import logs
-from beaconfire.observe.log_lines import TEXT_MAX, TRACEBACK_MAX, LibraryHandler
+from beaconfire.observe.log_lines import FIELD_LENGTH_MAX, TRACEBACK_LENGTH_MAX, LibraryHandler
 from beaconfire.observe.logs import LogSink, configure, get_logger
 from beaconfire.observe.options import LogOptions
 
@@ -146,11 +146,11 @@ def test_long_text_is_cut_in_the_middle() -> None:
     stream = configured()
     get_logger().info("x", value="a" * 100_000 + "z", exception="b" * 100_000)
     line = lines(stream)[0]
-    assert len(line["value"]) < TEXT_MAX + 100
+    assert len(line["value"]) < FIELD_LENGTH_MAX + 100
     assert line["value"].startswith("aaa")
     assert line["value"].endswith("az")
     assert "98001 characters left out" in line["value"]
-    assert TRACEBACK_MAX < len(line["exception"]) < TRACEBACK_MAX + 100
+    assert TRACEBACK_LENGTH_MAX < len(line["exception"]) < TRACEBACK_LENGTH_MAX + 100
 
 
 # --- rendering for people ---

@@ -101,9 +101,9 @@ def test_actions_and_their_fields_are_documented() -> None:
         sink.emit(events.InternalError("hub", "Traceback"))
     RequestRecorder(MetricsSink(), []).record("GET", "/", 200, 0.1)
     logging.getLogger("library").warning("x")
-    describe_loss = logs._outputs[0]._describe_loss
-    assert describe_loss is not None
-    stream.write(describe_loss(1) + "\n")
+    render_loss = logs._outputs[0]._render_loss
+    assert render_loss is not None
+    stream.write(render_loss(1) + "\n")
     written: dict[str, set[str]] = {}
     for text in stream.getvalue().splitlines():
         line = json.loads(text)
