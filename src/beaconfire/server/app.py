@@ -47,7 +47,7 @@ from beaconfire.node.cluster import Cluster
 from beaconfire.node.local_sessions import LocalSessions
 from beaconfire.node.node import Node, NodeOptions
 from beaconfire.observe.health import Health
-from beaconfire.observe.http import QUIET, ObserveDirectPosts, ObserveRequests, RequestRecorder
+from beaconfire.observe.http import QUIET_PATHS, DirectPostObserver, RequestObserver, RequestRecorder
 from beaconfire.observe.logs import LogSink
 from beaconfire.observe.metrics import MetricsSink
 from beaconfire.policy.configured import ConfiguredPolicy
@@ -112,7 +112,7 @@ _TEMPLATES = (
     "/api/",
     "/api/openapi.json",
     *_API_ASSETS,
-    *QUIET,
+    *QUIET_PATHS,
     *CALL_PATHS,
     NATIVE_PATH,
     HTTP_STREAM_PATH,
@@ -171,16 +171,16 @@ class App:
             self.timers,
             self.events,
         )
-        recorder = RequestRecorder(self.metrics, (*_TEMPLATES, *self.websocket_paths), QUIET + CALL_PATHS)
+        recorder = RequestRecorder(self.metrics, (*_TEMPLATES, *self.websocket_paths), QUIET_PATHS + CALL_PATHS)
         api = _api(self)
-        self.asgi: ASGIApp = ObserveRequests(Router(_routes(self, api)), recorder, self.clock)
+        self.asgi: ASGIApp = RequestObserver(Router(_routes(self, api)), recorder, self.clock)
         guard = HttpGuard(config.server, self.timers, self.events)
         self.http: Callable[..., asyncio.Protocol] = guard.protocol
         if api is not None:
-            answer = ObserveDirectPosts(api.answer, recorder, self.clock)
+            answer = DirectPostObserver(api.answer, recorder, self.clock)
             self.http = DirectPosts(guard, CALL_PATHS, answer, config.server.trusted_proxies).protocol
         self.http = Shortcut(self.acceptor, self.http, config.server, self.timers, self.events).protocol
-        self.metrics.observe_nodes(self._statistics)
+        self.metrics.set_statistics_source(self._statistics)
         self._sweep_s = self.clock.now_s()
         self._tick: asyncio.TimerHandle | None = None
 
