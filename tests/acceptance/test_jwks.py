@@ -150,7 +150,7 @@ def certificate(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def secure_provider(handler: type[Provider], certificate: Path) -> Iterator[str]:
-    """The address of a provider whose certificate only those trust who know it."""
+    """The address of a provider whose certificate is not trusted by default."""
     for port in run_provider(handler, certificate):
         yield f"https://localhost:{port}"
 

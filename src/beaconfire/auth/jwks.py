@@ -9,8 +9,8 @@ Theory of operation. `KeySet.find` is called for every token with a `kid`.
   which is final for most clients, only if a fetch that began after the token arrived shows that the provider does not
   have its key. An earlier fetch may have been answered before the rotation, and a failed fetch proves nothing: then
   the token is unverifiable, which is a temporary error.
-- Attacks. Anybody can send tokens with invented kids, from any number of addresses. So no rule here depends on the kid
-  or the client. Fetches that unknown kids cause begin at least `FETCH_INTERVAL_MIN_S` apart: invented kids neither
+- Attacks. Any client can send tokens with invented kids, from any number of addresses. So no rule here depends on the
+  kid or the client. Fetches that unknown kids cause begin at least `FETCH_INTERVAL_MIN_S` apart: invented kids neither
   flood the provider nor keep new keys away, because the fetch that an invented kid causes returns the new keys, too.
   A token that arrives within the interval waits for the fetch that follows.
 - Waiting tokens. At most `UNKNOWN_KIDS_MAX` tokens with unknown kids wait at the same time; further ones are
@@ -49,7 +49,7 @@ class KeySetSource(Protocol):
         """The document. Is cancelled at the deadline. May raise any Exception; its text goes into the event."""
 
     async def close(self) -> None:
-        """Releases all connections. No `fetch` runs when this is called."""
+        """Closes all connections. No `fetch` runs when this is called. May be called more than once."""
 
 
 class KeySet:

@@ -77,8 +77,8 @@ class HttpKeySetSource:
 def redirect_target(url: URL, location: str) -> URL:
     """The absolute URL of the `Location` header in a response from `url`.
 
-    Raises FetchFailed if the redirect leads from https to another scheme, where anybody could replace the keys, or to
-    a URL that is neither http nor https.
+    Raises FetchFailed if the redirect leads from https to http, where anyone on the network path could replace the
+    keys, or to a URL that is neither http nor https.
     """
     try:
         target = url.join(URL(location)) if location else None

@@ -1,4 +1,4 @@
-"""Events: frozen records of what happens inside the server. The core emits them, sinks make logs and metrics of them.
+"""Events: frozen records of what happens inside the server. The core emits events; sinks make logs and metrics of them.
 
 An event never contains a token or the data of a user. `emit` must be fast and must not raise: a sink that raises is a
 bug. There is no event per delivery: deliveries are counted where they happen, and read from `statistics()`.

@@ -6,7 +6,7 @@ clients, so both renderings escape everything that could end a line or control a
 This module contains what structlog does not offer:
 
 - `FieldNormalizer`: fixed fields in a fixed order, a clock that can be set, redaction, and a limit on length.
-- A JSON serializer with ASCII output that takes 1 µs per line. `json.dumps` takes 5 µs, and each connect writes a line.
+- A serializer for compact ASCII JSON, several times faster than `json.dumps`: each connect writes a line.
 - A text format that escapes control characters; `ConsoleRenderer` escapes only line ends.
 - `LibraryHandler`: limits repeated messages. structlog's `ProcessorFormatter` does not, and loses a message whose
   arguments cannot be formatted.

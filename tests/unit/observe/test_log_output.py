@@ -83,10 +83,10 @@ def test_the_buffer_is_bounded_and_losses_are_reported(pipe: Pipe) -> None:
         text += pipe.read()
     output.write("after")
     text += pipe.read()
-    *kept, told, after = text.splitlines()
+    *kept, report, after = text.splitlines()
     assert [int(line[:4]) for line in kept] == list(range(len(kept)))
     assert BUFFER_BYTES_MAX // 1005 <= len(kept) < BUFFER_BYTES_MAX // 1005 + 12
-    assert (told, after) == (f"lost {2000 - len(kept)}", "after")
+    assert (report, after) == (f"lost {2000 - len(kept)}", "after")
 
 
 def test_lines_longer_than_one_write_stay_whole(pipe: Pipe) -> None:
@@ -148,5 +148,5 @@ def test_repeated_library_messages_are_limited() -> None:
     library.warning("something else")
     clock.advance(1)
     library.warning("bad request")
-    said = [(line["message"], line["count"]) for line in lines(stream)]
-    assert said == [("bad request", 1), ("something else", 1), ("bad request", 5)]
+    written = [(line["message"], line["count"]) for line in lines(stream)]
+    assert written == [("bad request", 1), ("something else", 1), ("bad request", 5)]
