@@ -21,16 +21,17 @@ from beaconfire.model.publication import Publication
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.session.recovery import recover_cache, recover_stream
 from beaconfire.transports.socket_writes import send_all
-from tests.unit.kit import Lines, Listener
+from tests.fakes.transport import LineWire
+from tests.unit.delivery.harness import FakeSubscriber
 
 
 def at(offset: int, data: str = "x") -> Publication:
     return Publication(Raw(data.encode()), offset=offset)
 
 
-def make() -> Subscription:
+def new_subscription() -> Subscription:
     flusher = Flusher(lambda call: None, ManualClock().now_s, send_all)
-    return Listener("c1", flusher, Lines(JsonCodec())).subscription()
+    return FakeSubscriber("c1", flusher, LineWire(JsonCodec())).subscription()
 
 
 def hold(subscription: Subscription, *offsets: int, epoch: str = "e", delivered: bool = True) -> None:
@@ -59,7 +60,7 @@ def offsets(publications: list[Publication]) -> list[int]:
 )
 def test_merging_drops_what_history_had(held: tuple[int, ...], top: int, sent: list[int]) -> None:
     """What comes after the top goes out, each once, and the next offset is expected after it."""
-    subscription = make()
+    subscription = new_subscription()
     hold(subscription, *held)
     assert offsets(subscription.go_live(StreamPosition(top, "e"))) == sent
     assert subscription.phase is SubscriptionPhase.LIVE
@@ -69,7 +70,7 @@ def test_merging_drops_what_history_had(held: tuple[int, ...], top: int, sent: l
 @pytest.mark.parametrize("held", [(7,), (6, 8), (5, 7)])
 def test_merging_refuses_a_hole(held: tuple[int, ...]) -> None:
     """An offset that should have come is missing: the subscription stays held."""
-    subscription = make()
+    subscription = new_subscription()
     hold(subscription, *held)
     with pytest.raises(Gap):
         subscription.go_live(StreamPosition(5, "e"))
@@ -80,7 +81,7 @@ def test_merging_refuses_a_hole(held: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("offset", [3, 6])
 def test_merging_refuses_a_foreign_epoch(offset: int) -> None:
     """Even where the offset alone would be dropped: it counts in another stream."""
-    subscription = make()
+    subscription = new_subscription()
     hold(subscription, offset, epoch="other")
     with pytest.raises(Gap, match="epoch"):
         subscription.go_live(StreamPosition(5, "e"))
@@ -88,7 +89,7 @@ def test_merging_refuses_a_foreign_epoch(offset: int) -> None:
 
 def test_merging_keeps_what_has_no_place_in_the_order() -> None:
     """Publications without history are delivered where they came."""
-    subscription = make()
+    subscription = new_subscription()
     hold(subscription, 0, 6, 0)
     assert offsets(subscription.go_live(StreamPosition(5, "e"))) == [0, 6, 0]
     assert subscription.expected == 7
@@ -96,7 +97,7 @@ def test_merging_keeps_what_has_no_place_in_the_order() -> None:
 
 def test_an_excluded_subscriber_is_moved_over_what_it_does_not_get() -> None:
     """Held or not, its position is that of everybody."""
-    subscription = make()
+    subscription = new_subscription()
     hold(subscription, 6, delivered=False)
     hold(subscription, 7)
     hold(subscription, 0, delivered=False)
@@ -106,7 +107,7 @@ def test_an_excluded_subscriber_is_moved_over_what_it_does_not_get() -> None:
 
 def test_without_a_position_everything_held_goes_out() -> None:
     """There is no top to compare with, and afterwards everything is welcome."""
-    subscription = make()
+    subscription = new_subscription()
     hold(subscription, 3, 9, 0)
     hold(subscription, 10, delivered=False)
     assert offsets(subscription.go_live(None)) == [3, 9, 0]
@@ -120,26 +121,26 @@ LIMIT = 10 + 2 * HELD_ITEM_BYTES
 
 def test_too_much_to_hold_is_a_gap() -> None:
     """Memory is bounded while catching up; what was dropped is not glossed over."""
-    subscription = make()
+    subscription = new_subscription()
     subscription.hold(at(6, "12345"), "e", True, limit_bytes=LIMIT)
     subscription.hold(at(7, "67890"), "e", True, limit_bytes=LIMIT)
     subscription.hold(at(8, "x"), "e", True, limit_bytes=LIMIT)
     subscription.hold(at(9, "y"), "e", True, limit_bytes=LIMIT)
     with pytest.raises(Gap):
         subscription.go_live(StreamPosition(5, "e"))
-    exact = make()
+    exact = new_subscription()
     exact.hold(at(6, "1234567890"), "e", True, limit_bytes=10 + HELD_ITEM_BYTES)
     assert offsets(exact.go_live(StreamPosition(5, "e"))) == [6]
 
 
 @pytest.mark.parametrize("top", [None, StreamPosition(5, "e")])
-def test_one_that_was_spoiled_or_ended_cannot_go_live(top: StreamPosition | None) -> None:
+def test_one_that_was_with_gap_or_ended_cannot_go_live(top: StreamPosition | None) -> None:
     """Whether it watches its position or not: something was missed, or it is over."""
-    spoiled, ended = make(), make()
-    spoiled.mark_gap()
-    hold(spoiled, 6)
+    with_gap, ended = new_subscription(), new_subscription()
+    with_gap.mark_gap()
+    hold(with_gap, 6)
     ended.end()
-    for subscription in (spoiled, ended):
+    for subscription in (with_gap, ended):
         with pytest.raises(Gap):
             subscription.go_live(top)
         assert subscription.phase is not SubscriptionPhase.LIVE
@@ -149,7 +150,7 @@ def test_one_that_was_spoiled_or_ended_cannot_go_live(top: StreamPosition | None
 
 
 def live(top: int = 5) -> Subscription:
-    subscription = make()
+    subscription = new_subscription()
     subscription.go_live(StreamPosition(top, "e"))
     return subscription
 

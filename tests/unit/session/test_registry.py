@@ -9,26 +9,26 @@ import pytest
 from beaconfire.session.registry import SessionRegistry
 
 
-class Way(NamedTuple):
+class FakeTransport(NamedTuple):
     secret: str = ""
 
 
-class Somebody(NamedTuple):
+class FakeSession(NamedTuple):
     client: str
     user: str
-    transport: Way = Way()
+    transport: FakeTransport = FakeTransport()
 
 
-ANN_1, ANN_2, ANN_3 = (Somebody(f"a{n}", "ann") for n in (1, 2, 3))
-NOBODY = Somebody("n1", "")
+ANN_1, ANN_2, ANN_3 = (FakeSession(f"a{n}", "ann") for n in (1, 2, 3))
+ANONYMOUS = FakeSession("n1", "")
 
 
 @pytest.fixture
-def registry() -> SessionRegistry[Somebody]:
+def registry() -> SessionRegistry[FakeSession]:
     return SessionRegistry()
 
 
-def test_sessions_are_found_by_client_and_by_user(registry: SessionRegistry[Somebody]) -> None:
+def test_sessions_are_found_by_client_and_by_user(registry: SessionRegistry[FakeSession]) -> None:
     """However many a user has."""
     assert registry.by_user("ann") == []
     assert registry.count_user("ann") == 0
@@ -43,7 +43,7 @@ def test_sessions_are_found_by_client_and_by_user(registry: SessionRegistry[Some
 
 @pytest.mark.parametrize("sessions", [(ANN_1,), (ANN_1, ANN_2), (ANN_1, ANN_2, ANN_3)])
 def test_what_is_removed_leaves_nothing_behind(
-    registry: SessionRegistry[Somebody], sessions: tuple[Somebody, ...]
+    registry: SessionRegistry[FakeSession], sessions: tuple[FakeSession, ...]
 ) -> None:
     """The user is gone with the last session, and not before."""
     for session in sessions:
@@ -59,43 +59,43 @@ def test_what_is_removed_leaves_nothing_behind(
     assert registry.by_user("ann") == [ANN_1]
 
 
-def test_a_session_is_found_by_its_own_id(registry: SessionRegistry[Somebody]) -> None:
+def test_a_session_is_found_by_its_own_id(registry: SessionRegistry[FakeSession]) -> None:
     """By its transport's secret if it has one, and by its client id in any case; the empty id is nobody's."""
-    speaker = Somebody("a4", "ann", Way("hush"))
-    for session in (ANN_1, speaker):
+    emulated = FakeSession("a4", "ann", FakeTransport("hush"))
+    for session in (ANN_1, emulated):
         registry.add(session)
-    assert registry.by_session("hush") is speaker
-    assert registry.by_session("a4") is speaker
+    assert registry.by_session("hush") is emulated
+    assert registry.by_session("a4") is emulated
     assert registry.by_session("a1") is ANN_1
     assert registry.by_session("") is None
-    registry.remove(Somebody("a4", "ann", Way("hush")))
-    assert registry.by_session("hush") is speaker
-    registry.remove(speaker)
+    registry.remove(FakeSession("a4", "ann", FakeTransport("hush")))
+    assert registry.by_session("hush") is emulated
+    registry.remove(emulated)
     assert registry.by_session("hush") is None
 
 
-def test_the_anonymous_user_cannot_be_addressed(registry: SessionRegistry[Somebody]) -> None:
+def test_the_anonymous_user_cannot_be_addressed(registry: SessionRegistry[FakeSession]) -> None:
     """Nobody may disconnect all nameless clients by the empty name."""
-    registry.add(NOBODY)
+    registry.add(ANONYMOUS)
     assert registry.by_user("") == []
     assert registry.count_user("") == 0
     assert registry.users == 0
-    assert registry.by_client("n1") == NOBODY
-    registry.remove(NOBODY)
+    assert registry.by_client("n1") == ANONYMOUS
+    registry.remove(ANONYMOUS)
     assert len(registry) == 0
 
 
-def test_only_the_session_itself_is_removed(registry: SessionRegistry[Somebody]) -> None:
+def test_only_the_session_itself_is_removed(registry: SessionRegistry[FakeSession]) -> None:
     """Another one with the same id, or one that was never added, changes nothing."""
     registry.add(ANN_1)
-    registry.remove(Somebody("a1", "ann"))
+    registry.remove(FakeSession("a1", "ann"))
     registry.remove(ANN_2)
     assert registry.by_user("ann") == [ANN_1]
 
 
-def test_iterating_survives_changes(registry: SessionRegistry[Somebody]) -> None:
+def test_iterating_survives_changes(registry: SessionRegistry[FakeSession]) -> None:
     """Ending every session while walking over them is what a drain does."""
-    for session in (ANN_1, ANN_2, NOBODY):
+    for session in (ANN_1, ANN_2, ANONYMOUS):
         registry.add(session)
     for session in registry:
         registry.remove(session)

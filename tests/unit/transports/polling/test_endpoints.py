@@ -21,7 +21,7 @@ from beaconfire.protocols.port import Codec
 from beaconfire.session.traits import SessionTraits
 from beaconfire.transports.polling import Poll, PollCommands
 from beaconfire.transports.request_checks import RequestChecks
-from tests.unit.kit import RECOVERABLE, World, settle
+from tests.unit.kit import RECOVERABLE, NodeHarness, settle
 
 PATIENCE_S = 5.0
 NEVER_S = 0.05
@@ -29,28 +29,28 @@ NEVER_S = 0.05
 
 
 class Door:
-    """An endpoint on a world, asked as a server would."""
+    """An endpoint on a harness, asked as a server would."""
 
     def __init__(
         self,
-        world: World,
+        harness: NodeHarness,
         kind: type[Poll] | type[PollCommands],
         patience_s: float = PATIENCE_S,
         answer_max: int = 524288,
     ) -> None:
-        self.world = world
+        self.harness = harness
         numbers = itertools.count(1)
         listens = kind is Poll
         codec: Codec = UnidirectionalCodec() if listens else JsonCodec()
         traits = SessionTraits(unidirectional=listens, per_request=True)
-        arrivals = world.node.sessions(traits, lambda: f"caller{next(numbers)}")
-        checks = RequestChecks(["*"], lambda: None, world.recorder)
+        arrivals = harness.node.sessions(traits, lambda: f"caller{next(numbers)}")
+        checks = RequestChecks(["*"], lambda: None, harness.recorder)
         self._endpoint = kind(
-            checks, 65536, answer_max, patience_s, lambda t: arrivals.open_session(t, world.wire(codec))
+            checks, 65536, answer_max, patience_s, lambda t: arrivals.open_session(t, harness.wire(codec))
         )
 
-    async def ask(self, **request: Any) -> tuple[int, bytes]:
-        """Status and body. The world takes its turns meanwhile."""
+    async def request(self, **request: Any) -> tuple[int, bytes]:
+        """Status and body. The harness takes its turns meanwhile."""
         return await self.post(json.dumps(request).encode())
 
     async def post(self, text: bytes) -> tuple[int, bytes]:
@@ -68,7 +68,7 @@ class Door:
         scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
         asking = asyncio.create_task(self._endpoint(scope, receive, send))
         while not asking.done():
-            self.world.turn()
+            self.harness.run_scheduled()
             await asyncio.sleep(0)
         return sent[0]["status"], sent[1]["body"]
 
@@ -77,12 +77,12 @@ def play(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(scenario())
 
 
-def slow_world(channel: ChannelOptions = RECOVERABLE) -> World:
+def slow_world(channel: ChannelOptions = RECOVERABLE) -> NodeHarness:
     """One whose verifier lets nobody through yet."""
-    world = World(channel)
-    world.tokens.connections.known["t"] = Identity(user="ann")
-    world.stops.hold("verify")
-    return world
+    harness = NodeHarness(channel)
+    harness.tokens.connections.known["t"] = Identity(user="ann")
+    harness.calls.hold("verify")
+    return harness
 
 
 @pytest.mark.parametrize("wait", [0, 0.001])
@@ -90,12 +90,12 @@ def test_no_answer_before_connecting_is_done(wait: float) -> None:
     """However short the client wants to wait: an answer without its positions would make it lose them."""
 
     async def scenario() -> None:
-        world = slow_world()
-        asking = asyncio.create_task(Door(world, Poll).ask(token="t", subs={"news": {}}, wait=wait))
+        harness = slow_world()
+        asking = asyncio.create_task(Door(harness, Poll).request(token="t", subs={"news": {}}, wait=wait))
         await settle()
         await asyncio.wait({asking}, timeout=NEVER_S)
         assert not asking.done()
-        world.stops.release("verify")
+        harness.calls.release("verify")
         status, body = await asking
         assert status == 200
         answer = json.loads(body)
@@ -110,14 +110,14 @@ def test_connecting_that_takes_too_long_is_told(kind: type[Poll] | type[PollComm
     """With 503, which says that asking again may help; the session that was on its way leaves nothing."""
 
     async def scenario() -> None:
-        world = slow_world()
+        harness = slow_world()
         more: dict[str, Any] = {"commands": [{"rpc": {}}]} if kind is PollCommands else {"wait": 0}
-        status, body = await Door(world, kind, NEVER_S).ask(token="t", subs={"news": {}}, **more)
+        status, body = await Door(harness, kind, NEVER_S).request(token="t", subs={"news": {}}, **more)
         assert status == 503
         assert b"took too long" in body
-        world.stops.release("verify")
+        harness.calls.release("verify")
         await settle()
-        assert (world.node.hub.statistics().subscriptions, len(world.node.registry)) == (0, 0)
+        assert (harness.node.hub.statistics().subscriptions, len(harness.node.registry)) == (0, 0)
 
     play(scenario)
 
@@ -127,10 +127,10 @@ def test_who_polls_is_told_apart_by_its_name(kind: type[Poll] | type[PollCommand
     """As what an SDK says of itself when it connects."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
+        harness = NodeHarness(RECOVERABLE)
         more: dict[str, Any] = {"commands": [{"rpc": {}}]} if kind is PollCommands else {"wait": 0}
-        assert (await Door(world, kind).ask(name="js", version="1", **more))[0] == 200
-        [event] = world.recorder.of(SessionConnected)
+        assert (await Door(harness, kind).request(name="js", version="1", **more))[0] == 200
+        [event] = harness.recorder.of(SessionConnected)
         assert (event.name, event.version) == ("js", "1")
 
     play(scenario)
@@ -148,16 +148,16 @@ def test_a_channel_without_a_latest_message_is_no_news() -> None:
             force_recovery=True,
             force_recovery_mode="cache",
         )
-        world = World(latest)
-        door = Door(world, Poll)
-        subs = json.loads((await door.ask(subs={"news": {}}))[1])["subs"]
-        asking = asyncio.create_task(door.ask(subs=subs))
+        harness = NodeHarness(latest)
+        door = Door(harness, Poll)
+        subs = json.loads((await door.request(subs={"news": {}}))[1])["subs"]
+        asking = asyncio.create_task(door.request(subs=subs))
         await asyncio.wait({asking}, timeout=NEVER_S)
         assert not asking.done()
-        world.publish("news", "first")
+        harness.publish("news", "first")
         assert json.loads((await asking)[1])["messages"][1]["pub"]["data"] == "first"
         elsewhere = {"news": {"recover": True, "offset": 0, "epoch": "gone"}}
-        assert (await asyncio.wait_for(door.ask(subs=elsewhere), PATIENCE_S))[0] == 200
+        assert (await asyncio.wait_for(door.request(subs=elsewhere), PATIENCE_S))[0] == 200
 
     play(scenario)
 
@@ -167,10 +167,10 @@ def test_what_only_the_session_understands_breaks_nobody(entry: dict[str, Any]) 
     """It takes null for missing. Whoever sends that is answered; those who are written to in the same turn are, too."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        world.publish("news", "old")
-        status, body = await Door(world, Poll).ask(token="t", subs={"news": entry})
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        harness.publish("news", "old")
+        status, body = await Door(harness, Poll).request(token="t", subs={"news": entry})
         assert status == 200
         assert "recovered" not in json.loads(body)["messages"][0]["connect"]["subs"]["news"]
 
@@ -182,7 +182,7 @@ def test_what_is_no_question_is_refused(text: bytes) -> None:
     """With 400, however it is broken: what anyone may send is no fault of the server."""
 
     async def scenario() -> None:
-        assert (await Door(World(RECOVERABLE), Poll).post(text))[0] == 400
+        assert (await Door(NodeHarness(RECOVERABLE), Poll).post(text))[0] == 400
 
     play(scenario)
 
@@ -191,14 +191,14 @@ def test_an_answer_that_is_full_goes_out_and_the_next_one_goes_on() -> None:
     """Everything is told once and in order, and no answer is much larger than it may be."""
 
     async def scenario() -> None:
-        world = World(structs.replace(RECOVERABLE, history_size=100), reply_max_size=Size(1000))
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        world.publish("news", *["x" * 200] * 60)
-        door = Door(world, Poll, answer_max=2000)
+        harness = NodeHarness(structs.replace(RECOVERABLE, history_size=100), reply_max_size=Size(1000))
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        harness.publish("news", *["x" * 200] * 60)
+        door = Door(harness, Poll, answer_max=2000)
         subs: dict[str, Any] = {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
         found: list[int] = []
         while len(found) < 60:
-            status, body = await door.ask(token="t", subs=subs)
+            status, body = await door.request(token="t", subs=subs)
             assert status == 200
             assert len(body) < 2000 + 3 * 1000
             answer = json.loads(body)
@@ -217,13 +217,13 @@ def test_commands_for_which_there_is_no_room_are_not_done() -> None:
     """Each has error 111 as its reply, which says that it can be sent again; those before it have been done."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        world.publish("news", "x" * 300)
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        harness.publish("news", "x" * 300)
         commands: list[dict[str, Any]] = [{"history": {"channel": "news", "limit": 1}}] * 10
         commands.append({"publish": {"channel": "news", "data": "too late"}})
-        door = Door(world, PollCommands, answer_max=1000)
-        status, body = await door.ask(token="t", commands=commands)
+        door = Door(harness, PollCommands, answer_max=1000)
+        status, body = await door.request(token="t", commands=commands)
         assert status == 200
         replies = json.loads(body)["replies"]
         codes = [reply.get("error", {"code": 0})["code"] for reply in replies]
@@ -232,8 +232,8 @@ def test_commands_for_which_there_is_no_room_are_not_done() -> None:
         assert 1 < done < 5
         assert [reply["id"] for reply in replies] == list(range(2, 13))
         assert replies[-1]["error"]["temporary"] is True
-        assert "poll.max_response_size" in world.recorder.limits()
-        assert world.memory.broker.statistics().publications == 1
+        assert "poll.max_response_size" in harness.recorder.limits()
+        assert harness.memory.broker.statistics().publications == 1
 
     play(scenario)
 
@@ -242,13 +242,13 @@ def test_commands_recover_nothing() -> None:
     """What the client missed comes with its polls, so it is neither read nor gathered for its commands."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        world.publish("news", *["x" * 300] * 5)
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        harness.publish("news", *["x" * 300] * 5)
         subs = {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
-        status, _ = await Door(world, PollCommands).ask(token="t", subs=subs, commands=[{"rpc": {}}])
+        status, _ = await Door(harness, PollCommands).request(token="t", subs=subs, commands=[{"rpc": {}}])
         assert status == 200
-        assert world.recorder.of(RecoveryFinished) == []
+        assert harness.recorder.of(RecoveryFinished) == []
 
     play(scenario)
 
@@ -257,17 +257,17 @@ def test_the_latest_that_is_owed_when_an_answer_is_full_is_in_it() -> None:
     """The positions of an answer say that the client has it, so the next poll would not ask for it."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        door = Door(world, Poll, answer_max=1000)
-        subs = json.loads((await door.ask(token="t", subs={"news": {}, "sport": {}}, wait=0))[1])["subs"]
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        door = Door(harness, Poll, answer_max=1000)
+        subs = json.loads((await door.request(token="t", subs={"news": {}, "sport": {}}, wait=0))[1])["subs"]
         subs["news"]["conflate"] = {"max_rate": 0}
-        asking = asyncio.create_task(door.ask(token="t", subs=subs))
+        asking = asyncio.create_task(door.request(token="t", subs=subs))
         await settle()
-        world.publish("sport", "x" * 2000)
-        world.turn()  # the answer is full
-        world.publish("news", "first", "latest")
-        world.turn()  # so this is owed
+        harness.publish("sport", "x" * 2000)
+        harness.run_scheduled()  # the answer is full
+        harness.publish("news", "first", "latest")
+        harness.run_scheduled()  # so this is owed
         answer = json.loads((await asking)[1])
         told = [message["pub"]["data"] for message in answer["messages"] if message.get("channel") == "news"]
         assert (told, answer["subs"]["news"]["offset"]) in ((["latest"], 2), ([], 0))
@@ -280,11 +280,13 @@ def test_commands_are_done_however_much_the_connect_result_holds() -> None:
 
     async def scenario() -> None:
         cache = structs.replace(RECOVERABLE, force_recovery_mode="cache", auto_cache_recover=True)
-        world = World(cache)
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        world.publish("news", "x" * 2000)
-        door = Door(world, PollCommands, answer_max=1000)
-        status, body = await door.ask(token="t", subs={"news": {}}, commands=[{"presence_stats": {"channel": "news"}}])
+        harness = NodeHarness(cache)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        harness.publish("news", "x" * 2000)
+        door = Door(harness, PollCommands, answer_max=1000)
+        status, body = await door.request(
+            token="t", subs={"news": {}}, commands=[{"presence_stats": {"channel": "news"}}]
+        )
         assert status == 200
         [reply] = json.loads(body)["replies"]
         assert reply["error"]["code"] == 108  # done, and presence is off
