@@ -1,4 +1,4 @@
-"""Applies Fossil deltas, as a client does. Stricter than the SDKs, so that every SDK accepts what these tests accept."""
+"""Applies Fossil deltas, as a client does. The checks are strict, so every SDK accepts what they accept."""
 
 from __future__ import annotations
 

@@ -223,3 +223,34 @@ class StrategyHarness(HubHarness):
     ) -> None:
         publication = Publication(Raw(data), None, offset, {"kind": kind})
         self.hub.publish("news", publication, epoch if offset else "", exclude, delta)
+
+
+class PlainHarness(HubHarness):
+    """A hub with subscriptions without a strategy. With `direct`, frames are sent to the subscribers' sockets."""
+
+    def __init__(self, direct: bool = False) -> None:
+        self.counting_codec = CountingCodec()
+        super().__init__(self.counting_codec, hold_limit_bytes=10_000)
+        self._direct = direct
+
+    def new_subscriber(self, wire: LineWire | None = None) -> FakeSubscriber:
+        subscriber = super().new_subscriber(wire)
+        if self._direct:
+            subscriber.transport.direct = subscriber.transport
+        return subscriber
+
+    def subscribe(
+        self, top: int | None = None, channel: str = "news", **options: bool
+    ) -> tuple[FakeSubscriber, Subscription]:
+        """A live subscription, with the position `top` unless that is None."""
+        subscriber = self.new_subscriber()
+        subscription = subscriber.subscription(channel, None, **options)
+        self.hub.add(subscription)
+        subscription.go_live(None if top is None else StreamPosition(top, "e"))
+        return subscriber, subscription
+
+    def publish(self, *offsets: int, channel: str = "news", epoch: str = "e", exclude: tuple[str, ...] = ()) -> None:
+        """Publishes with these offsets. The data of each publication is its offset."""
+        for offset in offsets:
+            publication = Publication(Raw(b"%d" % offset), offset=offset)
+            self.hub.publish(channel, publication, epoch if offset else "", exclude)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from beaconfire.base.clock import ManualClock
-from beaconfire.base.timers import PromptTimers, Timer
 from beaconfire.delivery.batch import Item
 from beaconfire.delivery.conflation import DUE_AT_ONCE_MAX, Conflation
 from beaconfire.delivery.patches import Patches
@@ -425,90 +422,3 @@ def test_whatever_happens_the_latest_is_told_in_the_end(
     if max_rate:
         gaps = [later - earlier for earlier, later in pairwise(times)]
         assert all(gap >= 1 / max_rate - 1e-9 for gap in gaps)
-
-
-# --- the timers that keep the time
-
-
-class FakeEventLoop:
-    """Calls back when the test advances its time. Implements `call_later` for `PromptTimers`."""
-
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.calls: list[Timer] = []
-
-    def later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        call = Timer(self.clock.now_s() + delay_s, callback)
-        self.calls.append(call)
-        return call
-
-    @property
-    def pending(self) -> list[Timer]:
-        return [call for call in self.calls if call.callback is not None]
-
-    def advance(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-        due = [call for call in self.pending if call.when_s <= self.clock.now_s()]
-        self.calls = [call for call in self.pending if call not in due]
-        for call in due:
-            if call.callback is not None:
-                call.callback()
-
-
-def test_one_wake_up_is_for_the_first() -> None:
-    """A later timer asks for none of its own, an earlier one does, and each rings in its time."""
-    loop = FakeEventLoop()
-    timers = PromptTimers(loop.clock, loop.later)
-    fired: list[str] = []
-    timers.after(2.0, lambda: fired.append("second"))
-    timers.after(3.0, lambda: fired.append("third"))
-    timers.after(1.0, lambda: fired.append("first"))
-    assert len(loop.pending) == 1
-    for expected in (["first"], ["first", "second"], ["first", "second", "third"]):
-        loop.advance(1.0)
-        assert fired == expected
-    assert loop.pending == []
-
-
-def test_wake_ups_do_not_add_up() -> None:
-    """However many timers of different lengths come and go, the event loop keeps one call for all of them."""
-    loop = FakeEventLoop()
-    timers = PromptTimers(loop.clock, loop.later)
-
-    def repeat(seconds: float) -> None:
-        timers.after(seconds, lambda: repeat(seconds))
-
-    repeat(1.0)
-    repeat(0.25)
-    for _ in range(40):
-        loop.advance(0.25)
-        assert len(loop.pending) == 1
-
-
-def test_a_loop_that_wakes_too_early_is_asked_again() -> None:
-    """Event loops round, and nothing rings before its time."""
-    loop = FakeEventLoop()
-    timers = PromptTimers(loop.clock, loop.later)
-    fired: list[str] = []
-    timers.after(1.0, lambda: fired.append("now"))
-    [call] = loop.pending
-    loop.calls.clear()
-    loop.advance(0.999)
-    assert call.callback is not None
-    call.callback()
-    assert fired == []
-    loop.advance(0.001)
-    assert fired == ["now"]
-
-
-def test_a_timer_that_breaks_does_not_stop_the_others() -> None:
-    """The bug is the event loop's to report."""
-    loop = FakeEventLoop()
-    timers = PromptTimers(loop.clock, loop.later)
-    fired: list[str] = []
-    timers.after(1.0, lambda: 1 // 0)  # type: ignore[arg-type]
-    timers.after(2.0, lambda: fired.append("the other"))
-    with pytest.raises(ZeroDivisionError):
-        loop.advance(1.0)
-    loop.advance(1.0)
-    assert fired == ["the other"]

@@ -11,48 +11,11 @@ from beaconfire.delivery.hub import DIRECT_SUBSCRIBERS_MAX, Hub
 from beaconfire.delivery.subscription import Subscription, SubscriptionPhase
 from beaconfire.model.events import BatchFannedOut, InternalError
 from beaconfire.model.position import StreamPosition
-from beaconfire.model.publication import ClientInfo, Publication
-from beaconfire.model.pushes import JoinPush, LeavePush, PublicationPush
+from beaconfire.model.publication import Publication
+from beaconfire.model.pushes import PublicationPush
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from tests.fakes.transport import LineWire
-from tests.unit.delivery.harness import CountingCodec, FakeSubscriber, HubHarness
-
-
-class PlainHarness(HubHarness):
-    """A hub with subscriptions without a strategy. With `direct`, frames are sent to the subscribers' sockets."""
-
-    def __init__(self, direct: bool = False) -> None:
-        self.counting_codec = CountingCodec()
-        super().__init__(self.counting_codec, hold_limit_bytes=10_000)
-        self._direct = direct
-
-    def new_subscriber(self, wire: LineWire | None = None) -> FakeSubscriber:
-        subscriber = super().new_subscriber(wire)
-        if self._direct:
-            subscriber.transport.direct = subscriber.transport
-        return subscriber
-
-    def subscribe(
-        self, top: int | None = None, channel: str = "news", **options: bool
-    ) -> tuple[FakeSubscriber, Subscription]:
-        """A live subscription, with the position `top` unless that is None."""
-        subscriber = self.new_subscriber()
-        subscription = subscriber.subscription(channel, None, **options)
-        self.hub.add(subscription)
-        subscription.go_live(None if top is None else StreamPosition(top, "e"))
-        return subscriber, subscription
-
-    def publish(self, *offsets: int, channel: str = "news", epoch: str = "e", exclude: tuple[str, ...] = ()) -> None:
-        """Publishes with these offsets. The data of each publication is its offset."""
-        for offset in offsets:
-            publication = Publication(Raw(b"%d" % offset), offset=offset)
-            self.hub.publish(channel, publication, epoch if offset else "", exclude)
-
-
-@pytest.fixture(params=[False, True], ids=["written", "direct"])
-def harness(request: pytest.FixtureRequest) -> PlainHarness:
-    return PlainHarness(request.param)
-
+from tests.unit.delivery.harness import FakeSubscriber, PlainHarness
 
 # --- membership
 
@@ -170,27 +133,6 @@ def test_whoever_leaves_gets_what_came_before(harness: PlainHarness) -> None:
     assert (subscriber.data(), other.data()) == ([1], [1, 2])
 
 
-def test_a_batch_may_hold_offsets_a_subscriber_has(harness: PlainHarness) -> None:
-    """Duplicates are dropped, the rest is delivered."""
-    subscriber, subscription = harness.subscribe(top=2)
-    harness.publish(1, 2, 3, 4)
-    harness.publish(4)
-    harness.run_scheduled()
-    assert subscriber.data() == [3, 4]
-    assert subscription.position == StreamPosition(4, "e")
-
-
-def test_publications_without_history_pass_between_others(harness: PlainHarness) -> None:
-    """They move no position, in a batch of their own or mixed with others."""
-    subscriber, subscription = harness.subscribe(top=0)
-    harness.publish(0)
-    harness.run_scheduled()
-    harness.publish(1, 0, 2)
-    harness.run_scheduled()
-    assert subscriber.data() == [0, 1, 0, 2]
-    assert subscription.position == StreamPosition(2, "e")
-
-
 @pytest.mark.parametrize("offsets", [(2,), (1, 3), (1, 2, 4)])
 def test_a_hole_ends_the_positioned_and_nobody_else(harness: PlainHarness, offsets: tuple[int, ...]) -> None:
     """They are told and get nothing of that batch; who does not watch a position gets everything."""
@@ -221,70 +163,6 @@ def test_a_foreign_epoch_ends_the_positioned(harness: PlainHarness) -> None:
     assert len(mixed.gaps) == 1
 
 
-def test_who_is_excluded_hears_nothing_and_moves_on(harness: PlainHarness) -> None:
-    """Its position passes over the publication, so the next one is no hole."""
-    sender, subscription = harness.subscribe(top=0)
-    other, _ = harness.subscribe(top=0)
-    harness.publish(1, exclude=(sender.client,))
-    harness.run_scheduled()
-    assert (sender.data(), other.data()) == ([], [1])
-    assert subscription.position == StreamPosition(1, "e")
-    harness.publish(2, exclude=(sender.client,))
-    harness.publish(3)
-    harness.run_scheduled()
-    assert (sender.data(), other.data()) == ([3], [1, 2, 3])
-    assert sender.gaps == []
-
-
-def test_announcements_reach_those_who_hear_them(harness: PlainHarness) -> None:
-    """In their place between publications, and they move no position."""
-    interested, subscription = harness.subscribe(top=0, receives_join_leave=True)
-    plain, _ = harness.subscribe(top=0)
-    info = ClientInfo("ann", "c9")
-    harness.publish(1)
-    harness.hub.announce(JoinPush("news", info))
-    harness.publish(2)
-    harness.hub.announce(LeavePush("news", info))
-    harness.hub.announce(JoinPush("without subscribers", info))
-    harness.run_scheduled()
-    assert [next(kind for kind in ("pub", "join", "leave") if kind in m["push"]) for m in interested.messages()] == [
-        "pub",
-        "join",
-        "pub",
-        "leave",
-    ]
-    assert plain.data() == [1, 2]
-    assert subscription.position == StreamPosition(2, "e")
-
-
-def test_who_catches_up_gets_nothing_yet(harness: PlainHarness) -> None:
-    """Publications are held, excluded ones for the position only, announcements not at all."""
-    subscriber = harness.new_subscriber()
-    subscription = subscriber.subscription(receives_join_leave=True)
-    harness.hub.add(subscription)
-    harness.publish(1, 2)
-    harness.hub.announce(JoinPush("news", ClientInfo("ann", "c9")))
-    harness.run_scheduled()
-    harness.publish(3, exclude=(subscriber.client,))
-    harness.publish(4)
-    harness.run_scheduled()
-    assert subscriber.messages() == []
-    merged = subscription.go_live(StreamPosition(1, "e"))
-    assert [publication.offset for publication in merged] == [2, 4]
-
-
-def test_holding_is_bounded(harness: PlainHarness) -> None:
-    """Beyond the hub's limit the subscription cannot go live."""
-    subscriber = harness.new_subscriber()
-    subscription = subscriber.subscription()
-    harness.hub.add(subscription)
-    for offset in (1, 2, 3):
-        harness.hub.publish("news", Publication(Raw(b"x" * 4000), offset=offset), "e")
-    harness.run_scheduled()
-    with pytest.raises(Exception, match="too many"):
-        subscription.go_live(StreamPosition(0, "e"))
-
-
 def test_an_undeliverable_payload_ends_only_those_who_cannot_have_it(harness: PlainHarness) -> None:
     """JSON clients are told; a Protobuf client in the same channel gets its bytes."""
     first, _ = harness.subscribe(top=0)
@@ -297,15 +175,6 @@ def test_an_undeliverable_payload_ends_only_those_who_cannot_have_it(harness: Pl
     harness.run_scheduled()
     assert (first.undeliverable, second.undeliverable, binary.undeliverable) == (1, 1, 0)
     assert b"\xff\x00" in b"".join(binary.transport.writes)
-
-
-def test_an_undeliverable_item_spares_those_who_do_not_get_it(harness: PlainHarness) -> None:
-    """Whoever is excluded from it need not be able to read it."""
-    subscriber, _ = harness.subscribe(top=0)
-    harness.hub.publish("news", Publication(Raw(b"\xff"), offset=1), "e", (subscriber.client,))
-    harness.publish(2)
-    harness.run_scheduled()
-    assert (subscriber.undeliverable, subscriber.data()) == (0, [2])
 
 
 def test_callbacks_may_change_the_table(harness: PlainHarness) -> None:

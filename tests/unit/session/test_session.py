@@ -2,128 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 from msgspec import Raw
 
 from beaconfire.base.errors import FORCE_RECONNECT, SHUTDOWN, WRITE_ERROR
-from beaconfire.base.units import Seconds, Size
+from beaconfire.base.units import Size
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.events import SessionEnded
+from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.pushes import MessagePush, SubscribePush
 from beaconfire.session.session import SessionPhase
-from tests.unit.kit import OPEN, RECOVERABLE, HarnessClient, NodeHarness, settle
-
-READING = ChannelOptions(
-    allow_subscribe_for_client=True, allow_history_for_client=True, history_size=5, history_ttl=Seconds(60)
+from tests.unit.kit import OPEN, RECOVERABLE, HarnessClient, NodeHarness
+from tests.unit.session.operations.support import (
+    lose_publication,
+    with_history,
 )
-
-
-# --- the queue of commands
-
-
-def test_commands_wait_for_the_one_that_waits() -> None:
-    """Whatever they are, they are answered in order, each once."""
-
-    async def scenario() -> None:
-        harness = NodeHarness(RECOVERABLE)
-        client = harness.connect("ann")
-        harness.calls.hold("history")
-        numbers = [
-            client.send("history", channel="a"),
-            client.send("publish", channel="a", data=1),
-            client.send("subscribe", channel="a"),
-            client.send("rpc"),
-            client.send("unsubscribe", channel="a"),
-        ]
-        await settle()
-        assert client.receive() == []
-        harness.calls.release("history")
-        await settle()
-        assert [message["id"] for message in client.receive() if "id" in message] == numbers
-
-    asyncio.run(scenario())
-
-
-def test_sessions_do_not_wait_for_one_another() -> None:
-    """One that waits holds up nobody else."""
-
-    async def scenario() -> None:
-        harness = NodeHarness(READING)
-        waiting, quick = harness.connect("ann"), harness.connect("bob")
-        harness.calls.hold("history")
-        waiting.send("history", channel="a")
-        await settle()
-        assert quick.request_code("subscribe", channel="a") == 0
-        harness.calls.release("history")
-        await settle()
-
-    asyncio.run(scenario())
-
-
-def test_reading_pauses_while_too_much_waits() -> None:
-    """At the limit it pauses once, and goes on when the queue is empty."""
-
-    async def scenario() -> None:
-        harness = NodeHarness(READING, command_queue_max=3)
-        client = harness.connect("ann")
-        harness.calls.hold("history")
-        numbers = [client.send("history", channel="a") for _ in range(3)]
-        assert client.transport.reading == []
-        numbers += [client.send("history", channel="a") for _ in range(5)]
-        assert client.transport.reading == ["pause"]
-        assert harness.recorder.limits() == ["client.command_queue_max"]
-        harness.calls.release("history")
-        await settle()
-        assert client.transport.reading[-1] == "resume"
-        assert client.transport.reading.count("pause") == 1
-        assert [message["id"] for message in client.receive()] == numbers
-
-    asyncio.run(scenario())
-
-
-def test_an_ended_session_handles_nothing_more() -> None:
-    """Neither what waits nor what still comes in, and reading is not resumed."""
-
-    async def scenario() -> None:
-        harness = NodeHarness(RECOVERABLE, command_queue_max=1)
-        client = harness.connect("ann")
-        harness.calls.hold("history")
-        client.send("history", channel="a")
-        client.send("publish", channel="a", data=1)
-        await settle()
-        client.session.end(SHUTDOWN)
-        client.send("publish", channel="a", data=2)
-        client.session.on_control_frame(10)
-        harness.calls.release("history")
-        await settle()
-        assert client.transport.reading == ["pause"]
-        assert not any(call.startswith("publish") for call in harness.calls.completed)
-        assert client.receive() == []
-
-    asyncio.run(scenario())
-
-
-def test_a_command_that_ends_the_session_empties_the_queue() -> None:
-    """From inside the task that was waiting."""
-
-    async def scenario() -> None:
-        harness = NodeHarness(RECOVERABLE)
-        client = harness.connect("ann")
-        harness.tokens.add_subscription("t", "bob", "a")
-        harness.calls.hold("verify")
-        client.send("subscribe", channel="a", token="t")
-        client.send("publish", channel="a", data=1)
-        await settle()
-        harness.calls.release("verify")
-        await settle()
-        assert client.disconnect_code == 3500
-        assert not any(call.startswith("publish") for call in harness.calls.completed)
-
-    asyncio.run(scenario())
-
 
 # --- limits
 
@@ -367,3 +262,30 @@ def test_many_comings_and_goings_leave_nothing() -> None:
     assert harness.node.registry.open == set()
     assert (len(harness.timers), harness.attached_channels(), len(harness.node.registry)) == (0, 0, 0)
     assert len(harness.node.background) == 0
+
+
+# --- gaps
+
+
+def test_a_gap_takes_client_side_subscribers_out() -> None:
+    """With 2500: they come back by themselves, with their position, and miss nothing."""
+    harness = NodeHarness(with_history())
+    client = harness.connect("ann", "news")
+    lose_publication(harness)
+    assert client.receive_pushes() == [
+        {"channel": "news", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}
+    ]
+    assert client.disconnect_code == 0
+    result = client.request("subscribe", channel="news", recover=True, offset=0, epoch="epoch1")
+    assert [publication["data"] for publication in result["publications"]] == ["lost", "after"]
+
+
+def test_a_gap_ends_sessions_with_server_side_subscriptions() -> None:
+    """With 3010: the client did not subscribe, so it can only come back altogether."""
+    harness = NodeHarness(with_history())
+    client = harness.connect("ann", channels={"news": SubscriptionGrant()})
+    other = harness.connect("bob", "other")
+    lose_publication(harness)
+    harness.run_scheduled()
+    assert client.disconnect_code == 3010
+    assert other.disconnect_code == 0

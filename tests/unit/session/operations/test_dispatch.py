@@ -131,3 +131,24 @@ def test_commands_of_one_frame_are_answered_in_order() -> None:
     handled = [event.method for event in harness.recorder.of(CommandHandled)]
     assert handled == ["connect", "subscribe", "subscribe", "unsubscribe", "subscribe"]
     assert harness.node.hub.statistics().subscriptions == 0
+
+
+def test_failures_say_what_they_are() -> None:
+    """Both kinds carry their code and the detail in their text."""
+    assert str(CommandError(BAD_REQUEST, "x is y")) == "107 bad request: x is y"
+    assert str(Disconnect(BAD_PROTOCOL)) == "3501 bad request"
+
+
+def test_reasons_are_told_on_request_only() -> None:
+    """They help whoever debugs, and attackers as well."""
+    for debug in (False, True):
+        harness = NodeHarness(debug_reasons=debug)
+        client = harness.open_session()
+        client.send("connect", token="forged")
+        assert client.transport.closed is not None
+        code, reason = client.transport.closed
+        assert code == 3500
+        assert ("no such token" in reason) is debug
+        assert reason.startswith("invalid token")
+        error = harness.connect("ann").request_reply("rpc")["error"]["message"]
+        assert ("handler" in error) is debug

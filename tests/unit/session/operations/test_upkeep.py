@@ -11,6 +11,9 @@ from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.grants import SubscriptionGrant
 from tests.unit.kit import RECOVERABLE, HarnessClient, NodeHarness, run, settle
+from tests.unit.session.operations.support import (
+    lose_publication,
+)
 
 PRESENCE = ChannelOptions(allow_subscribe_for_client=True, presence=True)
 SHORT_INTERVALS: dict[str, Any] = {
@@ -18,13 +21,6 @@ SHORT_INTERVALS: dict[str, Any] = {
     "presence_update_interval": Seconds(10),
     "channel_position_check_delay": Seconds(20),
 }
-
-
-def lose_publication(harness: NodeHarness) -> None:
-    """A publication that is stored but never announced here, and nothing after it."""
-    run(harness.memory.broker.detach("news"))
-    harness.publish("news", "lost")
-    run(harness.memory.broker.attach("news"))
 
 
 def unsubscribed(client: HarnessClient) -> list[int]:
@@ -60,7 +56,7 @@ def test_a_silent_loss_is_found(chance: float) -> None:
     harness = NodeHarness(RECOVERABLE, **SHORT_INTERVALS)
     harness.random_value = chance
     client = harness.connect("ann", "news")
-    lose_publication(harness)
+    lose_publication(harness, publish_next=False)
     harness.advance_time(20)
     assert unsubscribed(client) == []
     harness.advance_time(60)
@@ -73,7 +69,7 @@ def test_a_silent_loss_ends_server_side_subscribers() -> None:
     """With 3010."""
     harness = NodeHarness(RECOVERABLE, **SHORT_INTERVALS)
     client = harness.connect("ann", channels={"news": SubscriptionGrant()})
-    lose_publication(harness)
+    lose_publication(harness, publish_next=False)
     harness.advance_time(80)
     assert client.disconnect_code == 3010
 
@@ -114,7 +110,7 @@ def test_positions_are_compared_without_presence_updates_too() -> None:
     """The two have nothing to do with each other."""
     harness = NodeHarness(RECOVERABLE, **{**SHORT_INTERVALS, "presence_update_interval": Seconds(0)})
     client = harness.connect("ann", "news")
-    lose_publication(harness)
+    lose_publication(harness, publish_next=False)
     harness.advance_time(80)
     assert unsubscribed(client) == [2500]
 

@@ -1,0 +1,154 @@
+"""Presence, joins and leaves of subscriptions: section 14 of the protocol reference."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from msgspec import Raw
+
+from beaconfire.channels.options import ChannelOptions
+from beaconfire.model.events import Subscribed, Unsubscribed
+from beaconfire.model.grants import SubscriptionOverride
+from beaconfire.node.cluster import Selector, SubscribeSessions, UnsubscribeSessions
+from tests.unit.kit import OPEN, HarnessClient, NodeHarness, settle
+from tests.unit.session.operations.support import (
+    ALL_STEPS,
+    WITH_JOIN_LEAVE,
+)
+
+
+def test_presence_follows_namespace_and_token() -> None:
+    """It begins with the subscription, ends with it, and lasts 2.2 intervals without a refresh."""
+    harness = NodeHarness(WITH_JOIN_LEAVE, {"plain": OPEN})
+    client = harness.connect("ann", "news", "plain:x")
+    assert harness.present_clients("news") == {client.id}
+    assert harness.present_clients("plain:x") == set()
+    harness.tokens.add_subscription("t", "ann", "plain:y", override=SubscriptionOverride(presence=True))
+    client.request("subscribe", channel="plain:y", token="t")
+    assert harness.present_clients("plain:y") == {client.id}
+    client.request("unsubscribe", channel="plain:y")
+    assert harness.present_clients("plain:y") == set()
+    client.drop_connection()
+    assert harness.present_clients("news") == set()
+
+
+def announcements(client: HarnessClient) -> list[str]:
+    """`join client1` and the like, of the channel news."""
+    found = []
+    for push in client.receive_pushes():
+        [kind] = push.keys() - {"channel"}
+        found.append(f"{kind} {push[kind]['info']['client']}")
+    return found
+
+
+def test_ones_own_join_comes_after_the_reply() -> None:
+    """The subscriber hears itself come, and never before it knows that it is in."""
+    harness = NodeHarness(WITH_JOIN_LEAVE)
+    client = harness.connect("ann")
+    number = client.send("subscribe", channel="news")
+    reply, push = client.receive()
+    assert reply == {"id": number, "subscribe": {}}
+    assert push == {"push": {"channel": "news", "join": {"info": {"user": "ann", "client": client.id}}}}
+
+
+def test_others_hear_joins_and_leaves() -> None:
+    """Once each, whether one leaves by command, by cut, or because the server ends the session."""
+    harness = NodeHarness(WITH_JOIN_LEAVE)
+    witness = harness.connect("bob", "news")
+    ways: list[Callable[[HarnessClient], object]] = [
+        lambda client: client.request("unsubscribe", channel="news"),
+        lambda client: client.drop_connection(),
+        lambda client: client.send_text("garbage"),
+    ]
+    for leave in ways:
+        client = harness.connect("ann", "news")
+        assert announcements(witness) == [f"join {client.id}"]
+        leave(client)
+        assert announcements(witness) == [f"leave {client.id}"]
+
+
+def test_one_who_left_does_not_hear_it() -> None:
+    """Nothing of the channel comes after the unsubscribe reply."""
+    harness = NodeHarness(WITH_JOIN_LEAVE)
+    client = harness.connect("ann", "news")
+    number = client.send("unsubscribe", channel="news")
+    assert client.receive() == [{"id": number, "unsubscribe": {}}]
+
+
+def test_no_leave_without_a_join() -> None:
+    """A subscription that failed was never announced, so its end is not either."""
+    harness = NodeHarness(WITH_JOIN_LEAVE)
+    harness.recorder.expects_errors = True
+    witness = harness.connect("bob", "news")
+    client = harness.connect("ann")
+    harness.calls.fail_next("presence_add", OSError("no link"))
+    assert client.request_code("subscribe", channel="news") == 100
+    assert announcements(witness) == []
+    assert harness.present_clients("news") == {witness.id}
+    assert client.request_code("subscribe", channel="news") == 0
+
+
+def test_infos_of_connection_and_subscription_are_shown() -> None:
+    """In joins and leaves, presence and what one publishes."""
+    harness = NodeHarness(WITH_JOIN_LEAVE)
+    witness = harness.connect("bob", "news")
+    client = harness.connect("ann", info=Raw(b'"conn"'))
+    harness.tokens.add_subscription("t", "ann", "news", info=Raw(b'"chan"'))
+    client.request("subscribe", channel="news", token="t")
+    expected = {"user": "ann", "client": client.id, "conn_info": "conn", "chan_info": "chan"}
+    assert [push["join"]["info"] for push in witness.receive_pushes()] == [expected]
+    assert witness.request("presence", channel="news")["presence"][client.id] == expected
+
+
+def test_coming_and_going_is_reported() -> None:
+    """With the code of what ended it; who never came does not go."""
+    harness = NodeHarness()
+    harness.recorder.expects_errors = True
+    harness.calls.fail_next("attach", OSError("no link"))
+    assert harness.connect("bob").request_code("subscribe", channel="d") == 100
+    client = harness.connect("ann", "a", "b", "c")
+    client.request("unsubscribe", channel="a")
+    harness.send_control(UnsubscribeSessions(Selector(user="ann"), "b"))
+    client.drop_connection()
+    assert [event.channel for event in harness.recorder.of(Subscribed)] == ["a", "b", "c"]
+    assert [(event.channel, event.code) for event in harness.recorder.of(Unsubscribed)] == [
+        ("a", 0),
+        ("b", 2000),
+        ("c", 0),
+    ]
+
+
+def test_presence_that_comes_after_its_removal_is_removed() -> None:
+    """A slow store adds what was removed before; but not if the client has come back since."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(ALL_STEPS)
+        client = harness.connect("ann")
+        let_the_first_add = harness.calls.hold("presence_add")
+        client.send("subscribe", channel="news")
+        await settle()
+        harness.send_control(UnsubscribeSessions(Selector(user="ann"), "news"))
+        let_the_second_add = harness.calls.hold("presence_add")
+        harness.send_control(SubscribeSessions(Selector(user="ann"), "news"))
+        let_the_second_add()
+        await settle()
+        let_the_first_add()
+        await settle()
+        assert client.session.subscriptions["news"].options.server_side
+        assert harness.present_clients("news") == {client.id}
+        client.drop_connection()
+        assert harness.present_clients("news") == set()
+
+    asyncio.run(scenario())
+
+
+def test_withdrawing_is_idempotent() -> None:
+    """One leave, one goodbye, one report."""
+    harness = NodeHarness(ChannelOptions(allow_subscribe_for_client=True, presence=True, join_leave=True))
+    client = harness.connect("ann", "news")
+    subscription = client.session.subscriptions["news"]
+    for _ in range(3):
+        harness.node.memberships.remove(subscription, 0)
+    assert harness.calls.completed[-2:] == [f"presence_remove news {client.id}", f"publish_leave news {client.id}"]
+    assert [call.split()[0] for call in harness.calls.completed].count("publish_leave") == 1
