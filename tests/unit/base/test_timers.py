@@ -35,8 +35,8 @@ class FakeEventLoop:
                 call.callback()
 
 
-def test_one_wake_up_is_for_the_first() -> None:
-    """A later timer asks for none of its own, an earlier one does, and each rings in its time."""
+def test_event_loop_call_is_set_for_the_earliest_timer() -> None:
+    """A later timer sets no call of its own, an earlier one does, and each timer fires at its time."""
     loop = FakeEventLoop()
     timers = PromptTimers(loop.clock, loop.later)
     fired: list[str] = []
@@ -50,8 +50,8 @@ def test_one_wake_up_is_for_the_first() -> None:
     assert loop.pending == []
 
 
-def test_wake_ups_do_not_add_up() -> None:
-    """However many timers of different lengths come and go, the event loop keeps one call for all of them."""
+def test_any_number_of_timers_needs_one_event_loop_call() -> None:
+    """Timers of different lengths do not leave more calls behind."""
     loop = FakeEventLoop()
     timers = PromptTimers(loop.clock, loop.later)
 
@@ -65,8 +65,8 @@ def test_wake_ups_do_not_add_up() -> None:
         assert len(loop.pending) == 1
 
 
-def test_a_loop_that_wakes_too_early_is_asked_again() -> None:
-    """Event loops round, and nothing rings before its time."""
+def test_early_event_loop_call_sets_another_one() -> None:
+    """Event loops round their times. A timer never fires too early."""
     loop = FakeEventLoop()
     timers = PromptTimers(loop.clock, loop.later)
     fired: list[str] = []
@@ -81,8 +81,8 @@ def test_a_loop_that_wakes_too_early_is_asked_again() -> None:
     assert fired == ["now"]
 
 
-def test_a_timer_that_breaks_does_not_stop_the_others() -> None:
-    """The bug is the event loop's to report."""
+def test_failing_timer_does_not_stop_others() -> None:
+    """The event loop reports the error."""
     loop = FakeEventLoop()
     timers = PromptTimers(loop.clock, loop.later)
     fired: list[str] = []

@@ -1,4 +1,4 @@
-"""Which channels the node listens to at the broker, under concurrency."""
+"""Attaching to and detaching from channels at the broker, under concurrency."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def run_scenario(scenario: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(scenario, 5))
 
 
-def test_a_channel_is_attached_once() -> None:
-    """Later subscribers find it attached and ask nobody."""
+def test_channel_is_attached_once() -> None:
+    """Later subscribers make no call to the broker."""
     harness = AttachmentsHarness()
     harness.needed.add("news")
     for _ in range(3):
@@ -69,7 +69,7 @@ def test_a_channel_is_attached_once() -> None:
 
 
 def test_every_subscriber_waits_for_the_same_attach() -> None:
-    """One that trusted an attach still in flight could miss publications."""
+    """A subscriber that does not wait for an attach in flight could miss publications."""
 
     async def scenario() -> None:
         harness = AttachmentsHarness()
@@ -85,8 +85,8 @@ def test_every_subscriber_waits_for_the_same_attach() -> None:
     run_scenario(scenario())
 
 
-def test_a_failed_attach_is_the_first_subscribers_and_the_next_one_tries_afresh() -> None:
-    """Even if the next one was waiting for that very attach."""
+def test_failed_attach_fails_one_subscriber_and_the_next_one_attaches_again() -> None:
+    """Even if the next one waited for the same attach."""
 
     async def scenario() -> None:
         harness = AttachmentsHarness()
@@ -105,8 +105,8 @@ def test_a_failed_attach_is_the_first_subscribers_and_the_next_one_tries_afresh(
     run_scenario(scenario())
 
 
-def test_a_channel_nobody_came_back_to_is_detached_after_a_while() -> None:
-    """Not before the delay is over, and then once."""
+def test_channel_without_subscribers_is_detached_after_the_delay() -> None:
+    """Not earlier, and once."""
     harness = AttachmentsHarness()
     harness.needed.add("news")
     run(harness.attachments.attach("news"))
@@ -119,8 +119,8 @@ def test_a_channel_nobody_came_back_to_is_detached_after_a_while() -> None:
     assert len(harness.timers) == 0
 
 
-def test_a_channel_somebody_came_back_to_stays_attached() -> None:
-    """A subscriber that reconnects causes nothing at the broker."""
+def test_channel_with_a_new_subscriber_stays_attached() -> None:
+    """A subscriber that reconnects causes no call to the broker."""
     harness = AttachmentsHarness()
     harness.needed.add("news")
     run(harness.attachments.attach("news"))
@@ -135,8 +135,8 @@ def test_a_channel_somebody_came_back_to_stays_attached() -> None:
     assert harness.calls.completed == ["attach news", "detach news"]
 
 
-def test_every_channel_lingers_for_its_own_time() -> None:
-    """They share one timer, and none is detached early."""
+def test_every_channel_has_its_own_delay() -> None:
+    """All channels share one timer, and none is detached too early."""
     harness = AttachmentsHarness()
     for channel in ("a", "b"):
         harness.needed.add(channel)
@@ -151,8 +151,8 @@ def test_every_channel_lingers_for_its_own_time() -> None:
     assert harness.calls.completed[2:] == ["detach a", "detach b"]
 
 
-def test_who_comes_while_the_broker_detaches_attaches_anew() -> None:
-    """The order at the broker is detach, then attach; the subscriber waits for both."""
+def test_subscriber_during_a_detach_attaches_again() -> None:
+    """The broker gets detach and then attach, and the subscriber waits for both."""
 
     async def scenario() -> None:
         harness = AttachmentsHarness()
@@ -174,8 +174,8 @@ def test_who_comes_while_the_broker_detaches_attaches_anew() -> None:
     run_scenario(scenario())
 
 
-def test_who_comes_while_a_detach_waits_for_its_turn_prevents_it() -> None:
-    """Whether anybody needs the channel is asked again under the lock."""
+def test_new_subscriber_prevents_a_waiting_detach() -> None:
+    """Whether the channel has subscribers is checked again under the lock."""
 
     async def scenario() -> None:
         harness = AttachmentsHarness()
@@ -197,8 +197,8 @@ def test_who_comes_while_a_detach_waits_for_its_turn_prevents_it() -> None:
     run_scenario(scenario())
 
 
-def test_who_leaves_during_a_slow_attach_leaves_nothing_attached() -> None:
-    """The attach takes longer than the channel lingers, and nobody is there when it is done."""
+def test_channel_is_detached_if_its_subscriber_ends_during_a_slow_attach() -> None:
+    """The attach takes longer than the delay, and there is no subscriber when it completes."""
 
     async def scenario() -> None:
         harness = AttachmentsHarness()
@@ -217,8 +217,8 @@ def test_who_leaves_during_a_slow_attach_leaves_nothing_attached() -> None:
     run_scenario(scenario())
 
 
-def test_a_failed_detach_is_reported_and_the_next_subscriber_attaches() -> None:
-    """Attaching is idempotent at the broker, so trying again is safe."""
+def test_failed_detach_is_reported_and_the_next_subscriber_attaches() -> None:
+    """Attach is idempotent at the broker."""
     harness = AttachmentsHarness()
     harness.needed.add("news")
     run(harness.attachments.attach("news"))
@@ -231,8 +231,8 @@ def test_a_failed_detach_is_reported_and_the_next_subscriber_attaches() -> None:
     assert harness.calls.completed == ["attach news", "attach news"]
 
 
-def test_many_comings_and_goings_leave_nothing() -> None:
-    """Gates, lingering entries and timers are gone when the channels are."""
+def test_many_channels_leave_nothing_behind() -> None:
+    """Locks, delays and timers are dropped with the channels."""
     harness = AttachmentsHarness()
     for number in range(1000):
         channel = f"channel{number}"

@@ -27,8 +27,8 @@ from beaconfire.channels.options import ChannelOptions
         ("binary", b"", 0),
     ],
 )
-def test_binary_data_is_checked_as_well(name: Any, data: bytes, code: int) -> None:
-    """Whatever bytes a Protobuf client or a backend brings."""
+def test_data_must_have_the_format_of_the_namespace(name: Any, data: bytes, code: int) -> None:
+    """Any bytes from a Protobuf client or a backend."""
     namespace = Namespace("", ChannelOptions(publication_data_format=name), 1.0)
     if code == 0:
         check_data(Raw(data), namespace)

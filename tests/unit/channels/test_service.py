@@ -14,8 +14,8 @@ from tests.unit.kit import RECOVERABLE, NodeHarness, run
 BARE = ChannelOptions()
 
 
-def test_publishing_stores_and_announces() -> None:
-    """Everybody's way in; the answer is the position."""
+def test_publish_stores_and_announces() -> None:
+    """It returns the position."""
     harness = NodeHarness(RECOVERABLE)
     client = harness.connect("ann", "news")
     assert harness.publish("news", "x", tags={"k": "v"}) == StreamPosition(1, "epoch1")
@@ -25,8 +25,8 @@ def test_publishing_stores_and_announces() -> None:
     assert [bytes(publication.data) for publication in page.publications] == [b'"x"']
 
 
-def test_history_can_be_skipped() -> None:
-    """Then the publication has no place in the stream."""
+def test_publish_may_skip_history() -> None:
+    """The publication then has no offset."""
     harness = NodeHarness(RECOVERABLE)
     client = harness.connect("ann", "news")
     assert harness.publish("news", 1, skip_history=True) == StreamPosition(0, "")
@@ -34,8 +34,8 @@ def test_history_can_be_skipped() -> None:
     assert [push["pub"].get("offset", 0) for push in client.receive_pushes()] == [0, 1]
 
 
-def test_publishing_may_exclude_clients() -> None:
-    """They do not get it live, their position moves on, and history has it for them too."""
+def test_publish_may_exclude_clients() -> None:
+    """They do not receive the publication live, their position moves, and history has it."""
     harness = NodeHarness(RECOVERABLE)
     ann, bob = harness.connect("ann", "news"), harness.connect("bob", "news")
     harness.publish("news", 1, exclude=[ann.id])
@@ -45,8 +45,8 @@ def test_publishing_may_exclude_clients() -> None:
     assert len(ann.request("history", channel="news", limit=5)["publications"]) == 2
 
 
-def test_publishing_again_with_the_same_key_does_nothing() -> None:
-    """Nor does an older version; the position is the first one's, or the top."""
+def test_repeated_idempotency_key_or_old_version_publishes_nothing() -> None:
+    """The position is that of the first publish, or the top."""
     harness = NodeHarness(RECOVERABLE)
     client = harness.connect("ann", "news")
     assert harness.publish("news", 1, idempotency_key="k") == harness.publish("news", 1, idempotency_key="k")
@@ -56,8 +56,8 @@ def test_publishing_again_with_the_same_key_does_nothing() -> None:
     assert [push["pub"]["data"] for push in client.receive_pushes()] == [1, 2, 4]
 
 
-def test_what_is_off_is_error_108() -> None:
-    """History and presence, to read and to remove, whoever asks."""
+def test_history_and_presence_that_are_off_are_error_108() -> None:
+    """For reading and for removing."""
     harness = NodeHarness(BARE)
     channels = harness.node.channels
     namespace = harness.namespaces.resolve("news")
@@ -72,8 +72,8 @@ def test_what_is_off_is_error_108() -> None:
             run(call)
 
 
-def test_removing_history_keeps_the_position() -> None:
-    """The stream goes on after the last offset."""
+def test_remove_history_keeps_the_position() -> None:
+    """The stream continues after the last offset."""
     harness = NodeHarness(RECOVERABLE)
     namespace = harness.namespaces.resolve("news")
     harness.publish("news", 1, 2)
@@ -83,8 +83,8 @@ def test_removing_history_keeps_the_position() -> None:
     assert harness.publish("news", 3).offset == 3
 
 
-def test_positions_outlive_publications() -> None:
-    """By the namespace's meta ttl; then the epoch is another, and recovery says so."""
+def test_position_is_kept_for_the_meta_ttl() -> None:
+    """Then the stream has another epoch, and recovery fails."""
     options = ChannelOptions(
         allow_subscribe_for_client=True,
         history_size=5,

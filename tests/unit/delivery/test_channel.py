@@ -1,4 +1,4 @@
-"""Fan-out to many who get something of their own: in slices, between which everything else may happen."""
+"""Walks over many subscriptions with a strategy: in slices, between which the event loop has its turns."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def subscribe_many(harness: StrategyHarness, count: int) -> list[Reader]:
 
 
 def test_many_different_filters_are_evaluated_in_slices() -> None:
-    """Each of them once, and no turn of the event loop takes longer than a slice and one subscriber."""
+    """Each filter is evaluated once, and no turn takes longer than a slice and one subscription."""
     harness = StrategyHarness()
     filters = TagsFilters(100, 100)
     evaluated: list[Tags] = []
@@ -67,8 +67,8 @@ def test_many_different_filters_are_evaluated_in_slices() -> None:
     assert 0.3 < event.duration_s < 1.0, "the time of all slices"
 
 
-def test_the_next_batch_waits_until_the_walk_is_over() -> None:
-    """Everybody gets both in order, those who get what everybody gets as well."""
+def test_next_batch_waits_for_the_end_of_the_walk() -> None:
+    """All subscriptions get both batches in order, also those without a strategy."""
     harness = StrategyHarness(interrupted=True)
     plain, readers = harness.subscribe(StreamPosition(0, "e")), subscribe_many(harness, 3)
     publish(harness, 1)
@@ -82,8 +82,8 @@ def test_the_next_batch_waits_until_the_walk_is_over() -> None:
     assert all(reader.offsets() == [1, 2, 3] for reader in (plain, *readers))
 
 
-def test_who_leaves_meanwhile_is_given_what_was_published_before() -> None:
-    """By the walk or in leaving, and once; nothing comes after it has left."""
+def test_subscription_removed_during_a_walk_gets_earlier_publications_once() -> None:
+    """It gets them in the walk or when it is removed, and nothing afterwards."""
     harness = StrategyHarness(interrupted=True)
     readers = subscribe_many(harness, 4)
     publish(harness, 1)
@@ -96,8 +96,8 @@ def test_who_leaves_meanwhile_is_given_what_was_published_before() -> None:
     assert [reader.offsets() for reader in readers] == [[1, 2], [1, 2], [1, 2], [1, 2, 3]]
 
 
-def test_who_joins_meanwhile_hears_nothing_from_before() -> None:
-    """Neither of the walk's batch nor of what waits for its end; one who is catching up holds the right ones."""
+def test_subscription_added_during_a_walk_gets_no_earlier_publications() -> None:
+    """Neither the batch of the walk nor the batch that waits for its end."""
     harness = StrategyHarness(interrupted=True)
     readers = subscribe_many(harness, 3)
     publish(harness, 1)
@@ -110,8 +110,8 @@ def test_who_joins_meanwhile_hears_nothing_from_before() -> None:
     assert live.offsets() == [3]
 
 
-def test_who_goes_live_during_the_walk_gets_the_batch_once() -> None:
-    """From history or from the walk, but not from both; who left and came back is a newcomer."""
+def test_subscription_that_goes_live_during_a_walk_gets_the_batch_once() -> None:
+    """It has the batch from history and does not get it from the walk as well."""
     harness = StrategyHarness(interrupted=True)
     readers = subscribe_many(harness, 3)
     harness.hub.remove(readers[0].subscription)
@@ -127,8 +127,8 @@ def test_who_goes_live_during_the_walk_gets_the_batch_once() -> None:
     assert [reader.offsets() for reader in readers[1:]] == [[1, 2], [1, 2]]
 
 
-def test_all_leave_and_others_come() -> None:
-    """The walk ends where there is nobody left, and the next members have nothing to do with it."""
+def test_walk_ends_if_all_its_subscriptions_are_removed() -> None:
+    """Later subscriptions are not part of it."""
     harness = StrategyHarness(interrupted=True)
     readers = subscribe_many(harness, 3)
     publish(harness, 1)
@@ -145,8 +145,8 @@ def test_all_leave_and_others_come() -> None:
     assert not harness.hub._walking
 
 
-def test_several_channels_take_turns() -> None:
-    """A long walk in one does not keep the others waiting, whether they have tailored subscribers or not."""
+def test_walks_of_several_channels_take_turns() -> None:
+    """A long walk in one channel does not delay the others."""
     harness = StrategyHarness(interrupted=True)
     subscribe_many(harness, 50)
     other = FakeSubscriber("other", harness.flusher, harness.wire)
@@ -167,8 +167,8 @@ def test_several_channels_take_turns() -> None:
     assert not harness.hub._walking
 
 
-def test_a_long_batch_is_divided() -> None:
-    """A filter is evaluated for at most so many items in a row; what is skipped is counted across the parts."""
+def test_long_batch_is_split() -> None:
+    """A filter is evaluated for a bounded number of items in one step. Skipped items are counted over all parts."""
     harness = StrategyHarness(interrupted=True)
     early, plain = subscribe_many(harness, 2), harness.subscribe(StreamPosition(0, "e"))
     count = 2 * STRATEGY_BATCH_MAX + 5
@@ -183,8 +183,8 @@ def test_a_long_batch_is_divided() -> None:
     assert sizes == [STRATEGY_BATCH_MAX, STRATEGY_BATCH_MAX, 5]
 
 
-def test_publishers_do_not_get_ahead_without_end() -> None:
-    """If too much waits for a walk to end, it is finished in one piece."""
+def test_walk_is_finished_at_once_if_too_many_items_wait() -> None:
+    """Publishers cannot get ahead of the walk without bound."""
     harness = StrategyHarness(interrupted=True)
     readers = subscribe_many(harness, 40)
     publish(harness, 1)
@@ -197,8 +197,8 @@ def test_publishers_do_not_get_ahead_without_end() -> None:
     assert all(reader.offsets() == list(range(1, PENDING_ITEMS_MAX + 3)) for reader in readers)
 
 
-def test_a_bug_during_a_walk_does_not_silence_the_channel() -> None:
-    """It is reported, and the next batch reaches everybody."""
+def test_error_in_a_walk_does_not_stop_the_channel() -> None:
+    """The error is reported, and the next batch reaches every subscription."""
 
     class Broken(LineWire):
         def pack(self, payloads: object) -> Frame:
@@ -222,8 +222,8 @@ def test_a_bug_during_a_walk_does_not_silence_the_channel() -> None:
     assert all(reader.received()[-1].data == text(2) for reader in readers)
 
 
-def test_a_bug_does_not_stop_what_waits_for_the_walk() -> None:
-    """What was published meanwhile is fanned out as soon as the broken walk is over."""
+def test_error_in_a_walk_does_not_stop_waiting_items() -> None:
+    """Items that were published during the walk are delivered when the failed walk is over."""
     harness = StrategyHarness(interrupted=True)
     harness.recorder.expects_errors = True
     readers = subscribe_many(harness, 3)

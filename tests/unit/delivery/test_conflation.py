@@ -1,4 +1,4 @@
-"""Subscriptions that want the latest: how often they are told, what, and what is said about the rest."""
+"""Conflated subscriptions: how often they get an update, which one, and how many publications they leave out."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class ConflationHarness(HubHarness):
         self.run_scheduled()
 
 
-def test_the_first_comes_at_once_and_the_newest_in_its_time() -> None:
-    """Ten updates in a tenth of a second are two, the second of which says that eight were left out."""
+def test_first_update_is_sent_at_once_and_the_newest_after_the_interval() -> None:
+    """Of ten updates within the interval, two are sent. The second one says that eight were left out."""
     harness = ConflationHarness()
     reader = harness.subscribe(2.0)
     harness.publish(*range(10))
@@ -89,8 +89,8 @@ def test_the_first_comes_at_once_and_the_newest_in_its_time() -> None:
     assert harness.hub.statistics().delivered_total == 2
 
 
-def test_a_quiet_channel_is_told_at_once() -> None:
-    """Who is told less often than it may be is not delayed, and nothing is left out."""
+def test_updates_slower_than_the_rate_are_not_delayed() -> None:
+    """If updates are slower than the rate, each one is sent at once, and none is left out."""
     harness = ConflationHarness()
     reader = harness.subscribe(2.0)
     for number in range(3):
@@ -100,8 +100,8 @@ def test_a_quiet_channel_is_told_at_once() -> None:
     assert len(harness.timers) == 0
 
 
-def test_the_newest_of_a_batch_is_told() -> None:
-    """What was published in one turn counts as so many updates."""
+def test_newest_publication_of_a_batch_is_sent() -> None:
+    """Each publication of one turn counts as an update."""
     harness = ConflationHarness()
     reader = harness.subscribe(1.0)
     for number in range(1, 4):
@@ -110,8 +110,8 @@ def test_the_newest_of_a_batch_is_told() -> None:
     assert reader.offsets_and_left_out() == [(3, 2)]
 
 
-def test_without_a_rate_everything_comes_until_the_connection_is_behind() -> None:
-    """Then the latest comes as soon as it takes something again."""
+def test_without_a_rate_updates_are_left_out_only_while_the_connection_is_unwritable() -> None:
+    """The newest publication is sent when the connection is writable again."""
     harness = ConflationHarness()
     reader = harness.subscribe(0)
     harness.publish(1, 2, 3)
@@ -124,8 +124,8 @@ def test_without_a_rate_everything_comes_until_the_connection_is_behind() -> Non
     assert reader.offsets_and_left_out() == [(1, 0), (2, 0), (3, 0), (6, 2), (7, 0)]
 
 
-def test_with_a_rate_the_connection_counts_too() -> None:
-    """Neither its time alone nor the connection alone will do."""
+def test_with_a_rate_an_update_waits_for_the_interval_and_a_writable_connection() -> None:
+    """Neither the end of the interval nor a writable connection is sufficient alone."""
     harness = ConflationHarness()
     reader = harness.subscribe(1.0)
     harness.publish(1)
@@ -144,8 +144,8 @@ def test_with_a_rate_the_connection_counts_too() -> None:
     assert reader.offsets_and_left_out() == [(1, 0), (4, 2), (5, 0)]
 
 
-def test_the_others_get_everything() -> None:
-    """And at once."""
+def test_subscriptions_without_conflation_get_every_publication() -> None:
+    """They get each one at once."""
     harness = ConflationHarness()
     subscriber = harness.new_subscriber()
     other = subscriber.subscription("news")
@@ -156,8 +156,8 @@ def test_the_others_get_everything() -> None:
     assert subscriber.data() == [1, 2, 3]
 
 
-def test_who_was_told_the_same_shares_a_frame() -> None:
-    """The newest is encoded once for all of them, and once more for one who joined in between."""
+def test_subscriptions_with_equal_left_out_counts_share_a_frame() -> None:
+    """The newest publication is packed once for them, and once more for a subscription that joined in between."""
     harness = ConflationHarness()
     readers = [harness.subscribe(1.0) for _ in range(5)]
     harness.publish(1, 2)
@@ -171,8 +171,8 @@ def test_who_was_told_the_same_shares_a_frame() -> None:
     assert late.offsets_and_left_out() == [(3, 0)]
 
 
-def test_joins_and_leaves_are_not_updates() -> None:
-    """They come at once, and take no publication's place."""
+def test_joins_and_leaves_are_not_conflated() -> None:
+    """A join is sent at once, and does not replace a publication."""
     harness = ConflationHarness()
     reader = harness.subscribe(1.0)
     harness.publish(1, 2)
@@ -186,8 +186,8 @@ def test_joins_and_leaves_are_not_updates() -> None:
     assert reader.offsets_and_left_out() == [(1, 0), (2, 0)]
 
 
-def test_what_a_filter_stops_was_not_left_out() -> None:
-    """Only what was wanted counts, and only that is the latest."""
+def test_filtered_publications_do_not_count_as_left_out() -> None:
+    """Only a publication that passes the filter can be the newest."""
     harness = ConflationHarness()
     reader = harness.subscribe(1.0, filtered=True)
     harness.publish(1)
@@ -200,8 +200,8 @@ def test_what_a_filter_stops_was_not_left_out() -> None:
     assert reader.offsets_and_left_out() == [(1, 0), (6, 1)]
 
 
-def test_what_excludes_it_was_not_left_out() -> None:
-    """Its own publication, for example, that it asked not to hear."""
+def test_publications_that_exclude_the_client_do_not_count_as_left_out() -> None:
+    """For example, a client's own publication without echo."""
     harness = ConflationHarness()
     reader = harness.subscribe(1.0)
     harness.publish(1)
@@ -211,8 +211,11 @@ def test_what_excludes_it_was_not_left_out() -> None:
     assert reader.offsets_and_left_out() == [(1, 0), (3, 0)]
 
 
-def test_patches_start_from_what_was_told() -> None:
-    """A neighbour comes as a patch, and what comes after something left out is whole."""
+def test_patches_start_from_the_last_publication_that_was_sent() -> None:
+    """The next publication of the stream is sent as a patch.
+
+    After a publication was left out, the next one is sent whole.
+    """
     harness = ConflationHarness()
     reader = harness.subscribe(1.0, deltas=True)
     texts = [{"text": "the same for a long while, and then: " * 3, "number": number} for number in range(5)]
@@ -232,8 +235,11 @@ def test_patches_start_from_what_was_told() -> None:
     assert harness.hub.statistics().patches_total == 2
 
 
-def test_the_position_is_that_of_the_last_told() -> None:
-    """So that one who comes back with it is given what it was owed; what has no place in the stream moves nothing."""
+def test_position_is_that_of_the_last_publication_that_was_sent() -> None:
+    """A client that recovers from its position gets the held publication.
+
+    Publications without an offset do not move the position.
+    """
     harness = ConflationHarness()
     reader = harness.subscribe(1.0)
     harness.publish(1)
@@ -247,8 +253,8 @@ def test_the_position_is_that_of_the_last_told() -> None:
     assert reader.subscription.position == (3, "e")
 
 
-def test_one_without_positions_conflates_too() -> None:
-    """Channels without history are the most usual ones for this."""
+def test_subscriptions_without_a_position_are_conflated() -> None:
+    """Most conflated channels have no history."""
     harness = ConflationHarness()
     reader = harness.subscribe(1.0, top=None)
     harness.publish("a", "b", "c", in_stream=False)
@@ -257,8 +263,8 @@ def test_one_without_positions_conflates_too() -> None:
     assert reader.subscription.position is None
 
 
-def test_who_has_left_is_owed_nothing() -> None:
-    """Nothing of the channel comes after, and nothing holds on to it until its time would have come."""
+def test_removed_subscription_gets_no_held_publication() -> None:
+    """The delivery schedule drops the subscription at once, not only when it is due."""
     harness = ConflationHarness()
     reader = harness.subscribe(0.01)
     harness.publish(1, 2, 3)
@@ -268,8 +274,9 @@ def test_who_has_left_is_owed_nothing() -> None:
     assert reader.offsets_and_left_out() == [(1, 0)]
 
 
-def test_who_comes_and_goes_leaves_no_timer() -> None:
-    """A client that subscribes, is owed something and leaves, again and again, leaves nothing behind that waits."""
+def test_repeated_subscribing_leaves_no_timer() -> None:
+    """A client that subscribes, gets a held publication and unsubscribes, again and again, leaves nothing in the
+    delivery schedule."""
     harness = ConflationHarness()
     most = 0
     for _ in range(1000):
@@ -283,8 +290,8 @@ def test_who_comes_and_goes_leaves_no_timer() -> None:
     assert most == 0, "nor for a moment"
 
 
-def test_a_timer_stays_for_those_who_stay() -> None:
-    """The first of two who are due together leaves, and the other is told in its time."""
+def test_timer_stays_for_the_other_subscriptions_of_its_time() -> None:
+    """If one of two subscriptions that are due together is removed, the other one still gets its update."""
     harness = ConflationHarness()
     leaver, reader = harness.subscribe(1.0), harness.subscribe(1.0)
     harness.publish(1, 2)
@@ -293,8 +300,8 @@ def test_a_timer_stays_for_those_who_stay() -> None:
     assert (leaver.offsets_and_left_out(), reader.offsets_and_left_out()) == ([(1, 0)], [(1, 0), (2, 0)])
 
 
-def test_all_who_wait_for_the_next_turn_leave() -> None:
-    """Then that turn finds nobody, and nothing is left."""
+def test_all_remaining_due_subscriptions_are_removed_before_the_next_turn() -> None:
+    """Then the next turn delivers nothing, and the delivery schedule is empty."""
     harness = ConflationHarness()
     readers = [harness.subscribe(1.0) for _ in range(DUE_AT_ONCE_MAX + 2)]
     harness.publish(1, 2)
@@ -307,8 +314,9 @@ def test_all_who_wait_for_the_next_turn_leave() -> None:
     assert harness.hub._selective._schedule._waiting == {}
 
 
-def test_an_owed_publication_keeps_few_frames() -> None:
-    """However many different counts of left out publications it was told with, and each count is right."""
+def test_held_publication_keeps_a_bounded_number_of_frames() -> None:
+    """A held publication with five hundred different left-out counts keeps at most sixteen frames, and every count is
+    right."""
     harness = ConflationHarness()
     wire, patches = harness.wire, Patches()
     item = Item(PublicationPush("news", Publication(Raw(b'"' + b"x" * 1000 + b'"'), None, 9)), 9, "e", ())
@@ -323,8 +331,8 @@ def test_an_owed_publication_keeps_few_frames() -> None:
     assert wire.packed == packed, "the latest is shared"
 
 
-def test_what_cannot_be_told_is_reported() -> None:
-    """In its time, when nobody is publishing any more."""
+def test_held_publication_that_cannot_be_encoded_is_reported_when_it_is_due() -> None:
+    """The publisher is not involved any more at that time."""
     harness = ConflationHarness()
     reader = harness.subscribe(1.0)
     harness.publish(1)
@@ -335,8 +343,8 @@ def test_what_cannot_be_told_is_reported() -> None:
     assert reader.subscriber.undeliverable == 1
 
 
-def test_a_bug_with_one_does_not_silence_the_others() -> None:
-    """Who is due with it is told, now and in times to come; the bug is reported."""
+def test_error_in_one_delivery_does_not_stop_the_others() -> None:
+    """The other subscription that is due gets its updates, now and later. The error is reported."""
 
     class Broken(LineWire):
         def pack(self, payloads: Sequence[Payload]) -> Frame:
@@ -357,8 +365,11 @@ def test_a_bug_with_one_does_not_silence_the_others() -> None:
     assert [event.where for event in harness.recorder.of(InternalError)] == ["conflation"]
 
 
-def test_many_that_are_due_together_take_turns() -> None:
-    """So that nobody else waits for all of them; who leaves between two turns is owed nothing."""
+def test_deliveries_that_are_due_together_are_spread_over_turns() -> None:
+    """At most `DUE_AT_ONCE_MAX` are delivered in one turn.
+
+    A subscription that is removed between two turns gets nothing.
+    """
     harness = ConflationHarness()
     readers = [harness.subscribe(1.0) for _ in range(DUE_AT_ONCE_MAX + 10)]
     harness.publish(1, 2)
@@ -387,10 +398,11 @@ STEPS = st.lists(
 
 @settings(max_examples=200)
 @given(STEPS, st.sampled_from([0.0, 1.0, 4.0]), st.booleans(), st.booleans())
-def test_whatever_happens_the_latest_is_told_in_the_end(
+def test_latest_publication_is_always_sent_in_the_end(
     steps: list[tuple[str, Any]], max_rate: float, filtered: bool, deltas: bool
 ) -> None:
-    """And what is told adds up to what was published, in order, never more often than asked for."""
+    """The sent publications and left-out counts add up to what was published, in order, and updates are never faster
+    than the rate."""
     harness = ConflationHarness()
     reader = harness.subscribe(max_rate, filtered=filtered, deltas=deltas)
     wanted: list[int] = []

@@ -1,4 +1,4 @@
-"""Who is in which channel here, and fan-out."""
+"""The table of subscriptions, and fan-out."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from tests.unit.delivery.harness import FakeSubscriber, PlainHarness
 # --- membership
 
 
-def test_a_channel_is_there_while_it_has_subscribers(harness: PlainHarness) -> None:
-    """It comes with the first and goes with the last, and removing says when that was."""
+def test_channel_exists_while_it_has_subscribers(harness: PlainHarness) -> None:
+    """The first subscription creates the channel, and the last one removes it.
+
+    `remove` says when a channel is removed.
+    """
     hub = harness.hub
     _, first = harness.subscribe()
     _, second = harness.subscribe()
@@ -36,7 +39,7 @@ def test_a_channel_is_there_while_it_has_subscribers(harness: PlainHarness) -> N
 
 
 def test_removing_is_idempotent(harness: PlainHarness) -> None:
-    """A second time, or after another subscription of the same client took its place, nothing happens."""
+    """A second removal changes nothing, even if the client has a new subscription."""
     subscriber, subscription = harness.subscribe()
     assert harness.hub.remove(subscription) is True
     assert harness.hub.remove(subscription) is False
@@ -47,15 +50,15 @@ def test_removing_is_idempotent(harness: PlainHarness) -> None:
     assert harness.hub.statistics().subscriptions == 1
 
 
-def test_removed_subscriptions_have_ended(harness: PlainHarness) -> None:
-    """Nobody who still holds one can make it live again."""
+def test_removed_subscription_has_ended(harness: PlainHarness) -> None:
+    """It cannot go live again."""
     _, subscription = harness.subscribe()
     harness.hub.remove(subscription)
     assert subscription.phase is SubscriptionPhase.ENDED
 
 
-def test_a_session_is_in_a_channel_once(harness: PlainHarness) -> None:
-    """A second subscription of the same client is our own bug."""
+def test_second_subscription_of_a_client_fails_an_assertion(harness: PlainHarness) -> None:
+    """The caller must not add it."""
     subscriber, _ = harness.subscribe()
     with pytest.raises(AssertionError):
         harness.hub.add(subscriber.subscription())
@@ -64,8 +67,8 @@ def test_a_session_is_in_a_channel_once(harness: PlainHarness) -> None:
 # --- fan-out
 
 
-def test_a_turn_is_one_batch(harness: PlainHarness) -> None:
-    """All of a channel's publications of a turn reach a subscriber in order, in one write."""
+def test_publications_of_one_turn_are_one_batch(harness: PlainHarness) -> None:
+    """A subscriber gets them in order, in one write."""
     subscriber, _ = harness.subscribe(top=0)
     harness.publish(1, 2, 3)
     assert subscriber.messages() == []
@@ -76,8 +79,8 @@ def test_a_turn_is_one_batch(harness: PlainHarness) -> None:
     assert harness.hub.statistics().delivered_total == 3
 
 
-def test_encoding_happens_once_per_codec(harness: PlainHarness) -> None:
-    """However many listen, positioned or not, and in however many different selections."""
+def test_publication_is_encoded_once_per_codec(harness: PlainHarness) -> None:
+    """The number of subscribers, their positions and their selections do not matter."""
     subscribers = [harness.subscribe(top)[0] for top in (None, 0, 0, None)]
     late, _ = harness.subscribe(top=1)
     harness.publish(1, 2)
@@ -88,8 +91,8 @@ def test_encoding_happens_once_per_codec(harness: PlainHarness) -> None:
     assert harness.wire.packed == 2, "the whole batch, and the selection of the late one"
 
 
-def test_every_wire_has_its_own_encoding(harness: PlainHarness) -> None:
-    """Two clients of different codecs each understand what they get."""
+def test_each_wire_has_its_own_encoding(harness: PlainHarness) -> None:
+    """Clients with different codecs get the same publication, each in its encoding."""
     json_subscriber, _ = harness.subscribe(top=0)
     protobuf_subscriber = FakeSubscriber("p", harness.flusher, LineWire(ProtobufCodec()))
     subscription = protobuf_subscriber.subscription()
@@ -102,8 +105,8 @@ def test_every_wire_has_its_own_encoding(harness: PlainHarness) -> None:
     assert b"".join(protobuf_subscriber.transport.writes) == ProtobufCodec().encode_push(push).data + b"\n"
 
 
-def test_channels_do_not_mix(harness: PlainHarness) -> None:
-    """A publication reaches the subscribers of its channel and nobody else; one without any is dropped."""
+def test_publication_reaches_only_the_subscribers_of_its_channel(harness: PlainHarness) -> None:
+    """A publication in a channel without subscribers is dropped."""
     news, _ = harness.subscribe(channel="news")
     sport, _ = harness.subscribe(channel="sport")
     harness.publish(0, channel="sport")
@@ -112,8 +115,8 @@ def test_channels_do_not_mix(harness: PlainHarness) -> None:
     assert (news.data(), sport.data()) == ([], [0])
 
 
-def test_whoever_comes_later_gets_nothing_earlier(harness: PlainHarness) -> None:
-    """What is pending when a subscription is added goes to the others only."""
+def test_new_subscription_does_not_get_pending_items(harness: PlainHarness) -> None:
+    """Only the subscriptions that existed before get them."""
     early, _ = harness.subscribe()
     harness.publish(0)
     late, _ = harness.subscribe()
@@ -122,8 +125,8 @@ def test_whoever_comes_later_gets_nothing_earlier(harness: PlainHarness) -> None
     assert (early.data(), late.data()) == ([0], [])
 
 
-def test_whoever_leaves_gets_what_came_before(harness: PlainHarness) -> None:
-    """What is pending when a subscription is removed still goes out, and nothing after it."""
+def test_removed_subscription_gets_pending_items(harness: PlainHarness) -> None:
+    """It gets nothing that is published afterwards."""
     subscriber, subscription = harness.subscribe(top=0)
     other, _ = harness.subscribe(top=0)
     harness.publish(1)
@@ -134,8 +137,13 @@ def test_whoever_leaves_gets_what_came_before(harness: PlainHarness) -> None:
 
 
 @pytest.mark.parametrize("offsets", [(2,), (1, 3), (1, 2, 4)])
-def test_a_hole_ends_the_positioned_and_nobody_else(harness: PlainHarness, offsets: tuple[int, ...]) -> None:
-    """They are told and get nothing of that batch; who does not watch a position gets everything."""
+def test_missing_offset_ends_only_subscriptions_with_a_position(
+    harness: PlainHarness, offsets: tuple[int, ...]
+) -> None:
+    """They are told of the gap once, and get nothing of the batch.
+
+    A subscription without a position gets everything.
+    """
     positioned, subscription = harness.subscribe(top=0)
     unpositioned, _ = harness.subscribe()
     harness.publish(*offsets)
@@ -150,8 +158,8 @@ def test_a_hole_ends_the_positioned_and_nobody_else(harness: PlainHarness, offse
     assert len(positioned.gaps) == 1, "it is told once"
 
 
-def test_a_foreign_epoch_ends_the_positioned(harness: PlainHarness) -> None:
-    """Also with the offset that is expected, alone in its batch or after others."""
+def test_another_epoch_ends_subscriptions_with_a_position(harness: PlainHarness) -> None:
+    """Also with the expected offset, and alone in its batch or after other publications."""
     alone, _ = harness.subscribe(top=0)
     harness.publish(1, epoch="other")
     harness.run_scheduled()
@@ -163,8 +171,8 @@ def test_a_foreign_epoch_ends_the_positioned(harness: PlainHarness) -> None:
     assert len(mixed.gaps) == 1
 
 
-def test_an_undeliverable_payload_ends_only_those_who_cannot_have_it(harness: PlainHarness) -> None:
-    """JSON clients are told; a Protobuf client in the same channel gets its bytes."""
+def test_payload_that_is_not_json_is_reported_for_json_clients_only(harness: PlainHarness) -> None:
+    """A Protobuf client in the same channel gets the bytes."""
     first, _ = harness.subscribe(top=0)
     second, _ = harness.subscribe()
     binary = FakeSubscriber("p", harness.flusher, LineWire(ProtobufCodec()))
@@ -177,8 +185,8 @@ def test_an_undeliverable_payload_ends_only_those_who_cannot_have_it(harness: Pl
     assert b"\xff\x00" in b"".join(binary.transport.writes)
 
 
-def test_callbacks_may_change_the_table(harness: PlainHarness) -> None:
-    """They run after the walk: leaving, entering and publishing from there harms nobody."""
+def test_callbacks_may_subscribe_unsubscribe_and_publish(harness: PlainHarness) -> None:
+    """They run after the walk over the subscriptions, so other subscribers are not affected."""
     removed, subscription = harness.subscribe(top=5)
     other, _ = harness.subscribe(top=0)
 
@@ -199,8 +207,8 @@ def test_callbacks_may_change_the_table(harness: PlainHarness) -> None:
     assert removed.data() == [3]
 
 
-def test_leaving_during_the_fan_out_that_leaving_caused(harness: PlainHarness) -> None:
-    """What was pending ends the subscription that is being removed: it is still removed, once."""
+def test_gap_during_removal_removes_the_subscription_once(harness: PlainHarness) -> None:
+    """The pending items end the subscription that is being removed. The callback removes it as well."""
     subscriber, subscription = harness.subscribe(top=0)
 
     def leave(ended: Subscription) -> None:
@@ -215,8 +223,8 @@ def test_leaving_during_the_fan_out_that_leaving_caused(harness: PlainHarness) -
     assert subscriber.messages() == []
 
 
-def test_joining_survives_the_end_of_everybody_else(harness: PlainHarness) -> None:
-    """Whoever joins while the last other member is being lost is in the room all the same."""
+def test_new_subscription_stays_if_all_others_end(harness: PlainHarness) -> None:
+    """A subscription that is added before the last other one ends with a gap stays in the channel."""
     gap_subscriber = harness.new_subscriber()
     lost = gap_subscriber.subscription()
     harness.hub.add(lost)
@@ -234,8 +242,8 @@ def test_joining_survives_the_end_of_everybody_else(harness: PlainHarness) -> No
     assert [message["push"]["pub"]["offset"] for message in new_subscriber.messages()] == [10]
 
 
-def test_what_is_pending_is_for_those_who_were_there(harness: PlainHarness) -> None:
-    """A new_subscriber hears nothing from before, the others everything, and joining fans nothing out."""
+def test_adding_a_subscription_does_not_flush_pending_items(harness: PlainHarness) -> None:
+    """The old subscription gets all items on the next turn, the new one only the items after it was added."""
     early, late = harness.new_subscriber(), harness.new_subscriber()
     first, second = early.subscription(), late.subscription()
     harness.hub.add(first)
@@ -250,10 +258,8 @@ def test_what_is_pending_is_for_those_who_were_there(harness: PlainHarness) -> N
     assert [m["push"]["pub"]["offset"] for m in late.messages()] == [3]
 
 
-def test_a_bug_in_one_channel_does_not_silence_the_others(
-    harness: PlainHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever a codec raises is reported, and every other channel is delivered; so is this one next time."""
+def test_error_in_one_channel_does_not_stop_the_others(harness: PlainHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is reported, and the other channel is delivered."""
     harness.recorder.expects_errors = True
     subscriber = harness.new_subscriber()
     subscriptions = [subscriber.subscription(channel) for channel in ("one", "two")]
@@ -284,8 +290,11 @@ def _fail_once(fan_out: Callable[..., None]) -> Callable[..., None]:
 # --- the direct way
 
 
-def test_a_channel_alone_is_sent_on_the_spot() -> None:
-    """In the turn of the fan-out, without another one for the flusher; behind what waits already, nothing overtakes."""
+def test_single_pending_channel_is_sent_directly() -> None:
+    """It is sent in the turn of the fan-out, without a turn of the flusher.
+
+    A session with queued frames gets its frames in order.
+    """
     harness = PlainHarness(direct=True)
     free, _ = harness.subscribe()
     waiting, _ = harness.subscribe()
@@ -298,8 +307,8 @@ def test_a_channel_alone_is_sent_on_the_spot() -> None:
 
 
 @pytest.mark.parametrize(("channels", "subscriber_count"), [(2, 1), (1, DIRECT_SUBSCRIBERS_MAX + 1)])
-def test_many_channels_and_large_ones_wait_for_the_flusher(channels: int, subscriber_count: int) -> None:
-    """Several channels share one write per session, and a large one goes out in slices."""
+def test_several_channels_and_large_channels_wait_for_the_flusher(channels: int, subscriber_count: int) -> None:
+    """Several channels share one write per session, and a large channel is written in slices."""
     harness = PlainHarness(direct=True)
     subscribers = [
         harness.subscribe(channel=f"c{channel}")[0] for channel in range(channels) for _ in range(subscriber_count)
@@ -312,8 +321,8 @@ def test_many_channels_and_large_ones_wait_for_the_flusher(channels: int, subscr
     assert all(subscriber.data() == [1] for subscriber in subscribers)
 
 
-def test_a_walk_that_breaks_has_served_those_it_passed() -> None:
-    """They count as served, so they must be: a bug met later on the walk takes nothing from them."""
+def test_error_in_a_walk_does_not_drop_earlier_deliveries() -> None:
+    """The positions of the subscriptions before the error have advanced, so their frames must be written."""
     harness = PlainHarness(direct=True)
     harness.recorder.expects_errors = True
     first, _ = harness.subscribe(0)

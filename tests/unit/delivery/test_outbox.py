@@ -1,4 +1,4 @@
-"""What waits to be sent, and the one write per session and turn that sends it."""
+"""The frames that wait for one session, and the one write per session and turn."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class FlusherHarness:
 
 
 def test_frames_of_one_turn_are_one_write() -> None:
-    """In the order in which they were appended, and not before the next turn."""
+    """They are written in order, and not before the next turn."""
     harness = FlusherHarness()
     outbox, transport = harness.new_outbox()
     for frame in (b"a", b"b", b"c"):
@@ -82,8 +82,8 @@ def test_frames_of_one_turn_are_one_write() -> None:
     assert (harness.flusher.writes_total, harness.flusher.bytes_total) == (1, 3)
 
 
-def test_many_outboxes_share_one_turn() -> None:
-    """The flusher is scheduled once, and again only when there is something new."""
+def test_flusher_is_scheduled_once_for_all_outboxes() -> None:
+    """It is scheduled again only for new frames."""
     harness = FlusherHarness()
     first, first_transport = harness.new_outbox()
     second, second_transport = harness.new_outbox()
@@ -98,8 +98,8 @@ def test_many_outboxes_share_one_turn() -> None:
     assert first_transport.writes == [b"a", b"c"]
 
 
-def test_too_much_for_a_turn_is_written_at_once_if_the_peer_takes_it() -> None:
-    """A burst is no reason to end a session that reads."""
+def test_outbox_over_its_limit_is_written_at_once_if_the_transport_is_writable() -> None:
+    """A burst does not end a session whose client reads."""
     harness = FlusherHarness()
     outbox, transport = harness.new_outbox(limit_bytes=10)
     outbox.append(b"12345")
@@ -113,8 +113,8 @@ def test_too_much_for_a_turn_is_written_at_once_if_the_peer_takes_it() -> None:
     assert harness.slow == []
 
 
-def test_one_frame_may_be_larger_than_the_limit() -> None:
-    """The limit is on what piles up; a single message is bounded elsewhere."""
+def test_single_frame_may_be_larger_than_the_limit() -> None:
+    """The limit is for frames that wait. Other limits bound the size of one message."""
     harness = FlusherHarness()
     outbox, transport = harness.new_outbox(limit_bytes=10)
     outbox.append(b"x" * 50)
@@ -123,8 +123,8 @@ def test_one_frame_may_be_larger_than_the_limit() -> None:
     assert harness.slow == []
 
 
-def test_the_first_frame_counts_as_well() -> None:
-    """One that is too much for a transport that takes nothing is not kept for it."""
+def test_first_frame_counts_against_the_limit() -> None:
+    """A first frame over the limit is not kept for an unwritable transport."""
     harness = FlusherHarness()
     outbox, transport = harness.new_outbox(limit_bytes=10)
     transport.writable = False
@@ -135,8 +135,8 @@ def test_the_first_frame_counts_as_well() -> None:
     assert transport.writes == []
 
 
-def test_an_unwritable_peer_gets_everything_when_it_takes_again() -> None:
-    """Meanwhile nothing is written and nobody is scheduled; `flush` sends it in order."""
+def test_unwritable_transport_gets_all_frames_when_it_is_writable_again() -> None:
+    """Meanwhile nothing is written or scheduled. `flush` writes the frames in order."""
     harness = FlusherHarness()
     outbox, transport = harness.new_outbox()
     transport.writable = False
@@ -153,8 +153,8 @@ def test_an_unwritable_peer_gets_everything_when_it_takes_again() -> None:
     assert transport.writes == [b"ab", b"c"]
 
 
-def test_a_slow_peer_overflows_on_a_turn_of_its_own() -> None:
-    """More than the limit waits: the queue is dropped at once, its owner is told once, and not out of `append`."""
+def test_overflow_is_reported_on_a_later_turn() -> None:
+    """The queue is dropped at once, and `append` calls no callback. The owner is told once."""
     harness = FlusherHarness()
     outbox, transport = harness.new_outbox("slow", limit_bytes=10)
     transport.writable = False
@@ -176,8 +176,8 @@ def test_a_slow_peer_overflows_on_a_turn_of_its_own() -> None:
     assert transport.writes == []
 
 
-def test_a_slow_peer_costs_the_others_nothing() -> None:
-    """Its neighbours' frames leave on the same turn as ever."""
+def test_slow_client_does_not_delay_others() -> None:
+    """The frames of other outboxes are written on the same turn."""
     harness = FlusherHarness()
     slow, slow_transport = harness.new_outbox("slow", limit_bytes=1)
     quick, quick_transport = harness.new_outbox("quick", limit_bytes=1)
@@ -190,8 +190,8 @@ def test_a_slow_peer_costs_the_others_nothing() -> None:
     assert harness.slow == ["slow"]
 
 
-def test_a_transport_that_breaks_costs_the_others_nothing() -> None:
-    """Neither those whose frames are about to be sent with its own, nor those whose turn has not come."""
+def test_failing_transport_does_not_stop_others() -> None:
+    """Neither the frames of the same write batch nor later ones are lost."""
 
     class Broken(TimedTransport):
         def write(self, data: Frame) -> None:
@@ -210,8 +210,8 @@ def test_a_transport_that_breaks_costs_the_others_nothing() -> None:
     assert [transport.writes for _, transport in (before, behind)] == [[b"a"], [b"a"]]
 
 
-def test_closing_sends_what_it_can_and_drops_the_rest() -> None:
-    """What the transport takes goes out at once; later frames go nowhere and are not kept."""
+def test_closing_writes_queued_frames_and_drops_later_ones() -> None:
+    """Frames that are appended after the end are not kept."""
     harness = FlusherHarness()
     outbox, transport = harness.new_outbox()
     outbox.append(b"final frame")
@@ -225,7 +225,7 @@ def test_closing_sends_what_it_can_and_drops_the_rest() -> None:
 
 
 def test_closing_a_slow_outbox_drops_its_queue() -> None:
-    """Nobody waits for a transport that does not read, and it is not called slow after its end."""
+    """The outbox does not wait for a client that does not read, and reports no overflow after its end."""
     harness = FlusherHarness()
     outbox, transport = harness.new_outbox(limit_bytes=1)
     transport.writable = False
@@ -240,8 +240,8 @@ def test_closing_a_slow_outbox_drops_its_queue() -> None:
     assert outbox.queued_bytes == 0
 
 
-def test_flushing_works_in_slices() -> None:
-    """After a few milliseconds of writing the event loop gets its turn; then it goes on where it was."""
+def test_flusher_writes_in_slices() -> None:
+    """After a few milliseconds of writing, the event loop has its turn. Then the flusher continues."""
     harness = FlusherHarness()
     transports = []
     for _ in range(3 * WRITE_BATCH_MAX + 4):
@@ -256,8 +256,8 @@ def test_flushing_works_in_slices() -> None:
     assert all(transport.writes == [b"x"] for transport in transports)
 
 
-def test_what_comes_during_a_slice_waits_its_turn() -> None:
-    """An outbox that is written already is put at the end: order within it stays, and nobody starves."""
+def test_frames_that_arrive_between_slices_are_written_in_order() -> None:
+    """An outbox that was written already goes to the end of the list, so no outbox starves."""
     harness = FlusherHarness()
     boxes = [harness.new_outbox(write_s=SLICE_S) for _ in range(2 * WRITE_BATCH_MAX)]
     for outbox, _ in boxes:
@@ -272,8 +272,8 @@ def test_what_comes_during_a_slice_waits_its_turn() -> None:
     assert [transport.writes for _, transport in boxes[:WRITE_BATCH_MAX]] == [[b"1", b"2"]] * WRITE_BATCH_MAX
 
 
-def test_sockets_are_sent_to_in_batches() -> None:
-    """Everything of an outbox in one send, many outboxes in one go; it counts as writes all the same."""
+def test_direct_sockets_are_sent_to_in_write_batches() -> None:
+    """The frames of an outbox are one send, and many outboxes are one write batch. Each send counts as a write."""
     harness = FlusherHarness()
     boxes = [harness.new_outbox() for _ in range(WRITE_BATCH_MAX + 1)]
     for outbox, transport in boxes:
@@ -289,8 +289,8 @@ def test_sockets_are_sent_to_in_batches() -> None:
     assert harness.batches == [WRITE_BATCH_MAX, 1]
 
 
-def test_what_a_socket_does_not_take_is_the_transports() -> None:
-    """Its beginning is not sent again, and nobody else in the volley notices."""
+def test_transport_writes_the_rest_of_a_frame() -> None:
+    """The sent part is not sent again, and other transports of the write batch are not affected."""
     harness = FlusherHarness()
     harness.taken_max = 3
     (long, long_transport), (short, short_transport) = harness.new_outbox(), harness.new_outbox()
@@ -302,8 +302,8 @@ def test_what_a_socket_does_not_take_is_the_transports() -> None:
     assert [bool(transport.direct) for transport in (long_transport, short_transport)] == [False, True]
 
 
-def test_a_frame_is_aimed_only_past_an_empty_outbox() -> None:
-    """Otherwise it would overtake; and where there is no socket it waits for the flusher like all others."""
+def test_frame_is_added_to_the_write_batch_only_if_the_outbox_is_empty() -> None:
+    """Otherwise it would overtake queued frames. Without a direct socket, the frame waits for the flusher."""
     harness = FlusherHarness()
     write_batch = WriteBatch()
     (free, free_transport), (waiting, waiting_transport), (bound, bound_transport), (closed, _) = (

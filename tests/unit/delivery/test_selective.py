@@ -11,8 +11,8 @@ from beaconfire.model.pushes import JoinPush, LeavePush
 from tests.unit.delivery.harness import PlainHarness
 
 
-def test_who_is_excluded_hears_nothing_and_moves_on(harness: PlainHarness) -> None:
-    """Its position passes over the publication, so the next one is no hole."""
+def test_excluded_client_does_not_get_the_publication_and_its_position_advances(harness: PlainHarness) -> None:
+    """The next publication is not a gap."""
     sender, subscription = harness.subscribe(top=0)
     other, _ = harness.subscribe(top=0)
     harness.publish(1, exclude=(sender.client,))
@@ -26,8 +26,8 @@ def test_who_is_excluded_hears_nothing_and_moves_on(harness: PlainHarness) -> No
     assert sender.gaps == []
 
 
-def test_announcements_reach_those_who_hear_them(harness: PlainHarness) -> None:
-    """In their place between publications, and they move no position."""
+def test_joins_and_leaves_reach_subscriptions_that_receive_them(harness: PlainHarness) -> None:
+    """They keep their place between publications, and move no position."""
     interested, subscription = harness.subscribe(top=0, receives_join_leave=True)
     plain, _ = harness.subscribe(top=0)
     info = ClientInfo("ann", "c9")
@@ -47,8 +47,8 @@ def test_announcements_reach_those_who_hear_them(harness: PlainHarness) -> None:
     assert subscription.position == StreamPosition(2, "e")
 
 
-def test_who_catches_up_gets_nothing_yet(harness: PlainHarness) -> None:
-    """Publications are held, excluded ones for the position only, announcements not at all."""
+def test_subscription_that_is_catching_up_holds_publications(harness: PlainHarness) -> None:
+    """A publication that excludes the client moves only the position. Joins and leaves are not held."""
     subscriber = harness.new_subscriber()
     subscription = subscriber.subscription(receives_join_leave=True)
     harness.hub.add(subscription)
@@ -63,8 +63,8 @@ def test_who_catches_up_gets_nothing_yet(harness: PlainHarness) -> None:
     assert [publication.offset for publication in merged] == [2, 4]
 
 
-def test_holding_is_bounded(harness: PlainHarness) -> None:
-    """Beyond the hub's limit the subscription cannot go live."""
+def test_held_publications_are_bounded(harness: PlainHarness) -> None:
+    """Beyond the limit of the hub, the subscription cannot go live."""
     subscriber = harness.new_subscriber()
     subscription = subscriber.subscription()
     harness.hub.add(subscription)
@@ -75,8 +75,8 @@ def test_holding_is_bounded(harness: PlainHarness) -> None:
         subscription.go_live(StreamPosition(0, "e"))
 
 
-def test_an_undeliverable_item_spares_those_who_do_not_get_it(harness: PlainHarness) -> None:
-    """Whoever is excluded from it need not be able to read it."""
+def test_excluded_client_is_not_affected_by_an_undeliverable_payload(harness: PlainHarness) -> None:
+    """A client that does not get the publication need not be able to decode it."""
     subscriber, _ = harness.subscribe(top=0)
     harness.hub.publish("news", Publication(Raw(b"\xff"), offset=1), "e", (subscriber.client,))
     harness.publish(2)
@@ -84,8 +84,8 @@ def test_an_undeliverable_item_spares_those_who_do_not_get_it(harness: PlainHarn
     assert (subscriber.undeliverable, subscriber.data()) == (0, [2])
 
 
-def test_a_batch_may_hold_offsets_a_subscriber_has(harness: PlainHarness) -> None:
-    """Duplicates are dropped, the rest is delivered."""
+def test_publications_that_the_subscriber_has_are_skipped(harness: PlainHarness) -> None:
+    """The rest of the batch is delivered."""
     subscriber, subscription = harness.subscribe(top=2)
     harness.publish(1, 2, 3, 4)
     harness.publish(4)
@@ -94,8 +94,8 @@ def test_a_batch_may_hold_offsets_a_subscriber_has(harness: PlainHarness) -> Non
     assert subscription.position == StreamPosition(4, "e")
 
 
-def test_publications_without_history_pass_between_others(harness: PlainHarness) -> None:
-    """They move no position, in a batch of their own or mixed with others."""
+def test_publications_without_an_offset_move_no_position(harness: PlainHarness) -> None:
+    """They are delivered alone in a batch or between publications with offsets."""
     subscriber, subscription = harness.subscribe(top=0)
     harness.publish(0)
     harness.run_scheduled()

@@ -1,4 +1,4 @@
-"""Fan-out to subscribers who get something of their own, beside those who do not."""
+"""Fan-out to subscriptions with filters and patches, together with subscriptions without a strategy."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ OTHER = st.one_of(
     st.lists(st.one_of(PUBLISH, PUBLISH, PUBLISH, SUBSCRIBE, OTHER, OTHER), min_size=5, max_size=40),
     st.booleans(),
 )
-def test_everybody_reads_what_was_published(
+def test_every_subscription_gets_what_it_wants_in_order(
     subscribes: list[tuple[Any, ...]], others: list[tuple[Any, ...]], interrupted: bool
 ) -> None:
-    """Whatever they ask for, in both codecs, with positions or without: as much as they should, in order, unchanged."""
+    """With both codecs, with and without positions, filters and patches: the right publications, unchanged."""
     operations = subscribes + others
     harness = StrategyHarness(interrupted)
     offset, epoch, number = 0, 1, 0
@@ -85,7 +85,7 @@ def test_everybody_reads_what_was_published(
 
 
 def test_a_patch_is_encoded_once_per_wire() -> None:
-    """However many share its base, and the others share what they always share."""
+    """Subscriptions with the same base share it. Subscriptions without patches share the whole publication."""
     harness = StrategyHarness()
     top = StreamPosition(0, "e")
     plain = [harness.subscribe(top) for _ in range(3)]
@@ -108,8 +108,8 @@ def test_a_patch_is_encoded_once_per_wire() -> None:
     assert harness.hub.statistics().patches_total == 6
 
 
-def test_equal_filters_are_evaluated_once() -> None:
-    """For each publication, however many have them and in whatever codec."""
+def test_equal_filters_are_evaluated_once_per_publication() -> None:
+    """The number of subscriptions and their codecs do not matter."""
     harness = StrategyHarness()
     evaluated: list[object] = []
 
@@ -134,8 +134,8 @@ def test_equal_filters_are_evaluated_once() -> None:
     assert harness.hub.statistics().filtered_total == 3
 
 
-def test_they_are_members_like_all_others() -> None:
-    """Counted, found, listed and removed; and the channel goes with the last of them."""
+def test_subscriptions_with_a_strategy_are_counted_and_found() -> None:
+    """They are also listed and removed, and the channel ends with the last one."""
     harness = StrategyHarness()
     plain, filtered = harness.subscribe(None), harness.subscribe(None, node=WANTED)
     hub = harness.hub
@@ -150,8 +150,8 @@ def test_they_are_members_like_all_others() -> None:
     assert hub.find("news", "c2") is None
 
 
-def test_the_latest_publication_is_kept_for_patches_only() -> None:
-    """A channel in which nobody gets any holds on to nothing."""
+def test_latest_publication_is_kept_only_for_subscriptions_with_a_strategy() -> None:
+    """A channel without them keeps no publication."""
     harness = StrategyHarness()
     harness.subscribe(None)
     patched = harness.subscribe(None, deltas=True)

@@ -1,4 +1,4 @@
-"""Whether one more connection may come in."""
+"""Limits of new connections."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class AdmissionHarness:
         return refusal.reason
 
 
-def test_the_limit_of_connections_is_exact() -> None:
-    """As many as configured are let in, and not one more."""
+def test_connection_limit_is_exact() -> None:
+    """As many connections as configured, and not one more."""
     harness = AdmissionHarness(connection_limit=2)
     assert harness.admit() is None
     harness.connections = 1
@@ -44,16 +44,18 @@ def test_the_limit_of_connections_is_exact() -> None:
 
 
 @pytest.mark.parametrize(("open_files", "expected"), [(1000, 900), (resource.RLIM_INFINITY, 943_718)])
-def test_without_a_limit_open_files_are_it(monkeypatch: pytest.MonkeyPatch, open_files: int, expected: int) -> None:
-    """A tenth is left for HTTP and ourselves; a system that sets no limit does not mean zero."""
+def test_default_connection_limit_is_90_percent_of_open_files(
+    monkeypatch: pytest.MonkeyPatch, open_files: int, expected: int
+) -> None:
+    """The rest is for HTTP requests and the server itself. A system without a limit is not a limit of zero."""
     monkeypatch.setattr(resource, "getrlimit", lambda which: (open_files, open_files))
     assert AdmissionHarness().admission.connection_limit == expected
     assert AdmissionHarness().admit() is None
     assert AdmissionHarness(connection_limit=5).admission.connection_limit == 5
 
 
-def test_the_rate_is_counted_per_second() -> None:
-    """So many in one second; in the next they are let in again. Refused ones do not count."""
+def test_connection_rate_is_counted_per_second() -> None:
+    """The next second has its own count. Refused connections do not count."""
     harness = AdmissionHarness(connection_rate_limit=2)
     assert [harness.admit() for _ in range(4)] == [None, None, "rate", "rate"]
     harness.clock.advance(0.9)
@@ -63,8 +65,8 @@ def test_the_rate_is_counted_per_second() -> None:
     assert harness.recorder.limits() == ["client.connection_rate_limit"] * 4
 
 
-def test_the_full_do_not_use_up_the_rate() -> None:
-    """Who is refused for want of room has not come in."""
+def test_connections_refused_by_the_limit_do_not_count_against_the_rate() -> None:
+    """Only admitted connections count."""
     harness = AdmissionHarness(connection_limit=1, connection_rate_limit=1)
     harness.connections = 1
     assert harness.admit() == "limit"
@@ -73,14 +75,14 @@ def test_the_full_do_not_use_up_the_rate() -> None:
     assert harness.admit() == "rate"
 
 
-def test_without_a_rate_limit_anyone_may_come() -> None:
-    """A thundering herd included."""
+def test_without_a_rate_limit_any_number_is_admitted() -> None:
+    """Also if all clients reconnect at once."""
     harness = AdmissionHarness()
     assert {harness.admit() for _ in range(10_000)} == {None}
 
 
-def test_a_draining_node_takes_nobody() -> None:
-    """Whatever room there is."""
+def test_draining_node_admits_no_connection() -> None:
+    """Even below its limits."""
     harness = AdmissionHarness()
     harness.admission.draining = True
     assert harness.admit() == "draining"
@@ -88,10 +90,10 @@ def test_a_draining_node_takes_nobody() -> None:
 
 
 @pytest.mark.parametrize(("soft", "hard", "raised"), [(1024, 4096, [4096]), (4096, 4096, [])])
-def test_the_soft_limit_is_raised_to_the_hard_one(
+def test_soft_limit_of_open_files_is_raised_to_the_hard_one(
     monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, raised: list[int]
 ) -> None:
-    """A connection costs a descriptor, and the soft limit is often a thousand."""
+    """A connection needs a file descriptor, and the soft limit is often a thousand."""
     seen: list[int] = []
     monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda which, limits: seen.append(limits[0]))

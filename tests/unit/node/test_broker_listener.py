@@ -9,8 +9,8 @@ from tests.unit.session.operations.support import (
 )
 
 
-def test_a_lost_link_takes_out_the_positioned() -> None:
-    """Of all channels or of those named; who does not watch a position stays."""
+def test_lost_link_ends_subscriptions_with_a_position() -> None:
+    """Of all channels or of the named ones. Subscriptions without a position stay."""
     harness = NodeHarness(OPEN, {"kept": with_history()})
     client = harness.connect("ann", "kept:a", "kept:b", "free")
     served = harness.connect("bob", channels={"kept:b": SubscriptionGrant(), "kept:c": SubscriptionGrant()})

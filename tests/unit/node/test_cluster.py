@@ -1,4 +1,4 @@
-"""What nodes tell and ask each other."""
+"""Control messages and surveys between nodes."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def start_clusters() -> tuple[Cluster, list[FakeLocalControl]]:
         RefreshSessions(Selector(user="ann"), info=b""),
     ],
 )
-def test_every_node_applies_what_one_is_told(message: ControlMessage) -> None:
-    """The sender too, and nothing of it is lost on the way."""
+def test_every_node_applies_a_control_message(message: ControlMessage) -> None:
+    """The sender as well, and every field arrives."""
     cluster, controls = start_clusters()
     run(cluster.tell(message))
     assert [control.applied for control in controls] == [[message], [message]]
@@ -116,13 +116,13 @@ def test_every_node_applies_what_one_is_told(message: ControlMessage) -> None:
     ],
 )
 def test_channels_are_counted_over_all_nodes(pattern: str, found: dict[str, int]) -> None:
-    """A pattern is a glob and minds the case."""
+    """A pattern is a glob, and is case-sensitive."""
     cluster, _ = start_clusters()
     assert run(cluster.channels(pattern)) == found
 
 
-def test_nodes_and_connections_are_those_of_all() -> None:
-    """Each node answers for itself, and gets the whole question."""
+def test_surveys_return_the_nodes_and_connections_of_all_nodes() -> None:
+    """Each node answers for itself, and gets the whole survey."""
     cluster, controls = start_clusters()
     assert [node.uid for node in run(cluster.nodes())] == ["one", "two"]
     survey = ConnectionsSurvey(user="ann", channel="news", limit=3)
@@ -130,8 +130,8 @@ def test_nodes_and_connections_are_those_of_all() -> None:
     assert [control.surveys for control in controls] == [[survey], [survey]]
 
 
-def test_stopping_leaves_the_bus() -> None:
-    """Afterwards nothing is heard."""
+def test_stopped_node_gets_no_control_messages() -> None:
+    """It has left the control bus."""
     bus = InProcessBus()
     control = FakeLocalControl("one", {})
     cluster = Cluster(bus, control)
@@ -141,13 +141,13 @@ def test_stopping_leaves_the_bus() -> None:
     assert control.applied == []
 
 
-def test_surveys_are_told_apart() -> None:
-    """By their tags, so that a new kind of question does not look like an old one."""
+def test_each_kind_of_survey_has_its_own_tag() -> None:
+    """A new kind must not decode as an old one."""
     encoded = [msgspec.msgpack.encode(survey) for survey in (ChannelsSurvey(), NodeSurvey(), ConnectionsSurvey())]
     assert len(set(encoded)) == 3
 
 
-def test_payloads_become_the_cores() -> None:
-    """Encoders omit a payload only if it is the one empty object."""
+def test_empty_payload_becomes_NO_PAYLOAD() -> None:
+    """Encoders omit a payload only if it is this object."""
     assert payload(b"") is NO_PAYLOAD
     assert bytes(payload(b"{}")) == b"{}"

@@ -1,4 +1,4 @@
-"""Leaving politely, over a window, before a deadline."""
+"""A graceful shutdown over a window, with a deadline."""
 
 from __future__ import annotations
 
@@ -79,13 +79,16 @@ class DrainHarness:
 
 
 def close_when_disconnected(harness: DrainHarness) -> None:
-    """Clients that close their side as soon as they are told."""
+    """Makes the clients close their side as soon as they are disconnected."""
     for client in harness.clients:
         client.transport.when_closed = client.drop_connection
 
 
-def test_the_phases_come_in_order() -> None:
-    """Unready first, then the delay for the load balancer, then listening ends, then the sessions."""
+def test_phases_of_a_drain_are_in_order() -> None:
+    """Readiness turns red first.
+
+    Then, after the delay for the load balancer, listening stops, and the sessions are closed.
+    """
     harness = DrainHarness(3, drain_delay=4, drain_window=1)
     close_when_disconnected(harness)
     harness.run()
@@ -95,7 +98,8 @@ def test_the_phases_come_in_order() -> None:
 
 
 def test_sessions_are_closed_in_equal_batches_over_the_window() -> None:
-    """A rolling deploy is no stampede: a hundred over a second are ten or a few more every tenth."""
+    """So the clients of a rolling deploy do not reconnect all at once: a hundred over a second are ten or a few more
+    every tenth."""
     harness = DrainHarness(100, drain_window=1)
     close_when_disconnected(harness)
     harness.run()
@@ -107,8 +111,8 @@ def test_sessions_are_closed_in_equal_batches_over_the_window() -> None:
     assert 0.8 <= harness.elapsed_s() <= 1.0
 
 
-def test_few_sessions_leave_one_by_one() -> None:
-    """A batch is never empty, and nobody waits for a window that is over early."""
+def test_few_sessions_are_closed_one_by_one() -> None:
+    """A batch is never empty, and the drain does not wait for the rest of the window."""
     harness = DrainHarness(3, drain_window=5)
     close_when_disconnected(harness)
     harness.run()
@@ -116,8 +120,8 @@ def test_few_sessions_leave_one_by_one() -> None:
     assert harness.elapsed_s() <= 0.3
 
 
-def test_without_a_window_everyone_leaves_at_once() -> None:
-    """And without sessions nothing is waited for at all."""
+def test_without_a_window_all_sessions_are_closed_at_once() -> None:
+    """Without sessions the drain does not wait at all."""
     harness = DrainHarness(50, drain_window=0)
     close_when_disconnected(harness)
     harness.run()
@@ -128,8 +132,8 @@ def test_without_a_window_everyone_leaves_at_once() -> None:
     assert (empty.remaining(), empty.elapsed_s()) == ([], 0)
 
 
-def test_who_leaves_by_itself_makes_room() -> None:
-    """The batches that are left get smaller."""
+def test_batches_get_smaller_if_clients_disconnect_themselves() -> None:
+    """The remaining sessions are spread over the remaining window."""
     harness = DrainHarness(20, drain_window=1)
     close_when_disconnected(harness)
 
@@ -145,8 +149,8 @@ def test_who_leaves_by_itself_makes_room() -> None:
     assert sum(client.disconnect_code == 3001 for client in harness.clients) == 10
 
 
-def test_a_client_that_does_not_close_is_waited_for_until_the_deadline() -> None:
-    """It may be saying goodbye; then the hard limit ends the wait."""
+def test_drain_waits_for_closing_transports_until_the_deadline() -> None:
+    """A transport may still send the rest."""
     harness = DrainHarness(2, drain_window=0, shutdown_timeout=10)
     harness.run()
     assert [client.disconnect_code for client in harness.clients] == [3001, 3001]
@@ -154,8 +158,8 @@ def test_a_client_that_does_not_close_is_waited_for_until_the_deadline() -> None
     assert harness.phases()[-1] == "finished"
 
 
-def test_the_last_goodbye_ends_the_wait() -> None:
-    """As soon as every transport is gone, the drain is over."""
+def test_drain_ends_when_every_transport_is_closed() -> None:
+    """It does not wait for the deadline then."""
     harness = DrainHarness(2, drain_window=0, shutdown_timeout=10)
 
     async def close() -> None:
@@ -167,8 +171,8 @@ def test_the_last_goodbye_ends_the_wait() -> None:
     assert harness.elapsed_s() <= 0.1
 
 
-def test_the_deadline_is_for_everything_together() -> None:
-    """Neither the delay nor the window may go beyond it."""
+def test_shutdown_timeout_covers_all_phases() -> None:
+    """Neither the delay nor the window exceeds it."""
     delayed = DrainHarness(5, drain_delay=100, drain_window=100, shutdown_timeout=3)
     delayed.run()
     assert delayed.log == ["unready 0", "stopped 3"]
@@ -181,8 +185,8 @@ def test_the_deadline_is_for_everything_together() -> None:
     assert all(client.disconnect_code == 3001 for client in windowed.clients)
 
 
-def test_a_second_signal_skips_what_is_left_to_wait() -> None:
-    """During the delay, the window or the goodbyes."""
+def test_hurry_skips_the_remaining_waits() -> None:
+    """During the delay, the window or the wait for transports."""
     harness = DrainHarness(100, drain_delay=60, drain_window=60, shutdown_timeout=300)
 
     async def hurry() -> None:
@@ -195,8 +199,8 @@ def test_a_second_signal_skips_what_is_left_to_wait() -> None:
     assert all(client.disconnect_code == 3001 for client in harness.clients)
 
 
-def test_who_arrives_meanwhile_leaves_too() -> None:
-    """A handshake that was let in before the drain began ends like the others."""
+def test_session_opened_during_the_drain_is_closed_as_well() -> None:
+    """Its handshake was admitted before the drain began."""
     harness = DrainHarness(10, drain_window=1)
     close_when_disconnected(harness)
     late: list[HarnessClient] = []

@@ -1,4 +1,4 @@
-"""What the server API does to sessions: sections 14 and 20 of the protocol reference."""
+"""Control messages and surveys, applied to the sessions of a node: sections 14 and 20 of the protocol reference."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WITH_JOIN_LEAVE = ChannelOptions(presence=True, join_leave=True, force_push_join
 
 
 def people(harness: NodeHarness) -> tuple[HarnessClient, HarnessClient, HarnessClient, HarnessClient]:
-    """Two of ann, one of bob, one of nobody."""
+    """Two clients of ann, one of bob, and an anonymous one."""
     return harness.connect("ann"), harness.connect("ann"), harness.connect("bob"), harness.connect()
 
 
@@ -57,8 +57,8 @@ def people(harness: NodeHarness) -> tuple[HarnessClient, HarnessClient, HarnessC
         (Selector(user="ann", session="unknown"), set()),
     ],
 )
-def test_whom_a_message_is_for(who: Selector, hit: set[int]) -> None:
-    """All of a user, or the one that everything said is true of; nothing said is nobody, not everybody."""
+def test_selector_matches_sessions(who: Selector, hit: set[int]) -> None:
+    """All sessions of a user, or the one session that every given field matches. An empty selector matches none."""
     harness = NodeHarness()
     clients = people(harness)
     bob = clients[2].session
@@ -72,8 +72,8 @@ def test_whom_a_message_is_for(who: Selector, hit: set[int]) -> None:
 # --- disconnect
 
 
-def test_disconnecting() -> None:
-    """With the code and reason given; clients on the whitelist stay."""
+def test_disconnect_message_ends_sessions() -> None:
+    """With its code and reason. Clients on the whitelist stay."""
     harness = NodeHarness()
     first, second, bob, _ = people(harness)
     harness.send_control(DisconnectSessions(Selector(user="ann"), 4567, "enough", whitelist=(second.id,)))
@@ -81,8 +81,8 @@ def test_disconnecting() -> None:
     assert (second.disconnect_code, bob.disconnect_code) == (0, 0)
 
 
-def test_disconnecting_somebody_who_is_just_connecting() -> None:
-    """Works too: whoever is to go must not slip in."""
+def test_disconnect_message_ends_sessions_that_are_connecting() -> None:
+    """They must not stay connected."""
 
     async def scenario() -> None:
         harness = NodeHarness(RECOVERABLE)
@@ -104,8 +104,8 @@ def test_disconnecting_somebody_who_is_just_connecting() -> None:
 # --- subscribe
 
 
-def test_subscribing_needs_no_permission() -> None:
-    """The client is told, and from then on hears the channel."""
+def test_subscribe_message_needs_no_permission() -> None:
+    """The client gets a subscribe push, and then publications."""
     harness = NodeHarness(CLOSED)
     client = harness.connect("ann")
     harness.send_control(SubscribeSessions(Selector(user="ann"), "$news", data=b'{"a":1}'))
@@ -116,8 +116,8 @@ def test_subscribing_needs_no_permission() -> None:
     ]
 
 
-def test_subscribing_tells_where_the_stream_stands() -> None:
-    """With its position, so that the client can recover later."""
+def test_subscribe_push_has_the_position() -> None:
+    """So the client can recover later."""
     harness = NodeHarness(RECOVERABLE)
     client = harness.connect("ann")
     harness.publish("news", 1, 2)
@@ -127,8 +127,8 @@ def test_subscribing_tells_where_the_stream_stands() -> None:
     ]
 
 
-def test_subscribing_may_recover() -> None:
-    """From the position given: what was missed follows the push, in order."""
+def test_subscribe_message_may_recover() -> None:
+    """From its position. The missed publications follow the push in order."""
     harness = NodeHarness(RECOVERABLE)
     client = harness.connect("ann")
     harness.publish("news", 1, 2, 3)
@@ -139,8 +139,8 @@ def test_subscribing_may_recover() -> None:
     assert [push["pub"]["data"] for push in publications] == [2, 3, 4]
 
 
-def test_subscribing_announces_and_tracks() -> None:
-    """With the info given, and what the override changes."""
+def test_subscribe_message_adds_presence_and_announces_the_join() -> None:
+    """With its info, and with the options of its override."""
     harness = NodeHarness(WITH_JOIN_LEAVE, {"quiet": CLOSED})
     client = harness.connect("ann")
     harness.send_control(SubscribeSessions(Selector(user="ann"), "news", info=b'"chan"'))
@@ -155,8 +155,8 @@ def test_subscribing_announces_and_tracks() -> None:
 
 
 @pytest.mark.parametrize("channel", ["news", "x" * 256, "nowhere:x", ""])
-def test_what_cannot_be_subscribed_stays_as_it_is(channel: str) -> None:
-    """In already, too long, unknown: nobody is told, nobody ends."""
+def test_subscribe_message_for_an_impossible_channel_changes_nothing(channel: str) -> None:
+    """Subscribed already, too long, or unknown: no push, and the session stays open."""
     harness = NodeHarness()
     client = harness.connect("ann", "news")
     harness.send_control(SubscribeSessions(Selector(user="ann"), channel))
@@ -165,8 +165,8 @@ def test_what_cannot_be_subscribed_stays_as_it_is(channel: str) -> None:
     assert set(client.session.subscriptions) == {"news"}
 
 
-def test_one_more_channel_than_allowed_is_not_subscribed() -> None:
-    """The limit of a connection is one for both sides."""
+def test_subscribe_message_over_the_channel_limit_is_ignored() -> None:
+    """The limit counts client-side and server-side subscriptions."""
     harness = NodeHarness(channel_limit=1)
     client = harness.connect("ann", "news")
     harness.send_control(SubscribeSessions(Selector(user="ann"), "other"))
@@ -174,8 +174,8 @@ def test_one_more_channel_than_allowed_is_not_subscribed() -> None:
     assert harness.recorder.limits() == ["client.channel_limit"]
 
 
-def test_the_client_may_leave_what_the_server_subscribed() -> None:
-    """Unsubscribing always succeeds."""
+def test_client_may_unsubscribe_from_a_server_side_subscription() -> None:
+    """Unsubscribe always succeeds."""
     harness = NodeHarness()
     client = harness.connect("ann")
     harness.send_control(SubscribeSessions(Selector(user="ann"), "news"))
@@ -183,8 +183,11 @@ def test_the_client_may_leave_what_the_server_subscribed() -> None:
     assert client.session.subscriptions == {}
 
 
-def test_sessions_that_are_just_connecting_keep_their_channels() -> None:
-    """Nothing reaches a client before its connect reply; it is as if the message had come a moment earlier."""
+def test_messages_do_not_change_subscriptions_of_connecting_sessions() -> None:
+    """Nothing reaches a client before its connect reply.
+
+    The effect is as if the message had come before the session.
+    """
 
     async def scenario() -> None:
         harness = NodeHarness(RECOVERABLE)
@@ -204,8 +207,8 @@ def test_sessions_that_are_just_connecting_keep_their_channels() -> None:
     asyncio.run(scenario())
 
 
-def test_subscribing_a_session_that_ends_meanwhile() -> None:
-    """Leaves nothing behind."""
+def test_session_that_ends_during_a_subscribe_message_leaves_nothing_behind() -> None:
+    """Neither presence nor a subscription."""
 
     async def scenario() -> None:
         harness = NodeHarness(WITH_JOIN_LEAVE)
@@ -223,8 +226,8 @@ def test_subscribing_a_session_that_ends_meanwhile() -> None:
     asyncio.run(scenario())
 
 
-def test_a_gap_while_subscribing_ends_the_session() -> None:
-    """With 3010, as for every server-side subscription."""
+def test_gap_during_a_subscribe_message_ends_the_session_with_3010() -> None:
+    """As for every server-side subscription."""
 
     async def scenario() -> None:
         harness = NodeHarness(RECOVERABLE)
@@ -244,8 +247,8 @@ def test_a_gap_while_subscribing_ends_the_session() -> None:
 # --- unsubscribe
 
 
-def test_unsubscribing() -> None:
-    """From one channel or from all, client-side and server-side ones alike; the client is told with 2000."""
+def test_unsubscribe_message_ends_subscriptions_with_2000() -> None:
+    """To one channel or to all, client-side and server-side ones."""
     harness = NodeHarness(WITH_JOIN_LEAVE, {"open": OPEN})
     client = harness.connect("ann", "open:a", "open:b")
     harness.send_control(SubscribeSessions(Selector(user="ann"), "news"))
@@ -266,7 +269,7 @@ def test_unsubscribing() -> None:
 # --- refresh
 
 
-def test_a_new_end() -> None:
+def test_refresh_message_moves_the_expiry() -> None:
     """Earlier, later, or never."""
     harness = NodeHarness(ping_interval=Seconds(0))
     client = harness.connect("ann", expire_at_unix_s=UNIX_S + 60.0, client_refresh=True)
@@ -281,16 +284,16 @@ def test_a_new_end() -> None:
     assert client.disconnect_code == 3005
 
 
-def test_the_end_now() -> None:
-    """With 3005: the client may come back with a new token."""
+def test_refresh_message_may_expire_the_connection_at_once() -> None:
+    """With 3005, so the client may connect again with a new token."""
     harness = NodeHarness()
     client = harness.connect("ann")
     harness.send_control(RefreshSessions(Selector(user="ann"), expired=True))
     assert client.disconnect_code == 3005
 
 
-def test_a_new_info() -> None:
-    """Shown in what the client publishes from then on; without one, the old stays."""
+def test_refresh_message_changes_the_info_of_publications() -> None:
+    """A message without info does not change it."""
     harness = NodeHarness()
     witness = harness.connect("bob", "news")
     client = harness.connect("ann", "news", info=Raw(b'"old"'))
@@ -308,13 +311,13 @@ def test_a_new_info() -> None:
 
 
 def infos(harness: NodeHarness, channel: str = "news") -> dict[str, Any]:
-    """What presence says of each user: the token's info."""
+    """The connection info of each user in presence."""
     members = run(harness.memory.presence.members(channel))
     return {info.user: bytes(info.conn_info).decode() for info in members.values()}
 
 
-def test_a_new_info_is_seen_wherever_the_client_is() -> None:
-    """Presence has it at once, in every channel; nobody is told of it, but its leave has it."""
+def test_refresh_message_changes_the_info_in_every_channel() -> None:
+    """In presence at once, and in the leave. No message announces the change."""
     harness = NodeHarness(WITH_PRESENCE, ping_interval=Seconds(0))
     witness = harness.connect("bob", "news")
     client = harness.connect("ann", "news", "sport", info=Raw(b'"old"'))
@@ -331,8 +334,8 @@ def test_a_new_info_is_seen_wherever_the_client_is() -> None:
     assert infos(harness) == {"bob": ""}
 
 
-def test_a_new_info_for_one_who_is_on_the_way() -> None:
-    """In or out: who is subscribing comes with the new one, and who has left is not brought back by it."""
+def test_refresh_message_during_subscribe_and_unsubscribe() -> None:
+    """A subscription that is being made gets the new info. An ended one does not come back to presence."""
 
     async def scenario() -> None:
         harness = NodeHarness(WITH_PRESENCE)
@@ -360,8 +363,8 @@ def test_a_new_info_for_one_who_is_on_the_way() -> None:
 # --- answers
 
 
-def test_channels_and_the_node_are_counted() -> None:
-    """As they are now."""
+def test_surveys_count_channels_users_and_subscriptions() -> None:
+    """At the time of the survey."""
     harness = NodeHarness()
     harness.connect("ann", "a", "b")
     harness.connect("bob", "b")
@@ -373,8 +376,8 @@ def test_channels_and_the_node_are_counted() -> None:
     assert (node.num_clients, node.num_users, node.num_channels, node.num_subs, node.uptime) == (3, 2, 2, 3, 90)
 
 
-def test_connections_are_listed() -> None:
-    """All, of one user, in one channel, and not more than asked for."""
+def test_survey_lists_connections() -> None:
+    """All of them, of one user, in one channel, and at most the limit."""
     harness = NodeHarness()
     harness.tokens.connections.known["t"] = Identity(user="ann")
     ann = harness.open_session()

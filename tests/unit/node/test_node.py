@@ -1,4 +1,4 @@
-"""One running server: the hub joined to the engine."""
+"""One node: its parts work together."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from beaconfire.model.events import InternalError
 from tests.unit.kit import OPEN, RECOVERABLE, NodeHarness, settle
 
 
-def test_attach_comes_before_history() -> None:
-    """Hold, attach, read: in between nothing can pass unseen."""
+def test_channel_is_attached_before_history_is_read() -> None:
+    """Hold, attach, read: no publication is missed in between."""
     harness = NodeHarness(RECOVERABLE)
     harness.connect("ann", "news")
     assert harness.calls.completed == ["verify ann", "attach news", "history news"]
 
 
-def test_a_channel_is_detached_after_its_last_subscriber() -> None:
-    """A while later, and not at all if somebody comes back in time."""
+def test_channel_is_detached_after_its_last_subscription() -> None:
+    """After the delay, unless a new subscription is made before."""
     harness = NodeHarness()
     client = harness.connect("ann", "news")
     client.request("unsubscribe", channel="news")
@@ -31,8 +31,8 @@ def test_a_channel_is_detached_after_its_last_subscriber() -> None:
     assert harness.attached_channels() == 0
 
 
-def test_stopping_waits_for_goodbyes() -> None:
-    """What ended sessions left behind is done before the broker stops."""
+def test_stop_waits_for_background_work() -> None:
+    """The presence of ended sessions is removed before the broker stops."""
 
     async def scenario() -> None:
         harness = NodeHarness(ChannelOptions(allow_subscribe_for_client=True, presence=True, join_leave=True))
@@ -49,8 +49,8 @@ def test_stopping_waits_for_goodbyes() -> None:
     asyncio.run(scenario())
 
 
-def test_background_failures_are_reported() -> None:
-    """With the traceback, and nobody is hurt."""
+def test_failures_of_background_work_are_reported() -> None:
+    """With the traceback. The session is not affected."""
     harness = NodeHarness(ChannelOptions(allow_subscribe_for_client=True, presence=True))
     harness.recorder.expects_errors = True
     client = harness.connect("ann", "news")
@@ -61,8 +61,8 @@ def test_background_failures_are_reported() -> None:
     assert (report.where, "no link" in report.error) == ("background", True)
 
 
-def test_statistics_are_of_now() -> None:
-    """Open connections, those with an identity, named users, channels and subscriptions."""
+def test_statistics_count_connections_users_channels_and_subscriptions() -> None:
+    """Open connections, authenticated sessions and named users."""
     harness = NodeHarness(OPEN)
     harness.open_session()
     harness.connect("ann", "a", "b")

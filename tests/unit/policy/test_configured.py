@@ -1,4 +1,4 @@
-"""The configured rules: who may connect, subscribe, publish and call (sections 6, 8, 9 and 13 of the reference)."""
+"""The configured rules: connect, subscribe, publish and rpc (sections 6, 8, 9 and 13 of the protocol reference)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def new_policy(**options: Any) -> ConfiguredPolicy:
 
 
 def outcome(decide: Coroutine[Any, Any, object]) -> int:
-    """0 if it is granted, else the code of the error or the disconnect."""
+    """0 if the policy permits, else the code of the error or the disconnect."""
     try:
         run(decide)
     except (CommandError, Disconnect) as failure:
@@ -52,8 +52,8 @@ def outcome(decide: Coroutine[Any, Any, object]) -> int:
     return 0
 
 
-def test_it_implements_the_port() -> None:
-    """Handlers and webhooks will stand in front of it."""
+def test_configured_policy_implements_the_port() -> None:
+    """Checked by mypy."""
     policy: Policy = new_policy()
     assert policy is not None
 
@@ -77,19 +77,19 @@ def test_it_implements_the_port() -> None:
         ("", {"disallow_anonymous_connection_tokens": True, "allow_anonymous": True}, 0),
     ],
 )
-def test_who_may_connect(token: str, options: dict[str, bool], code: int) -> None:
-    """A token that is there is verified in every mode, and a bad one makes nobody anonymous."""
+def test_connect_permission(token: str, options: dict[str, bool], code: int) -> None:
+    """A given token is verified in every mode, and an invalid one does not make the client anonymous."""
     assert outcome(new_policy(**options).connect(ConnectRequest(token=token))) == code
 
 
-def test_a_token_says_who_it_is() -> None:
-    """All of what it says, in every mode."""
+def test_identity_is_that_of_the_token() -> None:
+    """All of it, in every mode."""
     for options in ({}, {"insecure": True}, {"allow_anonymous": True}):
         assert run(new_policy(**options).connect(ConnectRequest(token="ann"))) == ANN
 
 
-def test_a_claimed_name_is_believed_in_insecure_mode_only() -> None:
-    """Elsewhere it is a name to show; with a token it must be the token's."""
+def test_user_of_the_request_is_trusted_only_in_insecure_mode() -> None:
+    """In other modes it is only a name to show. With a token it must be the token's user."""
     claims = ConnectRequest(user="ann")
     assert run(new_policy(insecure=True).connect(claims)) == Identity(user="ann")
     anonymous = run(new_policy(allow_anonymous=True).connect(claims))
@@ -122,16 +122,16 @@ def test_a_claimed_name_is_believed_in_insecure_mode_only() -> None:
         ("", ""),
     ],
 )
-def test_an_anonymous_client_may_give_a_name_in_its_data(data: str, shown: str) -> None:
-    """It is shown, whatever else is in there. Data that has none is not ours to judge, and keeps nobody out."""
+def test_anonymous_client_may_send_a_name_in_its_data(data: str, shown: str) -> None:
+    """The name is in its info. Data without a name is not an error."""
     request = ConnectRequest(data=Raw(data.encode("utf-8", "surrogateescape")))
     identity = run(new_policy(allow_anonymous=True).connect(request))
     assert identity.user == ""
     assert (msgspec.json.decode(identity.info)["name"] if shown else identity.info) == (shown or NO_PAYLOAD)
 
 
-def test_a_name_in_data_is_for_anonymous_clients_only() -> None:
-    """Who has a token is who the token says, insecure mode believes `user`, and a `user` comes before it."""
+def test_name_in_data_counts_only_for_anonymous_clients() -> None:
+    """A token's identity counts, insecure mode trusts `user`, and `user` comes before the name in data."""
     data = Raw(b'{"name":"Bob"}')
     assert run(new_policy(allow_anonymous=True).connect(ConnectRequest(token="ann", data=data))) == ANN
     assert run(new_policy(allow_anonymous=True).connect(ConnectRequest(token="nobody", data=data))) == Identity()
@@ -144,8 +144,8 @@ def test_a_name_in_data_is_for_anonymous_clients_only() -> None:
 @pytest.mark.parametrize(
     ("token", "code"), [("ann", 0), ("old", 3005), ("bad", 3500), ("bob", 3500), ("unverifiable", 100)]
 )
-def test_refreshing_a_connection(token: str, code: int) -> None:
-    """Only with a good token of the same user; if the keys cannot be had, the user stays connected."""
+def test_refresh_needs_a_valid_token_of_the_same_user(token: str, code: int) -> None:
+    """If the token cannot be verified at the moment, the error is temporary."""
     assert outcome(new_policy().refresh(ANN, token)) == code
 
 
@@ -161,8 +161,8 @@ def test_refreshing_a_connection(token: str, code: int) -> None:
         ("news of bob", 3500, 3500),
     ],
 )
-def test_subscription_tokens(token: str, subscribe: int, refresh: int) -> None:
-    """They are for one user in one channel; a bad one is an error at first and the end when refreshing."""
+def test_subscription_token_is_for_one_user_and_channel(token: str, subscribe: int, refresh: int) -> None:
+    """An invalid token is an error in subscribe, and a disconnect in sub_refresh."""
     policy = new_policy()
     namespace = Namespaces(OPEN, {}, ChannelNameOptions(), 1.0).resolve("news")
     request = SubscribeRequest(channel="news", token=token)
@@ -170,8 +170,8 @@ def test_subscription_tokens(token: str, subscribe: int, refresh: int) -> None:
     assert outcome(policy.sub_refresh(ANN, "c1", "news", token)) == refresh
 
 
-def test_a_token_may_be_for_one_connection() -> None:
-    """Then no other connection of the user can use it."""
+def test_subscription_token_may_be_for_one_client() -> None:
+    """Other connections of the user cannot use it."""
     policy = new_policy()
     namespace = Namespaces(OPEN, {}, ChannelNameOptions(), 1.0).resolve("news")
     request = SubscribeRequest(channel="news", token="news of c1")
@@ -179,8 +179,8 @@ def test_a_token_may_be_for_one_connection() -> None:
     assert outcome(policy.sub_refresh(ANN, "c2", "news", "news of c1")) == 3500
 
 
-def test_a_token_grants_what_permissions_do_not() -> None:
-    """Private channels included, and what it says of them."""
+def test_subscription_token_permits_any_channel() -> None:
+    """Also private channels. The grant has the info of the token."""
     policy = new_policy()
     namespace = Namespaces(OPEN, {}, ChannelNameOptions(), 1.0).resolve("news")
     grant = run(policy.subscribe(ANN, "c1", SubscribeRequest(channel="news", token="news"), namespace))
@@ -190,8 +190,8 @@ def test_a_token_grants_what_permissions_do_not() -> None:
     assert outcome(policy.subscribe(ANN, "c1", SubscribeRequest(channel="$news"), namespace)) == 103
 
 
-def test_publishing_passes_the_data_on() -> None:
-    """As it is, to those who may."""
+def test_publish_returns_the_data_unchanged() -> None:
+    """If the client has the permission."""
     policy = new_policy()
     namespace = Namespaces(OPEN, {}, ChannelNameOptions(), 1.0).resolve("news")
     data = Raw(b'{"a": 1}')
@@ -200,13 +200,13 @@ def test_publishing_passes_the_data_on() -> None:
 
 
 @pytest.mark.parametrize(("method", "code"), [("", 108), ("echo", 108), ("unknown:echo", 104)])
-def test_there_are_no_methods_to_call(method: str, code: int) -> None:
-    """Without handlers: not available, and a namespace of methods is not known (section 13)."""
+def test_rpc_without_handlers_is_an_error(method: str, code: int) -> None:
+    """108 for any method, 104 for an unknown namespace of methods (section 13)."""
     assert outcome(new_policy().rpc(ANN, method, NO_PAYLOAD)) == code
 
 
-def test_reasons_never_hold_the_token() -> None:
-    """They go to the log, and to the client with debug_reasons."""
+def test_details_never_have_the_token() -> None:
+    """They are logged, and sent to the client with debug_reasons."""
     calls: list[Callable[[ConfiguredPolicy], Coroutine[Any, Any, object]]] = [
         lambda policy: policy.connect(ConnectRequest(token="old")),
         lambda policy: policy.refresh(ANN, "bad"),

@@ -1,4 +1,4 @@
-"""A frame full of dear commands: other clients do not wait for all of them."""
+"""The queue of a session's commands: order, slices, and when reading pauses."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def is_reading_paused(client: HarnessClient) -> bool:
     return client.session.is_reading_paused
 
 
-def test_commands_of_a_frame_are_handled_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few milliseconds of them at once, the rest on later turns, all in order; meanwhile the client is not read."""
+def test_commands_of_one_frame_run_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few milliseconds in one turn, the rest in later turns, in order. Reading pauses meanwhile."""
     harness = NodeHarness(PRESENCE)
     client = harness.connect("ann")
     monkeypatch.setattr(harness.node._context, "clock", AdvancingClock(harness.clock, 0.0002))
@@ -39,8 +39,8 @@ def test_commands_of_a_frame_are_handled_in_slices(monkeypatch: pytest.MonkeyPat
     assert harness.recorder.limits() == ["client.command_queue_max"]
 
 
-def test_later_frames_wait_for_earlier_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was already on its way when reading paused comes after what waits."""
+def test_commands_of_later_frames_wait_for_queued_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the frame arrives after reading was paused."""
     harness = NodeHarness(PRESENCE)
     client = harness.connect("ann")
     monkeypatch.setattr(harness.node._context, "clock", AdvancingClock(harness.clock, 0.0002))
@@ -50,8 +50,8 @@ def test_later_frames_wait_for_earlier_ones(monkeypatch: pytest.MonkeyPatch) -> 
     assert [message["id"] for message in client.receive()] == [*range(100, 160), 900]
 
 
-def test_a_client_that_is_not_read_is_not_taken_for_dead() -> None:
-    """Its pong may be waiting in the socket."""
+def test_pong_deadline_is_extended_while_reading_is_paused() -> None:
+    """The pong may wait in the socket."""
     harness = NodeHarness(PRESENCE)
     client = harness.connect("ann")
     client.session.is_reading_paused = True
@@ -67,8 +67,8 @@ READING = ChannelOptions(
 )
 
 
-def test_commands_wait_for_the_one_that_waits() -> None:
-    """Whatever they are, they are answered in order, each once."""
+def test_commands_wait_for_the_suspended_one() -> None:
+    """They are answered in order, each once."""
 
     async def scenario() -> None:
         harness = NodeHarness(RECOVERABLE)
@@ -90,8 +90,8 @@ def test_commands_wait_for_the_one_that_waits() -> None:
     asyncio.run(scenario())
 
 
-def test_sessions_do_not_wait_for_one_another() -> None:
-    """One that waits holds up nobody else."""
+def test_sessions_do_not_wait_for_each_other() -> None:
+    """A suspended command delays only the commands of its session."""
 
     async def scenario() -> None:
         harness = NodeHarness(READING)
@@ -106,8 +106,8 @@ def test_sessions_do_not_wait_for_one_another() -> None:
     asyncio.run(scenario())
 
 
-def test_reading_pauses_while_too_much_waits() -> None:
-    """At the limit it pauses once, and goes on when the queue is empty."""
+def test_reading_pauses_while_the_queue_is_full() -> None:
+    """It pauses once at the limit, and resumes when the queue is empty."""
 
     async def scenario() -> None:
         harness = NodeHarness(READING, command_queue_max=3)
@@ -127,8 +127,8 @@ def test_reading_pauses_while_too_much_waits() -> None:
     asyncio.run(scenario())
 
 
-def test_an_ended_session_handles_nothing_more() -> None:
-    """Neither what waits nor what still comes in, and reading is not resumed."""
+def test_ended_session_runs_no_more_commands() -> None:
+    """Neither queued nor new ones, and reading does not resume."""
 
     async def scenario() -> None:
         harness = NodeHarness(RECOVERABLE, command_queue_max=1)
@@ -150,7 +150,7 @@ def test_an_ended_session_handles_nothing_more() -> None:
 
 
 def test_a_command_that_ends_the_session_empties_the_queue() -> None:
-    """From inside the task that was waiting."""
+    """Also if the command was suspended."""
 
     async def scenario() -> None:
         harness = NodeHarness(RECOVERABLE)

@@ -1,4 +1,4 @@
-"""A new connection becomes a session; the lobby takes it in at once."""
+"""The session of a new connection, and the lobby."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ WITH_JOIN_LEAVE = ChannelOptions(
 )
 
 
-def test_every_session_has_an_id_of_its_own() -> None:
-    """And is counted from its first moment on."""
+def test_every_session_has_its_own_client_id() -> None:
+    """A session is counted from the start."""
     harness = NodeHarness()
     first, second = harness.open_session(), harness.open_plain_session()
     assert first.id != second.id
@@ -35,16 +35,16 @@ def test_every_session_has_an_id_of_its_own() -> None:
     assert (statistics.connections, statistics.sessions) == (2, 0)
 
 
-def test_manners_may_be_those_of_one_connection() -> None:
-    """Else the endpoint's count."""
+def test_traits_may_be_given_for_one_connection() -> None:
+    """Otherwise the traits of the endpoint apply."""
     harness = NodeHarness()
     own = SessionTraits(app_pings=False)
     assert harness.open_session(own).session.traits is own
     assert harness.open_session().session.traits == SessionTraits()
 
 
-def test_everyone_is_in_the_lobby_from_the_start() -> None:
-    """With no permission, no position, no presence, and nobody hears of it."""
+def test_every_connection_is_subscribed_to_the_lobby() -> None:
+    """Without permission, position, presence, join and leave."""
     harness = NodeHarness(WITH_JOIN_LEAVE)
     witness = harness.connect("ann", "lobby")
     client = harness.open_plain_session("lobby")
@@ -59,8 +59,8 @@ def test_everyone_is_in_the_lobby_from_the_start() -> None:
     assert len(closed.receive()) == 1
 
 
-def test_without_a_lobby_nobody_is_anywhere() -> None:
-    """And a frame that is no message is an error."""
+def test_without_a_lobby_a_new_session_has_no_subscription() -> None:
+    """A frame that is not a message is an error."""
     harness = NodeHarness()
     client = harness.open_plain_session()
     assert client.session.subscriptions == {}
@@ -69,8 +69,8 @@ def test_without_a_lobby_nobody_is_anywhere() -> None:
     assert client.disconnect_code == 0
 
 
-def test_the_lobby_can_be_left_and_joined_by_its_name() -> None:
-    """Joining twice is error 105; who left hears nothing and is still heard."""
+def test_clients_may_leave_and_join_the_lobby_by_name() -> None:
+    """Joining twice is error 105. A client that has left gets no lobby frames, and may still send them."""
     harness = NodeHarness(WITH_JOIN_LEAVE)
     client, other = harness.open_plain_session("lobby"), harness.open_plain_session("lobby")
     assert client.send_plain(type="join", room="lobby")[0]["code"] == 105
@@ -87,16 +87,16 @@ def test_the_lobby_can_be_left_and_joined_by_its_name() -> None:
     assert client.transport.writes[-1] == b"[3]\n"
 
 
-def test_who_came_back_by_name_came_like_anybody() -> None:
-    """The lobby's own door needs no permission, the room's does."""
+def test_joining_the_lobby_by_name_needs_permission() -> None:
+    """Only the subscription of a new connection needs none."""
     harness = NodeHarness(ChannelOptions())
     client = harness.open_plain_session("lobby")
     client.send_plain(type="leave", room="lobby")
     assert client.send_plain(type="join", room="lobby")[0]["code"] == PERMISSION_DENIED.code
 
 
-def test_the_lobby_survives_a_failed_handshake_and_the_server_api() -> None:
-    """It belongs to the connection, not to the user."""
+def test_lobby_subscription_survives_a_failed_handshake_and_the_server_api() -> None:
+    """The subscription belongs to the connection, not to the user."""
     harness = NodeHarness(OPEN, allow_anonymous=False)
     harness.recorder.expects_errors = True
     client = harness.open_plain_session("lobby")
@@ -115,8 +115,8 @@ def test_the_lobby_survives_a_failed_handshake_and_the_server_api() -> None:
     assert set(client.session.subscriptions) == {"lobby"}
 
 
-def test_the_server_api_does_not_take_named_clients_out_of_the_lobby() -> None:
-    """Not even by asking for every channel."""
+def test_server_api_does_not_end_the_lobby_subscription_of_named_users() -> None:
+    """Not even if it unsubscribes from every channel."""
     harness = NodeHarness(WITH_JOIN_LEAVE)
     client = harness.open_plain_session("lobby")
     assert client.send_plain(type="handshake", user="ann")[0]["type"] == "welcome"
@@ -125,15 +125,15 @@ def test_the_server_api_does_not_take_named_clients_out_of_the_lobby() -> None:
     assert set(client.session.subscriptions) == {"lobby"}
 
 
-def test_the_lobby_is_not_among_the_rooms_of_the_welcome() -> None:
-    """Nobody was put there by who they are."""
+def test_lobby_is_not_in_the_welcome_message() -> None:
+    """`rooms` are only the rooms of the user's token."""
     client = NodeHarness().open_plain_session("lobby")
     [welcome] = client.send_plain(type="handshake", id=1)
     assert "rooms" not in welcome
 
 
 def test_a_token_may_name_the_lobby() -> None:
-    """One is in it already, and stays as one is."""
+    """The subscription stays as it is."""
     harness = NodeHarness()
     client = harness.open_plain_session("lobby")
     harness.tokens.connections.known["t"] = Identity(user="ann", channels={"lobby": SubscriptionGrant()})
@@ -143,15 +143,15 @@ def test_a_token_may_name_the_lobby() -> None:
     assert len(client.receive()) == 1
 
 
-def test_the_lobby_counts_as_a_channel() -> None:
-    """One connection may have so many, and this is one."""
+def test_lobby_counts_against_the_channel_limit() -> None:
+    """A connection in the lobby may have one channel less."""
     client = NodeHarness(WITH_JOIN_LEAVE, channel_limit=2).open_plain_session("lobby")
     assert client.send_plain(type="join", room="a")[0]["type"] == "joined"
     assert client.send_plain(type="join", room="b")[0]["code"] == 106
 
 
-def test_a_lobby_that_cannot_be_attached_is_reported() -> None:
-    """The connection lives, and the next one tries again."""
+def test_failed_attach_of_the_lobby_is_reported() -> None:
+    """The connection stays open, and the next connection attaches again."""
     harness = NodeHarness()
     harness.recorder.expects_errors = True
     harness.calls.fail_next("attach", OSError("no link"))
@@ -163,8 +163,8 @@ def test_a_lobby_that_cannot_be_attached_is_reported() -> None:
     assert len(client.receive()) == 1
 
 
-def test_a_connection_that_goes_at_once_leaves_the_lobby() -> None:
-    """Even while the lobby is still being attached."""
+def test_connection_that_ends_during_the_attach_leaves_the_lobby() -> None:
+    """Nothing stays attached."""
 
     async def scenario() -> None:
         harness = NodeHarness()

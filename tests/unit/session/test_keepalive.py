@@ -36,8 +36,8 @@ def pings(client: HarnessClient) -> int:
 
 
 @pytest.mark.parametrize(("chance", "first_s"), [(0.0, 10.0), (0.5, 15.0), (0.999, 19.99)])
-def test_the_first_ping_comes_between_half_and_the_whole_interval(chance: float, first_s: float) -> None:
-    """At a random moment, so that clients that connected together are not pinged together."""
+def test_first_ping_is_sent_between_half_and_the_whole_interval(chance: float, first_s: float) -> None:
+    """At a random time, so that clients that connected together are not pinged together."""
     harness, client = connect(chance)
     harness.advance_time(first_s - 0.02)
     assert pings(client) == 0
@@ -45,8 +45,8 @@ def test_the_first_ping_comes_between_half_and_the_whole_interval(chance: float,
     assert pings(client) == 1
 
 
-def test_pings_come_every_interval_and_a_pong_keeps_the_session() -> None:
-    """For as long as the client answers."""
+def test_pings_are_sent_every_interval_while_the_client_answers() -> None:
+    """A pong keeps the session open."""
     harness, client = connect()
     harness.advance_time(15)
     for _ in range(20):
@@ -56,8 +56,8 @@ def test_pings_come_every_interval_and_a_pong_keeps_the_session() -> None:
     assert client.disconnect_code == 0
 
 
-def test_no_pong_in_time_ends_the_session() -> None:
-    """With 3012, when the timeout is over and not before, however much is written to the client."""
+def test_missing_pong_ends_the_session_with_3012() -> None:
+    """Exactly after the timeout, however much is written to the client."""
     harness, client = connect()
     client.request("subscribe", channel="news")
     harness.advance_time(15)
@@ -70,8 +70,8 @@ def test_no_pong_in_time_ends_the_session() -> None:
     assert harness.recorder.limits() == ["client.pong_timeout"]
 
 
-def test_other_messages_of_the_client_are_no_pong() -> None:
-    """Only the pong counts: a client that sends and cannot receive is dead too."""
+def test_other_messages_of_the_client_do_not_count_as_a_pong() -> None:
+    """A client that sends but cannot receive is dead as well."""
     harness, client = connect()
     harness.advance_time(15)
     for _ in range(8):
@@ -80,8 +80,8 @@ def test_other_messages_of_the_client_are_no_pong() -> None:
     assert client.disconnect_code == 3012
 
 
-def test_a_pong_nobody_asked_for_ends_the_session() -> None:
-    """Before the first ping, and a second one after it: 3501."""
+def test_pong_without_a_ping_ends_the_session_with_3501() -> None:
+    """Before the first ping, and as a second pong after it."""
     _, early = connect()
     early.send_text("{}")
     assert early.disconnect_code == 3501
@@ -93,8 +93,8 @@ def test_a_pong_nobody_asked_for_ends_the_session() -> None:
     assert twice.disconnect_code == 3501
 
 
-def test_a_late_pong_ends_with_no_pong() -> None:
-    """The deadline counts, not the next ping."""
+def test_late_pong_does_not_save_the_session() -> None:
+    """The deadline of the pong counts, not the next ping."""
     harness, client = connect()
     harness.advance_time(15)
     harness.advance_time(8)
@@ -104,7 +104,7 @@ def test_a_late_pong_ends_with_no_pong() -> None:
 
 
 def test_pings_can_be_switched_off() -> None:
-    """Then nothing is sent, nothing is awaited, and the client is told so."""
+    """Then no ping is sent, no pong is expected, and the connect result has neither."""
     harness = NodeHarness(**{**TIMES, "ping_interval": Seconds(0)})
     client = harness.open_session()
     result = client.request("connect")
@@ -116,15 +116,15 @@ def test_pings_can_be_switched_off() -> None:
 
 
 @pytest.mark.parametrize(("interval_s", "told"), [(25.0, 25), (0.5, 1), (1.5, 2)])
-def test_the_client_is_told_the_interval_in_whole_seconds(interval_s: float, told: int) -> None:
-    """Rounded up: zero would tell it that there are none, and then it would not answer."""
+def test_connect_result_has_the_interval_in_whole_seconds(interval_s: float, told: int) -> None:
+    """Rounded up: with 0 the client would expect no pings, and would not answer them."""
     harness = NodeHarness(**{**TIMES, "ping_interval": Seconds(interval_s), "pong_timeout": Seconds(0.2)})
     result = harness.open_session().request("connect")
     assert (result["ping"], result["pong"]) == (told, True)
 
 
 def connect_with_transport_pings() -> tuple[NodeHarness, HarnessClient]:
-    """A native client that asked for WebSocket pings in its URL."""
+    """A client that asked for WebSocket pings in its URL."""
     harness = NodeHarness(**TIMES)
     client = harness.open_session(SessionTraits(app_pings=False))
     result = client.request("connect")
@@ -134,8 +134,8 @@ def connect_with_transport_pings() -> tuple[NodeHarness, HarnessClient]:
     return harness, client
 
 
-def test_a_client_may_have_the_transports_pings_instead() -> None:
-    """Nothing of the protocol is sent, any number of pongs is fine (RFC 6455 allows them unasked), and one counts."""
+def test_transport_pings_replace_pings_of_the_protocol() -> None:
+    """No ping of the protocol is sent. Unsolicited pongs are allowed (RFC 6455), and one pong is enough."""
     harness, client = connect_with_transport_pings()
     client.session.on_transport_pong()
     harness.advance_time(15)
@@ -149,16 +149,16 @@ def test_a_client_may_have_the_transports_pings_instead() -> None:
     assert client.disconnect_code == 3012
 
 
-def test_a_client_with_the_transports_pings_must_not_pong_in_the_protocol() -> None:
-    """It was never asked to: an empty command is garbage there, and answers no ping."""
+def test_pong_of_the_protocol_is_refused_with_transport_pings() -> None:
+    """An empty command is invalid then, and does not answer a ping."""
     harness, client = connect_with_transport_pings()
     harness.advance_time(15)
     client.send_text("{}")
     assert client.disconnect_code == 3501
 
 
-def test_who_does_not_connect_in_time_is_stale() -> None:
-    """With 3502 after the delay, and no ping before."""
+def test_client_that_does_not_connect_in_time_is_disconnected_with_3502() -> None:
+    """No ping is sent before."""
     harness = NodeHarness(**TIMES)
     client = harness.open_session()
     harness.advance_time(9.5)
@@ -169,8 +169,8 @@ def test_who_does_not_connect_in_time_is_stale() -> None:
     assert harness.recorder.limits() == ["client.stale_close_delay"]
 
 
-def test_a_failed_connect_does_not_stop_the_stale_deadline() -> None:
-    """The connection is useless, and goes when it is over (section 5, rule 5)."""
+def test_failed_connect_does_not_remove_the_connect_deadline() -> None:
+    """The connection is useless then, and ends at the deadline (section 5, rule 5)."""
     harness = NodeHarness(**TIMES)
     harness.calls.fail_next("verify", RuntimeError("broken"))
     harness.recorder.expects_errors = True
@@ -180,8 +180,8 @@ def test_a_failed_connect_does_not_stop_the_stale_deadline() -> None:
     assert client.disconnect_code == 3502
 
 
-def test_plain_clients_are_stale_too_unless_there_is_a_lobby() -> None:
-    """In a lobby one may listen without a word; pings watch it from the start."""
+def test_plain_clients_have_a_connect_deadline_without_a_lobby() -> None:
+    """In a lobby a client may only listen, and is pinged from the start."""
     harness = NodeHarness(**TIMES)
     silent, listening = harness.open_plain_session(), harness.open_plain_session(lobby="lobby")
     harness.advance_time(10)
@@ -195,8 +195,8 @@ def test_plain_clients_are_stale_too_unless_there_is_a_lobby() -> None:
     assert listening.disconnect_code == 3012
 
 
-def test_an_expired_connection_ends_after_its_grace() -> None:
-    """With 3005: the client had time to refresh."""
+def test_expired_connection_ends_with_3005_after_the_extra_time() -> None:
+    """The client had time to refresh."""
     harness = NodeHarness(**TIMES)
     client = harness.connect("ann", expire_at_unix_s=UNIX_S + 5.0, client_refresh=True)
     for _ in range(58):
@@ -209,7 +209,7 @@ def test_an_expired_connection_ends_after_its_grace() -> None:
 
 
 def test_an_ended_session_has_no_timer() -> None:
-    """Not of a refresh either that was waiting for keys when the client went away."""
+    """Not even of a refresh that waited for the keys when the connection ended."""
 
     async def scenario() -> None:
         harness = NodeHarness(**TIMES)
@@ -227,7 +227,7 @@ def test_an_ended_session_has_no_timer() -> None:
 
 
 def test_no_deadline_can_be_set_after_the_end() -> None:
-    """Whoever goes on after waiting for something does not bring a dead session back to life."""
+    """A command that continues after the end of its session sets no timer."""
     harness, client = connect()
     client.drop_connection()
     client.session.keepalive.expire_at(harness.clock.now_s() + 5)
@@ -238,8 +238,8 @@ def test_no_deadline_can_be_set_after_the_end() -> None:
     assert client.receive() == []
 
 
-def test_one_timer_serves_all_deadlines() -> None:
-    """An idle session keeps a single one alive, however often it is pinged."""
+def test_session_has_one_timer_for_all_deadlines() -> None:
+    """The number of pings does not matter."""
     harness, client = connect()
     harness.advance_time(15)
     for _ in range(10):
@@ -251,8 +251,8 @@ def test_one_timer_serves_all_deadlines() -> None:
     assert len(harness.timers) == 0
 
 
-def test_an_ended_session_is_freed_at_once() -> None:
-    """No circle keeps it for the garbage collector: ten thousand that leave together would make that a long pause."""
+def test_ended_session_is_freed_by_reference_counting() -> None:
+    """Otherwise many sessions that end together would make a long pause of the garbage collector."""
     gc.collect()
     gc.disable()
     try:

@@ -18,8 +18,8 @@ from tests.unit.session.operations.support import (
 )
 
 
-def test_presence_follows_namespace_and_token() -> None:
-    """It begins with the subscription, ends with it, and lasts 2.2 intervals without a refresh."""
+def test_presence_follows_the_namespace_and_the_token() -> None:
+    """An entry is added with the subscription and removed with it."""
     harness = NodeHarness(WITH_JOIN_LEAVE, {"plain": OPEN})
     client = harness.connect("ann", "news", "plain:x")
     assert harness.present_clients("news") == {client.id}
@@ -34,7 +34,7 @@ def test_presence_follows_namespace_and_token() -> None:
 
 
 def announcements(client: HarnessClient) -> list[str]:
-    """`join client1` and the like, of the channel news."""
+    """The joins and leaves that the client received, as `join client1`."""
     found = []
     for push in client.receive_pushes():
         [kind] = push.keys() - {"channel"}
@@ -42,8 +42,8 @@ def announcements(client: HarnessClient) -> list[str]:
     return found
 
 
-def test_ones_own_join_comes_after_the_reply() -> None:
-    """The subscriber hears itself come, and never before it knows that it is in."""
+def test_own_join_is_sent_after_the_subscribe_reply() -> None:
+    """The subscriber receives its own join, never before the reply."""
     harness = NodeHarness(WITH_JOIN_LEAVE)
     client = harness.connect("ann")
     number = client.send("subscribe", channel="news")
@@ -52,8 +52,8 @@ def test_ones_own_join_comes_after_the_reply() -> None:
     assert push == {"push": {"channel": "news", "join": {"info": {"user": "ann", "client": client.id}}}}
 
 
-def test_others_hear_joins_and_leaves() -> None:
-    """Once each, whether one leaves by command, by cut, or because the server ends the session."""
+def test_subscribers_receive_joins_and_leaves_of_others() -> None:
+    """Once each, if a client unsubscribes, if its connection is lost, and if the server disconnects it."""
     harness = NodeHarness(WITH_JOIN_LEAVE)
     witness = harness.connect("bob", "news")
     ways: list[Callable[[HarnessClient], object]] = [
@@ -68,16 +68,16 @@ def test_others_hear_joins_and_leaves() -> None:
         assert announcements(witness) == [f"leave {client.id}"]
 
 
-def test_one_who_left_does_not_hear_it() -> None:
-    """Nothing of the channel comes after the unsubscribe reply."""
+def test_unsubscribed_client_does_not_receive_its_own_leave() -> None:
+    """Nothing of the channel is sent after the unsubscribe reply."""
     harness = NodeHarness(WITH_JOIN_LEAVE)
     client = harness.connect("ann", "news")
     number = client.send("unsubscribe", channel="news")
     assert client.receive() == [{"id": number, "unsubscribe": {}}]
 
 
-def test_no_leave_without_a_join() -> None:
-    """A subscription that failed was never announced, so its end is not either."""
+def test_failed_subscription_has_no_leave() -> None:
+    """Its join was not announced."""
     harness = NodeHarness(WITH_JOIN_LEAVE)
     harness.recorder.expects_errors = True
     witness = harness.connect("bob", "news")
@@ -89,8 +89,8 @@ def test_no_leave_without_a_join() -> None:
     assert client.request_code("subscribe", channel="news") == 0
 
 
-def test_infos_of_connection_and_subscription_are_shown() -> None:
-    """In joins and leaves, presence and what one publishes."""
+def test_joins_and_presence_show_connection_and_channel_info() -> None:
+    """Both come from the tokens."""
     harness = NodeHarness(WITH_JOIN_LEAVE)
     witness = harness.connect("bob", "news")
     client = harness.connect("ann", info=Raw(b'"conn"'))
@@ -101,8 +101,8 @@ def test_infos_of_connection_and_subscription_are_shown() -> None:
     assert witness.request("presence", channel="news")["presence"][client.id] == expected
 
 
-def test_coming_and_going_is_reported() -> None:
-    """With the code of what ended it; who never came does not go."""
+def test_subscriptions_and_their_ends_are_reported() -> None:
+    """With the unsubscribe code. A failed subscription is not reported."""
     harness = NodeHarness()
     harness.recorder.expects_errors = True
     harness.calls.fail_next("attach", OSError("no link"))
@@ -119,8 +119,8 @@ def test_coming_and_going_is_reported() -> None:
     ]
 
 
-def test_presence_that_comes_after_its_removal_is_removed() -> None:
-    """A slow store adds what was removed before; but not if the client has come back since."""
+def test_presence_added_after_its_removal_is_removed() -> None:
+    """A slow store may add an entry late. The entry of a newer subscription of the client stays."""
 
     async def scenario() -> None:
         harness = NodeHarness(ALL_STEPS)
@@ -143,8 +143,8 @@ def test_presence_that_comes_after_its_removal_is_removed() -> None:
     asyncio.run(scenario())
 
 
-def test_withdrawing_is_idempotent() -> None:
-    """One leave, one goodbye, one report."""
+def test_removal_is_idempotent() -> None:
+    """One presence removal, one leave, one event."""
     harness = NodeHarness(ChannelOptions(allow_subscribe_for_client=True, presence=True, join_leave=True))
     client = harness.connect("ann", "news")
     subscription = client.session.subscriptions["news"]

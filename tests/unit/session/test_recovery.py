@@ -37,8 +37,10 @@ def page(top: int, *kept: int, epoch: str = "e") -> HistoryPage:
         (StreamPosition(0, "_"), page(2, 1, 2), None),
     ],
 )
-def test_stream_recovery(since: StreamPosition, found: HistoryPage, recovered: list[int] | None) -> None:
-    """All of it from the next one to the top, in the same epoch; otherwise nothing, honestly."""
+def test_stream_recovery_needs_every_publication_after_the_position(
+    since: StreamPosition, found: HistoryPage, recovered: list[int] | None
+) -> None:
+    """From the next offset to the top, in the same epoch. Otherwise nothing is recovered."""
     recovery = recover_stream(since, found)
     assert recovery.recovered is (recovered is not None)
     assert [publication.offset for publication in recovery.publications] == (recovered or [])
@@ -60,8 +62,10 @@ def test_stream_recovery(since: StreamPosition, found: HistoryPage, recovered: l
         (StreamPosition(3, "e"), page(5, 4), None),
     ],
 )
-def test_cache_recovery(since: StreamPosition, found: HistoryPage, recovered: list[int] | None) -> None:
-    """The latest publication unless the client has it; without one, only somebody at the top has missed nothing."""
+def test_cache_recovery_returns_the_latest_publication(
+    since: StreamPosition, found: HistoryPage, recovered: list[int] | None
+) -> None:
+    """Unless the client has it. If the latest publication is gone, only a client at the top has missed nothing."""
     recovery = recover_cache(since, found)
     assert recovery.recovered is (recovered is not None)
     assert [publication.offset for publication in recovery.publications] == (recovered or [])

@@ -1,4 +1,4 @@
-"""Which sessions are on this node."""
+"""The tables of a node's sessions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def registry() -> SessionRegistry[FakeSession]:
 
 
 def test_sessions_are_found_by_client_and_by_user(registry: SessionRegistry[FakeSession]) -> None:
-    """However many a user has."""
+    """A user may have any number of sessions."""
     assert registry.by_user("ann") == []
     assert registry.count_user("ann") == 0
     for count, session in enumerate((ANN_1, ANN_2, ANN_3), 1):
@@ -42,10 +42,10 @@ def test_sessions_are_found_by_client_and_by_user(registry: SessionRegistry[Fake
 
 
 @pytest.mark.parametrize("sessions", [(ANN_1,), (ANN_1, ANN_2), (ANN_1, ANN_2, ANN_3)])
-def test_what_is_removed_leaves_nothing_behind(
+def test_removed_sessions_are_in_no_table(
     registry: SessionRegistry[FakeSession], sessions: tuple[FakeSession, ...]
 ) -> None:
-    """The user is gone with the last session, and not before."""
+    """The user's entry ends with the last session of the user."""
     for session in sessions:
         registry.add(session)
     for left, session in reversed(list(enumerate(sessions))):
@@ -59,8 +59,8 @@ def test_what_is_removed_leaves_nothing_behind(
     assert registry.by_user("ann") == [ANN_1]
 
 
-def test_a_session_is_found_by_its_own_id(registry: SessionRegistry[FakeSession]) -> None:
-    """By its transport's secret if it has one, and by its client id in any case; the empty id is nobody's."""
+def test_session_is_found_by_session_id_or_client_id(registry: SessionRegistry[FakeSession]) -> None:
+    """By the secret of its transport if there is one, and always by its client id. The empty id finds nothing."""
     emulated = FakeSession("a4", "ann", FakeTransport("hush"))
     for session in (ANN_1, emulated):
         registry.add(session)
@@ -74,8 +74,8 @@ def test_a_session_is_found_by_its_own_id(registry: SessionRegistry[FakeSession]
     assert registry.by_session("hush") is None
 
 
-def test_the_anonymous_user_cannot_be_addressed(registry: SessionRegistry[FakeSession]) -> None:
-    """Nobody may disconnect all nameless clients by the empty name."""
+def test_anonymous_sessions_are_not_found_by_user(registry: SessionRegistry[FakeSession]) -> None:
+    """A request with an empty user must not address all anonymous sessions."""
     registry.add(ANONYMOUS)
     assert registry.by_user("") == []
     assert registry.count_user("") == 0
@@ -86,15 +86,15 @@ def test_the_anonymous_user_cannot_be_addressed(registry: SessionRegistry[FakeSe
 
 
 def test_only_the_session_itself_is_removed(registry: SessionRegistry[FakeSession]) -> None:
-    """Another one with the same id, or one that was never added, changes nothing."""
+    """Removing an equal session or one that was never added changes nothing."""
     registry.add(ANN_1)
     registry.remove(FakeSession("a1", "ann"))
     registry.remove(ANN_2)
     assert registry.by_user("ann") == [ANN_1]
 
 
-def test_iterating_survives_changes(registry: SessionRegistry[FakeSession]) -> None:
-    """Ending every session while walking over them is what a drain does."""
+def test_sessions_may_be_removed_during_iteration(registry: SessionRegistry[FakeSession]) -> None:
+    """A drain ends every session while it iterates."""
     for session in (ANN_1, ANN_2, ANONYMOUS):
         registry.add(session)
     for session in registry:

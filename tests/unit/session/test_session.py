@@ -1,4 +1,4 @@
-"""One client's logical connection: its queue, its limits, what reaches it, and its end."""
+"""One session: its limits, its messages to the client, and its end."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.unit.session.operations.support import (
 
 
 @pytest.mark.parametrize(("count", "code"), [(10, 0), (11, 3013)])
-def test_messages_per_second(count: int, code: int) -> None:
-    """Exactly the limit is fine; commands of one frame count one by one."""
+def test_more_messages_per_second_than_the_limit_end_the_session_with_3013(count: int, code: int) -> None:
+    """The limit is exact, and each command of a frame counts."""
     harness = NodeHarness(message_rate_limit=10)
     client = harness.connect("ann")
     harness.clock.advance(2)
@@ -35,8 +35,8 @@ def test_messages_per_second(count: int, code: int) -> None:
     assert harness.recorder.limits() == (["client.message_rate_limit"] if code else [])
 
 
-def test_bytes_per_second() -> None:
-    """Whatever they are."""
+def test_more_bytes_per_second_than_the_limit_end_the_session_with_3013() -> None:
+    """All bytes count."""
     harness = NodeHarness(byte_rate_limit=Size(100))
     client = harness.connect("ann")
     client.send_text('{"id":9,"publish":{"channel":"a","data":"' + "x" * 100 + '"}}')
@@ -44,8 +44,8 @@ def test_bytes_per_second() -> None:
     assert harness.recorder.limits() == ["client.byte_rate_limit"]
 
 
-def test_frames_without_messages_count() -> None:
-    """Pings, pongs and fragments use up the same rate."""
+def test_control_frames_count_as_messages() -> None:
+    """Pings, pongs and fragments count against the same rate."""
     harness = NodeHarness(message_rate_limit=10)
     client = harness.connect("ann")
     harness.clock.advance(2)
@@ -56,8 +56,8 @@ def test_frames_without_messages_count() -> None:
     assert client.disconnect_code == 3013
 
 
-def test_the_rate_is_per_second() -> None:
-    """A client that stays below it lives for ever."""
+def test_rate_limit_is_per_second() -> None:
+    """A client below the rate is never disconnected."""
     harness = NodeHarness(message_rate_limit=10)
     client = harness.connect("ann")
     for _ in range(20):
@@ -67,8 +67,8 @@ def test_the_rate_is_per_second() -> None:
     assert client.disconnect_code == 0
 
 
-def test_a_slow_client_ends_alone() -> None:
-    """With 3008 when more waits than may; its neighbours get everything, and its memory is given back."""
+def test_slow_client_is_disconnected_with_3008_and_others_get_everything() -> None:
+    """Its queue is dropped."""
     harness = NodeHarness(queue_max_size=Size(1000))
     slow, quick = harness.connect("ann", "news"), harness.connect("bob", "news")
     slow.transport.writable = False
@@ -83,8 +83,8 @@ def test_a_slow_client_ends_alone() -> None:
     assert harness.node.hub.count("news") == 1
 
 
-def test_a_client_that_reads_again_gets_what_waited() -> None:
-    """In order, with nothing missing, as long as the limit was not reached."""
+def test_client_that_reads_again_gets_queued_publications() -> None:
+    """In order and complete, as long as the limit was not reached."""
     harness = NodeHarness()
     client = harness.connect("ann", "news")
     client.transport.writable = False
@@ -100,8 +100,8 @@ def test_a_client_that_reads_again_gets_what_waited() -> None:
     assert harness.node.statistics().queue_bytes == 0
 
 
-def test_what_the_transport_holds_counts_as_waiting() -> None:
-    """For the statistics: the kernel has not taken it yet."""
+def test_bytes_buffered_by_the_transport_count_as_queued() -> None:
+    """In the statistics, because the kernel has not taken them yet."""
     harness = NodeHarness()
     client = harness.connect("ann")
     client.transport.buffered_bytes = 70
@@ -112,8 +112,8 @@ def test_what_the_transport_holds_counts_as_waiting() -> None:
 # --- what reaches the client
 
 
-def test_everything_comes_in_the_order_it_was_said() -> None:
-    """Replies, pushes and publications of one turn, in one write."""
+def test_replies_and_pushes_of_one_turn_are_sent_in_order() -> None:
+    """Replies, pushes and publications are one write."""
     harness = NodeHarness()
     client = harness.connect("ann", "news")
     client.transport.writes.clear()
@@ -129,8 +129,8 @@ def test_everything_comes_in_the_order_it_was_said() -> None:
     ]
 
 
-def test_a_push_that_is_not_json_ends_the_session() -> None:
-    """With 3506; what was queued before it still goes out."""
+def test_push_that_is_not_json_ends_the_session_with_3506() -> None:
+    """Messages that were queued before are still sent."""
     harness = NodeHarness()
     client = harness.connect("ann")
     client.session.push(MessagePush(Raw(b"1")))
@@ -139,8 +139,8 @@ def test_a_push_that_is_not_json_ends_the_session() -> None:
     assert [push["message"]["data"] for push in client.receive_pushes()] == [1]
 
 
-def test_messages_are_counted() -> None:
-    """In and out, with their bytes and the writes they took."""
+def test_messages_bytes_and_writes_are_counted() -> None:
+    """In both directions."""
     harness = NodeHarness()
     ann, _ = harness.connect("ann", "news"), harness.connect("bob", "news")
     before = harness.node.statistics()
@@ -160,8 +160,8 @@ def test_messages_are_counted() -> None:
 # --- the end
 
 
-def test_the_end_lets_go_of_everything() -> None:
-    """Subscriptions, registry, timers; queued messages go out first, then code and reason."""
+def test_end_releases_everything() -> None:
+    """Subscriptions, registry and timers. Queued messages are sent first, then code and reason."""
     harness = NodeHarness(RECOVERABLE)
     client = harness.connect("ann", "a", "b")
     client.session.push(MessagePush(Raw(b'"last words"')))
@@ -181,8 +181,8 @@ def test_the_end_lets_go_of_everything() -> None:
     assert harness.attached_channels() == 0
 
 
-def test_the_end_is_once() -> None:
-    """However often it is asked for, and whoever comes first; one report."""
+def test_session_ends_once() -> None:
+    """Further calls of `end` and `on_closed` change nothing, and emit no event."""
     harness = NodeHarness()
     client = harness.connect("ann")
     client.session.end(SHUTDOWN)
@@ -195,8 +195,8 @@ def test_the_end_is_once() -> None:
     assert harness.node.registry.closing == set()
 
 
-def test_the_end_is_reported() -> None:
-    """With who it was, why, and how long it lasted."""
+def test_end_of_a_session_is_reported() -> None:
+    """With client, user, code, reason, detail and duration."""
     harness = NodeHarness()
     client = harness.connect("ann")
     harness.clock.advance(5)
@@ -207,8 +207,8 @@ def test_the_end_is_reported() -> None:
 
 
 @pytest.mark.parametrize(("arguments", "code"), [((), 3000), ((WRITE_ERROR,), 3009)])
-def test_the_transport_may_end_it(arguments: tuple[Any, ...], code: int) -> None:
-    """A cut is 3000, unless the transport gave up for a reason of its own; nobody is told."""
+def test_transport_may_end_the_session(arguments: tuple[Any, ...], code: int) -> None:
+    """A lost connection has code 3000, unless the transport gives another one. No message is sent."""
     harness = NodeHarness()
     client = harness.connect("ann", "news")
     client.session.on_closed(*arguments)
@@ -217,8 +217,8 @@ def test_the_transport_may_end_it(arguments: tuple[Any, ...], code: int) -> None
     assert harness.node.hub.statistics().subscriptions == 0
 
 
-def test_a_transport_may_report_its_end_while_it_is_closed() -> None:
-    """It calls back at once, out of `close`."""
+def test_transport_may_call_on_closed_from_close() -> None:
+    """The session ends once."""
     harness = NodeHarness()
     client = harness.connect("ann")
     client.transport.when_closed = client.drop_connection
@@ -227,8 +227,8 @@ def test_a_transport_may_report_its_end_while_it_is_closed() -> None:
     assert [event.code for event in harness.recorder.of(SessionEnded)] == [3001]
 
 
-def test_publications_that_are_pending_go_out_before_the_end() -> None:
-    """What was published before is still delivered, to the one who goes and to the others."""
+def test_pending_publications_are_sent_before_the_end() -> None:
+    """The session that ends and the other subscribers get them."""
     harness = NodeHarness()
     client, other = harness.connect("ann", "news"), harness.connect("bob", "news")
     harness.publish("news", 1)
@@ -237,8 +237,8 @@ def test_publications_that_are_pending_go_out_before_the_end() -> None:
     assert [push["pub"]["data"] for push in other.receive_pushes()] == [1]
 
 
-def test_ending_all_of_a_channel_at_once() -> None:
-    """Sessions that end one another's batches, joins and leaves do no harm."""
+def test_all_sessions_of_a_channel_may_end_in_one_batch() -> None:
+    """Sessions that end during fan-out, with their leaves, do no harm."""
     options = ChannelOptions(
         allow_subscribe_for_client=True, presence=True, join_leave=True, force_push_join_leave=True
     )
@@ -252,8 +252,8 @@ def test_ending_all_of_a_channel_at_once() -> None:
     harness.run_scheduled()
 
 
-def test_many_comings_and_goings_leave_nothing() -> None:
-    """No session, subscription, timer or stream of the channel's attachment stays."""
+def test_many_connections_leave_nothing_behind() -> None:
+    """No session, subscription, timer or attachment stays."""
     harness = NodeHarness(OPEN)
     for _ in range(300):
         client = harness.connect("ann", "a", "b")
@@ -267,8 +267,8 @@ def test_many_comings_and_goings_leave_nothing() -> None:
 # --- gaps
 
 
-def test_a_gap_takes_client_side_subscribers_out() -> None:
-    """With 2500: they come back by themselves, with their position, and miss nothing."""
+def test_gap_ends_a_client_side_subscription_with_2500() -> None:
+    """The client subscribes again with its position, and misses nothing."""
     harness = NodeHarness(with_history())
     client = harness.connect("ann", "news")
     lose_publication(harness)
@@ -280,8 +280,8 @@ def test_a_gap_takes_client_side_subscribers_out() -> None:
     assert [publication["data"] for publication in result["publications"]] == ["lost", "after"]
 
 
-def test_a_gap_ends_sessions_with_server_side_subscriptions() -> None:
-    """With 3010: the client did not subscribe, so it can only come back altogether."""
+def test_gap_of_a_server_side_subscription_ends_the_session_with_3010() -> None:
+    """The client did not subscribe, so it must connect again."""
     harness = NodeHarness(with_history())
     client = harness.connect("ann", channels={"news": SubscriptionGrant()})
     other = harness.connect("bob", "other")

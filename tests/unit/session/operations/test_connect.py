@@ -1,4 +1,4 @@
-"""Connect, refresh and what belongs to the connection as a whole: sections 5, 6, 8 and 13 of the reference."""
+"""The command connect: sections 5 and 6 of the protocol reference."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tests.unit.session.operations.support import (
 # --- connect
 
 
-def test_the_result_is_as_small_as_can_be() -> None:
-    """Id, version, and how pings go; whatever else there could be has no value yet and is left out."""
+def test_connect_result_has_only_fields_with_a_value() -> None:
+    """The client id, the version and the pings."""
     result = NodeHarness().open_session().request("connect")
     assert result == {"client": "client1", "version": "Beaconfire 1.2.3", "ping": 25, "pong": True}
 
 
-def test_the_servers_time_is_in_the_result_on_request() -> None:
+def test_connect_result_has_the_server_time_if_configured() -> None:
     """In milliseconds since 1970."""
     assert NodeHarness(connect_include_server_time=True).open_session().request("connect")["time"] == UNIX_S * 1000
 
 
-def test_connecting_is_reported() -> None:
-    """With what the SDK says of itself."""
+def test_connect_is_reported() -> None:
+    """With the name and version that the SDK sends."""
     harness = NodeHarness()
     harness.tokens.connections.known["t"] = Identity(user="ann")
     harness.open_session().request("connect", token="t", name="js", version="5.7")
@@ -45,8 +45,8 @@ def test_connecting_is_reported() -> None:
     assert (len(harness.node.registry), harness.node.statistics().users) == (1, 1)
 
 
-def test_a_second_connect_ends_the_session() -> None:
-    """With 3501, after a good one and while the first is still on its way."""
+def test_second_connect_ends_the_session_with_3501() -> None:
+    """After a successful connect, and while the first one is suspended."""
     client = NodeHarness().connect()
     assert client.request_code("connect") == 3501
 
@@ -66,8 +66,8 @@ def test_a_second_connect_ends_the_session() -> None:
 
 
 @pytest.mark.parametrize("method", ["subscribe", "publish", "history", "refresh", "rpc", "unsubscribe", "connect"])
-def test_a_connect_that_failed_leaves_a_useless_connection(method: str) -> None:
-    """After the error reply any command is the end with 3501; nobody is registered."""
+def test_every_command_after_a_failed_connect_ends_the_session_with_3501(method: str) -> None:
+    """The session is not registered."""
     harness = NodeHarness()
     harness.tokens.connections.known["t"] = TokenExpired("exp")
     client = harness.open_session()
@@ -80,28 +80,28 @@ def test_a_connect_that_failed_leaves_a_useless_connection(method: str) -> None:
 @pytest.mark.parametrize(
     "method", ["subscribe", "publish", "presence", "history", "unsubscribe", "refresh", "sub_refresh"]
 )
-def test_the_first_command_must_be_connect(method: str) -> None:
-    """Anything else is the end with 3501."""
+def test_other_first_command_ends_the_session_with_3501(method: str) -> None:
+    """The first command must be connect."""
     assert NodeHarness().open_session().request_code(method, channel="news") == 3501
 
 
 @pytest.mark.parametrize("text", ["{}", '{"send":{"data":1}}', '{"id":1,"ping":{}}', '{"id":1}', "", "\n", "[]", "x"])
-def test_garbage_for_a_start_ends_the_session(text: str) -> None:
-    """A pong, a send or a ping nobody asked for, and what is no command at all: 3501."""
+def test_invalid_first_message_ends_the_session_with_3501(text: str) -> None:
+    """A pong, a send, a ping, and messages that are no commands."""
     client = NodeHarness().open_session()
     client.send_text(text)
     assert client.disconnect_code == 3501
 
 
-def test_a_pong_for_a_start_is_called_what_it_usually_is() -> None:
-    """Unknown bytes decode to one: the reason says that connect was expected, not that no ping was sent."""
+def test_reason_for_an_empty_first_command_says_that_connect_is_missing() -> None:
+    """Unknown bytes decode to a pong. The reason does not mention a ping that was not sent."""
     client = NodeHarness(debug_reasons=True).open_session()
     client.send_text("{}")
     assert client.transport.closed == (3501, "bad request: the first command must be connect")
 
 
-def test_without_credentials_a_native_client_is_ended() -> None:
-    """With 3501, and a plain one gets error 101 and may try again."""
+def test_connect_without_credentials_ends_with_3501_or_error_101() -> None:
+    """A native client is disconnected. A plain client gets an error and may try again."""
     harness = NodeHarness(allow_anonymous=False)
     assert harness.open_session().request_code("connect") == 3501
     plain = harness.open_plain_session()
@@ -118,8 +118,8 @@ def test_without_credentials_a_native_client_is_ended() -> None:
     ("expire_in_s", "options", "code"),
     [(0.0, {}, 110), (-5.0, {}, 110), (5.0, {}, 0), (-5.0, {"insecure": True}, 0)],
 )
-def test_a_connection_whose_time_is_up_is_error_110(expire_in_s: float, options: dict[str, Any], code: int) -> None:
-    """Unless expiry does not count, in insecure mode."""
+def test_connect_with_a_past_expire_at_is_error_110(expire_in_s: float, options: dict[str, Any], code: int) -> None:
+    """Insecure mode ignores expiry."""
     harness = NodeHarness(**options)
     identity = Identity(user="ann", expire_at_unix_s=UNIX_S + expire_in_s, client_refresh=True)
     client, outcome = connect_with(harness, identity)
@@ -130,8 +130,8 @@ def test_a_connection_whose_time_is_up_is_error_110(expire_in_s: float, options:
         assert client.disconnect_code in (0, 3012)
 
 
-def test_a_user_may_have_so_many_connections() -> None:
-    """One more is the end with 3504; the others stay, other users and nameless ones are not counted."""
+def test_connection_over_the_users_limit_is_disconnected_with_3504() -> None:
+    """The user's other connections stay. Other users and anonymous clients do not count."""
     harness = NodeHarness(user_connection_limit=2)
     first, second = harness.connect("ann"), harness.connect("ann")
     refused, outcome = connect_with(harness, Identity(user="ann"))
@@ -146,8 +146,8 @@ def test_a_user_may_have_so_many_connections() -> None:
     assert refused.disconnect_code == 3504
 
 
-def test_connections_that_are_being_made_count() -> None:
-    """Nobody slips through the limit by connecting many times at once."""
+def test_connections_that_are_still_connecting_count_against_the_users_limit() -> None:
+    """So parallel connects cannot exceed the limit."""
 
     async def scenario() -> None:
         harness = NodeHarness(RECOVERABLE, user_connection_limit=1)
@@ -164,8 +164,8 @@ def test_connections_that_are_being_made_count() -> None:
     asyncio.run(scenario())
 
 
-def test_when_deciding_fails_nobody_is_let_in() -> None:
-    """A bug or an outage of whoever decides is error 100, and the client is as unknown as before."""
+def test_failing_policy_is_error_100_and_the_client_stays_unauthenticated() -> None:
+    """A bug or an outage of the policy."""
     harness = NodeHarness(allow_anonymous=False)
     harness.recorder.expects_errors = True
     harness.calls.fail_next("verify", RuntimeError("broken"))
@@ -181,8 +181,8 @@ def test_when_deciding_fails_nobody_is_let_in() -> None:
 
 
 @pytest.mark.parametrize("held", ["verify", "attach", "history", "presence_add"])
-def test_a_client_that_goes_while_it_connects_leaves_nothing(held: str) -> None:
-    """Wherever its connect was waiting."""
+def test_client_that_disconnects_during_connect_leaves_nothing_behind(held: str) -> None:
+    """At every call where connect may be suspended."""
 
     async def scenario() -> None:
         options = ChannelOptions(
@@ -215,8 +215,8 @@ def test_a_client_that_goes_while_it_connects_leaves_nothing(held: str) -> None:
 # --- the plain protocol
 
 
-def test_plain_clients_become_anonymous_by_themselves() -> None:
-    """Where that is allowed, the first message that needs somebody makes them nobody."""
+def test_plain_clients_connect_anonymously_with_their_first_message() -> None:
+    """If anonymous clients are allowed. A handshake afterwards is error 103."""
     harness = NodeHarness(OPEN_TO_ANONYMOUS)
     client = harness.open_plain_session()
     assert client.send_plain(type="join", room="news", id=1) == [{"type": "joined", "id": 1, "room": "news"}]
@@ -226,8 +226,8 @@ def test_plain_clients_become_anonymous_by_themselves() -> None:
     assert client.disconnect_code == 0
 
 
-def test_plain_clients_that_may_not_be_anonymous_are_told() -> None:
-    """Each time, and a handshake still helps."""
+def test_plain_clients_without_a_handshake_get_error_101_if_anonymous_is_not_allowed() -> None:
+    """Each time. A handshake is still possible."""
     harness = NodeHarness(OPEN_TO_ANONYMOUS, allow_anonymous=False)
     harness.tokens.connections.known["t"] = Identity(user="ann")
     client = harness.open_plain_session()
@@ -237,8 +237,8 @@ def test_plain_clients_that_may_not_be_anonymous_are_told() -> None:
     assert client.send_plain(type="join", room="news")[0]["type"] == "joined"
 
 
-def test_plain_clients_may_retry_a_token_that_expired() -> None:
-    """An error does not make their connection useless, but a forged token ends it."""
+def test_plain_clients_may_send_another_handshake_after_an_expired_token() -> None:
+    """An invalid token ends the session."""
     harness = NodeHarness(allow_anonymous=False)
     harness.tokens.connections.known |= {"old": TokenExpired("exp"), "new": Identity(user="ann")}
     client = harness.open_plain_session()
@@ -249,8 +249,8 @@ def test_plain_clients_may_retry_a_token_that_expired() -> None:
     assert forger.disconnect_code == 3500
 
 
-def test_plain_clients_may_ping_and_err_before_they_are_somebody() -> None:
-    """Neither needs to know who they are, and neither makes them anonymous."""
+def test_plain_ping_and_invalid_messages_need_no_identity() -> None:
+    """They do not make the client anonymous."""
     harness = NodeHarness()
     client = harness.open_plain_session()
     assert client.send_plain(type="ping", id=1) == [{"type": "pong", "id": 1}]

@@ -1,4 +1,4 @@
-"""From a command to its function, and from a failure to what the client is told."""
+"""The table of commands, and how failures become replies and disconnects."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from beaconfire.model.requests import Request
 from tests.unit.kit import OPEN, RECOVERABLE, NodeHarness
 
 
-def test_every_request_has_a_handler() -> None:
-    """And a name of its own for metrics."""
+def test_every_request_type_has_a_handler() -> None:
+    """And its own name for metrics."""
     handlers = NodeHarness().node._operations.dispatcher.handlers
     assert set(handlers) == set(get_args(Request))
     assert len({name for name, _ in handlers.values()}) == len(handlers)
@@ -35,8 +35,8 @@ def test_every_request_has_a_handler() -> None:
         (RuntimeError("x"), 100, 0),
     ],
 )
-def test_failures_become_replies_or_the_end(failure: Exception, reply: int | None, end: int) -> None:
-    """Each kind in its way; the neighbours notice nothing."""
+def test_failures_become_error_replies_or_disconnects(failure: Exception, reply: int | None, end: int) -> None:
+    """Other clients are not affected."""
     harness = NodeHarness(RECOVERABLE)
     harness.recorder.expects_errors = True
     client, neighbour = harness.connect("ann"), harness.connect("bob", "news")
@@ -48,8 +48,8 @@ def test_failures_become_replies_or_the_end(failure: Exception, reply: int | Non
     assert neighbour.disconnect_code == 0
 
 
-def test_what_should_not_happen_is_reported_and_not_told() -> None:
-    """The traceback goes to the sinks, the client gets a code that says to try again."""
+def test_unexpected_failure_is_reported_and_hidden_from_the_client() -> None:
+    """The traceback is in the event. The client gets the temporary error 100."""
     harness = NodeHarness(RECOVERABLE, debug_reasons=True)
     harness.recorder.expects_errors = True
     client = harness.connect("ann")
@@ -61,8 +61,8 @@ def test_what_should_not_happen_is_reported_and_not_told() -> None:
     assert "the secret of the house" in report.error
 
 
-def test_without_a_reply_to_send_it_is_the_end() -> None:
-    """With 3004: the client would wait for nothing, and may come back."""
+def test_unexpected_failure_without_a_reply_ends_the_session_with_3004() -> None:
+    """The client may connect again."""
     harness = NodeHarness()
     harness.recorder.expects_errors = True
     client = harness.open_plain_session("lobby")
@@ -71,8 +71,8 @@ def test_without_a_reply_to_send_it_is_the_end() -> None:
     assert client.disconnect_code == 3004
 
 
-def test_an_error_without_a_reply_is_silent() -> None:
-    """A lobby frame that is refused has no answer, and the session lives."""
+def test_error_of_a_message_without_a_reply_is_not_sent() -> None:
+    """A refused lobby frame has no reply, and the session stays open."""
     harness = NodeHarness()
     client = harness.open_plain_session("lobby")
     harness.calls.fail_next("publish", CommandError(BAD_REQUEST))
@@ -83,7 +83,7 @@ def test_an_error_without_a_reply_is_silent() -> None:
 
 
 def test_every_command_is_reported_once() -> None:
-    """With its name, the label of its namespace and how it ended."""
+    """With its name, the label of its namespace, its error and the user."""
     harness = NodeHarness(OPEN, {"ns": OPEN})
     harness.tokens.connections.known["t"] = Identity(user="ann")
     client = harness.open_session()
@@ -99,8 +99,8 @@ def test_every_command_is_reported_once() -> None:
     ]
 
 
-def test_commands_are_timed() -> None:
-    """From their start to their end."""
+def test_duration_of_commands_is_measured() -> None:
+    """From start to end."""
     harness = NodeHarness()
     client = harness.connect("ann")
     publish = harness.node.channels.publish
@@ -115,7 +115,7 @@ def test_commands_are_timed() -> None:
 
 
 def test_commands_of_one_frame_are_answered_in_order() -> None:
-    """Up to the one that ends the session; what follows it is not even looked at."""
+    """Up to the command that ends the session. Later commands are ignored."""
     harness = NodeHarness()
     client = harness.connect("ann")
     lines = [
@@ -133,14 +133,14 @@ def test_commands_of_one_frame_are_answered_in_order() -> None:
     assert harness.node.hub.statistics().subscriptions == 0
 
 
-def test_failures_say_what_they_are() -> None:
-    """Both kinds carry their code and the detail in their text."""
+def test_text_of_a_failure_has_code_and_detail() -> None:
+    """Of errors and disconnects."""
     assert str(CommandError(BAD_REQUEST, "x is y")) == "107 bad request: x is y"
     assert str(Disconnect(BAD_PROTOCOL)) == "3501 bad request"
 
 
-def test_reasons_are_told_on_request_only() -> None:
-    """They help whoever debugs, and attackers as well."""
+def test_details_are_sent_only_with_debug_reasons() -> None:
+    """They help developers, and attackers as well."""
     for debug in (False, True):
         harness = NodeHarness(debug_reasons=debug)
         client = harness.open_session()

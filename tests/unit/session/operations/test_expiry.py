@@ -27,16 +27,18 @@ from tests.unit.session.operations.support import (
         (Identity(user="ann"), (False, 0)),
     ],
 )
-def test_the_client_learns_when_to_refresh(identity: Identity, expected: tuple[bool, int]) -> None:
-    """In whole seconds of at most a year, and only if it is the one to refresh."""
+def test_connect_result_has_the_time_to_live_if_the_client_refreshes(
+    identity: Identity, expected: tuple[bool, int]
+) -> None:
+    """In whole seconds, at most a year."""
     harness = NodeHarness()
     harness.tokens.connections.known["t"] = identity
     result = harness.open_session().request("connect", token="t")
     assert (result.get("expires", False), result.get("ttl", 0)) == expected
 
 
-def test_insecure_connections_do_not_expire() -> None:
-    """The token is verified, its expiry is not watched."""
+def test_connections_do_not_expire_in_insecure_mode() -> None:
+    """The token is verified, but its expiry is ignored."""
     harness = NodeHarness(insecure=True, ping_interval=Seconds(0))
     harness.tokens.connections.known["t"] = Identity(user="ann", expire_at_unix_s=UNIX_S + 5, client_refresh=True)
     client = harness.open_session()
@@ -46,8 +48,8 @@ def test_insecure_connections_do_not_expire() -> None:
 
 
 @pytest.mark.parametrize("interval", [Seconds(0), Seconds(7), Seconds(27)])
-def test_an_expired_subscription_is_taken_out(interval: Seconds) -> None:
-    """With 2501 after the grace, however often upkeep runs; the session lives on."""
+def test_expired_subscription_ends_with_2501_after_the_extra_time(interval: Seconds) -> None:
+    """For every upkeep interval. The session stays open."""
     harness = without_pings(presence_update_interval=interval)
     client = subscribe_with_expiry(harness)
     harness.advance_time(84.5)
@@ -60,8 +62,8 @@ def test_an_expired_subscription_is_taken_out(interval: Seconds) -> None:
     assert harness.node.hub.statistics().subscriptions == 0
 
 
-def test_an_expired_server_side_subscription_ends_the_session() -> None:
-    """With 3006: the client cannot make it again by itself."""
+def test_expired_server_side_subscription_ends_the_session_with_3006() -> None:
+    """The client cannot subscribe again by itself."""
     harness = without_pings()
     client = harness.connect("ann")
     harness.send_control(SubscribeSessions(Selector(user="ann"), "news", expire_at_unix_s=UNIX_S + 60.0))
@@ -71,8 +73,8 @@ def test_an_expired_server_side_subscription_ends_the_session() -> None:
     assert client.disconnect_code == 3006
 
 
-def test_the_tokens_data_and_lifetime_are_in_the_result() -> None:
-    """In whole seconds of at most a year; data as it is."""
+def test_subscribe_result_has_the_data_and_time_to_live_of_the_token() -> None:
+    """In whole seconds, at most a year. The data is unchanged."""
     harness = NodeHarness(CLOSED)
     client = harness.connect("ann")
     for channel, expire_in_s, ttl in (("a", 60.5, 60), ("b", 0.2, 1), ("c", 10.0**9, 365 * 86400)):

@@ -24,8 +24,8 @@ from tests.unit.session.operations.support import (
 # --- the result and the effective options (section 9)
 
 
-def test_a_simple_subscription_has_an_empty_result() -> None:
-    """No position, no expiry, no data: nothing but `{}`."""
+def test_result_of_a_subscription_without_options_is_empty() -> None:
+    """Without position, expiry and data the result is `{}`."""
     assert NodeHarness().connect("ann").request("subscribe", channel="news") == {}
 
 
@@ -51,10 +51,13 @@ def test_a_simple_subscription_has_an_empty_result() -> None:
         ({"force_recovery": True}, SubscriptionOverride(presence=True), {}, "positioned recoverable"),
     ],
 )
-def test_positioning_and_recovery(
+def test_positioning_and_recovery_follow_options_grant_and_request(
     options: dict[str, Any], override: SubscriptionOverride | None, request_: dict[str, bool], expected: str
 ) -> None:
-    """By force, or by wish and leave, or by wish and history access; a token may override what is forced."""
+    """Forced by the namespace, or requested and allowed, or requested with access to history.
+
+    A token may override what is forced.
+    """
     harness = NodeHarness(ChannelOptions(**{**HISTORY, **options}))
     harness.tokens.add_subscription("t", "ann", "news", override=override)
     result = harness.connect("ann").request("subscribe", channel="news", token="t", **request_)
@@ -65,8 +68,8 @@ def test_positioning_and_recovery(
         assert result == {}
 
 
-def test_without_history_there_is_no_position() -> None:
-    """Whatever is forced or wished: there is nothing to count with."""
+def test_subscription_without_history_has_no_position() -> None:
+    """Even if it is forced or requested."""
     harness = NodeHarness(ChannelOptions(allow_subscribe_for_client=True, force_recovery=True, force_positioning=True))
     assert harness.connect("ann").request("subscribe", channel="news") == {}
 
@@ -85,10 +88,10 @@ def test_without_history_there_is_no_position() -> None:
         ({"join_leave": True, "force_push_join_leave": True}, SubscriptionOverride(join_leave=False), True, False),
     ],
 )
-def test_who_hears_of_others(
+def test_receiving_joins_and_leaves_follows_options_grant_and_request(
     options: dict[str, Any], override: SubscriptionOverride | None, wish: bool, hears: bool
 ) -> None:
-    """Where coming and going is announced: by force, or by wish with access to presence."""
+    """If the channel announces joins and leaves: forced, or requested with access to presence."""
     harness = NodeHarness(ChannelOptions(**options), {"x": WITH_JOIN_LEAVE})
     harness.tokens.add_subscription("t", "ann", "news", override=override)
     client = harness.connect("ann")
@@ -100,6 +103,7 @@ def test_who_hears_of_others(
 
 
 def recover(harness: NodeHarness, offset: int, epoch: str, **fields: Any) -> dict[str, Any]:
+    """The result of a new client that subscribes with this position."""
     client = harness.connect("ann")
     return client.request("subscribe", channel="news", recover=True, offset=offset, epoch=epoch, **fields)
 
@@ -119,8 +123,10 @@ STREAM: list[tuple[str, int, str, list[int] | None]] = [
 
 
 @pytest.mark.parametrize(("what", "offset", "epoch", "missed"), STREAM, ids=[row[0] for row in STREAM])
-def test_recovery_of_a_stream(what: str, offset: int, epoch: str, missed: list[int] | None) -> None:
-    """All that was missed and the offset one came with, or the honest top and nothing else."""
+def test_stream_recovery_returns_everything_missed_or_nothing(
+    what: str, offset: int, epoch: str, missed: list[int] | None
+) -> None:
+    """With the offset of the request if it is recovered, else with the top of the stream."""
     harness = NodeHarness(with_history(history_size=3))
     harness.publish("news", 1, 2, 3, 4, 5)
     expected: dict[str, Any] = {"recoverable": True, "positioned": True, "epoch": "epoch1", "was_recovering": True}
@@ -135,16 +141,19 @@ def test_recovery_of_a_stream(what: str, offset: int, epoch: str, missed: list[i
     assert (event.recovered, event.publications) == (missed is not None, len(missed or []))
 
 
-def test_recovery_of_a_stream_that_never_was() -> None:
-    """Offset 0 is recovered there, with or without its epoch: nothing was missed."""
+def test_recovery_of_an_unused_stream_succeeds_from_offset_0() -> None:
+    """With and without its epoch, because nothing was missed."""
     harness = NodeHarness(with_history())
     assert recover(harness, 0, "").get("recovered") is True
     assert recover(harness, 0, "epoch1").get("recovered") is True
     assert "recovered" not in recover(harness, 0, "_")
 
 
-def test_the_first_publication_tells_its_epoch() -> None:
-    """So that who subscribed before there was a stream can adopt it; later ones need not."""
+def test_first_publication_of_a_stream_has_its_epoch() -> None:
+    """A client that subscribed before the stream existed learns the epoch from it.
+
+    Later publications do not have it.
+    """
     harness = NodeHarness(with_history())
     assert recover(harness, 0, "")["epoch"] == "epoch1"
     client = harness.connect("bob", "news")
@@ -155,8 +164,8 @@ def test_the_first_publication_tells_its_epoch() -> None:
     ]
 
 
-def test_recovery_is_bounded() -> None:
-    """With more missed than may be recovered at once, recovered is false; exactly the limit is fine."""
+def test_recovery_over_the_limit_is_not_recovered() -> None:
+    """The limit is exact."""
     harness = NodeHarness(with_history(), recovery_max_publication_limit=3)
     harness.publish("news", 1, 2, 3, 4, 5)
     assert len(recover(harness, 2, "epoch1")["publications"]) == 3
@@ -165,8 +174,8 @@ def test_recovery_is_bounded() -> None:
     assert harness.recorder.limits() == ["client.recovery_max_publication_limit"]
 
 
-def test_unrecovered_positions_are_error_112_on_request() -> None:
-    """Flag bit 2 asks for the error instead of recovered=false; other bits and successes do not change."""
+def test_flag_2_makes_an_unrecovered_position_error_112() -> None:
+    """Instead of `recovered: false`. Other bits, and positions that are recovered, are not affected."""
     harness = NodeHarness(with_history())
     harness.publish("news", 1, 2)
     client = harness.connect("ann")
@@ -179,7 +188,7 @@ def test_unrecovered_positions_are_error_112_on_request() -> None:
     assert client.request("subscribe", **{**lost, "epoch": "epoch1"}, flag=2)["recovered"] is True
 
 
-def test_who_does_not_recover_gets_the_top() -> None:
+def test_subscribe_without_recover_returns_the_top() -> None:
     """And no publications."""
     harness = NodeHarness(with_history())
     harness.publish("news", 1, 2)
@@ -190,8 +199,8 @@ def test_who_does_not_recover_gets_the_top() -> None:
 @pytest.mark.parametrize(
     "options", [OPEN, ChannelOptions(allow_subscribe_for_client=True, force_positioning=True, **HISTORY)]
 )
-def test_where_nothing_can_be_recovered_the_answer_is_honest(options: ChannelOptions) -> None:
-    """Who asked what it missed hears that it was not recovered, not silence."""
+def test_recovery_in_a_channel_without_recovery_is_not_recovered(options: ChannelOptions) -> None:
+    """The client learns it from the reply."""
     harness = NodeHarness(options)
     harness.publish("news", 1)
     result = recover(harness, 0, "epoch1")
@@ -201,8 +210,8 @@ def test_where_nothing_can_be_recovered_the_answer_is_honest(options: ChannelOpt
     assert (joined["recovered"], joined["messages"]) == (False, [])
 
 
-def test_live_goes_on_after_recovery() -> None:
-    """The server's own position is the top, whatever was recovered."""
+def test_live_publications_follow_a_recovery() -> None:
+    """The position of the subscription is the top of the stream, whatever was recovered."""
     harness = NodeHarness(with_history())
     harness.publish("news", 1, 2, 3)
     client = harness.connect("ann")
@@ -221,8 +230,8 @@ CACHE: list[tuple[str, int, str, list[int] | None]] = [
 
 
 @pytest.mark.parametrize(("what", "offset", "epoch", "given"), CACHE, ids=[row[0] for row in CACHE])
-def test_recovery_of_a_cache(what: str, offset: int, epoch: str, given: list[int]) -> None:
-    """The latest publication, unless one has it."""
+def test_cache_recovery_returns_the_latest_publication(what: str, offset: int, epoch: str, given: list[int]) -> None:
+    """Unless the client has it."""
     harness = NodeHarness(with_history("cache"))
     harness.publish("news", 1, 2, 3)
     result = recover(harness, offset, epoch)
@@ -231,8 +240,8 @@ def test_recovery_of_a_cache(what: str, offset: int, epoch: str, given: list[int
 
 
 @pytest.mark.parametrize(("offset", "epoch", "recovered"), [(2, "epoch1", True), (1, "epoch1", False), (0, "", False)])
-def test_recovery_of_an_empty_cache(offset: int, epoch: str, recovered: bool) -> None:
-    """Where the latest is gone, only somebody at the top has missed nothing."""
+def test_recovery_of_an_empty_cache_succeeds_only_at_the_top(offset: int, epoch: str, recovered: bool) -> None:
+    """If the latest publication is gone, only a client at the top has missed nothing."""
     harness = NodeHarness(with_history("cache"))
     harness.publish("news", 1, 2)
     run(harness.node.channels.remove_history("news", harness.namespaces.resolve("news")))
@@ -241,8 +250,8 @@ def test_recovery_of_an_empty_cache(offset: int, epoch: str, recovered: bool) ->
     assert (result["offset"], "publications" in result) == (2, False)
 
 
-def test_a_cache_may_be_given_unasked() -> None:
-    """With auto_cache_recover every new subscriber gets the latest, and nobody was recovering."""
+def test_auto_cache_recover_sends_the_latest_publication_to_new_subscribers() -> None:
+    """Their result does not say that they were recovering."""
     harness = NodeHarness(with_history("cache", auto_cache_recover=True))
     client = harness.connect("ann")
     empty = client.request("subscribe", channel="news", flag=2)
@@ -259,8 +268,8 @@ def test_a_cache_may_be_given_unasked() -> None:
 # --- while catching up
 
 
-def test_a_lost_link_while_catching_up_ends_with_3010() -> None:
-    """What was missed cannot be told, so the reply never comes (section 10, merging)."""
+def test_lost_link_while_catching_up_ends_the_session_with_3010() -> None:
+    """Publications are missing, so there is no reply (section 10, merging)."""
 
     async def scenario() -> None:
         harness = NodeHarness(ALL_STEPS)
@@ -279,8 +288,8 @@ def test_a_lost_link_while_catching_up_ends_with_3010() -> None:
     asyncio.run(scenario())
 
 
-def test_a_hole_in_what_was_held_ends_with_3010() -> None:
-    """Two publications come while history is read, and the one between them never does."""
+def test_missing_offset_among_held_publications_ends_the_session_with_3010() -> None:
+    """One publication between two held ones was not announced."""
 
     async def scenario() -> None:
         harness = NodeHarness(ALL_STEPS)
@@ -300,8 +309,8 @@ def test_a_hole_in_what_was_held_ends_with_3010() -> None:
 
 
 @pytest.mark.parametrize("held", ["attach", "history", "presence_add"])
-def test_publications_while_catching_up_come_once(held: str) -> None:
-    """Either in the reply or right after it, in order, wherever the subscription was waiting."""
+def test_publications_while_catching_up_are_sent_once(held: str) -> None:
+    """In the reply or directly after it, in order, at every call where the subscription may be suspended."""
 
     async def scenario() -> None:
         harness = NodeHarness(ALL_STEPS)
@@ -331,8 +340,8 @@ def test_publications_while_catching_up_come_once(held: str) -> None:
 
 
 @pytest.mark.parametrize("held", ["verify", "attach", "history", "presence_add"])
-def test_a_session_that_ends_while_it_subscribes_leaves_nothing(held: str) -> None:
-    """No subscription, no presence, no announcement, no attachment, no timer."""
+def test_session_that_ends_during_subscribe_leaves_nothing_behind(held: str) -> None:
+    """No subscription, presence, join, attachment or timer."""
 
     async def scenario() -> None:
         harness = NodeHarness(ALL_STEPS)
@@ -362,8 +371,8 @@ def test_a_session_that_ends_while_it_subscribes_leaves_nothing(held: str) -> No
 
 
 @pytest.mark.parametrize("held", ["attach", "history", "presence_add"])
-def test_the_server_may_unsubscribe_meanwhile(held: str) -> None:
-    """Then the subscription fails, and the client is not in."""
+def test_server_may_unsubscribe_during_subscribe(held: str) -> None:
+    """The subscribe command then fails with error 103."""
 
     async def scenario() -> None:
         harness = NodeHarness(ALL_STEPS)
@@ -384,8 +393,8 @@ def test_the_server_may_unsubscribe_meanwhile(held: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["attach", "history", "presence_add"])
-def test_a_failing_engine_is_a_temporary_error(method: str) -> None:
-    """The client may try again, and then it works."""
+def test_failing_engine_is_a_temporary_error(method: str) -> None:
+    """The client may try again, and then it succeeds."""
     harness = NodeHarness(ALL_STEPS)
     harness.recorder.expects_errors = True
     client = harness.connect("ann")

@@ -1,4 +1,4 @@
-"""Publishing from SDKs, into rooms and into the lobby: section 13 of the protocol reference."""
+"""Publish commands of SDKs, of the plain protocol, and into the lobby: section 13 of the protocol reference."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from beaconfire.model.identity import Identity
 from tests.unit.kit import OPEN, RECOVERABLE, NodeHarness, settle
 
 
-def test_subscribers_hear_it_the_publisher_too() -> None:
-    """The answer is empty; who published is in it."""
+def test_every_subscriber_gets_the_publication_and_the_publisher_as_well() -> None:
+    """The reply is empty, and the publication has the info of the publisher."""
     harness = NodeHarness()
     ann, bob = harness.connect("ann", "news"), harness.connect("bob", "news")
     number = ann.send("publish", channel="news", data={"a": 1})
@@ -24,8 +24,8 @@ def test_subscribers_hear_it_the_publisher_too() -> None:
     assert bob.receive() == [expected]
 
 
-def test_the_info_says_who_the_publisher_is_here() -> None:
-    """What its subscription says is there only if it is subscribed."""
+def test_publication_has_connection_and_channel_info() -> None:
+    """The channel info only if the publisher is subscribed."""
     harness = NodeHarness()
     witness = harness.connect("bob", "news")
     client = harness.connect("ann", info=Raw(b'"conn"'))
@@ -37,8 +37,8 @@ def test_the_info_says_who_the_publisher_is_here() -> None:
     assert [(info["conn_info"], info.get("chan_info")) for info in infos] == [("conn", None), ("conn", "chan")]
 
 
-def test_anonymous_publishers_are_shown_under_the_names_they_chose() -> None:
-    """Whichever protocol they speak: native ones say it in their data, plain ones as user."""
+def test_anonymous_publishers_have_the_name_of_their_connect_request() -> None:
+    """Native clients send it in their data, plain clients as user."""
     harness = NodeHarness(structs.replace(OPEN, allow_publish_for_anonymous=True))
     witness = harness.connect("bob", "news")
     native, plain = harness.open_session(), harness.open_plain_session()
@@ -63,16 +63,16 @@ def test_anonymous_publishers_are_shown_under_the_names_they_chose() -> None:
         ("members:x", {"data": 1}, 103),
     ],
 )
-def test_what_may_be_published(channel: str, data: dict[str, Any], code: int) -> None:
-    """Channel, namespace, permission and then the data; only no byte at all is empty."""
+def test_publish_checks_its_request_in_order(channel: str, data: dict[str, Any], code: int) -> None:
+    """Channel, namespace, permission and then the data. Only zero bytes are empty data."""
     harness = NodeHarness(
         OPEN, {"closed": ChannelOptions(), "members": ChannelOptions(allow_publish_for_subscriber=True)}
     )
     assert harness.connect("ann").request_code("publish", channel=channel, **data) == code
 
 
-def test_subscribers_may_be_the_ones_who_publish() -> None:
-    """While they are in."""
+def test_publish_permission_for_subscribers_ends_with_the_subscription() -> None:
+    """`allow_publish_for_subscriber`."""
     harness = NodeHarness(ChannelOptions(allow_subscribe_for_client=True, allow_publish_for_subscriber=True))
     client = harness.connect("ann", "news")
     assert client.request_code("publish", channel="news", data=1) == 0
@@ -94,15 +94,15 @@ def test_subscribers_may_be_the_ones_who_publish() -> None:
         ("binary", "1", 0),
     ],
 )
-def test_data_must_have_the_format_of_its_namespace(name: Any, data: str, code: int) -> None:
-    """Where one is configured."""
+def test_data_must_have_the_format_of_the_namespace(name: Any, data: str, code: int) -> None:
+    """If one is configured."""
     options = ChannelOptions(allow_publish_for_client=True, publication_data_format=name)
     client = NodeHarness(options).connect("ann")
     assert client.request_code("publish", channel="news", data=json.loads(data)) == code
 
 
-def test_a_payload_that_is_not_json_ends_json_sessions_only_where_it_goes() -> None:
-    """With 3506, for those who would get it; others, and the publisher elsewhere, live on."""
+def test_publication_that_is_not_json_ends_the_json_sessions_of_its_subscribers() -> None:
+    """With 3506. Other sessions are not affected."""
     harness = NodeHarness()
     victim, bystander = harness.connect("ann", "news"), harness.connect("bob", "other")
     harness.publish("news", Raw(b"\xff"))
@@ -110,8 +110,8 @@ def test_a_payload_that_is_not_json_ends_json_sessions_only_where_it_goes() -> N
     assert (victim.disconnect_code, bystander.disconnect_code) == (3506, 0)
 
 
-def test_a_payload_that_is_not_json_in_a_reply_ends_the_session() -> None:
-    """In recovered publications, in history and in what was held: 3506, and no reply."""
+def test_reply_with_a_publication_that_is_not_json_ends_the_session_with_3506() -> None:
+    """In recovered publications, in history and in held publications."""
     harness = NodeHarness(RECOVERABLE)
     harness.publish("news", Raw(b"\xff"))
     for method, fields in (("subscribe", {"recover": True, "epoch": "epoch1"}), ("history", {"limit": 1})):
@@ -137,8 +137,8 @@ def test_a_payload_that_is_not_json_in_a_reply_ends_the_session() -> None:
     asyncio.run(scenario())
 
 
-def test_data_travels_as_it_is() -> None:
-    """Not parsed and written again: numbers, spaces and order of keys stay."""
+def test_data_is_not_reencoded() -> None:
+    """Numbers, spaces, and the order of keys stay."""
     harness = NodeHarness()
     listener = harness.connect("bob", "news")
     text = '{"b": 1.00,  "a": 12345678901234567890, "b": "\\u00e9"}'
@@ -150,8 +150,8 @@ def test_data_travels_as_it_is() -> None:
 # --- rooms of the plain protocol
 
 
-def test_a_room_message_reaches_the_others() -> None:
-    """The sender gets the acknowledgement with the offset, and the message itself only with echo."""
+def test_room_message_reaches_the_other_clients() -> None:
+    """The sender gets an acknowledgement with the offset, and the message itself only with echo."""
     harness = NodeHarness(RECOVERABLE)
     bob = harness.connect("bob", "news")
     ann = harness.connect_plain("ann")
@@ -165,8 +165,8 @@ def test_a_room_message_reaches_the_others() -> None:
     assert ann.session.subscriptions["news"].position == (2, "epoch1")
 
 
-def test_other_connections_of_the_sender_hear_it() -> None:
-    """A second tab of the same user is somebody else."""
+def test_room_message_reaches_other_connections_of_the_sender() -> None:
+    """A second connection of the same user gets the message."""
     harness = NodeHarness()
     first, second = harness.connect_plain("ann"), harness.connect_plain("ann")
     for client in (first, second):
@@ -176,7 +176,7 @@ def test_other_connections_of_the_sender_hear_it() -> None:
 
 
 def test_rooms_have_the_permissions_of_channels() -> None:
-    """There is no second way in."""
+    """The plain protocol has no other permissions."""
     harness = NodeHarness(ChannelOptions(), {"open": OPEN})
     client = harness.connect_plain("ann")
     codes = [
@@ -198,8 +198,8 @@ def test_rooms_have_the_permissions_of_channels() -> None:
 # --- the lobby
 
 
-def test_lobby_frames_reach_everyone_the_sender_too() -> None:
-    """As they are, with no handshake and no permission; an SDK client in the channel sees them as JSON."""
+def test_lobby_frames_reach_every_connection_and_the_sender_as_well() -> None:
+    """Unchanged, without handshake and permission. An SDK client in the channel gets them as JSON."""
     harness = NodeHarness(ChannelOptions(), insecure=False, allow_anonymous=False)
     harness.tokens.add_subscription("t", "bob", "lobby")
     sdk = harness.connect("bob")
@@ -213,8 +213,8 @@ def test_lobby_frames_reach_everyone_the_sender_too() -> None:
     assert [push["pub"]["data"] for push in sdk.receive_pushes()] == [{"a": 1}, "hello there", ""]
 
 
-def test_lobby_frames_carry_who_sent_them() -> None:
-    """For SDK clients and backends: nobody at first, the user after the handshake."""
+def test_lobby_frames_have_the_info_of_their_sender() -> None:
+    """The user is empty before the handshake."""
     harness = NodeHarness()
     harness.tokens.add_subscription("t", "bob", "lobby")
     sdk = harness.connect("bob")

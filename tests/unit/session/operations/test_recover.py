@@ -1,4 +1,4 @@
-"""Recoveries that are too large for one reply: they go on in pieces, as fast as the client reads."""
+"""Recoveries that are too large for one reply: they continue in pieces, as fast as the client reads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_scenario(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def new_harness(channel: ChannelOptions = RECOVERABLE, pieces_of: int = 2, **options: Any) -> NodeHarness:
-    """A harness in whose replies so many publications fit, with seven of them in each of two channels."""
+    """A harness whose replies have room for this many publications, with seven of them in each of two channels."""
     harness = NodeHarness(channel, reply_max_size=Size(PUBLICATION_SIZE * pieces_of), **options)
     for name in ("news", "sport"):
         harness.publish(name, *[TEXT] * 7)
@@ -52,7 +52,7 @@ def since(offset: int = 0) -> dict[str, Any]:
 
 
 async def receive_all(client: HarnessClient) -> list[dict[str, Any]]:
-    """What arrives until nothing more does."""
+    """The messages until no more arrive."""
     found: list[dict[str, Any]] = []
     for _ in range(20):  # more turns than there are pieces
         await settle()
@@ -61,13 +61,13 @@ async def receive_all(client: HarnessClient) -> list[dict[str, Any]]:
 
 
 def offsets(messages: list[dict[str, Any]], channel: str = "news") -> list[int]:
-    """Of the publications pushed in a channel, which must be all that was pushed there."""
+    """The offsets of the publications that were pushed in the channel. No other pushes may be there."""
     pushes = [message["push"] for message in messages if message.get("push", {}).get("channel") == channel]
     return [push["pub"]["offset"] for push in pushes]
 
 
-def test_what_does_not_fit_follows_the_reply() -> None:
-    """The reply is recovered and holds the first piece; the client's position moves with what it gets."""
+def test_publications_that_do_not_fit_follow_the_reply() -> None:
+    """The reply is recovered and has the first piece. The client's position moves with what it gets."""
 
     async def scenario() -> None:
         harness = new_harness()
@@ -84,7 +84,10 @@ def test_what_does_not_fit_follows_the_reply() -> None:
 
 
 def test_a_client_that_does_not_read_gets_one_piece() -> None:
-    """And costs no more than that. The rest comes when it reads, whatever was published meanwhile."""
+    """It costs no more memory than one piece.
+
+    The rest is sent when the client reads, with everything published meanwhile.
+    """
 
     async def scenario() -> None:
         harness = new_harness()
@@ -103,8 +106,8 @@ def test_a_client_that_does_not_read_gets_one_piece() -> None:
     run_scenario(scenario)
 
 
-def test_channels_take_turns() -> None:
-    """The subs of one connect share one reply, and then each gets a piece in turn; each channel stays in order."""
+def test_recoveries_of_one_session_take_turns() -> None:
+    """The subs of one connect share a reply. Then each channel gets a piece in turn, in its order."""
 
     async def scenario() -> None:
         harness = new_harness()
@@ -125,8 +128,8 @@ def test_channels_take_turns() -> None:
     run_scenario(scenario)
 
 
-def test_positions_are_those_of_what_was_sent() -> None:
-    """A client that is cut in the middle goes on from there."""
+def test_position_is_the_end_of_the_last_piece() -> None:
+    """A client whose connection is cut recovers from there."""
 
     async def scenario() -> None:
         harness = new_harness()
@@ -146,8 +149,8 @@ def test_positions_are_those_of_what_was_sent() -> None:
 
 
 @pytest.mark.parametrize(("server_side", "code"), [(False, 2500), (True, 3010)])
-def test_history_that_is_gone_meanwhile_is_a_gap(server_side: bool, code: int) -> None:
-    """The client is told to recover, and then it is told that it can't."""
+def test_history_that_is_gone_between_pieces_is_a_gap(server_side: bool, code: int) -> None:
+    """The client must recover again, and then learns that it is not recovered."""
 
     async def scenario() -> None:
         harness = new_harness()
@@ -171,8 +174,8 @@ def test_history_that_is_gone_meanwhile_is_a_gap(server_side: bool, code: int) -
     run_scenario(scenario)
 
 
-def test_who_leaves_gets_nothing_more() -> None:
-    """Nothing of the channel comes after the reply to unsubscribe."""
+def test_unsubscribe_stops_the_recovery() -> None:
+    """Nothing of the channel is sent after the unsubscribe reply."""
 
     async def scenario() -> None:
         harness = new_harness()
@@ -186,8 +189,8 @@ def test_who_leaves_gets_nothing_more() -> None:
     run_scenario(scenario)
 
 
-def test_a_failing_engine_is_a_gap_for_one_and_nothing_for_the_next() -> None:
-    """The failure is reported; the other recovery of the session goes on."""
+def test_failing_read_is_a_gap_for_one_channel_only() -> None:
+    """The failure is reported, and the session's other recovery continues."""
 
     async def scenario() -> None:
         harness = new_harness()
@@ -206,8 +209,8 @@ def test_a_failing_engine_is_a_gap_for_one_and_nothing_for_the_next() -> None:
     run_scenario(scenario)
 
 
-def test_a_slow_engine_loses_nothing() -> None:
-    """What is published while history is read on is held, and follows it."""
+def test_publications_during_a_read_are_held() -> None:
+    """They follow the piece."""
 
     async def scenario() -> None:
         harness = new_harness(pieces_of=5)
@@ -226,8 +229,8 @@ def test_a_slow_engine_loses_nothing() -> None:
     run_scenario(scenario)
 
 
-def test_the_wishes_of_a_subscription_hold_for_every_piece() -> None:
-    """A filter passes the same, and patches start from what the client was given last."""
+def test_filter_and_patches_apply_to_every_piece() -> None:
+    """The filter is the same, and patches start from the last publication that was sent."""
 
     async def scenario() -> None:
         harness = NodeHarness(ALL_FEATURES, reply_max_size=Size(PUBLICATION_SIZE))
@@ -245,7 +248,7 @@ def test_the_wishes_of_a_subscription_hold_for_every_piece() -> None:
     run_scenario(scenario)
 
 
-def test_others_are_announced_meanwhile() -> None:
+def test_joins_are_sent_during_a_recovery() -> None:
     """Joins have no place among publications, and the client knows that it is subscribed."""
 
     async def scenario() -> None:
@@ -268,8 +271,8 @@ def test_others_are_announced_meanwhile() -> None:
     run_scenario(scenario)
 
 
-def test_presence_lasts_however_long_it_takes() -> None:
-    """It is refreshed, as that of subscriptions that are live."""
+def test_presence_is_refreshed_during_a_recovery() -> None:
+    """Like the presence of live subscriptions."""
 
     async def scenario() -> None:
         harness = new_harness(ALL_FEATURES, ping_interval=Seconds(0), presence_update_interval=Seconds(10))
@@ -294,7 +297,7 @@ CACHE = ChannelOptions(
 
 
 def connect_to_caches(harness: NodeHarness) -> HarnessClient:
-    """In the caches of both channels by a token; the first one's publication alone fills the reply."""
+    """A client with server-side subscriptions to the caches of both channels. The first publication fills the reply."""
     harness.tokens.connections.known["ann"] = Identity(
         "ann", channels={"news": SubscriptionGrant(), "sport": SubscriptionGrant()}
     )
@@ -303,8 +306,8 @@ def connect_to_caches(harness: NodeHarness) -> HarnessClient:
     return client
 
 
-def test_a_cache_for_which_a_reply_has_no_room_follows_it() -> None:
-    """Only its latest publication counts, wherever the client was: what came before is no gap."""
+def test_cached_publication_that_does_not_fit_follows_the_reply() -> None:
+    """Only the latest publication counts. The ones before it are no gap."""
 
     async def scenario() -> None:
         harness = new_harness(CACHE, pieces_of=1)
@@ -320,8 +323,8 @@ def test_a_cache_for_which_a_reply_has_no_room_follows_it() -> None:
     run_scenario(scenario)
 
 
-def test_a_cache_that_changes_before_its_turn() -> None:
-    """The client is given what is the latest then, once."""
+def test_cache_that_changes_before_its_piece() -> None:
+    """The client gets the publication that is the latest then, once."""
 
     async def scenario() -> None:
         harness = new_harness(CACHE, pieces_of=1)
@@ -338,8 +341,8 @@ def test_a_cache_that_changes_before_its_turn() -> None:
     run_scenario(scenario)
 
 
-def test_a_cache_that_is_emptied_before_its_turn() -> None:
-    """There is nothing to be given, and the client hears what comes."""
+def test_cache_that_is_emptied_before_its_piece() -> None:
+    """The client gets nothing from the cache, and then gets later publications."""
 
     async def scenario() -> None:
         harness = new_harness(CACHE, pieces_of=1)
@@ -353,8 +356,8 @@ def test_a_cache_that_is_emptied_before_its_turn() -> None:
     run_scenario(scenario)
 
 
-def test_recoveries_that_are_given_up_are_forgotten_at_once() -> None:
-    """However often a client that does not read subscribes and unsubscribes, one recovery for each channel is kept."""
+def test_unsubscribe_removes_the_recovery_at_once() -> None:
+    """A client that does not read and subscribes again and again has one recovery per channel."""
 
     async def scenario() -> None:
         harness = new_harness()
@@ -375,9 +378,11 @@ def test_recoveries_that_are_given_up_are_forgotten_at_once() -> None:
     run_scenario(scenario)
 
 
-def test_conflating_subscriptions_share_the_reply_too() -> None:
-    """Each is told one publication at most, but a client may have any number of them up to its limit of channels. What
-    has no room comes afterwards, and says how many were left out before it."""
+def test_conflated_subscriptions_share_the_reply() -> None:
+    """Each gets at most one publication, but a client may have many of them.
+
+    One that does not fit follows the reply, with its left-out count.
+    """
 
     async def scenario() -> None:
         harness = new_harness(pieces_of=1)
@@ -401,8 +406,11 @@ def test_conflating_subscriptions_share_the_reply_too() -> None:
 
 
 @pytest.mark.parametrize("limit", [3, 5])
-def test_a_conflating_recovery_that_takes_several_reads(limit: int) -> None:
-    """More was published meanwhile than one read gives. The newest comes in the end; nothing stays owed."""
+def test_conflated_recovery_with_several_reads(limit: int) -> None:
+    """More was published meanwhile than one read returns.
+
+    The newest publication is sent in the end, and none stays held.
+    """
 
     async def scenario() -> None:
         harness = new_harness(
@@ -433,7 +441,7 @@ def test_a_conflating_recovery_that_takes_several_reads(limit: int) -> None:
 
 
 def test_patches_of_pieces_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand clients that come back after a cut have missed the same."""
+    """Clients that come back after a network failure have missed the same publications."""
     made = []
 
     def count(source: bytes, target: bytes) -> bytes | None:
@@ -453,8 +461,8 @@ def test_patches_of_pieces_are_made_once(monkeypatch: pytest.MonkeyPatch) -> Non
     run_scenario(scenario)
 
 
-def test_no_position_before_the_reply() -> None:
-    """The first piece is in it: who was cut before would go on after what was never sent."""
+def test_subscription_has_no_position_before_the_reply() -> None:
+    """The reply has the first piece. A client that is cut before it must not continue after it."""
 
     async def scenario() -> None:
         harness = new_harness(ALL_FEATURES)
@@ -471,9 +479,11 @@ def test_no_position_before_the_reply() -> None:
     run_scenario(scenario)
 
 
-def test_a_piece_of_small_publications_fits_whatever_the_name_of_the_channel() -> None:
-    """Each of them comes with the name. A piece that is larger than the queue would end the session as slow, and its
-    next one, too."""
+def test_channel_name_counts_against_the_size_of_a_piece() -> None:
+    """Each push of a piece has the channel name.
+
+    A piece larger than the outbox would disconnect the client again and again.
+    """
 
     async def scenario() -> None:
         channel = "n" * 250

@@ -27,8 +27,8 @@ def expiring(harness: NodeHarness, **identity: Any) -> HarnessClient:
     return harness.connect("ann", expire_at_unix_s=UNIX_S + 60, client_refresh=True, **identity)
 
 
-def test_a_refresh_brings_a_later_end() -> None:
-    """The answer says when; the old end is forgotten."""
+def test_refresh_moves_the_expiry() -> None:
+    """The reply has the new time to live, and the old expiry does not count any more."""
     harness = NodeHarness(ping_interval=Seconds(0))
     client = expiring(harness)
     harness.tokens.connections.known["new"] = Identity(user="ann", expire_at_unix_s=UNIX_S + 600, client_refresh=True)
@@ -44,8 +44,8 @@ def test_a_refresh_brings_a_later_end() -> None:
     assert client.disconnect_code == 3005
 
 
-def test_a_refresh_may_end_the_expiry() -> None:
-    """With a token that never expires there is nothing to watch."""
+def test_refresh_with_a_token_without_expiry_removes_the_expiry() -> None:
+    """The connection never expires then."""
     harness = NodeHarness(ping_interval=Seconds(0))
     client = expiring(harness)
     harness.tokens.connections.known["forever"] = Identity(user="ann")
@@ -67,8 +67,10 @@ def test_a_refresh_may_end_the_expiry() -> None:
         (Identity(user="ann", channels=grants_for("a")), 0),
     ],
 )
-def test_what_a_refresh_may_bring(answer: Identity | Exception | None, code: int) -> None:
-    """The same user with the same server-side channels, not expired (section 8)."""
+def test_refresh_needs_a_valid_token_of_the_same_user_and_channels(
+    answer: Identity | Exception | None, code: int
+) -> None:
+    """It must not be expired (section 8)."""
     harness = NodeHarness()
     client = expiring(harness, channels=grants_for("a"))
     if answer is not None:
@@ -76,15 +78,15 @@ def test_what_a_refresh_may_bring(answer: Identity | Exception | None, code: int
     assert client.request_code("refresh", token="new") == code
 
 
-def test_only_expiring_clients_with_a_token_refresh() -> None:
-    """An empty token, or a connection that does not expire: 3501."""
+def test_refresh_without_token_or_without_expiry_ends_the_session_with_3501() -> None:
+    """An empty token, or a connection that does not expire."""
     assert expiring(NodeHarness()).request_code("refresh", token="") == 3501
     harness = NodeHarness()
     assert harness.connect("ann").request_code("refresh", token="ann") == 3501
 
 
-def test_an_outage_of_the_keys_does_not_take_users_down() -> None:
-    """A refresh that cannot be verified just now is a temporary error."""
+def test_unverifiable_refresh_is_a_temporary_error() -> None:
+    """The connection stays open while the keys are not available."""
     harness = NodeHarness()
     client = expiring(harness)
     harness.tokens.connections.known["new"] = TokenUnverifiable("no keys")
@@ -93,8 +95,8 @@ def test_an_outage_of_the_keys_does_not_take_users_down() -> None:
     assert client.disconnect_code == 0
 
 
-def test_a_refresh_changes_what_others_see() -> None:
-    """Its info is in what the client publishes from then on."""
+def test_refresh_changes_the_info_of_later_publications() -> None:
+    """The info of the new token is in what the client publishes."""
     harness = NodeHarness()
     client = expiring(harness, info=Raw(b'"old"'))
     client.request("subscribe", channel="news")
@@ -107,8 +109,8 @@ def test_a_refresh_changes_what_others_see() -> None:
     assert push["pub"]["info"]["conn_info"] == "new"
 
 
-def test_a_refresh_changes_presence_and_the_leave() -> None:
-    """At once. A token that says nothing about info leaves it as it is: it only prolongs the connection."""
+def test_refresh_changes_presence_and_the_leave() -> None:
+    """At once. A token without info does not change it."""
     harness = NodeHarness(WITH_PRESENCE)
     witness = harness.connect("bob", "news")
     client = expiring(harness, info=Raw(b'"old"'))
@@ -129,8 +131,8 @@ def test_a_refresh_changes_presence_and_the_leave() -> None:
 # --- sub_refresh
 
 
-def test_a_refreshed_subscription_lives_on() -> None:
-    """Until its new end, or for good if it has none."""
+def test_sub_refresh_moves_the_expiry() -> None:
+    """Or removes it, if the new token has no expiry."""
     harness = without_pings()
     client = subscribe_with_expiry(harness)
     harness.tokens.add_subscription("later", "ann", "news", expire_at_unix_s=UNIX_S + 600.0, client_refresh=True)
@@ -143,8 +145,8 @@ def test_a_refreshed_subscription_lives_on() -> None:
     assert set(client.session.subscriptions) == {"news"}
 
 
-def test_a_refreshed_subscription_shows_its_new_info() -> None:
-    """In presence at once, in what is published and in the leave; without one in the token the old stays."""
+def test_sub_refresh_changes_the_channel_info() -> None:
+    """In presence at once, in publications and in the leave. A token without info does not change it."""
     harness = NodeHarness(WITH_PRESENCE)
     witness = harness.connect("bob", "news")
     client = harness.connect("ann")
@@ -185,7 +187,7 @@ REFRESHES: list[tuple[str, dict[str, Any], int]] = [
 
 
 @pytest.mark.parametrize(("what", "request_", "code"), REFRESHES, ids=[what for what, _, _ in REFRESHES])
-def test_refreshing_a_subscription(what: str, request_: dict[str, Any], code: int) -> None:
+def test_sub_refresh_checks_its_request_in_order(what: str, request_: dict[str, Any], code: int) -> None:
     """Each with its own outcome (section 8)."""
     harness = without_pings()
     client = subscribe_with_expiry(harness)
@@ -198,8 +200,8 @@ def test_refreshing_a_subscription(what: str, request_: dict[str, Any], code: in
     assert client.request_code("sub_refresh", **request_) == code
 
 
-def test_a_subscription_that_ended_is_not_refreshed() -> None:
-    """It was taken out while its new token was being verified."""
+def test_sub_refresh_of_an_ended_subscription_is_error_103() -> None:
+    """The subscription ended while its new token was verified."""
 
     async def scenario() -> None:
         harness = without_pings()

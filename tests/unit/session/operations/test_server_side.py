@@ -31,28 +31,29 @@ LISTED = ChannelOptions(allow_user_limited_channels=True)
 
 
 def subs(harness: NodeHarness, identity: Identity, **request: Any) -> dict[str, Any]:
+    """The subscriptions in the result of a connect with this identity."""
     harness.tokens.connections.known["t"] = identity
     found: dict[str, Any] = harness.open_session().request("connect", token="t", **request).get("subs", {})
     return found
 
 
-def test_the_tokens_channels_are_subscribed() -> None:
-    """Whatever the namespaces permit, private ones too, and with what the token says of each."""
+def test_channels_of_the_token_are_subscribed() -> None:
+    """Whatever the namespaces allow, also private channels, with the data of their grants."""
     grants = {"$secret": SubscriptionGrant(data=Raw(b'{"a":1}')), "news": SubscriptionGrant()}
     harness = NodeHarness(ChannelOptions())
     assert subs(harness, Identity(user="ann", channels=grants)) == {"$secret": {"data": {"a": 1}}, "news": {}}
 
 
-def test_publications_of_server_side_channels_come_after_the_reply() -> None:
-    """From the moment of the reply on, like any other."""
+def test_server_side_subscriptions_receive_publications_after_the_reply() -> None:
+    """Like client-side subscriptions."""
     harness = NodeHarness(ChannelOptions())
     client = harness.connect("ann", channels=grants_for("news"))
     harness.publish("news", "x")
     assert client.receive_pushes() == [{"channel": "news", "pub": {"data": "x"}}]
 
 
-def test_the_personal_channel() -> None:
-    """Named users have it if it is switched on, in its namespace; the anonymous user never."""
+def test_personal_channel_is_subscribed_for_named_users() -> None:
+    """If it is configured, in its namespace. Anonymous users have none."""
     on = NodeHarness(user_personal_channel=True)
     assert subs(on, Identity(user="42")) == {"#42": {}}
     assert subs(on, Identity()) == {}
@@ -61,15 +62,15 @@ def test_the_personal_channel() -> None:
     assert subs(spaced, Identity(user="42")) == {"own:#42": {}}
 
 
-def test_the_tokens_word_on_the_personal_channel_counts() -> None:
-    """What it grants is not replaced by a bare grant."""
+def test_grant_of_the_token_counts_for_the_personal_channel() -> None:
+    """It is not replaced by an empty grant."""
     harness = NodeHarness(user_personal_channel=True)
     grants = {"#42": SubscriptionGrant(data=Raw(b"1"))}
     assert subs(harness, Identity(user="42", channels=grants)) == {"#42": {"data": 1}}
 
 
-def test_asking_for_a_granted_channel_changes_no_grant() -> None:
-    """The entry is where the client stands in it, even where it could have it without a token."""
+def test_entry_in_connect_subs_does_not_change_the_grant() -> None:
+    """The entry holds only the client's position."""
     grants = {"news": SubscriptionGrant(data=Raw(b"1"))}
     assert subs(NodeHarness(OPEN), Identity(user="ann", channels=grants), subs={"news": {}}) == {"news": {"data": 1}}
 
@@ -90,29 +91,29 @@ def test_asking_for_a_granted_channel_changes_no_grant() -> None:
         ("$x#ann", "ann", LISTED, False),
     ],
 )
-def test_a_client_may_ask_for_channels_it_could_have(
+def test_connect_subs_may_name_permitted_channels(
     channel: str, user: str, options: ChannelOptions, there: bool
 ) -> None:
-    """What it may not have without a token is silently skipped (section 6)."""
+    """Other channels are left out without an error (section 6)."""
     found = subs(NodeHarness(options), Identity(user=user), subs={channel: {}})
     assert set(found) == ({channel} if there else set())
 
 
-def test_insecure_clients_may_ask_for_any_but_private_channels() -> None:
-    """As when subscribing."""
+def test_insecure_mode_permits_all_but_private_channels_in_connect_subs() -> None:
+    """As for subscribe."""
     found = subs(NodeHarness(ChannelOptions(), insecure=True), Identity(), subs={"news": {}, "$secret": {}})
     assert set(found) == {"news"}
 
 
 @pytest.mark.parametrize("channel", ["nowhere:x", "$nowhere:x"])
-def test_asking_for_an_unknown_namespace_ends_the_session(channel: str) -> None:
-    """With 3501; so does a token that grants one, because such a client would lack what it relies on."""
+def test_unknown_namespace_in_connect_ends_the_session_with_3501(channel: str) -> None:
+    """In connect.subs and in the token: without the channel the client would miss something that it relies on."""
     assert connect_with(NodeHarness(), Identity(user="ann"), subs={channel: {}})[1] == 3501
     assert connect_with(NodeHarness(), Identity(user="ann", channels=grants_for(channel)))[1] == 3501
 
 
-def test_too_many_server_side_channels_end_the_session() -> None:
-    """With 3505: token, personal and asked for count together; exactly the limit is fine."""
+def test_too_many_server_side_channels_end_the_session_with_3505() -> None:
+    """Channels of the token, the personal channel and connect.subs count together. The limit is exact."""
     harness = NodeHarness(channel_limit=3, user_personal_channel=True)
     identity = Identity(user="ann", channels=grants_for("a"))
     assert connect_with(harness, identity, subs={"b": {}})[1] == 0
@@ -123,8 +124,8 @@ def test_too_many_server_side_channels_end_the_session() -> None:
     assert client.session.subscriptions == {}
 
 
-def test_server_side_channels_recover() -> None:
-    """The entry in connect.subs is where the client stands (section 6, a)."""
+def test_server_side_subscriptions_recover() -> None:
+    """From the position in connect.subs (section 6, a)."""
     harness = NodeHarness(RECOVERABLE)
     harness.publish("news", 1, 2, 3)
     identity = Identity(user="ann", channels=grants_for("news"))
@@ -148,8 +149,8 @@ def test_server_side_channels_recover() -> None:
     }
 
 
-def test_a_client_cannot_ask_its_way_to_more() -> None:
-    """Of an entry in connect.subs the position counts, and a token where nothing is granted; not the rest."""
+def test_other_fields_of_connect_subs_are_ignored() -> None:
+    """Only the position counts, and a token if nothing is granted."""
     options = ChannelOptions(join_leave=True, presence=True, allow_presence_for_client=True, history_size=5)
     wish = {"positioned": True, "recoverable": True, "join_leave": True, "token": "x", "type": 7, "delta": "x"}
     assert subs(NodeHarness(options), Identity(user="ann", channels=grants_for("news")), subs={"news": wish}) == {
@@ -160,8 +161,8 @@ def test_a_client_cannot_ask_its_way_to_more() -> None:
 @pytest.mark.parametrize(
     "options", [ChannelOptions(allow_recovery=True), ChannelOptions(allow_history_for_client=True)]
 )
-def test_recovery_may_be_asked_for_where_it_is_allowed(options: ChannelOptions) -> None:
-    """In so many words, or by a position, which nobody has who was not given one."""
+def test_server_side_subscription_is_recoverable_on_request(options: ChannelOptions) -> None:
+    """With `recoverable`, or with a position, which only a client with a recoverable subscription has."""
     harness = NodeHarness(structs.replace(options, history_size=5, history_ttl=Seconds(60)))
     harness.publish("news", 1, 2)
     identity = Identity(user="ann", channels=grants_for("news"))
@@ -171,8 +172,8 @@ def test_recovery_may_be_asked_for_where_it_is_allowed(options: ChannelOptions) 
     assert (back["recovered"], back["publications"]) == (True, [{"data": 2, "offset": 2}])
 
 
-def test_a_token_opens_a_channel_that_is_asked_for() -> None:
-    """A private one too, with what the token says of it, from the position in the entry, and until the token ends."""
+def test_subscription_token_in_connect_subs_permits_the_channel() -> None:
+    """Also a private one, with the data and expiry of the token, from the position of the entry."""
     harness = NodeHarness(RECOVERABLE)
     harness.publish("$vault", 1, 2)
     grant: dict[str, Any] = {"data": Raw(b'"d"'), "expire_at_unix_s": UNIX_S + 60, "client_refresh": True}
@@ -183,8 +184,8 @@ def test_a_token_opens_a_channel_that_is_asked_for() -> None:
     assert result["publications"] == [{"data": 2, "offset": 2}]
 
 
-def test_what_the_connections_token_grants_needs_no_other() -> None:
-    """Its word on a channel wins; the entry's token is not even looked at."""
+def test_grant_of_the_connection_token_replaces_the_subscription_token() -> None:
+    """The subscription token is not even verified."""
     harness = NodeHarness(ChannelOptions())
     harness.tokens.add_subscription("v", "ann", "news", data=Raw(b"2"))
     grants = {"news": SubscriptionGrant(data=Raw(b"1"))}
@@ -204,9 +205,11 @@ def test_what_the_connections_token_grants_needs_no_other() -> None:
         (SubscriptionClaims("ann", "news", "elsewhere", SubscriptionGrant()), 3500),
     ],
 )
-def test_a_token_that_opens_nothing(token: SubscriptionClaims | Exception | None, outcome: int) -> None:
-    """The channel is left out, though it could be had without; a token that is not for this client and channel ends the
-    session, as it does in subscribe."""
+def test_invalid_subscription_token_in_connect_subs(token: SubscriptionClaims | Exception | None, outcome: int) -> None:
+    """The channel is left out, even if it needs no token.
+
+    A token of another user, channel or client ends the session, as in subscribe.
+    """
     harness = NodeHarness(OPEN)
     if token is not None:
         harness.tokens.subscriptions.known["s"] = token
@@ -216,8 +219,8 @@ def test_a_token_that_opens_nothing(token: SubscriptionClaims | Exception | None
 
 
 @pytest.mark.parametrize(("unidirectional", "outcome"), [(False, 100), (True, 3004)])
-def test_a_token_that_cannot_be_verified_now_is_a_reason_to_come_back(unidirectional: bool, outcome: int) -> None:
-    """Whoever only listens can't ask for the channel later, and would be without it for good."""
+def test_unverifiable_token_in_connect_subs_fails_the_connect_temporarily(unidirectional: bool, outcome: int) -> None:
+    """A unidirectional client could not subscribe to the channel later."""
     harness = NodeHarness(OPEN)
     harness.tokens.subscriptions.known["s"] = TokenUnverifiable("no keys")
     harness.tokens.connections.known["t"] = Identity(user="ann")
@@ -226,16 +229,16 @@ def test_a_token_that_cannot_be_verified_now_is_a_reason_to_come_back(unidirecti
     assert harness.node.hub.statistics().subscriptions == 0
 
 
-def test_tokens_count_before_they_are_looked_at() -> None:
-    """More entries than the client may have channels end the session, and cost no verification."""
+def test_channel_limit_is_checked_before_tokens_are_verified() -> None:
+    """Too many entries end the session without any verification."""
     harness = NodeHarness(ChannelOptions(), channel_limit=2)
     wanted = {f"c{number}": {"token": "s"} for number in range(3)}
     assert connect_with(harness, Identity(user="ann"), subs=wanted)[1] == 3505
     assert "verify s" not in harness.calls.completed
 
 
-def test_the_policy_decides_about_every_channel_that_is_asked_for() -> None:
-    """With a token or without one: a channel that it refuses is left out, as if the client had not asked."""
+def test_policy_decides_on_every_channel_of_connect_subs() -> None:
+    """With and without a token. A refused channel is left out."""
     harness = NodeHarness(OPEN)
     asked: list[str] = []
 
@@ -253,7 +256,7 @@ def test_the_policy_decides_about_every_channel_that_is_asked_for() -> None:
 
 
 def test_many_tokens_are_verified_in_slices() -> None:
-    """Other clients get their turn in between: verifying takes a tenth of a millisecond each."""
+    """Between slices other clients have their turns, because verifying takes a tenth of a millisecond per token."""
 
     async def scenario() -> None:
         harness = NodeHarness(ChannelOptions())
@@ -288,8 +291,8 @@ def test_many_tokens_are_verified_in_slices() -> None:
     asyncio.run(scenario())
 
 
-def test_a_client_that_goes_while_its_token_is_verified_leaves_nothing() -> None:
-    """Nothing is entered after the end."""
+def test_client_that_disconnects_during_verification_leaves_nothing_behind() -> None:
+    """No subscription is made after the end."""
 
     async def scenario() -> None:
         harness = NodeHarness(OPEN)
@@ -311,8 +314,8 @@ def test_a_client_that_goes_while_its_token_is_verified_leaves_nothing() -> None
     asyncio.run(scenario())
 
 
-def test_one_bad_channel_undoes_the_others() -> None:
-    """A connect that fails halfway leaves neither subscriptions nor presence nor a registered user."""
+def test_failed_connect_undoes_all_its_subscriptions() -> None:
+    """Neither subscriptions nor presence nor a registered session stay."""
     harness = NodeHarness(ChannelOptions(presence=True, join_leave=True))
     harness.recorder.expects_errors = True
     identity = Identity(user="ann", channels=grants_for("a", "b", "nowhere:c"))
@@ -328,8 +331,8 @@ def test_one_bad_channel_undoes_the_others() -> None:
     assert not any(call.startswith("publish_leave") for call in harness.calls.completed)
 
 
-def test_publications_during_connect_come_right_after_the_reply() -> None:
-    """What arrives while a second channel is still being entered is held for the first."""
+def test_publications_during_connect_are_sent_after_the_reply() -> None:
+    """They are held for the first channel while the second one is attached."""
 
     async def scenario() -> None:
         harness = NodeHarness(RECOVERABLE)

@@ -1,4 +1,4 @@
-"""Filters, deltas (sections 11, 12 of the protocol reference) and conflation: who may have them, what comes then."""
+"""Filters and deltas (sections 11 and 12 of the protocol reference) and conflation: permission, delivery, recovery."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOSSIL = {"delta": "fossil"}
 
 
 def with_strategy(**options: Any) -> ChannelOptions:
-    """A namespace in which everything may be asked for and recovered."""
+    """A namespace that allows every strategy and recovery."""
     return ChannelOptions(
         **{
             "allow_subscribe_for_client": True,
@@ -71,8 +71,8 @@ class DeltaDecoder:
 # --- filters
 
 
-def test_only_what_passes_comes() -> None:
-    """Others get everything, and so does history."""
+def test_filtered_subscription_gets_only_passing_publications() -> None:
+    """Other subscriptions and history have all publications."""
     harness = NodeHarness(with_strategy())
     filtered, other = harness.connect("ann"), harness.connect("bob", "news")
     filtered.request("subscribe", channel="news", tf=WANTED)
@@ -83,8 +83,8 @@ def test_only_what_passes_comes() -> None:
     assert harness.node.statistics().filtered_total == 1
 
 
-def test_without_positions_too() -> None:
-    """A filter needs no history."""
+def test_filter_needs_no_history() -> None:
+    """It works in channels without history."""
     harness = NodeHarness(with_strategy(history_size=0, history_ttl=Seconds(0), force_recovery=False))
     client = harness.connect("ann")
     client.request("subscribe", channel="news", tf={"op": "not", "nodes": [WANTED]})
@@ -93,8 +93,8 @@ def test_without_positions_too() -> None:
     assert [publication["data"] for publication in pushed(client)] == ["unwanted", "untagged"]
 
 
-def test_what_does_not_pass_moves_the_position() -> None:
-    """It is no gap, neither at once nor for the check of positions, and the client stays subscribed."""
+def test_filtered_publications_move_the_position() -> None:
+    """They are no gap, neither for live publications nor for the comparison of positions."""
     harness = NodeHarness(with_strategy())
     client = harness.connect("ann")
     client.request("subscribe", channel="news", tf=WANTED)
@@ -115,7 +115,7 @@ RECOVERED: list[tuple[str, list[str], list[int], int]] = [
 
 @pytest.mark.parametrize(("what", "kinds", "offsets", "offset"), RECOVERED, ids=[row[0] for row in RECOVERED])
 def test_recovery_is_filtered(what: str, kinds: list[str], offsets: list[int], offset: int) -> None:
-    """Whatever was missed is recovered, what passes of it is sent."""
+    """All missed publications count as recovered, and only those that pass are sent."""
     harness = NodeHarness(with_strategy())
     publish(harness, *kinds)
     client = harness.connect("ann")
@@ -127,8 +127,8 @@ def test_recovery_is_filtered(what: str, kinds: list[str], offsets: list[int], o
     assert (event.recovered, event.publications) == (True, len(offsets))
 
 
-def test_a_filter_does_not_hide_what_is_lost() -> None:
-    """Whether everything is there is asked before filtering."""
+def test_continuity_is_checked_before_filtering() -> None:
+    """A filter does not hide lost publications."""
     harness = NodeHarness(with_strategy(history_size=2))
     publish(harness, "wanted", "unwanted", "unwanted", "unwanted")
     client = harness.connect("ann")
@@ -138,7 +138,7 @@ def test_a_filter_does_not_hide_what_is_lost() -> None:
 
 
 @pytest.mark.parametrize(("latest", "given"), [("wanted", ["wanted"]), ("unwanted", [])])
-def test_caches_are_filtered(latest: str, given: list[str]) -> None:
+def test_cache_recovery_is_filtered(latest: str, given: list[str]) -> None:
     """The latest publication is recovered, and sent if it passes."""
     harness = NodeHarness(with_strategy(force_recovery_mode="cache"))
     publish(harness, "wanted", latest)
@@ -149,7 +149,7 @@ def test_caches_are_filtered(latest: str, given: list[str]) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{}, {"key": "k", "cmp": "like"}, {"op": "and"}])
-def test_a_filter_that_is_none_is_error_107(wrong: dict[str, Any]) -> None:
+def test_invalid_filter_is_error_107(wrong: dict[str, Any]) -> None:
     """The client is not subscribed."""
     harness = NodeHarness(with_strategy(), debug_reasons=True)
     client = harness.connect("ann")
@@ -159,8 +159,8 @@ def test_a_filter_that_is_none_is_error_107(wrong: dict[str, Any]) -> None:
     assert not harness.node.hub.has_subscribers("news")
 
 
-def test_large_filters_hit_limits() -> None:
-    """Each is counted under its name."""
+def test_filter_limits_are_error_107_and_counted() -> None:
+    """Each under its own name."""
     harness = NodeHarness(with_strategy(), tags_filter_max_nodes=20, tags_filter_max_values=3)
     client = harness.connect("ann")
     deep: dict[str, Any] = WANTED
@@ -175,8 +175,8 @@ def test_large_filters_hit_limits() -> None:
 # --- deltas
 
 
-def test_after_the_first_come_patches() -> None:
-    """The result says so, and everything is a JSON string; others in the channel get what they always get."""
+def test_publications_after_the_first_are_patches() -> None:
+    """The result confirms deltas, and all data is JSON strings. Other subscriptions get whole publications."""
     harness = NodeHarness(with_strategy())
     client, other = harness.connect("ann"), harness.connect("bob", "news")
     assert client.request("subscribe", channel="news", **FOSSIL)["delta"] is True
@@ -189,8 +189,8 @@ def test_after_the_first_come_patches() -> None:
     assert harness.node.statistics().patches_total == 3
 
 
-def test_a_batch_is_a_chain() -> None:
-    """What was published in one turn starts from one another."""
+def test_publications_of_one_batch_are_patches_of_each_other() -> None:
+    """Each one starts from the one before."""
     harness = NodeHarness(with_strategy())
     client = harness.connect("ann")
     client.request("subscribe", channel="news", **FOSSIL)
@@ -204,8 +204,8 @@ def test_a_batch_is_a_chain() -> None:
     ("allowed", "asked", "granted"),
     [(["fossil"], "fossil", True), (["fossil"], "", False), ([], "fossil", False)],
 )
-def test_who_gets_deltas(allowed: list[str], asked: str, granted: bool) -> None:
-    """Who asks where it is allowed; who asks elsewhere silently gets whole publications, and not as strings."""
+def test_deltas_need_a_request_and_an_allowing_namespace(allowed: list[str], asked: str, granted: bool) -> None:
+    """A request in another namespace is ignored, and the data is not a string."""
     harness = NodeHarness(with_strategy(allowed_delta_types=allowed, delta_publish=False))
     client = harness.connect("ann")
     assert client.request("subscribe", channel="news", delta=asked).get("delta", False) is granted
@@ -215,8 +215,8 @@ def test_who_gets_deltas(allowed: list[str], asked: str, granted: bool) -> None:
 
 
 @pytest.mark.parametrize(("option", "asked"), [(True, False), (False, True), (False, False)])
-def test_the_publisher_decides(option: bool, asked: bool) -> None:
-    """The namespace for all, or a backend for one."""
+def test_publisher_decides_on_patches(option: bool, asked: bool) -> None:
+    """The namespace for all publications, or a backend for one."""
     harness = NodeHarness(with_strategy(delta_publish=option))
     client = harness.connect("ann")
     client.request("subscribe", channel="news", **FOSSIL)
@@ -227,8 +227,8 @@ def test_the_publisher_decides(option: bool, asked: bool) -> None:
     assert decoder.patched == [False, option, option or asked]
 
 
-def test_recovery_goes_on_with_patches() -> None:
-    """The first recovered publication is whole, the others and the first live one start from the one before."""
+def test_recovery_is_sent_as_patches() -> None:
+    """The first recovered publication is whole. The others and the first live one start from the one before."""
     harness = NodeHarness(with_strategy())
     harness.publish("news", *map(text, range(4)))
     client = harness.connect("ann")
@@ -241,8 +241,8 @@ def test_recovery_goes_on_with_patches() -> None:
     assert decoder.patched == [False, True, True, True, True]
 
 
-def test_after_recovering_nothing_the_first_is_whole() -> None:
-    """The client has something, but it need not be what the server thinks."""
+def test_first_publication_after_an_empty_recovery_is_whole() -> None:
+    """The last publication that the client has may differ from the server's."""
     harness = NodeHarness(with_strategy())
     other = harness.connect("bob")
     other.request("subscribe", channel="news", **FOSSIL)
@@ -255,8 +255,8 @@ def test_after_recovering_nothing_the_first_is_whole() -> None:
     assert decoder.patched == [False, True]
 
 
-def test_a_filter_breaks_the_chain() -> None:
-    """After what did not pass the next one is whole; neighbours are patches, live and recovered."""
+def test_publication_after_a_filtered_one_is_whole() -> None:
+    """Neighbours are patches, live and recovered."""
     harness = NodeHarness(with_strategy())
     kinds = ["wanted", "wanted", "unwanted", "wanted", "wanted"]
     live = harness.connect("ann")
@@ -271,8 +271,8 @@ def test_a_filter_breaks_the_chain() -> None:
         assert decoder.patched == [False, True, False, True]
 
 
-def test_without_history_patches_start_from_what_came_last() -> None:
-    """For who was excluded from that one, the next one is whole."""
+def test_without_history_patches_start_from_the_previous_publication() -> None:
+    """For a client that was excluded from that one, the next publication is whole."""
     harness = NodeHarness(with_strategy(history_size=0, history_ttl=Seconds(0), force_recovery=False))
     one, two = harness.connect("ann"), harness.connect("bob")
     for client in (one, two):
@@ -286,8 +286,8 @@ def test_without_history_patches_start_from_what_came_last() -> None:
     assert (decoders[0].patched, decoders[1].patched) == ([False, True, True], [False, False])
 
 
-def test_publications_outside_of_history_are_part_of_the_chain() -> None:
-    """The client keeps whatever it was given last."""
+def test_publications_without_history_are_bases_of_patches() -> None:
+    """The client keeps the last publication, whether it has an offset or not."""
     harness = NodeHarness(with_strategy())
     client = harness.connect("ann")
     client.request("subscribe", channel="news", **FOSSIL)
@@ -299,7 +299,7 @@ def test_publications_outside_of_history_are_part_of_the_chain() -> None:
 
 
 def test_history_is_never_patched() -> None:
-    """It comes as it was published, for everybody."""
+    """A history page has the publications as they were published."""
     harness = NodeHarness(with_strategy())
     client = harness.connect("ann")
     client.request("subscribe", channel="news", **FOSSIL)
@@ -308,8 +308,8 @@ def test_history_is_never_patched() -> None:
     assert [publication["data"] for publication in page["publications"]] == [text(0), text(1)]
 
 
-def test_a_patch_that_cuts_a_character_is_not_sent() -> None:
-    """JSON is text, so such a publication comes whole."""
+def test_patch_that_splits_a_character_is_not_sent() -> None:
+    """JSON is text, so the publication is sent whole."""
     harness = NodeHarness(with_strategy())
     client = harness.connect("ann")
     client.request("subscribe", channel="news", **FOSSIL)
@@ -324,8 +324,8 @@ def test_a_patch_that_cuts_a_character_is_not_sent() -> None:
     assert decoder.patched == [False, False]
 
 
-def test_an_empty_payload_is_null_for_who_gets_deltas() -> None:
-    """JSON clients read what they get as JSON, and nothing is none."""
+def test_empty_payload_is_null_with_deltas() -> None:
+    """JSON clients parse the data as JSON, and empty data is not JSON."""
     harness = NodeHarness(with_strategy())
     client = harness.connect("ann")
     client.request("subscribe", channel="news", **FOSSIL)
@@ -333,8 +333,8 @@ def test_an_empty_payload_is_null_for_who_gets_deltas() -> None:
     assert pushed(client)[0]["data"] == "null"
 
 
-def test_a_payload_that_is_no_json_ends_json_sessions() -> None:
-    """Live, and in what is recovered: with 3506, as without deltas."""
+def test_payload_that_is_not_json_ends_json_sessions_with_deltas() -> None:
+    """With 3506, live and in a recovery."""
     harness = NodeHarness(with_strategy())
     client = harness.connect("ann")
     client.request("subscribe", channel="news", **FOSSIL)
@@ -346,8 +346,8 @@ def test_a_payload_that_is_no_json_ends_json_sessions() -> None:
     assert not harness.node.hub.has_subscribers("news")
 
 
-def test_the_server_gives_nobody_what_it_did_not_ask_for() -> None:
-    """Subscriptions that the server makes are whole and unfiltered."""
+def test_server_side_subscriptions_have_no_strategy() -> None:
+    """The server sends whole, unfiltered publications."""
     harness = NodeHarness(with_strategy(), user_personal_channel=True)
     client = harness.connect("ann")
     harness.publish("#ann", text(0), text(1), tags={"kind": "unwanted"})
@@ -361,8 +361,8 @@ def data_and_left_out(publications: list[dict[str, Any]]) -> list[tuple[Any, int
     return [(publication["data"], publication.get("conflated", 0)) for publication in publications]
 
 
-def test_the_latest_in_its_time() -> None:
-    """Nobody has to allow it: it costs less than everything."""
+def test_conflated_subscription_gets_the_newest_publication_after_the_interval() -> None:
+    """Conflation needs no permission, because it costs less."""
     harness = NodeHarness(with_strategy(allow_tags_filter=False, allowed_delta_types=[]))
     client, other = harness.connect("ann"), harness.connect("bob", "news")
     client.request("subscribe", channel="news", conflate={"max_rate": 2})
@@ -376,8 +376,8 @@ def test_the_latest_in_its_time() -> None:
     assert harness.node.statistics().conflated_total == 5
 
 
-def test_what_was_missed_is_recovered_as_its_latest() -> None:
-    """One publication that says how many there were, if all of them were still there; then the rate counts."""
+def test_conflated_recovery_returns_the_newest_publication() -> None:
+    """With the number of publications before it, if history has all of them. Then the rate applies."""
     harness = NodeHarness(with_strategy())
     harness.publish("news", *range(5))
     client = harness.connect("ann")
@@ -391,8 +391,8 @@ def test_what_was_missed_is_recovered_as_its_latest() -> None:
     assert data_and_left_out(pushed(client)) == [(5, 0)]
 
 
-def test_conflation_does_not_hide_what_is_lost() -> None:
-    """The latest is always there; whether the others are is asked first."""
+def test_continuity_is_checked_before_conflation() -> None:
+    """The newest publication always exists. The others are checked first."""
     harness = NodeHarness(with_strategy(history_size=2))
     harness.publish("news", *range(5))
     client = harness.connect("ann")
@@ -400,8 +400,8 @@ def test_conflation_does_not_hide_what_is_lost() -> None:
     assert "recovered" not in result
 
 
-def test_what_came_while_catching_up_is_told_as_its_latest() -> None:
-    """After the reply, and in its time if the reply had something."""
+def test_held_publications_are_conflated_after_the_reply() -> None:
+    """If the reply had a publication, the newest held one is sent after the interval."""
 
     async def scenario(since: dict[str, Any], expected: list[tuple[Any, int]]) -> None:
         harness = NodeHarness(with_strategy(presence=True))
@@ -424,8 +424,8 @@ def test_what_came_while_catching_up_is_told_as_its_latest() -> None:
     asyncio.run(scenario({"recover": True, "offset": 0, "epoch": "epoch1"}, []))
 
 
-def test_a_connection_that_takes_nothing_is_owed_the_latest() -> None:
-    """And told when it takes something again."""
+def test_unwritable_connection_gets_the_newest_publication_later() -> None:
+    """When it is writable again."""
     harness = NodeHarness(with_strategy())
     client = harness.connect("ann")
     client.request("subscribe", channel="news", conflate={})
@@ -438,8 +438,8 @@ def test_a_connection_that_takes_nothing_is_owed_the_latest() -> None:
     assert data_and_left_out(pushed(client)) == [(4, 4)]
 
 
-def test_one_that_is_owed_what_it_cannot_get_ends() -> None:
-    """With 3506, as at once; its other channels are owed nothing any more."""
+def test_held_publication_that_is_not_json_ends_the_session_with_3506() -> None:
+    """The held publications of its other channels are dropped."""
     harness = NodeHarness(with_strategy())
     client = harness.connect("ann")
     for channel in ("news", "more"):
@@ -455,8 +455,8 @@ def test_one_that_is_owed_what_it_cannot_get_ends() -> None:
 
 
 @pytest.mark.parametrize("rate", [-1, 0.001, 1001])
-def test_a_rate_out_of_its_range_is_error_107(rate: float) -> None:
-    """The client is not subscribed, and hears which numbers are good."""
+def test_rate_out_of_range_is_error_107(rate: float) -> None:
+    """The client is not subscribed, and the detail has the range."""
     harness = NodeHarness(with_strategy(), debug_reasons=True)
     reply = harness.connect("ann").request_reply("subscribe", channel="news", conflate={"max_rate": rate})
     assert reply["error"]["code"] == 107
@@ -467,8 +467,8 @@ def test_a_rate_out_of_its_range_is_error_107(rate: float) -> None:
 # --- channels of the connect request
 
 
-def test_channels_asked_for_in_connect_may_be_tailored() -> None:
-    """For clients that only listen, which have no other request."""
+def test_connect_subs_may_have_filters_and_conflation() -> None:
+    """Unidirectional clients have no other request."""
     harness = NodeHarness(with_strategy(), debug_reasons=True)
     harness.tokens.connections.known["ann"] = Identity(user="ann")
     client = harness.open_session()
@@ -479,8 +479,8 @@ def test_channels_asked_for_in_connect_may_be_tailored() -> None:
     assert data_and_left_out(pushed(client)) == [("wanted", 0), (2, 1)]
 
 
-def test_where_filters_are_not_allowed_connect_fails() -> None:
-    """With the same error as subscribe."""
+def test_connect_with_a_filter_that_is_not_allowed_is_error_107() -> None:
+    """Like subscribe."""
     harness = NodeHarness(with_strategy(allow_tags_filter=False))
     harness.tokens.connections.known["ann"] = Identity(user="ann")
     client = harness.open_session()
@@ -488,8 +488,8 @@ def test_where_filters_are_not_allowed_connect_fails() -> None:
     assert not harness.node.hub.has_subscribers("news")
 
 
-def test_positions_do_not_pass_over_what_is_owed() -> None:
-    """What a stream names to come back with leads to the latest, not past it."""
+def test_position_does_not_include_held_publications() -> None:
+    """A client that recovers from its position gets the newest publication."""
     harness = NodeHarness(with_strategy())
     client = harness.connect("ann")
     client.request("subscribe", channel="news", conflate={"max_rate": 1})

@@ -1,4 +1,4 @@
-"""Entering and leaving channels: sections 8, 9, 10 and 14 of the protocol reference."""
+"""The commands subscribe and unsubscribe: section 9 of the protocol reference."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.unit.session.operations.support import (
 # --- the order of checks (section 9)
 
 
-def test_an_empty_channel_ends_the_session() -> None:
-    """With 3501, before anything else is looked at."""
+def test_empty_channel_ends_the_session_with_3501() -> None:
+    """Before every other check."""
     assert NodeHarness().connect("ann").request_code("subscribe", channel="", type=7) == 3501
 
 
@@ -36,8 +36,8 @@ ORDER: list[tuple[str, dict[str, Any], int]] = [
 
 
 @pytest.mark.parametrize(("what", "request_", "code"), ORDER, ids=[what for what, _, _ in ORDER])
-def test_checks_of_a_full_session_come_in_order(what: str, request_: dict[str, Any], code: int) -> None:
-    """Each request fails every later check as well."""
+def test_limits_are_checked_in_order(what: str, request_: dict[str, Any], code: int) -> None:
+    """Each request would fail every later check as well."""
     harness = NodeHarness(OPEN, channel_limit=2)
     client = harness.connect("ann", *FULL)
     assert client.request_code("subscribe", **request_) == code
@@ -76,8 +76,8 @@ def harness_with_tokens() -> tuple[NodeHarness, HarnessClient]:
 
 
 @pytest.mark.parametrize(("what", "request_", "code"), NEXT, ids=[what for what, _, _ in NEXT])
-def test_checks_of_a_subscription_come_in_order(what: str, request_: dict[str, Any], code: int) -> None:
-    """Each with its own outcome, and after a refusal nothing is left of the subscription."""
+def test_permission_is_checked_in_order(what: str, request_: dict[str, Any], code: int) -> None:
+    """Each failure has its own outcome, and leaves no subscription behind."""
     harness, client = harness_with_tokens()
     assert client.request_code("subscribe", **request_) == code
     assert set(client.session.subscriptions) == ({request_["channel"]} if code == 0 else set())
@@ -85,7 +85,7 @@ def test_checks_of_a_subscription_come_in_order(what: str, request_: dict[str, A
 
 
 def test_limits_are_exact_and_counted() -> None:
-    """255 bytes are no error, 256 are; the number of channels may reach its limit."""
+    """255 bytes are allowed, 256 are not. The number of channels may reach its limit."""
     harness = NodeHarness(channel_limit=2)
     client = harness.connect("ann")
     assert client.request_code("subscribe", channel="x" * 255) == 0
@@ -97,22 +97,22 @@ def test_limits_are_exact_and_counted() -> None:
     assert client.request_code("subscribe", channel="c") == 0
 
 
-def test_server_side_channels_count_as_subscribed() -> None:
-    """Subscribing to one of them again is error 105."""
+def test_subscribing_to_a_server_side_channel_is_error_105() -> None:
+    """The session is subscribed already."""
     harness = NodeHarness()
     client = harness.connect("ann", channels={"news": SubscriptionGrant()})
     assert client.request_code("subscribe", channel="news") == 105
 
 
-def test_private_channels_need_a_token_even_in_insecure_mode() -> None:
-    """While everything else is open there."""
+def test_private_channels_need_a_token_in_insecure_mode() -> None:
+    """Insecure mode permits all other channels."""
     client = NodeHarness(CLOSED, insecure=True).connect()
     assert client.request_code("subscribe", channel="$x") == 103
     assert client.request_code("subscribe", channel="x") == 0
 
 
-def test_names_may_be_configured() -> None:
-    """Length and symbols."""
+def test_channel_name_rules_are_configurable() -> None:
+    """The length and the symbols."""
     harness = NodeHarness(names=ChannelNameOptions(max_length=5, private_prefix="!"))
     client = harness.connect("ann")
     assert client.request_code("subscribe", channel="123456") == 107
@@ -123,8 +123,8 @@ def test_names_may_be_configured() -> None:
 # --- unsubscribe
 
 
-def test_unsubscribing_always_succeeds() -> None:
-    """Whether one is in, was never in, or the namespace does not exist."""
+def test_unsubscribe_always_succeeds() -> None:
+    """Also if the session is not subscribed, or the namespace does not exist."""
     client = NodeHarness().connect("ann", "news")
     for channel in ("news", "news", "other", "nowhere:x", LONG):
         assert client.request("unsubscribe", channel=channel) == {}
@@ -132,8 +132,8 @@ def test_unsubscribing_always_succeeds() -> None:
     assert client.request_code("unsubscribe", channel="") == 3501
 
 
-def test_after_leaving_one_may_come_back() -> None:
-    """A new subscription, with nothing of the old one."""
+def test_client_may_subscribe_again_after_unsubscribe() -> None:
+    """The new subscription gets only later publications."""
     harness = NodeHarness()
     client = harness.connect("ann", "news")
     client.request("unsubscribe", channel="news")
@@ -148,8 +148,8 @@ def test_after_leaving_one_may_come_back() -> None:
 
 
 @pytest.mark.parametrize("held", ["verify", "attach", "history", "presence_add"])
-def test_unsubscribing_waits_for_the_subscription(held: str) -> None:
-    """Sent in the same breath, the replies come in order and the end is: not subscribed."""
+def test_unsubscribe_waits_for_the_subscribe_before_it(held: str) -> None:
+    """The replies are in order, and the session is not subscribed in the end."""
 
     async def scenario() -> None:
         harness = NodeHarness(ALL_STEPS)
@@ -171,8 +171,8 @@ def test_unsubscribing_waits_for_the_subscription(held: str) -> None:
     asyncio.run(scenario())
 
 
-def test_the_server_may_subscribe_while_a_token_is_verified() -> None:
-    """Then the client's own wish finds that it is in already: never two at once."""
+def test_server_may_subscribe_while_a_token_is_verified() -> None:
+    """The subscribe command then finds that the session is subscribed: error 105, and one subscription."""
 
     async def scenario() -> None:
         harness = NodeHarness(ALL_STEPS)
@@ -193,8 +193,8 @@ def test_the_server_may_subscribe_while_a_token_is_verified() -> None:
     asyncio.run(scenario())
 
 
-def test_the_channel_limit_holds_while_a_token_is_verified() -> None:
-    """What came in meanwhile counts."""
+def test_channel_limit_is_checked_again_after_verification() -> None:
+    """Subscriptions that were made meanwhile count."""
 
     async def scenario() -> None:
         harness = NodeHarness(ALL_STEPS, channel_limit=1)

@@ -1,4 +1,4 @@
-"""What a session needs now and then without being asked."""
+"""Periodic work of a session: presence and positions."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ SHORT_INTERVALS: dict[str, Any] = {
 
 
 def unsubscribed(client: HarnessClient) -> list[int]:
+    """The codes of the unsubscribe pushes."""
     return [push["unsubscribe"]["code"] for push in client.receive_pushes()]
 
 
-def test_presence_is_refreshed_for_as_long_as_the_session_lives() -> None:
-    """An entry lives for 2.2 intervals, so one refresh may be lost."""
+def test_presence_is_refreshed_while_the_session_is_open() -> None:
+    """An entry lives for 2.2 intervals, so one refresh may fail."""
     harness = NodeHarness(PRESENCE, **SHORT_INTERVALS)
     client = harness.connect("ann", "news")
     for _ in range(20):
@@ -39,8 +40,8 @@ def test_presence_is_refreshed_for_as_long_as_the_session_lives() -> None:
     assert harness.present_clients("news") == {client.id}
 
 
-def test_a_dead_nodes_presence_vanishes() -> None:
-    """Nobody refreshes it: after 2.2 intervals it is gone."""
+def test_presence_expires_without_refresh() -> None:
+    """After 2.2 intervals, for example if the node has died."""
     harness = NodeHarness(PRESENCE, **SHORT_INTERVALS)
     client = harness.connect("ann", "news")
     client.session.keepalive.cancel()
@@ -51,8 +52,8 @@ def test_a_dead_nodes_presence_vanishes() -> None:
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.99])
-def test_a_silent_loss_is_found(chance: float) -> None:
-    """By comparing positions: once to see that something is there, once to see that it never came."""
+def test_silent_loss_is_found_by_comparing_positions(chance: float) -> None:
+    """The first comparison sees the new top, the second one sees that the position has not reached it."""
     harness = NodeHarness(RECOVERABLE, **SHORT_INTERVALS)
     harness.random_value = chance
     client = harness.connect("ann", "news")
@@ -65,8 +66,8 @@ def test_a_silent_loss_is_found(chance: float) -> None:
     assert [publication["data"] for publication in result["publications"]] == ["lost"]
 
 
-def test_a_silent_loss_ends_server_side_subscribers() -> None:
-    """With 3010."""
+def test_silent_loss_of_a_server_side_subscription_ends_the_session_with_3010() -> None:
+    """The client must connect again."""
     harness = NodeHarness(RECOVERABLE, **SHORT_INTERVALS)
     client = harness.connect("ann", channels={"news": SubscriptionGrant()})
     lose_publication(harness, publish_next=False)
@@ -74,8 +75,8 @@ def test_a_silent_loss_ends_server_side_subscribers() -> None:
     assert client.disconnect_code == 3010
 
 
-def test_a_stream_that_began_anew_is_found_at_once() -> None:
-    """Its epoch tells, at the first comparison."""
+def test_new_epoch_is_found_by_the_first_comparison() -> None:
+    """The client then recovers."""
     harness = NodeHarness(RECOVERABLE, **SHORT_INTERVALS)
     client = harness.connect("ann", "news")
     subscription = client.session.subscriptions["news"]
@@ -84,8 +85,8 @@ def test_a_stream_that_began_anew_is_found_at_once() -> None:
     assert unsubscribed(client) == [2500]
 
 
-def test_a_busy_or_idle_channel_is_left_alone() -> None:
-    """However long, nothing is taken for a loss."""
+def test_busy_and_idle_channels_have_no_gap() -> None:
+    """After any number of comparisons."""
     harness = NodeHarness(RECOVERABLE, **SHORT_INTERVALS)
     client = harness.connect("ann", "news")
     for number in range(60):
@@ -95,8 +96,8 @@ def test_a_busy_or_idle_channel_is_left_alone() -> None:
     assert [push["pub"]["data"] for push in client.receive_pushes()] == list(range(30))
 
 
-def test_positions_are_compared_no_more_often_than_configured() -> None:
-    """And never if that is switched off."""
+def test_positions_are_compared_as_often_as_configured() -> None:
+    """Never if it is switched off."""
     for delay, expected in ((20, range(18, 27)), (0, range(1))):
         harness = NodeHarness(RECOVERABLE, **{**SHORT_INTERVALS, "channel_position_check_delay": Seconds(delay)})
         harness.connect("ann", "news")
@@ -106,8 +107,8 @@ def test_positions_are_compared_no_more_often_than_configured() -> None:
         assert len(asked) in expected, len(asked)
 
 
-def test_positions_are_compared_without_presence_updates_too() -> None:
-    """The two have nothing to do with each other."""
+def test_positions_are_compared_without_presence_updates() -> None:
+    """The two intervals are independent."""
     harness = NodeHarness(RECOVERABLE, **{**SHORT_INTERVALS, "presence_update_interval": Seconds(0)})
     client = harness.connect("ann", "news")
     lose_publication(harness, publish_next=False)
@@ -115,8 +116,8 @@ def test_positions_are_compared_without_presence_updates_too() -> None:
     assert unsubscribed(client) == [2500]
 
 
-def test_upkeep_of_a_session_that_ends_meanwhile_stops() -> None:
-    """It leaves no presence behind, not even of what it was just refreshing."""
+def test_upkeep_stops_if_the_session_ends() -> None:
+    """No presence entry stays, not even the one that is being refreshed."""
 
     async def scenario() -> None:
         harness = NodeHarness(PRESENCE, **SHORT_INTERVALS)
@@ -134,8 +135,8 @@ def test_upkeep_of_a_session_that_ends_meanwhile_stops() -> None:
     asyncio.run(scenario())
 
 
-def test_a_subscription_that_goes_while_its_position_is_asked_is_left_alone() -> None:
-    """The answer is about something that is over."""
+def test_subscription_that_ends_during_its_comparison_has_no_gap() -> None:
+    """The result of the comparison is ignored."""
 
     async def scenario() -> None:
         harness = NodeHarness(RECOVERABLE, **SHORT_INTERVALS)
@@ -152,8 +153,8 @@ def test_a_subscription_that_goes_while_its_position_is_asked_is_left_alone() ->
     asyncio.run(scenario())
 
 
-def test_a_failing_engine_does_not_end_sessions() -> None:
-    """It is reported, and upkeep tries again at its time."""
+def test_failing_engine_does_not_end_the_session() -> None:
+    """The failure is reported, and upkeep runs again after its interval."""
     harness = NodeHarness(PRESENCE, **SHORT_INTERVALS)
     harness.recorder.expects_errors = True
     client = harness.connect("ann", "news")
