@@ -18,12 +18,7 @@ from beaconfire.delivery.conflation import Conflation, HeldUpdate
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.outbox import Outbox, WriteBatch
 from beaconfire.delivery.strategy import DeliveryStrategy
-from beaconfire.delivery.subscription import (
-    HELD,
-    Held,
-    Subscription,
-    SubscriptionPhase,
-)
+from beaconfire.delivery.subscription import HELD, Held, Subscription, SubscriptionPhase
 from beaconfire.engines.port import HistoryPage
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication

@@ -76,14 +76,14 @@ def test_insecure_mode_permits_all_but_private_channels() -> None:
     assert access.may_read_history("", False, namespace)
 
 
-RIGHTS: dict[str, Callable[[Access], Callable[[str, bool, Namespace], bool]]] = {
+PERMISSIONS: dict[str, Callable[[Access], Callable[[str, bool, Namespace], bool]]] = {
     "publish": lambda access: access.may_publish,
     "presence": lambda access: access.may_see_presence,
     "history": lambda access: access.may_read_history,
 }
 
 
-@pytest.mark.parametrize("right", RIGHTS)
+@pytest.mark.parametrize("permission", PERMISSIONS)
 @pytest.mark.parametrize(
     ("user", "subscribed", "granted_to", "allowed"),
     [
@@ -101,17 +101,17 @@ RIGHTS: dict[str, Callable[[Access], Callable[[str, bool, Namespace], bool]]] = 
     ],
 )
 def test_publish_presence_and_history_permissions(
-    right: str, user: str, subscribed: bool, granted_to: str, allowed: bool
+    permission: str, user: str, subscribed: bool, granted_to: str, allowed: bool
 ) -> None:
     """`_for_client` is any user, `_for_subscriber` a subscribed one, and `_for_anonymous` extends both to anonymous
     users."""
-    access, namespace = make(**{f"allow_{right}_for_{whom}": True for whom in granted_to.split()})
-    assert RIGHTS[right](access)(user, subscribed, namespace) is allowed
+    access, namespace = make(**{f"allow_{permission}_for_{who}": True for who in granted_to.split()})
+    assert PERMISSIONS[permission](access)(user, subscribed, namespace) is allowed
 
 
-@pytest.mark.parametrize("right", RIGHTS)
-def test_permissions_are_independent(right: str) -> None:
+@pytest.mark.parametrize("permission", PERMISSIONS)
+def test_permissions_are_independent(permission: str) -> None:
     """All other permissions together do not give this one."""
-    others = {f"allow_{other}_for_client": True for other in [*RIGHTS, "subscribe"] if other != right}
+    others = {f"allow_{other}_for_client": True for other in [*PERMISSIONS, "subscribe"] if other != permission}
     access, namespace = make(**others)
-    assert not RIGHTS[right](access)("ann", True, namespace)
+    assert not PERMISSIONS[permission](access)("ann", True, namespace)

@@ -10,6 +10,7 @@ from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.position import StreamPosition
 from tests.unit.kit import RECOVERABLE, NodeHarness, run
+from tests.unit.patching import chained_text
 
 BARE = ChannelOptions()
 
@@ -102,3 +103,39 @@ def test_position_is_kept_for_the_meta_ttl() -> None:
     harness.clock.advance(100)
     result = client.request("subscribe", **since)
     assert ("recovered" in result, result["epoch"]) == (False, "epoch2")
+
+
+@pytest.mark.parametrize(
+    ("since", "reverse", "code"),
+    [
+        (None, True, 0),
+        (StreamPosition(1, "epoch1"), True, 0),
+        (StreamPosition(1, ""), False, 0),
+        (StreamPosition(0, ""), False, 0),
+        (StreamPosition(0, "epoch1"), True, 107),
+        (StreamPosition(1, "other"), False, 112),
+        (StreamPosition(1, "other"), True, 112),
+    ],
+)
+def test_page_checks_its_position(since: StreamPosition | None, reverse: bool, code: int) -> None:
+    """Nothing is before offset 0, and the epoch must be that of the stream."""
+    harness = NodeHarness(RECOVERABLE)
+    harness.publish("news", 1, 2)
+    page = harness.node.channels.page("news", harness.namespaces.resolve("news"), 1, since, reverse)
+    if code == 0:
+        assert run(page).position == StreamPosition(2, "epoch1")
+        return
+    with pytest.raises(CommandError) as raised:
+        run(page)
+    assert raised.value.code.code == code
+
+
+@pytest.mark.parametrize(("option", "argument"), [(True, False), (False, True), (False, False)])
+def test_namespace_or_publisher_allows_patches(option: bool, argument: bool) -> None:
+    """One of the two is enough."""
+    channel = ChannelOptions(allow_subscribe_for_client=True, allowed_delta_types=["fossil"], delta_publish=option)
+    harness = NodeHarness(channel)
+    client = harness.connect("ann")
+    client.request("subscribe", channel="news", delta="fossil")
+    harness.publish("news", chained_text(1), chained_text(2), delta=argument)
+    assert [push["pub"].get("delta", False) for push in client.receive_pushes()] == [False, option or argument]

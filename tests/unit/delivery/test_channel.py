@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.loop import SLICE_S
-from beaconfire.delivery.channel import STRATEGY_BATCH_MAX
+from beaconfire.delivery.channel import STRATEGY_BATCH_MAX, LocalChannel
 from beaconfire.delivery.hub import PENDING_ITEMS_MAX
+from beaconfire.delivery.strategy import DeliveryStrategy
 from beaconfire.delivery.tags_filter import Predicate, Tags, TagsFilters
 from beaconfire.model.events import BatchFannedOut, InternalError
 from beaconfire.model.position import StreamPosition
@@ -16,7 +18,7 @@ from beaconfire.model.requests import FilterNode
 from beaconfire.protocols.port import Frame
 from tests.fakes.clock import AdvancingClock
 from tests.fakes.transport import LineWire
-from tests.unit.delivery.harness import WANTED, FakeSubscriber, Reader, StrategyHarness, text
+from tests.unit.delivery.harness import WANTED, FakeSubscriber, HubHarness, Reader, StrategyHarness, text
 
 
 class RecordedPredicate:
@@ -97,7 +99,7 @@ def test_subscription_removed_during_a_walk_gets_earlier_publications_once() -> 
 
 
 def test_subscription_added_during_a_walk_gets_no_earlier_publications() -> None:
-    """Neither the batch of the walk nor the batch that waits for its end."""
+    """Neither the batch of the walk nor the batch that resubscribed for its end."""
     harness = StrategyHarness(interrupted=True)
     readers = subscribe_many(harness, 3)
     publish(harness, 1)
@@ -115,14 +117,14 @@ def test_subscription_that_goes_live_during_a_walk_gets_the_batch_once() -> None
     harness = StrategyHarness(interrupted=True)
     readers = subscribe_many(harness, 3)
     harness.hub.remove(readers[0].subscription)
-    waits = readers[0].subscriber.subscription("news", readers[0].subscription.strategy)
-    harness.hub.add(waits)
+    resubscribed = readers[0].subscriber.subscription("news", readers[0].subscription.strategy)
+    harness.hub.add(resubscribed)
     publish(harness, 1)
     harness.run_turn()
-    assert waits.go_live(StreamPosition(1, "e")) == []
+    assert resubscribed.go_live(StreamPosition(1, "e")) == []
     publish(harness, 2)
     harness.run_scheduled()
-    assert Reader(readers[0].subscriber, waits).offsets() == [2]
+    assert Reader(readers[0].subscriber, resubscribed).offsets() == [2]
     assert readers[0].subscriber.gaps == []
     assert [reader.offsets() for reader in readers[1:]] == [[1, 2], [1, 2]]
 
@@ -174,11 +176,11 @@ def test_long_batch_is_split() -> None:
     count = 2 * STRATEGY_BATCH_MAX + 5
     publish(harness, *range(1, count - 1))
     late = [harness.subscribe(StreamPosition(count - 2, "e"), node=node) for node in (WANTED, None)]
-    unpositioned = harness.subscribe(None, node=WANTED)
+    without_position = harness.subscribe(None, node=WANTED)
     publish(harness, count - 1, count)
     harness.run_scheduled()
     assert all(reader.offsets() == list(range(1, count + 1)) for reader in (*early, plain))
-    assert [reader.offsets() for reader in (*late, unpositioned)] == [[count - 1, count]] * 3
+    assert [reader.offsets() for reader in (*late, without_position)] == [[count - 1, count]] * 3
     sizes = [event.publications for event in harness.recorder.of(BatchFannedOut)]
     assert sizes == [STRATEGY_BATCH_MAX, STRATEGY_BATCH_MAX, 5]
 
@@ -190,7 +192,7 @@ def test_walk_is_finished_at_once_if_too_many_items_wait() -> None:
     publish(harness, 1)
     harness.run_turn()
     publish(harness, *range(2, PENDING_ITEMS_MAX + 3))
-    for _ in range(2):  # the flusher has its turns as well
+    for _ in range(2):  # one of the turns is the flusher's
         harness.run_turn()
     assert harness.hub._channels["news"].walk is None
     harness.run_scheduled()
@@ -232,7 +234,7 @@ def test_error_in_a_walk_does_not_stop_waiting_items() -> None:
     harness.publish(0, text(1), "wanted")
     harness.run_turn()
     harness.publish(0, text(2), "wanted")
-    strategy.codec = object()  # type: ignore[assignment]  # breaks whatever is told to this one
+    strategy.codec = object()  # type: ignore[assignment]  # every delivery to this subscription fails
     harness.run_turn()
     harness.run_turn()
     strategy.codec = None
@@ -243,3 +245,29 @@ def test_error_in_a_walk_does_not_stop_waiting_items() -> None:
         [text(2)],
         [text(2)],
     ]
+
+
+def test_previous_publication_is_of_the_same_epoch() -> None:
+    """A publication without an offset is in no epoch, and is the previous one of the next publication."""
+    local = LocalChannel("")
+    publications = [Publication(Raw(b"1"), offset=offset) for offset in (1, 2, 0, 1)]
+    previous = [
+        local.note_latest(publication, epoch)
+        for publication, epoch in zip(publications, ("e", "e", "", "f"), strict=True)
+    ]
+    assert previous == [None, publications[0], publications[1], None]
+
+
+@pytest.mark.parametrize("with_strategy", [False, True])
+def test_channel_finds_and_removes_its_subscriptions(with_strategy: bool) -> None:
+    """With and without a strategy. The latest publication is dropped with the last subscription that has one."""
+    local = LocalChannel("")
+    strategy = DeliveryStrategy(None, None) if with_strategy else None
+    subscription = HubHarness().new_subscriber().subscription("news", strategy)
+    local.add(subscription)
+    assert (len(local), list(local.members()), local.find("c1")) == (1, [subscription], subscription)
+    assert (local.with_strategy is not None) is with_strategy
+    local.latest = Publication(Raw(b"1")) if with_strategy else None
+    local.remove(subscription)
+    assert (len(local), list(local.members()), local.find("c1")) == (0, [], None)
+    assert (local.with_strategy, local.latest) == (None, None)

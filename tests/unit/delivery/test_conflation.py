@@ -280,24 +280,24 @@ def test_repeated_subscribing_leaves_no_timer() -> None:
     harness = ConflationHarness()
     most = 0
     for _ in range(1000):
-        harness.clock.advance(0.001)  # nobody is due together with anybody else
+        harness.clock.advance(0.001)  # each subscription has its own due time
         reader = harness.subscribe(0.01)
         harness.publish(1, 2)
         harness.hub.remove(reader.subscription)
         most = max(most, len(harness.timers))
     assert len(harness.timers) == 0
     assert harness.hub._selective._schedule._waiting == {}
-    assert most == 0, "nor for a moment"
+    assert most == 0, "at no time"
 
 
 def test_timer_stays_for_the_other_subscriptions_of_its_time() -> None:
     """If one of two subscriptions that are due together is removed, the other one still gets its update."""
     harness = ConflationHarness()
-    leaver, reader = harness.subscribe(1.0), harness.subscribe(1.0)
+    removed, reader = harness.subscribe(1.0), harness.subscribe(1.0)
     harness.publish(1, 2)
-    harness.hub.remove(leaver.subscription)
+    harness.hub.remove(removed.subscription)
     harness.advance_time(1.0)
-    assert (leaver.offsets_and_left_out(), reader.offsets_and_left_out()) == ([(1, 0)], [(1, 0), (2, 0)])
+    assert (removed.offsets_and_left_out(), reader.offsets_and_left_out()) == ([(1, 0)], [(1, 0), (2, 0)])
 
 
 def test_all_remaining_due_subscriptions_are_removed_before_the_next_turn() -> None:
@@ -325,10 +325,10 @@ def test_held_publication_keeps_a_bounded_number_of_frames() -> None:
             single = item.single_frame(wire, repeated, None, None, patches)
             assert json.loads(single.frame)["push"]["pub"].get("conflated", 0) == repeated
     kept = sum(len(single_frame.frame) for single_frame in (item._singles or {}).values())
-    assert kept < 20 * 1100, "twenty of five hundred at most"
+    assert kept < 20 * 1100, "at most twenty of five hundred frames"
     packed = wire.packed
     item.single_frame(wire, 499, None, None, patches)
-    assert wire.packed == packed, "the latest is shared"
+    assert wire.packed == packed, "the newest frame is shared"
 
 
 def test_held_publication_that_cannot_be_encoded_is_reported_when_it_is_due() -> None:
@@ -373,7 +373,7 @@ def test_deliveries_that_are_due_together_are_spread_over_turns() -> None:
     harness = ConflationHarness()
     readers = [harness.subscribe(1.0) for _ in range(DUE_AT_ONCE_MAX + 10)]
     harness.publish(1, 2)
-    assert len(harness.timers) == 1, "all of them were told in the same turn"
+    assert len(harness.timers) == 1, "all were sent a publication in the same turn"
     harness.clock.advance(1.0)
     harness.timers.run_due()
     assert sum(reader.subscriber.outbox.queued_bytes > 0 for reader in readers) == DUE_AT_ONCE_MAX
@@ -382,7 +382,7 @@ def test_deliveries_that_are_due_together_are_spread_over_turns() -> None:
     assert [reader.offsets_and_left_out() for reader in readers[:-1]] == [[(1, 0), (2, 0)]] * (DUE_AT_ONCE_MAX + 9)
     assert readers[-1].offsets_and_left_out() == [(1, 0)]
     harness.publish(3)
-    assert len(harness.timers) == 1, "and again, although it took two"
+    assert len(harness.timers) == 1, "they share a due time again, although the delivery took two turns"
 
 
 STEPS = st.lists(
@@ -406,7 +406,7 @@ def test_latest_publication_is_always_sent_in_the_end(
     harness = ConflationHarness()
     reader = harness.subscribe(max_rate, filtered=filtered, deltas=deltas)
     wanted: list[int] = []
-    seen, times = 0, []
+    count_before, times = 0, []
     for step, value in [*steps, ("unblock", None), ("time", 1.1), ("time", 1.1)]:
         if step == "publish":
             harness.offset += 1
@@ -422,15 +422,15 @@ def test_latest_publication_is_always_sent_in_the_end(
             harness.unblock(reader)
         else:
             harness.run_scheduled()
-        fresh = len(reader.offsets_and_left_out()) - seen
-        seen += fresh
+        fresh = len(reader.offsets_and_left_out()) - count_before
+        count_before += fresh
         times += [harness.clock.now_s()] * fresh
     received = reader.offsets_and_left_out()
     count = 0
     for offset, left_out in received:
         count += left_out + 1
-        assert offset == wanted[count - 1], "what it says was left out is what lies between"
+        assert offset == wanted[count - 1], "the left-out count is the number of publications in between"
     assert count == len(wanted)
     if max_rate:
-        gaps = [later - earlier for earlier, later in pairwise(times)]
-        assert all(gap >= 1 / max_rate - 1e-9 for gap in gaps)
+        intervals = [later - earlier for earlier, later in pairwise(times)]
+        assert all(interval >= 1 / max_rate - 1e-9 for interval in intervals)

@@ -88,7 +88,7 @@ def test_publication_is_encoded_once_per_codec(harness: PlainHarness) -> None:
     assert [subscriber.data() for subscriber in subscribers] == [[1, 2]] * 4
     assert late.data() == [2]
     assert harness.counting_codec.encoded == 2
-    assert harness.wire.packed == 2, "the whole batch, and the selection of the late one"
+    assert harness.wire.packed == 2, "the whole batch, and the selection of the late subscriber"
 
 
 def test_each_wire_has_its_own_encoding(harness: PlainHarness) -> None:
@@ -140,7 +140,7 @@ def test_removed_subscription_gets_pending_items(harness: PlainHarness) -> None:
 def test_missing_offset_ends_only_subscriptions_with_a_position(
     harness: PlainHarness, offsets: tuple[int, ...]
 ) -> None:
-    """They are told of the gap once, and get nothing of the batch.
+    """The gap is reported once, and they get nothing of the batch.
 
     A subscription without a position gets everything.
     """
@@ -155,7 +155,7 @@ def test_missing_offset_ends_only_subscriptions_with_a_position(
     harness.publish(offsets[-1] + 1)
     harness.run_scheduled()
     assert positioned.messages() == []
-    assert len(positioned.gaps) == 1, "it is told once"
+    assert len(positioned.gaps) == 1, "the gap is reported once"
 
 
 def test_another_epoch_ends_subscriptions_with_a_position(harness: PlainHarness) -> None:
@@ -190,14 +190,14 @@ def test_callbacks_may_subscribe_unsubscribe_and_publish(harness: PlainHarness) 
     removed, subscription = harness.subscribe(top=5)
     other, _ = harness.subscribe(top=0)
 
-    def leave_and_come_back(ended: Subscription) -> None:
+    def subscribe_again(ended: Subscription) -> None:
         harness.hub.remove(ended)
         harness.publish(2)
         again = removed.subscription()
         harness.hub.add(again)
         again.go_live(StreamPosition(2, "e"))
 
-    removed.react = leave_and_come_back
+    removed.react = subscribe_again
     harness.publish(1, epoch="e")
     subscription.epoch = "another"
     harness.run_scheduled()
@@ -211,10 +211,10 @@ def test_gap_during_removal_removes_the_subscription_once(harness: PlainHarness)
     """The pending items end the subscription that is being removed. The callback removes it as well."""
     subscriber, subscription = harness.subscribe(top=0)
 
-    def leave(ended: Subscription) -> None:
+    def unsubscribe(ended: Subscription) -> None:
         harness.hub.remove(ended)
 
-    subscriber.react = leave
+    subscriber.react = unsubscribe
     harness.publish(7)
     harness.hub.remove(subscription)
     assert not harness.hub.has_subscribers("news")
@@ -229,7 +229,7 @@ def test_new_subscription_stays_if_all_others_end(harness: PlainHarness) -> None
     lost = gap_subscriber.subscription()
     harness.hub.add(lost)
     lost.go_live(StreamPosition(1, "e"))
-    harness.publish(9)  # a hole, which ends it on the next turn
+    harness.publish(9)  # a gap, which ends the subscription on the next turn
     new_subscriber = harness.new_subscriber()
     joined = new_subscriber.subscription()
     harness.hub.add(joined)
@@ -281,13 +281,13 @@ def _fail_once(fan_out: Callable[..., None]) -> Callable[..., None]:
     def broken(self: Hub, channel: str, *more: object) -> None:
         calls.append(channel)
         if len(calls) == 1:
-            raise RuntimeError("a codec's bug")
+            raise RuntimeError("a bug of a codec")
         fan_out(self, channel, *more)
 
     return broken
 
 
-# --- the direct way
+# --- direct sends
 
 
 def test_single_pending_channel_is_sent_directly() -> None:
@@ -300,7 +300,7 @@ def test_single_pending_channel_is_sent_directly() -> None:
     waiting, _ = harness.subscribe()
     waiting.outbox.append(b"{}\n")
     harness.publish(1)
-    harness.scheduled.pop()()  # the hub's turn, before the flusher's
+    harness.scheduled.pop()()  # the turn of the hub, before the turn of the flusher
     assert (free.data(), waiting.messages()) == ([1], [])
     harness.run_scheduled()
     assert (waiting.messages()[0], len(waiting.messages())) == ({}, 2)
@@ -327,7 +327,7 @@ def test_error_in_a_walk_does_not_drop_earlier_deliveries() -> None:
     harness.recorder.expects_errors = True
     first, _ = harness.subscribe(0)
     second, broken = harness.subscribe(0)
-    broken.wire = None  # type: ignore[assignment]  # the bug
+    broken.wire = None  # type: ignore[assignment]  # makes `_deliver` fail
     harness.publish(1)
     harness.run_scheduled()
     assert first.data() == [1]

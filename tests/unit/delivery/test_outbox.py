@@ -8,13 +8,7 @@ import pytest
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.loop import SLICE_S
-from beaconfire.delivery.outbox import (
-    WRITE_BATCH_MAX,
-    Flusher,
-    Outbox,
-    Writable,
-    WriteBatch,
-)
+from beaconfire.delivery.outbox import WRITE_BATCH_MAX, Flusher, Outbox, Writable, WriteBatch
 from beaconfire.protocols.port import Frame
 from tests.fakes.transport import RecordingTransport
 
@@ -166,7 +160,7 @@ def test_overflow_is_reported_on_a_later_turn() -> None:
     assert harness.slow == []
     for _ in range(100):
         outbox.append(b"123")
-        assert outbox.queued_bytes <= 10, "memory stays bounded until the owner reacts"
+        assert outbox.queued_bytes <= 10, "the queue is bounded until the owner reacts"
     harness.run_turn()
     assert harness.slow == ["slow"]
     harness.run_turn()
@@ -217,7 +211,7 @@ def test_closing_writes_queued_frames_and_drops_later_ones() -> None:
     outbox.append(b"final frame")
     outbox.close()
     assert transport.writes == [b"final frame"]
-    outbox.append(b"too late")
+    outbox.append(b"late frame")
     harness.run_turn()
     harness.run_turn()
     assert transport.writes == [b"final frame"]

@@ -36,8 +36,8 @@ def test_patch_between_neighbours_is_made_once(made: list[bytes]) -> None:
     patches = Patches()
     row = [publication(offset) for offset in range(1, 5)]
     for codec in (JSON, PROTOBUF, JSON):
-        told = patches.encode_all("news", "e", row, None, codec)
-        assert [one.delta for one in told] == [False, True, True, True]
+        encoded = patches.encode_all("news", "e", row, None, codec)
+        assert [publication.delta for publication in encoded] == [False, True, True, True]
     assert len(made) == 3
     patches.encode_all("sport", "e", row, None, JSON)
     patches.encode_all("news", "other", row, None, JSON)
@@ -49,8 +49,8 @@ def test_publication_after_a_missing_one_is_whole() -> None:
     patches = Patches()
     row = [publication(offset) for offset in (2, 4, 5, 0, 6)]
     for base, first in ((publication(1), True), (publication(0), False), (None, False)):
-        told = patches.encode_all("news", "e", row, base, PROTOBUF)
-        assert [one.delta for one in told] == [first, False, True, False, False]
+        encoded = patches.encode_all("news", "e", row, base, PROTOBUF)
+        assert [publication.delta for publication in encoded] == [first, False, True, False, False]
 
 
 def test_codecs_with_different_texts_have_different_patches(made: list[bytes]) -> None:
@@ -87,9 +87,9 @@ def test_compared_bytes_are_bounded(made: list[bytes]) -> None:
     """
     patches = Patches()
     row = [publication(offset, b'"%d %s"' % (offset, b"x" * 40_000)) for offset in range(1, 11)]
-    told = patches.encode_all("news", "e", row, None, PROTOBUF)
-    assert [one.delta for one in told] == [False, *[True] * 4, *[False] * 5]
+    encoded = patches.encode_all("news", "e", row, None, PROTOBUF)
+    assert [publication.delta for publication in encoded] == [False, *[True] * 4, *[False] * 5]
     for _ in range(2):
-        told = patches.encode_all("news", "e", row, None, PROTOBUF)
-    assert [one.delta for one in told] == [False, *[True] * 9]
+        encoded = patches.encode_all("news", "e", row, None, PROTOBUF)
+    assert [publication.delta for publication in encoded] == [False, *[True] * 9]
     assert len(made) == 9

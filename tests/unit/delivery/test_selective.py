@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 
+from beaconfire.delivery.strategy import DeliveryStrategy
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.model.pushes import JoinPush, LeavePush
-from tests.unit.delivery.harness import PlainHarness
+from tests.unit.delivery.harness import FILTERS, WANTED, PlainHarness
 
 
 def test_excluded_client_does_not_get_the_publication_and_its_position_advances(harness: PlainHarness) -> None:
@@ -103,3 +104,33 @@ def test_publications_without_an_offset_move_no_position(harness: PlainHarness) 
     harness.run_scheduled()
     assert subscriber.data() == [0, 1, 0, 2]
     assert subscription.position == StreamPosition(2, "e")
+
+
+def test_items_are_counted_by_their_outcome(harness: PlainHarness) -> None:
+    """Delivered, or filtered. An excluded client counts as neither."""
+    subscriber = harness.new_subscriber()
+    strategy = DeliveryStrategy(FILTERS.compile(WANTED), None)
+    subscription = subscriber.subscription("news", strategy)
+    harness.hub.add(subscription)
+    subscription.go_live(StreamPosition(0, "e"))
+    for offset, kind, exclude in (
+        (1, "wanted", ()),
+        (2, "unwanted", ()),
+        (3, "unwanted", ("c1",)),
+        (4, "wanted", ("c1",)),
+    ):
+        harness.hub.publish("news", Publication(Raw(b"1"), None, offset, {"kind": kind}), "e", exclude)
+    harness.run_scheduled()
+    statistics = harness.hub.statistics()
+    assert (statistics.delivered_total, statistics.filtered_total) == (1, 1)
+    assert subscription.position == StreamPosition(4, "e")
+
+
+def test_subscription_without_conflation_has_no_held_publication(harness: PlainHarness) -> None:
+    """A session calls `deliver_held` for every subscription with a strategy."""
+    subscriber, subscription = harness.subscribe()
+    harness.hub.deliver_held(subscription)
+    subscription.strategy = DeliveryStrategy(FILTERS.compile(WANTED), None)
+    harness.hub.deliver_held(subscription)
+    harness.run_scheduled()
+    assert subscriber.messages() == []

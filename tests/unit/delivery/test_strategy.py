@@ -44,10 +44,10 @@ OTHER = st.one_of(
     st.booleans(),
 )
 def test_every_subscription_gets_what_it_wants_in_order(
-    subscribes: list[tuple[Any, ...]], others: list[tuple[Any, ...]], interrupted: bool
+    subscribes: list[tuple[Any, ...]], steps: list[tuple[Any, ...]], interrupted: bool
 ) -> None:
     """With both codecs, with and without positions, filters and patches: the right publications, unchanged."""
-    operations = subscribes + others
+    operations = subscribes + steps
     harness = StrategyHarness(interrupted)
     offset, epoch, number = 0, 1, 0
     readers: list[tuple[Reader, list[tuple[bytes, int]]]] = []
@@ -56,7 +56,7 @@ def test_every_subscription_gets_what_it_wants_in_order(
             number += 1
             if first == "epoch":
                 epoch, offset = epoch + 1, 0
-                for reader, _ in readers:  # the positioned would be told of a gap; here they leave before
+                for reader, _ in readers:  # a new epoch would be a gap for them
                     if reader.subscription.expected > 0:
                         harness.hub.remove(reader.subscription)
             offset += first != "outside"

@@ -7,14 +7,7 @@ from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.delivery.outbox import Flusher
-from beaconfire.delivery.subscription import (
-    ANY,
-    HELD,
-    HELD_ITEM_BYTES,
-    Gap,
-    Subscription,
-    SubscriptionPhase,
-)
+from beaconfire.delivery.subscription import ANY, HELD, HELD_ITEM_BYTES, Gap, Subscription, SubscriptionPhase
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec

@@ -2,11 +2,50 @@
 
 from __future__ import annotations
 
+import json
+
+from msgspec import Raw
+
+from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.grants import SubscriptionGrant
-from tests.unit.kit import OPEN, NodeHarness
-from tests.unit.session.operations.support import (
-    with_history,
-)
+from beaconfire.model.publication import ClientInfo, Publication
+from tests.unit.kit import OPEN, RECOVERABLE, WITH_PRESENCE, NodeHarness
+from tests.unit.patching import chained_text
+from tests.unit.session.operations.support import with_history
+
+
+def test_publication_is_delivered_with_its_exclusions() -> None:
+    """The position of an excluded client moves as well."""
+    harness = NodeHarness(RECOVERABLE)
+    ann, bob = harness.connect("ann", "news"), harness.connect("bob", "news")
+    epoch = ann.session.subscriptions["news"].epoch
+    harness.node.listener.on_publication("news", Publication(Raw(b"1"), offset=1), epoch, (ann.id,))
+    harness.node.listener.on_publication("other", Publication(Raw(b"2"), offset=1), epoch, ())
+    assert ann.receive() == []
+    assert [push["pub"]["data"] for push in bob.receive_pushes()] == [1]
+    assert ann.session.subscriptions["news"].position == (1, epoch)
+
+
+def test_publication_is_sent_as_a_patch_only_if_the_broker_says_so() -> None:
+    """The publisher's permission travels with the announcement."""
+    harness = NodeHarness(ChannelOptions(allow_subscribe_for_client=True, allowed_delta_types=["fossil"]))
+    client = harness.connect("ann")
+    client.request("subscribe", channel="news", delta="fossil")
+    for number, delta in enumerate((True, False, True)):
+        data = Raw(json.dumps(chained_text(number)).encode())
+        harness.node.listener.on_publication("news", Publication(data), "", (), delta)
+    assert [push["pub"].get("delta", False) for push in client.receive_pushes()] == [False, False, True]
+
+
+def test_joins_and_leaves_are_delivered() -> None:
+    """In the order of the calls."""
+    harness = NodeHarness(WITH_PRESENCE)
+    client = harness.connect("ann", "news")
+    info = ClientInfo("bob", "client9")
+    harness.node.listener.on_join("news", info)
+    harness.node.listener.on_leave("news", info)
+    shown = {"info": {"user": "bob", "client": "client9"}}
+    assert client.receive_pushes() == [{"channel": "news", "join": shown}, {"channel": "news", "leave": shown}]
 
 
 def test_lost_link_ends_subscriptions_with_a_position() -> None:

@@ -28,13 +28,13 @@ CLOSED = ChannelOptions()
 WITH_JOIN_LEAVE = ChannelOptions(presence=True, join_leave=True, force_push_join_leave=True)
 
 
-def people(harness: NodeHarness) -> tuple[HarnessClient, HarnessClient, HarnessClient, HarnessClient]:
+def connect_clients(harness: NodeHarness) -> tuple[HarnessClient, HarnessClient, HarnessClient, HarnessClient]:
     """Two clients of ann, one of bob, and an anonymous one."""
     return harness.connect("ann"), harness.connect("ann"), harness.connect("bob"), harness.connect()
 
 
 @pytest.mark.parametrize(
-    ("who", "hit"),
+    ("selector", "matches"),
     [
         (Selector(user="ann"), {0, 1}),
         (Selector(user="ann", client="client2"), {1}),
@@ -45,28 +45,28 @@ def people(harness: NodeHarness) -> tuple[HarnessClient, HarnessClient, HarnessC
         (Selector(client="client9"), set()),
         (Selector(), set()),
         (Selector(session="client2"), {1}),
-        (Selector(session="hush"), {2}),
-        (Selector(client="client3", session="hush"), {2}),
+        (Selector(session="secret"), {2}),
+        (Selector(client="client3", session="secret"), {2}),
         (Selector(client="client3", session="client3"), {2}),
-        (Selector(user="bob", client="client3", session="hush"), {2}),
-        (Selector(client="client1", session="hush"), set()),
+        (Selector(user="bob", client="client3", session="secret"), {2}),
+        (Selector(client="client1", session="secret"), set()),
         (Selector(client="client3", session="client1"), set()),
-        (Selector(client="client9", session="hush"), set()),
+        (Selector(client="client9", session="secret"), set()),
         (Selector(client="client3", session="unknown"), set()),
-        (Selector(user="ann", session="hush"), set()),
+        (Selector(user="ann", session="secret"), set()),
         (Selector(user="ann", session="unknown"), set()),
     ],
 )
-def test_selector_matches_sessions(who: Selector, hit: set[int]) -> None:
+def test_selector_matches_sessions(selector: Selector, matches: set[int]) -> None:
     """All sessions of a user, or the one session that every given field matches. An empty selector matches none."""
     harness = NodeHarness()
-    clients = people(harness)
+    clients = connect_clients(harness)
     bob = clients[2].session
     harness.node.registry.remove(bob)
-    clients[2].transport.secret = "hush"
+    clients[2].transport.secret = "secret"
     harness.node.registry.add(bob)
-    harness.send_control(DisconnectSessions(who, 4000, "enough"))
-    assert {index for index, client in enumerate(clients) if client.disconnect_code} == hit
+    harness.send_control(DisconnectSessions(selector, 4000, "enough"))
+    assert {index for index, client in enumerate(clients) if client.disconnect_code} == matches
 
 
 # --- disconnect
@@ -75,7 +75,7 @@ def test_selector_matches_sessions(who: Selector, hit: set[int]) -> None:
 def test_disconnect_message_ends_sessions() -> None:
     """With its code and reason. Clients on the whitelist stay."""
     harness = NodeHarness()
-    first, second, bob, _ = people(harness)
+    first, second, bob, _ = connect_clients(harness)
     harness.send_control(DisconnectSessions(Selector(user="ann"), 4567, "enough", whitelist=(second.id,)))
     assert first.transport.closed == (4567, "enough")
     assert (second.disconnect_code, bob.disconnect_code) == (0, 0)
@@ -295,12 +295,12 @@ def test_refresh_message_may_expire_the_connection_at_once() -> None:
 def test_refresh_message_changes_the_info_of_publications() -> None:
     """A message without info does not change it."""
     harness = NodeHarness()
-    witness = harness.connect("bob", "news")
+    subscriber = harness.connect("bob", "news")
     client = harness.connect("ann", "news", info=Raw(b'"old"'))
 
     def shown() -> Any:
         client.request("publish", channel="news", data=1)
-        return witness.receive_pushes()[-1]["pub"]["info"].get("conn_info")
+        return subscriber.receive_pushes()[-1]["pub"]["info"].get("conn_info")
 
     harness.send_control(RefreshSessions(Selector(user="ann")))
     assert shown() == "old"
@@ -319,17 +319,17 @@ def infos(harness: NodeHarness, channel: str = "news") -> dict[str, Any]:
 def test_refresh_message_changes_the_info_in_every_channel() -> None:
     """In presence at once, and in the leave. No message announces the change."""
     harness = NodeHarness(WITH_PRESENCE, ping_interval=Seconds(0))
-    witness = harness.connect("bob", "news")
+    subscriber = harness.connect("bob", "news")
     client = harness.connect("ann", "news", "sport", info=Raw(b'"old"'))
-    witness.receive()
+    subscriber.receive()
     harness.send_control(RefreshSessions(Selector(user="ann"), info=b'"new"'))
-    assert witness.receive_pushes() == []
+    assert subscriber.receive_pushes() == []
     assert infos(harness) == {"ann": '"new"', "bob": ""}
     assert infos(harness, "sport") == {"ann": '"new"'}
     harness.advance_time(30)
-    assert infos(harness)["ann"] == '"new"', "nor does the next upkeep bring the old one back"
+    assert infos(harness)["ann"] == '"new"', "the next upkeep does not bring the old info back"
     client.drop_connection()
-    [push] = witness.receive_pushes()
+    [push] = subscriber.receive_pushes()
     assert push["leave"]["info"]["conn_info"] == "new"
     assert infos(harness) == {"bob": ""}
 
@@ -339,20 +339,20 @@ def test_refresh_message_during_subscribe_and_unsubscribe() -> None:
 
     async def scenario() -> None:
         harness = NodeHarness(WITH_PRESENCE)
-        witness = harness.connect("bob", "news")
-        coming = harness.connect("ann", info=Raw(b'"old"'))
+        subscriber = harness.connect("bob", "news")
+        client = harness.connect("ann", info=Raw(b'"old"'))
         harness.calls.hold("presence_add")
-        coming.send("subscribe", channel="news")
+        client.send("subscribe", channel="news")
         await settle()
         harness.send_control(RefreshSessions(Selector(user="ann"), info=b'"new"'))
         harness.calls.release("presence_add")
         await settle()
         assert infos(harness)["ann"] == '"new"'
-        joins = [push["join"]["info"]["conn_info"] for push in witness.receive_pushes() if "join" in push]
+        joins = [push["join"]["info"]["conn_info"] for push in subscriber.receive_pushes() if "join" in push]
         assert joins == ["new"]
         harness.calls.hold("presence_add")
         harness.send_control(RefreshSessions(Selector(user="ann"), info=b'"newer"'))
-        coming.request("unsubscribe", channel="news")
+        client.request("unsubscribe", channel="news")
         harness.calls.release("presence_add")
         await settle()
         assert "ann" not in infos(harness)
@@ -360,7 +360,7 @@ def test_refresh_message_during_subscribe_and_unsubscribe() -> None:
     asyncio.run(scenario())
 
 
-# --- answers
+# --- surveys
 
 
 def test_surveys_count_channels_users_and_subscriptions() -> None:

@@ -30,12 +30,12 @@ FAILURES = {"old": TokenExpired("exp"), "bad": TokenInvalid("signature"), "unver
 
 def new_policy(**options: Any) -> ConfiguredPolicy:
     connection, subscription = KnownTokens(ManualCalls()), KnownTokens(ManualCalls())
-    connection.connections.known |= {"ann": ANN, "nobody": Identity(), "bob": Identity(user="bob"), **FAILURES}
+    connection.connections.known |= {"ann": ANN, "anonymous": Identity(), "bob": Identity(user="bob"), **FAILURES}
     subscription.subscriptions.known |= FAILURES
     subscription.add_subscription("news", "ann", "news", info=Raw(b"1"))
-    subscription.add_subscription("news of bob", "bob", "news")
+    subscription.add_subscription("news for bob", "bob", "news")
     subscription.add_subscription("sport", "ann", "sport")
-    subscription.add_subscription("news of c1", "ann", "news", client="c1")
+    subscription.add_subscription("news for c1", "ann", "news", client="c1")
     channels = Namespaces(OPEN, {}, ChannelNameOptions(), 1.0)
     client_options = ClientOptions(**options)
     return ConfiguredPolicy(
@@ -62,11 +62,11 @@ def test_configured_policy_implements_the_port() -> None:
     ("token", "options", "code"),
     [
         ("ann", {}, 0),
-        ("nobody", {}, 0),
+        ("anonymous", {}, 0),
         ("old", {}, 109),
         ("bad", {}, 3500),
         ("unverifiable", {}, 100),
-        ("nobody", {"disallow_anonymous_connection_tokens": True}, 3507),
+        ("anonymous", {"disallow_anonymous_connection_tokens": True}, 3507),
         ("ann", {"disallow_anonymous_connection_tokens": True}, 0),
         ("bad", {"insecure": True}, 3500),
         ("bad", {"allow_anonymous": True}, 3500),
@@ -134,7 +134,7 @@ def test_name_in_data_counts_only_for_anonymous_clients() -> None:
     """A token's identity counts, insecure mode trusts `user`, and `user` comes before the name in data."""
     data = Raw(b'{"name":"Bob"}')
     assert run(new_policy(allow_anonymous=True).connect(ConnectRequest(token="ann", data=data))) == ANN
-    assert run(new_policy(allow_anonymous=True).connect(ConnectRequest(token="nobody", data=data))) == Identity()
+    assert run(new_policy(allow_anonymous=True).connect(ConnectRequest(token="anonymous", data=data))) == Identity()
     assert run(new_policy(insecure=True).connect(ConnectRequest(data=data))) == Identity()
     assert outcome(new_policy().connect(ConnectRequest(data=data))) == 101
     both = run(new_policy(allow_anonymous=True).connect(ConnectRequest(user="ann", data=data)))
@@ -153,12 +153,12 @@ def test_refresh_needs_a_valid_token_of_the_same_user(token: str, code: int) -> 
     ("token", "subscribe", "refresh"),
     [
         ("news", 0, 0),
-        ("news of c1", 0, 0),
+        ("news for c1", 0, 0),
         ("old", 109, 3006),
         ("bad", 103, 3500),
         ("unverifiable", 100, 100),
         ("sport", 3500, 3500),
-        ("news of bob", 3500, 3500),
+        ("news for bob", 3500, 3500),
     ],
 )
 def test_subscription_token_is_for_one_user_and_channel(token: str, subscribe: int, refresh: int) -> None:
@@ -174,9 +174,9 @@ def test_subscription_token_may_be_for_one_client() -> None:
     """Other connections of the user cannot use it."""
     policy = new_policy()
     namespace = Namespaces(OPEN, {}, ChannelNameOptions(), 1.0).resolve("news")
-    request = SubscribeRequest(channel="news", token="news of c1")
+    request = SubscribeRequest(channel="news", token="news for c1")
     assert outcome(policy.subscribe(ANN, "c2", request, namespace)) == 3500
-    assert outcome(policy.sub_refresh(ANN, "c2", "news", "news of c1")) == 3500
+    assert outcome(policy.sub_refresh(ANN, "c2", "news", "news for c1")) == 3500
 
 
 def test_subscription_token_permits_any_channel() -> None:

@@ -95,11 +95,11 @@ def test_sessions_do_not_wait_for_each_other() -> None:
 
     async def scenario() -> None:
         harness = NodeHarness(READING)
-        waiting, quick = harness.connect("ann"), harness.connect("bob")
+        slow, fast = harness.connect("ann"), harness.connect("bob")
         harness.calls.hold("history")
-        waiting.send("history", channel="a")
+        slow.send("history", channel="a")
         await settle()
-        assert quick.request_code("subscribe", channel="a") == 0
+        assert fast.request_code("subscribe", channel="a") == 0
         harness.calls.release("history")
         await settle()
 

@@ -46,14 +46,14 @@ def test_traits_may_be_given_for_one_connection() -> None:
 def test_every_connection_is_subscribed_to_the_lobby() -> None:
     """Without permission, position, presence, join and leave."""
     harness = NodeHarness(WITH_JOIN_LEAVE)
-    witness = harness.connect("ann", "lobby")
+    subscriber = harness.connect("ann", "lobby")
     client = harness.open_plain_session("lobby")
-    assert witness.receive() == []
-    assert harness.present_clients("lobby") == {witness.id}
+    assert subscriber.receive() == []
+    assert harness.present_clients("lobby") == {subscriber.id}
     harness.publish("lobby", 1)
     assert [message["data"] for message in client.receive()] == [1]
     client.drop_connection()
-    assert [push["pub"]["data"] for push in witness.receive_pushes()] == [1]
+    assert [push["pub"]["data"] for push in subscriber.receive_pushes()] == [1]
     closed = NodeHarness(ChannelOptions()).open_plain_session("lobby")
     closed.harness.publish("lobby", 1)
     assert len(closed.receive()) == 1
@@ -110,7 +110,7 @@ def test_lobby_subscription_survives_a_failed_handshake_and_the_server_api() -> 
     harness.calls.fail_next("attach", OSError("no link"))
     assert client.send_plain(type="handshake", token="ann")[0]["code"] == 100
     assert set(client.session.subscriptions) == {"lobby"}
-    assert client.session.user == "", "who failed to come in is nobody again"
+    assert client.session.user == "", "the failed handshake leaves the session anonymous"
     harness.send_control(UnsubscribeSessions(Selector(client=client.id)))
     assert set(client.session.subscriptions) == {"lobby"}
 

@@ -23,9 +23,9 @@ TIMES: dict[str, Any] = {
 }
 
 
-def connect(chance: float = 0.5) -> tuple[NodeHarness, HarnessClient]:
+def connect(random_value: float = 0.5) -> tuple[NodeHarness, HarnessClient]:
     harness = NodeHarness(**TIMES)
-    harness.random_value = chance
+    harness.random_value = random_value
     return harness, harness.connect("ann")
 
 
@@ -35,10 +35,10 @@ def pings(client: HarnessClient) -> int:
     return len(messages)
 
 
-@pytest.mark.parametrize(("chance", "first_s"), [(0.0, 10.0), (0.5, 15.0), (0.999, 19.99)])
-def test_first_ping_is_sent_between_half_and_the_whole_interval(chance: float, first_s: float) -> None:
+@pytest.mark.parametrize(("random_value", "first_s"), [(0.0, 10.0), (0.5, 15.0), (0.999, 19.99)])
+def test_first_ping_is_sent_between_half_and_the_whole_interval(random_value: float, first_s: float) -> None:
     """At a random time, so that clients that connected together are not pinged together."""
-    harness, client = connect(chance)
+    harness, client = connect(random_value)
     harness.advance_time(first_s - 0.02)
     assert pings(client) == 0
     harness.advance_time(0.03)
@@ -115,12 +115,12 @@ def test_pings_can_be_switched_off() -> None:
     assert client.disconnect_code == 0
 
 
-@pytest.mark.parametrize(("interval_s", "told"), [(25.0, 25), (0.5, 1), (1.5, 2)])
-def test_connect_result_has_the_interval_in_whole_seconds(interval_s: float, told: int) -> None:
+@pytest.mark.parametrize(("interval_s", "ping_s"), [(25.0, 25), (0.5, 1), (1.5, 2)])
+def test_connect_result_has_the_interval_in_whole_seconds(interval_s: float, ping_s: int) -> None:
     """Rounded up: with 0 the client would expect no pings, and would not answer them."""
     harness = NodeHarness(**{**TIMES, "ping_interval": Seconds(interval_s), "pong_timeout": Seconds(0.2)})
     result = harness.open_session().request("connect")
-    assert (result["ping"], result["pong"]) == (told, True)
+    assert (result["ping"], result["pong"]) == (ping_s, True)
 
 
 def connect_with_transport_pings() -> tuple[NodeHarness, HarnessClient]:
@@ -245,7 +245,7 @@ def test_session_has_one_timer_for_all_deadlines() -> None:
     for _ in range(10):
         client.send_text("{}")
         harness.advance_time(20)
-    assert len(harness.timers) <= 2, "the one that is set, and perhaps one that is cancelled"
+    assert len(harness.timers) <= 2, "the timer that is set, and one that may be cancelled"
     client.drop_connection()
     harness.advance_time(30)
     assert len(harness.timers) == 0

@@ -12,10 +12,7 @@ from beaconfire.model.events import Subscribed, Unsubscribed
 from beaconfire.model.grants import SubscriptionOverride
 from beaconfire.node.cluster import Selector, SubscribeSessions, UnsubscribeSessions
 from tests.unit.kit import OPEN, HarnessClient, NodeHarness, settle
-from tests.unit.session.operations.support import (
-    ALL_STEPS,
-    WITH_JOIN_LEAVE,
-)
+from tests.unit.session.operations.support import ALL_STEPS, WITH_JOIN_LEAVE
 
 
 def test_presence_follows_the_namespace_and_the_token() -> None:
@@ -55,17 +52,17 @@ def test_own_join_is_sent_after_the_subscribe_reply() -> None:
 def test_subscribers_receive_joins_and_leaves_of_others() -> None:
     """Once each, if a client unsubscribes, if its connection is lost, and if the server disconnects it."""
     harness = NodeHarness(WITH_JOIN_LEAVE)
-    witness = harness.connect("bob", "news")
-    ways: list[Callable[[HarnessClient], object]] = [
+    subscriber = harness.connect("bob", "news")
+    endings: list[Callable[[HarnessClient], object]] = [
         lambda client: client.request("unsubscribe", channel="news"),
         lambda client: client.drop_connection(),
         lambda client: client.send_text("garbage"),
     ]
-    for leave in ways:
+    for end in endings:
         client = harness.connect("ann", "news")
-        assert announcements(witness) == [f"join {client.id}"]
-        leave(client)
-        assert announcements(witness) == [f"leave {client.id}"]
+        assert announcements(subscriber) == [f"join {client.id}"]
+        end(client)
+        assert announcements(subscriber) == [f"leave {client.id}"]
 
 
 def test_unsubscribed_client_does_not_receive_its_own_leave() -> None:
@@ -80,25 +77,25 @@ def test_failed_subscription_has_no_leave() -> None:
     """Its join was not announced."""
     harness = NodeHarness(WITH_JOIN_LEAVE)
     harness.recorder.expects_errors = True
-    witness = harness.connect("bob", "news")
+    subscriber = harness.connect("bob", "news")
     client = harness.connect("ann")
     harness.calls.fail_next("presence_add", OSError("no link"))
     assert client.request_code("subscribe", channel="news") == 100
-    assert announcements(witness) == []
-    assert harness.present_clients("news") == {witness.id}
+    assert announcements(subscriber) == []
+    assert harness.present_clients("news") == {subscriber.id}
     assert client.request_code("subscribe", channel="news") == 0
 
 
 def test_joins_and_presence_show_connection_and_channel_info() -> None:
     """Both come from the tokens."""
     harness = NodeHarness(WITH_JOIN_LEAVE)
-    witness = harness.connect("bob", "news")
+    subscriber = harness.connect("bob", "news")
     client = harness.connect("ann", info=Raw(b'"conn"'))
     harness.tokens.add_subscription("t", "ann", "news", info=Raw(b'"chan"'))
     client.request("subscribe", channel="news", token="t")
     expected = {"user": "ann", "client": client.id, "conn_info": "conn", "chan_info": "chan"}
-    assert [push["join"]["info"] for push in witness.receive_pushes()] == [expected]
-    assert witness.request("presence", channel="news")["presence"][client.id] == expected
+    assert [push["join"]["info"] for push in subscriber.receive_pushes()] == [expected]
+    assert subscriber.request("presence", channel="news")["presence"][client.id] == expected
 
 
 def test_subscriptions_and_their_ends_are_reported() -> None:
@@ -152,3 +149,21 @@ def test_removal_is_idempotent() -> None:
         harness.node.memberships.remove(subscription, 0)
     assert harness.calls.completed[-2:] == [f"presence_remove news {client.id}", f"publish_leave news {client.id}"]
     assert [call.split()[0] for call in harness.calls.completed].count("publish_leave") == 1
+
+
+def test_presence_refresh_of_an_ended_subscription_adds_no_entry() -> None:
+    """A refresh may be in flight when the subscription ends."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(WITH_JOIN_LEAVE)
+        client = harness.connect("ann", "news")
+        subscription = client.session.subscriptions["news"]
+        harness.calls.hold("presence_add")
+        refresh = asyncio.ensure_future(harness.node.memberships.update_presence(subscription))
+        await settle()
+        client.request("unsubscribe", channel="news")
+        harness.calls.release("presence_add")
+        await refresh
+        assert harness.present_clients("news") == set()
+
+    asyncio.run(scenario())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from msgspec import Raw
 
+from beaconfire.delivery.subscription import Gap
 from beaconfire.engines.port import HistoryPage
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
-from beaconfire.session.recovery import recover_cache, recover_stream
+from beaconfire.session.recovery import read_latest, read_on, recover_cache, recover_stream
 
 
 def at(offset: int, data: str = "x") -> Publication:
@@ -69,3 +72,40 @@ def test_cache_recovery_returns_the_latest_publication(
     recovery = recover_cache(since, found)
     assert recovery.recovered is (recovered is not None)
     assert [publication.offset for publication in recovery.publications] == (recovered or [])
+
+
+def offsets(publications: Sequence[Publication]) -> list[int]:
+    return [publication.offset for publication in publications]
+
+
+def test_next_piece_has_the_publications_after_the_position() -> None:
+    """A limit may cut the page. At the top of the stream the piece is empty."""
+    assert offsets(read_on(StreamPosition(2, "e"), page(5, 3, 4, 5))) == [3, 4, 5]
+    assert offsets(read_on(StreamPosition(2, "e"), page(5, 3))) == [3]
+    assert offsets(read_on(StreamPosition(5, "e"), page(5))) == []
+
+
+@pytest.mark.parametrize(
+    ("since", "found"),
+    [
+        (StreamPosition(2, "e"), page(5, 4, 5)),
+        (StreamPosition(2, "e"), page(5)),
+        (StreamPosition(2, "x"), page(5, 3, 4, 5)),
+    ],
+    ids=["the next publication has expired", "all publications have expired", "another epoch"],
+)
+def test_next_piece_raises_gap_if_history_does_not_reach_the_position(
+    since: StreamPosition, found: HistoryPage
+) -> None:
+    """The client must then recover again, instead of missing publications without notice."""
+    with pytest.raises(Gap, match="history does not reach back to offset 2"):
+        read_on(since, found)
+
+
+def test_next_piece_of_a_cache_is_the_latest_publication() -> None:
+    """Unless the client has it. Another epoch raises Gap, because its offsets cannot be compared."""
+    assert offsets(read_latest(StreamPosition(2, "e"), page(5, 5))) == [5]
+    assert offsets(read_latest(StreamPosition(5, "e"), page(5, 5))) == []
+    assert offsets(read_latest(StreamPosition(5, "e"), page(5))) == []
+    with pytest.raises(Gap, match="epoch changed from 'x' to 'e'"):
+        read_latest(StreamPosition(2, "x"), page(5, 5))

@@ -15,10 +15,7 @@ from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.pushes import MessagePush, SubscribePush
 from beaconfire.session.session import SessionPhase
 from tests.unit.kit import OPEN, RECOVERABLE, HarnessClient, NodeHarness
-from tests.unit.session.operations.support import (
-    lose_publication,
-    with_history,
-)
+from tests.unit.session.operations.support import lose_publication, with_history
 
 # --- limits
 
@@ -31,7 +28,7 @@ def test_more_messages_per_second_than_the_limit_end_the_session_with_3013(count
     harness.clock.advance(2)
     client.send_text("\n".join(f'{{"id":{number},"unsubscribe":{{"channel":"a"}}}}' for number in range(1, count + 1)))
     assert client.disconnect_code == code
-    assert len(client.receive()) == (0 if code else count), "nothing of the frame that was too much"
+    assert len(client.receive()) == (0 if code else count), "no command of the frame over the limit is answered"
     assert harness.recorder.limits() == (["client.message_rate_limit"] if code else [])
 
 
@@ -109,7 +106,7 @@ def test_bytes_buffered_by_the_transport_count_as_queued() -> None:
     assert harness.node.statistics().queue_bytes == 70
 
 
-# --- what reaches the client
+# --- messages to the client
 
 
 def test_replies_and_pushes_of_one_turn_are_sent_in_order() -> None:
@@ -164,10 +161,10 @@ def test_end_releases_everything() -> None:
     """Subscriptions, registry and timers. Queued messages are sent first, then code and reason."""
     harness = NodeHarness(RECOVERABLE)
     client = harness.connect("ann", "a", "b")
-    client.session.push(MessagePush(Raw(b'"last words"')))
+    client.session.push(MessagePush(Raw(b'"final message"')))
     client.session.end(FORCE_RECONNECT, "because")
     assert client.transport.closed == (3011, "force reconnect")
-    assert client.transport.writes[-1] == b'{"push":{"message":{"data":"last words"}}}\n'
+    assert client.transport.writes[-1] == b'{"push":{"message":{"data":"final message"}}}\n'
     assert client.session.subscriptions == {}
     assert client.session.phase is SessionPhase.ENDED
     assert len(harness.node.registry) == 0

@@ -13,12 +13,7 @@ from beaconfire.model.events import SessionConnected, SessionEnded
 from beaconfire.model.identity import Identity
 from beaconfire.policy.tokens import TokenExpired
 from tests.unit.kit import RECOVERABLE, NodeHarness, settle
-from tests.unit.session.operations.support import (
-    OPEN_TO_ANONYMOUS,
-    UNIX_S,
-    connect_with,
-    grants_for,
-)
+from tests.unit.session.operations.support import OPEN_TO_ANONYMOUS, UNIX_S, connect_with, grants_for
 
 # --- connect
 
@@ -53,14 +48,14 @@ def test_second_connect_ends_the_session_with_3501() -> None:
     async def scenario() -> None:
         harness = NodeHarness()
         harness.calls.hold("verify")
-        hasty = harness.open_session()
-        hasty.send("connect", token="t")
-        hasty.send("connect", token="t")
-        assert hasty.disconnect_code == 0
+        impatient = harness.open_session()
+        impatient.send("connect", token="t")
+        impatient.send("connect", token="t")
+        assert impatient.disconnect_code == 0
         harness.tokens.connections.known["t"] = Identity(user="ann")
         harness.calls.release("verify")
         await settle()
-        assert hasty.disconnect_code == 3501
+        assert impatient.disconnect_code == 3501
 
     asyncio.run(scenario())
 
@@ -244,9 +239,9 @@ def test_plain_clients_may_send_another_handshake_after_an_expired_token() -> No
     client = harness.open_plain_session()
     assert client.send_plain(type="handshake", token="old")[0]["code"] == 109
     assert client.send_plain(type="handshake", token="new")[0]["type"] == "welcome"
-    forger = harness.open_plain_session()
-    assert forger.send_plain(type="handshake", token="forged") == []
-    assert forger.disconnect_code == 3500
+    invalid = harness.open_plain_session()
+    assert invalid.send_plain(type="handshake", token="forged") == []
+    assert invalid.disconnect_code == 3500
 
 
 def test_plain_ping_and_invalid_messages_need_no_identity() -> None:

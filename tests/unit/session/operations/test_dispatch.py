@@ -6,13 +6,7 @@ from typing import get_args
 
 import pytest
 
-from beaconfire.base.errors import (
-    BAD_PROTOCOL,
-    BAD_REQUEST,
-    CommandError,
-    Disconnect,
-    PayloadError,
-)
+from beaconfire.base.errors import BAD_PROTOCOL, BAD_REQUEST, CommandError, Disconnect, PayloadError
 from beaconfire.model.events import CommandHandled, InternalError
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import Request
@@ -53,12 +47,12 @@ def test_unexpected_failure_is_reported_and_hidden_from_the_client() -> None:
     harness = NodeHarness(RECOVERABLE, debug_reasons=True)
     harness.recorder.expects_errors = True
     client = harness.connect("ann")
-    harness.calls.fail_next("history", RuntimeError("the secret of the house"))
+    harness.calls.fail_next("history", RuntimeError("an internal secret"))
     error = client.request_reply("history", channel="news")["error"]
     assert error == {"code": 100, "message": "internal server error", "temporary": True}
     [report] = harness.recorder.of(InternalError)
     assert report.where == "history"
-    assert "the secret of the house" in report.error
+    assert "an internal secret" in report.error
 
 
 def test_unexpected_failure_without_a_reply_ends_the_session_with_3004() -> None:
@@ -105,11 +99,11 @@ def test_duration_of_commands_is_measured() -> None:
     client = harness.connect("ann")
     publish = harness.node.channels.publish
 
-    async def slowly(*args: object, **options: object) -> object:
+    async def publish_slowly(*args: object, **options: object) -> object:
         harness.clock.advance(0.25)
         return await publish(*args, **options)  # type: ignore[arg-type]
 
-    harness.node.channels.publish = slowly  # type: ignore[method-assign,assignment]
+    harness.node.channels.publish = publish_slowly  # type: ignore[method-assign,assignment]
     client.request("publish", channel="news", data=1)
     assert harness.recorder.of(CommandHandled)[-1].duration_s == 0.25
 

@@ -9,12 +9,7 @@ from beaconfire.base.units import Seconds
 from beaconfire.model.identity import Identity
 from beaconfire.node.cluster import Selector, SubscribeSessions
 from tests.unit.kit import NodeHarness
-from tests.unit.session.operations.support import (
-    CLOSED,
-    UNIX_S,
-    subscribe_with_expiry,
-    without_pings,
-)
+from tests.unit.session.operations.support import CLOSED, UNIX_S, subscribe_with_expiry, without_pings
 
 
 @pytest.mark.parametrize(

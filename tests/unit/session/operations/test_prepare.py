@@ -75,7 +75,7 @@ def test_subscription_without_history_has_no_position() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "override", "wish", "hears"),
+    ("options", "override", "requested", "receives"),
     [
         ({"join_leave": True}, None, True, False),
         ({"join_leave": True, "allow_presence_for_client": True}, None, True, True),
@@ -89,14 +89,14 @@ def test_subscription_without_history_has_no_position() -> None:
     ],
 )
 def test_receiving_joins_and_leaves_follows_options_grant_and_request(
-    options: dict[str, Any], override: SubscriptionOverride | None, wish: bool, hears: bool
+    options: dict[str, Any], override: SubscriptionOverride | None, requested: bool, receives: bool
 ) -> None:
     """If the channel announces joins and leaves: forced, or requested with access to presence."""
     harness = NodeHarness(ChannelOptions(**options), {"x": WITH_JOIN_LEAVE})
     harness.tokens.add_subscription("t", "ann", "news", override=override)
     client = harness.connect("ann")
-    client.request("subscribe", channel="news", token="t", join_leave=wish)
-    assert client.session.subscriptions["news"].options.receives_join_leave is hears
+    client.request("subscribe", channel="news", token="t", join_leave=requested)
+    assert client.session.subscriptions["news"].options.receives_join_leave is receives
 
 
 # --- recovery (section 10)
@@ -112,19 +112,19 @@ STREAM: list[tuple[str, int, str, list[int] | None]] = [
     ("some missed", 3, "epoch1", [4, 5]),
     ("nothing missed", 5, "epoch1", []),
     ("no epoch known", 3, "", [4, 5]),
-    ("as far back as history goes", 2, "epoch1", [3, 4, 5]),
-    ("further back than history", 1, "epoch1", None),
-    ("from before everything", 0, "", None),
+    ("the oldest publication in history", 2, "epoch1", [3, 4, 5]),
+    ("older than history", 1, "epoch1", None),
+    ("before the first publication", 0, "", None),
     ("another epoch", 3, "other", None),
     ("another epoch at the top", 5, "other", None),
-    ("an invalidated state", 0, "_", None),
-    ("a position that is not there yet", 6, "epoch1", None),
+    ("an invalidated position", 0, "_", None),
+    ("a position after the top", 6, "epoch1", None),
 ]
 
 
-@pytest.mark.parametrize(("what", "offset", "epoch", "missed"), STREAM, ids=[row[0] for row in STREAM])
+@pytest.mark.parametrize(("case", "offset", "epoch", "missed"), STREAM, ids=[row[0] for row in STREAM])
 def test_stream_recovery_returns_everything_missed_or_nothing(
-    what: str, offset: int, epoch: str, missed: list[int] | None
+    case: str, offset: int, epoch: str, missed: list[int] | None
 ) -> None:
     """With the offset of the request if it is recovered, else with the top of the stream."""
     harness = NodeHarness(with_history(history_size=3))
@@ -229,8 +229,8 @@ CACHE: list[tuple[str, int, str, list[int] | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("what", "offset", "epoch", "given"), CACHE, ids=[row[0] for row in CACHE])
-def test_cache_recovery_returns_the_latest_publication(what: str, offset: int, epoch: str, given: list[int]) -> None:
+@pytest.mark.parametrize(("case", "offset", "epoch", "given"), CACHE, ids=[row[0] for row in CACHE])
+def test_cache_recovery_returns_the_latest_publication(case: str, offset: int, epoch: str, given: list[int]) -> None:
     """Unless the client has it."""
     harness = NodeHarness(with_history("cache"))
     harness.publish("news", 1, 2, 3)

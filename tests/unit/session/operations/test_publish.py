@@ -27,26 +27,26 @@ def test_every_subscriber_gets_the_publication_and_the_publisher_as_well() -> No
 def test_publication_has_connection_and_channel_info() -> None:
     """The channel info only if the publisher is subscribed."""
     harness = NodeHarness()
-    witness = harness.connect("bob", "news")
+    subscriber = harness.connect("bob", "news")
     client = harness.connect("ann", info=Raw(b'"conn"'))
     client.request("publish", channel="news", data=1)
     harness.tokens.add_subscription("t", "ann", "news", info=Raw(b'"chan"'))
     client.request("subscribe", channel="news", token="t")
     client.request("publish", channel="news", data=2)
-    infos = [push["pub"]["info"] for push in witness.receive_pushes()]
+    infos = [push["pub"]["info"] for push in subscriber.receive_pushes()]
     assert [(info["conn_info"], info.get("chan_info")) for info in infos] == [("conn", None), ("conn", "chan")]
 
 
 def test_anonymous_publishers_have_the_name_of_their_connect_request() -> None:
     """Native clients send it in their data, plain clients as user."""
     harness = NodeHarness(structs.replace(OPEN, allow_publish_for_anonymous=True))
-    witness = harness.connect("bob", "news")
+    subscriber = harness.connect("bob", "news")
     native, plain = harness.open_session(), harness.open_plain_session()
     native.request("connect", data={"name": "Ann", "theme": "dark"})
     native.request("publish", channel="news", data=1)
     plain.send_plain(type="handshake", user="Cyrus")
     plain.send_plain(type="message", room="news", data=2)
-    infos = [push["pub"]["info"] for push in witness.receive_pushes()]
+    infos = [push["pub"]["info"] for push in subscriber.receive_pushes()]
     assert [(info["user"], info["conn_info"]) for info in infos] == [("", {"name": "Ann"}), ("", {"name": "Cyrus"})]
 
 
@@ -104,10 +104,10 @@ def test_data_must_have_the_format_of_the_namespace(name: Any, data: str, code: 
 def test_publication_that_is_not_json_ends_the_json_sessions_of_its_subscribers() -> None:
     """With 3506. Other sessions are not affected."""
     harness = NodeHarness()
-    victim, bystander = harness.connect("ann", "news"), harness.connect("bob", "other")
+    subscriber, other = harness.connect("ann", "news"), harness.connect("bob", "other")
     harness.publish("news", Raw(b"\xff"))
     harness.run_scheduled()
-    assert (victim.disconnect_code, bystander.disconnect_code) == (3506, 0)
+    assert (subscriber.disconnect_code, other.disconnect_code) == (3506, 0)
 
 
 def test_reply_with_a_publication_that_is_not_json_ends_the_session_with_3506() -> None:
@@ -132,7 +132,9 @@ def test_reply_with_a_publication_that_is_not_json_ends_the_session_with_3506() 
         await settle()
         assert client.disconnect_code == 3506
         assert harness.node.hub.statistics().subscriptions == 0
-        assert not any(call.startswith("publish_join") for call in harness.calls.completed), "it ended before it came"
+        assert not any(call.startswith("publish_join") for call in harness.calls.completed), (
+            "the session ended before the join"
+        )
 
     asyncio.run(scenario())
 
@@ -140,11 +142,11 @@ def test_reply_with_a_publication_that_is_not_json_ends_the_session_with_3506() 
 def test_data_is_not_reencoded() -> None:
     """Numbers, spaces, and the order of keys stay."""
     harness = NodeHarness()
-    listener = harness.connect("bob", "news")
+    subscriber = harness.connect("bob", "news")
     text = '{"b": 1.00,  "a": 12345678901234567890, "b": "\\u00e9"}'
     harness.connect("ann").send_text('{"id":2,"publish":{"channel":"news","data":' + text + "}}")
     harness.run_scheduled()
-    assert text.encode() in listener.transport.writes[-1]
+    assert text.encode() in subscriber.transport.writes[-1]
 
 
 # --- rooms of the plain protocol

@@ -52,7 +52,7 @@ def test_presence_of_an_empty_channel_is_written() -> None:
 def page(harness: NodeHarness, **fields: Any) -> list[int]:
     """The data of the publications of one history page of the channel `news`."""
     found = harness.connect("ann").request("history", channel="news", **fields)
-    assert (found["offset"], found["epoch"]) == (5, "epoch1"), "the top, whatever the page"
+    assert (found["offset"], found["epoch"]) == (5, "epoch1"), "the top of the stream"
     return [publication["data"] for publication in found["publications"]]
 
 

@@ -54,7 +54,7 @@ def since(offset: int = 0) -> dict[str, Any]:
 async def receive_all(client: HarnessClient) -> list[dict[str, Any]]:
     """The messages until no more arrive."""
     found: list[dict[str, Any]] = []
-    for _ in range(20):  # more turns than there are pieces
+    for _ in range(20):  # more turns than pieces
         await settle()
         found += client.receive()
     return found
@@ -242,7 +242,7 @@ def test_filter_and_patches_apply_to_every_piece() -> None:
         assert [publication["offset"] for publication in result["publications"]] == [1]
         messages = [message for message in await receive_all(client) if "pub" in message["push"]]
         assert offsets(messages) == [2, 4, 5, 6]
-        # A patch starts from the neighbour, which number 4 does not have.
+        # A patch starts from the previous publication, which was filtered out before number 4.
         assert [message["push"]["pub"].get("delta", False) for message in messages] == [True, False, True, True]
 
     run_scenario(scenario)

@@ -13,12 +13,7 @@ from beaconfire.model.identity import Identity
 from beaconfire.node.cluster import Selector, UnsubscribeSessions
 from beaconfire.policy.tokens import TokenExpired, TokenUnverifiable
 from tests.unit.kit import WITH_PRESENCE, HarnessClient, NodeHarness, settle
-from tests.unit.session.operations.support import (
-    UNIX_S,
-    grants_for,
-    subscribe_with_expiry,
-    without_pings,
-)
+from tests.unit.session.operations.support import UNIX_S, grants_for, subscribe_with_expiry, without_pings
 
 # --- refresh
 
@@ -55,7 +50,7 @@ def test_refresh_with_a_token_without_expiry_removes_the_expiry() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "code"),
+    ("outcome", "code"),
     [
         (TokenExpired("exp"), 3005),
         (Identity(user="ann", expire_at_unix_s=UNIX_S - 1, client_refresh=True), 3005),
@@ -68,13 +63,13 @@ def test_refresh_with_a_token_without_expiry_removes_the_expiry() -> None:
     ],
 )
 def test_refresh_needs_a_valid_token_of_the_same_user_and_channels(
-    answer: Identity | Exception | None, code: int
+    outcome: Identity | Exception | None, code: int
 ) -> None:
     """It must not be expired (section 8)."""
     harness = NodeHarness()
     client = expiring(harness, channels=grants_for("a"))
-    if answer is not None:
-        harness.tokens.connections.known["new"] = answer
+    if outcome is not None:
+        harness.tokens.connections.known["new"] = outcome
     assert client.request_code("refresh", token="new") == code
 
 
@@ -112,20 +107,20 @@ def test_refresh_changes_the_info_of_later_publications() -> None:
 def test_refresh_changes_presence_and_the_leave() -> None:
     """At once. A token without info does not change it."""
     harness = NodeHarness(WITH_PRESENCE)
-    witness = harness.connect("bob", "news")
+    subscriber = harness.connect("bob", "news")
     client = expiring(harness, info=Raw(b'"old"'))
     client.request("subscribe", channel="news")
 
     def refresh(token: str, info: Raw) -> Any:
         harness.tokens.connections.known[token] = Identity("ann", info, UNIX_S + 600, client_refresh=True)
         client.request("refresh", token=token)
-        return witness.request("presence", channel="news")["presence"][client.id].get("conn_info")
+        return subscriber.request("presence", channel="news")["presence"][client.id].get("conn_info")
 
     assert refresh("new", Raw(b'"new"')) == "new"
     assert refresh("longer", Raw()) == "new"
-    witness.receive()
+    subscriber.receive()
     client.drop_connection()
-    assert [push["leave"]["info"].get("conn_info") for push in witness.receive_pushes()] == ["new"]
+    assert [push["leave"]["info"].get("conn_info") for push in subscriber.receive_pushes()] == ["new"]
 
 
 # --- sub_refresh
@@ -148,7 +143,7 @@ def test_sub_refresh_moves_the_expiry() -> None:
 def test_sub_refresh_changes_the_channel_info() -> None:
     """In presence at once, in publications and in the leave. A token without info does not change it."""
     harness = NodeHarness(WITH_PRESENCE)
-    witness = harness.connect("bob", "news")
+    subscriber = harness.connect("bob", "news")
     client = harness.connect("ann")
 
     def token(name: str, info: bytes) -> str:
@@ -157,7 +152,7 @@ def test_sub_refresh_changes_the_channel_info() -> None:
         )
 
     def shown() -> Any:
-        return witness.request("presence", channel="news")["presence"][client.id].get("chan_info")
+        return subscriber.request("presence", channel="news")["presence"][client.id].get("chan_info")
 
     client.request("subscribe", channel="news", token=token("first", b'"old"'))
     assert shown() == "old"
@@ -165,36 +160,36 @@ def test_sub_refresh_changes_the_channel_info() -> None:
     assert shown() == "new"
     client.request("sub_refresh", channel="news", token=token("third", b""))
     assert shown() == "new"
-    witness.receive()
+    subscriber.receive()
     client.request("publish", channel="news", data=1)
     client.request("unsubscribe", channel="news")
-    published, left = witness.receive_pushes()
+    published, left = subscriber.receive_pushes()
     assert published["pub"]["info"]["chan_info"] == left["leave"]["info"]["chan_info"] == "new"
 
 
 REFRESHES: list[tuple[str, dict[str, Any], int]] = [
-    ("no channel (the session lives: centrifuge-python 0.5 leaves it out)", {"channel": "", "token": "t"}, 107),
+    ("no channel (not a disconnect, because centrifuge-python 0.5 sends none)", {"channel": "", "token": "t"}, 107),
     ("not subscribed, before everything else", {"channel": "other", "token": ""}, 103),
     ("does not expire, before the empty token", {"channel": "steady", "token": ""}, 3501),
     ("an empty token", {"channel": "news", "token": ""}, 107),
     ("an expired token", {"channel": "news", "token": "old"}, 3006),
-    ("a token whose own time is up", {"channel": "news", "token": "late"}, 3006),
+    ("a token with a past expiry", {"channel": "news", "token": "late"}, 3006),
     ("an invalid token", {"channel": "news", "token": "forged"}, 3500),
-    ("a token of another channel", {"channel": "news", "token": "for sport"}, 3500),
-    ("a token of another user", {"channel": "news", "token": "of bob"}, 3500),
-    ("a good token", {"channel": "news", "token": "t"}, 0),
+    ("a token for another channel", {"channel": "news", "token": "for sport"}, 3500),
+    ("a token for another user", {"channel": "news", "token": "for bob"}, 3500),
+    ("a valid token", {"channel": "news", "token": "t"}, 0),
 ]
 
 
-@pytest.mark.parametrize(("what", "request_", "code"), REFRESHES, ids=[what for what, _, _ in REFRESHES])
-def test_sub_refresh_checks_its_request_in_order(what: str, request_: dict[str, Any], code: int) -> None:
+@pytest.mark.parametrize(("case", "request_", "code"), REFRESHES, ids=[case for case, _, _ in REFRESHES])
+def test_sub_refresh_checks_its_request_in_order(case: str, request_: dict[str, Any], code: int) -> None:
     """Each with its own outcome (section 8)."""
     harness = without_pings()
     client = subscribe_with_expiry(harness)
     harness.tokens.subscriptions.known["old"] = TokenExpired("exp")
     harness.tokens.add_subscription("late", "ann", "news", expire_at_unix_s=float(UNIX_S), client_refresh=True)
     harness.tokens.add_subscription("for sport", "ann", "sport")
-    harness.tokens.add_subscription("of bob", "bob", "news")
+    harness.tokens.add_subscription("for bob", "bob", "news")
     harness.tokens.add_subscription("steady", "ann", "steady")
     client.request("subscribe", channel="steady", token="steady")
     assert client.request_code("sub_refresh", **request_) == code

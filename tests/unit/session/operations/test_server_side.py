@@ -8,10 +8,7 @@ from typing import Any
 import pytest
 from msgspec import Raw, structs
 
-from beaconfire.base.errors import (
-    PERMISSION_DENIED,
-    CommandError,
-)
+from beaconfire.base.errors import PERMISSION_DENIED, CommandError
 from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.grants import SubscriptionClaims, SubscriptionGrant
@@ -20,12 +17,7 @@ from beaconfire.model.requests import SubscribeRequest
 from beaconfire.policy.tokens import TokenExpired, TokenUnverifiable
 from beaconfire.session.traits import SessionTraits
 from tests.unit.kit import OPEN, RECOVERABLE, NodeHarness, run, settle
-from tests.unit.session.operations.support import (
-    OPEN_TO_ANONYMOUS,
-    UNIX_S,
-    connect_with,
-    grants_for,
-)
+from tests.unit.session.operations.support import OPEN_TO_ANONYMOUS, UNIX_S, connect_with, grants_for
 
 LISTED = ChannelOptions(allow_user_limited_channels=True)
 
@@ -76,7 +68,7 @@ def test_entry_in_connect_subs_does_not_change_the_grant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channel", "user", "options", "there"),
+    ("channel", "user", "options", "is_subscribed"),
     [
         ("news", "ann", OPEN, True),
         ("news", "", OPEN, False),
@@ -92,11 +84,11 @@ def test_entry_in_connect_subs_does_not_change_the_grant() -> None:
     ],
 )
 def test_connect_subs_may_name_permitted_channels(
-    channel: str, user: str, options: ChannelOptions, there: bool
+    channel: str, user: str, options: ChannelOptions, is_subscribed: bool
 ) -> None:
     """Other channels are left out without an error (section 6)."""
     found = subs(NodeHarness(options), Identity(user=user), subs={channel: {}})
-    assert set(found) == ({channel} if there else set())
+    assert set(found) == ({channel} if is_subscribed else set())
 
 
 def test_insecure_mode_permits_all_but_private_channels_in_connect_subs() -> None:
@@ -152,8 +144,8 @@ def test_server_side_subscriptions_recover() -> None:
 def test_other_fields_of_connect_subs_are_ignored() -> None:
     """Only the position counts, and a token if nothing is granted."""
     options = ChannelOptions(join_leave=True, presence=True, allow_presence_for_client=True, history_size=5)
-    wish = {"positioned": True, "recoverable": True, "join_leave": True, "token": "x", "type": 7, "delta": "x"}
-    assert subs(NodeHarness(options), Identity(user="ann", channels=grants_for("news")), subs={"news": wish}) == {
+    entry = {"positioned": True, "recoverable": True, "join_leave": True, "token": "x", "type": 7, "delta": "x"}
+    assert subs(NodeHarness(options), Identity(user="ann", channels=grants_for("news")), subs={"news": entry}) == {
         "news": {}
     }
 
@@ -178,8 +170,8 @@ def test_subscription_token_in_connect_subs_permits_the_channel() -> None:
     harness.publish("$vault", 1, 2)
     grant: dict[str, Any] = {"data": Raw(b'"d"'), "expire_at_unix_s": UNIX_S + 60, "client_refresh": True}
     harness.tokens.add_subscription("v", "ann", "$vault", **grant)
-    wish = {"token": "v", "recover": True, "offset": 1, "epoch": "epoch1"}
-    result = subs(harness, Identity(user="ann"), subs={"$vault": wish})["$vault"]
+    entry = {"token": "v", "recover": True, "offset": 1, "epoch": "epoch1"}
+    result = subs(harness, Identity(user="ann"), subs={"$vault": entry})["$vault"]
     assert (result["data"], result["ttl"], result["recovered"]) == ("d", 60, True)
     assert result["publications"] == [{"data": 2, "offset": 2}]
 
@@ -246,12 +238,12 @@ def test_policy_decides_on_every_channel_of_connect_subs() -> None:
         asked.append(request.channel)
         if request.channel == "secret":
             raise CommandError(PERMISSION_DENIED, "not for you")
-        return SubscriptionGrant(data=Raw(b'"welcome"'))
+        return SubscriptionGrant(data=Raw(b'"granted"'))
 
-    harness.policy.subscribe = refuse_secrets  # type: ignore[method-assign]  # a policy of the application's
+    harness.policy.subscribe = refuse_secrets  # type: ignore[method-assign]  # a policy of the application
     found = subs(harness, Identity(user="ann"), subs={"secret": {}, "news": {}})
     assert asked == ["secret", "news"]
-    assert found == {"news": {"data": "welcome"}}
+    assert found == {"news": {"data": "granted"}}
     assert not harness.node.hub.has_subscribers("secret")
 
 
@@ -299,10 +291,10 @@ def test_client_that_disconnects_during_verification_leaves_nothing_behind() -> 
         harness.tokens.connections.known["t"] = Identity(user="ann")
         harness.tokens.add_subscription("s", "ann", "news")
         client = harness.open_session()
-        let_in = harness.calls.hold("verify")
+        release_first = harness.calls.hold("verify")
         client.send("connect", token="t", subs={"news": {"token": "s"}})
         harness.calls.hold("verify")
-        let_in()
+        release_first()
         await settle()
         assert harness.calls.completed == ["verify t"]
         client.drop_connection()

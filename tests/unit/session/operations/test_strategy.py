@@ -108,13 +108,13 @@ def test_filtered_publications_move_the_position() -> None:
 
 RECOVERED: list[tuple[str, list[str], list[int], int]] = [
     ("some pass", ["wanted", "unwanted", "wanted", "unwanted"], [1, 3], 0),
-    ("none passes, and the client need not ask for them again", ["unwanted", "unwanted"], [], 2),
+    ("none passes, and the position is the top", ["unwanted", "unwanted"], [], 2),
     ("nothing was missed", [], [], 0),
 ]
 
 
-@pytest.mark.parametrize(("what", "kinds", "offsets", "offset"), RECOVERED, ids=[row[0] for row in RECOVERED])
-def test_recovery_is_filtered(what: str, kinds: list[str], offsets: list[int], offset: int) -> None:
+@pytest.mark.parametrize(("case", "kinds", "offsets", "offset"), RECOVERED, ids=[row[0] for row in RECOVERED])
+def test_recovery_is_filtered(case: str, kinds: list[str], offsets: list[int], offset: int) -> None:
     """All missed publications count as recovered, and only those that pass are sent."""
     harness = NodeHarness(with_strategy())
     publish(harness, *kinds)
@@ -201,30 +201,30 @@ def test_publications_of_one_batch_are_patches_of_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("allowed", "asked", "granted"),
+    ("allowed", "requested", "granted"),
     [(["fossil"], "fossil", True), (["fossil"], "", False), ([], "fossil", False)],
 )
-def test_deltas_need_a_request_and_an_allowing_namespace(allowed: list[str], asked: str, granted: bool) -> None:
+def test_deltas_need_a_request_and_an_allowing_namespace(allowed: list[str], requested: str, granted: bool) -> None:
     """A request in another namespace is ignored, and the data is not a string."""
     harness = NodeHarness(with_strategy(allowed_delta_types=allowed, delta_publish=False))
     client = harness.connect("ann")
-    assert client.request("subscribe", channel="news", delta=asked).get("delta", False) is granted
+    assert client.request("subscribe", channel="news", delta=requested).get("delta", False) is granted
     harness.publish("news", text(1), delta=True)
     [publication] = pushed(client)
     assert publication["data"] == (json.dumps(text(1)) if granted else text(1))
 
 
-@pytest.mark.parametrize(("option", "asked"), [(True, False), (False, True), (False, False)])
-def test_publisher_decides_on_patches(option: bool, asked: bool) -> None:
+@pytest.mark.parametrize(("option", "requested"), [(True, False), (False, True), (False, False)])
+def test_publisher_decides_on_patches(option: bool, requested: bool) -> None:
     """The namespace for all publications, or a backend for one."""
     harness = NodeHarness(with_strategy(delta_publish=option))
     client = harness.connect("ann")
     client.request("subscribe", channel="news", **FOSSIL)
     decoder = DeltaDecoder()
     for number in range(3):
-        harness.publish("news", text(number), delta=asked and number == 2)
+        harness.publish("news", text(number), delta=requested and number == 2)
     assert decoder.decode(pushed(client)) == [text(number) for number in range(3)]
-    assert decoder.patched == [False, option, option or asked]
+    assert decoder.patched == [False, option, option or requested]
 
 
 def test_recovery_is_sent_as_patches() -> None:
@@ -313,7 +313,7 @@ def test_patch_that_splits_a_character_is_not_sent() -> None:
     harness = NodeHarness(with_strategy())
     client = harness.connect("ann")
     client.request("subscribe", channel="news", **FOSSIL)
-    # The same first of two bytes, so a copy ends in the middle of the character.
+    # The first of their two bytes is the same, so a copy ends inside the character.
     pair = ["0123456789abcde" + character + "x" * 60 for character in "éè"]
     texts = [json.dumps(value, ensure_ascii=False).encode() for value in pair]
     assert create(*texts) is not None
@@ -464,7 +464,7 @@ def test_rate_out_of_range_is_error_107(rate: float) -> None:
     assert not harness.node.hub.has_subscribers("news")
 
 
-# --- channels of the connect request
+# --- connect.subs
 
 
 def test_connect_subs_may_have_filters_and_conflation() -> None:
@@ -472,8 +472,8 @@ def test_connect_subs_may_have_filters_and_conflation() -> None:
     harness = NodeHarness(with_strategy(), debug_reasons=True)
     harness.tokens.connections.known["ann"] = Identity(user="ann")
     client = harness.open_session()
-    wishes = {"news": {"tf": WANTED}, "rates": {"conflate": {"max_rate": 1}}}
-    client.request("connect", token="ann", subs=wishes)
+    subs = {"news": {"tf": WANTED}, "rates": {"conflate": {"max_rate": 1}}}
+    client.request("connect", token="ann", subs=subs)
     publish(harness, "unwanted", "wanted")
     harness.publish("rates", 1, 2)
     assert data_and_left_out(pushed(client)) == [("wanted", 0), (2, 1)]

@@ -12,11 +12,7 @@ from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.node.cluster import Selector, SubscribeSessions
 from beaconfire.policy.tokens import TokenExpired
 from tests.unit.kit import OPEN, HarnessClient, NodeHarness, settle
-from tests.unit.session.operations.support import (
-    ALL_STEPS,
-    CLOSED,
-    UNIX_S,
-)
+from tests.unit.session.operations.support import ALL_STEPS, CLOSED, UNIX_S
 
 # --- the order of checks (section 9)
 
@@ -35,8 +31,8 @@ ORDER: list[tuple[str, dict[str, Any], int]] = [
 ]
 
 
-@pytest.mark.parametrize(("what", "request_", "code"), ORDER, ids=[what for what, _, _ in ORDER])
-def test_limits_are_checked_in_order(what: str, request_: dict[str, Any], code: int) -> None:
+@pytest.mark.parametrize(("case", "request_", "code"), ORDER, ids=[case for case, _, _ in ORDER])
+def test_limits_are_checked_in_order(case: str, request_: dict[str, Any], code: int) -> None:
     """Each request would fail every later check as well."""
     harness = NodeHarness(OPEN, channel_limit=2)
     client = harness.connect("ann", *FULL)
@@ -47,20 +43,20 @@ NEXT: list[tuple[str, dict[str, Any], int]] = [
     ("unknown namespace, before the name", {"channel": "nowhere:naïve"}, 102),
     ("not ASCII, before the type", {"channel": "naïve", "type": 1}, 107),
     ("type, before the private prefix", {"channel": "$x", "type": 1}, 103),
-    ("every type but streams", {"channel": "news", "type": 4}, 103),
+    ("a type other than stream", {"channel": "news", "type": 4}, 103),
     ("a tags filter is not allowed", {"channel": "news", "tf": {"key": "a", "cmp": "eq", "val": "b"}}, 107),
     ("an unknown delta type", {"channel": "news", "delta": "xdelta"}, 3501),
     ("private without a token", {"channel": "$x"}, 103),
     ("private with an expired token", {"channel": "$x", "token": "old"}, 109),
     ("an expired token", {"channel": "news", "token": "old"}, 109),
     ("an invalid token", {"channel": "news", "token": "forged"}, 103),
-    ("a token of another channel", {"channel": "news", "token": "for sport"}, 3500),
-    ("a token of another user", {"channel": "news", "token": "of bob"}, 3500),
-    ("a token of another connection", {"channel": "news", "token": "of another"}, 3500),
-    ("a token whose own time is up", {"channel": "news", "token": "late"}, 109),
+    ("a token for another channel", {"channel": "news", "token": "for sport"}, 3500),
+    ("a token for another user", {"channel": "news", "token": "for bob"}, 3500),
+    ("a token for another connection", {"channel": "news", "token": "for another client"}, 3500),
+    ("a token with a past expiry", {"channel": "news", "token": "late"}, 109),
     ("no token and no permission", {"channel": "closed:x"}, 103),
     ("a token instead of a permission", {"channel": "closed:x", "token": "for closed:x"}, 0),
-    ("fossil deltas are known and not offered", {"channel": "news", "delta": "fossil"}, 0),
+    ("fossil deltas are known and not allowed", {"channel": "news", "delta": "fossil"}, 0),
 ]
 
 
@@ -68,15 +64,15 @@ def harness_with_tokens() -> tuple[NodeHarness, HarnessClient]:
     harness = NodeHarness(OPEN, {"closed": CLOSED})
     harness.tokens.subscriptions.known["old"] = TokenExpired("exp")
     harness.tokens.add_subscription("for sport", "ann", "sport")
-    harness.tokens.add_subscription("of bob", "bob", "news")
-    harness.tokens.add_subscription("of another", "ann", "news", client="somebody else")
+    harness.tokens.add_subscription("for bob", "bob", "news")
+    harness.tokens.add_subscription("for another client", "ann", "news", client="another client")
     harness.tokens.add_subscription("late", "ann", "news", expire_at_unix_s=float(UNIX_S), client_refresh=True)
     harness.tokens.add_subscription("for closed:x", "ann", "closed:x")
     return harness, harness.connect("ann")
 
 
-@pytest.mark.parametrize(("what", "request_", "code"), NEXT, ids=[what for what, _, _ in NEXT])
-def test_permission_is_checked_in_order(what: str, request_: dict[str, Any], code: int) -> None:
+@pytest.mark.parametrize(("case", "request_", "code"), NEXT, ids=[case for case, _, _ in NEXT])
+def test_permission_is_checked_in_order(case: str, request_: dict[str, Any], code: int) -> None:
     """Each failure has its own outcome, and leaves no subscription behind."""
     harness, client = harness_with_tokens()
     assert client.request_code("subscribe", **request_) == code
@@ -140,11 +136,11 @@ def test_client_may_subscribe_again_after_unsubscribe() -> None:
     harness.publish("news", "missed")
     assert client.receive() == []
     assert client.request_code("subscribe", channel="news") == 0
-    harness.publish("news", "heard")
-    assert [push["pub"]["data"] for push in client.receive_pushes()] == ["heard"]
+    harness.publish("news", "later")
+    assert [push["pub"]["data"] for push in client.receive_pushes()] == ["later"]
 
 
-# --- suspended
+# --- while subscribe is suspended
 
 
 @pytest.mark.parametrize("held", ["verify", "attach", "history", "presence_add"])

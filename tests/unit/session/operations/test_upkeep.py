@@ -11,9 +11,7 @@ from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.grants import SubscriptionGrant
 from tests.unit.kit import RECOVERABLE, HarnessClient, NodeHarness, run, settle
-from tests.unit.session.operations.support import (
-    lose_publication,
-)
+from tests.unit.session.operations.support import lose_publication
 
 PRESENCE = ChannelOptions(allow_subscribe_for_client=True, presence=True)
 SHORT_INTERVALS: dict[str, Any] = {
