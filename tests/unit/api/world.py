@@ -33,7 +33,7 @@ from tests.fakes.events import EventRecorder
 from tests.fakes.tokens import UserNameTokens
 from tests.fakes.transport import LineWire, RecordingTransport
 
-ROOMY = ChannelOptions(
+RECOVERABLE_WITH_PRESENCE = ChannelOptions(
     presence=True, history_size=10, history_ttl=Seconds(300), force_recovery=True, allow_subscribe_for_client=True
 )
 NAMESPACES = {
@@ -80,7 +80,7 @@ class World:
         engine = memory_engine(self.clock, new_epoch=lambda: "epoch")
         client_options = ClientOptions(history_max_publication_limit=1)
         self.engine = engine
-        self.namespaces = Namespaces(ROOMY, NAMESPACES, ChannelNameOptions(max_length=40), 3600.0)
+        self.namespaces = Namespaces(RECOVERABLE_WITH_PRESENCE, NAMESPACES, ChannelNameOptions(max_length=40), 3600.0)
         access = Access(self.namespaces, insecure=False)
         self.node = Node(
             NodeOptions(NodeIdentity(uid="uid", name="node", version="1.2.3"), client_options),

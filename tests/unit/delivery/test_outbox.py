@@ -148,7 +148,7 @@ def test_unwritable_transport_gets_all_frames_when_it_is_writable_again() -> Non
 
 
 def test_overflow_is_reported_on_a_later_turn() -> None:
-    """The queue is dropped at once, and `append` calls no callback. The owner is told once."""
+    """The queue is dropped at once, and `append` calls no callback. The overflow is reported once."""
     harness = FlusherHarness()
     outbox, transport = harness.new_outbox("slow", limit_bytes=10)
     transport.writable = False

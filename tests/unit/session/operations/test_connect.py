@@ -250,6 +250,6 @@ def test_plain_ping_and_invalid_messages_need_no_identity() -> None:
     client = harness.open_plain_session()
     assert client.send_plain(type="ping", id=1) == [{"type": "pong", "id": 1}]
     assert client.send_plain(type="join")[0]["code"] == 107
-    assert client.send_plain(type="dance")[0]["code"] == 104
+    assert client.send_plain(type="unknown")[0]["code"] == 104
     assert harness.recorder.of(SessionConnected) == []
     assert client.send_plain(type="handshake", user="ann")[0]["type"] == "welcome"

@@ -15,7 +15,7 @@ def test_rpc_without_a_handler_is_an_error(method: str, code: int) -> None:
 
 
 def test_send_without_a_handler_ends_the_session_with_3508() -> None:
-    """A send has no reply, so the client could not be told otherwise."""
+    """A send has no reply that could have an error."""
     client = NodeHarness().connect()
     client.send_text('{"send":{"data":1}}')
     assert client.disconnect_code == 3508

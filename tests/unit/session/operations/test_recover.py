@@ -2,68 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
-
 import pytest
 from msgspec import structs
 
 from beaconfire.base.units import Seconds, Size
-from beaconfire.channels.options import ChannelOptions
 from beaconfire.delivery import patches
-from beaconfire.model.grants import SubscriptionGrant
-from beaconfire.model.identity import Identity
 from beaconfire.protocols.fossil import create
-from beaconfire.session.reply_budget import PUBLICATION_BYTES
-from tests.unit.kit import RECOVERABLE, HarnessClient, NodeHarness, settle
-
-TEXT = "x" * 98
-PUBLICATION_SIZE = PUBLICATION_BYTES + 100
-"""The size of a publication of TEXT."""
-
-ALL_FEATURES = ChannelOptions(
-    allow_subscribe_for_client=True,
-    presence=True,
-    join_leave=True,
-    force_push_join_leave=True,
-    history_size=10,
-    history_ttl=Seconds(300),
-    force_recovery=True,
-    allow_tags_filter=True,
-    allowed_delta_types=["fossil"],
+from tests.unit.kit import RECOVERABLE, NodeHarness, settle
+from tests.unit.session.operations.pieces import (
+    ALL_FEATURES,
+    PUBLICATION_SIZE,
+    TEXT,
+    new_harness,
+    offsets,
+    receive_all,
+    run_scenario,
+    since,
 )
-
-
-def run_scenario(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(scenario())
-
-
-def new_harness(channel: ChannelOptions = RECOVERABLE, pieces_of: int = 2, **options: Any) -> NodeHarness:
-    """A harness whose replies have room for this many publications, with seven of them in each of two channels."""
-    harness = NodeHarness(channel, reply_max_size=Size(PUBLICATION_SIZE * pieces_of), **options)
-    for name in ("news", "sport"):
-        harness.publish(name, *[TEXT] * 7)
-    return harness
-
-
-def since(offset: int = 0) -> dict[str, Any]:
-    return {"recover": True, "offset": offset, "epoch": "epoch1"}
-
-
-async def receive_all(client: HarnessClient) -> list[dict[str, Any]]:
-    """The messages until no more arrive."""
-    found: list[dict[str, Any]] = []
-    for _ in range(20):  # more turns than pieces
-        await settle()
-        found += client.receive()
-    return found
-
-
-def offsets(messages: list[dict[str, Any]], channel: str = "news") -> list[int]:
-    """The offsets of the publications that were pushed in the channel. No other pushes may be there."""
-    pushes = [message["push"] for message in messages if message.get("push", {}).get("channel") == channel]
-    return [push["pub"]["offset"] for push in pushes]
 
 
 def test_publications_that_do_not_fit_follow_the_reply() -> None:
@@ -286,76 +241,6 @@ def test_presence_is_refreshed_during_a_recovery() -> None:
     run_scenario(scenario)
 
 
-CACHE = ChannelOptions(
-    allow_subscribe_for_client=True,
-    history_size=1,
-    history_ttl=Seconds(300),
-    force_recovery=True,
-    force_recovery_mode="cache",
-    auto_cache_recover=True,
-)
-
-
-def connect_to_caches(harness: NodeHarness) -> HarnessClient:
-    """A client with server-side subscriptions to the caches of both channels. The first publication fills the reply."""
-    harness.tokens.connections.known["ann"] = Identity(
-        "ann", channels={"news": SubscriptionGrant(), "sport": SubscriptionGrant()}
-    )
-    client = harness.open_session()
-    client.send("connect", token="ann")
-    return client
-
-
-def test_cached_publication_that_does_not_fit_follows_the_reply() -> None:
-    """Only the latest publication counts. The ones before it are no gap."""
-
-    async def scenario() -> None:
-        harness = new_harness(CACHE, pieces_of=1)
-        client = connect_to_caches(harness)
-        subs = client.receive()[0]["connect"]["subs"]
-        assert [publication["offset"] for publication in subs["news"]["publications"]] == [7]
-        assert "publications" not in subs["sport"]
-        assert offsets(await receive_all(client), "sport") == [7]
-        harness.publish("sport", TEXT)
-        assert offsets(await receive_all(client), "sport") == [8]
-        assert client.disconnect_code == 0
-
-    run_scenario(scenario)
-
-
-def test_cache_that_changes_before_its_piece() -> None:
-    """The client gets the publication that is the latest then, once."""
-
-    async def scenario() -> None:
-        harness = new_harness(CACHE, pieces_of=1)
-        client = connect_to_caches(harness)
-        client.receive()
-        client.transport.writable = False
-        await settle()
-        harness.publish("sport", TEXT, TEXT)
-        client.transport.writable = True
-        client.session.on_writable()
-        assert offsets(await receive_all(client), "sport") == [9]
-        assert client.disconnect_code == 0
-
-    run_scenario(scenario)
-
-
-def test_cache_that_is_emptied_before_its_piece() -> None:
-    """The client gets nothing from the cache, and then gets later publications."""
-
-    async def scenario() -> None:
-        harness = new_harness(CACHE, pieces_of=1)
-        client = connect_to_caches(harness)
-        client.receive()
-        await harness.memory.broker.remove_history("sport")
-        assert offsets(await receive_all(client), "sport") == []
-        harness.publish("sport", TEXT)
-        assert offsets(await receive_all(client), "sport") == [8]
-
-    run_scenario(scenario)
-
-
 def test_unsubscribe_removes_the_recovery_at_once() -> None:
     """A client that does not read and subscribes again and again has one recovery per channel."""
 
@@ -374,68 +259,6 @@ def test_unsubscribe_removes_the_recovery_at_once() -> None:
         client.session.on_writable()
         client.receive()
         assert offsets(await receive_all(client)) == [3, 4, 5, 6, 7]
-
-    run_scenario(scenario)
-
-
-def test_conflated_subscriptions_share_the_reply() -> None:
-    """Each gets at most one publication, but a client may have many of them.
-
-    One that does not fit follows the reply, with its left-out count.
-    """
-
-    async def scenario() -> None:
-        harness = new_harness(pieces_of=1)
-        harness.connect("ann")
-        client = harness.open_session()
-        epochs = {"news": "epoch1", "sport": "epoch2"}
-        rate = {"max_rate": 1}
-        subs = {
-            name: {"recover": True, "offset": 1, "epoch": epoch, "conflate": rate} for name, epoch in epochs.items()
-        }
-        found = client.request("connect", token="ann", subs=subs)["subs"]
-        assert [publication["offset"] for publication in found["news"]["publications"]] == [7]
-        assert (found["sport"]["recovered"], found["sport"]["offset"]) == (True, 1)
-        assert "publications" not in found["sport"]
-        assert (client.session.positions() or {})["sport"] == (1, "epoch2")
-        [push] = [message["push"] for message in await receive_all(client)]
-        assert (push["channel"], push["pub"]["offset"], push["pub"]["conflated"]) == ("sport", 7, 5)
-        assert (client.session.positions() or {})["sport"] == (7, "epoch2")
-
-    run_scenario(scenario)
-
-
-@pytest.mark.parametrize("limit", [3, 5])
-def test_conflated_recovery_with_several_reads(limit: int) -> None:
-    """More was published meanwhile than one read returns.
-
-    The newest publication is sent in the end, and none stays held.
-    """
-
-    async def scenario() -> None:
-        harness = new_harness(
-            structs.replace(RECOVERABLE, history_size=100), pieces_of=1, recovery_max_publication_limit=limit
-        )
-        harness.connect("ann")
-        client = harness.open_session()
-        epochs = {"news": "epoch1", "sport": "epoch2"}
-        subs = {
-            name: {"recover": True, "offset": 5, "epoch": epoch, "conflate": {"max_rate": 1}}
-            for name, epoch in epochs.items()
-        }
-        client.send("connect", token="ann", subs=subs)
-        client.receive()
-        client.transport.writable = False
-        await settle()
-        harness.publish("sport", *[TEXT] * 20)
-        client.transport.writable = True
-        client.session.on_writable()
-        messages = await receive_all(client)
-        harness.advance_time(2)
-        found = offsets(messages + await receive_all(client), "sport")
-        assert found == sorted(set(found))
-        assert found[-1] == 27
-        assert (client.session.positions() or {})["sport"] == (27, "epoch2")
 
     run_scenario(scenario)
 

@@ -43,8 +43,8 @@ def test_refresh_with_a_token_without_expiry_removes_the_expiry() -> None:
     """The connection never expires then."""
     harness = NodeHarness(ping_interval=Seconds(0))
     client = expiring(harness)
-    harness.tokens.connections.known["forever"] = Identity(user="ann")
-    assert client.request("refresh", token="forever") == {"client": client.id, "version": "Beaconfire 1.2.3"}
+    harness.tokens.connections.known["without expiry"] = Identity(user="ann")
+    assert client.request("refresh", token="without expiry") == {"client": client.id, "version": "Beaconfire 1.2.3"}
     harness.advance_time(3600, step_s=60)
     assert client.disconnect_code == 0
 
@@ -134,8 +134,8 @@ def test_sub_refresh_moves_the_expiry() -> None:
     assert client.request("sub_refresh", channel="news", token="later") == {"expires": True, "ttl": 600}
     harness.advance_time(624, step_s=1)
     assert client.receive() == []
-    harness.tokens.add_subscription("forever", "ann", "news")
-    assert client.request("sub_refresh", channel="news", token="forever") == {}
+    harness.tokens.add_subscription("without expiry", "ann", "news")
+    assert client.request("sub_refresh", channel="news", token="without expiry") == {}
     harness.advance_time(1000, step_s=10)
     assert set(client.session.subscriptions) == {"news"}
 
@@ -170,7 +170,7 @@ def test_sub_refresh_changes_the_channel_info() -> None:
 REFRESHES: list[tuple[str, dict[str, Any], int]] = [
     ("no channel (not a disconnect, because centrifuge-python 0.5 sends none)", {"channel": "", "token": "t"}, 107),
     ("not subscribed, before everything else", {"channel": "other", "token": ""}, 103),
-    ("does not expire, before the empty token", {"channel": "steady", "token": ""}, 3501),
+    ("does not expire, before the empty token", {"channel": "no_expiry", "token": ""}, 3501),
     ("an empty token", {"channel": "news", "token": ""}, 107),
     ("an expired token", {"channel": "news", "token": "old"}, 3006),
     ("a token with a past expiry", {"channel": "news", "token": "late"}, 3006),
@@ -190,8 +190,8 @@ def test_sub_refresh_checks_its_request_in_order(case: str, request_: dict[str, 
     harness.tokens.add_subscription("late", "ann", "news", expire_at_unix_s=float(UNIX_S), client_refresh=True)
     harness.tokens.add_subscription("for sport", "ann", "sport")
     harness.tokens.add_subscription("for bob", "bob", "news")
-    harness.tokens.add_subscription("steady", "ann", "steady")
-    client.request("subscribe", channel="steady", token="steady")
+    harness.tokens.add_subscription("no_expiry", "ann", "no_expiry")
+    client.request("subscribe", channel="no_expiry", token="no_expiry")
     assert client.request_code("sub_refresh", **request_) == code
 
 
