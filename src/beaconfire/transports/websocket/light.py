@@ -10,12 +10,9 @@ good to a `FrameReader`, which gets them as they came. What is right and wrong i
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from beaconfire.transports.websocket.framing import BINARY, RSV1, TEXT
-
-if TYPE_CHECKING:
-    from beaconfire.transports.websocket.connection import WebSocketConnection
 
 _READ_BYTES_MAX = 16 * 1024
 _BUFFER = memoryview(bytearray(_READ_BYTES_MAX))
@@ -26,12 +23,37 @@ _MASKED = 0x80
 _LENGTH_16 = 126
 
 
+class MessageListener(Protocol):
+    """The connection, as `LightReader` sees it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages are accepted."""
+
+    @property
+    def message_size_limit(self) -> int:
+        """Bytes."""
+
+    def on_whole_message(self, data: bytes, binary: bool, compressed: bool = False) -> None:
+        """One message. The connection is open."""
+
+    def read_frames(self, data: bytes) -> None:
+        """Replaces the reader with a `FrameReader`, which reads `data` first."""
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+    def on_lost(self) -> None:
+        """The socket is closed."""
+
+
 class LightReader(asyncio.BufferedProtocol):
     """The asyncio protocol of an open WebSocket until its client does something out of the ordinary."""
 
     __slots__ = ("_connection",)
 
-    def __init__(self, connection: WebSocketConnection) -> None:
+    def __init__(self, connection: MessageListener) -> None:
         self._connection = connection
 
     def get_buffer(self, size_hint: int) -> memoryview:

@@ -9,16 +9,13 @@ and what it would have sent is read from its own record after each batch of byte
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn, Protocol, cast
 
-from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponse
+from picows import WSAutoPingStrategy, WSListener, WSUpgradeRequest, WSUpgradeResponse
 from picows.common import WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # the stub leaves it out
 
 from beaconfire.transports.websocket.picows_log import PicowsLog
-
-if TYPE_CHECKING:
-    from beaconfire.transports.websocket.connection import WebSocketConnection
 
 READ_BYTES_MAX = 16 * 1024
 """How much is read at once. picows doubles its buffer, for good, whenever a read has nearly filled it."""
@@ -38,14 +35,34 @@ _REQUEST = (
 """The handshake that picows insists on seeing. The real one was judged and answered before."""
 
 
+class FrameListener(Protocol):
+    """The connection, as `FrameReader` sees it. It is a `WSListener` as well, to which picows delivers the frames."""
+
+    unread: int
+    """Bytes that the reader holds after the last frame of this read; -1 if the read completed no frame."""
+
+    @property
+    def discards(self) -> bool:
+        """Whether the reader must drop all further bytes."""
+
+    def on_discarded(self, count: int) -> None:
+        """The reader has dropped `count` bytes."""
+
+    def on_unreadable(self, code: int, reason: str) -> None:
+        """The bytes after the last frame violate RFC 6455; `code` is the close code for it."""
+
+    def renew_reader(self) -> None:
+        """Replaces the reader with a new one. The reader holds no unread bytes."""
+
+
 class FrameReader(WSProtocol):  # type: ignore[misc]  # no types, see above
     """The asyncio protocol of an open WebSocket: hands frames, flow control and the end to its connection."""
 
     __slots__ = ("_oversized",)
 
-    def __init__(self, connection: WebSocketConnection, frame_size_limit: int, log: PicowsLog) -> None:
+    def __init__(self, connection: FrameListener, frame_size_limit: int, log: PicowsLog) -> None:
         def accept(_request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
-            return WSUpgradeResponseWithListener(_RESPONSE, connection)
+            return WSUpgradeResponseWithListener(_RESPONSE, cast(WSListener, connection))
 
         super().__init__(
             host_port=None,
@@ -78,7 +95,7 @@ class FrameReader(WSProtocol):  # type: ignore[misc]  # no types, see above
         return buffer if len(buffer) <= READ_BYTES_MAX else buffer[:READ_BYTES_MAX]
 
     def buffer_updated(self, count: int) -> None:
-        connection: WebSocketConnection = self.listener
+        connection: FrameListener = self.listener
         if connection.discards:
             connection.on_discarded(count)
             return
