@@ -17,16 +17,13 @@ from functools import lru_cache
 from os.path import commonpath
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-import httptools
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from beaconfire.base.tasks import run_eagerly
 from beaconfire.base.timers import Timer
-from beaconfire.transports import hosts
 from beaconfire.transports.http.guard import GuardedHttpProtocol, HttpGuard
-
-Headers = Sequence[tuple[bytes, bytes]]
+from beaconfire.transports.request_reader import Headers, RequestReader
 
 HOLD_S: Final = 0.1
 """How long a body may be late before the HTTP server waits for it instead of us."""
@@ -98,7 +95,7 @@ class DirectHttpProtocol(GuardedHttpProtocol):
     def __init__(self, direct_posts: DirectPosts, head_due_s: float | None, **uvicorn: Any) -> None:
         super().__init__(direct_posts.guard, head_due_s, **uvicorn)
         self._direct_posts = direct_posts
-        self._request = _Request()
+        self._reader = RequestReader(self._guard.head_max_size)
         self._held = b""
         self._patience: Timer | None = None
         self._asking = False
@@ -115,6 +112,7 @@ class DirectHttpProtocol(GuardedHttpProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._give_back()
+        self._reader.close()
         super().connection_lost(error)
 
     def shutdown(self) -> None:
@@ -124,24 +122,28 @@ class DirectHttpProtocol(GuardedHttpProtocol):
         else:
             super().shutdown()
 
+    def _become_websocket(self, rest: bytes) -> None:
+        self._reader.close()
+        super()._become_websocket(rest)
+
     def _is_between_requests(self) -> bool:
         return not self._in_head and not self._in_body and self._is_idle()
 
     def _read(self, data: bytes) -> None:
         """Answers the request if it is whole, holds it if only the body is to come, and else gives it back."""
         self._held += data
-        request = self._request
-        if len(self._held) > self._guard.head_max_size or not request.feed(data):
+        reader = self._reader
+        if not reader.feed(data) or not reader.is_plain:
             self._give_back()
             return
-        target, _, query = request.target.partition(b"?")
+        target, _, query = reader.target.partition(b"?")
         path = self._direct_posts.paths.get(target)
         if path is None:
             self._give_back()
-        elif request.is_whole:
+        elif reader.is_complete:
             self._held = b""
             self._ask(path, query)
-        elif request.announced > self._guard.head_max_size:
+        elif reader.content_length > self._guard.head_max_size:
             self._give_back()
         elif self._patience is None:
             self._patience = self._guard.timers.after(HOLD_S, self._give_back)
@@ -150,8 +152,9 @@ class DirectHttpProtocol(GuardedHttpProtocol):
         """To the HTTP server, as if it came now."""
         self._stop_holding()
         held, self._held = self._held, b""
-        self._request = _Request()
         if held:
+            self._reader.close()
+            self._reader = RequestReader(self._guard.head_max_size)
             super().data_received(held)
 
     def _stop_holding(self) -> None:
@@ -164,7 +167,7 @@ class DirectHttpProtocol(GuardedHttpProtocol):
         self._stop_waiting()
         self._unset_keepalive_if_required()
         self._asking = True
-        task = run_eagerly(self._answer(path, query, *self._request.take()))
+        task = run_eagerly(self._answer(path, query, *self._reader.take()))
         if task is not None:
             self.flow.pause_reading()
             task.add_done_callback(self.tasks.discard)
@@ -197,80 +200,6 @@ class DirectHttpProtocol(GuardedHttpProtocol):
         if closes or not keep_alive:
             self.transport.close()
         self.on_response_complete()
-
-
-class _Request:
-    """Reads one request after the other and collects what the parser finds."""
-
-    __slots__ = (
-        "_begun",
-        "_body",
-        "_expects",
-        "_has_head",
-        "_headers",
-        "_hosts",
-        "_is_plain",
-        "_keep_alive",
-        "_parser",
-        "announced",
-        "is_whole",
-        "target",
-    )
-
-    def __init__(self) -> None:
-        self._parser = httptools.HttpRequestParser(self)
-        self._begin()
-
-    def _begin(self) -> None:
-        self.target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._body = b""
-        self._begun = self._hosts = self.announced = 0
-        self._expects = self._has_head = self._is_plain = self._keep_alive = self.is_whole = False
-
-    def feed(self, data: bytes) -> bool:
-        """False unless it is one request, and one that may be answered here, and its head is complete."""
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            return False
-        return self._is_plain and self._begun == 1
-
-    def take(self) -> tuple[Headers, bytes, bool]:
-        """Headers, body, and whether the connection goes on. Ready for the next request then."""
-        taken = self._headers, self._body, self._keep_alive
-        self._begin()
-        return taken
-
-    def on_message_begin(self) -> None:
-        self._begun += 1
-
-    def on_url(self, part: bytes) -> None:
-        self.target += part
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._has_head:
-            return  # a trailer field, which does not count as a header field (RFC 9110 section 6.5.1)
-        name = name.lower()
-        if name == b"expect":
-            self._expects = True
-        elif name == b"content-length":
-            self.announced = int(value)
-        elif name == b"host":
-            self._hosts += 1 if hosts.is_valid(value) else 2  # any sum but 1 is refused by the HTTP server
-        self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        parser = self._parser
-        self._has_head = True
-        self._keep_alive = parser.should_keep_alive()
-        self._is_plain = self._hosts == 1 and not self._expects and parser.get_http_version() == "1.1"
-
-    def on_body(self, part: bytes) -> None:
-        self._body += part
-
-    def on_message_complete(self) -> None:
-        self.is_whole = True
 
 
 @lru_cache(_HEADS_MAX)

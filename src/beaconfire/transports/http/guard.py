@@ -21,8 +21,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import EventSink, LimitHit
-from beaconfire.transports import hosts
 from beaconfire.transports.options import ServerOptions
+from beaconfire.transports.request_reader import has_one_valid_host
 from beaconfire.transports.reset import EXTENSION, abandon_after, reset
 
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -248,8 +248,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def _check_host(self) -> None:
         """RFC 9112 section 3.2. Who asks for a WebSocket is told the same by the acceptor."""
-        values = [value for name, value in self.headers if name == b"host"]
-        if len(values) != 1 or not hosts.is_valid(values[0]):
+        if not has_one_valid_host(self.headers):
             self._refuse("The request must have one Host header, and a valid one.")
 
     def _refuse(self, text: str) -> None:

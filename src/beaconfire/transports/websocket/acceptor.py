@@ -27,7 +27,7 @@ from beaconfire.transports.websocket.handshake import (
     accept_key,
     accept_response,
     check_http,
-    parse_request,
+    read_upgrade,
     refusal_response,
 )
 from beaconfire.transports.websocket.picows_log import PicowsLog
@@ -155,7 +155,9 @@ class Handshake(asyncio.Protocol):
         if self._reader is not None:
             feed(self._reader, data)
         elif not stream.is_closing():
-            connection = self._acceptor.accept(stream, parse_request(data))
+            upgrade = read_upgrade(data, len(data))
+            assert upgrade is not None, "the HTTP server passes on upgrade requests only"
+            connection = self._acceptor.accept(stream, upgrade[0])
             if connection is None:
                 self._overdue = self._acceptor.cut_later(stream)
             else:

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 from msgspec import Struct
 
-from beaconfire.transports import hosts
 from beaconfire.transports.port import OpenSession, Refusal
+from beaconfire.transports.request_reader import RequestReader
 
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -31,14 +31,22 @@ class UpgradeRequest:
 
     `headers` maps lower-case names to values; those of a repeated header are joined with ", " (RFC 9110 section 5.2).
     `subprotocols` are those offered, in order of preference; an empty header offers none. `path` is decoded, `query`
-    is not. `version` is that of HTTP: `1.1`.
+    is not. `version` is that of HTTP: `1.1`. `has_valid_host` says whether there is one Host field, and a valid one.
     """
 
-    __slots__ = ("_parameters", "headers", "method", "path", "query", "subprotocols", "version")
+    __slots__ = ("_parameters", "has_valid_host", "headers", "method", "path", "query", "subprotocols", "version")
 
-    def __init__(self, method: str, target: str, headers: Mapping[str, str], version: str = "1.1") -> None:
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        version: str = "1.1",
+        has_valid_host: bool = True,
+    ) -> None:
         self.method = method
         self.version = version
+        self.has_valid_host = has_valid_host
         path, _, self.query = target.partition("?")
         self.path = unquote_to_bytes(path).decode(errors="replace") if "%" in path else path
         self.headers = headers
@@ -86,33 +94,38 @@ class Endpoint(Protocol):
         """Called for a valid handshake from an allowed origin. The request must not be kept."""
 
 
-def parse_request(head: bytes) -> UpgradeRequest:
-    """Reads a request head that an HTTP parser has accepted before; its last line may be empty."""
-    request_line, *lines = head.rstrip(b"\r\n").split(b"\r\n")
-    method, _, rest = request_line.decode("latin-1").partition(" ")
+def read_upgrade(data: bytes, size_max: int) -> tuple[UpgradeRequest, int] | None:
+    """The request for an upgrade that `data` begins with, and the length of its head in bytes.
+
+    None if `data` begins with anything else, with a part of such a request, or with a head of over `size_max` bytes.
+    """
+    reader = RequestReader(size_max)
+    try:
+        if reader.feed(data) and reader.upgrade_offset:
+            return upgrade_request(reader), reader.upgrade_offset
+        return None
+    finally:
+        reader.close()
+
+
+def upgrade_request(reader: RequestReader) -> UpgradeRequest:
+    """The request whose head has been read."""
     headers: dict[str, str] = {}
-    for line in lines:
-        name, _, value = line.partition(b":")
-        add_header(headers, name, value)
-    target, _, version = rest.rpartition(" ")
-    return UpgradeRequest(method, target, headers, version.removeprefix("HTTP/"))
-
-
-def add_header(headers: dict[str, str], name: bytes, value: bytes) -> None:
-    """Adds a header field as it was received to those of a request."""
-    key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")
-    headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    for name, value in reader.headers:
+        key, text = name.decode("latin-1"), value.decode("latin-1").strip(" \t")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    target = reader.target.decode("latin-1")
+    return UpgradeRequest(reader.method, target, headers, reader.version, reader.has_valid_host)
 
 
 def check_http(request: UpgradeRequest) -> None:
     """Raises HandshakeError if this is no request of HTTP/1.1 as it must be (RFC 9112 section 3.2), whatever it asks.
 
-    HTTP/1.0 has no upgrade (RFC 6455 section 4.1). A comma in the Host may come from joining several.
+    HTTP/1.0 has no upgrade (RFC 6455 section 4.1). The Host must not be empty, either (section 4.2.1).
     """
     if request.version != "1.1":
         raise _bad("a WebSocket starts with a request of HTTP/1.1")
-    host = request.host
-    if not host or "," in host or not hosts.is_valid(host.encode("latin-1")):
+    if not request.has_valid_host or not request.host:
         raise _bad("there must be one Host header, and a valid one")
 
 

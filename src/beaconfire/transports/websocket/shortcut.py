@@ -13,13 +13,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-import httptools
-
 from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.transports.options import ServerOptions
 from beaconfire.transports.websocket.acceptor import WebSocketAcceptor
-from beaconfire.transports.websocket.handshake import UpgradeRequest, add_header
+from beaconfire.transports.websocket.handshake import read_upgrade
 
 
 class Shortcut:
@@ -70,13 +68,14 @@ class FirstBytes(asyncio.Protocol):
         if stream is None or stream.is_closing():
             return
         head_due_s = self._let_go()
-        request, length = read_upgrade(data) if len(data) <= shortcut.head_max_size else (None, 0)
-        if request is None:
+        upgrade = read_upgrade(data, shortcut.head_max_size) if data.startswith(b"GET ") else None
+        if upgrade is None or upgrade[0].headers.get("upgrade", "").lower() != "websocket":
             server = shortcut.http(head_due_s=head_due_s, **self._uvicorn)
             server.connection_made(stream)
             stream.set_protocol(server)
             server.data_received(data)
             return
+        request, length = upgrade
         connection = shortcut.acceptor.accept(stream, request)
         if connection is None:
             return
@@ -104,40 +103,3 @@ class FirstBytes(asyncio.Protocol):
     def _give_up(self) -> None:
         self._shortcut.events.emit(LimitHit("server.handshake_timeout", ""))
         self.shutdown()
-
-
-def read_upgrade(data: bytes) -> tuple[UpgradeRequest | None, int]:
-    """The upgrade request for a WebSocket that `data` begins with, and its length; None if that is not what it is."""
-    if not data.startswith(b"GET "):
-        return None, 0
-    head = _Head()
-    parser = httptools.HttpRequestParser(head)
-    try:
-        parser.feed_data(data)
-    except httptools.HttpParserUpgrade as upgrade:
-        if head.requests == 1 and head.headers.get("upgrade", "").lower() == "websocket":
-            version = parser.get_http_version()
-            return UpgradeRequest("GET", head.target.decode("latin-1"), head.headers, version), upgrade.args[0]
-    except httptools.HttpParserError:
-        pass  # the HTTP server finds the same, and knows the answer
-    return None, 0
-
-
-class _Head:
-    """Collects what the parser finds, of all requests together if there are several."""
-
-    __slots__ = ("headers", "requests", "target")
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.target = b""
-        self.headers: dict[str, str] = {}
-
-    def on_message_begin(self) -> None:
-        self.requests += 1
-
-    def on_url(self, part: bytes) -> None:
-        self.target += part
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        add_header(self.headers, name, value)

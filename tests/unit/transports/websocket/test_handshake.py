@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from beaconfire.transports.port import Refusal
+from beaconfire.transports.request_reader import RequestReader
 from beaconfire.transports.websocket.handshake import (
     HandshakeError,
     UpgradeRequest,
     accept_key,
     accept_response,
-    parse_request,
+    read_upgrade,
     refusal_response,
+    upgrade_request,
 )
 
 VALID = {
@@ -26,17 +28,42 @@ VALID = {
 def request(method: str = "GET", target: str = "/ws", **changed: str | None) -> UpgradeRequest:
     """A valid request with some headers changed, or removed by None; underscores stand for dashes."""
     headers = {**VALID, **{name.replace("_", "-"): value for name, value in changed.items()}}
-    return UpgradeRequest(method, target, {name: value for name, value in headers.items() if value is not None})
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items() if value is not None]
+    return parse("".join([f"{method} {target} HTTP/1.1\r\n", *lines, "\r\n"]).encode("latin-1"))
+
+
+def parse(head: bytes) -> UpgradeRequest:
+    """The request as the server reads it, whether or not it asks for an upgrade."""
+    reader = RequestReader(len(head))
+    assert reader.feed(head)
+    return upgrade_request(reader)
 
 
 def test_request_is_read() -> None:
     """Names in lower case, values trimmed, repeated headers joined, path decoded, query kept as it is."""
-    parsed = parse_request(
+    parsed = parse(
         b"GET /a%20b/%C3%A9?x=1&y=%20 HTTP/1.1\r\nHost: h:1\r\nORIGIN:  https://a.example \r\nX-A: 1\r\nx-a: 2\r\n\r\n"
     )
     assert (parsed.method, parsed.path, parsed.query) == ("GET", "/a b/é", "x=1&y=%20")
     assert (parsed.host, parsed.origin) == ("h:1", "https://a.example")
     assert parsed.headers["x-a"] == "1, 2"
+
+
+def test_read_upgrade_returns_the_request_and_the_size_of_its_head() -> None:
+    """None for another request, for an incomplete or too large head, and for bytes that are not HTTP."""
+    head = b"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    upgrade = read_upgrade(head, len(head))
+    assert upgrade is not None
+    assert (upgrade[0].path, upgrade[1]) == ("/ws", len(head))
+    assert (read_upgrade(head + b"frames", 1000) or (None, 0))[1] == len(head)
+    for data in (
+        head[:-1],
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" + head,
+        b"\x16\x03",
+    ):
+        assert read_upgrade(data, 1000) is None
+    assert read_upgrade(head, len(head) - 1) is None
 
 
 def test_origin_is_none_without_the_header() -> None:
@@ -98,7 +125,8 @@ def test_what_clients_write_differently(changed: dict[str, str]) -> None:
         ({"host": None}, 400),
         ({"host": ""}, 400),
         ({"host": "a, b"}, 400),
-        ({"host": "a, "}, 400),
+        ({"host": "a\r\nhost: "}, 400),
+        ({"host": "a\r\nhost: a"}, 400),
         ({"host": "a/b"}, 400),
         ({"content_length": "5"}, 400),
         ({"transfer_encoding": "chunked"}, 400),
@@ -125,11 +153,13 @@ def test_what_is_no_handshake(changed: dict[str, str | None], status: int) -> No
 
 def test_http_1_0_has_no_upgrade() -> None:
     """RFC 6455 section 4.1: the request's version is 1.1."""
-    head = b"GET /ws HTTP/1.0\r\n" + b"".join(f"{name}: {value}\r\n".encode() for name, value in VALID.items())
+    head = (
+        b"GET /ws HTTP/1.0\r\n" + b"".join(f"{name}: {value}\r\n".encode() for name, value in VALID.items()) + b"\r\n"
+    )
     with pytest.raises(HandshakeError) as caught:
-        accept_key(parse_request(head))
+        accept_key(parse(head))
     assert (caught.value.refusal.status, caught.value.refusal.reason) == (400, "bad")
-    assert accept_key(parse_request(head.replace(b"HTTP/1.0", b"HTTP/1.1")))
+    assert accept_key(parse(head.replace(b"HTTP/1.0", b"HTTP/1.1")))
 
 
 def test_wrong_version_is_told_the_right_one() -> None:

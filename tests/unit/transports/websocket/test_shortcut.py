@@ -18,10 +18,9 @@ from beaconfire.transports.options import ServerOptions, WebSocketOptions
 from beaconfire.transports.port import OpenSession, Receiver, Transport
 from beaconfire.transports.websocket import Shortcut, SimpleEndpoint, UpgradeRequest, WebSocketAcceptor, Wires
 from beaconfire.transports.websocket.deflate import deflate
-from beaconfire.transports.websocket.handshake import parse_request
 from beaconfire.transports.websocket.light import LightReader
 from beaconfire.transports.websocket.reader import FrameReader, feed
-from beaconfire.transports.websocket.shortcut import FirstBytes, read_upgrade
+from beaconfire.transports.websocket.shortcut import FirstBytes
 
 from .support import FakeStream, Recorder, Sink, in_loop, masked
 from .test_framing import StubCodec
@@ -196,14 +195,3 @@ def test_shutdown_and_loss_end_the_waiting() -> None:
     world = ended(lambda world: world.first.shutdown())
     assert (world.stream.calls[-1], world.sink.events) == ("close", [])
     assert ended(lambda world: world.first.connection_lost(None)).sink.events == []
-
-
-def test_both_ways_read_a_request_alike() -> None:
-    """The same method, path, query and headers, repeated ones joined, as by the long way."""
-    short, length = read_upgrade(REQUEST + b"rest")
-    long = parse_request(REQUEST)
-    assert short is not None
-    assert length == len(REQUEST)
-    for name in ("method", "version", "path", "query", "headers", "subprotocols"):
-        assert getattr(short, name) == getattr(long, name)
-    assert short.headers["x-twice"] == "a, b"
