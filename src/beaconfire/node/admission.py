@@ -8,7 +8,7 @@ from collections.abc import Callable
 from beaconfire.base.clock import Clock
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.session.options import ClientOptions
-from beaconfire.transports.port import Refusal
+from beaconfire.transports.port import ErrorResponse
 
 OPEN_FILES_SHARE = 0.9
 """How much of the open-file limit connections may take when no limit is set; the rest is for HTTP and ourselves."""
@@ -16,9 +16,9 @@ OPEN_FILES_SHARE = 0.9
 OPEN_FILES_MAX = 1_048_576
 """What counts as the limit where the system sets none: what Linux allows a process by default."""
 
-_DRAINING = Refusal(503, "draining", "this node is shutting down: try again")
-_FULL = Refusal(503, "limit", "client.connection_limit is reached: try again later")
-_TOO_FAST = Refusal(503, "rate", "client.connection_rate_limit is reached: try again later")
+_DRAINING = ErrorResponse(503, "draining", "this node is shutting down: try again")
+_FULL = ErrorResponse(503, "limit", "client.connection_limit is reached: try again later")
+_TOO_FAST = ErrorResponse(503, "rate", "client.connection_rate_limit is reached: try again later")
 
 
 def open_files_limit() -> int:
@@ -49,7 +49,7 @@ class Admission:
         self._admitted = 0
         self.draining = False
 
-    def admit(self) -> Refusal | None:
+    def admit(self) -> ErrorResponse | None:
         """None lets one connection in and counts it."""
         if self.draining:
             return _DRAINING

@@ -59,7 +59,7 @@ from beaconfire.protocols.plain import PlainCodec
 from beaconfire.protocols.port import Codec, Wire
 from beaconfire.session.factory import SessionFactory
 from beaconfire.session.traits import SessionTraits
-from beaconfire.transports.http import DirectPosts, HttpGuard
+from beaconfire.transports.http import DirectPosts, HttpLimits
 from beaconfire.transports.options import StreamOptions
 from beaconfire.transports.polling import Poll, PollCommands
 from beaconfire.transports.port import OpenSession
@@ -73,7 +73,7 @@ from beaconfire.transports.streams import (
     UNI_SSE,
     EmulatedSessions,
     Emulation,
-    StreamEnding,
+    StreamCloseTimeout,
     StreamEndpoint,
     StreamKind,
     events,
@@ -81,14 +81,14 @@ from beaconfire.transports.streams import (
     varint_delimited,
 )
 from beaconfire.transports.websocket import (
+    CentrifugeEndpoint,
     Endpoint,
-    NativeEndpoint,
-    Shortcut,
-    SimpleEndpoint,
+    SingleCodecEndpoint,
+    UpgradeDetector,
     UpgradeRequest,
     WebSocketAcceptor,
-    Wires,
-    opened,
+    WireSelector,
+    with_first_message,
 )
 
 NATIVE_PATH = "/connection/websocket"
@@ -174,12 +174,12 @@ class App:
         recorder = RequestRecorder(self.metrics, (*_TEMPLATES, *self.websocket_paths), QUIET + CALL_PATHS)
         api = _api(self)
         self.asgi: ASGIApp = ObserveRequests(Router(_routes(self, api)), recorder, self.clock)
-        guard = HttpGuard(config.server, self.timers, self.events)
+        guard = HttpLimits(config.server, self.timers, self.events)
         self.http: Callable[..., asyncio.Protocol] = guard.protocol
         if api is not None:
             answer = ObserveDirectPosts(api.answer, recorder, self.clock)
             self.http = DirectPosts(guard, CALL_PATHS, answer, config.server.trusted_proxies).protocol
-        self.http = Shortcut(self.acceptor, self.http, config.server, self.timers, self.events).protocol
+        self.http = UpgradeDetector(self.acceptor, self.http, config.server, self.timers, self.events).protocol
         self.metrics.observe_nodes(self._statistics)
         self._sweep_s = self.clock.now_s()
         self._tick: asyncio.TimerHandle | None = None
@@ -274,20 +274,22 @@ def _endpoints(config: Config, node: Node) -> dict[str, Endpoint]:
         traits = SessionTraits(app_pings=False) if transport_pings else None
         return lambda transport: native.open_session(transport, wire, traits)
 
-    def wires(codec: Codec) -> Wires:
-        return Wires(codec, config.websocket)
+    def wires(codec: Codec) -> WireSelector:
+        return WireSelector(codec, config.websocket)
 
-    endpoints: dict[str, Endpoint] = {NATIVE_PATH: NativeEndpoint(wires(JsonCodec()), wires(ProtobufCodec()), arrange)}
+    endpoints: dict[str, Endpoint] = {
+        NATIVE_PATH: CentrifugeEndpoint(wires(JsonCodec()), wires(ProtobufCodec()), arrange)
+    }
     if config.uni_websocket.enabled:
         listen = _arrange(node, SessionTraits(app_pings=False, unidirectional=True))
-        endpoints[UNI_WEBSOCKET_PATH] = SimpleEndpoint(
+        endpoints[UNI_WEBSOCKET_PATH] = SingleCodecEndpoint(
             wires(UnidirectionalCodec()),
-            lambda request, wire: opened(listen(wire), request.parameter(CONNECT_PARAMETER)),
+            lambda request, wire: with_first_message(listen(wire), request.parameter(CONNECT_PARAMETER)),
         )
     if config.plain.enabled:
         lobby = config.plain.lobby_channel if config.plain.lobby else None
         plain = _arrange(node, SessionTraits(connect_first=False, app_pings=False, lobby=lobby))
-        endpoints[config.plain.path] = SimpleEndpoint(wires(PlainCodec(lobby)), lambda request, wire: plain(wire))
+        endpoints[config.plain.path] = SingleCodecEndpoint(wires(PlainCodec(lobby)), lambda request, wire: plain(wire))
     return endpoints
 
 
@@ -301,7 +303,7 @@ def _streams(app: App) -> list[BaseRoute]:
     json, protobuf, one_way = JsonCodec(), ProtobufCodec(), UnidirectionalCodec()
 
     def door(path: str, kind: StreamKind, options: StreamOptions, *how: Any) -> list[BaseRoute]:
-        ending = StreamEnding(float(options.close_timeout), app.timers, app.events)
+        ending = StreamCloseTimeout(float(options.close_timeout), app.timers, app.events)
         endpoint = StreamEndpoint(kind, checks, int(options.max_request_body_size), ending, *how)
         return [Route(path, endpoint)] if options.enabled else []
 

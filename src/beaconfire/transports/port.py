@@ -85,7 +85,7 @@ class Receiver(Protocol):
         """The connection is gone, whoever ended it. `code` says why if it was the transport that gave up."""
 
 
-class Refusal(Struct, frozen=True):
+class ErrorResponse(Struct, frozen=True):
     """A request for a connection answered with HTTP. `reason` is the word of `HandshakeRefused`, `text` the body of the
     response.
     """
@@ -96,7 +96,7 @@ class Refusal(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-Admit: TypeAlias = Callable[[], Refusal | None]
+Admit: TypeAlias = Callable[[], ErrorResponse | None]
 """Asked last, for a request that is otherwise in order: None lets it in. The refusal of a limit has status 503."""
 
 

@@ -17,12 +17,12 @@ from beaconfire.base.errors import (
 from beaconfire.base.request_body import BodyPausedError, BodyTooLargeError, read_body
 from beaconfire.model.events import EventSink, HandshakeRefused, LimitHit
 from beaconfire.transports.origins import OriginRules
-from beaconfire.transports.port import Admit, Refusal
+from beaconfire.transports.port import Admit, ErrorResponse
 
 PREFLIGHT_MAX_AGE_S: Final = 300
 """How long a browser may remember that a path may be asked from elsewhere."""
 
-_FOREIGN_ORIGIN: Final = Refusal(403, "origin", "this origin may not connect")
+_FOREIGN_ORIGIN: Final = ErrorResponse(403, "origin", "this origin may not connect")
 
 
 _STATUSES: Final = {BAD_PROTOCOL.code: 400, INVALID_TOKEN.code: 401, CONNECTION_EXPIRED.code: 401}
@@ -38,7 +38,7 @@ def http_status(code: DisconnectCode) -> int:
 class RequestRefused(Exception):
     """The request gets this answer, and nothing else happens."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: ErrorResponse) -> None:
         super().__init__(refusal.text)
         self.refusal = refusal
 
@@ -78,7 +78,7 @@ class RequestChecks:
         if request.method not in methods:
             allowed = ", ".join([*methods, "OPTIONS"])
             text = f"{request.method[:16]} is not allowed here. Allowed: {allowed}."
-            raise RequestRefused(Refusal(405, "bad", text, (("Allow", allowed),)))
+            raise RequestRefused(ErrorResponse(405, "bad", text, (("Allow", allowed),)))
         if not self._origins.allow(_origin(request)):
             raise RequestRefused(_FOREIGN_ORIGIN)
 
@@ -92,12 +92,12 @@ class RequestChecks:
             return await read_body(request.receive, size_max)
         except BodyTooLargeError:
             text = f"The request body is larger than {size_max} bytes ({limit})."
-            raise self.beyond(limit, Refusal(413, "bad", text, (("Connection", "close"),))) from None
+            raise self.beyond(limit, ErrorResponse(413, "bad", text, (("Connection", "close"),))) from None
         except BodyPausedError:
             text = "The request body paused for too long."
-            raise self.beyond("body_pause_max", Refusal(408, "bad", text, (("Connection", "close"),))) from None
+            raise self.beyond("body_pause_max", ErrorResponse(408, "bad", text, (("Connection", "close"),))) from None
 
-    def beyond(self, limit: str, refusal: Refusal) -> RequestRefused:
+    def beyond(self, limit: str, refusal: ErrorResponse) -> RequestRefused:
         """What to raise for a request beyond a limit, which is counted."""
         self.count(limit)
         return RequestRefused(refusal)
@@ -106,7 +106,7 @@ class RequestChecks:
         """Counts that a limit was hit."""
         self._events.emit(LimitHit(limit, ""))
 
-    def refuse(self, request: Request, refusal: Refusal) -> Response:
+    def refuse(self, request: Request, refusal: ErrorResponse) -> Response:
         """The answer to a request that is refused, which is reported as `HandshakeRefused`."""
         self._events.emit(HandshakeRefused(request.url.path, refusal.status, refusal.reason))
         headers = {**self.cors(request), **dict(refusal.headers)}

@@ -1,6 +1,6 @@
 """Reads HTTP requests with httptools: the one set of rules for requests that do not pass through uvicorn's parser.
 
-Both fast paths use it: WebSocket upgrades (`websocket.upgrade_detector`) and POSTs to the server API (`http.direct`).
+Both fast paths use it: WebSocket upgrades (`websocket.upgrade_detector`) and POSTs to the server API (`http.direct_posts`).
 Each takes a request only if the reader finds nothing unusual. Otherwise the same bytes go to the HTTP server.
 """
 

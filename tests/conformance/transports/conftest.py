@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.acceptance.harness import ServerProcess
-from tests.conformance.transports.lines import LASTING, LINES, Line
+from tests.conformance.transports.client_transports import LASTING, LINES, Line
 
 CONFIG = """
 [client]

@@ -13,8 +13,8 @@ import pytest
 from beaconfire.auth.issue import subscription_token
 from tests.acceptance.harness import SECRET, ServerProcess
 from tests.acceptance.peer import run
-from tests.conformance.transports.lines import LINES
-from tests.conformance.transports.seat import seated
+from tests.conformance.transports.client_transports import LINES
+from tests.conformance.transports.scenario_client import seated
 from tests.conformance.transports.test_scenario import HTTP, call, room, token  # noqa: F401  # a fixture
 
 POLL, COMMANDS = "/connection/poll", "/connection/commands"

@@ -15,10 +15,10 @@ import pytest
 from beaconfire.auth.issue import connection_token
 from tests.acceptance.harness import API_KEY, SECRET, ServerProcess
 from tests.acceptance.peer import run, until
+from tests.conformance.transports.client_transports import LASTING, LINES
 from tests.conformance.transports.conftest import CONFIG, Dial
-from tests.conformance.transports.lines import LASTING, LINES
-from tests.conformance.transports.seat import Seat, seated
-from tests.conformance.transports.speech import EndedError
+from tests.conformance.transports.encodings import EndedError
+from tests.conformance.transports.scenario_client import Seat, seated
 
 _numbers = itertools.count(1)
 HTTP = httpx.Client(timeout=20)

@@ -23,15 +23,15 @@ from beaconfire.base.units import Seconds, Size
 from beaconfire.model.events import Event
 from beaconfire.protocols.plain import PlainCodec
 from beaconfire.protocols.port import Frame, Payload, Wire
-from beaconfire.transports.http.guard import HttpGuard
+from beaconfire.transports.http.limits import HttpLimits
 from beaconfire.transports.options import ServerOptions, WebSocketOptions
-from beaconfire.transports.port import Refusal, Transport
+from beaconfire.transports.port import ErrorResponse, Transport
 from beaconfire.transports.websocket import (
-    Choice,
-    Shortcut,
+    NegotiatedHandshake,
+    UpgradeDetector,
     UpgradeRequest,
     WebSocketAcceptor,
-    Wires,
+    WireSelector,
 )
 from beaconfire.transports.websocket.framing import BINARY, TEXT, frame_header
 
@@ -106,7 +106,7 @@ class EchoServer:
         self.live: set[Echo] = set()
         self.events: list[Event] = []
         self.writable = threading.Event()
-        self.refusal: Refusal | None = None
+        self.refusal: ErrorResponse | None = None
         self.timers = Timers(SystemClock())
         self.port = 0
         options = WebSocketOptions(
@@ -123,8 +123,8 @@ class EchoServer:
             self,
         )
         limits = ServerOptions(handshake_timeout=Seconds(0.5), header_max_size=Size(8192))
-        guard = HttpGuard(limits, self.timers, self)
-        self._shortcut = Shortcut(self._acceptor, guard.protocol, limits, self.timers, self)
+        guard = HttpLimits(limits, self.timers, self)
+        self._shortcut = UpgradeDetector(self._acceptor, guard.protocol, limits, self.timers, self)
         self._tls = tls
         self._loop = loop_factory()
         self._ready = threading.Event()
@@ -207,8 +207,8 @@ class Anyone:
     def __init__(self, server: EchoServer) -> None:
         self._server = server
 
-    def choose(self, request: UpgradeRequest) -> Choice:
-        return Choice(self._server.open_session)
+    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake:
+        return NegotiatedHandshake(self._server.open_session)
 
 
 class Deflating:
@@ -216,13 +216,13 @@ class Deflating:
 
     def __init__(self, server: EchoServer) -> None:
         self._server = server
-        self._wires = Wires(PlainCodec(None), WebSocketOptions(compression=True))
+        self._wires = WireSelector(PlainCodec(None), WebSocketOptions(compression=True))
 
-    def choose(self, request: UpgradeRequest) -> Choice:
-        wire, extension = self._wires.choose(request)
+    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake:
+        wire, extension = self._wires.select(request)
         if not extension:
-            return Choice(self._server.open_session)
-        return Choice(lambda transport: CompressedEcho(self._server, transport, wire), extension=extension)
+            return NegotiatedHandshake(self._server.open_session)
+        return NegotiatedHandshake(lambda transport: CompressedEcho(self._server, transport, wire), extension=extension)
 
 
 class Choosy:
@@ -231,16 +231,16 @@ class Choosy:
     def __init__(self, server: EchoServer) -> None:
         self._server = server
 
-    def choose(self, request: UpgradeRequest) -> Choice | Refusal:
+    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake | ErrorResponse:
         if "known" in request.subprotocols:
-            return Choice(self._server.open_session, "known")
-        return Refusal(400, "bad", "unknown subprotocol")
+            return NegotiatedHandshake(self._server.open_session, "known")
+        return ErrorResponse(400, "bad", "unknown subprotocol")
 
 
 class Broken:
     """An endpoint with a bug."""
 
-    def choose(self, request: UpgradeRequest) -> Choice:
+    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake:
         raise RuntimeError("a bug")
 
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from beaconfire.model.events import HandshakeRefused
-from beaconfire.transports.port import Refusal
+from beaconfire.transports.port import ErrorResponse
 
 from .peer import ACCEPT, HEADERS, TEXT, Peer, Received, client_frame, request
 from .server import EchoServer
@@ -161,7 +161,7 @@ def test_query_is_no_part_of_the_path(server: EchoServer) -> None:
 def test_admission(server: EchoServer) -> None:
     """The application's refusal is answered as it says, after everything else was in order."""
     server.events.clear()
-    server.refusal = Refusal(503, "limit", "too many connections")
+    server.refusal = ErrorResponse(503, "limit", "too many connections")
     try:
         with Peer(server.port) as peer:
             peer.send(request())

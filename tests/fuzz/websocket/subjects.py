@@ -24,10 +24,10 @@ from beaconfire.base.timers import Timers
 from beaconfire.model.events import NoEvents
 from beaconfire.transports.port import Transport
 from beaconfire.transports.websocket.connection import WebSocketConnection
-from beaconfire.transports.websocket.light import LightReader
+from beaconfire.transports.websocket.frame_reader import READ_BYTES_MAX, FrameReader, feed
 from beaconfire.transports.websocket.picows_log import PicowsLog
-from beaconfire.transports.websocket.reader import READ_BYTES_MAX, FrameReader, feed
-from beaconfire.transports.websocket.sending import ConnectionRules
+from beaconfire.transports.websocket.sender import ConnectionContext
+from beaconfire.transports.websocket.single_frame_reader import SingleFrameReader
 
 LogEntry: TypeAlias = tuple[str, Any] | tuple[str, bytes, bool]
 Log: TypeAlias = list[LogEntry]
@@ -39,9 +39,9 @@ def run_ours(chunks: Iterable[bytes], limit: int) -> Log:
     """Needs a running event loop."""
     log: Log = []
     stream = _LoggingStream(log)
-    rules = ConnectionRules(limit, 10.0, 5.0, Timers(ManualClock()), NoEvents(), PicowsLog(NoEvents()))
+    rules = ConnectionContext(limit, 10.0, 5.0, Timers(ManualClock()), NoEvents(), PicowsLog(NoEvents()))
     connection = WebSocketConnection(rules, stream)
-    stream.reader = LightReader(connection)
+    stream.reader = SingleFrameReader(connection)
     connection.begin(b"", lambda transport: _LoggingReceiver(transport, log))
     for chunk in chunks:
         for at in range(0, len(chunk), READ_BYTES_MAX):  # the stream may get another reader in between
@@ -55,7 +55,7 @@ class _LoggingStream(asyncio.Transport):
     def __init__(self, log: Log) -> None:
         super().__init__()
         self._log = log
-        self.reader: LightReader | FrameReader
+        self.reader: SingleFrameReader | FrameReader
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         assert isinstance(protocol, FrameReader)

@@ -19,7 +19,7 @@ from beaconfire.base.errors import TOO_MANY_REQUESTS
 from beaconfire.base.request_body import ClientGoneError
 from beaconfire.protocols.json_payload import NotJSONError, read
 from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, refusal
-from beaconfire.transports.port import OpenSession, Refusal
+from beaconfire.transports.port import ErrorResponse, OpenSession
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
 
 LIMIT: Final = "poll.max_request_body_size"
@@ -151,7 +151,7 @@ class Poll:
         if outcome.end is not None:
             return refusal(*outcome.end, headers)
         if not outcome.messages:
-            raise RequestRefused(Refusal(503, "bad", "connecting took too long: ask again, nothing has changed"))
+            raise RequestRefused(ErrorResponse(503, "bad", "connecting took too long: ask again, nothing has changed"))
         messages = b",".join([message for message in outcome.messages if message != _PING])
         body = b'{"messages":[%b],"subs":%b}' % (messages, _encode(_subs(outcome)))
         return Response(body, 200, headers, "application/json")
@@ -180,7 +180,7 @@ class PollCommands:
         commands_request = await _read(self._checks, request, self._body_max, _read_commands_request)
         if len(commands_request.commands) > COMMANDS_MAX:
             text = f"the body: expected at most {COMMANDS_MAX} commands, got {len(commands_request.commands)}"
-            raise self._checks.beyond("poll_commands_max", Refusal(400, "bad", text))
+            raise self._checks.beyond("poll_commands_max", ErrorResponse(400, "bad", text))
         commands = [{"id": 1, "connect": commands_request.connect()}]
         commands += [{**command, "id": number} for number, command in enumerate(commands_request.commands, start=2)]
         poll_transport = PollTransport("poll", self._answer_max)
@@ -200,7 +200,7 @@ class PollCommands:
             replies += [_encode(_not_done(number)) for number in range(len(replies) + 1, len(commands) + 1)]
         if len(replies) < len(commands):
             text = "the commands took too long: not all of them have been answered, and some may have been done"
-            raise RequestRefused(Refusal(503, "bad", text))
+            raise RequestRefused(ErrorResponse(503, "bad", text))
         return Response(b'{"replies":[%b]}' % b",".join(replies[1:]), 200, headers, "application/json")
 
 
@@ -229,7 +229,7 @@ async def _read(checks: RequestChecks, request: Request, body_max: int, decode: 
     try:
         wanted = read(decode, body or b"{}")
     except NotJSONError as error:
-        raise RequestRefused(Refusal(400, "bad", f"the body: {error}")) from None
+        raise RequestRefused(ErrorResponse(400, "bad", f"the body: {error}")) from None
     refused = checks.admit()
     if refused is not None:
         raise RequestRefused(refused)

@@ -10,7 +10,7 @@ from beaconfire.transports.streams.endpoint import (
     StreamEndpoint,
     StreamKind,
 )
-from beaconfire.transports.streams.stream import StreamEnding
+from beaconfire.transports.streams.response_stream import StreamCloseTimeout
 from beaconfire.transports.streams.wires import events, lines, varint_delimited
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "UNI_SSE",
     "EmulatedSessions",
     "Emulation",
-    "StreamEnding",
+    "StreamCloseTimeout",
     "StreamEndpoint",
     "StreamKind",
     "events",

@@ -19,9 +19,9 @@ from starlette.types import Receive, Scope, Send
 
 from beaconfire.base.request_body import ClientGoneError
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
-from beaconfire.transports.port import Refusal
+from beaconfire.transports.port import ErrorResponse
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
-from beaconfire.transports.streams.stream import ResponseStream
+from beaconfire.transports.streams.response_stream import ResponseStream
 
 LIMIT: Final = "emulation.max_request_body_size"
 BINARY: Final = "application/octet-stream"
@@ -109,4 +109,4 @@ def _read(body: bytes, binary: bool) -> tuple[str, bytes, str]:
         return spoken.session, spoken.data.encode(), spoken.node or ""
     except (msgspec.DecodeError, DecodeError, UnicodeEncodeError) as error:
         expected = "an EmulationRequest" if binary else '{"session": …, "node": …, "data": …}'
-        raise RequestRefused(Refusal(400, "bad", f"expected {expected}: {error}")) from None
+        raise RequestRefused(ErrorResponse(400, "bad", f"expected {expected}: {error}")) from None

@@ -12,12 +12,12 @@ from starlette.types import Receive, Scope, Send
 
 from beaconfire.base.request_body import ClientGoneError
 from beaconfire.protocols.port import Wire
-from beaconfire.transports.port import OpenSession, Refusal
+from beaconfire.transports.port import ErrorResponse, OpenSession
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
 from beaconfire.transports.reset import EXTENSION
 from beaconfire.transports.streams.emulation import BINARY, EmulatedSessions
-from beaconfire.transports.streams.resuming import resume
-from beaconfire.transports.streams.stream import ResponseStream, StreamEnding, StreamTraits
+from beaconfire.transports.streams.event_ids import resume
+from beaconfire.transports.streams.response_stream import ResponseStream, StreamCloseTimeout, StreamTraits
 
 CONNECT_PARAMETER: Final = "cf_connect"
 
@@ -72,7 +72,7 @@ class StreamEndpoint:
         kind: StreamKind,
         checks: RequestChecks,
         body_max: int,
-        ending: StreamEnding,
+        ending: StreamCloseTimeout,
         arrange: Arrange,
         json: Wire,
         protobuf: Wire | None = None,
@@ -114,7 +114,7 @@ class StreamEndpoint:
             opening = resume(opening, last_id)
         if not opening and not kind.traits.unidirectional:
             where = f"the body or the query parameter {CONNECT_PARAMETER}" if kind.queried else "the body"
-            raise RequestRefused(Refusal(400, "bad", f"expected a connect command in {where}"))
+            raise RequestRefused(ErrorResponse(400, "bad", f"expected a connect command in {where}"))
         refusal = checks.admit()
         if refusal is not None:
             raise RequestRefused(refusal)

@@ -16,13 +16,14 @@ from beaconfire.model.events import (
 )
 from beaconfire.transports.options import WebSocketOptions
 from beaconfire.transports.origins import OriginRules
-from beaconfire.transports.port import Admit, Refusal
+from beaconfire.transports.port import Admit, ErrorResponse
 from beaconfire.transports.reset import abandon_after, reset
 from beaconfire.transports.websocket.connection import WebSocketConnection
+from beaconfire.transports.websocket.frame_reader import FrameReader, feed
 from beaconfire.transports.websocket.handshake import (
-    Choice,
     Endpoint,
     HandshakeError,
+    NegotiatedHandshake,
     UpgradeRequest,
     accept_key,
     accept_response,
@@ -31,12 +32,11 @@ from beaconfire.transports.websocket.handshake import (
     refusal_response,
 )
 from beaconfire.transports.websocket.picows_log import PicowsLog
-from beaconfire.transports.websocket.reader import FrameReader, feed
-from beaconfire.transports.websocket.sending import ConnectionRules
+from beaconfire.transports.websocket.sender import ConnectionContext
 
-_NOT_FOUND = Refusal(404, "bad", "no WebSocket endpoint here")
-_FOREIGN_ORIGIN = Refusal(403, "origin", "this origin may not connect")
-_INTERNAL = Refusal(500, "bad", "internal server error")
+_NOT_FOUND = ErrorResponse(404, "bad", "no WebSocket endpoint here")
+_FOREIGN_ORIGIN = ErrorResponse(403, "origin", "this origin may not connect")
+_INTERNAL = ErrorResponse(500, "bad", "internal server error")
 
 _OTHER_PATH = "other"
 """What a `HandshakeRefused` says instead of a path that is no endpoint's."""
@@ -63,7 +63,7 @@ class WebSocketAcceptor:
         self._origins = OriginRules(origins)
         self._admit = admit
         self._events = events
-        self._rules = ConnectionRules(
+        self._rules = ConnectionContext(
             message_size_limit=options.message_size_limit,
             write_timeout_s=options.write_timeout,
             close_timeout_s=options.close_timeout,
@@ -115,7 +115,7 @@ class WebSocketAcceptor:
         for connection in list(self._rules.closing):
             connection.reset_unread()
 
-    def _judge(self, request: UpgradeRequest) -> tuple[str, Choice]:
+    def _judge(self, request: UpgradeRequest) -> tuple[str, NegotiatedHandshake]:
         endpoint = self._endpoints.get(request.path)
         if endpoint is None:
             check_http(request)
@@ -124,11 +124,11 @@ class WebSocketAcceptor:
         if not self._origins.allow(request.origin):
             raise HandshakeError(_FOREIGN_ORIGIN)
         try:
-            verdict = self._admit() or endpoint.choose(request)
+            verdict = self._admit() or endpoint.negotiate(request)
         except Exception:  # noqa: BLE001 - a bug in the rules must not leave the client without an answer
             self._events.emit(InternalError("websocket handshake", traceback.format_exc()))
             raise HandshakeError(_INTERNAL) from None
-        if isinstance(verdict, Refusal):
+        if isinstance(verdict, ErrorResponse):
             raise HandshakeError(verdict)
         return key, verdict
 

@@ -26,7 +26,6 @@ from beaconfire.model.events import InternalError, LimitHit
 from beaconfire.protocols.port import Frame
 from beaconfire.transports.port import OpenSession, Receiver
 from beaconfire.transports.reset import abandon_after, reset
-from beaconfire.transports.websocket.assembly import Assembly, check_text
 from beaconfire.transports.websocket.closing import (
     INTERNAL_ERROR,
     MESSAGE_TOO_BIG,
@@ -37,10 +36,11 @@ from beaconfire.transports.websocket.closing import (
     too_big,
 )
 from beaconfire.transports.websocket.deflate import Inflater, compressed_size_limit
+from beaconfire.transports.websocket.fragmented_message import FragmentedMessage, check_text
+from beaconfire.transports.websocket.frame_reader import FrameReader, feed
 from beaconfire.transports.websocket.framing import CLOSE, PING, PONG, control_frame
-from beaconfire.transports.websocket.light import CompressedLightReader, LightReader
-from beaconfire.transports.websocket.reader import FrameReader, feed
-from beaconfire.transports.websocket.sending import ConnectionRules, Sender
+from beaconfire.transports.websocket.sender import ConnectionContext, Sender
+from beaconfire.transports.websocket.single_frame_reader import CompressedSingleFrameReader, SingleFrameReader
 
 DISCARDED_BYTES_MAX = 16 * 1024 * 1024
 """How much of a peer that broke the protocol is read and dropped, in the hope that it sees our close frame."""
@@ -76,7 +76,7 @@ class WebSocketConnection(Sender):
     name = "websocket"
     secret = ""
 
-    def __init__(self, rules: ConnectionRules, stream: asyncio.Transport, inflates: bool = False) -> None:
+    def __init__(self, rules: ConnectionContext, stream: asyncio.Transport, inflates: bool = False) -> None:
         """`inflates` says that the peer may send compressed messages."""
         super().__init__(rules, stream)
         self._inflates = inflates
@@ -85,7 +85,7 @@ class WebSocketConnection(Sender):
         """How many bytes the reader holds after the last frame of this read; negative if there was none."""
         self._phase = _OPEN
         self._reading = True
-        self._assembly: Assembly | None = None
+        self._assembly: FragmentedMessage | None = None
         self._owed_pong: bytes | None = None
         self._discarded = 0
 
@@ -107,9 +107,9 @@ class WebSocketConnection(Sender):
     def message_size_limit(self) -> int:
         return self._rules.message_size_limit
 
-    def light_reader(self) -> LightReader:
+    def single_frame_reader(self) -> SingleFrameReader:
         """The protocol that reads what comes as long as it is nothing out of the ordinary."""
-        return CompressedLightReader(self) if self._inflates else LightReader(self)
+        return CompressedSingleFrameReader(self) if self._inflates else SingleFrameReader(self)
 
     def new_reader(self) -> FrameReader:
         """The protocol that reads whatever frames come for this connection."""
@@ -233,7 +233,9 @@ class WebSocketConnection(Sender):
         elif assembly is not None:
             raise ProtocolViolation(PROTOCOL_ERROR, "new message inside a fragmented one")
         else:
-            assembly = self._assembly = Assembly(kind is _BINARY_FRAME, self._rules.message_size_limit, compressed)
+            assembly = self._assembly = FragmentedMessage(
+                kind is _BINARY_FRAME, self._rules.message_size_limit, compressed
+            )
         final = bool(frame.fin)
         surplus = assembly.add(frame.get_payload_as_bytes(), final)
         if final:

@@ -29,7 +29,7 @@ _CLIENT_BITS = "client_max_window_bits"
 _AGREED = "; ".join((DEFLATE, *_TAKEOVER))
 
 
-class Agreement(NamedTuple):
+class NegotiatedDeflate(NamedTuple):
     """What a client's offer came to: the header that answers it, and the window of what it is sent, as a logarithm."""
 
     answer: str
@@ -44,7 +44,7 @@ _ESCAPE = re.compile(r"\\(.)")
 _BITS = re.compile(r"[89]|1[0-5]")
 
 
-def negotiate(offers: str) -> Agreement | None:
+def negotiate(offers: str) -> NegotiatedDeflate | None:
     """What the offers of a Sec-WebSocket-Extensions header come to; None if none of them can be taken up.
 
     The first acceptable one wins. A header that is no list of extensions offers nothing.
@@ -57,7 +57,7 @@ def negotiate(offers: str) -> Agreement | None:
     return None
 
 
-def _agree(parameters: list[tuple[str, str | None]]) -> Agreement | None:
+def _agree(parameters: list[tuple[str, str | None]]) -> NegotiatedDeflate | None:
     """What one offer comes to; None declines it, as RFC 7692 section 7.1 demands of one it does not allow."""
     given = dict(parameters)
     if len(given) != len(parameters):
@@ -74,9 +74,9 @@ def _agree(parameters: list[tuple[str, str | None]]) -> Agreement | None:
     # Nothing need be said of the client's window: whatever it chooses can be read, since none is kept.
     allowed = given.get(_SERVER_BITS)
     if allowed is None:
-        return Agreement(_AGREED, WINDOW_BITS)
+        return NegotiatedDeflate(_AGREED, WINDOW_BITS)
     bits = min(int(allowed), WINDOW_BITS)
-    return Agreement(f"{_AGREED}; {_SERVER_BITS}={bits}", bits)
+    return NegotiatedDeflate(f"{_AGREED}; {_SERVER_BITS}={bits}", bits)
 
 
 def _parse(header: str) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 from msgspec import Struct
 
-from beaconfire.transports.port import OpenSession, Refusal
+from beaconfire.transports.port import ErrorResponse, OpenSession
 from beaconfire.transports.request_reader import RequestReader
 
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -21,7 +21,7 @@ _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 class HandshakeError(Exception):
     """The request is no acceptable opening handshake."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: ErrorResponse) -> None:
         super().__init__(f"{refusal.status} {refusal.text}")
         self.refusal = refusal
 
@@ -77,7 +77,7 @@ class UpgradeRequest:
         return values[0] if values else ""
 
 
-class Choice(Struct, frozen=True):
+class NegotiatedHandshake(Struct, frozen=True):
     """How an accepted connection goes on: who receives it, the subprotocol to echo, and what answers the offered
     extensions (empty for none). With an extension, which is always compression, what the client sends may be deflated.
     """
@@ -90,7 +90,7 @@ class Choice(Struct, frozen=True):
 class Endpoint(Protocol):
     """What stands behind a path."""
 
-    def choose(self, request: UpgradeRequest) -> Choice | Refusal:
+    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake | ErrorResponse:
         """Called for a valid handshake from an allowed origin. The request must not be kept."""
 
 
@@ -164,7 +164,7 @@ def accept_response(key: str, subprotocol: str, extension: str = "") -> bytes:
     ).encode("latin-1")
 
 
-def refusal_response(refusal: Refusal) -> bytes:
+def refusal_response(refusal: ErrorResponse) -> bytes:
     """A plain HTTP response, after which the connection is closed."""
     body = refusal.text.encode() + b"\n"
     extra = "".join(f"{name}: {value}\r\n" for name, value in refusal.headers)
@@ -176,7 +176,7 @@ def refusal_response(refusal: Refusal) -> bytes:
 
 
 def _bad(text: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST, *headers: tuple[str, str]) -> HandshakeError:
-    return HandshakeError(Refusal(int(status), "bad", text, headers))
+    return HandshakeError(ErrorResponse(int(status), "bad", text, headers))
 
 
 def _tokens(value: str) -> tuple[str, ...]:

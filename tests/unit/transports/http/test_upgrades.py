@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from beaconfire.transports.http.guard import PIPELINE_MAX
-from tests.unit.transports.http.test_doors import (
+from beaconfire.transports.http.limits import PIPELINE_MAX
+from tests.unit.transports.http.test_direct_posts import (
     GET_HEALTH,
     KEY,
     PRESENCE,
@@ -23,7 +23,7 @@ from tests.unit.transports.http.test_doors import (
     settle,
     waiting,
 )
-from tests.unit.transports.http.test_guard import FakeStream
+from tests.unit.transports.http.test_limits import FakeStream
 
 OFFERS = {
     "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n",

@@ -15,10 +15,10 @@ from beaconfire.model.events import Event
 from beaconfire.protocols.port import Frame
 from beaconfire.transports.port import Receiver, Transport
 from beaconfire.transports.websocket.connection import WebSocketConnection
-from beaconfire.transports.websocket.light import LightReader
+from beaconfire.transports.websocket.frame_reader import READ_BYTES_MAX, FrameReader, feed
 from beaconfire.transports.websocket.picows_log import PicowsLog
-from beaconfire.transports.websocket.reader import READ_BYTES_MAX, FrameReader, feed
-from beaconfire.transports.websocket.sending import ConnectionRules
+from beaconfire.transports.websocket.sender import ConnectionContext
+from beaconfire.transports.websocket.single_frame_reader import SingleFrameReader
 
 RESPONSE = b"101\r\n\r\n"
 
@@ -167,14 +167,14 @@ class World:
         self.sink = Sink()
         self.stream = FakeStream(descriptor)
         self.receiver: Recorder
-        self.rules = ConnectionRules(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink))
+        self.rules = ConnectionContext(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink))
         self.connection = WebSocketConnection(self.rules, self.stream, inflates)
-        self.stream.protocol = self.connection.light_reader()
+        self.stream.protocol = self.connection.single_frame_reader()
         self.connection.begin(RESPONSE, self._arrive)
 
     @property
-    def reader(self) -> LightReader | FrameReader:
-        assert isinstance(self.stream.protocol, LightReader | FrameReader)
+    def reader(self) -> SingleFrameReader | FrameReader:
+        assert isinstance(self.stream.protocol, SingleFrameReader | FrameReader)
         return self.stream.protocol
 
     def _arrive(self, transport: Transport) -> Receiver:

@@ -18,9 +18,9 @@ from beaconfire.model.events import InternalError, LimitHit
 from beaconfire.transports.port import Transport
 from beaconfire.transports.socket_writes import send_all
 from beaconfire.transports.websocket.connection import DISCARDED_BYTES_MAX, WebSocketConnection
+from beaconfire.transports.websocket.frame_reader import OVERSIZED_BYTES
 from beaconfire.transports.websocket.picows_log import PicowsLog
-from beaconfire.transports.websocket.reader import OVERSIZED_BYTES
-from beaconfire.transports.websocket.sending import ConnectionRules
+from beaconfire.transports.websocket.sender import ConnectionContext
 
 from .support import FakeStream, Recorder, Sink, World, frame, in_loop, masked
 
@@ -189,7 +189,7 @@ def test_a_bug_on_arrival() -> None:
 
     sink, stream = Sink(), FakeStream()
     connection = WebSocketConnection(
-        ConnectionRules(1000, 10.0, 5.0, Timers(ManualClock()), sink, PicowsLog(sink)), stream
+        ConnectionContext(1000, 10.0, 5.0, Timers(ManualClock()), sink, PicowsLog(sink)), stream
     )
     connection.begin(b"", open_session)
     assert code_of(bytes(stream.written)) == 1011

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from beaconfire.transports.websocket.extensions import Agreement, negotiate
+from beaconfire.transports.websocket.extensions import NegotiatedDeflate, negotiate
 
 AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 AGREED_WINDOW = f"{AGREED}; server_max_window_bits=12"
@@ -76,7 +76,7 @@ DECLINED = [
 def test_taken_up(offers: str, answer: str) -> None:
     """The first offer that can be: nobody keeps a context, and a window is mentioned only to who mentioned it."""
     bits = int(answer.partition("server_max_window_bits=")[2] or 12)
-    assert negotiate(offers) == Agreement(answer, bits)
+    assert negotiate(offers) == NegotiatedDeflate(answer, bits)
 
 
 @pytest.mark.parametrize("offers", DECLINED)

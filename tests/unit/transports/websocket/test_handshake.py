@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from beaconfire.transports.port import Refusal
+from beaconfire.transports.port import ErrorResponse
 from beaconfire.transports.request_reader import RequestReader
 from beaconfire.transports.websocket.handshake import (
     HandshakeError,
@@ -174,7 +174,7 @@ def test_responses() -> None:
     assert accept_response("key=", "").count(b"\r\n") == 5
     assert b"\r\nSec-WebSocket-Protocol: p\r\n" in accept_response("key=", "p")
     assert b"\r\nSec-WebSocket-Extensions: e; f\r\n" in accept_response("key=", "", "e; f")
-    refused = refusal_response(Refusal(503, "limit", "full", (("Retry-After", "1"),)))
+    refused = refusal_response(ErrorResponse(503, "limit", "full", (("Retry-After", "1"),)))
     head, _, body = refused.partition(b"\r\n\r\n")
     assert body == b"full\n"
     lines = head.split(b"\r\n")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from beaconfire.transports.streams.resuming import ID_BYTES_MAX, event_id, resume
+from beaconfire.transports.streams.event_ids import ID_BYTES_MAX, event_id, resume
 
 
 def test_the_last_event_gets_the_id() -> None:

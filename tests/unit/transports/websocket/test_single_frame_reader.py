@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from beaconfire.base.errors import SHUTDOWN
 from beaconfire.transports.websocket.deflate import deflate
-from beaconfire.transports.websocket.light import LightReader, whole_message
-from beaconfire.transports.websocket.reader import FrameReader
+from beaconfire.transports.websocket.frame_reader import FrameReader
+from beaconfire.transports.websocket.single_frame_reader import SingleFrameReader, parse_single_frame
 
 from .support import RESPONSE, World, in_loop, masked
 
@@ -21,7 +21,7 @@ LIMIT = 1000
 def test_a_whole_message_is_unmasked(opcode: int, length: int) -> None:
     """Of any length up to the limit, in either way to write the length."""
     payload = bytes(n % 251 for n in range(length))
-    assert whole_message(masked(opcode, payload), LIMIT) == payload
+    assert parse_single_frame(masked(opcode, payload), LIMIT) == payload
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_whole_message_is_unmasked(opcode: int, length: int) -> None:
 )
 def test_anything_else_is_left_to_others(data: bytes) -> None:
     """Parts, several, fragments, control frames, reserved bits, no mask, odd lengths, too much."""
-    assert whole_message(data, LIMIT) is None
+    assert parse_single_frame(data, LIMIT) is None
 
 
 @in_loop
@@ -61,7 +61,7 @@ def test_clients_that_compress_need_no_parser() -> None:
         world.feed(masked(1 + number % 2, b"b%d" % number))
     assert [data for data, _ in world.receiver.messages] == [b"a0", b"b0", b"a1", b"b1", b"a2", b"b2"]
     assert [binary for _, binary in world.receiver.messages] == [False, False, True, True, False, False]
-    assert isinstance(world.reader, LightReader)
+    assert isinstance(world.reader, SingleFrameReader)
     world.feed(masked(9, b"ping"))
     world.feed(masked(1, deflate(b"c", 1), reserved=4))
     assert world.receiver.messages[-1] == (b"c", False)
@@ -107,7 +107,7 @@ def test_ordinary_clients_need_no_parser() -> None:
     world.feed(masked(1, b"a"))
     world.feed(masked(2, b"\xff"))
     assert world.receiver.messages == [(b"a", False), (b"\xff", True)]
-    assert isinstance(world.reader, LightReader)
+    assert isinstance(world.reader, SingleFrameReader)
     world.feed(masked(1, b"\xff"))
     assert world.sent[:4] == b"\x88\x1b\x03\xef"
 

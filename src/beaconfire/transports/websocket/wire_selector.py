@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
-
 from beaconfire.protocols.port import Codec, Wire
 from beaconfire.transports.options import WebSocketOptions
-from beaconfire.transports.port import OpenSession
 from beaconfire.transports.websocket.deflate import CompressedWire
 from beaconfire.transports.websocket.extensions import negotiate
 from beaconfire.transports.websocket.framing import WebSocketWire
-from beaconfire.transports.websocket.handshake import Choice, UpgradeRequest
+from beaconfire.transports.websocket.handshake import UpgradeRequest
 
 
-class Wires:
+class WireSelector:
     """One wire for all connections of the codec, and where compression is on one more for each window agreed on."""
 
     __slots__ = ("_codec", "_compressed", "_options", "_plain")
@@ -25,7 +21,7 @@ class Wires:
         self._plain = WebSocketWire(codec)
         self._compressed: dict[int, CompressedWire] = {}
 
-    def choose(self, request: UpgradeRequest) -> tuple[Wire, str]:
+    def select(self, request: UpgradeRequest) -> tuple[Wire, str]:
         """The wire for a request, and what answers the extensions it offers (empty: none is taken up)."""
         if self._options.compression and (agreement := negotiate(request.extensions)) is not None:
             return self._compress(agreement.window_bits), agreement.answer
@@ -41,21 +37,3 @@ class Wires:
             )
             self._compressed[window_bits] = wire
         return wire
-
-
-Arrange: TypeAlias = Callable[[UpgradeRequest, Wire], OpenSession]
-"""Makes the arrival of a connection on this wire."""
-
-
-class SimpleEndpoint:
-    """An endpoint of one codec, whatever the request says."""
-
-    __slots__ = ("_arrange", "_wires")
-
-    def __init__(self, wires: Wires, arrange: Arrange) -> None:
-        self._wires = wires
-        self._arrange = arrange
-
-    def choose(self, request: UpgradeRequest) -> Choice:
-        wire, extension = self._wires.choose(request)
-        return Choice(self._arrange(request, wire), extension=extension)

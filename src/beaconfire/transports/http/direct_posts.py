@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from beaconfire.base.tasks import run_eagerly
 from beaconfire.base.timers import Timer
-from beaconfire.transports.http.guard import GuardedHttpProtocol, HttpGuard
+from beaconfire.transports.http.limits import HttpLimits, LimitedHttpProtocol
 from beaconfire.transports.request_reader import Headers, RequestReader
 
 HOLD_S: Final = 0.1
@@ -44,7 +44,7 @@ class DirectResponse(Protocol):
     def body(self) -> bytes: ...
 
 
-class AnswerPost(Protocol):
+class PostHandler(Protocol):
     """Answers a POST in every respect as the application would. Names of `headers` are in lower case."""
 
     def __call__(
@@ -67,7 +67,7 @@ class DirectPosts:
     """
 
     def __init__(
-        self, guard: HttpGuard, paths: Sequence[str], ask: AnswerPost, trusted_proxies: Sequence[str] = ()
+        self, guard: HttpLimits, paths: Sequence[str], ask: PostHandler, trusted_proxies: Sequence[str] = ()
     ) -> None:
         self.guard = guard
         self.ask = ask
@@ -76,7 +76,7 @@ class DirectPosts:
         self._correct = ProxyHeadersMiddleware(_nothing, list(trusted_proxies)) if trusted_proxies else None
 
     def protocol(self, head_due_s: float | None = None, **uvicorn: Any) -> DirectHttpProtocol:
-        """As `HttpGuard.protocol`."""
+        """As `HttpLimits.protocol`."""
         return DirectHttpProtocol(self, head_due_s, **uvicorn)
 
     def address(self, client: tuple[str, int] | None, headers: Headers) -> str:
@@ -89,7 +89,7 @@ class DirectPosts:
         return client[0] if client else ""
 
 
-class DirectHttpProtocol(GuardedHttpProtocol):
+class DirectHttpProtocol(LimitedHttpProtocol):
     """One HTTP connection, with a door beside the application."""
 
     def __init__(self, direct_posts: DirectPosts, head_due_s: float | None, **uvicorn: Any) -> None:

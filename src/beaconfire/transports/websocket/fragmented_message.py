@@ -10,7 +10,7 @@ from beaconfire.transports.websocket.deflate import Inflater
 _UTF8 = codecs.getincrementaldecoder("utf-8")
 
 
-class Assembly:
+class FragmentedMessage:
     """One fragmented message between its first and its last frame.
 
     Text is checked fragment by fragment, so that a bad one ends the connection before more is taken; a character may

@@ -24,7 +24,7 @@ _LENGTH_16 = 126
 
 
 class MessageListener(Protocol):
-    """The connection, as `LightReader` sees it."""
+    """The connection, as `SingleFrameReader` sees it."""
 
     @property
     def is_open(self) -> bool:
@@ -48,7 +48,7 @@ class MessageListener(Protocol):
         """The socket is closed."""
 
 
-class LightReader(asyncio.BufferedProtocol):
+class SingleFrameReader(asyncio.BufferedProtocol):
     """The asyncio protocol of an open WebSocket until its client does something out of the ordinary."""
 
     __slots__ = ("_connection",)
@@ -61,7 +61,7 @@ class LightReader(asyncio.BufferedProtocol):
 
     def buffer_updated(self, count: int) -> None:
         connection, data = self._connection, bytes(_BUFFER[:count])
-        payload = whole_message(data, connection.message_size_limit) if connection.is_open else None
+        payload = parse_single_frame(data, connection.message_size_limit) if connection.is_open else None
         if payload is None:
             connection.read_frames(data)
         else:
@@ -77,7 +77,7 @@ class LightReader(asyncio.BufferedProtocol):
         self._connection.on_lost()
 
 
-class CompressedLightReader(LightReader):
+class CompressedSingleFrameReader(SingleFrameReader):
     """The same where compression was negotiated, because then many clients compress whatever they send."""
 
     __slots__ = ()
@@ -89,7 +89,7 @@ class CompressedLightReader(LightReader):
         connection, data = self._connection, bytes(_BUFFER[:count])
         head = data[0] & ~RSV1
         payload = (
-            whole_message(bytes((head,)) + data[1:], connection.message_size_limit) if connection.is_open else None
+            parse_single_frame(bytes((head,)) + data[1:], connection.message_size_limit) if connection.is_open else None
         )
         if payload is None:
             connection.read_frames(data)
@@ -97,7 +97,7 @@ class CompressedLightReader(LightReader):
             connection.on_whole_message(payload, head == _FINAL | BINARY, compressed=True)
 
 
-def whole_message(data: bytes, size_limit: int) -> bytes | None:
+def parse_single_frame(data: bytes, size_limit: int) -> bytes | None:
     """The payload, unmasked, if `data` is one final masked frame of text or bytes; None if it is anything else."""
     if len(data) < 6 or data[0] not in (_FINAL | TEXT, _FINAL | BINARY) or not data[1] & _MASKED:
         return None

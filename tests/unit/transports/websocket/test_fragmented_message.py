@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from beaconfire.transports.websocket.assembly import Assembly, check_text
 from beaconfire.transports.websocket.closing import ProtocolViolation
+from beaconfire.transports.websocket.fragmented_message import FragmentedMessage, check_text
 
 VALID = ["κόσμε".encode(), "\U0010ffff\ud7ff\ue000\U00010000\u0000\u0080\u0800".encode(), "水\U0001f525".encode()]
 INVALID = [
@@ -28,7 +28,7 @@ INVALID = [
 def test_characters_may_be_divided(text: bytes) -> None:
     """Valid text is accepted wherever it is cut, in two and in single bytes."""
     for cut in range(len(text) + 1):
-        assembly = Assembly(False, 1000)
+        assembly = FragmentedMessage(False, 1000)
         assembly.add(text[:cut], False)
         assembly.add(text[cut:], True)
         assert assembly.message() == text
@@ -39,7 +39,7 @@ def test_characters_may_be_divided(text: bytes) -> None:
 def test_bad_text_fails_at_the_first_impossible_byte(text: bytes) -> None:
     """Byte by byte, the fragment that makes the text impossible fails, not a later one."""
     impossible = next(n for n in range(1, len(text) + 1) if not could_become_text(text[:n]))
-    assembly = Assembly(False, 1000)
+    assembly = FragmentedMessage(False, 1000)
     for index in range(impossible - 1):
         assembly.add(text[index : index + 1], False)
     with pytest.raises(ProtocolViolation) as caught:
@@ -66,7 +66,7 @@ def is_text(data: bytes) -> bool:
 
 def test_unfinished_character_fails_at_the_end() -> None:
     """A message that ends inside a character is no text."""
-    assembly = Assembly(False, 1000)
+    assembly = FragmentedMessage(False, 1000)
     assembly.add(b"\xe6\xb0", False)
     with pytest.raises(ProtocolViolation) as caught:
         assembly.add(b"", True)
@@ -75,7 +75,7 @@ def test_unfinished_character_fails_at_the_end() -> None:
 
 def test_binary_is_not_looked_at() -> None:
     """Anything goes in binary messages."""
-    assembly = Assembly(True, 1000)
+    assembly = FragmentedMessage(True, 1000)
     assembly.add(b"\xff", False)
     assembly.add(b"\xfe", True)
     assert (assembly.message(), assembly.binary) == (b"\xff\xfe", True)
@@ -83,7 +83,7 @@ def test_binary_is_not_looked_at() -> None:
 
 def test_limit_is_for_the_sum() -> None:
     """The message may be as long as the limit and no longer, however it is divided."""
-    assembly = Assembly(True, 10)
+    assembly = FragmentedMessage(True, 10)
     assembly.add(b"x" * 4, False)
     assembly.add(b"x" * 6, False)
     assembly.add(b"", False)

@@ -20,7 +20,7 @@ from beaconfire.transports.websocket.acceptor import WebSocketAcceptor
 from beaconfire.transports.websocket.handshake import read_upgrade
 
 
-class Shortcut:
+class UpgradeDetector:
     """Makes the protocols of new connections; `protocol` is what uvicorn gets as its `http=`.
 
     `http` makes the HTTP server of a connection from uvicorn's arguments and `head_due_s`, the time until which its
@@ -43,16 +43,16 @@ class Shortcut:
         self.timers = timers
         self.events = events
 
-    def protocol(self, **uvicorn: Any) -> FirstBytes:
-        return FirstBytes(self, uvicorn)
+    def protocol(self, **uvicorn: Any) -> UpgradeDetectorProtocol:
+        return UpgradeDetectorProtocol(self, uvicorn)
 
 
-class FirstBytes(asyncio.Protocol):
+class UpgradeDetectorProtocol(asyncio.Protocol):
     """A connection that has not said anything yet."""
 
     __slots__ = ("_deadline", "_shortcut", "_stream", "_uvicorn")
 
-    def __init__(self, shortcut: Shortcut, uvicorn: dict[str, Any]) -> None:
+    def __init__(self, shortcut: UpgradeDetector, uvicorn: dict[str, Any]) -> None:
         self._shortcut = shortcut
         self._uvicorn = uvicorn
         self._stream: asyncio.Transport | None = None
@@ -82,7 +82,7 @@ class FirstBytes(asyncio.Protocol):
         if rest := data[length:]:
             connection.read_frames(rest)
         else:
-            stream.set_protocol(connection.light_reader())
+            stream.set_protocol(connection.single_frame_reader())
 
     def connection_lost(self, error: Exception | None) -> None:
         self._let_go()

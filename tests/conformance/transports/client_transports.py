@@ -12,8 +12,8 @@ import httpx
 
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
 from tests.acceptance.peer import BINARY, CLOSE, DEADLINE_S, PONG, TEXT, Peer, frame
-from tests.conformance.transports.polls import PollLine
-from tests.conformance.transports.speech import EndedError, JsonSpeech, Message, ProtobufSpeech, Speech
+from tests.conformance.transports.encodings import EndedError, JsonSpeech, Message, ProtobufSpeech, Speech
+from tests.conformance.transports.poll_client_transport import PollLine
 
 
 class Line(Protocol):

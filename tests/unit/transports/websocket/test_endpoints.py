@@ -8,18 +8,18 @@ from beaconfire.protocols.port import Wire
 from beaconfire.transports.options import WebSocketOptions
 from beaconfire.transports.port import OpenSession, Transport
 from beaconfire.transports.websocket.deflate import CompressedWire
+from beaconfire.transports.websocket.endpoints import CentrifugeEndpoint
 from beaconfire.transports.websocket.handshake import UpgradeRequest
-from beaconfire.transports.websocket.native import NativeEndpoint
-from beaconfire.transports.websocket.wires import Wires
+from beaconfire.transports.websocket.wire_selector import WireSelector
 
 from .support import Recorder
 from .test_framing import StubCodec
 
-JSON_WIRES = Wires(StubCodec(b"\n"), WebSocketOptions())
-PROTOBUF_WIRES = Wires(StubCodec(b""), WebSocketOptions())
+JSON_WIRES = WireSelector(StubCodec(b"\n"), WebSocketOptions())
+PROTOBUF_WIRES = WireSelector(StubCodec(b""), WebSocketOptions())
 AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 ANY = UpgradeRequest("GET", "/", {})
-JSON, PROTOBUF = JSON_WIRES.choose(ANY)[0], PROTOBUF_WIRES.choose(ANY)[0]
+JSON, PROTOBUF = JSON_WIRES.select(ANY)[0], PROTOBUF_WIRES.select(ANY)[0]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_choice(query: str, offered: str | None, wire: Wire, pings: bool, echoed
         arranged.append((wire, transport_pings))
         return open_session
 
-    choice = NativeEndpoint(JSON_WIRES, PROTOBUF_WIRES, arrange).choose(request)
+    choice = CentrifugeEndpoint(JSON_WIRES, PROTOBUF_WIRES, arrange).negotiate(request)
     assert choice.subprotocol == echoed
     assert choice.open_session is open_session
     assert arranged == [(wire, pings)]
@@ -58,7 +58,9 @@ def test_choice(query: str, offered: str | None, wire: Wire, pings: bool, echoed
 def test_compression_is_echoed_where_it_is_on() -> None:
     """A connection that offers it is on the compressed wire of its codec, the same for all, and is told so."""
     on = WebSocketOptions(compression=True)
-    endpoint = NativeEndpoint(Wires(StubCodec(b"\n"), on), Wires(StubCodec(b""), on), lambda *how: _note(how[1]))
+    endpoint = CentrifugeEndpoint(
+        WireSelector(StubCodec(b"\n"), on), WireSelector(StubCodec(b""), on), lambda *how: _note(how[1])
+    )
     arranged: list[Wire] = []
 
     def _note(wire: Wire) -> OpenSession:
@@ -66,7 +68,7 @@ def test_compression_is_echoed_where_it_is_on() -> None:
         return open_session
 
     for offered in ("permessage-deflate", "permessage-deflate; client_max_window_bits", "permessage-unknown", ""):
-        choice = endpoint.choose(UpgradeRequest("GET", "/", {"sec-websocket-extensions": offered}))
+        choice = endpoint.negotiate(UpgradeRequest("GET", "/", {"sec-websocket-extensions": offered}))
         assert choice.extension == (AGREED if "deflate" in offered else "")
     assert arranged[0] is arranged[1]
     assert isinstance(arranged[0], CompressedWire)
@@ -76,10 +78,10 @@ def test_compression_is_echoed_where_it_is_on() -> None:
 
 def test_one_compressed_wire_for_each_window() -> None:
     """Whoever agreed on the same window shares one, so that fan-out compresses once for each; 12 is the usual one."""
-    wires = Wires(StubCodec(None), WebSocketOptions(compression=True))
+    wires = WireSelector(StubCodec(None), WebSocketOptions(compression=True))
 
     def wire(offer: str) -> Wire:
-        return wires.choose(UpgradeRequest("GET", "/", {"sec-websocket-extensions": offer}))[0]
+        return wires.select(UpgradeRequest("GET", "/", {"sec-websocket-extensions": offer}))[0]
 
     usual = wire("permessage-deflate")
     windows = {bits: wire(f"permessage-deflate; server_max_window_bits={bits}") for bits in range(8, 16)}

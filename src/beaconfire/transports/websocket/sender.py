@@ -20,7 +20,7 @@ from beaconfire.transports.reset import reset
 from beaconfire.transports.websocket.picows_log import PicowsLog
 
 
-class ConnectionRules(Struct, frozen=True):
+class ConnectionContext(Struct, frozen=True):
     """What all connections share. Sizes are bytes. `closing` are those of them that are being closed."""
 
     message_size_limit: int
@@ -47,7 +47,7 @@ class Sender(WSListener):
         "writable",
     )
 
-    def __init__(self, rules: ConnectionRules, stream: asyncio.Transport) -> None:
+    def __init__(self, rules: ConnectionContext, stream: asyncio.Transport) -> None:
         self._rules = rules
         self._stream = stream
         secure = stream.get_extra_info("ssl_object") is not None

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.acceptance.peer import DEADLINE_S, until
-from tests.conformance.transports.lines import Line
-from tests.conformance.transports.speech import EndedError, Message
+from tests.conformance.transports.client_transports import Line
+from tests.conformance.transports.encodings import EndedError, Message
 
 
 class Seat:

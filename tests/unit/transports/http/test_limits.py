@@ -15,7 +15,7 @@ from beaconfire.base.clock import ManualClock
 from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds, Size
 from beaconfire.model.events import Event, LimitHit
-from beaconfire.transports.http.guard import PIPELINE_MAX, HttpGuard
+from beaconfire.transports.http.limits import PIPELINE_MAX, HttpLimits
 from beaconfire.transports.options import ServerOptions
 from beaconfire.transports.reset import EXTENSION
 
@@ -112,7 +112,7 @@ class World:
             timeout_keep_alive=3600,
         )
         config.load()
-        guard = HttpGuard(OPTIONS, self.timers, self)
+        guard = HttpLimits(OPTIONS, self.timers, self)
         self.stream = FakeStream()
         self.protocol = guard.protocol(config=config, server_state=ServerState(), app_state={})
         self.stream.protocol = self.protocol

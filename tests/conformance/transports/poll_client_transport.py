@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from tests.acceptance.peer import DEADLINE_S
-from tests.conformance.transports.speech import EndedError, Message
+from tests.conformance.transports.encodings import EndedError, Message
 
 WAIT_S = 10
 

@@ -18,7 +18,7 @@ from beaconfire.base.timers import Timers
 from beaconfire.model.events import Event, LimitHit
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.transports.port import Transport
-from beaconfire.transports.streams.stream import ResponseStream, StreamEnding, StreamTraits
+from beaconfire.transports.streams.response_stream import ResponseStream, StreamCloseTimeout, StreamTraits
 from beaconfire.transports.streams.wires import lines
 
 PLAIN = StreamTraits("http_stream")
@@ -65,7 +65,7 @@ class Stage:
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
         self.events: list[Event] = []
-        ending = StreamEnding(5.0, self.timers, self)
+        ending = StreamCloseTimeout(5.0, self.timers, self)
         wire = lines(JsonCodec())
         self.stream = ResponseStream(traits, wire, self._send, HEADERS, ending, self._reset, "secret")
         self.running = asyncio.create_task(self.stream.run(self._arrive, self._receive, b"opening", False))

@@ -34,7 +34,7 @@ PIPELINE_MAX: Final = 16
 a hundred times its size; no browser and no usual library sends a second one before the first is answered."""
 
 
-class HttpGuard:
+class HttpLimits:
     """Makes guarded connections; `protocol` is what uvicorn gets as its `http=`.
 
     - `server.handshake_timeout` is the time from the opening of a connection, or from the first byte of a later
@@ -57,15 +57,15 @@ class HttpGuard:
         self.timers = timers
         self.events = events
 
-    def protocol(self, head_due_s: float | None = None, **uvicorn: Any) -> GuardedHttpProtocol:
+    def protocol(self, head_due_s: float | None = None, **uvicorn: Any) -> LimitedHttpProtocol:
         """`head_due_s` is when the first head must be there, if the connection was opened some time ago."""
-        return GuardedHttpProtocol(self, head_due_s, **uvicorn)
+        return LimitedHttpProtocol(self, head_due_s, **uvicorn)
 
 
-class GuardedHttpProtocol(HttpToolsProtocol):
+class LimitedHttpProtocol(HttpToolsProtocol):
     """One HTTP connection. At most one timer is pending for it, and none while a request arrives in one piece."""
 
-    def __init__(self, guard: HttpGuard, head_due_s: float | None = None, **uvicorn: Any) -> None:
+    def __init__(self, guard: HttpLimits, head_due_s: float | None = None, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
         self._guard = guard
         self._head_due_s = head_due_s

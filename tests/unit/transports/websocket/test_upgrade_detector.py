@@ -16,11 +16,17 @@ from beaconfire.model.events import HandshakeRefused, LimitHit
 from beaconfire.protocols.port import Wire
 from beaconfire.transports.options import ServerOptions, WebSocketOptions
 from beaconfire.transports.port import OpenSession, Receiver, Transport
-from beaconfire.transports.websocket import Shortcut, SimpleEndpoint, UpgradeRequest, WebSocketAcceptor, Wires
+from beaconfire.transports.websocket import (
+    SingleCodecEndpoint,
+    UpgradeDetector,
+    UpgradeRequest,
+    WebSocketAcceptor,
+    WireSelector,
+)
 from beaconfire.transports.websocket.deflate import deflate
-from beaconfire.transports.websocket.light import LightReader
-from beaconfire.transports.websocket.reader import FrameReader, feed
-from beaconfire.transports.websocket.shortcut import FirstBytes
+from beaconfire.transports.websocket.frame_reader import FrameReader, feed
+from beaconfire.transports.websocket.single_frame_reader import SingleFrameReader
+from beaconfire.transports.websocket.upgrade_detector import UpgradeDetectorProtocol
 
 from .support import FakeStream, Recorder, Sink, in_loop, masked
 from .test_framing import StubCodec
@@ -59,16 +65,16 @@ class World:
         self.state = ServerState()
         self.receiver: Recorder | None = None
         acceptor = WebSocketAcceptor(
-            {"/ws": SimpleEndpoint(Wires(StubCodec(None), options), self._arrange)},
+            {"/ws": SingleCodecEndpoint(WireSelector(StubCodec(None), options), self._arrange)},
             options,
             [],
             lambda: None,
             self.timers,
             self.sink,
         )
-        shortcut = Shortcut(acceptor, HttpServer, OPTIONS, self.timers, self.sink)
+        shortcut = UpgradeDetector(acceptor, HttpServer, OPTIONS, self.timers, self.sink)
         self.stream = FakeStream()
-        self.first: FirstBytes = shortcut.protocol(config="configuration", server_state=self.state)
+        self.first: UpgradeDetectorProtocol = shortcut.protocol(config="configuration", server_state=self.state)
         self.stream.protocol = self.first
         self.first.connection_made(self.stream)
 
@@ -90,7 +96,7 @@ def test_a_whole_upgrade_request_goes_straight_in() -> None:
     world = World()
     world.first.data_received(REQUEST)
     assert world.stream.written.startswith(b"HTTP/1.1 101 ")
-    assert isinstance(world.stream.protocol, LightReader)
+    assert isinstance(world.stream.protocol, SingleFrameReader)
     feed(world.stream.protocol, masked(1, b"hello"))
     assert world.receiver is not None
     assert world.receiver.messages == [(b"hello", False)]

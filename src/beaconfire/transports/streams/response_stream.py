@@ -25,7 +25,7 @@ from beaconfire.model.pushes import DisconnectPush
 from beaconfire.protocols.port import Frame, Wire
 from beaconfire.transports.port import OpenSession, Receiver
 from beaconfire.transports.request_checks import http_status
-from beaconfire.transports.streams.resuming import event_id
+from beaconfire.transports.streams.event_ids import event_id
 
 
 class StreamTraits(Struct, frozen=True):
@@ -40,7 +40,7 @@ class StreamTraits(Struct, frozen=True):
     has_ids: bool = False
 
 
-class StreamEnding(Struct, frozen=True):
+class StreamCloseTimeout(Struct, frozen=True):
     """How the streams of one endpoint end: the client has `timeout_s` seconds to take the rest of its response.
 
     After that `reset` is called, and the limit `<name>.close_timeout` is reported to `events`.
@@ -80,7 +80,7 @@ class ResponseStream:
         wire: Wire,
         send: Send,
         headers: list[tuple[bytes, bytes]],
-        ending: StreamEnding,
+        ending: StreamCloseTimeout,
         reset: Callable[[], None],
         secret: str = "",
     ) -> None:

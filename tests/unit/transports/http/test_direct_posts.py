@@ -21,8 +21,8 @@ from beaconfire.config import load
 from beaconfire.engines.port import PresenceStats
 from beaconfire.observe.http import ObserveDirectPosts
 from beaconfire.server.app import App
-from beaconfire.transports.http.guard import PIPELINE_MAX, HttpGuard
-from tests.unit.transports.http.test_guard import FakeStream
+from beaconfire.transports.http.limits import PIPELINE_MAX, HttpLimits
+from tests.unit.transports.http.test_limits import FakeStream
 
 KEY = b"X-API-Key: right\r\n"
 BODY = b'{"channel":"chat","data":{"n": 1.50}}'
@@ -55,7 +55,7 @@ class House:
             forwarded_allow_ips=self.app.config.server.trusted_proxies,
         )  # fmt: skip
         self.config.load()
-        guard = HttpGuard(self.app.config.server, self.app.timers, self.app.events)
+        guard = HttpLimits(self.app.config.server, self.app.timers, self.app.events)
         self._make = self.app.http if direct else guard.protocol
         self.stream = FakeStream()
 
