@@ -303,8 +303,8 @@ def _streams(app: App) -> list[BaseRoute]:
     json, protobuf, one_way = JsonCodec(), ProtobufCodec(), UnidirectionalCodec()
 
     def door(path: str, kind: StreamKind, options: StreamOptions, *how: Any) -> list[BaseRoute]:
-        ending = StreamCloseTimeout(float(options.close_timeout), app.timers, app.events)
-        endpoint = StreamEndpoint(kind, checks, int(options.max_request_body_size), ending, *how)
+        close_timeout = StreamCloseTimeout(float(options.close_timeout), app.timers, app.events)
+        endpoint = StreamEndpoint(kind, checks, int(options.max_request_body_size), close_timeout, *how)
         return [Route(path, endpoint)] if options.enabled else []
 
     emulation = Emulation(checks, int(config.emulation.max_request_body_size), emulated, node.options.uid)

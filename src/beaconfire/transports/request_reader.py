@@ -1,7 +1,7 @@
 """Reads HTTP requests with httptools: the one set of rules for requests that do not pass through uvicorn's parser.
 
-Both fast paths use it: WebSocket upgrades (`websocket.upgrade_detector`) and POSTs to the server API (`http.direct_posts`).
-Each takes a request only if the reader finds nothing unusual. Otherwise the same bytes go to the HTTP server.
+Two fast paths use it: WebSocket upgrades (`websocket.upgrade_detector`) and POSTs to the server API
+(`http.direct_posts`). If a request is unusual, they pass its bytes to the HTTP server instead.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def is_valid_host(value: bytes) -> bool:
 
 
 def has_one_valid_host(headers: Headers) -> bool:
-    """Whether a request has exactly one Host header field, and a valid one (RFC 9112 section 3.2)."""
+    """Whether a request has exactly one Host header field and it is valid (RFC 9112 section 3.2)."""
     values = [value for name, value in headers if name == b"host"]
     return len(values) == 1 and is_valid_host(values[0])
 
@@ -48,13 +48,13 @@ class RequestReader:
 
     The rules, which hold for WebSocket upgrades and for API requests alike:
 
-    - All bytes of a request, and nothing behind its end, come to at most `size_max`.
-    - A request has exactly one Host header field, and a valid one: see `has_valid_host`.
-    - Trailer fields are dropped: they are not header fields (RFC 9110 section 6.5.1).
-    - Two requests in the same bytes are not read: see `feed`.
+    - A request, and what was read together with it, has at most `size_max` bytes.
+    - A request has exactly one Host header field, and it is valid: see `has_valid_host`.
+    - Trailer fields are dropped, because they are not header fields (RFC 9110 section 6.5.1).
+    - A read must not contain the beginning of a second request: see `feed`.
 
-    The reader and its parser refer to each other. A caller that drops the reader calls `close`, so that both are freed
-    without a garbage collection.
+    The reader and its parser refer to each other. Call `close` before dropping the reader: then both are freed without
+    a garbage collection.
     """
 
     __slots__ = (
@@ -79,7 +79,7 @@ class RequestReader:
         self._begin()
 
     def take(self) -> tuple[Headers, bytes, bool]:
-        """Headers, body, and whether the connection stays open. Then the reader is ready for the next request."""
+        """Returns headers, body, and whether the connection stays open; then prepares for the next request."""
         taken = self.headers, self.body, self.keep_alive
         self._begin()
         return taken
@@ -94,13 +94,13 @@ class RequestReader:
 
     def close(self) -> None:
         """Releases the parser. The reader reads nothing afterwards. Idempotent."""
-        self._parser = None  # type: ignore[assignment]  # no check for None for each request
+        self._parser = None  # type: ignore[assignment]  # an optional type would need a check in every method
 
     def feed(self, data: bytes) -> bool:
-        """Reads the next bytes of the request. False if they violate HTTP, exceed the size, or begin another request.
+        """Reads the next bytes of the request. False if they violate HTTP, exceed `size_max` or begin another request.
 
-        The parser stops behind the head of a request that asks for an upgrade: `upgrade_offset` is then the number of
-        bytes of `data` that belong to the head.
+        For a request with an upgrade, the parser stops after the head. `upgrade_offset` is then the number of bytes of
+        `data` that belong to the head, and 0 otherwise.
         """
         self._size += len(data)
         if self._size > self._size_max:
@@ -119,12 +119,12 @@ class RequestReader:
 
     @property
     def has_valid_host(self) -> bool:
-        """Whether the head has exactly one Host field, and a valid one (RFC 9112 section 3.2)."""
+        """Whether the head has exactly one Host field and it is valid (RFC 9112 section 3.2)."""
         return self._host_count == 1
 
     @property
     def is_plain(self) -> bool:
-        """Whether the head has been read, and is that of a request of HTTP/1.1 without `Upgrade` or `Expect`."""
+        """Whether the head is complete: HTTP/1.1, one valid Host, no upgrade, no `Expect`."""
         if self.version != "1.1" or self._host_count != 1 or self.upgrade_offset:
             return False
         for name, _ in self.headers:  # noqa: SIM110 - any() would take twice as long
@@ -134,7 +134,7 @@ class RequestReader:
 
     @property
     def content_length(self) -> int:
-        """The announced size of the body; 0 if the request does not announce it."""
+        """The value of Content-Length; 0 without the field."""
         return next((int(value) for name, value in self.headers if name == b"content-length"), 0)
 
     # -- Callbacks of httptools --------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ class RequestReader:
             return  # a trailer field
         name = name.lower()
         if name == b"host":
-            self._host_count += 1 if is_valid_host(value) else 2  # any sum but 1 is invalid
+            self._host_count += 1 if is_valid_host(value) else 2  # a sum other than 1 means an invalid request
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:

@@ -1,13 +1,13 @@
-"""Plain requests answered on the spot: without ASGI, without a task, with one write for head and body.
+"""POST requests handled in the HTTP connection itself: without ASGI, usually without a task, with one write.
 
-Theory of operation. Between two requests, what arrives is first read by a small parser of our own. If it is one whole
-request for a path of the door, the door answers it, and only if the door really waits does a task take over. Whatever
-else it is goes to the HTTP server and its application just as it came, and nobody has seen it yet: other paths and
-methods, several requests at once, a head in pieces, `Expect`, HTTP/1.0, upgrades, nonsense. So the door has the plain
-case only, and each of the others exists once. The parser is the same in both.
+Theory of operation. Between two requests, received bytes first go to a `RequestReader`. If they are one whole request
+for a path of the handler, the handler responds to it. A task takes over only if the handler suspends. All other bytes
+go unchanged to the HTTP server and its application, which have not seen them yet: other paths and methods, several
+requests at once, an incomplete head, `Expect`, HTTP/1.0, upgrades, malformed bytes. So this module contains only the
+simple case, and every other case is implemented once, in the HTTP server. Both use the same parser, httptools.
 
-Most clients send the head first and the body right after it. So a head alone is held, with what there is of the body,
-but not for long: a body that is large or slow is the server's business as well, which has limits for both.
+Most clients send the head first and the body right after it. So a complete head is held together with the received
+part of the body, but only for `HOLD_S`: the HTTP server has limits for bodies that are large or slow.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ from beaconfire.transports.http.limits import HttpLimits, LimitedHttpProtocol
 from beaconfire.transports.request_reader import Headers, RequestReader
 
 HOLD_S: Final = 0.1
-"""How long a body may be late before the HTTP server waits for it instead of us."""
+"""How long a head is held without its whole body. Then the HTTP server gets it."""
 
-_HEADS_MAX: Final = 256
+_ENCODED_HEADERS_MAX: Final = 256
 
 
 class DirectResponse(Protocol):
-    """A whole response. `headers` are all but content-length, with names in lower case, and few different ones."""
+    """A whole response. `headers` are all except content-length, with names in lower case.
+
+    A handler uses few different headers, because their encoded form is cached.
+    """
 
     @property
     def status(self) -> int: ...
@@ -45,15 +48,15 @@ class DirectResponse(Protocol):
 
 
 class PostHandler(Protocol):
-    """Answers a POST in every respect as the application would. Names of `headers` are in lower case."""
+    """Responds to a POST exactly as the application would. Names of `headers` are in lower case."""
 
     def __call__(
         self, path: str, query: bytes, headers: Headers, body: bytes, address: str
     ) -> Awaitable[DirectResponse]: ...
 
 
-class _Failure(NamedTuple):
-    """What is left to say if a door fails, or is not waited for any longer; uvicorn says the same of an application."""
+class _InternalServerError(NamedTuple):
+    """The response if the handler fails or is cancelled. uvicorn sends the same for an application."""
 
     status: int = 500
     headers: tuple[tuple[bytes, bytes], ...] = ((b"content-type", b"text/plain; charset=utf-8"),)
@@ -61,64 +64,64 @@ class _Failure(NamedTuple):
 
 
 class DirectPosts:
-    """Makes HTTP connections whose POSTs to `paths` are answered by `ask`.
+    """Makes HTTP connections in which `handler` responds to POSTs to `paths`.
 
-    `trusted_proxies` are those whose word for the client's address is taken.
+    The client's address is taken from the forwarding headers of `trusted_proxies`.
     """
 
     def __init__(
-        self, guard: HttpLimits, paths: Sequence[str], ask: PostHandler, trusted_proxies: Sequence[str] = ()
+        self, limits: HttpLimits, paths: Sequence[str], handler: PostHandler, trusted_proxies: Sequence[str] = ()
     ) -> None:
-        self.guard = guard
-        self.ask = ask
+        self.limits = limits
+        self.handler = handler
         self.paths: Mapping[bytes, str] = {path.encode(): path for path in paths}
-        self.beginning = b"POST " + commonpath(paths).encode()
-        self._correct = ProxyHeadersMiddleware(_nothing, list(trusted_proxies)) if trusted_proxies else None
+        self.prefix = b"POST " + commonpath(paths).encode()
+        self._proxy_headers = ProxyHeadersMiddleware(_no_op, list(trusted_proxies)) if trusted_proxies else None
 
-    def protocol(self, head_due_s: float | None = None, **uvicorn: Any) -> DirectHttpProtocol:
+    def protocol(self, head_deadline_s: float | None = None, **uvicorn: Any) -> DirectHttpProtocol:
         """As `HttpLimits.protocol`."""
-        return DirectHttpProtocol(self, head_due_s, **uvicorn)
+        return DirectHttpProtocol(self, head_deadline_s, **uvicorn)
 
     def address(self, client: tuple[str, int] | None, headers: Headers) -> str:
-        """The client's, as it is logged."""
-        if self._correct is not None:
+        """The client's address for the log."""
+        if self._proxy_headers is not None:
             scope: Any = {"type": "http", "client": client, "headers": headers}
-            # It corrects the scope in place and waits for nothing.
-            run_eagerly(self._correct(scope, _nothing, _nothing))  # type: ignore[arg-type]  # a coroutine, no awaitable
+            # The middleware changes the scope in place and never suspends.
+            run_eagerly(self._proxy_headers(scope, _no_op, _no_op))  # type: ignore[arg-type]  # a coroutine, in fact
             client = scope["client"]
         return client[0] if client else ""
 
 
 class DirectHttpProtocol(LimitedHttpProtocol):
-    """One HTTP connection, with a door beside the application."""
+    """One HTTP connection with a handler in addition to the application."""
 
-    def __init__(self, direct_posts: DirectPosts, head_due_s: float | None, **uvicorn: Any) -> None:
-        super().__init__(direct_posts.guard, head_due_s, **uvicorn)
+    def __init__(self, direct_posts: DirectPosts, head_deadline_s: float | None, **uvicorn: Any) -> None:
+        super().__init__(direct_posts.limits, head_deadline_s, **uvicorn)
         self._direct_posts = direct_posts
-        self._reader = RequestReader(self._guard.head_max_size)
+        self._reader = RequestReader(self._limits.head_max_size)
         self._held = b""
-        self._patience: Timer | None = None
-        self._asking = False
-        self._early = b""
-        self._last = False
+        self._hold_timer: Timer | None = None
+        self._is_handling = False
+        self._early_data = b""
+        self._is_last_request = False
 
     def data_received(self, data: bytes) -> None:
-        if self._asking:
-            self._early += data  # the rest of one read at most: reading is paused
-        elif self._held or (data.startswith(self._direct_posts.beginning) and self._is_between_requests()):
+        if self._is_handling:
+            self._early_data += data  # at most the rest of one read, because reading is paused
+        elif self._held or (data.startswith(self._direct_posts.prefix) and self._is_between_requests()):
             self._read(data)
         else:
             super().data_received(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._give_back()
+        self._release_held()
         self._reader.close()
         super().connection_lost(error)
 
     def shutdown(self) -> None:
-        self._give_back()
-        if self._asking:
-            self._last = True
+        self._release_held()
+        if self._is_handling:
+            self._is_last_request = True
         else:
             super().shutdown()
 
@@ -130,83 +133,86 @@ class DirectHttpProtocol(LimitedHttpProtocol):
         return not self._in_head and not self._in_body and self._is_idle()
 
     def _read(self, data: bytes) -> None:
-        """Answers the request if it is whole, holds it if only the body is to come, and else gives it back."""
+        """Handles the request if it is whole, and holds it if only body data is missing.
+
+        Any other request goes to the HTTP server.
+        """
         self._held += data
         reader = self._reader
         if not reader.feed(data) or not reader.is_plain:
-            self._give_back()
+            self._release_held()
             return
         target, _, query = reader.target.partition(b"?")
         path = self._direct_posts.paths.get(target)
         if path is None:
-            self._give_back()
+            self._release_held()
         elif reader.is_complete:
             self._held = b""
-            self._ask(path, query)
-        elif reader.content_length > self._guard.head_max_size:
-            self._give_back()
-        elif self._patience is None:
-            self._patience = self._guard.timers.after(HOLD_S, self._give_back)
+            self._handle(path, query)
+        elif reader.content_length > self._limits.head_max_size:
+            self._release_held()
+        elif self._hold_timer is None:
+            self._hold_timer = self._limits.timers.after(HOLD_S, self._release_held)
 
-    def _give_back(self) -> None:
-        """To the HTTP server, as if it came now."""
-        self._stop_holding()
+    def _release_held(self) -> None:
+        """Passes the held bytes to the HTTP server, as if they had just been received."""
+        self._cancel_hold_timer()
         held, self._held = self._held, b""
         if held:
             self._reader.close()
-            self._reader = RequestReader(self._guard.head_max_size)
+            self._reader = RequestReader(self._limits.head_max_size)
             super().data_received(held)
 
-    def _stop_holding(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _cancel_hold_timer(self) -> None:
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
 
-    def _ask(self, path: str, query: bytes) -> None:
-        self._stop_holding()
-        self._stop_waiting()
+    def _handle(self, path: str, query: bytes) -> None:
+        self._cancel_hold_timer()
+        self._cancel_request_timer()
         self._unset_keepalive_if_required()
-        self._asking = True
-        task = run_eagerly(self._answer(path, query, *self._reader.take()))
+        self._is_handling = True
+        task = run_eagerly(self._respond(path, query, *self._reader.take()))
         if task is not None:
             self.flow.pause_reading()
             task.add_done_callback(self.tasks.discard)
             self.tasks.add(task)
 
-    async def _answer(self, path: str, query: bytes, headers: Headers, body: bytes, keep_alive: bool) -> None:
-        answer, goes_on = cast(DirectResponse, _Failure()), False
+    async def _respond(self, path: str, query: bytes, headers: Headers, body: bytes, keep_alive: bool) -> None:
+        response, stays_open = cast(DirectResponse, _InternalServerError()), False
         try:
             address = self._direct_posts.address(self.client, headers)
-            answer = await self._direct_posts.ask(path, query, headers, body, address)
+            response = await self._direct_posts.handler(path, query, headers, body, address)
             if self.flow.write_paused:
                 await self.flow.drain()
-            goes_on = keep_alive and not self._last
+            stays_open = keep_alive and not self._is_last_request
         finally:
-            self._asking = False
+            self._is_handling = False
             if not self.transport.is_closing():
-                self._write_answer(answer, goes_on)
-        early, self._early = self._early, b""
-        if early and not self.transport.is_closing():
-            self.data_received(early)
+                self._write_response(response, stays_open)
+        early_data, self._early_data = self._early_data, b""
+        if early_data and not self.transport.is_closing():
+            self.data_received(early_data)
 
-    def _write_answer(self, answer: DirectResponse, keep_alive: bool) -> None:
-        """Byte for byte what uvicorn would send."""
-        headers, closes = _lines(answer.headers)
+    def _write_response(self, response: DirectResponse, keep_alive: bool) -> None:
+        """Writes the same bytes that uvicorn would write."""
+        headers, closes = _encode_headers(response.headers)
         close = b"" if closes or keep_alive else b"connection: close\r\n"
-        common = _lines(tuple(self.server_state.default_headers))[0]
-        body = answer.body
+        common = _encode_headers(tuple(self.server_state.default_headers))[0]
+        body = response.body
         length = b"content-length: %d\r\n" % len(body)
-        self.transport.write(b"".join((STATUS_LINE[answer.status], common, headers, length, close, b"\r\n", body)))
+        self.transport.write(b"".join((STATUS_LINE[response.status], common, headers, length, close, b"\r\n", body)))
         if closes or not keep_alive:
             self.transport.close()
         self.on_response_complete()
 
 
-@lru_cache(_HEADS_MAX)
-def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> tuple[bytes, bool]:
-    """Header fields as they are sent, and whether they end the connection."""
+@lru_cache(_ENCODED_HEADERS_MAX)
+def _encode_headers(headers: tuple[tuple[bytes, bytes], ...]) -> tuple[bytes, bool]:
+    """The header fields as bytes, and whether they close the connection."""
     return b"".join(b"%b: %b\r\n" % header for header in headers), (b"connection", b"close") in headers
 
 
-async def _nothing(*_: object) -> None:
-    """An application that is of no interest."""
+async def _no_op(*_: object) -> None:
+    """Stands in for an ASGI application, `receive` and `send`, which the middleware must get."""

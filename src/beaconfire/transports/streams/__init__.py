@@ -1,4 +1,4 @@
-"""HTTP responses that last as long as their sessions, over any ASGI server: HTTP streaming and Server-Sent Events."""
+"""HTTP streaming and Server-Sent Events over any ASGI server: the response lasts as long as its session."""
 
 from beaconfire.transports.streams.emulation import EmulatedSessions, Emulation
 from beaconfire.transports.streams.endpoint import (

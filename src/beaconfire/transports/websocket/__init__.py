@@ -1,4 +1,4 @@
-"""WebSocket (RFC 6455) over uvicorn and picows: handshake, framing, and one `Transport` per connection."""
+"""The WebSocket transport (RFC 6455) on uvicorn and picows: handshake, framing, and one `Transport` per connection."""
 
 from beaconfire.transports.websocket.acceptor import WebSocketAcceptor
 from beaconfire.transports.websocket.endpoints import CentrifugeEndpoint, SingleCodecEndpoint, with_first_message

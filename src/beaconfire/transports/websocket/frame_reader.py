@@ -1,9 +1,9 @@
-"""Bytes become frames: picows as a parser and nothing else.
+"""Reads WebSocket frames with picows, which is used as a parser only.
 
-picows unmasks and splits frames in C. It is given no way to write or to end the connection, because what it does about
-a broken frame is not what we want: it answers before it delivers the good frame that came first, and cuts the
-connection 10 ms later, which may cost the peer the close frame. So it gets `_SilentStream` in place of the connection,
-and what it would have sent is read from its own record after each batch of bytes.
+picows unmasks and splits frames in C. It must neither write nor close the connection, because its handling of a broken
+frame is not the wanted one: it answers before it delivers the valid frames that came first, and closes the connection
+10 ms later, so that the peer may not get the close frame. So picows gets a `_NullTransport` in place of the connection.
+After each read, this module takes the close frame that picows would have sent from picows's own record.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]  # the stub l
 from beaconfire.transports.websocket.picows_log import PicowsLog
 
 READ_BYTES_MAX = 16 * 1024
-"""How much is read at once. picows doubles its buffer, for good, whenever a read has nearly filled it."""
+"""The most bytes of one read. picows doubles its buffer permanently whenever a read has nearly filled it."""
 
 OVERSIZED_BYTES = 8 * 1024
-"""A read buffer larger than this is given up at the next small read, because the large messages seem to be over."""
+"""A read buffer larger than this is dropped at the next small read: the large messages have probably ended."""
 
 _SMALL_READ_BYTES = 1024
 _READ_BUFFER_BYTES = 2048
 _DISCARDED = memoryview(bytearray(64 * 1024))
-"""Where all connections read what nobody will look at, in large steps."""
+"""The buffer of all connections for bytes that are read and dropped. It is large, so that few reads are needed."""
 
 _REQUEST = (
     b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
-"""The handshake that picows insists on seeing. The real one was judged and answered before."""
+"""A handshake for picows, which cannot start without one. The real handshake is complete already."""
 
 
 class FrameListener(Protocol):
-    """The connection, as `FrameReader` sees it. It is a `WSListener` as well, to which picows delivers the frames."""
+    """The connection, as `FrameReader` sees it. It is also a `WSListener`, to which picows delivers the frames."""
 
     unread: int
     """Bytes that the reader holds after the last frame of this read; -1 if the read completed no frame."""
@@ -56,7 +56,7 @@ class FrameListener(Protocol):
 
 
 class FrameReader(WSProtocol):  # type: ignore[misc]  # no types, see above
-    """The asyncio protocol of an open WebSocket: hands frames, flow control and the end to its connection."""
+    """The asyncio protocol of an open WebSocket. Passes frames, flow control and the end to its connection."""
 
     __slots__ = ("_oversized",)
 
@@ -82,11 +82,11 @@ class FrameReader(WSProtocol):  # type: ignore[misc]  # no types, see above
             read_buffer_init_size=_READ_BUFFER_BYTES,
         )
         self._oversized = False
-        self.connection_made(_SILENT_STREAM)
+        self.connection_made(_NULL_TRANSPORT)
         WSProtocol.get_buffer(self, len(_REQUEST))[: len(_REQUEST)] = _REQUEST
         WSProtocol.buffer_updated(self, len(_REQUEST))
         assert self.listener is connection, "picows did not take our handshake"
-        self.transport.request.headers = None  # a kilobyte that nobody needs any more
+        self.transport.request.headers = None  # a kilobyte that is no longer needed
 
     def get_buffer(self, size_hint: int) -> memoryview:
         if self.listener.discards:
@@ -102,18 +102,18 @@ class FrameReader(WSProtocol):  # type: ignore[misc]  # no types, see above
         connection.unread = -1
         WSProtocol.buffer_updated(self, count)
         if self.transport.is_close_frame_sent:
-            verdict = self.transport.close_handshake.sent
-            connection.on_unreadable(int(verdict.code), verdict.reason or "")
+            close = self.transport.close_handshake.sent
+            connection.on_unreadable(int(close.code), close.reason or "")
         elif count > _SMALL_READ_BYTES:
             self._oversized = len(WSProtocol.get_buffer(self, 0)) > OVERSIZED_BYTES
         elif self._oversized and connection.unread == 0:
-            # picows never shrinks its buffer, and a hundred kilobytes for each client that once sent a large message
-            # would add up. A new reader starts with a small one; the old one holds no part of a frame.
+            # picows never shrinks its buffer: a hundred kilobytes for each client that once sent a large message would
+            # add up. A new reader starts with a small buffer; the old one holds no part of a frame.
             connection.renew_reader()
 
 
 def feed(reader: asyncio.BufferedProtocol, data: bytes) -> None:
-    """Gives the reader bytes that an event loop has read for somebody else."""
+    """Passes bytes to the reader that the event loop has read for another protocol."""
     while data:
         buffer = memoryview(reader.get_buffer(len(data)))
         count = min(len(buffer), len(data))
@@ -122,16 +122,16 @@ def feed(reader: asyncio.BufferedProtocol, data: bytes) -> None:
         data = data[count:]
 
 
-class _SilentStream:
-    """Stands in for the connection and its socket, and goes nowhere. One for all.
+class _NullTransport:
+    """Stands in for the asyncio transport and its socket, and sends nothing. All connections share one instance.
 
-    A write buffer that is never empty keeps picows from sending to a file descriptor of its own accord. What picows
-    keeps a reference to is static, so that connections share it.
+    Its write buffer is never empty, which keeps picows from sending to a file descriptor itself. The methods to which
+    picows keeps a reference are static, so that connections share them.
     """
 
     __slots__ = ()
 
-    def get_extra_info(self, name: str) -> _SilentStream | None:
+    def get_extra_info(self, name: str) -> _NullTransport | None:
         return self if name == "socket" else None
 
     def fileno(self) -> int:
@@ -158,8 +158,8 @@ class _SilentStream:
         raise AssertionError("picows sends no data of ours")
 
 
-class _Response(WSUpgradeResponse):
-    """The answer picows believes to send; the real one is on its way already."""
+class _EmptyResponse(WSUpgradeResponse):
+    """The handshake response that picows sends to the `_NullTransport`. The real response is sent elsewhere."""
 
     __slots__ = ()
 
@@ -167,7 +167,7 @@ class _Response(WSUpgradeResponse):
         return bytearray()
 
 
-_SILENT_STREAM = _SilentStream()
-_RESPONSE = _Response()
+_NULL_TRANSPORT = _NullTransport()
+_RESPONSE = _EmptyResponse()
 _RESPONSE.status = WSUpgradeResponse.create_101_response().status
-_RESPONSE.headers = {}  # type: ignore[assignment]  # one entry is set again and again
+_RESPONSE.headers = {}  # type: ignore[assignment]  # picows sets the same entry for each connection

@@ -1,4 +1,4 @@
-"""The opening handshake: an HTTP request is read, judged and answered (RFC 6455 section 4.2). No I/O."""
+"""The opening handshake: reads and checks the HTTP request and makes the response (RFC 6455 section 4.2). No I/O."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class HandshakeError(Exception):
-    """The request is no acceptable opening handshake."""
+    """The request is not a valid or permitted opening handshake. The client gets `response`."""
 
-    def __init__(self, refusal: ErrorResponse) -> None:
-        super().__init__(f"{refusal.status} {refusal.text}")
-        self.refusal = refusal
+    def __init__(self, response: ErrorResponse) -> None:
+        super().__init__(f"{response.status} {response.text}")
+        self.response = response
 
 
 class UpgradeRequest:
-    """What a client said when it asked for a WebSocket.
+    """A client's request for a WebSocket.
 
-    `headers` maps lower-case names to values; those of a repeated header are joined with ", " (RFC 9110 section 5.2).
-    `subprotocols` are those offered, in order of preference; an empty header offers none. `path` is decoded, `query`
-    is not. `version` is that of HTTP: `1.1`. `has_valid_host` says whether there is one Host field, and a valid one.
+    - `headers` maps lower-case names to values. The values of a repeated header are joined with ", " (RFC 9110
+      section 5.2).
+    - `subprotocols` are the offered ones in order of preference. An empty header offers none.
+    - `path` is percent-decoded, `query` is not.
+    - `version` is the version of HTTP: `1.1`.
+    - `has_valid_host` says whether the request has exactly one Host field and it is valid.
     """
 
     __slots__ = ("_parameters", "has_valid_host", "headers", "method", "path", "query", "subprotocols", "version")
@@ -55,7 +58,7 @@ class UpgradeRequest:
 
     @property
     def extensions(self) -> str:
-        """What is offered, as in the header; usually one offer, and often none."""
+        """The Sec-WebSocket-Extensions header: usually one offer, often none."""
         return self.headers.get("sec-websocket-extensions", "")
 
     @property
@@ -67,19 +70,21 @@ class UpgradeRequest:
         return self.headers.get("host", "")
 
     def parameter(self, name: str) -> str:
-        """The first value of a query parameter; empty if it is missing, empty or among too many others."""
+        """The first value of a query parameter; empty if it is missing, or if there are over 100 parameters."""
         if self._parameters is None:
             try:
                 self._parameters = parse_qs(self.query, max_num_fields=100) if self.query else {}
-            except ValueError:  # more fields than that
+            except ValueError:  # too many parameters
                 self._parameters = {}
         values = self._parameters.get(name)
         return values[0] if values else ""
 
 
 class NegotiatedHandshake(Struct, frozen=True):
-    """How an accepted connection goes on: who receives it, the subprotocol to echo, and what answers the offered
-    extensions (empty for none). With an extension, which is always compression, what the client sends may be deflated.
+    """The parameters of an accepted connection.
+
+    `open_session` opens its session. `subprotocol` and `extension` are the values of the response headers, empty for
+    none. An extension is always compression: with it, the client may send compressed messages.
     """
 
     open_session: OpenSession
@@ -88,16 +93,16 @@ class NegotiatedHandshake(Struct, frozen=True):
 
 
 class Endpoint(Protocol):
-    """What stands behind a path."""
+    """Handles the WebSocket requests for one path."""
 
     def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake | ErrorResponse:
-        """Called for a valid handshake from an allowed origin. The request must not be kept."""
+        """Called for a valid handshake from an allowed origin. The endpoint must not keep the request."""
 
 
 def read_upgrade(data: bytes, size_max: int) -> tuple[UpgradeRequest, int] | None:
-    """The request for an upgrade that `data` begins with, and the length of its head in bytes.
+    """Reads a request for an upgrade at the start of `data`. Returns the request and the size of its head in bytes.
 
-    None if `data` begins with anything else, with a part of such a request, or with a head of over `size_max` bytes.
+    None if `data` starts with anything else or with an incomplete head, or is larger than `size_max` bytes.
     """
     reader = RequestReader(size_max)
     try:
@@ -109,7 +114,7 @@ def read_upgrade(data: bytes, size_max: int) -> tuple[UpgradeRequest, int] | Non
 
 
 def upgrade_request(reader: RequestReader) -> UpgradeRequest:
-    """The request whose head has been read."""
+    """Makes the request from a reader that has read its head."""
     headers: dict[str, str] = {}
     for name, value in reader.headers:
         key, text = name.decode("latin-1"), value.decode("latin-1").strip(" \t")
@@ -119,30 +124,30 @@ def upgrade_request(reader: RequestReader) -> UpgradeRequest:
 
 
 def check_http(request: UpgradeRequest) -> None:
-    """Raises HandshakeError if this is no request of HTTP/1.1 as it must be (RFC 9112 section 3.2), whatever it asks.
+    """Raises HandshakeError unless this is a valid request of HTTP/1.1 (RFC 9112 section 3.2), for any path.
 
-    HTTP/1.0 has no upgrade (RFC 6455 section 4.1). The Host must not be empty, either (section 4.2.1).
+    HTTP/1.0 has no upgrade (RFC 6455 section 4.1), and the Host must not be empty (section 4.2.1).
     """
     if request.version != "1.1":
-        raise _bad("a WebSocket starts with a request of HTTP/1.1")
+        raise _bad("a WebSocket request must use HTTP/1.1")
     if not request.has_valid_host or not request.host:
-        raise _bad("there must be one Host header, and a valid one")
+        raise _bad("the request must have one Host header, and a valid one")
 
 
 def accept_key(request: UpgradeRequest) -> str:
-    """The value of Sec-WebSocket-Accept that answers this request. Raises HandshakeError if it is no handshake."""
+    """The value of Sec-WebSocket-Accept for this request. Raises HandshakeError if it is not a valid handshake."""
     check_http(request)
     headers = request.headers
     if request.method != "GET":
-        raise _bad("a WebSocket starts with a GET request", HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET"))
-    if not _names(headers.get("upgrade", ""), "websocket"):
-        raise _bad("the Upgrade header must say websocket")
-    if not _names(headers.get("connection", ""), "upgrade"):
-        raise _bad("the Connection header must say upgrade")
+        raise _bad("a WebSocket request must use GET", HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET"))
+    if not _contains(headers.get("upgrade", ""), "websocket"):
+        raise _bad("the Upgrade header must contain websocket")
+    if not _contains(headers.get("connection", ""), "upgrade"):
+        raise _bad("the Connection header must contain upgrade")
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
         raise _bad("the request must not have a body")
     if headers.get("sec-websocket-version") != "13":
-        raise _bad("WebSocket version 13 is spoken here", HTTPStatus.UPGRADE_REQUIRED, ("Sec-WebSocket-Version", "13"))
+        raise _bad("the WebSocket version must be 13", HTTPStatus.UPGRADE_REQUIRED, ("Sec-WebSocket-Version", "13"))
     key = headers.get("sec-websocket-key", "")
     try:
         valid = len(base64.b64decode(key, validate=True)) == 16
@@ -155,7 +160,7 @@ def accept_key(request: UpgradeRequest) -> str:
 
 
 def accept_response(key: str, subprotocol: str, extension: str = "") -> bytes:
-    """The answer that turns the connection into a WebSocket; an empty subprotocol or extension is not mentioned."""
+    """The response that accepts the handshake. An empty subprotocol or extension adds no header."""
     extensions = f"Sec-WebSocket-Extensions: {extension}\r\n" if extension else ""
     protocol = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
     return (
@@ -164,12 +169,12 @@ def accept_response(key: str, subprotocol: str, extension: str = "") -> bytes:
     ).encode("latin-1")
 
 
-def refusal_response(refusal: ErrorResponse) -> bytes:
-    """A plain HTTP response, after which the connection is closed."""
-    body = refusal.text.encode() + b"\n"
-    extra = "".join(f"{name}: {value}\r\n" for name, value in refusal.headers)
+def encode_error_response(response: ErrorResponse) -> bytes:
+    """The bytes of an HTTP response, after which the connection is closed."""
+    body = response.text.encode() + b"\n"
+    extra = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
     head = (
-        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\n"
+        f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
         f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n{extra}Connection: close\r\n\r\n"
     )
     return head.encode("latin-1") + body
@@ -180,13 +185,13 @@ def _bad(text: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST, *headers: tuple
 
 
 def _tokens(value: str) -> tuple[str, ...]:
-    """The members of a comma-separated header."""
+    """The tokens of a comma-separated header."""
     if not value:
         return ()
     return tuple(token for part in value.split(",") if (token := part.strip(" \t")))
 
 
-def _names(value: str, token: str) -> bool:
-    """Whether a comma-separated header has this member, in any case; usually it is the only one."""
+def _contains(value: str, token: str) -> bool:
+    """Whether a comma-separated header contains this token, in any case. Usually it is the only one."""
     value = value.lower()
     return value == token or token in _tokens(value)

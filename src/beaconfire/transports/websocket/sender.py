@@ -1,9 +1,9 @@
-"""The half of a WebSocket connection that sends: bytes to the socket, and a watch over a peer that takes none.
+"""The sending half of a WebSocket connection: writes to the socket, and detects a peer that does not read.
 
-Writes go straight to the socket while the transport's own buffer is empty, which saves a layer on every delivery; the
-buffer's high-water mark is zero, so that `writable` says exactly whether it is empty and bytes can never overtake each
-other. Nothing is written after the connection has been lost or handed over for closing: its file descriptor may belong
-to somebody else by then.
+While the transport's own buffer is empty, writes go directly to the socket, which saves a layer for every delivery. The
+buffer's high-water mark is zero, so `writable` says exactly whether the buffer is empty, and bytes are never reordered.
+After the connection is lost or given to the transport for closing, nothing is written to the socket: another connection
+may have its file descriptor by then.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from beaconfire.transports.websocket.picows_log import PicowsLog
 
 
 class ConnectionContext(Struct, frozen=True):
-    """What all connections share. Sizes are bytes. `closing` are those of them that are being closed."""
+    """The settings and services that all connections share. Sizes are in bytes.
+
+    `closing` contains the connections that are being closed.
+    """
 
     message_size_limit: int
     write_timeout_s: float
@@ -33,56 +36,58 @@ class ConnectionContext(Struct, frozen=True):
 
 
 class Sender(WSListener):
-    """Base of the connection, and not a part of it: fan-out asks for `writable` and `direct` at every delivery."""
+    """A base class of the connection, not a part of it: fan-out reads `writable` and `direct` for every delivery."""
 
     __slots__ = (
-        "_handed_over",
+        "_context",
         "_progress_at_s",
-        "_rules",
         "_socket",
         "_stream",
-        "_taken",
+        "_taken_bytes",
         "_timer",
+        "_written_bytes",
         "direct",
         "writable",
     )
 
-    def __init__(self, rules: ConnectionContext, stream: asyncio.Transport) -> None:
-        self._rules = rules
+    def __init__(self, context: ConnectionContext, stream: asyncio.Transport) -> None:
+        self._context = context
         self._stream = stream
         secure = stream.get_extra_info("ssl_object") is not None
-        # A TLS transport pauses at its mark instead of above it, so zero would pause it for ever.
+        # A TLS transport pauses at its high-water mark, not above it. With a mark of zero it would pause for ever.
         stream.set_write_buffer_limits(high=1 if secure else 0, low=0)
-        self._socket = None if secure else _same_socket(stream)
-        # What a TLS transport has waiting at this point is the handshake's, and no congestion.
+        self._socket = None if secure else _sending_socket(stream)
+        # At this point the buffer of a TLS transport contains data of the TLS handshake, which is no congestion.
         self.writable = secure or stream.get_write_buffer_size() == 0
         self.direct = self._socket if self.writable else None
         self._timer: Timer | None = None
-        """Of the write timeout while the connection is open, of the close timeout afterwards."""
-        self._handed_over = 0
-        self._taken = 0
+        """The timer of the write timeout while the connection is open, and of the close timeout afterwards."""
+        self._written_bytes = 0
+        """Bytes written to the transport."""
+        self._taken_bytes = 0
+        """Bytes of them that the kernel had taken at the last check."""
         self._progress_at_s = 0.0
 
     @property
     def is_open(self) -> bool:
-        """Whether there may be more to send."""
+        """Whether the session may still write."""
         raise NotImplementedError
 
-    def _on_room(self) -> None:
-        """The peer takes something again."""
+    def _on_writable(self) -> None:
+        """The transport's buffer is empty again."""
         raise NotImplementedError
 
-    def _on_stalled(self) -> None:
-        """The peer has taken nothing for the write timeout."""
+    def _on_write_timeout(self) -> None:
+        """The peer has taken no data for the write timeout."""
         raise NotImplementedError
 
     def _send(self, data: bytes) -> None:
-        """Hands bytes to the kernel, and what it does not take to the transport."""
+        """Sends bytes to the kernel. The transport gets the bytes that the kernel does not take."""
         if self.writable and self._socket is not None:
             try:
                 sent = self._socket.send(data)
             except OSError:
-                sent = 0  # full or broken: the transport finds out which, and reports it in its own way
+                sent = 0  # full or broken: the transport finds out which, and reports it
             if sent == len(data):
                 return
             self._send_later(memoryview(data)[sent:])
@@ -90,8 +95,8 @@ class Sender(WSListener):
             self._send_later(data)
 
     def _send_later(self, data: bytes | memoryview) -> None:
-        """What the kernel does not take at the moment: of a frame that others share a view, which is no copy."""
-        self._handed_over += len(data)
+        """Writes bytes to the transport's buffer. A view of a frame is used where connections share the frame."""
+        self._written_bytes += len(data)
         self._stream.write(data)
 
     def pause_writing(self) -> None:
@@ -99,36 +104,37 @@ class Sender(WSListener):
         self.direct = None
         if not self.is_open:
             return
-        self._progress_at_s = self._rules.timers.clock.now_s()
-        self._taken = self._handed_over - self._stream.get_write_buffer_size()
+        self._progress_at_s = self._context.timers.clock.now_s()
+        self._taken_bytes = self._written_bytes - self._stream.get_write_buffer_size()
         if self._timer is None:
-            self._timer = self._rules.timers.after(self._rules.write_timeout_s, self._check_progress)
+            self._timer = self._context.timers.after(self._context.write_timeout_s, self._check_progress)
 
     def resume_writing(self) -> None:
         self.writable = True
         if self.is_open:
             self.direct = self._socket
-            self._on_room()
+            self._on_writable()
 
     def _check_progress(self) -> None:
-        """Finds a peer that has taken nothing for the write timeout.
+        """Detects a peer that has taken no data for the write timeout.
 
-        The timer outlives short congestions, because making one for each would cost more than looking.
+        The timer is not cancelled when a congestion ends: making one for each congestion would cost more than this
+        check.
         """
         self._timer = None
         if self.writable or not self.is_open:
             return
-        rules = self._rules
-        taken = self._handed_over - self._stream.get_write_buffer_size()
-        if taken > self._taken:
-            self._taken = taken
-            self._progress_at_s = rules.timers.clock.now_s()
-        deadline_s = self._progress_at_s + rules.write_timeout_s
-        if rules.timers.clock.now_s() < deadline_s:
-            self._timer = rules.timers.at(deadline_s, self._check_progress)
+        context = self._context
+        taken_bytes = self._written_bytes - self._stream.get_write_buffer_size()
+        if taken_bytes > self._taken_bytes:
+            self._taken_bytes = taken_bytes
+            self._progress_at_s = context.timers.clock.now_s()
+        deadline_s = self._progress_at_s + context.write_timeout_s
+        if context.timers.clock.now_s() < deadline_s:
+            self._timer = context.timers.at(deadline_s, self._check_progress)
             return
-        rules.events.emit(LimitHit("websocket.write_timeout", ""))
-        self._on_stalled()
+        context.events.emit(LimitHit("websocket.write_timeout", ""))
+        self._on_write_timeout()
 
     def reset_unread(self) -> None:
         """Resets the connection if its peer has not taken all that was written."""
@@ -140,9 +146,9 @@ class Sender(WSListener):
             self._timer.cancel()
             self._timer = None
 
-    def _let_go(self) -> None:
-        """The connection is lost: the descriptor is not ours any more."""
-        self._rules.closing.discard(self)
+    def _release_socket(self) -> None:
+        """The connection is lost: its file descriptor must not be used any more."""
+        self._context.closing.discard(self)
         self.writable = False
         self.direct = None
         if self._socket is not None:
@@ -151,11 +157,11 @@ class Sender(WSListener):
         self._cancel_timer()
 
 
-def _same_socket(stream: asyncio.Transport) -> socket.socket:
-    """The stream's socket as an object that can send, which uvloop's own can not.
+def _sending_socket(stream: asyncio.Transport) -> socket.socket:
+    """A socket object for the stream's file descriptor that can send, which uvloop's own object cannot.
 
-    A send() is some 5 % cheaper than a write() to the same descriptor. It does not own the descriptor: `detach` must be
-    called before the stream closes it, which is when the connection is reported lost.
+    A send() is about 5 % cheaper than a write() to the same descriptor. The object does not own the descriptor:
+    `detach` must be called before the stream closes it, at the latest when the connection is reported lost.
     """
     shown = stream.get_extra_info("socket")
     return socket.socket(shown.family, shown.type, shown.proto, fileno=shown.fileno())

@@ -1,10 +1,10 @@
-"""Reads what nearly all clients send and nothing else: small messages, each whole in one frame and one read.
+"""Reads the most common input of a WebSocket: one small message, whole in one frame and one read.
 
-A picows parser with its buffers is most of an idle connection's memory and the largest part of what a connect costs,
-and for a client that connects, subscribes and answers pings it never gets to do more than to unmask a few bytes. So a
-connection begins with this reader, which keeps nothing. At the first bytes that are anything else, be it a second
-frame behind the first, a part of one, a control frame, a fragment, a large message or a violation, it gives way for
-good to a `FrameReader`, which gets them as they came. What is right and wrong in RFC 6455 is decided there alone.
+A picows parser with its buffers is most of an idle connection's memory and the largest part of a connect's cost. A
+client that connects, subscribes and answers pings needs of it only the unmasking of a few bytes. So a connection starts
+with this reader, which keeps no state. At the first other input (a second frame in the same read, a part of a frame, a
+control frame, a fragment, a large message or a violation) a `FrameReader` replaces this reader permanently and gets the
+same bytes. Only the `FrameReader` decides what violates RFC 6455.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from beaconfire.transports.websocket.framing import BINARY, RSV1, TEXT
 
 _READ_BYTES_MAX = 16 * 1024
 _BUFFER = memoryview(bytearray(_READ_BYTES_MAX))
-"""Where all connections read: what has been read is taken out before the event loop does anything else."""
+"""The read buffer of all connections: the data is copied out before the event loop does anything else."""
 
 _FINAL = 0x80
 _MASKED = 0x80
@@ -32,7 +32,7 @@ class MessageListener(Protocol):
 
     @property
     def message_size_limit(self) -> int:
-        """Bytes."""
+        """In bytes."""
 
     def on_whole_message(self, data: bytes, binary: bool, compressed: bool = False) -> None:
         """One message. The connection is open."""
@@ -49,7 +49,7 @@ class MessageListener(Protocol):
 
 
 class SingleFrameReader(asyncio.BufferedProtocol):
-    """The asyncio protocol of an open WebSocket until its client does something out of the ordinary."""
+    """The asyncio protocol of an open WebSocket, until a read is not exactly one small message."""
 
     __slots__ = ("_connection",)
 
@@ -78,7 +78,7 @@ class SingleFrameReader(asyncio.BufferedProtocol):
 
 
 class CompressedSingleFrameReader(SingleFrameReader):
-    """The same where compression was negotiated, because then many clients compress whatever they send."""
+    """The same for connections with compression, because many of their clients compress every message."""
 
     __slots__ = ()
 
@@ -98,14 +98,14 @@ class CompressedSingleFrameReader(SingleFrameReader):
 
 
 def parse_single_frame(data: bytes, size_limit: int) -> bytes | None:
-    """The payload, unmasked, if `data` is one final masked frame of text or bytes; None if it is anything else."""
+    """The unmasked payload, if `data` is exactly one final masked frame of text or bytes; None otherwise."""
     if len(data) < 6 or data[0] not in (_FINAL | TEXT, _FINAL | BINARY) or not data[1] & _MASKED:
         return None
     length, start = data[1] & ~_MASKED, 6
     if length == _LENGTH_16:
         length, start = int.from_bytes(data[2:4], "big"), 8
         if length < _LENGTH_16:
-            return None  # it had to be written in fewer bytes
+            return None  # not the shortest form of the length, which is a violation
     elif length > _LENGTH_16:
         return None
     if len(data) != start + length or length > size_limit:

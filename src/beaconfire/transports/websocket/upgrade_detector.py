@@ -1,10 +1,10 @@
-"""The short way in, for connections that are WebSockets from their first byte on, as nearly all of them are.
+"""The fast path for connections that begin with a WebSocket upgrade, as nearly all connections do.
 
-An HTTP server prepares for much: many requests, bodies, answers in pieces. Somebody who connects needs none of it, and
-it would be a fifth of what a connect costs. So the first bytes of a connection are looked at before there is an HTTP
-server for it: an upgrade request that is there as a whole goes straight to the acceptor, which judges it as any other.
-Whatever else it is, in pieces, out of order, too large or no upgrade at all, the HTTP server gets it as it came. The
-parser is the same in both cases.
+An HTTP server is prepared for many requests, bodies and partial responses. A WebSocket client needs none of it, and it
+would be a fifth of the cost of a connect. So the first read of a connection is examined before an HTTP server is made
+for it. A whole upgrade request goes straight to the acceptor, which makes the same checks as for any other upgrade. In
+every other case (an incomplete, too large or malformed request, or no upgrade) the HTTP server gets the same bytes.
+Both use the same parser, httptools.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from beaconfire.transports.websocket.handshake import read_upgrade
 
 
 class UpgradeDetector:
-    """Makes the protocols of new connections; `protocol` is what uvicorn gets as its `http=`.
+    """Makes the protocols of new connections. uvicorn gets `protocol` as its `http=`.
 
-    `http` makes the HTTP server of a connection from uvicorn's arguments and `head_due_s`, the time until which its
-    first request must be there. Until the first bytes come, `server.handshake_timeout` and uvicorn's shutdown end the
-    connection just as they would with it.
+    `http` makes the HTTP server of one connection, from uvicorn's arguments and `head_deadline_s`: the time by which
+    the first request head must be complete. Before the first read, `server.handshake_timeout` and uvicorn's shutdown
+    close a connection as the HTTP server would.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class UpgradeDetector:
 
 
 class UpgradeDetectorProtocol(asyncio.Protocol):
-    """A connection that has not said anything yet."""
+    """The asyncio protocol of a connection until its first read."""
 
-    __slots__ = ("_deadline", "_shortcut", "_stream", "_uvicorn")
+    __slots__ = ("_deadline", "_detector", "_stream", "_uvicorn")
 
-    def __init__(self, shortcut: UpgradeDetector, uvicorn: dict[str, Any]) -> None:
-        self._shortcut = shortcut
+    def __init__(self, detector: UpgradeDetector, uvicorn: dict[str, Any]) -> None:
+        self._detector = detector
         self._uvicorn = uvicorn
         self._stream: asyncio.Transport | None = None
         self._deadline: Timer | None = None
@@ -61,22 +61,22 @@ class UpgradeDetectorProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._stream = cast(asyncio.Transport, transport)  # uvloop's own classes do not derive from it
         self._uvicorn["server_state"].connections.add(self)
-        self._deadline = self._shortcut.timers.after(self._shortcut.head_timeout_s, self._give_up)
+        self._deadline = self._detector.timers.after(self._detector.head_timeout_s, self._on_timeout)
 
     def data_received(self, data: bytes) -> None:
-        stream, shortcut = self._stream, self._shortcut
+        stream, detector = self._stream, self._detector
         if stream is None or stream.is_closing():
             return
-        head_due_s = self._let_go()
-        upgrade = read_upgrade(data, shortcut.head_max_size) if data.startswith(b"GET ") else None
+        head_deadline_s = self._release()
+        upgrade = read_upgrade(data, detector.head_max_size) if data.startswith(b"GET ") else None
         if upgrade is None or upgrade[0].headers.get("upgrade", "").lower() != "websocket":
-            server = shortcut.http(head_due_s=head_due_s, **self._uvicorn)
+            server = detector.http(head_deadline_s=head_deadline_s, **self._uvicorn)
             server.connection_made(stream)
             stream.set_protocol(server)
             server.data_received(data)
             return
         request, length = upgrade
-        connection = shortcut.acceptor.accept(stream, request)
+        connection = detector.acceptor.accept(stream, request)
         if connection is None:
             return
         if rest := data[length:]:
@@ -85,21 +85,21 @@ class UpgradeDetectorProtocol(asyncio.Protocol):
             stream.set_protocol(connection.single_frame_reader())
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._let_go()
+        self._release()
 
     def shutdown(self) -> None:
-        """uvicorn's request to come to an end."""
+        """uvicorn calls this to close the connection."""
         if self._stream is not None:
             self._stream.close()
 
-    def _let_go(self) -> float:
-        """Nobody waits for first bytes any more. Returns the time until which one would have."""
+    def _release(self) -> float:
+        """Stops waiting for the first read. Returns the deadline of that wait."""
         assert self._deadline is not None, "there was no connection"
         self._uvicorn["server_state"].connections.discard(self)
         self._deadline.cancel()
         self._stream = None
         return self._deadline.when_s
 
-    def _give_up(self) -> None:
-        self._shortcut.events.emit(LimitHit("server.handshake_timeout", ""))
+    def _on_timeout(self) -> None:
+        self._detector.events.emit(LimitHit("server.handshake_timeout", ""))
         self.shutdown()

@@ -1,4 +1,4 @@
-"""The wires of one codec on WebSocket: frames as they are, and compressed ones for who agrees to them."""
+"""Selects the wire of a WebSocket connection: plain frames, or compressed ones if the client offers compression."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from beaconfire.transports.websocket.handshake import UpgradeRequest
 
 
 class WireSelector:
-    """One wire for all connections of the codec, and where compression is on one more for each window agreed on."""
+    """The wires of one codec: one without compression, and, if compression is on, one for each negotiated window."""
 
     __slots__ = ("_codec", "_compressed", "_options", "_plain")
 
@@ -22,13 +22,13 @@ class WireSelector:
         self._compressed: dict[int, CompressedWire] = {}
 
     def select(self, request: UpgradeRequest) -> tuple[Wire, str]:
-        """The wire for a request, and what answers the extensions it offers (empty: none is taken up)."""
-        if self._options.compression and (agreement := negotiate(request.extensions)) is not None:
-            return self._compress(agreement.window_bits), agreement.answer
+        """The wire for a request, and the value of the Sec-WebSocket-Extensions response header (empty for none)."""
+        if self._options.compression and (negotiated := negotiate(request.extensions)) is not None:
+            return self._compressed_wire(negotiated.window_bits), negotiated.response_header
         return self._plain, ""
 
-    def _compress(self, window_bits: int) -> CompressedWire:
-        """Always the same for the same window, since what is sent to many is compressed once for each wire."""
+    def _compressed_wire(self, window_bits: int) -> CompressedWire:
+        """The same wire for the same window, because fan-out compresses once for each wire."""
         wire = self._compressed.get(window_bits)
         if wire is None:
             options = self._options

@@ -13,7 +13,7 @@ from beaconfire.base.errors import (
     SHUTDOWN,
     DisconnectCode,
 )
-from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, refusal
+from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, disconnect_response
 from beaconfire.transports.port import Transport
 
 
@@ -77,7 +77,9 @@ def test_nobody_waits_any_more() -> None:
 
 def test_refusals() -> None:
     """The status says whether there is any use in asking again, and what to change."""
-    statuses = {code: refusal(code, "why", {}).status_code for code in (INVALID_TOKEN, CONNECTION_EXPIRED, SHUTDOWN)}
+    statuses = {
+        code: disconnect_response(code, "why", {}).status_code for code in (INVALID_TOKEN, CONNECTION_EXPIRED, SHUTDOWN)
+    }
     assert statuses == {INVALID_TOKEN: 401, CONNECTION_EXPIRED: 401, SHUTDOWN: 503}
-    assert refusal(SHUTDOWN, "why", {}).headers["retry-after"] == "1"
-    assert refusal(SHUTDOWN, "why", {}).body == b'{"disconnect":{"code":3001,"reason":"why"}}'
+    assert disconnect_response(SHUTDOWN, "why", {}).headers["retry-after"] == "1"
+    assert disconnect_response(SHUTDOWN, "why", {}).body == b'{"disconnect":{"code":3001,"reason":"why"}}'

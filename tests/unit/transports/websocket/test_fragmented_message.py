@@ -31,7 +31,7 @@ def test_characters_may_be_divided(text: bytes) -> None:
         assembly = FragmentedMessage(False, 1000)
         assembly.add(text[:cut], False)
         assembly.add(text[cut:], True)
-        assert assembly.message() == text
+        assert assembly.join() == text
     check_text(text)
 
 
@@ -78,7 +78,7 @@ def test_binary_is_not_looked_at() -> None:
     assembly = FragmentedMessage(True, 1000)
     assembly.add(b"\xff", False)
     assembly.add(b"\xfe", True)
-    assert (assembly.message(), assembly.binary) == (b"\xff\xfe", True)
+    assert (assembly.join(), assembly.binary) == (b"\xff\xfe", True)
 
 
 def test_limit_is_for_the_sum() -> None:

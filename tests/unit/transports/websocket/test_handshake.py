@@ -11,8 +11,8 @@ from beaconfire.transports.websocket.handshake import (
     UpgradeRequest,
     accept_key,
     accept_response,
+    encode_error_response,
     read_upgrade,
-    refusal_response,
     upgrade_request,
 )
 
@@ -148,7 +148,7 @@ def test_what_is_no_handshake(changed: dict[str, str | None], status: int) -> No
     method = changed.pop("method", None) or "GET"
     with pytest.raises(HandshakeError) as caught:
         accept_key(request(method, "/ws", **changed))
-    assert (caught.value.refusal.status, caught.value.refusal.reason) == (status, "bad")
+    assert (caught.value.response.status, caught.value.response.reason) == (status, "bad")
 
 
 def test_http_1_0_has_no_upgrade() -> None:
@@ -158,7 +158,7 @@ def test_http_1_0_has_no_upgrade() -> None:
     )
     with pytest.raises(HandshakeError) as caught:
         accept_key(parse(head))
-    assert (caught.value.refusal.status, caught.value.refusal.reason) == (400, "bad")
+    assert (caught.value.response.status, caught.value.response.reason) == (400, "bad")
     assert accept_key(parse(head.replace(b"HTTP/1.0", b"HTTP/1.1")))
 
 
@@ -166,7 +166,7 @@ def test_wrong_version_is_told_the_right_one() -> None:
     """RFC 6455 section 4.4: the refusal lists the versions spoken here."""
     with pytest.raises(HandshakeError) as caught:
         accept_key(request(sec_websocket_version="25"))
-    assert ("Sec-WebSocket-Version", "13") in caught.value.refusal.headers
+    assert ("Sec-WebSocket-Version", "13") in caught.value.response.headers
 
 
 def test_responses() -> None:
@@ -174,7 +174,7 @@ def test_responses() -> None:
     assert accept_response("key=", "").count(b"\r\n") == 5
     assert b"\r\nSec-WebSocket-Protocol: p\r\n" in accept_response("key=", "p")
     assert b"\r\nSec-WebSocket-Extensions: e; f\r\n" in accept_response("key=", "", "e; f")
-    refused = refusal_response(ErrorResponse(503, "limit", "full", (("Retry-After", "1"),)))
+    refused = encode_error_response(ErrorResponse(503, "limit", "full", (("Retry-After", "1"),)))
     head, _, body = refused.partition(b"\r\n\r\n")
     assert body == b"full\n"
     lines = head.split(b"\r\n")

@@ -169,7 +169,7 @@ def test_everything_else_is_the_http_servers(data: bytes) -> None:
         assert (server.received, bytes(world.stream.written)) == (data, b"")
         assert cast(object, server.stream) is world.stream
         due_s = world.clock.now_s() + 6
-        assert server.arguments == {"config": "configuration", "server_state": world.state, "head_due_s": due_s}
+        assert server.arguments == {"config": "configuration", "server_state": world.state, "head_deadline_s": due_s}
         world.advance(1000)
         assert (world.sink.events, world.state.connections) == ([], set())
 
