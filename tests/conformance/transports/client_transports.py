@@ -1,4 +1,4 @@
-"""Ways for a client of the native protocol to reach the server. Each is a `Line`; the scenario knows no other word."""
+"""The client side of every transport of the native protocol, as one interface for the scenario."""
 
 from __future__ import annotations
 
@@ -12,36 +12,38 @@ import httpx
 
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
 from tests.acceptance.peer import BINARY, CLOSE, DEADLINE_S, PONG, TEXT, Peer, frame
-from tests.conformance.transports.encodings import EndedError, JsonSpeech, Message, ProtobufSpeech, Speech
-from tests.conformance.transports.poll_client_transport import PollLine
+from tests.conformance.transports.encodings import Encoding, JsonEncoding, Message, ProtobufEncoding, SessionEndedError
+from tests.conformance.transports.poll_client_transport import PollClientTransport
 
 
-class Line(Protocol):
-    """One connection, over whatever it takes."""
+class ClientTransport(Protocol):
+    """One connection over one transport."""
 
     async def send(self, commands: Sequence[Message]) -> None:
-        """The first of all must be connect."""
+        """Sends commands. The first command must be connect."""
 
     def messages(self) -> AsyncIterator[Message]:
-        """Everything the server says. Raises EndedError at the end."""
+        """All messages from the server. Raises SessionEndedError at the end."""
 
-    async def cut(self) -> None:
-        """Ends it without a word, as a bad network does."""
+    async def abort(self) -> None:
+        """Ends the connection without a close frame, as a broken network does."""
 
 
-class WebSocketLine:
-    def __init__(self, port: int, speech: Speech) -> None:
+class WebSocketClientTransport:
+    """A WebSocket, with the encoding as its subprotocol."""
+
+    def __init__(self, port: int, encoding: Encoding) -> None:
         self._port = port
-        self._speech = speech
+        self._encoding = encoding
         self._peer: Peer | None = None
         self._opened = asyncio.Event()
 
     async def send(self, commands: Sequence[Message]) -> None:
         if self._peer is None:
-            self._peer = await Peer.open(self._port, headers=[("Sec-WebSocket-Protocol", self._speech.subprotocol)])
+            self._peer = await Peer.open(self._port, headers=[("Sec-WebSocket-Protocol", self._encoding.subprotocol)])
             self._opened.set()
-        opcode = TEXT if isinstance(self._speech, JsonSpeech) else BINARY
-        await self._peer.send(frame(opcode, self._speech.encode(commands)))
+        opcode = TEXT if isinstance(self._encoding, JsonEncoding) else BINARY
+        await self._peer.send(frame(opcode, self._encoding.encode(commands)))
 
     async def messages(self) -> AsyncIterator[Message]:
         await self._opened.wait()
@@ -50,27 +52,27 @@ class WebSocketLine:
             try:
                 received = await self._peer.frame()
             except EOFError:
-                raise EndedError(1006) from None
+                raise SessionEndedError(1006) from None
             if received.opcode == CLOSE:
                 await self._peer.send(frame(CLOSE, received.payload))
-                raise EndedError(received.code)
+                raise SessionEndedError(received.code)
             if received.opcode < PONG:
                 buffer = bytearray(received.payload)
-                if isinstance(self._speech, JsonSpeech):
+                if isinstance(self._encoding, JsonEncoding):
                     buffer += b"\n"
-                for message in self._speech.take(buffer):
+                for message in self._encoding.decode(buffer):
                     yield message
 
-    async def cut(self) -> None:
+    async def abort(self) -> None:
         if self._peer is not None:
             self._peer.reset()
 
 
-class StreamLine:
-    """A response that does not end, and requests for what the client says; `path` as in the protocol's reference."""
+class HttpStreamClientTransport:
+    """A response stream, and emulation for the client's commands; `path` as in the protocol reference."""
 
-    def __init__(self, port: int, speech: Speech, path: str = "/connection/http_stream") -> None:
-        self._speech = speech
+    def __init__(self, port: int, encoding: Encoding, path: str = "/connection/http_stream") -> None:
+        self._encoding = encoding
         self._path = path
         self._stack = AsyncExitStack()
         self._http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE_S)
@@ -79,23 +81,23 @@ class StreamLine:
         self._session = self._node = ""
 
     async def send(self, commands: Sequence[Message]) -> None:
-        data = self._speech.encode(commands)
+        data = self._encoding.encode(commands)
         if self._response is None:
-            self._response = await self._stack.enter_async_context(self._request(data))
+            self._response = await self._stack.enter_async_context(self._open_stream(data))
             assert self._response.status_code == 200, await self._response.aread()
             self._opened.set()
             return
-        answer = await self._http.post("/emulation", content=self._envelope(data), headers=self._headers())
-        assert answer.status_code in (204, 404), answer.text
+        response = await self._http.post("/emulation", content=self._emulation_request(data), headers=self._headers())
+        assert response.status_code in (204, 404), response.text
 
-    def _request(self, opening: bytes) -> AbstractAsyncContextManager[httpx.Response]:
-        return self._http.stream("POST", self._path, content=opening, headers=self._headers())
+    def _open_stream(self, commands: bytes) -> AbstractAsyncContextManager[httpx.Response]:
+        return self._http.stream("POST", self._path, content=commands, headers=self._headers())
 
     def _headers(self) -> dict[str, str]:
-        return {"Content-Type": self._speech.content_type}
+        return {"Content-Type": self._encoding.content_type}
 
-    def _envelope(self, data: bytes) -> bytes:
-        if isinstance(self._speech, ProtobufSpeech):
+    def _emulation_request(self, data: bytes) -> bytes:
+        if isinstance(self._encoding, ProtobufEncoding):
             return wire.EmulationRequest(session=self._session, node=self._node, data=data).SerializeToString()
         return json.dumps({"session": self._session, "node": self._node, "data": data.decode()}).encode()
 
@@ -104,49 +106,52 @@ class StreamLine:
         assert self._response is not None
         buffer, code = bytearray(), 1006
         try:
-            async for piece in self._response.aiter_raw():
-                buffer += piece
-                for message in self._take(buffer):
+            async for chunk in self._response.aiter_raw():
+                buffer += chunk
+                for message in self._decode(buffer):
                     if "connect" in message:
                         self._session, self._node = message["connect"]["session"], message["connect"]["node"]
                     code = message.get("push", {}).get("disconnect", {}).get("code", code)
                     yield message
         except httpx.TransportError:
             pass
-        raise EndedError(code)
+        raise SessionEndedError(code)
 
-    def _take(self, buffer: bytearray) -> list[Message]:
-        return self._speech.take(buffer)
+    def _decode(self, buffer: bytearray) -> list[Message]:
+        return self._encoding.decode(buffer)
 
-    async def cut(self) -> None:
+    async def abort(self) -> None:
         await self._stack.aclose()
         await self._http.aclose()
 
 
-class EventLine(StreamLine):
-    """Server-Sent Events, asked for as `EventSource` does."""
+class SseClientTransport(HttpStreamClientTransport):
+    """Server-Sent Events, requested as by an `EventSource`."""
 
-    def __init__(self, port: int, speech: Speech) -> None:
-        super().__init__(port, speech, "/connection/sse")
+    def __init__(self, port: int, encoding: Encoding) -> None:
+        super().__init__(port, encoding, "/connection/sse")
 
-    def _request(self, opening: bytes) -> AbstractAsyncContextManager[httpx.Response]:
-        return self._http.stream("GET", self._path, params={"cf_connect": opening.decode()})
+    def _open_stream(self, commands: bytes) -> AbstractAsyncContextManager[httpx.Response]:
+        return self._http.stream("GET", self._path, params={"cf_connect": commands.decode()})
 
-    def _take(self, buffer: bytearray) -> list[Message]:
+    def _decode(self, buffer: bytearray) -> list[Message]:
         *events, rest = bytes(buffer).removeprefix(b":\n\n").split(b"\n\n")
         buffer[:] = rest
         return [json.loads(event.removeprefix(b"data: ")) for event in events]
 
 
-LASTING: dict[str, Callable[[int], Line]] = {
-    "websocket-json": lambda port: WebSocketLine(port, JsonSpeech()),
-    "websocket-protobuf": lambda port: WebSocketLine(port, ProtobufSpeech()),
-    "http_stream-json": lambda port: StreamLine(port, JsonSpeech()),
-    "http_stream-protobuf": lambda port: StreamLine(port, ProtobufSpeech()),
-    "sse-json": lambda port: EventLine(port, JsonSpeech()),
+PERSISTENT_TRANSPORTS: dict[str, Callable[[int], ClientTransport]] = {
+    "websocket-json": lambda port: WebSocketClientTransport(port, JsonEncoding()),
+    "websocket-protobuf": lambda port: WebSocketClientTransport(port, ProtobufEncoding()),
+    "http_stream-json": lambda port: HttpStreamClientTransport(port, JsonEncoding()),
+    "http_stream-protobuf": lambda port: HttpStreamClientTransport(port, ProtobufEncoding()),
+    "sse-json": lambda port: SseClientTransport(port, JsonEncoding()),
 }
-"""Every transport with sessions that last, in every encoding that it has."""
+"""Every transport whose session lasts longer than one request, in every encoding of the transport."""
 
-LINES: dict[str, Callable[[int], Line]] = {**LASTING, "poll-json": PollLine}
-"""Every transport of the native protocol that a client can speak over. A poll's sessions end with their requests, so
-that it is in nobody's presence, has no pings, and can't be slow."""
+CLIENT_TRANSPORTS: dict[str, Callable[[int], ClientTransport]] = {
+    **PERSISTENT_TRANSPORTS,
+    "poll-json": PollClientTransport,
+}
+"""Every bidirectional transport of the native protocol. The session of a poll ends with its request, so polling has no
+presence, no pings and no slow clients."""

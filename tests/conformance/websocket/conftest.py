@@ -15,7 +15,7 @@ Connect = Callable[[], Peer]
 
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
-PATIENCE_S = 60
+LONG_TIMEOUT_S = 60
 """Longer than any deadline of a test."""
 
 
@@ -26,9 +26,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[EchoServer]:
 
 
 @pytest.fixture(scope="package", params=LOOPS)
-def patient_server(request: pytest.FixtureRequest) -> Iterator[EchoServer]:
+def server_without_timeouts(request: pytest.FixtureRequest) -> Iterator[EchoServer]:
     """For peers that must not be cut, however slow a busy machine makes them."""
-    with EchoServer(LOOPS[request.param], write_timeout_s=PATIENCE_S, close_timeout_s=PATIENCE_S) as running:
+    with EchoServer(LOOPS[request.param], write_timeout_s=LONG_TIMEOUT_S, close_timeout_s=LONG_TIMEOUT_S) as running:
         yield running
 
 

@@ -106,7 +106,7 @@ class EchoServer:
         self.live: set[Echo] = set()
         self.events: list[Event] = []
         self.writable = threading.Event()
-        self.refusal: ErrorResponse | None = None
+        self.error_response: ErrorResponse | None = None
         self.timers = Timers(SystemClock())
         self.port = 0
         options = WebSocketOptions(
@@ -115,10 +115,15 @@ class EchoServer:
             close_timeout=Seconds(close_timeout_s),
         )
         self._acceptor = WebSocketAcceptor(
-            {"/ws": Anyone(self), "/deflate": Deflating(self), "/choosy": Choosy(self), "/broken": Broken()},
+            {
+                "/ws": PlainEndpoint(self),
+                "/deflate": CompressingEndpoint(self),
+                "/subprotocol": SubprotocolEndpoint(self),
+                "/broken": FailingEndpoint(),
+            },
             options,
             ["https://good.example"],
-            lambda: self.refusal,
+            lambda: self.error_response,
             self.timers,
             self,
         )
@@ -201,7 +206,7 @@ class EchoServer:
         await serving
 
 
-class Anyone:
+class PlainEndpoint:
     """An endpoint that takes everybody as they come."""
 
     def __init__(self, server: EchoServer) -> None:
@@ -211,7 +216,7 @@ class Anyone:
         return NegotiatedHandshake(self._server.open_session)
 
 
-class Deflating:
+class CompressingEndpoint:
     """An endpoint that agrees to compression, and then compresses what it sends back, from 128 bytes on."""
 
     def __init__(self, server: EchoServer) -> None:
@@ -225,7 +230,7 @@ class Deflating:
         return NegotiatedHandshake(lambda transport: CompressedEcho(self._server, transport, wire), extension=extension)
 
 
-class Choosy:
+class SubprotocolEndpoint:
     """An endpoint that knows one subprotocol and refuses those who do not."""
 
     def __init__(self, server: EchoServer) -> None:
@@ -237,7 +242,7 @@ class Choosy:
         return ErrorResponse(400, "bad", "unknown subprotocol")
 
 
-class Broken:
+class FailingEndpoint:
     """An endpoint with a bug."""
 
     def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake:

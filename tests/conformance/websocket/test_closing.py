@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from .conftest import PATIENCE_S
+from .conftest import LONG_TIMEOUT_S
 from .peer import CLOSE, CONTINUATION, PING, TEXT, Peer, Received, client_frame, close_frame
 from .server import EchoServer
 
@@ -72,16 +72,16 @@ def test_nothing_after_a_close_frame_is_looked_at(peer: Peer, late: bytes) -> No
     assert peer.frames_until_end() == [closing(1000)]
 
 
-def test_server_closes(patient_server: EchoServer) -> None:
+def test_server_closes(server_without_timeouts: EchoServer) -> None:
     """Code and reason arrive; the answer ends the connection without waiting; late messages are not echoed."""
-    with Peer.open(patient_server.port) as peer:
+    with Peer.open(server_without_timeouts.port) as peer:
         begun = time.monotonic()
         peer.send(client_frame(TEXT, b"close"), client_frame(TEXT, b"late"), client_frame(PING, b"late"))
         assert peer.frame() == Received(CLOSE, struct.pack("!H", 3001) + b"shutdown")
         peer.send(close_frame(3001))
         assert peer.frames_until_end() == []
-        assert time.monotonic() - begun < PATIENCE_S / 2, "the end has waited for the close timeout"
-        patient_server.wait_until(lambda: not patient_server.live)
+        assert time.monotonic() - begun < LONG_TIMEOUT_S / 2, "the end has waited for the close timeout"
+        server_without_timeouts.wait_until(lambda: not server_without_timeouts.live)
 
 
 def test_server_does_not_wait_for_ever(server: EchoServer, peer: Peer) -> None:

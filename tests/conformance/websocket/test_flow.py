@@ -8,9 +8,9 @@ from .peer import BINARY, PING, PONG, TEXT, Peer, Received, client_frame
 from .server import CONTROL_FRAMES_MAX, EchoServer
 
 
-def test_more_than_buffers_hold(patient_server: EchoServer) -> None:
+def test_more_than_buffers_hold(server_without_timeouts: EchoServer) -> None:
     """Twenty megabytes to a peer that reads late: all arrive in order, and the session is told of the room."""
-    server = patient_server
+    server = server_without_timeouts
     server.writable.clear()
     with Peer.open(server.port, receive_buffer=4096) as peer:
         peer.send(client_frame(TEXT, b"flood"), client_frame(TEXT, b"last"))

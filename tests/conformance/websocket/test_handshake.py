@@ -161,7 +161,7 @@ def test_query_is_no_part_of_the_path(server: EchoServer) -> None:
 def test_admission(server: EchoServer) -> None:
     """The application's refusal is answered as it says, after everything else was in order."""
     server.events.clear()
-    server.refusal = ErrorResponse(503, "limit", "too many connections")
+    server.error_response = ErrorResponse(503, "limit", "too many connections")
     try:
         with Peer(server.port) as peer:
             peer.send(request())
@@ -171,7 +171,7 @@ def test_admission(server: EchoServer) -> None:
             peer.send(request(headers=changed(("Origin", "https://evil.example"))))
             assert peer.response().status == 403
     finally:
-        server.refusal = None
+        server.error_response = None
     assert server.events == [HandshakeRefused("/ws", 503, "limit"), HandshakeRefused("/ws", 403, "origin")]
 
 
@@ -179,7 +179,7 @@ def test_subprotocol(server: EchoServer) -> None:
     """The one the endpoint chose is echoed; the endpoint may refuse."""
     for offered, status, echoed in (("other, known", 101, "known"), ("other", 400, None)):
         with Peer(server.port) as peer:
-            peer.send(request("/choosy", headers=changed(("Sec-WebSocket-Protocol", offered))))
+            peer.send(request("/subprotocol", headers=changed(("Sec-WebSocket-Protocol", offered))))
             response = peer.response()
             assert (response.status, response.headers.get("sec-websocket-protocol")) == (status, echoed)
 

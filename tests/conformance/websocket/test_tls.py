@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.kernel import send_queues
 
-from .conftest import LOOPS, PATIENCE_S
+from .conftest import LONG_TIMEOUT_S, LOOPS
 from .peer import BINARY, CLOSE, PING, PONG, TEXT, Peer, Received, client_frame, close_frame
 from .server import EchoServer
 
@@ -81,7 +81,7 @@ def test_messages(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
 def test_slow_reader(loop: str, context: ssl.SSLContext, trust: ssl.SSLContext) -> None:
     """Twenty megabytes to a peer that reads late arrive in order, with congestion noticed and ended."""
     with (
-        EchoServer(LOOPS[loop], context, write_timeout_s=PATIENCE_S) as server,
+        EchoServer(LOOPS[loop], context, write_timeout_s=LONG_TIMEOUT_S) as server,
         Peer.open(server.port, tls=trust, receive_buffer=4096) as peer,
     ):
         peer.send(client_frame(TEXT, b"flood"), client_frame(TEXT, b"last"))

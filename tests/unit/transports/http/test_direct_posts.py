@@ -22,7 +22,7 @@ from beaconfire.engines.port import PresenceStats
 from beaconfire.observe.http import ObserveDirectPosts
 from beaconfire.server.app import App
 from beaconfire.transports.http.limits import PIPELINE_MAX, HttpLimits
-from tests.unit.transports.http.test_limits import FakeStream
+from tests.unit.transports.http.test_limits import FakeHttpStream
 
 KEY = b"X-API-Key: right\r\n"
 BODY = b'{"channel":"chat","data":{"n": 1.50}}'
@@ -41,7 +41,7 @@ GET_HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"POST /api/publish HTTP/1.1\r\nHost: x\r\n" + KEY + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-class House:
+class ServerHarness:
     """A server and one connection to it."""
 
     def __init__(self, direct: bool, settings: dict[str, str]) -> None:
@@ -57,9 +57,9 @@ class House:
         self.config.load()
         guard = HttpLimits(self.app.config.server, self.app.timers, self.app.events)
         self._make = self.app.http if direct else guard.protocol
-        self.stream = FakeStream()
+        self.stream = FakeHttpStream()
 
-    async def open(self) -> House:
+    async def open(self) -> ServerHarness:
         await self.app.node.start()
         await self.app.cluster.start()
         protocol = self._make(config=self.config, server_state=self.state, app_state={})
@@ -101,14 +101,16 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-Script = Callable[[House], Awaitable[None]]
+Script = Callable[[ServerHarness], Awaitable[None]]
 
 
 def through(direct: bool, script: Script, **settings: str) -> tuple[bytes, bool, list[str]]:
     async def main() -> tuple[bytes, bool, list[str]]:
-        house = await House(direct, {name.replace("__", "."): value for name, value in settings.items()}).open()
-        await script(house)
-        return await house.close()
+        server = await ServerHarness(
+            direct, {name.replace("__", "."): value for name, value in settings.items()}
+        ).open()
+        await script(server)
+        return await server.close()
 
     return asyncio.run(main())
 
@@ -121,7 +123,7 @@ def both(script: Script, **settings: str) -> tuple[bytes, bool, list[str]]:
 
 
 def pieces(*data: bytes) -> Script:
-    return lambda house: house.receive(*data)
+    return lambda server: server.receive(*data)
 
 
 @contextmanager
@@ -242,16 +244,16 @@ def test_more_pipelined_than_may_be_are_cut() -> None:
 def test_slow_requests(part: int) -> None:
     """A body or a head that does not come is the HTTP server's business after a moment, with its deadlines."""
 
-    async def script(house: House) -> None:
-        await house.receive(request()[:part])
-        await house.advance(61, steps=610)
+    async def script(server: ServerHarness) -> None:
+        await server.receive(request()[:part])
+        await server.advance(61, steps=610)
 
     assert both(script)[1]
 
-    async def late(house: House) -> None:
-        await house.receive(request()[:part])
-        await house.advance(3, steps=30)
-        await house.receive(request()[part:], request())
+    async def late(server: ServerHarness) -> None:
+        await server.receive(request()[:part])
+        await server.advance(3, steps=30)
+        await server.receive(request()[part:], request())
 
     written, closed, _ = both(late)
     assert (written.count(b"HTTP/1.1 200 "), closed) == (2, False)
@@ -260,9 +262,9 @@ def test_slow_requests(part: int) -> None:
 def test_silence_after_a_call_is_uvicorns_business() -> None:
     """The deadline for the first request of a connection is over with it."""
 
-    async def script(house: House) -> None:
-        await house.receive(request())
-        await house.advance(1000)
+    async def script(server: ServerHarness) -> None:
+        await server.receive(request())
+        await server.advance(1000)
 
     assert not both(script)[1]
 
@@ -270,10 +272,10 @@ def test_silence_after_a_call_is_uvicorns_business() -> None:
 def test_client_goes_away_in_the_middle() -> None:
     """Nothing is written and nothing called."""
 
-    async def script(house: House) -> None:
-        await house.receive(request()[:-5])
-        house.stream.closed = True
-        house.stream.protocol.connection_lost(None)
+    async def script(server: ServerHarness) -> None:
+        await server.receive(request()[:-5])
+        server.stream.closed = True
+        server.stream.protocol.connection_lost(None)
         await settle()
 
     written, _, counts = both(script)
@@ -285,10 +287,10 @@ def test_client_goes_away_in_the_middle() -> None:
 def test_shutdown(part: int) -> None:
     """Who has sent a head is answered and then let go; the others are let go at once."""
 
-    async def script(house: House) -> None:
-        await house.receive(request(), request()[:part] or b"\r\n")
-        house.stream.protocol.shutdown()
-        await house.receive(request()[part:])
+    async def script(server: ServerHarness) -> None:
+        await server.receive(request(), request()[:part] or b"\r\n")
+        server.stream.protocol.shutdown()
+        await server.receive(request()[part:])
 
     written, closed, _ = both(script)
     assert closed
@@ -306,27 +308,27 @@ def test_trusted_proxies() -> None:
 SLOW = request(b'{"channel":"chat"}', target=b"/api/presence_stats")
 
 
-class Slow:
+class SlowEngine:
     """Stands in for an engine across a network."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, server: ServerHarness) -> None:
         self.go = asyncio.Event()
-        house.app.engine.presence.stats = self._stats  # type: ignore[method-assign]
+        server.app.engine.presence.stats = self._stats  # type: ignore[method-assign]
 
     async def _stats(self, channel: str) -> PresenceStats:
         await self.go.wait()
         return PresenceStats(2, 1)
 
 
-def waiting(then: Callable[[House, Slow], Coroutine[Any, Any, None]]) -> Script:
+def waiting(then: Callable[[ServerHarness, SlowEngine], Coroutine[Any, Any, None]]) -> Script:
     """A call that waits for its engine, and what happens meanwhile."""
 
-    async def script(house: House) -> None:
-        slow = Slow(house)
-        await house.receive(SLOW)
-        assert house.stream.written == b""
-        assert len(house.state.tasks) == 1
-        await then(house, slow)
+    async def script(server: ServerHarness) -> None:
+        engine = SlowEngine(server)
+        await server.receive(SLOW)
+        assert server.stream.written == b""
+        assert len(server.state.tasks) == 1
+        await then(server, engine)
 
     return script
 
@@ -337,12 +339,12 @@ PRESENCE = {"channel__presence": "true"}
 def test_answers_come_in_order() -> None:
     """What arrives while one call waits is answered after it."""
 
-    async def then(house: House, slow: Slow) -> None:
-        await house.receive(request(), request(headers=b"")[:50])
-        assert house.stream.written == b""
-        slow.go.set()
+    async def then(server: ServerHarness, engine: SlowEngine) -> None:
+        await server.receive(request(), request(headers=b"")[:50])
+        assert server.stream.written == b""
+        engine.go.set()
         await settle()
-        await house.receive(request(headers=b"")[50:])
+        await server.receive(request(headers=b"")[50:])
 
     written, closed, _ = both(waiting(then), **PRESENCE)
     assert [part[:3] for part in written.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"401"]
@@ -353,10 +355,10 @@ def test_answers_come_in_order() -> None:
 def test_shutdown_waits_for_an_answer() -> None:
     """It is finished, and then the connection."""
 
-    async def then(house: House, slow: Slow) -> None:
-        house.stream.protocol.shutdown()
-        assert not house.stream.closed
-        slow.go.set()
+    async def then(server: ServerHarness, engine: SlowEngine) -> None:
+        server.stream.protocol.shutdown()
+        assert not server.stream.closed
+        engine.go.set()
         await settle()
 
     written, closed, _ = both(waiting(then), **PRESENCE)
@@ -366,9 +368,9 @@ def test_shutdown_waits_for_an_answer() -> None:
 def test_end_of_the_time_for_shutdown() -> None:
     """uvicorn cancels what is left; the client learns that it was our fault."""
 
-    async def then(house: House, slow: Slow) -> None:
-        house.stream.protocol.shutdown()
-        for task in house.state.tasks:
+    async def then(server: ServerHarness, engine: SlowEngine) -> None:
+        server.stream.protocol.shutdown()
+        for task in server.state.tasks:
             task.cancel()
         await settle()
 
@@ -380,10 +382,10 @@ def test_end_of_the_time_for_shutdown() -> None:
 def test_client_goes_away_while_its_call_waits() -> None:
     """The call is finished, for it may have done something; nothing is written."""
 
-    async def then(house: House, slow: Slow) -> None:
-        house.stream.closed = True
-        house.stream.protocol.connection_lost(None)
-        slow.go.set()
+    async def then(server: ServerHarness, engine: SlowEngine) -> None:
+        server.stream.closed = True
+        server.stream.protocol.connection_lost(None)
+        engine.go.set()
         await settle()
 
     written, _, counts = both(waiting(then), **PRESENCE)
@@ -394,12 +396,12 @@ def test_client_goes_away_while_its_call_waits() -> None:
 def test_a_reader_that_is_full_is_waited_for() -> None:
     """No answer is piled on those that nobody reads."""
 
-    async def script(house: House) -> None:
-        await house.receive(request())
-        house.stream.protocol.pause_writing()
-        await house.receive(request())
-        assert house.stream.written.count(b"HTTP/1.1") == 1
-        house.stream.protocol.resume_writing()
+    async def script(server: ServerHarness) -> None:
+        await server.receive(request())
+        server.stream.protocol.pause_writing()
+        await server.receive(request())
+        assert server.stream.written.count(b"HTTP/1.1") == 1
+        server.stream.protocol.resume_writing()
         await settle()
 
     assert both(script)[0].count(b"HTTP/1.1 200 ") == 2

@@ -23,7 +23,7 @@ OPTIONS = ServerOptions(handshake_timeout=Seconds(10), keep_alive_timeout=Second
 LATE = [LimitHit("server.handshake_timeout", "")]
 
 
-class FakeStream(asyncio.Transport):
+class FakeHttpStream(asyncio.Transport):
     """Records; closes when told to, and then ignores what is written, as real ones do."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class FakeStream(asyncio.Transport):
         pass
 
 
-class Upgraded(asyncio.Protocol):
+class FakeWebSocketProtocol(asyncio.Protocol):
     """What stands in for the WebSocket."""
 
     def __init__(self, **uvicorn: object) -> None:
@@ -94,7 +94,7 @@ class Upgraded(asyncio.Protocol):
         self.received.append(data)
 
 
-class World:
+class HttpHarness:
     """One connection to an application that answers every request after its body."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class World:
         self.scope: MutableMapping[str, Any] = {}
         config = uvicorn.Config(
             self._application,
-            ws=Upgraded,
+            ws=FakeWebSocketProtocol,
             interface="asgi3",
             lifespan="off",
             log_config=None,
@@ -113,7 +113,7 @@ class World:
         )
         config.load()
         guard = HttpLimits(OPTIONS, self.timers, self)
-        self.stream = FakeStream()
+        self.stream = FakeHttpStream()
         self.protocol = guard.protocol(config=config, server_state=ServerState(), app_state={})
         self.stream.protocol = self.protocol
         self.protocol.connection_made(self.stream)
@@ -146,14 +146,14 @@ class World:
         await send({"type": "http.response.body", "body": b""})
 
 
-def scenario(run: Callable[[World], Awaitable[None]]) -> Callable[[], None]:
+def scenario(run: Callable[[HttpHarness], Awaitable[None]]) -> Callable[[], None]:
     """A test inside an event loop, ended as the loop would end the connection."""
 
     def test() -> None:
         async def inside() -> None:
-            world = World()
-            await run(world)
-            world.protocol._unset_keepalive_if_required()
+            harness = HttpHarness()
+            await run(harness)
+            harness.protocol._unset_keepalive_if_required()
 
         asyncio.run(inside())
 
@@ -162,290 +162,290 @@ def scenario(run: Callable[[World], Awaitable[None]]) -> Callable[[], None]:
 
 
 @scenario
-async def test_silence_is_cut(world: World) -> None:
+async def test_silence_is_cut(harness: HttpHarness) -> None:
     """A connection that says nothing is closed after the handshake timeout, without a word."""
-    world.advance(9.9)
-    assert not world.stream.closed
-    world.advance(0.1)
-    assert (world.stream.closed, world.stream.written, world.events) == (True, b"", LATE)
+    harness.advance(9.9)
+    assert not harness.stream.closed
+    harness.advance(0.1)
+    assert (harness.stream.closed, harness.stream.written, harness.events) == (True, b"", LATE)
 
 
 @scenario
-async def test_a_head_that_does_not_end_is_cut(world: World) -> None:
+async def test_a_head_that_does_not_end_is_cut(harness: HttpHarness) -> None:
     """Bytes now and then do not help; the answer is 408."""
     for byte in b"GET / HTTP":
-        await world.receive(bytes([byte]))
-        world.advance(0.99)
-    assert not world.stream.closed
-    world.advance(0.1)
-    assert world.stream.written.startswith(b"HTTP/1.1 408 ")
-    assert (world.stream.closed, world.events) == (True, LATE)
+        await harness.receive(bytes([byte]))
+        harness.advance(0.99)
+    assert not harness.stream.closed
+    harness.advance(0.1)
+    assert harness.stream.written.startswith(b"HTTP/1.1 408 ")
+    assert (harness.stream.closed, harness.events) == (True, LATE)
 
 
 @scenario
-async def test_a_later_request_has_the_same_deadline(world: World) -> None:
+async def test_a_later_request_has_the_same_deadline(harness: HttpHarness) -> None:
     """From its first byte on; idling between requests is uvicorn's business."""
-    await world.receive(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    world.advance(1000)
-    assert (world.requests, world.stream.closed) == (1, False)
-    await world.receive(b"GET / HT")
-    world.advance(9.9)
-    await world.receive(b"TP/1.1\r\nHost: x\r\n\r\n")
-    world.advance(1000)
-    assert (world.requests, world.stream.closed, world.events) == (2, False, [])
-    await world.receive(b"GET")
-    world.advance(10)
-    assert (world.stream.closed, world.events) == (True, LATE)
+    await harness.receive(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    harness.advance(1000)
+    assert (harness.requests, harness.stream.closed) == (1, False)
+    await harness.receive(b"GET / HT")
+    harness.advance(9.9)
+    await harness.receive(b"TP/1.1\r\nHost: x\r\n\r\n")
+    harness.advance(1000)
+    assert (harness.requests, harness.stream.closed, harness.events) == (2, False, [])
+    await harness.receive(b"GET")
+    harness.advance(10)
+    assert (harness.stream.closed, harness.events) == (True, LATE)
 
 
 @scenario
-async def test_requests_in_one_piece_make_no_timers(world: World) -> None:
+async def test_requests_in_one_piece_make_no_timers(harness: HttpHarness) -> None:
     """The common case costs nothing."""
-    world.advance(5)
+    harness.advance(5)
     for _ in range(10):
-        await world.receive(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
-    world.advance(5)
-    assert (world.requests, len(world.timers), world.stream.closed) == (10, 0, False)
+        await harness.receive(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+    harness.advance(5)
+    assert (harness.requests, len(harness.timers), harness.stream.closed) == (10, 0, False)
 
 
 @scenario
-async def test_a_body_that_does_not_end_is_cut(world: World) -> None:
+async def test_a_body_that_does_not_end_is_cut(harness: HttpHarness) -> None:
     """After the keep-alive timeout, however steadily it drips, and even if the answer was given before."""
     for path in (b"/", b"/at-once"):
-        world = World()
-        await world.receive(b"POST " + path + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        harness = HttpHarness()
+        await harness.receive(b"POST " + path + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
         for _ in range(59):
-            await world.receive(b"x")
-            world.advance(1)
-        assert not world.stream.closed
-        world.advance(1)
-        assert (world.stream.closed, world.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
-        world.protocol.connection_lost(None)
+            await harness.receive(b"x")
+            harness.advance(1)
+        assert not harness.stream.closed
+        harness.advance(1)
+        assert (harness.stream.closed, harness.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
+        harness.protocol.connection_lost(None)
 
 
 @scenario
-async def test_line_ends_are_no_activity(world: World) -> None:
+async def test_line_ends_are_no_activity(harness: HttpHarness) -> None:
     """They are allowed between requests, but do not keep a connection."""
-    await world.receive(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await harness.receive(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     for _ in range(10):
-        await world.receive(b"\r\n")
-        world.advance(1)
-    assert (world.stream.closed, world.events) == (True, LATE)
+        await harness.receive(b"\r\n")
+        harness.advance(1)
+    assert (harness.stream.closed, harness.events) == (True, LATE)
 
 
 @scenario
-async def test_large_heads_are_refused(world: World) -> None:
+async def test_large_heads_are_refused(harness: HttpHarness) -> None:
     """431 and the end, in one piece or in many, as soon as the limit is passed."""
     head = b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"c" * 1000 + b"\r\n\r\n"
     for step in (len(head), 100, 1):
-        world = World()
+        harness = HttpHarness()
         for at in range(0, len(head), step):
-            if not world.stream.closed:
-                await world.receive(head[at : at + step])
-        assert world.stream.written.startswith(b"HTTP/1.1 431 ")
-        assert (world.stream.closed, world.requests) == (True, 0)
-        assert world.events == [LimitHit("server.header_max_size", "")]
-        world.advance(1000)
-        assert len(world.events) == 1
+            if not harness.stream.closed:
+                await harness.receive(head[at : at + step])
+        assert harness.stream.written.startswith(b"HTTP/1.1 431 ")
+        assert (harness.stream.closed, harness.requests) == (True, 0)
+        assert harness.events == [LimitHit("server.header_max_size", "")]
+        harness.advance(1000)
+        assert len(harness.events) == 1
 
 
 @scenario
-async def test_heads_within_the_limit(world: World) -> None:
+async def test_heads_within_the_limit(harness: HttpHarness) -> None:
     """Up to the limit, whatever came before them on the connection or comes after them in the same piece."""
     head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\nCookie: " + b"c" * 800 + b"\r\n\r\n"
-    await world.receive(head + b"x" * 5000)
-    await world.receive(head + b"x" * 5000 + head[:500])
-    await world.receive(head[500:] + b"x" * 4999)
-    await world.receive(b"x" + head + b"x" * 5000)
-    assert (world.requests, world.stream.closed, world.events) == (4, False, [])
+    await harness.receive(head + b"x" * 5000)
+    await harness.receive(head + b"x" * 5000 + head[:500])
+    await harness.receive(head[500:] + b"x" * 4999)
+    await harness.receive(b"x" + head + b"x" * 5000)
+    assert (harness.requests, harness.stream.closed, harness.events) == (4, False, [])
 
 
 @scenario
-async def test_garbage_is_answered_as_before(world: World) -> None:
+async def test_garbage_is_answered_as_before(harness: HttpHarness) -> None:
     """What is no HTTP gets uvicorn's own 400."""
-    await world.receive(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
-    assert world.stream.written.startswith(b"HTTP/1.1 400 ")
-    world.advance(1000)
-    assert (world.stream.closed, world.events) == (True, [])
+    await harness.receive(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
+    assert harness.stream.written.startswith(b"HTTP/1.1 400 ")
+    harness.advance(1000)
+    assert (harness.stream.closed, harness.events) == (True, [])
 
 
 @scenario
-async def test_upgrade(world: World) -> None:
+async def test_upgrade(harness: HttpHarness) -> None:
     """The successor gets the request and what came after it; the deadline and the parser are let go."""
     request = b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
-    await world.receive(request[:20])
-    await world.receive(request[20:] + b"early bytes")
-    successor = world.stream.get_protocol()
-    assert isinstance(successor, Upgraded)
+    await harness.receive(request[:20])
+    await harness.receive(request[20:] + b"early bytes")
+    successor = harness.stream.get_protocol()
+    assert isinstance(successor, FakeWebSocketProtocol)
     assert successor.received[0].startswith(b"GET /ws HTTP/1.1\r\n")
     assert successor.received[1:] == [b"early bytes"]
-    assert vars(world.protocol)["parser"] is None
-    world.advance(1000)
-    assert (world.stream.closed, world.events) == (False, [])
+    assert vars(harness.protocol)["parser"] is None
+    harness.advance(1000)
+    assert (harness.stream.closed, harness.events) == (False, [])
 
 
 H2C = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 1000\r\n"
 
 
 @scenario
-async def test_an_ignored_upgrade_has_the_same_limits(world: World) -> None:
+async def test_an_ignored_upgrade_has_the_same_limits(harness: HttpHarness) -> None:
     """Deadlines for head and body, and the limit of the head, whose second reading does not count."""
     cookie = b"Cookie: " + b"c" * 800 + b"\r\n"
     for step in (2000, 100, 1):
-        world = World()
+        harness = HttpHarness()
         whole = H2C + cookie + b"\r\n" + b"x" * 1000
         for at in range(0, len(whole), step):
-            await world.receive(whole[at : at + step])
-        world.advance(1000)
-        assert (world.requests, world.stream.closed, world.events) == (1, False, [])
+            await harness.receive(whole[at : at + step])
+        harness.advance(1000)
+        assert (harness.requests, harness.stream.closed, harness.events) == (1, False, [])
         whole = H2C + cookie + cookie + b"\r\n"
         for at in range(0, len(whole), step):
-            if not world.stream.closed:
-                await world.receive(whole[at : at + step])
-        assert world.stream.written.partition(b"\r\n\r\n")[2].startswith(b"HTTP/1.1 431 ")
-        assert (world.stream.closed, world.events) == (True, [LimitHit("server.header_max_size", "")])
-        world.protocol.connection_lost(None)
-    world = World()
-    await world.receive(H2C)
-    world.advance(10)
-    assert (world.stream.closed, world.events) == (True, LATE)
-    world.protocol.connection_lost(None)
-    world = World()
-    await world.receive(H2C + b"\r\n")
+            if not harness.stream.closed:
+                await harness.receive(whole[at : at + step])
+        assert harness.stream.written.partition(b"\r\n\r\n")[2].startswith(b"HTTP/1.1 431 ")
+        assert (harness.stream.closed, harness.events) == (True, [LimitHit("server.header_max_size", "")])
+        harness.protocol.connection_lost(None)
+    harness = HttpHarness()
+    await harness.receive(H2C)
+    harness.advance(10)
+    assert (harness.stream.closed, harness.events) == (True, LATE)
+    harness.protocol.connection_lost(None)
+    harness = HttpHarness()
+    await harness.receive(H2C + b"\r\n")
     for _ in range(59):
-        await world.receive(b"x")
-        world.advance(1)
-    assert not world.stream.closed
-    world.advance(1)
-    assert (world.stream.closed, world.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
-    world.protocol.connection_lost(None)
+        await harness.receive(b"x")
+        harness.advance(1)
+    assert not harness.stream.closed
+    harness.advance(1)
+    assert (harness.stream.closed, harness.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
+    harness.protocol.connection_lost(None)
 
 
 @scenario
-async def test_a_lost_connection_leaves_no_timer(world: World) -> None:
+async def test_a_lost_connection_leaves_no_timer(harness: HttpHarness) -> None:
     """Nothing fires for a connection that is gone."""
-    await world.receive(b"GET / HT")
-    world.protocol.connection_lost(None)
-    world.advance(1000)
-    assert (world.events, len(world.timers)) == ([], 0)
+    await harness.receive(b"GET / HT")
+    harness.protocol.connection_lost(None)
+    harness.advance(1000)
+    assert (harness.events, len(harness.timers)) == ([], 0)
 
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @scenario
-async def test_some_pipelined_requests_are_answered(world: World) -> None:
+async def test_some_pipelined_requests_are_answered(harness: HttpHarness) -> None:
     """One that is answered and as many as may wait for it."""
-    await world.receive(REQUEST * (1 + PIPELINE_MAX))
+    await harness.receive(REQUEST * (1 + PIPELINE_MAX))
     for _ in range(100):
         await asyncio.sleep(0)
-    assert world.stream.written.count(b"HTTP/1.1 204 ") == world.requests == 1 + PIPELINE_MAX
-    assert (world.stream.closed, world.events) == (False, [])
+    assert harness.stream.written.count(b"HTTP/1.1 204 ") == harness.requests == 1 + PIPELINE_MAX
+    assert (harness.stream.closed, harness.events) == (False, [])
 
 
 @scenario
-async def test_more_pipelined_requests_are_cut(world: World) -> None:
+async def test_more_pipelined_requests_are_cut(harness: HttpHarness) -> None:
     """One more, or thousands: nothing is kept and nothing is answered, and the running request is told."""
     for count in (2 + PIPELINE_MAX, 7000):
-        world = World()
-        await world.receive(REQUEST * count)
-        assert (world.stream.closed, world.events) == (True, [LimitHit("http_pipeline_max", "")])
-        assert not world.protocol.pipeline
-        assert (world.requests <= 1, world.stream.written) == (True, b"")
-        world.protocol.connection_lost(None)
+        harness = HttpHarness()
+        await harness.receive(REQUEST * count)
+        assert (harness.stream.closed, harness.events) == (True, [LimitHit("http_pipeline_max", "")])
+        assert not harness.protocol.pipeline
+        assert (harness.requests <= 1, harness.stream.written) == (True, b"")
+        harness.protocol.connection_lost(None)
 
 
 @scenario
-async def test_every_pipelined_request_learns_that_the_client_has_gone(world: World) -> None:
+async def test_every_pipelined_request_learns_that_the_client_has_gone(harness: HttpHarness) -> None:
     """Not only the latest, so that none writes to a connection that is closed."""
-    world.protocol.data_received(REQUEST * 3)
-    world.protocol.connection_lost(None)
+    harness.protocol.data_received(REQUEST * 3)
+    harness.protocol.connection_lost(None)
     for _ in range(30):
         await asyncio.sleep(0)
-    assert world.stream.written == b""
-    assert world.requests <= 1
+    assert harness.stream.written == b""
+    assert harness.requests <= 1
 
 
 @scenario
-async def test_an_answer_that_nobody_reads_is_given_up(world: World) -> None:
+async def test_an_answer_that_nobody_reads_is_given_up(harness: HttpHarness) -> None:
     """After the keep-alive timeout the connection is aborted, because closing would wait for the reader."""
-    await world.receive(REQUEST)
-    world.protocol.pause_writing()
-    world.advance(30)
-    world.protocol.resume_writing()
-    world.protocol.pause_writing()
-    world.advance(59.9)
-    assert not world.stream.closed
-    world.advance(0.1)
-    world.stream.waiting = 100
-    world.protocol.timeout_keep_alive_handler()  # uvicorn's own timer, at the same moment
-    assert (world.stream.was_reset, world.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
-    world.protocol.connection_lost(None)
-    assert len(world.timers) == 0
+    await harness.receive(REQUEST)
+    harness.protocol.pause_writing()
+    harness.advance(30)
+    harness.protocol.resume_writing()
+    harness.protocol.pause_writing()
+    harness.advance(59.9)
+    assert not harness.stream.closed
+    harness.advance(0.1)
+    harness.stream.waiting = 100
+    harness.protocol.timeout_keep_alive_handler()  # uvicorn's own timer, at the same moment
+    assert (harness.stream.was_reset, harness.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
+    harness.protocol.connection_lost(None)
+    assert len(harness.timers) == 0
 
 
 @scenario
-async def test_an_answer_that_nobody_reads_is_given_up_on_a_closing_connection_too(world: World) -> None:
+async def test_an_answer_that_nobody_reads_is_given_up_on_a_closing_connection_too(harness: HttpHarness) -> None:
     """However small it is, and although the connection is closed when it has been read; not if it was read in time."""
     for request in (REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"garbage\r\n\r\n"):
         for is_read in (True, False):
-            world = World()
-            world.stream.waiting = 100
-            await world.receive(request)
-            assert (world.stream.closed, world.stream.aborted) == (True, False)
-            world.advance(59.9)
+            harness = HttpHarness()
+            harness.stream.waiting = 100
+            await harness.receive(request)
+            assert (harness.stream.closed, harness.stream.aborted) == (True, False)
+            harness.advance(59.9)
             if is_read:
-                world.stream.waiting = 0
-            world.advance(0.1)
-            assert world.stream.was_reset is not is_read
-            assert world.events == ([] if is_read else [LimitHit("server.keep_alive_timeout", "")])
+                harness.stream.waiting = 0
+            harness.advance(0.1)
+            assert harness.stream.was_reset is not is_read
+            assert harness.events == ([] if is_read else [LimitHit("server.keep_alive_timeout", "")])
 
 
 @scenario
-async def test_a_reader_that_stops_before_the_end_is_given_up_too(world: World) -> None:
+async def test_a_reader_that_stops_before_the_end_is_given_up_too(harness: HttpHarness) -> None:
     """It took so much of a large answer that writing may go on, but the connection is closing and there is a rest."""
-    world.protocol.data_received(REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-    world.stream.waiting = 100_000
+    harness.protocol.data_received(REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    harness.stream.waiting = 100_000
     for _ in range(10):
         await asyncio.sleep(0)
-    world.protocol.pause_writing()
-    world.advance(30)
-    world.stream.waiting = 1000
-    world.protocol.resume_writing()
-    world.advance(59.9)
-    assert not world.stream.aborted
-    world.advance(0.1)
-    assert (world.stream.was_reset, world.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
+    harness.protocol.pause_writing()
+    harness.advance(30)
+    harness.stream.waiting = 1000
+    harness.protocol.resume_writing()
+    harness.advance(59.9)
+    assert not harness.stream.aborted
+    harness.advance(0.1)
+    assert (harness.stream.was_reset, harness.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
 
 
 @scenario
-async def test_an_application_may_reset_the_connection(world: World) -> None:
+async def test_an_application_may_reset_the_connection(harness: HttpHarness) -> None:
     """Of its request, through an extension."""
-    await world.receive(REQUEST)
-    world.scope["extensions"][EXTENSION]()
-    assert world.stream.was_reset
+    await harness.receive(REQUEST)
+    harness.scope["extensions"][EXTENSION]()
+    assert harness.stream.was_reset
 
 
 @scenario
-async def test_at_the_end_only_what_is_unread_is_reset(world: World) -> None:
+async def test_at_the_end_only_what_is_unread_is_reset(harness: HttpHarness) -> None:
     """Whether it waits in the buffer, or, as under TLS, where it cannot be seen."""
-    await world.receive(REQUEST)
-    world.protocol.reset_unread()
-    assert not world.stream.closed
-    world.protocol.pause_writing()
-    world.protocol.reset_unread()
-    assert world.stream.was_reset
-    world.protocol.connection_lost(None)
+    await harness.receive(REQUEST)
+    harness.protocol.reset_unread()
+    assert not harness.stream.closed
+    harness.protocol.pause_writing()
+    harness.protocol.reset_unread()
+    assert harness.stream.was_reset
+    harness.protocol.connection_lost(None)
 
 
 @scenario
-async def test_an_idle_connection_with_an_unread_answer_is_aborted(world: World) -> None:
+async def test_an_idle_connection_with_an_unread_answer_is_aborted(harness: HttpHarness) -> None:
     """A small answer stops nothing, but closing would wait for its reader as well."""
-    await world.receive(REQUEST)
-    world.stream.waiting = 100
-    world.protocol.timeout_keep_alive_handler()
-    assert (world.stream.was_reset, world.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
-    idle = World()
+    await harness.receive(REQUEST)
+    harness.stream.waiting = 100
+    harness.protocol.timeout_keep_alive_handler()
+    assert (harness.stream.was_reset, harness.events) == (True, [LimitHit("server.keep_alive_timeout", "")])
+    idle = HttpHarness()
     await idle.receive(REQUEST)
     idle.protocol.timeout_keep_alive_handler()
     assert (idle.stream.closed, idle.stream.aborted, idle.events) == (True, False, [])

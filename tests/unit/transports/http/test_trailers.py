@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from beaconfire.model.events import LimitHit
-from tests.unit.transports.http.test_limits import OPTIONS, World, scenario
-from tests.unit.transports.http.test_upgrades import H2C, chunked, each_door
+from tests.unit.transports.http.test_limits import OPTIONS, HttpHarness, scenario
+from tests.unit.transports.http.test_upgrades import H2C, both_paths, chunked
 
 HEAD = b"POST %b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 MOST = int(OPTIONS.header_max_size)
@@ -19,16 +19,16 @@ def test_a_trailer_field_is_no_header_field(offer: bytes) -> None:
     trailing = keyless[:-2] + b"X-API-Key: right\r\n\r\n"
     end = trailing.index(b"\r\n\r\n") + 4
     for data in ([trailing], [trailing[:end], trailing[end:]], [trailing[:-5], trailing[-5:]]):
-        assert each_door(data) == ([401], [], False)
+        assert both_paths(data) == ([401], [], False)
 
 
 @scenario
-async def test_the_application_sees_no_trailer_field(world: World) -> None:
+async def test_the_application_sees_no_trailer_field(harness: HttpHarness) -> None:
     """What a proxy that is trusted says of the client's address must not be overwritten."""
-    await world.receive(HEAD % b"/" + b"1\r\nx\r\n0\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n")
-    assert world.scope["headers"] == [(b"host", b"x"), (b"transfer-encoding", b"chunked")]
-    await world.receive(HEAD % b"/" + b"1\r\nx\r\n0\r\n\r\n")
-    assert (world.requests, world.stream.closed) == (2, False)
+    await harness.receive(HEAD % b"/" + b"1\r\nx\r\n0\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n")
+    assert harness.scope["headers"] == [(b"host", b"x"), (b"transfer-encoding", b"chunked")]
+    await harness.receive(HEAD % b"/" + b"1\r\nx\r\n0\r\n\r\n")
+    assert (harness.requests, harness.stream.closed) == (2, False)
 
 
 ENDLESS = {
@@ -46,28 +46,28 @@ def test_trailers_without_end_are_refused(what: str, path: bytes) -> None:
     beginning, part = ENDLESS[what]
 
     @scenario
-    async def run(world: World) -> None:
-        await world.receive(HEAD % path + b"1\r\nx\r\n" + beginning)
+    async def run(harness: HttpHarness) -> None:
+        await harness.receive(HEAD % path + b"1\r\nx\r\n" + beginning)
         sent = 0
-        while not world.stream.closed:
+        while not harness.stream.closed:
             assert sent <= MOST
-            await world.receive(part)
+            await harness.receive(part)
             sent += len(part)
         assert sent > MOST - 50
-        assert b"HTTP/1.1 431 " in world.stream.written
-        assert world.events == [LimitHit("server.header_max_size", "")]
-        world.advance(1000)
-        assert len(world.events) == 1
+        assert b"HTTP/1.1 431 " in harness.stream.written
+        assert harness.events == [LimitHit("server.header_max_size", "")]
+        harness.advance(1000)
+        assert len(harness.events) == 1
 
     run()
 
 
 @scenario
-async def test_long_bodies_in_small_chunks_are_no_trailers(world: World) -> None:
+async def test_long_bodies_in_small_chunks_are_no_trailers(harness: HttpHarness) -> None:
     """What frames the chunks may be more than the head's limit in sum, in one piece or in many."""
     body = b"1\r\nx\r\n" * MOST + b"0\r\nSum: 1\r\n\r\n"
     for step in (len(body), 5):
-        await world.receive(HEAD % b"/")
+        await harness.receive(HEAD % b"/")
         for at in range(0, len(body), step):
-            await world.receive(body[at : at + step])
-    assert (world.requests, world.stream.closed, world.events) == (2, False, [])
+            await harness.receive(body[at : at + step])
+    assert (harness.requests, harness.stream.closed, harness.events) == (2, False, [])

@@ -16,14 +16,14 @@ from tests.unit.transports.http.test_direct_posts import (
     GET_HEALTH,
     KEY,
     PRESENCE,
-    House,
-    Slow,
+    ServerHarness,
+    SlowEngine,
     both,
     request,
     settle,
     waiting,
 )
-from tests.unit.transports.http.test_limits import FakeStream
+from tests.unit.transports.http.test_limits import FakeHttpStream
 
 OFFERS = {
     "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n",
@@ -52,31 +52,31 @@ def chunked(number: int, headers: bytes = H2C) -> bytes:
     return head + b"5\r\n" + body[:5] + b"\r\n%x\r\n" % (len(body) - 5) + body[5:] + b"\r\n0\r\n\r\n"
 
 
-def outcome(direct: bool, data: Sequence[bytes]) -> tuple[list[int], list[int], bool]:
+def run_requests(direct: bool, data: Sequence[bytes]) -> tuple[list[int], list[int], bool]:
     """The statuses of the answers, what was published, and whether the server ended the connection."""
 
     async def main() -> tuple[list[int], list[int], bool]:
         history = {"channel.history_size": "100", "channel.history_ttl": "300s"}
-        house = await House(direct, history).open()
-        await house.receive(*data)
+        server = await ServerHarness(direct, history).open()
+        await server.receive(*data)
         # A call on a connection of its own says what happened.
-        other, house.stream = house.stream, FakeStream()
-        protocol = house._make(config=house.config, server_state=house.state, app_state={})
-        house.stream.protocol = protocol
-        protocol.connection_made(house.stream)
-        await house.receive(request(b'{"channel":"chat","limit":-1}', target=b"/api/history"))
-        answer = json.loads(house.stream.written.partition(b"\r\n\r\n")[2])
-        await house.close()
-        house.stream = other
-        written, closed, _ = await house.close()
+        other, server.stream = server.stream, FakeHttpStream()
+        protocol = server._make(config=server.config, server_state=server.state, app_state={})
+        server.stream.protocol = protocol
+        protocol.connection_made(server.stream)
+        await server.receive(request(b'{"channel":"chat","limit":-1}', target=b"/api/history"))
+        answer = json.loads(server.stream.written.partition(b"\r\n\r\n")[2])
+        await server.close()
+        server.stream = other
+        written, closed, _ = await server.close()
         statuses = [int(part[:3]) for part in written.split(b"HTTP/1.1 ")[1:]]
         return statuses, [each["data"] for each in answer["result"]["publications"]], closed
 
     return asyncio.run(main())
 
 
-def each_door(data: Sequence[bytes]) -> tuple[list[int], list[int], bool]:
-    direct, asgi = (outcome(direct_posts, data) for direct_posts in (True, False))
+def both_paths(data: Sequence[bytes]) -> tuple[list[int], list[int], bool]:
+    direct, asgi = (run_requests(direct_posts, data) for direct_posts in (True, False))
     assert direct == asgi
     return direct
 
@@ -86,14 +86,14 @@ def test_an_upgrade_that_is_not_supported_is_ignored(offer: str) -> None:
     """The request is executed once with its body, wherever it is cut, and the connection goes on (RFC 9110 7.8)."""
     data, after = publish(1, OFFERS[offer]), publish(2, b"")
     expected = ([200, 200], [1, 2], False)
-    assert each_door([data, after]) == expected
-    assert each_door([data + after]) == expected
-    assert each_door([data[at : at + 1] for at in range(len(data))] + [after]) == expected
+    assert both_paths([data, after]) == expected
+    assert both_paths([data + after]) == expected
+    assert both_paths([data[at : at + 1] for at in range(len(data))] + [after]) == expected
     for cut in range(1, len(data), 7):
-        assert outcome(True, [data[:cut], data[cut:], after]) == expected
+        assert run_requests(True, [data[:cut], data[cut:], after]) == expected
     head = data.index(b"\r\n\r\n") + 4
     for cut in range(head - 1, len(data)):
-        assert outcome(True, [data[:cut], data[cut:], after]) == expected
+        assert run_requests(True, [data[:cut], data[cut:], after]) == expected
 
 
 @pytest.mark.parametrize("offer", OFFERS)
@@ -103,9 +103,9 @@ def test_a_body_is_never_read_as_a_request(offer: str) -> None:
     data = request(inner, KEY + OFFERS[offer])
     head = data.index(b"\r\n\r\n") + 4
     for cut in (len(data), head, head + 1, head + len(inner) // 2):
-        assert each_door([data[:cut], data[cut:]][: 1 if cut == len(data) else 2]) == ([400], [], False)
+        assert both_paths([data[:cut], data[cut:]][: 1 if cut == len(data) else 2]) == ([400], [], False)
     stranger = request(inner, OFFERS[offer])
-    assert each_door([stranger[:head], stranger[head:]])[1:] == ([], False)
+    assert both_paths([stranger[:head], stranger[head:]])[1:] == ([], False)
 
 
 SCRIPTS: dict[str, tuple[list[bytes], tuple[list[int], list[int], bool]]] = {
@@ -141,7 +141,7 @@ SCRIPTS: dict[str, tuple[list[bytes], tuple[list[int], list[int], bool]]] = {
 def test_what_follows_an_ignored_upgrade(script: str) -> None:
     """Everything is executed once and in order, or the connection ends before it."""
     data, expected = SCRIPTS[script]
-    assert each_door(data) == expected
+    assert both_paths(data) == expected
 
 
 HOSTS = {
@@ -161,22 +161,22 @@ def test_a_request_has_one_valid_host(host: str, offer: str) -> None:
     """400 and the end for anything else (RFC 9112 section 3.2); nothing is executed, in one piece or in many."""
     data = publish(1, OFFERS.get(offer, b"")).replace(b"Host: x\r\n", HOSTS[host])
     for parts in ([data, publish(2)], [data + publish(2)], [bytes([byte]) for byte in data]):
-        assert each_door(parts) == ([400], [], True)
+        assert both_paths(parts) == ([400], [], True)
 
 
 @pytest.mark.parametrize("host", [b"x", b"x:8000", b"[::1]:8000", b"a_b.example", b"%41", b""])
 def test_hosts_that_are_valid(host: bytes) -> None:
     """Names, addresses and ports; an empty one is allowed for targets without a host."""
-    assert each_door([publish(1, b"").replace(b"Host: x\r\n", b"Host: " + host + b"\r\n")]) == ([200], [1], False)
+    assert both_paths([publish(1, b"").replace(b"Host: x\r\n", b"Host: " + host + b"\r\n")]) == ([200], [1], False)
 
 
 def test_no_upgrade_while_an_answer_is_due() -> None:
     """That answer must not get into the WebSocket, so the request is answered as any other, after it."""
     handshake = b"GET /connection/websocket HTTP/1.1\r\nHost: x\r\n" + OFFERS["WebSocket handshake"] + b"\r\n"
 
-    async def behind(house: House, slow: Slow) -> None:
-        await house.receive(GET_HEALTH + handshake)
-        slow.go.set()
+    async def behind(server: ServerHarness, engine: SlowEngine) -> None:
+        await server.receive(GET_HEALTH + handshake)
+        engine.go.set()
         await settle()
 
     written, closed, _ = both(waiting(behind), **PRESENCE)

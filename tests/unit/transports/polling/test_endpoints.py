@@ -24,33 +24,33 @@ from beaconfire.transports.polling import Poll, PollCommands
 from beaconfire.transports.request_checks import RequestChecks
 from tests.unit.kit import RECOVERABLE, World, settle
 
-PATIENCE_S = 5.0
-NEVER_S = 0.05
+TIMEOUT_S = 5.0
+IDLE_S = 0.05
 """Long enough for everything that needs no one to let it go on."""
 
 
-class Door:
+class PollClient:
     """An endpoint on a world, asked as a server would."""
 
     def __init__(
         self,
         world: World,
         kind: type[Poll] | type[PollCommands],
-        patience_s: float = PATIENCE_S,
-        answer_max: int = 524288,
+        timeout_s: float = TIMEOUT_S,
+        response_max: int = 524288,
     ) -> None:
         self.world = world
         numbers = itertools.count(1)
         listens = kind is Poll
         codec: Codec = UnidirectionalCodec() if listens else JsonCodec()
         traits = SessionTraits(unidirectional=listens, per_request=True)
-        arrivals = SessionFactory(world.node, traits, lambda: f"caller{next(numbers)}")
+        factory = SessionFactory(world.node, traits, lambda: f"caller{next(numbers)}")
         checks = RequestChecks(["*"], lambda: None, world.recorder)
         self._endpoint = kind(
-            checks, 65536, answer_max, patience_s, lambda t: arrivals.open_session(t, world.wire(codec))
+            checks, 65536, response_max, timeout_s, lambda t: factory.open_session(t, world.wire(codec))
         )
 
-    async def ask(self, **request: Any) -> tuple[int, bytes]:
+    async def request(self, **request: Any) -> tuple[int, bytes]:
         """Status and body. The world takes its turns meanwhile."""
         return await self.post(json.dumps(request).encode())
 
@@ -67,14 +67,14 @@ class Door:
             sent.append(message)
 
         scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
-        asking = asyncio.create_task(self._endpoint(scope, receive, send))
-        while not asking.done():
+        response = asyncio.create_task(self._endpoint(scope, receive, send))
+        while not response.done():
             self.world.turn()
             await asyncio.sleep(0)
         return sent[0]["status"], sent[1]["body"]
 
 
-def play(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def run_scenario(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(scenario())
 
 
@@ -92,35 +92,35 @@ def test_no_answer_before_connecting_is_done(wait: float) -> None:
 
     async def scenario() -> None:
         world = slow_world()
-        asking = asyncio.create_task(Door(world, Poll).ask(token="t", subs={"news": {}}, wait=wait))
+        response = asyncio.create_task(PollClient(world, Poll).request(token="t", subs={"news": {}}, wait=wait))
         await settle()
-        await asyncio.wait({asking}, timeout=NEVER_S)
-        assert not asking.done()
+        await asyncio.wait({response}, timeout=IDLE_S)
+        assert not response.done()
         world.stops.release("verify")
-        status, body = await asking
+        status, body = await response
         assert status == 200
         answer = json.loads(body)
         assert answer["messages"][0]["connect"]["subs"]["news"]["recoverable"] is True
         assert answer["subs"] == {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 @pytest.mark.parametrize("kind", [Poll, PollCommands])
 def test_connecting_that_takes_too_long_is_told(kind: type[Poll] | type[PollCommands]) -> None:
-    """With 503, which says that asking again may help; the session that was on its way leaves nothing."""
+    """With 503, which says that response again may help; the session that was on its way leaves nothing."""
 
     async def scenario() -> None:
         world = slow_world()
         more: dict[str, Any] = {"commands": [{"rpc": {}}]} if kind is PollCommands else {"wait": 0}
-        status, body = await Door(world, kind, NEVER_S).ask(token="t", subs={"news": {}}, **more)
+        status, body = await PollClient(world, kind, IDLE_S).request(token="t", subs={"news": {}}, **more)
         assert status == 503
         assert b"took too long" in body
         world.stops.release("verify")
         await settle()
         assert (world.node.hub.statistics().subscriptions, len(world.node.registry)) == (0, 0)
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 @pytest.mark.parametrize("kind", [Poll, PollCommands])
@@ -130,11 +130,11 @@ def test_who_polls_is_told_apart_by_its_name(kind: type[Poll] | type[PollCommand
     async def scenario() -> None:
         world = World(RECOVERABLE)
         more: dict[str, Any] = {"commands": [{"rpc": {}}]} if kind is PollCommands else {"wait": 0}
-        assert (await Door(world, kind).ask(name="js", version="1", **more))[0] == 200
+        assert (await PollClient(world, kind).request(name="js", version="1", **more))[0] == 200
         [event] = world.recorder.of(SessionConnected)
         assert (event.name, event.version) == ("js", "1")
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 def test_a_channel_without_a_latest_message_is_no_news() -> None:
@@ -150,17 +150,17 @@ def test_a_channel_without_a_latest_message_is_no_news() -> None:
             force_recovery_mode="cache",
         )
         world = World(latest)
-        door = Door(world, Poll)
-        subs = json.loads((await door.ask(subs={"news": {}}))[1])["subs"]
-        asking = asyncio.create_task(door.ask(subs=subs))
-        await asyncio.wait({asking}, timeout=NEVER_S)
-        assert not asking.done()
+        client = PollClient(world, Poll)
+        subs = json.loads((await client.request(subs={"news": {}}))[1])["subs"]
+        response = asyncio.create_task(client.request(subs=subs))
+        await asyncio.wait({response}, timeout=IDLE_S)
+        assert not response.done()
         world.publish("news", "first")
-        assert json.loads((await asking)[1])["messages"][1]["pub"]["data"] == "first"
+        assert json.loads((await response)[1])["messages"][1]["pub"]["data"] == "first"
         elsewhere = {"news": {"recover": True, "offset": 0, "epoch": "gone"}}
-        assert (await asyncio.wait_for(door.ask(subs=elsewhere), PATIENCE_S))[0] == 200
+        assert (await asyncio.wait_for(client.request(subs=elsewhere), TIMEOUT_S))[0] == 200
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 @pytest.mark.parametrize("entry", [{"recover": True, "offset": None, "epoch": "gone"}, {"recover": None, "offset": 1}])
@@ -171,11 +171,11 @@ def test_what_only_the_session_understands_breaks_nobody(entry: dict[str, Any]) 
         world = World(RECOVERABLE)
         world.tokens.connections.known["t"] = Identity(user="ann")
         world.publish("news", "old")
-        status, body = await Door(world, Poll).ask(token="t", subs={"news": entry})
+        status, body = await PollClient(world, Poll).request(token="t", subs={"news": entry})
         assert status == 200
         assert "recovered" not in json.loads(body)["messages"][0]["connect"]["subs"]["news"]
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 @pytest.mark.parametrize("text", [b"[" * 5000, b'{"subs":{"a":' + b"[" * 5000, b'{"token":"\xff"}', b"{"])
@@ -183,9 +183,9 @@ def test_what_is_no_question_is_refused(text: bytes) -> None:
     """With 400, however it is broken: what anyone may send is no fault of the server."""
 
     async def scenario() -> None:
-        assert (await Door(World(RECOVERABLE), Poll).post(text))[0] == 400
+        assert (await PollClient(World(RECOVERABLE), Poll).post(text))[0] == 400
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 def test_an_answer_that_is_full_goes_out_and_the_next_one_goes_on() -> None:
@@ -195,11 +195,11 @@ def test_an_answer_that_is_full_goes_out_and_the_next_one_goes_on() -> None:
         world = World(structs.replace(RECOVERABLE, history_size=100), reply_max_size=Size(1000))
         world.tokens.connections.known["t"] = Identity(user="ann")
         world.publish("news", *["x" * 200] * 60)
-        door = Door(world, Poll, answer_max=2000)
+        client = PollClient(world, Poll, response_max=2000)
         subs: dict[str, Any] = {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
         found: list[int] = []
         while len(found) < 60:
-            status, body = await door.ask(token="t", subs=subs)
+            status, body = await client.request(token="t", subs=subs)
             assert status == 200
             assert len(body) < 2000 + 3 * 1000
             answer = json.loads(body)
@@ -211,7 +211,7 @@ def test_an_answer_that_is_full_goes_out_and_the_next_one_goes_on() -> None:
             assert subs["news"]["offset"] == found[-1]
         assert found == list(range(1, 61))
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 def test_commands_for_which_there_is_no_room_are_not_done() -> None:
@@ -223,8 +223,8 @@ def test_commands_for_which_there_is_no_room_are_not_done() -> None:
         world.publish("news", "x" * 300)
         commands: list[dict[str, Any]] = [{"history": {"channel": "news", "limit": 1}}] * 10
         commands.append({"publish": {"channel": "news", "data": "too late"}})
-        door = Door(world, PollCommands, answer_max=1000)
-        status, body = await door.ask(token="t", commands=commands)
+        client = PollClient(world, PollCommands, response_max=1000)
+        status, body = await client.request(token="t", commands=commands)
         assert status == 200
         replies = json.loads(body)["replies"]
         codes = [reply.get("error", {"code": 0})["code"] for reply in replies]
@@ -236,7 +236,7 @@ def test_commands_for_which_there_is_no_room_are_not_done() -> None:
         assert "poll.max_response_size" in world.recorder.limits()
         assert world.memory.broker.statistics().publications == 1
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 def test_commands_recover_nothing() -> None:
@@ -247,11 +247,11 @@ def test_commands_recover_nothing() -> None:
         world.tokens.connections.known["t"] = Identity(user="ann")
         world.publish("news", *["x" * 300] * 5)
         subs = {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
-        status, _ = await Door(world, PollCommands).ask(token="t", subs=subs, commands=[{"rpc": {}}])
+        status, _ = await PollClient(world, PollCommands).request(token="t", subs=subs, commands=[{"rpc": {}}])
         assert status == 200
         assert world.recorder.of(RecoveryFinished) == []
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 def test_the_latest_that_is_owed_when_an_answer_is_full_is_in_it() -> None:
@@ -260,20 +260,20 @@ def test_the_latest_that_is_owed_when_an_answer_is_full_is_in_it() -> None:
     async def scenario() -> None:
         world = World(RECOVERABLE)
         world.tokens.connections.known["t"] = Identity(user="ann")
-        door = Door(world, Poll, answer_max=1000)
-        subs = json.loads((await door.ask(token="t", subs={"news": {}, "sport": {}}, wait=0))[1])["subs"]
+        client = PollClient(world, Poll, response_max=1000)
+        subs = json.loads((await client.request(token="t", subs={"news": {}, "sport": {}}, wait=0))[1])["subs"]
         subs["news"]["conflate"] = {"max_rate": 0}
-        asking = asyncio.create_task(door.ask(token="t", subs=subs))
+        response = asyncio.create_task(client.request(token="t", subs=subs))
         await settle()
         world.publish("sport", "x" * 2000)
         world.turn()  # the answer is full
         world.publish("news", "first", "latest")
         world.turn()  # so this is owed
-        answer = json.loads((await asking)[1])
+        answer = json.loads((await response)[1])
         told = [message["pub"]["data"] for message in answer["messages"] if message.get("channel") == "news"]
         assert (told, answer["subs"]["news"]["offset"]) in ((["latest"], 2), ([], 0))
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 def test_commands_are_done_however_much_the_connect_result_holds() -> None:
@@ -284,10 +284,12 @@ def test_commands_are_done_however_much_the_connect_result_holds() -> None:
         world = World(cache)
         world.tokens.connections.known["t"] = Identity(user="ann")
         world.publish("news", "x" * 2000)
-        door = Door(world, PollCommands, answer_max=1000)
-        status, body = await door.ask(token="t", subs={"news": {}}, commands=[{"presence_stats": {"channel": "news"}}])
+        client = PollClient(world, PollCommands, response_max=1000)
+        status, body = await client.request(
+            token="t", subs={"news": {}}, commands=[{"presence_stats": {"channel": "news"}}]
+        )
         assert status == 200
         [reply] = json.loads(body)["replies"]
         assert reply["error"]["code"] == 108  # done, and presence is off
 
-    play(scenario)
+    run_scenario(scenario)

@@ -17,7 +17,7 @@ from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransp
 from beaconfire.transports.port import Transport
 
 
-class Session:
+class ScriptedSession:
     """A receiver that has said one thing, has another one queued, and is given a third one when it ends."""
 
     def __init__(self, transport: Transport) -> None:
@@ -49,7 +49,7 @@ def gather(is_enough: Any, *, gone: bool = False, patience_s: float = 5.0) -> Po
         return {"type": "http.disconnect"}
 
     async def scenario() -> PollOutcome | None:
-        return await PollTransport("poll", 1000).gather(Session, receive, b"", 5.0, patience_s, is_enough)
+        return await PollTransport("poll", 1000).gather(ScriptedSession, receive, b"", 5.0, patience_s, is_enough)
 
     return asyncio.run(scenario())
 

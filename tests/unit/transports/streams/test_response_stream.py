@@ -25,17 +25,17 @@ PLAIN = StreamTraits("http_stream")
 HEADERS = [(b"content-type", b"application/json")]
 
 
-class Session:
+class RecordingSession:
     """A receiver that writes down what it is told."""
 
     def __init__(self) -> None:
-        self.heard: list[bytes] = []
+        self.received: list[bytes] = []
         self.writable_again = asyncio.Event()
         self.closed: list[int] = []
         self.has_ended = False
 
     def on_data(self, data: bytes, binary: bool) -> None:
-        self.heard.append(data)
+        self.received.append(data)
 
     def on_control_frame(self, size: int) -> None: ...
 
@@ -51,7 +51,7 @@ class Session:
         self.closed.append(code.code)
 
 
-class Stage:
+class StreamHarness:
     """A stream with an ASGI server around it that can be made to wait."""
 
     def __init__(self, traits: StreamTraits = PLAIN) -> None:
@@ -61,16 +61,16 @@ class Stage:
         self.broken = False
         self.was_reset = False
         self.gone = asyncio.Event()
-        self.session = Session()
+        self.session = RecordingSession()
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
         self.events: list[Event] = []
         ending = StreamCloseTimeout(5.0, self.timers, self)
         wire = lines(JsonCodec())
         self.stream = ResponseStream(traits, wire, self._send, HEADERS, ending, self._reset, "secret")
-        self.running = asyncio.create_task(self.stream.run(self._arrive, self._receive, b"opening", False))
+        self.running = asyncio.create_task(self.stream.run(self._open_session, self._receive, b"opening", False))
 
-    def _arrive(self, transport: Transport) -> Session:
+    def _open_session(self, transport: Transport) -> RecordingSession:
         return self.session
 
     async def _send(self, message: Any) -> None:
@@ -104,26 +104,26 @@ class Stage:
         return b"".join(message.get("body", b"") for message in self.sent)
 
 
-async def begun(traits: StreamTraits = PLAIN) -> Stage:
-    stage = Stage(traits)
+async def start(traits: StreamTraits = PLAIN) -> StreamHarness:
+    harness = StreamHarness(traits)
     await asyncio.sleep(0)
-    assert stage.session.heard == [b"opening"]
-    return stage
+    assert harness.session.received == [b"opening"]
+    return harness
 
 
 def test_the_head_goes_out_with_the_first_bytes() -> None:
     """Nothing is sent before there is anything to say, and then all of it at once, without a turn of the loop."""
 
     async def scenario() -> None:
-        stage = await begun(StreamTraits("sse", b":\n\n"))
-        assert stage.sent == []
-        stage.stream.write(b"one\n")
-        assert stage.sent == [
+        harness = await start(StreamTraits("sse", b":\n\n"))
+        assert harness.sent == []
+        harness.stream.write(b"one\n")
+        assert harness.sent == [
             {"type": "http.response.start", "status": 200, "headers": HEADERS},
             {"type": "http.response.body", "body": b":\n\none\n", "more_body": True},
         ]
-        stage.stream.close(CONNECTION_CLOSED, "")
-        await stage.running
+        harness.stream.close(CONNECTION_CLOSED, "")
+        await harness.running
 
     asyncio.run(scenario())
 
@@ -132,18 +132,18 @@ def test_a_server_that_waits() -> None:
     """What is written meanwhile is kept and counted, sent in order, and then the session may write again."""
 
     async def scenario() -> None:
-        stage = await begun()
-        stage.stream.write(b"one\n")
-        stage.taking.clear()
-        stage.stream.write(b"two\n")
-        stage.stream.write(b"three\n")
-        assert (stage.stream.writable, stage.stream.buffered_bytes) == (False, len(b"two\nthree\n"))
-        stage.taking.set()
-        await stage.session.writable_again.wait()
-        assert (stage.stream.writable, stage.stream.buffered_bytes) == (True, 0)
-        assert stage.body == b"one\ntwo\nthree\n"
-        stage.stream.close(CONNECTION_CLOSED, "")
-        await stage.running
+        harness = await start()
+        harness.stream.write(b"one\n")
+        harness.taking.clear()
+        harness.stream.write(b"two\n")
+        harness.stream.write(b"three\n")
+        assert (harness.stream.writable, harness.stream.buffered_bytes) == (False, len(b"two\nthree\n"))
+        harness.taking.set()
+        await harness.session.writable_again.wait()
+        assert (harness.stream.writable, harness.stream.buffered_bytes) == (True, 0)
+        assert harness.body == b"one\ntwo\nthree\n"
+        harness.stream.close(CONNECTION_CLOSED, "")
+        await harness.running
 
     asyncio.run(scenario())
 
@@ -152,18 +152,18 @@ def test_closed_while_the_server_waits() -> None:
     """Everything written comes before the disconnect push, and then the response ends; later writes are dropped."""
 
     async def scenario() -> None:
-        stage = await begun()
-        stage.taking.clear()
-        stage.stream.write(b"one\n")
-        stage.stream.close(SHUTDOWN, "shutdown")
-        stage.stream.write(b"late\n")
-        stage.stream.close(CONNECTION_CLOSED, "")
-        stage.taking.set()
-        await stage.running
-        assert stage.body == b'one\n{"push":{"disconnect":{"code":3001,"reason":"shutdown","reconnect":true}}}\n'
-        assert stage.sent[-1]["more_body"] is False
-        assert stage.session.closed == [3000]
-        assert not stage.session.writable_again.is_set()
+        harness = await start()
+        harness.taking.clear()
+        harness.stream.write(b"one\n")
+        harness.stream.close(SHUTDOWN, "shutdown")
+        harness.stream.write(b"late\n")
+        harness.stream.close(CONNECTION_CLOSED, "")
+        harness.taking.set()
+        await harness.running
+        assert harness.body == b'one\n{"push":{"disconnect":{"code":3001,"reason":"shutdown","reconnect":true}}}\n'
+        assert harness.sent[-1]["more_body"] is False
+        assert harness.session.closed == [3000]
+        assert not harness.session.writable_again.is_set()
 
     asyncio.run(scenario())
 
@@ -172,14 +172,14 @@ def test_a_server_that_breaks() -> None:
     """The stream is of no more use, and says so; whoever writes to it notices nothing."""
 
     async def scenario() -> None:
-        stage = await begun()
-        stage.broken = True
-        stage.stream.write(b"one\n")
-        stage.stream.write(b"two\n")
-        assert not stage.stream.writable
-        stage.gone.set()
-        await stage.running
-        assert stage.session.closed == [3000]
+        harness = await start()
+        harness.broken = True
+        harness.stream.write(b"one\n")
+        harness.stream.write(b"two\n")
+        assert not harness.stream.writable
+        harness.gone.set()
+        await harness.running
+        assert harness.session.closed == [3000]
 
     asyncio.run(scenario())
 
@@ -188,16 +188,16 @@ def test_a_server_that_breaks_while_it_waits() -> None:
     """As above."""
 
     async def scenario() -> None:
-        stage = await begun()
-        stage.stream.write(b"one\n")
-        stage.taking.clear()
-        stage.stream.write(b"two\n")
-        task = next(task for task in asyncio.all_tasks() if task not in (stage.running, asyncio.current_task()))
+        harness = await start()
+        harness.stream.write(b"one\n")
+        harness.taking.clear()
+        harness.stream.write(b"two\n")
+        task = next(task for task in asyncio.all_tasks() if task not in (harness.running, asyncio.current_task()))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert not stage.stream.writable
-        stage.gone.set()
-        await stage.running
+        assert not harness.stream.writable
+        harness.gone.set()
+        await harness.running
 
     asyncio.run(scenario())
 
@@ -206,23 +206,23 @@ def test_reading_pauses() -> None:
     """Commands wait until the session reads on, and are refused if it ends instead."""
 
     async def scenario() -> None:
-        stage = await begun()
-        assert await stage.stream.receive(b"one", False)
-        stage.stream.pause_reading()
-        stage.stream.pause_reading()
-        two = asyncio.create_task(stage.stream.receive(b"two", False))
+        harness = await start()
+        assert await harness.stream.receive(b"one", False)
+        harness.stream.pause_reading()
+        harness.stream.pause_reading()
+        two = asyncio.create_task(harness.stream.receive(b"two", False))
         await asyncio.sleep(0)
-        assert stage.session.heard[1:] == [b"one"]
-        stage.stream.resume_reading()
+        assert harness.session.received[1:] == [b"one"]
+        harness.stream.resume_reading()
         assert await two
-        assert stage.session.heard[1:] == [b"one", b"two"]
-        stage.stream.pause_reading()
-        three = asyncio.create_task(stage.stream.receive(b"three", False))
+        assert harness.session.received[1:] == [b"one", b"two"]
+        harness.stream.pause_reading()
+        three = asyncio.create_task(harness.stream.receive(b"three", False))
         await asyncio.sleep(0)
-        stage.gone.set()
-        await stage.running
+        harness.gone.set()
+        await harness.running
         assert not await three
-        assert not await stage.stream.receive(b"four", False)
+        assert not await harness.stream.receive(b"four", False)
 
     asyncio.run(scenario())
 
@@ -232,13 +232,13 @@ def test_listeners_are_refused_with_a_status() -> None:
 
     async def scenario() -> None:
         listener = StreamTraits("uni_sse", unidirectional=True)
-        refused = await begun(listener)
+        refused = await start(listener)
         refused.stream.close(INVALID_TOKEN, "invalid token")
         await refused.running
         assert refused.sent[0]["status"] == 401
         assert refused.sent[0]["headers"] == [(b"content-type", b"text/plain; charset=utf-8")]
         assert refused.body == b"3500 invalid token\n"
-        later = await begun(listener)
+        later = await start(listener)
         later.stream.write(b"one\n")
         later.stream.close(INVALID_TOKEN, "invalid token")
         await later.running
@@ -254,13 +254,13 @@ def test_ids_of_events() -> None:
     """
 
     async def scenario() -> None:
-        stage = await begun(StreamTraits("uni_sse", has_ids=True))
-        stage.stream.write(b"data: 1\n\n")
-        stage.session.has_ended = True
-        stage.stream.write(b"data: 2\n\n")
-        assert stage.body == b'data: 1\nid: {"room":[5,"e"]}\n\n'
-        stage.stream.close(CONNECTION_CLOSED, "")
-        await stage.running
+        harness = await start(StreamTraits("uni_sse", has_ids=True))
+        harness.stream.write(b"data: 1\n\n")
+        harness.session.has_ended = True
+        harness.stream.write(b"data: 2\n\n")
+        assert harness.body == b'data: 1\nid: {"room":[5,"e"]}\n\n'
+        harness.stream.close(CONNECTION_CLOSED, "")
+        await harness.running
 
     asyncio.run(scenario())
 
@@ -269,16 +269,16 @@ def test_an_ended_stream_waits_for_its_client_and_no_longer_than_the_close_timeo
     """Nobody reads the rest: the connection is reset, the limit is reported, and the session hears that it is over."""
 
     async def scenario() -> None:
-        stage = await begun()
-        stage.taking.clear()
-        stage.stream.write(b"one\n")
-        stage.stream.close(SLOW, "slow")
-        stage.advance(4.9)
-        assert (stage.was_reset, stage.events) == (False, [])
-        stage.advance(0.1)
-        assert (stage.was_reset, stage.events) == (True, [LimitHit("http_stream.close_timeout", "")])
-        await stage.running
-        assert stage.session.closed == [CONNECTION_CLOSED.code]
+        harness = await start()
+        harness.taking.clear()
+        harness.stream.write(b"one\n")
+        harness.stream.close(SLOW, "slow")
+        harness.advance(4.9)
+        assert (harness.was_reset, harness.events) == (False, [])
+        harness.advance(0.1)
+        assert (harness.was_reset, harness.events) == (True, [LimitHit("http_stream.close_timeout", "")])
+        await harness.running
+        assert harness.session.closed == [CONNECTION_CLOSED.code]
 
     asyncio.run(scenario())
 
@@ -287,17 +287,17 @@ def test_a_client_that_reads_the_rest_in_time_is_not_cut() -> None:
     """It gets what was under way and the reason, and the timer is forgotten."""
 
     async def scenario() -> None:
-        stage = await begun()
-        stage.taking.clear()
-        stage.stream.write(b"one\n")
-        stage.stream.write(b"two\n")
-        stage.stream.close(SLOW, "slow")
-        stage.advance(4.9)
-        stage.taking.set()
-        await stage.running
-        stage.advance(60)
-        assert stage.body.startswith(b"one\ntwo\n")
-        assert b"3008" in stage.body
-        assert (stage.was_reset, stage.events) == (False, [])
+        harness = await start()
+        harness.taking.clear()
+        harness.stream.write(b"one\n")
+        harness.stream.write(b"two\n")
+        harness.stream.close(SLOW, "slow")
+        harness.advance(4.9)
+        harness.taking.set()
+        await harness.running
+        harness.advance(60)
+        assert harness.body.startswith(b"one\ntwo\n")
+        assert b"3008" in harness.body
+        assert (harness.was_reset, harness.events) == (False, [])
 
     asyncio.run(scenario())

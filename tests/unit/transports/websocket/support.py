@@ -36,7 +36,7 @@ class FakeStream(asyncio.Transport):
         self.waiting = bytearray()
         self.takes = 1 << 30
         self.calls: list[str] = []
-        self.patience_ms: bytes | int = 0
+        self.user_timeout_ms: bytes | int = 0
         """How long the kernel is to wait for a peer that takes nothing."""
         self.protocol: Any = None
         self.paused = False
@@ -53,7 +53,7 @@ class FakeStream(asyncio.Transport):
 
     def setsockopt(self, level: int, name: int, value: bytes | int) -> None:
         if level == socket.IPPROTO_TCP:
-            self.patience_ms = value
+            self.user_timeout_ms = value
         else:
             assert (level, name, value) == (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.calls.append("drop unsent")
@@ -114,7 +114,7 @@ class FakeStream(asyncio.Transport):
         return True
 
 
-class Recorder:
+class RecordingReceiver:
     """A receiver that remembers what it was told, and can be made to fail or to act."""
 
     def __init__(self, transport: Transport) -> None:
@@ -150,7 +150,7 @@ class Recorder:
         self.closed_with = code.code
 
 
-class Sink:
+class RecordingSink:
     def __init__(self) -> None:
         self.events: list[Event] = []
 
@@ -158,27 +158,27 @@ class Sink:
         self.events.append(event)
 
 
-class World:
+class ConnectionHarness:
     """One open connection. Needs a running event loop, which picows wants to see."""
 
     def __init__(self, limit: int = 1000, descriptor: int = -1, inflates: bool = False) -> None:
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
-        self.sink = Sink()
+        self.sink = RecordingSink()
         self.stream = FakeStream(descriptor)
-        self.receiver: Recorder
-        self.rules = ConnectionContext(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink))
-        self.connection = WebSocketConnection(self.rules, self.stream, inflates)
+        self.receiver: RecordingReceiver
+        self.context = ConnectionContext(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink))
+        self.connection = WebSocketConnection(self.context, self.stream, inflates)
         self.stream.protocol = self.connection.single_frame_reader()
-        self.connection.begin(RESPONSE, self._arrive)
+        self.connection.begin(RESPONSE, self._open_session)
 
     @property
     def reader(self) -> SingleFrameReader | FrameReader:
         assert isinstance(self.stream.protocol, SingleFrameReader | FrameReader)
         return self.stream.protocol
 
-    def _arrive(self, transport: Transport) -> Receiver:
-        self.receiver = Recorder(transport)
+    def _open_session(self, transport: Transport) -> Receiver:
+        self.receiver = RecordingReceiver(transport)
         return self.receiver
 
     def feed(self, *frames: bytes) -> None:
@@ -232,4 +232,13 @@ def frame(data: bytes) -> Frame:
     return data
 
 
-__all__ = ["RESPONSE", "FakeStream", "Recorder", "Sink", "World", "frame", "in_loop", "masked"]
+__all__ = [
+    "RESPONSE",
+    "ConnectionHarness",
+    "FakeStream",
+    "RecordingReceiver",
+    "RecordingSink",
+    "frame",
+    "in_loop",
+    "masked",
+]

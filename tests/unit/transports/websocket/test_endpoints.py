@@ -12,7 +12,7 @@ from beaconfire.transports.websocket.endpoints import CentrifugeEndpoint
 from beaconfire.transports.websocket.handshake import UpgradeRequest
 from beaconfire.transports.websocket.wire_selector import WireSelector
 
-from .support import Recorder
+from .support import RecordingReceiver
 from .test_framing import StubCodec
 
 JSON_WIRES = WireSelector(StubCodec(b"\n"), WebSocketOptions())
@@ -91,5 +91,5 @@ def test_one_compressed_wire_for_each_window() -> None:
     assert all(wire(f"permessage-deflate; server_max_window_bits={bits}") is windows[bits] for bits in range(8, 16))
 
 
-def open_session(transport: Transport) -> Recorder:
-    return Recorder(transport)
+def open_session(transport: Transport) -> RecordingReceiver:
+    return RecordingReceiver(transport)

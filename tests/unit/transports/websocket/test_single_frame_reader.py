@@ -11,7 +11,7 @@ from beaconfire.transports.websocket.deflate import deflate
 from beaconfire.transports.websocket.frame_reader import FrameReader
 from beaconfire.transports.websocket.single_frame_reader import SingleFrameReader, parse_single_frame
 
-from .support import RESPONSE, World, in_loop, masked
+from .support import RESPONSE, ConnectionHarness, in_loop, masked
 
 LIMIT = 1000
 
@@ -55,31 +55,31 @@ def test_anything_else_is_left_to_others(data: bytes) -> None:
 @in_loop
 def test_clients_that_compress_need_no_parser() -> None:
     """Where it was agreed on, small compressed messages are read here too, between others; control frames are not."""
-    world = World(inflates=True)
+    harness = ConnectionHarness(inflates=True)
     for number in range(3):
-        world.feed(masked(1 + number % 2, deflate(b"a%d" % number, 1), reserved=4))
-        world.feed(masked(1 + number % 2, b"b%d" % number))
-    assert [data for data, _ in world.receiver.messages] == [b"a0", b"b0", b"a1", b"b1", b"a2", b"b2"]
-    assert [binary for _, binary in world.receiver.messages] == [False, False, True, True, False, False]
-    assert isinstance(world.reader, SingleFrameReader)
-    world.feed(masked(9, b"ping"))
-    world.feed(masked(1, deflate(b"c", 1), reserved=4))
-    assert world.receiver.messages[-1] == (b"c", False)
-    assert isinstance(world.reader, FrameReader)
+        harness.feed(masked(1 + number % 2, deflate(b"a%d" % number, 1), reserved=4))
+        harness.feed(masked(1 + number % 2, b"b%d" % number))
+    assert [data for data, _ in harness.receiver.messages] == [b"a0", b"b0", b"a1", b"b1", b"a2", b"b2"]
+    assert [binary for _, binary in harness.receiver.messages] == [False, False, True, True, False, False]
+    assert isinstance(harness.reader, SingleFrameReader)
+    harness.feed(masked(9, b"ping"))
+    harness.feed(masked(1, deflate(b"c", 1), reserved=4))
+    assert harness.receiver.messages[-1] == (b"c", False)
+    assert isinstance(harness.reader, FrameReader)
 
 
 @in_loop
 def test_what_inflates_to_nothing_counts_as_well() -> None:
     """Work for nothing is charged by the bytes that it took, whole or in fragments; a little is not."""
     nothing = b"\x00\x00\x00\xff\xff" * 100 + b"\x00"
-    world = World(inflates=True)
-    world.feed(masked(2, nothing, reserved=4))
-    world.feed(masked(2, deflate(b"a", 1), reserved=4))
-    assert world.receiver.messages == [(b"", True), (b"a", True)]
-    assert world.receiver.control == [501]
-    world.feed(masked(2, nothing[:200], final=False, reserved=4), masked(0, nothing[200:]))
-    assert world.receiver.messages[2:] == [(b"", True)]
-    assert world.receiver.control == [501, 200, 301]
+    harness = ConnectionHarness(inflates=True)
+    harness.feed(masked(2, nothing, reserved=4))
+    harness.feed(masked(2, deflate(b"a", 1), reserved=4))
+    assert harness.receiver.messages == [(b"", True), (b"a", True)]
+    assert harness.receiver.control == [501]
+    harness.feed(masked(2, nothing[:200], final=False, reserved=4), masked(0, nothing[200:]))
+    assert harness.receiver.messages[2:] == [(b"", True)]
+    assert harness.receiver.control == [501, 200, 301]
 
 
 @in_loop
@@ -94,45 +94,45 @@ def test_bad_compressed_messages() -> None:
         (masked(0, b"", reserved=4), 1002),
     ]
     for frame, code in bad:
-        world = World(inflates=True)
-        world.feed(frame)
-        assert world.receiver.messages == []
-        assert world.stream.written[len(RESPONSE) + 2 :][:2] == code.to_bytes(2, "big")
+        harness = ConnectionHarness(inflates=True)
+        harness.feed(frame)
+        assert harness.receiver.messages == []
+        assert harness.stream.written[len(RESPONSE) + 2 :][:2] == code.to_bytes(2, "big")
 
 
 @in_loop
 def test_ordinary_clients_need_no_parser() -> None:
     """Message after message; what is no text ends the connection as ever."""
-    world = World()
-    world.feed(masked(1, b"a"))
-    world.feed(masked(2, b"\xff"))
-    assert world.receiver.messages == [(b"a", False), (b"\xff", True)]
-    assert isinstance(world.reader, SingleFrameReader)
-    world.feed(masked(1, b"\xff"))
-    assert world.sent[:4] == b"\x88\x1b\x03\xef"
+    harness = ConnectionHarness()
+    harness.feed(masked(1, b"a"))
+    harness.feed(masked(2, b"\xff"))
+    assert harness.receiver.messages == [(b"a", False), (b"\xff", True)]
+    assert isinstance(harness.reader, SingleFrameReader)
+    harness.feed(masked(1, b"\xff"))
+    assert harness.sent[:4] == b"\x88\x1b\x03\xef"
 
 
 @in_loop
 def test_the_first_unusual_frame_changes_the_reader_for_good() -> None:
     """It loses nothing, whether there is a part of a frame at first or a ping."""
     for first in (masked(9, b"p"), masked(1, b"abc")[:5]):
-        world = World()
-        world.feed(masked(1, b"before"))
-        world.feed(first)
-        assert isinstance(world.reader, FrameReader)
-        world.feed((masked(1, b"abc"))[5:] if len(first) == 5 else masked(1, b"abc"))
-        assert [data for data, _ in world.receiver.messages] == [b"before", b"abc"]
+        harness = ConnectionHarness()
+        harness.feed(masked(1, b"before"))
+        harness.feed(first)
+        assert isinstance(harness.reader, FrameReader)
+        harness.feed((masked(1, b"abc"))[5:] if len(first) == 5 else masked(1, b"abc"))
+        assert [data for data, _ in harness.receiver.messages] == [b"before", b"abc"]
 
 
 @in_loop
 def test_a_connection_that_is_closing_takes_no_messages() -> None:
     """They are read, and dropped, until the peer's close frame comes."""
-    world = World()
-    world.connection.close(SHUTDOWN, "shutdown")
-    world.feed(masked(1, b"late"))
-    world.feed(masked(8, b"\x03\xe8"))
-    assert world.receiver.messages == []
-    assert world.stream.calls[-1] == "close"
+    harness = ConnectionHarness()
+    harness.connection.close(SHUTDOWN, "shutdown")
+    harness.feed(masked(1, b"late"))
+    harness.feed(masked(8, b"\x03\xe8"))
+    assert harness.receiver.messages == []
+    assert harness.stream.calls[-1] == "close"
 
 
 @given(
@@ -146,15 +146,15 @@ def test_it_makes_no_difference_how_one_begins(frames: list[bytes], cuts: list[i
     """Whatever comes, cut wherever: the same messages and answers as with the full reader from the start."""
 
     def outcome(light: bool) -> tuple[object, ...]:
-        world = World()
+        harness = ConnectionHarness()
         if not light:
-            world.stream.protocol = world.connection.new_reader()
+            harness.stream.protocol = harness.connection.new_reader()
         data = b"".join(frames)
         for cut in [*cuts, len(data)]:
-            world.feed(data[:cut])
+            harness.feed(data[:cut])
             data = data[cut:]
-        receiver = world.receiver
-        return receiver.messages, receiver.control, receiver.pongs, world.sent, world.stream.calls
+        receiver = harness.receiver
+        return receiver.messages, receiver.control, receiver.pongs, harness.sent, harness.stream.calls
 
     seen: list[tuple[object, ...]] = []
     in_loop(lambda: seen.extend((outcome(True), outcome(False))))()

@@ -28,7 +28,7 @@ from beaconfire.transports.websocket.frame_reader import FrameReader, feed
 from beaconfire.transports.websocket.single_frame_reader import SingleFrameReader
 from beaconfire.transports.websocket.upgrade_detector import UpgradeDetectorProtocol
 
-from .support import FakeStream, Recorder, Sink, in_loop, masked
+from .support import FakeStream, RecordingReceiver, RecordingSink, in_loop, masked
 from .test_framing import StubCodec
 
 OPTIONS = ServerOptions(handshake_timeout=Seconds(10), header_max_size=Size(1000))
@@ -55,17 +55,17 @@ class HttpServer(asyncio.Protocol):
         self.received += data
 
 
-class World:
+class DetectorHarness:
     """One connection that has just been opened."""
 
     def __init__(self, options: WebSocketOptions = WebSocketOptions()) -> None:  # noqa: B008 - it is frozen
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
-        self.sink = Sink()
+        self.sink = RecordingSink()
         self.state = ServerState()
-        self.receiver: Recorder | None = None
+        self.receiver: RecordingReceiver | None = None
         acceptor = WebSocketAcceptor(
-            {"/ws": SingleCodecEndpoint(WireSelector(StubCodec(None), options), self._arrange)},
+            {"/ws": SingleCodecEndpoint(WireSelector(StubCodec(None), options), self._session_factory)},
             options,
             [],
             lambda: None,
@@ -74,15 +74,15 @@ class World:
         )
         shortcut = UpgradeDetector(acceptor, HttpServer, OPTIONS, self.timers, self.sink)
         self.stream = FakeStream()
-        self.first: UpgradeDetectorProtocol = shortcut.protocol(config="configuration", server_state=self.state)
-        self.stream.protocol = self.first
-        self.first.connection_made(self.stream)
+        self.protocol: UpgradeDetectorProtocol = shortcut.protocol(config="configuration", server_state=self.state)
+        self.stream.protocol = self.protocol
+        self.protocol.connection_made(self.stream)
 
-    def _arrange(self, request: UpgradeRequest, wire: Wire) -> OpenSession:
-        return self._arrive
+    def _session_factory(self, request: UpgradeRequest, wire: Wire) -> OpenSession:
+        return self._open_session
 
-    def _arrive(self, transport: Transport) -> Receiver:
-        self.receiver = Recorder(transport)
+    def _open_session(self, transport: Transport) -> Receiver:
+        self.receiver = RecordingReceiver(transport)
         return self.receiver
 
     def advance(self, seconds: float) -> None:
@@ -93,15 +93,15 @@ class World:
 @in_loop
 def test_a_whole_upgrade_request_goes_straight_in() -> None:
     """It is answered, and the connection has nothing left of the way it came."""
-    world = World()
-    world.first.data_received(REQUEST)
-    assert world.stream.written.startswith(b"HTTP/1.1 101 ")
-    assert isinstance(world.stream.protocol, SingleFrameReader)
-    feed(world.stream.protocol, masked(1, b"hello"))
-    assert world.receiver is not None
-    assert world.receiver.messages == [(b"hello", False)]
-    world.advance(1000)
-    assert (world.sink.events, world.stream.calls.count("close"), world.state.connections) == ([], 0, set())
+    harness = DetectorHarness()
+    harness.protocol.data_received(REQUEST)
+    assert harness.stream.written.startswith(b"HTTP/1.1 101 ")
+    assert isinstance(harness.stream.protocol, SingleFrameReader)
+    feed(harness.stream.protocol, masked(1, b"hello"))
+    assert harness.receiver is not None
+    assert harness.receiver.messages == [(b"hello", False)]
+    harness.advance(1000)
+    assert (harness.sink.events, harness.stream.calls.count("close"), harness.state.connections) == ([], 0, set())
 
 
 @in_loop
@@ -109,33 +109,33 @@ def test_compression_is_agreed_on_only_where_it_is_on() -> None:
     """Then the answer says so and compressed messages are read; off, the offer is ignored and they are refused."""
     offer = REQUEST.replace(b"X-Twice: a", b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits")
     for on in (True, False):
-        world = World(WebSocketOptions(compression=on))
-        world.first.data_received(offer)
-        assert (b"\r\nSec-WebSocket-Extensions: permessage-deflate; " in world.stream.written) is on
-        feed(world.stream.protocol, masked(1, deflate(b"hello", 1), reserved=4))
-        assert world.receiver is not None
-        assert world.receiver.messages == ([(b"hello", False)] if on else [])
+        harness = DetectorHarness(WebSocketOptions(compression=on))
+        harness.protocol.data_received(offer)
+        assert (b"\r\nSec-WebSocket-Extensions: permessage-deflate; " in harness.stream.written) is on
+        feed(harness.stream.protocol, masked(1, deflate(b"hello", 1), reserved=4))
+        assert harness.receiver is not None
+        assert harness.receiver.messages == ([(b"hello", False)] if on else [])
 
 
 @in_loop
 def test_what_came_with_the_request_is_read() -> None:
     """A client that does not wait for the answer loses nothing."""
-    world = World()
-    world.first.data_received(REQUEST + masked(1, b"a") + masked(1, b"b")[:3])
-    assert isinstance(world.stream.protocol, FrameReader)
-    feed(world.stream.protocol, masked(1, b"b")[3:])
-    assert world.receiver is not None
-    assert [data for data, _ in world.receiver.messages] == [b"a", b"b"]
+    harness = DetectorHarness()
+    harness.protocol.data_received(REQUEST + masked(1, b"a") + masked(1, b"b")[:3])
+    assert isinstance(harness.stream.protocol, FrameReader)
+    feed(harness.stream.protocol, masked(1, b"b")[3:])
+    assert harness.receiver is not None
+    assert [data for data, _ in harness.receiver.messages] == [b"a", b"b"]
 
 
 @in_loop
 def test_a_refusal_is_the_same_here() -> None:
     """The acceptor judges; the connection is closing and hears nothing more."""
-    world = World()
-    world.first.data_received(REQUEST.replace(b"/ws", b"/no"))
-    world.first.data_received(masked(1, b"a"))
-    assert world.stream.written.startswith(b"HTTP/1.1 404 ")
-    assert (world.stream.calls[-1], world.sink.events) == ("close", [HandshakeRefused("other", 404, "bad")])
+    harness = DetectorHarness()
+    harness.protocol.data_received(REQUEST.replace(b"/ws", b"/no"))
+    harness.protocol.data_received(masked(1, b"a"))
+    assert harness.stream.written.startswith(b"HTTP/1.1 404 ")
+    assert (harness.stream.calls[-1], harness.sink.events) == ("close", [HandshakeRefused("other", 404, "bad")])
 
 
 @pytest.mark.parametrize(
@@ -161,43 +161,43 @@ def test_everything_else_is_the_http_servers(data: bytes) -> None:
 
     @in_loop
     def run() -> None:
-        world = World()
-        world.advance(4)
-        world.first.data_received(data)
-        server = world.stream.protocol
+        harness = DetectorHarness()
+        harness.advance(4)
+        harness.protocol.data_received(data)
+        server = harness.stream.protocol
         assert isinstance(server, HttpServer)
-        assert (server.received, bytes(world.stream.written)) == (data, b"")
-        assert cast(object, server.stream) is world.stream
-        due_s = world.clock.now_s() + 6
-        assert server.arguments == {"config": "configuration", "server_state": world.state, "head_deadline_s": due_s}
-        world.advance(1000)
-        assert (world.sink.events, world.state.connections) == ([], set())
+        assert (server.received, bytes(harness.stream.written)) == (data, b"")
+        assert cast(object, server.stream) is harness.stream
+        due_s = harness.clock.now_s() + 6
+        assert server.arguments == {"config": "configuration", "server_state": harness.state, "head_deadline_s": due_s}
+        harness.advance(1000)
+        assert (harness.sink.events, harness.state.connections) == ([], set())
 
     run()
 
 
-def ended(end: Callable[[World], object]) -> World:
+def ended(end: Callable[[DetectorHarness], object]) -> DetectorHarness:
     """A silent connection after `end`, and long after."""
-    world = World()
-    assert list(world.state.connections) == [cast(object, world.first)]
-    end(world)
-    world.first.connection_lost(None)
-    world.advance(1000)
-    assert (world.state.connections, len(world.timers)) == (set(), 0)
-    return world
+    harness = DetectorHarness()
+    assert list(harness.state.connections) == [cast(object, harness.protocol)]
+    end(harness)
+    harness.protocol.connection_lost(None)
+    harness.advance(1000)
+    assert (harness.state.connections, len(harness.timers)) == (set(), 0)
+    return harness
 
 
 @in_loop
 def test_silence_is_cut() -> None:
     """After the handshake timeout, without a word."""
-    world = ended(lambda world: world.advance(10))
-    assert (world.stream.calls[-1], bytes(world.stream.written)) == ("close", b"")
-    assert world.sink.events == LATE
+    harness = ended(lambda harness: harness.advance(10))
+    assert (harness.stream.calls[-1], bytes(harness.stream.written)) == ("close", b"")
+    assert harness.sink.events == LATE
 
 
 @in_loop
 def test_shutdown_and_loss_end_the_waiting() -> None:
     """uvicorn ends connections by `shutdown`, clients by going."""
-    world = ended(lambda world: world.first.shutdown())
-    assert (world.stream.calls[-1], world.sink.events) == ("close", [])
-    assert ended(lambda world: world.first.connection_lost(None)).sink.events == []
+    harness = ended(lambda harness: harness.protocol.shutdown())
+    assert (harness.stream.calls[-1], harness.sink.events) == ("close", [])
+    assert ended(lambda harness: harness.protocol.connection_lost(None)).sink.events == []
