@@ -1,4 +1,4 @@
-"""A real server for conformance tests: uvicorn in a thread, with the acceptor and receivers that echo."""
+"""A real server for conformance tests: uvicorn in a thread, with the acceptor and receivers that echo messages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ DEADLINE_S = 10.0
 
 
 class Echo:
-    """Sends back what it gets; a message `close` makes it close, `flood` makes it send more than buffers hold."""
+    """Echoes messages. The message `close` closes the connection, `flood` sends more than the buffers hold."""
 
     def __init__(self, server: EchoServer, transport: Transport) -> None:
         self._server = server
@@ -70,7 +70,7 @@ class Echo:
             self.transport.close(CONNECTION_TOO_MANY_REQUESTS, "too many requests")
 
     def on_transport_pong(self) -> None:
-        self.transport.write(message(b"pong came", False))
+        self.transport.write(message(b"pong received", False))
 
     def on_writable(self) -> None:
         self._server.writable.set()
@@ -83,7 +83,7 @@ class Echo:
 
 
 class CompressedEcho(Echo):
-    """The same on a connection that agreed to compression."""
+    """As `Echo`, on a connection with compression."""
 
     def __init__(self, server: EchoServer, transport: Transport, wire: Wire) -> None:
         super().__init__(server, transport)
@@ -94,7 +94,7 @@ class CompressedEcho(Echo):
 
 
 class EchoServer:
-    """One uvicorn with all the endpoints the tests need, on an event loop in a thread of its own."""
+    """One uvicorn with all endpoints that the tests need, on an event loop in its own thread."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class EchoServer:
         self.events.append(event)
 
     def call(self, function: Callable[[], T]) -> T:
-        """Runs something on the server's event loop, where all of its state lives."""
+        """Runs a function on the server's event loop, which owns all of its state."""
 
         async def run() -> T:
             return function()
@@ -159,11 +159,11 @@ class EchoServer:
         return outcome.result(DEADLINE_S)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Waits for a condition of the server's state, looked at on its own loop; fails at the deadline."""
+        """Waits for a condition of the server's state, evaluated on the server's loop. Fails at the deadline."""
 
         async def watch() -> None:
             async with asyncio.timeout(DEADLINE_S):
-                while not condition():  # noqa: ASYNC110 - any state may be asked for, none has an event
+                while not condition():  # noqa: ASYNC110 - a condition of any state has no event
                     await asyncio.sleep(0.005)
 
         asyncio.run_coroutine_threadsafe(watch(), self._loop).result(2 * DEADLINE_S)
@@ -207,7 +207,7 @@ class EchoServer:
 
 
 class PlainEndpoint:
-    """An endpoint that takes everybody as they come."""
+    """An endpoint that accepts every request."""
 
     def __init__(self, server: EchoServer) -> None:
         self._server = server
@@ -217,7 +217,7 @@ class PlainEndpoint:
 
 
 class CompressingEndpoint:
-    """An endpoint that agrees to compression, and then compresses what it sends back, from 128 bytes on."""
+    """An endpoint with compression. It compresses echoed messages of 128 bytes and more."""
 
     def __init__(self, server: EchoServer) -> None:
         self._server = server
@@ -231,7 +231,7 @@ class CompressingEndpoint:
 
 
 class SubprotocolEndpoint:
-    """An endpoint that knows one subprotocol and refuses those who do not."""
+    """An endpoint with one subprotocol, which refuses requests that do not offer it."""
 
     def __init__(self, server: EchoServer) -> None:
         self._server = server
@@ -243,7 +243,7 @@ class SubprotocolEndpoint:
 
 
 class FailingEndpoint:
-    """An endpoint with a bug."""
+    """An endpoint that raises an exception."""
 
     def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake:
         raise RuntimeError("a bug")
@@ -259,7 +259,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    """The application behind everything that is no WebSocket; it reads the body first, if there is one."""
+    """The application for all requests that are not WebSockets. It reads the body first."""
     assert scope["type"] == "http"
     while (await receive()).get("more_body"):
         pass
