@@ -1,4 +1,4 @@
-"""A connection without a network: a stream that only records, a receiver that only remembers, a clock by hand."""
+"""A connection without a network: a fake stream, a recording receiver and a manual clock."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ RESPONSE = b"101\r\n\r\n"
 
 
 class FakeStream(asyncio.Transport):
-    """The connection as the event loop has it. `takes` is how many bytes the peer's side of it still accepts.
+    """The asyncio transport of a connection. `takes` is how many bytes the peer still accepts.
 
-    It claims to be encrypted, so that everything is written through it, unless it gets a file descriptor.
+    Without a file descriptor it claims to use TLS, so that all bytes are written through it.
     """
 
     def __init__(self, descriptor: int = -1) -> None:
@@ -37,7 +37,7 @@ class FakeStream(asyncio.Transport):
         self.takes = 1 << 30
         self.calls: list[str] = []
         self.user_timeout_ms: bytes | int = 0
-        """How long the kernel is to wait for a peer that takes nothing."""
+        """The value of TCP_USER_TIMEOUT."""
         self.protocol: Any = None
         self.paused = False
 
@@ -65,7 +65,7 @@ class FakeStream(asyncio.Transport):
         return len(self.waiting)
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        assert not self.is_closing(), "written after the end"
+        assert not self.is_closing(), "written after the close"
         self.waiting += data
         self._flush()
         if self.waiting and not self.paused:
@@ -73,7 +73,7 @@ class FakeStream(asyncio.Transport):
             self.protocol.pause_writing()
 
     def take(self, count: int) -> None:
-        """The peer reads so many bytes more."""
+        """The peer reads `count` more bytes."""
         self.takes += count
         self._flush()
         if self.paused and not self.waiting:
@@ -115,7 +115,7 @@ class FakeStream(asyncio.Transport):
 
 
 class RecordingReceiver:
-    """A receiver that remembers what it was told, and can be made to fail or to act."""
+    """A receiver that records all calls. `react` and `react_to_control` add actions."""
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
@@ -159,7 +159,7 @@ class RecordingSink:
 
 
 class ConnectionHarness:
-    """One open connection. Needs a running event loop, which picows wants to see."""
+    """One open connection. Needs a running event loop, which picows requires."""
 
     def __init__(self, limit: int = 1000, descriptor: int = -1, inflates: bool = False) -> None:
         self.clock = ManualClock()
@@ -182,9 +182,9 @@ class ConnectionHarness:
         return self.receiver
 
     def feed(self, *frames: bytes) -> None:
-        """All of it in one read."""
+        """Passes all frames to the reader in one read."""
         data = b"".join(frames)
-        while data:  # in steps, because the stream may get another reader in between
+        while data:  # in steps, because the reader may be replaced in between
             feed(self.reader, data[:READ_BYTES_MAX])
             data = data[READ_BYTES_MAX:]
 
@@ -193,12 +193,12 @@ class ConnectionHarness:
         self.timers.run_due()
 
     def lose(self) -> None:
-        """What the event loop does when the connection is gone."""
+        """Acts as the event loop when the connection is lost."""
         self.reader.connection_lost(None)
 
     @property
     def sent(self) -> bytes:
-        """What the peer got after the handshake's response."""
+        """The bytes that the peer got after the handshake response."""
         return bytes(self.stream.written[len(RESPONSE) :])
 
 
@@ -216,7 +216,7 @@ def in_loop(test: Callable[[], None]) -> Callable[[], None]:
 
 
 def masked(opcode: int, payload: bytes = b"", final: bool = True, reserved: int = 0) -> bytes:
-    """A frame as a client sends it."""
+    """A masked frame, as from a client."""
     first = (0x80 if final else 0) | reserved << 4 | opcode
     if len(payload) < 126:
         head = bytes((first, 0x80 | len(payload)))

@@ -1,4 +1,4 @@
-"""One connection, from both sides, without a network."""
+"""One connection, without a network: frames from the peer and calls from the session."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from .support import ConnectionHarness, FakeStream, RecordingReceiver, Recording
 CLOSE_1000 = b"\x88\x02\x03\xe8"
 
 RESET = ["drop unsent", "abort"]
-"""How a stream is told to end with a reset."""
+"""The calls that end a stream with a reset."""
 
 
 def code_of(sent: bytes) -> int:
-    """The code of the close frame that ends what was sent."""
-    at = sent.rindex(b"\x88")
-    return int.from_bytes(sent[at + 2 : at + 4], "big")
+    """The code of the close frame at the end of the sent bytes."""
+    start = sent.rindex(b"\x88")
+    return int.from_bytes(sent[start + 2 : start + 4], "big")
 
 
 # -- Messages --------------------------------------------------------------------------------------------------------
 
 
 @in_loop
-def test_messages_arrive_whole() -> None:
-    """Text, binary and fragmented messages, in order, with a ping answered between fragments."""
+def test_messages_are_delivered_whole_and_in_order() -> None:
+    """Text, binary and fragmented messages. A ping between fragments gets its pong."""
     harness = ConnectionHarness()
     harness.feed(
         masked(1, "é".encode()),
@@ -56,8 +56,8 @@ def test_messages_arrive_whole() -> None:
 
 
 @in_loop
-def test_good_frames_before_a_bad_one_are_treated_first() -> None:
-    """In one read: the message is delivered, the ping answered, the reply sent, and only then the close frame."""
+def test_valid_frames_before_a_violation_are_handled() -> None:
+    """In one read: the message is delivered, pong and reply are sent, and then the close frame."""
     harness = ConnectionHarness()
     harness.receiver.react = lambda data: harness.connection.write(frame(b"reply"))
     harness.feed(masked(1, b"m"), masked(9, b"p"), masked(1, b"n"), masked(3))
@@ -67,19 +67,19 @@ def test_good_frames_before_a_bad_one_are_treated_first() -> None:
 
 
 @in_loop
-def test_nothing_after_a_close_frame_counts() -> None:
-    """A close frame is echoed even if garbage or a second one follows in the same read."""
-    for garbage in (masked(8, b"\x03\xe8"), masked(3), masked(1, b"late"), b"\x00" * 50):
+def test_bytes_after_a_close_frame_are_ignored() -> None:
+    """A close frame is echoed, even if invalid bytes or a second close frame follow in the same read."""
+    for rest in (masked(8, b"\x03\xe8"), masked(3), masked(1, b"late"), b"\x00" * 50):
         harness = ConnectionHarness()
-        harness.feed(masked(8, b"\x03\xe8bye"), garbage)
+        harness.feed(masked(8, b"\x03\xe8bye"), rest)
         assert harness.sent == CLOSE_1000
         assert harness.receiver.messages == []
         assert harness.stream.calls[-1] == "close"
 
 
 @in_loop
-def test_violations_get_their_code() -> None:
-    """One table of what breaks the protocol; the receiver hears of it when the connection is gone."""
+def test_close_codes_of_all_violations() -> None:
+    """The receiver is closed when the connection is lost, not at the violation."""
     table = {
         1002: [
             masked(1, b"x", reserved=4),
@@ -112,8 +112,8 @@ def test_violations_get_their_code() -> None:
 
 
 @in_loop
-def test_too_large_is_noticed_before_it_is_read() -> None:
-    """The head alone of a frame above the limit ends the connection, and the limit's hit is an event."""
+def test_too_large_frame_is_refused_by_its_header() -> None:
+    """Before its payload is received. The limit is counted by an event."""
     harness = ConnectionHarness(limit=1000)
     harness.feed(b"\x82\xff" + (1 << 40).to_bytes(8, "big"))
     assert code_of(harness.sent) == 1009
@@ -121,16 +121,16 @@ def test_too_large_is_noticed_before_it_is_read() -> None:
 
 
 @in_loop
-def test_limit_itself_fits() -> None:
-    """A message of exactly the limit is delivered, whole or in fragments."""
+def test_message_of_the_size_limit_is_delivered() -> None:
+    """Whole or in fragments."""
     harness = ConnectionHarness(limit=1000)
     harness.feed(masked(2, b"x" * 1000), masked(2, b"y" * 500, final=False), masked(0, b"y" * 500))
     assert [len(data) for data, _ in harness.receiver.messages] == [1000, 1000]
 
 
 @in_loop
-def test_large_buffers_are_given_up() -> None:
-    """A large message makes the read buffer grow; the next small read makes a new one, if nothing is unread."""
+def test_large_read_buffer_is_replaced() -> None:
+    """A large message makes the read buffer grow. The next small read replaces it, if no bytes are unread."""
     harness = ConnectionHarness(limit=100_000)
     harness.connection.read_frames(b"")
     first = harness.reader
@@ -152,8 +152,8 @@ def test_large_buffers_are_given_up() -> None:
 
 
 @in_loop
-def test_after_a_violation_bytes_are_dropped_within_bounds() -> None:
-    """What follows is read and forgotten, up to a bound; then the connection is cut."""
+def test_bytes_after_a_violation_are_dropped_up_to_a_limit() -> None:
+    """Beyond the limit the connection is reset."""
     harness = ConnectionHarness()
     harness.feed(masked(3))
     sent = harness.sent
@@ -164,11 +164,11 @@ def test_after_a_violation_bytes_are_dropped_within_bounds() -> None:
 
 
 @in_loop
-def test_a_bug_in_the_receiver_ends_its_connection_only() -> None:
-    """The client gets 1011, the log the traceback, and nobody else an exception."""
+def test_exception_in_the_receiver_closes_with_1011() -> None:
+    """The traceback is an event, and no exception is raised."""
 
     def fail(data: bytes) -> None:
-        raise RuntimeError("a bug")
+        raise RuntimeError("receiver failed")
 
     harness = ConnectionHarness()
     harness.receiver.react = fail
@@ -177,15 +177,15 @@ def test_a_bug_in_the_receiver_ends_its_connection_only() -> None:
     assert len(harness.receiver.messages) == 1
     (event,) = harness.sink.events
     assert isinstance(event, InternalError)
-    assert "a bug" in event.error
+    assert "receiver failed" in event.error
 
 
 @in_loop
-def test_a_bug_on_arrival() -> None:
-    """A receiver that cannot be made: 1011 after the handshake, and the traceback as an event."""
+def test_exception_in_open_session_closes_with_1011() -> None:
+    """After the handshake response. The traceback is an event."""
 
     def open_session(transport: Transport) -> RecordingReceiver:
-        raise RuntimeError("a bug")
+        raise RuntimeError("receiver failed")
 
     sink, stream = RecordingSink(), FakeStream()
     connection = WebSocketConnection(
@@ -197,16 +197,16 @@ def test_a_bug_on_arrival() -> None:
 
 
 @in_loop
-def test_frames_without_a_message_are_counted() -> None:
-    """Pings and pongs with their bytes, fragments without, so that a session can limit what it never sees."""
+def test_frames_without_a_message_are_reported() -> None:
+    """Pings and pongs with their size, fragments with zero, so that the session can limit their rate."""
     harness = ConnectionHarness()
     harness.feed(masked(9, b"abc"), masked(10, b"d"), masked(1, b"xyz", final=False), masked(0))
     assert harness.receiver.control == [3, 1, 0]
 
 
 @in_loop
-def test_one_control_frame_too_many() -> None:
-    """A session that closes because of a ping gets neither a pong out nor another frame in."""
+def test_session_may_close_because_of_a_ping() -> None:
+    """Then no pong is sent and no further frame is reported."""
     harness = ConnectionHarness()
     harness.receiver.react_to_control = lambda: harness.connection.close(CONNECTION_TOO_MANY_REQUESTS, "too many")
     harness.feed(masked(9), masked(9))
@@ -215,12 +215,12 @@ def test_one_control_frame_too_many() -> None:
 
 
 @in_loop
-def test_pongs_reach_the_receiver() -> None:
-    """Asked for or not: the session decides what a pong means."""
+def test_pongs_are_reported() -> None:
+    """With or without a preceding ping."""
     harness = ConnectionHarness()
     harness.connection.ping()
     assert harness.sent == b"\x89\x00"
-    harness.feed(masked(10, b"whatever"))
+    harness.feed(masked(10, b"payload"))
     assert harness.receiver.pongs == 1
 
 
@@ -228,8 +228,8 @@ def test_pongs_reach_the_receiver() -> None:
 
 
 @in_loop
-def test_frames_are_written_in_order_and_at_once() -> None:
-    """None waits for the next."""
+def test_frames_are_written_immediately_in_order() -> None:
+    """A write does not wait for a later one."""
     harness = ConnectionHarness()
     harness.connection.write(frame(b"ab"))
     harness.connection.write(frame(b"c"))
@@ -237,8 +237,8 @@ def test_frames_are_written_in_order_and_at_once() -> None:
 
 
 @in_loop
-def test_writable_says_whether_the_buffer_is_empty() -> None:
-    """Congestion shows in `writable` and `buffered_bytes`; its end is told once, in the right order."""
+def test_writable_is_true_while_the_buffer_is_empty() -> None:
+    """Congestion changes `writable` and `buffered_bytes`. Its end calls `on_writable` once; bytes stay in order."""
     harness = ConnectionHarness()
     harness.stream.takes = 2
     harness.connection.write(frame(b"abcd"))
@@ -252,8 +252,8 @@ def test_writable_says_whether_the_buffer_is_empty() -> None:
 
 
 @in_loop
-def test_pings_of_a_peer_that_reads_nothing_hold_no_memory() -> None:
-    """While congested only the latest ping is remembered, and answered later."""
+def test_pings_of_a_peer_that_reads_nothing_use_no_memory() -> None:
+    """During congestion only the latest ping is kept; its pong is sent afterwards."""
     harness = ConnectionHarness()
     harness.stream.takes = 0
     harness.connection.write(frame(b"x"))
@@ -266,8 +266,8 @@ def test_pings_of_a_peer_that_reads_nothing_hold_no_memory() -> None:
 
 
 @in_loop
-def test_a_peer_that_takes_nothing_is_cut() -> None:
-    """After the write timeout without a single byte taken; progress starts it anew."""
+def test_write_timeout_resets_the_connection() -> None:
+    """If the peer takes no byte for the write timeout. Any progress restarts the timeout."""
     harness = ConnectionHarness()
     harness.stream.takes = 0
     harness.connection.write(frame(b"x" * 100))
@@ -286,8 +286,8 @@ def test_a_peer_that_takes_nothing_is_cut() -> None:
 
 
 @in_loop
-def test_one_timer_however_often_it_congests() -> None:
-    """Coming and going congestion makes no more than one timer, and does not count as silence."""
+def test_repeated_congestion_makes_one_timer() -> None:
+    """Short congestions do not add up to a write timeout."""
     harness = ConnectionHarness()
     for _ in range(50):
         harness.stream.takes = 0
@@ -299,8 +299,8 @@ def test_one_timer_however_often_it_congests() -> None:
 
 
 @in_loop
-def test_nothing_is_written_after_the_end() -> None:
-    """Neither to a lost connection nor after our close frame: the descriptor may be somebody else's."""
+def test_nothing_is_written_after_a_close_or_a_loss() -> None:
+    """The file descriptor of a lost connection may belong to another connection."""
     harness = ConnectionHarness()
     harness.connection.close(SHUTDOWN, "shutdown")
     sent = harness.sent
@@ -318,8 +318,8 @@ def test_nothing_is_written_after_the_end() -> None:
 
 
 @in_loop
-def test_the_socket_itself_is_written_to() -> None:
-    """Without encryption bytes go straight to the descriptor; what it refuses goes to the transport, in order."""
+def test_frames_are_sent_directly_to_the_socket() -> None:
+    """Without TLS. The transport gets the bytes that the socket does not take, in order."""
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     with ours, theirs:
@@ -333,7 +333,7 @@ def test_the_socket_itself_is_written_to() -> None:
         while at_once < 1_000_000 and (more := _receive_now(ours)):
             at_once += more
         assert 0 < at_once < 1_000_000
-        harness.connection.write(frame(b"later"))  # must not overtake, although the socket is empty now
+        harness.connection.write(frame(b"later"))  # must not overtake the rest, although the socket is empty now
         harness.stream.take(2_000_000)
         assert len(harness.stream.written) == 1_000_000 - at_once + len(b"later")
         assert harness.stream.written.endswith(b"xlater")
@@ -343,24 +343,24 @@ def test_the_socket_itself_is_written_to() -> None:
 
 
 @in_loop
-def test_the_rest_of_a_frame_is_not_copied() -> None:
-    """A frame is shared by all who are sent it, and a slow peer must not cost a copy of it."""
+def test_rest_of_a_frame_is_not_copied() -> None:
+    """All subscribers share a frame; a slow peer must not cause a copy."""
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     with ours, theirs:
         harness = ConnectionHarness(descriptor=theirs.fileno())
-        handed_over: list[object] = []
-        harness.stream.write = handed_over.append  # type: ignore[assignment, method-assign]
+        written: list[object] = []
+        harness.stream.write = written.append  # type: ignore[assignment, method-assign]
         large = frame(b"x" * 1_000_000)
         harness.connection.write(large)
         harness.connection.write_rest(large, 999_999)
-        assert [isinstance(data, memoryview) and data.obj is large for data in handed_over] == [True, True]
+        assert [isinstance(data, memoryview) and data.obj is large for data in written] == [True, True]
         harness.lose()
 
 
 @in_loop
-def test_the_direct_socket_is_there_while_it_may_be_used() -> None:
-    """Open and not congested; what it did not take goes to the transport, in order, and so does all that follows."""
+def test_direct_socket_is_set_while_open_and_not_congested() -> None:
+    """The transport gets the bytes that the socket did not take, and then all later bytes, in order."""
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     with ours, theirs:
@@ -384,8 +384,8 @@ def test_the_direct_socket_is_there_while_it_may_be_used() -> None:
 
 
 @in_loop
-def test_nobody_sends_past_tls() -> None:
-    """There the bytes of the socket are not ours."""
+def test_tls_has_no_direct_socket() -> None:
+    """Bytes on the socket must be encrypted."""
     assert ConnectionHarness().connection.direct is None
 
 
@@ -394,7 +394,7 @@ def has_direct(harness: ConnectionHarness) -> bool:
 
 
 def _receive_now(receiver: socket.socket) -> int:
-    """How much there is to receive without waiting."""
+    """Receives without waiting and returns the number of bytes."""
     try:
         return len(receiver.recv(2_000_000, socket.MSG_DONTWAIT))
     except BlockingIOError:
@@ -402,8 +402,8 @@ def _receive_now(receiver: socket.socket) -> int:
 
 
 @in_loop
-def test_flow_control_marks() -> None:
-    """Zero, so that `writable` is exact; one under encryption, where zero would mean always full."""
+def test_write_buffer_limits() -> None:
+    """Zero, so that `writable` is exact. One under TLS, where zero would mean a full buffer at all times."""
     assert ConnectionHarness().stream.calls[0] == "limits 1 0"
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -413,8 +413,8 @@ def test_flow_control_marks() -> None:
 
 
 @in_loop
-def test_the_descriptor_is_let_go_of() -> None:
-    """After the loss it may belong to somebody else: nothing here may write to it, or close it."""
+def test_file_descriptor_is_released_after_a_loss() -> None:
+    """It may belong to another connection then: the connection must neither write to it nor close it."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         harness = ConnectionHarness(descriptor=theirs.fileno())
@@ -426,12 +426,12 @@ def test_the_descriptor_is_let_go_of() -> None:
         assert ours.recv(100) == b"101\r\n\r\nstill open"
 
 
-# -- The end ---------------------------------------------------------------------------------------------------------
+# -- Closing ---------------------------------------------------------------------------------------------------------
 
 
 @in_loop
-def test_close_waits_for_the_answer() -> None:
-    """Code and reason are sent, messages are no longer delivered, and the peer's close frame ends it."""
+def test_close_waits_for_the_close_frame_of_the_peer() -> None:
+    """Code and reason are sent, later messages are dropped, and the peer's close frame closes the stream."""
     harness = ConnectionHarness()
     harness.connection.close(SHUTDOWN, "shutdown")
     assert harness.sent == b"\x88\x0a\x0b\xb9shutdown"
@@ -447,8 +447,8 @@ def test_close_waits_for_the_answer() -> None:
 
 
 @in_loop
-def test_close_does_not_wait_for_ever() -> None:
-    """Without an answer the connection is cut after the close timeout, written data or not."""
+def test_close_timeout_resets_the_connection() -> None:
+    """If the peer sends no close frame, with or without unsent data."""
     for takes in (1 << 30, 0):
         harness = ConnectionHarness()
         harness.stream.takes = takes
@@ -462,8 +462,8 @@ def test_close_does_not_wait_for_ever() -> None:
 
 
 @in_loop
-def test_at_the_end_only_what_is_unread_is_reset() -> None:
-    """A connection that is being closed is known until it is lost, and cut if its peer has not taken everything."""
+def test_reset_unread_resets_only_connections_with_unsent_data() -> None:
+    """A closing connection is in `closing` until it is lost."""
     for takes in (1 << 30, 0):
         harness = ConnectionHarness()
         harness.stream.takes = takes
@@ -478,8 +478,8 @@ def test_at_the_end_only_what_is_unread_is_reset() -> None:
 
 
 @in_loop
-def test_close_reads_on() -> None:
-    """A session that had paused reading still sees the answer to its close frame."""
+def test_close_resumes_reading() -> None:
+    """A connection with paused reading must receive the peer's close frame."""
     harness = ConnectionHarness()
     harness.connection.pause_reading()
     harness.connection.pause_reading()
@@ -489,8 +489,8 @@ def test_close_reads_on() -> None:
 
 
 @in_loop
-def test_pausing_is_idempotent() -> None:
-    """The stream hears of changes only."""
+def test_pausing_and_resuming_are_idempotent() -> None:
+    """Only changes are passed to the stream."""
     harness = ConnectionHarness()
     harness.connection.resume_reading()
     for _ in range(2):
@@ -502,7 +502,7 @@ def test_pausing_is_idempotent() -> None:
 
 @in_loop
 def test_code_3000_sends_no_close_frame() -> None:
-    """The connection just ends, flushed."""
+    """The stream is flushed and closed."""
     harness = ConnectionHarness()
     harness.connection.write(frame(b"x"))
     harness.connection.close(CONNECTION_CLOSED, "connection closed")
@@ -511,21 +511,21 @@ def test_code_3000_sends_no_close_frame() -> None:
 
 
 @in_loop
-def test_peer_closes() -> None:
-    """Its code is echoed, the socket closed at once, and cut if it cannot be flushed."""
+def test_close_frame_of_the_peer_is_echoed() -> None:
+    """The stream is closed at once, and reset after the close timeout if it cannot be flushed."""
     harness = ConnectionHarness()
     harness.feed(masked(8, b"\x0f\xa0bye"))
     assert harness.sent == b"\x88\x02\x0f\xa0"
     assert harness.stream.calls[-1] == "close"
-    # Later than our own timer, which counts what it cuts.
+    # Later than our own timer, so that the reset is counted.
     assert harness.stream.user_timeout_ms == (6000 if sys.platform == "linux" else 0)
     harness.advance(5)
     assert harness.stream.calls[-1] == "abort"
 
 
 @in_loop
-def test_peer_vanishes() -> None:
-    """The receiver hears of it once, and neither timers nor callbacks hold on to the connection."""
+def test_lost_connection_closes_the_receiver_once() -> None:
+    """No timer or callback remains for the connection."""
     harness = ConnectionHarness()
     harness.stream.takes = 0
     harness.connection.write(frame(b"x"))

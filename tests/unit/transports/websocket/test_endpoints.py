@@ -1,4 +1,4 @@
-"""Which encoding a client of the native protocol gets."""
+"""Selection of codec, compression and subprotocol by the WebSocket endpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .test_framing import StubCodec
 
 JSON_WIRES = WireSelector(StubCodec(b"\n"), WebSocketOptions())
 PROTOBUF_WIRES = WireSelector(StubCodec(b""), WebSocketOptions())
-AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+ACCEPTED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 ANY = UpgradeRequest("GET", "/", {})
 JSON, PROTOBUF = JSON_WIRES.select(ANY)[0], PROTOBUF_WIRES.select(ANY)[0]
 
@@ -39,53 +39,55 @@ JSON, PROTOBUF = JSON_WIRES.select(ANY)[0], PROTOBUF_WIRES.select(ANY)[0]
         ("cf_ws_frame_ping_pong=false", None, JSON, False, ""),
     ],
 )
-def test_choice(query: str, offered: str | None, wire: Wire, pings: bool, echoed: str) -> None:
-    """A known subprotocol decides and is echoed; else the query decides; JSON is the default."""
+def test_encoding_is_selected_by_subprotocol_or_query(
+    query: str, offered: str | None, wire: Wire, pings: bool, echoed: str
+) -> None:
+    """A known subprotocol has precedence and is echoed. Without one the query decides; JSON is the default."""
     headers = {} if offered is None else {"sec-websocket-protocol": offered}
     request = UpgradeRequest("GET", f"/connection/websocket?{query}", headers)
-    arranged: list[tuple[Wire, bool]] = []
+    selected: list[tuple[Wire, bool]] = []
 
-    def arrange(request: UpgradeRequest, wire: Wire, transport_pings: bool) -> OpenSession:
-        arranged.append((wire, transport_pings))
+    def session_factory(request: UpgradeRequest, wire: Wire, transport_pings: bool) -> OpenSession:
+        selected.append((wire, transport_pings))
         return open_session
 
-    choice = CentrifugeEndpoint(JSON_WIRES, PROTOBUF_WIRES, arrange).negotiate(request)
-    assert choice.subprotocol == echoed
-    assert choice.open_session is open_session
-    assert arranged == [(wire, pings)]
+    negotiated = CentrifugeEndpoint(JSON_WIRES, PROTOBUF_WIRES, session_factory).negotiate(request)
+    assert negotiated.subprotocol == echoed
+    assert negotiated.open_session is open_session
+    assert selected == [(wire, pings)]
 
 
-def test_compression_is_echoed_where_it_is_on() -> None:
-    """A connection that offers it is on the compressed wire of its codec, the same for all, and is told so."""
+def test_accepted_compression_is_in_the_response() -> None:
+    """All connections that offer compression share the compressed wire of their codec."""
     on = WebSocketOptions(compression=True)
     endpoint = CentrifugeEndpoint(
         WireSelector(StubCodec(b"\n"), on), WireSelector(StubCodec(b""), on), lambda *how: _note(how[1])
     )
-    arranged: list[Wire] = []
+    selected: list[Wire] = []
 
     def _note(wire: Wire) -> OpenSession:
-        arranged.append(wire)
+        selected.append(wire)
         return open_session
 
     for offered in ("permessage-deflate", "permessage-deflate; client_max_window_bits", "permessage-unknown", ""):
-        choice = endpoint.negotiate(UpgradeRequest("GET", "/", {"sec-websocket-extensions": offered}))
-        assert choice.extension == (AGREED if "deflate" in offered else "")
-    assert arranged[0] is arranged[1]
-    assert isinstance(arranged[0], CompressedWire)
-    assert not isinstance(arranged[2], CompressedWire)
-    assert arranged[2] is arranged[3]
+        negotiated = endpoint.negotiate(UpgradeRequest("GET", "/", {"sec-websocket-extensions": offered}))
+        assert negotiated.extension == (ACCEPTED if "deflate" in offered else "")
+    assert selected[0] is selected[1]
+    assert isinstance(selected[0], CompressedWire)
+    assert not isinstance(selected[2], CompressedWire)
+    assert selected[2] is selected[3]
 
 
-def test_one_compressed_wire_for_each_window() -> None:
-    """Whoever agreed on the same window shares one, so that fan-out compresses once for each; 12 is the usual one."""
+def test_connections_share_one_wire_for_each_window() -> None:
+    """So that fan-out compresses once for each window. The largest window is 12."""
     wires = WireSelector(StubCodec(None), WebSocketOptions(compression=True))
 
     def wire(offer: str) -> Wire:
         return wires.select(UpgradeRequest("GET", "/", {"sec-websocket-extensions": offer}))[0]
 
-    usual = wire("permessage-deflate")
+    default = wire("permessage-deflate")
     windows = {bits: wire(f"permessage-deflate; server_max_window_bits={bits}") for bits in range(8, 16)}
-    assert all(windows[bits] is usual for bits in range(12, 16))
+    assert all(windows[bits] is default for bits in range(12, 16))
     assert len({id(windows[bits]) for bits in range(8, 13)}) == 5
     assert not isinstance(windows[8], CompressedWire)
     assert all(wire(f"permessage-deflate; server_max_window_bits={bits}") is windows[bits] for bits in range(8, 16))

@@ -1,4 +1,4 @@
-"""Messages in fragments."""
+"""Joining and checking of fragments."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ INVALID = [
 
 
 @pytest.mark.parametrize("text", VALID)
-def test_characters_may_be_divided(text: bytes) -> None:
-    """Valid text is accepted wherever it is cut, in two and in single bytes."""
+def test_character_may_be_divided_between_fragments(text: bytes) -> None:
+    """Valid text is accepted at every division."""
     for cut in range(len(text) + 1):
-        assembly = FragmentedMessage(False, 1000)
-        assembly.add(text[:cut], False)
-        assembly.add(text[cut:], True)
-        assert assembly.join() == text
+        message = FragmentedMessage(False, 1000)
+        message.add(text[:cut], False)
+        message.add(text[cut:], True)
+        assert message.join() == text
     check_text(text)
 
 
 @pytest.mark.parametrize("text", INVALID)
-def test_bad_text_fails_at_the_first_impossible_byte(text: bytes) -> None:
-    """Byte by byte, the fragment that makes the text impossible fails, not a later one."""
-    impossible = next(n for n in range(1, len(text) + 1) if not could_become_text(text[:n]))
-    assembly = FragmentedMessage(False, 1000)
-    for index in range(impossible - 1):
-        assembly.add(text[index : index + 1], False)
+def test_invalid_text_fails_at_the_first_invalid_byte(text: bytes) -> None:
+    """In fragments of one byte, the fragment fails that makes the text invalid, not a later one."""
+    invalid_length = next(n for n in range(1, len(text) + 1) if not could_become_text(text[:n]))
+    message = FragmentedMessage(False, 1000)
+    for index in range(invalid_length - 1):
+        message.add(text[index : index + 1], False)
     with pytest.raises(ProtocolViolation) as caught:
-        assembly.add(text[impossible - 1 : impossible], False)
+        message.add(text[invalid_length - 1 : invalid_length], False)
     assert caught.value.code == 1007
     with pytest.raises(ProtocolViolation):
         check_text(text)
 
 
 def could_become_text(prefix: bytes) -> bool:
-    """By trial: some continuation of the prefix is UTF-8."""
+    """Tries whether any continuation of the prefix is UTF-8."""
     tails = [b"", *[bytes([last]) for last in (0x80, 0x90, 0xA0, 0xBF)]]
     tails += [tail + b"\x80" for tail in tails] + [tail + b"\x80\x80" for tail in tails]
     return any(is_text(prefix + tail) for tail in tails)
@@ -64,29 +64,29 @@ def is_text(data: bytes) -> bool:
     return True
 
 
-def test_unfinished_character_fails_at_the_end() -> None:
-    """A message that ends inside a character is no text."""
-    assembly = FragmentedMessage(False, 1000)
-    assembly.add(b"\xe6\xb0", False)
+def test_incomplete_character_fails_at_the_end() -> None:
+    """A text message must not end inside a character."""
+    message = FragmentedMessage(False, 1000)
+    message.add(b"\xe6\xb0", False)
     with pytest.raises(ProtocolViolation) as caught:
-        assembly.add(b"", True)
+        message.add(b"", True)
     assert caught.value.code == 1007
 
 
-def test_binary_is_not_looked_at() -> None:
-    """Anything goes in binary messages."""
-    assembly = FragmentedMessage(True, 1000)
-    assembly.add(b"\xff", False)
-    assembly.add(b"\xfe", True)
-    assert (assembly.join(), assembly.binary) == (b"\xff\xfe", True)
+def test_binary_messages_are_not_checked() -> None:
+    """They may contain any bytes."""
+    message = FragmentedMessage(True, 1000)
+    message.add(b"\xff", False)
+    message.add(b"\xfe", True)
+    assert (message.join(), message.binary) == (b"\xff\xfe", True)
 
 
-def test_limit_is_for_the_sum() -> None:
-    """The message may be as long as the limit and no longer, however it is divided."""
-    assembly = FragmentedMessage(True, 10)
-    assembly.add(b"x" * 4, False)
-    assembly.add(b"x" * 6, False)
-    assembly.add(b"", False)
+def test_size_limit_is_for_all_fragments_together() -> None:
+    """The message may have the size of the limit, in any division."""
+    message = FragmentedMessage(True, 10)
+    message.add(b"x" * 4, False)
+    message.add(b"x" * 6, False)
+    message.add(b"", False)
     with pytest.raises(ProtocolViolation) as caught:
-        assembly.add(b"x", True)
+        message.add(b"x", True)
     assert caught.value.code == 1009

@@ -1,4 +1,4 @@
-"""Upgrade requests: read, judged and answered."""
+"""Upgrade requests: reading, checks and responses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VALID = {
 
 
 def request(method: str = "GET", target: str = "/ws", **changed: str | None) -> UpgradeRequest:
-    """A valid request with some headers changed, or removed by None; underscores stand for dashes."""
+    """A valid request with some headers changed, or removed by None. Underscores mean dashes."""
     headers = {**VALID, **{name.replace("_", "-"): value for name, value in changed.items()}}
     lines = [f"{name}: {value}\r\n" for name, value in headers.items() if value is not None]
     return parse("".join([f"{method} {target} HTTP/1.1\r\n", *lines, "\r\n"]).encode("latin-1"))
@@ -39,8 +39,8 @@ def parse(head: bytes) -> UpgradeRequest:
     return upgrade_request(reader)
 
 
-def test_request_is_read() -> None:
-    """Names in lower case, values trimmed, repeated headers joined, path decoded, query kept as it is."""
+def test_request_attributes() -> None:
+    """Names in lower case, values trimmed, repeated headers joined, path decoded, query not decoded."""
     parsed = parse(
         b"GET /a%20b/%C3%A9?x=1&y=%20 HTTP/1.1\r\nHost: h:1\r\nORIGIN:  https://a.example \r\nX-A: 1\r\nx-a: 2\r\n\r\n"
     )
@@ -67,7 +67,7 @@ def test_read_upgrade_returns_the_request_and_the_size_of_its_head() -> None:
 
 
 def test_origin_is_none_without_the_header() -> None:
-    """A missing Origin header is not the same as an empty one."""
+    """A missing Origin header differs from an empty one."""
     assert request().origin is None
     assert request(origin="").origin == ""
 
@@ -82,13 +82,13 @@ def test_origin_is_none_without_the_header() -> None:
         ("b , a,, c", ("b", "a", "c")),
     ],
 )
-def test_subprotocols(value: str | None, offered: tuple[str, ...]) -> None:
-    """In order of preference; an empty header offers nothing, as some clients send it."""
+def test_offered_subprotocols_in_order_of_preference(value: str | None, offered: tuple[str, ...]) -> None:
+    """Some clients send an empty header, which offers nothing."""
     assert request(sec_websocket_protocol=value).subprotocols == offered
 
 
-def test_parameters() -> None:
-    """The first value, decoded; empty for what is missing, and for a query of absurdly many fields."""
+def test_query_parameters() -> None:
+    """The first value, decoded. Empty for a missing parameter, and for a query of over 100 parameters."""
     parsed = request(target="/ws?a=1&a=2&b=%C3%A9+x&c=&d")
     assert [parsed.parameter(name) for name in "abcde"] == ["1", "é x", "", "", ""]
     assert request(target="/ws?" + "&".join(f"a{n}=1" for n in range(200))).parameter("a1") == ""
@@ -109,8 +109,8 @@ def test_accept_key() -> None:
         {"content_length": "0"},
     ],
 )
-def test_what_clients_write_differently(changed: dict[str, str]) -> None:
-    """Lists and letter case vary between clients (Firefox sends `keep-alive, Upgrade`)."""
+def test_variants_of_clients_are_valid(changed: dict[str, str]) -> None:
+    """Clients differ in lists and letter case (Firefox sends `keep-alive, Upgrade`)."""
     assert accept_key(request(**changed)) == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
@@ -142,8 +142,8 @@ def test_what_clients_write_differently(changed: dict[str, str]) -> None:
         ({"sec_websocket_key": "dGhlIHNhbXBsZSBub25jZQ==, dGhlIHNhbXBsZSBub25jZQ=="}, 400),
     ],
 )
-def test_what_is_no_handshake(changed: dict[str, str | None], status: int) -> None:
-    """Everything RFC 6455 section 4.2.1 requires is required; the fixed word for all of it is `bad`."""
+def test_invalid_handshakes_are_refused(changed: dict[str, str | None], status: int) -> None:
+    """All conditions of RFC 6455 section 4.2.1 are checked. The label of the event is `bad`."""
     changed = dict(changed)
     method = changed.pop("method", None) or "GET"
     with pytest.raises(HandshakeError) as caught:
@@ -151,8 +151,8 @@ def test_what_is_no_handshake(changed: dict[str, str | None], status: int) -> No
     assert (caught.value.response.status, caught.value.response.reason) == (status, "bad")
 
 
-def test_http_1_0_has_no_upgrade() -> None:
-    """RFC 6455 section 4.1: the request's version is 1.1."""
+def test_http_1_0_is_refused() -> None:
+    """RFC 6455 section 4.1 requires HTTP/1.1."""
     head = (
         b"GET /ws HTTP/1.0\r\n" + b"".join(f"{name}: {value}\r\n".encode() for name, value in VALID.items()) + b"\r\n"
     )
@@ -162,15 +162,15 @@ def test_http_1_0_has_no_upgrade() -> None:
     assert accept_key(parse(head.replace(b"HTTP/1.0", b"HTTP/1.1")))
 
 
-def test_wrong_version_is_told_the_right_one() -> None:
-    """RFC 6455 section 4.4: the refusal lists the versions spoken here."""
+def test_refused_version_gets_the_supported_one() -> None:
+    """RFC 6455 section 4.4: the response lists the supported versions."""
     with pytest.raises(HandshakeError) as caught:
         accept_key(request(sec_websocket_version="25"))
     assert ("Sec-WebSocket-Version", "13") in caught.value.response.headers
 
 
-def test_responses() -> None:
-    """Complete HTTP, with the subprotocol only if there is one, and a body with a length where it is refused."""
+def test_responses_are_complete_http() -> None:
+    """The subprotocol header is sent only with a subprotocol, and an error response has a body and its length."""
     assert accept_response("key=", "").count(b"\r\n") == 5
     assert b"\r\nSec-WebSocket-Protocol: p\r\n" in accept_response("key=", "p")
     assert b"\r\nSec-WebSocket-Extensions: e; f\r\n" in accept_response("key=", "", "e; f")

@@ -1,4 +1,4 @@
-"""The reader of ordinary clients, and how it gives way to the one that knows all of RFC 6455."""
+"""The reader for single small messages, and its replacement by the `FrameReader`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LIMIT = 1000
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 5, 124, 125, 126, 127, 999, 1000])
 @pytest.mark.parametrize("opcode", [1, 2])
-def test_a_whole_message_is_unmasked(opcode: int, length: int) -> None:
-    """Of any length up to the limit, in either way to write the length."""
+def test_whole_message_is_unmasked(opcode: int, length: int) -> None:
+    """Of any length up to the limit, in both short forms of the length."""
     payload = bytes(n % 251 for n in range(length))
     assert parse_single_frame(masked(opcode, payload), LIMIT) == payload
 
@@ -47,14 +47,14 @@ def test_a_whole_message_is_unmasked(opcode: int, length: int) -> None:
         masked(1, b"x" * 70_000),
     ],
 )
-def test_anything_else_is_left_to_others(data: bytes) -> None:
-    """Parts, several, fragments, control frames, reserved bits, no mask, odd lengths, too much."""
+def test_other_input_is_not_parsed(data: bytes) -> None:
+    """Incomplete and several frames, fragments, control frames, reserved bits, no mask, invalid or large lengths."""
     assert parse_single_frame(data, LIMIT) is None
 
 
 @in_loop
-def test_clients_that_compress_need_no_parser() -> None:
-    """Where it was agreed on, small compressed messages are read here too, between others; control frames are not."""
+def test_compressed_messages_are_read_without_a_frame_reader() -> None:
+    """On a connection with compression, mixed with uncompressed ones. A control frame replaces the reader."""
     harness = ConnectionHarness(inflates=True)
     for number in range(3):
         harness.feed(masked(1 + number % 2, deflate(b"a%d" % number, 1), reserved=4))
@@ -69,23 +69,23 @@ def test_clients_that_compress_need_no_parser() -> None:
 
 
 @in_loop
-def test_what_inflates_to_nothing_counts_as_well() -> None:
-    """Work for nothing is charged by the bytes that it took, whole or in fragments; a little is not."""
-    nothing = b"\x00\x00\x00\xff\xff" * 100 + b"\x00"
+def test_surplus_of_compressed_messages_is_reported() -> None:
+    """If a message is much larger compressed than inflated, whole or in fragments. A small surplus is ignored."""
+    empty_blocks = b"\x00\x00\x00\xff\xff" * 100 + b"\x00"
     harness = ConnectionHarness(inflates=True)
-    harness.feed(masked(2, nothing, reserved=4))
+    harness.feed(masked(2, empty_blocks, reserved=4))
     harness.feed(masked(2, deflate(b"a", 1), reserved=4))
     assert harness.receiver.messages == [(b"", True), (b"a", True)]
     assert harness.receiver.control == [501]
-    harness.feed(masked(2, nothing[:200], final=False, reserved=4), masked(0, nothing[200:]))
+    harness.feed(masked(2, empty_blocks[:200], final=False, reserved=4), masked(0, empty_blocks[200:]))
     assert harness.receiver.messages[2:] == [(b"", True)]
     assert harness.receiver.control == [501, 200, 301]
 
 
 @in_loop
-def test_bad_compressed_messages() -> None:
-    """Too large once inflated, not to be inflated, no text, other reserved bits, the bit on other frames."""
-    bad = [
+def test_invalid_compressed_messages_are_violations() -> None:
+    """Too large when inflated, invalid data, invalid text, other reserved bits, the bit on other frames."""
+    invalid = [
         (masked(1, deflate(b"x" * 1001, 1), reserved=4), 1009),
         (masked(1, b"\xff\xff", reserved=4), 1007),
         (masked(1, deflate(b"\xff", 1), reserved=4), 1007),
@@ -93,7 +93,7 @@ def test_bad_compressed_messages() -> None:
         (masked(9, b"ping", reserved=4), 1002),
         (masked(0, b"", reserved=4), 1002),
     ]
-    for frame, code in bad:
+    for frame, code in invalid:
         harness = ConnectionHarness(inflates=True)
         harness.feed(frame)
         assert harness.receiver.messages == []
@@ -101,8 +101,8 @@ def test_bad_compressed_messages() -> None:
 
 
 @in_loop
-def test_ordinary_clients_need_no_parser() -> None:
-    """Message after message; what is no text ends the connection as ever."""
+def test_small_messages_are_read_without_a_frame_reader() -> None:
+    """Message after message. Invalid text is a violation, as in the `FrameReader`."""
     harness = ConnectionHarness()
     harness.feed(masked(1, b"a"))
     harness.feed(masked(2, b"\xff"))
@@ -113,8 +113,8 @@ def test_ordinary_clients_need_no_parser() -> None:
 
 
 @in_loop
-def test_the_first_unusual_frame_changes_the_reader_for_good() -> None:
-    """It loses nothing, whether there is a part of a frame at first or a ping."""
+def test_other_input_replaces_the_reader_permanently() -> None:
+    """By a ping or an incomplete frame. No byte is lost."""
     for first in (masked(9, b"p"), masked(1, b"abc")[:5]):
         harness = ConnectionHarness()
         harness.feed(masked(1, b"before"))
@@ -125,8 +125,8 @@ def test_the_first_unusual_frame_changes_the_reader_for_good() -> None:
 
 
 @in_loop
-def test_a_connection_that_is_closing_takes_no_messages() -> None:
-    """They are read, and dropped, until the peer's close frame comes."""
+def test_closing_connection_delivers_no_messages() -> None:
+    """They are read and dropped until the peer's close frame."""
     harness = ConnectionHarness()
     harness.connection.close(SHUTDOWN, "shutdown")
     harness.feed(masked(1, b"late"))
@@ -142,12 +142,12 @@ def test_a_connection_that_is_closing_takes_no_messages() -> None:
     st.lists(st.integers(1, 300), max_size=8),
 )
 @settings(max_examples=200, deadline=None)
-def test_it_makes_no_difference_how_one_begins(frames: list[bytes], cuts: list[int]) -> None:
-    """Whatever comes, cut wherever: the same messages and answers as with the full reader from the start."""
+def test_both_readers_have_the_same_results(frames: list[bytes], cuts: list[int]) -> None:
+    """For any frames in any segments: the same messages and responses as with a `FrameReader` from the start."""
 
-    def outcome(light: bool) -> tuple[object, ...]:
+    def outcome(starts_with_single_frames: bool) -> tuple[object, ...]:
         harness = ConnectionHarness()
-        if not light:
+        if not starts_with_single_frames:
             harness.stream.protocol = harness.connection.new_reader()
         data = b"".join(frames)
         for cut in [*cuts, len(data)]:

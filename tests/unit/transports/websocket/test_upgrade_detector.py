@@ -1,4 +1,4 @@
-"""The first bytes of a connection, without a network and with a clock by hand."""
+"""Detection of upgrades in the first read, without a network and with a manual clock."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .support import FakeStream, RecordingReceiver, RecordingSink, in_loop, mask
 from .test_framing import StubCodec
 
 OPTIONS = ServerOptions(handshake_timeout=Seconds(10), header_max_size=Size(1000))
-LATE = [LimitHit("server.handshake_timeout", "")]
+TIMEOUT = [LimitHit("server.handshake_timeout", "")]
 REQUEST = (
     b"GET /ws?a=b HTTP/1.1\r\nHost: x\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
@@ -41,7 +41,7 @@ REQUEST = (
 
 
 class HttpServer(asyncio.Protocol):
-    """What stands in for uvicorn."""
+    """Stands in for the HTTP server of uvicorn."""
 
     def __init__(self, **arguments: Any) -> None:
         self.arguments = arguments
@@ -56,7 +56,7 @@ class HttpServer(asyncio.Protocol):
 
 
 class DetectorHarness:
-    """One connection that has just been opened."""
+    """One new connection."""
 
     def __init__(self, options: WebSocketOptions = WebSocketOptions()) -> None:  # noqa: B008 - it is frozen
         self.clock = ManualClock()
@@ -91,8 +91,8 @@ class DetectorHarness:
 
 
 @in_loop
-def test_a_whole_upgrade_request_goes_straight_in() -> None:
-    """It is answered, and the connection has nothing left of the way it came."""
+def test_whole_upgrade_request_is_accepted_without_an_http_server() -> None:
+    """Afterwards no timer or reference to the detector remains."""
     harness = DetectorHarness()
     harness.protocol.data_received(REQUEST)
     assert harness.stream.written.startswith(b"HTTP/1.1 101 ")
@@ -105,8 +105,8 @@ def test_a_whole_upgrade_request_goes_straight_in() -> None:
 
 
 @in_loop
-def test_compression_is_agreed_on_only_where_it_is_on() -> None:
-    """Then the answer says so and compressed messages are read; off, the offer is ignored and they are refused."""
+def test_compression_is_negotiated_only_if_it_is_on() -> None:
+    """With compression, compressed messages are read. Without it, the offer is ignored and they are violations."""
     offer = REQUEST.replace(b"X-Twice: a", b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits")
     for on in (True, False):
         harness = DetectorHarness(WebSocketOptions(compression=on))
@@ -118,8 +118,8 @@ def test_compression_is_agreed_on_only_where_it_is_on() -> None:
 
 
 @in_loop
-def test_what_came_with_the_request_is_read() -> None:
-    """A client that does not wait for the answer loses nothing."""
+def test_frames_after_the_request_are_read() -> None:
+    """A client need not wait for the response."""
     harness = DetectorHarness()
     harness.protocol.data_received(REQUEST + masked(1, b"a") + masked(1, b"b")[:3])
     assert isinstance(harness.stream.protocol, FrameReader)
@@ -129,8 +129,8 @@ def test_what_came_with_the_request_is_read() -> None:
 
 
 @in_loop
-def test_a_refusal_is_the_same_here() -> None:
-    """The acceptor judges; the connection is closing and hears nothing more."""
+def test_refused_request_closes_the_connection() -> None:
+    """The acceptor refuses it. Later bytes are ignored."""
     harness = DetectorHarness()
     harness.protocol.data_received(REQUEST.replace(b"/ws", b"/no"))
     harness.protocol.data_received(masked(1, b"a"))
@@ -156,8 +156,8 @@ def test_a_refusal_is_the_same_here() -> None:
         b"\r\n",
     ],
 )
-def test_everything_else_is_the_http_servers(data: bytes) -> None:
-    """With every byte, uvicorn's own arguments, and the time that is left for the head."""
+def test_other_bytes_go_to_the_http_server(data: bytes) -> None:
+    """All bytes, with uvicorn's arguments and the deadline for the head."""
 
     @in_loop
     def run() -> None:
@@ -177,7 +177,7 @@ def test_everything_else_is_the_http_servers(data: bytes) -> None:
 
 
 def ended(end: Callable[[DetectorHarness], object]) -> DetectorHarness:
-    """A silent connection after `end`, and long after."""
+    """A silent connection after `end`, and after all timeouts."""
     harness = DetectorHarness()
     assert list(harness.state.connections) == [cast(object, harness.protocol)]
     end(harness)
@@ -188,16 +188,16 @@ def ended(end: Callable[[DetectorHarness], object]) -> DetectorHarness:
 
 
 @in_loop
-def test_silence_is_cut() -> None:
-    """After the handshake timeout, without a word."""
+def test_silent_connection_is_closed() -> None:
+    """After the handshake timeout, without a response."""
     harness = ended(lambda harness: harness.advance(10))
     assert (harness.stream.calls[-1], bytes(harness.stream.written)) == ("close", b"")
-    assert harness.sink.events == LATE
+    assert harness.sink.events == TIMEOUT
 
 
 @in_loop
-def test_shutdown_and_loss_end_the_waiting() -> None:
-    """uvicorn ends connections by `shutdown`, clients by going."""
+def test_shutdown_and_loss_cancel_the_timeout() -> None:
+    """uvicorn closes connections by `shutdown`; clients disconnect."""
     harness = ended(lambda harness: harness.protocol.shutdown())
     assert (harness.stream.calls[-1], harness.sink.events) == ("close", [])
     assert ended(lambda harness: harness.protocol.connection_lost(None)).sink.events == []
