@@ -1,4 +1,4 @@
-"""Deadlines and limits of HTTP connections, without a network and with a clock by hand."""
+"""Deadlines and limits of HTTP connections, without a network and with a manual clock."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from beaconfire.transports.options import ServerOptions
 from beaconfire.transports.reset import EXTENSION
 
 OPTIONS = ServerOptions(handshake_timeout=Seconds(10), keep_alive_timeout=Seconds(60), header_max_size=Size(1000))
-LATE = [LimitHit("server.handshake_timeout", "")]
+TIMEOUT = [LimitHit("server.handshake_timeout", "")]
 
 
 class FakeHttpStream(asyncio.Transport):
-    """Records; closes when told to, and then ignores what is written, as real ones do."""
+    """Records all calls. After a close it ignores writes, as real transports do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class FakeHttpStream(asyncio.Transport):
 
 
 class FakeWebSocketProtocol(asyncio.Protocol):
-    """What stands in for the WebSocket."""
+    """Stands in for the WebSocket protocol."""
 
     def __init__(self, **uvicorn: object) -> None:
         self.received: list[bytes] = []
@@ -95,7 +95,7 @@ class FakeWebSocketProtocol(asyncio.Protocol):
 
 
 class HttpHarness:
-    """One connection to an application that answers every request after its body."""
+    """One connection to an application that responds to every request after its body."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -126,7 +126,7 @@ class HttpHarness:
         self.timers.run_due()
 
     async def receive(self, data: bytes) -> None:
-        """Bytes arrive, and whatever they set off is finished."""
+        """Passes one read to the connection, and waits until it is handled."""
         self.protocol.data_received(data)
         for _ in range(10):
             await asyncio.sleep(0)
@@ -147,7 +147,7 @@ class HttpHarness:
 
 
 def scenario(run: Callable[[HttpHarness], Awaitable[None]]) -> Callable[[], None]:
-    """A test inside an event loop, ended as the loop would end the connection."""
+    """Runs a test inside an event loop."""
 
     def test() -> None:
         async def inside() -> None:
@@ -162,29 +162,29 @@ def scenario(run: Callable[[HttpHarness], Awaitable[None]]) -> Callable[[], None
 
 
 @scenario
-async def test_silence_is_cut(harness: HttpHarness) -> None:
-    """A connection that says nothing is closed after the handshake timeout, without a word."""
+async def test_silent_connection_is_closed(harness: HttpHarness) -> None:
+    """After the handshake timeout, without a response."""
     harness.advance(9.9)
     assert not harness.stream.closed
     harness.advance(0.1)
-    assert (harness.stream.closed, harness.stream.written, harness.events) == (True, b"", LATE)
+    assert (harness.stream.closed, harness.stream.written, harness.events) == (True, b"", TIMEOUT)
 
 
 @scenario
-async def test_a_head_that_does_not_end_is_cut(harness: HttpHarness) -> None:
-    """Bytes now and then do not help; the answer is 408."""
+async def test_slow_head_gets_408(harness: HttpHarness) -> None:
+    """Single bytes do not extend the timeout."""
     for byte in b"GET / HTTP":
         await harness.receive(bytes([byte]))
         harness.advance(0.99)
     assert not harness.stream.closed
     harness.advance(0.1)
     assert harness.stream.written.startswith(b"HTTP/1.1 408 ")
-    assert (harness.stream.closed, harness.events) == (True, LATE)
+    assert (harness.stream.closed, harness.events) == (True, TIMEOUT)
 
 
 @scenario
-async def test_a_later_request_has_the_same_deadline(harness: HttpHarness) -> None:
-    """From its first byte on; idling between requests is uvicorn's business."""
+async def test_later_requests_have_the_same_deadline(harness: HttpHarness) -> None:
+    """From the first byte of the request. uvicorn limits the idle time between requests."""
     await harness.receive(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     harness.advance(1000)
     assert (harness.requests, harness.stream.closed) == (1, False)
@@ -195,12 +195,12 @@ async def test_a_later_request_has_the_same_deadline(harness: HttpHarness) -> No
     assert (harness.requests, harness.stream.closed, harness.events) == (2, False, [])
     await harness.receive(b"GET")
     harness.advance(10)
-    assert (harness.stream.closed, harness.events) == (True, LATE)
+    assert (harness.stream.closed, harness.events) == (True, TIMEOUT)
 
 
 @scenario
-async def test_requests_in_one_piece_make_no_timers(harness: HttpHarness) -> None:
-    """The common case costs nothing."""
+async def test_requests_in_one_read_make_no_timers(harness: HttpHarness) -> None:
+    """The common case has no cost for timers."""
     harness.advance(5)
     for _ in range(10):
         await harness.receive(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
@@ -209,8 +209,8 @@ async def test_requests_in_one_piece_make_no_timers(harness: HttpHarness) -> Non
 
 
 @scenario
-async def test_a_body_that_does_not_end_is_cut(harness: HttpHarness) -> None:
-    """After the keep-alive timeout, however steadily it drips, and even if the answer was given before."""
+async def test_slow_body_is_disconnected(harness: HttpHarness) -> None:
+    """After the keep-alive timeout, even if single bytes arrive steadily or the response was sent before."""
     for path in (b"/", b"/at-once"):
         harness = HttpHarness()
         await harness.receive(b"POST " + path + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
@@ -224,18 +224,18 @@ async def test_a_body_that_does_not_end_is_cut(harness: HttpHarness) -> None:
 
 
 @scenario
-async def test_line_ends_are_no_activity(harness: HttpHarness) -> None:
-    """They are allowed between requests, but do not keep a connection."""
+async def test_line_ends_are_not_activity(harness: HttpHarness) -> None:
+    """They are allowed between requests, but do not keep a connection open."""
     await harness.receive(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     for _ in range(10):
         await harness.receive(b"\r\n")
         harness.advance(1)
-    assert (harness.stream.closed, harness.events) == (True, LATE)
+    assert (harness.stream.closed, harness.events) == (True, TIMEOUT)
 
 
 @scenario
 async def test_large_heads_are_refused(harness: HttpHarness) -> None:
-    """431 and the end, in one piece or in many, as soon as the limit is passed."""
+    """With 431 and a close as soon as the limit is exceeded, in one read or in several."""
     head = b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"c" * 1000 + b"\r\n\r\n"
     for step in (len(head), 100, 1):
         harness = HttpHarness()
@@ -250,8 +250,8 @@ async def test_large_heads_are_refused(harness: HttpHarness) -> None:
 
 
 @scenario
-async def test_heads_within_the_limit(harness: HttpHarness) -> None:
-    """Up to the limit, whatever came before them on the connection or comes after them in the same piece."""
+async def test_heads_within_the_limit_are_accepted(harness: HttpHarness) -> None:
+    """Independent of earlier bytes on the connection and later bytes in the same read."""
     head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\nCookie: " + b"c" * 800 + b"\r\n\r\n"
     await harness.receive(head + b"x" * 5000)
     await harness.receive(head + b"x" * 5000 + head[:500])
@@ -261,8 +261,8 @@ async def test_heads_within_the_limit(harness: HttpHarness) -> None:
 
 
 @scenario
-async def test_garbage_is_answered_as_before(harness: HttpHarness) -> None:
-    """What is no HTTP gets uvicorn's own 400."""
+async def test_malformed_bytes_get_400(harness: HttpHarness) -> None:
+    """With uvicorn's own response."""
     await harness.receive(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
     assert harness.stream.written.startswith(b"HTTP/1.1 400 ")
     harness.advance(1000)
@@ -270,8 +270,8 @@ async def test_garbage_is_answered_as_before(harness: HttpHarness) -> None:
 
 
 @scenario
-async def test_upgrade(harness: HttpHarness) -> None:
-    """The successor gets the request and what came after it; the deadline and the parser are let go."""
+async def test_upgrade_passes_the_connection_on(harness: HttpHarness) -> None:
+    """The successor gets the request and the bytes after it. The deadline and the parser are released."""
     request = b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
     await harness.receive(request[:20])
     await harness.receive(request[20:] + b"early bytes")
@@ -288,8 +288,8 @@ H2C = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nCon
 
 
 @scenario
-async def test_an_ignored_upgrade_has_the_same_limits(harness: HttpHarness) -> None:
-    """Deadlines for head and body, and the limit of the head, whose second reading does not count."""
+async def test_ignored_upgrade_has_the_same_limits(harness: HttpHarness) -> None:
+    """Deadlines for head and body, and the size limit of the head. The second parsing of the head does not count."""
     cookie = b"Cookie: " + b"c" * 800 + b"\r\n"
     for step in (2000, 100, 1):
         harness = HttpHarness()
@@ -308,7 +308,7 @@ async def test_an_ignored_upgrade_has_the_same_limits(harness: HttpHarness) -> N
     harness = HttpHarness()
     await harness.receive(H2C)
     harness.advance(10)
-    assert (harness.stream.closed, harness.events) == (True, LATE)
+    assert (harness.stream.closed, harness.events) == (True, TIMEOUT)
     harness.protocol.connection_lost(None)
     harness = HttpHarness()
     await harness.receive(H2C + b"\r\n")
@@ -322,8 +322,8 @@ async def test_an_ignored_upgrade_has_the_same_limits(harness: HttpHarness) -> N
 
 
 @scenario
-async def test_a_lost_connection_leaves_no_timer(harness: HttpHarness) -> None:
-    """Nothing fires for a connection that is gone."""
+async def test_lost_connection_leaves_no_timer(harness: HttpHarness) -> None:
+    """No event is emitted for a lost connection."""
     await harness.receive(b"GET / HT")
     harness.protocol.connection_lost(None)
     harness.advance(1000)
@@ -334,8 +334,8 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @scenario
-async def test_some_pipelined_requests_are_answered(harness: HttpHarness) -> None:
-    """One that is answered and as many as may wait for it."""
+async def test_pipelined_requests_up_to_the_limit_get_responses(harness: HttpHarness) -> None:
+    """One active request and `PIPELINE_MAX` waiting ones."""
     await harness.receive(REQUEST * (1 + PIPELINE_MAX))
     for _ in range(100):
         await asyncio.sleep(0)
@@ -344,8 +344,8 @@ async def test_some_pipelined_requests_are_answered(harness: HttpHarness) -> Non
 
 
 @scenario
-async def test_more_pipelined_requests_are_cut(harness: HttpHarness) -> None:
-    """One more, or thousands: nothing is kept and nothing is answered, and the running request is told."""
+async def test_pipelined_requests_beyond_the_limit_close_the_connection(harness: HttpHarness) -> None:
+    """Nothing is kept and no response is sent, and the active request is informed."""
     for count in (2 + PIPELINE_MAX, 7000):
         harness = HttpHarness()
         await harness.receive(REQUEST * count)
@@ -356,8 +356,8 @@ async def test_more_pipelined_requests_are_cut(harness: HttpHarness) -> None:
 
 
 @scenario
-async def test_every_pipelined_request_learns_that_the_client_has_gone(harness: HttpHarness) -> None:
-    """Not only the latest, so that none writes to a connection that is closed."""
+async def test_every_pipelined_request_is_informed_of_a_lost_connection(harness: HttpHarness) -> None:
+    """Not only the latest, so that no request writes to the closed connection."""
     harness.protocol.data_received(REQUEST * 3)
     harness.protocol.connection_lost(None)
     for _ in range(30):
@@ -367,8 +367,8 @@ async def test_every_pipelined_request_learns_that_the_client_has_gone(harness: 
 
 
 @scenario
-async def test_an_answer_that_nobody_reads_is_given_up(harness: HttpHarness) -> None:
-    """After the keep-alive timeout the connection is aborted, because closing would wait for the reader."""
+async def test_unread_response_resets_the_connection(harness: HttpHarness) -> None:
+    """After the keep-alive timeout: a close would wait for the client."""
     await harness.receive(REQUEST)
     harness.protocol.pause_writing()
     harness.advance(30)
@@ -385,8 +385,8 @@ async def test_an_answer_that_nobody_reads_is_given_up(harness: HttpHarness) -> 
 
 
 @scenario
-async def test_an_answer_that_nobody_reads_is_given_up_on_a_closing_connection_too(harness: HttpHarness) -> None:
-    """However small it is, and although the connection is closed when it has been read; not if it was read in time."""
+async def test_unread_response_resets_a_closing_connection(harness: HttpHarness) -> None:
+    """Also a small response, and one after which the connection closes. Not if it is read in time."""
     for request in (REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"garbage\r\n\r\n"):
         for is_read in (True, False):
             harness = HttpHarness()
@@ -402,8 +402,8 @@ async def test_an_answer_that_nobody_reads_is_given_up_on_a_closing_connection_t
 
 
 @scenario
-async def test_a_reader_that_stops_before_the_end_is_given_up_too(harness: HttpHarness) -> None:
-    """It took so much of a large answer that writing may go on, but the connection is closing and there is a rest."""
+async def test_partly_read_response_resets_a_closing_connection(harness: HttpHarness) -> None:
+    """The client has read enough for writing to resume, but not all, and the connection is closing."""
     harness.protocol.data_received(REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     harness.stream.waiting = 100_000
     for _ in range(10):
@@ -419,16 +419,16 @@ async def test_a_reader_that_stops_before_the_end_is_given_up_too(harness: HttpH
 
 
 @scenario
-async def test_an_application_may_reset_the_connection(harness: HttpHarness) -> None:
-    """Of its request, through an extension."""
+async def test_application_can_reset_the_connection(harness: HttpHarness) -> None:
+    """By an extension in the scope of its request."""
     await harness.receive(REQUEST)
     harness.scope["extensions"][EXTENSION]()
     assert harness.stream.was_reset
 
 
 @scenario
-async def test_at_the_end_only_what_is_unread_is_reset(harness: HttpHarness) -> None:
-    """Whether it waits in the buffer, or, as under TLS, where it cannot be seen."""
+async def test_reset_unread_resets_only_connections_with_unsent_data(harness: HttpHarness) -> None:
+    """In the buffer, or not visible, as under TLS."""
     await harness.receive(REQUEST)
     harness.protocol.reset_unread()
     assert not harness.stream.closed
@@ -439,8 +439,8 @@ async def test_at_the_end_only_what_is_unread_is_reset(harness: HttpHarness) -> 
 
 
 @scenario
-async def test_an_idle_connection_with_an_unread_answer_is_aborted(harness: HttpHarness) -> None:
-    """A small answer stops nothing, but closing would wait for its reader as well."""
+async def test_idle_connection_with_an_unread_response_is_reset(harness: HttpHarness) -> None:
+    """A small response does not pause writing, but a close would wait for the client as well."""
     await harness.receive(REQUEST)
     harness.stream.waiting = 100
     harness.protocol.timeout_keep_alive_handler()

@@ -1,4 +1,4 @@
-"""Trailer fields, which come after a chunked body: no header fields, and no more of them than of header fields."""
+"""Trailer fields after a chunked body: they are not header fields, and their size is limited."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ MOST = int(OPTIONS.header_max_size)
 
 
 @pytest.mark.parametrize("offer", [b"", H2C], ids=["plain", "upgrade"])
-def test_a_trailer_field_is_no_header_field(offer: bytes) -> None:
-    """Through both doors, in one piece or more: a proxy lets pass in a trailer what it removes from a head."""
+def test_trailer_field_is_not_a_header_field(offer: bytes) -> None:
+    """On both paths, in one read or several: a proxy may pass a field in a trailer that it removes from a head."""
     keyless = chunked(1, offer).replace(b"X-API-Key: right\r\n", b"")
     trailing = keyless[:-2] + b"X-API-Key: right\r\n\r\n"
     end = trailing.index(b"\r\n\r\n") + 4
@@ -23,8 +23,8 @@ def test_a_trailer_field_is_no_header_field(offer: bytes) -> None:
 
 
 @scenario
-async def test_the_application_sees_no_trailer_field(harness: HttpHarness) -> None:
-    """What a proxy that is trusted says of the client's address must not be overwritten."""
+async def test_application_gets_no_trailer_fields(harness: HttpHarness) -> None:
+    """A trailer must not replace the client's address from a trusted proxy."""
     await harness.receive(HEAD % b"/" + b"1\r\nx\r\n0\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n")
     assert harness.scope["headers"] == [(b"host", b"x"), (b"transfer-encoding", b"chunked")]
     await harness.receive(HEAD % b"/" + b"1\r\nx\r\n0\r\n\r\n")
@@ -40,10 +40,10 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("path", [b"/", b"/at-once"])
-@pytest.mark.parametrize("what", ENDLESS)
-def test_trailers_without_end_are_refused(what: str, path: bytes) -> None:
-    """431 and the end, whether or not the request is answered already, as soon as the limit is passed."""
-    beginning, part = ENDLESS[what]
+@pytest.mark.parametrize("case", ENDLESS)
+def test_endless_trailers_are_refused(case: str, path: bytes) -> None:
+    """With 431 and a close as soon as the limit is exceeded, before or after the response."""
+    beginning, part = ENDLESS[case]
 
     @scenario
     async def run(harness: HttpHarness) -> None:
@@ -63,8 +63,8 @@ def test_trailers_without_end_are_refused(what: str, path: bytes) -> None:
 
 
 @scenario
-async def test_long_bodies_in_small_chunks_are_no_trailers(harness: HttpHarness) -> None:
-    """What frames the chunks may be more than the head's limit in sum, in one piece or in many."""
+async def test_small_chunks_do_not_count_as_trailers(harness: HttpHarness) -> None:
+    """The framing of all chunks may exceed the limit of the head, in one read or several."""
     body = b"1\r\nx\r\n" * MOST + b"0\r\nSum: 1\r\n\r\n"
     for step in (len(body), 5):
         await harness.receive(HEAD % b"/")

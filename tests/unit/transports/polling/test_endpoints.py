@@ -1,4 +1,4 @@
-"""What long polling answers when connecting takes its time: who may decide may have to ask somebody first."""
+"""Long polling: slow connects, full responses, and the positions in responses."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.unit.kit import RECOVERABLE, World, settle
 
 TIMEOUT_S = 5.0
 IDLE_S = 0.05
-"""Long enough for everything that needs no one to let it go on."""
+"""Long enough for all work that waits for no event."""
 
 
 class PollClient:
-    """An endpoint on a world, asked as a server would."""
+    """Calls an endpoint of a world as an ASGI server would."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class PollClient:
     ) -> None:
         self.world = world
         numbers = itertools.count(1)
-        listens = kind is Poll
-        codec: Codec = UnidirectionalCodec() if listens else JsonCodec()
-        traits = SessionTraits(unidirectional=listens, per_request=True)
+        unidirectional = kind is Poll
+        codec: Codec = UnidirectionalCodec() if unidirectional else JsonCodec()
+        traits = SessionTraits(unidirectional=unidirectional, per_request=True)
         factory = SessionFactory(world.node, traits, lambda: f"caller{next(numbers)}")
         checks = RequestChecks(["*"], lambda: None, world.recorder)
         self._endpoint = kind(
@@ -51,7 +51,7 @@ class PollClient:
         )
 
     async def request(self, **request: Any) -> tuple[int, bytes]:
-        """Status and body. The world takes its turns meanwhile."""
+        """Sends a request and returns status and body. Runs the world's turns meanwhile."""
         return await self.post(json.dumps(request).encode())
 
     async def post(self, text: bytes) -> tuple[int, bytes]:
@@ -79,7 +79,7 @@ def run_scenario(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def slow_world(channel: ChannelOptions = RECOVERABLE) -> World:
-    """One whose verifier lets nobody through yet."""
+    """A world whose token verifier waits."""
     world = World(channel)
     world.tokens.connections.known["t"] = Identity(user="ann")
     world.stops.hold("verify")
@@ -87,8 +87,8 @@ def slow_world(channel: ChannelOptions = RECOVERABLE) -> World:
 
 
 @pytest.mark.parametrize("wait", [0, 0.001])
-def test_no_answer_before_connecting_is_done(wait: float) -> None:
-    """However short the client wants to wait: an answer without its positions would make it lose them."""
+def test_response_waits_for_the_connect_result(wait: float) -> None:
+    """For any wait of the client: with a response without positions, the client would lose its positions."""
 
     async def scenario() -> None:
         world = slow_world()
@@ -107,8 +107,8 @@ def test_no_answer_before_connecting_is_done(wait: float) -> None:
 
 
 @pytest.mark.parametrize("kind", [Poll, PollCommands])
-def test_connecting_that_takes_too_long_is_told(kind: type[Poll] | type[PollCommands]) -> None:
-    """With 503, which says that response again may help; the session that was on its way leaves nothing."""
+def test_slow_connect_gets_503(kind: type[Poll] | type[PollCommands]) -> None:
+    """After which the client may repeat the request. No session or subscription remains."""
 
     async def scenario() -> None:
         world = slow_world()
@@ -124,8 +124,8 @@ def test_connecting_that_takes_too_long_is_told(kind: type[Poll] | type[PollComm
 
 
 @pytest.mark.parametrize("kind", [Poll, PollCommands])
-def test_who_polls_is_told_apart_by_its_name(kind: type[Poll] | type[PollCommands]) -> None:
-    """As what an SDK says of itself when it connects."""
+def test_name_and_version_of_the_sdk_are_passed_on(kind: type[Poll] | type[PollCommands]) -> None:
+    """As in a connect request."""
 
     async def scenario() -> None:
         world = World(RECOVERABLE)
@@ -137,8 +137,8 @@ def test_who_polls_is_told_apart_by_its_name(kind: type[Poll] | type[PollCommand
     run_scenario(scenario)
 
 
-def test_a_channel_without_a_latest_message_is_no_news() -> None:
-    """One that keeps the latest only calls nobody recovered while there is none. Whoever knows that waits for one."""
+def test_empty_channel_in_cache_mode_is_not_news() -> None:
+    """An empty channel in cache mode reports `recovered` as false. A client at its position waits for a publication."""
 
     async def scenario() -> None:
         latest = ChannelOptions(
@@ -164,8 +164,8 @@ def test_a_channel_without_a_latest_message_is_no_news() -> None:
 
 
 @pytest.mark.parametrize("entry", [{"recover": True, "offset": None, "epoch": "gone"}, {"recover": None, "offset": 1}])
-def test_what_only_the_session_understands_breaks_nobody(entry: dict[str, Any]) -> None:
-    """It takes null for missing. Whoever sends that is answered; those who are written to in the same turn are, too."""
+def test_position_with_null_is_left_to_the_session(entry: dict[str, Any]) -> None:
+    """The session treats null as missing. The poll must not fail during fan-out, which would affect other clients."""
 
     async def scenario() -> None:
         world = World(RECOVERABLE)
@@ -179,8 +179,8 @@ def test_what_only_the_session_understands_breaks_nobody(entry: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("text", [b"[" * 5000, b'{"subs":{"a":' + b"[" * 5000, b'{"token":"\xff"}', b"{"])
-def test_what_is_no_question_is_refused(text: bytes) -> None:
-    """With 400, however it is broken: what anyone may send is no fault of the server."""
+def test_invalid_body_is_refused(text: bytes) -> None:
+    """With 400 for all kinds of malformed JSON, not with 500."""
 
     async def scenario() -> None:
         assert (await PollClient(World(RECOVERABLE), Poll).post(text))[0] == 400
@@ -188,8 +188,8 @@ def test_what_is_no_question_is_refused(text: bytes) -> None:
     run_scenario(scenario)
 
 
-def test_an_answer_that_is_full_goes_out_and_the_next_one_goes_on() -> None:
-    """Everything is told once and in order, and no answer is much larger than it may be."""
+def test_full_response_is_continued_by_the_next_poll() -> None:
+    """Every publication is sent once and in order, and no response is much larger than the limit."""
 
     async def scenario() -> None:
         world = World(structs.replace(RECOVERABLE, history_size=100), reply_max_size=Size(1000))
@@ -203,8 +203,8 @@ def test_an_answer_that_is_full_goes_out_and_the_next_one_goes_on() -> None:
             assert status == 200
             assert len(body) < 2000 + 3 * 1000
             answer = json.loads(body)
-            first, *others = answer["messages"]
-            news = [*first["connect"]["subs"]["news"].get("publications", []), *(push["pub"] for push in others)]
+            first, *pushes = answer["messages"]
+            news = [*first["connect"]["subs"]["news"].get("publications", []), *(push["pub"] for push in pushes)]
             assert news
             found += [publication["offset"] for publication in news]
             subs = answer["subs"]
@@ -214,8 +214,8 @@ def test_an_answer_that_is_full_goes_out_and_the_next_one_goes_on() -> None:
     run_scenario(scenario)
 
 
-def test_commands_for_which_there_is_no_room_are_not_done() -> None:
-    """Each has error 111 as its reply, which says that it can be sent again; those before it have been done."""
+def test_commands_after_a_full_response_are_not_run() -> None:
+    """Each gets error 111, after which it can be sent again. Earlier commands have been run."""
 
     async def scenario() -> None:
         world = World(RECOVERABLE)
@@ -228,9 +228,9 @@ def test_commands_for_which_there_is_no_room_are_not_done() -> None:
         assert status == 200
         replies = json.loads(body)["replies"]
         codes = [reply.get("error", {"code": 0})["code"] for reply in replies]
-        done = codes.count(0)
-        assert codes == [0] * done + [111] * (11 - done)
-        assert 1 < done < 5
+        run_count = codes.count(0)
+        assert codes == [0] * run_count + [111] * (11 - run_count)
+        assert 1 < run_count < 5
         assert [reply["id"] for reply in replies] == list(range(2, 13))
         assert replies[-1]["error"]["temporary"] is True
         assert "poll.max_response_size" in world.recorder.limits()
@@ -239,8 +239,8 @@ def test_commands_for_which_there_is_no_room_are_not_done() -> None:
     run_scenario(scenario)
 
 
-def test_commands_recover_nothing() -> None:
-    """What the client missed comes with its polls, so it is neither read nor gathered for its commands."""
+def test_commands_request_does_not_recover() -> None:
+    """Polls recover missed publications, so a commands request neither reads nor collects them."""
 
     async def scenario() -> None:
         world = World(RECOVERABLE)
@@ -254,8 +254,8 @@ def test_commands_recover_nothing() -> None:
     run_scenario(scenario)
 
 
-def test_the_latest_that_is_owed_when_an_answer_is_full_is_in_it() -> None:
-    """The positions of an answer say that the client has it, so the next poll would not ask for it."""
+def test_full_response_contains_held_conflated_publications() -> None:
+    """If the positions of the response cover a held publication, the next poll would not recover it."""
 
     async def scenario() -> None:
         world = World(RECOVERABLE)
@@ -266,18 +266,18 @@ def test_the_latest_that_is_owed_when_an_answer_is_full_is_in_it() -> None:
         response = asyncio.create_task(client.request(token="t", subs=subs))
         await settle()
         world.publish("sport", "x" * 2000)
-        world.turn()  # the answer is full
+        world.turn()  # the response is full
         world.publish("news", "first", "latest")
-        world.turn()  # so this is owed
+        world.turn()  # so this publication is held
         answer = json.loads((await response)[1])
-        told = [message["pub"]["data"] for message in answer["messages"] if message.get("channel") == "news"]
-        assert (told, answer["subs"]["news"]["offset"]) in ((["latest"], 2), ([], 0))
+        received = [message["pub"]["data"] for message in answer["messages"] if message.get("channel") == "news"]
+        assert (received, answer["subs"]["news"]["offset"]) in ((["latest"], 2), ([], 0))
 
     run_scenario(scenario)
 
 
-def test_commands_are_done_however_much_the_connect_result_holds() -> None:
-    """It is not in the answer, so it takes no room there: else the client would be told to try again for ever."""
+def test_large_connect_result_does_not_fill_the_response() -> None:
+    """The response does not contain it. Otherwise the client would get error 111 for ever."""
 
     async def scenario() -> None:
         cache = structs.replace(RECOVERABLE, force_recovery_mode="cache", auto_cache_recover=True)
@@ -290,6 +290,6 @@ def test_commands_are_done_however_much_the_connect_result_holds() -> None:
         )
         assert status == 200
         [reply] = json.loads(body)["replies"]
-        assert reply["error"]["code"] == 108  # done, and presence is off
+        assert reply["error"]["code"] == 108  # the command was run, and presence is off
 
     run_scenario(scenario)

@@ -1,4 +1,4 @@
-"""The stream as a transport: what it does while the server takes nothing, and at the end."""
+"""The stream as a transport: congestion, closing and pausing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEADERS = [(b"content-type", b"application/json")]
 
 
 class RecordingSession:
-    """A receiver that writes down what it is told."""
+    """A receiver that records all calls."""
 
     def __init__(self) -> None:
         self.received: list[bytes] = []
@@ -52,15 +52,15 @@ class RecordingSession:
 
 
 class StreamHarness:
-    """A stream with an ASGI server around it that can be made to wait."""
+    """A stream with an ASGI server that can be made to wait or fail."""
 
     def __init__(self, traits: StreamTraits = PLAIN) -> None:
         self.sent: list[dict[str, Any]] = []
-        self.taking = asyncio.Event()
-        self.taking.set()
-        self.broken = False
+        self.accepting = asyncio.Event()
+        self.accepting.set()
+        self.fails = False
         self.was_reset = False
-        self.gone = asyncio.Event()
+        self.disconnected = asyncio.Event()
         self.session = RecordingSession()
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
@@ -68,25 +68,25 @@ class StreamHarness:
         ending = StreamCloseTimeout(5.0, self.timers, self)
         wire = lines(JsonCodec())
         self.stream = ResponseStream(traits, wire, self._send, HEADERS, ending, self._reset, "secret")
-        self.running = asyncio.create_task(self.stream.run(self._open_session, self._receive, b"opening", False))
+        self.running = asyncio.create_task(self.stream.run(self._open_session, self._receive, b"first", False))
 
     def _open_session(self, transport: Transport) -> RecordingSession:
         return self.session
 
     async def _send(self, message: Any) -> None:
-        if self.broken:
-            raise OSError("the client has gone")
-        if not self.taking.is_set():
-            await self.taking.wait()
+        if self.fails:
+            raise OSError("the client has disconnected")
+        if not self.accepting.is_set():
+            await self.accepting.wait()
         self.sent.append(dict(message))
         if message["type"] == "http.response.body" and not message.get("more_body"):
-            self.gone.set()
+            self.disconnected.set()
 
     def _reset(self) -> None:
-        """As the HTTP server: the request has lost its client, and nothing that is sent waits any longer."""
+        """Acts as the HTTP server: the client is disconnected, and no `send` waits any longer."""
         self.was_reset = True
-        self.taking.set()
-        self.gone.set()
+        self.accepting.set()
+        self.disconnected.set()
 
     def emit(self, event: Event) -> None:
         self.events.append(event)
@@ -96,7 +96,7 @@ class StreamHarness:
         self.timers.run_due()
 
     async def _receive(self) -> Any:
-        await self.gone.wait()
+        await self.disconnected.wait()
         return {"type": "http.disconnect"}
 
     @property
@@ -107,12 +107,12 @@ class StreamHarness:
 async def start(traits: StreamTraits = PLAIN) -> StreamHarness:
     harness = StreamHarness(traits)
     await asyncio.sleep(0)
-    assert harness.session.received == [b"opening"]
+    assert harness.session.received == [b"first"]
     return harness
 
 
-def test_the_head_goes_out_with_the_first_bytes() -> None:
-    """Nothing is sent before there is anything to say, and then all of it at once, without a turn of the loop."""
+def test_head_is_sent_with_the_first_bytes() -> None:
+    """Nothing is sent before the first write. Then both are sent at once, without a turn of the event loop."""
 
     async def scenario() -> None:
         harness = await start(StreamTraits("sse", b":\n\n"))
@@ -128,17 +128,17 @@ def test_the_head_goes_out_with_the_first_bytes() -> None:
     asyncio.run(scenario())
 
 
-def test_a_server_that_waits() -> None:
-    """What is written meanwhile is kept and counted, sent in order, and then the session may write again."""
+def test_writes_are_buffered_while_the_server_waits() -> None:
+    """They are counted and then sent in order, and the session is informed that it may write again."""
 
     async def scenario() -> None:
         harness = await start()
         harness.stream.write(b"one\n")
-        harness.taking.clear()
+        harness.accepting.clear()
         harness.stream.write(b"two\n")
         harness.stream.write(b"three\n")
         assert (harness.stream.writable, harness.stream.buffered_bytes) == (False, len(b"two\nthree\n"))
-        harness.taking.set()
+        harness.accepting.set()
         await harness.session.writable_again.wait()
         assert (harness.stream.writable, harness.stream.buffered_bytes) == (True, 0)
         assert harness.body == b"one\ntwo\nthree\n"
@@ -148,17 +148,17 @@ def test_a_server_that_waits() -> None:
     asyncio.run(scenario())
 
 
-def test_closed_while_the_server_waits() -> None:
-    """Everything written comes before the disconnect push, and then the response ends; later writes are dropped."""
+def test_close_while_the_server_waits() -> None:
+    """Earlier writes are sent before the disconnect push, and then the response ends. Later writes are dropped."""
 
     async def scenario() -> None:
         harness = await start()
-        harness.taking.clear()
+        harness.accepting.clear()
         harness.stream.write(b"one\n")
         harness.stream.close(SHUTDOWN, "shutdown")
         harness.stream.write(b"late\n")
         harness.stream.close(CONNECTION_CLOSED, "")
-        harness.taking.set()
+        harness.accepting.set()
         await harness.running
         assert harness.body == b'one\n{"push":{"disconnect":{"code":3001,"reason":"shutdown","reconnect":true}}}\n'
         assert harness.sent[-1]["more_body"] is False
@@ -168,42 +168,42 @@ def test_closed_while_the_server_waits() -> None:
     asyncio.run(scenario())
 
 
-def test_a_server_that_breaks() -> None:
-    """The stream is of no more use, and says so; whoever writes to it notices nothing."""
+def test_exception_in_send_ends_the_stream() -> None:
+    """The stream is not writable any more. Writing to it raises no exception."""
 
     async def scenario() -> None:
         harness = await start()
-        harness.broken = True
+        harness.fails = True
         harness.stream.write(b"one\n")
         harness.stream.write(b"two\n")
         assert not harness.stream.writable
-        harness.gone.set()
+        harness.disconnected.set()
         await harness.running
         assert harness.session.closed == [3000]
 
     asyncio.run(scenario())
 
 
-def test_a_server_that_breaks_while_it_waits() -> None:
-    """As above."""
+def test_exception_in_a_suspended_send_ends_the_stream() -> None:
+    """As above, in the task that finishes the `send`."""
 
     async def scenario() -> None:
         harness = await start()
         harness.stream.write(b"one\n")
-        harness.taking.clear()
+        harness.accepting.clear()
         harness.stream.write(b"two\n")
         task = next(task for task in asyncio.all_tasks() if task not in (harness.running, asyncio.current_task()))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert not harness.stream.writable
-        harness.gone.set()
+        harness.disconnected.set()
         await harness.running
 
     asyncio.run(scenario())
 
 
-def test_reading_pauses() -> None:
-    """Commands wait until the session reads on, and are refused if it ends instead."""
+def test_commands_wait_while_reading_is_paused() -> None:
+    """They are refused if the session ends before it resumes reading."""
 
     async def scenario() -> None:
         harness = await start()
@@ -219,7 +219,7 @@ def test_reading_pauses() -> None:
         harness.stream.pause_reading()
         three = asyncio.create_task(harness.stream.receive(b"three", False))
         await asyncio.sleep(0)
-        harness.gone.set()
+        harness.disconnected.set()
         await harness.running
         assert not await three
         assert not await harness.stream.receive(b"four", False)
@@ -227,18 +227,18 @@ def test_reading_pauses() -> None:
     asyncio.run(scenario())
 
 
-def test_listeners_are_refused_with_a_status() -> None:
-    """If it is for good and nothing has been said yet; otherwise in the stream."""
+def test_unidirectional_clients_are_refused_with_a_status() -> None:
+    """If the code is final and nothing was sent before. Otherwise the code is sent in the stream."""
 
     async def scenario() -> None:
-        listener = StreamTraits("uni_sse", unidirectional=True)
-        refused = await start(listener)
+        traits = StreamTraits("uni_sse", unidirectional=True)
+        refused = await start(traits)
         refused.stream.close(INVALID_TOKEN, "invalid token")
         await refused.running
         assert refused.sent[0]["status"] == 401
         assert refused.sent[0]["headers"] == [(b"content-type", b"text/plain; charset=utf-8")]
         assert refused.body == b"3500 invalid token\n"
-        later = await start(listener)
+        later = await start(traits)
         later.stream.write(b"one\n")
         later.stream.close(INVALID_TOKEN, "invalid token")
         await later.running
@@ -248,10 +248,8 @@ def test_listeners_are_refused_with_a_status() -> None:
     asyncio.run(scenario())
 
 
-def test_ids_of_events() -> None:
-    """Where events have ids, each write ends with one. What an ended session still writes has none, and is left out:
-    it comes again when the listener resumes.
-    """
+def test_each_write_ends_with_an_event_id() -> None:
+    """A write of an ended session has no id and is dropped: the client gets it when it recovers."""
 
     async def scenario() -> None:
         harness = await start(StreamTraits("uni_sse", has_ids=True))
@@ -265,12 +263,12 @@ def test_ids_of_events() -> None:
     asyncio.run(scenario())
 
 
-def test_an_ended_stream_waits_for_its_client_and_no_longer_than_the_close_timeout() -> None:
-    """Nobody reads the rest: the connection is reset, the limit is reported, and the session hears that it is over."""
+def test_close_timeout_resets_an_unread_stream() -> None:
+    """The limit is reported, and the session is closed."""
 
     async def scenario() -> None:
         harness = await start()
-        harness.taking.clear()
+        harness.accepting.clear()
         harness.stream.write(b"one\n")
         harness.stream.close(SLOW, "slow")
         harness.advance(4.9)
@@ -283,17 +281,17 @@ def test_an_ended_stream_waits_for_its_client_and_no_longer_than_the_close_timeo
     asyncio.run(scenario())
 
 
-def test_a_client_that_reads_the_rest_in_time_is_not_cut() -> None:
-    """It gets what was under way and the reason, and the timer is forgotten."""
+def test_stream_that_is_read_in_time_is_not_reset() -> None:
+    """The client gets all writes and the disconnect push, and the timer is cancelled."""
 
     async def scenario() -> None:
         harness = await start()
-        harness.taking.clear()
+        harness.accepting.clear()
         harness.stream.write(b"one\n")
         harness.stream.write(b"two\n")
         harness.stream.close(SLOW, "slow")
         harness.advance(4.9)
-        harness.taking.set()
+        harness.accepting.set()
         await harness.running
         harness.advance(60)
         assert harness.body.startswith(b"one\ntwo\n")
