@@ -1,7 +1,7 @@
 """Reads HTTP requests with httptools: the one set of rules for requests that do not pass through uvicorn's parser.
 
-Two fast paths use it: WebSocket upgrades (`websocket.upgrade_detector`) and POSTs to the server API
-(`http.direct_posts`). If a request is unusual, they pass its bytes to the HTTP server instead.
+It reads WebSocket upgrades (`websocket.handshake`) and POSTs to the server API (`http.direct_posts`). If a new request
+is unusual, both pass its bytes to the HTTP server instead.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def test_request_has_exactly_one_valid_host(fields: bytes, valid: bool) -> None:
 
 
 def test_requests_of_one_connection_are_read_one_after_the_other() -> None:
-    """`take` returns what was read and leaves nothing of it to the next request, whatever the size of the reads."""
+    """`take` returns the request and resets the reader. The size of the reads makes no difference."""
     reader = RequestReader(len(REQUEST))
     headers = [(b"host", b"h"), (b"x-a", b"1"), (b"content-length", b"7")]
     for step in (len(REQUEST), 1, len(REQUEST)):
@@ -118,7 +118,7 @@ def test_unusual_requests_are_not_plain(request_bytes: bytes) -> None:
 
 
 def test_upgrade_ends_the_reading_behind_the_head() -> None:
-    """`upgrade_offset` is the size of the head, whatever follows it."""
+    """`upgrade_offset` is the size of the head, without the bytes after it."""
     head = HEAD + b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
     reader = RequestReader(1000)
     assert reader.feed(head + b"\x81\x80")

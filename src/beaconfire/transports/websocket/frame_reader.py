@@ -1,9 +1,9 @@
 """Reads WebSocket frames with picows, which is used as a parser only.
 
-picows unmasks and splits frames in C. It must neither write nor close the connection, because its handling of a broken
-frame is not the wanted one: it answers before it delivers the valid frames that came first, and closes the connection
-10 ms later, so that the peer may not get the close frame. So picows gets a `_NullTransport` in place of the connection.
-After each read, this module takes the close frame that picows would have sent from picows's own record.
+picows unmasks and splits frames in C. It must neither write nor close the connection, because it handles invalid frames
+badly: it sends a close frame before it delivers the valid frames that came first, and closes the connection 10 ms
+later, so that the peer may not get the close frame. So picows gets a `_NullTransport` in place of the connection. After
+each read, this module reads from picows's own record which close frame picows would have sent.
 """
 
 from __future__ import annotations

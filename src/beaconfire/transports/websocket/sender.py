@@ -95,7 +95,7 @@ class Sender(WSListener):
             self._send_later(data)
 
     def _send_later(self, data: bytes | memoryview) -> None:
-        """Writes bytes to the transport's buffer. A view of a frame is used where connections share the frame."""
+        """Writes bytes to the transport. The rest of a frame is a view, not a copy: connections share the frame."""
         self._written_bytes += len(data)
         self._stream.write(data)
 

@@ -1,10 +1,10 @@
 """Reads the most common input of a WebSocket: one small message, whole in one frame and one read.
 
-A picows parser with its buffers is most of an idle connection's memory and the largest part of a connect's cost. A
-client that connects, subscribes and answers pings needs of it only the unmasking of a few bytes. So a connection starts
-with this reader, which keeps no state. At the first other input (a second frame in the same read, a part of a frame, a
+A picows parser with its buffers is most of an idle connection's memory and the largest part of a connect's cost. For a
+client that connects, subscribes and answers pings, the parser only unmasks a few bytes. So a connection starts with
+this reader, which keeps no state. At the first other input (a second frame in the same read, a part of a frame, a
 control frame, a fragment, a large message or a violation) a `FrameReader` replaces this reader permanently and gets the
-same bytes. Only the `FrameReader` decides what violates RFC 6455.
+same bytes. Violations of RFC 6455 are detected only by the `FrameReader`.
 """
 
 from __future__ import annotations
