@@ -1,4 +1,4 @@
-"""The client side of every transport of the native protocol, as one interface for the scenario."""
+"""The client side of every transport of the Centrifuge protocol, as one interface for the scenario."""
 
 from __future__ import annotations
 
@@ -153,5 +153,5 @@ CLIENT_TRANSPORTS: dict[str, Callable[[int], ClientTransport]] = {
     **PERSISTENT_TRANSPORTS,
     "poll-json": PollClientTransport,
 }
-"""Every bidirectional transport of the native protocol. The session of a poll ends with its request, so polling has no
-presence, no pings and no slow clients."""
+"""Every bidirectional transport of the Centrifuge protocol. The session of a poll ends with its request, so polling has
+no presence, no pings and no slow clients."""

@@ -1,4 +1,4 @@
-"""The two encodings of the native protocol. Commands and messages are dicts, as in JSON."""
+"""The two encodings of the Centrifuge protocol. Commands and messages are dicts, as in JSON."""
 
 from __future__ import annotations
 

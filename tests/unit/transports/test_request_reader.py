@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from beaconfire.transports.request_reader import RequestReader, has_one_valid_host, is_valid_host
@@ -79,7 +81,7 @@ def test_requests_of_one_connection_are_read_one_after_the_other() -> None:
 
 
 def test_trailer_fields_are_not_header_fields() -> None:
-    """RFC 9110 section 6.5.1: neither a key nor a Host counts that comes after the body."""
+    """RFC 9110 section 6.5.1: a key or a Host after the body does not count."""
     reader = RequestReader(1000)
     head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert reader.feed(head + b"1\r\nx\r\n0\r\nHost: h\r\nX-API-Key: right\r\n\r\n")
@@ -111,15 +113,30 @@ def test_second_request_and_malformed_bytes_are_not_read(data: bytes) -> None:
     ],
 )
 def test_unusual_requests_are_not_plain(request_bytes: bytes) -> None:
-    """HTTP/1.0, `Expect` and upgrades are for the HTTP server, and so is a head that is not complete."""
+    """HTTP/1.0, `Expect` and upgrades are for the HTTP server, and so is an incomplete head."""
     reader = RequestReader(1000)
     assert reader.feed(request_bytes)
     assert not reader.is_plain
 
 
-def test_upgrade_ends_the_reading_behind_the_head() -> None:
+def test_upgrade_ends_the_reading_after_the_head() -> None:
     """`upgrade_offset` is the size of the head, without the bytes after it."""
     head = HEAD + b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
     reader = RequestReader(1000)
     assert reader.feed(head + b"\x81\x80")
     assert (reader.upgrade_offset, reader.has_valid_host, reader.body) == (len(head), True, b"")
+
+
+def test_closed_reader_is_freed_without_a_garbage_collection() -> None:
+    """Otherwise every connect would leave a reference cycle."""
+    gc.collect()
+    gc.disable()
+    try:
+        reader = RequestReader(1000)
+        reader.feed(REQUEST)
+        reader.close()
+        reader.close()
+        del reader
+        assert not [each for each in gc.get_objects() if type(each) is RequestReader]
+    finally:
+        gc.enable()

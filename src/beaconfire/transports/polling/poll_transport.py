@@ -166,7 +166,7 @@ class PollTransport:
 
 
 def is_reply(message: bytes) -> bool:
-    """Whether a message of the native protocol in JSON is a reply: only replies have ids."""
+    """Whether a message of the Centrifuge protocol in JSON is a reply: only replies have ids."""
     return message.startswith(b'{"id":')
 
 
