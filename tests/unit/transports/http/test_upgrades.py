@@ -65,12 +65,12 @@ def run_requests(direct: bool, data: Sequence[bytes]) -> tuple[list[int], list[i
         server.stream.protocol = protocol
         protocol.connection_made(server.stream)
         await server.receive(request(b'{"channel":"chat","limit":-1}', target=b"/api/history"))
-        answer = json.loads(server.stream.written.partition(b"\r\n\r\n")[2])
+        decoded = json.loads(server.stream.written.partition(b"\r\n\r\n")[2])
         await server.close()
         server.stream = other
         written, closed, _ = await server.close()
         statuses = [int(part[:3]) for part in written.split(b"HTTP/1.1 ")[1:]]
-        return statuses, [each["data"] for each in answer["result"]["publications"]], closed
+        return statuses, [each["data"] for each in decoded["result"]["publications"]], closed
 
     return asyncio.run(main())
 

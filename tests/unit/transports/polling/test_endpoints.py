@@ -99,9 +99,9 @@ def test_response_waits_for_the_connect_result(wait: float) -> None:
         world.stops.release("verify")
         status, body = await response
         assert status == 200
-        answer = json.loads(body)
-        assert answer["messages"][0]["connect"]["subs"]["news"]["recoverable"] is True
-        assert answer["subs"] == {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
+        decoded = json.loads(body)
+        assert decoded["messages"][0]["connect"]["subs"]["news"]["recoverable"] is True
+        assert decoded["subs"] == {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
 
     run_scenario(scenario)
 
@@ -202,12 +202,12 @@ def test_full_response_is_continued_by_the_next_poll() -> None:
             status, body = await client.request(token="t", subs=subs)
             assert status == 200
             assert len(body) < 2000 + 3 * 1000
-            answer = json.loads(body)
-            first, *pushes = answer["messages"]
+            decoded = json.loads(body)
+            first, *pushes = decoded["messages"]
             news = [*first["connect"]["subs"]["news"].get("publications", []), *(push["pub"] for push in pushes)]
             assert news
             found += [publication["offset"] for publication in news]
-            subs = answer["subs"]
+            subs = decoded["subs"]
             assert subs["news"]["offset"] == found[-1]
         assert found == list(range(1, 61))
 
@@ -269,9 +269,9 @@ def test_full_response_contains_held_conflated_publications() -> None:
         world.turn()  # the response is full
         world.publish("news", "first", "latest")
         world.turn()  # so this publication is held
-        answer = json.loads((await response)[1])
-        received = [message["pub"]["data"] for message in answer["messages"] if message.get("channel") == "news"]
-        assert (received, answer["subs"]["news"]["offset"]) in ((["latest"], 2), ([], 0))
+        decoded = json.loads((await response)[1])
+        received = [message["pub"]["data"] for message in decoded["messages"] if message.get("channel") == "news"]
+        assert (received, decoded["subs"]["news"]["offset"]) in ((["latest"], 2), ([], 0))
 
     run_scenario(scenario)
 
