@@ -23,13 +23,13 @@ from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.plain import PlainCodec
 from beaconfire.protocols.port import Codec, Wire
-from beaconfire.session.traits import SessionTraits
 from beaconfire.transports import endpoints as rows
 from beaconfire.transports import streams
 from beaconfire.transports.endpoints import ENDPOINTS, EndpointRow
 from beaconfire.transports.polling import Poll, PollCommands
 from beaconfire.transports.port import Admit, OpenSession
 from beaconfire.transports.request_checks import RequestChecks
+from beaconfire.transports.traits import SessionTraits
 from beaconfire.transports.websocket import (
     CentrifugeEndpoint,
     Endpoint,
