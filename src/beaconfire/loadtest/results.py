@@ -50,7 +50,7 @@ class Results:
         self.start_run(0)
 
     def start_run(self, start_ns: int) -> None:
-        """Resets all counters. A message that was due before `start_ns` belongs to an earlier run, so does not count."""
+        """Resets all counters. Messages that were due before `start_ns` belong to an earlier run and do not count."""
         self.start_ns = self.last_ns = start_ns
         self.delivered = self.duplicated = self.reordered = 0
         self.latency = Histogram()
