@@ -1,6 +1,6 @@
-"""The closed sets of the report: scenarios, metrics and peers, with what is said about each.
+"""The closed sets of the report: scenarios, metrics and peers, with their titles and texts.
 
-Samples may hold others; these are shown under their own names, after the ones that are known.
+Samples may contain others. The report shows these with their own names, after the known ones.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import msgspec
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """A scenario's words; `operation` is what it counts, `needs` what a peer must be capable of.
+    """The title and text of a scenario. `operation` is what it counts, `needs` the capabilities that a peer must have.
 
-    With an `axis`, the name in the variant that grows, its costs are plotted against it.
+    `axis` is an item of the variant: the costs are plotted against it.
     """
 
     name: str
@@ -25,9 +25,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
-    """A metric's words; `{}` in the title is the scenario's operation.
+    """The title of a metric; `{}` in it is replaced by the scenario's operation.
 
-    `compared`: whether a ratio and a spread say anything. `greater_is_better`: true of rates.
+    `compared`: whether ratio and spread are shown. `greater_is_better`: true for rates.
     """
 
     name: str
@@ -41,23 +41,23 @@ SCENARIOS: tuple[Scenario, ...] = (
         name="fanout",
         title="Fan-out",
         operation="delivery",
-        text="One publisher, many subscribers of one channel. In flight: messages that were published and have not "
-        "reached all subscribers yet.",
+        text="One publisher, many subscribers of one channel. In flight: messages that were published and are not "
+        "delivered to all subscribers yet.",
         needs=frozenset({"fanout"}),
     ),
     Scenario(
         name="ceiling",
-        title="Fan-out beside the ceiling",
+        title="Fan-out compared with send()",
         operation="delivery",
-        text="CPU per delivery as a multiple of what the bare C loop needs, both serving at once and taking turns of a "
-        "third of a second: what a send() costs differs more from minute to minute than servers do.",
+        text="CPU per delivery as a multiple of that of the bare C loop. Both run at the same time and take turns of a "
+        "third of a second, because the cost of send() changes more from minute to minute than servers differ.",
         needs=frozenset({"fanout"}),
     ),
     Scenario(
         name="rooms",
         title="Rooms",
         operation="message",
-        text="Many small rooms in which everybody talks and hears everybody.",
+        text="Many small rooms in which all members publish and receive all messages.",
         needs=frozenset({"rooms"}),
     ),
     Scenario(
@@ -71,29 +71,29 @@ SCENARIOS: tuple[Scenario, ...] = (
         name="api",
         title="HTTP API",
         operation="publish",
-        text="A backend publishes over keep-alive connections, one message a request or many.",
+        text="A backend publishes over keep-alive connections, one message or many per request.",
         needs=frozenset({"api"}),
     ),
     Scenario(
         name="connect",
         title="Connecting",
         operation="connection",
-        text="Connect, have the token verified where there are tokens, subscribe: a few at a time, or all at once.",
+        text="Connect, verify the token if there is one, subscribe: a few connections at a time, or all at once.",
         needs=frozenset({"rooms"}),
     ),
     Scenario(
         name="recover",
         title="Recovery",
         operation="recovered message",
-        text="Clients come back after a cut and are sent what they missed.",
+        text="Clients reconnect and receive the messages that they missed.",
         needs=frozenset({"recover"}),
     ),
     Scenario(
         name="latency",
         title="Latency",
         operation="message",
-        text="From the time a message was due, not sent, to its arrival, at a fixed rate: a server that stalls cannot "
-        "hide it by slowing the load down.",
+        text="From the time when a message was due (not sent) to its delivery, at a fixed rate: a server that stalls "
+        "cannot hide this by slowing down the load.",
         needs=frozenset({"fanout"}),
         axis="rate",
     ),
@@ -101,15 +101,15 @@ SCENARIOS: tuple[Scenario, ...] = (
         name="memory",
         title="Memory",
         operation="connection",
-        text="Resident memory of all processes of the server per idle, subscribed connection, which is authenticated "
-        "where there are tokens.",
+        text="Resident memory of all processes of the server per idle, subscribed connection. The connection is "
+        "authenticated if the peer uses tokens.",
         needs=frozenset({"rooms"}),
     ),
     Scenario(
         name="growth_subscribers",
         title="Growth: subscribers",
         operation="delivery",
-        text="What one delivery costs as a channel has more subscribers.",
+        text="The cost of a delivery by the number of subscribers.",
         needs=frozenset({"fanout"}),
         axis="subscribers",
     ),
@@ -117,7 +117,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         name="growth_channels",
         title="Growth: channels",
         operation="publish",
-        text="What one publish costs as there are more channels.",
+        text="The cost of a publish by the number of channels.",
         needs=frozenset({"rooms"}),
         axis="channels",
     ),
@@ -125,7 +125,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         name="growth_history",
         title="Growth: history",
         operation="publish",
-        text="What one publish costs as channels keep more history.",
+        text="The cost of a publish by the length of the channel's history.",
         needs=frozenset({"recover"}),
         axis="history",
     ),
@@ -133,7 +133,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         name="growth_connections",
         title="Growth: connections",
         operation="connection",
-        text="What an idle connection weighs among more of them.",
+        text="The memory of an idle connection by the number of connections.",
         needs=frozenset({"auth"}),
         axis="connections",
     ),
@@ -141,7 +141,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         name="stall",
         title="Stalls of the event loop",
         operation="fan-out",
-        text="The longest time for which the server answers nobody else while it fans out.",
+        text="The longest time during fan-out in which the server serves no other client.",
         needs=frozenset({"fanout"}),
     ),
 )
@@ -170,11 +170,11 @@ PEERS: dict[str, str] = {
     "websockets": "Python with websockets",
     "c-loop": "C loop of send()",
 }
-"""Titles, for reports made without `about.json`; also the order of rows."""
+"""Titles for reports without `about.json`; also the order of rows."""
 
 
 def in_order(names: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Names without repetition, known ones first and in the catalogue's order."""
+    """The names without duplicates; known names first, in the order of `known`."""
     ranks = {name: rank for rank, name in enumerate(known)}
     return sorted(dict.fromkeys(names), key=lambda name: ranks.get(name, len(ranks)))
 
@@ -184,6 +184,6 @@ def scenario(name: str) -> Scenario:
 
 
 def metric(name: str, scenario: Scenario) -> Metric:
-    """A metric with a title that fits the scenario."""
+    """The metric with the title for this scenario."""
     found = next((entry for entry in METRICS if entry.name == name), Metric(name=name, title=name))
     return msgspec.structs.replace(found, title=found.title.replace("{}", scenario.operation))
