@@ -21,7 +21,7 @@ from bench.processes import CACHE, ROOT
 from bench.report import About, write
 from bench.report.about import Machine, PeerFacts
 from bench.report.contents import read_explanations
-from bench.run import Run
+from bench.run import BenchmarkRun
 from bench.scenarios import all_scenarios
 from bench.scenarios.base import Effort
 
@@ -41,7 +41,7 @@ def main() -> None:
     file = out / "samples.jsonl"
     scenarios = all_scenarios()
     file.unlink(missing_ok=True)
-    run = Run([PEERS[name] for name in arguments.peer], effort, file, console)
+    run = BenchmarkRun([PEERS[name] for name in arguments.peer], effort, file, console)
     run.install()
     run.perform([scenarios[name] for name in arguments.scenario])
     about = _about(run.peers)

@@ -16,7 +16,7 @@ from bench.samples import Sample
 from bench.scenarios.base import SLOW_S, Effort, Scenario, Subject, TooSlowError
 
 
-class Run:
+class BenchmarkRun:
     """One benchmark. Rounds are interleaved: in a scenario, all peers run round n before any peer runs round n + 1."""
 
     def __init__(self, peers: Sequence[Peer], effort: Effort, file: Path, console: Console) -> None:

@@ -30,7 +30,7 @@ LEVELS = (0, 1, 6)
 _WARM_UP = 20
 
 
-class Figures(msgspec.Struct, frozen=True):
+class CompressionResults(msgspec.Struct, frozen=True):
     """Averages per delivery; `resident_bytes` is per connection, after the last delivery."""
 
     bytes: float
@@ -53,21 +53,21 @@ def main() -> None:
     print("|---|--:|---|--:|--:|--:|")
     for audience in CHANNELS:
         for size in SIZES:
-            rounds: dict[int, list[Figures]] = {level: [] for level in LEVELS}
+            rounds: dict[int, list[CompressionResults]] = {level: [] for level in LEVELS}
             for _ in range(arguments.rounds):
                 for level in LEVELS:
                     rounds[level].append(measure(audience, size, level, arguments.messages))
             for level in LEVELS:
-                figures = min(rounds[level], key=lambda figures: figures.cpu_us)
-                assert figures.compressed == (1 if level else 0), "either all messages or none must be compressed"
+                results = min(rounds[level], key=lambda results: results.cpu_us)
+                assert results.compressed == (1 if level else 0), "either all messages or none must be compressed"
                 print(
-                    f"| {audience} | {size} | {f'level {level}' if level else 'off'} | {figures.bytes:,.0f} "
-                    f"| {figures.cpu_us:.2f} µs | {figures.resident_bytes / 1024:.1f} KiB |",
+                    f"| {audience} | {size} | {f'level {level}' if level else 'off'} | {results.bytes:,.0f} "
+                    f"| {results.cpu_us:.2f} µs | {results.resident_bytes / 1024:.1f} KiB |",
                     flush=True,
                 )
 
 
-def measure(audience: str, size: int, level: int, messages: int) -> Figures:
+def measure(audience: str, size: int, level: int, messages: int) -> CompressionResults:
     """Publishes `messages` messages of about `size` bytes to all subscribers."""
     random = Random(size)
     with Beaconfire().start(settings(level)) as running:
@@ -97,7 +97,7 @@ def measure(audience: str, size: int, level: int, messages: int) -> Figures:
             for _ in range(messages):
                 publish()
             deliveries = messages * SUBSCRIBERS
-            return Figures(
+            return CompressionResults(
                 (totals[0] - bytes_before) / deliveries,
                 (running.cpu_s() - cpu_before_s) / deliveries * 1e6,
                 (totals[1] - compressed_before) / deliveries,

@@ -26,7 +26,7 @@ def channel(audience: str, number: int) -> str:
     return CHANNELS[audience].format(number=number)
 
 
-class Subscriber:
+class CountingSubscriber:
     """A subscribed connection that counts what it receives. Bytes include frame headers."""
 
     def __init__(self, port: int, name: str, offer: str) -> None:
@@ -89,9 +89,9 @@ def main() -> None:
     port, count, audience, offer = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     allow_many_files()
     poll = select.epoll()
-    subscribers: dict[int, Subscriber] = {}
+    subscribers: dict[int, CountingSubscriber] = {}
     for number in range(count):
-        subscriber = Subscriber(port, channel(audience, number), offer)
+        subscriber = CountingSubscriber(port, channel(audience, number), offer)
         subscribers[subscriber.socket.fileno()] = subscriber
         poll.register(subscriber.socket, select.EPOLLIN)
     print("ready", flush=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 
-class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+class ScenarioText(msgspec.Struct, frozen=True, kw_only=True):
     """The title and text of a scenario. `operation` is what it counts, `needs` the capabilities that a peer must have.
 
     `axis` is an item of the variant: the costs are plotted against it.
@@ -24,7 +24,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     axis: str | None = None
 
 
-class Metric(msgspec.Struct, frozen=True, kw_only=True):
+class MetricText(msgspec.Struct, frozen=True, kw_only=True):
     """The title of a metric; `{}` in it is replaced by the scenario's operation.
 
     `compared`: whether ratio and spread are shown. `greater_is_better`: true for rates.
@@ -36,8 +36,8 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     greater_is_better: bool = False
 
 
-SCENARIOS: tuple[Scenario, ...] = (
-    Scenario(
+SCENARIOS: tuple[ScenarioText, ...] = (
+    ScenarioText(
         name="fanout",
         title="Fan-out",
         operation="delivery",
@@ -45,7 +45,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "delivered to all subscribers yet.",
         needs=frozenset({"fanout"}),
     ),
-    Scenario(
+    ScenarioText(
         name="ceiling",
         title="Fan-out compared with send()",
         operation="delivery",
@@ -53,42 +53,42 @@ SCENARIOS: tuple[Scenario, ...] = (
         "third of a second, because the cost of send() changes more from minute to minute than servers differ.",
         needs=frozenset({"fanout"}),
     ),
-    Scenario(
+    ScenarioText(
         name="rooms",
         title="Rooms",
         operation="message",
         text="Many small rooms in which all members publish and receive all messages.",
         needs=frozenset({"rooms"}),
     ),
-    Scenario(
+    ScenarioText(
         name="one_to_one",
         title="One to one",
         operation="message",
         text="Pairs of clients; each message is acknowledged to its publisher.",
         needs=frozenset({"acks"}),
     ),
-    Scenario(
+    ScenarioText(
         name="api",
         title="HTTP API",
         operation="publish",
         text="A backend publishes over keep-alive connections, one message or many per request.",
         needs=frozenset({"api"}),
     ),
-    Scenario(
+    ScenarioText(
         name="connect",
         title="Connecting",
         operation="connection",
         text="Connect, verify the token if there is one, subscribe: a few connections at a time, or all at once.",
         needs=frozenset({"rooms"}),
     ),
-    Scenario(
+    ScenarioText(
         name="recover",
         title="Recovery",
         operation="recovered message",
         text="Clients reconnect and receive the messages that they missed.",
         needs=frozenset({"recover"}),
     ),
-    Scenario(
+    ScenarioText(
         name="latency",
         title="Latency",
         operation="message",
@@ -97,7 +97,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         needs=frozenset({"fanout"}),
         axis="rate",
     ),
-    Scenario(
+    ScenarioText(
         name="memory",
         title="Memory",
         operation="connection",
@@ -105,7 +105,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "authenticated if the peer uses tokens.",
         needs=frozenset({"rooms"}),
     ),
-    Scenario(
+    ScenarioText(
         name="growth_subscribers",
         title="Growth: subscribers",
         operation="delivery",
@@ -113,7 +113,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         needs=frozenset({"fanout"}),
         axis="subscribers",
     ),
-    Scenario(
+    ScenarioText(
         name="growth_channels",
         title="Growth: channels",
         operation="publish",
@@ -121,7 +121,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         needs=frozenset({"rooms"}),
         axis="channels",
     ),
-    Scenario(
+    ScenarioText(
         name="growth_history",
         title="Growth: history",
         operation="publish",
@@ -129,7 +129,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         needs=frozenset({"recover"}),
         axis="history",
     ),
-    Scenario(
+    ScenarioText(
         name="growth_connections",
         title="Growth: connections",
         operation="connection",
@@ -137,7 +137,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         needs=frozenset({"auth"}),
         axis="connections",
     ),
-    Scenario(
+    ScenarioText(
         name="stall",
         title="Stalls of the event loop",
         operation="fan-out",
@@ -146,17 +146,17 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
 )
 
-METRICS: tuple[Metric, ...] = (
-    Metric(name="cpu_us", title="CPU per {}"),
-    Metric(name="times_c_loop", title="CPU per {}"),
-    Metric(name="per_second", title="{} rate", greater_is_better=True),
-    Metric(name="bytes", title="memory per connection"),
-    Metric(name="p50_us", title="latency p50"),
-    Metric(name="p99_us", title="latency p99"),
-    Metric(name="p999_us", title="latency p99.9"),
-    Metric(name="max_us", title="longest"),
-    Metric(name="server_busy", title="server busy", compared=False),
-    Metric(name="load_busy", title="load busy", compared=False),
+METRICS: tuple[MetricText, ...] = (
+    MetricText(name="cpu_us", title="CPU per {}"),
+    MetricText(name="times_c_loop", title="CPU per {}"),
+    MetricText(name="per_second", title="{} rate", greater_is_better=True),
+    MetricText(name="bytes", title="memory per connection"),
+    MetricText(name="p50_us", title="latency p50"),
+    MetricText(name="p99_us", title="latency p99"),
+    MetricText(name="p999_us", title="latency p99.9"),
+    MetricText(name="max_us", title="longest"),
+    MetricText(name="server_busy", title="server busy", compared=False),
+    MetricText(name="load_busy", title="load busy", compared=False),
 )
 
 PEERS: dict[str, str] = {
@@ -179,11 +179,11 @@ def in_order(names: Iterable[str], known: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(names), key=lambda name: ranks.get(name, len(ranks)))
 
 
-def scenario(name: str) -> Scenario:
-    return next((entry for entry in SCENARIOS if entry.name == name), Scenario(name=name, title=name))
+def scenario(name: str) -> ScenarioText:
+    return next((entry for entry in SCENARIOS if entry.name == name), ScenarioText(name=name, title=name))
 
 
-def metric(name: str, scenario: Scenario) -> Metric:
+def metric(name: str, scenario: ScenarioText) -> MetricText:
     """The metric with the title for this scenario."""
-    found = next((entry for entry in METRICS if entry.name == name), Metric(name=name, title=name))
+    found = next((entry for entry in METRICS if entry.name == name), MetricText(name=name, title=name))
     return msgspec.structs.replace(found, title=found.title.replace("{}", scenario.operation))

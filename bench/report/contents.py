@@ -82,7 +82,9 @@ def read_explanations(path: Path) -> dict[str, str]:
     return found
 
 
-def _section(scenario: catalogue.Scenario, samples: Sequence[Sample], about: About, names: dict[str, str]) -> Section:
+def _section(
+    scenario: catalogue.ScenarioText, samples: Sequence[Sample], about: About, names: dict[str, str]
+) -> Section:
     found = select(samples, scenario.name)
     return Section(tables.table(scenario, found, about, names), tuple(curves.plots(scenario, found, names)))
 

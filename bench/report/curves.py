@@ -31,7 +31,7 @@ class Plot(msgspec.Struct, frozen=True):
     lines: tuple[Line, ...]
 
 
-def plots(scenario: catalogue.Scenario, samples: Sequence[Sample], names: dict[str, str]) -> list[Plot]:
+def plots(scenario: catalogue.ScenarioText, samples: Sequence[Sample], names: dict[str, str]) -> list[Plot]:
     """The plots of a scenario with an axis: one per plotted metric that was measured at two positions or more."""
     if scenario.axis is None:
         return []

@@ -46,8 +46,8 @@ class Table(msgspec.Struct, frozen=True):
     """A scenario. The columns of compared metrics come first. `unmeasured` are titles of peers without samples,
     `unable` those of peers that lack a needed capability."""
 
-    scenario: catalogue.Scenario
-    columns: tuple[catalogue.Metric, ...]
+    scenario: catalogue.ScenarioText
+    columns: tuple[catalogue.MetricText, ...]
     blocks: tuple[Block, ...]
     unmeasured: tuple[str, ...]
     unable: tuple[str, ...]
@@ -72,7 +72,7 @@ def titles(samples: Sequence[Sample], about: About) -> dict[str, str]:
     }
 
 
-def table(scenario: catalogue.Scenario, samples: Sequence[Sample], about: About, names: dict[str, str]) -> Table:
+def table(scenario: catalogue.ScenarioText, samples: Sequence[Sample], about: About, names: dict[str, str]) -> Table:
     """The table of a scenario. There may be no samples. `names` are the titles of all peers."""
     metrics = catalogue.in_order(
         (metric for sample in samples for metric in sample.metrics), (metric.name for metric in catalogue.METRICS)
@@ -92,12 +92,12 @@ def table(scenario: catalogue.Scenario, samples: Sequence[Sample], about: About,
     )
 
 
-def _is_unable(scenario: catalogue.Scenario, about: About, peer: str) -> bool:
+def _is_unable(scenario: catalogue.ScenarioText, about: About, peer: str) -> bool:
     facts = about.peers.get(peer)
     return facts is not None and bool(facts.capabilities) and not scenario.needs <= facts.capabilities
 
 
-def _block(columns: Sequence[catalogue.Metric], samples: Sequence[Sample], names: dict[str, str]) -> Block:
+def _block(columns: Sequence[catalogue.MetricText], samples: Sequence[Sample], names: dict[str, str]) -> Block:
     rows = [_row(columns, rounds, samples, names) for rounds in group(samples).values()]
     order = {name: rank for rank, name in enumerate(names)}
     first = samples[0]
@@ -108,7 +108,7 @@ def _block(columns: Sequence[catalogue.Metric], samples: Sequence[Sample], names
 
 
 def _row(
-    columns: Sequence[catalogue.Metric], rounds: Sequence[Sample], block: Sequence[Sample], names: dict[str, str]
+    columns: Sequence[catalogue.MetricText], rounds: Sequence[Sample], block: Sequence[Sample], names: dict[str, str]
 ) -> Row:
     first = rounds[0]
     own = formatting.variant(item for item in first.variant.items() if item not in first.conditions)
@@ -118,7 +118,7 @@ def _row(
     return Row(first.peer, names[first.peer], own, mark, cells)
 
 
-def _cell(column: catalogue.Metric, rounds: Sequence[Sample], block: Sequence[Sample]) -> Cell | None:
+def _cell(column: catalogue.MetricText, rounds: Sequence[Sample], block: Sequence[Sample]) -> Cell | None:
     width = spread(rounds, column.name)
     if width is None:
         return None
@@ -128,7 +128,7 @@ def _cell(column: catalogue.Metric, rounds: Sequence[Sample], block: Sequence[Sa
     around = formatting.interval(column.name, width) if width.count > 1 else ""
     peer = rounds[0].peer
     ours = [sample for sample in block if sample.peer == OURS]
-    beside = None if peer == OURS else ratio([*rounds, *ours], peer, OURS, column.name)
-    if beside is None:
+    relative = None if peer == OURS else ratio([*rounds, *ours], peer, OURS, column.name)
+    if relative is None:
         return Cell(text, around)
-    return Cell(text, around, formatting.times(beside), (beside > 1) == column.greater_is_better)
+    return Cell(text, around, formatting.times(relative), (relative > 1) == column.greater_is_better)

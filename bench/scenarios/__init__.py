@@ -9,7 +9,7 @@ from bench.scenarios.base import Scenario
 from bench.scenarios.ceiling import Ceiling
 from bench.scenarios.connecting import Connect, GrowthConnections, Memory, Recover
 from bench.scenarios.growth import GrowthChannels, GrowthHistory, GrowthSubscribers
-from bench.scenarios.latency import Latency
+from bench.scenarios.latency import LatencyAtFixedRate
 from bench.scenarios.messaging import FanOut, OneToOne, Rooms
 from bench.scenarios.stall import Stall
 
@@ -24,7 +24,7 @@ def all_scenarios() -> Mapping[str, Scenario]:
         Api(),
         Connect(),
         Recover(),
-        Latency(),
+        LatencyAtFixedRate(),
         Memory(),
         GrowthSubscribers(),
         GrowthChannels(),

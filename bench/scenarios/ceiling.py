@@ -33,9 +33,9 @@ class Ceiling:
         loop = PEERS["c-loop"]
         loop.install()
         with loop.start() as loop_running:
-            beside = subject._replace(peer=loop, running=loop_running)
+            loop_subject = subject._replace(peer=loop, running=loop_running)
             with (
-                fan_out_load(beside, beside.text, SUBSCRIBERS) as theirs,
+                fan_out_load(loop_subject, loop_subject.text, SUBSCRIBERS) as theirs,
                 fan_out_load(subject, subject.text, SUBSCRIBERS) as ours,
             ):
                 theirs.connect(CONNECTING)

@@ -17,7 +17,7 @@ P99_MAX_US = 1_000_000
 """If the 99th percentile of a peer is higher, higher rates are not measured."""
 
 
-class Latency:
+class LatencyAtFixedRate:
     """Rooms in which all members publish at a fixed rate, whether the server keeps up or not.
 
     The rate that saturates the reference is measured once and used for all peers and rounds.

@@ -11,7 +11,7 @@ from bench.peers import PEERS
 from bench.processes import ROOT
 from bench.report import formatting
 from bench.report.about import Machine
-from bench.transports.measurement import COUNT, SECONDS, Figures, measure
+from bench.transports.measurement import COUNT, SECONDS, TransportResults, measure
 from bench.transports.subscribers import SUBSCRIBERS
 
 RATES = (0.0, 1.0, 20.0)
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.transports", description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "transports.md")
     arguments = parser.parse_args()
-    found: dict[float, dict[str, Figures]] = {rate: {} for rate in RATES}
+    found: dict[float, dict[str, TransportResults]] = {rate: {} for rate in RATES}
     for name, make in SUBSCRIBERS.items():
         for rate in RATES:
             with PEERS["beaconfire"].start() as running:
@@ -47,16 +47,16 @@ def main() -> None:
             date=machine.date,
             subscribers=COUNT,
             seconds=SECONDS,
-            tables="\n".join(_table(rate, figures) for rate, figures in found.items()),
+            tables="\n".join(_table(rate, results) for rate, results in found.items()),
         )
     )
 
 
-def _table(rate: float, figures: dict[str, Figures]) -> str:
+def _table(rate: float, results: dict[str, TransportResults]) -> str:
     title, size, cost = _HEADS[rate]
     latency = "" if not rate else "latency p50 | p99 | "
     lines = [f"## {title}\n", f"| | {latency}{size} | {cost} |", f"|---|{'---|---|' if rate else ''}---|---|"]
-    for name, row in figures.items():
+    for name, row in results.items():
         delays = (
             [formatting.quantity("p50_us", row.p50_s * 1e6), formatting.quantity("p99_us", row.p99_s * 1e6)]
             if rate

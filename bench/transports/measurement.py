@@ -21,7 +21,7 @@ SECONDS = 8.0
 DEADLINE_S = 30.0
 
 
-class Figures(msgspec.Struct, frozen=True):
+class TransportResults(msgspec.Struct, frozen=True):
     """The results of one transport at one rate, per delivered message. Without messages: per subscriber and second."""
 
     rate: float
@@ -31,7 +31,7 @@ class Figures(msgspec.Struct, frozen=True):
     cpu_us: float
 
 
-async def measure(running: Running, make: Callable[[int, str, str], Subscriber], rate: float) -> Figures:
+async def measure(running: Running, make: Callable[[int, str, str], Subscriber], rate: float) -> TransportResults:
     """`rate` is messages per second; 0 measures idle connections. Raises RuntimeError if a message is lost."""
     subscribers = [make(running.port, f"user{number}", CHANNEL) for number in range(COUNT)]
     async with AsyncExitStack() as stack:
@@ -48,7 +48,7 @@ async def measure(running: Running, make: Callable[[int, str, str], Subscriber],
         cpu_s, seconds = running.cpu_s() - before_s, time.monotonic() - started_s
     delays_s = sorted(delay_s for subscriber in subscribers for delay_s in subscriber.delays_s)
     count = len(delays_s) or COUNT * seconds
-    return Figures(
+    return TransportResults(
         rate=rate,
         p50_s=statistics.median(delays_s) if delays_s else 0.0,
         p99_s=delays_s[len(delays_s) * 99 // 100] if delays_s else 0.0,

@@ -15,7 +15,7 @@ from bench import samples
 from bench.load import LoadError
 from bench.peers import PEERS
 from bench.peers.base import Peer, PeerProtocol, Running
-from bench.run import Run
+from bench.run import BenchmarkRun
 from bench.scenarios import all_scenarios
 from bench.scenarios.base import Effort, Measured, Scenario, Subject, TooSlowError
 
@@ -69,7 +69,7 @@ def perform(tmp_path: Path, scenario: Scenario, *peers: Peer, effort: Effort = E
     """All samples, and the printed text."""
     printed = io.StringIO()
     file = tmp_path / "samples.jsonl"
-    run = Run(peers, effort, file, Console(file=printed, width=200))
+    run = BenchmarkRun(peers, effort, file, Console(file=printed, width=200))
     run.install()
     run.perform([scenario])
     return samples.read(file), printed.getvalue()
