@@ -1,4 +1,4 @@
-"""A load test for servers that speak the native protocol: `beaconfire bench`.
+"""A load test for servers with the Centrifuge client protocol: `beaconfire bench`.
 
 The load test is a client: it imports `base`, `model`, `protocols` and `auth.issue`, and nothing else of the server.
 Only the command line imports the load test.

@@ -19,7 +19,7 @@ from beaconfire.protocols.centrifuge.client_codec import PING, ClientCodec, Repl
 from beaconfire.protocols.centrifuge.client_json import ClientJsonCodec
 from beaconfire.protocols.centrifuge.client_protobuf import ClientProtobufCodec
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
-from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
+from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec, write_varint
 from beaconfire.protocols.port import Codec, Payload, ProtocolError
 
 from .test_round_trips import any_pushes, any_requests, any_results, quick, refs
@@ -109,6 +109,20 @@ def test_garbage_is_refused(client: ClientCodec, server: Codec, garbage: bytes) 
     """Bytes that are not a message of this protocol raise ProtocolError."""
     with pytest.raises(ProtocolError):
         [client.decode(message) for message in client.split(garbage)]
+
+
+@pytest.mark.parametrize("sizes", [[0, 1, 0], [127, 128, 129], [16_383, 16_384], [2**21 - 1, 2**21, 3]])
+def test_protobuf_frames_are_split(sizes: list[int]) -> None:
+    """Lengths of one to four bytes. A frame that ends within a length or a message is refused."""
+    messages = [bytes([index]) * size for index, size in enumerate(sizes)]
+    frame = b"".join(write_varint(len(message)) + message for message in messages)
+    split = ClientProtobufCodec().split
+    assert split(frame) == messages
+    for cut_off in (b"\xff", write_varint(9) + b"8 bytes.", write_varint(300) + b"short"):
+        with pytest.raises(ProtocolError):
+            split(frame + cut_off)
+    with pytest.raises(ProtocolError, match="longer than 5 bytes"):
+        split(b"\x80" * 6)
 
 
 def test_missing_and_null_fields_of_json_are_zero() -> None:

@@ -1,4 +1,4 @@
-"""The client side of the native protocol: the port of its two codecs, and the message types that only a client needs.
+"""The client side of the Centrifuge protocol: the port of its codecs, and the message types that only clients need.
 
 A client encodes requests and decodes replies and pushes; the server's codecs do the reverse. Requests, results and
 pushes are the structs of `beaconfire.model`, the field names are those of `fields`, so both sides share one schema.

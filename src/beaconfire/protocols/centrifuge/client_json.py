@@ -1,4 +1,5 @@
-"""The client side of the native protocol in JSON."""
+"""The client side of the Centrifuge protocol in JSON (sections 2.2 and 3): one object per message, divided by line
+breaks, payloads embedded verbatim."""
 
 from __future__ import annotations
 
