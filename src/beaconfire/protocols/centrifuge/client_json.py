@@ -62,9 +62,10 @@ class ClientJsonCodec:
 
 
 def _body(message: type[Struct]) -> type[Struct]:
-    """The message as it stands in its field. A field without a default may be missing, or null as Go writes no list.
+    """The struct that the message is decoded into.
 
-    The channel of a push stands beside its body.
+    A field without a default may be missing, or null: servers in Go write an empty list as null. The channel of a push
+    is not part of its body.
     """
     if not required_fields(message):
         return message
@@ -110,7 +111,7 @@ def _read_push(wire: Any) -> Push | None:
 
 
 def _build(kind: type[S], body: Any, channel: str = "") -> S:
-    """The message that a decoded body stands for."""
+    """Makes a message from its decoded body."""
     if type(body) is kind:
         return body
     values = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not None}

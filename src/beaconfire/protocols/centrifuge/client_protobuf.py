@@ -106,7 +106,7 @@ def _read_push(push: wire.Push) -> Push | None:
 
 
 def _read(kind: Any, message: Message, values: dict[str, object] | None = None) -> Any:
-    """Our struct for a generated message. `values` are fields that stand elsewhere."""
+    """Makes our struct from a generated message. `values` are fields that are not in this message."""
     values = {} if values is None else values
     readers = _readers(kind)
     for field, value in message.ListFields():
@@ -124,7 +124,7 @@ def _readers(kind: type[Struct]) -> dict[str, Callable[[Any], object]]:
 
 
 def _reader(kind: Any) -> Callable[[Any], object]:
-    """Makes the value of a field of this type from what stands in a generated message."""
+    """A function that converts a value of a generated message to a field of this type."""
     if NoneType in get_args(kind):
         [kind] = [option for option in get_args(kind) if option is not NoneType]
     if get_origin(kind) is list:
