@@ -49,25 +49,27 @@ def main() -> None:
         help="number of measurements of each kind, in turns; the one with the least CPU counts",
     )
     arguments = parser.parse_args()
-    print("| audience | message | compression | bytes per delivery | server CPU per delivery | memory per connection |")
+    print(
+        "| distribution | message | compression | bytes per delivery | server CPU per delivery | memory per connection |"
+    )
     print("|---|--:|---|--:|--:|--:|")
-    for audience in CHANNELS:
+    for distribution in CHANNELS:
         for size in SIZES:
             rounds: dict[int, list[CompressionResults]] = {level: [] for level in LEVELS}
             for _ in range(arguments.rounds):
                 for level in LEVELS:
-                    rounds[level].append(measure(audience, size, level, arguments.messages))
+                    rounds[level].append(measure(distribution, size, level, arguments.messages))
             for level in LEVELS:
                 results = min(rounds[level], key=lambda results: results.cpu_us)
                 assert results.compressed == (1 if level else 0), "either all messages or none must be compressed"
                 print(
-                    f"| {audience} | {size} | {f'level {level}' if level else 'off'} | {results.bytes:,.0f} "
+                    f"| {distribution} | {size} | {f'level {level}' if level else 'off'} | {results.bytes:,.0f} "
                     f"| {results.cpu_us:.2f} µs | {results.resident_bytes / 1024:.1f} KiB |",
                     flush=True,
                 )
 
 
-def measure(audience: str, size: int, level: int, messages: int) -> CompressionResults:
+def measure(distribution: str, size: int, level: int, messages: int) -> CompressionResults:
     """Publishes `messages` messages of about `size` bytes to all subscribers."""
     random = Random(size)
     with Beaconfire().start(settings(level)) as running:
@@ -78,7 +80,7 @@ def measure(audience: str, size: int, level: int, messages: int) -> CompressionR
             "bench.deflate.subscribers",
             str(running.port),
             str(SUBSCRIBERS),
-            audience,
+            distribution,
             OFFER,
         ]
         with Program(command) as subscribers, socket.create_connection(("127.0.0.1", running.port)) as backend:
@@ -86,7 +88,7 @@ def measure(audience: str, size: int, level: int, messages: int) -> CompressionR
             totals = [0, 0]
 
             def publish() -> None:
-                backend.sendall(api_request(running.port, *call(audience, order(random, size))))
+                backend.sendall(api_request(running.port, *call(distribution, order(random, size))))
                 _read_response(backend)
                 totals[:] = map(int, subscribers.read_line().split())
 
@@ -109,11 +111,11 @@ def settings(level: int) -> Mapping[str, str]:
     return {"websocket.compression": "true", "websocket.compression_level": str(level)} if level else {}
 
 
-def call(audience: str, data: object) -> tuple[str, bytes]:
+def call(distribution: str, data: object) -> tuple[str, bytes]:
     """Method and body of the API call that reaches every subscriber once."""
-    if audience == "one room":
-        return "publish", json.dumps({"channel": channel(audience, 0), "data": data}).encode()
-    channels = [channel(audience, number) for number in range(SUBSCRIBERS)]
+    if distribution == "one room":
+        return "publish", json.dumps({"channel": channel(distribution, 0), "data": data}).encode()
+    channels = [channel(distribution, number) for number in range(SUBSCRIBERS)]
     return "broadcast", json.dumps({"channels": channels, "data": data}).encode()
 
 

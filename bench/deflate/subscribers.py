@@ -1,4 +1,4 @@
-"""The subscribers, in a separate process: `python -m bench.deflate.subscribers PORT COUNT AUDIENCE OFFER`.
+"""The subscribers, in a separate process: `python -m bench.deflate.subscribers PORT COUNT DISTRIBUTION OFFER`.
 
 They are bare sockets that read only frame headers: compressed frames are counted, not decompressed. The program prints
 `ready` when all are subscribed. Whenever each has received one more message, it prints a line: the bytes and the number
@@ -19,11 +19,11 @@ from bench.processes import allow_many_files
 
 READ_BYTES = 64 * 1024
 CHANNELS = {"one room": "news", "a room each": "news{number}"}
-"""The channel of a subscriber, by audience."""
+"""The channel of a subscriber, by distribution of subscribers among channels."""
 
 
-def channel(audience: str, number: int) -> str:
-    return CHANNELS[audience].format(number=number)
+def channel(distribution: str, number: int) -> str:
+    return CHANNELS[distribution].format(number=number)
 
 
 class CountingSubscriber:
@@ -86,12 +86,12 @@ def _frame(payload: bytes) -> bytes:
 
 
 def main() -> None:
-    port, count, audience, offer = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    port, count, distribution, offer = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     allow_many_files()
     poll = select.epoll()
     subscribers: dict[int, CountingSubscriber] = {}
     for number in range(count):
-        subscriber = CountingSubscriber(port, channel(audience, number), offer)
+        subscriber = CountingSubscriber(port, channel(distribution, number), offer)
         subscribers[subscriber.socket.fileno()] = subscriber
         poll.register(subscriber.socket, select.EPOLLIN)
     print("ready", flush=True)

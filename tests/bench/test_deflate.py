@@ -21,11 +21,11 @@ def test_messages_have_the_requested_size(size: int) -> None:
     assert json.loads(messages[0]) == order(Random(1), size)
 
 
-@pytest.mark.parametrize("audience", ["one room", "a room each"])
-def test_small_run(audience: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("distribution", ["one room", "a room each"])
+def test_small_run(distribution: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every delivery is counted, and compression reduces its bytes."""
     monkeypatch.setattr(deflate, "SUBSCRIBERS", 10)
-    plain, compressed = (deflate.measure(audience, 2000, level, 5) for level in (0, 1))
+    plain, compressed = (deflate.measure(distribution, 2000, level, 5) for level in (0, 1))
     assert (plain.compressed, compressed.compressed) == (0, 1)
     assert 2000 < plain.bytes < 2500
     assert compressed.bytes < plain.bytes / 2

@@ -88,7 +88,7 @@ class Results:
     # --- failures ---
 
     def add_failure(self, kind: FailureKind, code: int, reason: str) -> None:
-        """The server chooses the reason: control characters are replaced, because a terminal would obey them."""
+        """The server chooses the reason: control characters are replaced, because a terminal would execute them."""
         key = kind, code, "".join(c if c.isprintable() else "?" for c in reason[:_REASON_LENGTH_MAX])
         if key not in self._failures and len(self._failures) >= FAILURES_MAX:
             key = kind, 0, "others"
