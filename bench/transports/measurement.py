@@ -1,4 +1,4 @@
-"""A hundred listeners in one channel, a backend that publishes at a fixed rate, and a server of their own."""
+"""A hundred subscribers of one channel, a backend that publishes at a fixed rate, and a server only for them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import msgspec
 
 from bench.peers.base import Running
 from bench.peers.centrifuge import HISTORY, api_request
-from bench.transports.listeners import Listener
+from bench.transports.subscribers import Subscriber
 
 CHANNEL = f"{HISTORY}news"
-LISTENERS = 100
+COUNT = 100
 SECONDS = 8.0
 DEADLINE_S = 30.0
 
 
-class Figures(msgspec.Struct, frozen=True):
-    """One way to listen at one rate: per message that a listener got. Without messages: per listener and second."""
+class TransportResults(msgspec.Struct, frozen=True):
+    """The results of one transport at one rate, per delivered message. Without messages: per subscriber and second."""
 
     rate: float
     p50_s: float
@@ -31,36 +31,38 @@ class Figures(msgspec.Struct, frozen=True):
     cpu_us: float
 
 
-async def measure(running: Running, make: Callable[[int, str, str], Listener], rate: float) -> Figures:
-    """`rate` is messages per second; 0 measures silence. Raises RuntimeError if a message gets lost."""
-    listeners = [make(running.port, f"user{number}", CHANNEL) for number in range(LISTENERS)]
+async def measure(running: Running, make: Callable[[int, str, str], Subscriber], rate: float) -> TransportResults:
+    """`rate` is messages per second; 0 measures idle connections. Raises RuntimeError if a message is lost."""
+    subscribers = [make(running.port, f"user{number}", CHANNEL) for number in range(COUNT)]
     async with AsyncExitStack() as stack:
-        await _seat(listeners, stack)
-        await asyncio.sleep(1.5)  # what connecting costs is not measured: whoever polls has asked again
-        for listener in listeners:
-            listener.bytes = 0
-            listener.delays_s.clear()
+        await _connect_all(subscribers, stack)
+        await asyncio.sleep(
+            1.5
+        )  # the cost of connecting is not measured; polling clients have sent their second request by now
+        for subscriber in subscribers:
+            subscriber.bytes = 0
+            subscriber.delays_s.clear()
         before_s, started_s = running.cpu_s(), time.monotonic()
         sent = await _publish(running.port, rate)
-        await _arrived(listeners, sent)
+        await _wait_delivered(subscribers, sent)
         cpu_s, seconds = running.cpu_s() - before_s, time.monotonic() - started_s
-    delays_s = sorted(delay_s for listener in listeners for delay_s in listener.delays_s)
-    count = len(delays_s) or LISTENERS * seconds
-    return Figures(
+    delays_s = sorted(delay_s for subscriber in subscribers for delay_s in subscriber.delays_s)
+    count = len(delays_s) or COUNT * seconds
+    return TransportResults(
         rate=rate,
         p50_s=statistics.median(delays_s) if delays_s else 0.0,
         p99_s=delays_s[len(delays_s) * 99 // 100] if delays_s else 0.0,
-        bytes=sum(listener.bytes for listener in listeners) / count,
+        bytes=sum(subscriber.bytes for subscriber in subscribers) / count,
         cpu_us=cpu_s / count * 1e6,
     )
 
 
-async def _seat(listeners: Sequence[Listener], stack: AsyncExitStack) -> None:
-    """Returns when all of them can hear."""
+async def _connect_all(subscribers: Sequence[Subscriber], stack: AsyncExitStack) -> None:
+    """Returns when all are subscribed."""
     async with asyncio.timeout(DEADLINE_S):
-        for listener in listeners:
+        for subscriber in subscribers:
             ready = asyncio.Event()
-            task = asyncio.create_task(listener.listen(ready.set))
+            task = asyncio.create_task(subscriber.run(ready.set))
             stack.push_async_callback(_stop, task)
             await ready.wait()
 
@@ -71,7 +73,7 @@ async def _stop(task: asyncio.Task[None]) -> None:
 
 
 async def _publish(port: int, rate: float) -> int:
-    """Publishes for a while, and returns how often."""
+    """Publishes for SECONDS and returns the number of messages."""
     if not rate:
         await asyncio.sleep(SECONDS)
         return 0
@@ -89,11 +91,11 @@ async def _publish(port: int, rate: float) -> int:
     return count
 
 
-async def _arrived(listeners: Sequence[Listener], sent: int) -> None:
+async def _wait_delivered(subscribers: Sequence[Subscriber], sent: int) -> None:
     end_s = time.monotonic() + DEADLINE_S
-    while any(len(listener.delays_s) < sent for listener in listeners):
+    while any(len(subscriber.delays_s) < sent for subscriber in subscribers):
         if time.monotonic() > end_s:
-            raise RuntimeError("some messages have not arrived")
+            raise RuntimeError("some messages were not delivered")
         await asyncio.sleep(0.01)
-    if any(len(listener.delays_s) != sent for listener in listeners):
-        raise RuntimeError("some messages have arrived twice")
+    if any(len(subscriber.delays_s) != sent for subscriber in subscribers):
+        raise RuntimeError("some messages were delivered twice")

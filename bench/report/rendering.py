@@ -1,4 +1,4 @@
-"""Writes a report: fills the templates, and the plots as files for the Markdown page."""
+"""Writes a report: renders the templates, and the plots as files for the Markdown page."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _TEMPLATES = Path(__file__).parent / "templates"
 def write(
     samples: Sequence[Sample], out_dir: Path, about: About | None = None, explanations: Mapping[str, str] | None = None
 ) -> None:
-    """Writes `index.html`, `README.md` and an `.svg` per plot into a folder, which is made if need be.
+    """Writes `index.html`, `README.md` and one `.svg` per plot to a folder, which is created if needed.
 
-    Any samples will do, even none: the report says what was not measured. `explanations` are Markdown by goal key.
+    Without samples of a scenario, the report says that it was not measured. `explanations` are Markdown by key of the
+    goal.
     """
     report = contents(samples, about or About(), explanations or {})
     drawings = {plot.name: drawing.draw(plot) for section in report.sections for plot in section.plots}
@@ -37,7 +38,7 @@ def write(
 
 
 def _html() -> Environment:
-    """Escapes whatever it is given; the filter `markdown` makes HTML of Markdown, whose own HTML stays text."""
+    """Escapes all values. The filter `markdown` converts Markdown to HTML; HTML inside the Markdown stays text."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -52,7 +53,7 @@ def _html() -> Environment:
 
 
 def _markdown() -> Environment:
-    """Escapes whatever it is given, for Markdown; the filter `safe` passes Markdown on."""
+    """Escapes all values for Markdown. The filter `safe` passes a value unchanged."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=False,
@@ -66,5 +67,5 @@ def _markdown() -> Environment:
 
 
 def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, also in a cell of a table: one line, all that could be markup escaped."""
+    """The text on one line with all markup characters escaped, so that Markdown shows it unchanged, also in tables."""
     return re.sub(r"([\\`*_\[\]<>|&~])", r"\\\1", " ".join(text.split()))

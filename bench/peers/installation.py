@@ -1,4 +1,4 @@
-"""How peers are installed: pinned, from their registries by their ordinary clients, each into a folder of its own."""
+"""Installs peers of pinned versions with the ordinary clients of their registries, each into its own folder."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def go_program(name: str, sources: Path, package: str = ".") -> None:
     _need("go", "on Debian: golang, or a newer one from the Go project")
 
     def build(folder: Path) -> None:
-        # Without version control stamps, which would make the build depend on the checkout that it is in.
+        # Without version control stamps: they would make the build depend on the state of this checkout.
         _run("go", "build", "-C", str(sources), "-mod=readonly", "-buildvcs=false", "-o", str(folder / name), package)
 
     _once(name, [path for path in sources.iterdir() if path.suffix in {".go", ".mod", ".sum"}], build)
 
 
 def node_packages(name: str, sources: Path) -> None:
-    """Installs the locked packages of `sources` and copies its programs beside them. Raises RuntimeError without npm.
+    """Installs the locked packages of `sources` and copies its programs to the same folder.
 
-    Scripts of packages are not run; native add-ons come as prebuilt binaries.
+    Scripts of packages are not run; native add-ons are prebuilt binaries. Raises RuntimeError without npm.
     """
     _need("npm", "on Debian: apt-get install nodejs npm")
     files = [path for path in sources.iterdir() if path.suffix in {".js", ".json"}]
@@ -46,7 +46,7 @@ def node_packages(name: str, sources: Path) -> None:
 
 
 def virtual_environment(name: str, requirements: Path) -> None:
-    """Makes `<name>` a virtual environment with exactly `requirements`, of the Python that runs this."""
+    """Creates the virtual environment `<name>` with exactly `requirements` and the Python that runs this program."""
     local = ROOT / ".tools" / "bin" / "uv"
     uv = shutil.which("uv") or (str(local) if local.exists() else None)
 
@@ -63,7 +63,7 @@ def virtual_environment(name: str, requirements: Path) -> None:
 
 
 def debian_package(package: str, program: str) -> None:
-    """Installs a Debian package unless its program is there. Raises RuntimeError with the command if only root can."""
+    """Installs a Debian package if its program is missing. Raises RuntimeError with the command if that needs root."""
     if shutil.which(program):
         return
     command = f"apt-get update && apt-get install -y --no-install-recommends {package}"
@@ -75,7 +75,7 @@ def debian_package(package: str, program: str) -> None:
 
 
 def _once(name: str, sources: Iterable[Path], make: Callable[[Path], None]) -> None:
-    """Calls `make` with the peer's emptied folder unless it was made from these very sources."""
+    """Empties the peer's folder and calls `make` with it, if the folder was not made from the same sources."""
     folder = INSTALLED / name
     stamp = folder / ".made-from"
     digest = hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in sorted(sources))).hexdigest()
@@ -85,7 +85,7 @@ def _once(name: str, sources: Iterable[Path], make: Callable[[Path], None]) -> N
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     make(folder)
-    stamp.write_text(digest)  # last: what failed half way is made anew
+    stamp.write_text(digest)  # last, so that an installation that failed is repeated
 
 
 def _need(program: str, remedy: str) -> None:
@@ -94,6 +94,6 @@ def _need(program: str, remedy: str) -> None:
 
 
 def _run(*command: str) -> None:
-    # What a package client prints is for people; our standard output may be somebody's data.
+    # The output of package clients goes to standard error, because ours may contain data.
     if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, check=False).returncode:
         raise RuntimeError(f"failed: {' '.join(command)}")

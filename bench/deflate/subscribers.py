@@ -1,8 +1,8 @@
-"""The listeners, as a process of their own: `python -m bench.deflate.listening PORT COUNT AUDIENCE OFFER`.
+"""The subscribers, in a separate process: `python -m bench.deflate.subscribers PORT COUNT DISTRIBUTION OFFER`.
 
-They are bare sockets, and look at nothing but the heads of frames: what is compressed is counted, not inflated. Says
-`ready` once all have subscribed, then a line whenever each has got one more message: the bytes and the compressed
-frames of all of them so far.
+They are bare sockets that read only frame headers: compressed frames are counted, not decompressed. The program prints
+`ready` when all are subscribed. Whenever each has received one more message, it prints a line: the bytes and the number
+of compressed frames of all subscribers so far.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ import socket
 import sys
 from collections.abc import Iterator
 
-from bench.peers.centrifuge import DIALECTS
+from bench.peers.centrifuge import PROTOCOLS
 from bench.processes import allow_many_files
 
 READ_BYTES = 64 * 1024
 CHANNELS = {"one room": "news", "a room each": "news{number}"}
-"""The channel of a listener, by audience."""
+"""The channel of a subscriber, by distribution of subscribers among channels."""
 
 
-def channel(audience: str, number: int) -> str:
-    return CHANNELS[audience].format(number=number)
+def channel(distribution: str, number: int) -> str:
+    return CHANNELS[distribution].format(number=number)
 
 
-class Listener:
-    """A connection that has subscribed, and counts what it gets. Bytes are of whole frames."""
+class CountingSubscriber:
+    """A subscribed connection that counts what it receives. Bytes include frame headers."""
 
     def __init__(self, port: int, name: str, offer: str) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.bytes = self.messages = self.compressed = 0
         self._rest = b""
         self._upgrade(offer)
-        for greeting in DIALECTS["json"].greetings(f"user of {name}", [name]):
-            self.socket.sendall(_frame(greeting))
+        for message in PROTOCOLS["json"].setup_messages(f"user of {name}", [name]):
+            self.socket.sendall(_frame(message))
             while not self.messages:
                 self.receive()
             self.bytes = self.messages = self.compressed = 0
@@ -44,7 +44,7 @@ class Listener:
         key = base64.b64encode(os.urandom(16)).decode()
         extensions = f"Sec-WebSocket-Extensions: {offer}\r\n" if offer else ""
         self.socket.sendall(
-            f"GET {DIALECTS['json'].path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET {PROTOCOLS['json'].path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{extensions}\r\n".encode()
         )
         head = b""
@@ -54,10 +54,10 @@ class Listener:
             raise RuntimeError(f"refused: {head!r}")
 
     def receive(self) -> None:
-        """What there is, after waiting for something. Raises RuntimeError at the end of the connection."""
+        """Waits for data and counts it. Raises RuntimeError if the server has closed the connection."""
         data = self.socket.recv(READ_BYTES)
         if not data:
-            raise RuntimeError("the server has ended a connection")
+            raise RuntimeError("the server has closed a connection")
         self._rest += data
         for first, length in self._frames():
             if first & 0xF in (1, 2):
@@ -66,7 +66,7 @@ class Listener:
                 self.compressed += first >> 6 & 1
 
     def _frames(self) -> Iterator[tuple[int, int]]:
-        """The first byte and the whole length of each frame that is there."""
+        """The first byte and the total length of each complete frame."""
         while len(self._rest) >= 2:
             length, start = self._rest[1], 2
             if length > 125:
@@ -86,23 +86,23 @@ def _frame(payload: bytes) -> bytes:
 
 
 def main() -> None:
-    port, count, audience, offer = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    port, count, distribution, offer = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     allow_many_files()
     poll = select.epoll()
-    listeners: dict[int, Listener] = {}
+    subscribers: dict[int, CountingSubscriber] = {}
     for number in range(count):
-        listener = Listener(port, channel(audience, number), offer)
-        listeners[listener.socket.fileno()] = listener
-        poll.register(listener.socket, select.EPOLLIN)
+        subscriber = CountingSubscriber(port, channel(distribution, number), offer)
+        subscribers[subscriber.socket.fileno()] = subscriber
+        poll.register(subscriber.socket, select.EPOLLIN)
     print("ready", flush=True)
     expected = count
     while True:
         for descriptor, _ in poll.poll():
-            listeners[descriptor].receive()
-        if sum(listener.messages for listener in listeners.values()) == expected:
+            subscribers[descriptor].receive()
+        if sum(subscriber.messages for subscriber in subscribers.values()) == expected:
             expected += count
-            size = sum(listener.bytes for listener in listeners.values())
-            print(size, sum(listener.compressed for listener in listeners.values()), flush=True)
+            size = sum(subscriber.bytes for subscriber in subscribers.values())
+            print(size, sum(subscriber.compressed for subscriber in subscribers.values()), flush=True)
 
 
 if __name__ == "__main__":

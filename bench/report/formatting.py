@@ -1,4 +1,4 @@
-"""Numbers as people read them: three digits that count, and a unit that fits."""
+"""Formats numbers: three significant digits and a suitable unit."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _UNITS = {
     "_c_loop": ((1.0, "× C loop"),),
     "per_second": ((1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")),
 }
-"""By the ending of a metric's name: its units with their sizes, greatest first."""
+"""By suffix of a metric's name: its units with their sizes, the largest first."""
 _PLAIN = ((1.0, ""),)
 _WORDS = {"json": "JSON", "protobuf": "Protobuf", "text": "own text protocol"}
 
 
 def digits(value: float) -> str:
-    """Three significant digits, all those before the point, thousands apart."""
+    """Three significant digits, or more before the decimal point, with thousands separators."""
     places = 2 - math.floor(math.log10(abs(value))) if value else 0
     return f"{value:,.{max(0, places)}f}"
 
 
 def quantity(metric: str, value: float) -> str:
-    """A value of a metric with the unit that its name ends in: `7.06 µs`, `4.20 M/s`, `8.50 KiB`, `98 %`."""
+    """A value of a metric with a unit that its name determines: `7.06 µs`, `4.20 M/s`, `8.50 KiB`, `98 %`."""
     if metric.endswith("_busy"):
         return f"{value * 100:.0f} %"
     scale, unit = _unit(metric, value)
@@ -33,12 +33,12 @@ def quantity(metric: str, value: float) -> str:
 
 
 def interval(metric: str, spread: Spread) -> str:
-    """Where values lie, least, quartiles and greatest, in the unit that `quantity` gives the median: `6 [7 8] 9`."""
+    """Minimum, quartiles and maximum in the unit that `quantity` uses for the median: `6 [7 8] 9`."""
     scale, _ = _unit(metric, spread.median)
-    least, low, high, greatest = (
-        digits(value / scale) for value in (spread.least, spread.low, spread.high, spread.greatest)
+    minimum, low, high, maximum = (
+        digits(value / scale) for value in (spread.minimum, spread.low, spread.high, spread.maximum)
     )
-    return f"{least} [{low} {high}] {greatest}"
+    return f"{minimum} [{low} {high}] {maximum}"
 
 
 def times(ratio: float) -> str:
@@ -46,7 +46,7 @@ def times(ratio: float) -> str:
 
 
 def count(value: float) -> str:
-    """A short whole number for an axis: `100`, `15k`, `2.5M`."""
+    """A short number for an axis: `100`, `15k`, `2.5M`."""
     for scale, unit in ((1e6, "M"), (1e3, "k")):
         if value >= scale:
             return f"{value / scale:.3g}{unit}"
@@ -54,7 +54,7 @@ def count(value: float) -> str:
 
 
 def tick(metric: str, value: float) -> str:
-    """A value of a metric beside an axis: `7 µs`, `2.5 ms`, `0`."""
+    """A value of a metric on an axis: `7 µs`, `2.5 ms`, `0`."""
     if not value:
         return "0"
     scale, unit = _unit(metric, value)
@@ -62,11 +62,11 @@ def tick(metric: str, value: float) -> str:
 
 
 def variant(items: Iterable[tuple[str, Value]]) -> str:
-    """Circumstances in a line: `1,000 subscribers · 64 in flight · JSON`."""
-    return " · ".join(_circumstance(name, value) for name, value in items)
+    """The items of a variant on one line: `1,000 subscribers · 64 in flight · JSON`."""
+    return " · ".join(_condition(name, value) for name, value in items)
 
 
-def _circumstance(name: str, value: Value) -> str:
+def _condition(name: str, value: Value) -> str:
     if name == "codec":
         return _WORDS.get(str(value), str(value))
     if name == "rate" and not isinstance(value, str):
@@ -78,6 +78,6 @@ def _circumstance(name: str, value: Value) -> str:
 
 
 def _unit(metric: str, value: float) -> tuple[float, str]:
-    """The greatest unit of the metric's kind that is not greater than the value, or else the smallest there is."""
+    """The largest unit of the metric that is not larger than the value; otherwise the smallest unit."""
     units = next((units for ending, units in _UNITS.items() if metric.endswith(ending)), _PLAIN)
     return next((entry for entry in units if abs(value) >= entry[0]), units[-1])

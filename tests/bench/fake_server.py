@@ -1,4 +1,4 @@
-"""Servers for the load programs to meet: real sockets, a thread per connection, every byte in the test's hands."""
+"""Fake servers for the load programs: real sockets, a thread per connection; the test controls every byte."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnecti
 
 
 def frame(payload: bytes, opcode: int = TEXT, final: bool = True) -> bytes:
-    """A frame as servers send it: not masked."""
+    """A frame of a server: not masked."""
     first = bytes([opcode | (0x80 if final else 0)])
     if len(payload) < 126:
         return first + bytes([len(payload)]) + payload
@@ -25,7 +25,7 @@ def frame(payload: bytes, opcode: int = TEXT, final: bool = True) -> bytes:
 
 
 def fragments(payload: bytes) -> bytes:
-    """A message of which each byte is a frame of its own."""
+    """A message with one frame per byte."""
     last = len(payload) - 1
     return b"".join(frame(payload[i : i + 1], TEXT if i == 0 else 0, final=i == last) for i in range(len(payload)))
 
@@ -36,8 +36,8 @@ def mark_of(payload: bytes) -> bytes:
     return payload[at : at + len(MARK)]
 
 
-class Wire:
-    """The server's end of one connection. Reading raises EOFError when the load has gone."""
+class FakeConnection:
+    """The server side of one connection. Reading raises EOFError when the load program has closed the connection."""
 
     def __init__(self, stream: socket.socket) -> None:
         self.stream = stream
@@ -68,7 +68,7 @@ class Wire:
         self.send(SWITCHING)
 
     def read_frame(self) -> tuple[int, bytes]:
-        """The opcode and the payload of the next frame, which must be whole and masked as clients must."""
+        """Opcode and payload of the next frame. Asserts that it is final and masked, as required of clients."""
         first, second = self.read(2)
         assert first & 0x80
         assert second & 0x80
@@ -89,8 +89,8 @@ class Wire:
         for i in range(len(data)):
             self.send(data[i : i + 1])
 
-    def read_to_the_end(self) -> list[bytes]:
-        """All messages until the load goes."""
+    def read_to_end(self) -> list[bytes]:
+        """All messages until the load program closes the connection."""
         messages = []
         with contextlib.suppress(EOFError, ConnectionError):
             while True:
@@ -99,19 +99,19 @@ class Wire:
 
 
 @contextmanager
-def serve(handle: Callable[[Wire], None]) -> Iterator[int]:
-    """A server on a free port of 127.0.0.1: each connection is handled in a thread, which the end waits for."""
+def serve(handle: Callable[[FakeConnection], None]) -> Iterator[int]:
+    """A server on a free port of 127.0.0.1. Each connection is handled in a thread; the exit waits for all threads."""
     threads: list[threading.Thread] = []
 
     def run(stream: socket.socket) -> None:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        wire = Wire(stream)
+        connection = FakeConnection(stream)
         try:
-            handle(wire)
+            handle(connection)
         except (EOFError, ConnectionError):
-            pass  # the load has gone, as it does at the end
+            pass  # the load program has closed the connection, as it does at its end
         finally:
-            wire.close()
+            connection.close()
 
     def listen() -> None:
         while True:
