@@ -3,8 +3,10 @@
 VENV := .venv/bin
 # How many test processes run at the same time: more than cores, because most tests wait for servers and clocks.
 WORKERS ?= 4
+# Tests run in random order. The first lines of a run print its seed: `make test SEED=…` repeats that order.
+SEED ?=
 # A test beyond its timeout ends its worker, and the run with it: a new worker would begin the same module again.
-PARALLEL = --numprocesses $(WORKERS) --max-worker-restart 0 --durations 25
+PARALLEL = --numprocesses $(WORKERS) --max-worker-restart 0 --durations 25 $(if $(SEED),--randomly-seed=$(SEED))
 
 run: setup              ## serve the demo on the embedded engine
 	$(VENV)/beaconfire serve --config demo.toml
