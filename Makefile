@@ -1,5 +1,5 @@
 # Everything a person or CI does with this repository. Each verb sets up what it needs first.
-.PHONY: run test test-long check fix docs bench bench-quick setup lock
+.PHONY: run test test-long coverage check fix docs bench bench-quick setup lock
 VENV := .venv/bin
 # How many test processes run at the same time: more than cores, because most tests wait for servers and clocks.
 WORKERS ?= 4
@@ -18,6 +18,11 @@ test-long: setup        ## tests that take rounds, with many more of them than `
 	SIMULATION_SEEDS=100000 BEACONFIRE_FUZZ_ROUNDS=100000 CHURN_CHANNELS=1000000 $(VENV)/python -m pytest \
 	  $(PARALLEL) --dist load --timeout 3600 \
 	  tests/simulation tests/fuzz tests/acceptance/test_million_channels.py
+
+# With few seeds: the simulation reaches nearly every branch with the first hundred.
+coverage: setup         ## fails unless tests run every branch of the pure rules, which pyproject.toml lists
+	SIMULATION_SEEDS=1000 $(VENV)/python -m pytest $(PARALLEL) --dist loadfile --cov --cov-report=term \
+	  tests/unit tests/conformance/codecs tests/simulation
 
 check: setup            ## formatting, lint, types
 	$(VENV)/ruff format --check

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.turns import Turn
@@ -39,6 +40,10 @@ def _keep_bytecode() -> None:
 
 
 _keep_bytecode()
+
+# The time that an example takes depends on what else the machine does. `timeout` bounds the whole test.
+hypothesis.settings.register_profile("beaconfire", deadline=None)
+hypothesis.settings.load_profile("beaconfire")
 
 
 @pytest.hookimpl(trylast=True)
