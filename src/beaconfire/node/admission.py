@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
 
 from beaconfire.base.clock import Clock
@@ -23,12 +22,20 @@ _TOO_FAST = Refusal(503, "rate", "client.connection_rate_limit is reached: try a
 
 def open_files_limit() -> int:
     """File descriptors this process may have open."""
+    try:
+        import resource  # POSIX only
+    except ImportError:
+        return OPEN_FILES_MAX
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return OPEN_FILES_MAX if limit == resource.RLIM_INFINITY else limit
 
 
 def raise_open_files_limit() -> None:
-    """Lifts the soft limit to the hard one: a connection costs a descriptor."""
+    """Lifts the soft limit to the hard one: a connection costs a descriptor. Does nothing on other systems than POSIX."""
+    try:
+        import resource  # POSIX only
+    except ImportError:
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
