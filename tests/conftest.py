@@ -14,17 +14,41 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from blockbuster import BlockBuster
 
 from tests.turns import Turn
 
 LONG_FIRST = ("browser", "acceptance", "docs", "bench", "conformance", "simulation", "fuzz", "unit")
 """Folders in the order in which their modules are given to workers: the short modules fill the gaps at the end."""
 
+NEVER_BLOCK = ("unit", "simulation")
+"""Folders whose tests fail when the package makes a blocking call on an event loop."""
+
+MAY_BLOCK = (
+    ("beaconfire/server/app.py", "__init__"),  # start-up: no client is connected
+    ("beaconfire/observe/send_queues.py", "send_queue_bytes"),  # files in /proc do not block
+    ("prometheus_client/process_collector.py", "collect"),  # the same
+    ("beaconfire/transports/websocket/sending.py", "_send"),  # the descriptor of the socket does not block
+)
+"""Files and functions whose calls only look like blocking ones, or block no client."""
+
 HERE = Path(__file__).parent
 CACHE = HERE.parent / ".cache"
 BYTECODE = CACHE / "bytecode"
 
 _turn = Turn(CACHE / "tests")
+
+
+def _forbid_blocking_calls() -> BlockBuster:
+    """Forbids the package to block the thread of a running event loop, except in the functions of `MAY_BLOCK`."""
+    forbidden = BlockBuster("beaconfire")
+    for function in forbidden.functions.values():
+        for file, caller in MAY_BLOCK:
+            function.can_block_in(file, caller)
+    return forbidden
+
+
+_blocking_calls = _forbid_blocking_calls()
 
 
 def _keep_bytecode() -> None:
@@ -60,8 +84,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _folder_rank(path: Path) -> int:
     """Position of the module's folder in `LONG_FIRST`. Folders that are not in it come first."""
-    folder = path.relative_to(HERE).parts[0] if path.is_relative_to(HERE) else ""
+    folder = _folder(path)
     return LONG_FIRST.index(folder) if folder in LONG_FIRST else -1
+
+
+def _folder(path: Path) -> str:
+    """The folder of `tests` that has the module, directly or in a folder within."""
+    return path.relative_to(HERE).parts[0] if path.is_relative_to(HERE) else ""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -79,3 +108,16 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 def _is_quiet(item: pytest.Item) -> bool:
     return item.get_closest_marker("quiet") is not None
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In the folders of `NEVER_BLOCK`, a blocking call on an event loop raises `blockbuster.BlockingError`."""
+    if _folder(request.path) not in NEVER_BLOCK:
+        yield
+        return
+    _blocking_calls.activate()
+    try:
+        yield
+    finally:
+        _blocking_calls.deactivate()
