@@ -50,7 +50,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     print(
-        "| distribution | message | compression | bytes per delivery | server CPU per delivery | memory per connection |"
+        "| distribution | message | compression | bytes per delivery | server CPU per delivery | memory per client |"
     )
     print("|---|--:|---|--:|--:|--:|")
     for distribution in CHANNELS:
