@@ -33,7 +33,7 @@ from beaconfire.policy.configured import ConfiguredPolicy
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
-from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.traits import SessionTraits
 from tests.fakes.engine import ControlledBroker
 from tests.fakes.events import EventRecorder
 from tests.fakes.tokens import UserNameTokens

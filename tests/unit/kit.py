@@ -38,7 +38,7 @@ from beaconfire.protocols.port import Codec
 from beaconfire.session.factory import SessionFactory
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
-from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.traits import SessionTraits
 from tests.fakes.engine import ControlledBroker, ControlledPresence, ManualCalls
 from tests.fakes.events import EventRecorder
 from tests.fakes.tokens import KnownTokens
@@ -280,7 +280,7 @@ class NodeHarness:
 
     def send_control(self, message: ControlMessage) -> None:
         """Sends a control message like the server API."""
-        run(self.node.cluster.tell(message))
+        run(self.node.cluster.send(message))
 
     def present_clients(self, channel: str) -> set[str]:
         """The ids of the clients in presence."""

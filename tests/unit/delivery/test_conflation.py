@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from beaconfire.base.clock import ManualClock
+from beaconfire.base.timers import Timers
 from beaconfire.delivery.batch import Item
-from beaconfire.delivery.conflation import DUE_AT_ONCE_MAX, Conflation
+from beaconfire.delivery.conflation import DUE_AT_ONCE_MAX, Conflation, DeliverySchedule
 from beaconfire.delivery.patches import Patches
 from beaconfire.delivery.strategy import DeliveryStrategy
 from beaconfire.model.events import InternalError
@@ -434,3 +436,21 @@ def test_latest_publication_is_always_sent_in_the_end(
     if max_rate:
         intervals = [later - earlier for earlier, later in pairwise(times)]
         assert all(interval >= 1 / max_rate - 1e-9 for interval in intervals)
+
+
+def test_removing_a_subscription_twice_changes_nothing() -> None:
+    """The last subscription of a time takes the timer with it; the others of that time are still delivered."""
+    clock = ManualClock()
+    timers = Timers(clock)
+    delivered: list[str] = []
+    schedule: DeliverySchedule[str] = DeliverySchedule(timers, lambda _: None, delivered.extend)
+    for subscription, when_s in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
+        schedule.add(subscription, clock.now_s() + when_s)
+    for _ in range(2):
+        schedule.remove("a", clock.now_s() + 1.0)
+        schedule.remove("c", clock.now_s() + 2.0)
+    assert len(schedule) == 1
+    clock.advance(3.0)
+    timers.run_due()
+    assert delivered == ["b"]
+    assert len(schedule) == 0

@@ -101,7 +101,7 @@ def start_clusters() -> tuple[Cluster, list[FakeLocalControl]]:
 def test_every_node_applies_a_control_message(message: ControlMessage) -> None:
     """The sender as well, and every field arrives."""
     cluster, controls = start_clusters()
-    run(cluster.tell(message))
+    run(cluster.send(message))
     assert [control.applied for control in controls] == [[message], [message]]
 
 
@@ -137,7 +137,7 @@ def test_stopped_node_gets_no_control_messages() -> None:
     cluster = Cluster(bus, control)
     run(cluster.start())
     run(cluster.stop())
-    run(cluster.tell(UnsubscribeSessions(Selector(user="ann"))))
+    run(cluster.send(UnsubscribeSessions(Selector(user="ann"))))
     assert control.applied == []
 
 

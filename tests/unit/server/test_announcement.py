@@ -104,7 +104,7 @@ def test_announcement_names_the_authentication_of_clients(overrides: dict[str, s
         ({}, "1 key"),
         ({"api__keys": "a,b"}, "2 keys"),
         ({"api__keys": ""}, "no key: every call is refused"),
-        ({"api__insecure": "true"}, "INSECURE (no key is asked for)"),
+        ({"api__insecure": "true"}, "INSECURE (no key is required)"),
     ],
 )
 def test_announcement_names_the_authentication_of_backends(overrides: dict[str, str], auth: str) -> None:

@@ -103,9 +103,13 @@ def test_next_piece_raises_gap_if_history_does_not_reach_the_position(
 
 
 def test_next_piece_of_a_cache_is_the_latest_publication() -> None:
-    """Unless the client has it. Another epoch raises Gap, because its offsets cannot be compared."""
+    """Unless the client has it."""
     assert offsets(read_latest(StreamPosition(2, "e"), page(5, 5))) == [5]
     assert offsets(read_latest(StreamPosition(5, "e"), page(5, 5))) == []
     assert offsets(read_latest(StreamPosition(5, "e"), page(5))) == []
+
+
+def test_next_piece_of_a_cache_raises_gap_for_another_epoch() -> None:
+    """The offset of the client cannot be compared with the offsets of another stream."""
     with pytest.raises(Gap, match="epoch changed from 'x' to 'e'"):
         read_latest(StreamPosition(2, "x"), page(5, 5))

@@ -15,7 +15,7 @@ from beaconfire.model.grants import SubscriptionClaims, SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import SubscribeRequest
 from beaconfire.policy.tokens import TokenExpired, TokenUnverifiable
-from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.traits import SessionTraits
 from tests.unit.kit import OPEN, RECOVERABLE, NodeHarness, run, settle
 from tests.unit.session.operations.support import OPEN_TO_ANONYMOUS, UNIX_S, connect_with, grants_for
 
