@@ -60,7 +60,7 @@ def test_subscribe_permission_without_a_token(user: str, channel: str, options: 
     ],
 )
 def test_personal_channels_permit_only_their_user(user: str, channel: str, allowed: bool) -> None:
-    """However open the namespace is."""
+    """The namespace may permit every user."""
     channels = Namespaces(ChannelOptions(allow_subscribe_for_client=True), {}, ChannelNameOptions(), 1.0)
     access = Access(channels, insecure=False, personal_namespace="")
     assert access.may_subscribe(user, channel, channels.resolve("x")) is allowed

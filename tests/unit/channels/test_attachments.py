@@ -86,7 +86,7 @@ def test_every_subscriber_waits_for_the_same_attach() -> None:
 
 
 def test_failed_attach_fails_one_subscriber_and_the_next_one_attaches_again() -> None:
-    """Even if the next one waited for the same attach."""
+    """The next subscriber may have waited for the same attach."""
 
     async def scenario() -> None:
         harness = AttachmentsHarness()
@@ -106,7 +106,7 @@ def test_failed_attach_fails_one_subscriber_and_the_next_one_attaches_again() ->
 
 
 def test_channel_without_subscribers_is_detached_after_the_delay() -> None:
-    """Not earlier, and once."""
+    """The channel is detached once, and not earlier."""
     harness = AttachmentsHarness()
     harness.needed.add("news")
     run(harness.attachments.attach("news"))

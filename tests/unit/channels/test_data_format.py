@@ -28,7 +28,7 @@ from beaconfire.channels.options import ChannelOptions
     ],
 )
 def test_data_must_have_the_format_of_the_namespace(name: Any, data: bytes, code: int) -> None:
-    """Any bytes from a Protobuf client or a backend."""
+    """A Protobuf client or a backend may publish any bytes."""
     namespace = Namespace("", ChannelOptions(publication_data_format=name), 1.0)
     if code == 0:
         check_data(Raw(data), namespace)

@@ -39,7 +39,7 @@ def code_of(namespaces: Namespaces, channel: str) -> int:
     ],
 )
 def test_first_boundary_ends_the_namespace(channel: str, namespace: str) -> None:
-    """After the private prefix is removed. A name without a boundary is in the namespace ""."""
+    """The private prefix is removed first. A name without a boundary is in the namespace ""."""
     channels = make()
     assert channels.resolve(channel).name == namespace
     assert channels.label(channel) == namespace
@@ -94,7 +94,7 @@ def test_regex_replaces_the_ascii_rule() -> None:
 
 
 def test_name_length_is_counted_in_bytes() -> None:
-    """At most 255 bytes. A character outside of ASCII has more than one."""
+    """The limit is 255 bytes. A character outside of ASCII has more than one."""
     channels = make()
     assert not channels.too_long("x" * 255)
     assert channels.too_long("x" * 256)
@@ -133,7 +133,7 @@ def test_user_lists_can_be_switched_off() -> None:
 
 
 def test_personal_channel_lists_exactly_its_user() -> None:
-    """With and without a namespace."""
+    """This holds with and without a namespace."""
     channels = make()
     assert channels.personal("42", "") == "#42"
     assert channels.personal("42", "news") == "news:#42"

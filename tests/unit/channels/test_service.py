@@ -58,7 +58,7 @@ def test_repeated_idempotency_key_or_old_version_publishes_nothing() -> None:
 
 
 def test_history_and_presence_that_are_off_are_error_108() -> None:
-    """For reading and for removing."""
+    """The error is the same for reading and for removing."""
     harness = NodeHarness(BARE)
     channels = harness.node.channels
     namespace = harness.namespaces.resolve("news")
@@ -85,7 +85,7 @@ def test_remove_history_keeps_the_position() -> None:
 
 
 def test_position_is_kept_for_the_meta_ttl() -> None:
-    """Then the stream has another epoch, and recovery fails."""
+    """Afterwards the stream has another epoch, and recovery fails."""
     options = ChannelOptions(
         allow_subscribe_for_client=True,
         history_size=5,

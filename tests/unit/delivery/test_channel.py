@@ -99,7 +99,7 @@ def test_subscription_removed_during_a_walk_gets_earlier_publications_once() -> 
 
 
 def test_subscription_added_during_a_walk_gets_no_earlier_publications() -> None:
-    """Neither the batch of the walk nor the batch that waits for its end."""
+    """It gets neither the batch of the walk nor the batch that waits for its end."""
     harness = StrategyHarness(interrupted=True)
     readers = subscribe_many(harness, 3)
     publish(harness, 1)

@@ -203,7 +203,7 @@ def test_filtered_publications_do_not_count_as_left_out() -> None:
 
 
 def test_publications_that_exclude_the_client_do_not_count_as_left_out() -> None:
-    """For example, a client's own publication without echo."""
+    """For example, a client does not want its own publication without echo."""
     harness = ConflationHarness()
     reader = harness.subscribe(1.0)
     harness.publish(1)

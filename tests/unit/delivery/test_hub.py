@@ -159,7 +159,7 @@ def test_missing_offset_ends_only_subscriptions_with_a_position(
 
 
 def test_another_epoch_ends_subscriptions_with_a_position(harness: PlainHarness) -> None:
-    """Also with the expected offset, and alone in its batch or after other publications."""
+    """The expected offset does not help, nor does it matter where in its batch the publication is."""
     alone, _ = harness.subscribe(top=0)
     harness.publish(1, epoch="other")
     harness.run_scheduled()

@@ -45,7 +45,7 @@ def test_patch_between_neighbours_is_made_once(made: list[bytes]) -> None:
 
 
 def test_publication_after_a_missing_one_is_whole() -> None:
-    """Also if the missing one is before the first, and after a publication without an offset."""
+    """The same holds for the first publication after a missing one, and after a publication without an offset."""
     patches = Patches()
     row = [publication(offset) for offset in (2, 4, 5, 0, 6)]
     for base, first in ((publication(1), True), (publication(0), False), (None, False)):

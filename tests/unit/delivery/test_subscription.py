@@ -71,7 +71,7 @@ def test_merge_raises_gap_for_a_missing_offset(held: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("offset", [3, 6])
 def test_merge_raises_gap_for_another_epoch(offset: int) -> None:
-    """Even if the offset alone would be dropped, because it belongs to another stream."""
+    """The offset alone may be one that is dropped, but it belongs to another stream."""
     subscription = new_subscription()
     hold(subscription, offset, epoch="other")
     with pytest.raises(Gap, match="epoch"):
@@ -126,7 +126,7 @@ def test_too_many_held_bytes_are_a_gap() -> None:
 
 @pytest.mark.parametrize("top", [None, StreamPosition(5, "e")])
 def test_subscription_with_a_gap_or_an_end_cannot_go_live(top: StreamPosition | None) -> None:
-    """With and without a position."""
+    """`go_live` raises Gap with and without a position."""
     with_gap, ended = new_subscription(), new_subscription()
     with_gap.mark_gap()
     hold(with_gap, 6)
@@ -158,7 +158,7 @@ def test_live_subscription_accepts_only_the_next_offset() -> None:
 
 
 def test_live_subscription_raises_gap_for_another_epoch() -> None:
-    """Even with the expected offset, or an older one."""
+    """The offset may be the expected one, or an older one."""
     for offset in (6, 1):
         with pytest.raises(Gap, match="epoch"):
             live().advance(offset, "other")
@@ -190,7 +190,7 @@ def test_position_check_finds_a_new_epoch() -> None:
 
 
 def test_position_check_of_an_idle_stream_finds_no_gap() -> None:
-    """Any number of checks, also of an empty stream."""
+    """The number of checks does not matter, and the stream may be empty."""
     for top in (0, 5):
         subscription = live(top)
         for _ in range(3):

@@ -31,7 +31,7 @@ class AdmissionHarness:
 
 
 def test_connection_limit_is_exact() -> None:
-    """As many connections as configured, and not one more."""
+    """As many connections as configured are admitted, and not one more."""
     harness = AdmissionHarness(connection_limit=2)
     assert harness.admit() is None
     harness.connections = 1
@@ -76,13 +76,13 @@ def test_connections_refused_by_the_limit_do_not_count_against_the_rate() -> Non
 
 
 def test_without_a_rate_limit_any_number_is_admitted() -> None:
-    """Also if all clients reconnect at once."""
+    """All clients may reconnect at once."""
     harness = AdmissionHarness()
     assert {harness.admit() for _ in range(10_000)} == {None}
 
 
 def test_draining_node_admits_no_connection() -> None:
-    """Even below its limits."""
+    """The node may be below its limits."""
     harness = AdmissionHarness()
     harness.admission.draining = True
     assert harness.admit() == "draining"

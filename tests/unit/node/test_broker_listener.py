@@ -38,7 +38,7 @@ def test_publication_is_sent_as_a_patch_only_if_the_broker_says_so() -> None:
 
 
 def test_joins_and_leaves_are_delivered() -> None:
-    """In the order of the calls."""
+    """They are delivered in the order of the calls."""
     harness = NodeHarness(WITH_PRESENCE)
     client = harness.connect("ann", "news")
     info = ClientInfo("bob", "client9")
@@ -49,7 +49,7 @@ def test_joins_and_leaves_are_delivered() -> None:
 
 
 def test_lost_link_ends_subscriptions_with_a_position() -> None:
-    """Of all channels or of the named ones. Subscriptions without a position stay."""
+    """The link may concern all channels or the named ones. Subscriptions without a position stay."""
     harness = NodeHarness(OPEN, {"kept": with_history()})
     client = harness.connect("ann", "kept:a", "kept:b", "free")
     served = harness.connect("bob", channels={"kept:b": SubscriptionGrant(), "kept:c": SubscriptionGrant()})

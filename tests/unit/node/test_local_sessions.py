@@ -73,7 +73,7 @@ def test_selector_matches_sessions(selector: Selector, matches: set[int]) -> Non
 
 
 def test_disconnect_message_ends_sessions() -> None:
-    """With its code and reason. Clients on the whitelist stay."""
+    """The client gets its code and reason. Clients on the whitelist stay."""
     harness = NodeHarness()
     first, second, bob, _ = connect_clients(harness)
     harness.send_control(DisconnectSessions(Selector(user="ann"), 4567, "enough", whitelist=(second.id,)))
@@ -117,7 +117,7 @@ def test_subscribe_message_needs_no_permission() -> None:
 
 
 def test_subscribe_push_has_the_position() -> None:
-    """So the client can recover later."""
+    """The client can recover later."""
     harness = NodeHarness(RECOVERABLE)
     client = harness.connect("ann")
     harness.publish("news", 1, 2)
@@ -128,7 +128,7 @@ def test_subscribe_push_has_the_position() -> None:
 
 
 def test_subscribe_message_may_recover() -> None:
-    """From its position. The missed publications follow the push in order."""
+    """The missed publications follow the push in order."""
     harness = NodeHarness(RECOVERABLE)
     client = harness.connect("ann")
     harness.publish("news", 1, 2, 3)
@@ -140,7 +140,7 @@ def test_subscribe_message_may_recover() -> None:
 
 
 def test_subscribe_message_adds_presence_and_announces_the_join() -> None:
-    """With its info, and with the options of its override."""
+    """They have the info of the message, and the override of the message applies."""
     harness = NodeHarness(WITH_JOIN_LEAVE, {"quiet": CLOSED})
     client = harness.connect("ann")
     harness.send_control(SubscribeSessions(Selector(user="ann"), "news", info=b'"chan"'))
@@ -156,7 +156,7 @@ def test_subscribe_message_adds_presence_and_announces_the_join() -> None:
 
 @pytest.mark.parametrize("channel", ["news", "x" * 256, "nowhere:x", ""])
 def test_subscribe_message_for_an_impossible_channel_changes_nothing(channel: str) -> None:
-    """Subscribed already, too long, or unknown: no push, and the session stays open."""
+    """The channel is subscribed already, too long, or unknown. No push is sent, and the session stays open."""
     harness = NodeHarness()
     client = harness.connect("ann", "news")
     harness.send_control(SubscribeSessions(Selector(user="ann"), channel))
@@ -208,7 +208,7 @@ def test_messages_do_not_change_subscriptions_of_connecting_sessions() -> None:
 
 
 def test_session_that_ends_during_a_subscribe_message_leaves_nothing_behind() -> None:
-    """Neither presence nor a subscription."""
+    """No presence entry and no subscription stay."""
 
     async def scenario() -> None:
         harness = NodeHarness(WITH_JOIN_LEAVE)
@@ -227,7 +227,7 @@ def test_session_that_ends_during_a_subscribe_message_leaves_nothing_behind() ->
 
 
 def test_gap_during_a_subscribe_message_ends_the_session_with_3010() -> None:
-    """As for every server-side subscription."""
+    """The rule is the same for every server-side subscription."""
 
     async def scenario() -> None:
         harness = NodeHarness(RECOVERABLE)
@@ -248,7 +248,7 @@ def test_gap_during_a_subscribe_message_ends_the_session_with_3010() -> None:
 
 
 def test_unsubscribe_message_ends_subscriptions_with_2000() -> None:
-    """To one channel or to all, client-side and server-side ones."""
+    """The message is for one channel or for all. Client-side and server-side subscriptions end."""
     harness = NodeHarness(WITH_JOIN_LEAVE, {"open": OPEN})
     client = harness.connect("ann", "open:a", "open:b")
     harness.send_control(SubscribeSessions(Selector(user="ann"), "news"))
@@ -270,7 +270,7 @@ def test_unsubscribe_message_ends_subscriptions_with_2000() -> None:
 
 
 def test_refresh_message_moves_the_expiry() -> None:
-    """Earlier, later, or never."""
+    """The new expiry may be earlier, later, or never."""
     harness = NodeHarness(ping_interval=Seconds(0))
     client = harness.connect("ann", expire_at_unix_s=UNIX_S + 60.0, client_refresh=True)
     harness.send_control(RefreshSessions(Selector(user="ann"), expire_at_unix_s=UNIX_S + 100.0))
@@ -285,7 +285,7 @@ def test_refresh_message_moves_the_expiry() -> None:
 
 
 def test_refresh_message_may_expire_the_connection_at_once() -> None:
-    """With 3005, so the client may connect again with a new token."""
+    """The code is 3005, so the client may connect again with a new token."""
     harness = NodeHarness()
     client = harness.connect("ann")
     harness.send_control(RefreshSessions(Selector(user="ann"), expired=True))
@@ -317,7 +317,7 @@ def infos(harness: NodeHarness, channel: str = "news") -> dict[str, Any]:
 
 
 def test_refresh_message_changes_the_info_in_every_channel() -> None:
-    """In presence at once, and in the leave. No message announces the change."""
+    """Presence has the new info at once, and the leave has it. No message announces the change."""
     harness = NodeHarness(WITH_PRESENCE, ping_interval=Seconds(0))
     subscriber = harness.connect("bob", "news")
     client = harness.connect("ann", "news", "sport", info=Raw(b'"old"'))
@@ -364,7 +364,7 @@ def test_refresh_message_during_subscribe_and_unsubscribe() -> None:
 
 
 def test_surveys_count_channels_users_and_subscriptions() -> None:
-    """At the time of the survey."""
+    """The counts are those at the time of the survey."""
     harness = NodeHarness()
     harness.connect("ann", "a", "b")
     harness.connect("bob", "b")
@@ -377,7 +377,7 @@ def test_surveys_count_channels_users_and_subscriptions() -> None:
 
 
 def test_survey_lists_connections() -> None:
-    """All of them, of one user, in one channel, and at most the limit."""
+    """A survey may ask for one user and one channel, and has a limit."""
     harness = NodeHarness()
     harness.tokens.connections.known["t"] = Identity(user="ann")
     ann = harness.open_session()

@@ -10,14 +10,14 @@ from tests.unit.kit import OPEN, RECOVERABLE, NodeHarness, settle
 
 
 def test_channel_is_attached_before_history_is_read() -> None:
-    """Hold, attach, read: no publication is missed in between."""
+    """No publication is missed between attach and read."""
     harness = NodeHarness(RECOVERABLE)
     harness.connect("ann", "news")
     assert harness.calls.completed == ["verify ann", "attach news", "history news"]
 
 
 def test_channel_is_detached_after_its_last_subscription() -> None:
-    """After the delay, unless a new subscription is made before."""
+    """The channel stays attached for the delay, and if a new subscription is made meanwhile."""
     harness = NodeHarness()
     client = harness.connect("ann", "news")
     client.request("unsubscribe", channel="news")
@@ -50,7 +50,7 @@ def test_stop_waits_for_background_work() -> None:
 
 
 def test_failures_of_background_work_are_reported() -> None:
-    """With the traceback. The session is not affected."""
+    """The event has the traceback. The session is not affected."""
     harness = NodeHarness(ChannelOptions(allow_subscribe_for_client=True, presence=True))
     harness.recorder.expects_errors = True
     client = harness.connect("ann", "news")
@@ -62,7 +62,7 @@ def test_failures_of_background_work_are_reported() -> None:
 
 
 def test_statistics_count_connections_users_channels_and_subscriptions() -> None:
-    """Open connections, authenticated sessions and named users."""
+    """Connections, authenticated sessions and named users are counted separately."""
     harness = NodeHarness(OPEN)
     harness.open_session()
     harness.connect("ann", "a", "b")

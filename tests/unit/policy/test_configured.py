@@ -53,7 +53,7 @@ def outcome(decide: Coroutine[Any, Any, object]) -> int:
 
 
 def test_configured_policy_implements_the_port() -> None:
-    """Checked by mypy."""
+    """mypy checks the assignment."""
     policy: Policy = new_policy()
     assert policy is not None
 
@@ -83,7 +83,7 @@ def test_connect_permission(token: str, options: dict[str, bool], code: int) -> 
 
 
 def test_identity_is_that_of_the_token() -> None:
-    """All of it, in every mode."""
+    """Every field is from the token, in every mode."""
     for options in ({}, {"insecure": True}, {"allow_anonymous": True}):
         assert run(new_policy(**options).connect(ConnectRequest(token="ann"))) == ANN
 
@@ -180,7 +180,7 @@ def test_subscription_token_may_be_for_one_client() -> None:
 
 
 def test_subscription_token_permits_any_channel() -> None:
-    """Also private channels. The grant has the info of the token."""
+    """The channel may be private. The grant has the info of the token."""
     policy = new_policy()
     namespace = Namespaces(OPEN, {}, ChannelNameOptions(), 1.0).resolve("news")
     grant = run(policy.subscribe(ANN, "c1", SubscribeRequest(channel="news", token="news"), namespace))
@@ -191,7 +191,7 @@ def test_subscription_token_permits_any_channel() -> None:
 
 
 def test_publish_returns_the_data_unchanged() -> None:
-    """If the client has the permission."""
+    """The client needs the permission to publish."""
     policy = new_policy()
     namespace = Namespaces(OPEN, {}, ChannelNameOptions(), 1.0).resolve("news")
     data = Raw(b'{"a": 1}')

@@ -94,7 +94,7 @@ def test_every_address_is_announced() -> None:
     ],
 )
 def test_announcement_names_the_authentication_of_clients(overrides: dict[str, str], auth: str) -> None:
-    """Every method, without secrets."""
+    """The field lists every method, without secrets."""
     assert announced(configured(**overrides))["auth"] == auth
 
 
@@ -123,7 +123,7 @@ def test_limits_are_announced_with_readable_values() -> None:
 
 
 def test_every_limit_is_announced() -> None:
-    """All limits of the metrics, and all options whose description names the outcome at the limit."""
+    """These are the limits of the metrics, and the options whose description names the outcome at the limit."""
     found = dict(limits(Config()))
     outcome = re.compile(r"\b(more get|more pause|a larger|a longer|When it is full)\b|^Largest|^Longest")
     described = {setting.name for setting in TABLE if outcome.search(setting.description)}

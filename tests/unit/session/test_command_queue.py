@@ -40,7 +40,7 @@ def test_commands_of_one_frame_run_in_slices(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_commands_of_later_frames_wait_for_queued_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also if the frame arrives after reading was paused."""
+    """A frame may arrive after reading was paused."""
     harness = NodeHarness(PRESENCE)
     client = harness.connect("ann")
     monkeypatch.setattr(harness.node._context, "clock", AdvancingClock(harness.clock, 0.0002))
@@ -128,7 +128,7 @@ def test_reading_pauses_while_the_queue_is_full() -> None:
 
 
 def test_ended_session_runs_no_more_commands() -> None:
-    """Neither queued nor new ones, and reading does not resume."""
+    """Queued and new commands are dropped, and reading does not resume."""
 
     async def scenario() -> None:
         harness = NodeHarness(RECOVERABLE, command_queue_max=1)
@@ -150,7 +150,7 @@ def test_ended_session_runs_no_more_commands() -> None:
 
 
 def test_a_command_that_ends_the_session_empties_the_queue() -> None:
-    """Also if the command was suspended."""
+    """The command may have been suspended."""
 
     async def scenario() -> None:
         harness = NodeHarness(RECOVERABLE)

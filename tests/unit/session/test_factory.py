@@ -44,7 +44,7 @@ def test_traits_may_be_given_for_one_connection() -> None:
 
 
 def test_every_connection_is_subscribed_to_the_lobby() -> None:
-    """Without permission, position, presence, join and leave."""
+    """The subscription needs no permission, and has no position, presence, join and leave."""
     harness = NodeHarness(WITH_JOIN_LEAVE)
     subscriber = harness.connect("ann", "lobby")
     client = harness.open_plain_session("lobby")
@@ -116,7 +116,7 @@ def test_lobby_subscription_survives_a_failed_handshake_and_the_server_api() -> 
 
 
 def test_server_api_does_not_end_the_lobby_subscription_of_named_users() -> None:
-    """Not even if it unsubscribes from every channel."""
+    """The server API may ask to unsubscribe from every channel."""
     harness = NodeHarness(WITH_JOIN_LEAVE)
     client = harness.open_plain_session("lobby")
     assert client.send_plain(type="handshake", user="ann")[0]["type"] == "welcome"
@@ -126,7 +126,7 @@ def test_server_api_does_not_end_the_lobby_subscription_of_named_users() -> None
 
 
 def test_lobby_is_not_in_the_welcome_message() -> None:
-    """`rooms` are only the rooms of the user's token."""
+    """The field `rooms` has only the rooms of the user's token."""
     client = NodeHarness().open_plain_session("lobby")
     [welcome] = client.send_plain(type="handshake", id=1)
     assert "rooms" not in welcome

@@ -37,7 +37,7 @@ def pings(client: HarnessClient) -> int:
 
 @pytest.mark.parametrize(("random_value", "first_s"), [(0.0, 10.0), (0.5, 15.0), (0.999, 19.99)])
 def test_first_ping_is_sent_between_half_and_the_whole_interval(random_value: float, first_s: float) -> None:
-    """At a random time, so that clients that connected together are not pinged together."""
+    """The time is random, so clients that connected together are not pinged together."""
     harness, client = connect(random_value)
     harness.advance_time(first_s - 0.02)
     assert pings(client) == 0
@@ -57,7 +57,7 @@ def test_pings_are_sent_every_interval_while_the_client_answers() -> None:
 
 
 def test_missing_pong_ends_the_session_with_3012() -> None:
-    """Exactly after the timeout, however much is written to the client."""
+    """The session ends exactly after the timeout, however much is written to the client."""
     harness, client = connect()
     client.request("subscribe", channel="news")
     harness.advance_time(15)
@@ -81,7 +81,7 @@ def test_other_messages_of_the_client_do_not_count_as_a_pong() -> None:
 
 
 def test_pong_without_a_ping_ends_the_session_with_3501() -> None:
-    """Before the first ping, and as a second pong after it."""
+    """A pong before the first ping and a second pong are unsolicited."""
     _, early = connect()
     early.send_text("{}")
     assert early.disconnect_code == 3501
@@ -104,7 +104,7 @@ def test_late_pong_does_not_save_the_session() -> None:
 
 
 def test_pings_can_be_switched_off() -> None:
-    """Then no ping is sent, no pong is expected, and the connect result has neither."""
+    """No ping is sent, no pong is expected, and the connect result has neither."""
     harness = NodeHarness(**{**TIMES, "ping_interval": Seconds(0)})
     client = harness.open_session()
     result = client.request("connect")
@@ -117,7 +117,7 @@ def test_pings_can_be_switched_off() -> None:
 
 @pytest.mark.parametrize(("interval_s", "ping_s"), [(25.0, 25), (0.5, 1), (1.5, 2)])
 def test_connect_result_has_the_interval_in_whole_seconds(interval_s: float, ping_s: int) -> None:
-    """Rounded up: with 0 the client would expect no pings, and would not answer them."""
+    """The interval is rounded up: with 0 the client would expect no pings, and would not answer them."""
     harness = NodeHarness(**{**TIMES, "ping_interval": Seconds(interval_s), "pong_timeout": Seconds(0.2)})
     result = harness.open_session().request("connect")
     assert (result["ping"], result["pong"]) == (ping_s, True)
@@ -209,7 +209,7 @@ def test_expired_connection_ends_with_3005_after_the_extra_time() -> None:
 
 
 def test_an_ended_session_has_no_timer() -> None:
-    """Not even of a refresh that waited for the keys when the connection ended."""
+    """A refresh that waits for the keys when the connection ends sets no timer either."""
 
     async def scenario() -> None:
         harness = NodeHarness(**TIMES)

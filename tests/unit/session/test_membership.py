@@ -99,7 +99,7 @@ def test_joins_and_presence_show_connection_and_channel_info() -> None:
 
 
 def test_subscriptions_and_their_ends_are_reported() -> None:
-    """With the unsubscribe code. A failed subscription is not reported."""
+    """The event has the unsubscribe code. A failed subscription is not reported."""
     harness = NodeHarness()
     harness.recorder.expects_errors = True
     harness.calls.fail_next("attach", OSError("no link"))
@@ -141,7 +141,7 @@ def test_presence_added_after_its_removal_is_removed() -> None:
 
 
 def test_removal_is_idempotent() -> None:
-    """One presence removal, one leave, one event."""
+    """Repeated removals make one presence removal and one leave."""
     harness = NodeHarness(ChannelOptions(allow_subscribe_for_client=True, presence=True, join_leave=True))
     client = harness.connect("ann", "news")
     subscription = client.session.subscriptions["news"]

@@ -43,7 +43,7 @@ def page(top: int, *kept: int, epoch: str = "e") -> HistoryPage:
 def test_stream_recovery_needs_every_publication_after_the_position(
     since: StreamPosition, found: HistoryPage, recovered: list[int] | None
 ) -> None:
-    """From the next offset to the top, in the same epoch. Otherwise nothing is recovered."""
+    """History must have all offsets up to the top, in the same epoch. Otherwise nothing is recovered."""
     recovery = recover_stream(since, found)
     assert recovery.recovered is (recovered is not None)
     assert [publication.offset for publication in recovery.publications] == (recovered or [])
@@ -103,7 +103,7 @@ def test_next_piece_raises_gap_if_history_does_not_reach_the_position(
 
 
 def test_next_piece_of_a_cache_is_the_latest_publication() -> None:
-    """Unless the client has it."""
+    """If the client has the latest publication, the piece is empty."""
     assert offsets(read_latest(StreamPosition(2, "e"), page(5, 5))) == [5]
     assert offsets(read_latest(StreamPosition(5, "e"), page(5, 5))) == []
     assert offsets(read_latest(StreamPosition(5, "e"), page(5))) == []

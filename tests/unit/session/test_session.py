@@ -33,7 +33,7 @@ def test_more_messages_per_second_than_the_limit_end_the_session_with_3013(count
 
 
 def test_more_bytes_per_second_than_the_limit_end_the_session_with_3013() -> None:
-    """All bytes count."""
+    """Every byte of a message counts."""
     harness = NodeHarness(byte_rate_limit=Size(100))
     client = harness.connect("ann")
     client.send_text('{"id":9,"publish":{"channel":"a","data":"' + "x" * 100 + '"}}')
@@ -81,7 +81,7 @@ def test_slow_client_is_disconnected_with_3008_and_others_get_everything() -> No
 
 
 def test_client_that_reads_again_gets_queued_publications() -> None:
-    """In order and complete, as long as the limit was not reached."""
+    """The publications are in order and complete, because the limit was not reached."""
     harness = NodeHarness()
     client = harness.connect("ann", "news")
     client.transport.writable = False
@@ -98,7 +98,7 @@ def test_client_that_reads_again_gets_queued_publications() -> None:
 
 
 def test_bytes_buffered_by_the_transport_count_as_queued() -> None:
-    """In the statistics, because the kernel has not taken them yet."""
+    """The kernel has not taken them yet."""
     harness = NodeHarness()
     client = harness.connect("ann")
     client.transport.buffered_bytes = 70
@@ -137,7 +137,7 @@ def test_push_that_is_not_json_ends_the_session_with_3506() -> None:
 
 
 def test_messages_bytes_and_writes_are_counted() -> None:
-    """In both directions."""
+    """Messages and bytes are counted in both directions."""
     harness = NodeHarness()
     ann, _ = harness.connect("ann", "news"), harness.connect("bob", "news")
     before = harness.node.statistics()
@@ -158,7 +158,7 @@ def test_messages_bytes_and_writes_are_counted() -> None:
 
 
 def test_end_releases_everything() -> None:
-    """Subscriptions, registry and timers. Queued messages are sent first, then code and reason."""
+    """No subscription, registry entry or timer stays. Queued messages are sent first, then code and reason."""
     harness = NodeHarness(RECOVERABLE)
     client = harness.connect("ann", "a", "b")
     client.session.push(MessagePush(Raw(b'"final message"')))
@@ -193,7 +193,7 @@ def test_session_ends_once() -> None:
 
 
 def test_end_of_a_session_is_reported() -> None:
-    """With client, user, code, reason, detail and duration."""
+    """The event has client, user, code, reason, detail and duration."""
     harness = NodeHarness()
     client = harness.connect("ann")
     harness.clock.advance(5)

@@ -28,7 +28,7 @@ def test_conflated_subscription_gets_the_newest_publication_after_the_interval()
 
 
 def test_conflated_recovery_returns_the_newest_publication() -> None:
-    """With the number of publications before it, if history has all of them. Then the rate applies."""
+    """The publication has the number of missed publications before it. Then the rate applies."""
     harness = NodeHarness(with_strategy())
     harness.publish("news", *range(5))
     client = harness.connect("ann")
@@ -76,7 +76,7 @@ def test_held_publications_are_conflated_after_the_reply() -> None:
 
 
 def test_unwritable_connection_gets_the_newest_publication_later() -> None:
-    """When it is writable again."""
+    """The publication is sent when the connection is writable again."""
     harness = NodeHarness(with_strategy())
     client = harness.connect("ann")
     client.request("subscribe", channel="news", conflate={})

@@ -25,12 +25,12 @@ def test_connect_result_has_only_fields_with_a_value() -> None:
 
 
 def test_connect_result_has_the_server_time_if_configured() -> None:
-    """In milliseconds since 1970."""
+    """The time is in milliseconds since 1970."""
     assert NodeHarness(connect_include_server_time=True).open_session().request("connect")["time"] == UNIX_S * 1000
 
 
 def test_connect_is_reported() -> None:
-    """With the name and version that the SDK sends."""
+    """The event has the name and version that the SDK sends."""
     harness = NodeHarness()
     harness.tokens.connections.known["t"] = Identity(user="ann")
     harness.open_session().request("connect", token="t", name="js", version="5.7")
@@ -41,7 +41,7 @@ def test_connect_is_reported() -> None:
 
 
 def test_second_connect_ends_the_session_with_3501() -> None:
-    """After a successful connect, and while the first one is suspended."""
+    """The first connect may have succeeded, or may still be suspended."""
     client = NodeHarness().connect()
     assert client.request_code("connect") == 3501
 
@@ -142,7 +142,7 @@ def test_connection_over_the_users_limit_is_disconnected_with_3504() -> None:
 
 
 def test_connections_that_are_still_connecting_count_against_the_users_limit() -> None:
-    """So parallel connects cannot exceed the limit."""
+    """Parallel connects cannot exceed the limit."""
 
     async def scenario() -> None:
         harness = NodeHarness(RECOVERABLE, user_connection_limit=1)
@@ -177,7 +177,7 @@ def test_failing_policy_is_error_100_and_the_client_stays_unauthenticated() -> N
 
 @pytest.mark.parametrize("held", ["verify", "attach", "history", "presence_add"])
 def test_client_that_disconnects_during_connect_leaves_nothing_behind(held: str) -> None:
-    """At every call where connect may be suspended."""
+    """This holds for every call where connect may be suspended."""
 
     async def scenario() -> None:
         options = ChannelOptions(
@@ -211,7 +211,7 @@ def test_client_that_disconnects_during_connect_leaves_nothing_behind(held: str)
 
 
 def test_plain_clients_connect_anonymously_with_their_first_message() -> None:
-    """If anonymous clients are allowed. A handshake afterwards is error 103."""
+    """Anonymous clients must be allowed. A handshake afterwards is error 103."""
     harness = NodeHarness(OPEN_TO_ANONYMOUS)
     client = harness.open_plain_session()
     assert client.send_plain(type="join", room="news", id=1) == [{"type": "joined", "id": 1, "room": "news"}]
@@ -222,7 +222,7 @@ def test_plain_clients_connect_anonymously_with_their_first_message() -> None:
 
 
 def test_plain_clients_without_a_handshake_get_error_101_if_anonymous_is_not_allowed() -> None:
-    """Each time. A handshake is still possible."""
+    """Every message gets the error. A handshake is still possible."""
     harness = NodeHarness(OPEN_TO_ANONYMOUS, allow_anonymous=False)
     harness.tokens.connections.known["t"] = Identity(user="ann")
     client = harness.open_plain_session()

@@ -173,7 +173,7 @@ def test_empty_payload_is_null_with_deltas() -> None:
 
 
 def test_payload_that_is_not_json_ends_json_sessions_with_deltas() -> None:
-    """With 3506, live and in a recovery."""
+    """The code is 3506, for live publications and in a recovery."""
     harness = NodeHarness(with_strategy())
     client = harness.connect("ann")
     client.request("subscribe", channel="news", **FOSSIL)

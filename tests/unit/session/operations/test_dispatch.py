@@ -14,7 +14,7 @@ from tests.unit.kit import OPEN, RECOVERABLE, NodeHarness
 
 
 def test_every_request_type_has_a_handler() -> None:
-    """And its own name for metrics."""
+    """Each has its own name for metrics."""
     handlers = NodeHarness().node._operations.dispatcher.handlers
     assert set(handlers) == set(get_args(Request))
     assert len({name for name, _ in handlers.values()}) == len(handlers)
@@ -77,7 +77,7 @@ def test_error_of_a_message_without_a_reply_is_not_sent() -> None:
 
 
 def test_every_command_is_reported_once() -> None:
-    """With its name, the label of its namespace, its error and the user."""
+    """The event has its name, the label of its namespace, its error and the user."""
     harness = NodeHarness(OPEN, {"ns": OPEN})
     harness.tokens.connections.known["t"] = Identity(user="ann")
     client = harness.open_session()
@@ -94,7 +94,7 @@ def test_every_command_is_reported_once() -> None:
 
 
 def test_duration_of_commands_is_measured() -> None:
-    """From start to end."""
+    """The duration is from the start to the end of the command."""
     harness = NodeHarness()
     client = harness.connect("ann")
     publish = harness.node.channels.publish
@@ -109,7 +109,7 @@ def test_duration_of_commands_is_measured() -> None:
 
 
 def test_commands_of_one_frame_are_answered_in_order() -> None:
-    """Up to the command that ends the session. Later commands are ignored."""
+    """Commands after the one that ends the session are ignored."""
     harness = NodeHarness()
     client = harness.connect("ann")
     lines = [
@@ -128,7 +128,7 @@ def test_commands_of_one_frame_are_answered_in_order() -> None:
 
 
 def test_text_of_a_failure_has_code_and_detail() -> None:
-    """Of errors and disconnects."""
+    """This holds for errors and disconnects."""
     assert str(CommandError(BAD_REQUEST, "x is y")) == "107 bad request: x is y"
     assert str(Disconnect(BAD_PROTOCOL)) == "3501 bad request"
 

@@ -25,7 +25,7 @@ from tests.unit.session.operations.support import CLOSED, UNIX_S, subscribe_with
 def test_connect_result_has_the_time_to_live_if_the_client_refreshes(
     identity: Identity, expected: tuple[bool, int]
 ) -> None:
-    """In whole seconds, at most a year."""
+    """The time to live is in whole seconds, at most a year."""
     harness = NodeHarness()
     harness.tokens.connections.known["t"] = identity
     result = harness.open_session().request("connect", token="t")
@@ -44,7 +44,7 @@ def test_connections_do_not_expire_in_insecure_mode() -> None:
 
 @pytest.mark.parametrize("interval", [Seconds(0), Seconds(7), Seconds(27)])
 def test_expired_subscription_ends_with_2501_after_the_extra_time(interval: Seconds) -> None:
-    """For every upkeep interval. The session stays open."""
+    """The upkeep interval does not matter. The session stays open."""
     harness = without_pings(presence_update_interval=interval)
     client = subscribe_with_expiry(harness)
     harness.advance_time(84.5)
@@ -69,7 +69,7 @@ def test_expired_server_side_subscription_ends_the_session_with_3006() -> None:
 
 
 def test_subscribe_result_has_the_data_and_time_to_live_of_the_token() -> None:
-    """In whole seconds, at most a year. The data is unchanged."""
+    """The time to live is in whole seconds, at most a year. The data is unchanged."""
     harness = NodeHarness(CLOSED)
     client = harness.connect("ann")
     for channel, expire_in_s, ttl in (("a", 60.5, 60), ("b", 0.2, 1), ("c", 10.0**9, 365 * 86400)):

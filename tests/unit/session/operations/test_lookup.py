@@ -33,7 +33,7 @@ def test_channel_name_is_checked(channel: str, code: int) -> None:
 
 
 def test_length_limit_of_names_is_counted() -> None:
-    """Only for a name over the limit."""
+    """Only a name over the limit is counted."""
     harness, lookup = new_lookup()
     session = harness.connect("ann").session
     lookup.check_length(session, "x" * 255)

@@ -25,7 +25,7 @@ from tests.unit.session.operations.support import (
 
 
 def test_result_of_a_subscription_without_options_is_empty() -> None:
-    """Without position, expiry and data the result is `{}`."""
+    """Without position, expiry and data, the result is `{}`."""
     assert NodeHarness().connect("ann").request("subscribe", channel="news") == {}
 
 
@@ -69,7 +69,7 @@ def test_positioning_and_recovery_follow_options_grant_and_request(
 
 
 def test_subscription_without_history_has_no_position() -> None:
-    """Even if it is forced or requested."""
+    """A position may be forced or requested, but there is no stream."""
     harness = NodeHarness(ChannelOptions(allow_subscribe_for_client=True, force_recovery=True, force_positioning=True))
     assert harness.connect("ann").request("subscribe", channel="news") == {}
 
@@ -91,7 +91,7 @@ def test_subscription_without_history_has_no_position() -> None:
 def test_receiving_joins_and_leaves_follows_options_grant_and_request(
     options: dict[str, Any], override: SubscriptionOverride | None, requested: bool, receives: bool
 ) -> None:
-    """If the channel announces joins and leaves: forced, or requested with access to presence."""
+    """Receiving is forced, or requested with access to presence. The channel must announce joins and leaves."""
     harness = NodeHarness(ChannelOptions(**options), {"x": WITH_JOIN_LEAVE})
     harness.tokens.add_subscription("t", "ann", "news", override=override)
     client = harness.connect("ann")
@@ -126,7 +126,7 @@ STREAM: list[tuple[str, int, str, list[int] | None]] = [
 def test_stream_recovery_returns_everything_missed_or_nothing(
     case: str, offset: int, epoch: str, missed: list[int] | None
 ) -> None:
-    """With the offset of the request if it is recovered, else with the top of the stream."""
+    """The result has the offset of the request if it is recovered, else the top of the stream."""
     harness = NodeHarness(with_history(history_size=3))
     harness.publish("news", 1, 2, 3, 4, 5)
     expected: dict[str, Any] = {"recoverable": True, "positioned": True, "epoch": "epoch1", "was_recovering": True}
@@ -142,7 +142,7 @@ def test_stream_recovery_returns_everything_missed_or_nothing(
 
 
 def test_recovery_of_an_unused_stream_succeeds_from_offset_0() -> None:
-    """With and without its epoch, because nothing was missed."""
+    """The epoch of the request may be empty. Nothing was missed."""
     harness = NodeHarness(with_history())
     assert recover(harness, 0, "").get("recovered") is True
     assert recover(harness, 0, "epoch1").get("recovered") is True
@@ -189,7 +189,7 @@ def test_flag_2_makes_an_unrecovered_position_error_112() -> None:
 
 
 def test_subscribe_without_recover_returns_the_top() -> None:
-    """And no publications."""
+    """The result has no publications."""
     harness = NodeHarness(with_history())
     harness.publish("news", 1, 2)
     result = harness.connect("ann").request("subscribe", channel="news", offset=1, epoch="epoch1")
@@ -231,7 +231,7 @@ CACHE: list[tuple[str, int, str, list[int] | None]] = [
 
 @pytest.mark.parametrize(("case", "offset", "epoch", "given"), CACHE, ids=[row[0] for row in CACHE])
 def test_cache_recovery_returns_the_latest_publication(case: str, offset: int, epoch: str, given: list[int]) -> None:
-    """Unless the client has it."""
+    """If the client has the latest publication, the result has none."""
     harness = NodeHarness(with_history("cache"))
     harness.publish("news", 1, 2, 3)
     result = recover(harness, offset, epoch)
@@ -341,7 +341,7 @@ def test_publications_while_catching_up_are_sent_once(held: str) -> None:
 
 @pytest.mark.parametrize("held", ["verify", "attach", "history", "presence_add"])
 def test_session_that_ends_during_subscribe_leaves_nothing_behind(held: str) -> None:
-    """No subscription, presence, join, attachment or timer."""
+    """No subscription, presence, join, attachment or timer stays."""
 
     async def scenario() -> None:
         harness = NodeHarness(ALL_STEPS)

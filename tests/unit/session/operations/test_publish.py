@@ -64,7 +64,7 @@ def test_anonymous_publishers_have_the_name_of_their_connect_request() -> None:
     ],
 )
 def test_publish_checks_its_request_in_order(channel: str, data: dict[str, Any], code: int) -> None:
-    """Channel, namespace, permission and then the data. Only zero bytes are empty data."""
+    """The order is channel, namespace, permission, data. Only zero bytes are empty data."""
     harness = NodeHarness(
         OPEN, {"closed": ChannelOptions(), "members": ChannelOptions(allow_publish_for_subscriber=True)}
     )
@@ -72,7 +72,7 @@ def test_publish_checks_its_request_in_order(channel: str, data: dict[str, Any],
 
 
 def test_publish_permission_for_subscribers_ends_with_the_subscription() -> None:
-    """`allow_publish_for_subscriber`."""
+    """The option is `allow_publish_for_subscriber`."""
     harness = NodeHarness(ChannelOptions(allow_subscribe_for_client=True, allow_publish_for_subscriber=True))
     client = harness.connect("ann", "news")
     assert client.request_code("publish", channel="news", data=1) == 0
@@ -95,14 +95,14 @@ def test_publish_permission_for_subscribers_ends_with_the_subscription() -> None
     ],
 )
 def test_data_must_have_the_format_of_the_namespace(name: Any, data: str, code: int) -> None:
-    """If one is configured."""
+    """A namespace without a configured format accepts any data that is not empty."""
     options = ChannelOptions(allow_publish_for_client=True, publication_data_format=name)
     client = NodeHarness(options).connect("ann")
     assert client.request_code("publish", channel="news", data=json.loads(data)) == code
 
 
 def test_publication_that_is_not_json_ends_the_json_sessions_of_its_subscribers() -> None:
-    """With 3506. Other sessions are not affected."""
+    """The code is 3506. Other sessions are not affected."""
     harness = NodeHarness()
     subscriber, other = harness.connect("ann", "news"), harness.connect("bob", "other")
     harness.publish("news", Raw(b"\xff"))
@@ -111,7 +111,7 @@ def test_publication_that_is_not_json_ends_the_json_sessions_of_its_subscribers(
 
 
 def test_reply_with_a_publication_that_is_not_json_ends_the_session_with_3506() -> None:
-    """In recovered publications, in history and in held publications."""
+    """The publication may be recovered, read from history, or held."""
     harness = NodeHarness(RECOVERABLE)
     harness.publish("news", Raw(b"\xff"))
     for method, fields in (("subscribe", {"recover": True, "epoch": "epoch1"}), ("history", {"limit": 1})):
@@ -140,7 +140,7 @@ def test_reply_with_a_publication_that_is_not_json_ends_the_session_with_3506() 
 
 
 def test_data_is_not_reencoded() -> None:
-    """Numbers, spaces, and the order of keys stay."""
+    """Numbers, spaces, and the order of keys stay as they are."""
     harness = NodeHarness()
     subscriber = harness.connect("bob", "news")
     text = '{"b": 1.00,  "a": 12345678901234567890, "b": "\\u00e9"}'
@@ -201,7 +201,10 @@ def test_rooms_have_the_permissions_of_channels() -> None:
 
 
 def test_lobby_frames_reach_every_connection_and_the_sender_as_well() -> None:
-    """Unchanged, without handshake and permission. An SDK client in the channel gets them as JSON."""
+    """The frame is unchanged, and needs no handshake and no permission.
+
+    An SDK client in the channel gets it as JSON.
+    """
     harness = NodeHarness(ChannelOptions(), insecure=False, allow_anonymous=False)
     harness.tokens.add_subscription("t", "bob", "lobby")
     sdk = harness.connect("bob")

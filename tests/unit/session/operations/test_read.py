@@ -19,13 +19,13 @@ CLOSED = ChannelOptions(presence=True, history_size=5, history_ttl=Seconds(60))
 @pytest.mark.parametrize("method", ["presence", "presence_stats", "history"])
 @pytest.mark.parametrize(("channel", "code"), [("", 3501), ("nowhere:x", 102), ("news", 108), ("closed:x", 103)])
 def test_read_commands_check_their_request_in_order(method: str, channel: str, code: int) -> None:
-    """Channel, namespace, availability, and then permission."""
+    """The order is channel, namespace, availability, permission."""
     harness = NodeHarness(OPEN, {"closed": CLOSED})
     assert harness.connect("ann").request_code(method, channel=channel) == code
 
 
 def test_presence_has_every_client_of_the_channel() -> None:
-    """By client id. In presence_stats, users are counted once."""
+    """The clients are keyed by client id. presence_stats counts each user once."""
     harness = NodeHarness(PRESENCE_FOR_SUBSCRIBERS)
     ann, again, bob = harness.connect("ann", "news"), harness.connect("ann", "news"), harness.connect("bob", "news")
     assert bob.request("presence", channel="news") == {
@@ -95,7 +95,7 @@ def test_history_pages(fields: dict[str, Any], expected: list[int]) -> None:
     ],
 )
 def test_impossible_history_pages_are_errors(fields: dict[str, Any], code: int) -> None:
-    """Before offset 0, and of another epoch."""
+    """No page is before offset 0, and none is of another epoch."""
     harness = NodeHarness(RECOVERABLE)
     harness.publish("news", 1, 2)
     assert harness.connect("ann").request_code("history", channel="news", **fields) == code
@@ -132,7 +132,7 @@ def test_history_pages_are_cut_to_the_reply_size() -> None:
 
 
 def test_publication_larger_than_the_reply_size_can_be_read() -> None:
-    """Alone in its reply."""
+    """The publication is alone in its reply."""
     harness = NodeHarness(RECOVERABLE, reply_max_size=Size(100))
     harness.publish("news", "x" * 1000, "y" * 1000)
     page = harness.connect("ann").request("history", channel="news", limit=10)
@@ -147,7 +147,7 @@ def test_reply_is_never_larger_than_the_outbox() -> None:
 
 
 def test_presence_larger_than_the_reply_size_is_error_106() -> None:
-    """In a part of it, the other clients would look absent. presence_stats is always available."""
+    """If the reply had only a part of the clients, the others would look absent. presence_stats is always available."""
     harness = NodeHarness(
         ChannelOptions(allow_subscribe_for_client=True, allow_presence_for_client=True, presence=True),
         reply_max_size=Size(200),
@@ -161,7 +161,7 @@ def test_presence_larger_than_the_reply_size_is_error_106() -> None:
 
 
 def test_unused_channel_has_a_position() -> None:
-    """Offset 0 in a stream that the command creates. Its epoch stays."""
+    """The command creates the stream, at offset 0. The epoch stays."""
     client = NodeHarness(RECOVERABLE).connect("ann")
     for _ in range(2):
         assert client.request("history", channel="news", limit=1) == {
@@ -172,7 +172,7 @@ def test_unused_channel_has_a_position() -> None:
 
 
 def test_history_permission_for_subscribers_ends_with_the_subscription() -> None:
-    """`allow_history_for_subscriber`."""
+    """The option is `allow_history_for_subscriber`."""
     harness = NodeHarness(
         ChannelOptions(
             allow_subscribe_for_client=True, allow_history_for_subscriber=True, history_size=5, history_ttl=Seconds(60)
@@ -185,7 +185,7 @@ def test_history_permission_for_subscribers_ends_with_the_subscription() -> None
 
 
 def test_history_publications_are_complete() -> None:
-    """Data, info, tags, offset, and the epoch in the first publication."""
+    """They have data, info, tags and offset. The first publication of a stream has the epoch."""
     harness = NodeHarness(RECOVERABLE)
     client = harness.connect("ann")
     client.request("publish", channel="news", data={"a": 1})

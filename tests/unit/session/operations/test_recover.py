@@ -227,7 +227,7 @@ def test_joins_are_sent_during_a_recovery() -> None:
 
 
 def test_presence_is_refreshed_during_a_recovery() -> None:
-    """Like the presence of live subscriptions."""
+    """The entry does not expire, however long the recovery takes."""
 
     async def scenario() -> None:
         harness = new_harness(ALL_FEATURES, ping_interval=Seconds(0), presence_update_interval=Seconds(10))

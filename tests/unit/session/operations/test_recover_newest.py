@@ -33,7 +33,7 @@ def connect_to_caches(harness: NodeHarness) -> HarnessClient:
 
 
 def test_cached_publication_that_does_not_fit_follows_the_reply() -> None:
-    """Only the latest publication counts. The ones before it are no gap."""
+    """Only the latest publication counts. The publications before it are no gap."""
 
     async def scenario() -> None:
         harness = new_harness(CACHE, pieces_of=1)

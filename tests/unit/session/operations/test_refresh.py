@@ -105,7 +105,7 @@ def test_refresh_changes_the_info_of_later_publications() -> None:
 
 
 def test_refresh_changes_presence_and_the_leave() -> None:
-    """At once. A token without info does not change it."""
+    """Presence changes at once. A token without info does not change the info."""
     harness = NodeHarness(WITH_PRESENCE)
     subscriber = harness.connect("bob", "news")
     client = expiring(harness, info=Raw(b'"old"'))
@@ -127,7 +127,7 @@ def test_refresh_changes_presence_and_the_leave() -> None:
 
 
 def test_sub_refresh_moves_the_expiry() -> None:
-    """Or removes it, if the new token has no expiry."""
+    """A new token without an expiry removes it."""
     harness = without_pings()
     client = subscribe_with_expiry(harness)
     harness.tokens.add_subscription("later", "ann", "news", expire_at_unix_s=UNIX_S + 600.0, client_refresh=True)
@@ -183,7 +183,7 @@ REFRESHES: list[tuple[str, dict[str, Any], int]] = [
 
 @pytest.mark.parametrize(("case", "request_", "code"), REFRESHES, ids=[case for case, _, _ in REFRESHES])
 def test_sub_refresh_checks_its_request_in_order(case: str, request_: dict[str, Any], code: int) -> None:
-    """Each with its own outcome (section 8)."""
+    """Each failure has its own outcome (section 8)."""
     harness = without_pings()
     client = subscribe_with_expiry(harness)
     harness.tokens.subscriptions.known["old"] = TokenExpired("exp")

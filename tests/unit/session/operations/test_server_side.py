@@ -30,14 +30,14 @@ def subs(harness: NodeHarness, identity: Identity, **request: Any) -> dict[str, 
 
 
 def test_channels_of_the_token_are_subscribed() -> None:
-    """Whatever the namespaces allow, also private channels, with the data of their grants."""
+    """The namespace need not allow it, and the channel may be private. The result has the data of the grant."""
     grants = {"$secret": SubscriptionGrant(data=Raw(b'{"a":1}')), "news": SubscriptionGrant()}
     harness = NodeHarness(ChannelOptions())
     assert subs(harness, Identity(user="ann", channels=grants)) == {"$secret": {"data": {"a": 1}}, "news": {}}
 
 
 def test_server_side_subscriptions_receive_publications_after_the_reply() -> None:
-    """Like client-side subscriptions."""
+    """They behave like client-side subscriptions."""
     harness = NodeHarness(ChannelOptions())
     client = harness.connect("ann", channels=grants_for("news"))
     harness.publish("news", "x")
@@ -45,7 +45,7 @@ def test_server_side_subscriptions_receive_publications_after_the_reply() -> Non
 
 
 def test_personal_channel_is_subscribed_for_named_users() -> None:
-    """If it is configured, in its namespace. Anonymous users have none."""
+    """The personal channel is in the configured namespace. Anonymous users have none."""
     on = NodeHarness(user_personal_channel=True)
     assert subs(on, Identity(user="42")) == {"#42": {}}
     assert subs(on, Identity()) == {}
@@ -92,7 +92,7 @@ def test_connect_subs_may_name_permitted_channels(
 
 
 def test_insecure_mode_permits_all_but_private_channels_in_connect_subs() -> None:
-    """As for subscribe."""
+    """The rule is the same as for subscribe."""
     found = subs(NodeHarness(ChannelOptions(), insecure=True), Identity(), subs={"news": {}, "$secret": {}})
     assert set(found) == {"news"}
 
@@ -117,7 +117,7 @@ def test_too_many_server_side_channels_end_the_session_with_3505() -> None:
 
 
 def test_server_side_subscriptions_recover() -> None:
-    """From the position in connect.subs (section 6, a)."""
+    """The position is in connect.subs (section 6, a)."""
     harness = NodeHarness(RECOVERABLE)
     harness.publish("news", 1, 2, 3)
     identity = Identity(user="ann", channels=grants_for("news"))
@@ -165,7 +165,10 @@ def test_server_side_subscription_is_recoverable_on_request(options: ChannelOpti
 
 
 def test_subscription_token_in_connect_subs_permits_the_channel() -> None:
-    """Also a private one, with the data and expiry of the token, from the position of the entry."""
+    """The channel may be private.
+
+    The subscription has the data and expiry of the token, and recovers from the position of the entry.
+    """
     harness = NodeHarness(RECOVERABLE)
     harness.publish("$vault", 1, 2)
     grant: dict[str, Any] = {"data": Raw(b'"d"'), "expire_at_unix_s": UNIX_S + 60, "client_refresh": True}
@@ -230,7 +233,7 @@ def test_channel_limit_is_checked_before_tokens_are_verified() -> None:
 
 
 def test_policy_decides_on_every_channel_of_connect_subs() -> None:
-    """With and without a token. A refused channel is left out."""
+    """The policy is asked with and without a token. A refused channel is left out."""
     harness = NodeHarness(OPEN)
     asked: list[str] = []
 
@@ -307,7 +310,7 @@ def test_client_that_disconnects_during_verification_leaves_nothing_behind() -> 
 
 
 def test_failed_connect_undoes_all_its_subscriptions() -> None:
-    """Neither subscriptions nor presence nor a registered session stay."""
+    """No subscription, presence entry or registered session stays."""
     harness = NodeHarness(ChannelOptions(presence=True, join_leave=True))
     harness.recorder.expects_errors = True
     identity = Identity(user="ann", channels=grants_for("a", "b", "nowhere:c"))

@@ -103,7 +103,7 @@ def test_invalid_filter_is_error_107(wrong: dict[str, Any]) -> None:
 
 
 def test_filter_limits_are_error_107_and_counted() -> None:
-    """Each under its own name."""
+    """Each limit is counted under its own name."""
     harness = NodeHarness(with_strategy(), tags_filter_max_nodes=20, tags_filter_max_values=3)
     client = harness.connect("ann")
     deep: dict[str, Any] = WANTED
@@ -128,7 +128,7 @@ def test_connect_subs_may_have_filters_and_conflation() -> None:
 
 
 def test_connect_with_a_filter_that_is_not_allowed_is_error_107() -> None:
-    """Like subscribe."""
+    """The rule is the same as for subscribe."""
     harness = NodeHarness(with_strategy(allow_tags_filter=False))
     harness.tokens.connections.known["ann"] = Identity(user="ann")
     client = harness.open_session()

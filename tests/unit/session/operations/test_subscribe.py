@@ -18,7 +18,7 @@ from tests.unit.session.operations.support import ALL_STEPS, CLOSED, UNIX_S
 
 
 def test_empty_channel_ends_the_session_with_3501() -> None:
-    """Before every other check."""
+    """This is the first check."""
     assert NodeHarness().connect("ann").request_code("subscribe", channel="", type=7) == 3501
 
 
@@ -120,7 +120,7 @@ def test_channel_name_rules_are_configurable() -> None:
 
 
 def test_unsubscribe_always_succeeds() -> None:
-    """Also if the session is not subscribed, or the namespace does not exist."""
+    """The session need not be subscribed, and the namespace need not exist."""
     client = NodeHarness().connect("ann", "news")
     for channel in ("news", "news", "other", "nowhere:x", LONG):
         assert client.request("unsubscribe", channel=channel) == {}

@@ -39,7 +39,7 @@ def test_presence_is_refreshed_while_the_session_is_open() -> None:
 
 
 def test_presence_expires_without_refresh() -> None:
-    """After 2.2 intervals, for example if the node has died."""
+    """An entry expires after 2.2 intervals, for example if its node has died."""
     harness = NodeHarness(PRESENCE, **SHORT_INTERVALS)
     client = harness.connect("ann", "news")
     client.session.keepalive.cancel()
@@ -84,7 +84,7 @@ def test_new_epoch_is_found_by_the_first_comparison() -> None:
 
 
 def test_busy_and_idle_channels_have_no_gap() -> None:
-    """After any number of comparisons."""
+    """The number of comparisons does not matter."""
     harness = NodeHarness(RECOVERABLE, **SHORT_INTERVALS)
     client = harness.connect("ann", "news")
     for number in range(60):
@@ -95,7 +95,7 @@ def test_busy_and_idle_channels_have_no_gap() -> None:
 
 
 def test_positions_are_compared_as_often_as_configured() -> None:
-    """Never if it is switched off."""
+    """A delay of 0 switches the comparison off."""
     for delay, expected in ((20, range(18, 27)), (0, range(1))):
         harness = NodeHarness(RECOVERABLE, **{**SHORT_INTERVALS, "channel_position_check_delay": Seconds(delay)})
         harness.connect("ann", "news")
