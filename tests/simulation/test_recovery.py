@@ -204,10 +204,10 @@ def _subscription_is_live_from_the_start(patch: pytest.MonkeyPatch) -> None:
 
 def _recovery_ignores_the_epoch(patch: pytest.MonkeyPatch) -> None:
     """Recovery does not compare epochs."""
-    judge_stream = recovery.recover_stream
+    recover_stream = recovery.recover_stream
 
     def ignore_epoch(since: StreamPosition, page: HistoryPage) -> Recovery:
-        return judge_stream(StreamPosition(since.offset, page.position.epoch), page)
+        return recover_stream(StreamPosition(since.offset, page.position.epoch), page)
 
     patch.setattr(prepare, "recover_stream", ignore_epoch)
 
@@ -262,13 +262,13 @@ def _recovery_starts_with_a_patch(patch: pytest.MonkeyPatch) -> None:
 
 def _filter_is_applied_before_the_continuity_check(patch: pytest.MonkeyPatch) -> None:
     """Recovery checks continuity after filtering."""
-    judge_stream = recovery.recover_stream
+    recover_stream = recovery.recover_stream
 
-    def judge(since: StreamPosition, page: HistoryPage) -> Recovery:
+    def check_selected(since: StreamPosition, page: HistoryPage) -> Recovery:
         left = [publication for publication in page.publications if (publication.tags or {}).get("kind") != "unwanted"]
-        return judge_stream(since, HistoryPage(left, page.position))
+        return recover_stream(since, HistoryPage(left, page.position))
 
-    patch.setattr(prepare, "recover_stream", judge)
+    patch.setattr(prepare, "recover_stream", check_selected)
 
 
 def _conflation_keeps_the_oldest(patch: pytest.MonkeyPatch) -> None:
@@ -310,12 +310,12 @@ def _patch_starts_from_a_left_out_publication(patch: pytest.MonkeyPatch) -> None
 
 def _conflation_is_applied_before_the_continuity_check(patch: pytest.MonkeyPatch) -> None:
     """Recovery checks only the latest publication, which always exists."""
-    judge_stream = recovery.recover_stream
+    recover_stream = recovery.recover_stream
 
-    def judge(since: StreamPosition, page: HistoryPage) -> Recovery:
-        return judge_stream(since, HistoryPage(page.publications[-1:], page.position))
+    def check_selected(since: StreamPosition, page: HistoryPage) -> Recovery:
+        return recover_stream(since, HistoryPage(page.publications[-1:], page.position))
 
-    patch.setattr(prepare, "recover_stream", judge)
+    patch.setattr(prepare, "recover_stream", check_selected)
 
 
 def _publications_are_not_held_between_pieces(patch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from beaconfire.channels.namespaces import Namespace, Namespaces
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 
 
-def make(insecure: bool = False, **options: bool) -> tuple[Access, Namespace]:
+def new_access(insecure: bool = False, **options: bool) -> tuple[Access, Namespace]:
     channels = Namespaces(ChannelOptions(**options), {}, ChannelNameOptions(), 1.0)  # type: ignore[arg-type]
     return Access(channels, insecure), channels.resolve("x")
 
@@ -44,7 +44,7 @@ def test_subscribe_permission_without_a_token(user: str, channel: str, options: 
 
     A user list decides alone if user lists are enabled. Anonymous users are in no list.
     """
-    access, namespace = make(**options)
+    access, namespace = new_access(**options)
     assert access.may_subscribe(user, channel, namespace) is allowed
 
 
@@ -68,7 +68,7 @@ def test_personal_channels_permit_only_their_user(user: str, channel: str, allow
 
 def test_insecure_mode_permits_all_but_private_channels() -> None:
     """Private channels need a token, because that check comes first (section 9)."""
-    access, namespace = make(insecure=True, allow_user_limited_channels=True)
+    access, namespace = new_access(insecure=True, allow_user_limited_channels=True)
     assert access.may_subscribe("", "x#bob", namespace)
     assert not access.may_subscribe("ann", "$x", namespace)
     assert access.may_publish("", False, namespace)
@@ -105,7 +105,7 @@ def test_publish_presence_and_history_permissions(
 ) -> None:
     """`_for_client` is any user, `_for_subscriber` a subscribed one, and `_for_anonymous` extends both to anonymous
     users."""
-    access, namespace = make(**{f"allow_{permission}_for_{who}": True for who in granted_to.split()})
+    access, namespace = new_access(**{f"allow_{permission}_for_{who}": True for who in granted_to.split()})
     assert PERMISSIONS[permission](access)(user, subscribed, namespace) is allowed
 
 
@@ -113,5 +113,5 @@ def test_publish_presence_and_history_permissions(
 def test_permissions_are_independent(permission: str) -> None:
     """All other permissions together do not give this one."""
     others = {f"allow_{other}_for_client": True for other in [*PERMISSIONS, "subscribe"] if other != permission}
-    access, namespace = make(**others)
+    access, namespace = new_access(**others)
     assert not PERMISSIONS[permission](access)("ann", True, namespace)

@@ -12,7 +12,7 @@ from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 NAMESPACES = {"chat": ChannelOptions(channel_regex="^[a-z]+$"), "news": ChannelOptions()}
 
 
-def make(**names: object) -> Namespaces:
+def new_namespaces(**names: object) -> Namespaces:
     return Namespaces(ChannelOptions(), NAMESPACES, ChannelNameOptions(**names), 3600.0)  # type: ignore[arg-type]
 
 
@@ -40,7 +40,7 @@ def code_of(namespaces: Namespaces, channel: str) -> int:
 )
 def test_first_boundary_ends_the_namespace(channel: str, namespace: str) -> None:
     """The private prefix is removed first. A name without a boundary is in the namespace ""."""
-    channels = make()
+    channels = new_namespaces()
     assert channels.resolve(channel).name == namespace
     assert channels.label(channel) == namespace
 
@@ -48,22 +48,22 @@ def test_first_boundary_ends_the_namespace(channel: str, namespace: str) -> None
 @pytest.mark.parametrize("channel", ["sports:x", ":x", "$:x", "$$news:x", "NEWS:x"])
 def test_unknown_namespace_is_error_102(channel: str) -> None:
     """It has no label of its own, so clients cannot make metrics grow."""
-    channels = make()
+    channels = new_namespaces()
     assert code_of(channels, channel) == 102
     assert channels.label(channel) == ""
 
 
 def test_empty_channel_name_is_error_107() -> None:
     """An empty name is no channel."""
-    assert code_of(make(), "") == 107
+    assert code_of(new_namespaces(), "") == 107
 
 
 def test_empty_boundary_switches_namespaces_off() -> None:
     """The symbols are configurable."""
-    channels = make(namespace_boundary="")
+    channels = new_namespaces(namespace_boundary="")
     assert channels.resolve("sports:x").name == ""
     assert channels.label("news:x") == ""
-    assert make(namespace_boundary="/").resolve("news/x").name == "news"
+    assert new_namespaces(namespace_boundary="/").resolve("news/x").name == "news"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_empty_boundary_switches_namespaces_off() -> None:
 )
 def test_names_are_ascii_or_match_the_regex_of_their_namespace(channel: str, code: int) -> None:
     """The regular expression is applied to the name after the private prefix and the namespace."""
-    assert code_of(make(), channel) == code
+    assert code_of(new_namespaces(), channel) == code
 
 
 def test_regex_replaces_the_ascii_rule() -> None:
@@ -95,19 +95,19 @@ def test_regex_replaces_the_ascii_rule() -> None:
 
 def test_name_length_is_counted_in_bytes() -> None:
     """The limit is 255 bytes. A character outside of ASCII has more than one."""
-    channels = make()
+    channels = new_namespaces()
     assert not channels.too_long("x" * 255)
     assert channels.too_long("x" * 256)
     assert channels.too_long("ж" * 128)
-    assert not make(max_length=300).too_long("x" * 256)
+    assert not new_namespaces(max_length=300).too_long("x" * 256)
 
 
 def test_private_channels_begin_with_the_prefix() -> None:
     """With an empty prefix, no channel is private."""
-    assert make().is_private("$news:x")
-    assert not make().is_private("news:$x")
-    assert not make(private_prefix="").is_private("$x")
-    assert not make(private_prefix="").is_private("x")
+    assert new_namespaces().is_private("$news:x")
+    assert not new_namespaces().is_private("news:$x")
+    assert not new_namespaces(private_prefix="").is_private("$x")
+    assert not new_namespaces(private_prefix="").is_private("x")
 
 
 @pytest.mark.parametrize(
@@ -123,18 +123,18 @@ def test_private_channels_begin_with_the_prefix() -> None:
 )
 def test_user_list_is_after_the_last_boundary(channel: str, users: list[str] | None) -> None:
     """A name without a boundary has no list."""
-    assert make().allowed_users(channel) == users
+    assert new_namespaces().allowed_users(channel) == users
 
 
 def test_user_lists_can_be_switched_off() -> None:
     """With an empty boundary there are no lists. With an empty separator the rest is one user."""
-    assert make(user_boundary="").allowed_users("dialog#42") is None
-    assert make(user_separator="").allowed_users("dialog#42,43") == ["42,43"]
+    assert new_namespaces(user_boundary="").allowed_users("dialog#42") is None
+    assert new_namespaces(user_separator="").allowed_users("dialog#42,43") == ["42,43"]
 
 
 def test_personal_channel_lists_exactly_its_user() -> None:
     """This holds with and without a namespace."""
-    channels = make()
+    channels = new_namespaces()
     assert channels.personal("42", "") == "#42"
     assert channels.personal("42", "news") == "news:#42"
     assert channels.allowed_users(channels.personal("42", "news")) == ["42"]
@@ -155,7 +155,7 @@ def test_position_is_kept_at_least_as_long_as_publications() -> None:
 
 def test_user_id_may_have_the_namespace_boundary() -> None:
     """`#urn:42` is the personal channel of a user, and not a channel of the namespace `#urn`."""
-    channels = make()
+    channels = new_namespaces()
     assert channels.resolve("#urn:42").name == ""
     assert channels.resolve("dialog#urn:42,urn:43").name == ""
     assert channels.resolve("news:dialog#urn:42").name == "news"
