@@ -30,9 +30,9 @@ from beaconfire.base.errors import (
 )
 from beaconfire.base.request_body import (
     BODY_PAUSE_MAX_S,
-    BodyPausedError,
+    BodyTimeoutError,
     BodyTooLargeError,
-    ClientGoneError,
+    ClientDisconnectedError,
     Receive,
     read_body,
 )
@@ -102,7 +102,7 @@ class ApiHttp:
         verb = scope["method"]
         try:
             response = await self._answer(verb, _path(scope), scope.get("query_string", b""), scope["headers"], receive)
-        except ClientGoneError:
+        except ClientDisconnectedError:
             return
         body = response.body
         headers = [*response.headers, (b"content-length", b"%d" % len(body))]
@@ -117,14 +117,14 @@ class ApiHttp:
         return await self._answer("POST", path[len(_PREFIX) :], query, headers, body)
 
     async def _answer(self, verb: str, path: str, query: bytes, headers: Headers, source: Source) -> Response:
-        """Raises ClientGoneError if nobody is there any more who could send the body, and nothing else."""
+        """Raises ClientDisconnectedError if nobody is there any more who could send the body, and nothing else."""
         try:
             if verb == "POST" and (path not in ASSETS or path == "/"):
                 return await self._post(path, _read_head(query, headers), source)
             return _document(path, verb)
         except ApiRefused as refused:
             return refused.response
-        except ClientGoneError:
+        except ClientDisconnectedError:
             raise
         except Exception as error:  # noqa: BLE001 - reported, and answered in the API's own words
             self._methods.node.report("api http", error)
@@ -197,7 +197,7 @@ class ApiHttp:
             return await read_body(receive, limit, self._body_pause_max_s)
         except BodyTooLargeError:
             raise self._too_large(limit) from None
-        except BodyPausedError:
+        except BodyTimeoutError:
             self._methods.node.events.emit(LimitHit("body_pause_max", ""))
             text = f"The request body paused for more than {self._body_pause_max_s:g} seconds."
             raise ApiRefused(plain(408, text, CLOSE)) from None

@@ -36,7 +36,7 @@ from beaconfire.auth.algorithms import PublicKey, VerificationKey, algorithms_of
 from beaconfire.auth.fetch import fetch_body
 from beaconfire.auth.options import TokenOptions
 from beaconfire.base.clock import Clock
-from beaconfire.base.timers import Cancellable, Later
+from beaconfire.base.timers import CallLater, Cancellable
 from beaconfire.model.events import EventSink, LimitHit, TokenKeysFetched
 from beaconfire.policy.tokens import TokenInvalid, TokenUnverifiable
 
@@ -62,7 +62,7 @@ class KeySet:
         clock: Clock,
         events: EventSink,
         fetch: Fetch = fetch_body,
-        later: Later | None = None,
+        later: CallLater | None = None,
     ) -> None:
         """`later` ends the pause between fetches; None is the running event loop's `call_later`."""
         self._url = options.jwks_url

@@ -21,7 +21,7 @@ from beaconfire.auth.jwks import Fetch, KeySet
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import StaticKeys
 from beaconfire.base.clock import Clock
-from beaconfire.base.timers import Later
+from beaconfire.base.timers import CallLater
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.grants import SubscriptionClaims
 from beaconfire.model.identity import Identity
@@ -43,7 +43,7 @@ class JWTVerifier:
         *,
         section: str = "token",
         fetch: Fetch = fetch_body,
-        later: Later | None = None,
+        later: CallLater | None = None,
     ) -> None:
         """Raises ValueError that names each wrong setting and its remedy.
 

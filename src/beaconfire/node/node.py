@@ -19,7 +19,7 @@ from beaconfire.base.errors import (
     UNRECOVERABLE_POSITION,
     CommandError,
 )
-from beaconfire.base.tasks import Background
+from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.base.timers import Timers
 from beaconfire.channels.access import Access
 from beaconfire.channels.attachments import Attachments
@@ -98,7 +98,7 @@ class Node:
         self.events = events
         self.schedule = schedule
         self.random = random
-        self.background = Background(self._on_background_error)
+        self.background = BackgroundTasks(self._on_background_error)
         now_s = self.clock.now_s
         self.flusher = Flusher(schedule, now_s, send_all)
         self.patches = Patches()

@@ -30,7 +30,7 @@ from beaconfire.auth.keys import ApiKeys
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.tokens import JWTVerifier
 from beaconfire.base.clock import Clock, SystemClock
-from beaconfire.base.timers import PromptTimers, Timers
+from beaconfire.base.timers import PreciseTimers, Timers
 from beaconfire.base.units import Seconds
 from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespaces
@@ -247,7 +247,7 @@ def _node(config: Config, engine: MemoryEngine, timers: Timers, events: EventSin
         timers,
         events,
         schedule=asyncio.get_running_loop().call_soon,
-        prompt_timers=PromptTimers(timers.clock, asyncio.get_running_loop().call_later),
+        prompt_timers=PreciseTimers(timers.clock, asyncio.get_running_loop().call_later),
         random=random.random,
         send_all=send_all,
     )

@@ -14,7 +14,7 @@ from beaconfire.base.errors import (
     INVALID_TOKEN,
     DisconnectCode,
 )
-from beaconfire.base.request_body import BodyPausedError, BodyTooLargeError, read_body
+from beaconfire.base.request_body import BodyTimeoutError, BodyTooLargeError, read_body
 from beaconfire.model.events import EventSink, HandshakeRefused, LimitHit
 from beaconfire.transports.origins import OriginRules
 from beaconfire.transports.port import Admit, Refusal
@@ -84,7 +84,7 @@ class RequestChecks:
 
     async def body(self, request: Request, size_max: int, limit: str) -> bytes:
         """The whole body. Raises RequestRefused: 413 beyond the limit of that name, 408 if nothing comes for too long;
-        and ClientGoneError.
+        and ClientDisconnectedError.
         """
         try:
             if int(request.headers.get("content-length", "0")) > size_max:  # the server has checked that it is a number
@@ -93,7 +93,7 @@ class RequestChecks:
         except BodyTooLargeError:
             text = f"The request body is larger than {size_max} bytes ({limit})."
             raise self.beyond(limit, Refusal(413, "bad", text, (("Connection", "close"),))) from None
-        except BodyPausedError:
+        except BodyTimeoutError:
             text = "The request body paused for too long."
             raise self.beyond("body_pause_max", Refusal(408, "bad", text, (("Connection", "close"),))) from None
 

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from beaconfire.base.errors import TOO_MANY_REQUESTS
-from beaconfire.base.request_body import ClientGoneError
+from beaconfire.base.request_body import ClientDisconnectedError
 from beaconfire.protocols.json_payload import NotJSONError, read
 from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, refusal
 from beaconfire.transports.port import OpenSession, Refusal
@@ -146,7 +146,7 @@ class Poll:
             lambda messages: _has_news(messages, places),
         )
         if outcome is None:
-            raise ClientGoneError
+            raise ClientDisconnectedError
         headers = {**self._checks.cors(request), "Cache-Control": "no-store"}
         if outcome.end is not None:
             return refusal(*outcome.end, headers)
@@ -188,7 +188,7 @@ class PollCommands:
             self._open_session, request.receive, list(map(_encode, commands)), self._patience_s
         )
         if outcome is None:
-            raise ClientGoneError
+            raise ClientDisconnectedError
         replies = list(outcome.messages)
         headers = self._checks.cors(request)
         if replies and b'"error":' in replies[0] and b'"connect":' not in replies[0]:
@@ -217,13 +217,13 @@ async def _serve(checks: RequestChecks, answer: Handler, scope: Scope, receive: 
         response = checks.preflight(request, "POST, OPTIONS") if request.method == "OPTIONS" else await answer(request)
     except RequestRefused as refused:
         response = checks.refuse(request, refused.refusal)
-    except ClientGoneError:
+    except ClientDisconnectedError:
         return
     await response(scope, receive, send)
 
 
 async def _read(checks: RequestChecks, request: Request, body_max: int, decode: Callable[[bytes], T]) -> T:
-    """What the client wants, if it may come in. Raises RequestRefused and ClientGoneError."""
+    """What the client wants, if it may come in. Raises RequestRefused and ClientDisconnectedError."""
     checks.check(request, ("POST",))
     body = await checks.body(request, body_max, LIMIT)
     try:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from beaconfire.base.request_body import ClientGoneError
+from beaconfire.base.request_body import ClientDisconnectedError
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
 from beaconfire.transports.port import Refusal
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
@@ -83,7 +83,7 @@ class Emulation:
                 response = await self._take(request)
             except RequestRefused as refused:
                 response = self._checks.refuse(request, refused.refusal)
-            except ClientGoneError:
+            except ClientDisconnectedError:
                 return
         await response(scope, receive, send)
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from beaconfire.base.request_body import ClientGoneError
+from beaconfire.base.request_body import ClientDisconnectedError
 from beaconfire.protocols.port import Wire
 from beaconfire.transports.port import OpenSession, Refusal
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
@@ -97,12 +97,12 @@ class StreamEndpoint:
         except RequestRefused as refused:
             await self._checks.refuse(request, refused.refusal)(scope, receive, send)
             return
-        except ClientGoneError:
+        except ClientDisconnectedError:
             return
         await self._stream(request, opening, send)
 
     async def _opening(self, request: Request) -> bytes:
-        """What the client says first, if it may come in. Raises RequestRefused and ClientGoneError."""
+        """What the client says first, if it may come in. Raises RequestRefused and ClientDisconnectedError."""
         kind, checks = self._kind, self._checks
         checks.check(request, kind.methods)
         opening = b""
