@@ -27,7 +27,7 @@ class Seconds(float):
 
     @classmethod
     def parse(cls, value: object) -> Seconds:
-        """Raises ValueError for anything that is not a finite duration of zero or more. The text says what is expected."""
+        """Raises ValueError, which says what is expected, for anything but a finite duration of zero or more."""
         expected = 'a duration of zero or more like "25s", "300ms" or "1h30m"'
         if isinstance(value, str):
             text = value.strip()
