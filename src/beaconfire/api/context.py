@@ -21,7 +21,7 @@ from beaconfire.model.events import LimitHit
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.node.cluster import Cluster, Selector
 from beaconfire.node.node import Node
-from beaconfire.protocols.json_payload import embeddable
+from beaconfire.protocols.json_payload import check_json
 
 RESPONSE_LIMIT = "api.response_max_size"
 
@@ -97,7 +97,7 @@ def attachment(name: str, json: Raw | UnsetType, b64: str = "") -> bytes:
 def shown(data: Raw) -> tuple[Raw | UnsetType, str]:
     """A payload for a JSON answer: as it is if it is JSON, else in base64."""
     try:
-        json = embeddable(data)
+        json = check_json(data)
     except PayloadError:
         return UNSET, base64.b64encode(bytes(data)).decode()
     return (json, "") if json is not NO_PAYLOAD else (UNSET, "")

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw, Struct, inspect
 
 from beaconfire.base.errors import BAD_REQUEST, CommandError
-from beaconfire.protocols.json_payload import NotJSONError, read
+from beaconfire.protocols.json_payload import NotJSONError, decode_json
 
 T = TypeVar("T", bound=Struct)
 
@@ -36,7 +36,7 @@ class RequestDecoder(Generic[T]):
     def __call__(self, text: bytes) -> T:
         """Raises UnreadableError for what is not JSON, CommandError 107 for JSON of another shape."""
         try:
-            return read(self._decode_shaped, text)
+            return decode_json(self._decode_shaped, text)
         except NotJSONError as error:
             raise UnreadableError(unreadable(str(error), text)) from None
 

@@ -37,7 +37,7 @@ from beaconfire.base.request_body import (
     read_body,
 )
 from beaconfire.model.events import LimitHit
-from beaconfire.protocols.json_payload import NotJSONError, read
+from beaconfire.protocols.json_payload import NotJSONError, decode_json
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -155,7 +155,7 @@ class ApiHttp:
     async def _call_lines(self, body: bytes, statuses: bool) -> Response:
         """The older way. With one command only, its error's status can be that of the answer."""
         try:
-            lines = read(_decode_lines, body)
+            lines = decode_json(_decode_lines, body)
         except NotJSONError as error:
             why = unreadable(str(error), body)
             return plain(400, f'The request body is not lines of {{"method": …, "params": …}}: {why}')

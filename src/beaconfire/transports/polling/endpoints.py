@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from beaconfire.base.errors import TOO_MANY_REQUESTS
 from beaconfire.base.request_body import ClientDisconnectedError
-from beaconfire.protocols.json_payload import NotJSONError, read
+from beaconfire.protocols.json_payload import NotJSONError, decode_json
 from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, refusal
 from beaconfire.transports.port import OpenSession, Refusal
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
@@ -227,7 +227,7 @@ async def _read(checks: RequestChecks, request: Request, body_max: int, decode: 
     checks.check(request, ("POST",))
     body = await checks.body(request, body_max, LIMIT)
     try:
-        wanted = read(decode, body or b"{}")
+        wanted = decode_json(decode, body or b"{}")
     except NotJSONError as error:
         raise RequestRefused(Refusal(400, "bad", f"the body: {error}")) from None
     refused = checks.admit()

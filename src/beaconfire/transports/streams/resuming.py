@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from beaconfire.protocols.json_payload import NotJSONError, read
+from beaconfire.protocols.json_payload import NotJSONError, decode_json
 from beaconfire.protocols.port import Frame
 
 ID_BYTES_MAX: Final = 8 * 1024
@@ -46,8 +46,8 @@ def resume(opening: bytes, last_id: str) -> bytes:
     What the request itself says of a channel's position is older, and does not count.
     """
     try:
-        positions = read(_decode_id, last_id.encode())
-        request = read(_decode_object, opening or b"{}")
+        positions = decode_json(_decode_id, last_id.encode())
+        request = decode_json(_decode_object, opening or b"{}")
     except NotJSONError:
         return opening  # whatever is wrong with a request, the protocol says
     wanted = request.get("subs")
