@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from typing import Any, Final
 
 
 @types.coroutine
@@ -47,6 +47,27 @@ def run_eagerly(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | No
     except StopIteration:
         return None
     return asyncio.get_running_loop().create_task(_finish(coroutine, waiting))
+
+
+COROUTINES_PER_SLICE: Final = 256
+"""How many coroutines `gather_eagerly` starts before other work of the event loop runs: a few milliseconds."""
+
+
+async def gather_eagerly(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Runs many coroutines concurrently, with a task only for those that suspend.
+
+    Starts the coroutines in order, each up to its first suspension, and returns when all have finished. They must not
+    raise. `coroutines` should be a generator, so that no coroutine object is left over if this call is cancelled.
+    """
+    tasks: list[asyncio.Task[None]] = []
+    for number, coroutine in enumerate(coroutines, 1):
+        task = run_eagerly(coroutine)
+        if task is not None:
+            tasks.append(task)
+        if number % COROUTINES_PER_SLICE == 0:
+            await asyncio.sleep(0)
+    if tasks:
+        await asyncio.gather(*tasks)
 
 
 class BackgroundTasks:

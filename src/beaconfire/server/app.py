@@ -177,7 +177,7 @@ class App:
         guard = HttpGuard(config.server, self.timers, self.events)
         self.http: Callable[..., asyncio.Protocol] = guard.protocol
         if api is not None:
-            answer = ObserveDirectPosts(api.answer, recorder, self.clock)
+            answer = ObserveDirectPosts(api.handle_post, recorder, self.clock)
             self.http = DirectPosts(guard, CALL_PATHS, answer, config.server.trusted_proxies).protocol
         self.http = Shortcut(self.acceptor, self.http, config.server, self.timers, self.events).protocol
         self.metrics.observe_nodes(self._statistics)
