@@ -12,7 +12,7 @@ import msgspec
 from beaconfire.api.openapi import document
 from beaconfire.api.responses import JSON, NOSNIFF, Response
 
-PATHS: Final = ("/", "/page.js", "/page.css", "/openapi.json")
+PATHS: Final = frozenset(("/", "/page.js", "/page.css", "/openapi.json"))
 """The paths of the documents, relative to `/api`."""
 
 _FOLDER: Final = Path(__file__).parent.parent / "web" / "api_reference"

@@ -111,7 +111,7 @@ class HistoryRequest(Struct, frozen=True, omit_defaults=True):
     """Asks for a page of a channel's history (section 13).
 
     `limit` 0 asks only for the position; a negative limit asks for as many publications as allowed. `since` is
-    exclusive. With `reverse`, the newest publications come first, and `since` selects earlier ones.
+    exclusive. With `reverse`, the order is newest first, and `since` selects earlier ones.
     """
 
     channel: str = ""

@@ -1,4 +1,4 @@
-"""Requests and results of the methods that call others: batch and rpc."""
+"""Requests and results of the methods batch and rpc."""
 
 from __future__ import annotations
 

@@ -37,5 +37,4 @@ class ApiError(ApiResult, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class EmptyResult(ApiResult, frozen=True, kw_only=True, omit_defaults=True):
-    """Always `{}`. It is also the result if no connection matches the request, because users can be connected to any
-    node, or not at all."""
+    """Always `{}`, also if no connection matches the request. Users can be connected to any node, or not at all."""

@@ -36,8 +36,8 @@ _ATTACHED_SKIPPED_MAX = 4
 """How many positions of attached channels one search for a removable position may skip."""
 
 _SKIPPED = -1
-"""`Stream.second` of a position that is in no agenda: it would have had to go, but its channel has subscribers. It is
-looked at again when they have left."""
+"""`Stream.bucket_second` of a position that is in no bucket. The memory limit would have removed the position, but its
+channel was attached. The position gets a bucket again when the channel is detached."""
 
 
 class Stream:
