@@ -64,7 +64,7 @@ def test_troubles() -> None:
 
 def test_meanings() -> None:
     """Known numbers have a sentence; the same number may mean different things."""
-    assert meaning(Kind.DISCONNECT, 3008) == "The client reads more slowly than its channels speak."
+    assert meaning(Kind.DISCONNECT, 3008) == "The client reads more slowly than data for it is published."
     assert "without a close frame" in meaning(Kind.DISCONNECT, 1006)
     assert "full" in meaning(Kind.CONNECT, 503)
     assert meaning(Kind.ERROR, 103)

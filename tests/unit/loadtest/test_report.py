@@ -109,6 +109,6 @@ def test_the_view_says_it_plainly() -> None:
         console.print(view(report))
     text = printed.get()
     assert "3008" in text
-    assert "The client reads more slowly than its channels speak." in text
+    assert "The client reads more slowly than data for it is published." in text
     assert "failed: 2 connections were cut off" in text
     assert "the load side was the bottleneck: it was busy" in text
