@@ -33,11 +33,11 @@ _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _BRACKETS = bytes.maketrans(b"[{]}", b"\2\2\0\0")
-_STRETCH = 64
+_BRACKETS_PER_STEP = 64
 """How many brackets are counted in one step while the depth is not near the limit."""
 
 # Decoding to `Raw` checks the text without building objects, in half the time.
-_skim = msgspec.json.Decoder(Raw).decode
+_validate = msgspec.json.Decoder(Raw).decode
 
 
 class NotJSONError(ValueError):
@@ -85,7 +85,7 @@ def check_json(data: Raw) -> Raw:
     if not text:
         return NO_PAYLOAD
     try:
-        valid = decode_json(_skim, text)
+        valid = decode_json(_validate, text)
     except NotJSONError as error:
         raise PayloadError(f"the payload is not JSON: {error}") from None
     # They differ if a surrogate was replaced, or if there was white space around the value.
@@ -103,11 +103,11 @@ def _is_too_deep(text: bytes) -> bool:
         return False
     brackets = _STRING.sub(b"", text).translate(_BRACKETS, _NOT_BRACKETS)
     depth = 0
-    for start in range(0, len(brackets), _STRETCH):
-        stretch = brackets[start : start + _STRETCH]
-        opened = stretch.count(2)
+    for start in range(0, len(brackets), _BRACKETS_PER_STEP):
+        step = brackets[start : start + _BRACKETS_PER_STEP]
+        opened = step.count(2)
         # An opening bracket counts as 2 and a closing one as 0, so the sum less the number of brackets is the depth.
-        if depth + opened > DEPTH_MAX and depth + max(map(sub, accumulate(stretch), count(1))) > DEPTH_MAX:
+        if depth + opened > DEPTH_MAX and depth + max(map(sub, accumulate(step), count(1))) > DEPTH_MAX:
             return True
-        depth += 2 * opened - len(stretch)
+        depth += 2 * opened - len(step)
     return False
