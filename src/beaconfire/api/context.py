@@ -10,6 +10,7 @@ from beaconfire.api.messages.common import ApiError
 from beaconfire.api.messages.queries import ClientEntry
 from beaconfire.api.messages.sessions import SessionSelection
 from beaconfire.api.options import ApiOptions
+from beaconfire.base.clock import Clock
 from beaconfire.base.errors import (
     BAD_REQUEST,
     LIMIT_EXCEEDED,
@@ -18,11 +19,12 @@ from beaconfire.base.errors import (
     ErrorCode,
     PayloadError,
 )
-from beaconfire.channels.namespaces import Namespace
-from beaconfire.model.events import LimitHit
+from beaconfire.base.loop import LoopTurns
+from beaconfire.channels.namespaces import Namespace, Namespaces
+from beaconfire.channels.service import ChannelService
+from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.node.cluster import Cluster, Selector
-from beaconfire.node.node import Node
 from beaconfire.protocols.json_payload import check_json
 
 RESPONSE_LIMIT = "api.response_max_size"
@@ -31,18 +33,31 @@ _NULL = b"null"
 
 
 class ApiContext:
-    """The node, the cluster and the settings of the API."""
+    """The parts of the node that the methods use, the cluster, and the settings of the API."""
 
-    def __init__(self, node: Node, cluster: Cluster, options: ApiOptions) -> None:
-        self.node = node
+    def __init__(
+        self,
+        channels: ChannelService,
+        namespaces: Namespaces,
+        cluster: Cluster,
+        turns: LoopTurns,
+        clock: Clock,
+        events: EventSink,
+        options: ApiOptions,
+    ) -> None:
+        self.channels = channels
+        self.namespaces = namespaces
         self.cluster = cluster
+        self.turns = turns
+        self.now_s = clock.now_s
+        self.events = events
         self.options = options
 
     def namespace(self, channel: str) -> Namespace:
         """Raises CommandError 107 if the channel name is empty or too long, and 102 if its namespace is unknown."""
-        namespaces = self.node.namespaces
+        namespaces = self.namespaces
         if namespaces.too_long(channel):
-            self.node.events.emit(LimitHit("channel_names.max_length", ""))
+            self.events.emit(LimitHit("channel_names.max_length", ""))
             raise CommandError(BAD_REQUEST, "channel is longer than channel_names.max_length")
         return namespaces.resolve(channel)
 
@@ -62,7 +77,7 @@ class ApiContext:
 
     def limit_error(self, code: ErrorCode, detail: str) -> CommandError:
         """Counts a response above the size limit, and returns the error to raise."""
-        self.node.events.emit(LimitHit("api.response_max_size", ""))
+        self.events.emit(LimitHit("api.response_max_size", ""))
         return CommandError(code, detail)
 
 

@@ -40,7 +40,7 @@ from beaconfire.base.request_body import (
     Receive,
     read_body,
 )
-from beaconfire.model.events import LimitHit
+from beaconfire.model.events import LimitHit, report_error
 from beaconfire.protocols.json_payload import NotJSONError, decode_json
 
 Scope = MutableMapping[str, Any]
@@ -138,7 +138,7 @@ class ApiHttp:
         except ClientDisconnectedError:
             raise
         except Exception as error:  # noqa: BLE001 - the client gets error 100, and the node reports the exception
-            self._methods.node.report("api http", error)
+            report_error(self._methods.events, "api http", error)
             return _failed(CommandError(INTERNAL), 500)
 
     # Documents
@@ -188,17 +188,17 @@ class ApiHttp:
         batch_max = self._options.batch_max
         if not 0 < len(lines) <= batch_max:
             if lines:
-                self._methods.node.events.emit(LimitHit("api.batch_max", ""))
+                self._methods.events.emit(LimitHit("api.batch_max", ""))
             return _failed(
                 CommandError(BAD_REQUEST, f"expected 1 to {batch_max} commands, got {len(lines)}"),
                 STATUSES[BAD_REQUEST.code] if error_statuses else 200,
             )
         responses: list[Response] = []
         size = 0
-        node = self._methods.node
-        started_s = node.clock.now_s()
+        methods = self._methods
+        started_s = methods.now_s()
         for line in lines:
-            started_s = await node.breathe(started_s)
+            started_s = await methods.turns.yield_after_slice(started_s)
             responses.append(await self._call_line(line, size, None if error_statuses else 200))
             size += len(responses[-1].body)
         status = responses[0].status if len(responses) == 1 else 200
@@ -224,12 +224,12 @@ class ApiHttp:
         except BodyTooLargeError:
             raise self._too_large(limit) from None
         except BodyTimeoutError:
-            self._methods.node.events.emit(LimitHit("body_pause_max", ""))
+            self._methods.events.emit(LimitHit("body_pause_max", ""))
             text = f"The request body paused for more than {self._body_pause_max_s:g} seconds."
             raise ResponseError(text_response(408, text, CLOSE)) from None
 
     def _too_large(self, limit: int) -> ResponseError:
-        self._methods.node.events.emit(LimitHit("api.request_max_size", ""))
+        self._methods.events.emit(LimitHit("api.request_max_size", ""))
         text = f"The request body is larger than {limit} bytes (api.request_max_size)."
         return ResponseError(text_response(413, text, CLOSE))
 

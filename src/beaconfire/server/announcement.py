@@ -15,8 +15,10 @@ from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import option_weaknesses
 from beaconfire.config import Config
 from beaconfire.config.checks import has_key
-from beaconfire.config.values import text
+from beaconfire.config.values import to_text
+from beaconfire.server.endpoints import endpoint_path, is_enabled
 from beaconfire.session.options import ClientOptions
+from beaconfire.transports.endpoints import ENDPOINT_LIMITS, ENDPOINTS
 
 _TOKEN_REMEDIES = {
     "hmac_secret": "Take the one that `beaconfire config init` makes.",
@@ -40,20 +42,7 @@ _LIMITS = (
     "client.tags_filter_max_nodes",
     "client.tags_filter_max_values",
     "engine.history_max_bytes",
-    "websocket.message_size_limit",
-    "websocket.write_timeout",
-    "websocket.close_timeout",
-    "http_stream.max_request_body_size",
-    "http_stream.close_timeout",
-    "sse.max_request_body_size",
-    "sse.close_timeout",
-    "uni_http_stream.max_request_body_size",
-    "uni_http_stream.close_timeout",
-    "uni_sse.max_request_body_size",
-    "uni_sse.close_timeout",
-    "emulation.max_request_body_size",
-    "poll.max_request_body_size",
-    "poll.max_response_size",
+    *ENDPOINT_LIMITS,
     "channel_names.max_length",
     "server.backlog",
     "server.handshake_timeout",
@@ -118,19 +107,16 @@ def _value(config: Config, name: str) -> Any:
 
 
 def _limit(name: str, value: object) -> str:
-    return text(value) if value else _ZERO_MEANS.get(name, "none")
+    return to_text(value) if value else _ZERO_MEANS.get(name, "none")
 
 
 def _endpoints(config: Config, addresses: Sequence[str]) -> Iterator[Field]:
     for base in addresses:
         base = base.rstrip("/")
-        socket = "ws" + base.removeprefix("http")
-        yield Field("websocket", f"{socket}/connection/websocket")
-        for name in ("http_stream", "sse", "uni_websocket", "uni_http_stream", "uni_sse", "poll"):
-            if getattr(config, name).enabled:
-                yield Field(name, f"{socket if name == 'uni_websocket' else base}/connection/{name}")
-        if config.plain.enabled:
-            yield Field("plain", f"{socket}{config.plain.path}")
+        for row in ENDPOINTS:
+            if row.announced and is_enabled(config, row):
+                scheme_base = "ws" + base.removeprefix("http") if row.scheme == "ws" else base
+                yield Field(row.name, f"{scheme_base}{endpoint_path(config, row)}")
         if config.api.enabled:
             yield Field("api", f"{base}/api/")
             yield Field("openapi", f"{base}/api/openapi.json")

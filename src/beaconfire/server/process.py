@@ -147,8 +147,8 @@ class Server(uvicorn.Server):
         return addresses
 
     def _announce(self) -> None:
-        config, node = self._app.config, self._app.node
-        fields = announcement.announcement(config, __version__, node.options.uid, node.engine.name, self.addresses())
+        app, config = self._app, self._app.config
+        fields = announcement.announcement(config, __version__, app.identity.uid, app.engine.name, self.addresses())
         log = logs.get_logger()
         if config.log.format == "auto" and sys.stderr.isatty() and log.is_enabled_for(logging.INFO):
             # A person is looking: addresses to click, not one line as long as the screen.
@@ -176,7 +176,9 @@ class Server(uvicorn.Server):
     def _on_signal(self) -> None:
         if self._drain is None:
             app = self._app
-            self._drain = Drain(app.node, app.config.server, app.clock, app.begin_drain, self._stop_listening)
+            self._drain = Drain(
+                app.node.registry, app.config.server, app.clock, app.events, app.begin_drain, self._stop_listening
+            )
             self._draining = asyncio.get_running_loop().create_task(self._leave(self._drain))
         else:
             self._drain.hurry()

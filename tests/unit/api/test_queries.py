@@ -47,7 +47,7 @@ def test_info_that_is_not_json_is_returned_in_base64() -> None:
     async def main() -> None:
         world = await World().start()
         info = ClientInfo("ann", "c", msgspec.Raw(b"\xff"), msgspec.Raw(b"{"))
-        await world.node.engine.presence.add("chat", info, 60.0)
+        await world.engine.presence.add("chat", info, 60.0)
         presence = (await world.call("presence", channel="chat"))["presence"]
         assert presence == {"c": {"user": "ann", "client": "c", "b64conn_info": "/w==", "b64chan_info": "ew=="}}
 
@@ -96,7 +96,6 @@ def test_the_history_limit_of_clients_does_not_apply() -> None:
 
     async def main() -> None:
         world = await World().start()
-        world.node.client_options = msgspec.structs.replace(world.node.client_options, history_max_publication_limit=1)
         for number in range(3):
             await world.call("publish", channel="chat", data=number)
         assert len((await world.call("history", channel="chat", limit=-1))["publications"]) == 3
@@ -110,8 +109,8 @@ def test_history_has_the_publisher_and_the_exact_text() -> None:
     async def main() -> None:
         world = await World().start()
         client = world.connect("ann", "chat")
-        namespace = world.node.namespaces.resolve("chat")
-        await world.node.publish("chat", namespace, msgspec.Raw(b'{"n": 1.50}'), client.session.info("chat"))
+        namespace = world.namespaces.resolve("chat")
+        await world.node.channels.publish("chat", namespace, msgspec.Raw(b'{"n": 1.50}'), client.session.info("chat"))
         result = await world.api.call("history", b'{"channel":"chat","limit":1}')
         assert isinstance(result, HistoryResult)
         text = msgspec.json.encode(result)
