@@ -59,7 +59,7 @@ async def subscribe(api: ApiContext, request: SubscribeRequest) -> EmptyResult:
         since=StreamPosition(since.offset, since.epoch) if since is not None else None,
         override=_override(request.override) if request.override is not None else None,
     )
-    await api.cluster.tell(message)
+    await api.cluster.send(message)
     return EmptyResult()
 
 
@@ -82,7 +82,7 @@ async def unsubscribe(api: ApiContext, request: UnsubscribeRequest) -> EmptyResu
     selected = selector(request)
     if request.channel:
         api.namespace(request.channel)
-    await api.cluster.tell(UnsubscribeSessions(selected, request.channel))
+    await api.cluster.send(UnsubscribeSessions(selected, request.channel))
     return EmptyResult()
 
 
@@ -90,7 +90,7 @@ async def disconnect(api: ApiContext, request: DisconnectRequest) -> EmptyResult
     """Disconnects the selected sessions."""
     selected = selector(request)
     code, reason = _code_and_reason(request.disconnect or DisconnectReason())
-    await api.cluster.tell(DisconnectSessions(selected, code, reason, tuple(request.whitelist)))
+    await api.cluster.send(DisconnectSessions(selected, code, reason, tuple(request.whitelist)))
     return EmptyResult()
 
 
@@ -111,5 +111,5 @@ async def refresh(api: ApiContext, request: RefreshRequest) -> EmptyResult:
         expire_at_unix_s=float(request.expire_at),
         info=None if request.info is UNSET else optional_payload("info", request.info),
     )
-    await api.cluster.tell(message)
+    await api.cluster.send(message)
     return EmptyResult()

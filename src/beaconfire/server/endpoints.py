@@ -30,12 +30,12 @@ from beaconfire.transports.polling import Poll, PollCommands
 from beaconfire.transports.port import Admit, OpenSession
 from beaconfire.transports.request_checks import RequestChecks
 from beaconfire.transports.websocket import (
+    CentrifugeEndpoint,
     Endpoint,
-    NativeEndpoint,
-    SimpleEndpoint,
+    SingleCodecEndpoint,
     UpgradeRequest,
-    Wires,
-    opened,
+    WireSelector,
+    with_first_message,
 )
 
 
@@ -76,13 +76,13 @@ class Endpoints:
             traits = SessionTraits(app_pings=False) if transport_pings else None
             return lambda transport: sessions.open_session(transport, wire, traits)
 
-        return NativeEndpoint(self._wires(JsonCodec()), self._wires(ProtobufCodec()), open_session)
+        return CentrifugeEndpoint(self._wires(JsonCodec()), self._wires(ProtobufCodec()), open_session)
 
     def _uni_websocket(self, row: EndpointRow) -> Endpoint:
         sessions = self._sessions(row.traits)
-        return SimpleEndpoint(
+        return SingleCodecEndpoint(
             self._wires(UnidirectionalCodec()),
-            lambda request, wire: opened(sessions(wire), request.parameter(streams.CONNECT_PARAMETER)),
+            lambda request, wire: with_first_message(sessions(wire), request.parameter(streams.CONNECT_PARAMETER)),
         )
 
     def _plain(self, row: EndpointRow) -> Endpoint:
@@ -90,10 +90,10 @@ class Endpoints:
         lobby = options.lobby_channel if options.lobby else None
         traits = SessionTraits(connect_first=row.traits.connect_first, app_pings=row.traits.app_pings, lobby=lobby)
         sessions = self._sessions(traits)
-        return SimpleEndpoint(self._wires(PlainCodec(lobby)), lambda request, wire: sessions(wire))
+        return SingleCodecEndpoint(self._wires(PlainCodec(lobby)), lambda request, wire: sessions(wire))
 
-    def _wires(self, codec: Codec) -> Wires:
-        return Wires(codec, self._config.websocket)
+    def _wires(self, codec: Codec) -> WireSelector:
+        return WireSelector(codec, self._config.websocket)
 
     # HTTP
 
@@ -119,7 +119,7 @@ class Endpoints:
         emulated: streams.EmulatedSessions | None = None,
     ) -> ASGIApp:
         options = getattr(self._config, row.section)
-        ending = streams.StreamEnding(float(options.close_timeout), self._timers, self._events)
+        ending = streams.StreamCloseTimeout(float(options.close_timeout), self._timers, self._events)
         return streams.StreamEndpoint(
             kind,
             self._checks,

@@ -1,7 +1,7 @@
-"""The client's half of a session whose server's half is a stream: commands come by requests of their own.
+"""Emulation: receives the commands of clients whose transport is a response stream, as separate POST requests.
 
-Such requests may overtake each other, and each command in one is handled in order. Whoever knows the secret of the
-connect result may speak; where the session is, the node's id in the same result says.
+Such requests may overtake each other. The commands within one request are handled in order. A client authenticates by
+the session's secret, and names the node of the session by the node's id; the connect result contains both.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from starlette.types import Receive, Scope, Send
 
 from beaconfire.base.request_body import ClientDisconnectedError
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
-from beaconfire.transports.port import Refusal
+from beaconfire.transports.port import ErrorResponse
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
-from beaconfire.transports.streams.stream import ResponseStream
+from beaconfire.transports.streams.response_stream import ResponseStream
 
 LIMIT: Final = "emulation.max_request_body_size"
 BINARY: Final = "application/octet-stream"
 
 
 class EmulatedSessions:
-    """The sessions of this node that are spoken in by other requests, by their secret."""
+    """The sessions of this node that receive commands by emulation, by their secret."""
 
     def __init__(self, new_secret: Callable[[], str]) -> None:
-        """`new_secret` makes texts that are unique and not to be guessed."""
+        """`new_secret` makes texts that are unique and cannot be guessed."""
         self.new_secret = new_secret
         self._streams: dict[str, ResponseStream] = {}
 
     @contextmanager
     def present(self, stream: ResponseStream) -> Iterator[None]:
-        """Within, the stream is found by its secret."""
+        """Within this context, `find` returns the stream for its secret."""
         self._streams[stream.secret] = stream
         try:
             yield
@@ -51,21 +51,21 @@ class EmulatedSessions:
         return len(self._streams)
 
 
-class _Spoken(Struct):
-    """A request in JSON. `data` is what would be a WebSocket message: commands, a line each."""
+class _EmulationRequest(Struct):
+    """A request in JSON. `data` has the format of a WebSocket message: one command per line."""
 
     session: str
     data: str
     node: str | None = None
 
 
-_decode: Final = msgspec.json.Decoder(_Spoken).decode
+_decode: Final = msgspec.json.Decoder(_EmulationRequest).decode
 
 
 class Emulation:
-    """`POST /emulation`: 204 once the commands have been taken; their replies come in the stream.
+    """`POST /emulation`: 204 when the session has received the commands. Their replies are sent in the stream.
 
-    404 says that the session is not, or no longer, on this node: the client has to connect again.
+    404 means that the session is not, or no longer, on this node: the client must connect again.
     """
 
     def __init__(self, checks: RequestChecks, body_max: int, emulated: EmulatedSessions, node: str) -> None:
@@ -80,14 +80,14 @@ class Emulation:
             response = self._checks.preflight(request, "POST, OPTIONS")
         else:
             try:
-                response = await self._take(request)
+                response = await self._receive(request)
             except RequestRefused as refused:
-                response = self._checks.refuse(request, refused.refusal)
+                response = self._checks.refuse(request, refused.response)
             except ClientDisconnectedError:
                 return
         await response(scope, receive, send)
 
-    async def _take(self, request: Request) -> Response:
+    async def _receive(self, request: Request) -> Response:
         self._checks.check(request, ("POST",))
         body = await self._checks.body(request, self._body_max, LIMIT)
         binary = request.headers.get("content-type", "").startswith(BINARY)
@@ -100,13 +100,13 @@ class Emulation:
 
 
 def _read(body: bytes, binary: bool) -> tuple[str, bytes, str]:
-    """Session, commands and node. Raises RequestRefused."""
+    """Returns session, commands and node. Raises RequestRefused."""
     try:
         if binary:
             message = wire.EmulationRequest.FromString(body)
             return message.session, message.data, message.node
-        spoken = _decode(body)
-        return spoken.session, spoken.data.encode(), spoken.node or ""
+        request = _decode(body)
+        return request.session, request.data.encode(), request.node or ""
     except (msgspec.DecodeError, DecodeError, UnicodeEncodeError) as error:
         expected = "an EmulationRequest" if binary else '{"session": …, "node": …, "data": …}'
-        raise RequestRefused(Refusal(400, "bad", f"expected {expected}: {error}")) from None
+        raise RequestRefused(ErrorResponse(400, "bad", f"expected {expected}: {error}")) from None

@@ -1,11 +1,12 @@
-"""One session's way to its client: the body of an HTTP response.
+"""The transport of a session that writes to the body of one HTTP response.
 
-Theory of operation. ASGI's `send` is a coroutine, but servers write at once and wait only when the peer takes nothing.
-So it is run on the spot, without a task; if it does wait, a task finishes it, and until then the stream is not
-writable. The request's own task waits for the client to go away, and costs nothing while it does.
+Theory of operation. ASGI's `send` is a coroutine, but servers write at once and suspend only if the peer does not read.
+So `send` runs immediately, without a task. If it suspends, a task finishes it, and until then the stream is not
+writable. The task of the request waits for the client to disconnect, and uses no CPU meanwhile.
 
-The head goes out with the first bytes, because a client that only listens is better refused with a status: that alone
-keeps an `EventSource` from trying again for ever. What a client says comes by other requests, through `receive`.
+The head of the response is sent with the first bytes. So a unidirectional client can still be refused by an HTTP
+status, and only that stops an `EventSource` from reconnecting for ever. The client's commands come by other requests,
+through `receive`.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from beaconfire.model.pushes import DisconnectPush
 from beaconfire.protocols.port import Frame, Wire
 from beaconfire.transports.port import OpenSession, Receiver
 from beaconfire.transports.request_checks import http_status
-from beaconfire.transports.streams.resuming import event_id
+from beaconfire.transports.streams.event_ids import event_id
 
 
 class StreamTraits(Struct, frozen=True):
-    """How the streams of one endpoint behave: `name` as in metrics, `preamble` before everything else.
+    """The behaviour of the streams of one endpoint.
 
-    With `unidirectional` the client has no half of its own, and with `has_ids` its events tell where it is.
+    `name` is the name in metrics. `preamble` is sent before everything else. With `unidirectional` the client sends no
+    commands, and with `has_ids` the ids of events contain the client's positions.
     """
 
     name: str
@@ -40,10 +42,10 @@ class StreamTraits(Struct, frozen=True):
     has_ids: bool = False
 
 
-class StreamEnding(Struct, frozen=True):
-    """How the streams of one endpoint end: the client has `timeout_s` seconds to take the rest of its response.
+class StreamCloseTimeout(Struct, frozen=True):
+    """The time in which a client must read the rest of an ended stream.
 
-    After that `reset` is called, and the limit `<name>.close_timeout` is reported to `events`.
+    After `timeout_s` seconds the connection is reset, and the limit `<name>.close_timeout` is reported to `events`.
     """
 
     timeout_s: float
@@ -55,17 +57,17 @@ class ResponseStream:
     """The `Transport` of one response."""
 
     __slots__ = (
-        "_ending",
+        "_close_timeout",
+        "_close_timer",
         "_headers",
         "_in_flight",
-        "_over",
-        "_overdue",
+        "_is_closed",
+        "_is_ending",
         "_readable",
         "_receiver",
         "_reset",
         "_send",
         "_started",
-        "_stream_ending",
         "_traits",
         "_waiting",
         "_wire",
@@ -80,13 +82,13 @@ class ResponseStream:
         wire: Wire,
         send: Send,
         headers: list[tuple[bytes, bytes]],
-        ending: StreamEnding,
+        close_timeout: StreamCloseTimeout,
         reset: Callable[[], None],
         secret: str = "",
     ) -> None:
-        """`reset` ends the request's connection at once, whatever its client has yet to read."""
+        """`reset` ends the request's connection at once, and drops the data that the client has not read."""
         self.secret = secret
-        self._stream_ending = ending
+        self._close_timeout = close_timeout
         self._reset = reset
         self._traits = traits
         self._wire = wire
@@ -94,41 +96,41 @@ class ResponseStream:
         self._headers = headers
         self._receiver: Receiver | None = None
         self._in_flight: int | None = None
-        """Bytes in a `send` that waits; None while none does."""
+        """Bytes in a suspended `send`; None while no `send` is suspended."""
         self._waiting: list[Frame] = []
         self._started = False
-        self._ending = False
-        self._over = False
+        self._is_ending = False
+        self._is_closed = False
         self._readable: asyncio.Event | None = None
-        """Set once the session reads on; None while it does."""
-        self._overdue: Timer | None = None
-        """Of the close timeout, while the client of an ended stream has yet to read."""
+        """Set when the session resumes reading; None while the session reads."""
+        self._close_timer: Timer | None = None
+        """Runs while the client of an ended stream has not read the rest."""
 
-    async def run(self, open_session: OpenSession, receive: Receive, opening: bytes, binary: bool) -> None:
-        """The session's whole life, from its first commands to the end of the response or of the connection."""
+    async def run(self, open_session: OpenSession, receive: Receive, message: bytes, binary: bool) -> None:
+        """Runs the session, from its first message to the end of the response or of the connection."""
         receiver = self._receiver = open_session(self)
         try:
-            receiver.on_data(opening, binary)
+            receiver.on_data(message, binary)
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:
-            self._over = True
+            self._is_closed = True
             self._receiver = None
-            if self._overdue is not None:
-                self._overdue.cancel()
+            if self._close_timer is not None:
+                self._close_timer.cancel()
             self.resume_reading()
             receiver.on_closed()
 
     async def receive(self, data: bytes, binary: bool) -> bool:
-        """Commands of the client, once the session takes any. False if it has ended."""
+        """Passes commands of the client to the session, when the session reads. False if the session has ended."""
         while self._readable is not None:
             await self._readable.wait()
-        if self._receiver is None or self._ending:
+        if self._receiver is None or self._is_ending:
             return False
         self._receiver.on_data(data, binary)
         return True
 
-    # -- The session's side: Transport -------------------------------------------------------------------------------
+    # -- Called by the session: Transport ----------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -136,42 +138,42 @@ class ResponseStream:
 
     @property
     def writable(self) -> bool:
-        return self._in_flight is None and not self._over
+        return self._in_flight is None and not self._is_closed
 
     @property
     def buffered_bytes(self) -> int:
-        """Without what the HTTP server has taken and the kernel has not: servers keep a few dozen KiB."""
+        """Excludes the bytes that are in the HTTP server's own buffer: servers keep a few dozen KiB."""
         return (self._in_flight or 0) + sum(map(len, self._waiting))
 
     def write(self, data: Frame) -> None:
-        if not self._ending:
+        if not self._is_ending:
             if self._traits.has_ids and self._receiver is not None:
                 positions = self._receiver.positions()
                 if positions is None:
-                    return  # without an id it would be sent again when the listener resumes
+                    return  # an event without an id would be sent again when the client resumes
                 data = event_id(data, positions)
             self._write(data)
 
     def write_rest(self, data: Frame, sent: int) -> None:
-        raise AssertionError("there is no socket to write to past the stream")
+        raise AssertionError("a response stream has no direct socket")
 
     def ping(self) -> None:
-        """HTTP has none: pings are messages of the protocol here."""
+        """HTTP has no pings: sessions on streams send the pings of their protocol."""
 
     def close(self, code: DisconnectCode, reason: str) -> None:
-        """The code travels as a push, and then the response ends."""
-        if self._ending:
+        """Sends the code as a push, and then ends the response."""
+        if self._is_ending:
             return
-        self._ending = True
+        self._is_ending = True
         if self._traits.unidirectional and not self._started and not code.reconnect:
-            self._write_message(self._refuse(http_status(code), f"{code.code} {reason}\n".encode()), 0)
+            self._run(self._refuse(http_status(code), f"{code.code} {reason}\n".encode()), 0)
         elif code.code == CONNECTION_CLOSED.code:
             self._write(b"")
         else:
             codec = self._wire.codec
             self._write(self._wire.pack([codec.encode_push(DisconnectPush(code.code, reason, code.reconnect))]))
         if self._in_flight is not None:
-            self._overdue = self._stream_ending.timers.after(self._stream_ending.timeout_s, self._cut)
+            self._close_timer = self._close_timeout.timers.after(self._close_timeout.timeout_s, self._on_close_timeout)
 
     def pause_reading(self) -> None:
         if self._readable is None:
@@ -182,27 +184,27 @@ class ResponseStream:
             self._readable.set()
             self._readable = None
 
-    def _cut(self) -> None:
-        self._stream_ending.events.emit(LimitHit(f"{self.name}.close_timeout", ""))
+    def _on_close_timeout(self) -> None:
+        self._close_timeout.events.emit(LimitHit(f"{self.name}.close_timeout", ""))
         self._reset()
 
-    # -- The server's side -------------------------------------------------------------------------------------------
+    # -- Writing to the ASGI server ----------------------------------------------------------------------------------
 
     def _write(self, data: Frame) -> None:
         if self._in_flight is not None:
             self._waiting.append(data)
         else:
-            self._write_message(self._deliver(data, not self._ending), len(data))
+            self._run(self._deliver(data, not self._is_ending), len(data))
 
-    def _write_message(self, sending: Coroutine[Any, Any, None], size: int) -> None:
-        """Runs it, at once if the server takes it."""
-        if self._over:
+    def _run(self, sending: Coroutine[Any, Any, None], size: int) -> None:
+        """Runs a coroutine that sends `size` bytes. A task finishes it if the server suspends it."""
+        if self._is_closed:
             sending.close()
             return
         try:
             task = run_eagerly(sending)
-        except Exception:  # noqa: BLE001 - a server may say so that the client has gone; `receive` says it as well
-            self._over = True
+        except Exception:  # noqa: BLE001 - servers may raise if the client has disconnected; `receive` reports that as well
+            self._is_closed = True
             return
         if task is not None:
             self._in_flight = size
@@ -225,10 +227,10 @@ class ResponseStream:
     def _on_sent(self, task: asyncio.Task[None]) -> None:
         self._in_flight = None
         if task.cancelled() or task.exception() is not None:
-            self._over = True
+            self._is_closed = True
             return
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             self._write(b"".join(waiting))
-        if self.writable and self._receiver is not None and not self._ending:
+        if self.writable and self._receiver is not None and not self._is_ending:
             self._receiver.on_writable()

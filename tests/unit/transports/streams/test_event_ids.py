@@ -1,4 +1,4 @@
-"""Ids of events, and what becomes of them."""
+"""Ids of events, and recovery from them."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import json
 
 import pytest
 
-from beaconfire.transports.streams.resuming import ID_BYTES_MAX, event_id, resume
+from beaconfire.transports.streams.event_ids import ID_BYTES_MAX, event_id, resume
 
 
-def test_the_last_event_gets_the_id() -> None:
-    """It stands within that event's block: whoever did not see its end does not have the id either."""
+def test_last_event_gets_the_id() -> None:
+    """Within the block of that event: a client that did not receive its end does not have the id either."""
     data = event_id(b"data: 1\n\ndata: 2\n\n", {"news": (7, "e")})
     assert data == b'data: 1\n\ndata: 2\nid: {"news":[7,"e"]}\n\n'
 
 
-def test_nothing_to_recover_needs_no_id() -> None:
-    """Where no channel has a position, events are as they were."""
+def test_no_id_without_positions() -> None:
+    """If no channel has a position, the events are unchanged."""
     assert event_id(b"data: 1\n\n", {}) == b"data: 1\n\n"
 
 
 def test_ids_are_ascii_and_on_one_line() -> None:
-    """A header can hold nothing else."""
+    """Because an id is sent back in a header."""
     data = event_id(b"data: 1\n\n", {"комната\n": (1, "e")})
     assert data.isascii()
     assert data.count(b"\n") == 3
 
 
-def test_an_id_that_fits_in_no_header_is_left_out() -> None:
-    """Then an earlier one counts, from which more is sent again."""
+def test_too_large_id_is_omitted() -> None:
+    """The client then recovers from an earlier id, with more repeated events."""
     assert event_id(b"data: 1\n\n", {"x" * ID_BYTES_MAX: (1, "e")}) == b"data: 1\n\n"
 
 
-def test_round_trip() -> None:
-    """What an event says of positions, a listener asks for when it comes back."""
+def test_positions_of_an_id_are_requested() -> None:
+    """A reconnecting client recovers from the positions of its last id."""
     positions = {"новости": (7, "abc"), "b": (0, "d")}
     last_id = event_id(b"data: 1\n\n", positions).split(b"id: ")[1].strip().decode()
     assert json.loads(resume(b"", last_id)) == {
@@ -43,10 +43,10 @@ def test_round_trip() -> None:
     }
 
 
-def test_the_request_stays_as_it_is_otherwise() -> None:
-    """Its own idea of a position is older than the id's; a channel's token is needed as before."""
-    opening = b'{"token":"t","subs":{"a":{},"b":{"token":"s","recover":true,"offset":1,"epoch":"e"},"c":1}}'
-    resumed = json.loads(resume(opening, '{"b":[9,"e"],"c":[1,"e"]}'))
+def test_other_fields_of_the_request_are_kept() -> None:
+    """Positions in the request are older than the id and are replaced. The token of a channel is kept."""
+    connect_request = b'{"token":"t","subs":{"a":{},"b":{"token":"s","recover":true,"offset":1,"epoch":"e"},"c":1}}'
+    resumed = json.loads(resume(connect_request, '{"b":[9,"e"],"c":[1,"e"]}'))
     assert resumed.pop("token") == "t"
     assert resumed == {
         "subs": {
@@ -84,12 +84,12 @@ FOREIGN = (
 
 
 @pytest.mark.parametrize("last_id", FOREIGN)
-def test_ids_of_others_change_nothing(last_id: str) -> None:
-    """Another server made them, or somebody who tries."""
+def test_foreign_ids_are_ignored(last_id: str) -> None:
+    """From another server or an attacker."""
     assert resume(b'{"token":"t"}', last_id) == b'{"token":"t"}'
 
 
-@pytest.mark.parametrize("opening", [b"[]", b"{", b"1", b"\xff", b'{"x":"\xff"}', b'{"x":' + b"[" * 5000])
-def test_what_is_wrong_with_a_request_is_left_to_the_protocol(opening: bytes) -> None:
-    """It comes out as it went in."""
-    assert resume(opening, '{"a":[1,"e"]}') == opening
+@pytest.mark.parametrize("connect_request", [b"[]", b"{", b"1", b"\xff", b'{"x":"\xff"}', b'{"x":' + b"[" * 5000])
+def test_invalid_request_is_not_changed(connect_request: bytes) -> None:
+    """The protocol reports the error."""
+    assert resume(connect_request, '{"a":[1,"e"]}') == connect_request

@@ -1,4 +1,4 @@
-"""A WebSocket client that does exactly what it is told, right or wrong, on a blocking socket."""
+"""A WebSocket client on a blocking socket that sends exactly the given bytes, valid or not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def client_frame(
     mask: bytes | None = b"\x37\xfa\x21\x3d",
     length_bytes: int | None = None,
 ) -> bytes:
-    """A frame; `length_bytes` 0, 2 or 8 overrides the shortest form of the length."""
+    """A frame. `length_bytes` (0, 2 or 8) overrides the shortest form of the length."""
     size = len(payload)
     if length_bytes is None:
         length_bytes = 0 if size < 126 else 2 if size < 65536 else 8
@@ -62,7 +62,7 @@ def request(path: str = "/ws", headers: tuple[tuple[str, str], ...] = HEADERS, m
     return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
 
 
-class Peer:
+class RawClient:
     """One TCP connection. Everything times out after ten seconds."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None, receive_buffer: int = 0) -> None:
@@ -83,15 +83,15 @@ class Peer:
         tls: ssl.SSLContext | None = None,
         receive_buffer: int = 0,
         extensions: str = "",
-    ) -> Peer:
-        """A peer whose handshake has been accepted. `extensions` are what it offers."""
+    ) -> RawClient:
+        """A client whose handshake has been accepted. `extensions` are the offered ones."""
         peer = cls(port, tls, receive_buffer)
         offers = (("Sec-WebSocket-Extensions", extensions),) if extensions else ()
         peer.send(request(path, HEADERS + offers))
         assert peer.response().status == 101
         return peer
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> RawClient:
         return self
 
     def __exit__(
@@ -105,22 +105,23 @@ class Peer:
     def response(self) -> Response:
         """The head of an HTTP response."""
         while b"\r\n\r\n" not in self._buffer:
-            self._more()
+            self._receive()
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         status_line, *lines = head.decode("latin-1").split("\r\n")
         headers = dict(line.split(": ", 1) for line in lines)
         return Response(int(status_line.split(" ")[1]), {name.lower(): value for name, value in headers.items()})
 
     def frame(self) -> Received:
-        """The next frame from the server, which must be final, unmasked and of shortest form."""
+        """The next frame from the server, which must be final and unmasked, with the shortest form of the length."""
         head, frame = self._frame()
         assert head & 0x70 == 0, "reserved bits"
         return frame
 
     def message(self, window_bits: int = 12) -> tuple[bool, Received]:
-        """The next message, inflated if it was compressed, which must be without memory of others; and whether.
+        """The next message: whether it was compressed, and the inflated message.
 
-        Inflated little by little, so that what reaches back beyond this window is noticed.
+        It must be compressed without the context of earlier messages. It is inflated in small steps, so that a
+        reference beyond the window is detected.
         """
         head, frame = self._frame()
         assert head & 0x30 == 0, "reserved bits"
@@ -135,20 +136,20 @@ class Peer:
         return True, Received(frame.opcode, bytes(inflated))
 
     def _frame(self) -> tuple[int, Received]:
-        head = self._take(2)
+        head = self._read_bytes(2)
         assert head[0] & 0x80, "not final"
         assert not head[1] & 0x80, "masked"
         size = head[1]
         if size == 126:
-            size = int.from_bytes(self._take(2), "big")
+            size = int.from_bytes(self._read_bytes(2), "big")
             assert size > 125
         elif size == 127:
-            size = int.from_bytes(self._take(8), "big")
+            size = int.from_bytes(self._read_bytes(8), "big")
             assert size > 65535
-        return head[0], Received(head[0] & 0xF, self._take(size))
+        return head[0], Received(head[0] & 0xF, self._read_bytes(size))
 
     def frames_until_end(self) -> list[Received]:
-        """All frames until the server ends the connection, one way or the other."""
+        """All frames until the server closes or resets the connection."""
         frames: list[Received] = []
         try:
             while True:
@@ -157,35 +158,35 @@ class Peer:
             return frames
 
     def rest(self) -> bytes:
-        """Everything until the end of the connection."""
+        """All bytes until the end of the connection."""
         try:
             while True:
-                self._more()
+                self._receive()
         except EOFError:
             rest, self._buffer = self._buffer, b""
             return rest
 
     def exchange(self, *parts: bytes) -> list[Received]:
-        """Sends, then says goodbye, and returns what the server said before it answered the goodbye."""
+        """Sends parts and a close frame, and returns the server's frames before its close frame."""
         self.send(*parts, close_frame(4999))
         frames = self.frames_until_end()
         assert frames[-1] == Received(CLOSE, struct.pack("!H", 4999)), frames[-3:]
         return frames[:-1]
 
-    def verdict(self, *parts: bytes) -> tuple[list[Received], int]:
-        """Sends what must end in a close frame of the server; what came before, and its code."""
+    def send_until_close(self, *parts: bytes) -> tuple[list[Received], int]:
+        """Sends parts that make the server close. Returns the frames before its close frame, and the code."""
         self.send(*parts)
         *frames, last = self.frames_until_end()
         assert last.opcode == CLOSE, last
         return frames, int.from_bytes(last.payload[:2], "big")
 
-    def _take(self, count: int) -> bytes:
+    def _read_bytes(self, count: int) -> bytes:
         while len(self._buffer) < count:
-            self._more()
+            self._receive()
         taken, self._buffer = self._buffer[:count], self._buffer[count:]
         return taken
 
-    def _more(self) -> None:
+    def _receive(self) -> None:
         try:
             data = self.socket.recv(1 << 20)
         except (ConnectionResetError, ssl.SSLEOFError):

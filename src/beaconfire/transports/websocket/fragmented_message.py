@@ -1,4 +1,4 @@
-"""A message in fragments: joined, limited and checked as they come (RFC 6455 sections 5.4 and 8.1)."""
+"""Joins, limits and checks the fragments of a message as they are received (RFC 6455 sections 5.4 and 8.1)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from beaconfire.transports.websocket.deflate import Inflater
 _UTF8 = codecs.getincrementaldecoder("utf-8")
 
 
-class Assembly:
+class FragmentedMessage:
     """One fragmented message between its first and its last frame.
 
-    Text is checked fragment by fragment, so that a bad one ends the connection before more is taken; a character may
-    be divided between fragments. A compressed one is inflated fragment by fragment: what is limited, checked and kept
-    is what it inflates to.
+    Text is checked after each fragment, so that invalid text ends the connection at once. A character may be divided
+    between fragments. A compressed message is inflated fragment by fragment, and the inflated data is limited, checked
+    and kept.
     """
 
     __slots__ = ("_decoder", "_inflater", "_limit", "_parts", "_size", "binary")
@@ -29,15 +29,15 @@ class Assembly:
         self._decoder = None if binary else _UTF8()
 
     def add(self, data: bytes, final: bool) -> int:
-        """Returns how many bytes more the fragment took than it inflated to; 0 if it is not compressed.
+        """Adds a fragment. Returns by how many bytes it is larger than its inflated data; 0 if it is not compressed.
 
-        Raises ProtocolViolation when the message has grown too big, is no text, or cannot be inflated.
+        Raises ProtocolViolation if the message is too big, is invalid text, or cannot be inflated.
         """
         surplus = 0
         if self._inflater is not None:
-            taken = len(data)
+            compressed_size = len(data)
             data = self._inflater.add(data, final)
-            surplus = max(0, taken - len(data))
+            surplus = max(0, compressed_size - len(data))
         self._size += len(data)
         if self._size > self._limit:
             raise ProtocolViolation(MESSAGE_TOO_BIG, too_big(self._limit))
@@ -45,21 +45,22 @@ class Assembly:
             try:
                 self._decoder.decode(data, final)
             except UnicodeDecodeError:
-                raise not_text() from None
+                raise invalid_text() from None
             if self._is_half_surrogate():
-                raise not_text()
-        if data:  # a message of a million empty fragments holds no memory
+                raise invalid_text()
+        if data:  # so a million empty fragments take no memory
             self._parts.append(data)
         return surplus
 
-    def message(self) -> bytes:
+    def join(self) -> bytes:
+        """The whole message."""
         return b"".join(self._parts)
 
     def _is_half_surrogate(self) -> bool:
-        """Whether what is left undecided can no longer become a character, which the decoder would notice late."""
+        """Whether the incomplete last character is a surrogate, which the decoder would notice one byte later."""
         assert self._decoder is not None
-        undecided = self._decoder.getstate()[0]
-        return len(undecided) == 2 and undecided[0] == 0xED and undecided[1] >= 0xA0
+        incomplete = self._decoder.getstate()[0]
+        return len(incomplete) == 2 and incomplete[0] == 0xED and incomplete[1] >= 0xA0
 
 
 def check_text(data: bytes) -> None:
@@ -69,8 +70,8 @@ def check_text(data: bytes) -> None:
     try:
         data.decode()
     except UnicodeDecodeError:
-        raise not_text() from None
+        raise invalid_text() from None
 
 
-def not_text() -> ProtocolViolation:
+def invalid_text() -> ProtocolViolation:
     return ProtocolViolation(INVALID_DATA, "text message is not UTF-8")

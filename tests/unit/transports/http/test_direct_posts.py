@@ -1,7 +1,7 @@
-"""The server API has two doors, and nobody can tell by an answer through which one a request went.
+"""The direct path and the ASGI path of the server API must behave in the same way.
 
-Each case is sent to two whole servers, one of which has the direct door and the other only ASGI. What they write, byte
-for byte, whether they close the connection, and what they count must be the same.
+Each case is sent to two whole servers: one with the direct path and one with ASGI only. The written bytes, the closing
+of the connection and the counted metrics must be the same.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from beaconfire.config import load
 from beaconfire.engines.port import PresenceStats
 from beaconfire.observe.http import DirectPostObserver
 from beaconfire.server.app import App
-from beaconfire.transports.http.guard import PIPELINE_MAX, HttpGuard
-from tests.unit.transports.http.test_guard import FakeStream
+from beaconfire.transports.http.limits import PIPELINE_MAX, HttpLimits
+from tests.unit.transports.http.test_limits import FakeHttpStream
 
 KEY = b"X-API-Key: right\r\n"
 BODY = b'{"channel":"chat","data":{"n": 1.50}}'
@@ -41,8 +41,8 @@ GET_HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"POST /api/publish HTTP/1.1\r\nHost: x\r\n" + KEY + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-class House:
-    """A server and one connection to it."""
+class ServerHarness:
+    """A whole server and one connection to it."""
 
     def __init__(self, direct: bool, settings: dict[str, str]) -> None:
         self.clock = ManualClock()
@@ -55,11 +55,11 @@ class House:
             forwarded_allow_ips=self.app.config.server.trusted_proxies,
         )  # fmt: skip
         self.config.load()
-        guard = HttpGuard(self.app.config.server, self.app.timers, self.app.events)
+        guard = HttpLimits(self.app.config.server, self.app.timers, self.app.events)
         self._make = self.app.http if direct else guard.protocol
-        self.stream = FakeStream()
+        self.stream = FakeHttpStream()
 
-    async def open(self) -> House:
+    async def open(self) -> ServerHarness:
         await self.app.node.start()
         protocol = self._make(config=self.config, server_state=self.state, app_state={})
         self.stream.protocol = protocol
@@ -67,7 +67,7 @@ class House:
         return self
 
     async def receive(self, *pieces: bytes) -> None:
-        """Each piece is a read of its own, and what it sets off is finished before the next."""
+        """Passes each piece as one read, and waits until it is handled."""
         for piece in pieces:
             if not self.stream.closed:
                 self.stream.protocol.data_received(piece)
@@ -84,15 +84,15 @@ class House:
         return [line for line in lines if line.startswith(COUNTED) and not line.endswith(" 0.0")]
 
     async def close(self) -> tuple[bytes, bool, list[str]]:
-        """What was written, whether the server ended the connection, and what it counted."""
-        seen = self.stream.written, self.stream.closed, self.counts()
+        """Closes the server. Returns the written bytes, whether the server closed the connection, and the metrics."""
+        result = self.stream.written, self.stream.closed, self.counts()
         self.stream.closed = True
         self.stream.protocol.connection_lost(None)
         await settle()
         for task in list(self.state.tasks):
             task.cancel()
         await settle()
-        return seen
+        return result
 
 
 async def settle() -> None:
@@ -100,57 +100,59 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-Script = Callable[[House], Awaitable[None]]
+Script = Callable[[ServerHarness], Awaitable[None]]
 
 
-def through(direct: bool, script: Script, **settings: str) -> tuple[bytes, bool, list[str]]:
+def run_script(direct: bool, script: Script, **settings: str) -> tuple[bytes, bool, list[str]]:
     async def main() -> tuple[bytes, bool, list[str]]:
-        house = await House(direct, {name.replace("__", "."): value for name, value in settings.items()}).open()
-        await script(house)
-        return await house.close()
+        server = await ServerHarness(
+            direct, {name.replace("__", "."): value for name, value in settings.items()}
+        ).open()
+        await script(server)
+        return await server.close()
 
     return asyncio.run(main())
 
 
 def both(script: Script, **settings: str) -> tuple[bytes, bool, list[str]]:
-    """What both doors do, which must be the same."""
-    direct, asgi = (through(direct_posts, script, **settings) for direct_posts in (True, False))
+    """Runs the script on both paths, asserts the same result, and returns it."""
+    direct, asgi = (run_script(direct_posts, script, **settings) for direct_posts in (True, False))
     assert direct == asgi
     return direct
 
 
 def pieces(*data: bytes) -> Script:
-    return lambda house: house.receive(*data)
+    return lambda server: server.receive(*data)
 
 
 @contextmanager
-def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The paths that were answered directly."""
-    asked: list[str] = []
+def record_direct_paths(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Collects the paths of the requests on the direct path."""
+    direct_paths: list[str] = []
     call = DirectPostObserver.__call__
 
-    async def note(self: Any, path: str, *rest: Any) -> Any:
-        asked.append(path)
+    async def record(self: Any, path: str, *rest: Any) -> Any:
+        direct_paths.append(path)
         return await call(self, path, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DirectPostObserver, "__call__", note)
-        yield asked
+        patch.setattr(DirectPostObserver, "__call__", record)
+        yield direct_paths
 
 
-def test_plain_calls_are_answered_directly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole, or with the body right behind the head, every method; otherwise this suite would compare nothing."""
+def test_plain_calls_take_the_direct_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every method, whole or with the body in a second read. Otherwise this suite would compare nothing."""
     whole = request()
     head = len(whole) - len(BODY)
-    with counting(monkeypatch) as asked:
+    with record_direct_paths(monkeypatch) as direct_paths:
         for method in METHODS:
-            through(True, pieces(request(b"{}", target=b"/api/" + method.encode())))
-        through(True, pieces(whole, whole[:head], whole[head:], whole[:-1], whole[-1:], whole))
-        assert asked == [f"/api/{method}" for method in METHODS] + ["/api/publish"] * 4
-        asked.clear()
-        through(False, pieces(whole))
-        through(True, pieces(request(target=b"/api/nix"), request(start=b"PUT %b HTTP/1.1"), whole + whole))
-        assert asked == []
+            run_script(True, pieces(request(b"{}", target=b"/api/" + method.encode())))
+        run_script(True, pieces(whole, whole[:head], whole[head:], whole[:-1], whole[-1:], whole))
+        assert direct_paths == [f"/api/{method}" for method in METHODS] + ["/api/publish"] * 4
+        direct_paths.clear()
+        run_script(False, pieces(whole))
+        run_script(True, pieces(request(target=b"/api/nix"), request(start=b"PUT %b HTTP/1.1"), whole + whole))
+        assert direct_paths == []
 
 
 CASES: dict[str, tuple[int, Sequence[bytes]]] = {
@@ -186,7 +188,7 @@ CASES: dict[str, tuple[int, Sequence[bytes]]] = {
     "PUT": (405, [request(start=b"PUT %b HTTP/1.1")]),
     "OPTIONS": (204, [b"OPTIONS /api/publish HTTP/1.1\r\nHost: x\r\n\r\n"]),
     "HTTP/1.0": (200, [request(start=OLD)]),
-    "HTTP/1.0 that wants to stay": (200, [request(BODY, KEY + b"Connection: keep-alive\r\n", start=OLD)]),
+    "HTTP/1.0 with keep-alive": (200, [request(BODY, KEY + b"Connection: keep-alive\r\n", start=OLD)]),
     "Connection: close": (200, [request(headers=KEY + b"Connection: close\r\n"), request()]),
     "more after Connection: close": (200, [request(headers=KEY + b"Connection: close\r\n") + request()]),
     "upgrade to something else": (200, [request(headers=KEY + b"Connection: Upgrade\r\nUpgrade: h2c\r\n")]),
@@ -200,10 +202,10 @@ CASES: dict[str, tuple[int, Sequence[bytes]]] = {
     "too large, no key": (401, [request(b"x" * 2001, b"")]),
     "announced too large": (413, [request(b"x" * 40_000)[:-40_000]]),
     "Expect": (100, [request(headers=KEY + b"Expect: 100-continue\r\n")[: -len(BODY)], BODY]),
-    "Expect, and not waited": (100, [request(headers=KEY + b"Expect: 100-continue\r\n")]),
+    "Expect without waiting": (100, [request(headers=KEY + b"Expect: 100-continue\r\n")]),
     "Expect without a key": (401, [request(headers=b"Expect: 100-continue\r\n")[: -len(BODY)]]),
     "huge head": (431, [request(headers=KEY + b"Cookie: " + b"c" * 40_000 + b"\r\n")]),
-    "nonsense behind it": (400, [request() + b"nonsense\r\n\r\n"]),
+    "malformed bytes after it": (400, [request() + b"nonsense\r\n\r\n"]),
     "an empty line before it": (200, [b"\r\n" + request()]),
     "empty lines between": (200, [request(), b"\r\n", request()]),
     "pipelined": (200, [request() + request(headers=b"") + request(b"{")]),
@@ -215,64 +217,64 @@ CASES: dict[str, tuple[int, Sequence[bytes]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_same_answers(case: str) -> None:
-    """The same bytes, the same end, the same figures."""
+def test_responses_are_the_same(case: str) -> None:
+    """The same bytes, the same closing, the same metrics."""
     status, data = CASES[case]
     assert both(pieces(*data))[0].startswith(b"HTTP/1.1 %d " % status)
 
 
-@pytest.mark.parametrize("case", ["published", "no key", "chunked", "batch", "HTTP/1.0", "Expect, and not waited"])
-def test_split_anywhere(case: str) -> None:
-    """In two reads, wherever the cut is, and in as many as there are bytes."""
+@pytest.mark.parametrize("case", ["published", "no key", "chunked", "batch", "HTTP/1.0", "Expect without waiting"])
+def test_responses_are_the_same_at_every_division(case: str) -> None:
+    """In two reads, divided at every byte, and in reads of one byte."""
     data = CASES[case][1][0]
     expected = both(pieces(data))
     for cut in range(1, len(data)):
-        assert through(True, pieces(data[:cut], data[cut:])) == expected, cut
+        assert run_script(True, pieces(data[:cut], data[cut:])) == expected, cut
     assert both(pieces(*(data[at : at + 1] for at in range(len(data))))) == expected
 
 
-def test_more_pipelined_than_may_be_are_cut() -> None:
-    """Nothing is answered."""
+def test_too_many_pipelined_requests_close_the_connection() -> None:
+    """No response is sent."""
     written, closed, _ = both(pieces(request() * (2 + PIPELINE_MAX)))
     assert (written, closed) == (b"", True)
 
 
 @pytest.mark.parametrize("part", [len(request()) - 1, len(request()) - len(BODY), 20])
-def test_slow_requests(part: int) -> None:
-    """A body or a head that does not come is the HTTP server's business after a moment, with its deadlines."""
+def test_slow_requests_get_the_deadlines_of_the_http_server(part: int) -> None:
+    """A held request goes to the HTTP server after a short time."""
 
-    async def script(house: House) -> None:
-        await house.receive(request()[:part])
-        await house.advance(61, steps=610)
+    async def script(server: ServerHarness) -> None:
+        await server.receive(request()[:part])
+        await server.advance(61, steps=610)
 
     assert both(script)[1]
 
-    async def late(house: House) -> None:
-        await house.receive(request()[:part])
-        await house.advance(3, steps=30)
-        await house.receive(request()[part:], request())
+    async def late(server: ServerHarness) -> None:
+        await server.receive(request()[:part])
+        await server.advance(3, steps=30)
+        await server.receive(request()[part:], request())
 
     written, closed, _ = both(late)
     assert (written.count(b"HTTP/1.1 200 "), closed) == (2, False)
 
 
-def test_silence_after_a_call_is_uvicorns_business() -> None:
-    """The deadline for the first request of a connection is over with it."""
+def test_idle_time_after_a_call_is_limited_by_uvicorn() -> None:
+    """The deadline for the first request ends with that request."""
 
-    async def script(house: House) -> None:
-        await house.receive(request())
-        await house.advance(1000)
+    async def script(server: ServerHarness) -> None:
+        await server.receive(request())
+        await server.advance(1000)
 
     assert not both(script)[1]
 
 
-def test_client_goes_away_in_the_middle() -> None:
-    """Nothing is written and nothing called."""
+def test_connection_lost_within_a_request() -> None:
+    """Nothing is written and no method is called."""
 
-    async def script(house: House) -> None:
-        await house.receive(request()[:-5])
-        house.stream.closed = True
-        house.stream.protocol.connection_lost(None)
+    async def script(server: ServerHarness) -> None:
+        await server.receive(request()[:-5])
+        server.stream.closed = True
+        server.stream.protocol.connection_lost(None)
         await settle()
 
     written, _, counts = both(script)
@@ -281,13 +283,13 @@ def test_client_goes_away_in_the_middle() -> None:
 
 
 @pytest.mark.parametrize("part", [0, 20, len(request()) - len(BODY), len(request()) - 5])
-def test_shutdown(part: int) -> None:
-    """Who has sent a head is answered and then let go; the others are let go at once."""
+def test_shutdown_completes_a_request_with_a_whole_head(part: int) -> None:
+    """Then the connection is closed. A connection without a whole head is closed at once."""
 
-    async def script(house: House) -> None:
-        await house.receive(request(), request()[:part] or b"\r\n")
-        house.stream.protocol.shutdown()
-        await house.receive(request()[part:])
+    async def script(server: ServerHarness) -> None:
+        await server.receive(request(), request()[:part] or b"\r\n")
+        server.stream.protocol.shutdown()
+        await server.receive(request()[part:])
 
     written, closed, _ = both(script)
     assert closed
@@ -295,37 +297,37 @@ def test_shutdown(part: int) -> None:
     assert (b"connection: close" in written) == (part > 20)
 
 
-def test_trusted_proxies() -> None:
-    """Their headers change nothing but what is logged."""
+def test_forwarding_headers_of_trusted_proxies() -> None:
+    """They change only the logged address."""
     both(pieces(request(headers=KEY + b"X-Forwarded-For: 203.0.113.7\r\n")), server__trusted_proxies='["127.0.0.1"]')
 
 
-# --- engines that must be waited for ---------------------------------------------------------------------------------
+# --- handlers that suspend --------------------------------------------------------------------------------------------
 
 SLOW = request(b'{"channel":"chat"}', target=b"/api/presence_stats")
 
 
-class Slow:
-    """Stands in for an engine across a network."""
+class SlowEngine:
+    """An engine that suspends, as one across a network."""
 
-    def __init__(self, house: House) -> None:
-        self.go = asyncio.Event()
-        house.app.engine.presence.stats = self._stats  # type: ignore[method-assign]
+    def __init__(self, server: ServerHarness) -> None:
+        self.resume = asyncio.Event()
+        server.app.engine.presence.stats = self._stats  # type: ignore[method-assign]
 
     async def _stats(self, channel: str) -> PresenceStats:
-        await self.go.wait()
+        await self.resume.wait()
         return PresenceStats(2, 1)
 
 
-def waiting(then: Callable[[House, Slow], Coroutine[Any, Any, None]]) -> Script:
-    """A call that waits for its engine, and what happens meanwhile."""
+def waiting(then: Callable[[ServerHarness, SlowEngine], Coroutine[Any, Any, None]]) -> Script:
+    """A script with a call that waits for its engine, and then runs `then`."""
 
-    async def script(house: House) -> None:
-        slow = Slow(house)
-        await house.receive(SLOW)
-        assert house.stream.written == b""
-        assert len(house.state.tasks) == 1
-        await then(house, slow)
+    async def script(server: ServerHarness) -> None:
+        engine = SlowEngine(server)
+        await server.receive(SLOW)
+        assert server.stream.written == b""
+        assert len(server.state.tasks) == 1
+        await then(server, engine)
 
     return script
 
@@ -333,15 +335,15 @@ def waiting(then: Callable[[House, Slow], Coroutine[Any, Any, None]]) -> Script:
 PRESENCE = {"channel__presence": "true"}
 
 
-def test_answers_come_in_order() -> None:
-    """What arrives while one call waits is answered after it."""
+def test_responses_are_sent_in_order() -> None:
+    """Requests that arrive while a call waits get their responses after it."""
 
-    async def then(house: House, slow: Slow) -> None:
-        await house.receive(request(), request(headers=b"")[:50])
-        assert house.stream.written == b""
-        slow.go.set()
+    async def then(server: ServerHarness, engine: SlowEngine) -> None:
+        await server.receive(request(), request(headers=b"")[:50])
+        assert server.stream.written == b""
+        engine.resume.set()
         await settle()
-        await house.receive(request(headers=b"")[50:])
+        await server.receive(request(headers=b"")[50:])
 
     written, closed, _ = both(waiting(then), **PRESENCE)
     assert [part[:3] for part in written.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"401"]
@@ -349,25 +351,25 @@ def test_answers_come_in_order() -> None:
     assert not closed
 
 
-def test_shutdown_waits_for_an_answer() -> None:
-    """It is finished, and then the connection."""
+def test_shutdown_waits_for_a_running_call() -> None:
+    """The connection is closed after the response."""
 
-    async def then(house: House, slow: Slow) -> None:
-        house.stream.protocol.shutdown()
-        assert not house.stream.closed
-        slow.go.set()
+    async def then(server: ServerHarness, engine: SlowEngine) -> None:
+        server.stream.protocol.shutdown()
+        assert not server.stream.closed
+        engine.resume.set()
         await settle()
 
     written, closed, _ = both(waiting(then), **PRESENCE)
     assert (b"connection: close" in written, closed) == (True, True)
 
 
-def test_end_of_the_time_for_shutdown() -> None:
-    """uvicorn cancels what is left; the client learns that it was our fault."""
+def test_cancelled_call_gets_500() -> None:
+    """uvicorn cancels running calls at the end of its shutdown time."""
 
-    async def then(house: House, slow: Slow) -> None:
-        house.stream.protocol.shutdown()
-        for task in house.state.tasks:
+    async def then(server: ServerHarness, engine: SlowEngine) -> None:
+        server.stream.protocol.shutdown()
+        for task in server.state.tasks:
             task.cancel()
         await settle()
 
@@ -376,13 +378,13 @@ def test_end_of_the_time_for_shutdown() -> None:
     assert any('status="499"' in line for line in counts)
 
 
-def test_client_goes_away_while_its_call_waits() -> None:
-    """The call is finished, for it may have done something; nothing is written."""
+def test_connection_lost_while_a_call_waits() -> None:
+    """The call is completed, because it may have had an effect. Nothing is written."""
 
-    async def then(house: House, slow: Slow) -> None:
-        house.stream.closed = True
-        house.stream.protocol.connection_lost(None)
-        slow.go.set()
+    async def then(server: ServerHarness, engine: SlowEngine) -> None:
+        server.stream.closed = True
+        server.stream.protocol.connection_lost(None)
+        engine.resume.set()
         await settle()
 
     written, _, counts = both(waiting(then), **PRESENCE)
@@ -390,15 +392,15 @@ def test_client_goes_away_while_its_call_waits() -> None:
     assert any('method="presence_stats"' in line for line in counts)
 
 
-def test_a_reader_that_is_full_is_waited_for() -> None:
-    """No answer is piled on those that nobody reads."""
+def test_response_waits_for_a_slow_reader() -> None:
+    """Unread responses do not accumulate."""
 
-    async def script(house: House) -> None:
-        await house.receive(request())
-        house.stream.protocol.pause_writing()
-        await house.receive(request())
-        assert house.stream.written.count(b"HTTP/1.1") == 1
-        house.stream.protocol.resume_writing()
+    async def script(server: ServerHarness) -> None:
+        await server.receive(request())
+        server.stream.protocol.pause_writing()
+        await server.receive(request())
+        assert server.stream.written.count(b"HTTP/1.1") == 1
+        server.stream.protocol.resume_writing()
         await settle()
 
     assert both(script)[0].count(b"HTTP/1.1 200 ") == 2

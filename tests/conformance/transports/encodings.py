@@ -1,4 +1,4 @@
-"""What is said on any line, in both encodings of the native protocol: commands and messages are the dicts of JSON."""
+"""The two encodings of the Centrifuge protocol. Commands and messages are dicts, as in JSON."""
 
 from __future__ import annotations
 
@@ -17,59 +17,59 @@ _PAYLOADS = ("data", "conn_info", "chan_info")
 _NUMBERS = ("offset", "time")
 
 
-class EndedError(Exception):
-    """The server has ended the session with this code; 1006 if it did not say."""
+class SessionEndedError(Exception):
+    """The server has ended the session with this code; 1006 if it sent no code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(str(code))
         self.code = code
 
 
-class Speech(Protocol):
-    """One encoding. A decoder is fed with whatever pieces come and gives the messages that are complete."""
+class Encoding(Protocol):
+    """One encoding."""
 
     subprotocol: str
     content_type: str
 
     def encode(self, commands: Sequence[Message]) -> bytes: ...
 
-    def take(self, buffer: bytearray) -> list[Message]:
-        """Removes complete messages from the front of a buffer."""
+    def decode(self, buffer: bytearray) -> list[Message]:
+        """Removes the complete messages from the start of a buffer and returns them."""
 
 
-class JsonSpeech:
+class JsonEncoding:
     subprotocol = "centrifuge-json"
     content_type = "application/json"
 
     def encode(self, commands: Sequence[Message]) -> bytes:
         return b"\n".join(json.dumps(command).encode() for command in commands)
 
-    def take(self, buffer: bytearray) -> list[Message]:
-        *whole, rest = bytes(buffer).split(b"\n")
+    def decode(self, buffer: bytearray) -> list[Message]:
+        *lines, rest = bytes(buffer).split(b"\n")
         buffer[:] = rest
-        return [json.loads(line) for line in whole if line]
+        return [json.loads(line) for line in lines if line]
 
 
-class ProtobufSpeech:
+class ProtobufEncoding:
     subprotocol = "centrifuge-protobuf"
     content_type = "application/octet-stream"
 
     def encode(self, commands: Sequence[Message]) -> bytes:
         messages = [
-            ParseDict(_payloads(command, into=_packed), wire.Command()).SerializeToString() for command in commands
+            ParseDict(_convert(command, into=_pack), wire.Command()).SerializeToString() for command in commands
         ]
         return b"".join(_varint(len(message)) + message for message in messages)
 
-    def take(self, buffer: bytearray) -> list[Message]:
+    def decode(self, buffer: bytearray) -> list[Message]:
         found = []
-        while (whole := _first(buffer)) is not None:
-            reply = MessageToDict(wire.Reply.FromString(whole), preserving_proto_field_name=True)
-            found.append(_payloads(reply, into=_unpacked))
+        while (message := _remove_first(buffer)) is not None:
+            reply = MessageToDict(wire.Reply.FromString(message), preserving_proto_field_name=True)
+            found.append(_convert(reply, into=_unpack))
         return found
 
 
-def _first(buffer: bytearray) -> bytes | None:
-    """Removes the first message, if it is complete."""
+def _remove_first(buffer: bytearray) -> bytes | None:
+    """Removes the first message from the buffer and returns it, if it is complete."""
     length = 0
     for index, byte in enumerate(buffer[:5]):
         length |= (byte & 0x7F) << 7 * index
@@ -91,21 +91,21 @@ def _varint(number: int) -> bytes:
     return bytes([*groups, number])
 
 
-def _packed(value: Any) -> str:
+def _pack(value: Any) -> str:
     return base64.b64encode(json.dumps(value).encode()).decode()
 
 
-def _unpacked(value: Any) -> Any:
+def _unpack(value: Any) -> Any:
     return json.loads(base64.b64decode(value))
 
 
-def _payloads(message: Any, into: Any) -> Any:
-    """The message with its payloads, which Protobuf has as bytes, packed or unpacked, and numbers as numbers."""
+def _convert(message: Any, into: Any) -> Any:
+    """Converts the payloads of a message, which are bytes in Protobuf, and 64-bit numbers, which are strings."""
     if isinstance(message, list):
-        return [_payloads(item, into) for item in message]
+        return [_convert(item, into) for item in message]
     if not isinstance(message, dict):
         return message
     return {
-        name: into(value) if name in _PAYLOADS else int(value) if name in _NUMBERS else _payloads(value, into)
+        name: into(value) if name in _PAYLOADS else int(value) if name in _NUMBERS else _convert(value, into)
         for name, value in message.items()
     }
