@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("engines.port", "engines.options", "protocols.port", "protocols.json_payload", "protocols.fossil"),
     ("channels",),
-    ("policy.port", "policy.tokens", "transports.port", "transports.options"),
+    ("policy.port", "policy.tokens", "transports.port", "transports.options", "transports.traits"),
     ("delivery",),
     ("session",),
     ("node",),
@@ -37,6 +37,7 @@ SHARED = (
     "observe.options",
     "transports.endpoints",
     "transports.options",
+    "transports.traits",
 )
 """Modules that every folder of this layer may import."""
 

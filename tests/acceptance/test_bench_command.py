@@ -81,7 +81,7 @@ def test_everything_arrives(server: ServerProcess, encoding: tuple[str, ...], pr
     assert report["connecting"]["opened"] == 20
     assert (run["sent"], run["expected"], run["delivered"], run["missing"]) == (50, 1000, 1000, 0)
     assert 0 < run["latency"]["p50_ms"] <= run["latency"]["p99_ms"] <= run["latency"]["max_ms"]
-    assert run["troubles"] == report["troubles"] == []
+    assert run["failures"] == report["failures"] == []
 
 
 def test_rooms_and_channels(server: ServerProcess) -> None:
@@ -112,9 +112,9 @@ def test_tokens(tmp_path: Path) -> None:
     assert code == 1
     assert report["connecting"]["opened"] == 0
     assert report["run"] is None
-    (trouble,) = report["troubles"]
-    assert (trouble["kind"], trouble["code"], trouble["count"]) == ("disconnect", 3500, 20)
-    assert trouble["meaning"].startswith("The token can never work")
+    (failure,) = report["failures"]
+    assert (failure["kind"], failure["code"], failure["count"]) == ("disconnect", 3500, 20)
+    assert failure["meaning"].startswith("The token can never work")
     assert "hush" not in json.dumps(report)
 
 
@@ -126,7 +126,7 @@ def test_refused_publishing(tmp_path: Path) -> None:
     with ServerProcess(tmp_path, config) as server:
         code, report = bench(server.websocket, "--warm-up", "0")
     assert code == 1
-    assert [(each["kind"], each["code"]) for each in report["run"]["troubles"]] == [("error", 103)]
+    assert [(each["kind"], each["code"]) for each in report["run"]["failures"]] == [("error", 103)]
     assert report["run"]["missing"] == 1000
 
 
@@ -134,12 +134,12 @@ def test_nobody_is_there(server: ServerProcess) -> None:
     """Neither a server nor the right path: said at once."""
     code, report = bench("ws://127.0.0.1:9")
     assert code == 1
-    assert report["troubles"][0]["kind"] == "connect"
-    assert "refused" in report["troubles"][0]["reason"].lower()
+    assert report["failures"][0]["kind"] == "connect"
+    assert "refused" in report["failures"][0]["reason"].lower()
     code, report = bench(f"{server.websocket}/nowhere")
     assert code == 1
-    assert report["troubles"][0]["code"] == 404
-    assert report["failure"] == "20 of 20 connections did not get in"
+    assert report["failures"][0]["code"] == 404
+    assert report["failure"] == "20 of 20 connections could not be opened"
 
 
 def test_a_server_that_dies(tmp_path: Path) -> None:
@@ -153,12 +153,12 @@ def test_a_server_that_dies(tmp_path: Path) -> None:
     assert time.monotonic() - began_s < 20
     assert (code, stderr) == (1, "")
     report: Any = json.loads(stdout)
-    troubles = report["troubles"] + report["run"]["troubles"]
-    assert len(troubles) == 1
-    trouble = troubles[0]
-    assert (trouble["kind"], trouble["code"], trouble["count"]) == ("disconnect", 1006, 20)
-    assert "without a close frame" in trouble["meaning"]
-    assert "20 connections were cut off" in report["failure"]
+    failures = report["failures"] + report["run"]["failures"]
+    assert len(failures) == 1
+    failure = failures[0]
+    assert (failure["kind"], failure["code"], failure["count"]) == ("disconnect", 1006, 20)
+    assert "without a close frame" in failure["meaning"]
+    assert "20 connections were disconnected" in report["failure"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -196,7 +196,7 @@ def test_the_table(server: ServerProcess) -> None:
     assert code in WHOLE
     assert stderr == ""
     assert "50 of 50: 0 missing" in stdout
-    assert "everything arrived, once and in order" in stdout
+    assert "all messages were delivered, once and in order" in stdout
 
 
 def publications(server: ServerProcess) -> float:

@@ -51,7 +51,7 @@ from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.port import Frame, Payload
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
-from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.traits import SessionTraits
 from tests.unit.patching import apply, chained_text
 
 CHANNELS = ("a", "b")

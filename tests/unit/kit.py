@@ -59,7 +59,7 @@ from beaconfire.protocols.port import (
 from beaconfire.session.factory import SessionFactory
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
-from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.traits import SessionTraits
 
 T = TypeVar("T")
 EventT = TypeVar("EventT", bound=Event)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
 
 from beaconfire.base.clock import Clock
@@ -23,12 +22,20 @@ _TOO_FAST = ErrorResponse(503, "rate", "client.connection_rate_limit is reached:
 
 def open_files_limit() -> int:
     """File descriptors this process may have open."""
+    try:
+        import resource  # POSIX only
+    except ImportError:
+        return OPEN_FILES_MAX
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return OPEN_FILES_MAX if limit == resource.RLIM_INFINITY else limit
 
 
 def raise_open_files_limit() -> None:
     """Raises the soft limit to the hard limit, because each connection needs a file descriptor."""
+    try:
+        import resource  # POSIX only
+    except ImportError:
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

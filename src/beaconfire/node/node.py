@@ -35,7 +35,7 @@ from beaconfire.session.operations.strategy import Strategies
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.session import Session
-from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.traits import SessionTraits
 
 
 class NodeOptions(Struct, frozen=True):

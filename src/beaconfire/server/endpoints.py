@@ -17,18 +17,19 @@ from beaconfire.config import Config
 from beaconfire.model.events import EventSink
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.node import Node
+from beaconfire.protocols.centrifuge.emulation import decode_emulation_request
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.plain import PlainCodec
 from beaconfire.protocols.port import Codec, Wire
-from beaconfire.session.traits import SessionTraits
 from beaconfire.transports import endpoints as rows
 from beaconfire.transports import streams
 from beaconfire.transports.endpoints import ENDPOINTS, EndpointRow
 from beaconfire.transports.polling import Poll, PollCommands
 from beaconfire.transports.port import Admit, OpenSession
 from beaconfire.transports.request_checks import RequestChecks
+from beaconfire.transports.traits import SessionTraits
 from beaconfire.transports.websocket import (
     CentrifugeEndpoint,
     Endpoint,
@@ -133,7 +134,7 @@ class Endpoints:
 
     def _emulation(self, row: EndpointRow) -> ASGIApp:
         body_max = int(self._config.emulation.max_request_body_size)
-        return streams.Emulation(self._checks, body_max, self._emulated, self._identity.uid)
+        return streams.Emulation(self._checks, body_max, self._emulated, decode_emulation_request, self._identity.uid)
 
     def _poll(self, row: EndpointRow) -> ASGIApp:
         return Poll(

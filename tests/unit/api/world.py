@@ -34,8 +34,8 @@ from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.port import Frame, Payload
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
-from beaconfire.session.traits import SessionTraits
 from beaconfire.transports.socket_writes import send_all
+from beaconfire.transports.traits import SessionTraits
 
 ROOMY = ChannelOptions(
     presence=True, history_size=10, history_ttl=Seconds(300), force_recovery=True, allow_subscribe_for_client=True

@@ -90,3 +90,14 @@ def test_comparing_is_bounded(made: list[bytes]) -> None:
         told = patches.encode_all("news", "e", row, None, PROTOBUF)
     assert [one.delta for one in told] == [False, *[True] * 9]
     assert len(made) == 9
+
+
+def test_publications_without_a_stream_count_as_compared(made: list[bytes]) -> None:
+    """Patches between publications that no position orders are not kept, but have the same bound."""
+    patches = Patches()
+    base, publication_now = (publication(0, b'"%d %s"' % (number, b"x" * 60_000)) for number in range(2))
+    deltas = [patches.encode("news", "", publication_now, base, PROTOBUF).delta for _ in range(4)]
+    assert deltas == [True, True, True, False]
+    assert len(made) == 3
+    patches.refill()
+    assert patches.encode("news", "", publication_now, base, PROTOBUF).delta

@@ -60,8 +60,7 @@ def _nullable_type(kind: Any) -> Any:
     if get_origin(kind) is dict:
         key, value = get_args(kind)
         return GenericAlias(dict, (key, _nullable_type(value) | None))
-    if get_origin(kind) is list:
-        return GenericAlias(list, tuple(map(_nullable_type, get_args(kind))))
+    assert get_origin(kind) is not list, "only tags filters have lists, and their nullable variant is written by hand"
     if NoneType in get_args(kind):
         [kind] = [option for option in get_args(kind) if option is not NoneType]
         return _nullable_type(kind)

@@ -48,7 +48,7 @@ class ProtobufCodec:
         commands = []
         position, end = 0, len(data)
         while position < end:
-            length, position = _read_varint(data, position)
+            length, position = read_varint(data, position)
             if length > end - position:
                 raise ProtocolError(f"the frame has {end - position} bytes left for a message of {length} bytes")
             commands.append(_command(data[position : position + length]))
@@ -92,7 +92,7 @@ def _encode(
     except UnicodeEncodeError as error:
         raise PayloadError(f"a text is not Unicode: {error.reason}") from None
     message = reply.SerializeToString()
-    return Payload(_write_varint(len(message)) + message, binary=True)
+    return Payload(write_varint(len(message)) + message, binary=True)
 
 
 def _command(message: bytes) -> Command:
@@ -113,7 +113,7 @@ def _command(message: bytes) -> Command:
     raise_unknown_request(ref)
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
     """Returns the varint at `position` and the position after it. `position` must be within the data."""
     byte = data[position]
     if byte < 0x80:
@@ -126,7 +126,7 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
     raise ProtocolError("the length of a message is cut off or longer than 5 bytes")
 
 
-def _write_varint(number: int) -> bytes:
+def write_varint(number: int) -> bytes:
     if number < 0x80:
         return bytes((number,))
     groups = []

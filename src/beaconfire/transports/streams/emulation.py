@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol, TypeAlias
 
-import msgspec
-from google.protobuf.message import DecodeError
-from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from beaconfire.base.request_body import ClientDisconnectedError
-from beaconfire.protocols.centrifuge import schema_pb2 as wire
+from beaconfire.protocols.port import ProtocolError
 from beaconfire.transports.port import ErrorResponse
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
 from beaconfire.transports.streams.response_stream import ResponseStream
@@ -51,15 +48,21 @@ class EmulatedSessions:
         return len(self._streams)
 
 
-class _EmulationRequest(Struct):
-    """A request in JSON. `data` has the format of a WebSocket message: one command per line."""
+class EmulationRequest(Protocol):
+    """A decoded request: the session's secret, the node's id or an empty text, and commands."""
 
-    session: str
-    data: str
-    node: str | None = None
+    @property
+    def session(self) -> str: ...
+
+    @property
+    def data(self) -> bytes: ...
+
+    @property
+    def node(self) -> str: ...
 
 
-_decode: Final = msgspec.json.Decoder(_EmulationRequest).decode
+DecodeRequest: TypeAlias = Callable[[bytes, bool], EmulationRequest]
+"""Decodes the body of a request, which is binary or not. Raises ProtocolError."""
 
 
 class Emulation:
@@ -68,10 +71,14 @@ class Emulation:
     404 means that the session is not, or no longer, on this node: the client must connect again.
     """
 
-    def __init__(self, checks: RequestChecks, body_max: int, emulated: EmulatedSessions, node: str) -> None:
+    def __init__(
+        self, checks: RequestChecks, body_max: int, emulated: EmulatedSessions, decode: DecodeRequest, node: str
+    ) -> None:
+        """`node` is the id of this node."""
         self._checks = checks
         self._body_max = body_max
         self._emulated = emulated
+        self._decode = decode
         self._node = node
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,22 +98,13 @@ class Emulation:
         self._checks.check(request, ("POST",))
         body = await self._checks.body(request, self._body_max, LIMIT)
         binary = request.headers.get("content-type", "").startswith(BINARY)
-        session, data, node = _read(body, binary)
-        stream = self._emulated.find(session)
-        if (node and node != self._node) or stream is None or not await stream.receive(data, binary):
-            error = {"code": 404, "message": "unknown session: it has ended or is on another node; connect again"}
-            return JSONResponse({"error": error}, 404, self._checks.cors(request))
+        try:
+            command = self._decode(body, binary)
+        except ProtocolError as error:
+            raise RequestRefused(ErrorResponse(400, "bad", str(error))) from None
+        stream = self._emulated.find(command.session)
+        elsewhere = command.node not in ("", self._node)
+        if elsewhere or stream is None or not await stream.receive(command.data, binary):
+            reply = {"code": 404, "message": "unknown session: it has ended or is on another node; connect again"}
+            return JSONResponse({"error": reply}, 404, self._checks.cors(request))
         return Response(status_code=204, headers=self._checks.cors(request))
-
-
-def _read(body: bytes, binary: bool) -> tuple[str, bytes, str]:
-    """Returns session, commands and node. Raises RequestRefused."""
-    try:
-        if binary:
-            message = wire.EmulationRequest.FromString(body)
-            return message.session, message.data, message.node
-        request = _decode(body)
-        return request.session, request.data.encode(), request.node or ""
-    except (msgspec.DecodeError, DecodeError, UnicodeEncodeError) as error:
-        expected = "an EmulationRequest" if binary else '{"session": …, "node": …, "data": …}'
-        raise RequestRefused(ErrorResponse(400, "bad", f"expected {expected}: {error}")) from None

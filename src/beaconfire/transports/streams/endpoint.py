@@ -12,6 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from beaconfire.base.request_body import ClientDisconnectedError
 from beaconfire.protocols.port import Wire
+from beaconfire.transports import endpoints
+from beaconfire.transports.endpoints import EndpointRow
 from beaconfire.transports.port import ErrorResponse, OpenSession
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
 from beaconfire.transports.reset import EXTENSION
@@ -35,13 +37,16 @@ _HEADERS: Final = {
 class StreamKind(Struct, frozen=True):
     """The requests and responses of one kind of stream (protocol reference, section 16).
 
-    With `queried`, the first message may be in the query: an `EventSource` can only make GET requests.
+    A GET request may hold the first message in its query, because an `EventSource` can only make GET requests.
     """
 
     traits: StreamTraits
     methods: tuple[str, ...]
     content_type: str
-    queried: bool = False
+
+    @property
+    def queried(self) -> bool:
+        return "GET" in self.methods
 
 
 _LINES: Final = "application/json; charset=utf-8"
@@ -52,12 +57,16 @@ _COMMENT: Final = b":\n\n"
 line ends as the events. The reference implementation starts with CR LF. Clients that wait for the LF after a CR
 (version 2 of the npm package `eventsource`) then lose the first event if it is in the same read."""
 
-HTTP_STREAM: Final = StreamKind(StreamTraits("http_stream"), ("POST",), _LINES)
-SSE: Final = StreamKind(StreamTraits("sse", _COMMENT), ("GET", "POST"), _EVENTS, queried=True)
-UNI_HTTP_STREAM: Final = StreamKind(StreamTraits("uni_http_stream", unidirectional=True), ("POST",), _LINES)
-UNI_SSE: Final = StreamKind(
-    StreamTraits("uni_sse", _COMMENT, unidirectional=True, has_ids=True), ("GET", "POST"), _EVENTS, queried=True
-)
+
+def _kind(row: EndpointRow, content_type: str, preamble: bytes = b"", has_ids: bool = False) -> StreamKind:
+    traits = StreamTraits(row.name, preamble, unidirectional=row.traits.unidirectional, has_ids=has_ids)
+    return StreamKind(traits, row.methods, content_type)
+
+
+HTTP_STREAM: Final = _kind(endpoints.HTTP_STREAM, _LINES)
+SSE: Final = _kind(endpoints.SSE, _EVENTS, _COMMENT)
+UNI_HTTP_STREAM: Final = _kind(endpoints.UNI_HTTP_STREAM, _LINES)
+UNI_SSE: Final = _kind(endpoints.UNI_SSE, _EVENTS, _COMMENT, has_ids=True)
 
 
 class StreamEndpoint:

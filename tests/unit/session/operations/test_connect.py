@@ -22,7 +22,7 @@ from beaconfire.model.grants import SubscriptionClaims, SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import SubscribeRequest
 from beaconfire.policy.tokens import TokenExpired, TokenUnverifiable
-from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.traits import SessionTraits
 from tests.unit.kit import OPEN, RECOVERABLE, VISIBLE, Client, World, run, settle
 
 UNIX_S = 1_700_000_000

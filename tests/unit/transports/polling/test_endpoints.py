@@ -18,9 +18,9 @@ from beaconfire.model.identity import Identity
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.port import Codec
-from beaconfire.session.traits import SessionTraits
 from beaconfire.transports.polling import Poll, PollCommands
 from beaconfire.transports.request_checks import RequestChecks
+from beaconfire.transports.traits import SessionTraits
 from tests.unit.kit import RECOVERABLE, World, settle
 
 TIMEOUT_S = 5.0
