@@ -1,4 +1,4 @@
-"""A whole server without sockets: a real node on the memory engine, the API before it, and clients that listen."""
+"""A server without sockets: a real node on the memory engine, its API, and connected clients."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ NAMESPACES = {
 
 
 class Tokens:
-    """Whatever is sent as a token is the user's name."""
+    """Accepts any token. The token is the name of the user."""
 
     async def verify_connection(self, token: str) -> Identity:
         return Identity(user=token, info=msgspec.Raw(b'{"name":"%s"}' % token.encode()))
 
     async def verify_subscription(self, token: str) -> SubscriptionClaims:
-        raise AssertionError("nobody sends one")
+        raise AssertionError("this test server has no subscription tokens")
 
 
 class Lines:
@@ -68,7 +68,7 @@ class Lines:
 
 
 class Peer:
-    """A transport that keeps what it was given."""
+    """A transport that records all frames."""
 
     name = "test"
     secret = ""
@@ -84,7 +84,7 @@ class Peer:
         self.lines += [json.loads(line) for line in data.splitlines()]
 
     def write_rest(self, data: Frame, sent: int) -> None:
-        raise AssertionError("nobody sends past this transport")
+        raise AssertionError("not used by these tests")
 
     def ping(self) -> None: ...
 
@@ -97,7 +97,7 @@ class Peer:
 
 
 class Client:
-    """A connected client and what reached it."""
+    """A connected client and the messages that it received."""
 
     def __init__(self, session: Session, peer: Peer, run_scheduled: Callable[[], None]) -> None:
         self.session = session
@@ -130,7 +130,7 @@ class Recorder:
 
 
 class World:
-    """Use inside a running event loop; call `start` first."""
+    """A server for tests. Create it inside a running event loop, and call `start` first."""
 
     def __init__(self, options: ApiOptions | None = None) -> None:
         self.clock = ManualClock()
@@ -178,7 +178,7 @@ class World:
             self._scheduled.pop(0)()
 
     def connect(self, user: str, *channels: str) -> Client:
-        """A client of this user, subscribed to these channels."""
+        """Connects a client of this user and subscribes it to these channels."""
         peer = Peer()
         client = Client(self._arrivals.open_session(peer, Lines()), peer, self.run_scheduled)
         client.send(connect={"token": user})
@@ -189,7 +189,7 @@ class World:
         return client
 
     async def call(self, method: str, /, **request: Any) -> Any:
-        """The result as the JSON it becomes. Raises CommandError."""
+        """The result as JSON. Raises CommandError."""
         result = await self.api.call(method, json.dumps(request).encode())
         self.run_scheduled()
         return json.loads(msgspec.json.encode(result))

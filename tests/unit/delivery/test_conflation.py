@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
-from beaconfire.base.timers import PromptTimers, Timer, Timers
+from beaconfire.base.timers import PreciseTimers, Timer, Timers
 from beaconfire.delivery.batch import Item
 from beaconfire.delivery.conflation import DUE_AT_ONCE_MAX, Conflation
 from beaconfire.delivery.hub import Hub
@@ -493,7 +493,7 @@ class Loop:
 def test_one_wake_up_is_for_the_first() -> None:
     """A later timer asks for none of its own, an earlier one does, and each rings in its time."""
     loop = Loop()
-    timers = PromptTimers(loop.clock, loop.later)
+    timers = PreciseTimers(loop.clock, loop.later)
     rung: list[str] = []
     timers.after(2.0, lambda: rung.append("second"))
     timers.after(3.0, lambda: rung.append("third"))
@@ -508,7 +508,7 @@ def test_one_wake_up_is_for_the_first() -> None:
 def test_wake_ups_do_not_add_up() -> None:
     """However many timers of different lengths come and go, the event loop keeps one call for all of them."""
     loop = Loop()
-    timers = PromptTimers(loop.clock, loop.later)
+    timers = PreciseTimers(loop.clock, loop.later)
 
     def repeat(seconds: float) -> None:
         timers.after(seconds, lambda: repeat(seconds))
@@ -523,7 +523,7 @@ def test_wake_ups_do_not_add_up() -> None:
 def test_a_loop_that_wakes_too_early_is_asked_again() -> None:
     """Event loops round, and nothing rings before its time."""
     loop = Loop()
-    timers = PromptTimers(loop.clock, loop.later)
+    timers = PreciseTimers(loop.clock, loop.later)
     rung: list[str] = []
     timers.after(1.0, lambda: rung.append("now"))
     [call] = loop.pending
@@ -539,7 +539,7 @@ def test_a_loop_that_wakes_too_early_is_asked_again() -> None:
 def test_a_timer_that_breaks_does_not_stop_the_others() -> None:
     """The bug is the event loop's to report."""
     loop = Loop()
-    timers = PromptTimers(loop.clock, loop.later)
+    timers = PreciseTimers(loop.clock, loop.later)
     rung: list[str] = []
     timers.after(1.0, lambda: 1 // 0)  # type: ignore[arg-type]
     timers.after(2.0, lambda: rung.append("the other"))

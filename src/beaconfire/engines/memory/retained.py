@@ -1,4 +1,4 @@
-"""The retained tail of one stream."""
+"""The retained publications of one stream."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from sys import getsizeof
 from beaconfire.model.publication import Publication
 
 PUBLICATION_BYTES = 288
-"""What keeping a publication costs beside its data, tags and info, measured: the object, its expiry and its places."""
+"""Memory for a publication without its data, tags and info: the object, its expiry and its list entries. Measured."""
 
 _INFO_BYTES = 352
-"""What a `ClientInfo` costs beside the user's name and its payloads, measured; client ids are all equally long."""
+"""Memory for a `ClientInfo` without the user name and the payloads. Measured; all client ids have the same length."""
 
 _DROPPED = Publication()
 _COMPACT_MIN = 32
 
 
 def cost_bytes(publication: Publication) -> int:
-    """How much memory keeping a publication takes. What it shares with others, like a user's name, counts in full."""
+    """The memory in bytes that a retained publication takes. Objects shared with other publications count in full."""
     cost = PUBLICATION_BYTES + len(publication.data)
     info, tags = publication.info, publication.tags
     if info is not None:
@@ -31,11 +31,11 @@ def cost_bytes(publication: Publication) -> int:
     return cost
 
 
-class Tail:
-    """The youngest publications of a stream in the order of their offsets, without holes, each with its expiry.
+class RetainedPublications:
+    """The newest publications of a stream in the order of their offsets, without gaps, each with its expiry.
 
-    Offsets are contiguous and end at the stream's top, so a place is found by subtraction. All rows start
-    with `_head` places that are already dropped: moving everything at each drop would make a long tail slow.
+    Offsets are contiguous and end at the stream's top, so an index is found by subtraction. The first `_head` entries
+    of all lists are already dropped: deleting them at each drop would be slow for a long list.
     """
 
     __slots__ = ("_costs", "_expires_s", "_head", "_publications")
@@ -58,29 +58,29 @@ class Tail:
         return self._expires_s[-1]
 
     def is_expired(self, now_s: float) -> bool:
-        """Whether nothing in it is alive."""
+        """Whether all publications have expired, or there are none."""
         return not self or self._expires_s[-1] <= now_s
 
     def count_expired(self, now_s: float) -> int:
         return self._first_alive(now_s) - self._head
 
     def append(self, publication: Publication, expires_s: float, cost: int) -> None:
-        """`cost` comes from `cost_bytes`.
+        """Appends a publication. `cost` is its `cost_bytes`.
 
-        Earlier publications expire no later than this one, even if they were promised more when they came: the channel
-        has a shorter time to live now, and a stream loses its oldest first.
+        Earlier publications expire no later than this one, even if they had a longer time to live when they were
+        stored: a stream loses its oldest publications first, so that it never has a gap.
         """
-        row = self._expires_s
-        index = len(row) - 1
-        while index >= self._head and row[index] > expires_s:
-            row[index] = expires_s
+        expiries = self._expires_s
+        index = len(expiries) - 1
+        while index >= self._head and expiries[index] > expires_s:
+            expiries[index] = expires_s
             index -= 1
-        row.append(expires_s)
+        expiries.append(expires_s)
         self._costs.append(cost)
         self._publications.append(publication)
 
     def drop_oldest(self, count: int) -> int:
-        """Returns what they cost."""
+        """Drops the `count` oldest publications. Returns the sum of their costs."""
         publications = self._publications
         dropped_bytes = 0
         for index in range(self._head, self._head + count):
@@ -95,12 +95,12 @@ class Tail:
         return dropped_bytes
 
     def read_forward(self, now_s: float, limit: int, since: int, top: int) -> list[Publication]:
-        """Offsets above `since`, oldest first, at most `limit` of them unless it is negative."""
+        """Publications with offsets above `since`, oldest first; at most `limit`, or all if `limit` is negative."""
         start = max(self._first_alive(now_s), self._index(since + 1, top))
         return self._publications[start:] if limit < 0 else self._publications[start : start + limit]
 
     def read_backward(self, now_s: float, limit: int, since: int, top: int) -> list[Publication]:
-        """Offsets below `since`, newest first, at most `limit` of them unless it is negative."""
+        """Publications with offsets below `since`, newest first; at most `limit`, or all if `limit` is negative."""
         start = self._first_alive(now_s)
         stop = max(start, min(len(self._publications), self._index(since, top)))
         if limit >= 0:
@@ -110,7 +110,7 @@ class Tail:
         return page
 
     def _index(self, offset: int, top: int) -> int:
-        """Where the offset is, or would be; the last place holds `top`."""
+        """The index that the offset has or would have. The last index belongs to `top`."""
         return len(self._publications) - 1 - (top - offset)
 
     def _first_alive(self, now_s: float) -> int:

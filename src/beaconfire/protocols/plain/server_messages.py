@@ -1,7 +1,7 @@
-"""What the server says: results, errors and pushes as JSON objects.
+"""Messages of the server: encodes results, errors and pushes as JSON objects.
 
-Payloads are embedded as the bytes their publisher sent. They are checked first, because a JSON document that breaks
-in the middle would make the whole message unreadable. Encoding happens once per fan-out, not once per client.
+Payloads are embedded as the bytes of their publisher. They are checked first, because an invalid payload would make the
+whole message unreadable.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from beaconfire.model.results import (
     SubscribeResult,
     UnsubscribeResult,
 )
-from beaconfire.protocols.json_payload import embeddable
-from beaconfire.protocols.plain.requests import Ref
+from beaconfire.protocols.json_payload import check_json
+from beaconfire.protocols.plain.client_messages import Ref
 
 _NULL = Raw(b"null")
 _Id: TypeAlias = Raw | UnsetType
 
 
-class _Outgoing(Struct, tag_field="type", omit_defaults=True):
-    """Fields whose zero value means something are UNSET where they are absent."""
+class _ServerMessage(Struct, tag_field="type", omit_defaults=True):
+    """Base of all messages. A field whose zero value has a meaning is UNSET if it is absent."""
 
 
 class _Member(Struct, omit_defaults=True):
@@ -55,7 +55,7 @@ class _Member(Struct, omit_defaults=True):
     room_info: Raw = NO_PAYLOAD
 
 
-class _Message(_Outgoing, tag="message"):
+class _Message(_ServerMessage, tag="message"):
     room: str
     data: Raw
     user: str | UnsetType = UNSET
@@ -67,7 +67,7 @@ class _Message(_Outgoing, tag="message"):
     tags: dict[str, str] | None = None
 
 
-class _Joined(_Outgoing, tag="joined"):
+class _Joined(_ServerMessage, tag="joined"):
     id: _Id = UNSET
     room: str = ""
     offset: int | UnsetType = UNSET
@@ -79,7 +79,7 @@ class _Joined(_Outgoing, tag="joined"):
     ttl: int = 0
 
 
-class _Welcome(_Outgoing, tag="welcome"):
+class _Welcome(_ServerMessage, tag="welcome"):
     id: _Id
     client: str
     version: str
@@ -89,26 +89,26 @@ class _Welcome(_Outgoing, tag="welcome"):
     rooms: dict[str, _Joined] = {}
 
 
-class _Left(_Outgoing, tag="left"):
+class _Left(_ServerMessage, tag="left"):
     id: _Id = UNSET
     room: str = ""
     code: int | UnsetType = UNSET
     reason: str = ""
 
 
-class _Ack(_Outgoing, tag="ack"):
+class _Ack(_ServerMessage, tag="ack"):
     id: _Id = UNSET
     offset: int = 0
     epoch: str = ""
 
 
-class _Presence(_Outgoing, tag="presence"):
+class _Presence(_ServerMessage, tag="presence"):
     id: _Id
     room: str
     clients: dict[str, _Member]
 
 
-class _History(_Outgoing, tag="history"):
+class _History(_ServerMessage, tag="history"):
     id: _Id
     room: str
     messages: list[_Message]
@@ -116,18 +116,18 @@ class _History(_Outgoing, tag="history"):
     epoch: str
 
 
-class _Refreshed(_Outgoing, tag="refreshed"):
+class _Refreshed(_ServerMessage, tag="refreshed"):
     id: _Id = UNSET
     room: str = ""
     expires: bool = False
     ttl: int = 0
 
 
-class _Pong(_Outgoing, tag="pong"):
+class _Pong(_ServerMessage, tag="pong"):
     id: _Id = UNSET
 
 
-class _Error(_Outgoing, tag="error"):
+class _Error(_ServerMessage, tag="error"):
     id: _Id = UNSET
     room: str = ""
     code: int = 0
@@ -136,7 +136,7 @@ class _Error(_Outgoing, tag="error"):
     detail: str = ""
 
 
-class _Come(_Outgoing, tag="join"):
+class _MemberJoin(_ServerMessage, tag="join"):
     room: str
     user: str
     client: str
@@ -144,11 +144,11 @@ class _Come(_Outgoing, tag="join"):
     room_info: Raw = NO_PAYLOAD
 
 
-class _Go(_Come, tag="leave"):
+class _MemberLeave(_MemberJoin, tag="leave"):
     pass
 
 
-class _SelfJoin(_Outgoing, tag="join"):
+class _ServerSideJoin(_ServerMessage, tag="join"):
     room: str
     self: bool | UnsetType = UNSET
     offset: int | UnsetType = UNSET
@@ -156,11 +156,11 @@ class _SelfJoin(_Outgoing, tag="join"):
     data: Raw = NO_PAYLOAD
 
 
-class _Direct(_Outgoing, tag="direct"):
+class _Direct(_ServerMessage, tag="direct"):
     data: Raw
 
 
-class _Disconnect(_Outgoing, tag="disconnect"):
+class _Disconnect(_ServerMessage, tag="disconnect"):
     code: int
     reason: str
     reconnect: bool
@@ -169,24 +169,25 @@ class _Disconnect(_Outgoing, tag="disconnect"):
 _encode = msgspec.json.Encoder().encode
 
 
-def write_result(ref: Ref, result: Result) -> bytes:
-    """The answer to the command with this ref. Raises PayloadError if a payload in it is not JSON."""
-    return _encode(_answer(ref.id or UNSET, ref.room, result))
+def encode_result(ref: Ref, result: Result) -> bytes:
+    """The successful reply to the command with this `ref`. Raises PayloadError if a payload is not JSON."""
+    return _encode(_reply(ref.id or UNSET, ref.room, result))
 
 
-def write_error(ref: Ref, error: CommandError, detail: str) -> bytes:
+def encode_error(ref: Ref, error: CommandError, detail: str) -> bytes:
+    """The error reply to the command with this `ref`."""
     code = error.code
     return _encode(_Error(ref.id or UNSET, ref.room, code.code, code.message, code.temporary, detail))
 
 
-def write_push(push: Push) -> bytes:
-    """A message nobody asked for. Raises PayloadError if a payload in it is not JSON."""
-    if type(push) is PublicationPush:  # first and apart: nearly all pushes are
+def encode_push(push: Push) -> bytes:
+    """The message for a push. Raises PayloadError if a payload is not JSON."""
+    if type(push) is PublicationPush:  # First, because nearly all pushes are publications.
         return _encode(_message(push.channel, push.pub))
-    return _encode(_notice(push))
+    return _encode(_push(push))
 
 
-def _answer(id_: _Id, room: str, result: Result) -> _Outgoing:
+def _reply(id_: _Id, room: str, result: Result) -> _ServerMessage:
     match result:
         case PublishResult():
             return _Ack(id_, result.offset, result.epoch if result.offset else "")
@@ -208,11 +209,11 @@ def _answer(id_: _Id, room: str, result: Result) -> _Outgoing:
         case RefreshResult() | SubRefreshResult():
             return _Refreshed(id_, room, result.expires, result.ttl)
         case _:
-            raise AssertionError(f"no message of the plain protocol is answered with {type(result).__name__}")
+            raise AssertionError(f"no command of the plain protocol has the result {type(result).__name__}")
 
 
 def _joined(id_: _Id, room: str, result: SubscribeResult) -> _Joined:
-    """The position is where the client stands after `messages`, so that it has one thing to remember."""
+    """The position in the message is that after `messages`, so the client needs to store only this position."""
     joined = _Joined(id_, room, data=_checked(result.data), expires=result.expires, ttl=result.ttl)
     if result.epoch:
         last = result.publications[-1].offset if result.publications else 0
@@ -224,17 +225,17 @@ def _joined(id_: _Id, room: str, result: SubscribeResult) -> _Joined:
     return joined
 
 
-def _notice(push: Push) -> _Outgoing:
+def _push(push: Push) -> _ServerMessage:
     match push:
         case JoinPush(channel, info):
-            return _Come(channel, info.user, info.client, _checked(info.conn_info), _checked(info.chan_info))
+            return _MemberJoin(channel, info.user, info.client, _checked(info.conn_info), _checked(info.chan_info))
         case LeavePush(channel, info):
-            return _Go(channel, info.user, info.client, _checked(info.conn_info), _checked(info.chan_info))
+            return _MemberLeave(channel, info.user, info.client, _checked(info.conn_info), _checked(info.chan_info))
         case UnsubscribePush(channel, code, reason):
             return _Left(UNSET, channel, code, reason)
         case SubscribePush():
             offset = push.offset if push.epoch else UNSET
-            return _SelfJoin(push.channel, True, offset, push.epoch, _checked(push.data))
+            return _ServerSideJoin(push.channel, True, offset, push.epoch, _checked(push.data))
         case MessagePush(data):
             return _Direct(_checked(data, _NULL))
         case RefreshPush(expires, ttl):
@@ -242,7 +243,7 @@ def _notice(push: Push) -> _Outgoing:
         case DisconnectPush(code, reason, reconnect):
             return _Disconnect(code, reason, reconnect)
         case _:
-            raise AssertionError(f"{type(push).__name__} is no push this protocol knows")
+            raise AssertionError(f"the plain protocol has no message for {type(push).__name__}")
 
 
 def _messages(room: str, publications: Iterable[Publication]) -> list[_Message]:
@@ -272,5 +273,5 @@ def _member(info: ClientInfo) -> _Member:
 
 
 def _checked(payload: Raw, empty: Raw = NO_PAYLOAD) -> Raw:
-    """The payload, known to be JSON. `empty` stands for one without bytes: left out, unless the field must be there."""
-    return embeddable(payload) if payload else empty
+    """The payload, checked to be JSON. If it is empty, returns `empty`: `NO_PAYLOAD` omits the field."""
+    return check_json(payload) if payload else empty

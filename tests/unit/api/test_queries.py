@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from beaconfire.api.messages.queries import HistoryResult
 from beaconfire.api.options import ApiOptions
-from beaconfire.api.requests import HistoryResult
 from beaconfire.base.errors import (
     BAD_REQUEST,
     LIMIT_EXCEEDED,
@@ -26,7 +26,7 @@ from beaconfire.model.publication import ClientInfo
 from tests.unit.api.world import World
 
 
-def test_presence_and_its_stats() -> None:
+def test_presence_and_presence_stats() -> None:
     """Two connections of one user are two clients and one user."""
 
     async def main() -> None:
@@ -41,8 +41,8 @@ def test_presence_and_its_stats() -> None:
     asyncio.run(main())
 
 
-def test_infos_that_are_not_json_come_in_base64() -> None:
-    """Protobuf clients may have any bytes there, and the answer must stay JSON."""
+def test_info_that_is_not_json_is_returned_in_base64() -> None:
+    """Clients with Protobuf may have any bytes there, and the response must be JSON."""
 
     async def main() -> None:
         world = await World().start()
@@ -78,7 +78,9 @@ async def _filled(count: int) -> World:
     ],
 )
 def test_history_pages(request_: dict[str, Any], data: list[int]) -> None:
-    """limit 0 is the position only, negative is all; since is exclusive; the position is always the latest."""
+    """Limit 0 returns only the position, a negative limit everything. `since` is exclusive. The position is always the
+    latest.
+    """
 
     async def main() -> None:
         world = await _filled(4)
@@ -89,8 +91,8 @@ def test_history_pages(request_: dict[str, Any], data: list[int]) -> None:
     asyncio.run(main())
 
 
-def test_history_is_not_cut_to_what_clients_may_ask() -> None:
-    """client.history_max_publication_limit is about clients: backends get what is kept."""
+def test_the_history_limit_of_clients_does_not_apply() -> None:
+    """`client.history_max_publication_limit` is only for clients."""
 
     async def main() -> None:
         world = await World().start()
@@ -101,8 +103,8 @@ def test_history_is_not_cut_to_what_clients_may_ask() -> None:
     asyncio.run(main())
 
 
-def test_history_shows_who_published_and_the_very_text() -> None:
-    """info is there if a client published; payloads are not written anew."""
+def test_history_has_the_publisher_and_the_exact_text() -> None:
+    """`info` is set if a client published. Payloads are not encoded again."""
 
     async def main() -> None:
         world = await World().start()
@@ -119,8 +121,8 @@ def test_history_shows_who_published_and_the_very_text() -> None:
     asyncio.run(main())
 
 
-def test_history_remove_forgets_publications_only() -> None:
-    """Offsets go on."""
+def test_history_remove_keeps_the_position() -> None:
+    """Offsets continue."""
 
     async def main() -> None:
         world = await _filled(2)
@@ -136,7 +138,7 @@ def test_history_remove_forgets_publications_only() -> None:
 
 
 def test_channels_with_subscribers() -> None:
-    """With their numbers of clients, filtered by a glob."""
+    """With their numbers of clients, filtered by a glob pattern."""
 
     async def main() -> None:
         world = await World().start()
@@ -150,8 +152,8 @@ def test_channels_with_subscribers() -> None:
     asyncio.run(main())
 
 
-def test_connections() -> None:
-    """Every connection by its id, with user, transport and channels."""
+def test_connections_are_listed_by_client_id() -> None:
+    """Each with user, transport and channels."""
 
     async def main() -> None:
         world = await World().start()
@@ -173,8 +175,8 @@ def test_connections() -> None:
     asyncio.run(main())
 
 
-def test_connections_say_that_there_are_more() -> None:
-    """The limit is exact, and an answer that is not whole says so."""
+def test_a_truncated_list_of_connections_is_marked() -> None:
+    """The limit is exact."""
 
     async def main() -> None:
         world = await World().start()
@@ -187,8 +189,8 @@ def test_connections_say_that_there_are_more() -> None:
     asyncio.run(main())
 
 
-def test_info() -> None:
-    """Every node with its figures, zeros included."""
+def test_info_lists_every_node() -> None:
+    """With all figures, including zeros."""
 
     async def main() -> None:
         world = await World().start()
@@ -237,8 +239,8 @@ def test_info() -> None:
         ("rpc", {"method": "getBalance", "params": {}}, METHOD_NOT_FOUND, "getBalance"),
     ],
 )
-def test_what_is_refused(method: str, request_: dict[str, Any], code: ErrorCode, word: str) -> None:
-    """With the right code, and the field or option in the detail."""
+def test_invalid_requests_are_rejected(method: str, request_: dict[str, Any], code: ErrorCode, word: str) -> None:
+    """The error has the right code and names the field or option."""
 
     async def main() -> None:
         world = await World().start()
@@ -251,8 +253,10 @@ def test_what_is_refused(method: str, request_: dict[str, Any], code: ErrorCode,
     asyncio.run(main())
 
 
-def test_answers_are_bounded() -> None:
-    """History and connections are cut so that one can go on; what would be wrong as a part is error 106."""
+def test_responses_have_a_size_limit() -> None:
+    """History and connections are cut, and the caller can continue. Results that would be misleading if cut get error
+    106.
+    """
 
     async def main() -> None:
         world = await World(ApiOptions(response_max_size=Size(1000))).start()
@@ -270,7 +274,7 @@ def test_answers_are_bounded() -> None:
         assert connections["truncated"] is True
         assert 0 < len(connections["connections"]) < 4
         for method, request in (("presence", {"channel": "chat"}), ("channels", {})):
-            with pytest.raises(CommandError, match=r"larger than api\.response_max_size: ask") as caught:
+            with pytest.raises(CommandError, match=r"larger than api\.response_max_size: use") as caught:
                 await world.call(method, **request)
             assert caught.value.code is LIMIT_EXCEEDED
         assert len((await world.call("channels", pattern="other1*"))["channels"]) == 11

@@ -1,7 +1,7 @@
-"""What clients send: one struct per message type, and how each becomes a command of the core.
+"""Messages of clients: one struct per message type, with its conversion to a command.
 
-The structs are the reference: a field, its type and its bounds stand here once, msgspec checks them while it decodes
-(a microsecond or two per message), and what it finds wrong is the `detail` of the error.
+The structs define all fields with their types and limits. msgspec checks them during decoding, in one or two
+microseconds per message. Its error text becomes the `detail` of the error reply.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from beaconfire.protocols.plain import lobby as lobby_frames
 HISTORY_LIMIT_DEFAULT = 100
 
 _ID_STARTS = b'"-0123456789'
-_NO_MESSAGE = "a message is a text frame with one JSON object that has a string `type`; this is none"
+_EXPECTED_MESSAGE = "expected a text frame with one JSON object that has a string `type`"
 
 _Room: TypeAlias = Annotated[str, Meta(min_length=1)]
 _Name: TypeAlias = Annotated[str, Meta(max_length=NAME_LENGTH_MAX)]
@@ -43,19 +43,21 @@ _Natural: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Ref(Struct, frozen=True):
-    """What an answer needs: the `id` as the client wrote it, the room it is about, whether it could be read."""
+    """The data that a reply needs: the JSON text of the `id`, the room, and whether the message was malformed."""
 
     id: Raw = NO_PAYLOAD
     room: str = ""
     malformed: bool = False
 
 
-class _Incoming(Struct, tag_field="type", kw_only=True):
-    """Optional fields may be null as well as missing: many languages write what is not set as null."""
+class _ClientMessage(Struct, tag_field="type", kw_only=True):
+    """Base of all messages. Optional fields may also be null, because many languages write null for a field that is not
+    set."""
 
     id: Raw = NO_PAYLOAD
 
     def command(self) -> Command:
+        """Converts the message to a command."""
         raise NotImplementedError
 
 
@@ -67,24 +69,24 @@ class _Since(Struct):
         return SincePosition(self.offset or 0, self.epoch or "")
 
 
-class _Handshake(_Incoming, tag="handshake", kw_only=True):
+class _Handshake(_ClientMessage, tag="handshake", kw_only=True):
     user: _Name | None = None
     token: str | None = None
     data: Raw = NO_PAYLOAD
 
     def command(self) -> Command:
-        data = _own(self.data)
+        data = _copy(self.data)
         return Command(Ref(self.id), ConnectRequest(token=self.token or "", user=self.user or "", data=data))
 
 
-class _Join(_Incoming, tag="join", kw_only=True):
+class _Join(_ClientMessage, tag="join", kw_only=True):
     room: _Room
     token: str | None = None
     since: _Since | None = None
 
     def command(self) -> Command:
         token, since = self.token or "", None if self.since is None else self.since.position()
-        # Recoverable wherever that may be asked for: people without an SDK should not have to know the word.
+        # Always recoverable if the channel allows it, so that users of this protocol need not know the option.
         request = SubscribeRequest(
             channel=self.room,
             token=token,
@@ -96,14 +98,14 @@ class _Join(_Incoming, tag="join", kw_only=True):
         return Command(Ref(self.id, self.room), request)
 
 
-class _Leave(_Incoming, tag="leave", kw_only=True):
+class _Leave(_ClientMessage, tag="leave", kw_only=True):
     room: _Room
 
     def command(self) -> Command:
         return Command(Ref(self.id, self.room), UnsubscribeRequest(channel=self.room))
 
 
-class _Message(_Incoming, tag="message", kw_only=True):
+class _Message(_ClientMessage, tag="message", kw_only=True):
     room: _Room
     data: Raw
     echo: bool | None = None
@@ -112,14 +114,14 @@ class _Message(_Incoming, tag="message", kw_only=True):
         return Command(Ref(self.id, self.room), RoomMessage(self.room, self.data.copy(), self.echo or False))
 
 
-class _Presence(_Incoming, tag="presence", kw_only=True):
+class _Presence(_ClientMessage, tag="presence", kw_only=True):
     room: _Room
 
     def command(self) -> Command:
         return Command(Ref(self.id, self.room), PresenceRequest(channel=self.room))
 
 
-class _History(_Incoming, tag="history", kw_only=True):
+class _History(_ClientMessage, tag="history", kw_only=True):
     room: _Room
     limit: _Natural | None = None
     since: _Since | None = None
@@ -132,7 +134,7 @@ class _History(_Incoming, tag="history", kw_only=True):
         return Command(Ref(self.id, self.room), request)
 
 
-class _Refresh(_Incoming, tag="refresh", kw_only=True):
+class _Refresh(_ClientMessage, tag="refresh", kw_only=True):
     token: str
     room: _Room | None = None
 
@@ -142,72 +144,77 @@ class _Refresh(_Incoming, tag="refresh", kw_only=True):
         return Command(Ref(self.id, self.room), SubRefreshRequest(channel=self.room, token=self.token))
 
 
-class _Ping(_Incoming, tag="ping", kw_only=True):
+class _Ping(_ClientMessage, tag="ping", kw_only=True):
     def command(self) -> Command:
         return Command(Ref(self.id), PingRequest())
 
 
 class _Envelope(Struct):
-    """What any message has, to find out what a frame that did not fit was meant to be."""
+    """The fields of all messages, to find the type of a frame that could not be decoded."""
 
     type: str
     id: Raw = NO_PAYLOAD
 
 
-_KNOWN = (_Handshake, _Join, _Leave, _Message, _Presence, _History, _Refresh, _Ping)
-KNOWN_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in _KNOWN)
+_CLIENT_MESSAGES = (_Handshake, _Join, _Leave, _Message, _Presence, _History, _Refresh, _Ping)
+CLIENT_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in _CLIENT_MESSAGES)
 SERVER_TYPES = frozenset({"ack", "direct", "disconnect", "error", "joined", "left", "pong", "refreshed", "welcome"})
-"""What only the server says: never a lobby frame, or any client could pass for it."""
+"""Types of server messages that clients must not send. The lobby rejects such frames: it would deliver them unchanged,
+so other clients would take them for messages of the server."""
 
-_decoder: msgspec.json.Decoder[_Incoming] = msgspec.json.Decoder(
+_decoder: msgspec.json.Decoder[_ClientMessage] = msgspec.json.Decoder(
     _Handshake | _Join | _Leave | _Message | _Presence | _History | _Refresh | _Ping
 )
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
 
 
-def read(frame: bytes, binary: bool, lobby: bool) -> Command:
-    """The one command of a frame; text frames are valid UTF-8. `lobby` takes what is no message. Never raises."""
-    problem = "it is binary"
+def decode(frame: bytes, binary: bool, lobby: bool) -> Command:
+    """Decodes the command of one frame. The text of a text frame must be valid UTF-8. Never raises.
+
+    If `lobby` is true, a frame that is no message becomes a `LobbyFrame`, otherwise an `InvalidRequest`.
+    """
+    problem = "the frame is binary"
     if not binary:
         try:
-            message = json_payload.read(_decoder.decode, frame)
+            message = json_payload.decode_json(_decoder.decode, frame)
         except json_payload.NotJSONError as error:
             problem = str(error)
         else:
-            if bytes(message.id)[:1] in _ID_STARTS:  # an empty one too: no id
+            if bytes(message.id)[:1] in _ID_STARTS:  # This includes the empty text: no id.
                 return message.command()
             if bytes(message.id) == b"null":
                 message.id = NO_PAYLOAD
                 return message.command()
             return _invalid(NO_PAYLOAD, BAD_REQUEST, "`id` must be a number or a string")
-    return _read_misfit(frame, binary, lobby, problem)
+    return _decode_other(frame, binary, lobby, problem)
 
 
-def _read_misfit(frame: bytes, binary: bool, lobby: bool, problem: str) -> Command:
-    """A frame that is none of our messages: one of ours gone wrong, or somebody else's."""
+def _decode_other(frame: bytes, binary: bool, lobby: bool, problem: str) -> Command:
+    """Decodes a frame that is not a valid message: a malformed message, or a lobby frame."""
     try:
         envelope = None if binary else _envelope(frame)
     except RecursionError:
         return _invalid(NO_PAYLOAD, BAD_REQUEST, "the object is nested too deeply")
-    if envelope is not None and envelope.type in KNOWN_TYPES:
+    if envelope is not None and envelope.type in CLIENT_TYPES:
         return _invalid(_valid_id(envelope.id), BAD_REQUEST, f"{envelope.type}: {problem}")
     if envelope is not None and (not lobby or envelope.type in SERVER_TYPES):
-        detail = "there is no such `type` for clients; it may be " + ", ".join(sorted(KNOWN_TYPES))
+        detail = "unknown `type`; expected one of " + ", ".join(sorted(CLIENT_TYPES))
         return _invalid(_valid_id(envelope.id), METHOD_NOT_FOUND, detail)
     if lobby:
         return Command(None, lobby_frames.wrap(frame, binary))
-    return _invalid(NO_PAYLOAD, BAD_REQUEST, f"{_NO_MESSAGE}: {problem}")
+    return _invalid(NO_PAYLOAD, BAD_REQUEST, f"{_EXPECTED_MESSAGE}: {problem}")
 
 
 def _envelope(frame: bytes) -> _Envelope | None:
-    """None for what is no object with a string type. Raises RecursionError if that cannot be told."""
+    """The type and id of a frame. None if the frame is not an object with a string `type`. Raises RecursionError if the
+    nesting is too deep to find out."""
     try:
-        return json_payload.read(_envelope_decoder.decode, frame)
+        return json_payload.decode_json(_envelope_decoder.decode, frame)
     except json_payload.NotJSONError:
         if not frame.lstrip(b" \t\r\n").startswith(b"{"):
             return None
-    # Browsers read objects that our decoder refuses: with half a surrogate pair, with `type` given twice. In the lobby
-    # they reach other clients as they are, so their type must be seen here or anyone could speak as the server.
+    # Browsers accept objects that the strict decoder rejects, for example with a duplicate `type`. The lobby would
+    # deliver such a frame unchanged. So its type must be found here, or a client could send messages of the server.
     try:
         type_ = json.loads(frame, parse_int=float).get("type")
     except ValueError:
@@ -223,6 +230,6 @@ def _invalid(identifier: Raw, code: ErrorCode, detail: str) -> Command:
     return Command(Ref(identifier, malformed=True), InvalidRequest(code, detail))
 
 
-def _own(data: Raw) -> Raw:
-    """A copy that does not keep the whole frame alive; the one empty payload stays itself."""
+def _copy(data: Raw) -> Raw:
+    """Copies the payload, because a decoded payload keeps the whole frame in memory. `NO_PAYLOAD` is not copied."""
     return data if data is NO_PAYLOAD else data.copy()

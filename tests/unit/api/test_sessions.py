@@ -1,4 +1,4 @@
-"""subscribe, unsubscribe, disconnect and refresh, as the connected clients see them."""
+"""subscribe, unsubscribe, disconnect and refresh, and their effects on connected clients."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def closed(client: Client) -> tuple[int, str] | None:
 
 
 @pytest.mark.parametrize("method", ["subscribe", "unsubscribe", "disconnect", "refresh"])
-def test_somebody_must_be_meant(method: str) -> None:
-    """Without user, client and session the error names all three."""
+def test_a_selection_is_required(method: str) -> None:
+    """The error names `user`, `client` and `session`."""
 
     async def main() -> None:
         world = await World().start()
-        with pytest.raises(CommandError, match="give user, client or session") as caught:
+        with pytest.raises(CommandError, match="user, client or session is required") as caught:
             await world.call(method, **NOBODY)
         assert caught.value.code is BAD_REQUEST
 
@@ -38,8 +38,8 @@ def test_somebody_must_be_meant(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["subscribe", "unsubscribe", "disconnect", "refresh"])
-def test_nobody_being_there_is_no_error(method: str) -> None:
-    """Users may be connected anywhere, or nowhere: the answer is the same."""
+def test_no_matching_connection_is_no_error(method: str) -> None:
+    """Users can be connected to any node, or not at all."""
 
     async def main() -> None:
         world = await World().start()
@@ -53,8 +53,8 @@ def test_nobody_being_there_is_no_error(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["subscribe", "unsubscribe", "disconnect", "refresh"])
-def test_client_and_session_must_be_true_of_the_same_connection(method: str) -> None:
-    """The reference's API clients send both. Where they are true of no connection, nothing happens."""
+def test_client_and_session_must_match_the_same_connection(method: str) -> None:
+    """API clients of Centrifugo send both. If no connection matches both, nothing happens."""
 
     async def main() -> None:
         world = await World().start()
@@ -73,8 +73,8 @@ def test_client_and_session_must_be_true_of_the_same_connection(method: str) -> 
 
 
 @pytest.mark.parametrize("word", ["client", "session"])
-def test_one_connection_can_be_meant(word: str) -> None:
-    """By its client id, which is also what session means where the connect result has none."""
+def test_one_connection_can_be_selected(word: str) -> None:
+    """By its client id, which is also the session id if the connect result has no `session`."""
 
     async def main() -> None:
         world = await World().start()
@@ -87,8 +87,8 @@ def test_one_connection_can_be_meant(word: str) -> None:
     asyncio.run(main())
 
 
-def test_subscribe_puts_every_connection_of_the_user_in() -> None:
-    """With data for the client and info for the others, and from then on it hears the channel."""
+def test_subscribe_subscribes_every_connection_of_the_user() -> None:
+    """The client gets `data`, other clients see `info`, and publications of the channel are delivered from then on."""
 
     async def main() -> None:
         world = await World().start()
@@ -109,8 +109,8 @@ def test_subscribe_puts_every_connection_of_the_user_in() -> None:
     asyncio.run(main())
 
 
-def test_null_attachments_are_none() -> None:
-    """`data: null` and `info: null` of subscribe mean that there are none."""
+def test_null_data_and_info_count_as_missing() -> None:
+    """In subscribe requests."""
 
     async def main() -> None:
         world = await World().start()
@@ -122,8 +122,8 @@ def test_null_attachments_are_none() -> None:
     asyncio.run(main())
 
 
-def test_base64_attachments() -> None:
-    """b64info and b64data stand for info and data."""
+def test_data_and_info_in_base64() -> None:
+    """`b64info` and `b64data` replace `info` and `data`."""
 
     async def main() -> None:
         world = await World().start()
@@ -136,7 +136,7 @@ def test_base64_attachments() -> None:
 
 
 def test_subscribe_recovers_since_a_position() -> None:
-    """What came after it is delivered right after the subscription."""
+    """Later publications are delivered directly after the subscribe push."""
 
     async def main() -> None:
         world = await World().start()
@@ -150,7 +150,7 @@ def test_subscribe_recovers_since_a_position() -> None:
 
 
 def test_override_changes_options_of_this_subscription() -> None:
-    """A switch that is off is not the same as one that is not there."""
+    """An option with the value false differs from a missing option."""
 
     async def main() -> None:
         world = await World().start()
@@ -163,8 +163,8 @@ def test_override_changes_options_of_this_subscription() -> None:
     asyncio.run(main())
 
 
-def test_subscription_that_expires() -> None:
-    """expire_at is the end of the subscription, in seconds since 1970."""
+def test_a_subscription_with_expiry() -> None:
+    """`expire_at` is in seconds since 1970."""
 
     async def main() -> None:
         world = await World().start()
@@ -176,8 +176,8 @@ def test_subscription_that_expires() -> None:
     asyncio.run(main())
 
 
-def test_unsubscribe_from_one_or_all() -> None:
-    """Clients are told with code 2000; an empty channel is every channel."""
+def test_unsubscribe_from_one_channel_or_all() -> None:
+    """Clients get code 2000. An empty channel means all channels."""
 
     async def main() -> None:
         world = await World().start()
@@ -191,8 +191,8 @@ def test_unsubscribe_from_one_or_all() -> None:
     asyncio.run(main())
 
 
-def test_disconnect_spares_the_whitelist() -> None:
-    """Everyone else of the user goes, with 3503 by default."""
+def test_disconnect_keeps_the_whitelisted_connections() -> None:
+    """All other connections of the user are closed, with 3503 by default."""
 
     async def main() -> None:
         world = await World().start()
@@ -214,7 +214,7 @@ def test_disconnect_spares_the_whitelist() -> None:
     ],
 )
 def test_disconnect_codes(wanted: dict[str, Any], told: tuple[int, str]) -> None:
-    """Code and reason are passed on; a known code brings its reason, and there is always one."""
+    """Code and reason are passed on. A known code has a default reason, and the reason is never empty."""
 
     async def main() -> None:
         world = await World().start()
@@ -225,8 +225,8 @@ def test_disconnect_codes(wanted: dict[str, Any], told: tuple[int, str]) -> None
     asyncio.run(main())
 
 
-def test_refresh_expires_now() -> None:
-    """With the code that lets clients come back with new tokens."""
+def test_refresh_can_expire_connections_now() -> None:
+    """With the code after which clients reconnect with new tokens."""
 
     async def main() -> None:
         world = await World().start()
@@ -237,8 +237,8 @@ def test_refresh_expires_now() -> None:
     asyncio.run(main())
 
 
-def test_refresh_moves_the_end_and_replaces_the_info() -> None:
-    """The connection goes on, with what others will see of it changed."""
+def test_refresh_changes_expiry_and_info() -> None:
+    """The connection continues, and other clients see the new info."""
 
     async def main() -> None:
         world = await World().start()
@@ -279,8 +279,8 @@ def test_refresh_moves_the_end_and_replaces_the_info() -> None:
         ("refresh", {"expire_at": -1}, BAD_REQUEST, "expire_at"),
     ],
 )
-def test_what_is_refused(method: str, request_: dict[str, Any], code: ErrorCode, word: str) -> None:
-    """With the field's name, and without any effect on the user."""
+def test_invalid_requests_are_rejected(method: str, request_: dict[str, Any], code: ErrorCode, word: str) -> None:
+    """The error names the field, and the request has no effect."""
 
     async def main() -> None:
         world = await World().start()

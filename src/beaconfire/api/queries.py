@@ -1,11 +1,13 @@
-"""What backends may ask: about channels, connections and nodes. They are not held to clients' permissions."""
+"""API methods about presence, history, channels, connections and nodes. The permissions of clients do not apply."""
 
 from __future__ import annotations
 
 from msgspec import UNSET, structs
 
-from beaconfire.api.context import RESPONSE_LIMIT, ApiContext, client_entry, shown
-from beaconfire.api.requests import (
+from beaconfire.api.context import RESPONSE_LIMIT, ApiContext, client_entry, json_or_base64
+from beaconfire.api.messages.calls import RpcRequest, RpcResult
+from beaconfire.api.messages.common import EmptyResult
+from beaconfire.api.messages.queries import (
     ChannelEntry,
     ChannelsRequest,
     ChannelsResult,
@@ -18,14 +20,11 @@ from beaconfire.api.requests import (
     InfoRequest,
     InfoResult,
     NodeEntry,
-    Nothing,
     PresenceRequest,
     PresenceResult,
     PresenceStatsRequest,
     PresenceStatsResult,
     PublicationEntry,
-    RpcRequest,
-    RpcResult,
 )
 from beaconfire.base.errors import METHOD_NOT_FOUND, CommandError
 from beaconfire.model.events import LimitHit
@@ -35,29 +34,30 @@ from beaconfire.node.cluster import ConnectionInfo, ConnectionsSurvey
 from beaconfire.session.reply_budget import ReplyBudget, client_info_size, texts_size
 
 CHANNEL_BYTES = 20
-"""What a channel takes in a list beside its name."""
+"""The JSON of a channel in a list, in bytes, without its name."""
 
 CONNECTION_BYTES = 320
-"""What a connection takes in a list beside its user and channels, with the longest names of SDKs."""
+"""The JSON of a connection in a list, in bytes, without its user and channels, with the longest SDK names."""
 
 
 async def presence(api: ApiContext, request: PresenceRequest) -> PresenceResult:
-    """All of it or error 106: a part of it would look as if the others were gone."""
+    """All clients in a channel, or error 106: a part of them would look as if the others had left."""
     members = await api.channels.presence(request.channel, api.namespace(request.channel))
     api.check_size(
-        sum(map(client_info_size, members.values())), f"presence of {request.channel!r}", "ask for presence_stats"
+        sum(map(client_info_size, members.values())), f"presence of {request.channel!r}", "use presence_stats"
     )
     return PresenceResult(presence={client: client_entry(info) for client, info in members.items()})
 
 
 async def presence_stats(api: ApiContext, request: PresenceStatsRequest) -> PresenceStatsResult:
+    """The numbers of clients and users in a channel."""
     stats = await api.channels.presence_stats(request.channel, api.namespace(request.channel))
     return PresenceStatsResult(num_clients=stats.num_clients, num_users=stats.num_users)
 
 
 async def history(api: ApiContext, request: HistoryRequest) -> HistoryResult:
-    """Cut to `api.response_max_size`, and then read on from the last publication. Not cut to
-    `client.history_max_publication_limit`: that bounds what clients may ask.
+    """A page of a channel's history, cut to `api.response_max_size`. The caller can continue from its last publication.
+    `client.history_max_publication_limit` applies only to clients.
     """
     namespace = api.namespace(request.channel)
     since = StreamPosition(request.since.offset, request.since.epoch) if request.since is not None else None
@@ -71,7 +71,7 @@ async def history(api: ApiContext, request: HistoryRequest) -> HistoryResult:
 
 
 def _publication_entry(publication: Publication) -> PublicationEntry:
-    data, b64data = shown(publication.data)
+    data, b64data = json_or_base64(publication.data)
     return PublicationEntry(
         data=data,
         b64data=b64data,
@@ -81,22 +81,23 @@ def _publication_entry(publication: Publication) -> PublicationEntry:
     )
 
 
-async def history_remove(api: ApiContext, request: HistoryRemoveRequest) -> Nothing:
+async def history_remove(api: ApiContext, request: HistoryRemoveRequest) -> EmptyResult:
+    """Removes all publications of a channel from history."""
     await api.channels.remove_history(request.channel, api.namespace(request.channel))
-    return Nothing()
+    return EmptyResult()
 
 
 async def channels(api: ApiContext, request: ChannelsRequest) -> ChannelsResult:
+    """All channels with subscribers, over all nodes, or error 106 if the list is too large."""
     counts = await api.cluster.channels(request.pattern)
-    api.check_size(
-        texts_size(counts) + len(counts) * CHANNEL_BYTES, "the list", "ask with a pattern for fewer channels"
-    )
+    api.check_size(texts_size(counts) + len(counts) * CHANNEL_BYTES, "the list", "use a pattern for fewer channels")
     return ChannelsResult(channels={name: ChannelEntry(num_clients=count) for name, count in counts.items()})
 
 
 async def connections(api: ApiContext, request: ConnectionsRequest) -> ConnectionsResult:
+    """Connections of all nodes, cut to `limit` and to `api.response_max_size`."""
     limit = request.limit
-    # One more than wanted, to know whether there is one.
+    # One more than requested, to find out whether there are more.
     found = await api.cluster.connections(ConnectionsSurvey(request.user, request.channel, limit + 1))
     entries: dict[str, ConnectionEntry] = {}
     size = 0
@@ -114,8 +115,10 @@ def _connection_entry(info: ConnectionInfo) -> ConnectionEntry:
 
 
 async def info(api: ApiContext, request: InfoRequest) -> InfoResult:
+    """All nodes that answer in time."""
     return InfoResult(nodes=[NodeEntry(**structs.asdict(node)) for node in await api.cluster.nodes()])
 
 
 async def rpc(api: ApiContext, request: RpcRequest) -> RpcResult:
+    """Raises CommandError 104, because there are no RPC methods."""
     raise CommandError(METHOD_NOT_FOUND, f"no RPC method {request.method!r}: this server has none")

@@ -1,4 +1,4 @@
-"""What has to be looked at later: bookkeeping of expiry that costs some dozens of bytes an entry and no timer each."""
+"""Expiry of many items with a few dozen bytes per item and without timers."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Generic, TypeVar
 
 ItemT = TypeVar("ItemT")
 
-_SECONDS_GONE_MAX = 64
-"""Seconds without a bucket that may stay in the heap, beside one for each second that has one."""
+_STALE_SECONDS_MAX = 64
+"""How many seconds without a bucket may stay in the heap, in addition to one for each bucket."""
 
 
-class Agenda(Generic[ItemT]):
-    """Items in buckets of one second, taken out again when their second is over, or removed before.
+class ExpiryBuckets(Generic[ItemT]):
+    """Items in buckets of one second each. An item is due when its second is over.
 
-    An item is in a bucket at most once. It comes out never before its time and at most a second after it. It is not
-    moved when its time moves, because that would cost more than it saves: whoever takes it out looks whether its time
-    has come, and adds it again if not. Items of one second come out in any order.
+    An item is due never before its time and at most one second later. Items of the same second are taken in any order.
+    If the expiry of an item moves to a later time, the item stays in its bucket, because moving it would cost more than
+    it saves: the caller that takes the item must compare the time and add the item again.
     """
 
     __slots__ = ("_buckets", "_seconds")
@@ -24,10 +24,10 @@ class Agenda(Generic[ItemT]):
     def __init__(self) -> None:
         self._buckets: dict[int, set[ItemT]] = {}
         self._seconds: list[int] = []
-        """A heap of the seconds that have a bucket, with others among them whose bucket is gone. The first has one."""
+        """A heap of the seconds with a bucket and of some without. The first second always has a bucket."""
 
     def add(self, item: ItemT, when_s: float) -> int:
-        """Returns the second of its bucket, which `remove` must be given."""
+        """Adds the item to the bucket of `when_s`. Returns the second of the bucket, which `remove` needs."""
         second = int(when_s) + 1
         bucket = self._buckets.get(second)
         if bucket is None:
@@ -38,24 +38,24 @@ class Agenda(Generic[ItemT]):
         return second
 
     def remove(self, item: ItemT, second: int) -> None:
-        """Idempotent."""
+        """Removes the item from the bucket of `second`, if it is there."""
         bucket = self._buckets.get(second)
         if bucket is not None:
             bucket.discard(item)
             if not bucket:
                 del self._buckets[second]
-                self._tidy()
+                self._remove_stale_seconds()
 
     def is_due(self, now_s: float) -> bool:
-        """Whether `take_due` would find something."""
+        """Whether at least one item is due."""
         return bool(self._seconds) and self._seconds[0] <= now_s
 
     def take_due(self, now_s: float) -> ItemT | None:
-        """One item whose time has come, or None."""
+        """Removes and returns one item that is due, or returns None."""
         return self.take_first() if self.is_due(now_s) else None
 
     def take_first(self) -> ItemT | None:
-        """One of the items whose time comes first, or None if there are none."""
+        """Removes and returns one of the items with the earliest second, due or not; None if there are no items."""
         if not self._seconds:
             return None
         second = self._seconds[0]
@@ -63,18 +63,18 @@ class Agenda(Generic[ItemT]):
         item = bucket.pop()
         if not bucket:
             del self._buckets[second]
-            self._tidy()
+            self._remove_stale_seconds()
         return item
 
-    def _tidy(self) -> None:
-        """Takes constant time on average for each bucket that has gone, apart from the heap's own."""
+    def _remove_stale_seconds(self) -> None:
+        """Constant average time per removed bucket, apart from the heap operations."""
         seconds, buckets = self._seconds, self._buckets
         while seconds and seconds[0] not in buckets:
             heapq.heappop(seconds)
-        if len(seconds) > 2 * len(buckets) + _SECONDS_GONE_MAX:
+        if len(seconds) > 2 * len(buckets) + _STALE_SECONDS_MAX:
             self._seconds = list(buckets)
             heapq.heapify(self._seconds)
 
     def __len__(self) -> int:
-        """Items waiting, counted one bucket at a time: for statistics and tests."""
+        """Number of items. Linear in the number of buckets: only for statistics and tests."""
         return sum(len(bucket) for bucket in self._buckets.values())

@@ -1,9 +1,9 @@
-// Shows the OpenAPI document beside this page: every method with its fields, a curl line to copy, and an answer.
+// Shows the OpenAPI document of the server API: all methods with their fields, a curl command and a response.
 "use strict";
 
 const REF = "#/components/schemas/";
 
-/** An element with attributes and children; children that are text may hold `code` in backticks. */
+/** Creates an element with attributes and children. */
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -11,6 +11,7 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** Converts text with `code` in backticks to child nodes. */
 function prose(text) {
   return (text || "").split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part));
 }
@@ -33,7 +34,7 @@ function defaultOf(schema) {
   return empty ? [] : ["default ", make("code", {}, JSON.stringify(value))];
 }
 
-/** The fields of an object, required ones first; `always` marks those of an answer that are never left out. */
+/** Lists the fields of an object, required fields first. `requiredWord` marks them: results use "always". */
 function fields(schema, requiredWord) {
   const required = schema.required || [];
   const entries = Object.entries(schema.properties || {});
@@ -67,14 +68,14 @@ function copyable(text, label) {
   return make("div", { class: "snippet" }, make("pre", { tabindex: "0" }, code), button);
 }
 
-/** True if it is in the clipboard. Browsers have none for pages over plain HTTP; then the text is selected. */
+/** Copies text to the clipboard. Without a clipboard, as on pages over plain HTTP, selects it and returns false. */
 async function copy(text, element) {
   if (navigator.clipboard) {
     try {
       await navigator.clipboard.writeText(text);
       return true;
     } catch {
-      // Not permitted: the reader still gets the selection below.
+      // The browser does not permit it. The text is selected below.
     }
   }
   getSelection().selectAllChildren(element);
@@ -90,21 +91,21 @@ function resultOf(schema) {
 function methodSection(path, operation, schemas) {
   const name = operation.operationId;
   const request = operation.requestBody.content["application/json"];
-  const answer = operation.responses["200"].content["application/json"];
+  const response = operation.responses["200"].content["application/json"];
   const requestSchema = schemas[request.schema.$ref.slice(REF.length)];
-  const resultSchema = schemas[resultOf(answer.schema)];
+  const resultSchema = schemas[resultOf(response.schema)];
   return make("section", { id: name },
     make("h2", {}, make("a", { href: "#" + name }, make("span", { class: "verb" }, "POST "), path)),
     make("p", { class: "summary" }, prose(operation.summary)),
     make("p", {}, prose(operation.description)),
     make("h3", {}, "Request"), fields(requestSchema, "required"),
-    copyable(curl(name, request.example), `a curl line for ${name}`),
+    copyable(curl(name, request.example), `the curl command for ${name}`),
     make("h3", {}, "Result"), make("p", {}, prose(resultSchema.description)), fields(resultSchema, "always"),
     make("div", { class: "snippet" },
-      make("pre", { tabindex: "0" }, make("code", {}, JSON.stringify(answer.example, null, 2)))));
+      make("pre", { tabindex: "0" }, make("code", {}, JSON.stringify(response.example, null, 2)))));
 }
 
-/** The names of objects that are in fields of this one: themselves, in lists, or in objects. */
+/** The names of the schemas that fields of this schema refer to: directly, in lists or in objects. */
 function partsOf(schema) {
   return Object.values(schema.properties || {})
     .flatMap((field) => [field, field.items, field.additionalProperties])
