@@ -114,4 +114,4 @@ def test_two_browsers_chat_with_the_client(server: ServerProcess, site: str, bro
     for page in (ann, bob):
         expect(page.locator("li")).to_have_text(["ann: hello", "the backend: soup is ready"])
     call(server, "disconnect", user="bob")
-    expect(bob.get_by_role("status")).to_have_text("the server ended it: force disconnect")
+    expect(bob.get_by_role("status")).to_have_text("disconnected by the server: force disconnect")
