@@ -306,7 +306,7 @@ def test_a_better_transport_is_taken_when_it_gets_through(open_client: OpenClien
         ("connecting", ""),
         ("connected", "websocket"),
     ]
-    assert "websocket gets through" in states[2]["reason"]
+    assert "websocket is available" in states[2]["reason"]
 
 
 def test_shows_its_states(open_client: OpenClient, server: ServerProcess) -> None:

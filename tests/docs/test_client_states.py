@@ -7,7 +7,7 @@ import re
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs" / "how-to" / "browser-client.md"
-TABLES = ROOT / "src" / "beaconfire" / "web" / "client" / "tables.js"
+TABLES = ROOT / "src" / "beaconfire" / "web" / "client" / "constants.js"
 
 Table = dict[str, dict[str, str]]
 

@@ -38,7 +38,7 @@ def test_its_modules_need_nothing_but_each_other() -> None:
 
 def test_its_codes_are_ours() -> None:
     """Those it has a name for are those the server has under that name; so is the limit of commands in a request."""
-    found = dict(re.findall(r"^export const (\w+) = (\d{3,4});", MODULES["tables.js"], re.M))
+    found = dict(re.findall(r"^export const (\w+) = (\d{3,4});", MODULES["constants.js"], re.M))
     known = {
         name: str(value.code)
         for name, value in vars(errors).items()

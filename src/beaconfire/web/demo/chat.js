@@ -5,7 +5,7 @@ import { Client } from "/client/beaconfire.js";
 import { Membership } from "./membership.js";
 import { Room } from "./rooms.js";
 
-/** @typedef {import("/client/words.js").StateChange} StateChange */
+/** @typedef {import("/client/events.js").StateChange} StateChange */
 /** @typedef {import("./rooms.js").Entry} Entry */
 /** @typedef {import("./store.js").Letter} Letter */
 /** @typedef {import("./store.js").Store} Store */

@@ -11,8 +11,8 @@
 import { ClientError } from "/client/beaconfire.js";
 
 /** @typedef {import("/client/beaconfire.js").Client} Client */
-/** @typedef {import("/client/words.js").Publication} Publication */
-/** @typedef {import("/client/words.js").Subscribed} Subscribed */
+/** @typedef {import("/client/events.js").Publication} Publication */
+/** @typedef {import("/client/events.js").Subscribed} Subscribed */
 /** @typedef {import("./rooms.js").Entry} Entry */
 /** @typedef {import("./rooms.js").Room} Room */
 /** @typedef {import("./store.js").Letter} Letter */

@@ -8,10 +8,10 @@
  * Uniqueness: a message with a uid that is here already is the same message, sent again.
  */
 
-/** @typedef {import("/client/words.js").ClientInfo} ClientInfo */
-/** @typedef {import("/client/words.js").Position} Position */
-/** @typedef {import("/client/words.js").Publication} Publication */
-/** @typedef {import("/client/words.js").Subscribed} Subscribed */
+/** @typedef {import("/client/events.js").ClientInfo} ClientInfo */
+/** @typedef {import("/client/events.js").Position} Position */
+/** @typedef {import("/client/events.js").Publication} Publication */
+/** @typedef {import("/client/events.js").Subscribed} Subscribed */
 /** @typedef {import("./store.js").Letter} Letter */
 /** @typedef {{user: string, name: string, client: string}} Member */
 /**
