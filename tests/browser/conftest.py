@@ -75,7 +75,7 @@ def open_page(browser: Browser, server: ServerProcess) -> Iterator[OpenPage]:
             network = networks.enter_context(Network(server.port))
             page = ChatPage(browser.new_context(**context), network)  # type: ignore[arg-type]  # its options, passed on
             pages.append(page)
-            page.come_in(name, room, transports)
+            page.start_chatting(name, room, transports)
             return page
 
         yield open_one

@@ -31,10 +31,10 @@ class ChatPage:
 
     # --- doing -------------------------------------------------------------------------------------------------
 
-    def come_in(self, name: str, room: str = "", transports: str = "") -> None:
+    def start_chatting(self, name: str, room: str = "", transports: str = "") -> None:
         self.page.goto(f"{self.url}/{transports and f'?transports={transports}'}#{room}")
         self.page.get_by_label("Your name").fill(name)
-        self.page.get_by_role("button", name="Come in").click()
+        self.page.get_by_role("button", name="Start chatting").click()
 
     def say(self, text: str) -> None:
         self.page.get_by_label("Message", exact=True).fill(text)

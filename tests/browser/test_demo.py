@@ -107,7 +107,7 @@ def test_transports_that_do_not_exist_are_told(browser: Browser, server: ServerP
     """To whoever wrote the address, with those that do."""
     page = browser.new_page()
     page.goto(f"{server.http}/?transports=pigeon")
-    expect(page.locator("body")).to_have_text(re.compile("no transport is called pigeon; there are websocket,"))
+    expect(page.locator("body")).to_have_text(re.compile("unknown transport pigeon; available: websocket,"))
     page.close()
 
 
@@ -150,7 +150,7 @@ def test_a_room_that_refuses_says_why(open_page: OpenPage) -> None:
     """And the other rooms go on."""
     ann = open_page("Ann")
     ann.join("烽火")
-    expect(ann.page.get_by_role("alert")).to_contain_text("You cannot be in #烽火: bad request")
+    expect(ann.page.get_by_role("alert")).to_contain_text("You are not in #烽火: bad request")
     ann.show("campfire")
     expect(ann.page.get_by_role("alert")).to_be_hidden()
     ann.say("still here")
@@ -290,7 +290,7 @@ def test_a_silent_connection_is_given_up(open_page: OpenPage) -> None:
     script = Scripted(ann.page)
     ann.page.reload()
     ann.expect_connected()
-    expect(ann.page.get_by_text("Quiet so far")).to_be_visible()
+    expect(ann.page.get_by_text("No messages yet")).to_be_visible()
     script.answers |= {"connect": lambda request: None, "presence": lambda request: None}
     ann.page.clock.run_for(25_000)
     ann.expect_connected()

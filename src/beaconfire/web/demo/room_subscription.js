@@ -1,11 +1,12 @@
 // @ts-check
 /**
- * Being in a room: up to date across cuts, with who is here, and with every letter stored exactly once.
+ * The subscription to one room: it fills the room with messages and members, and sends the outgoing messages.
  *
- * Coming back is the client's business: the subscription goes on at its position, and what was missed comes as
- * publications behind `subscribed`. Where that is not possible a gap is shown and history is read. Then, and not
- * before, letters go out: one whose acknowledgement was lost may have just come back as stored.
- * Sending: a letter is kept until it is stored, and sent again whenever that is uncertain; readers know it by its uid.
+ * Receiving: the browser client reconnects and recovers by itself. Missed messages arrive as publications after the
+ * `subscribed` event. If recovery fails, the room shows a gap, and this class reads the history.
+ * Sending: outgoing messages are sent only after recovery, because a message whose acknowledgement was lost may arrive as
+ * a recovered publication. A message is kept until the server has stored it, and sent again while the outcome is
+ * uncertain. Readers recognise copies by the uid, so each message is shown once.
  */
 
 import { ClientError } from "/client/beaconfire.js";
@@ -13,39 +14,39 @@ import { ClientError } from "/client/beaconfire.js";
 /** @typedef {import("/client/beaconfire.js").Client} Client */
 /** @typedef {import("/client/events.js").Publication} Publication */
 /** @typedef {import("/client/events.js").Subscribed} Subscribed */
-/** @typedef {import("./rooms.js").Entry} Entry */
-/** @typedef {import("./rooms.js").Room} Room */
-/** @typedef {import("./store.js").Letter} Letter */
+/** @typedef {import("./room.js").Entry} Entry */
+/** @typedef {import("./room.js").Room} Room */
+/** @typedef {import("./store.js").OutgoingMessage} OutgoingMessage */
 /** @typedef {import("./store.js").Store} Store */
 
 const HISTORY_LIMIT = 100;
 const RETRY_MS = 2_000;
 
-export class Membership {
+export class RoomSubscription {
   #client;
   #room;
   #store;
   #onChange;
-  #onArrival;
+  #onMessage;
   #subscription;
-  /** @type {Set<string>} uids that were sent and not answered yet */
+  /** @type {Set<string>} uids of messages that were sent and have no reply yet */
   #inFlight = new Set();
 
   /**
-   * Enters the room, from where we stand in it if we have been there before.
+   * Subscribes to the room, from its position if the page was subscribed before.
    * @param {object} options
    * @param {Client} options.client
    * @param {Room} options.room
    * @param {Store} options.store
-   * @param {() => void} options.onChange anything about the room may have changed
-   * @param {(entry: Entry) => void} options.onArrival somebody else's message came, live or recovered
+   * @param {() => void} options.onChange called after any change of the room
+   * @param {(entry: Entry) => void} options.onMessage called for each new message of another person, live or recovered
    */
-  constructor({ client, room, store, onChange, onArrival }) {
+  constructor({ client, room, store, onChange, onMessage }) {
     this.#client = client;
     this.#room = room;
     this.#store = store;
     this.#onChange = onChange;
-    this.#onArrival = onArrival;
+    this.#onMessage = onMessage;
     this.#subscription = client.subscription(room.name, { since: room.position ?? undefined });
     room.phase = "joining";
     this.#listen();
@@ -72,12 +73,12 @@ export class Membership {
     });
   }
 
-  /** Goes for good. */
+  /** Unsubscribes and removes the subscription. */
   leave() {
     this.#client.remove(this.#subscription);
   }
 
-  /** The server does not let us in, or has put us out. Whoever asks for it gets a membership of its own. @param {string} reason */
+  /** The server refused or ended the subscription. To join again, the page creates a new `RoomSubscription`. @param {string} reason */
   #end(reason) {
     this.#room.phase = "refused";
     this.#room.problem = reason;
@@ -86,8 +87,8 @@ export class Membership {
 
   /** @param {Subscribed} subscribed */
   async #catchUp(subscribed) {
-    this.#room.enter(subscribed);
-    // What was recovered is told right behind this event: it is here after any await.
+    this.#room.applySubscribed(subscribed);
+    // Recovered publications are delivered synchronously after this event, so they are in the room after any await.
     await (subscribed.recovered ? null : this.#readHistory());
     if (this.#subscription.state !== "subscribed") return;
     this.#room.phase = "joined";
@@ -96,37 +97,37 @@ export class Membership {
   }
 
   async #readHistory() {
-    const page = await this.#subscription.history({ limit: HISTORY_LIMIT, reverse: true }).catch(noneIfRefused);
+    const page = await this.#subscription.history({ limit: HISTORY_LIMIT, reverse: true }).catch(nullIfFailed);
     for (const publication of page?.publications.reverse() ?? []) this.#receive(publication, false);
   }
 
-  /** Joins and leaves tell most of it; connections that died silently are seen here. */
+  /** Reads the member list. Join and leave events keep it up to date, except for connections that were lost silently. */
   async refreshPresence() {
     if (this.#room.phase !== "joined") return;
-    const answer = this.#subscription.presence().then((presence) => Object.values(presence));
-    await this.#room.setMembers(answer.catch(noneIfRefused));
+    const presence = this.#subscription.presence().then((clients) => Object.values(clients));
+    await this.#room.setMembers(presence.catch(nullIfFailed));
     this.#onChange();
   }
 
-  /** @param {Publication} publication @param {boolean} fresh whether it is news to the reader */
-  #receive(publication, fresh) {
-    const entry = this.#room.receive(publication, (uid) => this.#store.hasSent(uid));
+  /** @param {Publication} publication @param {boolean} isNew false for messages from the history */
+  #receive(publication, isNew) {
+    const entry = this.#room.receive(publication, (uid) => this.#store.isOwn(uid));
     if (typeof publication.data?.uid === "string") this.#store.drop(publication.data.uid);
-    if (entry && !entry.mine && fresh) this.#onArrival(entry);
+    if (entry && !entry.mine && isNew) this.#onMessage(entry);
     this.#onChange();
   }
 
-  // --- sending ---------------------------------------------------------------------------------------------------
+  // --- Sending ---------------------------------------------------------------------------------------------------
 
-  /** Sends what waits for this room, in order. */
+  /** Sends the outgoing messages of this room, in order. */
   flush() {
     if (this.#room.phase !== "joined" || this.#subscription.state !== "subscribed") return;
-    for (const letter of this.#store.lettersFor(this.#room.name)) {
-      if (!this.#inFlight.has(letter.uid)) this.#send(letter);
+    for (const message of this.#store.outgoingFor(this.#room.name)) {
+      if (!this.#inFlight.has(message.uid)) this.#send(message);
     }
   }
 
-  /** @param {Letter} letter */
+  /** @param {OutgoingMessage} message */
   async #send({ uid, text, at }) {
     this.#inFlight.add(uid);
     try {
@@ -143,8 +144,8 @@ export class Membership {
   }
 
   /**
-   * What may work later, or may have worked, stays in the store and is sent again, now or after the next reconnect. So
-   * does what was refused only because we are on our way back into the room.
+   * Keeps and retries the message if the error is temporary or uncertain, or if the room is not joined again yet.
+   * Otherwise marks the message as refused.
    * @param {string} uid @param {ClientError} error
    */
   #failToSend(uid, error) {
@@ -157,8 +158,8 @@ export class Membership {
   }
 }
 
-/** History and presence may be switched off, or their answer lost: the room is of use without. @param {unknown} error @returns {null} */
-function noneIfRefused(error) {
+/** History and presence may be disabled, or their reply lost. The room works without them. @param {unknown} error @returns {null} */
+function nullIfFailed(error) {
   if (error instanceof ClientError) return null;
   throw error;
 }
