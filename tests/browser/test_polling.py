@@ -194,7 +194,7 @@ def test_server_side_subscriptions_are_added_and_removed(ann: ClientPage) -> Non
 
 
 def test_a_revoked_channel_is_subscribed_again_and_refused(ann: ClientPage) -> None:
-    """A token has expired, or a permission has changed: the client subscribes with another token and reports the error."""
+    """After an expired token or a changed permission the client subscribes with a new token and reports the error."""
     polls = Polls(ann.page)
     ann.page.expose_function("mint", lambda channel: f"token{len(polls.commands)}")
     start(ann, polls, own={"mint": True})
