@@ -20,7 +20,7 @@ RATES = (0.0, 1.0, 20.0)
 _PAGE = Path(__file__).with_name("page.md")
 
 _HEADS = {
-    0.0: ("Silence", "bytes per listener and second", "server CPU per listener and second"),
+    0.0: ("No messages", "bytes per client and second", "server CPU per client and second"),
     1.0: ("One message a second", "bytes per message", "server CPU per message"),
     20.0: ("Twenty messages a second", "bytes per message", "server CPU per message"),
 }
