@@ -1,4 +1,4 @@
-"""Whether one more connection may come in: this node's limits, asked before the upgrade is answered."""
+"""The connection limits of this node, checked before a connection is accepted."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from beaconfire.session.options import ClientOptions
 from beaconfire.transports.port import Refusal
 
 OPEN_FILES_SHARE = 0.9
-"""How much of the open-file limit connections may take when no limit is set; the rest is for HTTP and ourselves."""
+"""The share of the open-file limit for connections, if no limit is set. HTTP requests and files use the rest."""
 
 OPEN_FILES_MAX = 1_048_576
-"""What counts as the limit where the system sets none: what Linux allows a process by default."""
+"""The limit on a system without one: the maximum of a process on Linux by default."""
 
 _DRAINING = Refusal(503, "draining", "this node is shutting down: try again")
 _FULL = Refusal(503, "limit", "client.connection_limit is reached: try again later")
@@ -28,14 +28,14 @@ def open_files_limit() -> int:
 
 
 def raise_open_files_limit() -> None:
-    """Lifts the soft limit to the hard one: a connection costs a descriptor."""
+    """Raises the soft limit to the hard limit, because each connection needs a file descriptor."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Admission:
-    """Counts and refuses. Connections per second are counted in windows of one second."""
+    """Refuses connections beyond the limits. Connections per second are counted in windows of one second."""
 
     def __init__(
         self, options: ClientOptions, count_connections: Callable[[], int], clock: Clock, events: EventSink
@@ -50,7 +50,7 @@ class Admission:
         self.draining = False
 
     def admit(self) -> Refusal | None:
-        """None lets one connection in and counts it."""
+        """Returns the refusal of a connection, or None to accept it, which counts it."""
         if self.draining:
             return _DRAINING
         if self._count_connections() >= self.connection_limit:

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from beaconfire.base.errors import CONNECTION_CLOSED, DisconnectCode
-from beaconfire.delivery.outbox import SLICE_S
+from beaconfire.base.loop import SLICE_S
 from beaconfire.protocols.port import Frame
 from beaconfire.transports.port import OpenSession
 from beaconfire.transports.request_checks import http_status

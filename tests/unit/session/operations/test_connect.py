@@ -429,7 +429,7 @@ def test_the_policy_decides_about_every_channel_that_is_asked_for() -> None:
             raise CommandError(PERMISSION_DENIED, "not for you")
         return SubscriptionGrant(data=Raw(b'"welcome"'))
 
-    world.node.policy.subscribe = refuse_secrets  # type: ignore[method-assign]  # a policy of the application's
+    world.policy.subscribe = refuse_secrets  # type: ignore[method-assign]  # a policy of the application's
     found = subs(world, Identity(user="ann"), subs={"secret": {}, "news": {}})
     assert asked == ["secret", "news"]
     assert found == {"news": {"data": "welcome"}}

@@ -19,7 +19,7 @@ from beaconfire.api.methods import METHODS
 from beaconfire.base.clock import ManualClock
 from beaconfire.config import load
 from beaconfire.engines.port import PresenceStats
-from beaconfire.observe.http import ObserveDirectPosts
+from beaconfire.observe.http import DirectPostObserver
 from beaconfire.server.app import App
 from beaconfire.transports.http.guard import PIPELINE_MAX, HttpGuard
 from tests.unit.transports.http.test_guard import FakeStream
@@ -61,7 +61,6 @@ class House:
 
     async def open(self) -> House:
         await self.app.node.start()
-        await self.app.cluster.start()
         protocol = self._make(config=self.config, server_state=self.state, app_state={})
         self.stream.protocol = protocol
         protocol.connection_made(self.stream)
@@ -128,14 +127,14 @@ def pieces(*data: bytes) -> Script:
 def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The paths that were answered directly."""
     asked: list[str] = []
-    call = ObserveDirectPosts.__call__
+    call = DirectPostObserver.__call__
 
     async def note(self: Any, path: str, *rest: Any) -> Any:
         asked.append(path)
         return await call(self, path, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ObserveDirectPosts, "__call__", note)
+        patch.setattr(DirectPostObserver, "__call__", note)
         yield asked
 
 

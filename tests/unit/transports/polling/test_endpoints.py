@@ -18,7 +18,6 @@ from beaconfire.model.identity import Identity
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.port import Codec
-from beaconfire.session.factory import SessionFactory
 from beaconfire.session.traits import SessionTraits
 from beaconfire.transports.polling import Poll, PollCommands
 from beaconfire.transports.request_checks import RequestChecks
@@ -44,7 +43,7 @@ class Door:
         listens = kind is Poll
         codec: Codec = UnidirectionalCodec() if listens else JsonCodec()
         traits = SessionTraits(unidirectional=listens, per_request=True)
-        arrivals = SessionFactory(world.node, traits, lambda: f"caller{next(numbers)}")
+        arrivals = world.node.sessions(traits, lambda: f"caller{next(numbers)}")
         checks = RequestChecks(["*"], lambda: None, world.recorder)
         self._endpoint = kind(
             checks, 65536, answer_max, patience_s, lambda t: arrivals.open_session(t, world.wire(codec))

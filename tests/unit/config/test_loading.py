@@ -1,4 +1,4 @@
-"""Loading the configuration: what is accepted, what is refused, and how it is said."""
+"""Loading the configuration: accepted input, refused input and error texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from beaconfire.config import (
     load_with_origins,
     secret_values,
 )
-from beaconfire.config.values import MASK, plain, text
+from beaconfire.config.values import MASK, to_plain, to_text
 
 QUICK_START = """
 [server]
@@ -54,7 +54,7 @@ history_ttl = "300s"
 allow_subscribe_for_client = true
 allow_publish_for_subscriber = true
 [plain]
-lobby = true                          # /ws is also the classic "everyone hears everyone" room
+lobby = true                          # frames on /ws reach every connection
 [engine]
 type = "memory"
 """
@@ -81,11 +81,11 @@ def only_problem(
     return problem
 
 
-# --- what is accepted ----------------------------------------------------------------------------------------------
+# --- accepted input ----------------------------------------------------------------------------------------------
 
 
-def test_the_documented_file_loads_as_it_is(tmp_path: Path) -> None:
-    """The file of the quick start must work, every option taking effect and all others keeping their defaults."""
+def test_quick_start_file_loads(tmp_path: Path) -> None:
+    """Every option of the quick start takes effect; all other options keep their defaults."""
     config = load(write(tmp_path, QUICK_START), {}, {})
     assert config.client.allowed_origins == ["http://localhost:8000"]
     assert config.client.user_personal_channel
@@ -106,13 +106,13 @@ def test_the_documented_file_loads_as_it_is(tmp_path: Path) -> None:
     assert config.websocket == Config().websocket
 
 
-def test_nothing_at_all_is_the_default() -> None:
-    """Without any source every option has its declared default."""
+def test_without_sources_every_option_has_its_default() -> None:
+    """No file, no variables and no flags give the declared defaults."""
     assert load(None, {}, {}) == Config()
 
 
-def test_every_format_says_the_same(tmp_path: Path) -> None:
-    """TOML, YAML and JSON files with one content give one configuration."""
+def test_all_file_formats_give_the_same_configuration(tmp_path: Path) -> None:
+    """TOML, YAML and JSON files with the same content are equal."""
     tables = {
         "client": {"ping_interval": "10s", "pong_timeout": 2.5, "queue_max_size": "64KiB"},
         "namespaces": {"chat": {"presence": True}, "news.eu": {}},
@@ -136,32 +136,32 @@ def test_every_format_says_the_same(tmp_path: Path) -> None:
     assert set(loaded[0].namespaces) == {"chat", "news.eu"}
 
 
-def test_an_empty_file_is_no_configuration(tmp_path: Path) -> None:
-    """A YAML file with only comments is as good as none."""
+def test_empty_file_gives_the_defaults(tmp_path: Path) -> None:
+    """A YAML file with only comments, or with an empty table, changes nothing."""
     assert load(write(tmp_path, "# later\n", "beaconfire.yaml"), {}, {}) == Config()
     assert load(write(tmp_path, "client:\n", "beaconfire.yaml"), {}, {}) == Config()
 
 
-def test_every_default_survives_the_environment() -> None:
-    """What `beaconfire config env` prints means the defaults: each variable reads its own default back."""
+def test_every_default_can_be_set_by_its_variable() -> None:
+    """The output of `beaconfire config env` is the default configuration: each variable is read as its default."""
     optional = {section.name for section in TABLE.sections.values() if section.optional}
-    env = {setting.env: text(setting.default) for setting in TABLE if setting.section not in optional}
+    env = {setting.env: to_text(setting.default) for setting in TABLE if setting.section not in optional}
     assert load(None, env, {}) == Config()
 
 
-def test_variables_are_distinct() -> None:
-    """No two settings share an environment variable, or one would be lost."""
+def test_every_setting_has_its_own_variable() -> None:
+    """No two settings share an environment variable."""
     names = [s.env for section in TABLE.sections.values() if not section.repeated for s in section.settings]
     assert len(names) == len(set(names))
 
 
 def test_every_setting_is_documented() -> None:
-    """A setting without a description is an omission."""
+    """Every setting has a description."""
     assert [setting.name for setting in TABLE if not setting.description] == []
 
 
-def test_later_sources_win_option_by_option(tmp_path: Path) -> None:
-    """Environment beats file, flags beat environment, and what they do not name stays."""
+def test_later_sources_override_single_options(tmp_path: Path) -> None:
+    """The environment overrides the file, and flags override the environment. Other options stay unchanged."""
     path = write(tmp_path, '[server]\nhost = "10.0.0.1"\nport = 1\nbacklog = 7\n[namespaces.chat]\npresence = true\n')
     env = {
         "BEACONFIRE_SERVER_PORT": "2",
@@ -188,8 +188,8 @@ def test_later_sources_win_option_by_option(tmp_path: Path) -> None:
     }
 
 
-def test_the_environment_can_name_the_file(tmp_path: Path) -> None:
-    """BEACONFIRE_CONFIG names the file, unless the caller names another one."""
+def test_environment_variable_names_the_file(tmp_path: Path) -> None:
+    """BEACONFIRE_CONFIG names the file, unless the caller names another file."""
     first = write(tmp_path, "[server]\nport = 1\n", "first.toml")
     second = write(tmp_path, "[server]\nport = 2\n", "second.toml")
     assert load(None, {"BEACONFIRE_CONFIG": first}, {}).server.port == 1
@@ -206,34 +206,34 @@ def test_the_environment_can_name_the_file(tmp_path: Path) -> None:
         ("[]", []),
     ],
 )
-def test_lists_as_text(given: str, expected: list[str]) -> None:
-    """A list in a variable is a JSON array or text between commas."""
+def test_list_in_a_variable(given: str, expected: list[str]) -> None:
+    """A list in a variable is a JSON array or text separated by commas."""
     assert load(None, {"BEACONFIRE_CLIENT_ALLOWED_ORIGINS": given}, {}).client.allowed_origins == expected
 
 
 @pytest.mark.parametrize(("given", "expected"), [("true", True), ("YES", True), ("1", True), ("off", False)])
-def test_truth_as_text(given: str, expected: bool) -> None:
-    """Variables and flags may say true and false in the usual words."""
+def test_boolean_in_a_variable(given: str, expected: bool) -> None:
+    """Variables and flags accept the usual words for true and false."""
     assert load(None, {"BEACONFIRE_PLAIN_ENABLED": given}, {}).plain.enabled is expected
 
 
-def test_namespaces_by_flag() -> None:
-    """A flag reaches into a namespace, dots in whose name are part of it, and may give them all as JSON."""
+def test_namespaces_in_a_flag() -> None:
+    """A flag sets one option of a namespace, whose name may contain dots, or all namespaces as JSON."""
     assert load(None, {}, {"namespaces.news.eu.presence": "true"}).namespaces == {
         "news.eu": ChannelOptions(presence=True)
     }
     assert load(None, {}, {"namespaces": '{"aa": {"presence": true}}'}).namespaces["aa"].presence
 
 
-def test_subscription_tokens_may_have_keys_of_their_own() -> None:
-    """With its own table, subscription tokens are verified by that alone."""
+def test_subscription_tokens_have_their_own_keys() -> None:
+    """A variable of [subscription_token] creates the table, which then replaces [token] for subscription tokens."""
     config = load(None, {"BEACONFIRE_SUBSCRIPTION_TOKEN_HMAC_SECRET": "x" * 32}, {"token.hmac_secret": "y" * 32})
     assert config.subscription_token is not None
     assert config.subscription_token.hmac_secret == "x" * 32
 
 
-def test_kubernetes_service_variables_are_nobodys_settings() -> None:
-    """A Service called beaconfire (or beaconfire-server) puts such variables into every pod; start-up must not mind."""
+def test_kubernetes_service_variables_are_ignored() -> None:
+    """Kubernetes sets these variables in every pod for a Service named beaconfire or beaconfire-server."""
     env = {
         "BEACONFIRE_SERVICE_HOST": "10.0.0.1",
         "BEACONFIRE_SERVICE_PORT": "8000",
@@ -248,18 +248,18 @@ def test_kubernetes_service_variables_are_nobodys_settings() -> None:
 
 
 def _plain_tree(value: object) -> object:
-    return {name: _plain_tree(inner) for name, inner in value.items()} if isinstance(value, dict) else plain(value)
+    return {name: _plain_tree(inner) for name, inner in value.items()} if isinstance(value, dict) else to_plain(value)
 
 
-def test_the_document_is_the_configuration(tmp_path: Path) -> None:
-    """Writing a configuration out as plain values and loading that gives the same configuration."""
+def test_document_loads_as_the_same_configuration(tmp_path: Path) -> None:
+    """A configuration that is written as plain values and loaded again is equal."""
     config = load(write(tmp_path, QUICK_START), {}, {"client.stale_close_delay": "1234567.5s"})
     document = json.loads(json.dumps(_plain_tree(as_document(config))))
     assert document["client"]["ping_interval"] == "25s"
     assert load(write(tmp_path, json.dumps(document), "again.json"), {}, {}) == config
 
 
-# --- what is refused -----------------------------------------------------------------------------------------------
+# --- refused input -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_the_document_is_the_configuration(tmp_path: Path) -> None:
         ("client.channel_limit", "0", "expected an integer of 1 or more, got 0"),
         ("client.ping_interval", '"fast"', 'expected a duration like "25s", "300ms" or "1h30m", got "fast"'),
         ("client.ping_interval", "-1", 'expected a duration like "25s", "300ms" or "1h30m", got -1'),
-        ("client.queue_max_size", '"1 stone"', 'expected a size like 65536, "64KiB" or "1MB", got "1 stone"'),
+        ("client.queue_max_size", '"1 pound"', 'expected a size above 0 like 65536, "64KiB" or "1MB", got "1 pound"'),
         ("client.allowed_origins", '"*"', 'expected a list of text, got "*"'),
         ("client.allowed_origins", '["*", 5]', "expected a list of text, but item 2 is 5"),
         ("client.allowed_origins", '["", "*"]', "expected a list of text, but item 1 is empty"),
@@ -286,8 +286,8 @@ def test_the_document_is_the_configuration(tmp_path: Path) -> None:
         ("plain.lobby_channel", '""', 'expected text that is not empty, got ""'),
     ],
 )
-def test_wrong_values(tmp_path: Path, name: str, value: str, message: str) -> None:
-    """A wrong value is told with its name, its file, what was expected and what was found."""
+def test_invalid_values(tmp_path: Path, name: str, value: str, message: str) -> None:
+    """The problem contains the name, the file, what was expected and what was found."""
     table, _, option = name.partition(".")
     path = write(tmp_path, f"[{table}]\n{option} = {value}\n")
     assert only_problem(path) == Problem(name, path, message)
@@ -305,15 +305,15 @@ def test_wrong_values(tmp_path: Path, name: str, value: str, message: str) -> No
         ("port", "server.port"),
     ],
 )
-def test_unknown_options_name_the_nearest_known(key: str, nearest: str) -> None:
-    """A misspelt or misplaced option leads to the one that was meant."""
+def test_unknown_option_names_the_nearest_known_option(key: str, nearest: str) -> None:
+    """A misspelt or misplaced option is reported with the option that was probably meant."""
     assert only_problem(overrides={key: "1"}) == Problem(
         key, "command line", f"unknown option; the nearest known name is {nearest}"
     )
 
 
 def test_unknown_tables_and_top_level_options(tmp_path: Path) -> None:
-    """Nothing at the top of a file is passed over."""
+    """Unknown names at the top level of a file are reported, too."""
     path = write(tmp_path, "port = 5\n[cleint]\nping_interval = 5\n")
     assert [(problem.key, problem.text) for problem in problems(path)] == [
         ("port", "unknown option; the nearest known name is server.port"),
@@ -321,8 +321,8 @@ def test_unknown_tables_and_top_level_options(tmp_path: Path) -> None:
     ]
 
 
-def test_unknown_variables_name_the_nearest_known() -> None:
-    """A misspelt variable stops start-up as well."""
+def test_unknown_variable_names_the_nearest_known_variable() -> None:
+    """A misspelt environment variable is an error as well."""
     problem = only_problem(env={"BEACONFIRE_CLIENT_PING_INTERVALL": "5s"})
     assert problem == Problem(
         "BEACONFIRE_CLIENT_PING_INTERVALL",
@@ -331,22 +331,22 @@ def test_unknown_variables_name_the_nearest_known() -> None:
     )
 
 
-def test_wrong_values_in_variables_name_both() -> None:
-    """A wrong value in the environment is told with its option and its variable."""
+def test_invalid_value_in_a_variable_names_option_and_variable() -> None:
+    """An invalid value in the environment is reported with its option and its variable."""
     assert only_problem(env={"BEACONFIRE_SERVER_PORT": ""}) == Problem(
         "server.port", "BEACONFIRE_SERVER_PORT", 'expected an integer from 0 to 65535, got ""'
     )
 
 
-def test_variables_that_are_not_utf8() -> None:
-    """The system hands such bytes over as lone surrogates, which nothing later could encode."""
+def test_variables_that_are_not_utf8_are_refused() -> None:
+    """Python passes such bytes as lone surrogates, which later code could not encode."""
     problem = only_problem(env={"BEACONFIRE_SERVER_HOST": "\udcff"})
     assert problem.text == r'expected text, got "\udcff"'
     problem.text.encode()
 
 
 def test_all_problems_at_once(tmp_path: Path) -> None:
-    """Every source is read to its end, and a value that is overridden is still told if it is wrong."""
+    """All sources are read completely. An invalid value is reported even if a later source overrides it."""
     path = write(tmp_path, "[server]\nport = -1\nfoo = 1\n[namespaces.chat]\nbar = 1\n")
     found = problems(path, {"BEACONFIRE_SERVER_PORT": "x", "BEACONFIRE_LOG_LEVEL": "y"}, {"server.port": "5", "z": "1"})
     assert [problem.key for problem in found] == [
@@ -359,8 +359,8 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_the_error_is_readable() -> None:
-    """The exception's own text has one line for each problem."""
+def test_error_text_has_one_line_per_problem() -> None:
+    """The text of the exception lists all problems."""
     with pytest.raises(ConfigError) as caught:
         load("missing.toml", {}, {"server.port": "x"})
     assert str(caught.value).splitlines() == [
@@ -369,8 +369,8 @@ def test_the_error_is_readable() -> None:
     ]
 
 
-def test_tables_that_are_none(tmp_path: Path) -> None:
-    """A value where a table belongs is refused without repeating it, for it may be a secret put in the wrong place."""
+def test_value_in_place_of_a_table(tmp_path: Path) -> None:
+    """The error does not repeat the value, because it may be a secret in the wrong place."""
     path = write(tmp_path, 'token = "hush"\nnamespaces = 5\n')
     found = problems(path)
     assert [(problem.key, problem.text) for problem in found] == [
@@ -382,21 +382,21 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
     )
 
 
-def test_a_namespace_with_a_dot_needs_quotes(tmp_path: Path) -> None:
-    """TOML reads [namespaces.news.eu] as a table in a table: the remedy is told."""
+def test_namespace_with_a_dot_needs_quotes(tmp_path: Path) -> None:
+    """TOML reads [namespaces.news.eu] as nested tables. The error names the remedy."""
     path = write(tmp_path, "[namespaces.news.eu]\npresence = true\n")
     assert '[namespaces."news.eu"]' in only_problem(path).text
 
 
-def test_a_yaml_name_that_is_no_text(tmp_path: Path) -> None:
-    """YAML reads `no` as false; a namespace called so must be quoted rather than become something else."""
+def test_yaml_name_that_is_not_text_needs_quotes(tmp_path: Path) -> None:
+    """YAML reads `no` as false. The error for such a namespace names the remedy."""
     path = write(tmp_path, "namespaces:\n  no:\n    presence: true\n", "beaconfire.yaml")
     assert "put it in quotes" in problems(path)[0].text
 
 
 @pytest.mark.parametrize("value", ["{", "[]", '"x"', '{"a": 1, "a": 2}', '{"chat": 5}'])
 def test_namespaces_in_a_variable_must_be_a_json_object(value: str) -> None:
-    """Anything but an object of objects is refused."""
+    """Everything except an object of objects is refused."""
     assert problems(env={"BEACONFIRE_NAMESPACES": value})[0].origin == "BEACONFIRE_NAMESPACES"
 
 
@@ -419,29 +419,29 @@ def test_namespaces_in_a_variable_must_be_a_json_object(value: str) -> None:
     ],
 )
 def test_errors_do_not_contain_secrets(tmp_path: Path, content: str) -> None:
-    """Whatever is wrong around a secret, its value is not repeated."""
+    """No error repeats the value of a secret."""
     with pytest.raises(ConfigError) as caught:
         load(write(tmp_path, content), {}, {})
     assert "31337" not in str(caught.value)
 
 
-def test_secrets_in_variables_are_not_repeated() -> None:
-    """The same for variables and flags."""
+def test_errors_do_not_contain_secrets_of_variables_and_flags() -> None:
+    """No error about a variable or flag repeats the value of a secret."""
     with pytest.raises(ConfigError) as caught:
         load(None, {"BEACONFIRE_API_KEYS": "[31337", "BEACONFIRE_NAMESPACES": '{"31337'}, {"api.keys": '["31337", 5]'})
     assert "31337" not in str(caught.value)
 
 
-def test_broken_yaml_does_not_show_its_lines(tmp_path: Path) -> None:
-    """The parser's own message quotes the line it stumbled over; ours tells its place only."""
+def test_errors_do_not_quote_lines_of_broken_yaml(tmp_path: Path) -> None:
+    """The message of the parser quotes the line. Our error contains only the line number."""
     path = write(tmp_path, "token:\n  hmac_secret: 'a'31337\n", "beaconfire.yaml")
     problem = only_problem(path)
     assert "31337" not in problem.text
     assert "line 2" in problem.text
 
 
-def test_all_secrets_are_known() -> None:
-    """Whoever hides secrets gets every one that is set, of optional tables too."""
+def test_secret_values_lists_every_secret() -> None:
+    """The list contains every secret that is set, also those of optional tables."""
     overrides = {
         "token.hmac_secret": "one",
         "token.hmac_previous_secret": "two",
@@ -452,7 +452,7 @@ def test_all_secrets_are_known() -> None:
     assert secret_values(Config()) == []
 
 
-def test_a_masked_secret_is_none(tmp_path: Path) -> None:
-    """The output of `config show` used as a file must not make eight asterisks the secret."""
+def test_mask_is_refused_as_a_secret(tmp_path: Path) -> None:
+    """If the output of `config show` is used as a file, the eight asterisks must not become the secret."""
     path = write(tmp_path, f'[token]\nhmac_secret = "{MASK}"\n[api]\nkeys = ["{MASK}"]\n')
     assert [problem.key for problem in problems(path)] == ["token.hmac_secret", "api.keys"]

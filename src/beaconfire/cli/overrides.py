@@ -1,4 +1,4 @@
-"""Options that several commands share, with their texts from the table of settings."""
+"""Command-line options that set settings, shared by several commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from beaconfire.config import TABLE
 
 
 def describe(name: str) -> str:
-    """The description of a setting, for the flag that sets it."""
+    """Returns the description of a setting, as the help text of the flag that sets it."""
     setting = TABLE.find(name)
     assert setting is not None, name
     return setting.description
@@ -24,7 +24,7 @@ SetOption: TypeAlias = Annotated[
 
 
 def gather_overrides(assignments: Sequence[str] | None, flags: Mapping[str, str | None]) -> dict[str, str]:
-    """What flags and `--set` say, by dotted name. Raises BadParameter if one thing is said twice."""
+    """Returns the values of flags and `--set` by full name. Raises BadParameter if a setting is given twice."""
     overrides = {name: value for name, value in flags.items() if value is not None}
     for assignment in assignments or ():
         name, separator, value = assignment.partition("=")
