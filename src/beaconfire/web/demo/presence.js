@@ -1,15 +1,15 @@
 // @ts-check
-/** Who is here: connections gathered into people, and the letters on colours that stand for them. */
+/** The list of people in a room, and their avatars. */
 
 import { byId, make, reconcile, setText } from "./dom.js";
 
-/** @typedef {import("./rooms.js").Room} Room */
+/** @typedef {import("./room.js").Room} Room */
 
 const TONES = 8;
 
 /** @typedef {{key: string, name: string, clients: string[]}} Person */
 
-/** A person with two tabs is one person. @param {Room | null} room @returns {Person[]} */
+/** Groups connections by user and name: two tabs of one person are one entry. @param {Room | null} room @returns {Person[]} */
 export function groupByPerson(room) {
   /** @type {Map<string, Person>} */
   const people = new Map();
@@ -22,7 +22,7 @@ export function groupByPerson(room) {
   return [...people.values()].sort((a, b) => a.name.localeCompare(b.name));
 }
 
-/** @param {Room | null} room @param {string} client the id of our own connection */
+/** @param {Room | null} room @param {string} client the id of this page's connection */
 export function drawPeople(room, client) {
   byId("people-hint", HTMLElement).hidden = room?.phase !== "joined" || room.members !== null;
   const list = byId("people-list", HTMLElement);
@@ -45,9 +45,9 @@ function makePerson(person) {
   return item;
 }
 
-/** A letter on one of eight colours, the same for a name everywhere. @param {HTMLElement} element @param {string} name */
+/** Draws the first letter of the name on one of eight colours. The same name has the same colour everywhere. @param {HTMLElement} element @param {string} name */
 export function drawAvatar(element, name) {
-  let hash = 0x811c9dc5; // FNV-1a; its upper bits are the well mixed ones
+  let hash = 0x811c9dc5; // FNV-1a; its upper bits are distributed best
   for (const character of name) hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 0x01000193);
   element.dataset.tone = String((hash >>> 16) % TONES);
   setText(element, [...name.trim()][0]?.toUpperCase() ?? "");

@@ -1,30 +1,30 @@
 // @ts-check
 /**
- * A room as this page knows it: its messages in the server's order, who is in it, and where we stand.
+ * The state of a room on this page: its messages in the server's order, its members, and the stream position.
  *
- * Order: stored messages stand by (generation, offset), where a generation is one life of the room's history;
- * messages of rooms without history stand as they came; messages on their way are always last. Of our own we are told
- * in either order that they are stored, and, as everybody else, at which offset.
- * Uniqueness: a message with a uid that is here already is the same message, sent again.
+ * Order: stored messages are sorted by (generation, offset). The generation increases with each new epoch of the stream.
+ * Messages of rooms without history stay in the order of arrival. Pending messages are always last. For an own message,
+ * the acknowledgement and the publication with its offset arrive in either order.
+ * Uniqueness: a message with a known uid is a copy of the known message.
  */
 
-/** @typedef {import("/client/words.js").ClientInfo} ClientInfo */
-/** @typedef {import("/client/words.js").Position} Position */
-/** @typedef {import("/client/words.js").Publication} Publication */
-/** @typedef {import("/client/words.js").Subscribed} Subscribed */
-/** @typedef {import("./store.js").Letter} Letter */
+/** @typedef {import("/client/events.js").ClientInfo} ClientInfo */
+/** @typedef {import("/client/events.js").Position} Position */
+/** @typedef {import("/client/events.js").Publication} Publication */
+/** @typedef {import("/client/events.js").Subscribed} Subscribed */
+/** @typedef {import("./store.js").OutgoingMessage} OutgoingMessage */
 /** @typedef {{user: string, name: string, client: string}} Member */
 /**
- * A line of the room. `state` of a message: on its way, sent (stored), or refused with `problem`. A gap says that
- * messages may be missing at this place.
+ * A line in the message list. The `state` of a message: pending, sent (stored by the server), or refused with `problem`.
+ * A gap marks a place where messages may be missing.
  * @typedef {object} Entry
  * @property {"message" | "gap"} kind
  * @property {string} uid
  * @property {number} generation
- * @property {number} offset 0 where unknown
+ * @property {number} offset 0 if unknown
  * @property {string} text
- * @property {string} author shown name; "" for the server
- * @property {number} at milliseconds since 1970; 0 where unknown
+ * @property {string} author the displayed name; "" for a backend
+ * @property {number} at milliseconds since 1970; 0 if unknown
  * @property {boolean} mine
  * @property {"pending" | "sent" | "refused"} state
  * @property {string} problem
@@ -35,22 +35,22 @@ const ENTRIES_MAX = 500;
 export class Room {
   /** @type {Entry[]} */
   entries = [];
-  /** @type {Map<string, Member> | null} by client id; null where the room does not tell */
+  /** @type {Map<string, Member> | null} by client id; null if the room has no presence */
   members = null;
-  /** @type {"joining" | "joined" | "refused"} joined once it is up to date; joining also while there is no connection */
+  /** @type {"joining" | "joined" | "refused"} "joined" after recovery is complete; "joining" also without a connection */
   phase = "joining";
   problem = "";
   unread = 0;
   draft = "";
-  /** @type {Position | null} what was heard up to; null where the room keeps no history */
+  /** @type {Position | null} the position of the last received message; null if the room has no history */
   position = null;
-  /** Joined before: what happened since then was missed. */
+  /** Whether the page was subscribed before. */
   visited = false;
 
   /** @type {Map<string, Entry>} */
   #byUid = new Map();
-  /** @type {Map<string, Member | null> | null} who came, and who went (null), while we wait to be told who is here */
-  #moves = null;
+  /** @type {Map<string, Member | null> | null} joins and leaves (null) that arrive while a presence request is running */
+  #changesMeanwhile = null;
   #generation = 0;
   #count = 0;
 
@@ -59,8 +59,8 @@ export class Room {
     this.name = name;
   }
 
-  /** Takes over the position of a subscription and leaves an honest mark where continuity was lost. @param {Subscribed} subscribed */
-  enter({ recovered, position }) {
+  /** Applies a `subscribed` event: takes its position, and adds a gap entry if messages may be lost. @param {Subscribed} subscribed */
+  applySubscribed({ recovered, position }) {
     const lost = this.visited && !recovered;
     const before = this.position;
     this.visited = true;
@@ -73,7 +73,7 @@ export class Room {
   }
 
   /**
-   * Adds what was published, live or long ago. Returns its entry, or null if it was here already.
+   * Adds a publication, live or from the history. Returns its entry, or null for a known message.
    * @param {Publication} publication @param {(uid: string) => boolean} isMine
    * @returns {Entry | null}
    */
@@ -97,18 +97,18 @@ export class Room {
     return entry;
   }
 
-  /** Shows a message that is on its way. @param {Letter} letter @param {string} author */
-  write(letter, author) {
-    const known = this.#byUid.get(letter.uid);
+  /** Adds an outgoing message as pending. @param {OutgoingMessage} message @param {string} author */
+  addOutgoing(message, author) {
+    const known = this.#byUid.get(message.uid);
     if (known) {
       known.state = "pending";
       known.problem = "";
     } else {
-      this.#place(this.#entry({ ...letter, author, mine: true, state: "pending" }));
+      this.#place(this.#entry({ ...message, author, mine: true, state: "pending" }));
     }
   }
 
-  /** The message is stored, where we may yet be told. @param {string} uid */
+  /** Marks a message as stored. Its offset may be unknown until the publication arrives. @param {string} uid */
   acknowledge(uid) {
     const entry = this.#byUid.get(uid);
     if (entry && entry.state !== "sent") this.#settle(entry, 0);
@@ -127,32 +127,32 @@ export class Room {
   }
 
   /**
-   * Takes over who is here, once that is answered; null keeps what there is. Who comes and goes meanwhile counts on top
-   * of it: the answer may be older, and is never newer than what comes behind it.
-   * @param {Promise<ClientInfo[] | null>} answer
+   * Sets the member list from a presence result; null keeps the current list. Joins and leaves that arrive before the
+   * promise resolves are applied to the result, because they are never older than the result.
+   * @param {Promise<ClientInfo[] | null>} result
    */
-  async setMembers(answer) {
-    const moves = (this.#moves = new Map());
-    const infos = await answer;
-    if (this.#moves === moves) this.#moves = null;
+  async setMembers(result) {
+    const changes = (this.#changesMeanwhile = new Map());
+    const infos = await result;
+    if (this.#changesMeanwhile === changes) this.#changesMeanwhile = null;
     if (!infos) return;
     this.members = new Map(infos.map((info) => [info.client, memberOf(info)]));
-    for (const [client, member] of moves) this.#move(client, member);
+    for (const [client, member] of changes) this.#applyChange(client, member);
   }
 
   /** @param {ClientInfo} info */
   addMember(info) {
-    this.#move(info.client, memberOf(info));
+    this.#applyChange(info.client, memberOf(info));
   }
 
   /** @param {ClientInfo} info */
   removeMember(info) {
-    this.#move(info.client, null);
+    this.#applyChange(info.client, null);
   }
 
-  /** @param {string} client @param {Member | null} member null if it has gone */
-  #move(client, member) {
-    this.#moves?.set(client, member);
+  /** @param {string} client @param {Member | null} member null after a leave */
+  #applyChange(client, member) {
+    this.#changesMeanwhile?.set(client, member);
     if (member) this.members?.set(client, member);
     else this.members?.delete(client);
   }
@@ -174,7 +174,7 @@ export class Room {
     };
   }
 
-  /** @param {Entry} entry @param {number} offset 0 where unknown */
+  /** @param {Entry} entry @param {number} offset 0 if unknown */
   #settle(entry, offset) {
     this.#remove(entry);
     this.#place(Object.assign(entry, { state: "sent", generation: this.#generation, offset }));
@@ -196,7 +196,7 @@ export class Room {
   }
 }
 
-/** Whether `entry` stands before `other`, which is here already. @param {Entry} entry @param {Entry} other */
+/** Whether the new `entry` belongs before the existing `other`. @param {Entry} entry @param {Entry} other */
 function before(entry, other) {
   if ((entry.state === "sent") !== (other.state === "sent")) return entry.state === "sent";
   if (entry.state !== "sent") return false;
@@ -210,7 +210,7 @@ function uidOf(data) {
   return typeof uid === "string" && uid.length >= 8 && uid.length <= 64 ? uid : null;
 }
 
-/** Any publisher may write here, so any JSON may come. @param {any} data @returns {string} */
+/** Any publisher may publish here, so the data may be any JSON. @param {any} data @returns {string} */
 function textOf(data) {
   if (typeof data === "string") return data;
   return typeof data?.text === "string" ? data.text : JSON.stringify(data);
@@ -226,7 +226,7 @@ function memberOf(info) {
   return { client: info.client, user: info.user, name: nameOf(info) };
 }
 
-/** The name to show. Nobody has verified it, unless there is a user. @param {ClientInfo} info @returns {string} */
+/** The displayed name. It is verified only if it is the user id. @param {ClientInfo} info @returns {string} */
 function nameOf({ user, connInfo }) {
   const name = connInfo?.name;
   return (typeof name === "string" && name.trim()) || user || "anonymous";

@@ -1,11 +1,11 @@
-// What a check gets to work with, and the list of all checks.
+// The helpers of one check, and the list of all checks.
 
 import { EventEmitter, once } from 'node:events';
 import { connectionToken, subscriptionToken } from './backend.js';
-import { Link } from './link.js';
+import { TcpProxy } from './tcp_proxy.js';
 import { Peer, WAIT_DEADLINE_MS } from './peer.js';
 
-/** Every check by its name in `tests.acceptance.sdk.checks`. */
+/** All checks, by their names in `tests.acceptance.sdk.checks`. */
 export const CHECKS = new Map();
 
 /** Registers a check under its name. */
@@ -13,31 +13,31 @@ export function check(name, run) {
   CHECKS.set(name, run);
 }
 
-/** The stage of one check: its own channels and users, so that all checks of all runs can share a server. */
-export class Scene {
+/** The environment of one check: its own channels and users, so that all checks of all runs can share a server. */
+export class Scenario {
   #peers = [];
-  #links = [];
+  #proxies = [];
 
-  constructor(name, way, reference, hasty) {
-    const [codec, transport = 'websocket'] = way.split('-').reverse();
+  constructor(name, variant, reference, fast) {
+    const [codec, transport = 'websocket'] = variant.split('-').reverse();
     this.name = name;
     this.protobuf = codec === 'protobuf';
     this.transport = transport;
     this.backend = reference;
-    this.hasty = hasty;
+    this.fast = fast;
   }
 
-  /** A channel without a namespace: it needs a subscription token, and keeps history and presence. */
+  /** A channel without a namespace: it requires a subscription token, and has history and presence. */
   get channel() {
     return this.name;
   }
 
-  /** A channel of the namespace that keeps two publications and needs no token. */
+  /** A channel of the namespace that keeps two publications and requires no token. */
   get small() {
     return `small:${this.name}`;
   }
 
-  /** A channel of the namespace with deltas and filters, which needs no token either. */
+  /** A channel of the namespace with deltas and filters; it requires no token. */
   get prices() {
     return `prices:${this.name}`;
   }
@@ -46,10 +46,10 @@ export class Scene {
     return `${name}@${this.name}`;
   }
 
-  /** A client that has not connected yet. Without options about tokens it has a good one. */
+  /** A client that is not connected yet. Without token options it has a valid token. */
   peer(name = 'ann', { port = this.backend.port, protobuf = this.protobuf, ...options } = {}) {
     const tokens = 'token' in options || 'getToken' in options ? {} : { token: connectionToken(this.user(name)) };
-    // Server-Sent Events are text: who speaks Protobuf in such a scene comes by WebSocket.
+    // Server-Sent Events are text: in such a scenario Protobuf clients use WebSocket.
     const transport = protobuf && this.transport === 'sse' ? 'websocket' : this.transport;
     const peer = new Peer(port, protobuf, transport, { ...tokens, ...options });
     this.#peers.push(peer);
@@ -60,30 +60,30 @@ export class Scene {
     return this.peer(name, options).connect();
   }
 
-  /** A subscription token for one of this scene's users. */
+  /** A subscription token for one of this scenario's users. */
   token(name = 'ann', { channel = this.channel, ...claims } = {}) {
     return subscriptionToken(this.user(name), channel, claims);
   }
 
-  /** A connected client's subscription to the scene's channel, or to another one. */
+  /** The subscription of a connected client to the scenario's channel, or to another one. */
   async joined(name = 'ann', { channel = this.channel, ...options } = {}) {
     const peer = await this.connected(name, options);
     return peer.subscribe(channel, { token: this.token(name, { channel }) });
   }
 
-  async link(backend = this.backend) {
-    const link = await Link.open(backend.port);
-    this.#links.push(link);
-    return link;
+  async proxy(backend = this.backend) {
+    const proxy = await TcpProxy.open(backend.port);
+    this.#proxies.push(proxy);
+    return proxy;
   }
 
   close() {
     this.#peers.forEach(peer => peer.client.disconnect());
-    this.#links.forEach(link => link.close());
+    this.#proxies.forEach(proxy => proxy.close());
   }
 }
 
-/** A backend's token endpoint: hands out the given tokens one after the other, the last one again and again.
+/** A backend's token endpoint: returns the given tokens one after the other, and then the last one repeatedly.
  *
  * An Error in the list is thrown instead. `asked` counts the calls. */
 export class Tokens {

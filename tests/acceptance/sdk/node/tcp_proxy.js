@@ -1,25 +1,25 @@
-// A wire that can be cut: a TCP proxy between a client and the server, on this machine.
+// A TCP proxy between a client and the server that can interrupt connections.
 
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 
-/** Carries bytes both ways on `port`, until told otherwise. Nobody at either end is told why. */
-export class Link {
+/** Forwards bytes in both directions on `port`. */
+export class TcpProxy {
   #wires = new Set();
   #isCut = false;
   #server;
 
-  /** A link to a port of this machine. */
+  /** A proxy to a port of this machine. */
   static async open(serverPort) {
-    const link = new Link();
-    link.#server = createServer(client => link.#carry(client, serverPort));
-    link.#server.listen(0, '127.0.0.1');
-    await once(link.#server, 'listening');
-    link.port = link.#server.address().port;
-    return link;
+    const proxy = new TcpProxy();
+    proxy.#server = createServer(client => proxy.#carry(client, serverPort));
+    proxy.#server.listen(0, '127.0.0.1');
+    await once(proxy.#server, 'listening');
+    proxy.port = proxy.#server.address().port;
+    return proxy;
   }
 
-  /** Every connection is reset, and new ones are refused until `mend`. */
+  /** Resets every connection, and refuses new ones until `restore`. */
   cut() {
     this.#isCut = true;
     for (const { client, server } of this.#wires) {
@@ -29,11 +29,11 @@ export class Link {
     this.#wires.clear();
   }
 
-  mend() {
+  restore() {
     this.#isCut = false;
   }
 
-  /** From now on the connections that exist lose what goes to the server, to the client, or both, silently. */
+  /** Silently drops all data of the existing connections to the server, to the client, or both. */
   mute({ upstream = false, downstream = false }) {
     for (const wire of this.#wires) {
       wire.upstreamMuted ||= upstream;
@@ -56,10 +56,10 @@ export class Link {
     this.#wires.add(wire);
     client.on('data', data => wire.upstreamMuted || server.write(data));
     server.on('data', data => wire.downstreamMuted || client.write(data));
-    // A muted direction keeps even its end to itself: that is what a half-open connection is.
+    // A muted direction does not forward the end either. This is a half-open connection.
     client.on('close', () => wire.upstreamMuted || server.end());
     server.on('close', () => wire.downstreamMuted || client.end());
-    // Resets are what this is for; 'close' follows.
+    // Resets are expected; 'close' follows.
     client.on('error', () => {});
     server.on('error', () => {});
   }

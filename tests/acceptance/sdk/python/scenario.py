@@ -1,4 +1,4 @@
-"""What a check gets to work with, and the list of all checks."""
+"""The helpers of one check, and the list of all checks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tests.acceptance.sdk.python.backend import Backend, connection_token, subscription_token
-from tests.acceptance.sdk.python.link import Link
 from tests.acceptance.sdk.python.peer import WAIT_DEADLINE_S, Peer, Room
+from tests.acceptance.sdk.python.tcp_proxy import TcpProxy
 
-Check = Callable[["Scene"], Awaitable[None]]
+Check = Callable[["Scenario"], Awaitable[None]]
 
 CHECKS: dict[str, Check] = {}
-"""Every check by its name in `tests.acceptance.sdk.checks`."""
+"""All checks, by their names in `tests.acceptance.sdk.checks`."""
 
 
 def check(function: Check) -> Check:
@@ -22,37 +22,37 @@ def check(function: Check) -> Check:
     return function
 
 
-class Scene:
-    """The stage of one check: its own channels and users, so that all checks of all runs can share a server."""
+class Scenario:
+    """The environment of one check: its own channels and users, so that all checks of all runs can share a server."""
 
-    def __init__(self, name: str, codec: str, reference: Backend, hasty: Backend) -> None:
+    def __init__(self, name: str, codec: str, reference: Backend, fast: Backend) -> None:
         self.name = name
         self.protobuf = codec == "protobuf"
         self.backend = reference
-        self.hasty = hasty
+        self.fast = fast
         self._peers: list[Peer] = []
-        self._links: list[Link] = []
+        self._proxies: list[TcpProxy] = []
 
     @property
     def channel(self) -> str:
-        """A channel without a namespace: it needs a subscription token, and keeps history and presence."""
+        """A channel without a namespace: it requires a subscription token, and has history and presence."""
         return self.name
 
     @property
     def small(self) -> str:
-        """A channel of the namespace that keeps two publications and needs no token."""
+        """A channel of the namespace that keeps two publications and requires no token."""
         return f"small:{self.name}"
 
     @property
     def prices(self) -> str:
-        """A channel of the namespace with deltas and filters, which needs no token either."""
+        """A channel of the namespace with deltas and filters; it requires no token."""
         return f"prices:{self.name}"
 
     def user(self, name: str) -> str:
         return f"{name}@{self.name}"
 
     def peer(self, name: str = "ann", *, port: int = 0, protobuf: bool | None = None, **options: Any) -> Peer:
-        """A client that has not connected yet. Without options about tokens it has a good one."""
+        """A client that is not connected yet. Without token options it has a valid token."""
         if not options.keys() & {"token", "get_token"}:
             options["token"] = connection_token(self.user(name))
         codec = self.protobuf if protobuf is None else protobuf
@@ -61,42 +61,42 @@ class Scene:
         return peer
 
     async def connected(self, name: str = "ann", **options: Any) -> Peer:
-        """A client that is connected and has heard all that comes with it.
+        """A client that is connected and has received all messages that follow the connect reply.
 
-        The latter because a client before 0.6 misses the code of a close that arrives together with a message.
+        A client before 0.6 loses the code of a close frame that arrives together with a message.
         """
         peer = await self.peer(name, **options).connect()
-        await peer.diary.wait("join", channel=f"#{self.user(name)}")
+        await peer.event_log.wait("join", channel=f"#{self.user(name)}")
         return peer
 
     def token(self, name: str = "ann", channel: str = "", **claims: Any) -> str:
-        """A subscription token for one of this scene's users."""
+        """A subscription token for one of this scenario's users."""
         return subscription_token(self.user(name), channel or self.channel, **claims)
 
     async def joined(self, name: str = "ann", channel: str = "", **options: Any) -> Room:
-        """A connected client's subscription to the scene's channel, or to another one."""
+        """The subscription of a connected client to the scenario's channel, or to another one."""
         channel = channel or self.channel
         peer = await self.connected(name, **options)
         room = await peer.subscribe(channel, token=self.token(name, channel))
         if channel == self.channel:
-            await room.diary.wait("join")
+            await room.event_log.wait("join")
         return room
 
-    async def link(self, backend: Backend | None = None) -> Link:
-        link = Link((backend or self.backend).port)
-        await link.open()
-        self._links.append(link)
-        return link
+    async def proxy(self, backend: Backend | None = None) -> TcpProxy:
+        proxy = TcpProxy((backend or self.backend).port)
+        await proxy.open()
+        self._proxies.append(proxy)
+        return proxy
 
     async def close(self) -> None:
         for peer in self._peers:
             await peer.disconnect()
-        for link in self._links:
-            link.close()
+        for proxy in self._proxies:
+            proxy.close()
 
 
 class Tokens:
-    """A backend's token endpoint: hands out the given tokens one after the other, the last one again and again.
+    """A backend's token endpoint: returns the given tokens one after the other, and then the last one repeatedly.
 
     An exception in the list is raised instead. `asked` counts the calls.
     """

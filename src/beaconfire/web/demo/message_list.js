@@ -1,12 +1,12 @@
 // @ts-check
-/** The list of a room's messages: grouped by author, kept at its end unless the reader has scrolled away. */
+/** The message list of a room. It groups messages by author, and follows the newest message unless the reader has scrolled up. */
 
 import { byId, make, reconcile, setText } from "./dom.js";
-import { drawAvatar } from "./people.js";
+import { drawAvatar } from "./presence.js";
 
 /** @typedef {import("./chat.js").Chat} Chat */
-/** @typedef {import("./rooms.js").Room} Room */
-/** @typedef {import("./rooms.js").Entry} Entry */
+/** @typedef {import("./room.js").Room} Room */
+/** @typedef {import("./room.js").Entry} Entry */
 
 const GROUP_WITHIN_MS = 5 * 60_000;
 const NEAR_END_PX = 80;
@@ -36,7 +36,7 @@ export class MessageList {
     new ResizeObserver(() => this.#following && this.followEnd()).observe(this.#scroller);
   }
 
-  /** Goes to the newest message and stays with it. */
+  /** Scrolls to the newest message, and follows later ones. */
   followEnd() {
     this.#following = true;
     this.#jump.hidden = true;
@@ -111,11 +111,11 @@ export class MessageList {
     const empty = byId("empty", HTMLElement);
     empty.hidden = (room?.entries.length ?? 0) > 0 || room?.phase === "refused";
     const joined = room?.phase === "joined";
-    const title = !room ? "No room is open" : joined ? "Quiet so far" : "Lighting the fire…";
+    const title = !room ? "No room is open" : joined ? "No messages yet" : "Loading…";
     const text = !room
-      ? "Join one on the left, or make up a name: it opens the moment you enter."
+      ? "Select a room on the left, or enter a new name to create one."
       : joined
-        ? "Write the first message. Open this page in a second tab, or send its address to a friend, to see it arrive."
+        ? "Write the first message. To see it arrive, open this page in a second tab or send the link to a friend."
         : "";
     setText(byId("empty-title", HTMLElement), title);
     setText(byId("empty-text", HTMLElement), text);
@@ -136,7 +136,7 @@ function textButton(text, action) {
   return button;
 }
 
-/** Web addresses become links; everything stays text. @param {string} text @returns {(string | Node)[]} */
+/** Converts web addresses to links. The rest stays text. @param {string} text @returns {(string | Node)[]} */
 function withLinks(text) {
   /** @type {(string | Node)[]} */
   const parts = [];

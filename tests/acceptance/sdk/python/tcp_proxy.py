@@ -1,4 +1,4 @@
-"""A wire that can be cut: a TCP proxy between a client and the server, on this machine."""
+"""A TCP proxy between a client and the server that can interrupt connections."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 
-class Link:
-    """Carries bytes both ways on `port`, until told otherwise. Nobody at either end is told why."""
+class TcpProxy:
+    """Forwards bytes in both directions on `port`."""
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
@@ -22,17 +22,17 @@ class Link:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
-        """Every connection is reset, and new ones are refused until `mend`."""
+        """Resets every connection, and refuses new ones until `restore`."""
         self._is_cut = True
         for end in self._ends:
             end.abort()
         self._ends.clear()
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         self._is_cut = False
 
     def mute(self, *, upstream: bool = False, downstream: bool = False) -> None:
-        """From now on the connections that exist lose what goes to the server, to the client, or both, silently."""
+        """Silently drops all data of the existing connections to the server, to the client, or both."""
         for end in self._ends:
             end.is_muted = end.is_muted or (upstream if end.is_client_side else downstream)
 
@@ -60,7 +60,7 @@ class Link:
 
 
 class _End(asyncio.Protocol):
-    """One end of a carried connection. What it hears, it says to its peer."""
+    """One end of a forwarded connection. It writes received data to its peer."""
 
     def __init__(self, on_open: Callable[[_End], None] | None, is_client_side: bool) -> None:
         self._on_open = on_open
@@ -94,7 +94,7 @@ class _End(asyncio.Protocol):
             self._peer.say(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        # A muted end keeps even its end to itself: that is what a half-open connection is.
+        # A muted end does not forward the end of the connection either. This is a half-open connection.
         if self._peer is not None and not self.is_muted and self._peer._transport is not None:
             self._peer._transport.close()
 
