@@ -1,4 +1,4 @@
-"""What the kernel holds of a server's connections, as Linux says: also of those that no process has any more."""
+"""The send queues of TCP connections, read from Linux, including connections that no process has open any more."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _LISTENING = "0A"
 
 
 def send_queues(port: int) -> list[int]:
-    """Bytes that each connection from this local port has yet to send or to have acknowledged; those with none aside.
+    """For each connection of this local port, the bytes that its peer has not acknowledged. Empty queues are left out.
 
-    Connections that are closed, and whose bytes are still waiting for their peers, are among them.
+    A connection that the process has closed is included while its bytes wait for the peer.
     """
     queues = []
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:

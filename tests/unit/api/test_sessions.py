@@ -20,8 +20,7 @@ NOBODY: dict[str, Any] = {"channel": "chat"}
 
 
 def closed(client: Client) -> tuple[int, str] | None:
-    code = client.peer.closed
-    return (code.code, code.reason) if code is not None else None
+    return client.transport.closed
 
 
 @pytest.mark.parametrize("method", ["subscribe", "unsubscribe", "disconnect", "refresh"])

@@ -21,7 +21,7 @@ from beaconfire.protocols.port import Codec
 from beaconfire.transports.polling import Poll, PollCommands
 from beaconfire.transports.request_checks import RequestChecks
 from beaconfire.transports.traits import SessionTraits
-from tests.unit.kit import RECOVERABLE, World, settle
+from tests.unit.kit import RECOVERABLE, NodeHarness, settle
 
 TIMEOUT_S = 5.0
 IDLE_S = 0.05
@@ -29,28 +29,28 @@ IDLE_S = 0.05
 
 
 class PollClient:
-    """Calls an endpoint of a world as an ASGI server would."""
+    """Calls an endpoint of a `NodeHarness` as an ASGI server would."""
 
     def __init__(
         self,
-        world: World,
+        harness: NodeHarness,
         kind: type[Poll] | type[PollCommands],
         timeout_s: float = TIMEOUT_S,
         response_max: int = 524288,
     ) -> None:
-        self.world = world
+        self.harness = harness
         numbers = itertools.count(1)
         unidirectional = kind is Poll
         codec: Codec = UnidirectionalCodec() if unidirectional else JsonCodec()
         traits = SessionTraits(unidirectional=unidirectional, per_request=True)
-        factory = world.node.sessions(traits, lambda: f"caller{next(numbers)}")
-        checks = RequestChecks(["*"], lambda: None, world.recorder)
+        factory = harness.node.sessions(traits, lambda: f"caller{next(numbers)}")
+        checks = RequestChecks(["*"], lambda: None, harness.recorder)
         self._endpoint = kind(
-            checks, 65536, response_max, timeout_s, lambda t: factory.open_session(t, world.wire(codec))
+            checks, 65536, response_max, timeout_s, lambda t: factory.open_session(t, harness.wire(codec))
         )
 
     async def request(self, **request: Any) -> tuple[int, bytes]:
-        """Sends a request and returns status and body. Runs the world's turns meanwhile."""
+        """Sends a request and returns status and body. Runs the scheduled callbacks meanwhile."""
         return await self.post(json.dumps(request).encode())
 
     async def post(self, text: bytes) -> tuple[int, bytes]:
@@ -68,7 +68,7 @@ class PollClient:
         scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
         response = asyncio.create_task(self._endpoint(scope, receive, send))
         while not response.done():
-            self.world.turn()
+            self.harness.run_scheduled()
             await asyncio.sleep(0)
         return sent[0]["status"], sent[1]["body"]
 
@@ -77,12 +77,12 @@ def run_scenario(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(scenario())
 
 
-def slow_world(channel: ChannelOptions = RECOVERABLE) -> World:
-    """A world whose token verifier waits."""
-    world = World(channel)
-    world.tokens.connections.known["t"] = Identity(user="ann")
-    world.stops.hold("verify")
-    return world
+def harness_with_slow_verifier(channel: ChannelOptions = RECOVERABLE) -> NodeHarness:
+    """A harness whose token verifier waits until the test releases it."""
+    harness = NodeHarness(channel)
+    harness.tokens.connections.known["t"] = Identity(user="ann")
+    harness.calls.hold("verify")
+    return harness
 
 
 @pytest.mark.parametrize("wait", [0, 0.001])
@@ -90,12 +90,12 @@ def test_response_waits_for_the_connect_result(wait: float) -> None:
     """For any wait of the client: with a response without positions, the client would lose its positions."""
 
     async def scenario() -> None:
-        world = slow_world()
-        response = asyncio.create_task(PollClient(world, Poll).request(token="t", subs={"news": {}}, wait=wait))
+        harness = harness_with_slow_verifier()
+        response = asyncio.create_task(PollClient(harness, Poll).request(token="t", subs={"news": {}}, wait=wait))
         await settle()
         await asyncio.wait({response}, timeout=IDLE_S)
         assert not response.done()
-        world.stops.release("verify")
+        harness.calls.release("verify")
         status, body = await response
         assert status == 200
         decoded = json.loads(body)
@@ -110,14 +110,14 @@ def test_slow_connect_gets_503(kind: type[Poll] | type[PollCommands]) -> None:
     """After which the client may repeat the request. No session or subscription remains."""
 
     async def scenario() -> None:
-        world = slow_world()
+        harness = harness_with_slow_verifier()
         more: dict[str, Any] = {"commands": [{"rpc": {}}]} if kind is PollCommands else {"wait": 0}
-        status, body = await PollClient(world, kind, IDLE_S).request(token="t", subs={"news": {}}, **more)
+        status, body = await PollClient(harness, kind, IDLE_S).request(token="t", subs={"news": {}}, **more)
         assert status == 503
         assert b"took too long" in body
-        world.stops.release("verify")
+        harness.calls.release("verify")
         await settle()
-        assert (world.node.hub.statistics().subscriptions, len(world.node.registry)) == (0, 0)
+        assert (harness.node.hub.statistics().subscriptions, len(harness.node.registry)) == (0, 0)
 
     run_scenario(scenario)
 
@@ -127,10 +127,10 @@ def test_name_and_version_of_the_sdk_are_passed_on(kind: type[Poll] | type[PollC
     """As in a connect request."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
+        harness = NodeHarness(RECOVERABLE)
         more: dict[str, Any] = {"commands": [{"rpc": {}}]} if kind is PollCommands else {"wait": 0}
-        assert (await PollClient(world, kind).request(name="js", version="1", **more))[0] == 200
-        [event] = world.recorder.of(SessionConnected)
+        assert (await PollClient(harness, kind).request(name="js", version="1", **more))[0] == 200
+        [event] = harness.recorder.of(SessionConnected)
         assert (event.name, event.version) == ("js", "1")
 
     run_scenario(scenario)
@@ -148,13 +148,13 @@ def test_empty_channel_in_cache_mode_is_not_news() -> None:
             force_recovery=True,
             force_recovery_mode="cache",
         )
-        world = World(latest)
-        client = PollClient(world, Poll)
+        harness = NodeHarness(latest)
+        client = PollClient(harness, Poll)
         subs = json.loads((await client.request(subs={"news": {}}))[1])["subs"]
         response = asyncio.create_task(client.request(subs=subs))
         await asyncio.wait({response}, timeout=IDLE_S)
         assert not response.done()
-        world.publish("news", "first")
+        harness.publish("news", "first")
         assert json.loads((await response)[1])["messages"][1]["pub"]["data"] == "first"
         elsewhere = {"news": {"recover": True, "offset": 0, "epoch": "gone"}}
         assert (await asyncio.wait_for(client.request(subs=elsewhere), TIMEOUT_S))[0] == 200
@@ -167,10 +167,10 @@ def test_position_with_null_is_left_to_the_session(entry: dict[str, Any]) -> Non
     """The session treats null as missing. The poll must not fail during fan-out, which would affect other clients."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        world.publish("news", "old")
-        status, body = await PollClient(world, Poll).request(token="t", subs={"news": entry})
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        harness.publish("news", "old")
+        status, body = await PollClient(harness, Poll).request(token="t", subs={"news": entry})
         assert status == 200
         assert "recovered" not in json.loads(body)["messages"][0]["connect"]["subs"]["news"]
 
@@ -182,7 +182,7 @@ def test_invalid_body_is_refused(text: bytes) -> None:
     """With 400 for all kinds of malformed JSON, not with 500."""
 
     async def scenario() -> None:
-        assert (await PollClient(World(RECOVERABLE), Poll).post(text))[0] == 400
+        assert (await PollClient(NodeHarness(RECOVERABLE), Poll).post(text))[0] == 400
 
     run_scenario(scenario)
 
@@ -191,10 +191,10 @@ def test_full_response_is_continued_by_the_next_poll() -> None:
     """Every publication is sent once and in order, and no response is much larger than the limit."""
 
     async def scenario() -> None:
-        world = World(structs.replace(RECOVERABLE, history_size=100), reply_max_size=Size(1000))
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        world.publish("news", *["x" * 200] * 60)
-        client = PollClient(world, Poll, response_max=2000)
+        harness = NodeHarness(structs.replace(RECOVERABLE, history_size=100), reply_max_size=Size(1000))
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        harness.publish("news", *["x" * 200] * 60)
+        client = PollClient(harness, Poll, response_max=2000)
         subs: dict[str, Any] = {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
         found: list[int] = []
         while len(found) < 60:
@@ -217,12 +217,12 @@ def test_commands_after_a_full_response_are_not_run() -> None:
     """Each gets error 111, after which it can be sent again. Earlier commands have been run."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        world.publish("news", "x" * 300)
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        harness.publish("news", "x" * 300)
         commands: list[dict[str, Any]] = [{"history": {"channel": "news", "limit": 1}}] * 10
         commands.append({"publish": {"channel": "news", "data": "too late"}})
-        client = PollClient(world, PollCommands, response_max=1000)
+        client = PollClient(harness, PollCommands, response_max=1000)
         status, body = await client.request(token="t", commands=commands)
         assert status == 200
         replies = json.loads(body)["replies"]
@@ -232,8 +232,8 @@ def test_commands_after_a_full_response_are_not_run() -> None:
         assert 1 < run_count < 5
         assert [reply["id"] for reply in replies] == list(range(2, 13))
         assert replies[-1]["error"]["temporary"] is True
-        assert "poll.max_response_size" in world.recorder.limits()
-        assert world.memory.broker.statistics().publications == 1
+        assert "poll.max_response_size" in harness.recorder.limits()
+        assert harness.memory.broker.statistics().publications == 1
 
     run_scenario(scenario)
 
@@ -242,13 +242,13 @@ def test_commands_request_does_not_recover() -> None:
     """Polls recover missed publications, so a commands request neither reads nor collects them."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        world.publish("news", *["x" * 300] * 5)
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        harness.publish("news", *["x" * 300] * 5)
         subs = {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
-        status, _ = await PollClient(world, PollCommands).request(token="t", subs=subs, commands=[{"rpc": {}}])
+        status, _ = await PollClient(harness, PollCommands).request(token="t", subs=subs, commands=[{"rpc": {}}])
         assert status == 200
-        assert world.recorder.of(RecoveryFinished) == []
+        assert harness.recorder.of(RecoveryFinished) == []
 
     run_scenario(scenario)
 
@@ -257,17 +257,17 @@ def test_full_response_contains_held_conflated_publications() -> None:
     """If the positions of the response cover a held publication, the next poll would not recover it."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        client = PollClient(world, Poll, response_max=1000)
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        client = PollClient(harness, Poll, response_max=1000)
         subs = json.loads((await client.request(token="t", subs={"news": {}, "sport": {}}, wait=0))[1])["subs"]
         subs["news"]["conflate"] = {"max_rate": 0}
         response = asyncio.create_task(client.request(token="t", subs=subs))
         await settle()
-        world.publish("sport", "x" * 2000)
-        world.turn()  # the response is full
-        world.publish("news", "first", "latest")
-        world.turn()  # so this publication is held
+        harness.publish("sport", "x" * 2000)
+        harness.run_scheduled()  # the response is full
+        harness.publish("news", "first", "latest")
+        harness.run_scheduled()  # so this publication is held
         decoded = json.loads((await response)[1])
         received = [message["pub"]["data"] for message in decoded["messages"] if message.get("channel") == "news"]
         assert (received, decoded["subs"]["news"]["offset"]) in ((["latest"], 2), ([], 0))
@@ -280,10 +280,10 @@ def test_large_connect_result_does_not_fill_the_response() -> None:
 
     async def scenario() -> None:
         cache = structs.replace(RECOVERABLE, force_recovery_mode="cache", auto_cache_recover=True)
-        world = World(cache)
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        world.publish("news", "x" * 2000)
-        client = PollClient(world, PollCommands, response_max=1000)
+        harness = NodeHarness(cache)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        harness.publish("news", "x" * 2000)
+        client = PollClient(harness, PollCommands, response_max=1000)
         status, body = await client.request(
             token="t", subs={"news": {}}, commands=[{"presence_stats": {"channel": "news"}}]
         )

@@ -1,4 +1,4 @@
-"""Tests that must be alone are, and the others are not."""
+"""Exclusive tests run alone, and shared ones in parallel."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ ROOT = Path(__file__).parent.parent
 WORKER = """
 import sys
 from pathlib import Path
-from tests.turns import Turn
-turn, name = Turn(Path(sys.argv[1])), sys.argv[2]
+from tests.readers_writer_lock import ReadersWriterLock
+lock, name = ReadersWriterLock(Path(sys.argv[1])), sys.argv[2]
 print(name, "waits", flush=True)
-turn.begin(alone=name == "alone")
+lock.acquire(exclusive=name == "exclusive")
 print(name, "runs", flush=True)
 input()
 print(name, "ends", flush=True)
-turn.end()
+lock.release()
 input()
 """
 
 
-def test_who_must_be_alone_is(tmp_path: Path) -> None:
-    """Two run beside each other; a third is alone after both; a fourth comes after it; and the dead hold up nobody."""
+def test_an_exclusive_holder_waits_for_shared_ones_and_blocks_later_ones(tmp_path: Path) -> None:
+    """Two shared holders run in parallel, then an exclusive one runs alone, and then a later shared one runs.
+
+    A process that was killed holds no lock.
+    """
     reader, writer = os.pipe()
     workers: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -38,23 +41,23 @@ def test_who_must_be_alone_is(tmp_path: Path) -> None:
         stdin.write(b"\n")
 
     try:
-        with os.fdopen(reader) as said:  # by all of them, in the order in which they said it
+        with os.fdopen(reader) as output:  # the lines of all workers, in the order in which they printed them
 
-            def hear(*expected: str) -> None:
-                assert [said.readline().strip() for _ in expected] == list(expected)
+            def expect(*lines: str) -> None:
+                assert [output.readline().strip() for _ in lines] == list(lines)
 
             for name in ("first", "second"):
                 begin(name)
-                hear(f"{name} waits", f"{name} runs")
-            begin("alone")
-            hear("alone waits")
+                expect(f"{name} waits", f"{name} runs")
+            begin("exclusive")
+            expect("exclusive waits")
             workers["second"].kill()
             end("first")
-            hear("first ends", "alone runs")
+            expect("first ends", "exclusive runs")
             begin("last")
-            hear("last waits")
-            end("alone")
-            hear("alone ends", "last runs")
+            expect("last waits")
+            end("exclusive")
+            expect("exclusive ends", "last runs")
     finally:
         os.close(writer)
         for worker in workers.values():
