@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from beaconfire.auth.issue import connection_token
-from tests.acceptance.harness import REFERENCE_CONFIG, SECRET, ServerProcess
+from tests.acceptance.server_process import REFERENCE_CONFIG, SECRET, ServerProcess
 
 OPEN_CONFIG = """
 [server]

@@ -28,8 +28,8 @@ from beaconfire.base.clock import ManualClock
 from beaconfire.base.units import Seconds
 from beaconfire.model.events import NoEvents
 from beaconfire.policy.tokens import TokenUnverifiable
-from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import ClosedError, Peer
+from tests.acceptance.raw_peer import ClosedError, RawPeer
+from tests.acceptance.server_process import ServerProcess
 
 KEY = Ed25519PrivateKey.generate()
 PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
@@ -194,18 +194,18 @@ def invented() -> str:
     return ".".join(base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in parts)
 
 
-async def verdict(peer: Peer) -> int:
+async def verdict(peer: RawPeer) -> int:
     """0 for a client that is connected, the code of an error or of a close frame for one that is not."""
     try:
-        reply = await peer.reply(1)
+        reply = await peer.read_reply(1)
     except ClosedError as closed:
         return closed.code
     return int(reply.get("error", {}).get("code", 0))
 
 
 async def show(port: int, token: str) -> int:
-    async with await Peer.open(port) as peer:
-        await peer.say({"id": 1, "connect": {"token": token}})
+    async with await RawPeer.connect_websocket(port) as peer:
+        await peer.send_json({"id": 1, "connect": {"token": token}})
         return await verdict(peer)
 
 
@@ -220,10 +220,12 @@ def test_keys_rotate_during_a_flood_of_invented_kids(provider: str, handler: typ
         assert await show(server.port, honest("k")) == 0
         async with AsyncExitStack() as stack:
 
-            async def flood() -> list[Peer]:
-                peers = [await stack.enter_async_context(await Peer.open(server.port)) for _ in range(FLOOD)]
+            async def flood() -> list[RawPeer]:
+                peers = [
+                    await stack.enter_async_context(await RawPeer.connect_websocket(server.port)) for _ in range(FLOOD)
+                ]
                 for peer in peers:
-                    await peer.say({"id": 1, "connect": {"token": invented()}})
+                    await peer.send_json({"id": 1, "connect": {"token": invented()}})
                 return peers
 
             assert {await verdict(peer) for peer in await flood()} <= {100, 3500}

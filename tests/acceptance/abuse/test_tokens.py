@@ -15,9 +15,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from beaconfire.auth.issue import sign_claims
-from tests.acceptance.abuse.surroundings import assert_healthy, hits, undisturbed
-from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import TEXT, Client, Peer, frame, run
+from tests.acceptance.background_traffic import undisturbed_traffic
+from tests.acceptance.deadlines import run_scenario
+from tests.acceptance.json_client import JSONClient
+from tests.acceptance.raw_peer import TEXT, RawPeer, encode_frame
+from tests.acceptance.server_process import ServerProcess
+from tests.acceptance.server_state import assert_healthy, count_limit_hits
 
 SECRET = "the-secret-that-nobody-may-ever-see-in-a-log"
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -57,8 +60,8 @@ level = "debug"
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path_factory.mktemp("guarded"), CONFIG) as server:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path_factory.mktemp("server"), CONFIG) as server:
         yield server
         assert_healthy(server)
 
@@ -142,7 +145,7 @@ def raw_claims(payload: bytes) -> str:
 
 def assert_not_logged(server: ServerProcess, token: str) -> None:
     """Neither the secret nor any part of the token that is longer than a word, in whatever line."""
-    log = json.dumps(list(server.lines))
+    log = json.dumps(list(server.log))
     assert SECRET not in log
     assert RSA_PRIVATE[100:140] not in log
     for part in token.split("."):
@@ -150,60 +153,60 @@ def assert_not_logged(server: ServerProcess, token: str) -> None:
 
 
 @pytest.mark.parametrize("kind", INVALID)
-def test_an_invalid_connection_token_ends_the_connection(guarded: ServerProcess, kind: str) -> None:
+def test_an_invalid_connection_token_ends_the_connection(server: ServerProcess, kind: str) -> None:
     """3500, and the client must not come back with it."""
     token = INVALID[kind]()
 
     async def scenario() -> None:
-        async with undisturbed(guarded), await Peer.open(guarded.port) as peer:
-            await peer.say({"id": 1, "connect": {"token": token}})
-            close = await peer.verdict()
-            assert close.code == 3500
+        async with undisturbed_traffic(server), await RawPeer.connect_websocket(server.port) as peer:
+            await peer.send_json({"id": 1, "connect": {"token": token}})
+            close = await peer.read_close_frame()
+            assert close.close_code == 3500
             assert SECRET.encode() not in close.payload
-        assert_not_logged(guarded, token)
+        assert_not_logged(server, token)
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_an_overlong_token_is_counted(guarded: ServerProcess) -> None:
+def test_an_overlong_token_is_counted(server: ServerProcess) -> None:
     """Its length alone condemns it."""
 
     async def scenario() -> None:
-        before = await hits(guarded, "token_length_max")
-        async with await Peer.open(guarded.port) as peer:
-            await peer.say({"id": 1, "connect": {"token": good(info="x" * 40_000)}})
-            assert (await peer.verdict()).code == 3500
-        assert await hits(guarded, "token_length_max") == before + 1
+        before = await count_limit_hits(server, "token_length_max")
+        async with await RawPeer.connect_websocket(server.port) as peer:
+            await peer.send_json({"id": 1, "connect": {"token": good(info="x" * 40_000)}})
+            assert (await peer.read_close_frame()).close_code == 3500
+        assert await count_limit_hits(server, "token_length_max") == before + 1
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_a_token_of_a_megabyte_is_too_large_a_message(guarded: ServerProcess) -> None:
+def test_a_token_of_a_megabyte_is_too_large_a_message(server: ServerProcess) -> None:
     """1009: the transport's limit comes first."""
     token = good(info="x" * 750_000)
 
     async def scenario() -> None:
-        async with undisturbed(guarded), await Peer.open(guarded.port) as peer:
-            await peer.send(frame(TEXT, json.dumps({"id": 1, "connect": {"token": token}}).encode()))
-            assert (await peer.verdict()).code == 1009
-        assert_not_logged(guarded, token)
+        async with undisturbed_traffic(server), await RawPeer.connect_websocket(server.port) as peer:
+            await peer.send(encode_frame(TEXT, json.dumps({"id": 1, "connect": {"token": token}}).encode()))
+            assert (await peer.read_close_frame()).close_code == 1009
+        assert_not_logged(server, token)
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_an_expired_connection_token_is_an_error(guarded: ServerProcess) -> None:
+def test_an_expired_connection_token_is_an_error(server: ServerProcess) -> None:
     """109: the client should fetch a new one; the connection stays for that long, and can do nothing."""
     token = good(exp=int(time.time()) - 5)
 
     async def scenario() -> None:
-        async with undisturbed(guarded), await Peer.open(guarded.port) as peer:
-            await peer.say({"id": 1, "connect": {"token": token}})
-            assert (await peer.reply(1))["error"]["code"] == 109
-            await peer.say({"id": 2, "subscribe": {"channel": "room"}})
-            assert (await peer.verdict()).code == 3501
-        assert_not_logged(guarded, token)
+        async with undisturbed_traffic(server), await RawPeer.connect_websocket(server.port) as peer:
+            await peer.send_json({"id": 1, "connect": {"token": token}})
+            assert (await peer.read_reply(1))["error"]["code"] == 109
+            await peer.send_json({"id": 2, "subscribe": {"channel": "room"}})
+            assert (await peer.read_close_frame()).close_code == 3501
+        assert_not_logged(server, token)
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 GOOD: dict[str, Callable[[], str]] = {
@@ -214,16 +217,16 @@ GOOD: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_a_good_token_is_good(guarded: ServerProcess, kind: str) -> None:
+def test_a_good_token_is_good(server: ServerProcess, kind: str) -> None:
     """The tests above would prove nothing otherwise. It is not in the log either."""
     token = GOOD[kind]()
 
     async def scenario() -> None:
-        async with Client.connect(guarded.port, token) as client:
-            assert list(client.connected["subs"]) == ["#ann"]
-        assert_not_logged(guarded, token)
+        async with JSONClient.connect(server.port, token) as client:
+            assert list(client.connect_reply["subs"]) == ["#ann"]
+        assert_not_logged(server, token)
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 SUBSCRIPTION: dict[str, tuple[dict[str, object], str, int]] = {
@@ -241,17 +244,17 @@ SUBSCRIPTION: dict[str, tuple[dict[str, object], str, int]] = {
 
 
 @pytest.mark.parametrize("kind", SUBSCRIPTION)
-def test_a_wrong_subscription_token(guarded: ServerProcess, kind: str) -> None:
+def test_a_wrong_subscription_token(server: ServerProcess, kind: str) -> None:
     """What another token may mend is an error; someone else's token is the end: 3500."""
     other, secret, code = SUBSCRIPTION[kind]
     token = sign_claims(secret, claims(channel="closed:room") | other)
-    expect_refusal(guarded, {"subscribe": {"channel": "closed:room", "token": token}}, token, code)
+    expect_refusal(server, {"subscribe": {"channel": "closed:room", "token": token}}, token, code)
 
 
 @pytest.mark.parametrize("token", ["x", "..", forged({"alg": "none"}, claims(channel="closed:room"))])
-def test_a_forged_subscription_token(guarded: ServerProcess, token: str) -> None:
+def test_a_forged_subscription_token(server: ServerProcess, token: str) -> None:
     """103: permission denied."""
-    expect_refusal(guarded, {"subscribe": {"channel": "closed:room", "token": token}}, token, 103)
+    expect_refusal(server, {"subscribe": {"channel": "closed:room", "token": token}}, token, 103)
 
 
 @pytest.mark.parametrize(
@@ -262,10 +265,10 @@ def test_a_forged_subscription_token(guarded: ServerProcess, token: str) -> None
         ({"sub": "bob"}, SECRET, 3500),
     ],
 )
-def test_a_wrong_refresh_token(guarded: ServerProcess, other: dict[str, object], secret: str, code: int) -> None:
+def test_a_wrong_refresh_token(server: ServerProcess, other: dict[str, object], secret: str, code: int) -> None:
     """Expired is 3005, which allows coming back; wrong or someone else's is 3500, which does not."""
     token = sign_claims(secret, claims() | other)
-    expect_refusal(guarded, {"refresh": {"token": token}}, token, code)
+    expect_refusal(server, {"refresh": {"token": token}}, token, code)
 
 
 @pytest.mark.parametrize(
@@ -277,28 +280,28 @@ def test_a_wrong_refresh_token(guarded: ServerProcess, other: dict[str, object],
         ({"channel": "closed:other"}, SECRET, 3500),
     ],
 )
-def test_a_wrong_sub_refresh_token(guarded: ServerProcess, other: dict[str, object], secret: str, code: int) -> None:
+def test_a_wrong_sub_refresh_token(server: ServerProcess, other: dict[str, object], secret: str, code: int) -> None:
     """3006 for an expired one, which allows coming back; 3500 for a wrong one."""
     token = sign_claims(secret, claims(channel="closed:room") | other)
 
     async def scenario() -> None:
-        async with undisturbed(guarded), Client.connect(guarded.port, good()) as client:
+        async with undisturbed_traffic(server), JSONClient.connect(server.port, good()) as client:
             first = good(channel="closed:room")
-            assert await client.outcome(subscribe={"channel": "closed:room", "token": first}) == 0
-            assert await client.outcome(sub_refresh={"channel": "closed:room", "token": token}) == code
-        assert_not_logged(guarded, token)
+            assert await client.request_code(subscribe={"channel": "closed:room", "token": first}) == 0
+            assert await client.request_code(sub_refresh={"channel": "closed:room", "token": token}) == code
+        assert_not_logged(server, token)
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def expect_refusal(server: ServerProcess, command: dict[str, Any], token: str, code: int) -> None:
     """A connected user sends it: an error below 3000, the end otherwise. Nobody else notices."""
 
     async def scenario() -> None:
-        async with undisturbed(server), Client.connect(server.port, good()) as client:
-            assert await client.outcome(**command) == code
+        async with undisturbed_traffic(server), JSONClient.connect(server.port, good()) as client:
+            assert await client.request_code(**command) == code
             if code < 3000:
-                assert "subscribe" in await client.ask(subscribe={"channel": "room"})
+                assert "subscribe" in await client.request(subscribe={"channel": "room"})
         assert_not_logged(server, token)
 
-    run(scenario())
+    run_scenario(scenario())

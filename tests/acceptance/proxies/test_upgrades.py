@@ -12,10 +12,12 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.acceptance.abuse.surroundings import OPEN_HOUSE, http
-from tests.acceptance.harness import API_KEY, ServerProcess
-from tests.acceptance.peer import Client, Peer, Response, run, until, upgrade_request
-from tests.acceptance.proxies.proxy import Proxy
+from tests.acceptance.deadlines import run_scenario, wait_until
+from tests.acceptance.json_client import JSONClient
+from tests.acceptance.proxies.proxy_process import ProxyProcess
+from tests.acceptance.raw_peer import RawPeer, ResponseHead, encode_upgrade_request
+from tests.acceptance.server_process import API_KEY, PERMISSIVE_CONFIG, ServerProcess
+from tests.acceptance.server_state import http_request
 
 OFFERS = {
     "none": (),
@@ -39,7 +41,7 @@ GAP_S = 0.01
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path_factory.mktemp("server"), OPEN_HOUSE, {"api.insecure": "false"}) as process:
+    with ServerProcess(tmp_path_factory.mktemp("server"), PERMISSIVE_CONFIG, {"api.insecure": "false"}) as process:
         yield process
 
 
@@ -50,7 +52,7 @@ def ports(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> It
         found = {"direct": server.port}
         for way in WAYS[1:]:
             name, _, every = way.partition(" ")
-            proxy = Proxy(name, server.port, tmp_path_factory.mktemp(name), bool(every))
+            proxy = ProxyProcess(name, server.port, tmp_path_factory.mktemp(name), bool(every))
             found[way] = stack.enter_context(proxy).port
         yield found
 
@@ -73,28 +75,28 @@ def calling(channel: str, number: int, offer: str = "none", size: int = 0) -> tu
     return post("/api/publish", body, offer, [f"X-API-Key: {API_KEY}"])
 
 
-async def answer(peer: Peer) -> Response:
+async def answer(peer: RawPeer) -> ResponseHead:
     """The next answer, whose body is read as well."""
-    response = await peer.response()
+    response = await peer.read_response_head()
     if response.headers.get("transfer-encoding") == "chunked":
         while size := int(await line(peer), 16):
-            await peer.take(size + 2)
+            await peer.read_bytes(size + 2)
         await line(peer)
     else:
-        await peer.take(int(response.headers.get("content-length", "0")))
+        await peer.read_bytes(int(response.headers.get("content-length", "0")))
     return response
 
 
-async def line(peer: Peer) -> bytes:
+async def line(peer: RawPeer) -> bytes:
     taken = b""
     while not taken.endswith(b"\r\n"):
-        taken += await peer.take(1)
+        taken += await peer.read_bytes(1)
     return taken[:-2]
 
 
 async def published(server: ServerProcess, channel: str) -> list[int]:
     body = json.dumps({"channel": channel, "limit": -1}).encode()
-    status, text = await http(server, "/api/history", body, {"X-API-Key": API_KEY})
+    status, text = await http_request(server, "/api/history", body, {"X-API-Key": API_KEY})
     assert status == 200
     return [publication["data"] for publication in json.loads(text)["result"]["publications"]]
 
@@ -112,7 +114,7 @@ def cuts(head: bytes, body: bytes) -> list[list[bytes]]:
     ]
 
 
-async def send(peer: Peer, pieces: Sequence[bytes]) -> None:
+async def send(peer: RawPeer, pieces: Sequence[bytes]) -> None:
     for at, piece in enumerate(pieces):
         if at:
             await asyncio.sleep(GAP_S if len(pieces) < 5 else 0)
@@ -132,14 +134,14 @@ def test_the_request_is_answered_and_executed_once(
         expected: list[int] = []
         for kind in kinds:
             for at in range(5):
-                async with await Peer.dial(ports[way]) as peer:
+                async with await RawPeer.connect_tcp(ports[way]) as peer:
                     for request in (kind(channel, len(expected), offer), kind(channel, len(expected) + 1)):
                         await send(peer, cuts(*request)[at])
                         assert (await answer(peer)).status == 200
                         expected.append(len(expected))
                 assert await published(server, channel) == expected
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 @pytest.mark.parametrize("offer", OFFERS)
@@ -152,14 +154,14 @@ def test_a_body_is_never_executed(server: ServerProcess, ports: dict[str, int], 
         for size in (0, 40_000):
             head, body = post(COMMANDS, b"".join(calling(channel, 666, size=size)), offer)
             for pieces in ([head + body], [head, body], [head + body[:1], body[1:]]):
-                async with await Peer.dial(ports[way]) as peer:
+                async with await RawPeer.connect_tcp(ports[way]) as peer:
                     await send(peer, pieces)
                     assert (await answer(peer)).status == 400
                     await send(peer, saying(channel, 1))
                     assert (await answer(peer)).status == 200
         assert await published(server, channel) == [1] * 6
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_several_requests_at_once(server: ServerProcess, ports: dict[str, int]) -> None:
@@ -171,13 +173,13 @@ def test_several_requests_at_once(server: ServerProcess, ports: dict[str, int]) 
         requests = [calling("several", number, offer) for number, offer in enumerate(offers)]
         whole = b"".join(part for request in requests for part in request)
         for count, cut in enumerate(range(1, len(whole), len(head)), start=1):
-            async with await Peer.dial(ports["direct"]) as peer:
+            async with await RawPeer.connect_tcp(ports["direct"]) as peer:
                 await send(peer, [whole[:cut], whole[cut:]])
                 assert [(await answer(peer)).status for _ in offers] == [200] * len(offers)
             tail = (await published(server, "several"))[-100:]
             assert tail == (list(range(len(offers))) * count)[-100:]
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 @pytest.mark.parametrize("way", WAYS[1:])
@@ -186,11 +188,11 @@ def test_what_is_not_for_everybody_stays_inside(ports: dict[str, int], way: str)
 
     async def scenario() -> None:
         for path in ("/api/publish", "/%61pi/publish", "/metrics", "/health/ready"):
-            async with await Peer.dial(ports[way]) as peer:
+            async with await RawPeer.connect_tcp(ports[way]) as peer:
                 await peer.send(*post(path, b"{}", "h2c"))
                 assert (await answer(peer)).status == 403, path
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 @pytest.mark.parametrize("upgrade", ["websocket", "WebSocket", "WEBSOCKET"])
@@ -198,24 +200,24 @@ def test_what_is_not_for_everybody_stays_inside(ports: dict[str, int], way: str)
 def test_websockets_still_get_through(ports: dict[str, int], way: str, upgrade: str) -> None:
     """On a fresh connection, and on one that has carried an ordinary request and an ignored upgrade."""
     room = f"room-{way}-{upgrade}".replace(" ", "-")
-    request = upgrade_request().replace(b"Upgrade: websocket", f"Upgrade: {upgrade}".encode(), 1)
+    request = encode_upgrade_request().replace(b"Upgrade: websocket", f"Upgrade: {upgrade}".encode(), 1)
 
     async def scenario() -> None:
-        async with Client.connect(ports[way], channels=[room]) as listener:
-            peer = await Peer.dial(ports[way])
+        async with JSONClient.connect(ports[way], channels=[room]) as listener:
+            peer = await RawPeer.connect_tcp(ports[way])
             await peer.send(b"GET /client/beaconfire.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await answer(peer)).status == 200
             await send(peer, saying(room, 1, "h2c"))
             assert (await answer(peer)).status == 200
             await peer.send(request)
-            assert (await peer.response()).status == 101
-            client = Client(peer)
+            assert (await peer.read_response_head()).status == 101
+            client = JSONClient(peer)
             try:
-                assert "connect" in await client.ask(connect={})
-                assert "subscribe" in await client.ask(subscribe={"channel": room})
+                assert "connect" in await client.request(connect={})
+                assert "subscribe" in await client.request(subscribe={"channel": room})
                 await client.publish(room, 2)
-                await until(lambda: listener.received(room) == [1, 2], "the listener has both")
+                await wait_until(lambda: listener.received_data(room) == [1, 2], "the listener has both")
             finally:
-                await client.leave()
+                await client.disconnect()
 
-    run(scenario())
+    run_scenario(scenario())

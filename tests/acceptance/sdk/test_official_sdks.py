@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.harness import REFERENCE_CONFIG, ServerProcess
 from tests.acceptance.sdk.checks import CHECKS, absent, checks_of
+from tests.acceptance.server_process import REFERENCE_CONFIG, ServerProcess
 
 pytestmark = pytest.mark.quiet  # a run is all checks of an SDK at once, in up to five processes, on fast clocks
 
@@ -162,7 +162,7 @@ def test_servers_notice_nothing_unusual(
     """Whatever the SDKs do, the servers log no error, and warn of nothing but the limits hit on purpose."""
     for sdk in SDKS:
         reports_of(sdk)
-    alarms = [line for server in servers for line in server.lines if line.get("level") not in ("debug", "info")]
+    alarms = [line for server in servers for line in server.log if line.get("level") not in ("debug", "info")]
     assert [
         line for line in alarms if line.get("action") != "insecure" and line.get("limit") not in EXPECTED_LIMITS
     ] == []

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.acceptance.peer import DEADLINE_S, until
+from tests.acceptance.deadlines import DEADLINE_S, wait_until
 from tests.conformance.transports.lines import Line
 from tests.conformance.transports.speech import EndedError, Message
 
@@ -50,11 +50,11 @@ class Seat:
         ]
 
     async def wait_heard(self, channel: str, count: int) -> list[tuple[int, Any]]:
-        await until(lambda: len(self.heard(channel)) >= count, f"{count} publications, got {self.heard(channel)}")
+        await wait_until(lambda: len(self.heard(channel)) >= count, f"{count} publications, got {self.heard(channel)}")
         return self.heard(channel)
 
     async def wait_push(self, fits: Callable[[Message], bool], what: str) -> None:
-        await until(lambda: any(map(fits, self.pushes)), f"{what}, got {self.pushes}")
+        await wait_until(lambda: any(map(fits, self.pushes)), f"{what}, got {self.pushes}")
 
     async def wait_ended(self) -> int:
         async with asyncio.timeout(DEADLINE_S):

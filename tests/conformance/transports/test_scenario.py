@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from beaconfire.auth.issue import connection_token
-from tests.acceptance.harness import API_KEY, SECRET, ServerProcess
-from tests.acceptance.peer import run, until
+from tests.acceptance.deadlines import run_scenario, wait_until
+from tests.acceptance.server_process import API_KEY, SECRET, ServerProcess
 from tests.conformance.transports.conftest import CONFIG, Dial
 from tests.conformance.transports.lines import LASTING, LINES
 from tests.conformance.transports.seat import Seat, seated
@@ -53,7 +53,7 @@ def test_publish_and_acknowledge(dial: Dial, room: str) -> None:
             assert await ann.wait_heard(room, 20) == expected
             assert await bob.wait_heard(room, 20) == expected
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_several_commands_together(dial: Dial, room: str) -> None:
@@ -65,7 +65,7 @@ def test_several_commands_together(dial: Dial, room: str) -> None:
             assert all("publish" in reply for reply in replies)
             assert [data for _, data in await ann.wait_heard(room, 30)] == list(range(30))
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_presence(dial_lasting: Dial, room: str) -> None:
@@ -83,7 +83,7 @@ def test_presence(dial_lasting: Dial, room: str) -> None:
             present = (await ann.ask(presence={"channel": room}))["presence"]["presence"]
             assert [info["user"] for info in present.values()] == ["ann"]
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_recovery_after_a_cut(dial: Dial, room: str, server: ServerProcess) -> None:
@@ -105,7 +105,7 @@ def test_recovery_after_a_cut(dial: Dial, room: str, server: ServerProcess) -> N
             call(server, "publish", channel=room, data=6)
             assert await ann.wait_heard(room, 1) == [(7, 6)]
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_errors(dial: Dial, room: str) -> None:
@@ -116,7 +116,7 @@ def test_errors(dial: Dial, room: str) -> None:
             assert (await ann.ask(publish={"channel": room, "data": 1}))["error"]["code"] == 103
             assert "subscribe" in await ann.ask(subscribe={"channel": room})
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 @pytest.mark.parametrize(("given", "code"), [("nonsense", 3500), ("", 3501)])
@@ -130,7 +130,7 @@ def test_refused_tokens(dial: Dial, given: str, code: int) -> None:
         assert await seat.wait_ended() == code
         await seat.cut()
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_expiry(dial: Dial, room: str) -> None:
@@ -143,7 +143,7 @@ def test_expiry(dial: Dial, room: str) -> None:
             assert await ann.wait_ended() == 3005
             assert "publish" in await bob.ask(publish={"channel": room, "data": 1})
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_pings(dial_lasting: Dial, room: str, server: ServerProcess) -> None:
@@ -155,7 +155,7 @@ def test_pings(dial_lasting: Dial, room: str, server: ServerProcess) -> None:
                 assert await mute.wait_ended() == 3012
             assert "publish" in await ann.ask(publish={"channel": room, "data": 1})
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_disconnected_by_the_backend(dial: Dial, server: ServerProcess) -> None:
@@ -172,10 +172,10 @@ def test_disconnected_by_the_backend(dial: Dial, server: ServerProcess) -> None:
                 )
                 return seat.ended.done()
 
-            await until(is_gone, "the seat is gone")
+            await wait_until(is_gone, "the seat is gone")
             assert await seat.wait_ended() == 4501
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_the_backend_names_client_and_session(dial_lasting: Dial, server: ServerProcess) -> None:
@@ -198,7 +198,7 @@ def test_the_backend_names_client_and_session(dial_lasting: Dial, server: Server
             await asyncio.to_thread(disconnect, "", sessions[0])
             assert await one.wait_ended() == 3503
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 @pytest.mark.parametrize("name", LASTING)
@@ -207,7 +207,7 @@ def test_a_slow_reader_is_let_go(name: str, tmp_path: Path) -> None:
     with ServerProcess(tmp_path, CONFIG, {"client.ping_interval": "25s"}) as server:
 
         def is_let_go() -> bool:
-            return any(line["user"] == "slow" and line["code"] == 3008 for line in server.actions("session_ended"))
+            return any(line["user"] == "slow" and line["code"] == 3008 for line in server.log_lines("session_ended"))
 
         async def scenario() -> None:
             dial, count = LASTING[name], 0
@@ -223,7 +223,7 @@ def test_a_slow_reader_is_let_go(name: str, tmp_path: Path) -> None:
                 assert len(await ann.wait_heard("room", count)) == count
                 assert "publish" in await ann.ask(publish={"channel": "room", "data": 1})
 
-        run(scenario())
+        run_scenario(scenario())
 
 
 @pytest.mark.parametrize("name", LINES)
@@ -233,11 +233,13 @@ def test_drain(name: str, tmp_path: Path) -> None:
 
         async def scenario() -> None:
             async with seated(LINES[name](server.port), token("ann"), "room") as ann:
-                await until(lambda: "room" in call(server, "channels")["channels"], "it is there, also if it polls")
+                await wait_until(
+                    lambda: "room" in call(server, "channels")["channels"], "it is there, also if it polls"
+                )
                 assert await asyncio.to_thread(server.stop) == 0
                 assert await ann.wait_ended() == 3001
 
-        run(scenario())
+        run_scenario(scenario())
 
 
 def test_requests_overtake_each_other(room: str, server: ServerProcess) -> None:
@@ -251,4 +253,4 @@ def test_requests_overtake_each_other(room: str, server: ServerProcess) -> None:
             assert [offset for offset, _ in heard] == list(range(1, 51))
             assert sorted(data for _, data in heard) == list(range(50))
 
-    run(scenario())
+    run_scenario(scenario())

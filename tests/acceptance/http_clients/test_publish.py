@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.acceptance.harness import API_KEY, REFERENCE_CONFIG, ServerProcess
+from tests.acceptance.server_process import API_KEY, REFERENCE_CONFIG, ServerProcess
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.processes import HeldPort
-from tests.acceptance.abuse.surroundings import OPEN_HOUSE
-from tests.acceptance.harness import START_DEADLINE_S
-from tests.acceptance.peer import Client, run
+from tests.acceptance.deadlines import run_scenario
+from tests.acceptance.json_client import JSONClient
+from tests.acceptance.server_process import PERMISSIVE_CONFIG, START_DEADLINE_S
 
 CLIENTS = 300
 """Whose comings and goings fill a pipe (64 KiB) several times over."""
@@ -28,7 +28,7 @@ CLIENTS = 300
 def server(folder: Path, stderr: int | None) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A server that logs to this descriptor, or to a closed one, and the port it listens on."""
     config = folder / "beaconfire.toml"
-    config.write_text(OPEN_HOUSE)
+    config.write_text(PERMISSIVE_CONFIG)
     with HeldPort() as port:
         settings = ["--set", f"server.port={port.number}", "--set", "log.level=debug"]
         command = [str(Path(sys.executable).with_name("beaconfire")), "serve", "--config", str(config), *settings]
@@ -59,14 +59,14 @@ def come_and_go(port: int) -> None:
     """300 clients, one after the other, who say something and hear it."""
 
     async def scenario() -> None:
-        async with Client.connect(port, channels=["bare:a"]) as listener:
+        async with JSONClient.connect(port, channels=["bare:a"]) as listener:
             for number in range(CLIENTS):
-                async with Client.connect(port) as client:
+                async with JSONClient.connect(port) as client:
                     await client.publish("bare:a", number)
             await listener.publish("bare:a", "end")
-            assert listener.received("bare:a")[:CLIENTS] == list(range(CLIENTS))
+            assert listener.received_data("bare:a")[:CLIENTS] == list(range(CLIENTS))
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:

@@ -15,7 +15,7 @@ from centrifuge import Client, PublicationContext, SubscriptionEventHandler
 from websockets.asyncio.client import ClientConnection, connect
 
 from beaconfire.auth.issue import connection_token, subscription_token
-from tests.acceptance.harness import API_KEY, SECRET, ServerProcess
+from tests.acceptance.server_process import API_KEY, SECRET, ServerProcess
 
 DEADLINE_S = 10.0
 

@@ -22,7 +22,7 @@ _TLS = r"    (?:bind|listen) (?:\*:|:)?443 ssl.*\n(?:    server_name .*\n)?(?:  
 """The lines of a configuration about its own address and TLS, which the tests do without."""
 
 
-class Proxy:
+class ProxyProcess:
     """A proxy on a free port of the loopback interface, as a child process without children of its own.
 
     `name` is `nginx` or `haproxy`. With `every_upgrade` the configuration passes on whatever upgrade a client asks for,
@@ -41,7 +41,7 @@ class Proxy:
         self._file.write_text(_around(name, configuration, folder))
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self) -> ProxyProcess:
         program = shutil.which(self._name, path=os.environ["PATH"] + ":/usr/sbin")
         assert program is not None, f"{self._name} is missing; run: scripts/services"
         command = {

@@ -6,10 +6,13 @@ import asyncio
 import signal
 from typing import Any
 
-from tests.acceptance.abuse.surroundings import ROOM, wait_figure
-from tests.acceptance.harness import ServerProcess
-from tests.acceptance.life.conftest import Serve
-from tests.acceptance.peer import Client, ClosedError, Peer, run, until
+from tests.acceptance.background_traffic import CHANNEL
+from tests.acceptance.conftest import StartServer
+from tests.acceptance.deadlines import run_scenario, wait_until
+from tests.acceptance.json_client import JSONClient
+from tests.acceptance.raw_peer import ClosedError, RawPeer
+from tests.acceptance.server_process import ServerProcess
+from tests.acceptance.server_state import wait_metric
 
 CLIENTS = 50
 
@@ -26,7 +29,7 @@ class Returning:
         self.ends: list[ClosedError] = []
         self._epoch = ""
         self._offset = 0
-        self.peer: Peer | None = None
+        self.peer: RawPeer | None = None
         self._living = asyncio.create_task(self._live())
 
     async def stop(self) -> None:
@@ -38,10 +41,10 @@ class Returning:
     async def _live(self) -> None:
         while True:
             try:
-                self.peer = await Peer.open(self._server.port)
+                self.peer = await RawPeer.connect_websocket(self._server.port)
                 await self._enter(self.peer)
                 while True:
-                    for message in await self.peer.messages():
+                    for message in await self.peer.read_messages():
                         await self._take(self.peer, message)
             except (OSError, EOFError):
                 await asyncio.sleep(0.05)  # nobody there yet
@@ -51,15 +54,15 @@ class Returning:
                 if self.peer is not None:
                     self.peer.close()
 
-    async def _enter(self, peer: Peer) -> None:
-        wish: dict[str, Any] = {"channel": ROOM}
+    async def _enter(self, peer: RawPeer) -> None:
+        wish: dict[str, Any] = {"channel": CHANNEL}
         if self._epoch:
             wish |= {"recover": True, "epoch": self._epoch, "offset": self._offset}
-        await peer.say({"id": 1, "connect": {}}, {"id": 2, "subscribe": wish})
+        await peer.send_json({"id": 1, "connect": {}}, {"id": 2, "subscribe": wish})
 
-    async def _take(self, peer: Peer, message: dict[str, Any]) -> None:
+    async def _take(self, peer: RawPeer, message: dict[str, Any]) -> None:
         if not message:
-            await peer.say({})
+            await peer.send_json({})
         elif message.get("id") == 2:
             reply = message["subscribe"]
             self.replies.append(reply)
@@ -76,26 +79,26 @@ class Returning:
 
 
 async def publish(server: ServerProcess, data: list[Any]) -> None:
-    async with Client.connect(server.port) as talker:
+    async with JSONClient.connect(server.port) as talker:
         for each in data:
-            await talker.publish(ROOM, each)
+            await talker.publish(CHANNEL, each)
 
 
-def test_after_kill_clients_learn_that_history_is_gone(serve: Serve) -> None:
+def test_after_kill_clients_learn_that_history_is_gone(start_server: StartServer) -> None:
     """All come back to the restarted server, are told recovered false and another epoch, and are live again."""
-    server = serve()
+    server = start_server()
 
     async def scenario() -> None:
         clients = [Returning(server) for _ in range(CLIENTS)]
-        await until(lambda: all(client.replies for client in clients), "all are in")
+        await wait_until(lambda: all(client.replies for client in clients), "all are in")
         await publish(server, list(range(10)))
-        await until(lambda: all(len(client.got) == 10 for client in clients), "all have ten")
+        await wait_until(lambda: all(len(client.got) == 10 for client in clients), "all have ten")
         server.stop(signal.SIGKILL)
-        await until(lambda: all(client.ends for client in clients), "all have noticed")
+        await wait_until(lambda: all(client.ends for client in clients), "all have noticed")
         await asyncio.to_thread(server.start)
-        await until(lambda: all(len(client.replies) == 2 for client in clients), "all are back")
+        await wait_until(lambda: all(len(client.replies) == 2 for client in clients), "all are back")
         await publish(server, ["after"])
-        await until(lambda: all(len(client.got) == 11 for client in clients), "all are live again")
+        await wait_until(lambda: all(len(client.got) == 11 for client in clients), "all are live again")
         for client in clients:
             await client.stop()
         for client in clients:
@@ -108,25 +111,25 @@ def test_after_kill_clients_learn_that_history_is_gone(serve: Serve) -> None:
             assert client.got[-1] == (second["epoch"], 1, "after")
             assert {error.code for error in client.ends} == {1006}
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_after_a_cut_the_same_server_has_it_all(serve: Serve) -> None:
+def test_after_a_cut_the_same_server_has_it_all(start_server: StartServer) -> None:
     """The opposite: where history is there, it is recovered, in order and without a hole, and that is said too."""
-    server = serve()
+    server = start_server()
 
     async def scenario() -> None:
         clients = [Returning(server) for _ in range(CLIENTS)]
-        await until(lambda: all(client.replies for client in clients), "all are in")
+        await wait_until(lambda: all(client.replies for client in clients), "all are in")
         await publish(server, list(range(10)))
-        await until(lambda: all(len(client.got) == 10 for client in clients), "all have ten")
+        await wait_until(lambda: all(len(client.got) == 10 for client in clients), "all have ten")
         for client in clients[::2]:
             await client.stop()
-        await wait_figure(server, "beaconfire_sessions", CLIENTS / 2)
+        await wait_metric(server, "beaconfire_sessions", CLIENTS / 2)
         await publish(server, list(range(10, 20)))
         for client in clients[::2]:
             client._living = asyncio.create_task(client._live())
-        await until(lambda: all(len(client.got) >= 20 for client in clients), "all have twenty")
+        await wait_until(lambda: all(len(client.got) >= 20 for client in clients), "all have twenty")
         for client in clients:
             await client.stop()
             assert [got[2] for got in client.got] == list(range(20))
@@ -135,27 +138,27 @@ def test_after_a_cut_the_same_server_has_it_all(serve: Serve) -> None:
             assert (client.replies[1]["was_recovering"], client.replies[1]["recovered"]) == (True, True)
             assert client.replies[1]["epoch"] == client.replies[0]["epoch"]
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_after_a_drain_clients_come_back_to_the_next_server(serve: Serve) -> None:
+def test_after_a_drain_clients_come_back_to_the_next_server(start_server: StartServer) -> None:
     """A rolling restart: each is told 3001, comes back by itself, and learns the truth as well."""
-    server = serve(drain_window="500ms")
+    server = start_server({"server.drain_window": "500ms"})
 
     async def scenario() -> None:
         clients = [Returning(server) for _ in range(CLIENTS)]
-        await until(lambda: all(client.replies for client in clients), "all are in")
+        await wait_until(lambda: all(client.replies for client in clients), "all are in")
         await publish(server, ["before"])
-        await until(lambda: all(client.got for client in clients), "all have it")
+        await wait_until(lambda: all(client.got for client in clients), "all have it")
         assert await asyncio.to_thread(server.stop) == 0
         await asyncio.to_thread(server.start)
-        await until(lambda: all(len(client.replies) == 2 for client in clients), "all are back")
+        await wait_until(lambda: all(len(client.replies) == 2 for client in clients), "all are back")
         await publish(server, ["after"])
-        await until(lambda: all(len(client.got) == 2 for client in clients), "all are live again")
+        await wait_until(lambda: all(len(client.got) == 2 for client in clients), "all are live again")
         for client in clients:
             await client.stop()
             assert client.ends[0].code == 3001
             assert client.replies[1].get("recovered", False) is False
             assert [got[2] for got in client.got] == ["before", "after"]
 
-    run(scenario())
+    run_scenario(scenario())

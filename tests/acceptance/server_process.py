@@ -1,4 +1,4 @@
-"""Real server processes for tests: started on a free port, watched through their log, always ended."""
+"""Runs `beaconfire serve` as a child process on a free port, reads its log, and always ends the process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any
 
 from bench.processes import HeldPort
 
@@ -56,21 +56,45 @@ lobby = true
 [engine]
 type = "memory"
 """
-"""The configuration most acceptance tests run with: the one of the quick start for SDK users."""
+"""Clients need a token. This is the configuration of the quick start for SDK users."""
+
+PERMISSIVE_CONFIG = """
+[client]
+insecure = true
+allowed_origins = ["http://good.example", "https://*.good.example"]
+[api]
+keys = ["api_key"]
+insecure = true
+[channel]
+presence = true
+history_size = 100
+history_ttl = "300s"
+force_recovery = true
+[namespaces.bare]
+[namespaces.json]
+publication_data_format = "json"
+[namespaces.watched]
+presence = true
+join_leave = true
+force_push_join_leave = true
+[plain]
+lobby = true
+"""
+"""Every client may connect without a token and do everything, so that tests of limits need no permissions."""
 
 SECRET = "secret"
 API_KEY = "api_key"
 
 
-Started: TypeAlias = "queue.Queue[bool]"
-"""Gets true when a server listens, or false at the end of its log."""
-
-
 class ServerProcess:
-    """`beaconfire serve` as a child process, as a user would start it.
+    """`beaconfire serve` as a child process, started as a user starts it.
 
-    `overrides` are dotted settings. The port is free and stays the same over restarts: it is held in between, since
-    other tests start servers at the same time. Log lines are kept parsed.
+    The port is free and stays the same after a restart. A socket reserves the port while the server does not run,
+    because other tests start servers at the same time.
+
+    Args:
+        folder: where the configuration file is written.
+        overrides: settings by dotted name, given on the command line.
     """
 
     def __init__(
@@ -82,7 +106,8 @@ class ServerProcess:
         self.port = self._held.number
         self._overrides = {"server.port": str(self.port), "log.format": "json", **(overrides or {})}
         self._process: subprocess.Popen[str] | None = None
-        self.lines: list[dict[str, Any]] = []
+        self.log: list[dict[str, Any]] = []
+        """The log so far, one dictionary per line. A line that is not JSON has the action `unparsed`."""
 
     def __enter__(self) -> ServerProcess:
         self.start()
@@ -117,23 +142,24 @@ class ServerProcess:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Returns when the server listens. Raises RuntimeError with its log if it does not."""
+        """Starts the process and returns when the server listens. Raises RuntimeError with the log if it fails."""
         command = [str(Path(sys.executable).with_name("beaconfire")), "serve", "--config", str(self._file)]
         for name, value in self._overrides.items():
             command += ["--set", f"{name}={value}"]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("BEACONFIRE_")}
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-        started: Started = queue.Queue()  # one for each start: the reader of the last one may be late
-        threading.Thread(target=self._read, args=(self._process, started), daemon=True).start()
+        started: queue.Queue[bool] = queue.Queue()  # a new one: the thread of the last start may still write to its own
+        threading.Thread(target=self._read_log, args=(self._process, started), daemon=True).start()
         try:
-            listens = started.get(timeout=START_DEADLINE_S)
+            is_listening = started.get(timeout=START_DEADLINE_S)
         except queue.Empty:
-            listens = False
-        if not listens:
+            is_listening = False
+        if not is_listening:
             self._process.kill()
-            raise RuntimeError(f"the server did not start: {self.lines}")
+            raise RuntimeError(f"the server did not start: {self.log}")
 
-    def _read(self, process: subprocess.Popen[str], started: Started) -> None:
+    def _read_log(self, process: subprocess.Popen[str], started: queue.Queue[bool]) -> None:
+        """Puts true into `started` when the server listens, and false at the end of the log."""
         assert process.stderr is not None
         with process.stderr as stream:
             for text in stream:
@@ -141,47 +167,47 @@ class ServerProcess:
                     line = json.loads(text)
                 except ValueError:
                     line = {"action": "unparsed", "text": text}
-                self.lines.append(line)
+                self.log.append(line)
                 if line.get("action") == "server_started":
                     started.put(True)
         started.put(False)
 
-    def send(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
 
-    def wait(self, deadline_s: float = STOP_DEADLINE_S) -> int:
-        """The exit code, once the process has ended by itself."""
+    def wait_exit(self, deadline_s: float = STOP_DEADLINE_S) -> int:
+        """Waits until the process exits. Returns the exit code. Kills the process at the deadline and raises."""
         assert self._process is not None
         try:
             return self._process.wait(deadline_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            raise RuntimeError(f"the server did not end within {deadline_s} s: {self.lines[-20:]}") from None
+            raise RuntimeError(f"the server did not exit within {deadline_s} s: {self.log[-20:]}") from None
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Signals and waits. Returns the exit code, negative for a fatal signal."""
-        self.send(number)
-        return self.wait()
+        """Sends the signal and waits until the process exits. Returns the exit code, negative for a fatal signal."""
+        self.send_signal(number)
+        return self.wait_exit()
 
     def resident_bytes(self) -> int:
-        """Resident memory of the process, as the kernel counts it."""
+        """Resident memory of the process (VmRSS)."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
         raise RuntimeError("no VmRSS")
 
-    def actions(self, action: str) -> list[dict[str, Any]]:
-        """Log lines of one action."""
-        return [line for line in list(self.lines) if line.get("action") == action]
+    def log_lines(self, action: str) -> list[dict[str, Any]]:
+        """The log lines with this action so far."""
+        return [line for line in list(self.log) if line.get("action") == action]
 
-    def wait_action(self, action: str, deadline_s: float = 10.0, **fields: object) -> dict[str, Any]:
-        """The first log line of this action with these fields, once it is there."""
+    def wait_log_line(self, action: str, deadline_s: float = 10.0, **fields: object) -> dict[str, Any]:
+        """Waits for a log line with this action and these fields. Returns the first one."""
         end_s = time.monotonic() + deadline_s
         while True:
-            for line in self.actions(action):
+            for line in self.log_lines(action):
                 if all(line.get(name) == value for name, value in fields.items()):
                     return line
             if time.monotonic() > end_s:
-                raise AssertionError(f"no log line {action} {fields}; the last ones: {self.lines[-10:]}")
+                raise AssertionError(f"no log line {action} {fields}; the last lines: {self.log[-10:]}")
             time.sleep(0.01)

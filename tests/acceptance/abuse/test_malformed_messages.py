@@ -10,11 +10,14 @@ import pytest
 from google.protobuf.proto import parse_length_prefixed, serialize_length_prefixed
 
 from beaconfire.protocols.centrifuge.schema_pb2 import Command, PublishRequest, Reply
-from tests.acceptance.abuse.surroundings import figures, megabytes, undisturbed
-from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import BINARY, NATIVE, PING, TEXT, Client, Frame, Peer, frame, run, until
+from tests.acceptance.background_traffic import undisturbed_traffic
+from tests.acceptance.deadlines import run_scenario, wait_until
+from tests.acceptance.json_client import JSONClient
+from tests.acceptance.raw_peer import BINARY, NATIVE_PATH, PING, TEXT, RawPeer, WebSocketFrame, encode_frame
+from tests.acceptance.server_process import ServerProcess
+from tests.acceptance.server_state import megabytes, read_metrics
 
-PROTOBUF = f"{NATIVE}?format=protobuf"
+PROTOBUF = f"{NATIVE_PATH}?format=protobuf"
 CONNECT = b'{"id":1,"connect":{}}'
 
 FROM_STRANGERS: dict[str, tuple[int, bytes, int]] = {
@@ -68,62 +71,68 @@ TO_PROTOBUF: dict[str, tuple[int, bytes, int]] = {
 
 
 @pytest.mark.parametrize("garbage", FROM_STRANGERS)
-def test_garbage_in_json_ends_the_connection(open_house: ServerProcess, garbage: str) -> None:
+def test_garbage_in_json_ends_the_connection(permissive_server: ServerProcess, garbage: str) -> None:
     """3501 for what is no command; what is no text or too large does not get that far."""
     opcode, payload, code = FROM_STRANGERS[garbage]
-    expect_end(open_house, NATIVE, [frame(opcode, payload)], code)
+    expect_end(permissive_server, NATIVE_PATH, [encode_frame(opcode, payload)], code)
 
 
 @pytest.mark.parametrize("garbage", TO_PROTOBUF)
-def test_garbage_in_protobuf_ends_the_connection(open_house: ServerProcess, garbage: str) -> None:
+def test_garbage_in_protobuf_ends_the_connection(permissive_server: ServerProcess, garbage: str) -> None:
     """3501 likewise."""
     opcode, payload, code = TO_PROTOBUF[garbage]
-    expect_end(open_house, PROTOBUF, [frame(opcode, payload)], code)
+    expect_end(permissive_server, PROTOBUF, [encode_frame(opcode, payload)], code)
 
 
-def test_connecting_twice_ends_the_connection(open_house: ServerProcess) -> None:
+def test_connecting_twice_ends_the_connection(permissive_server: ServerProcess) -> None:
     """3501: a session is one client."""
-    expect_end(open_house, NATIVE, [frame(TEXT, CONNECT), frame(TEXT, CONNECT)], 3501)
+    expect_end(permissive_server, NATIVE_PATH, [encode_frame(TEXT, CONNECT), encode_frame(TEXT, CONNECT)], 3501)
 
 
-def test_unmasked_frames_end_the_connection(open_house: ServerProcess) -> None:
+def test_unmasked_frames_end_the_connection(permissive_server: ServerProcess) -> None:
     """1002: they may be a trick on a proxy (RFC 6455 section 5.1)."""
-    expect_end(open_house, NATIVE, [frame(TEXT, CONNECT, masked=False)], 1002)
+    expect_end(permissive_server, NATIVE_PATH, [encode_frame(TEXT, CONNECT, masked=False)], 1002)
 
 
 def expect_end(server: ServerProcess, path: str, frames: list[bytes], code: int) -> None:
     async def scenario() -> None:
-        async with undisturbed(server), await Peer.open(server.port, path) as peer:
+        async with undisturbed_traffic(server), await RawPeer.connect_websocket(server.port, path) as peer:
             await peer.send(*frames)
-            assert (await peer.verdict()).code == code
+            assert (await peer.read_close_frame()).close_code == code
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_nested_data_is_delivered_as_it_is(open_house: ServerProcess) -> None:
+def test_nested_data_is_delivered_as_it_is(permissive_server: ServerProcess) -> None:
     """500 levels are data like any other."""
     data = nested(500)
 
     async def scenario() -> None:
-        async with undisturbed(open_house) as neighbour, Client.connect(open_house.port) as client:
+        async with (
+            undisturbed_traffic(permissive_server) as neighbour,
+            JSONClient.connect(permissive_server.port) as client,
+        ):
             await client.publish("room", data)
-            await until(lambda: data in neighbour.received("room"), "the neighbour got it whole")
+            await wait_until(lambda: data in neighbour.received_data("room"), "the neighbour got it whole")
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 @pytest.mark.parametrize("levels", [600, 30_000])
-def test_data_nested_too_deeply_is_refused(open_house: ServerProcess, levels: int) -> None:
+def test_data_nested_too_deeply_is_refused(permissive_server: ServerProcess, levels: int) -> None:
     """Beyond 512 levels it ends the sender's connection and reaches nobody: their parsers could not read it."""
 
     async def scenario() -> None:
-        async with undisturbed(open_house) as neighbour, Client.connect(open_house.port) as client:
+        async with (
+            undisturbed_traffic(permissive_server) as neighbour,
+            JSONClient.connect(permissive_server.port) as client,
+        ):
             data = b"[" * levels + b"]" * levels
-            await client.peer.send(frame(TEXT, b'{"id":9,"publish":{"channel":"room","data":' + data + b"}}"))
+            await client.peer.send(encode_frame(TEXT, b'{"id":9,"publish":{"channel":"room","data":' + data + b"}}"))
             assert (await client.closed).code == 3501
-        assert all(isinstance(each, dict) for each in neighbour.received("room"))
+        assert all(isinstance(each, dict) for each in neighbour.received_data("room"))
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def nested(levels: int) -> Any:
@@ -134,43 +143,48 @@ def nested(levels: int) -> Any:
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\xfd", b"[" * 600 + b"]" * 600, b"{", b"[1] [2]", b'"\xff"'])
-def test_binary_data_cannot_drive_json_clients_out_of_a_json_room(open_house: ServerProcess, data: bytes) -> None:
+def test_binary_data_cannot_drive_json_clients_out_of_a_json_room(
+    permissive_server: ServerProcess, data: bytes
+) -> None:
     """Where publication_data_format says JSON, a Protobuf client that publishes something else gets error 107."""
 
     async def scenario() -> None:
-        async with undisturbed(open_house, "json:room"), await Peer.open(open_house.port, PROTOBUF) as peer:
+        async with (
+            undisturbed_traffic(permissive_server, "json:room"),
+            await RawPeer.connect_websocket(permissive_server.port, PROTOBUF) as peer,
+        ):
             command = io.BytesIO()
             publish = PublishRequest(channel="json:room", data=data)
             serialize_length_prefixed(Command(id=2, publish=publish), command)
-            await peer.send(CONNECTED[PROTOBUF], frame(BINARY, command.getvalue()))
+            await peer.send(CONNECTED[PROTOBUF], encode_frame(BINARY, command.getvalue()))
             reply = await protobuf_reply(peer, 2)
             assert (reply.error.code, reply.error.message) == (107, "bad request")
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_binary_data_ends_json_subscribers_where_anything_goes(open_house: ServerProcess) -> None:
+def test_binary_data_ends_json_subscribers_where_anything_goes(permissive_server: ServerProcess) -> None:
     """Without a publication_data_format it is 3506 for those who cannot be sent it, as the protocol has it."""
 
     async def scenario() -> None:
         async with (
-            undisturbed(open_house),
-            Client.connect(open_house.port, channels=["bare:any"]) as json_client,
-            await Peer.open(open_house.port, PROTOBUF) as peer,
+            undisturbed_traffic(permissive_server),
+            JSONClient.connect(permissive_server.port, channels=["bare:any"]) as json_client,
+            await RawPeer.connect_websocket(permissive_server.port, PROTOBUF) as peer,
         ):
             command = io.BytesIO()
             publish = PublishRequest(channel="bare:any", data=b"\xff\x00")
             serialize_length_prefixed(Command(id=2, publish=publish), command)
-            await peer.send(CONNECTED[PROTOBUF], frame(BINARY, command.getvalue()))
+            await peer.send(CONNECTED[PROTOBUF], encode_frame(BINARY, command.getvalue()))
             assert (await protobuf_reply(peer, 2)).error.code == 0
             assert (await json_client.closed).code == 3506
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-async def protobuf_reply(peer: Peer, identifier: int) -> Reply:
+async def protobuf_reply(peer: RawPeer, identifier: int) -> Reply:
     while True:
-        stream = io.BytesIO((await peer.frame()).payload)
+        stream = io.BytesIO((await peer.read_frame()).payload)
         while (reply := parse_length_prefixed(Reply, stream)) is not None:
             if reply.id == identifier:
                 return reply
@@ -187,52 +201,54 @@ ODD_NAMES = {
 
 
 @pytest.mark.parametrize("kind", ODD_NAMES)
-def test_odd_channel_names(open_house: ServerProcess, kind: str) -> None:
+def test_odd_channel_names(permissive_server: ServerProcess, kind: str) -> None:
     """A name that cannot be is an error or the end, never a surprise; the log stays whole."""
     name, outcome = ODD_NAMES[kind]
 
     async def scenario() -> None:
-        async with undisturbed(open_house), Client.connect(open_house.port) as client:
-            assert await client.outcome(subscribe={"channel": name}) == outcome
+        async with undisturbed_traffic(permissive_server), JSONClient.connect(permissive_server.port) as client:
+            assert await client.request_code(subscribe={"channel": name}) == outcome
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_garbage_of_every_sort(open_house: ServerProcess) -> None:
+def test_garbage_of_every_sort(permissive_server: ServerProcess) -> None:
     """400 connections of random and of mutilated commands in both encodings: each ends by the book or goes on."""
     chance = random.Random(20)
     allowed = {1002, 1003, 1007, 1009, 3501, 3508, 3013}
 
     async def torment(path: str) -> None:
-        async with await Peer.open(open_house.port, path) as peer:
+        async with await RawPeer.connect_websocket(permissive_server.port, path) as peer:
             if chance.random() < 0.5:
                 await peer.send(CONNECTED[path])
             opcode = chance.choice((TEXT, BINARY))
             try:
                 for _ in range(chance.randrange(1, 10)):
-                    await peer.send(frame(opcode, mutilate(chance, SAMPLES[path])))
-                await peer.send(frame(PING, b"alive?"))
+                    await peer.send(encode_frame(opcode, mutilate(chance, SAMPLES[path])))
+                await peer.send(encode_frame(PING, b"alive?"))
             except OSError:
                 pass  # it has ended already
-            while (answer := await peer.frame()) != Frame(0xA, b"alive?"):
+            while (answer := await peer.read_frame()) != WebSocketFrame(0xA, b"alive?"):
                 if answer.opcode == 0x8:
-                    assert answer.code in allowed
+                    assert answer.close_code in allowed
                     return
 
     async def scenario() -> None:
-        before = open_house.resident_bytes()
-        async with undisturbed(open_house):
+        before = permissive_server.resident_bytes()
+        async with undisturbed_traffic(permissive_server):
             for _ in range(200):
-                for path in (NATIVE, PROTOBUF):
+                for path in (NATIVE_PATH, PROTOBUF):
                     await torment(path)
-        assert open_house.resident_bytes() - before < megabytes(6)
-        assert not [name for name in await figures(open_house) if name.startswith("beaconfire_internal_errors")]
+        assert permissive_server.resident_bytes() - before < megabytes(6)
+        assert not [
+            name for name in await read_metrics(permissive_server) if name.startswith("beaconfire_internal_errors")
+        ]
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 SAMPLES = {
-    NATIVE: [
+    NATIVE_PATH: [
         b'{"id":2,"subscribe":{"channel":"chat","recover":true,"epoch":"x","offset":12}}',
         b'{"id":3,"publish":{"channel":"chat","data":{"a":[1,2,{"b":null}]}}}',
         b'{"id":4,"history":{"channel":"chat","limit":10,"since":{"offset":1,"epoch":"y"},"reverse":true}}',
@@ -245,7 +261,7 @@ SAMPLES = {
         b"\x0a\x08\x04\x4a\x06\x0a\x04chat\x0a\x08\x05\x52\x06\x0a\x04chat",
     ],
 }
-CONNECTED = {NATIVE: frame(TEXT, CONNECT), PROTOBUF: frame(BINARY, b"\x04\x08\x01\x22\x00")}
+CONNECTED = {NATIVE_PATH: encode_frame(TEXT, CONNECT), PROTOBUF: encode_frame(BINARY, b"\x04\x08\x01\x22\x00")}
 
 
 def mutilate(chance: random.Random, samples: list[bytes]) -> bytes:

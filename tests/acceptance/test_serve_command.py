@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.acceptance.harness import REFERENCE_CONFIG, ServerProcess
+from tests.acceptance.server_process import REFERENCE_CONFIG, ServerProcess
 
 BEACONFIRE = str(Path(sys.executable).with_name("beaconfire"))
 
@@ -89,7 +89,7 @@ def test_the_browser_client_is_served(tmp_path: Path) -> None:
             assert (again.status_code, again.content) == (304, b"")
         for path in ("/client/package.json", "/client/__init__.py", "/client/", "/client"):
             assert httpx.get(server.http + path).status_code == 404, path
-        templates = {line["path"] for line in server.actions("http_request")}
+        templates = {line["path"] for line in server.log_lines("http_request")}
         assert templates == {"/client/{file}", "other"}
 
 
@@ -101,4 +101,4 @@ def test_a_missing_page_of_the_demo_is_not_found(tmp_path: Path) -> None:
             assert httpx.get(server.http + path).status_code == 404, path
         assert httpx.post(server.http + "/demo/style.css").status_code == 405
         assert server.stop() == 0
-        assert server.actions("library_log") == []
+        assert server.log_lines("library_log") == []

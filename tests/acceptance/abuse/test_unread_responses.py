@@ -11,9 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.abuse.surroundings import hits, megabytes, undisturbed
-from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import Client, Peer, run, until
+from tests.acceptance.background_traffic import undisturbed_traffic
+from tests.acceptance.deadlines import run_scenario, wait_until
+from tests.acceptance.json_client import JSONClient
+from tests.acceptance.raw_peer import RawPeer
+from tests.acceptance.server_process import ServerProcess
+from tests.acceptance.server_state import count_limit_hits, megabytes
 from tests.kernel import send_queues
 
 TEXT_BYTES = 60_000
@@ -24,13 +27,13 @@ PEERS = 10
 ANSWER_MAX = megabytes(4)
 """What docs/operations/abuse.md says that one unread answer costs at most, process and kernel together."""
 
-Ask = Callable[[Peer], Awaitable[None]]
+Ask = Callable[[RawPeer], Awaitable[None]]
 
 
 def post(path: str, **body: Any) -> Ask:
     """Sends a request and reads nothing."""
 
-    async def ask(peer: Peer) -> None:
+    async def ask(peer: RawPeer) -> None:
         text = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(text)}\r\n\r\n".encode()
         await peer.send(head, text)
@@ -66,14 +69,14 @@ async def fill_channels(server: ServerProcess) -> None:
 
 
 @pytest.fixture(scope="module")
-def full_house(open_house: ServerProcess) -> ServerProcess:
+def server_with_history(permissive_server: ServerProcess) -> ServerProcess:
     """A server with ten channels that are full, each of 100 publications of 60 KB."""
-    run(fill_channels(open_house))
-    return open_house
+    run_scenario(fill_channels(permissive_server))
+    return permissive_server
 
 
 @asynccontextmanager
-async def costing_little(server: ServerProcess, dial: Callable[[], Awaitable[Peer]]) -> AsyncIterator[list[Peer]]:
+async def costing_little(server: ServerProcess, dial: Callable[[], Awaitable[RawPeer]]) -> AsyncIterator[list[RawPeer]]:
     """Peers that read only what the test does. Fails if process and kernel take more for them than they may."""
     before = server.resident_bytes()
     most = 0
@@ -87,7 +90,7 @@ async def costing_little(server: ServerProcess, dial: Callable[[], Awaitable[Pee
     measuring = asyncio.create_task(measure())
     peers = [await dial() for _ in range(PEERS)]
     try:
-        async with undisturbed(server):
+        async with undisturbed_traffic(server):
             yield peers
     finally:
         measuring.cancel()
@@ -97,39 +100,43 @@ async def costing_little(server: ServerProcess, dial: Callable[[], Awaitable[Pee
 
 
 @pytest.mark.parametrize("ask", UNREAD.values(), ids=UNREAD.keys())
-def test_answers_that_nobody_reads_cost_little(full_house: ServerProcess, ask: Ask) -> None:
+def test_answers_that_nobody_reads_cost_little(server_with_history: ServerProcess, ask: Ask) -> None:
     """Ten requests at once, each for all there is: memory stays within the bound, and the neighbours notice nothing."""
 
     async def scenario() -> None:
-        async with costing_little(full_house, lambda: Peer.dial(full_house.port, receive_buffer=4096)) as peers:
+        async with costing_little(
+            server_with_history, lambda: RawPeer.connect_tcp(server_with_history.port, receive_buffer=4096)
+        ) as peers:
             for peer in peers:
                 await ask(peer)
             for peer in peers:
-                assert (await peer.response()).status == 200
+                assert (await peer.read_response_head()).status == 200
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_websockets_that_recover_and_never_read_cost_little(full_house: ServerProcess) -> None:
+def test_websockets_that_recover_and_never_read_cost_little(server_with_history: ServerProcess) -> None:
     """A connect of 700 bytes asks for 60 MB. It gets one piece, and no more before it has read that."""
 
     async def scenario() -> None:
-        async with costing_little(full_house, lambda: Peer.open(full_house.port, receive_buffer=4096)) as peers:
+        async with costing_little(
+            server_with_history, lambda: RawPeer.connect_websocket(server_with_history.port, receive_buffer=4096)
+        ) as peers:
             for peer in peers:
-                await peer.say({"id": 1, "connect": {"subs": positions()}})
+                await peer.send_json({"id": 1, "connect": {"subs": positions()}})
             for peer in peers:
-                await peer.take(2)
+                await peer.read_bytes(2)
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_who_reads_gets_all_of_it(full_house: ServerProcess) -> None:
+def test_who_reads_gets_all_of_it(server_with_history: ServerProcess) -> None:
     """60 MB in pieces, over one WebSocket: every publication of ten channels, in order, and then what is new."""
 
     async def scenario() -> None:
-        client = Client(await Peer.open(full_house.port))
+        client = JSONClient(await RawPeer.connect_websocket(server_with_history.port))
         try:
-            subs = (await client.ask(connect={"subs": positions()}))["connect"]["subs"]
+            subs = (await client.request(connect={"subs": positions()}))["connect"]["subs"]
             first = {channel: subs[channel].get("publications", []) for channel in CHANNELS}
             assert all(subs[channel]["recovered"] for channel in CHANNELS)
 
@@ -137,11 +144,11 @@ def test_who_reads_gets_all_of_it(full_house: ServerProcess) -> None:
                 pushed = client.publications.get(channel, [])
                 return [*(publication["offset"] for publication in first[channel]), *(each.offset for each in pushed)]
 
-            await until(lambda: all(len(offsets(channel)) >= KEPT for channel in CHANNELS), "all is here")
+            await wait_until(lambda: all(len(offsets(channel)) >= KEPT for channel in CHANNELS), "all is here")
             for channel in CHANNELS:
                 assert offsets(channel) == list(range(1, KEPT + 1))
         finally:
-            await client.leave()
-        assert await hits(full_house, "client.reply_max_size") > 0
+            await client.disconnect()
+        assert await count_limit_hits(server_with_history, "client.reply_max_size") > 0
 
-    run(scenario())
+    run_scenario(scenario())
