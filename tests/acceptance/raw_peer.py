@@ -100,6 +100,17 @@ def encode_upgrade_request(path: str = NATIVE_PATH, headers: Sequence[tuple[str,
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
+def encode_post(path: str, body: bytes, headers: Sequence[tuple[str, str]] = ()) -> bytes:
+    """Encodes a POST request with its body."""
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        *(f"{name}: {value}" for name, value in headers),
+        f"Content-Length: {len(body)}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
 class RawPeer:
     """One TCP connection to the server. Each wait for the server fails after `DEADLINE_S`."""
 

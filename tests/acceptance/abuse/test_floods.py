@@ -1,4 +1,4 @@
-"""Peers that send more than anyone needs: pings, pongs, messages, bytes, fragments, subscriptions."""
+"""Peers that flood the server with pings, pongs, messages, bytes, fragments or subscriptions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.acceptance.background_traffic import CHANNEL, undisturbed_traffic
 from tests.acceptance.deadlines import run_scenario, wait_until
 from tests.acceptance.json_client import JSONClient
 from tests.acceptance.raw_peer import CONTINUATION, PING, PONG, TEXT, RawPeer, connect_and_subscribe, encode_frame
-from tests.acceptance.server_process import PERMISSIVE_CONFIG, ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.acceptance.server_state import (
-    assert_healthy,
     count_limit_hits,
+    healthy_server,
     megabytes,
     read_metrics,
     wait_metric,
@@ -26,12 +26,11 @@ from tests.acceptance.server_state import (
 @pytest.fixture(scope="module")
 def low_rate_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     overrides = {"client.message_rate_limit": "300", "client.byte_rate_limit": "200KB"}
-    with ServerProcess(tmp_path_factory.mktemp("low_rate_server"), PERMISSIVE_CONFIG, overrides) as server:
-        yield server
-        assert_healthy(server)
+    with healthy_server(tmp_path_factory.mktemp("low_rate_server"), overrides) as process:
+        yield process
 
 
-def publish(number: int, size: int = 1) -> bytes:
+def encode_publish(number: int, size: int = 1) -> bytes:
     return encode_frame(TEXT, json.dumps({"id": number, "publish": {"channel": "bare:x", "data": "x" * size}}).encode())
 
 
@@ -42,18 +41,18 @@ FLOODS = {
         [encode_frame(TEXT, b"{", final=False), *[encode_frame(CONTINUATION, final=False)] * 2000],
         "client.message_rate_limit",
     ),
-    "messages": ([publish(number) for number in range(3, 2003)], "client.message_rate_limit"),
+    "messages": ([encode_publish(number) for number in range(3, 2003)], "client.message_rate_limit"),
     "batches": (
         [encode_frame(TEXT, b"\n".join(b'{"id":%d,"presence":{"channel":"room"}}' % n for n in range(3, 1003)))],
         "client.message_rate_limit",
     ),
-    "bytes": ([publish(number, 60_000) for number in range(3, 23)], "client.byte_rate_limit"),
+    "bytes": ([encode_publish(number, 60_000) for number in range(3, 23)], "client.byte_rate_limit"),
 }
 
 
 @pytest.mark.parametrize("flood", FLOODS)
-def test_a_flood_ends_with_3013(low_rate_server: ServerProcess, flood: str) -> None:
-    """Whatever it consists of, the flooder is told 3013 once its limit is reached, and only the flooder."""
+def test_flood_is_closed_with_3013(low_rate_server: ServerProcess, flood: str) -> None:
+    """The server closes the flooding connection at the rate limit, and other clients are undisturbed."""
     frames, limit = FLOODS[flood]
 
     async def scenario() -> None:
@@ -61,7 +60,7 @@ def test_a_flood_ends_with_3013(low_rate_server: ServerProcess, flood: str) -> N
         before = low_rate_server.resident_bytes()
         async with undisturbed_traffic(low_rate_server), await RawPeer.connect_websocket(low_rate_server.port) as peer:
             client = await connect_and_subscribe(peer, CHANNEL)
-            await send_until_cut(peer, *frames)
+            await send_until_reset(peer, *frames)
             close = await peer.read_close_frame()
             assert (close.close_code, close.payload[2:]) == (3013, b"too many requests")
             peer.close()
@@ -72,15 +71,15 @@ def test_a_flood_ends_with_3013(low_rate_server: ServerProcess, flood: str) -> N
     run_scenario(scenario())
 
 
-async def send_until_cut(peer: RawPeer, *frames: bytes) -> None:
+async def send_until_reset(peer: RawPeer, *frames: bytes) -> None:
     try:
         await peer.send(*frames)
     except OSError:
-        return  # it was, before all was sent; the verdict has been received
+        return  # the server reset the connection; its close frame has been received
 
 
-def test_a_million_tiny_fragments_take_no_memory(permissive_server: ServerProcess) -> None:
-    """Under the default limits as well: 3013 long before the end, and nothing is kept of them."""
+def test_million_empty_fragments_are_closed_with_3013_and_take_no_memory(permissive_server: ServerProcess) -> None:
+    """The default rate limit applies before all fragments are sent, and the server keeps no data of the fragments."""
 
     async def scenario() -> None:
         before = permissive_server.resident_bytes()
@@ -89,7 +88,7 @@ def test_a_million_tiny_fragments_take_no_memory(permissive_server: ServerProces
             await RawPeer.connect_websocket(permissive_server.port) as peer,
         ):
             client = await connect_and_subscribe(peer, CHANNEL)
-            await send_until_cut(
+            await send_until_reset(
                 peer, encode_frame(TEXT, final=False), encode_frame(CONTINUATION, final=False) * 1_000_000
             )
             assert (await peer.read_close_frame()).close_code == 3013
@@ -100,61 +99,61 @@ def test_a_million_tiny_fragments_take_no_memory(permissive_server: ServerProces
     run_scenario(scenario())
 
 
-def test_a_subscribe_flood_gets_an_error_for_each_and_lives(permissive_server: ServerProcess) -> None:
-    """Beyond channel_limit every subscribe is answered with error 106; the connection goes on as before."""
-    limit, asked = 128, 5000
+def test_each_subscribe_beyond_channel_limit_gets_error_106(permissive_server: ServerProcess) -> None:
+    """The connection stays open, and its subscriptions within the limit keep working."""
+    limit, requested = 128, 5000
 
     async def scenario() -> None:
         hits_before = await count_limit_hits(permissive_server, "client.channel_limit")
         before = permissive_server.resident_bytes()
-        async with undisturbed_traffic(permissive_server), JSONClient.connect(permissive_server.port) as greedy:
+        async with undisturbed_traffic(permissive_server), JSONClient.connect(permissive_server.port) as client:
             replies: list[dict[str, Any]] = []
-            for start in range(0, asked, 500):
+            for start in range(0, requested, 500):
                 names = [f"bare:flood-{number}" for number in range(start, start + 500)]
-                replies += await greedy.request_all([{"subscribe": {"channel": name}} for name in names])
+                replies += await client.request_all([{"subscribe": {"channel": name}} for name in names])
             errors = [reply["error"]["code"] for reply in replies if "error" in reply]
             assert all("subscribe" in reply for reply in replies[:limit])
-            assert errors == [106] * (asked - limit)
-            await greedy.publish("bare:flood-0", "still here")
-            await wait_until(lambda: greedy.received_data("bare:flood-0") == ["still here"], "the connection goes on")
+            assert errors == [106] * (requested - limit)
+            await client.publish("bare:flood-0", "still here")
+            await wait_until(lambda: client.received_data("bare:flood-0") == ["still here"], "the publication arrived")
             assert (await read_metrics(permissive_server))["beaconfire_subscriptions"] == limit + 1
-        assert await count_limit_hits(permissive_server, "client.channel_limit") == hits_before + asked - limit
+        assert await count_limit_hits(permissive_server, "client.channel_limit") == hits_before + requested - limit
         await wait_metric(permissive_server, "beaconfire_subscriptions", 0)
         assert permissive_server.resident_bytes() - before < megabytes(6)
 
     run_scenario(scenario())
 
 
-def test_coming_and_going_through_thousands_of_rooms_leaves_nothing(permissive_server: ServerProcess) -> None:
-    """A client that enters and leaves 4,000 rooms, each new, is let; no room is left behind."""
+def test_unsubscribed_channels_are_removed(permissive_server: ServerProcess) -> None:
+    """A client may subscribe to 4,000 channels and unsubscribe again, and the server keeps none of the channels."""
 
     async def scenario() -> None:
-        async with undisturbed_traffic(permissive_server), JSONClient.connect(permissive_server.port) as wanderer:
+        async with undisturbed_traffic(permissive_server), JSONClient.connect(permissive_server.port) as client:
             for start in range(0, 4000, 50):
                 names = [f"bare:stop-{number}" for number in range(start, start + 50)]
-                replies = await wanderer.request_all([{"subscribe": {"channel": name}} for name in names])
-                replies += await wanderer.request_all([{"unsubscribe": {"channel": name}} for name in names])
+                replies = await client.request_all([{"subscribe": {"channel": name}} for name in names])
+                replies += await client.request_all([{"unsubscribe": {"channel": name}} for name in names])
                 assert not [reply for reply in replies if "error" in reply]
             assert (await read_metrics(permissive_server))["beaconfire_channels"] == 1
 
     run_scenario(scenario())
 
 
-def test_replies_that_nobody_reads_are_bounded(permissive_server: ServerProcess) -> None:
-    """A client that asks and asks and never reads the answers is slow: 3008, and memory stays."""
+def test_client_that_reads_no_replies_is_closed_with_3008(permissive_server: ServerProcess) -> None:
+    """A client that requests history again and again without reading is slow, and memory use stays bounded."""
 
     async def scenario() -> None:
-        async with JSONClient.connect(permissive_server.port, channels=[CHANNEL]) as teller:
+        async with JSONClient.connect(permissive_server.port, channels=[CHANNEL]) as publisher:
             for _ in range(100):
-                await teller.publish(CHANNEL, "x" * 20_000)
+                await publisher.publish(CHANNEL, "x" * 20_000)
         before = permissive_server.resident_bytes()
-        ask = encode_frame(TEXT, b'{"id":9,"history":{"channel":"room","limit":100}}')
+        request = encode_frame(TEXT, b'{"id":9,"history":{"channel":"room","limit":100}}')
         async with (
             undisturbed_traffic(permissive_server),
             await RawPeer.connect_websocket(permissive_server.port, receive_buffer=4096) as peer,
         ):
             client = await connect_and_subscribe(peer, CHANNEL)
-            await send_until_cut(peer, ask * 200)
+            await send_until_reset(peer, request * 200)
             await wait_session_end(permissive_server, client, 3008)
         assert permissive_server.resident_bytes() - before < megabytes(20)
 

@@ -1,6 +1,6 @@
-"""HTTP requests that are not as RFC 9112 wants them, and upgrades that are not supported, beside neighbours who talk.
+"""Invalid HTTP requests (RFC 9112) and requests for upgrades that the server does not support.
 
-`tests/acceptance/proxies` sends the latter through proxies and in all kinds of pieces.
+`tests/acceptance/proxies` sends requests with upgrades through proxies, split at many positions.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ import pytest
 
 from tests.acceptance.background_traffic import undisturbed_traffic
 from tests.acceptance.deadlines import run_scenario
-from tests.acceptance.raw_peer import RawPeer, encode_upgrade_request
+from tests.acceptance.raw_peer import RawPeer, encode_post, encode_upgrade_request
 from tests.acceptance.server_process import ServerProcess
 from tests.acceptance.server_state import http_request, read_metrics
 
 KEY = "X-API-Key: api_key"
-GOOD, EVIL = "http://good.example", "http://evil.example"
+ALLOWED, FOREIGN = "http://good.example", "http://evil.example"
 REFUSED = 'beaconfire_handshakes_refused_total{reason="origin"}'
 
 
-def publish(channel: str, *headers: str) -> bytes:
+def encode_publish(channel: str, *headers: str) -> bytes:
+    """Encodes a request of the server API that publishes."""
     body = json.dumps({"channel": channel, "data": 1})
     return "\r\n".join(["POST /api/publish HTTP/1.1", KEY, *headers, f"Content-Length: {len(body)}", "", body]).encode()
 
 
-async def published(server: ServerProcess, channel: str) -> int:
-    """How many publications the channel has had."""
+async def count_publications(server: ServerProcess, channel: str) -> int:
+    """How many publications the channel has had: the offset of its history."""
     _, text = await http_request(server, "/api/history", json.dumps({"channel": channel}).encode())
     return int(json.loads(text)["result"]["offset"])
 
@@ -40,13 +41,15 @@ HOSTS: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("hosts", HOSTS)
-def test_a_request_without_one_valid_host_is_400(permissive_server: ServerProcess, hosts: str) -> None:
-    """Whoever would have answered: the API at once, the HTTP server, or either way to a WebSocket."""
+def test_request_without_exactly_one_valid_host_is_refused_with_400(
+    permissive_server: ServerProcess, hosts: str
+) -> None:
+    """The rule holds for the server API, other HTTP requests and WebSocket handshakes, whole or in pieces."""
     channel = f"host-{hosts}"
     handshake = encode_upgrade_request().replace(
         b"Host: localhost\r\n", "".join(f"{h}\r\n" for h in HOSTS[hosts]).encode()
     )
-    call = publish(channel, *HOSTS[hosts])
+    call = encode_publish(channel, *HOSTS[hosts])
     health = "\r\n".join(["GET /health HTTP/1.1", *HOSTS[hosts], "", ""]).encode()
     requests = {
         "API": [call],
@@ -65,13 +68,13 @@ def test_a_request_without_one_valid_host_is_400(permissive_server: ServerProces
                     response = await peer.read_response_head()
                     assert (response.status, response.headers["connection"]) == (400, "close"), name
                     await peer.wait_closed()
-        assert await published(permissive_server, channel) == 0
+        assert await count_publications(permissive_server, channel) == 0
 
     run_scenario(scenario())
 
 
-def test_an_old_request_needs_no_host(permissive_server: ServerProcess) -> None:
-    """HTTP/1.0 has none (load balancers check health like that), and no upgrade either."""
+def test_http_1_0_request_needs_no_host_and_cannot_be_upgraded(permissive_server: ServerProcess) -> None:
+    """Load balancers check health with HTTP/1.0, which has neither `Host` nor `Upgrade`."""
 
     async def scenario() -> None:
         async with await RawPeer.connect_tcp(permissive_server.port) as peer:
@@ -89,33 +92,35 @@ def test_an_old_request_needs_no_host(permissive_server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("upgrade", ["h2c", "TLS/1.0", "websocket"])
-def test_an_upgrade_that_is_not_supported_is_ignored(permissive_server: ServerProcess, upgrade: str) -> None:
-    """The call is answered with its body, which comes late, and never executed as a request of its own."""
+def test_unsupported_upgrade_is_ignored(permissive_server: ServerProcess, upgrade: str) -> None:
+    """The server answers the request after its delayed body, and never executes the body as another request."""
     channel = f"upgrade-{upgrade.replace('/', '-')}"
-    asking = ("Host: localhost", "Connection: Upgrade", f"Upgrade: {upgrade}")
-    inner = publish(channel, "Host: localhost")
-    smuggling = publish(channel, *asking).partition(b"Content-Length")[0] + b"Content-Length: %d\r\n\r\n" % len(inner)
+    upgrade_headers = ("Host: localhost", "Connection: Upgrade", f"Upgrade: {upgrade}")
+    inner_request = encode_publish(channel, "Host: localhost")
+    smuggling_head = encode_publish(channel, *upgrade_headers).partition(b"Content-Length")[0]
+    smuggling_head += b"Content-Length: %d\r\n\r\n" % len(inner_request)
 
     async def scenario() -> None:
         async with undisturbed_traffic(permissive_server), await RawPeer.connect_tcp(permissive_server.port) as peer:
-            head, gap, body = publish(channel, *asking).partition(b"\r\n\r\n")
-            for first, second, status in ((head + gap, body, 200), (smuggling, inner, 400), (head + gap, body, 200)):
+            head, separator, body = encode_publish(channel, *upgrade_headers).partition(b"\r\n\r\n")
+            valid = (head + separator, body, 200)
+            for first, second, status in (valid, (smuggling_head, inner_request, 400), valid):
                 await peer.send(first)
-                await http_request(
-                    permissive_server, "/health"
-                )  # the server has read the head by the time it answers this
+                await http_request(permissive_server, "/health")  # once this is answered, the server has read the head
                 await peer.send(second)
                 response = await peer.read_response_head()
                 assert response.status == status
                 await peer.read_bytes(int(response.headers["content-length"]))
-        assert await published(permissive_server, channel) == 2
+        assert await count_publications(permissive_server, channel) == 2
 
     run_scenario(scenario())
 
 
 @pytest.mark.parametrize("upgrade", ["h2c", "TLS/1.0", ""])
-def test_a_request_without_a_body_may_ask_for_an_upgrade_too(permissive_server: ServerProcess, upgrade: str) -> None:
-    """On any path, again and again, and whether or not a WebSocket could be had there."""
+def test_unsupported_upgrade_of_a_request_without_body_is_ignored(
+    permissive_server: ServerProcess, upgrade: str
+) -> None:
+    """The rule holds on any path, also on WebSocket endpoints, and for several requests of one connection."""
 
     async def scenario() -> None:
         async with undisturbed_traffic(permissive_server), await RawPeer.connect_tcp(permissive_server.port) as peer:
@@ -134,8 +139,10 @@ def test_a_request_without_a_body_may_ask_for_an_upgrade_too(permissive_server: 
     run_scenario(scenario())
 
 
-def test_no_upgrade_before_an_earlier_answer(permissive_server: ServerProcess) -> None:
-    """That answer would get into the WebSocket; the connection stays one of HTTP, and can be upgraded later."""
+def test_upgrade_before_the_response_to_an_earlier_request_is_refused_with_426(
+    permissive_server: ServerProcess,
+) -> None:
+    """That response would mix with WebSocket frames. The connection continues with HTTP and can be upgraded later."""
 
     async def scenario() -> None:
         async with undisturbed_traffic(permissive_server), await RawPeer.connect_tcp(permissive_server.port) as peer:
@@ -150,20 +157,19 @@ def test_no_upgrade_before_an_earlier_answer(permissive_server: ServerProcess) -
     run_scenario(scenario())
 
 
-@pytest.mark.parametrize("origins", [(GOOD, EVIL), (EVIL, GOOD), (GOOD, GOOD)])
+@pytest.mark.parametrize("origins", [(ALLOWED, FOREIGN), (FOREIGN, ALLOWED), (ALLOWED, ALLOWED)])
 @pytest.mark.parametrize("path", ["/connection/http_stream", "/connection/sse", "/connection/poll", "/emulation"])
-def test_two_origins_are_refused_over_http_too(
+def test_http_request_with_two_origins_is_refused_with_403(
     permissive_server: ServerProcess, path: str, origins: tuple[str, str]
 ) -> None:
-    """403, whichever comes first, and counted as over WebSocket."""
+    """The order of the two `Origin` headers does not matter, and the refusal is counted as for WebSockets."""
     body = b'{"id":1,"connect":{}}'
-    fields = "".join(f"Origin: {origin}\r\n" for origin in origins)
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode()
+    request = encode_post(path, body, [("Origin", origin) for origin in origins])
 
     async def scenario() -> None:
         before = (await read_metrics(permissive_server)).get(REFUSED, 0)
         async with undisturbed_traffic(permissive_server), await RawPeer.connect_tcp(permissive_server.port) as peer:
-            await peer.send(head, body)
+            await peer.send(request)
             response = await peer.read_response_head()
             assert response.status == 403
             assert "access-control-allow-origin" not in response.headers

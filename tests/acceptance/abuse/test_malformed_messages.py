@@ -1,4 +1,4 @@
-"""Bytes that are no messages of the protocol, in both encodings, and messages that are but should not be."""
+"""Invalid bytes and invalid messages of the native protocol, in both encodings."""
 
 from __future__ import annotations
 
@@ -13,14 +13,24 @@ from beaconfire.protocols.centrifuge.schema_pb2 import Command, PublishRequest, 
 from tests.acceptance.background_traffic import undisturbed_traffic
 from tests.acceptance.deadlines import run_scenario, wait_until
 from tests.acceptance.json_client import JSONClient
-from tests.acceptance.raw_peer import BINARY, NATIVE_PATH, PING, TEXT, RawPeer, WebSocketFrame, encode_frame
+from tests.acceptance.raw_peer import (
+    BINARY,
+    CLOSE,
+    NATIVE_PATH,
+    PING,
+    PONG,
+    TEXT,
+    RawPeer,
+    WebSocketFrame,
+    encode_frame,
+)
 from tests.acceptance.server_process import ServerProcess
 from tests.acceptance.server_state import megabytes, read_metrics
 
 PROTOBUF = f"{NATIVE_PATH}?format=protobuf"
 CONNECT = b'{"id":1,"connect":{}}'
 
-FROM_STRANGERS: dict[str, tuple[int, bytes, int]] = {
+INVALID_JSON: dict[str, tuple[int, bytes, int]] = {
     "no JSON": (TEXT, b"hello", 3501),
     "random bytes": (BINARY, random.Random(1).randbytes(500), 3501),
     "empty": (TEXT, b"", 3501),
@@ -55,13 +65,13 @@ FROM_STRANGERS: dict[str, tuple[int, bytes, int]] = {
     "UTF-16": (BINARY, CONNECT.decode().encode("utf-16"), 3501),
 }
 
-TO_PROTOBUF: dict[str, tuple[int, bytes, int]] = {
+INVALID_PROTOBUF: dict[str, tuple[int, bytes, int]] = {
     "text": (TEXT, b"hello", 3501),
     "JSON": (TEXT, CONNECT, 3501),
     "random bytes": (BINARY, random.Random(2).randbytes(500), 3501),
     "empty": (BINARY, b"", 3501),
     "length without a message": (BINARY, b"\x05", 3501),
-    "length beyond everything": (BINARY, b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f", 3501),
+    "length of 2**63 - 1": (BINARY, b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f", 3501),
     "endless varint": (BINARY, b"\xff" * 1000, 3501),
     "60,000 empty messages": (BINARY, b"\x00" * 60_000, 3013),
     "unknown field": (BINARY, b"\x04\x08\x01\xf8\x07", 3501),
@@ -70,27 +80,27 @@ TO_PROTOBUF: dict[str, tuple[int, bytes, int]] = {
 }
 
 
-@pytest.mark.parametrize("garbage", FROM_STRANGERS)
-def test_garbage_in_json_ends_the_connection(permissive_server: ServerProcess, garbage: str) -> None:
-    """3501 for what is no command; what is no text or too large does not get that far."""
-    opcode, payload, code = FROM_STRANGERS[garbage]
+@pytest.mark.parametrize("kind", INVALID_JSON)
+def test_invalid_json_command_closes_the_connection(permissive_server: ServerProcess, kind: str) -> None:
+    """The close code is 3501, except for invalid UTF-8 in text (1007) and for messages beyond the size limit (1009)."""
+    opcode, payload, code = INVALID_JSON[kind]
     expect_end(permissive_server, NATIVE_PATH, [encode_frame(opcode, payload)], code)
 
 
-@pytest.mark.parametrize("garbage", TO_PROTOBUF)
-def test_garbage_in_protobuf_ends_the_connection(permissive_server: ServerProcess, garbage: str) -> None:
-    """3501 likewise."""
-    opcode, payload, code = TO_PROTOBUF[garbage]
+@pytest.mark.parametrize("kind", INVALID_PROTOBUF)
+def test_invalid_protobuf_command_closes_the_connection(permissive_server: ServerProcess, kind: str) -> None:
+    """The close code is 3501, except for a flood of empty messages (3013)."""
+    opcode, payload, code = INVALID_PROTOBUF[kind]
     expect_end(permissive_server, PROTOBUF, [encode_frame(opcode, payload)], code)
 
 
-def test_connecting_twice_ends_the_connection(permissive_server: ServerProcess) -> None:
-    """3501: a session is one client."""
+def test_second_connect_closes_the_connection_with_3501(permissive_server: ServerProcess) -> None:
+    """A session has one client, so a second connect command is invalid."""
     expect_end(permissive_server, NATIVE_PATH, [encode_frame(TEXT, CONNECT), encode_frame(TEXT, CONNECT)], 3501)
 
 
-def test_unmasked_frames_end_the_connection(permissive_server: ServerProcess) -> None:
-    """1002: they may be a trick on a proxy (RFC 6455 section 5.1)."""
+def test_unmasked_frame_closes_the_connection_with_1002(permissive_server: ServerProcess) -> None:
+    """A client must mask its frames (RFC 6455 section 5.1), which protects proxies (section 10.3)."""
     expect_end(permissive_server, NATIVE_PATH, [encode_frame(TEXT, CONNECT, masked=False)], 1002)
 
 
@@ -103,34 +113,34 @@ def expect_end(server: ServerProcess, path: str, frames: list[bytes], code: int)
     run_scenario(scenario())
 
 
-def test_nested_data_is_delivered_as_it_is(permissive_server: ServerProcess) -> None:
-    """500 levels are data like any other."""
+def test_nested_data_is_delivered_unchanged(permissive_server: ServerProcess) -> None:
+    """500 levels are within the limit."""
     data = nested(500)
 
     async def scenario() -> None:
         async with (
-            undisturbed_traffic(permissive_server) as neighbour,
+            undisturbed_traffic(permissive_server) as subscriber,
             JSONClient.connect(permissive_server.port) as client,
         ):
             await client.publish("room", data)
-            await wait_until(lambda: data in neighbour.received_data("room"), "the neighbour got it whole")
+            await wait_until(lambda: data in subscriber.received_data("room"), "the subscriber has the data")
 
     run_scenario(scenario())
 
 
 @pytest.mark.parametrize("levels", [600, 30_000])
-def test_data_nested_too_deeply_is_refused(permissive_server: ServerProcess, levels: int) -> None:
-    """Beyond 512 levels it ends the sender's connection and reaches nobody: their parsers could not read it."""
+def test_data_beyond_512_levels_closes_the_publisher_with_3501(permissive_server: ServerProcess, levels: int) -> None:
+    """The server delivers the data to no subscriber, because parsers of subscribers could fail on it."""
 
     async def scenario() -> None:
         async with (
-            undisturbed_traffic(permissive_server) as neighbour,
+            undisturbed_traffic(permissive_server) as subscriber,
             JSONClient.connect(permissive_server.port) as client,
         ):
             data = b"[" * levels + b"]" * levels
             await client.peer.send(encode_frame(TEXT, b'{"id":9,"publish":{"channel":"room","data":' + data + b"}}"))
             assert (await client.closed).code == 3501
-        assert all(isinstance(each, dict) for each in neighbour.received_data("room"))
+        assert all(isinstance(each, dict) for each in subscriber.received_data("room"))
 
     run_scenario(scenario())
 
@@ -143,10 +153,10 @@ def nested(levels: int) -> Any:
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\xfd", b"[" * 600 + b"]" * 600, b"{", b"[1] [2]", b'"\xff"'])
-def test_binary_data_cannot_drive_json_clients_out_of_a_json_room(
+def test_publication_data_that_is_not_json_is_refused_in_a_json_namespace(
     permissive_server: ServerProcess, data: bytes
 ) -> None:
-    """Where publication_data_format says JSON, a Protobuf client that publishes something else gets error 107."""
+    """A Protobuf client gets error 107 where `publication_data_format` is `json`, and subscribers stay connected."""
 
     async def scenario() -> None:
         async with (
@@ -157,14 +167,14 @@ def test_binary_data_cannot_drive_json_clients_out_of_a_json_room(
             publish = PublishRequest(channel="json:room", data=data)
             serialize_length_prefixed(Command(id=2, publish=publish), command)
             await peer.send(CONNECTED[PROTOBUF], encode_frame(BINARY, command.getvalue()))
-            reply = await protobuf_reply(peer, 2)
+            reply = await read_protobuf_reply(peer, 2)
             assert (reply.error.code, reply.error.message) == (107, "bad request")
 
     run_scenario(scenario())
 
 
-def test_binary_data_ends_json_subscribers_where_anything_goes(permissive_server: ServerProcess) -> None:
-    """Without a publication_data_format it is 3506 for those who cannot be sent it, as the protocol has it."""
+def test_binary_data_disconnects_json_subscribers_of_a_binary_namespace(permissive_server: ServerProcess) -> None:
+    """Without `publication_data_format`, a JSON client that cannot receive the data is disconnected with 3506."""
 
     async def scenario() -> None:
         async with (
@@ -176,21 +186,22 @@ def test_binary_data_ends_json_subscribers_where_anything_goes(permissive_server
             publish = PublishRequest(channel="bare:any", data=b"\xff\x00")
             serialize_length_prefixed(Command(id=2, publish=publish), command)
             await peer.send(CONNECTED[PROTOBUF], encode_frame(BINARY, command.getvalue()))
-            assert (await protobuf_reply(peer, 2)).error.code == 0
+            assert (await read_protobuf_reply(peer, 2)).error.code == 0
             assert (await json_client.closed).code == 3506
 
     run_scenario(scenario())
 
 
-async def protobuf_reply(peer: RawPeer, identifier: int) -> Reply:
+async def read_protobuf_reply(peer: RawPeer, command_id: int) -> Reply:
+    """Reads the reply to the command with this id. Drops all messages before the reply."""
     while True:
         stream = io.BytesIO((await peer.read_frame()).payload)
         while (reply := parse_length_prefixed(Reply, stream)) is not None:
-            if reply.id == identifier:
+            if reply.id == command_id:
                 return reply
 
 
-ODD_NAMES = {
+CHANNEL_NAMES = {
     "empty": ("", 3501),
     "too long": ("x" * 256, 107),
     "not ASCII": ("комната", 107),
@@ -200,37 +211,37 @@ ODD_NAMES = {
 }
 
 
-@pytest.mark.parametrize("kind", ODD_NAMES)
-def test_odd_channel_names(permissive_server: ServerProcess, kind: str) -> None:
-    """A name that cannot be is an error or the end, never a surprise; the log stays whole."""
-    name, outcome = ODD_NAMES[kind]
+@pytest.mark.parametrize("kind", CHANNEL_NAMES)
+def test_unusual_channel_name_gets_its_code(permissive_server: ServerProcess, kind: str) -> None:
+    """An invalid name gets an error or closes the connection. Control characters do not break the log."""
+    name, code = CHANNEL_NAMES[kind]
 
     async def scenario() -> None:
         async with undisturbed_traffic(permissive_server), JSONClient.connect(permissive_server.port) as client:
-            assert await client.request_code(subscribe={"channel": name}) == outcome
+            assert await client.request_code(subscribe={"channel": name}) == code
 
     run_scenario(scenario())
 
 
-def test_garbage_of_every_sort(permissive_server: ServerProcess) -> None:
-    """400 connections of random and of mutilated commands in both encodings: each ends by the book or goes on."""
-    chance = random.Random(20)
+def test_random_and_mutated_messages_close_the_connection_or_are_answered(permissive_server: ServerProcess) -> None:
+    """400 connections send mutated commands in both encodings. Each is closed with a documented code or stays open."""
+    rng = random.Random(20)
     allowed = {1002, 1003, 1007, 1009, 3501, 3508, 3013}
 
-    async def torment(path: str) -> None:
+    async def send_mutated_messages(path: str) -> None:
         async with await RawPeer.connect_websocket(permissive_server.port, path) as peer:
-            if chance.random() < 0.5:
+            if rng.random() < 0.5:
                 await peer.send(CONNECTED[path])
-            opcode = chance.choice((TEXT, BINARY))
+            opcode = rng.choice((TEXT, BINARY))
             try:
-                for _ in range(chance.randrange(1, 10)):
-                    await peer.send(encode_frame(opcode, mutilate(chance, SAMPLES[path])))
+                for _ in range(rng.randrange(1, 10)):
+                    await peer.send(encode_frame(opcode, mutate(rng, SAMPLES[path])))
                 await peer.send(encode_frame(PING, b"alive?"))
             except OSError:
-                pass  # it has ended already
-            while (answer := await peer.read_frame()) != WebSocketFrame(0xA, b"alive?"):
-                if answer.opcode == 0x8:
-                    assert answer.close_code in allowed
+                pass  # the server closed the connection
+            while (frame := await peer.read_frame()) != WebSocketFrame(PONG, b"alive?"):
+                if frame.opcode == CLOSE:
+                    assert frame.close_code in allowed
                     return
 
     async def scenario() -> None:
@@ -238,7 +249,7 @@ def test_garbage_of_every_sort(permissive_server: ServerProcess) -> None:
         async with undisturbed_traffic(permissive_server):
             for _ in range(200):
                 for path in (NATIVE_PATH, PROTOBUF):
-                    await torment(path)
+                    await send_mutated_messages(path)
         assert permissive_server.resident_bytes() - before < megabytes(6)
         assert not [
             name for name in await read_metrics(permissive_server) if name.startswith("beaconfire_internal_errors")
@@ -264,17 +275,18 @@ SAMPLES = {
 CONNECTED = {NATIVE_PATH: encode_frame(TEXT, CONNECT), PROTOBUF: encode_frame(BINARY, b"\x04\x08\x01\x22\x00")}
 
 
-def mutilate(chance: random.Random, samples: list[bytes]) -> bytes:
-    text = bytearray(chance.choice(samples))
-    for _ in range(chance.randrange(1, 8)):
-        at = chance.randrange(len(text) + 1)
-        match chance.randrange(4):
+def mutate(rng: random.Random, samples: list[bytes]) -> bytes:
+    """Inserts, deletes, repeats and replaces bytes of a random sample."""
+    text = bytearray(rng.choice(samples))
+    for _ in range(rng.randrange(1, 8)):
+        at = rng.randrange(len(text) + 1)
+        match rng.randrange(4):
             case 0:
-                text[at:at] = chance.randbytes(chance.randrange(1, 20))
+                text[at:at] = rng.randbytes(rng.randrange(1, 20))
             case 1:
-                del text[at : at + chance.randrange(1, 10)]
+                del text[at : at + rng.randrange(1, 10)]
             case 2:
-                text[at:at] = text[: chance.randrange(len(text) + 1)]
+                text[at:at] = text[: rng.randrange(len(text) + 1)]
             case _:
-                text[at : at + 1] = bytes([chance.randrange(256)])
+                text[at : at + 1] = bytes([rng.randrange(256)])
     return bytes(text)

@@ -1,4 +1,4 @@
-"""Messages that are too large, at once or in pieces, claimed or real."""
+"""WebSocket messages beyond the size limit, in one frame or in fragments, announced or sent."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.acceptance.raw_peer import (
 from tests.acceptance.server_process import ServerProcess
 from tests.acceptance.server_state import count_limit_hits, megabytes
 
-LIMIT = 65536
+SIZE_LIMIT_BYTES = 65536
 SIZE_LIMIT = "websocket.message_size_limit"
 
 
-def publication(size: int) -> bytes:
+def encode_publish(size: int) -> bytes:
     """A publish command of exactly this many bytes."""
     command = json.dumps({"id": 7, "publish": {"channel": "bare:x", "data": ""}}).encode()
     return command.replace(b'""', b'"' + b"x" * (size - len(command)) + b'"')
@@ -34,12 +34,15 @@ def publication(size: int) -> bytes:
 OVERSIZED = {
     "announces 2**62 bytes": [encode_frame(TEXT, b"{", announced_size=2**62)],
     "announces 2**63 - 1 bytes": [encode_frame(BINARY, b"{", announced_size=2**63 - 1)],
-    "one byte too many": [encode_frame(TEXT, publication(LIMIT + 1))],
+    "one byte too many": [encode_frame(TEXT, encode_publish(SIZE_LIMIT_BYTES + 1))],
     "in fragments": [
         encode_frame(TEXT, b"x" * 8192, final=False),
         *[encode_frame(CONTINUATION, b"x" * 8192, final=False)] * 8,
     ],
-    "in a last fragment": [encode_frame(BINARY, b"x" * LIMIT, final=False), encode_frame(CONTINUATION, b"x")],
+    "in a last fragment": [
+        encode_frame(BINARY, b"x" * SIZE_LIMIT_BYTES, final=False),
+        encode_frame(CONTINUATION, b"x"),
+    ],
     "in an announced fragment": [
         encode_frame(BINARY, b"x", final=False),
         encode_frame(CONTINUATION, b"", announced_size=2**40),
@@ -49,8 +52,10 @@ OVERSIZED = {
 
 @pytest.mark.parametrize("message", OVERSIZED)
 @pytest.mark.parametrize("path", ["/connection/websocket", "/ws"])
-def test_too_large_is_1009_before_memory_is_taken(permissive_server: ServerProcess, path: str, message: str) -> None:
-    """Whichever way it is too large: close code 1009 as soon as that is known."""
+def test_message_beyond_the_limit_is_closed_with_1009(
+    permissive_server: ServerProcess, path: str, message: str
+) -> None:
+    """The server closes the connection as soon as the size is known, before allocating memory for the message."""
 
     async def scenario() -> None:
         hits_before = await count_limit_hits(permissive_server, SIZE_LIMIT)
@@ -68,8 +73,8 @@ def test_too_large_is_1009_before_memory_is_taken(permissive_server: ServerProce
     run_scenario(scenario())
 
 
-def test_exactly_the_limit_is_fine(permissive_server: ServerProcess) -> None:
-    """64 KiB in one frame, and again in fragments of one kilobyte."""
+def test_message_of_exactly_the_limit_is_accepted(permissive_server: ServerProcess) -> None:
+    """64 KiB are accepted in one frame and in fragments of 1 KiB."""
 
     async def scenario() -> None:
         async with (
@@ -77,24 +82,24 @@ def test_exactly_the_limit_is_fine(permissive_server: ServerProcess) -> None:
             await RawPeer.connect_websocket(permissive_server.port) as peer,
         ):
             await connect_and_subscribe(peer, CHANNEL)
-            message = publication(LIMIT)
-            assert len(message) == LIMIT
+            message = encode_publish(SIZE_LIMIT_BYTES)
+            assert len(message) == SIZE_LIMIT_BYTES
             await peer.send(encode_frame(TEXT, message))
             assert "publish" in await peer.read_reply(7)
-            pieces = [message[at : at + 1024] for at in range(0, LIMIT, 1024)]
+            pieces = [message[at : at + 1024] for at in range(0, SIZE_LIMIT_BYTES, 1024)]
             kinds = [TEXT, *[CONTINUATION] * (len(pieces) - 1)]
-            await peer.send(*map(frame_of, kinds, pieces, [False] * (len(pieces) - 1) + [True]))
+            await peer.send(*map(encode_fragment, kinds, pieces, [False] * (len(pieces) - 1) + [True]))
             assert "publish" in await peer.read_reply(7)
 
     run_scenario(scenario())
 
 
-def frame_of(kind: int, payload: bytes, final: bool) -> bytes:
+def encode_fragment(kind: int, payload: bytes, final: bool) -> bytes:
     return encode_frame(kind, payload, final=final)
 
 
-def test_many_unfinished_messages_hold_no_more_than_the_limit_each(permissive_server: ServerProcess) -> None:
-    """200 connections that send nearly all of the largest message and stop: bounded, and freed when they go."""
+def test_unfinished_messages_use_bounded_memory(permissive_server: ServerProcess) -> None:
+    """200 connections send most of a message and stop. The server frees the memory when the connections close."""
 
     async def scenario() -> None:
         before = permissive_server.resident_bytes()
@@ -103,9 +108,12 @@ def test_many_unfinished_messages_hold_no_more_than_the_limit_each(permissive_se
             open_peers(200, lambda: RawPeer.connect_websocket(permissive_server.port)) as peers,
         ):
             await asyncio.gather(
-                *(peer.send(encode_frame(TEXT, b"x" * (LIMIT - 10), announced_size=LIMIT)) for peer in peers)
+                *(
+                    peer.send(encode_frame(TEXT, b"x" * (SIZE_LIMIT_BYTES - 10), announced_size=SIZE_LIMIT_BYTES))
+                    for peer in peers
+                )
             )
-            assert permissive_server.resident_bytes() - before < 200 * 3 * LIMIT
-        await wait_until(lambda: permissive_server.resident_bytes() - before < megabytes(12), "memory is back")
+            assert permissive_server.resident_bytes() - before < 200 * 3 * SIZE_LIMIT_BYTES
+        await wait_until(lambda: permissive_server.resident_bytes() - before < megabytes(12), "the memory is freed")
 
     run_scenario(scenario())

@@ -1,4 +1,4 @@
-"""Web pages of other sites: only those on the list may connect."""
+"""The `Origin` header of a WebSocket handshake: only allowed origins may connect."""
 
 from __future__ import annotations
 
@@ -38,39 +38,40 @@ ALLOWED = [
 ]
 
 
-async def status(server: ServerProcess, path: str, origin: str | None) -> int:
+async def handshake_status(server: ServerProcess, path: str, origin: str | None) -> int:
+    """The HTTP status of a handshake with this `Origin` header, or without one."""
     async with await RawPeer.connect_tcp(server.port) as peer:
         await peer.send(encode_upgrade_request(path, [] if origin is None else [("Origin", origin)]))
         return (await peer.read_response_head()).status
 
 
 @pytest.mark.parametrize("path", ["/connection/websocket", "/ws"])
-def test_foreign_origins_are_refused(permissive_server: ServerProcess, path: str) -> None:
-    """403, whatever a page calls itself, and counted each time."""
+def test_foreign_origin_is_refused_with_403(permissive_server: ServerProcess, path: str) -> None:
+    """The server refuses and counts every origin that is not allowed, however similar to an allowed one."""
 
     async def scenario() -> None:
         before = (await read_metrics(permissive_server)).get(REFUSED, 0)
         async with undisturbed_traffic(permissive_server):
             for origin in FOREIGN:
-                assert await status(permissive_server, path, origin) == 403, origin
+                assert await handshake_status(permissive_server, path, origin) == 403, origin
         assert (await read_metrics(permissive_server))[REFUSED] == before + len(FOREIGN)
 
     run_scenario(scenario())
 
 
 @pytest.mark.parametrize("origin", ALLOWED)
-def test_listed_origins_and_programs_may_connect(permissive_server: ServerProcess, origin: str | None) -> None:
-    """101 for what is on the list in whatever case, and for what is no browser and sends none."""
+def test_allowed_origin_or_no_origin_is_accepted(permissive_server: ServerProcess, origin: str | None) -> None:
+    """Origins are compared without regard to case. Clients other than browsers send no `Origin`."""
 
     async def scenario() -> None:
         for path in ("/connection/websocket", "/ws"):
-            assert await status(permissive_server, path, origin) == 101
+            assert await handshake_status(permissive_server, path, origin) == 101
 
     run_scenario(scenario())
 
 
-def test_two_origins_are_not_one_of_the_list(permissive_server: ServerProcess) -> None:
-    """A second header must not be what is looked at."""
+def test_two_origin_headers_are_refused(permissive_server: ServerProcess) -> None:
+    """One allowed origin of the two is not enough."""
 
     async def scenario() -> None:
         async with await RawPeer.connect_tcp(permissive_server.port) as peer:

@@ -1,4 +1,4 @@
-"""The plain protocol and its lobby under the same abuse: nothing there ends a connection that only talks nonsense."""
+"""Abuse over the plain protocol and its lobby. An invalid message never closes the connection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.abuse.test_slow_readers import BATCH, fill
+from tests.acceptance.abuse.large_publications import PUBLICATIONS_PER_MB, publish_megabytes
 from tests.acceptance.background_traffic import CHANNEL, undisturbed_traffic
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.deadlines import run_scenario
@@ -17,7 +17,7 @@ from tests.acceptance.server_state import count_limit_hits, read_metrics
 
 LOBBY = "lobby"
 
-NONSENSE: dict[str, tuple[int, bytes]] = {
+UNKNOWN_MESSAGES: dict[str, tuple[int, bytes]] = {
     "text": (TEXT, b"hello"),
     "empty": (TEXT, b""),
     "NUL": (TEXT, b"\0\0\0"),
@@ -32,34 +32,34 @@ NONSENSE: dict[str, tuple[int, bytes]] = {
 }
 
 
-@pytest.mark.parametrize("kind", NONSENSE)
-def test_nonsense_is_for_the_lobby(permissive_server: ServerProcess, kind: str) -> None:
-    """Everyone in the lobby gets it as it is, the sender too; rooms do not notice, and both connections live."""
-    opcode, payload = NONSENSE[kind]
+@pytest.mark.parametrize("kind", UNKNOWN_MESSAGES)
+def test_unknown_message_is_published_in_the_lobby(permissive_server: ServerProcess, kind: str) -> None:
+    """All clients in the lobby receive the frame unchanged, also the sender. Both connections stay open."""
+    opcode, payload = UNKNOWN_MESSAGES[kind]
 
     async def scenario() -> None:
         async with (
             undisturbed_traffic(permissive_server),
-            open_peers(2, lambda: RawPeer.connect_websocket(permissive_server.port, "/ws")) as (sender, listener),
+            open_peers(2, lambda: RawPeer.connect_websocket(permissive_server.port, "/ws")) as (sender, receiver),
         ):
             await sender.send(encode_frame(opcode, payload))
-            assert await sender.read_frame() == await listener.read_frame() == WebSocketFrame(opcode, payload)
+            assert await sender.read_frame() == await receiver.read_frame() == WebSocketFrame(opcode, payload)
             await sender.send(encode_frame(PING, b"alive"))
             assert await sender.read_frame() == WebSocketFrame(PONG, b"alive")
 
     run_scenario(scenario())
 
 
-def test_nonsense_without_a_lobby_is_an_error(start_server: StartServer) -> None:
-    """107, and the connection lives."""
+def test_unknown_message_without_a_lobby_gets_error_107(start_server: StartServer) -> None:
+    """The connection stays open."""
     server = start_server({"plain.lobby": "false"})
 
     async def scenario() -> None:
         async with undisturbed_traffic(server), await RawPeer.connect_websocket(server.port, "/ws") as peer:
             for kind in ("text", "binary", "array", "deep"):
-                await peer.send(encode_frame(*NONSENSE[kind]))
-                answer = (await peer.read_messages())[0]
-                assert (answer["type"], answer["code"]) == ("error", 107)
+                await peer.send(encode_frame(*UNKNOWN_MESSAGES[kind]))
+                reply = (await peer.read_messages())[0]
+                assert (reply["type"], reply["code"]) == ("error", 107)
 
     run_scenario(scenario())
 
@@ -69,14 +69,14 @@ MALFORMED: dict[str, tuple[dict[str, Any], int]] = {
     "room a number": ({"type": "join", "room": 5}, 107),
     "no data": ({"type": "message", "room": CHANNEL}, 107),
     "unknown namespace": ({"type": "join", "room": "nowhere:x"}, 102),
-    "speaking as the server": ({"type": "ack", "id": 1}, 104),
+    "message type of the server": ({"type": "ack", "id": 1}, 104),
     "late handshake": ({"type": "handshake", "id": 1}, 103),
 }
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
-def test_malformed_messages_are_errors(permissive_server: ServerProcess, kind: str) -> None:
-    """A typed error for the sender and for nobody else."""
+def test_invalid_message_gets_an_error(permissive_server: ServerProcess, kind: str) -> None:
+    """Only the sender gets the error."""
     message, code = MALFORMED[kind]
 
     async def scenario() -> None:
@@ -87,14 +87,14 @@ def test_malformed_messages_are_errors(permissive_server: ServerProcess, kind: s
             await peer.send_json({"type": "handshake", "user": "ann"})
             assert (await peer.read_messages())[0]["type"] == "welcome"
             await peer.send_json(message)
-            answer = (await peer.read_messages())[0]
-            assert (answer["type"], answer["code"]) == ("error", code)
+            reply = (await peer.read_messages())[0]
+            assert (reply["type"], reply["code"]) == ("error", code)
 
     run_scenario(scenario())
 
 
-def test_a_reader_of_the_lobby_that_never_reads_is_cut(permissive_server: ServerProcess) -> None:
-    """3008 here as well, though it never even said a word; the others in the lobby get all of it."""
+def test_peer_in_the_lobby_that_reads_nothing_is_disconnected_with_3008(permissive_server: ServerProcess) -> None:
+    """The rule also holds for a peer that sent no message. The other peer in the lobby receives all publications."""
 
     async def scenario() -> None:
         hits_before = await count_limit_hits(permissive_server, "client.queue_max_size")
@@ -104,9 +104,13 @@ def test_a_reader_of_the_lobby_that_never_reads_is_cut(permissive_server: Server
             await RawPeer.connect_websocket(permissive_server.port, "/ws") as reader,
         ):
             for batch in range(12):
-                await fill(permissive_server, 1, LOBBY)
-                got = [message["data"]["text"][:1] for _ in range(BATCH) for message in await reader.read_messages()]
-                assert got == ["x"] * BATCH, batch
+                await publish_megabytes(permissive_server, 1, LOBBY)
+                received = [
+                    message["data"]["text"][:1]
+                    for _ in range(PUBLICATIONS_PER_MB)
+                    for message in await reader.read_messages()
+                ]
+                assert received == ["x"] * PUBLICATIONS_PER_MB, batch
             assert (await stalled.read_close_frame()).close_code == 3008
         assert await count_limit_hits(permissive_server, "client.queue_max_size") == hits_before + 1
         assert (await read_metrics(permissive_server))["beaconfire_queue_bytes"] == 0
@@ -114,8 +118,8 @@ def test_a_reader_of_the_lobby_that_never_reads_is_cut(permissive_server: Server
     run_scenario(scenario())
 
 
-def test_a_flood_in_the_lobby_ends_with_3013(permissive_server: ServerProcess) -> None:
-    """Beyond message_rate_limit the flooder goes, and the room next door never knows."""
+def test_flood_in_the_lobby_is_closed_with_3013(permissive_server: ServerProcess) -> None:
+    """The server closes the flooding connection at `client.message_rate_limit`, and other clients are undisturbed."""
     flood = encode_frame(TEXT, json.dumps({"spam": True}).encode()) * 20_000
 
     async def scenario() -> None:
@@ -126,7 +130,7 @@ def test_a_flood_in_the_lobby_ends_with_3013(permissive_server: ServerProcess) -
             try:
                 await peer.send(flood)
             except OSError:
-                pass  # cut while it sent
+                pass  # the server reset the connection
             assert (await peer.read_close_frame()).close_code == 3013
 
     run_scenario(scenario())

@@ -1,4 +1,4 @@
-"""Connections and subscriptions whose time is up, and whose clients do nothing about it."""
+"""Connection tokens and subscription tokens expire, and the client does or does not refresh them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.acceptance.background_traffic import undisturbed_traffic
 from tests.acceptance.deadlines import run_scenario, wait_until
 from tests.acceptance.json_client import JSONClient
 from tests.acceptance.server_process import ServerProcess
-from tests.acceptance.server_state import assert_healthy, wait_session_end
+from tests.acceptance.server_state import healthy_server, wait_session_end
 
 SECRET = "a-secret-of-the-decent-length-it-should-have"
 CONFIG = f"""
@@ -27,19 +27,19 @@ allow_subscribe_for_client = true
 allow_subscribe_for_anonymous = true
 allow_publish_for_client = true
 allow_publish_for_anonymous = true
-[namespaces.closed]
+[namespaces.private]
 """
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path_factory.mktemp("server"), CONFIG) as server:
-        yield server
-        assert_healthy(server)
+    """A server with short delays between expiry and close."""
+    with healthy_server(tmp_path_factory.mktemp("server"), config=CONFIG) as process:
+        yield process
 
 
-def test_a_connection_that_is_not_refreshed_ends_with_3005(server: ServerProcess) -> None:
-    """Not before its time, and not long after its grace; 3005 says: come back with a new token."""
+def test_connection_that_is_not_refreshed_is_closed_with_3005(server: ServerProcess) -> None:
+    """The server closes the connection after the expiry and `client.expired_close_delay`, and not before the expiry."""
 
     async def scenario() -> None:
         started_s = time.time()
@@ -55,35 +55,38 @@ def test_a_connection_that_is_not_refreshed_ends_with_3005(server: ServerProcess
     run_scenario(scenario())
 
 
-def test_a_refreshed_connection_goes_on(server: ServerProcess) -> None:
-    """The new token's time counts from then on."""
+def test_refreshed_connection_stays_open(server: ServerProcess) -> None:
+    """After a refresh, the expiry of the new token counts."""
 
     async def scenario() -> None:
         token = connection_token(SECRET, "ann", now_unix_s=time.time(), expires_in_s=1)
         async with JSONClient.connect(server.port, token, ["room"]) as client:
-            later = connection_token(SECRET, "ann", now_unix_s=time.time(), expires_in_s=600)
-            assert (await client.request(refresh={"token": later}))["refresh"]["ttl"] > 500
+            new_token = connection_token(SECRET, "ann", now_unix_s=time.time(), expires_in_s=600)
+            assert (await client.request(refresh={"token": new_token}))["refresh"]["ttl"] > 500
             end_s = time.monotonic() + 4
             while time.monotonic() < end_s:
                 await client.publish("room", "still here")
-                await wait_until(lambda: client.received_data("room")[-1:] == ["still here"], "it hears itself")
+                await wait_until(
+                    lambda: client.received_data("room")[-1:] == ["still here"],
+                    "the publication arrived",
+                )
             assert not client.closed.done()
 
     run_scenario(scenario())
 
 
-def test_a_subscription_that_is_not_refreshed_ends_with_2501(server: ServerProcess) -> None:
-    """Only the subscription: the client is told and its connection lives."""
+def test_subscription_that_is_not_refreshed_ends_with_2501(server: ServerProcess) -> None:
+    """The client receives an unsubscribe push, and its connection stays open."""
 
     async def scenario() -> None:
         ann = connection_token(SECRET, "ann", now_unix_s=time.time())
-        token = subscription_token(SECRET, "ann", "closed:room", now_unix_s=time.time(), expires_in_s=1)
+        token = subscription_token(SECRET, "ann", "private:room", now_unix_s=time.time(), expires_in_s=1)
         async with undisturbed_traffic(server), JSONClient.connect(server.port, ann) as client:
-            reply = await client.request(subscribe={"channel": "closed:room", "token": token})
+            reply = await client.request(subscribe={"channel": "private:room", "token": token})
             assert reply["subscribe"]["expires"] is True
-            await wait_until(lambda: bool(client.pushes), "the client is told")
+            await wait_until(lambda: bool(client.pushes), "the client has received the unsubscribe push")
             assert client.pushes == [
-                {"channel": "closed:room", "unsubscribe": {"code": 2501, "reason": "subscription expired"}}
+                {"channel": "private:room", "unsubscribe": {"code": 2501, "reason": "subscription expired"}}
             ]
             assert "subscribe" in await client.request(subscribe={"channel": "room"})
 

@@ -1,6 +1,6 @@
-"""A WebSocket on a connection whose peer has not read earlier answers: the limits are those of WebSockets from then on.
+"""A WebSocket handshake on a connection with unread HTTP responses. From then on, the timeouts of WebSockets apply.
 
-The server starts with a short `server.keep_alive_timeout`, which must not concern the connection any more.
+The server has a short `server.keep_alive_timeout`, which must not close the WebSocket.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import json
 from tests.acceptance.background_traffic import CHANNEL, undisturbed_traffic
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.deadlines import run_scenario, wait_until
-from tests.acceptance.raw_peer import NATIVE_PATH, RawPeer, connect_and_subscribe, encode_upgrade_request
+from tests.acceptance.raw_peer import NATIVE_PATH, RawPeer, connect_and_subscribe, encode_post, encode_upgrade_request
 from tests.acceptance.server_process import ServerProcess
 from tests.acceptance.server_state import count_limit_hits, http_request
 from tests.kernel import send_queues
 
-ROOM = "json:answers"
+HISTORY_CHANNEL = "json:responses"
 SMALL_BUFFER = 2048
 SETTINGS = {
     "server.keep_alive_timeout": "1s",
@@ -27,44 +27,42 @@ SETTINGS = {
 }
 
 
-async def upgraded_unread(server: ServerProcess, path: str) -> tuple[RawPeer, int]:
-    """A peer that has asked for a WebSocket behind answers that it has not read, all of which the server has given.
+async def send_upgrade_after_unread_responses(server: ServerProcess, path: str) -> tuple[RawPeer, int]:
+    """Requests history until the kernel's buffers are full, then requests the upgrade. Reads nothing.
 
-    Also how many answers. The last few, of 8 KB each, are in the server's own buffer.
+    Returns the peer and the number of unread responses, of 8 KB each. The server has written all of them; the last
+    ones are in its own buffer.
     """
-    await http_request(server, "/api/publish", json.dumps({"channel": ROOM, "data": "x" * 8000}).encode())
-    call = json.dumps({"channel": ROOM, "limit": 1}).encode()
-    request = b"POST /api/history HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(call), call)
+    await http_request(server, "/api/publish", json.dumps({"channel": HISTORY_CHANNEL, "data": "x" * 8000}).encode())
+    request = encode_post("/api/history", json.dumps({"channel": HISTORY_CHANNEL, "limit": 1}).encode())
     peer = await RawPeer.connect_tcp(server.port, receive_buffer=SMALL_BUFFER)
     queued, count = -1, 0
     while not count or sum(send_queues(server.port)) > queued:
         queued = sum(send_queues(server.port))
         await peer.send(request)
         count += 1
-        await http_request(server, "/health")  # the server has answered the request by the time it answers this
+        await http_request(server, "/health")  # once this is answered, the server has answered the request
         assert count < 200
     await peer.send(encode_upgrade_request(path))
     await http_request(server, "/health")
     return peer, count
 
 
-async def skip_answers(peer: RawPeer, count: int) -> None:
+async def read_responses(peer: RawPeer, count: int) -> None:
     for _ in range(count):
-        response = await peer.read_response_head()
-        assert response.status == 200
-        await peer.read_bytes(int(response.headers["content-length"]))
+        assert (await peer.read_response()).status == 200
 
 
-def test_a_websocket_has_no_deadline_of_http(start_server: StartServer) -> None:
-    """Whoever reads the earlier answers late keeps the WebSocket."""
+def test_keep_alive_timeout_does_not_apply_to_a_websocket(start_server: StartServer) -> None:
+    """A peer that reads the earlier responses after the keep-alive timeout keeps its WebSocket."""
     server = start_server(SETTINGS)
 
     async def scenario() -> None:
-        peer, count = await upgraded_unread(server, NATIVE_PATH)
+        peer, count = await send_upgrade_after_unread_responses(server, NATIVE_PATH)
         async with peer:
-            await skip_answers(peer, count)
+            await read_responses(peer, count)
             assert (await peer.read_response_head()).status == 101
-            await asyncio.sleep(1.5)  # beyond the keep-alive timeout
+            await asyncio.sleep(1.5)  # longer than the keep-alive timeout
             async with undisturbed_traffic(server):
                 await connect_and_subscribe(peer, CHANNEL)
         assert await count_limit_hits(server, "server.keep_alive_timeout") == 0
@@ -72,31 +70,31 @@ def test_a_websocket_has_no_deadline_of_http(start_server: StartServer) -> None:
     run_scenario(scenario())
 
 
-def test_a_websocket_that_takes_nothing_from_the_beginning_is_cut(start_server: StartServer) -> None:
-    """After the write timeout, although only the protocol before it was told of the full buffer."""
+def test_websocket_that_reads_nothing_is_reset_after_the_write_timeout(start_server: StartServer) -> None:
+    """The write timeout applies although the buffer became full before the upgrade, under the HTTP protocol object."""
     server = start_server(SETTINGS)
 
     async def scenario() -> None:
-        peer, _ = await upgraded_unread(server, NATIVE_PATH)
+        peer, _ = await send_upgrade_after_unread_responses(server, NATIVE_PATH)
         async with peer:
-            await wait_until(lambda: not send_queues(server.port), "it is cut", 8)
+            await wait_until(lambda: not send_queues(server.port), "the kernel has dropped the unread data", 8)
         assert await count_limit_hits(server, "websocket.write_timeout") == 1
 
     run_scenario(scenario())
 
 
-def test_a_refused_upgrade_behind_unread_answers_is_cut(start_server: StartServer) -> None:
-    """The connection is closing, and would wait for its reader for ever."""
+def test_refused_upgrade_after_unread_responses_is_reset_after_the_close_timeout(start_server: StartServer) -> None:
+    """Otherwise the closing connection would wait for its reader forever. A peer that reads gets 404."""
     server = start_server(SETTINGS)
 
     async def scenario() -> None:
-        peer, _ = await upgraded_unread(server, "/nowhere")
+        peer, _ = await send_upgrade_after_unread_responses(server, "/nowhere")
         async with peer:
-            await wait_until(lambda: not send_queues(server.port), "it is cut", 8)
+            await wait_until(lambda: not send_queues(server.port), "the kernel has dropped the unread data", 8)
         assert await count_limit_hits(server, "websocket.close_timeout") == 1
-        reader, count = await upgraded_unread(server, "/nowhere")
+        reader, count = await send_upgrade_after_unread_responses(server, "/nowhere")
         async with reader:
-            await skip_answers(reader, count)
+            await read_responses(reader, count)
             assert (await reader.read_response_head()).status == 404
             await reader.wait_closed()
         await asyncio.sleep(1.5)
