@@ -1,7 +1,7 @@
-"""Takes the picture of the demo that the readmes show: `.venv/bin/python -m scripts.screenshot [FILE]`.
+"""Takes the screenshot of the demo for the readmes: `.venv/bin/python -m scripts.screenshot [FILE]`.
 
-It starts the demo's server on a free port, lets three people and a backend talk in headless Chromium, and saves what
-one of them sees. Needs Chromium: on the PATH, or where the variable CHROMIUM says.
+Starts the demo's server on a free port. Three users in headless Chromium and a backend send messages. Saves the page
+of one user. Needs Chromium: on the PATH, or at the path in the variable CHROMIUM.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PICTURE = ROOT / "docs" / "images" / "demo.png"
 SIZE: ViewportSize = {"width": 1180, "height": 680}
 PIXELS_PER_POINT = 1.5
 
-WATCH, KITCHEN, RELEASE = "campfire", "kitchen", "release 2.0"
-TALK = (
+FIRST_ROOM, SECOND_ROOM, THIRD_ROOM = "campfire", "kitchen", "release 2.0"
+MESSAGES = (
     ("Bob", "Smoke on the western ridge"),
     ("Ann", "I see it too. Lighting ours now"),
     ("林小月", "北边的烽火台也看到了，马上传下去"),
@@ -36,7 +36,7 @@ TALK = (
     ("", "Order 1234 is on its way"),
     ("Ann", "My train was in a tunnel, and still I missed nothing"),
 )
-"""Who says what in the first room; the nameless one is a backend."""
+"""User and text of the messages in the first room. An empty user is the backend."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
         demo = (ROOT / "demo.toml").read_text(encoding="utf-8")
         with ServerProcess(Path(folder), demo) as server, Network(server.port) as network:
-            picture = play(browser, server, network)
+            picture = take_screenshot(browser, server, network)
         browser.close()
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(picture)
@@ -54,37 +54,40 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def play(browser: Browser, server: ServerProcess, network: Network) -> bytes:
-    people = {name: come_in(browser, network, name) for name in ("Ann", "Bob", "林小月")}
-    for name, text in TALK:
+def take_screenshot(browser: Browser, server: ServerProcess, network: Network) -> bytes:
+    """Sends all messages. Returns the page of the first user as PNG."""
+    pages = {name: open_chat(browser, network, name) for name in ("Ann", "Bob", "林小月")}
+    for name, text in MESSAGES:
         if name:
-            people[name].say(text)
+            pages[name].say(text)
         else:
-            publish(server, WATCH, text)
-        for page in people.values():
+            publish(server, FIRST_ROOM, text)
+        for page in pages.values():
             expect(page.messages.filter(has_text=text)).to_be_visible()
-    ann, bob = people["Ann"], people["Bob"]
-    for room in (KITCHEN, RELEASE):
+    ann, bob = pages["Ann"], pages["Bob"]
+    for room in (SECOND_ROOM, THIRD_ROOM):
         for page in (ann, bob):
             page.join(room)
-    ann.show(WATCH)
+    ann.show(FIRST_ROOM)
     bob.say("The tests are green")
     bob.say("Shall we?")
-    expect(ann.unread(RELEASE)).to_have_text("2")
+    expect(ann.unread(THIRD_ROOM)).to_have_text("2")
     ann.page.mouse.move(0, 0)
     ann.page.evaluate("document.activeElement.blur()")
     return ann.page.screenshot(animations="disabled", caret="hide")
 
 
-def come_in(browser: Browser, network: Network, name: str) -> ChatPage:
+def open_chat(browser: Browser, network: Network, name: str) -> ChatPage:
+    """Opens the demo in a new browser context and joins the first room."""
     context = browser.new_context(viewport=SIZE, device_scale_factor=PIXELS_PER_POINT, color_scheme="light")
     page = ChatPage(context, network)
-    page.come_in(name, WATCH)
+    page.come_in(name, FIRST_ROOM)
     page.expect_connected()
     return page
 
 
 def publish(server: ServerProcess, room: str, text: str) -> None:
+    """Publishes as a backend, through the server API."""
     body = json.dumps({"channel": room, "data": {"text": text}}).encode()
     headers = {"X-API-Key": "demo-key", "Content-Type": "application/json"}
     with urllib.request.urlopen(urllib.request.Request(f"{server.http}/api/publish", body, headers), timeout=10):

@@ -1,4 +1,4 @@
-"""What others see of a client after the server API has changed its info."""
+"""The `info` of a client after the server API has changed it."""
 
 from __future__ import annotations
 
@@ -7,34 +7,33 @@ from pathlib import Path
 
 from tests.acceptance.deadlines import run_scenario, wait_until
 from tests.acceptance.json_client import JSONClient
-from tests.acceptance.server_process import PERMISSIVE_CONFIG, ServerProcess
-from tests.acceptance.server_state import assert_healthy, http_request
+from tests.acceptance.server_process import ServerProcess
+from tests.acceptance.server_state import healthy_server, http_request
 
-ROOM = "watched:room"
+CHANNEL = "watched:room"
 
 
-def test_a_new_info_is_in_presence_and_in_the_leave(tmp_path: Path) -> None:
-    """A neighbour that asks who is here, or is told who left, sees the info that the backend gave last."""
+def test_refreshed_info_is_in_presence_and_in_the_leave(tmp_path: Path) -> None:
+    """Presence replies and leave pushes have the `info` of the last refresh."""
 
     async def scenario(server: ServerProcess) -> None:
-        async with JSONClient.connect(server.port, channels=[ROOM]) as neighbour:
-            async with JSONClient.connect(server.port, channels=[ROOM]) as client:
+        async with JSONClient.connect(server.port, channels=[CHANNEL]) as watcher:
+            async with JSONClient.connect(server.port, channels=[CHANNEL]) as client:
                 body = {"client": client.client_id, "info": {"name": "Ann"}}
-                status, answer = await http_request(
+                status, response = await http_request(
                     server, "/api/refresh", json.dumps(body).encode(), {"Content-Type": "application/json"}
                 )
-                assert (status, json.loads(answer)) == (200, {"result": {}})
-                reply = await neighbour.request(presence={"channel": ROOM})
+                assert (status, json.loads(response)) == (200, {"result": {}})
+                reply = await watcher.request(presence={"channel": CHANNEL})
                 assert reply["presence"]["presence"][client.client_id]["conn_info"] == {"name": "Ann"}
-                gone = client.client_id
+                client_id = client.client_id
 
             def leaves() -> list[dict[str, object]]:
-                infos = [push["leave"]["info"] for push in neighbour.pushes if "leave" in push]
-                return [info for info in infos if info["client"] == gone]
+                infos = [push["leave"]["info"] for push in watcher.pushes if "leave" in push]
+                return [info for info in infos if info["client"] == client_id]
 
-            await wait_until(lambda: bool(leaves()), "the neighbour is told that it left")
+            await wait_until(lambda: bool(leaves()), "the watcher has the leave")
             assert [info["conn_info"] for info in leaves()] == [{"name": "Ann"}]
 
-    with ServerProcess(tmp_path, PERMISSIVE_CONFIG) as server:
+    with healthy_server(tmp_path) as server:
         run_scenario(scenario(server))
-        assert_healthy(server)

@@ -1,4 +1,4 @@
-// Posts files to the server API: publish URL KEY FILE... Prints each answer's status and body on a line.
+// Posts files to the server API: publish URL KEY FILE... Prints status and body of each response on one line.
 package main
 
 import (
@@ -16,21 +16,21 @@ func main() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		// A file has no length for net/http, so the body is sent in chunks.
+		// net/http does not know the length of a file, so it sends the body in chunks.
 		request, err := http.NewRequest("POST", url, file)
 		if err != nil {
 			log.Fatal(err)
 		}
 		request.Header.Set("X-API-Key", key)
-		answer, err := http.DefaultClient.Do(request)
+		response, err := http.DefaultClient.Do(request)
 		if err != nil {
 			log.Fatal(err)
 		}
-		body, err := io.ReadAll(answer.Body)
+		body, err := io.ReadAll(response.Body)
 		if err != nil {
 			log.Fatal(err)
 		}
-		answer.Body.Close()
-		fmt.Printf("%d %s\n", answer.StatusCode, body)
+		response.Body.Close()
+		fmt.Printf("%d %s\n", response.StatusCode, body)
 	}
 }

@@ -1,6 +1,6 @@
-"""Posts files to the server API with a library: `python.py LIBRARY URL KEY FILE...`.
+"""Posts files to the server API with a library: `publish.py LIBRARY URL KEY FILE...`.
 
-Prints each answer's status and body on a line.
+Prints status and body of each response on one line.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import requests
 def with_requests(url: str, key: str, bodies: list[bytes]) -> None:
     with requests.Session() as session:
         for body in bodies:
-            answer = session.post(url, body, headers={"X-API-Key": key}, timeout=10)
-            print(answer.status_code, answer.text)
+            response = session.post(url, body, headers={"X-API-Key": key}, timeout=10)
+            print(response.status_code, response.text)
 
 
 def with_httpx(url: str, key: str, bodies: list[bytes]) -> None:
     with httpx.Client(timeout=10) as client:
         for body in bodies:
-            answer = client.post(url, content=body, headers={"X-API-Key": key})
-            print(answer.status_code, answer.text)
+            response = client.post(url, content=body, headers={"X-API-Key": key})
+            print(response.status_code, response.text)
 
 
 def with_aiohttp(url: str, key: str, bodies: list[bytes]) -> None:
     async def main() -> None:
         async with aiohttp.ClientSession() as session:
             for body in bodies:
-                async with session.post(url, data=body, headers={"X-API-Key": key}) as answer:
-                    print(answer.status, await answer.text())
+                async with session.post(url, data=body, headers={"X-API-Key": key}) as response:
+                    print(response.status, await response.text())
 
     asyncio.run(main())
 

@@ -1,8 +1,8 @@
-"""Backends publish with the HTTP client of their language, in its default settings.
+"""Backends publish over the server API with HTTP clients of several languages, in their default settings.
 
-Some of these clients ask for an upgrade to HTTP/2 with their first request (curl --http2, Java), some send head and
-body apart, or the body in chunks. Each of them publishes twice over one connection pool, a small and a large message,
-and the history must hold exactly these.
+Some clients request an upgrade to HTTP/2 (curl --http2, Java). Some send head and body in separate segments, or the
+body in chunks. Each client publishes a small and a large message over one connection pool. The history must have
+exactly these two.
 """
 
 from __future__ import annotations
@@ -22,34 +22,37 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 GO_PROGRAM = ROOT / ".cache" / "clients" / "publish-go"
 RUN_DEADLINE_S = 40.0
-"""For one client; a Java program is compiled first."""
+"""The deadline of one client. Java first compiles its program."""
 
 
-def curl(*options: str) -> Callable[[str, list[str]], list[str]]:
+def curl_command(*options: str) -> Callable[[str, list[str]], list[str]]:
+    """Returns a function that makes the command line for a URL and files."""
+
     def command(url: str, files: list[str]) -> list[str]:
-        line = ["curl"]
+        arguments = ["curl"]
         for file in files:
-            line += [*options, "--silent", "--show-error", "--max-time", "10", "--header", f"X-API-Key: {API_KEY}"]
-            line += ["--data-binary", f"@{file}", "--write-out", "\n", url, "--next"]
-        return line[:-1]
+            arguments += [*options, "--silent", "--show-error", "--max-time", "10", "--header", f"X-API-Key: {API_KEY}"]
+            arguments += ["--data-binary", f"@{file}", "--write-out", "\n", url, "--next"]
+        return arguments[:-1]
 
     return command
 
 
-def program(*start: str) -> Callable[[str, list[str]], list[str]]:
+def program_command(*start: str) -> Callable[[str, list[str]], list[str]]:
+    """As `curl_command`, for a program with the arguments URL, KEY and FILE..."""
     return lambda url, files: [*start, url, API_KEY, *files]
 
 
 CLIENTS = {
-    "curl": curl(),
-    "curl --http2": curl("--http2"),
-    "curl --http1.0": curl("--http1.0"),
-    "java": program("java", str(HERE / "Publish.java")),
-    "go": program(str(GO_PROGRAM)),
-    "node": program("node", str(HERE / "publish.mjs")),
-    "requests": program(sys.executable, str(HERE / "python.py"), "requests"),
-    "httpx": program(sys.executable, str(HERE / "python.py"), "httpx"),
-    "aiohttp": program(sys.executable, str(HERE / "python.py"), "aiohttp"),
+    "curl": curl_command(),
+    "curl --http2": curl_command("--http2"),
+    "curl --http1.0": curl_command("--http1.0"),
+    "java": program_command("java", str(HERE / "Publish.java")),
+    "go": program_command(str(GO_PROGRAM)),
+    "node": program_command("node", str(HERE / "publish.mjs")),
+    "requests": program_command(sys.executable, str(HERE / "publish.py"), "requests"),
+    "httpx": program_command(sys.executable, str(HERE / "publish.py"), "httpx"),
+    "aiohttp": program_command(sys.executable, str(HERE / "publish.py"), "aiohttp"),
 }
 
 
@@ -60,8 +63,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_client_publishes_each_message_once(server: ServerProcess, tmp_path: Path, client: str) -> None:
-    """Every answer says 200 and an offset, and history has the same data in the same order, and nothing else."""
+def test_http_client_publishes_each_message_once(server: ServerProcess, tmp_path: Path, client: str) -> None:
+    """Each response has an offset, and the history has exactly the published data, in order."""
     channel = client.replace(" ", "")
     messages = [{"text": "烽火"}, {"text": "x" * 100_000}]
     files = []
@@ -75,8 +78,8 @@ def test_a_client_publishes_each_message_once(server: ServerProcess, tmp_path: P
     except FileNotFoundError:
         pytest.fail(f"{command[0]} is missing; run: scripts/services")
     assert run.returncode == 0, run.stderr
-    answers = [json.loads(line[line.index("{") :]) for line in run.stdout.splitlines() if line]
-    assert [answer.get("result", answer).get("offset") for answer in answers] == [1, 2], run.stdout
-    asked = {"channel": channel, "limit": -1}
-    history = httpx.post(f"{server.http}/api/history", json=asked, headers={"X-API-Key": API_KEY}, timeout=10).json()
+    responses = [json.loads(line[line.index("{") :]) for line in run.stdout.splitlines() if line]
+    assert [response.get("result", response).get("offset") for response in responses] == [1, 2], run.stdout
+    request = {"channel": channel, "limit": -1}
+    history = httpx.post(f"{server.http}/api/history", json=request, headers={"X-API-Key": API_KEY}, timeout=10).json()
     assert [publication["data"] for publication in history["result"]["publications"]] == messages

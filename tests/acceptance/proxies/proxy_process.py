@@ -1,4 +1,4 @@
-"""Real nginx and HAProxy in front of a server, with the configuration that docs/how-to/deploy.md recommends."""
+"""Runs nginx and HAProxy in front of a server, with the configuration of docs/how-to/deploy.md."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ START_DEADLINE_S = 10.0
 STOP_DEADLINE_S = 10.0
 
 _TLS = r"    (?:bind|listen) (?:\*:|:)?443 ssl.*\n(?:    server_name .*\n)?(?:    ssl_certificate.*\n)*"
-"""The lines of a configuration about its own address and TLS, which the tests do without."""
+"""The lines of the configuration for the proxy's address and TLS. The tests replace these lines."""
 
 
 class ProxyProcess:
-    """A proxy on a free port of the loopback interface, as a child process without children of its own.
+    """A proxy on a free port of the loopback interface, as one child process without workers.
 
-    `name` is `nginx` or `haproxy`. With `every_upgrade` the configuration passes on whatever upgrade a client asks for,
-    as configurations in the wild do; everything else is as the page says.
+    Args:
+        name: `nginx` or `haproxy`.
+        server_port: the port of the Beaconfire server.
+        folder: for the configuration and the log.
+        every_upgrade: the proxy forwards every `Upgrade` header, as many configurations in use do. Otherwise the
+            configuration is that of the page.
     """
 
     def __init__(self, name: str, server_port: int, folder: Path, every_upgrade: bool = False) -> None:
@@ -34,11 +38,11 @@ class ProxyProcess:
         self.port = self._held.number
         self._folder = folder
         self._name = name
-        configuration = _from_page(name, server_port, self.port)
+        configuration = _read_configuration(name, server_port, self.port)
         if every_upgrade:
-            configuration = _with_every_upgrade(name, configuration)
+            configuration = _forward_every_upgrade(name, configuration)
         self._file = folder / f"{name}.conf"
-        self._file.write_text(_around(name, configuration, folder))
+        self._file.write_text(_complete(name, configuration, folder))
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> ProxyProcess:
@@ -51,7 +55,7 @@ class ProxyProcess:
         with open(self._folder / "output", "wb") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
-            self._wait()
+            self._wait_listening()
         except BaseException:
             self.stop()
             raise
@@ -63,13 +67,13 @@ class ProxyProcess:
         self.stop()
         self._held.close()
 
-    def _wait(self) -> None:
+    def _wait_listening(self) -> None:
         assert self._process is not None
         end_s = time.monotonic() + START_DEADLINE_S
         while not _accepts(self.port):
             output = (self._folder / "output").read_text()
             assert self._process.poll() is None, f"{self._name} did not start: {output}"
-            assert time.monotonic() < end_s, f"{self._name} does not listen: {output}"
+            assert time.monotonic() < end_s, f"{self._name} does not accept connections: {output}"
             time.sleep(0.01)
 
     def stop(self) -> None:
@@ -92,15 +96,16 @@ def _accepts(port: int) -> bool:
     return True
 
 
-def _from_page(name: str, server_port: int, port: int) -> str:
-    """The page's configuration, with the ports of the test and without TLS."""
+def _read_configuration(name: str, server_port: int, port: int) -> str:
+    """The configuration of the page, with the ports of the test and without TLS."""
     (text,) = (block.text for block in blocks(PAGE) if block.language == name)
-    own = f"    listen 127.0.0.1:{port};\n" if name == "nginx" else f"    bind 127.0.0.1:{port}\n"
-    text = _replace(text, _TLS, own)
+    address = f"    listen 127.0.0.1:{port};\n" if name == "nginx" else f"    bind 127.0.0.1:{port}\n"
+    text = _replace(text, _TLS, address)
     return _replace(text, r"127\.0\.0\.1:8000", f"127.0.0.1:{server_port}")
 
 
-def _with_every_upgrade(name: str, text: str) -> str:
+def _forward_every_upgrade(name: str, text: str) -> str:
+    """Changes the configuration so that the proxy forwards every `Upgrade` header."""
     if name == "nginx":
         return _replace(
             text, r"map \$http_upgrade \$upgrade \{[^}]*\}", "map $http_upgrade $upgrade { default $http_upgrade; }"
@@ -109,15 +114,16 @@ def _with_every_upgrade(name: str, text: str) -> str:
 
 
 def _replace(text: str, pattern: str, replacement: str) -> str:
+    """Replaces the only match of the pattern. Raises AssertionError if the page has no match or several matches."""
     changed, count = re.subn(pattern, replacement.replace("\\", "\\\\"), text)
-    assert count == 1, f"{PAGE.name} has {count} times {pattern}"
+    assert count == 1, f"{PAGE.name} has {count} matches of {pattern}"
     return changed
 
 
-def _around(name: str, text: str, folder: Path) -> str:
-    """What the page leaves to the main configuration file of a distribution.
+def _complete(name: str, text: str, folder: Path) -> str:
+    """Adds the parts that the main configuration file of a distribution contains.
 
-    Such files turn sendfile on. Then a body that nginx has on its disk reaches the server apart from the head.
+    These files enable `sendfile`: nginx then sends a body that it stored on disk in another segment than the head.
     """
     if name == "haproxy":
         return text
