@@ -17,11 +17,13 @@ from typer.main import get_command
 from beaconfire.api.openapi import reference_markdown
 from beaconfire.base.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
 from beaconfire.cli.main import app
-from beaconfire.config import TABLE
+from beaconfire.config import TABLE, Config
 from beaconfire.config.descriptions import describe_type
 from beaconfire.config.table import ENV_PREFIX, Section, Setting
 from beaconfire.config.values import to_literal
 from beaconfire.observe.metrics import METRICS
+from beaconfire.server.engines import ENGINES
+from beaconfire.transports.endpoints import ENDPOINTS, EndpointRow
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 _GENERATED = "<!-- Made by `make docs` from {source}. Change it there. -->"
@@ -30,6 +32,7 @@ _GENERATED = "<!-- Made by `make docs` from {source}. Change it there. -->"
 def pages() -> dict[str, str]:
     """Every generated page by its file name in `docs/reference`."""
     return {
+        "endpoints.md": _join(_endpoints()),
         "settings.md": _join(_settings()),
         "codes.md": _join(_codes()),
         "metrics.md": _join(_metrics()),
@@ -132,12 +135,34 @@ def _setting_row(setting: Setting) -> tuple[str, str, str, str]:
     return f"`{setting.option}`", kind, f"`{to_literal(setting.default)}`", description
 
 
+# --- endpoints ---------------------------------------------------------------------------------------------------
+
+
+def _endpoints() -> Iterator[str]:
+    yield "# Endpoints and engines"
+    yield _GENERATED.format(source="`src/beaconfire/transports/endpoints.py` and `src/beaconfire/server/engines.py`")
+    yield (
+        "Paths where clients connect, listen or send commands.\n"
+        "The settings of an endpoint are in the [table](settings.md) of that name; an endpoint with an `enabled`\n"
+        "setting can be switched off."
+    )
+    yield _table(["name", "path", "protocol", "settings", "purpose"], map(_endpoint_row, ENDPOINTS))
+    yield "## Engines"
+    yield "The values of [`engine.type`](settings.md#engine)."
+    yield _table(["engine", "meaning"], ((f"`{name}`", row.summary) for name, row in ENGINES.items()))
+
+
+def _endpoint_row(row: EndpointRow) -> tuple[str, str, str, str, str]:
+    path = row.path or getattr(Config(), row.section).path
+    return f"`{row.name}`", f"{' or '.join(row.methods)} `{path}`", row.protocol, f"`[{row.section}]`", row.summary
+
+
 # --- codes -------------------------------------------------------------------------------------------------------
 
 
 def _codes() -> Iterator[str]:
     yield "# Codes"
-    yield _GENERATED.format(source="`src/beaconfire/errors.py`")
+    yield _GENERATED.format(source="`src/beaconfire/base/errors.py`")
     yield (
         "A failure is one of two things: an *error* is the reply to a command, and the session lives on;\n"
         "a *disconnect* ends the session. Numbers and their meaning follow the Centrifuge client protocol."

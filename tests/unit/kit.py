@@ -561,7 +561,7 @@ class World:
 
     def tell(self, message: ControlMessage) -> None:
         """As the server API would."""
-        run(self.node.cluster.tell(message))
+        run(self.node.cluster.send(message))
 
     def presence(self, channel: str) -> set[str]:
         """The client ids that are present."""

@@ -213,9 +213,15 @@ def _fail(text: str) -> NoReturn:
 
 def _find_problem(token: str, options: TokenOptions, section: str, is_subscription: bool) -> str:
     """Returns why the token is not valid or cannot be verified; empty if it is valid."""
+
+    async def verify(verifier: JWTVerifier) -> None:
+        try:
+            await (verifier.verify_subscription(token) if is_subscription else verifier.verify_connection(token))
+        finally:
+            await verifier.close()
+
     try:
-        verifier = JWTVerifier(options, SystemClock(), NoEvents(), section=section)
-        asyncio.run(verifier.verify_subscription(token) if is_subscription else verifier.verify_connection(token))
+        asyncio.run(verify(JWTVerifier(options, SystemClock(), NoEvents(), section=section)))
     except (TokenError, ValueError) as error:
         return str(error)
     return ""

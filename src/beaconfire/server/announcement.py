@@ -1,6 +1,6 @@
-"""What start-up says: what is running and where, every limit, and loud warnings about insecure options.
+"""The start-up announcement: what is running and where, every limit, and warnings about insecure options.
 
-Pure functions of the configuration; `server` hands the fields to the log and the text to the terminal.
+Pure functions of the configuration. `server.process` writes the fields to the log, or the text to the terminal.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _ZERO_MEANS = {"client.connection_limit": "automatic", "server.send_buffer_max":
 
 
 class Field(NamedTuple):
-    """One fact. `name` is a stable word for logs."""
+    """One fact. `name` is the stable name of the field in logs."""
 
     name: str
     value: str
@@ -97,7 +97,7 @@ def lines(fields: Sequence[Field], width: int) -> list[str]:
 
 
 def limits(config: Config) -> tuple[Field, ...]:
-    """Every limit by the name of its setting, with its value as a person would write it."""
+    """Every limit: the name of its setting, and its value as text, for example `64KiB`."""
     return tuple(Field(name, _limit(name, _value(config, name))) for name in _LIMITS)
 
 
@@ -128,7 +128,7 @@ def _endpoints(config: Config, addresses: Sequence[str]) -> Iterator[Field]:
 
 
 def _auth(config: Config) -> str:
-    """How clients prove who they are, most open first."""
+    """How clients authenticate, the most open way first."""
     modes = []
     if config.client.insecure:
         modes.append("INSECURE (anyone may do anything)")
@@ -156,7 +156,7 @@ def _api_auth(config: Config) -> str:
     if not config.api.enabled:
         return "off"
     if config.api.insecure:
-        return "INSECURE (no key is asked for)"
+        return "INSECURE (no key is required)"
     count = len(config.api.keys)
     return f"{count} {'key' if count == 1 else 'keys'}" if count else "no key: every call is refused"
 
@@ -165,12 +165,12 @@ def _api_auth(config: Config) -> str:
 
 
 def warnings(config: Config) -> list[str]:
-    """Everything insecure about the configuration; each names the option and the remedy."""
+    """Everything insecure in the configuration. Each warning names the option and the remedy."""
     return [*_client_warnings(config), *_api_warnings(config), *_token_warnings(config), *_network_warnings(config)]
 
 
 def notes(config: Config) -> list[str]:
-    """What is safe but may surprise: who cannot get in."""
+    """Facts that are safe but may surprise: which clients cannot connect."""
     found = []
     client = config.client
     if not client.allowed_origins:
@@ -204,8 +204,8 @@ def _client_warnings(config: Config) -> Iterator[str]:
         )
     if config.plain.enabled and config.plain.lobby:
         yield (
-            f"plain.lobby is on: whoever reaches {config.plain.path} may send to everyone there, without a handshake. "
-            "Switch it off unless that is what you want."
+            f"plain.lobby is on: any client that reaches {config.plain.path} may send to all others there, without a "
+            "handshake. Switch it off unless you want that."
         )
 
 
@@ -219,7 +219,7 @@ def _api_warnings(config: Config) -> Iterator[str]:
         return
     if api.insecure:
         yield (
-            "api.insecure is on: whoever reaches this port may publish to and disconnect anyone. "
+            "api.insecure is on: any client that reaches this port may publish anywhere and disconnect anyone. "
             "For development only; switch it off and set api.keys."
         )
     elif not api.keys:

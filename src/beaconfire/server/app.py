@@ -30,18 +30,17 @@ from beaconfire.model.node import NodeIdentity
 from beaconfire.node.admission import Admission
 from beaconfire.node.node import Node, NodeOptions
 from beaconfire.observe.health import Health
-from beaconfire.observe.http import QUIET, ObserveDirectPosts, ObserveRequests, RequestRecorder
+from beaconfire.observe.http import QUIET_PATHS, DirectPostObserver, RequestObserver, RequestRecorder
 from beaconfire.observe.logs import LogSink
 from beaconfire.observe.metrics import MetricsSink
 from beaconfire.policy.configured import ConfiguredPolicy
-from beaconfire.policy.tokens import TokenVerifier
 from beaconfire.server.endpoints import Endpoints
 from beaconfire.server.engines import ENGINES
 from beaconfire.server.pages import PAGE_PATHS, client_routes, demo_routes
 from beaconfire.transports.endpoints import ENDPOINTS
-from beaconfire.transports.http import DirectPosts, HttpGuard
+from beaconfire.transports.http import DirectPosts, HttpLimits
 from beaconfire.transports.socket_writes import send_all
-from beaconfire.transports.websocket import Shortcut, WebSocketAcceptor
+from beaconfire.transports.websocket import UpgradeDetector, WebSocketAcceptor
 
 TIMER_RESOLUTION_S = 0.1
 SWEEP_INTERVAL_S = 1.0
@@ -54,7 +53,7 @@ _PATH_LABELS = (
     "/api/openapi.json",
     "/api/page.js",
     "/api/page.css",
-    *QUIET,
+    *QUIET_PATHS,
     *CALL_PATHS,
     *(row.path for row in ENDPOINTS if row.path),
 )
@@ -78,6 +77,7 @@ class App:
         self.namespaces = Namespaces(
             config.channel, config.namespaces, config.channel_names, float(config.engine.history_meta_ttl)
         )
+        self.verifiers = _verifiers(config, self.clock, self.events)
         self.node = self._make_node()
         self.health = Health()
         self.admission = Admission(config.client, self._count_connections, self.clock, self.events)
@@ -91,10 +91,10 @@ class App:
             self.events,
         )
         api = self._make_api()
-        recorder = RequestRecorder(self.metrics, (*_PATH_LABELS, *self.endpoints.websocket), QUIET + CALL_PATHS)
-        self.asgi: ASGIApp = ObserveRequests(Router(self._routes(api)), recorder, self.clock)
+        recorder = RequestRecorder(self.metrics, (*_PATH_LABELS, *self.endpoints.websocket), QUIET_PATHS + CALL_PATHS)
+        self.asgi: ASGIApp = RequestObserver(Router(self._routes(api)), recorder, self.clock)
         self.http: Callable[..., asyncio.Protocol] = self._make_http(api, recorder)
-        self.metrics.observe_nodes(self._statistics)
+        self.metrics.set_statistics_source(self._statistics)
         self._sweep_s = self.clock.now_s()
         self._tick: asyncio.TimerHandle | None = None
 
@@ -112,6 +112,8 @@ class App:
     async def stop(self) -> None:
         """Stops in the reverse order of `start`, after all sessions have ended."""
         await self.node.stop()
+        for verifier in self.verifiers:
+            await verifier.close()
         if self._tick is not None:
             self._tick.cancel()
         self.log.flush()
@@ -126,13 +128,12 @@ class App:
             client.insecure,
             client.user_personal_channel_namespace if client.user_personal_channel else None,
         )
-        verifiers = _verifiers(config, self.clock, self.events)
         return Node(
             NodeOptions(self.identity, client, detach_delay_s=float(config.engine.detach_delay)),
             self.engine,
             self.namespaces,
             access,
-            ConfiguredPolicy(*verifiers, self.namespaces, access, client),
+            ConfiguredPolicy(*self.verifiers, self.namespaces, access, client),
             Runtime(loop.call_soon, self.timers, PromptTimers(self.clock, loop.call_later), random.random),
             self.events,
             send_all,
@@ -161,12 +162,12 @@ class App:
     def _make_http(self, api: ApiHttp | None, recorder: RequestRecorder) -> Callable[..., asyncio.Protocol]:
         """The protocol factory of the listening socket: WebSocket upgrades, direct API calls, and all other HTTP."""
         server = self.config.server
-        guard = HttpGuard(server, self.timers, self.events)
+        guard = HttpLimits(server, self.timers, self.events)
         http: Callable[..., asyncio.Protocol] = guard.protocol
         if api is not None:
-            answer = ObserveDirectPosts(api.answer, recorder, self.clock)
+            answer = DirectPostObserver(api.answer, recorder, self.clock)
             http = DirectPosts(guard, CALL_PATHS, answer, server.trusted_proxies).protocol
-        return Shortcut(self.acceptor, http, server, self.timers, self.events).protocol
+        return UpgradeDetector(self.acceptor, http, server, self.timers, self.events).protocol
 
     # Figures and time
 
@@ -190,7 +191,7 @@ class App:
             self._sweep_s = self.clock.now_s() + (0 if more else SWEEP_INTERVAL_S)
 
 
-def _verifiers(config: Config, clock: Clock, events: EventSink) -> tuple[TokenVerifier, TokenVerifier]:
+def _verifiers(config: Config, clock: Clock, events: EventSink) -> tuple[JWTVerifier, JWTVerifier]:
     """The verifiers of connection tokens and of subscription tokens."""
     connection = JWTVerifier(_token_options(config, config.token), clock, events)
     if config.subscription_token is None:

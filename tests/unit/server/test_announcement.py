@@ -104,7 +104,7 @@ def test_how_clients_prove_who_they_are(overrides: dict[str, str], auth: str) ->
         ({}, "1 key"),
         ({"api__keys": "a,b"}, "2 keys"),
         ({"api__keys": ""}, "no key: every call is refused"),
-        ({"api__insecure": "true"}, "INSECURE (no key is asked for)"),
+        ({"api__insecure": "true"}, "INSECURE (no key is required)"),
     ],
 )
 def test_how_backends_prove_who_they_are(overrides: dict[str, str], auth: str) -> None:
