@@ -26,6 +26,9 @@ NATIVE_PATH = "/connection/websocket"
 PLAIN_PATH = "/ws"
 """The WebSocket endpoint of the plain protocol."""
 
+SMALL_BUFFER = 4096
+"""A size in bytes for the receive buffer of a peer that reads nothing: the buffer is full at once."""
+
 _READ_BYTES = 256 * 1024
 
 

@@ -19,7 +19,7 @@ def test_get_of_a_websocket_endpoint_is_refused_with_426(tmp_path: Path) -> None
 
 
 def test_files_of_the_browser_client_are_served_with_cors_and_etag(tmp_path: Path) -> None:
-    """Pages of any site may load the modules. Other files of the folder are not served."""
+    """Pages of any site may load the modules. A request with the current ETag gets 304. No other file is served."""
     with ServerProcess(tmp_path, REFERENCE_CONFIG) as server:
         for name in ("beaconfire.js", "transports.js"):
             response = httpx.get(f"{server.http}/client/{name}")

@@ -12,8 +12,6 @@ from tests.acceptance.server_state import http_request
 
 TEXT_BYTES = 50_000
 PUBLICATIONS_PER_MB = 20
-SMALL_BUFFER = 4096
-"""A size in bytes for the receive buffer of a peer that reads nothing: the buffer is full at once."""
 
 
 async def publish_megabytes(

@@ -11,7 +11,16 @@ import pytest
 from tests.acceptance.background_traffic import CHANNEL, undisturbed_traffic
 from tests.acceptance.deadlines import run_scenario, wait_until
 from tests.acceptance.json_client import JSONClient
-from tests.acceptance.raw_peer import CONTINUATION, PING, PONG, TEXT, RawPeer, connect_and_subscribe, encode_frame
+from tests.acceptance.raw_peer import (
+    CONTINUATION,
+    PING,
+    PONG,
+    SMALL_BUFFER,
+    TEXT,
+    RawPeer,
+    connect_and_subscribe,
+    encode_frame,
+)
 from tests.acceptance.server_process import ServerProcess
 from tests.acceptance.server_state import (
     count_limit_hits,
@@ -25,6 +34,7 @@ from tests.acceptance.server_state import (
 
 @pytest.fixture(scope="module")
 def low_rate_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with small rate limits."""
     overrides = {"client.message_rate_limit": "300", "client.byte_rate_limit": "200KB"}
     with healthy_server(tmp_path_factory.mktemp("low_rate_server"), overrides) as process:
         yield process
@@ -150,7 +160,7 @@ def test_client_that_reads_no_replies_is_closed_with_3008(permissive_server: Ser
         request = encode_frame(TEXT, b'{"id":9,"history":{"channel":"room","limit":100}}')
         async with (
             undisturbed_traffic(permissive_server),
-            await RawPeer.connect_websocket(permissive_server.port, receive_buffer=4096) as peer,
+            await RawPeer.connect_websocket(permissive_server.port, receive_buffer=SMALL_BUFFER) as peer,
         ):
             client = await connect_and_subscribe(peer, CHANNEL)
             await send_until_reset(peer, request * 200)

@@ -93,7 +93,10 @@ def test_http_1_0_request_needs_no_host_and_cannot_be_upgraded(permissive_server
 
 @pytest.mark.parametrize("upgrade", ["h2c", "TLS/1.0", "websocket"])
 def test_unsupported_upgrade_is_ignored(permissive_server: ServerProcess, upgrade: str) -> None:
-    """The server answers the request after its delayed body, and never executes the body as another request."""
+    """The server answers the request after its delayed body, and never executes the body as another request.
+
+    An upgrade to WebSocket is not supported for POST.
+    """
     channel = f"upgrade-{upgrade.replace('/', '-')}"
     upgrade_headers = ("Host: localhost", "Connection: Upgrade", f"Upgrade: {upgrade}")
     inner_request = encode_publish(channel, "Host: localhost")

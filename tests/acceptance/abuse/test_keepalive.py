@@ -80,7 +80,7 @@ class DroppingProxy:
 
 @pytest.mark.parametrize("path", ["/connection/websocket", "/connection/websocket?cf_ws_frame_ping_pong=true", "/ws"])
 def test_client_that_sends_no_pong_is_closed_with_3012(short_ping_server: ServerProcess, path: str) -> None:
-    """The server closes within ping interval and pong timeout, also while it sends publications; any kind of ping."""
+    """The server closes within ping interval plus pong timeout, for each kind of ping, also while it publishes."""
 
     async def scenario() -> None:
         hits_before = await count_limit_hits(short_ping_server, "client.pong_timeout")
@@ -103,7 +103,7 @@ def test_client_that_sends_no_pong_is_closed_with_3012(short_ping_server: Server
 
 
 def test_half_open_connection_is_closed_and_its_socket_is_freed(short_ping_server: ServerProcess) -> None:
-    """A client with a dead network leaves its channels within ping interval and pong timeout."""
+    """A client with a dead network leaves its channels within ping interval plus pong timeout."""
 
     async def scenario() -> None:
         channel = "watched:tunnel"

@@ -14,12 +14,20 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.abuse.large_publications import SMALL_BUFFER, publish_megabytes
+from tests.acceptance.abuse.large_publications import publish_megabytes
 from tests.acceptance.background_traffic import undisturbed_traffic
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.deadlines import run_scenario, wait_until
 from tests.acceptance.json_client import JSONClient
-from tests.acceptance.raw_peer import CLOSE, RawPeer, connect_and_subscribe, encode_frame, encode_post, open_peers
+from tests.acceptance.raw_peer import (
+    CLOSE,
+    SMALL_BUFFER,
+    RawPeer,
+    connect_and_subscribe,
+    encode_frame,
+    encode_post,
+    open_peers,
+)
 from tests.acceptance.server_process import ServerProcess
 from tests.acceptance.server_state import count_limit_hits, read_metrics, session_end_code
 from tests.kernel import send_queues

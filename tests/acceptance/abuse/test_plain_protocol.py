@@ -11,7 +11,17 @@ from tests.acceptance.abuse.large_publications import PUBLICATIONS_PER_MB, publi
 from tests.acceptance.background_traffic import CHANNEL, undisturbed_traffic
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.deadlines import run_scenario
-from tests.acceptance.raw_peer import BINARY, PING, PONG, TEXT, RawPeer, WebSocketFrame, encode_frame, open_peers
+from tests.acceptance.raw_peer import (
+    BINARY,
+    PING,
+    PONG,
+    SMALL_BUFFER,
+    TEXT,
+    RawPeer,
+    WebSocketFrame,
+    encode_frame,
+    open_peers,
+)
 from tests.acceptance.server_process import ServerProcess
 from tests.acceptance.server_state import count_limit_hits, read_metrics
 
@@ -100,7 +110,7 @@ def test_peer_in_the_lobby_that_reads_nothing_is_disconnected_with_3008(permissi
         hits_before = await count_limit_hits(permissive_server, "client.queue_max_size")
         async with (
             undisturbed_traffic(permissive_server),
-            await RawPeer.connect_websocket(permissive_server.port, "/ws", receive_buffer=4096) as stalled,
+            await RawPeer.connect_websocket(permissive_server.port, "/ws", receive_buffer=SMALL_BUFFER) as stalled,
             await RawPeer.connect_websocket(permissive_server.port, "/ws") as reader,
         ):
             for batch in range(12):

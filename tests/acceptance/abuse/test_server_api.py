@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.background_traffic import undisturbed_traffic
 from tests.acceptance.deadlines import run_scenario, wait_until
 from tests.acceptance.json_client import JSONClient
-from tests.acceptance.raw_peer import RawPeer, encode_post, open_peers
+from tests.acceptance.raw_peer import SMALL_BUFFER, RawPeer, encode_post, open_peers
 from tests.acceptance.server_process import ServerProcess
 from tests.acceptance.server_state import count_descriptors, count_limit_hits, healthy_server, http_request, megabytes
 
@@ -110,7 +110,7 @@ def test_connection_with_unread_response_is_reset_after_the_keep_alive_timeout(s
 
         async with (
             undisturbed_traffic(server),
-            open_peers(5, lambda: RawPeer.connect_tcp(server.port, receive_buffer=4096)) as peers,
+            open_peers(5, lambda: RawPeer.connect_tcp(server.port, receive_buffer=SMALL_BUFFER)) as peers,
         ):
             for peer in peers:
                 await peer.send(encode_post("/api/history", body, list(KEY.items())))

@@ -6,14 +6,13 @@ from typing import Any
 
 from tests.acceptance.abuse.large_publications import (
     PUBLICATIONS_PER_MB,
-    SMALL_BUFFER,
     publish_megabytes,
     received_batches,
 )
 from tests.acceptance.background_traffic import CHANNEL, undisturbed_traffic
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.deadlines import run_scenario, wait_until
-from tests.acceptance.raw_peer import RawPeer, connect_and_subscribe, open_peers
+from tests.acceptance.raw_peer import SMALL_BUFFER, RawPeer, connect_and_subscribe, open_peers
 from tests.acceptance.server_process import ServerProcess
 from tests.acceptance.server_state import count_limit_hits, megabytes, session_end_code, wait_session_end
 

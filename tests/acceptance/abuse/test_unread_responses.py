@@ -14,7 +14,7 @@ import pytest
 from tests.acceptance.background_traffic import undisturbed_traffic
 from tests.acceptance.deadlines import run_scenario, wait_until
 from tests.acceptance.json_client import JSONClient
-from tests.acceptance.raw_peer import RawPeer, encode_post
+from tests.acceptance.raw_peer import SMALL_BUFFER, RawPeer, encode_post
 from tests.acceptance.server_process import ServerProcess
 from tests.acceptance.server_state import count_limit_hits, megabytes
 from tests.kernel import send_queues
@@ -106,7 +106,7 @@ def test_unread_responses_use_bounded_memory(server_with_history: ServerProcess,
 
     async def scenario() -> None:
         async with peers_with_bounded_memory(
-            server_with_history, lambda: RawPeer.connect_tcp(server_with_history.port, receive_buffer=4096)
+            server_with_history, lambda: RawPeer.connect_tcp(server_with_history.port, receive_buffer=SMALL_BUFFER)
         ) as peers:
             for peer in peers:
                 await send_request(peer)
@@ -121,7 +121,8 @@ def test_unread_recovery_on_websockets_uses_bounded_memory(server_with_history: 
 
     async def scenario() -> None:
         async with peers_with_bounded_memory(
-            server_with_history, lambda: RawPeer.connect_websocket(server_with_history.port, receive_buffer=4096)
+            server_with_history,
+            lambda: RawPeer.connect_websocket(server_with_history.port, receive_buffer=SMALL_BUFFER),
         ) as peers:
             for peer in peers:
                 await peer.send_json({"id": 1, "connect": {"subs": recover_all()}})

@@ -84,7 +84,7 @@ def test_websocket_that_reads_nothing_is_reset_after_the_write_timeout(start_ser
 
 
 def test_refused_upgrade_after_unread_responses_is_reset_after_the_close_timeout(start_server: StartServer) -> None:
-    """Otherwise the closing connection would wait for its reader forever. A peer that reads gets 404."""
+    """A peer that reads gets 404 and is not counted. Without the timeout, the connection would never close."""
     server = start_server(SETTINGS)
 
     async def scenario() -> None:

@@ -4,7 +4,7 @@ import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.nio.file.Path;
 
-/** Posts files to the server API: java Publish.java URL KEY FILE... Prints status and body of each response on one line. */
+/** Posts files to the server API: java Publish.java URL KEY FILE... Prints status and body of each response. */
 public class Publish {
     public static void main(String[] arguments) throws Exception {
         // The default settings prefer HTTP/2, so the first request has an upgrade to h2c.

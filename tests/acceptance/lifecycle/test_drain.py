@@ -15,7 +15,7 @@ import pytest
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.deadlines import run_scenario, wait_until
 from tests.acceptance.json_client import JSONClient
-from tests.acceptance.raw_peer import RawPeer, connect_and_subscribe, encode_post, encode_upgrade_request
+from tests.acceptance.raw_peer import SMALL_BUFFER, RawPeer, connect_and_subscribe, encode_post, encode_upgrade_request
 from tests.acceptance.server_process import ServerProcess
 from tests.acceptance.server_state import http_request
 from tests.kernel import send_queues
@@ -57,7 +57,10 @@ async def readiness(server: ServerProcess) -> tuple[int, str]:
 
 @pytest.mark.timeout(120)
 def test_clients_are_disconnected_over_the_drain_window(start_server: StartServer) -> None:
-    """The node reports 503 first and serves all clients until `server.drain_delay` ends. The exit code is 0."""
+    """Readiness is 503 at once, and the node serves its clients until `server.drain_delay` ends.
+
+    Then all clients get 3001, spread over `server.drain_window`. The exit code is 0.
+    """
     server = start_server({"server.drain_delay": "3s", "server.drain_window": "3s", "server.shutdown_timeout": "20s"})
 
     async def scenario() -> None:
@@ -150,7 +153,7 @@ def test_open_connections_are_closed_at_the_shutdown_timeout(start_server: Start
 
     async def scenario() -> None:
         async with (
-            await RawPeer.connect_websocket(server.port, receive_buffer=4096) as unread_peer,
+            await RawPeer.connect_websocket(server.port, receive_buffer=SMALL_BUFFER) as unread_peer,
             await RawPeer.connect_tcp(server.port) as slow_peer,
             await RawPeer.connect_tcp(server.port),
             connect_clients(server, 20) as clients,
@@ -178,9 +181,9 @@ def test_kernel_drops_unread_data_at_the_shutdown_timeout(start_server: StartSer
 
     async def scenario() -> None:
         async with (
-            await RawPeer.connect_websocket(server.port, receive_buffer=4096) as websocket,
-            await RawPeer.connect_tcp(server.port, receive_buffer=4096) as stream,
-            await RawPeer.connect_tcp(server.port, receive_buffer=4096) as http_peer,
+            await RawPeer.connect_websocket(server.port, receive_buffer=SMALL_BUFFER) as websocket,
+            await RawPeer.connect_tcp(server.port, receive_buffer=SMALL_BUFFER) as stream,
+            await RawPeer.connect_tcp(server.port, receive_buffer=SMALL_BUFFER) as http_peer,
             JSONClient.connect(server.port) as publisher,
         ):
             await connect_and_subscribe(websocket, "room")
