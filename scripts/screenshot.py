@@ -17,7 +17,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.browser.conftest import CHROMIUM_FLAGS
 from tests.browser.network import Network
 from tests.browser.pages import ChatPage

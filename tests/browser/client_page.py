@@ -12,7 +12,7 @@ from typing import Any
 from playwright.sync_api import BrowserContext, Page
 
 from beaconfire.auth.issue import connection_token
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 
 DEADLINE_S = 20.0
 API_KEY = "api_key"

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, WebSocketRoute
 
 from beaconfire.auth.issue import connection_token, subscription_token
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.browser.client_page import CONFIG, SECRET, Backend, ClientPage, call
 from tests.browser.network import BufferingProxy, Network
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.browser.client_page import CONFIG, ClientPage, call
 from tests.browser.scripted import CONNECTED, Message, Scripted, publication
 

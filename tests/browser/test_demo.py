@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, WebSocketRoute, expect
 
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.browser.conftest import OpenPage
 from tests.browser.pages import ChatPage
 from tests.browser.scripted import Scripted

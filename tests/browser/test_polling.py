@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, Route
 
 from beaconfire.auth.issue import subscription_token
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.browser.client_page import CONFIG, SECRET, Backend, ClientPage, call
 from tests.browser.scripted import Message
 

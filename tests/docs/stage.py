@@ -22,7 +22,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from beaconfire.config import load
 from bench.processes import HeldPort
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.browser.conftest import CHROMIUM_FLAGS
 from tests.docs.pages import ROOT, Block
 

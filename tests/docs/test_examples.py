@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from beaconfire.auth.issue import connection_token
-from tests.acceptance.harness import API_KEY, REFERENCE_CONFIG, SECRET, ServerProcess
+from tests.acceptance.server_process import API_KEY, REFERENCE_CONFIG, SECRET, ServerProcess
 from tests.browser.conftest import browser  # noqa: F401  # a fixture
 from tests.docs.pages import ROOT, blocks
 

@@ -14,10 +14,11 @@ import pytest
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 from websockets.sync.client import connect
 
-from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import DEADLINE_S, Peer, run
+from tests.acceptance.deadlines import DEADLINE_S, run_scenario
+from tests.acceptance.raw_peer import RawPeer
 from tests.acceptance.sdk.checks import checks_of
 from tests.acceptance.sdk.test_official_sdks import CONFIG, FAST_CLOCKS, Reports, run_sdk
+from tests.acceptance.server_process import ServerProcess
 
 pytestmark = pytest.mark.quiet  # as for `test_official_sdks`
 
@@ -64,10 +65,12 @@ def test_usual_compression_offers_are_accepted(servers: tuple[ServerProcess, Ser
     async def scenario() -> None:
         for offer, more in offers.items():
             answer = f"permessage-deflate; server_no_context_takeover; client_no_context_takeover{more}"
-            async with await Peer.open(servers[0].port, headers=[("Sec-WebSocket-Extensions", offer)]) as peer:
-                assert peer.accepted.headers["sec-websocket-extensions"] == answer
+            async with await RawPeer.connect_websocket(
+                servers[0].port, headers=[("Sec-WebSocket-Extensions", offer)]
+            ) as peer:
+                assert peer.upgrade_response.headers["sec-websocket-extensions"] == answer
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 WINDOWS = (9, 10, 11, 12, 15)

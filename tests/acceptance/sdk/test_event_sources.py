@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.acceptance.harness import API_KEY, ServerProcess
+from tests.acceptance.server_process import API_KEY, ServerProcess
 
 NODE = Path(__file__).with_name("node")
 DEADLINE_S = 20.0

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.harness import REFERENCE_CONFIG, ServerProcess
 from tests.acceptance.sdk.checks import CHECKS, checks_of, excluded_checks
+from tests.acceptance.server_process import REFERENCE_CONFIG, ServerProcess
 
 pytestmark = pytest.mark.quiet  # a run is all checks of an SDK at once, in up to five processes, with short timeouts
 
@@ -162,7 +162,7 @@ def test_servers_log_only_expected_warnings(
     """The servers log no error, and no warning except for the limits that checks hit intentionally."""
     for sdk in SDKS:
         reports_of(sdk)
-    warnings = [line for server in servers for line in server.lines if line.get("level") not in ("debug", "info")]
+    warnings = [line for server in servers for line in server.log if line.get("level") not in ("debug", "info")]
     assert [
         line for line in warnings if line.get("action") != "insecure" and line.get("limit") not in EXPECTED_LIMITS
     ] == []
