@@ -17,10 +17,13 @@ from typer.main import get_command
 from beaconfire.api.openapi import reference_markdown
 from beaconfire.base.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
 from beaconfire.cli.main import app
-from beaconfire.config import TABLE
+from beaconfire.config import TABLE, Config
+from beaconfire.config.descriptions import describe_type
 from beaconfire.config.table import ENV_PREFIX, Section, Setting
-from beaconfire.config.values import bounds, literal, type_words
+from beaconfire.config.values import to_literal
 from beaconfire.observe.metrics import METRICS
+from beaconfire.server.engines import ENGINES
+from beaconfire.transports.endpoints import ENDPOINTS, EndpointRow
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 _GENERATED = "<!-- Made by `make docs` from {source}. Change it there. -->"
@@ -29,6 +32,7 @@ _GENERATED = "<!-- Made by `make docs` from {source}. Change it there. -->"
 def pages() -> dict[str, str]:
     """Every generated page by its file name in `docs/reference`."""
     return {
+        "endpoints.md": _join(_endpoints()),
         "settings.md": _join(_settings()),
         "codes.md": _join(_codes()),
         "metrics.md": _join(_metrics()),
@@ -91,16 +95,16 @@ def _settings() -> Iterator[str]:
     yield _GENERATED.format(source="the option structs in `src/beaconfire`")
     example = next(iter(TABLE.sections["client"].settings))
     yield (
-        "Every option can stand in the configuration file, in an environment variable, or on the command line;\n"
-        "[how they combine](../how-to/configure.md).\n"
-        f"The variable of an option is `{ENV_PREFIX}`, its table and its name in capitals: "
+        "Every option can be set in the configuration file, in an environment variable, or on the command line;\n"
+        "[how the sources combine](../how-to/configure.md).\n"
+        f"The environment variable of an option is `{ENV_PREFIX}`, its table and its name in capitals: "
         f"`{example.name}` is `{example.env}`.\n"
-        "On the command line it is `--set`: `--set client.ping_interval=10s`."
+        "On the command line, use `--set`: `--set client.ping_interval=10s`."
     )
     yield (
         'A *duration* is text like `"25s"`, `"300ms"` or `"1h30m"`, or a number of seconds.\n'
         'A *size* is text like `"64KiB"` or `"1MB"`, or a number of bytes.\n'
-        "Options marked (secret) are never shown, neither in errors nor in logs."
+        "Options marked (secret) are never shown in errors or logs."
     )
     yield "\n".join(f"- [`[{_heading(section)}]`](#{_anchor(section)})" for section in TABLE.sections.values())
     for section in TABLE.sections.values():
@@ -117,19 +121,40 @@ def _anchor(section: Section) -> str:
 
 def _settings_section(section: Section) -> Iterator[str]:
     yield f"## `[{_heading(section)}]`"
-    twin = next((other for other in TABLE.sections.values() if other.type is section.type), section)
-    if twin is not section:
-        yield f"{section.description}\nOptions as in [`[{twin.name}]`](#{twin.name})."
+    first = next(other for other in TABLE.sections.values() if other.type is section.type)
+    if first is not section:
+        yield f"{section.description}\nThe options are those of [`[{first.name}]`](#{first.name})."
         return
     yield section.description
     yield _table(["option", "type", "default", "meaning"], map(_setting_row, section.settings))
 
 
 def _setting_row(setting: Setting) -> tuple[str, str, str, str]:
-    kind = re.sub(r'"[^"]*"', r"`\g<0>`", type_words(setting))
-    kind = " ".join(word for word in (kind, bounds(setting)) if word)
+    kind = re.sub(r'"[^"]*"', r"`\g<0>`", describe_type(setting))
     description = f"{setting.description} (secret)" if setting.secret else setting.description
-    return f"`{setting.option}`", kind, f"`{literal(setting.default)}`", description
+    return f"`{setting.option}`", kind, f"`{to_literal(setting.default)}`", description
+
+
+# --- endpoints ---------------------------------------------------------------------------------------------------
+
+
+def _endpoints() -> Iterator[str]:
+    yield "# Endpoints and engines"
+    yield _GENERATED.format(source="`src/beaconfire/transports/endpoints.py` and `src/beaconfire/server/engines.py`")
+    yield (
+        "Paths where clients connect, listen or send commands.\n"
+        "The settings of an endpoint are in the [table](settings.md) of that name; an endpoint with an `enabled`\n"
+        "setting can be switched off."
+    )
+    yield _table(["name", "path", "protocol", "settings", "purpose"], map(_endpoint_row, ENDPOINTS))
+    yield "## Engines"
+    yield "The values of [`engine.type`](settings.md#engine)."
+    yield _table(["engine", "meaning"], ((f"`{name}`", row.summary) for name, row in ENGINES.items()))
+
+
+def _endpoint_row(row: EndpointRow) -> tuple[str, str, str, str, str]:
+    path = row.path or getattr(Config(), row.section).path
+    return f"`{row.name}`", f"{' or '.join(row.methods)} `{path}`", row.protocol, f"`[{row.section}]`", row.summary
 
 
 # --- codes -------------------------------------------------------------------------------------------------------
@@ -137,7 +162,7 @@ def _setting_row(setting: Setting) -> tuple[str, str, str, str]:
 
 def _codes() -> Iterator[str]:
     yield "# Codes"
-    yield _GENERATED.format(source="`src/beaconfire/errors.py`")
+    yield _GENERATED.format(source="`src/beaconfire/base/errors.py`")
     yield (
         "A failure is one of two things: an *error* is the reply to a command, and the session lives on;\n"
         "a *disconnect* ends the session. Numbers and their meaning follow the Centrifuge client protocol."
@@ -196,7 +221,7 @@ def _command_line() -> Iterator[str]:
     yield _GENERATED.format(source="`src/beaconfire/cli`")
     yield (
         "Results go to standard output, everything else to standard error.\n"
-        "Exit codes: 0 done; 1 it was tried and failed; 2 wrong usage or an unusable configuration."
+        "Exit codes: 0 success; 1 the command failed; 2 wrong usage or an unusable configuration."
     )
     root = get_command(app)
     for path, command in _commands("beaconfire", root):

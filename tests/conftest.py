@@ -1,7 +1,8 @@
-"""How all tests run: with compiled modules, and beside each other.
+"""How all tests run: in random order, in parallel, and with cached bytecode.
 
-`make test` gives each module to one of several workers (pytest-xdist). Long ones begin first, and the tests marked
-`quiet` have the machine to themselves.
+pytest-randomly shuffles the modules, and the tests within a module; its seed is printed at the start of a run.
+pytest-xdist (`make test`) gives each module to one worker. This file then sorts the shuffled modules: folders with long
+tests first, and within a module the tests marked `quiet`, which run alone on the machine, after each other.
 """
 
 from __future__ import annotations
@@ -11,12 +12,25 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+from blockbuster import BlockBuster
 
 from tests.turns import Turn
 
 LONG_FIRST = ("browser", "acceptance", "docs", "bench", "conformance", "simulation", "fuzz", "unit")
-"""Folders in the order in which their modules are handed out: what is short fills the gaps in the end."""
+"""Folders in the order in which their modules are given to workers: the short modules fill the gaps at the end."""
+
+NEVER_BLOCK = ("unit", "simulation")
+"""Folders whose tests fail when the package makes a blocking call on an event loop."""
+
+MAY_BLOCK = (
+    ("beaconfire/server/app.py", "__init__"),  # start-up: no client is connected
+    ("beaconfire/observe/send_queues.py", "send_queue_bytes"),  # files in /proc do not block
+    ("prometheus_client/process_collector.py", "collect"),  # the same
+    ("beaconfire/transports/websocket/sending.py", "_send"),  # the descriptor of the socket does not block
+)
+"""Files and functions whose calls only look like blocking ones, or block no client."""
 
 HERE = Path(__file__).parent
 CACHE = HERE.parent / ".cache"
@@ -25,11 +39,23 @@ BYTECODE = CACHE / "bytecode"
 _turn = Turn(CACHE / "tests")
 
 
-def _keep_bytecode() -> None:
-    """Lets this process, its workers and the servers they start keep compiled modules, in a folder apart.
+def _forbid_blocking_calls() -> BlockBuster:
+    """Forbids the package to block the thread of a running event loop, except in the functions of `MAY_BLOCK`."""
+    forbidden = BlockBuster("beaconfire")
+    for function in forbidden.functions.values():
+        for file, caller in MAY_BLOCK:
+            function.can_block_in(file, caller)
+    return forbidden
 
-    Where an environment forbids it (PYTHONDONTWRITEBYTECODE), each of the hundreds of processes that tests start
-    would compile all its modules again, which takes longer than all else it does.
+
+_blocking_calls = _forbid_blocking_calls()
+
+
+def _keep_bytecode() -> None:
+    """Makes this process, its workers and the servers they start cache bytecode, in a folder outside the sources.
+
+    In an environment that forbids bytecode files (PYTHONDONTWRITEBYTECODE), each of the hundreds of processes that the
+    tests start would compile all its modules again, which takes longer than the rest of the process's work.
     """
     sys.pycache_prefix = str(BYTECODE)
     sys.dont_write_bytecode = False
@@ -39,21 +65,37 @@ def _keep_bytecode() -> None:
 
 _keep_bytecode()
 
+# The time that an example takes depends on what else the machine does. `timeout` bounds the whole test.
+hypothesis.settings.register_profile("beaconfire", deadline=None)
+hypothesis.settings.load_profile("beaconfire")
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: _rank(item.path))  # stable: within a folder the order stays
+    """Sorts the tests that pytest-randomly has shuffled.
+
+    The sort is stable and does not depend on the process, so all workers collect the tests in the same order.
+    """
+    module_places: dict[Path, int] = {}
+    for item in items:
+        module_places.setdefault(item.path, len(module_places))
+    items.sort(key=lambda item: (_folder_rank(item.path), module_places[item.path], _is_quiet(item)))
 
 
-def _rank(path: Path) -> int:
-    """The place of a module's folder in the order. Folders that it does not name come first."""
-    folder = path.relative_to(HERE).parts[0] if path.is_relative_to(HERE) else ""
+def _folder_rank(path: Path) -> int:
+    """Position of the module's folder in `LONG_FIRST`. Folders that are not in it come first."""
+    folder = _folder(path)
     return LONG_FIRST.index(folder) if folder in LONG_FIRST else -1
+
+
+def _folder(path: Path) -> str:
+    """The folder of `tests` that has the module, directly or in a folder within."""
+    return path.relative_to(HERE).parts[0] if path.is_relative_to(HERE) else ""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Waits for its turn outside of everything else, so that waiting does not count towards the test's timeout."""
+    """Waits for the test's turn before all other hooks, so that the wait does not count towards the test's timeout."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return (yield)
     _turn.begin(_is_quiet(item))
@@ -66,3 +108,16 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 def _is_quiet(item: pytest.Item) -> bool:
     return item.get_closest_marker("quiet") is not None
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In the folders of `NEVER_BLOCK`, a blocking call on an event loop raises `blockbuster.BlockingError`."""
+    if _folder(request.path) not in NEVER_BLOCK:
+        yield
+        return
+    _blocking_calls.activate()
+    try:
+        yield
+    finally:
+        _blocking_calls.deactivate()

@@ -1,4 +1,4 @@
-"""The examples of `docs/how-to/configure.md` are true."""
+"""The examples of `docs/how-to/configure.md` work as described."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def in_folder(folder: Path, name: str, content: str, monkeypatch: pytest.MonkeyP
     return name
 
 
-def test_the_three_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """File, environment and flag combine to what the page says, and `config show` prints what it shows."""
+def test_three_sources_combine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File, environment and flag combine as the page says, and `config show` prints the output on the page."""
     name = in_folder(tmp_path, "beaconfire.toml", blocks("toml")[0], monkeypatch)
     env = {"BEACONFIRE_CLIENT_PING_INTERVAL": "20s", "BEACONFIRE_SERVER_PORT": "8080"}
     config = load(name, env, {"server.port": "9000"})
@@ -40,7 +40,7 @@ def test_the_three_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_namespaces_in_toml_and_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both files say the same, and the variable merges with them."""
+    """Both files give the same configuration, and the variable is merged with it."""
     toml = in_folder(tmp_path, "a.toml", blocks("toml")[1], monkeypatch)
     yaml = in_folder(tmp_path, "a.yaml", blocks("yaml")[0], monkeypatch)
     assert load(toml, {}, {}) == load(yaml, {}, {})
@@ -51,8 +51,8 @@ def test_namespaces_in_toml_and_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert merged["news"].allow_subscribe_for_client
 
 
-def test_the_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The problems are printed as the page shows them."""
+def test_problems_are_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output of `config check` is the output on the page."""
     in_folder(tmp_path, "beaconfire.toml", "[client]\nping_intervall = 1\n[channel]\nhistory_size = 1\n", monkeypatch)
     block = next(block for block in blocks("console") if "BEACONFIRE_SERVER_PORT=http" in block)
     runner = CliRunner(env={"BEACONFIRE_SERVER_PORT": "http"})

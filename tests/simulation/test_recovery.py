@@ -14,12 +14,12 @@ from msgspec import Raw
 from beaconfire.channels.attachments import Attachments
 from beaconfire.delivery import subscription as subscription_module
 from beaconfire.delivery.batch import Batch, Item, Newest
-from beaconfire.delivery.conflation import Conflation, Owed
+from beaconfire.delivery.conflation import Conflation, HeldUpdate
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.outbox import Outbox, WriteBatch
+from beaconfire.delivery.strategy import DeliveryStrategy
 from beaconfire.delivery.subscription import (
     HELD,
-    DeliveryStrategy,
     Held,
     Subscription,
     SubscriptionPhase,
@@ -28,9 +28,11 @@ from beaconfire.engines.port import HistoryPage
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import PublicationPush
-from beaconfire.node.node import Node
+from beaconfire.node.broker_listener import BrokerListener
 from beaconfire.session import recovery
-from beaconfire.session.operations import recover, subscribe
+from beaconfire.session.membership import Memberships
+from beaconfire.session.operations import prepare, recover
+from beaconfire.session.operations.prepare import Preparation
 from beaconfire.session.recovery import Recovery
 from tests.simulation.world import Pipe, Violation, World
 
@@ -128,18 +130,18 @@ def _trusting_attach(patch: pytest.MonkeyPatch) -> None:
 
 def _read_before_attach(patch: pytest.MonkeyPatch) -> None:
     """History is read first, then the channel is attached."""
-    attach, read = Attachments.attach, subscribe._read
+    attach, read = Memberships.attach, Preparation._read
 
-    async def nothing(self: Attachments, channel: str) -> None:
+    async def nothing(self: Memberships, channel: str) -> None:
         pass
 
-    async def read_then_attach(session: Any, subscription: Subscription, *arguments: Any) -> Any:
-        answer = await read(session, subscription, *arguments)
-        await attach(session.node.attachments, subscription.channel)
+    async def read_then_attach(self: Any, session: Any, subscription: Subscription, *arguments: Any) -> Any:
+        answer = await read(self, session, subscription, *arguments)
+        await attach(session.context.memberships, subscription.channel)
         return answer
 
-    patch.setattr(Attachments, "attach", nothing)
-    patch.setattr(subscribe, "_read", read_then_attach)
+    patch.setattr(Memberships, "attach", nothing)
+    patch.setattr(Preparation, "_read", read_then_attach)
     patch.setattr(Subscription, "check", lambda self, top: None)
 
 
@@ -166,19 +168,19 @@ def _no_second_look(patch: pytest.MonkeyPatch) -> None:
 
 def _deaf_to_lost_links(patch: pytest.MonkeyPatch) -> None:
     """A lost link is shrugged off, and positions are not watched."""
-    patch.setattr(Node, "on_link_lost", lambda self, channels: None)
+    patch.setattr(BrokerListener, "on_link_lost", lambda self, channels: None)
     patch.setattr(Subscription, "advance", lambda self, offset, epoch: _follow(self, offset))
 
 
 def _no_position_check(patch: pytest.MonkeyPatch) -> None:
     """A lost link is shrugged off, and nobody compares positions with the stream."""
-    patch.setattr(Node, "on_link_lost", lambda self, channels: None)
+    patch.setattr(BrokerListener, "on_link_lost", lambda self, channels: None)
     patch.setattr(Subscription, "check", lambda self, top: None)
 
 
 def _always_recovered(patch: pytest.MonkeyPatch) -> None:
     """Recovery claims success whatever history had."""
-    patch.setattr(subscribe, "recover_stream", lambda since, page: Recovery(True, page.publications))
+    patch.setattr(prepare, "recover_stream", lambda since, page: Recovery(True, page.publications))
 
 
 def _never_recovered(patch: pytest.MonkeyPatch) -> None:
@@ -187,7 +189,7 @@ def _never_recovered(patch: pytest.MonkeyPatch) -> None:
     def give_up(since: StreamPosition, page: HistoryPage) -> Recovery:
         return Recovery(False, ())
 
-    patch.setattr(subscribe, "recover_stream", give_up)
+    patch.setattr(prepare, "recover_stream", give_up)
 
 
 def _live_too_early(patch: pytest.MonkeyPatch) -> None:
@@ -210,7 +212,7 @@ def _epoch_ignored(patch: pytest.MonkeyPatch) -> None:
     def ignore(since: StreamPosition, page: HistoryPage) -> Recovery:
         return judge_stream(StreamPosition(since.offset, page.position.epoch), page)
 
-    patch.setattr(subscribe, "recover_stream", ignore)
+    patch.setattr(prepare, "recover_stream", ignore)
 
 
 def _overtaking_add(patch: pytest.MonkeyPatch) -> None:
@@ -269,34 +271,34 @@ def _filtered_before_it_is_checked(patch: pytest.MonkeyPatch) -> None:
         left = [publication for publication in page.publications if (publication.tags or {}).get("kind") != "dull"]
         return judge_stream(since, HistoryPage(left, page.position))
 
-    patch.setattr(subscribe, "recover_stream", judge)
+    patch.setattr(prepare, "recover_stream", judge)
 
 
 def _the_first_instead_of_the_last(patch: pytest.MonkeyPatch) -> None:
     """What came first stays what is owed, and the newer is left out."""
-    owe = Conflation.owe
+    hold = Conflation.hold
 
-    def keep(self: Conflation, news: Newest) -> None:
-        first = self.owed or news.newest
-        owe(self, news)
-        self.owed = first
+    def keep(self: Conflation, newest: Newest) -> None:
+        first = self.held or newest.item
+        hold(self, newest)
+        self.held = first
 
-    patch.setattr(Conflation, "owe", keep)
+    patch.setattr(Conflation, "hold", keep)
 
 
 def _left_out_and_not_told(patch: pytest.MonkeyPatch) -> None:
     """What is replaced is forgotten."""
-    pay = Conflation.pay
-    patch.setattr(Conflation, "pay", lambda self, now_s: Owed(pay(self, now_s).item, 0))
+    take = Conflation.take
+    patch.setattr(Conflation, "take", lambda self, now_s: HeldUpdate(take(self, now_s).item, 0))
 
 
 def _never_paid(patch: pytest.MonkeyPatch) -> None:
     """A connection that takes something again is not told what it is owed."""
 
-    def pay(self: Hub, subscription: Subscription) -> None:
+    def deliver_nothing(self: Hub, subscription: Subscription) -> None:
         pass
 
-    patch.setattr(Hub, "pay", pay)
+    patch.setattr(Hub, "deliver_held", deliver_nothing)
 
 
 def _a_patch_across_what_was_left_out(patch: pytest.MonkeyPatch) -> None:
@@ -316,7 +318,7 @@ def _conflated_before_it_is_checked(patch: pytest.MonkeyPatch) -> None:
     def judge(since: StreamPosition, page: HistoryPage) -> Recovery:
         return judge_stream(since, HistoryPage(page.publications[-1:], page.position))
 
-    patch.setattr(subscribe, "recover_stream", judge)
+    patch.setattr(prepare, "recover_stream", judge)
 
 
 def _nothing_held_while_reading_on(patch: pytest.MonkeyPatch) -> None:
@@ -349,15 +351,15 @@ def _pieces_after_the_end(patch: pytest.MonkeyPatch) -> None:
 
 def _interrupted_and_forgotten(patch: pytest.MonkeyPatch) -> None:
     """A walk that was interrupted does not reach those who are left."""
-    go_on = Hub._go_on
+    continue_walks = Hub._continue_walks
 
     def forget(self: Hub) -> None:
-        go_on(self)
+        continue_walks(self)
         for _, room in self._walking:
             assert room.walk is not None
             room.walk.waiting.clear()
 
-    patch.setattr(Hub, "_go_on", forget)
+    patch.setattr(Hub, "_continue_walks", forget)
     patch.setattr(Subscription, "advance", lambda self, offset, epoch: _follow(self, offset))
     patch.setattr(Subscription, "check", lambda self, top: None)
 
@@ -373,7 +375,7 @@ def _overtaking_an_interrupted_walk(patch: pytest.MonkeyPatch) -> None:
             return
         batch = Batch([Item(PublicationPush(channel, publication), publication.offset, epoch, ())])
         for subscription in list(room.members()):
-            self._deliver_selected(batch, subscription)
+            self._selective.deliver_selected(batch, subscription)
 
     patch.setattr(Hub, "publish", overtake)
     patch.setattr(Subscription, "advance", lambda self, offset, epoch: _follow(self, offset))

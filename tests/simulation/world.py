@@ -22,6 +22,7 @@ from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import DisconnectCode
+from beaconfire.base.loop import Runtime
 from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds, Size
 from beaconfire.channels.access import Access
@@ -40,6 +41,7 @@ from beaconfire.engines.port import (
 from beaconfire.model.events import InternalError, LimitHit, NoEvents
 from beaconfire.model.grants import SubscriptionClaims
 from beaconfire.model.identity import Identity
+from beaconfire.model.node import NodeIdentity
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.node.node import Node, NodeOptions
@@ -47,11 +49,9 @@ from beaconfire.policy.configured import ConfiguredPolicy
 from beaconfire.policy.tokens import TokenInvalid
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.port import Frame, Payload
-from beaconfire.session.operations.dispatch import dispatch
-from beaconfire.session.operations.upkeep import upkeep
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
-from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.traits import SessionTraits
 from tests.unit.patching import apply, chained_text
 
 CHANNELS = ("a", "b")
@@ -522,19 +522,16 @@ class World:
         verifier = NamesAreTokens()
         self.turns: deque[Callable[[], None]] = deque()
         self.alarm = Alarm()
+        self.namespaces = channels
         self.node = Node(
-            NodeOptions(uid="node", name="node", version="test", detach_delay_s=1.0),
-            client_options,
+            NodeOptions(NodeIdentity("node", "node", "test"), client_options, detach_delay_s=1.0),
             Engine("slow", self.broker, memory.presence, memory.control),
             channels,
             access,
             ConfiguredPolicy(verifier, verifier, channels, access, client_options),
-            self.timers,
+            Runtime(self.turns.append, self.timers, self.timers, self.rng.random),
             self.alarm,
-            schedule=self.turns.append,
-            prompt_timers=self.timers,
-            random=self.rng.random,
-            send_all=Pipe.send_all,
+            Pipe.send_all,
         )
         # In every other world the walk to those who get something of their own is interrupted after each of them.
         self.node.hub.slice_s = self.rng.choice((-1.0, self.node.hub.slice_s))
@@ -548,7 +545,8 @@ class World:
 
     def new_session(self, pipe: Pipe, name: str) -> Session:
         number = next(self._numbers)
-        return Session(self.node, f"{name}-{number}", pipe, self._wire, SessionTraits(), dispatch, upkeep)
+        sessions = self.node.sessions(SessionTraits(), lambda: f"{name}-{number}")
+        return sessions.open_session(pipe, self._wire)
 
     async def run(self, steps: int) -> None:
         await self.node.start()
@@ -593,7 +591,7 @@ class World:
         self.node.background.start(self._publish_one(channel, data, tags, self.rng.random() < 0.8))
 
     async def _publish_one(self, channel: str, data: Raw, tags: dict[str, str], delta: bool) -> None:
-        await self.node.publish(channel, self.namespace, data, tags=tags, delta=delta)
+        await self.node.channels.publish(channel, self.namespace, data, tags=tags, delta=delta)
 
     def _client_acts(self) -> None:
         client = self.rng.choice(self.clients)

@@ -18,6 +18,7 @@ from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import DisconnectCode
+from beaconfire.base.loop import Runtime
 from beaconfire.base.tasks import run_eagerly
 from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds
@@ -25,7 +26,8 @@ from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespace, Namespaces
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.delivery.outbox import Flusher, Outbox, Writable
-from beaconfire.delivery.subscription import DeliveryStrategy, Subscription, SubscriptionOptions
+from beaconfire.delivery.strategy import DeliveryStrategy
+from beaconfire.delivery.subscription import Subscription, SubscriptionOptions
 from beaconfire.engines.memory import MemoryEngine, memory_engine
 from beaconfire.engines.port import (
     BrokerEvents,
@@ -39,10 +41,10 @@ from beaconfire.engines.port import PresenceStats as Stats
 from beaconfire.model.events import Event, InternalError, LimitHit
 from beaconfire.model.grants import SubscriptionClaims, SubscriptionGrant
 from beaconfire.model.identity import Identity
+from beaconfire.model.node import NodeIdentity
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo
-from beaconfire.node.cluster import Cluster, ControlMessage
-from beaconfire.node.local_sessions import LocalSessions
+from beaconfire.node.cluster import ControlMessage
 from beaconfire.node.node import Node, NodeOptions
 from beaconfire.policy.configured import ConfiguredPolicy
 from beaconfire.policy.tokens import TokenInvalid
@@ -57,7 +59,7 @@ from beaconfire.protocols.port import (
 from beaconfire.session.factory import SessionFactory
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
-from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.traits import SessionTraits
 
 T = TypeVar("T")
 EventT = TypeVar("EventT", bound=Event)
@@ -473,27 +475,23 @@ class World:
         self._wires: dict[str, Lines] = {}
         self.memory = memory_engine(self.clock, new_epoch=lambda: f"epoch{next(self._epochs)}")
         options = ClientOptions(**{"allow_anonymous": True, **client_options})
-        channels = Namespaces(channel or OPEN, namespaces or {}, names or ChannelNameOptions(), 3600.0)
-        access = Access(channels, options.insecure)
-        self.node = Node(
-            NodeOptions(uid="uid", name="node", version="1.2.3"),
-            options,
-            Engine(
-                "test", SlowBroker(self.stops, self.memory), SlowPresence(self.stops, self.memory), self.memory.control
-            ),
-            channels,
-            access,
-            ConfiguredPolicy(self.tokens, self.tokens, channels, access, options),
-            self.timers,
-            self.recorder,
-            schedule=self.scheduled.append,
-            prompt_timers=self.timers,
-            random=lambda: self.chance,
-            send_all=Wiretap.send_all,
+        self.namespaces = Namespaces(channel or OPEN, namespaces or {}, names or ChannelNameOptions(), 3600.0)
+        access = Access(self.namespaces, options.insecure)
+        self.policy = ConfiguredPolicy(self.tokens, self.tokens, self.namespaces, access, options)
+        self.engine = Engine(
+            "test", SlowBroker(self.stops, self.memory), SlowPresence(self.stops, self.memory), self.memory.control
         )
-        self.cluster = Cluster(self.memory.control, LocalSessions(self.node))
+        self.node = Node(
+            NodeOptions(NodeIdentity(uid="uid", name="node", version="1.2.3"), options),
+            self.engine,
+            self.namespaces,
+            access,
+            self.policy,
+            Runtime(self.scheduled.append, self.timers, self.timers, lambda: self.chance),
+            self.recorder,
+            Wiretap.send_all,
+        )
         run(self.node.start())
-        run(self.cluster.start())
 
     def wire(self, codec: Codec) -> Lines:
         """One for all clients of a codec, as in production."""
@@ -503,7 +501,7 @@ class World:
 
     def open_session(self, traits: SessionTraits | None = None) -> Client:
         """A native client that has said nothing yet."""
-        return Client(self, SessionFactory(self.node, SessionTraits(), self._new_id), JsonCodec(), traits)
+        return Client(self, self.node.sessions(SessionTraits(), self._new_id), JsonCodec(), traits)
 
     def connect(self, user: str = "", *channels: str, **identity: Any) -> Client:
         """A native client of this user who has subscribed to these channels, and has read everything so far.
@@ -524,7 +522,7 @@ class World:
     def plain(self, lobby: str | None = None) -> Client:
         """A client of the plain protocol that has said nothing yet."""
         traits = SessionTraits(connect_first=False, app_pings=False, lobby=lobby)
-        return Client(self, SessionFactory(self.node, traits, self._new_id), PlainCodec(lobby), None)
+        return Client(self, self.node.sessions(traits, self._new_id), PlainCodec(lobby), None)
 
     def connect_plain(self, user: str) -> Client:
         """A client of the plain protocol that has shaken hands with a token named after the user."""
@@ -557,13 +555,13 @@ class World:
         position = StreamPosition(0, "")
         for datum in data:
             raw = datum if isinstance(datum, Raw) else Raw(json.dumps(datum).encode())
-            namespace = self.node.namespaces.resolve(channel)
-            position = run(self.node.publish(channel, namespace, raw, **options)).position
+            namespace = self.namespaces.resolve(channel)
+            position = run(self.node.channels.publish(channel, namespace, raw, **options)).position
         return position
 
     def tell(self, message: ControlMessage) -> None:
         """As the server API would."""
-        run(self.cluster.tell(message))
+        run(self.node.cluster.send(message))
 
     def presence(self, channel: str) -> set[str]:
         """The client ids that are present."""

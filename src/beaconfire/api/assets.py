@@ -31,13 +31,9 @@ def _openapi() -> Response:
 
 
 def _file(name: str, media_type: bytes) -> Callable[[], Response]:
-    """Read once, when it is first asked for."""
-
-    @cache
-    def respond() -> Response:
-        return Response(200, (_FOLDER / name).read_bytes(), ((b"content-type", media_type), *_HEADERS))
-
-    return respond
+    """The file is read when this module is loaded: reading it for a request would block the event loop."""
+    response = Response(200, (_FOLDER / name).read_bytes(), ((b"content-type", media_type), *_HEADERS))
+    return lambda: response
 
 
 ASSETS: Final[Mapping[str, Callable[[], Response]]] = {

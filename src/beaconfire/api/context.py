@@ -8,6 +8,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from beaconfire.api.options import ApiOptions
 from beaconfire.api.requests import ApiError, ClientEntry, Selection
+from beaconfire.base.clock import Clock
 from beaconfire.base.errors import (
     BAD_REQUEST,
     LIMIT_EXCEEDED,
@@ -16,11 +17,12 @@ from beaconfire.base.errors import (
     ErrorCode,
     PayloadError,
 )
-from beaconfire.channels.namespaces import Namespace
-from beaconfire.model.events import LimitHit
+from beaconfire.base.loop import LoopTurns
+from beaconfire.channels.namespaces import Namespace, Namespaces
+from beaconfire.channels.service import ChannelService
+from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.node.cluster import Cluster, Selector
-from beaconfire.node.node import Node
 from beaconfire.protocols.json_payload import embeddable
 
 RESPONSE_LIMIT = "api.response_max_size"
@@ -29,18 +31,31 @@ _NULL = b"null"
 
 
 class ApiContext:
-    """This node, all nodes together, and the API's settings."""
+    """The parts of the node that the methods use, all nodes together, and the API's settings."""
 
-    def __init__(self, node: Node, cluster: Cluster, options: ApiOptions) -> None:
-        self.node = node
+    def __init__(
+        self,
+        channels: ChannelService,
+        namespaces: Namespaces,
+        cluster: Cluster,
+        turns: LoopTurns,
+        clock: Clock,
+        events: EventSink,
+        options: ApiOptions,
+    ) -> None:
+        self.channels = channels
+        self.namespaces = namespaces
         self.cluster = cluster
+        self.turns = turns
+        self.now_s = clock.now_s
+        self.events = events
         self.options = options
 
     def namespace(self, channel: str) -> Namespace:
         """Raises CommandError 107 for an empty or too long name, 102 for an unknown namespace."""
-        namespaces = self.node.namespaces
+        namespaces = self.namespaces
         if namespaces.too_long(channel):
-            self.node.events.emit(LimitHit("channel_names.max_length", ""))
+            self.events.emit(LimitHit("channel_names.max_length", ""))
             raise CommandError(BAD_REQUEST, "channel is longer than channel_names.max_length")
         return namespaces.resolve(channel)
 
@@ -58,7 +73,7 @@ class ApiContext:
 
     def beyond(self, code: ErrorCode, detail: str) -> CommandError:
         """What to raise where an answer is beyond its limit, which is counted."""
-        self.node.events.emit(LimitHit("api.response_max_size", ""))
+        self.events.emit(LimitHit("api.response_max_size", ""))
         return CommandError(code, detail)
 
 

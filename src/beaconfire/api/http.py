@@ -36,7 +36,7 @@ from beaconfire.base.request_body import (
     Receive,
     read_body,
 )
-from beaconfire.model.events import LimitHit
+from beaconfire.model.events import LimitHit, report_error
 from beaconfire.protocols.json_payload import NotJSONError, read
 
 Scope = MutableMapping[str, Any]
@@ -127,7 +127,7 @@ class ApiHttp:
         except ClientGoneError:
             raise
         except Exception as error:  # noqa: BLE001 - reported, and answered in the API's own words
-            self._methods.node.report("api http", error)
+            report_error(self._methods.events, "api http", error)
             return _failed(CommandError(INTERNAL), 500)
 
     # Calls
@@ -162,17 +162,17 @@ class ApiHttp:
         batch_max = self._options.batch_max
         if not 0 < len(lines) <= batch_max:
             if lines:
-                self._methods.node.events.emit(LimitHit("api.batch_max", ""))
+                self._methods.events.emit(LimitHit("api.batch_max", ""))
             return _failed(
                 CommandError(BAD_REQUEST, f"expected 1 to {batch_max} commands, got {len(lines)}"),
                 STATUSES[BAD_REQUEST.code] if statuses else 200,
             )
         responses: list[Response] = []
         size = 0
-        node = self._methods.node
-        started_s = node.clock.now_s()
+        methods = self._methods
+        started_s = methods.now_s()
         for line in lines:
-            started_s = await node.breathe(started_s)
+            started_s = await methods.turns.yield_after_slice(started_s)
             responses.append(await self._call_line(line, size, None if statuses else 200))
             size += len(responses[-1].body)
         status = responses[0].status if len(responses) == 1 else 200
@@ -198,12 +198,12 @@ class ApiHttp:
         except BodyTooLargeError:
             raise self._too_large(limit) from None
         except BodyPausedError:
-            self._methods.node.events.emit(LimitHit("body_pause_max", ""))
+            self._methods.events.emit(LimitHit("body_pause_max", ""))
             text = f"The request body paused for more than {self._body_pause_max_s:g} seconds."
             raise ApiRefused(plain(408, text, CLOSE)) from None
 
     def _too_large(self, limit: int) -> ApiRefused:
-        self._methods.node.events.emit(LimitHit("api.request_max_size", ""))
+        self._methods.events.emit(LimitHit("api.request_max_size", ""))
         text = f"The request body is larger than {limit} bytes (api.request_max_size)."
         return ApiRefused(plain(413, text, CLOSE))
 

@@ -55,7 +55,7 @@ async def subscribe(api: ApiContext, request: SubscribeRequest) -> Nothing:
         since=StreamPosition(since.offset, since.epoch) if since is not None else None,
         override=_override(request.override) if request.override is not None else None,
     )
-    await api.cluster.tell(message)
+    await api.cluster.send(message)
     return Nothing()
 
 
@@ -77,14 +77,14 @@ async def unsubscribe(api: ApiContext, request: UnsubscribeRequest) -> Nothing:
     who = selector(request)
     if request.channel:
         api.namespace(request.channel)
-    await api.cluster.tell(UnsubscribeSessions(who, request.channel))
+    await api.cluster.send(UnsubscribeSessions(who, request.channel))
     return Nothing()
 
 
 async def disconnect(api: ApiContext, request: DisconnectRequest) -> Nothing:
     who = selector(request)
     code, reason = _disconnect(request.disconnect or DisconnectReason())
-    await api.cluster.tell(DisconnectSessions(who, code, reason, tuple(request.whitelist)))
+    await api.cluster.send(DisconnectSessions(who, code, reason, tuple(request.whitelist)))
     return Nothing()
 
 
@@ -104,5 +104,5 @@ async def refresh(api: ApiContext, request: RefreshRequest) -> Nothing:
         expire_at_unix_s=float(request.expire_at),
         info=None if request.info is UNSET else attachment("info", request.info),
     )
-    await api.cluster.tell(message)
+    await api.cluster.send(message)
     return Nothing()

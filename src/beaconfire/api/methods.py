@@ -22,7 +22,7 @@ from beaconfire.base.errors import (
     METHOD_NOT_FOUND,
     CommandError,
 )
-from beaconfire.model.events import ApiCallHandled, LimitHit
+from beaconfire.model.events import ApiCallHandled, LimitHit, report_error
 
 Params = bytes | Raw | Request | Mapping[str, object]
 
@@ -58,8 +58,7 @@ class ApiMethods(ApiContext):
         Raises its subclass UnreadableError for text that is not JSON. Suspends only where an engine does, and between
         the commands of a long batch.
         """
-        node = self.node
-        started_s = node.clock.now_s()
+        started_s = self.now_s()
         row = METHODS.get(method)
         error = 0
         try:
@@ -71,11 +70,11 @@ class ApiMethods(ApiContext):
             raise
         except Exception as failure:
             error = INTERNAL.code
-            node.report(f"api {method}", failure)
+            report_error(self.events, f"api {method}", failure)
             raise CommandError(INTERNAL) from failure
         finally:
-            duration_s = node.clock.now_s() - started_s
-            node.events.emit(ApiCallHandled(method if row is not None else UNKNOWN_METHOD, duration_s, error))
+            duration_s = self.now_s() - started_s
+            self.events.emit(ApiCallHandled(method if row is not None else UNKNOWN_METHOD, duration_s, error))
 
 
 def _request(row: Method, params: Params) -> Request:
@@ -89,7 +88,7 @@ def _request(row: Method, params: Params) -> Request:
 async def _batch(api: ApiMethods, request: BatchRequest) -> BatchResult:
     commands = request.commands
     if len(commands) > api.options.batch_max:
-        api.node.events.emit(LimitHit("api.batch_max", ""))
+        api.events.emit(LimitHit("api.batch_max", ""))
         raise CommandError(BAD_REQUEST, f"commands: expected at most {api.options.batch_max}, got {len(commands)}")
     replies: list[dict[str, Any]] = [{}] * len(commands)
     size = 0
@@ -110,10 +109,10 @@ async def _batch(api: ApiMethods, request: BatchRequest) -> BatchResult:
     if request.parallel:
         await run_all(reply(index, command) for index, command in enumerate(commands))
     else:
-        started_s = api.node.clock.now_s()
+        started_s = api.now_s()
         for index, command in enumerate(commands):
             if index % COMMANDS_AT_ONCE == 0:
-                started_s = await api.node.breathe(started_s)
+                started_s = await api.turns.yield_after_slice(started_s)
             await reply(index, command)
     return BatchResult(replies=replies)
 

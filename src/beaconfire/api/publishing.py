@@ -16,6 +16,7 @@ from beaconfire.api.requests import (
 )
 from beaconfire.base.errors import INTERNAL, CommandError
 from beaconfire.channels.data_format import check_data
+from beaconfire.model.events import report_error
 
 
 async def publish(api: ApiContext, request: PublishRequest) -> PublishResult:
@@ -40,14 +41,14 @@ async def _try_publish(api: ApiContext, channel: str, message: Message, data: Ra
     except CommandError as error:
         return PublishResponse(error=api_error(error))
     except Exception as error:  # noqa: BLE001 - one channel's failure must not hide what became of the others
-        api.node.report("api broadcast", error)
+        report_error(api.events, "api broadcast", error)
         return PublishResponse(error=api_error(CommandError(INTERNAL)))
 
 
 async def _publish(api: ApiContext, channel: str, message: Message, data: Raw) -> PublishResult:
     namespace = api.namespace(channel)
     check_data(data, namespace)
-    outcome = await api.node.publish(
+    outcome = await api.channels.publish(
         channel,
         namespace,
         data,

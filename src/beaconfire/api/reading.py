@@ -43,7 +43,7 @@ CONNECTION_BYTES = 320
 
 async def presence(api: ApiContext, request: PresenceRequest) -> PresenceResult:
     """All of it or error 106: a part of it would look as if the others were gone."""
-    members = await api.node.presence(request.channel, api.namespace(request.channel))
+    members = await api.channels.presence(request.channel, api.namespace(request.channel))
     api.check_size(
         sum(map(client_info_size, members.values())), f"presence of {request.channel!r}", "ask for presence_stats"
     )
@@ -51,7 +51,7 @@ async def presence(api: ApiContext, request: PresenceRequest) -> PresenceResult:
 
 
 async def presence_stats(api: ApiContext, request: PresenceStatsRequest) -> PresenceStatsResult:
-    stats = await api.node.presence_stats(request.channel, api.namespace(request.channel))
+    stats = await api.channels.presence_stats(request.channel, api.namespace(request.channel))
     return PresenceStatsResult(num_clients=stats.num_clients, num_users=stats.num_users)
 
 
@@ -61,11 +61,11 @@ async def history(api: ApiContext, request: HistoryRequest) -> HistoryResult:
     """
     namespace = api.namespace(request.channel)
     since = StreamPosition(request.since.offset, request.since.epoch) if request.since is not None else None
-    page = await api.node.page(request.channel, namespace, request.limit, since, request.reverse)
+    page = await api.channels.page(request.channel, namespace, request.limit, since, request.reverse)
     position = page.position
     fitting = ReplyBudget(int(api.options.response_max_size)).take(page.publications)
     if len(fitting) < len(page.publications):
-        api.node.events.emit(LimitHit(RESPONSE_LIMIT, ""))
+        api.events.emit(LimitHit(RESPONSE_LIMIT, ""))
     publications = [_publication_entry(publication) for publication in fitting]
     return HistoryResult(publications=publications, epoch=position.epoch, offset=position.offset)
 
@@ -82,7 +82,7 @@ def _publication_entry(publication: Publication) -> PublicationEntry:
 
 
 async def history_remove(api: ApiContext, request: HistoryRemoveRequest) -> Nothing:
-    await api.node.remove_history(request.channel, api.namespace(request.channel))
+    await api.channels.remove_history(request.channel, api.namespace(request.channel))
     return Nothing()
 
 
@@ -103,7 +103,7 @@ async def connections(api: ApiContext, request: ConnectionsRequest) -> Connectio
     for info in found[:limit]:
         size += CONNECTION_BYTES + len(info.user) + texts_size(info.channels)
         if size > api.options.response_max_size and entries:
-            api.node.events.emit(LimitHit(RESPONSE_LIMIT, ""))
+            api.events.emit(LimitHit(RESPONSE_LIMIT, ""))
             break
         entries[info.client] = _connection_entry(info)
     return ConnectionsResult(connections=entries, truncated=len(found) > len(entries))

@@ -1,9 +1,9 @@
-"""What may sign a token: the closed table of algorithms, and the keys that fit them.
+"""The supported signature algorithms, and the keys that fit them.
 
-A token names its algorithm itself, so the algorithm must never decide how a key is used. Here it is the other way
-round: every key carries the list of algorithms it may be used with (RFC 8725 section 3.1), and a signature is checked
-with a key only if the token's algorithm is on that list. A public key is thus never an HMAC secret, and `none` is on
-no list. Signatures themselves are PyJWT's business.
+A token names its own algorithm, so the algorithm must never decide how a key is used. Instead, every key has a list of
+the algorithms it may be used with (RFC 8725 section 3.1), and a key verifies a signature only if the token's algorithm
+is on this list. So a public key is never used as an HMAC secret, and `none` is on no list. PyJWT computes and verifies
+the signatures.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HMAC: Final = ("HS256", "HS384", "HS512")
 RSA: Final = ("RS256", "RS384", "RS512")
 EDDSA: Final = ("EdDSA",)
 ECDSA_BY_CURVE: Final = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
-"""An elliptic-curve algorithm means one curve (RFC 7518 section 3.4)."""
+"""Each elliptic-curve algorithm requires one curve (RFC 7518 section 3.4)."""
 ECDSA: Final = ("ES256", "ES384", "ES512")
 
 OPTION_OF: Final = (
@@ -36,10 +36,10 @@ OPTION_OF: Final = (
     | dict.fromkeys(ECDSA, "ecdsa_public_key")
     | dict.fromkeys(EDDSA, "eddsa_public_key")
 )
-"""Every algorithm there is, with the option that holds its key."""
+"""Every supported algorithm, with the option that contains its key."""
 
 TOKEN_LENGTH_MAX: Final = 16 * 1024
-"""Characters of a token; a longer one is refused before anything in it is read."""
+"""Characters of a token. A longer token is refused before it is parsed."""
 
 RSA_BITS_MIN: Final = 2048
 """RFC 7518 section 3.3: a smaller RSA key must not be used."""
@@ -48,11 +48,11 @@ PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 
 class SignatureMismatch(TokenInvalid):
-    """Another key may have signed it."""
+    """The key did not sign the token. Another key may have signed it."""
 
 
 class VerificationKey(Struct, frozen=True):
-    """A key with the only algorithms it may be used with. `source` is what error texts call it."""
+    """A key, and the only algorithms it may be used with. `source` is the name of the key in error texts."""
 
     key: bytes | PublicKey
     algorithms: tuple[str, ...]
@@ -60,7 +60,7 @@ class VerificationKey(Struct, frozen=True):
 
 
 class TokenHeader(Struct, frozen=True):
-    """What the header of a token says before anyone has checked it: good for choosing a key and nothing else."""
+    """The header of a token that is not verified yet. Use it to select a key, and for nothing else."""
 
     alg: str
     kid: str | None = None
@@ -69,21 +69,21 @@ class TokenHeader(Struct, frozen=True):
 
 
 class UnverifiedToken(Struct, frozen=True):
-    """A token taken apart. Nothing in it is to be believed, but that its parts were shaped as they should be."""
+    """The parts of a token that is not verified yet: well-formed, but not trustworthy."""
 
     header: TokenHeader
     payload: bytes
     signature: bytes
     signed: bytes
-    """The text that the signature is of."""
+    """The text that was signed."""
 
 
 class _CheckedSecretHMAC(HMACAlgorithm):
-    """HMAC with a secret that `hmac_key` has looked at once; PyJWT would do that, and warn, for every token."""
+    """HMAC with a secret that `hmac_key` has checked once. PyJWT would check it, and warn, for every token."""
 
     def prepare_key(self, key: str | bytes) -> bytes:
         if not isinstance(key, bytes):
-            raise InvalidKeyError("an HMAC secret must have passed hmac_key")
+            raise InvalidKeyError("an HMAC secret must come from hmac_key")
         return key
 
     def check_key_length(self, key: bytes) -> str | None:
@@ -91,7 +91,7 @@ class _CheckedSecretHMAC(HMACAlgorithm):
 
 
 def make_jws() -> PyJWS:
-    """A signer and verifier of exactly the algorithms in the table. HMAC secrets must come from `hmac_key`."""
+    """Signs and verifies with exactly the algorithms in the table. HMAC secrets must come from `hmac_key`."""
     jws = PyJWS(algorithms=[*RSA, *ECDSA, *EDDSA])
     for algorithm, digest in zip(HMAC, (HMACAlgorithm.SHA256, HMACAlgorithm.SHA384, HMACAlgorithm.SHA512), strict=True):
         jws.register_algorithm(algorithm, _CheckedSecretHMAC(digest))
@@ -103,14 +103,14 @@ _ALGORITHMS = {name: _JWS.get_algorithm_by_name(name) for name in OPTION_OF}
 _HEADER = msgspec.json.Decoder(TokenHeader)
 
 _TO_STANDARD = bytes.maketrans(b"-_+/", b"+/!!")
-"""From base64url to base64; the two characters that would be taken for the others become invalid."""
+"""Maps base64url to base64. `+` and `/`, which base64url does not contain, become invalid characters."""
 
 
 def read_token(token: str) -> UnverifiedToken:
-    """Takes a token apart. Raises TokenInvalid for what is too long, not even shaped like a token, or asks for more.
+    """Splits and decodes a token. Raises TokenInvalid if it is too long, malformed, or requires an extension.
 
-    Signing is PyJWT's business and so is checking signatures; taking apart is done here, once for all keys that are
-    tried, because PyJWT looks at each character in Python and that would be most of what a connect costs.
+    PyJWT could do this, too, but it inspects each character in Python and repeats this for every key, which would be
+    most of the cost of a connect.
     """
     if len(token) > TOKEN_LENGTH_MAX:
         raise TokenInvalid(f"token is longer than {TOKEN_LENGTH_MAX} characters")
@@ -123,7 +123,7 @@ def read_token(token: str) -> UnverifiedToken:
     except (ValueError, RecursionError):
         raise TokenInvalid("token header is malformed: expected a JSON object with the strings alg and kid") from None
     if header.crit is not UNSET or (header.b64 is not UNSET and bytes(header.b64) != b"true"):
-        # RFC 7515 section 4.1.11: what is critical and not understood makes a token invalid, and we know no extension.
+        # RFC 7515 section 4.1.11: a critical extension that is not supported makes the token invalid. None is.
         raise TokenInvalid("token header asks for an extension that is not supported")
     try:
         return UnverifiedToken(header, _decode_part(payload), _decode_part(signature), signed)
@@ -132,9 +132,9 @@ def read_token(token: str) -> UnverifiedToken:
 
 
 def _decode_part(part: bytes) -> bytes:
-    """Base64url with or without padding. Raises ValueError for any text but the one that the bytes encode to.
+    """Decodes base64url with or without padding. Raises ValueError unless encoding the result gives the same text.
 
-    The decoder of the standard library skips what it does not know, and ignores spare bits.
+    The decoder of the standard library skips unknown characters and ignores spare bits.
     """
     standard = part.translate(_TO_STANDARD)
     decoded = binascii.a2b_base64(standard + b"==")
@@ -145,7 +145,10 @@ def _decode_part(part: bytes) -> bytes:
 
 
 def verified_payload(token: UnverifiedToken, key: VerificationKey) -> bytes:
-    """The payload of a token that `key` has signed. Raises TokenInvalid, `SignatureMismatch` if it has not."""
+    """The payload of a token that `key` signed.
+
+    Raises SignatureMismatch if `key` did not sign it, TokenInvalid if `key` may not be used with its algorithm.
+    """
     if token.header.alg not in key.algorithms:
         raise TokenInvalid(f"alg {token.header.alg} does not fit {key.source}")
     if not _ALGORITHMS[token.header.alg].verify(token.signed, key.key, token.signature):
@@ -154,7 +157,7 @@ def verified_payload(token: UnverifiedToken, key: VerificationKey) -> bytes:
 
 
 def hmac_key(secret: str) -> bytes:
-    """The bytes of an HMAC secret. Raises ValueError for what is no secret: nothing, or a public key."""
+    """The bytes of an HMAC secret. Raises ValueError for an empty text and for a public key."""
     try:
         return HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret.encode())
     except InvalidKeyError:
@@ -165,7 +168,7 @@ def hmac_key(secret: str) -> bytes:
 
 
 def algorithms_of(key: object) -> tuple[str, ...]:
-    """The algorithms a public key may be used with. Raises ValueError if there are none."""
+    """The algorithms that a public key may be used with. Raises ValueError if there are none."""
     if isinstance(key, RSAPublicKey):
         if key.key_size < RSA_BITS_MIN:
             raise ValueError(f"the RSA key has {key.key_size} bits, expected at least {RSA_BITS_MIN}")
@@ -187,13 +190,13 @@ _PEM_KINDS: Final[dict[str, tuple[type[PublicKey], str]]] = {
 
 
 def pem_key(pem: str, option: str, source: str) -> VerificationKey:
-    """The public key in a PEM text of the kind that belongs in `option`.
+    """The public key in a PEM text. The key must be of the kind that `option` requires.
 
-    Raises ValueError that says what was expected, what was found and what to do about it.
+    Raises ValueError with the expected kind, the kind that was found, and the remedy.
     """
-    kind, words = _PEM_KINDS[option]
-    expected = f"expected {words} public key in PEM (-----BEGIN PUBLIC KEY-----)"
-    # Environment variables and one-line configuration often hold the line ends as a backslash and an n.
+    kind, description = _PEM_KINDS[option]
+    expected = f"expected {description} public key in PEM (-----BEGIN PUBLIC KEY-----)"
+    # In environment variables and one-line settings, line ends are often written as a backslash and an n.
     text = pem if "\n" in pem.strip() else pem.replace("\\n", "\n")
     if "PRIVATE KEY-----" in text:
         raise ValueError(f"{expected}, got a private key; openssl pkey -in key.pem -pubout prints the public one")
@@ -202,7 +205,7 @@ def pem_key(pem: str, option: str, source: str) -> VerificationKey:
     try:
         key = load_pem_public_key(text.encode())
     except (ValueError, UnsupportedAlgorithm):
-        raise ValueError(f"{expected}, got something that cannot be read as one; is a line missing?") from None
+        raise ValueError(f"{expected}, got a text that cannot be parsed; is a line missing?") from None
     if not isinstance(key, kind):
         other = next((name for name, row in _PEM_KINDS.items() if isinstance(key, row[0])), "")
         raise ValueError(f"{expected}, got another kind of key" + (f"; it belongs in {other}" if other else ""))

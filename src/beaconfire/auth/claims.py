@@ -1,10 +1,10 @@
-"""What the payload of a verified token says, in our words, and whether it may say so here and now.
+"""Converts the claims of a verified token to model types, and checks them against the settings and the clock.
 
-Two rules for `null`. Where a claim restricts what the token allows (`sub`, `exp`, `nbf`, `client`, …), null is the
-wrong type: taking it for a missing claim would widen the token. Where a claim only adds something (`info`, `channels`,
-`subs`, …) or decides nothing (`iat`), null counts as missing, because many serialisers write it for an empty field.
+There are two rules for `null`. If a claim restricts the token (`sub`, `exp`, `nbf`, `client`, …), null is the wrong
+type: a missing claim would allow more. If a claim adds something (`info`, `channels`, `subs`, …) or has no effect
+(`iat`), null counts as missing, because many serializers write null for an empty field.
 
-Claims are those of the Centrifuge JWTs, section 17 of the protocol reference, on top of RFC 7519 section 4.1.
+The claims are those of Centrifuge JWTs (section 17 of the protocol reference) and of RFC 7519 section 4.1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from beaconfire.model.publication import NO_PAYLOAD
 from beaconfire.policy.tokens import TokenExpired, TokenInvalid
 
 Claims: TypeAlias = Mapping[str, Raw]
-"""Every claim as its JSON text; valid JSON and UTF-8 is assured."""
+"""The JSON text of every claim, by name: valid JSON in valid UTF-8."""
 
 T = TypeVar("T")
 
@@ -50,16 +50,16 @@ _OVERRIDE = msgspec.json.Decoder(_Override)
 
 
 def parse_claims(payload: bytes) -> Claims:
-    """Raises TokenInvalid if the payload is no JSON object."""
+    """Raises TokenInvalid if the payload is not a JSON object in UTF-8."""
     try:
-        payload.decode()  # raw claims are passed on as they are, and nobody would look at their encoding again
+        payload.decode()  # raw claims are sent to clients unchanged, so this is the only check of their encoding
         return _CLAIMS.decode(payload)
     except (ValueError, RecursionError):
         raise TokenInvalid("token payload is malformed: expected a JSON object in UTF-8") from None
 
 
 def read_identity(claims: Claims, options: TokenOptions) -> Identity:
-    """The identity in a connection token. Raises TokenInvalid; looks at no time and no audience."""
+    """The identity in a connection token. Raises TokenInvalid. Does not check times, issuer and audience."""
     if _optional_text(claims, "channel"):
         raise TokenInvalid("claim channel must not be in a connection token; this is a subscription token")
     expire_at_unix_s = _lifetime_end(claims, options)
@@ -74,7 +74,7 @@ def read_identity(claims: Claims, options: TokenOptions) -> Identity:
 
 
 def read_subscription(claims: Claims, options: TokenOptions) -> SubscriptionClaims:
-    """What a subscription token allows. Raises TokenInvalid; looks at no time and no audience."""
+    """The permission in a subscription token. Raises TokenInvalid. Does not check times, issuer and audience."""
     channel = _decoded(claims, "channel", "", _TEXT, "a string") if "channel" in claims else ""
     if not channel:
         raise TokenInvalid("claim channel is missing; expected the channel this subscription token is for")
@@ -96,10 +96,10 @@ def read_subscription(claims: Claims, options: TokenOptions) -> SubscriptionClai
 def check_claims(claims: Claims, options: TokenOptions, now_unix_s: float) -> None:
     """Raises TokenInvalid for a wrong audience, issuer or `nbf`, then TokenExpired for `exp`.
 
-    `iat` only has to be a number. RFC 7519 section 4.1.6 gives it for telling a token's age and lets no token be
-    refused for it, and a backend whose clock is a few milliseconds ahead would lock its users out for good.
+    `iat` must be a number, and is not compared with the clock: RFC 7519 section 4.1.6 defines it as information about
+    the age of a token, and a backend whose clock is a few milliseconds ahead would lock out its users permanently.
 
-    Expiry comes last: TokenExpired promises that a newer token of the same kind would do.
+    The expiry is checked last, because TokenExpired means that a newer token of the same kind is accepted.
     """
     if options.audience:
         audience = _decoded(claims, "aud", "", _AUDIENCE, "a string or a list of strings") if "aud" in claims else []
@@ -121,15 +121,15 @@ def check_claims(claims: Claims, options: TokenOptions, now_unix_s: float) -> No
 
 
 def _user(claims: Claims, options: TokenOptions) -> str:
-    """A token without a user is a token of the anonymous user."""
+    """The user id; empty, which is the anonymous user, if the token has none."""
     name = options.user_id_claim or "sub"
     return _decoded(claims, name, "", _TEXT, "a string") if name in claims else ""
 
 
 def _lifetime_end(claims: Claims, options: TokenOptions) -> float:
-    """When what the token started must end, as unix time; 0 is never. `expire_at` overrides `exp`.
+    """The unix time at which the session or subscription expires; 0 is never. `expire_at` overrides `exp`.
 
-    The leeway counts here too: a token taken in its leeway must not start something that is over already.
+    The leeway is added here, too: a token that is accepted within the leeway must not start an expired session.
     """
     if "expire_at" not in claims:
         return _time(claims, "exp", 0.0) + options.leeway if "exp" in claims else 0.0
@@ -144,7 +144,7 @@ def _time(claims: Claims, name: str, default: float) -> float:
 
 
 def _channels(claims: Claims) -> dict[str, SubscriptionGrant]:
-    """Server-side subscriptions of `channels` and `subs`; where both name a channel, `subs` says more and wins."""
+    """The server-side subscriptions of `channels` and `subs`. If both name a channel, `subs` wins."""
     channels: dict[str, SubscriptionGrant] = {}
     if _given(claims, "channels"):
         names = _decoded(claims, "channels", "", _TEXTS, "a list of strings")
@@ -165,7 +165,7 @@ def _channels(claims: Claims) -> dict[str, SubscriptionGrant]:
 
 
 def _payload(claims: Claims, name: str, where: str) -> Raw:
-    """`info` or `data`: as bytes in base64 (`b64info`), which win, or as JSON."""
+    """`info` or `data`: bytes in base64 (`b64info`) or JSON. Base64 wins if both are present."""
     if _given(claims, f"b64{name}"):
         text = _decoded(claims, f"b64{name}", where, _TEXT, "a base64 string")
         try:
@@ -178,10 +178,10 @@ def _payload(claims: Claims, name: str, where: str) -> Raw:
 
 
 def _json(claims: Claims, name: str) -> Raw:
-    """The claim's own text on one line: JSON clients are sent one message per line.
+    """The JSON text of the claim on one line: JSON clients get one message per line.
 
-    In valid JSON a line end can only be space between tokens, so dropping it changes nothing. The copy lets go of the
-    payload it was cut from.
+    In valid JSON a line end is always whitespace between tokens, so removing it does not change the value. The result
+    is a copy, so that it does not keep the whole payload in memory.
     """
     return Raw(bytes(claims[name]).translate(None, b"\r\n")) if _given(claims, name) else NO_PAYLOAD
 
@@ -202,11 +202,11 @@ def _override(claims: Claims, where: str) -> SubscriptionOverride | None:
     )
 
 
-# --- reading -----------------------------------------------------------------------------------------------------
+# --- helpers -----------------------------------------------------------------------------------------------------
 
 
 def _given(claims: Claims, name: str) -> bool:
-    """Whether a claim that only adds something is there; null counts as missing."""
+    """Whether an optional claim is present. Null counts as missing."""
     return name in claims and bytes(claims[name]) != b"null"
 
 
@@ -215,7 +215,7 @@ def _optional_text(claims: Claims, name: str) -> str:
 
 
 def _decoded(claims: Claims, name: str, where: str, decoder: msgspec.json.Decoder[T], expected: str) -> T:
-    """The value of a claim that is there. Raises TokenInvalid that names it and what it must be, not what it is."""
+    """The value of a present claim. Raises TokenInvalid that names the claim and the types, but not the value."""
     try:
         return decoder.decode(claims[name])
     except (ValueError, RecursionError):

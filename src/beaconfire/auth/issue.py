@@ -1,4 +1,4 @@
-"""Making tokens, as a backend would: for the command line, for tests and for trying things out."""
+"""Issues tokens, as a backend does: for the command line and for tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _JWS: Final = make_jws()
 
 
 class TokenContents(Struct, frozen=True):
-    """What a token says, believed or not."""
+    """The header and the claims of a token, verified or not."""
 
     header: dict[str, Any]
     claims: dict[str, Any]
@@ -38,8 +38,8 @@ def connection_token(
 
     Args:
         secret: the HMAC secret, or for RS*, ES* and EdDSA the PEM text of the private key.
-        expires_in_s: lifetime from `now_unix_s` on; None makes a token that never expires.
-        claims: any others as they shall stand in the token: `info`, `channels`, `subs`, `meta`, `expire_at`, …
+        expires_in_s: lifetime from `now_unix_s` on; with None the token never expires.
+        claims: additional claims, written unchanged: `info`, `channels`, `subs`, `meta`, `expire_at`, …
 
     Raises ValueError if the algorithm is unknown or the secret does not fit it.
     """
@@ -62,16 +62,16 @@ def subscription_token(
     kid: str = "",
     **claims: object,
 ) -> str:
-    """A token with which `user` may subscribe to `channel`. Otherwise like `connection_token`."""
+    """A token that permits `user` to subscribe to `channel`. Otherwise like `connection_token`."""
     standard = standard_claims(user, now_unix_s=now_unix_s, expires_in_s=expires_in_s) | {"channel": channel}
     return sign_claims(secret, standard | claims, algorithm=algorithm, kid=kid)
 
 
 def standard_claims(user: str, *, now_unix_s: float, expires_in_s: float | None = None) -> dict[str, object]:
-    """`sub`, `iat` and, unless it never expires, `exp`."""
+    """`sub`, `iat` and, if the token expires, `exp`."""
     claims: dict[str, object] = {"sub": user, "iat": int(now_unix_s)}
     if expires_in_s is not None:
-        claims["exp"] = math.ceil(now_unix_s + expires_in_s)  # whole seconds, and never less than promised
+        claims["exp"] = math.ceil(now_unix_s + expires_in_s)  # whole seconds, rounded up
     return claims
 
 
@@ -83,12 +83,12 @@ def sign_claims(secret: str, claims: dict[str, object], *, algorithm: str = "HS2
     try:
         return _JWS.encode(msgspec.json.encode(claims), key, algorithm, headers={"kid": kid} if kid else None)
     except (PyJWTError, ValueError, TypeError, AttributeError):
-        # AttributeError is what signing with a public key comes to.
+        # Signing with a public key raises AttributeError.
         raise ValueError(f"algorithm {algorithm}: expected a matching private key in PEM") from None
 
 
 def algorithm_for(private_key: str) -> str:
-    """The usual algorithm for a private key in PEM. Raises ValueError if there is none."""
+    """The usual algorithm of a private key in PEM. Raises ValueError if there is none."""
     try:
         key = load_pem_private_key(private_key.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -97,7 +97,7 @@ def algorithm_for(private_key: str) -> str:
 
 
 def inspect_token(token: str) -> TokenContents:
-    """Header and claims without believing them: nothing is verified. Raises ValueError if it is no JWT at all."""
+    """The header and the claims, without verification. Raises ValueError if the text is not a JWT."""
     parts = token.split(".")
     if len(token) > TOKEN_LENGTH_MAX or len(parts) != 3:
         raise ValueError("expected a JWT: three base64url parts joined by dots")

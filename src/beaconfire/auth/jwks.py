@@ -1,39 +1,34 @@
-"""The JSON Web Key Set of an identity provider (RFC 7517): fetched, cached and kept through outages.
+"""The JSON Web Key Set of an identity provider (RFC 7517): cached, refreshed, and kept during outages.
 
-Theory of operation. `find` is called for every token with a `kid`.
+Theory of operation. `KeySet.find` is called for every token with a `kid`.
 
-- The set is used unasked for `jwks_cache_ttl`. After that a call waits for a fresh one, so that a key taken out of the
-  set stops working; but if the fetch fails, the old keys go on serving: an outage of the provider takes nobody down.
-- A `kid` that is not in the set is a reason to ask again, because keys rotate. Only a fetch that began after the token
-  came proves that the provider does not have the key, and only then is the token invalid, which is final for most
-  clients. A fetch that began earlier may have been answered before the keys rotated, and one that could not be made
-  proves nothing: the token is then unverifiable, which is an error that passes.
-- Anybody can invent kids, from any number of addresses, so nothing here depends on which kid was asked for or by whom.
-  Fetches for unknown kids begin at least `FETCH_PAUSE_S` apart, whoever caused them: invented kids cannot turn this
-  server against the provider, and cannot keep new keys away, because the fetch that an invented kid causes brings the
-  new keys just as well. A token that comes within the pause waits for the fetch after it.
-- `UNKNOWN_KIDS_MAX` tokens may wait like that. Further ones are unverifiable at once, as all of them are answered in
-  one turn of the event loop. Keys that rotate during a flood of invented kids are known `FETCH_PAUSE_S` and the
-  duration of two fetches later at most (the one in flight and the next); then the flood concerns them no longer.
-- After a failed fetch nobody asks again for `jwks_negative_ttl`.
-- One fetch is in flight at a time and everybody who needs one waits for the same. It runs in a thread; what it brings
-  is applied on the event loop, so that nothing here needs a lock.
+- Age. A key set is used without asking the provider for `jwks_cache_ttl`. After that, `find` waits for a new one, so
+  that a key that the provider has removed stops working. If this fetch fails, the old keys stay in use: an outage of
+  the provider does not disconnect clients.
+- Unknown kids. Providers rotate their keys, so a `kid` that is not in the set causes a fetch. A token is invalid,
+  which is final for most clients, only if a fetch that began after the token arrived shows that the provider does not
+  have its key. An earlier fetch may have been answered before the rotation, and a failed fetch proves nothing: then
+  the token is unverifiable, which is a temporary error.
+- Attacks. Any client can send tokens with invented kids, from any number of addresses. So no rule here depends on the
+  kid or the client. Fetches that unknown kids cause begin at least `FETCH_INTERVAL_MIN_S` apart: invented kids neither
+  flood the provider nor keep new keys away, because the fetch that an invented kid causes returns the new keys, too.
+  A token that arrives within the interval waits for the fetch that follows.
+- Waiting tokens. At most `UNKNOWN_KIDS_MAX` tokens with unknown kids wait at the same time; further ones are
+  unverifiable immediately, since all of the waiting tokens are answered in one turn of the event loop. When keys
+  rotate during a flood of invented kids, the new keys are known after `FETCH_INTERVAL_MIN_S` and two fetches (the
+  current one and the next); from then on, the flood does not affect tokens with these keys.
+- Failures. After a failed fetch, the provider is not asked again for `jwks_negative_ttl`.
+- Concurrency. Only one fetch runs at a time, in a task of its own, and all callers wait for this one. All methods run
+  on one event loop, so there are no locks.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, Protocol
 
-import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
-from jwt import PyJWTError
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
-from msgspec import Raw, Struct
-
-from beaconfire.auth.algorithms import PublicKey, VerificationKey, algorithms_of
-from beaconfire.auth.fetch import fetch_body
+from beaconfire.auth.algorithms import VerificationKey
+from beaconfire.auth.jwks_parser import Keys, quote_kid, read_keys
 from beaconfire.auth.options import TokenOptions
 from beaconfire.base.clock import Clock
 from beaconfire.base.timers import Cancellable, Later
@@ -41,252 +36,184 @@ from beaconfire.model.events import EventSink, LimitHit, TokenKeysFetched
 from beaconfire.policy.tokens import TokenInvalid, TokenUnverifiable
 
 UNKNOWN_KIDS_MAX: Final = 32
-"""Tokens with an unknown kid that may wait for a fetch."""
+"""Tokens with an unknown kid that may wait for a fetch at the same time."""
 
-FETCH_PAUSE_S: Final = 1.0
-"""Seconds from the beginning of one fetch to the earliest beginning of another that an unknown kid causes."""
+FETCH_INTERVAL_MIN_S: Final = 1.0
+"""Seconds from the start of one fetch to the earliest start of the next one that an unknown kid causes."""
 
-Keys: TypeAlias = dict[str, tuple[VerificationKey, ...]]
-"""By kid. RFC 7517 section 4.5 lets keys of different types share one."""
 
-Fetch: TypeAlias = Callable[[str, float], bytes]
-"""Gets a URL's body within a number of seconds, in a thread. May raise anything; the text goes into the event."""
+class KeySetSource(Protocol):
+    """Reads the document of a key set from the provider."""
+
+    async def fetch(self) -> bytes:
+        """The document. Is cancelled at the deadline. May raise any Exception; its text goes into the event."""
+
+    async def close(self) -> None:
+        """Closes all connections. No `fetch` runs when this is called. May be called more than once."""
 
 
 class KeySet:
-    """The keys behind `jwks_url`. All methods belong to the event loop's thread."""
+    """The keys of the provider at `jwks_url`. All methods must be called on one event loop."""
 
     def __init__(
         self,
         options: TokenOptions,
         clock: Clock,
         events: EventSink,
-        fetch: Fetch = fetch_body,
+        source: KeySetSource,
         later: Later | None = None,
     ) -> None:
-        """`later` ends the pause between fetches; None is the running event loop's `call_later`."""
-        self._url = options.jwks_url
+        """`later` starts the timer between two fetches; None is the running event loop's `call_later`."""
         self._cache_ttl_s = float(options.jwks_cache_ttl)
         self._negative_ttl_s = float(options.jwks_negative_ttl)
         self._timeout_s = float(options.jwks_timeout)
         self._clock = clock
         self._events = events
-        self._fetch = fetch
+        self._source = source
         self._later = later
         self._keys: Keys = {}
+        self._keys_number = 0
+        """The number of the fetch that returned the current keys."""
         self._fresh_until_s = float("-inf")
         self._retry_at_s = float("-inf")
         self._error = ""
-        self._begun = 0
-        """Fetches begun so far, and so the number of the latest."""
-        self._begun_at_s = float("-inf")
-        self._applied = 0
-        """The number of the fetch that brought the present keys."""
-        self._unknown_waiting = 0
+        """Why the latest fetch failed; empty if it did not."""
+        self._fetch_number = 0
+        """The number of the latest fetch that began."""
+        self._fetch_started_s = float("-inf")
+        self._fetch_task: asyncio.Task[None] | None = None
+        self._fetch_timer: Cancellable | None = None
         self._waiters: list[asyncio.Future[None]] = []
-        self._pausing: Cancellable | None = None
-        self._fetching = False
-        self._overdue = False
+        self._unknown_waiting = 0
+        self._closed = False
 
     async def find(self, kid: str, algorithm: str) -> VerificationKey:
         """The key with this id that may be used with `algorithm`.
 
-        Raises TokenInvalid if the set has none, TokenUnverifiable if that can't be told now, because the set could not
-        be fetched or too many others are waiting for it. Suspends only while a fetch is needed: for two fetches and
-        the pause between them at most.
+        Raises TokenInvalid if the set has no such key. Raises TokenUnverifiable if this cannot be decided now, because
+        the fetch failed or too many tokens wait. Suspends only while a fetch is needed: at most for two fetches and
+        the interval between them.
         """
-        begun = self._begun
+        number = self._fetch_number
         if self._clock.now_s() >= self._fresh_until_s:
-            await self._wait_fetched(0.0)
+            await self._wait_for_fetch(0.0)
         if kid not in self._keys:
-            await self._search(kid, begun)
+            await self._wait_for_kid(kid, number)
         for key in self._keys[kid]:
             if algorithm in key.algorithms:
                 return key
-        raise TokenInvalid(f"alg {algorithm} does not fit the key {_shown(kid)} of jwks_url")
+        raise TokenInvalid(f"alg {algorithm} does not fit the key {quote_kid(kid)} of jwks_url")
 
-    async def _search(self, kid: str, begun: int) -> None:
-        """Waits until the kid is in the set. Raises TokenInvalid once a fetch later than number `begun` has shown that
-        the provider does not have it, TokenUnverifiable if there is none.
+    async def close(self) -> None:
+        """Cancels the fetch and closes the source. Tokens that wait, and all later ones, are unverifiable."""
+        self._closed = True
+        self._error = self._error or "the server is shutting down"
+        self._cancel_timer()
+        if self._fetch_task is not None:
+            self._fetch_task.cancel()
+            await asyncio.wait([self._fetch_task])
+        self._release_waiters()
+        await self._source.close()
+
+    async def _wait_for_kid(self, kid: str, number: int) -> None:
+        """Waits until the kid is in the set.
+
+        Raises TokenInvalid if a fetch later than `number` shows that the provider does not have the kid,
+        TokenUnverifiable if there is no such fetch.
         """
         if self._unknown_waiting >= UNKNOWN_KIDS_MAX:
             self._events.emit(LimitHit("jwks_unknown_kids_max", ""))
-            raise TokenUnverifiable(f"kid {_shown(kid)} is unknown, and too many wait for the key set of jwks_url")
+            raise TokenUnverifiable(
+                f"kid {quote_kid(kid)} is unknown, and too many tokens wait for the key set of jwks_url"
+            )
         self._unknown_waiting += 1
         try:
             while kid not in self._keys:
-                if self._applied > begun:
-                    raise TokenInvalid(f"kid {_shown(kid)} is not in the key set of jwks_url")
-                if not await self._wait_fetched(FETCH_PAUSE_S) or self._error:
+                if self._keys_number > number:
+                    raise TokenInvalid(f"kid {quote_kid(kid)} is not in the key set of jwks_url")
+                if not await self._wait_for_fetch(FETCH_INTERVAL_MIN_S) or self._error:
                     raise TokenUnverifiable(f"the keys of jwks_url could not be fetched: {self._error}")
         finally:
             self._unknown_waiting -= 1
 
     # --- the fetch ---
 
-    async def _wait_fetched(self, pause_s: float) -> bool:
-        """Joins the fetch in flight, or starts one as soon as the latest began `pause_s` ago, and waits for its end.
+    async def _wait_for_fetch(self, interval_s: float) -> bool:
+        """Waits for the end of the running fetch, or of the next one.
 
-        False, at once, if the last one failed too recently to ask again or has missed its deadline and hangs; then
-        `_error` says why.
+        If no fetch runs, the next one starts `interval_s` after the start of the latest. Returns False without waiting
+        if the latest fetch failed too recently to ask again; then `_error` says why it failed.
         """
-        if self._overdue:
+        if self._closed:
             return False
-        if not self._fetching:
+        if self._fetch_task is None:
             now_s = self._clock.now_s()
             if now_s < self._retry_at_s:
                 return False
-            if (left_s := self._begun_at_s + pause_s - now_s) > 0:
-                self._pause(left_s)
+            if (delay_s := self._fetch_started_s + interval_s - now_s) > 0:
+                self._start_timer(delay_s)
             else:
                 self._start_fetch()
-        # A future of one's own: a cancelled task cancels the future it waits for, and others wait for this fetch too.
+        # Each caller has its own future: a cancelled caller cancels the future it waits for, and others still wait.
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
         return True
 
-    def _pause(self, left_s: float) -> None:
-        if self._pausing is None:
-            self._pausing = (self._later or asyncio.get_running_loop().call_later)(left_s, self._on_pause_over)
+    def _start_timer(self, delay_s: float) -> None:
+        if self._fetch_timer is None:
+            self._fetch_timer = (self._later or asyncio.get_running_loop().call_later)(delay_s, self._on_timer)
 
-    def _on_pause_over(self) -> None:
-        self._pausing = None
-        if self._waiters and not self._fetching:
+    def _on_timer(self) -> None:
+        self._fetch_timer = None
+        if self._waiters and self._fetch_task is None:
             self._start_fetch()
 
+    def _cancel_timer(self) -> None:
+        if self._fetch_timer is not None:
+            self._fetch_timer.cancel()
+            self._fetch_timer = None
+
     def _start_fetch(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._pausing is not None:  # those who wait for its end are served now, and the next pause begins
-            self._pausing.cancel()
-            self._pausing = None
-        self._fetching = True
-        self._begun += 1
-        self._begun_at_s = self._clock.now_s()
-        fetched = loop.run_in_executor(None, _load, self._fetch, self._url, self._timeout_s)
-        # The thread keeps its own deadline, but nothing can hurry a name lookup: waiters do not wait for that.
-        deadline = loop.call_later(self._timeout_s, self._on_timeout)
+        self._cancel_timer()  # the callers that wait for the timer get the result of this fetch
+        self._fetch_number += 1
+        self._fetch_started_s = self._clock.now_s()
+        self._fetch_task = asyncio.get_running_loop().create_task(self._fetch())
 
-        def on_done(future: asyncio.Future[Keys]) -> None:
-            deadline.cancel()
-            self._on_fetched(future)
-
-        fetched.add_done_callback(on_done)
-
-    def _on_fetched(self, future: asyncio.Future[Keys]) -> None:
-        self._fetching = self._overdue = False
-        if future.cancelled():
-            self._fail("cancelled")
-        elif (error := future.exception()) is not None:
-            self._fail(f"{type(error).__name__}: {error}")
+    async def _fetch(self) -> None:
+        """One fetch: sets the keys or the error, then wakes all waiters. Raises CancelledError only."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                keys = await read_keys(await self._source.fetch())
+        except asyncio.CancelledError:
+            if not self._closed:
+                self._set_error("cancelled")
+            raise
+        except TimeoutError:
+            self._set_error(f"no answer within {self._timeout_s:g} s")
+        except Exception as error:  # noqa: BLE001 - any error of the source or the document is a failed fetch
+            self._set_error(f"{type(error).__name__}: {error}")
         else:
-            self._keys = future.result()
-            self._applied = self._begun
-            self._fresh_until_s = self._clock.now_s() + self._cache_ttl_s
-            self._retry_at_s = float("-inf")
-            self._error = ""
-            self._events.emit(TokenKeysFetched(len(self._keys), ""))
-        self._release()
+            self._set_keys(keys)
+        finally:
+            self._fetch_task = None
+            self._release_waiters()
 
-    def _on_timeout(self) -> None:
-        """The thread is late. It stays the one in flight, and if it succeeds after all its keys are taken."""
-        self._overdue = True
-        self._fail(f"no answer within {self._timeout_s:g} s")
-        self._release()
+    def _set_keys(self, keys: Keys) -> None:
+        self._keys = keys
+        self._keys_number = self._fetch_number
+        self._fresh_until_s = self._clock.now_s() + self._cache_ttl_s
+        self._retry_at_s = float("-inf")
+        self._error = ""
+        self._events.emit(TokenKeysFetched(len(keys), ""))
 
-    def _fail(self, error: str) -> None:
+    def _set_error(self, error: str) -> None:
         self._error = error
         self._retry_at_s = self._clock.now_s() + self._negative_ttl_s
         self._events.emit(TokenKeysFetched(len(self._keys), error))
 
-    def _release(self) -> None:
+    def _release_waiters(self) -> None:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
-
-
-def _load(fetch: Fetch, url: str, timeout_s: float) -> Keys:
-    """In the thread: parsing keys takes long enough to be kept off the event loop."""
-    return read_keys(fetch(url, timeout_s))
-
-
-# --- reading a key set -------------------------------------------------------------------------------------------
-
-
-class _JWK(Struct, frozen=True):
-    """The members of a key that concern a verifier. Private ones are not even read."""
-
-    kty: str
-    kid: str
-    use: str | None = None
-    key_ops: list[str] | None = None
-    alg: str | None = None
-    crv: str | None = None
-    n: str | None = None
-    e: str | None = None
-    x: str | None = None
-    y: str | None = None
-
-
-class _JWKSet(Struct, frozen=True):
-    keys: list[Raw]
-
-
-_JWK_DECODER = msgspec.json.Decoder(_JWK)
-_JWK_SET_DECODER = msgspec.json.Decoder(_JWKSet)
-
-
-def read_keys(body: bytes) -> Keys:
-    """The usable keys of a key set. A key that cannot be used for verifying a token is skipped, whatever the reason.
-
-    Raises ValueError if the body is no key set at all. An empty one is an answer: no key is valid.
-    """
-    try:
-        members = _JWK_SET_DECODER.decode(body).keys
-    except (ValueError, RecursionError):
-        raise ValueError('the answer is no JSON Web Key Set: expected {"keys": [...]}') from None
-    keys: Keys = {}
-    for member in members:
-        try:
-            jwk = _JWK_DECODER.decode(member)
-            key = _verification_key(jwk)
-        except (ValueError, TypeError, RecursionError, PyJWTError, UnsupportedAlgorithm):
-            continue  # RFC 7517 section 5: ignore keys that are not understood, lack members or have bad values
-        keys[jwk.kid] = (*keys.get(jwk.kid, ()), key)
-    return keys
-
-
-def _verification_key(jwk: _JWK) -> VerificationKey:
-    """Raises ValueError, TypeError or PyJWTError for a key that is not for verifying signatures of our algorithms."""
-    if jwk.use not in (None, "sig") or (jwk.key_ops is not None and "verify" not in jwk.key_ops):
-        raise ValueError("the key is not for verifying")
-    if not jwk.kid:
-        raise ValueError("the key has no kid")
-    key = _public_key(jwk)
-    algorithms = algorithms_of(key)
-    if jwk.alg is not None:
-        if jwk.alg not in algorithms:
-            raise ValueError(f"alg {jwk.alg} does not fit the key")
-        algorithms = (jwk.alg,)
-    return VerificationKey(key, algorithms, f"the key {_shown(jwk.kid)} of jwks_url")
-
-
-def _public_key(jwk: _JWK) -> PublicKey:
-    """`oct` is deliberately not here: a secret has no place in a public key set."""
-    match jwk.kty:
-        case "RSA":
-            key: object = RSAAlgorithm.from_jwk({"kty": jwk.kty, "n": jwk.n, "e": jwk.e})
-        case "EC":
-            key = ECAlgorithm.from_jwk({"kty": jwk.kty, "crv": jwk.crv, "x": jwk.x, "y": jwk.y})
-        case "OKP" if jwk.crv == "Ed25519":
-            key = OKPAlgorithm.from_jwk({"kty": jwk.kty, "crv": jwk.crv, "x": jwk.x})
-        case _:
-            raise ValueError(f"kty {jwk.kty} is not supported")
-    assert isinstance(key, PublicKey)
-    return key
-
-
-def _shown(kid: str) -> str:
-    """A kid for error texts: whoever made the token chose it, so it is quoted and cut."""
-    return repr(kid if len(kid) <= 40 else kid[:40] + "…")

@@ -1,7 +1,7 @@
-"""Connection and subscription tokens: JWTs that a backend signs and this server verifies.
+"""Verifies connection and subscription tokens: JWTs that a backend signs.
 
-Three steps, each in its place: the header chooses the keys (here, from `static_keys` or `jwks`), a key checks the
-signature (`algorithms`), and the claims become our words and are held against the clock (`claims`).
+Verification has three steps: the header selects the keys (here, from `static_keys` or `jwks`), a key verifies the
+signature (`algorithms`), and the claims are converted to model types and checked against the clock (`claims`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from beaconfire.auth.algorithms import (
     verified_payload,
 )
 from beaconfire.auth.claims import Claims, check_claims, parse_claims, read_identity, read_subscription
-from beaconfire.auth.fetch import fetch_body
-from beaconfire.auth.jwks import Fetch, KeySet
+from beaconfire.auth.jwks import KeySet, KeySetSource
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import StaticKeys
 from beaconfire.base.clock import Clock
@@ -29,10 +28,10 @@ from beaconfire.policy.tokens import TokenInvalid
 
 
 class JWTVerifier:
-    """Verifies tokens with the configured keys (`identity.TokenVerifier`).
+    """Verifies tokens with the configured keys (implements `policy.tokens.TokenVerifier`).
 
-    Suspends only while a key set has to be fetched. Error texts name the claim or check that failed and what was
-    expected, and hold neither token nor secret.
+    Suspends only while a key set is fetched. Error texts name the claim or check that failed and what was expected;
+    they contain neither the token nor a secret.
     """
 
     def __init__(
@@ -42,20 +41,29 @@ class JWTVerifier:
         events: EventSink,
         *,
         section: str = "token",
-        fetch: Fetch = fetch_body,
+        source: KeySetSource | None = None,
         later: Later | None = None,
     ) -> None:
         """Raises ValueError that names each wrong setting and its remedy.
 
-        `section` is what error texts call the place of `options`; `fetch` gets the key set, in a thread; `later` is
-        for the pauses between fetches, by default the event loop's `call_later`.
+        Args:
+            section: the section of the settings that `options` come from, for error texts.
+            source: reads the key set; None is HTTP from `jwks_url`.
+            later: starts the timer between two fetches of the key set; None is the event loop's `call_later`.
         """
         self._options = options
         self._clock = clock
         self._events = events
         self._section = section
         self._static_keys = StaticKeys(options, section)
-        self._key_set = KeySet(options, clock, events, fetch, later) if options.jwks_url else None
+        self._key_set: KeySet | None = None
+        if options.jwks_url:
+            self._key_set = KeySet(options, clock, events, source or _http_source(options.jwks_url), later)
+
+    async def close(self) -> None:
+        """Ends the fetch of the key set, if one runs, and closes its connections. May be called more than once."""
+        if self._key_set is not None:
+            await self._key_set.close()
 
     async def verify_connection(self, token: str) -> Identity:
         """Raises TokenExpired, TokenInvalid or TokenUnverifiable."""
@@ -65,16 +73,17 @@ class JWTVerifier:
         return identity
 
     async def verify_subscription(self, token: str) -> SubscriptionClaims:
-        """Raises TokenExpired, TokenInvalid or TokenUnverifiable. Whose and what for is the caller's to compare."""
+        """Raises TokenExpired, TokenInvalid or TokenUnverifiable. The caller must check user, client and channel."""
         claims = await self._signed_claims(token)
         subscription = read_subscription(claims, self._options)
         check_claims(claims, self._options, self._clock.unix_s())
         return subscription
 
     async def _signed_claims(self, token: str) -> Claims:
-        """The claims of a token with a good signature, nothing else checked yet.
+        """The claims of a token with a valid signature. No claim is checked yet.
 
-        This is nearly all of the cost, and its result holds as long as the key does: a cache would go here.
+        This method is nearly all of the cost of a verification. Its result is valid as long as the key, so a cache
+        belongs here.
         """
         if len(token) > TOKEN_LENGTH_MAX:
             self._events.emit(LimitHit("token_length_max", ""))
@@ -94,7 +103,7 @@ class JWTVerifier:
         raise mismatch
 
     def _configured_keys(self, algorithm: str) -> list[VerificationKey]:
-        """At least one key from the settings. Raises TokenInvalid if none may be used with `algorithm`."""
+        """The keys in the settings for `algorithm`, at least one. Raises TokenInvalid if there is none."""
         keys = self._static_keys.valid_for(algorithm, self._clock.unix_s())
         if not keys:
             option = f"{self._section}.{OPTION_OF[algorithm]}"
@@ -102,6 +111,14 @@ class JWTVerifier:
                 raise TokenInvalid(f"alg {algorithm} without a kid needs {option}, which holds no key for it")
             raise TokenInvalid(f"alg {algorithm} is not accepted: {option} holds no key for it")
         return keys
+
+
+def _http_source(url: str) -> KeySetSource:
+    # aiohttp takes about 170 ms to import, so only servers with a key set import it, and they do so at start-up: an
+    # import at the first fetch would block the event loop.
+    from beaconfire.auth.jwks_http import HttpKeySetSource
+
+    return HttpKeySetSource(url)
 
 
 def _check_supported(algorithm: str) -> None:

@@ -1,12 +1,16 @@
-"""The base of all sections of the configuration."""
+"""Base class of all sections of the configuration."""
 
 from __future__ import annotations
 
 from msgspec import Struct
 
 SECRET = {"secret": True}
-"""The `extra` of an option whose value is never shown: not in errors, not in `beaconfire config show`, not in logs."""
+"""Value of `Meta(extra=…)` for an option that holds a secret. Errors, logs and `config show` never contain it."""
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all sections of the configuration."""
+class Options(Struct, frozen=True, kw_only=True):
+    """Options of one part of the server, declared next to the code that reads them.
+
+    Every field has a default, and an annotation whose `Meta` holds its description and its bounds. `beaconfire.config`
+    applies the bounds when it reads a value; the constructor does not.
+    """

@@ -1,4 +1,4 @@
-"""May this identity do that here? Pure rules over configured options, after section 9, 13 and 18 of the reference."""
+"""Permissions of users in channels, from the configured options (sections 9, 13 and 18 of the reference)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from beaconfire.channels.namespaces import Namespace, Namespaces
 
 
 class Access:
-    """The configured rules. Tokens are not looked at here: a valid subscription token overrides all of this."""
+    """The configured rules. A valid subscription token overrides them; tokens are not checked here."""
 
     def __init__(self, namespaces: Namespaces, insecure: bool, personal_namespace: str | None = None) -> None:
-        """`personal_namespace` is where users have personal channels ("" for no namespace), None if they have none."""
+        """`personal_namespace` is the namespace of personal channels, "" for channels without a namespace.
+
+        None if users have no personal channels.
+        """
         self._namespaces = namespaces
         self._insecure = insecure
         self._personal_namespace = personal_namespace or ""
@@ -23,7 +26,7 @@ class Access:
             return True
         options = namespace.options
         if options.allow_user_limited_channels and (users := self._namespaces.allowed_users(channel)) is not None:
-            return user != "" and user in users  # `x#` and `x#42,` list nobody besides 42
+            return user != "" and user in users  # `x#` lists no user, and `x#42,` only 42
         if self._personal_prefix is not None and channel.startswith(self._personal_prefix):
             return user != "" and channel == self._namespaces.personal(user, self._personal_namespace)
         return options.allow_subscribe_for_client and (user != "" or options.allow_subscribe_for_anonymous)
@@ -60,5 +63,5 @@ class Access:
 
 
 def _granted(user: str, subscribed: bool, for_client: bool, for_subscriber: bool, for_anonymous: bool) -> bool:
-    """The shape all three rights share: for anyone or for subscribers, and then for the anonymous user too or not."""
+    """The rule of all three permissions: for every user or for subscribers, and for the anonymous user if allowed."""
     return (for_client or (for_subscriber and subscribed)) and (user != "" or for_anonymous)

@@ -1,9 +1,10 @@
-"""Which channels this node listens to at the broker.
+"""The channels that this node is attached to at the broker.
 
-A channel is attached before its first subscriber reads history and detached a while after its last one left. Both are
-decided under a lock per channel, and **every** subscriber waits for the same attach: one that trusted an attach still
-in flight could miss publications without noticing. Detaching lingers, so that a channel whose only subscriber
-reconnects does not flap, and looks again under the lock whether somebody has come back.
+A channel is attached before its first subscriber reads history, and detached some time after its last subscriber left.
+A lock per channel protects both steps, and **every** subscriber waits for the same attach: a subscriber that did not
+wait for an attach in progress could miss publications without noticing. Detaching is delayed, so that a channel whose
+only subscriber reconnects stays attached. Before detaching, the node checks again, under the lock, whether the channel
+has subscribers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from beaconfire.engines.port import Broker
 
 
 class ChannelLock:
-    """The lock of one channel in transition, and how many hold or wait for it."""
+    """The lock of a channel that is being attached or detached, and how many tasks hold it or wait for it."""
 
     __slots__ = ("lock", "users")
 
@@ -29,7 +30,7 @@ class ChannelLock:
 
 
 class Attachments:
-    """Attach and detach, safely under concurrency. `is_needed` tells whether a channel has subscribers here."""
+    """Attaches and detaches channels. `is_needed` tells whether a channel has subscribers on this node."""
 
     def __init__(
         self,
@@ -49,9 +50,9 @@ class Attachments:
         self._lingering: deque[tuple[float, str]] = deque()
 
     async def attach(self, channel: str) -> None:
-        """When it returns, later publications in the channel reach this node. The subscriber is in the hub already.
+        """Returns when later publications in the channel reach this node. The subscriber must be in the hub already.
 
-        Raises what the broker raises; then nothing is attached and the next subscriber tries afresh.
+        Raises what the broker raises. Then the channel is not attached, and the next subscriber tries again.
         """
         if channel in self._attached and channel not in self._locks:
             return
@@ -61,7 +62,7 @@ class Attachments:
                 self._attached.add(channel)
 
     def release(self, channel: str) -> None:
-        """The last subscriber has left: detach after a while, unless somebody comes back."""
+        """Detaches the channel after the delay, if it has no subscribers then."""
         if not self._lingering:
             self._timers.after(self._detach_delay_s, self._detach_due)
         self._lingering.append((self._timers.clock.now_s() + self._detach_delay_s, channel))
@@ -70,7 +71,7 @@ class Attachments:
         now_s = self._timers.clock.now_s()
         while self._lingering and self._lingering[0][0] <= now_s:
             channel = self._lingering.popleft()[1]
-            # One that is only just being attached has a gate: its subscriber may have left without waiting for it.
+            # A channel that is being attached has a lock. Its subscriber may have left before the attach was done.
             if (channel in self._attached or channel in self._locks) and not self._is_needed(channel):
                 self._background.start(self._detach(channel))
         if self._lingering:
@@ -79,13 +80,13 @@ class Attachments:
     async def _detach(self, channel: str) -> None:
         async with self._exclusively(channel):
             if channel in self._attached and not self._is_needed(channel):
-                # Forgotten first: whoever comes while the broker detaches must attach anew.
+                # Removed first: a subscriber that comes while the broker detaches must attach again.
                 self._attached.discard(channel)
                 await self._broker.detach(channel)
 
     @asynccontextmanager
     async def _exclusively(self, channel: str) -> AsyncIterator[None]:
-        """Holds the channel's lock. While its gate is in the table, `attach` goes through it."""
+        """Holds the channel's lock. While the lock is in the table, `attach` takes it."""
         channel_lock = self._locks.setdefault(channel, ChannelLock())
         channel_lock.users += 1
         try:

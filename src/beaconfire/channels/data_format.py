@@ -14,9 +14,9 @@ from beaconfire.protocols.json_payload import embeddable
 
 
 def check_data(data: Raw, namespace: Namespace) -> None:
-    """Whether data has the namespace's publication_data_format. Raises CommandError 107.
+    """Checks data against the namespace's publication_data_format. Raises CommandError 107.
 
-    JSON means what JSON subscribers can be sent, so that no publisher can end their sessions with something else.
+    JSON must be valid for JSON subscribers, because data that they cannot get would end their sessions.
     """
     wanted = namespace.options.publication_data_format
     if wanted == "binary":

@@ -1,4 +1,4 @@
-"""Channel names: which namespace they belong to, what their symbols mean, what is a good name.
+"""Channel names: their namespaces, the meaning of their symbols, and which names are valid.
 
 A name is `[$][namespace:]rest[#user,user]`: `$` marks a private channel, the namespace selects the options, `#` limits
 it to the users listed. The rules are those of the Centrifuge protocol, section 18 of its reference.
@@ -15,7 +15,7 @@ from beaconfire.engines.port import HistoryOptions
 
 
 class Namespace:
-    """The options of a group of channels, prepared for use. The nameless one is for channels without a namespace."""
+    """The options of a group of channels. The namespace "" is for channels without a namespace."""
 
     __slots__ = ("history", "name", "options", "pattern")
 
@@ -26,18 +26,18 @@ class Namespace:
         self.history = HistoryOptions(
             size=options.history_size,
             ttl_s=float(options.history_ttl),
-            # A position must never be forgotten before the publications it counts.
+            # A position must never be removed before the publications that it counts.
             meta_ttl_s=max(float(options.history_meta_ttl) or history_meta_ttl_s, float(options.history_ttl)),
         )
 
     @property
     def cache_mode(self) -> bool:
-        """Recovery gives the latest publication instead of all that were missed."""
+        """Whether recovery returns the latest publication instead of all missed publications."""
         return self.options.force_recovery_mode == "cache"
 
 
 class Namespaces:
-    """All namespaces, and the meaning of names."""
+    """All namespaces, and the rules of channel names."""
 
     def __init__(
         self,
@@ -63,12 +63,12 @@ class Namespaces:
             raise CommandError(UNKNOWN_CHANNEL, f"channel {channel!r}: no namespace {name!r} is configured") from None
 
     def label(self, channel: str) -> str:
-        """The name of the channel's namespace for metrics: "" for none or an unknown one, so there are few."""
+        """The name of the channel's namespace for metrics. "" for no namespace or an unknown one, so labels are few."""
         name = self._namespace_name(channel)
         return name if name is not None and name in self._namespaces else ""
 
     def _namespace_name(self, channel: str) -> str | None:
-        """What stands before the namespace boundary, None without one. User ids may hold the boundary: `#urn:42`."""
+        """The part before the namespace boundary, None without one. A user id may contain the boundary: `#urn:42`."""
         boundary, users = self._names.namespace_boundary, self._names.user_boundary
         if not boundary or boundary not in channel:
             return None
@@ -79,7 +79,7 @@ class Namespaces:
         return len(channel.encode()) > self._names.max_length
 
     def check_name(self, channel: str, namespace: Namespace) -> None:
-        """Raises CommandError 107 for a name a client may not use: not ASCII, or not what channel_regex wants."""
+        """Raises CommandError 107 for a name that is not ASCII, or does not match channel_regex if it is set."""
         pattern = namespace.pattern
         if pattern is None:
             if not channel.isascii():
@@ -92,12 +92,12 @@ class Namespaces:
             raise CommandError(BAD_REQUEST, f"channel {channel!r} must match {pattern.pattern!r} after its namespace")
 
     def is_private(self, channel: str) -> bool:
-        """Private channels are entered with a subscription token only."""
+        """Whether a subscription needs a subscription token."""
         prefix = self._names.private_prefix
         return bool(prefix) and channel.startswith(prefix)
 
     def allowed_users(self, channel: str) -> list[str] | None:
-        """The users a name limits its channel to, None if it does not."""
+        """The users that the name limits its channel to. None if it limits nothing."""
         boundary = self._names.user_boundary
         if not boundary or boundary not in channel:
             return None

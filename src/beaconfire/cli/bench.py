@@ -37,34 +37,45 @@ _RATE: Final = re.compile(r"(\d+(?:\.\d+)?)(?:/s)?")
 def bench(
     url: Annotated[
         str,
-        typer.Argument(metavar="URL", help="Where the server listens, like ws://localhost:8000/connection/websocket."),
+        typer.Argument(
+            metavar="URL", help="WebSocket URL of the server, like ws://localhost:8000/connection/websocket."
+        ),
     ],
-    connections: Annotated[int, typer.Option(min=1, metavar="N", help="How many clients to be.")] = 1000,
+    connections: Annotated[int, typer.Option(min=1, metavar="N", help="Number of clients.")] = 1000,
     channels: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Subscribe each connection to N channels; 1 if left out.")
+        int | None, typer.Option(min=1, metavar="N", help="Subscribe each connection to N channels. Default: 1.")
     ] = None,
     rooms: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Divide the connections among N channels instead.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Distribute the connections over N channels, one channel each; replaces --channels.",
+        ),
     ] = None,
     prefix: Annotated[
-        str, typer.Option(metavar="TEXT", help="How the names of the channels begin, with a namespace if need be.")
+        str, typer.Option(metavar="TEXT", help="Prefix of the channel names, with a namespace if required.")
     ] = "bench",
     rate: Annotated[
-        str, typer.Option(metavar="N/s", help="Messages to publish per second, in all; each goes to one channel.")
+        str, typer.Option(metavar="N/s", help="Messages to publish per second, in total; each goes to one channel.")
     ] = "100/s",
-    duration: Annotated[str, typer.Option(metavar="TIME", help="How long to measure; in a search, each rate.")] = "10s",
-    warm_up: Annotated[str, typer.Option(metavar="TIME", help="How long to publish before that; 0 for not.")] = "1s",
-    payload: Annotated[str, typer.Option(metavar="SIZE", help="Size of a message's data.")] = "128",
-    protobuf: Annotated[bool, typer.Option("--protobuf", help="Speak Protobuf instead of JSON.")] = False,
+    duration: Annotated[
+        str, typer.Option(metavar="TIME", help="How long to measure; in a search, how long for each rate.")
+    ] = "10s",
+    warm_up: Annotated[
+        str, typer.Option(metavar="TIME", help="How long to publish before the measurement; 0 skips the warm-up.")
+    ] = "1s",
+    payload: Annotated[str, typer.Option(metavar="SIZE", help="Size of the data of a message.")] = "128",
+    protobuf: Annotated[bool, typer.Option("--protobuf", help="Use Protobuf instead of JSON.")] = False,
     token_secret: Annotated[
         str,
         typer.Option(
             metavar="TEXT",
-            help="HMAC secret that signs a token for each connection; - reads it from standard input.",
+            help="HMAC secret that signs a token for each connection; - reads the secret from standard input.",
         ),
     ] = "",
     token: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Connection tokens, one a line, used in turn.")
+        Path | None, typer.Option(metavar="FILE", help="File with connection tokens, one per line, used in turn.")
     ] = None,
     processes: Annotated[
         int | None,
@@ -72,21 +83,26 @@ def bench(
             min=1,
             max=_PROCESSES_MAX,
             metavar="N",
-            help="Processes that make the load; half as many as cores if left out.",
+            help="Number of processes that generate load. Default: half the number of CPU cores.",
         ),
     ] = None,
-    search: Annotated[bool, typer.Option("--search", help="Find the highest rate that holds, from --rate on.")] = False,
+    search: Annotated[
+        bool, typer.Option("--search", help="Search the highest rate that the server sustains, starting at --rate.")
+    ] = False,
     p99: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help=f"Fail if the p99 of the latency is longer; {_P99_DEFAULT} in a search."),
+        typer.Option(
+            metavar="TIME",
+            help=f"Fail if the 99th percentile of the latency is longer. Default in a search: {_P99_DEFAULT}.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
-    """Load a server with connections and messages, and report what it does with them.
+    """Load a server with connections and messages, and report delivery and latency.
 
-    Messages are published at a fixed rate, whatever the server does, and latency counts from the moment each was due.
-    Exit codes: 0 everything arrived; 1 something was lost, refused, cut off or too slow; 2 wrong usage;
-    3 all is well but the load side was the bottleneck; 130 interrupted.
+    Messages are published at a fixed rate, even if the server is slow. The latency of a message counts from the moment
+    it was due. Exit codes: 0 all messages arrived; 1 messages were lost or too slow, or connections were refused or
+    closed; 2 wrong usage; 3 success, but the load generator was the bottleneck; 130 interrupted.
     """
     if channels is not None and rooms is not None:
         _refuse("rooms", "expected either --channels or --rooms, not both")
@@ -99,7 +115,7 @@ def bench(
         connections=connections,
         channels=rooms or channels or 1,
         rooms=rooms is not None,
-        prefix=f"{prefix}-{secrets.token_hex(3)}",  # of its own, so that two tests do not hear each other
+        prefix=f"{prefix}-{secrets.token_hex(3)}",  # random, so that two load tests do not share channels
         payload_bytes=_payload(payload),
         protobuf=protobuf,
         token_secret=_token_secret(token_secret, token),
@@ -201,7 +217,7 @@ def _url(text: str) -> str:
 
 
 def _processes_default(connections: int) -> int:
-    """The server may be on this machine, and wants cores as well."""
+    """Leaves half of the cores to the server, which may run on the same machine."""
     return max(1, min(_PROCESSES_MAX, (os.cpu_count() or 1) // 2, connections))
 
 
@@ -218,7 +234,7 @@ def _seconds(option: str, text: str, *, may_be_zero: bool = False) -> float:
     except ValueError as error:
         _refuse(option, str(error))
     if not seconds and not may_be_zero:
-        _refuse(option, 'expected more than zero, like "10s"')
+        _refuse(option, 'expected a duration of more than zero, like "10s"')
     return float(seconds)
 
 
@@ -250,7 +266,7 @@ def _tokens(file: Path | None) -> tuple[str, ...]:
     try:
         tokens = tuple(file.read_text(encoding="utf-8").split())
     except (OSError, UnicodeDecodeError) as error:
-        _refuse("token", f"cannot read {file}: {getattr(error, 'strerror', None) or 'it is not text'}")
+        _refuse("token", f"cannot read {file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}")
     if not tokens:
-        _refuse("token", f"expected a token in {file}; `beaconfire token connection` makes one")
+        _refuse("token", f"expected a token in {file}; `beaconfire token connection` creates one")
     return tokens

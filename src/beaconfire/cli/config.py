@@ -1,4 +1,4 @@
-"""`beaconfire config …`: show, document, check and start a configuration."""
+"""`beaconfire config`: show, document, check and create a configuration."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from typing import Annotated, TypeAlias
 import typer
 from rich.text import Text
 
-from beaconfire.cli.console import EXIT_FAILED, EXIT_USAGE, explain, fail, show_problems, show_warnings, write
-from beaconfire.cli.effective import Line, as_json, as_toml, as_yaml
-from beaconfire.cli.options import SetOption, gather_overrides
-from beaconfire.cli.starter import starter
+from beaconfire.cli.config_formats import Line, format_toml, format_yaml, to_json
+from beaconfire.cli.console import EXIT_FAILED, EXIT_USAGE, fail, show_problems, show_warnings, write, write_prose
+from beaconfire.cli.overrides import SetOption, gather_overrides
+from beaconfire.cli.starter_config import starter_config
 from beaconfire.config import TABLE, ConfigError, load, load_with_origins
+from beaconfire.config.descriptions import describe_type
 from beaconfire.config.table import Section, Setting
-from beaconfire.config.values import bounds, literal, text, type_words
+from beaconfire.config.values import to_literal, to_text
 from beaconfire.server import announcement
 
-config_app = typer.Typer(help="Show, document, check and start a configuration.", no_args_is_help=True)
+config_app = typer.Typer(help="Show, document, check and create a configuration.", no_args_is_help=True)
 
 FileArgument: TypeAlias = Annotated[
     str | None,
-    typer.Argument(metavar="[FILE]", help="The file; without it the one that BEACONFIRE_CONFIG names, if any."),
+    typer.Argument(
+        metavar="[FILE]", help="Configuration file. Default: the file that BEACONFIRE_CONFIG names, if set."
+    ),
 ]
 
 
@@ -41,16 +44,16 @@ class Format(StrEnum):
 def show(
     file: FileArgument = None,
     format_: Annotated[
-        Format, typer.Option("--format", "-f", metavar="toml|yaml|json", help="How to write it.")
+        Format, typer.Option("--format", "-f", metavar="toml|yaml|json", help="Output format.")
     ] = Format.TOML,
     assignments: SetOption = None,
 ) -> None:
-    """Print every setting in effect and where it comes from; secrets are masked."""
+    """Print every setting in effect and its origin; secrets are masked."""
     loaded = load_with_origins(file, os.environ, gather_overrides(assignments, {}))
     if format_ is Format.JSON:
-        write(json.dumps(as_json(loaded), indent=2, ensure_ascii=False))
+        write(json.dumps(to_json(loaded), indent=2, ensure_ascii=False))
         return
-    lines = as_toml(loaded) if format_ is Format.TOML else as_yaml(loaded)
+    lines = format_toml(loaded) if format_ is Format.TOML else format_yaml(loaded)
     width = max(len(line.text) for line in lines if line.comment and len(line.text) <= 52)
     for line in lines:
         write(_styled(line, width))
@@ -66,9 +69,11 @@ def _styled(line: Line, width: int) -> Text:
 
 @config_app.command()
 def doc(
-    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="A setting or a table, like client.")] = None,
+    key: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", help="Name of a setting or a table, like client.")
+    ] = None,
 ) -> None:
-    """Document all settings, those of one table, or one."""
+    """Print the documentation of all settings, of one table or of one setting."""
     if key is None:
         for section in TABLE.sections.values():
             _document_section(section)
@@ -82,24 +87,24 @@ def doc(
 
 def _document_section(section: Section) -> None:
     write(Text(f"[{section.name}.<name>]" if section.repeated else f"[{section.name}]", "bold cyan"))
-    explain(section.description, indent=4)
+    write_prose(section.description, indent=4)
     write("")
     for setting in () if section.repeated else section.settings:
         _document(setting)
 
 
 def _document(setting: Setting) -> None:
-    facts = " ".join(word for word in (type_words(setting), bounds(setting)) if word)
     write(Text(setting.name, "bold"))
-    explain(setting.description, indent=4)
-    explain(Text.assemble((facts, "cyan"), ", default ", (literal(setting.default), "green")), indent=4)
-    explain(Text(setting.env, "dim"), indent=4)
+    write_prose(setting.description, indent=4)
+    default = Text.assemble((describe_type(setting), "cyan"), ", default ", (to_literal(setting.default), "green"))
+    write_prose(default, indent=4)
+    write_prose(Text(setting.env, "dim"), indent=4)
     write("")
 
 
 @config_app.command()
 def check(file: FileArgument = None, assignments: SetOption = None) -> None:
-    """Check a file together with the environment: print ok, or every problem and exit with 1."""
+    """Check a configuration file and the environment: print ok, or print every problem and exit with 1."""
     try:
         config = load(file, os.environ, gather_overrides(assignments, {}))
     except ConfigError as error:
@@ -113,20 +118,20 @@ def check(file: FileArgument = None, assignments: SetOption = None) -> None:
 def env() -> None:
     """Print every environment variable with its default.
 
-    Variables of a table that is left out by default are commented out.
+    Variables of a table that is absent by default are commented out.
     """
     for section in TABLE.sections.values():
         write(Text(f"# [{section.name}] {section.description}", "dim"))
         prefix = "# " if section.optional else ""
         for setting in TABLE:
             if setting.section == section.name:
-                write(f"{prefix}{setting.env}={shlex.quote(text(setting.default))}")
+                write(f"{prefix}{setting.env}={shlex.quote(to_text(setting.default))}")
 
 
 @config_app.command()
 def init() -> None:
-    """Print a starter file with comments, a fresh token secret and a fresh API key.
+    """Print a starter file with comments, a new token secret and a new API key.
 
-    Use it like this: beaconfire config init > beaconfire.toml
+    Example: beaconfire config init > beaconfire.toml
     """
-    write(starter(secrets.token_hex(32), secrets.token_urlsafe(24)), end="")
+    write(starter_config(secrets.token_hex(32), secrets.token_urlsafe(24)), end="")

@@ -1,4 +1,4 @@
-"""How the command line speaks: results to standard output, everything else to standard error, briefly."""
+"""Output of the command line: results go to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from beaconfire.config import ConfigError, Problem
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-"""Wrong usage or a configuration that cannot be used; also what the argument parser itself exits with."""
+"""Wrong usage or an unusable configuration. The argument parser uses the same code."""
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
 def write(text: Text | str, end: str = "\n") -> None:
-    """Prints a line of a result, never broken into several: it may be piped or copied."""
+    """Prints a line of a result to standard output. Never wraps it, because it may be piped or copied."""
     out.print(Text(text) if isinstance(text, str) else text, end=end, soft_wrap=True)
 
 
-def say(text: Text, indent: int = 0) -> None:
-    """Prints a sentence to standard error: wrapped on a terminal, in one line for a log."""
+def write_prose(text: Text | str, indent: int = 0) -> None:
+    """Prints prose to standard output, wrapped to the width of the terminal."""
+    prose = Text(text) if isinstance(text, str) else text
+    out.print(Padding(prose, (0, 0, 0, indent), expand=False))
+
+
+def write_error(text: Text, indent: int = 0) -> None:
+    """Prints a sentence to standard error: wrapped on a terminal, one line otherwise."""
     if err.is_terminal:
         err.print(Padding(text, (0, 0, 0, indent), expand=False))
     else:
         err.print(Text(" " * indent).append_text(text), soft_wrap=True)
 
 
-def explain(text: Text | str, indent: int = 0) -> None:
-    """Prints prose to standard output, wrapped to the width of the terminal."""
-    prose = Text(text) if isinstance(text, str) else text
-    out.print(Padding(prose, (0, 0, 0, indent), expand=False))
-
-
-class FriendlyGroup(TyperGroup):
-    """Shows our own errors and those of the operating system as text with an exit code, never as a traceback."""
+class ErrorHandlingGroup(TyperGroup):
+    """Prints Beaconfire's errors and errors of the operating system without a traceback, and sets the exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -59,25 +59,26 @@ class FriendlyGroup(TyperGroup):
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
-    say(Text.assemble(("error: ", "bold red"), message))
+    """Prints an error and ends the command."""
+    write_error(Text.assemble(("error: ", "bold red"), message))
     raise typer.Exit(exit_code)
 
 
 def show_problems(problems: Iterable[Problem]) -> None:
-    """Every problem of a configuration: what, where, and what is wrong with it."""
-    found = list(problems)
-    count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
-    say(Text.assemble(("error: ", "bold red"), f"{count} in the configuration"))
-    for problem in found:
+    """Prints every problem of a configuration with its name, origin and text."""
+    listed = list(problems)
+    count = "1 problem" if len(listed) == 1 else f"{len(listed)} problems"
+    write_error(Text.assemble(("error: ", "bold red"), f"{count} in the configuration"))
+    for problem in listed:
         head = Text(problem.key or problem.origin, "bold")
         if problem.key:
             head.append(f"  ({problem.origin})", "dim")
-        say(head, 2)
-        say(Text(problem.text), 4)
+        write_error(head, 2)
+        write_error(Text(problem.text), 4)
 
 
 def show_warnings(warnings: Iterable[str], notes: Iterable[str]) -> None:
     for text in warnings:
-        say(Text.assemble(("warning: ", "bold yellow"), text))
+        write_error(Text.assemble(("warning: ", "bold yellow"), text))
     for text in notes:
-        say(Text.assemble(("note: ", "bold cyan"), text))
+        write_error(Text.assemble(("note: ", "bold cyan"), text))

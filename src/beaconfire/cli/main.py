@@ -9,14 +9,14 @@ import typer
 from beaconfire import __version__
 from beaconfire.cli.bench import bench
 from beaconfire.cli.config import config_app
-from beaconfire.cli.console import FriendlyGroup, write
+from beaconfire.cli.console import ErrorHandlingGroup, write
 from beaconfire.cli.serve import serve
 from beaconfire.cli.token import token_app
 
 app = typer.Typer(
     name="beaconfire",
     help="Beaconfire: a real-time message push server.",
-    cls=FriendlyGroup,
+    cls=ErrorHandlingGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

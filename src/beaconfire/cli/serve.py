@@ -1,4 +1,4 @@
-"""`beaconfire serve`: load the configuration, run the server."""
+"""`beaconfire serve`: load the configuration and run the server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from beaconfire.cli.options import SetOption, describe, gather_overrides
+from beaconfire.cli.overrides import SetOption, describe, gather_overrides
 from beaconfire.config import load
 
 
@@ -18,7 +18,7 @@ def serve(
             "--config",
             "-c",
             metavar="FILE",
-            help="Configuration: .toml, .yaml or .json. Without it, the file that BEACONFIRE_CONFIG names, if any.",
+            help="Configuration file: .toml, .yaml or .json. Default: the file that BEACONFIRE_CONFIG names, if set.",
         ),
     ] = None,
     host: Annotated[str | None, typer.Option(metavar="ADDRESS", help=describe("server.host"))] = None,
@@ -29,10 +29,10 @@ def serve(
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
-    Settings come from the file, then from BEACONFIRE_ variables, then from flags; the later win.
+    Settings come from the configuration file, BEACONFIRE_ environment variables and flags; later sources win.
     """
     flags = {"server.host": host, "server.port": port, "log.level": log_level, "log.format": log_format}
     loaded = load(config, os.environ, gather_overrides(assignments, flags))
-    from beaconfire.server.process import run
+    from beaconfire.server.process import run  # imported here because other commands do not need the server
 
     raise typer.Exit(run(loaded))

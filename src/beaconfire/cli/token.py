@@ -1,6 +1,6 @@
-"""`beaconfire token`: make connection and subscription tokens, and look into one.
+"""`beaconfire token`: create connection and subscription tokens, and inspect a token.
 
-The making commands print the token and nothing else, so that `TOKEN=$(beaconfire token connection …)` works.
+The commands that create a token print only the token, so that `TOKEN=$(beaconfire token connection …)` works.
 """
 
 from __future__ import annotations
@@ -32,22 +32,25 @@ from beaconfire.base.units import Seconds
 from beaconfire.model.events import NoEvents
 from beaconfire.policy.tokens import TokenError
 
-token_app = typer.Typer(help="Make and inspect connection and subscription tokens.", no_args_is_help=True)
+token_app = typer.Typer(help="Create and inspect connection and subscription tokens.", no_args_is_help=True)
 
 _TIME_CLAIMS = ("exp", "nbf", "iat", "expire_at")
 
-User = Annotated[str, typer.Option("--user", help="User id; an empty text is the anonymous user.")]
-Ttl = Annotated[str, typer.Option("--ttl", help='How long the token is valid, like "10m"; 0 is forever.')]
-Info = Annotated[str, typer.Option("--info", help="JSON that others see of this user, in presence and publications.")]
-Secret = Annotated[str, typer.Option("--secret", help="HMAC secret, instead of the configuration's.")]
-ConfigFile = Annotated[
-    str, typer.Option("--config", help="Configuration file whose keys, audience and issuer are used.")
+User = Annotated[str, typer.Option("--user", help="User ID; an empty text means the anonymous user.")]
+Ttl = Annotated[str, typer.Option("--ttl", help='How long the token is valid, like "10m"; 0 means without expiry.')]
+Info = Annotated[
+    str, typer.Option("--info", help="JSON about the user that other clients see in presence and publications.")
 ]
-PrivateKey = Annotated[str, typer.Option("--private-key", help="PEM file of a private key that signs the token.")]
+Secret = Annotated[str, typer.Option("--secret", help="HMAC secret; replaces the secret of the configuration.")]
+ConfigFile = Annotated[str, typer.Option("--config", help="Configuration file with the keys, audience and issuer.")]
+PrivateKey = Annotated[str, typer.Option("--private-key", help="PEM file with the private key that signs the token.")]
 Algorithm = Annotated[
-    str, typer.Option("--algorithm", help="Like HS512 or RS256; HS256, or what suits the private key, if left out.")
+    str,
+    typer.Option(
+        "--algorithm", help="Algorithm, like HS512 or RS256. Default: HS256, or the algorithm of the private key."
+    ),
 ]
-Kid = Annotated[str, typer.Option("--kid", help="Key id to put into the header, for key sets.")]
+Kid = Annotated[str, typer.Option("--kid", help="Key ID in the header of the token, for key sets.")]
 
 
 @token_app.command()
@@ -55,7 +58,7 @@ def connection(
     user: User,
     ttl: Ttl = "1d",
     channel: Annotated[
-        list[str] | None, typer.Option("--channel", help="Subscribe the connection to this channel; repeatable.")
+        list[str] | None, typer.Option("--channel", help="Subscribe the connection to this channel; may be repeated.")
     ] = None,
     info: Info = "",
     secret: Secret = "",
@@ -64,9 +67,9 @@ def connection(
     algorithm: Algorithm = "",
     kid: Kid = "",
 ) -> None:
-    """Print a token with which a client connects as USER."""
-    options = _signing_options(secret, config, private_key, subscription=False)
-    claims = _claims(options, user, ttl) | _json_claims(info=info)
+    """Print a token that lets a client connect as USER."""
+    options = _load_signing_options(secret, config, private_key, subscription=False)
+    claims = _make_claims(options, user, ttl) | _parse_json_claims(info=info)
     if channel:
         claims["channels"] = channel
     _print_signed(claims, options, private_key, algorithm, kid)
@@ -75,22 +78,22 @@ def connection(
 @token_app.command()
 def subscription(
     user: User,
-    channel: Annotated[str, typer.Option("--channel", help="The channel the token is for.")],
+    channel: Annotated[str, typer.Option("--channel", help="Channel of the subscription.")],
     ttl: Ttl = "1d",
     info: Info = "",
-    data: Annotated[str, typer.Option("--data", help="JSON that the client gets with the subscription.")] = "",
-    client: Annotated[str, typer.Option("--client", help="The only client id that may use the token.")] = "",
+    data: Annotated[str, typer.Option("--data", help="JSON that the client receives with the subscription.")] = "",
+    client: Annotated[str, typer.Option("--client", help="Client ID; no other client may use the token.")] = "",
     secret: Secret = "",
     config: ConfigFile = "",
     private_key: PrivateKey = "",
     algorithm: Algorithm = "",
     kid: Kid = "",
 ) -> None:
-    """Print a token with which USER subscribes to one channel."""
+    """Print a token that lets USER subscribe to one channel."""
     if not channel:
-        _refuse("--channel: expected the name of a channel")
-    options = _signing_options(secret, config, private_key, subscription=True)
-    claims = _claims(options, user, ttl) | {"channel": channel} | _json_claims(info=info, data=data)
+        _fail("--channel: expected the name of a channel")
+    options = _load_signing_options(secret, config, private_key, subscription=True)
+    claims = _make_claims(options, user, ttl) | {"channel": channel} | _parse_json_claims(info=info, data=data)
     if client:
         claims["client"] = client
     _print_signed(claims, options, private_key, algorithm, kid)
@@ -98,11 +101,11 @@ def subscription(
 
 @token_app.command()
 def inspect(
-    token: Annotated[str, typer.Argument(help="The token; - reads it from standard input.")],
+    token: Annotated[str, typer.Argument(help="The token; - reads the token from standard input.")],
     secret: Secret = "",
     config: ConfigFile = "",
 ) -> None:
-    """Show what TOKEN says and whether it is valid; exit code 1 if it is not."""
+    """Show the header and claims of TOKEN and whether it is valid; exit code 1 if it is not."""
     text = (sys.stdin.read() if token == "-" else token).strip()
     console = Console(soft_wrap=True, highlight=False)
     try:
@@ -111,8 +114,8 @@ def inspect(
         console.print(Text(f"not valid: {error}", "bold red"))
         raise typer.Exit(1) from None
     is_subscription = bool(contents.claims.get("channel"))
-    options, section = _options(secret, config, key_given=bool(secret), subscription=is_subscription)
-    problem = _problem(text, options, section, is_subscription)
+    options, section = _select_options(secret, config, key_given=bool(secret), subscription=is_subscription)
+    problem = _find_problem(text, options, section, is_subscription)
     if secret:
         problem = problem.replace(f"{section}.hmac_secret", "--secret")
     _print_contents(console, contents)
@@ -126,43 +129,44 @@ def inspect(
 # --- settings ----------------------------------------------------------------------------------------------------
 
 
-def _options(secret: str, config: str, *, key_given: bool, subscription: bool) -> tuple[TokenOptions, str]:
-    """How the token is verified, and the name of the section that says so.
+def _select_options(secret: str, config: str, *, key_given: bool, subscription: bool) -> tuple[TokenOptions, str]:
+    """Returns the token options and the name of their section.
 
-    The configuration is looked at if it is named or no key is given; a secret of its own takes the place of its secret.
+    The configuration is read if a file is named or if no key is given. `secret` replaces the secret of the
+    configuration.
     """
-    options, section = _configured(config, subscription) if config or not key_given else (TokenOptions(), "token")
+    options, section = _load_options(config, subscription) if config or not key_given else (TokenOptions(), "token")
     return (msgspec.structs.replace(options, hmac_secret=secret) if secret else options), section
 
 
-def _configured(config: str, subscription: bool) -> tuple[TokenOptions, str]:
-    # Imported here because it knows every part of the house, and most uses of this command need none of it.
+def _load_options(config: str, subscription: bool) -> tuple[TokenOptions, str]:
+    # Imported here because the configuration imports the options of every part; most uses of this command need none.
     from beaconfire.config import ConfigError, load
 
     try:
         loaded = load(config or None, os.environ, {})
     except ConfigError as error:
-        _refuse(str(error))
+        _fail(str(error))
     if subscription and loaded.subscription_token is not None:
         return loaded.subscription_token, "subscription_token"
     return loaded.token, "token"
 
 
-# --- making ------------------------------------------------------------------------------------------------------
+# --- creating ----------------------------------------------------------------------------------------------------
 
 
-def _signing_options(secret: str, config: str, private_key: str, *, subscription: bool) -> TokenOptions:
+def _load_signing_options(secret: str, config: str, private_key: str, *, subscription: bool) -> TokenOptions:
     if secret and private_key:
-        _refuse("--secret and --private-key: expected one of them")
-    return _options(secret, config, key_given=bool(secret or private_key), subscription=subscription)[0]
+        _fail("--secret and --private-key: expected one of them, not both")
+    return _select_options(secret, config, key_given=bool(secret or private_key), subscription=subscription)[0]
 
 
-def _claims(options: TokenOptions, user: str, ttl: str) -> dict[str, object]:
-    """The claims every token has, such that a server with these options takes it."""
+def _make_claims(options: TokenOptions, user: str, ttl: str) -> dict[str, object]:
+    """Returns the claims of every token, so that a server with these options accepts it."""
     try:
         lifetime_s = Seconds.parse(ttl)
     except ValueError as error:
-        _refuse(f"--ttl: {error}")
+        _fail(f"--ttl: {error}")
     claims = standard_claims(user, now_unix_s=time.time(), expires_in_s=lifetime_s or None)
     if options.user_id_claim:
         claims[options.user_id_claim] = claims.pop("sub")
@@ -173,45 +177,51 @@ def _claims(options: TokenOptions, user: str, ttl: str) -> dict[str, object]:
     return claims
 
 
-def _json_claims(**texts: str) -> dict[str, object]:
+def _parse_json_claims(**texts: str) -> dict[str, object]:
     claims: dict[str, object] = {}
     for name, text in texts.items():
         if text:
             try:
                 msgspec.json.decode(text)
             except (ValueError, RecursionError):
-                _refuse(f'--{name}: expected JSON like {{"name": "Ann"}}')
+                _fail(f'--{name}: expected JSON like {{"name": "Ann"}}')
             claims[name] = msgspec.Raw(text.encode())
     return claims
 
 
 def _print_signed(claims: dict[str, object], options: TokenOptions, private_key: str, algorithm: str, kid: str) -> None:
     if not private_key and not options.hmac_secret:
-        _refuse("no key to sign with: give --secret, --private-key, or a --config with [token] hmac_secret")
+        _fail("no key to sign with: give --secret, --private-key, or a --config with [token] hmac_secret")
     try:
         key = Path(private_key).read_text(encoding="utf-8") if private_key else options.hmac_secret
         algorithm = algorithm or (algorithm_for(key) if private_key else "HS256")
         token = sign_claims(key, claims, algorithm=algorithm, kid=kid)
     except OSError as error:
-        _refuse(f"--private-key: {error.strerror}: {private_key}")
+        _fail(f"--private-key: {error.strerror}: {private_key}")
     except ValueError as error:
-        _refuse(str(error))
+        _fail(str(error))
     typer.echo(token)
 
 
-def _refuse(text: str) -> NoReturn:
+def _fail(text: str) -> NoReturn:
     typer.echo(text, err=True)
     raise typer.Exit(2)
 
 
-# --- looking -----------------------------------------------------------------------------------------------------
+# --- inspecting --------------------------------------------------------------------------------------------------
 
 
-def _problem(token: str, options: TokenOptions, section: str, is_subscription: bool) -> str:
-    """Why the token is not valid; empty if it is. Says why it cannot be told, too."""
+def _find_problem(token: str, options: TokenOptions, section: str, is_subscription: bool) -> str:
+    """Returns why the token is not valid or cannot be verified; empty if it is valid."""
+
+    async def verify(verifier: JWTVerifier) -> None:
+        try:
+            await (verifier.verify_subscription(token) if is_subscription else verifier.verify_connection(token))
+        finally:
+            await verifier.close()
+
     try:
-        verifier = JWTVerifier(options, SystemClock(), NoEvents(), section=section)
-        asyncio.run(verifier.verify_subscription(token) if is_subscription else verifier.verify_connection(token))
+        asyncio.run(verify(JWTVerifier(options, SystemClock(), NoEvents(), section=section)))
     except (TokenError, ValueError) as error:
         return str(error)
     return ""
@@ -222,22 +232,22 @@ def _print_contents(console: Console, contents: TokenContents) -> None:
         console.print(Text(title, "bold"))
         width = max(map(len, members), default=0)
         for name, value in members.items():
-            line = Text("  ").append(_printable(name).ljust(width), "cyan").append("  ").append(_shown(name, value))
+            line = Text("  ").append(_escape(name).ljust(width), "cyan").append("  ").append(_format_claim(name, value))
             console.print(line)
 
 
-def _shown(name: str, value: Any) -> str:
-    text = _printable(msgspec.json.encode(value).decode())
+def _format_claim(name: str, value: Any) -> str:
+    text = _escape(msgspec.json.encode(value).decode())
     if name in _TIME_CLAIMS and isinstance(value, int | float) and value > 0:
-        return f"{text}  {_date(value)}"
+        return f"{text}  {_format_date(value)}"
     return text
 
 
-def _date(unix_s: float) -> str:
+def _format_date(unix_s: float) -> str:
     try:
         date = datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (OverflowError, ValueError, OSError):
-        return "beyond the calendar"
+        return "not a valid date"
     ahead_s = unix_s - time.time()
     distance = Seconds(round(abs(ahead_s)))
     for unit_s in (86400, 3600, 60):
@@ -247,6 +257,6 @@ def _date(unix_s: float) -> str:
     return f"{date}, in {distance}" if ahead_s > 0 else f"{date}, {distance} ago"
 
 
-def _printable(text: str) -> str:
-    """A token is a stranger's text, and a terminal obeys control characters."""
+def _escape(text: str) -> str:
+    """Escapes control characters, because a token is untrusted text and a terminal executes them."""
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)

@@ -1,6 +1,7 @@
-"""What no single value can say: settings that contradict each other, and texts that are no key, address or pattern.
+"""Checks that need more than the type and bounds of one value.
 
-Pure functions over frozen options. Each returns what is wrong, naming every setting involved.
+They find settings that contradict each other, and text that is not a valid key, address or pattern. The functions are
+pure; each yields its violations with the names of all settings involved.
 """
 
 from __future__ import annotations
@@ -12,45 +13,46 @@ from typing import NamedTuple
 
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import option_problems
-from beaconfire.base.options import Options
 from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
+from beaconfire.config.sections import Config
 from beaconfire.protocols.plain.options import PlainOptions
 from beaconfire.session.options import ClientOptions
+from beaconfire.transports.endpoints import ENDPOINTS
 from beaconfire.transports.options import ServerOptions
 
-NAMESPACE_NAME = re.compile(r"[-a-zA-Z0-9_.]{2,}")
-_TAKEN_PATHS = ("/connection", "/emulation", "/client", "/api", "/metrics", "/health")
+_NAMESPACE_NAME = re.compile(r"[-a-zA-Z0-9_.]{2,}")
+_RESERVED_PATHS = (
+    *dict.fromkeys("/" + row.path.split("/")[1] for row in ENDPOINTS if row.path),
+    "/client",
+    "/api",
+    "/metrics",
+    "/health",
+)
 _DEMO_PATH = "/demo"
-
-_ABOVE_ZERO: Mapping[str, tuple[str, ...]] = {
-    "server": ("handshake_timeout", "header_max_size", "keep_alive_timeout", "shutdown_timeout"),
-    "client": ("pong_timeout", "stale_close_delay", "presence_update_interval", "queue_max_size", "reply_max_size"),
-    "websocket": ("message_size_limit", "write_timeout", "close_timeout"),
-    "http_stream": ("max_request_body_size",),
-    "sse": ("max_request_body_size",),
-    "uni_http_stream": ("max_request_body_size",),
-    "uni_sse": ("max_request_body_size",),
-    "poll": ("max_request_body_size", "max_response_size", "max_wait"),
-    "emulation": ("max_request_body_size",),
-    "api": ("request_max_size", "response_max_size"),
-    "engine": ("history_max_bytes",),
-}
-"""Limits that leave nothing if they are zero: every connection would be cut at once. They can't be switched off."""
 
 
 class Violation(NamedTuple):
-    """`keys` are the dotted names of the settings involved, the one to look at first in front."""
+    """`keys` are the full names of the settings involved; the first is the one to change."""
 
     keys: tuple[str, ...]
     text: str
 
 
-def check_above_zero(section: str, options: Options) -> Iterator[Violation]:
-    """`section` is the name of the table that `options` are."""
-    for option in _ABOVE_ZERO[section]:
-        if not getattr(options, option):
-            yield Violation((f"{section}.{option}",), "expected more than zero, which would let nothing through")
+def check_config(config: Config) -> Iterator[Violation]:
+    """Yields every violation in the whole configuration."""
+    meta_ttl = config.engine.history_meta_ttl
+    yield from check_server(config.server)
+    yield from check_client(config.client, config.namespaces)
+    yield from check_token("token", config.token)
+    if config.subscription_token is not None:
+        yield from check_subscription_token(config.subscription_token)
+    yield from check_channel("channel", config.channel, meta_ttl)
+    yield from check_namespace_names(config.namespaces)
+    yield from check_channel_names(config.channel_names)
+    yield from check_plain(config.plain, config.server.demo, config.channel_names, config.namespaces)
+    for name, options in config.namespaces.items():
+        yield from check_channel(f"namespaces.{name}", options, meta_ttl)
 
 
 def check_server(server: ServerOptions) -> Iterator[Violation]:
@@ -59,18 +61,23 @@ def check_server(server: ServerOptions) -> Iterator[Violation]:
             yield Violation((f"server.{missing}", f"server.{present}"), f"expected a path, because {present} is set")
     for proxy in server.trusted_proxies:
         if proxy == "*" and len(server.trusted_proxies) > 1:
-            yield Violation(("server.trusted_proxies",), 'expected "*" alone, because beside others it trusts nobody')
+            yield Violation(
+                ("server.trusted_proxies",), 'expected "*" alone, because next to other entries it matches no address'
+            )
         elif proxy != "*" and not _is_proxy(proxy):
             yield Violation(
                 ("server.trusted_proxies",),
                 'expected IP addresses, networks like "10.0.0.0/8", "unix:" or "*" alone, '
-                f'got "{proxy}", which no proxy\'s address ever equals',
+                f'got "{proxy}", which is never the address of a proxy',
             )
 
 
 def _is_proxy(text: str) -> bool:
-    """Whether uvicorn can recognise a proxy by it. What is no address it compares literally; of such texts only what
-    stands for a Unix socket in X-Forwarded-For can be meant."""
+    """Whether uvicorn can match the address of a proxy with this text.
+
+    uvicorn compares text that is not an IP address or network literally. Only the name of a Unix socket, as in
+    X-Forwarded-For, can match that way.
+    """
     if text.startswith("unix:"):
         return True
     try:
@@ -98,15 +105,15 @@ def check_client(client: ClientOptions, namespaces: Mapping[str, ChannelOptions]
             yield Violation(
                 ("client.allowed_origins",),
                 f'expected origins like "https://example.com" or "https://*.example.com:8443", got "{origin}", '
-                "which no browser ever sends",
+                "which browsers never send",
             )
 
 
 def _can_match_an_origin(pattern: str) -> bool:
-    """An origin is a scheme, a host and perhaps a port, with nothing after it (RFC 6454 §6.1), or the word null."""
+    """An origin is a scheme, a host and an optional port (RFC 6454 §6.1), or the word null."""
     scheme, separator, rest = pattern.partition("://")
     if not separator:
-        return pattern in ("null", "*")  # a wildcard stops at slashes, so no other pattern can hold a scheme
+        return pattern in ("null", "*")  # `*` does not match slashes, so no other pattern matches a scheme
     return bool(scheme and rest) and "/" not in rest
 
 
@@ -119,21 +126,21 @@ def check_subscription_token(token: TokenOptions) -> Iterator[Violation]:
     if not has_key(token):
         yield Violation(
             ("subscription_token",),
-            "expected a key; as it stands no subscription token can be verified. "
-            "Leave the table out to verify them as [token] does",
+            "expected a key, because without a key no subscription token can be verified. "
+            "Remove the table to verify subscription tokens with the keys of [token]",
         )
     yield from check_token("subscription_token", token)
 
 
 def has_key(token: TokenOptions) -> bool:
-    """Whether any token at all can be verified."""
+    """Whether at least one key is configured."""
     return bool(
         token.hmac_secret or token.rsa_public_key or token.ecdsa_public_key or token.eddsa_public_key or token.jwks_url
     )
 
 
 def check_channel(table: str, channel: ChannelOptions, meta_ttl: Seconds) -> Iterator[Violation]:
-    """`table` is `channel` or `namespaces.<name>`; `meta_ttl` holds where the channel's own is zero."""
+    """`table` is `channel` or `namespaces.<name>`. `meta_ttl` applies if the channel's own history_meta_ttl is zero."""
     history = (f"{table}.history_size", f"{table}.history_ttl")
     if channel.history_size and not channel.history_ttl:
         yield Violation(history[::-1], "expected a duration above zero, because history_size is set")
@@ -141,7 +148,8 @@ def check_channel(table: str, channel: ChannelOptions, meta_ttl: Seconds) -> Ite
         yield Violation(history, "expected an integer of 1 or more, because history_ttl is set")
     if channel.force_recovery and not (channel.history_size or channel.history_ttl):
         yield Violation(
-            (f"{table}.force_recovery", *history), "recovery reads history: set history_size and history_ttl"
+            (f"{table}.force_recovery", *history),
+            "expected history, because recovery reads it: set history_size and history_ttl",
         )
     if channel.auto_cache_recover:
         if not channel.force_recovery:
@@ -152,14 +160,14 @@ def check_channel(table: str, channel: ChannelOptions, meta_ttl: Seconds) -> Ite
             yield Violation(keys, 'expected "cache", because auto_cache_recover is set')
     for kind in channel.allowed_delta_types:
         if kind != "fossil":
-            yield Violation((f"{table}.allowed_delta_types",), f'expected "fossil", and nothing else, got "{kind}"')
+            yield Violation((f"{table}.allowed_delta_types",), f'expected only "fossil", got "{kind}"')
     if channel.delta_publish and not channel.allowed_delta_types:
         keys = (f"{table}.allowed_delta_types", f"{table}.delta_publish")
         yield Violation(keys, 'expected ["fossil"], because delta_publish is set')
-    kept = channel.history_meta_ttl or meta_ttl
-    if kept < channel.history_ttl:
+    kept_for = channel.history_meta_ttl or meta_ttl
+    if kept_for < channel.history_ttl:
         name = f"{table}.history_meta_ttl" if channel.history_meta_ttl else "engine.history_meta_ttl"
-        text = f"expected at least {table}.history_ttl ({channel.history_ttl}), got {kept}"
+        text = f"expected at least {table}.history_ttl ({channel.history_ttl}), got {kept_for}"
         yield Violation((name, f"{table}.history_ttl"), text)
     try:
         re.compile(channel.channel_regex)
@@ -169,7 +177,7 @@ def check_channel(table: str, channel: ChannelOptions, meta_ttl: Seconds) -> Ite
 
 def check_namespace_names(namespaces: Mapping[str, ChannelOptions]) -> Iterator[Violation]:
     for name in namespaces:
-        if not NAMESPACE_NAME.fullmatch(name):
+        if not _NAMESPACE_NAME.fullmatch(name):
             yield Violation(
                 (f"namespaces.{name}",),
                 "expected a name of two or more of the characters a-z, A-Z, 0-9, dash, underscore and dot",
@@ -177,14 +185,17 @@ def check_namespace_names(namespaces: Mapping[str, ChannelOptions]) -> Iterator[
 
 
 def check_channel_names(names: ChannelNameOptions) -> Iterator[Violation]:
-    """Two equal symbols would make one name readable in two ways."""
+    """With two equal symbols, a channel name would be ambiguous."""
     symbols = ("private_prefix", "namespace_boundary", "user_boundary", "user_separator")
     owner: dict[str, str] = {}
     for name in symbols:
         symbol = getattr(names, name)
         if symbol and symbol in owner:
             other = owner[symbol]
-            yield Violation((f"channel_names.{name}", f"channel_names.{other}"), f'"{symbol}" is {other} already')
+            yield Violation(
+                (f"channel_names.{name}", f"channel_names.{other}"),
+                f'expected a symbol of its own, got "{symbol}", which is {other}',
+            )
         owner.setdefault(symbol, name)
 
 
@@ -194,11 +205,11 @@ def check_plain(
     if not plain.enabled:
         return
     path = plain.path.rstrip("/")
-    for taken in (*_TAKEN_PATHS, _DEMO_PATH) if demo else _TAKEN_PATHS:
-        if path == taken or path.startswith(f"{taken}/"):
-            yield Violation(("plain.path",), f'expected a path of its own, got "{plain.path}", but {taken} is taken')
+    for reserved in (*_RESERVED_PATHS, _DEMO_PATH) if demo else _RESERVED_PATHS:
+        if path == reserved or path.startswith(f"{reserved}/"):
+            yield Violation(("plain.path",), f'expected a free path, got "{plain.path}", but {reserved} is in use')
     if not path and demo:
-        yield Violation(("plain.path", "server.demo"), 'expected a path of its own, got "/", where the demo is')
+        yield Violation(("plain.path", "server.demo"), 'expected a free path, got "/", which the demo uses')
     if plain.lobby:
         yield from _check_lobby(plain.lobby_channel, names, namespaces)
 
@@ -206,7 +217,7 @@ def check_plain(
 def _check_lobby(
     channel: str, names: ChannelNameOptions, namespaces: Mapping[str, ChannelOptions]
 ) -> Iterator[Violation]:
-    """Every connection enters it, so one that cannot exist would let nobody in."""
+    """Every connection subscribes to the lobby channel, so an impossible channel would make every connect fail."""
     boundary = names.namespace_boundary
     if boundary and boundary in channel:
         name = channel.removeprefix(names.private_prefix).split(boundary, 1)[0]

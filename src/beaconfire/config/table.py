@@ -1,7 +1,7 @@
-"""The table of settings: every option of the configuration, made by walking the structs that declare them.
+"""The table of settings: every option of the configuration with its type, bounds, default and description.
 
-Environment variables, error messages, `beaconfire config` and `docs/reference/settings.md` all read this table, so an
-option is declared once, beside the code that uses it, and appears everywhere.
+The table is made from the option structs. The loader, error messages, `beaconfire config` and
+`docs/reference/settings.md` all read it, so a new option needs no code besides its declaration.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from msgspec import Meta, Struct
 
 ENV_PREFIX = "BEACONFIRE_"
 CONFIG_VARIABLE = "BEACONFIRE_CONFIG"
-"""The environment variable that names the configuration file; not a setting itself."""
+"""The environment variable that names the configuration file. It is not a setting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One option. `option` is empty for a table of tables (`namespaces`), whose `type` is `dict`."""
+    """One option. For a repeated section as a whole (`namespaces`), `option` is empty and `type` is `dict`."""
 
     section: str
     option: str
@@ -33,7 +33,7 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """As in messages and flags: `client.ping_interval`."""
+        """The full name, as in messages and flags: `client.ping_interval`."""
         return f"{self.section}.{self.option}" if self.option else self.section
 
     @property
@@ -48,9 +48,10 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One table of the configuration. `repeated` means a table of such tables, each under a name of its own.
+    """One table of the configuration.
 
-    `optional` means that leaving the table out differs from leaving it empty.
+    `repeated` means that the table contains named tables with these settings: `[namespaces.chat]`. `optional` means
+    that a missing table and an empty table differ.
     """
 
     name: str
@@ -61,10 +62,10 @@ class Section:
     settings: tuple[Setting, ...]
 
 
-def walk(config_type: type[Struct]) -> tuple[Section, ...]:
-    """The sections of a configuration struct with all their settings, in the order of declaration.
+def list_sections(config_type: type[Struct]) -> tuple[Section, ...]:
+    """Returns the sections of a configuration struct in the order of declaration.
 
-    Every field of `config_type` must be a struct, an optional struct, or a dict of text to struct.
+    Every field of `config_type` must be a struct, an optional struct, or a dict from str to struct.
     """
     return tuple(_section(field) for field in msgspec.structs.fields(config_type))
 
@@ -73,7 +74,7 @@ def _section(field: msgspec.structs.FieldInfo) -> Section:
     base, meta = _unwrap(field.type)
     optional = get_origin(base) in (Union, UnionType)
     if optional:
-        (base,) = (arm for arm in get_args(base) if arm is not NoneType)
+        (base,) = (member for member in get_args(base) if member is not NoneType)
     repeated = get_origin(base) is dict
     if repeated:
         base = get_args(base)[1]
@@ -96,17 +97,17 @@ def _unwrap(annotation: Any) -> tuple[Any, Meta]:
 
 
 class SettingsTable:
-    """The sections with ways to look a setting up by whatever a person has in hand."""
+    """All sections and settings, with lookup by section, full name and environment variable."""
 
     def __init__(self, config_type: type[Struct]) -> None:
-        self.sections = {section.name: section for section in walk(config_type)}
+        self.sections = {section.name: section for section in list_sections(config_type)}
         self.variables: dict[str, Setting] = {}
         for section in self.sections.values():
             for setting in self._rows(section):
                 self.variables[setting.env] = setting
 
     def __iter__(self) -> Iterator[Setting]:
-        """Every setting that a variable or a line of a file can set; a repeated section is one row."""
+        """Every setting that one environment variable can set. A repeated section counts as one setting."""
         return iter(self.variables.values())
 
     @staticmethod
@@ -117,30 +118,36 @@ class SettingsTable:
         return (Setting(section.name, "", dict, {}, meta, f"{ENV_PREFIX}{section.name}".upper()),)
 
     def split(self, name: str) -> tuple[str, str]:
-        """`client.ping_interval` to its table and option; the name inside a repeated section may hold dots itself:
-        `namespaces.a.b.presence` is the option `presence` of the table `namespaces.a.b`."""
+        """Splits `client.ping_interval` into table and option.
+
+        The name of a namespace may contain dots: `namespaces.a.b.presence` is the option `presence` of the table
+        `namespaces.a.b`.
+        """
         table, _, option = name.rpartition(".")
         return table, option
 
     def section_of(self, table: str) -> Section | None:
-        """The section a table belongs to: `client`, or `namespaces.small`, which is one of `namespaces`."""
+        """Returns the section of a table: `client` for `client`, `namespaces` for `namespaces.small`."""
         first, _, rest = table.partition(".")
         section = self.sections.get(first)
         return section if section is not None and section.repeated == bool(rest) else None
 
     def find(self, name: str) -> Setting | None:
-        """By dotted name. `namespaces.small.presence` is found for any namespace."""
+        """Returns the setting with this full name. `namespaces.small.presence` is found for every namespace."""
         table, option = self.split(name)
         section = self.section_of(table)
         if section is None:
             return None
-        found = next((setting for setting in section.settings if setting.option == option), None)
-        if found is None or not section.repeated:
-            return found
-        return replace(found, section=table, env=f"{ENV_PREFIX}{section.name}".upper())
+        setting = next((setting for setting in section.settings if setting.option == option), None)
+        if setting is None or not section.repeated:
+            return setting
+        return replace(setting, section=table, env=f"{ENV_PREFIX}{section.name}".upper())
 
     def nearest(self, name: str) -> str:
-        """The known name most like an unknown one: in its own table if something there is close, else anywhere."""
+        """Returns the known name that is most similar to an unknown name.
+
+        A similar option of the same table comes first, then the same option of another table, then any name.
+        """
         table, option = self.split(name)
         section = self.section_of(table)
         if section is not None:
@@ -149,11 +156,15 @@ class SettingsTable:
                 return f"{table}.{close[0]}"
         if option in self.sections:
             return option
-        if elsewhere := [setting.name for setting in self if setting.option == option]:
-            return difflib.get_close_matches(name, elsewhere, 1, 0.0)[0]
+        if same_option := [setting.name for setting in self if setting.option == option]:
+            return _closest(name, same_option)
         names = [setting.name for setting in self]
-        names += [] if table else list(self.sections)
-        return difflib.get_close_matches(name, names, 1, 0.0)[0]
+        return _closest(name, names if table else [*names, *self.sections])
 
     def nearest_variable(self, variable: str) -> str:
-        return difflib.get_close_matches(variable, [*self.variables, CONFIG_VARIABLE], 1, 0.0)[0]
+        """Returns the known environment variable that is most similar to an unknown variable."""
+        return _closest(variable, [*self.variables, CONFIG_VARIABLE])
+
+
+def _closest(word: str, candidates: list[str]) -> str:
+    return difflib.get_close_matches(word, candidates, 1, 0.0)[0]

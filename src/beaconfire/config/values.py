@@ -1,25 +1,25 @@
-"""One value of the configuration: what was expected, in words; reading it, strictly; writing it back.
+"""Reads and writes single values of the configuration.
 
-A file has types of its own and must use the right one. Environment variables and flags hold only text, which is read
-as the setting's type. Errors never contain the value of a secret.
+Files have types, and a value must have the type of its setting. Environment variables and flags have only text, which
+is converted to the type of the setting. No error contains the value of a secret.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Callable
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any
+
+import msgspec
 
 from beaconfire.base.units import Seconds, Size
+from beaconfire.config.descriptions import describe_expectation, describe_value
 from beaconfire.config.table import Setting
 
 MASK = "********"
-"""What is shown instead of a secret. It is refused as one, so that a masked print-out cannot become a configuration."""
+"""Shown in place of a secret. Refused as a secret, so that the output of `config show` can't become a configuration."""
 
-_TEXT_SHOWN_MAX = 60
-_WORDS_OF_TRUTH = {
+_BOOLEANS = {
     "true": True,
     "yes": True,
     "on": True,
@@ -32,78 +32,39 @@ _WORDS_OF_TRUTH = {
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
-class ValueProblem(Exception):
-    """A value that its setting does not take. The text tells what was expected and what was found."""
+class InvalidValue(Exception):
+    """A setting does not accept a value. The text names what was expected and what was found."""
 
 
-def read(setting: Setting, value: object, from_text: bool) -> Any:
-    """The value in the setting's type. Raises ValueProblem."""
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def read_value(setting: Setting, value: object, from_text: bool) -> Any:
+    """Returns the value in the type of the setting. `from_text` allows text for every type. Raises InvalidValue."""
     if setting.secret and MASK in (value if isinstance(value, list) else [value]):
-        raise ValueProblem("expected the secret itself, got the mask that `beaconfire config show` prints instead")
-    if get_origin(setting.type) is list:
-        return _read_list(setting, value, from_text)
-    reader = _READERS.get(setting.type, _read_text)
+        raise InvalidValue("expected the secret itself, got the mask that `beaconfire config show` prints instead")
+    if from_text and isinstance(value, str):
+        value = _convert_text(setting.type, value)
     try:
-        result = reader(value, from_text)
-        _check_bounds(setting, result)
+        if setting.type == list[str]:
+            return _check_list(setting, value)
+        return _check_value(setting, value)
     except ValueError:
-        raise ValueProblem(f"expected {expectation(setting)}, got {found(value, setting.secret)}") from None
-    return result
+        found = describe_value(value, setting.secret)
+        raise InvalidValue(f"expected {describe_expectation(setting)}, got {found}") from None
 
 
-def _read_bool(value: object, from_text: bool) -> bool:
-    if from_text and isinstance(value, str):
-        value = _WORDS_OF_TRUTH.get(value.strip().lower())
-    if not isinstance(value, bool):
-        raise ValueError
-    return value
+def _convert_text(type_: Any, text: str) -> object:
+    """Returns the text as a value of `type_`, or unchanged if that is not possible."""
+    if type_ is bool:
+        return _BOOLEANS.get(text.strip().lower(), text)
+    if type_ is int and _INTEGER.fullmatch(text.strip()):
+        return int(text)
+    return _split_list(text) if type_ == list[str] else text
 
 
-def _read_int(value: object, from_text: bool) -> int:
-    if from_text and isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError
-    return value
-
-
-def _read_float(value: object, from_text: bool) -> float:
-    if from_text and isinstance(value, str):
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError
-    return float(value)
-
-
-def _read_text(value: object, from_text: bool) -> str:
-    if not isinstance(value, str):
-        raise ValueError
-    value.encode()  # raises for what a variable holds that is not UTF-8
-    return value
-
-
-_READERS: dict[Any, Callable[[object, bool], Any]] = {
-    bool: _read_bool,
-    int: _read_int,
-    float: _read_float,
-    Seconds: lambda value, from_text: Seconds.parse(value),
-    Size: lambda value, from_text: Size.parse(value),
-}
-
-
-def _read_list(setting: Setting, value: object, from_text: bool) -> list[str]:
-    """A list of text, no item empty. As text: a JSON array, or items between commas."""
-    items = _split_text(value) if from_text and isinstance(value, str) else value
-    if not isinstance(items, list):
-        raise ValueProblem(f"expected {expectation(setting)}, got {found(value, setting.secret)}")
-    for number, item in enumerate(items, 1):
-        if not isinstance(item, str) or not item.strip():
-            what = "empty" if isinstance(item, str) else found(item, setting.secret)
-            raise ValueProblem(f"expected {expectation(setting)}, but item {number} is {what}")
-    return items
-
-
-def _split_text(text: str) -> object:
+def _split_list(text: str) -> object:
+    """Reads a JSON array, or items separated by commas. Returns an invalid array unchanged."""
     if not text.strip():
         return []
     if not text.lstrip().startswith("["):
@@ -114,116 +75,37 @@ def _split_text(text: str) -> object:
         return text
 
 
-def _check_bounds(setting: Setting, value: Any) -> None:
-    """Raises ValueError for a value outside what the annotation allows."""
-    meta = setting.meta
-    outside = (
-        (get_origin(setting.type) is Literal and value not in get_args(setting.type))
-        or (meta.ge is not None and value < meta.ge)
-        or (meta.gt is not None and value <= meta.gt)
-        or (meta.le is not None and value > meta.le)
-        or (meta.lt is not None and value >= meta.lt)
-        or (meta.min_length is not None and len(value) < meta.min_length)
-        or (meta.max_length is not None and len(value) > meta.max_length)
-        or (meta.pattern is not None and re.search(meta.pattern, value) is None)
-    )
-    if outside:
+def _check_value(setting: Setting, value: object) -> Any:
+    """Returns the value in the type of the setting. Raises ValueError for a wrong type or a value out of bounds."""
+    if setting.type is Seconds:
+        duration = Seconds.parse(value)
+        msgspec.convert(float(duration), Annotated[float, setting.meta])
+        return duration
+    if setting.type is Size:
+        size = Size.parse(value)
+        msgspec.convert(int(size), Annotated[int, setting.meta])
+        return size
+    if isinstance(value, str):
+        value.encode()  # raises for bytes in an environment variable that are not UTF-8
+    return msgspec.convert(value, Annotated[setting.type, setting.meta])
+
+
+def _check_list(setting: Setting, value: object) -> list[str]:
+    """Raises ValueError if `value` is not a list, InvalidValue if an item is not text or is empty."""
+    if not isinstance(value, list):
         raise ValueError
-
-
-# --- in words ----------------------------------------------------------------------------------------------------
-
-_EXPECTATIONS: dict[Any, str] = {
-    bool: "true or false",
-    int: "an integer",
-    float: "a number",
-    str: "text",
-    Seconds: 'a duration like "25s", "300ms" or "1h30m"',
-    Size: 'a size like 65536, "64KiB" or "1MB"',
-    dict: "a table of tables",
-}
-_TYPE_WORDS: dict[Any, str] = {
-    bool: "true or false",
-    int: "integer",
-    float: "number",
-    str: "text",
-    Seconds: "duration",
-    Size: "size",
-    dict: "table of tables",
-}
-
-
-def expectation(setting: Setting) -> str:
-    """What the setting takes, to stand after "expected": `an integer from 0 to 65535`."""
-    if get_origin(setting.type) is Literal:
-        return _alternatives(setting)
-    if get_origin(setting.type) is list:
-        return "a list of text"
-    words = [_EXPECTATIONS[setting.type], bounds(setting)]
-    return " ".join(word for word in words if word)
-
-
-def type_words(setting: Setting) -> str:
-    """What kind of value it is, for a column of a table: `duration`, `"stream" or "cache"`."""
-    if get_origin(setting.type) is Literal:
-        return _alternatives(setting)
-    if get_origin(setting.type) is list:
-        return "list of text"
-    return _TYPE_WORDS[setting.type]
-
-
-def bounds(setting: Setting) -> str:
-    """What the annotation demands beyond the type: `from 0 to 65535`; empty if nothing."""
-    meta, words = setting.meta, []
-    if meta.ge is not None and meta.le is not None:
-        words.append(f"from {meta.ge} to {meta.le}")
-    elif meta.ge is not None:
-        words.append(f"of {meta.ge} or more")
-    elif meta.le is not None:
-        words.append(f"of {meta.le} or less")
-    if meta.gt is not None:
-        words.append(f"above {meta.gt}")
-    if meta.lt is not None:
-        words.append(f"below {meta.lt}")
-    if meta.min_length == 1:
-        words.append("that is not empty")
-    elif meta.min_length is not None:
-        words.append(f"of {meta.min_length} or more characters")
-    if meta.max_length is not None:
-        words.append(f"of at most {meta.max_length} characters")
-    if meta.pattern is not None:
-        plain_start = re.fullmatch(r"\^([\w/:-]+)", meta.pattern)
-        words.append(f'that starts with "{plain_start[1]}"' if plain_start else f"that matches {meta.pattern}")
-    return " and ".join(words)
-
-
-def _alternatives(setting: Setting) -> str:
-    *firsts, last = [json.dumps(choice) for choice in get_args(setting.type)]
-    return f"{', '.join(firsts)} or {last}" if firsts else last
-
-
-def found(value: object, secret: bool = False) -> str:
-    """A wrong value in words. Of a secret only the kind is told."""
-    kinds: tuple[tuple[type, str], ...] = (
-        (bool, "true or false"),
-        (int, "an integer"),
-        (float, "a number"),
-        (str, "text"),
-        (list, "a list"),
-        (dict, "a table"),
-    )
-    kind = "nothing" if value is None else next((words for t, words in kinds if isinstance(value, t)), "a date or time")
-    if secret or not isinstance(value, str | int | float):
-        return kind
-    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= _TEXT_SHOWN_MAX else f"{text[:_TEXT_SHOWN_MAX]}…"
+    for number, item in enumerate(value, 1):
+        if not isinstance(item, str) or not item.strip():
+            found = "empty" if isinstance(item, str) else describe_value(item, setting.secret)
+            raise InvalidValue(f"expected {describe_expectation(setting)}, but item {number} is {found}")
+    return value
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
-def plain(value: Any) -> Any:
-    """The value in types every file format has: durations and sizes become the text a person would write."""
+def to_plain(value: Any) -> Any:
+    """Returns the value in types that every file format has: durations and sizes become text like `"25s"`."""
     if isinstance(value, Seconds):
         return _plain_duration(value)
     if isinstance(value, Size):
@@ -233,28 +115,28 @@ def plain(value: Any) -> Any:
 
 
 def _plain_duration(value: Seconds) -> str | float:
-    """Its text, unless that is rounded for reading and would not give the same value back."""
-    words = str(value)
+    """Returns the duration as text, or as a number if the text is rounded and would give another duration."""
+    text = str(value)
     try:
-        exact = Seconds.parse(words) == value
+        exact = Seconds.parse(text) == value
     except ValueError:
         exact = False
-    return words if exact else float(value)
+    return text if exact else float(value)
 
 
-def masked(setting: Setting, value: Any) -> Any:
-    """The value as it may be shown: of a secret only whether it is set, and how many there are."""
+def mask(setting: Setting, value: Any) -> Any:
+    """Returns the value as it may be shown: each secret that is set becomes `MASK`."""
     if not setting.secret or not value:
         return value
     return [MASK for _ in value] if isinstance(value, list) else MASK
 
 
-def literal(value: Any) -> str:
-    """The value as it stands in a TOML file: `"25s"`, `true`, `["a", "b"]`."""
-    return json.dumps(plain(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+def to_literal(value: Any) -> str:
+    """Returns the value as written in a TOML, YAML or JSON file: `"25s"`, `true`, `["a", "b"]`."""
+    return json.dumps(to_plain(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def text(value: Any) -> str:
-    """The value as it stands in an environment variable: `25s`, `true`, `["a", "b"]`."""
-    simple = plain(value)
-    return simple if isinstance(simple, str) else json.dumps(simple, ensure_ascii=False)
+def to_text(value: Any) -> str:
+    """Returns the value as written in an environment variable: `25s`, `true`, `["a", "b"]`."""
+    plain = to_plain(value)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)

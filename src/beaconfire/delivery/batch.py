@@ -1,4 +1,4 @@
-"""What one channel has to say in one turn: its items, and the frames they become, each made once for all who share it.
+"""The items of one channel in one turn, and their frames, each made once for all subscriptions that share it.
 
 Most subscribers of a channel get the same frame. A subscription with a `DeliveryStrategy` gets the publications that
 its filter selects, or patches, or only the newest publication. Subscriptions with equal selections, or with patches
@@ -16,38 +16,33 @@ from beaconfire.delivery.patches import Patches
 from beaconfire.delivery.tags_filter import TagsFilter
 from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import JoinPush, LeavePush, PublicationPush
-from beaconfire.protocols.port import (
-    DeltaCodec,
-    Frame,
-    Payload,
-    Wire,
-)
+from beaconfire.protocols.port import DeltaCodec, Frame, Payload, Wire
 
 SINGLE_FRAMES_MAX = 16
-"""Frames that are kept of one publication that is told by itself. They differ by wire, by patch and by the count of
-publications left out, and a publication may be owed for minutes while that count differs for every subscriber. Beyond
-it the oldest frame goes, and is made again if somebody else needs it."""
+"""Frames that an item keeps for conflated subscriptions. These frames differ by wire, by patch and by the number of
+publications that were left out. A publication may be held for minutes while that number differs for each subscription.
+If there are more frames, the oldest one is dropped, and made again if another subscription needs it."""
 
 
 class PatchedPayload(NamedTuple):
-    """An encoded publication for one who gets patches, and whether it is one."""
+    """An encoded publication for a subscription that gets patches. `is_patch` is false if it is sent whole."""
 
     payload: Payload
-    patched: bool
+    is_patch: bool
 
 
 class SingleFrame(NamedTuple):
-    """The frame of a publication that is told by itself, and whether it is a patch."""
+    """The frame of one publication alone. `is_patch` is false if the publication is sent whole."""
 
     frame: Frame
-    patched: bool
+    is_patch: bool
 
 
 class Item:
-    """One thing to deliver, and its encodings so far.
+    """One publication, join or leave, and its encodings so far.
 
-    `delta` says that its publisher allows patches. `previous` is the publication that everybody in the channel was
-    given before this one; it is known only while somebody gets patches.
+    `delta` says that the publisher allows patches. `previous` is the publication before this one in the channel. It is
+    known only while a subscription has a strategy.
     """
 
     __slots__ = ("_patched", "_payloads", "_singles", "delta", "epoch", "exclude", "offset", "previous", "push")
@@ -73,12 +68,12 @@ class Item:
 
     @property
     def publication(self) -> Publication:
-        """Of an item that is one."""
+        """The publication. The item must hold one."""
         assert isinstance(self.push, PublicationPush)
         return self.push.pub
 
     def payload(self, wire: Wire) -> Payload:
-        """Encoded once per codec. Raises PayloadError if this wire cannot express it."""
+        """Encoded once per codec. Raises PayloadError if the codec cannot express the data."""
         codec = wire.codec
         payload = self._payloads.get(codec.name)
         if payload is None:
@@ -86,10 +81,10 @@ class Item:
         return payload
 
     def base_for(self, base: Publication | None, positioned: bool) -> Publication | None:
-        """`base`, the last publication a client was given, if this one may be told to it as a patch; else None.
+        """Returns `base` if this publication may be sent as a patch from it, else None.
 
-        Either everybody was given `base` last, or it is the neighbour in the stream: `positioned` clients have it from
-        this item's epoch.
+        `base` is the last publication that the client received. It must be the publication before this one: either
+        every subscriber got it, or its offset says so. A `positioned` subscription is in this item's epoch.
         """
         if base is None or not self.delta:
             return None
@@ -98,44 +93,50 @@ class Item:
     def patched_payload(
         self, wire: Wire, codec: DeltaCodec, base: Publication | None, patches: Patches
     ) -> PatchedPayload:
-        """As `payload`, for those who get patches; `base` comes from `base_for`. Encoded once per codec and base."""
+        """Like `payload`, as a patch from `base` if possible. `base` comes from `base_for`.
+
+        Encoded once per codec and base.
+        """
         if self._patched is None:
             self._patched = {}
-        # Bases of an item differ in their offsets: one is its neighbour, the other is the same or has none.
+        # The bases of an item differ in their offsets: one has the offset before, the other has none or is the same.
         key = (codec.name, -1 if base is None else base.offset)
-        with_strategy = self._patched.get(key)
-        if with_strategy is None:
-            told = patches.express(self.push.channel, self.epoch, self.publication, base, codec)
-            payload = wire.codec.encode_push(PublicationPush(self.push.channel, told))
-            with_strategy = self._patched[key] = PatchedPayload(payload, told.delta)
-        return with_strategy
+        patched = self._patched.get(key)
+        if patched is None:
+            encoded = patches.encode(self.push.channel, self.epoch, self.publication, base, codec)
+            payload = wire.codec.encode_push(PublicationPush(self.push.channel, encoded))
+            patched = self._patched[key] = PatchedPayload(payload, encoded.delta)
+        return patched
 
     def single_frame(
         self, wire: Wire, left_out: int, codec: DeltaCodec | None, base: Publication | None, patches: Patches
     ) -> SingleFrame:
-        """The publication in a frame of its own, for one who was not given the `left_out` before it, with codec and
-        base as above for one who gets patches. Made once for all who were told the same last, as long as there are at
-        most `SINGLE_FRAMES_MAX` different ones. Raises PayloadError."""
+        """The publication in a frame of its own, for a conflated subscription.
+
+        `left_out` publications before it were not sent. `codec` and `base` are those of `patched_payload`, and None
+        for a subscription without patches. At most `SINGLE_FRAMES_MAX` different frames are kept and shared. Raises
+        PayloadError.
+        """
         if self._singles is None:
             self._singles = {}
         key = (wire, left_out, -2 if codec is None else -1 if base is None else base.offset)
-        single_frame = self._singles.get(key)
-        if single_frame is None:
-            told = self.publication
+        single = self._singles.get(key)
+        if single is None:
+            publication = self.publication
             if codec is not None:
-                told = patches.express(self.push.channel, self.epoch, told, base, codec)
+                publication = patches.encode(self.push.channel, self.epoch, publication, base, codec)
             if left_out:
-                told = replace(told, conflated=left_out)
-            payload = wire.codec.encode_push(PublicationPush(self.push.channel, told))
-            single_frame = SingleFrame(wire.pack([payload]), told.delta)
+                publication = replace(publication, conflated=left_out)
+            payload = wire.codec.encode_push(PublicationPush(self.push.channel, publication))
+            single = SingleFrame(wire.pack([payload]), publication.delta)
             if len(self._singles) >= SINGLE_FRAMES_MAX:
                 del self._singles[next(iter(self._singles))]
-            self._singles[key] = single_frame
-        return single_frame
+            self._singles[key] = single
+        return single
 
 
-class Chain(NamedTuple):
-    """Items for one who gets patches: their frame, its base from now on, and how many of them are patches."""
+class PatchedFrame(NamedTuple):
+    """Items for a subscription with patches: the frame, its base from now on, and the number of patches."""
 
     frame: Frame
     base: Publication | None
@@ -143,32 +144,47 @@ class Chain(NamedTuple):
 
 
 class Newest(NamedTuple):
-    """Publications as they matter to one who wants the newest: that, and how many there are with it.
+    """Publications for a conflated subscription: the newest of them, and how many they are.
 
-    `since` is the offset before the first of them that has one, None if none has.
+    `since` is the offset before the first publication that has an offset, None if none has.
     """
 
-    newest: Item
+    item: Item
     size: int
     since: int | None
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> Newest:
-        """Publications in order, at least one."""
+        """`items` are publications in order, at least one."""
         return cls(items[-1], len(items), next((item.offset - 1 for item in items if item.offset), None))
 
 
 class Batch:
-    """The items of one channel in one turn, and their frames per wire."""
+    """The items of one channel in one turn, and their frames per wire.
 
-    __slots__ = ("_chains", "_news", "_selections", "_verdicts", "epoch", "first", "frames", "items", "last", "uniform")
+    A batch is `uniform` if every subscriber may get all of it: it holds publications only, without excluded clients,
+    in one epoch, with offsets that rise by one (or without offsets).
+    """
+
+    __slots__ = (
+        "_filtered",
+        "_newest",
+        "_patched",
+        "_selections",
+        "epoch",
+        "first",
+        "frames",
+        "items",
+        "last",
+        "uniform",
+    )
 
     def __init__(self, items: list[Item]) -> None:
         self.items = items
         self.first = items[0].offset
         self.last = items[-1].offset
         self.epoch = items[0].epoch
-        if len(items) == 1:  # mostly, and then there is nothing to compare
+        if len(items) == 1:  # the usual case, with nothing to compare
             self.uniform = not items[0].exclude and type(items[0].push) is PublicationPush
         else:
             self.uniform = all(
@@ -180,9 +196,9 @@ class Batch:
             )
         self.frames: dict[Wire, Frame] = {}
         self._selections: dict[tuple[Wire, tuple[int, ...]], Frame] = {}
-        self._chains: dict[tuple[Wire, tuple[int, ...], int, bool], Chain] = {}
-        self._news: dict[tuple[int, ...], tuple[Newest | None, tuple[int, ...]]] = {}
-        self._verdicts: dict[TagsFilter | None, tuple[int, ...]] = {}
+        self._patched: dict[tuple[Wire, tuple[int, ...], int, bool], PatchedFrame] = {}
+        self._newest: dict[tuple[int, ...], tuple[Newest | None, tuple[int, ...]]] = {}
+        self._filtered: dict[TagsFilter | None, tuple[int, ...]] = {}
 
     def frame(self, wire: Wire) -> Frame:
         """All items in one frame, kept in `frames`. Raises PayloadError."""
@@ -190,7 +206,7 @@ class Batch:
         return frame
 
     def selection(self, wire: Wire, indexes: tuple[int, ...]) -> Frame:
-        """Some of the items, at least one, in one frame. Raises PayloadError."""
+        """Some items, at least one, in one frame. Raises PayloadError."""
         key = (wire, indexes)
         frame = self._selections.get(key)
         if frame is None:
@@ -198,28 +214,31 @@ class Batch:
         return frame
 
     def passing(self, tags_filter: TagsFilter | None) -> tuple[int, ...]:
-        """The items that a filter passes; what is no publication always does. Each filter is asked once."""
-        verdict = self._verdicts.get(tags_filter)
-        if verdict is None:
-            verdict = self._verdicts[tags_filter] = tuple(
+        """The indexes of the items that pass the filter. Joins and leaves always pass.
+
+        Each filter is applied once. None is no filter.
+        """
+        passing = self._filtered.get(tags_filter)
+        if passing is None:
+            passing = self._filtered[tags_filter] = tuple(
                 index
                 for index, item in enumerate(self.items)
                 if tags_filter is None
                 or not isinstance(item.push, PublicationPush)
                 or tags_filter.passes(item.push.pub.tags)
             )
-        return verdict
+        return passing
 
-    def news(self, indexes: tuple[int, ...]) -> tuple[Newest | None, tuple[int, ...]]:
-        """The publications among these items, and which are something else."""
-        split = self._news.get(indexes)
+    def newest(self, indexes: tuple[int, ...]) -> tuple[Newest | None, tuple[int, ...]]:
+        """The newest publication among these items, and the indexes of the joins and leaves."""
+        split = self._newest.get(indexes)
         if split is None:
             publications = [index for index in indexes if isinstance(self.items[index].push, PublicationPush)]
-            news = Newest.of([self.items[index] for index in publications]) if publications else None
-            split = self._news[indexes] = news, tuple(index for index in indexes if index not in publications)
+            newest = Newest.of([self.items[index] for index in publications]) if publications else None
+            split = self._newest[indexes] = newest, tuple(index for index in indexes if index not in publications)
         return split
 
-    def chain(
+    def patched(
         self,
         wire: Wire,
         codec: DeltaCodec,
@@ -227,26 +246,29 @@ class Batch:
         base: Publication | None,
         positioned: bool,
         patches: Patches,
-    ) -> Chain:
-        """As `selection`, for who gets patches and was given `base` last. Raises PayloadError."""
+    ) -> PatchedFrame:
+        """Like `selection`, with patches. `base` is the last publication that the client received.
+
+        Raises PayloadError.
+        """
         first = self.items[indexes[0]] if self.uniform else self._first_publication(indexes)
         begin = first.base_for(base, positioned) if first is not None else None
-        # From the first publication on everything follows from what is selected.
+        # The base of the first publication and the selection determine all other bases.
         key = (wire, indexes, -1 if begin is None else begin.offset, positioned)
-        chain = self._chains.get(key) if first is not None else Chain(self.selection(wire, indexes), base, 0)
-        if chain is None:
-            payloads, told_as_patch = [], 0
+        patched = self._patched.get(key) if first is not None else PatchedFrame(self.selection(wire, indexes), base, 0)
+        if patched is None:
+            payloads, patch_count = [], 0
             for index in indexes:
                 item = self.items[index]
                 if isinstance(item.push, PublicationPush):
-                    payload, patched = item.patched_payload(wire, codec, item.base_for(base, positioned), patches)
+                    payload, is_patch = item.patched_payload(wire, codec, item.base_for(base, positioned), patches)
                     payloads.append(payload)
-                    told_as_patch += patched
+                    patch_count += is_patch
                     base = item.push.pub
                 else:
                     payloads.append(item.payload(wire))
-            chain = self._chains[key] = Chain(wire.pack(payloads), base, told_as_patch)
-        return chain
+            patched = self._patched[key] = PatchedFrame(wire.pack(payloads), base, patch_count)
+        return patched
 
     def _first_publication(self, indexes: tuple[int, ...]) -> Item | None:
         for index in indexes:

@@ -1,63 +1,61 @@
 """This node's table of subscriptions, and fan-out: one publication to every local subscriber.
 
-Theory of operation. A publication is not sent when it arrives: it joins its channel's batch, and on the next turn of
-the event loop the hub hands every batch to the outboxes of the channel's subscribers. A batch is encoded and framed
-once per wire, however many sessions share it, so the cost of one more subscriber is a comparison and an append.
+Theory of operation. A publication is not sent when it arrives. It joins the pending batch of its channel. On the next
+turn of the event loop the hub hands every pending batch to the outboxes of the channel's subscribers. A batch is
+encoded and framed once per wire, however many sessions share the wire, so one more subscriber costs a comparison and an
+append.
 
-If one channel alone has something to say in a turn and is not too large, its frames need not wait in outboxes for
-the flusher: they are aimed at the sockets of all whose outbox is empty, and fired when the walk is over. That saves
-a second walk over objects that are cold again by then, a good twentieth of a delivery.
+If only one channel has a pending batch in a turn and the channel is not too large, its frames need not wait in outboxes
+for the flusher. The hub adds them to a write batch for every session whose outbox is empty, and writes this batch after
+the walk over the subscribers. That saves a second walk over objects that have left the CPU cache by then, about a
+twentieth of the cost of a delivery.
 
-The common case is a batch whose offsets rise by one and that everybody gets whole (`uniform`). Anything else (an
-excluded client, joins that only some want to hear, a subscriber still catching up, a hole) is selected item by item,
-and equal selections still share one frame. Subscribers who get something of their own, by a filter, as patches or
-less often, are kept and walked apart, so that they cost the others nothing. What they get has to be worked out for
-each, so their walk gives the event loop back after a few milliseconds and goes on in later turns (see `room.Walk`).
-Until it is over the channel's next batch waits. Where too much waits, the walk is finished at once instead: publishers
-must not get ahead of it without end.
+In the common case, the offsets of a batch rise by one and every subscriber gets the whole batch: the batch is
+*uniform*. In any other case (an excluded client, joins that not every subscriber receives, a subscriber that is
+catching up, a missing offset) items are selected one by one, and equal selections still share one frame. Subscriptions
+with a delivery strategy are kept in a table of their own, so that they cost the others nothing. Their frames are
+computed for each subscription, so the walk over them yields to the event loop after a few milliseconds and continues in
+later turns (see `channel.Walk`). Until the walk is over, the next batch of the channel waits. If too many items wait,
+the walk is finished at once: publishers must not get ahead of it without bound.
 
-Invariants: nothing here awaits or calls out while a table is walked. Joining and leaving cost the same whatever the
-number of subscribers, or one client that comes and goes could keep the node busy. A channel is in the table exactly
-while it has subscribers. Per channel, subscribers get items in the order in which they were given to the hub. A
-subscription added now gets nothing that was published before.
+Invariants: the hub never awaits, and calls no code outside `delivery` while it walks a table. Subscribing and
+unsubscribing cost the same for any number of subscribers; otherwise one client could keep the node busy by repeating
+them. A channel is in the table exactly while it has subscribers. In each channel, subscribers get items in the order in
+which the hub got them. A new subscription gets nothing that was published before it was added.
 """
 
 from __future__ import annotations
 
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
 from beaconfire.base.errors import PayloadError
+from beaconfire.base.loop import SLICE_S, Schedule
 from beaconfire.base.timers import Timers
 from beaconfire.delivery.batch import Batch, Item, Newest
 from beaconfire.delivery.channel import LocalChannel, Walk
-from beaconfire.delivery.conflation import Conflation, DeliverySchedule
-from beaconfire.delivery.outbox import SLICE_S, Flusher, WriteBatch
+from beaconfire.delivery.conflation import Conflation
+from beaconfire.delivery.outbox import Flusher, WriteBatch
 from beaconfire.delivery.patches import Patches
-from beaconfire.delivery.subscription import (
-    ANY,
-    Gap,
-    Subscription,
-    SubscriptionPhase,
-)
+from beaconfire.delivery.selective import SelectiveDelivery
+from beaconfire.delivery.subscription import ANY, Gap, Subscription, SubscriptionPhase
 from beaconfire.model.events import BatchFannedOut, EventSink, InternalError
 from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import JoinPush, LeavePush, PublicationPush
 
-DIRECT_MAX = 1024
-"""Subscribers of a channel that is written on the spot: some 7 ms of writing. Larger ones go out in slices."""
+DIRECT_SUBSCRIBERS_MAX = 1024
+"""Subscribers of a channel that is written in one piece: some 7 ms. Larger channels are written in slices."""
 
-BACKLOG_MAX = 256
-"""Items of a channel that may wait for its walk to end. Beyond it the walk is finished in one piece, which slows down
-the publishers, because nothing is read from them meanwhile."""
+PENDING_ITEMS_MAX = 256
+"""Items of a channel that may wait for its walk to end. If more items wait, the walk is finished in one piece. That
+slows down publishers, because the node reads nothing meanwhile."""
 
 
 class HubStatistics(Struct, frozen=True):
-    """`delivered_total` counts messages put into outboxes by fan-out, `patches_total` those that are patches,
-    `filtered_total` what filters kept from a subscriber, `conflated_total` what was left out for something newer."""
+    """The `_total` figures are those of `SelectiveDelivery`; `delivered_total` includes all other deliveries."""
 
     channels: int
     subscriptions: int
@@ -68,45 +66,39 @@ class HubStatistics(Struct, frozen=True):
 
 
 class Hub:
-    """Who is in which channel here, and the way to reach them."""
+    """The local subscriptions by channel."""
 
     def __init__(
         self,
-        schedule: Callable[[Callable[[], None]], object],
+        schedule: Schedule,
         timers: Timers,
         events: EventSink,
         hold_limit_bytes: int,
         flusher: Flusher,
         patches: Patches,
     ) -> None:
-        """`schedule` runs a callable on the next turn of the event loop. `hold_limit_bytes` bounds what one
-        subscription keeps while it catches up."""
+        """`hold_limit_bytes` bounds what one subscription holds while it catches up."""
         self._schedule = schedule
         self._now_s = timers.clock.now_s
         self._events = events
-        self._hold_limit_bytes = hold_limit_bytes
         self._flusher = flusher
         self._patches = patches
-        self._delivery_schedule: DeliverySchedule[Subscription] = DeliverySchedule(timers, schedule, self._pay_due)
-        self._turn_s = 0.0
-        """The time of the turn at hand. Who is told something in the same turn is due together again."""
+        self._selective = SelectiveDelivery(schedule, timers, events, hold_limit_bytes, patches)
         self._channels: dict[str, LocalChannel] = {}
-        self._dirty: list[str] = []
+        self._pending: list[str] = []
+        """Channels with a pending batch that is not handed out yet."""
         self._walking: deque[tuple[str, LocalChannel]] = deque()
-        """Rooms with a walk that is under way, and their channels."""
+        """Channels with a walk that is not over."""
         self.slice_s = SLICE_S
-        """How long walks over tailored subscribers take at most in one turn, all of them together."""
+        """How long all walks together take in one turn at most."""
         self._scheduled = False
         self._delivered_total = 0
-        self._patches_total = 0
-        self._filtered_total = 0
-        self._conflated_total = 0
         self._subscriptions = 0
 
     # Membership
 
     def add(self, subscription: Subscription) -> None:
-        """Adds a subscription in whatever phase. What is pending was published before: it is for the others."""
+        """Adds a subscription in any phase. It does not get items that are pending already."""
         local = self._channels.get(subscription.channel)
         if local is None:
             local = self._channels[subscription.channel] = LocalChannel(subscription.namespace.name)
@@ -116,13 +108,16 @@ class Hub:
         self._subscriptions += 1
 
     def remove(self, subscription: Subscription) -> bool:
-        """Takes it out and ends it; it still gets what is pending. True if the channel is now empty. Idempotent."""
+        """Delivers pending items to the subscription, ends it and removes it.
+
+        Returns True if the channel has no subscribers left. Idempotent.
+        """
         local = self._channels.get(subscription.channel)
         if local is None or local.find(subscription.client) is not subscription:
             return False
         self._deliver_rest(local, subscription)
         subscription.end()
-        self._strike(subscription)
+        self._selective.cancel(subscription)
         local.remove(subscription)
         self._subscriptions -= 1
         if len(local):
@@ -131,29 +126,30 @@ class Hub:
         return True
 
     def _deliver_rest(self, local: LocalChannel, subscription: Subscription) -> None:
-        """What was published while it was a member and has not reached it yet, for one who is leaving."""
+        """Delivers items that were published before the subscription ends and have not reached it yet."""
         unreached = local.walk is not None and local.walk.waiting.pop(subscription.client, None) is not None
         if subscription.phase is not SubscriptionPhase.LIVE or not (unreached or local.pending):
             return
-        self._turn_s = self._now_s()
+        self._selective.turn_s = self._now_s()
         try:
             if unreached:
-                assert local.walk is not None, "it was waiting for it"
-                self._deliver_selected(local.walk.batch, subscription)
+                assert local.walk is not None, "the subscription was waiting for the walk"
+                self._selective.deliver_selected(local.walk.batch, subscription)
             if local.pending:
-                self._deliver_selected(Batch(local.pending), subscription)
+                self._selective.deliver_selected(Batch(local.pending), subscription)
         except (Gap, PayloadError):
-            pass  # it is leaving: nobody is left to be told
+            pass  # the subscription ends, so the client need not know
 
     def has_subscribers(self, channel: str) -> bool:
         return channel in self._channels
 
     def count(self, channel: str) -> int:
+        """The number of subscriptions to the channel."""
         local = self._channels.get(channel)
         return len(local) if local is not None else 0
 
     def channels(self) -> Iterator[tuple[str, int]]:
-        """Every channel with its number of subscribers here."""
+        """Every channel with its number of subscriptions."""
         for channel, local in self._channels.items():
             yield channel, len(local)
 
@@ -166,14 +162,25 @@ class Hub:
         return local.find(client) if local is not None else None
 
     def statistics(self) -> HubStatistics:
+        selective = self._selective
         return HubStatistics(
-            len(self._channels),
-            self._subscriptions,
-            self._delivered_total,
-            self._patches_total,
-            self._filtered_total,
-            self._conflated_total,
+            channels=len(self._channels),
+            subscriptions=self._subscriptions,
+            delivered_total=self._delivered_total + selective.delivered_total,
+            patches_total=selective.patches_total,
+            filtered_total=selective.filtered_total,
+            conflated_total=selective.conflated_total,
         )
+
+    # Conflation
+
+    def hold_newest(self, subscription: Subscription, conflation: Conflation, newest: Newest) -> None:
+        """Like `SelectiveDelivery.hold_newest`."""
+        self._selective.hold_newest(subscription, conflation, newest)
+
+    def deliver_held(self, subscription: Subscription) -> None:
+        """Like `SelectiveDelivery.deliver_held`."""
+        self._selective.deliver_held(subscription)
 
     # Fan-out
 
@@ -185,51 +192,54 @@ class Hub:
         exclude: Sequence[str] = (),
         delta: bool = False,
     ) -> None:
-        """Queues a publication for everyone in the channel but `exclude` (client ids). `delta` allows patches."""
+        """Adds a publication to the channel's pending batch, for every subscriber except the client ids in `exclude`.
+
+        `delta` allows patches.
+        """
         local = self._channels.get(channel)
         if local is not None:
-            previous = local.take(publication, epoch) if local.with_strategy is not None else None
+            previous = local.note_latest(publication, epoch) if local.with_strategy is not None else None
             push = PublicationPush(channel, publication)
-            self._queue(channel, local, Item(push, publication.offset, epoch, exclude, delta, previous))
+            self._add_item(channel, local, Item(push, publication.offset, epoch, exclude, delta, previous))
 
     def announce(self, push: JoinPush | LeavePush) -> None:
-        """Queues a join or leave for those in the channel who hear them."""
+        """Adds a join or leave to the channel's pending batch, for the subscribers that receive them."""
         local = self._channels.get(push.channel)
         if local is not None:
-            self._queue(push.channel, local, Item(push, 0, "", ()))
+            self._add_item(push.channel, local, Item(push, 0, "", ()))
 
-    def _queue(self, channel: str, local: LocalChannel, item: Item) -> None:
+    def _add_item(self, channel: str, local: LocalChannel, item: Item) -> None:
         if not local.pending:
-            self._mark_dirty(channel)
+            self._mark_pending(channel)
         local.pending.append(item)
 
-    def _mark_dirty(self, channel: str) -> None:
-        self._dirty.append(channel)
-        self._wake()
+    def _mark_pending(self, channel: str) -> None:
+        self._pending.append(channel)
+        self._schedule_flush()
 
-    def _wake(self) -> None:
+    def _schedule_flush(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self._schedule(self.flush)
 
     def flush(self) -> None:
-        """Hands every pending batch to the outboxes, unless the walk with the one before is not over yet."""
+        """Hands every pending batch to the outboxes, unless the walk over the batch before is not over."""
         self._scheduled = False
-        dirty, self._dirty = self._dirty, []
-        single_frame = len(dirty) == 1
-        for channel in dirty:
+        pending, self._pending = self._pending, []
+        is_only = len(pending) == 1
+        for channel in pending:
             local = self._channels.get(channel)
             if local is not None and local.pending and local.walk is None:
                 try:
-                    self._fan_out(channel, local, single_frame and len(local) <= DIRECT_MAX)
-                except Exception:  # noqa: BLE001 - a bug in one channel's codec or sink must not silence the others
+                    self._fan_out(channel, local, is_only and len(local) <= DIRECT_SUBSCRIBERS_MAX)
+                except Exception:  # noqa: BLE001 - reported; a bug in one channel must not stop the other channels
                     self._events.emit(InternalError("fan-out", traceback.format_exc()))
         if self._walking:
-            self._go_on()
+            self._continue_walks()
 
     def _fan_out(self, channel: str, local: LocalChannel, directly: bool) -> None:
-        """Reaches those who get what everybody gets, and begins the walk to the others."""
-        self._turn_s = started_s = self._now_s()
+        """Delivers the batch to subscriptions without a strategy, and starts the walk over those with one."""
+        self._selective.turn_s = started_s = self._now_s()
         if local.with_strategy is None:
             batch = Batch(local.pending)
             local.pending = []
@@ -240,8 +250,8 @@ class Hub:
         gaps: list[tuple[Subscription, str]] = []
         undeliverable: list[Subscription] = []
         try:
-            self._hand_out(batch, local, write_batch, gaps, undeliverable)
-        finally:  # whatever breaks the walk: those it has passed stand behind these frames already
+            self._deliver(batch, local, write_batch, gaps, undeliverable)
+        finally:  # after any exception: the positions of subscriptions before it have advanced past these frames
             if write_batch is not None:
                 self._flusher.flush_batch(write_batch)
         spent_s = self._now_s() - started_s
@@ -250,57 +260,9 @@ class Hub:
         else:
             local.walk.spent_s = spent_s
         if gaps or undeliverable:
-            self._report(gaps, undeliverable)
+            _report(gaps, undeliverable)
 
-    def _go_on(self) -> None:
-        """Lets the walks that are under way go on, in turn, for a slice of time."""
-        until_s = self._now_s() + self.slice_s
-        for _ in range(len(self._walking)):
-            channel, local = self._walking.popleft()
-            try:
-                self._step(channel, local, until_s)
-            except Exception:  # noqa: BLE001 - as in `flush`
-                self._events.emit(InternalError("fan-out", traceback.format_exc()))
-            if self._now_s() > until_s:
-                break
-        if self._walking:
-            self._wake()
-
-    def _step(self, channel: str, local: LocalChannel, until_s: float) -> None:
-        """Lets one walk go on. A bug ends it, and the next batch may follow, as when it has reached everybody or all
-        whom it had not reached have left."""
-        walk = local.walk
-        assert walk is not None, "it is under way"
-        self._turn_s = started_s = self._now_s()
-        gaps: list[tuple[Subscription, str]] = []
-        undeliverable: list[Subscription] = []
-        over = True
-        try:
-            self._hand_out_tailored(
-                walk, until_s if len(local.pending) <= BACKLOG_MAX else float("inf"), gaps, undeliverable
-            )
-            over = not walk.waiting
-        finally:
-            walk.spent_s += self._now_s() - started_s
-            if not over:
-                self._walking.append((channel, local))
-            else:
-                local.walk = None
-                if local.pending:
-                    self._mark_dirty(channel)
-        if over:
-            self._events.emit(BatchFannedOut(local.namespace, len(walk.batch.items), walk.subscribers, walk.spent_s))
-        self._report(gaps, undeliverable)
-
-    @staticmethod
-    def _report(gaps: Sequence[tuple[Subscription, str]], undeliverable: Sequence[Subscription]) -> None:
-        """Tells the owners, who may do anything about it, when no table is walked any more."""
-        for subscription, reason in gaps:
-            subscription.owner.on_gap(subscription, reason)
-        for subscription in undeliverable:
-            subscription.owner.on_undeliverable(subscription)
-
-    def _hand_out(
+    def _deliver(
         self,
         batch: Batch,
         local: LocalChannel,
@@ -308,10 +270,10 @@ class Hub:
         gaps: list[tuple[Subscription, str]],
         undeliverable: list[Subscription],
     ) -> None:
-        """The walk, and the hottest lines of the house: what is looked up here is looked up once per delivery."""
+        """Walks over the subscriptions without a strategy. This loop is the hottest code: it runs once per delivery."""
         first, epoch, uniform = batch.first, batch.epoch, batch.uniform
         frames, after = batch.frames, batch.last + 1
-        passed = 0
+        whole = 0
         for subscription in local.subscriptions.values():
             try:
                 expected = subscription.expected
@@ -328,25 +290,66 @@ class Hub:
                         subscription.outbox.add_to(frame, write_batch)
                     if expected != ANY:
                         subscription.expected = after
-                    passed += 1
+                    whole += 1
                 else:
-                    self._deliver_selected(batch, subscription)
+                    self._selective.deliver_selected(batch, subscription)
             except Gap as gap:
                 subscription.end()
                 gaps.append((subscription, str(gap)))
             except PayloadError:
                 undeliverable.append(subscription)
-        self._delivered_total += passed * len(batch.items)
+        self._delivered_total += whole * len(batch.items)
 
-    def _hand_out_tailored(
+    # Walks over subscriptions with a strategy
+
+    def _continue_walks(self) -> None:
+        """Continues the walks in turn, for one slice of time together."""
+        until_s = self._now_s() + self.slice_s
+        for _ in range(len(self._walking)):
+            channel, local = self._walking.popleft()
+            try:
+                self._continue_walk(channel, local, until_s)
+            except Exception:  # noqa: BLE001 - as in `flush`
+                self._events.emit(InternalError("fan-out", traceback.format_exc()))
+            if self._now_s() > until_s:
+                break
+        if self._walking:
+            self._schedule_flush()
+
+    def _continue_walk(self, channel: str, local: LocalChannel, until_s: float) -> None:
+        """Continues one walk. The walk ends when no subscription waits for it, or on a bug. Then the next batch may
+        follow."""
+        walk = local.walk
+        assert walk is not None, "the walk is not over"
+        self._selective.turn_s = started_s = self._now_s()
+        gaps: list[tuple[Subscription, str]] = []
+        undeliverable: list[Subscription] = []
+        over = True
+        try:
+            deadline_s = until_s if len(local.pending) <= PENDING_ITEMS_MAX else float("inf")
+            self._walk(walk, deadline_s, gaps, undeliverable)
+            over = not walk.waiting
+        finally:
+            walk.spent_s += self._now_s() - started_s
+            if not over:
+                self._walking.append((channel, local))
+            else:
+                local.walk = None
+                if local.pending:
+                    self._mark_pending(channel)
+        if over:
+            self._events.emit(BatchFannedOut(local.namespace, len(walk.batch.items), walk.subscribers, walk.spent_s))
+        _report(gaps, undeliverable)
+
+    def _walk(
         self,
         walk: Walk,
         until_s: float,
         gaps: list[tuple[Subscription, str]],
         undeliverable: list[Subscription],
     ) -> None:
-        """The same walk over those who get something of their own, to one of them at least, and on until `until_s`."""
-        batch, waiting, now_s = walk.batch, walk.waiting, self._now_s
+        """Delivers the batch to at least one subscription, and to more of them until `until_s`."""
+        batch, waiting, now_s, selective = walk.batch, walk.waiting, self._now_s, self._selective
         first, epoch, uniform = batch.first, batch.epoch, batch.uniform
         after = batch.last + 1
         if not walk.begun:
@@ -361,14 +364,11 @@ class Hub:
                     and not subscription.skip
                     and (expected == ANY or (expected == first != 0 and subscription.epoch == epoch))
                 ):
-                    assert subscription.strategy is not None, "it is among the tailored"
-                    indexes = batch.passing(subscription.strategy.tags_filter)
-                    self._filtered_total += len(batch.items) - len(indexes)
-                    self._give(batch, subscription, indexes)
+                    selective.deliver_passing(batch, subscription)
                     if expected != ANY:
                         subscription.expected = after
                 else:
-                    self._deliver_selected(batch, subscription)
+                    selective.deliver_selected(batch, subscription)
             except Gap as gap:
                 subscription.end()
                 gaps.append((subscription, str(gap)))
@@ -377,115 +377,10 @@ class Hub:
             if now_s() > until_s:
                 break
 
-    def _deliver_selected(self, batch: Batch, subscription: Subscription) -> None:
-        """The general case: decides item by item. Raises PayloadError, and Gap where the position shows a hole."""
-        if subscription.phase is SubscriptionPhase.ENDED:
-            return
-        live = subscription.phase is SubscriptionPhase.LIVE
-        indexes: list[int] = []
-        skip = subscription.skip
-        subscription.skip = max(0, skip - len(batch.items))  # a batch may be the beginning of what was pending
-        strategy = subscription.strategy
-        passing = batch.passing(strategy.tags_filter) if strategy is not None else None
-        for index in range(skip, len(batch.items)):
-            item = batch.items[index]
-            passes = passing is None or index in passing
-            wanted = subscription.client not in item.exclude
-            if not isinstance(item.push, PublicationPush):
-                wanted = (live or subscription.replied) and subscription.options.receives_join_leave
-            elif not live:
-                subscription.hold(item.push.pub, item.epoch, wanted and passes, self._hold_limit_bytes)
-                wanted = False
-            elif item.offset and subscription.expected != ANY:
-                wanted = subscription.advance(item.offset, item.epoch) and wanted
-            if wanted and passes:
-                indexes.append(index)
-            self._filtered_total += wanted and not passes
-        self._give(batch, subscription, tuple(indexes))
 
-    def _give(self, batch: Batch, subscription: Subscription, indexes: tuple[int, ...]) -> None:
-        """These items of a batch, if any, in the form that the subscriber wants. Raises PayloadError."""
-        if not indexes:
-            return
-        strategy, wire = subscription.strategy, subscription.wire
-        if strategy is not None and strategy.conflation is not None:
-            indexes = self._owe(batch, subscription, strategy.conflation, indexes)
-            if not indexes:
-                return
-        if strategy is None or strategy.codec is None:
-            frame = batch.selection(wire, indexes)
-        else:
-            positioned = subscription.expected != ANY
-            told = batch.chain(wire, strategy.codec, indexes, strategy.base, positioned, self._patches)
-            frame, strategy.base = told.frame, told.base
-            self._patches_total += told.patches
-        subscription.outbox.append(frame)
-        self._delivered_total += len(indexes)
-
-    # Conflation
-
-    def _owe(
-        self, batch: Batch, subscription: Subscription, conflation: Conflation, indexes: tuple[int, ...]
-    ) -> tuple[int, ...]:
-        """Has the newest publication told in its time; returns what else there is to give now. Raises PayloadError."""
-        if not conflation.interval_s and conflation.owed is None and not subscription.outbox.is_behind:
-            return indexes
-        news, others = batch.news(indexes)
-        if news is not None:
-            conflation.owe(news)
-            self._pay(subscription, conflation)
-        return others
-
-    def owe(self, subscription: Subscription, conflation: Conflation, news: Newest) -> None:
-        """Publications for one who conflates: the newest is told now or later. Raises PayloadError."""
-        self._turn_s = self._now_s()
-        conflation.owe(news)
-        self._pay(subscription, conflation)
-
-    def pay(self, subscription: Subscription) -> None:
-        """The connection takes something again: tells what is owed, if there is anything and it is time."""
-        if subscription.strategy is not None and subscription.strategy.conflation is not None:
-            self._turn_s = self._now_s()
-            self._settle(subscription, subscription.strategy.conflation)
-
-    def _pay_due(self, subscriptions: Sequence[Subscription]) -> None:
-        self._turn_s = self._now_s()
-        for subscription in subscriptions:
-            assert subscription.strategy is not None, "it conflates"
-            assert subscription.strategy.conflation is not None, "it conflates"
-            subscription.strategy.conflation.is_waiting = False
-            self._settle(subscription, subscription.strategy.conflation)
-
-    def _settle(self, subscription: Subscription, conflation: Conflation) -> None:
-        try:
-            self._pay(subscription, conflation)
-        except PayloadError:
-            subscription.owner.on_undeliverable(subscription)
-        except Exception:  # noqa: BLE001 - a bug with one of those that are due together must not silence the others
-            self._events.emit(InternalError("conflation", traceback.format_exc()))
-
-    def _strike(self, subscription: Subscription) -> None:
-        """It has left, and nobody waits for its time."""
-        conflation = subscription.strategy.conflation if subscription.strategy is not None else None
-        if conflation is not None and conflation.is_waiting:
-            self._delivery_schedule.remove(subscription, conflation.due_s)
-
-    def _pay(self, subscription: Subscription, conflation: Conflation) -> None:
-        if conflation.owed is None or subscription.phase is not SubscriptionPhase.LIVE or subscription.outbox.is_behind:
-            return  # who is behind is paid when that is over
-        if self._turn_s < conflation.due_s:
-            if not conflation.is_waiting:
-                conflation.is_waiting = True
-                self._delivery_schedule.add(subscription, conflation.due_s)
-            return
-        strategy = subscription.strategy
-        assert strategy is not None, "it conflates"
-        item, left_out = conflation.pay(self._turn_s)
-        base = item.base_for(strategy.base, subscription.expected != ANY)
-        told = item.single_frame(subscription.wire, left_out, strategy.codec, base, self._patches)
-        if strategy.codec is not None:
-            strategy.base = item.publication
-        subscription.outbox.append(told.frame)
-        self._delivered_total += 1
-        self._patches_total += told.patched
-        self._conflated_total += left_out
+def _report(gaps: Sequence[tuple[Subscription, str]], undeliverable: Sequence[Subscription]) -> None:
+    """Calls the owners of subscriptions, which may call the hub again: no table is walked any more."""
+    for subscription, reason in gaps:
+        subscription.owner.on_gap(subscription, reason)
+    for subscription in undeliverable:
+        subscription.owner.on_undeliverable(subscription)

@@ -1,18 +1,19 @@
-"""What waits to be sent to one session, and the one write per session and tick that sends it.
+"""The frames that wait to be sent to one session, and the one write per session and turn that sends them.
 
-Theory of operation. Writing is nearly all that fan-out costs, so nothing is written when it is produced. Frames are
-put into the session's outbox; the first one puts the outbox on the flusher's list; on the next turn of the event loop
-the flusher writes every listed outbox once, all its frames joined. Idle, a message leaves at once; under load turns
-grow longer and batches with them. The flusher works in slices of a few milliseconds, so a channel of 15,000
-subscribers does not stall the loop; each outbox is first in, first out, so order never depends on the slicing.
+Theory of operation. Writing to sockets is nearly all that fan-out costs, so a frame is not written when it is produced.
+It is appended to the session's outbox. The first frame puts the outbox on the flusher's list. On the next turn of the
+event loop, the flusher writes every listed outbox once, with all its frames joined. In an idle server, a frame is sent
+at once. Under load, turns take longer and the joined frames get larger. The flusher works in slices of a few
+milliseconds, so that a channel of 15,000 subscribers does not block the event loop. Each outbox is first in, first out,
+so the order of frames does not depend on the slices.
 
-The flusher writes in volleys: it first collects what some dozens of outboxes have to send, and then hands it to their
-sockets in one go, in a loop that is no Python. Turning to and fro between interpreter and network stack for each
-delivery would cost both their caches, which is more than the interpreting.
+The flusher collects the frames of some dozens of outboxes in a write batch, and then sends the batch to their sockets
+in a loop that runs in C. To switch between the interpreter and the network stack for each delivery would evict both
+from the CPU caches, which costs more than the interpreter itself.
 
-Frames are shared between outboxes, so what waits costs a reference each, not a copy. A peer that does not read makes
-its transport unwritable; its outbox then grows up to a limit and overflows: the session ends as slow, and nobody else
-notices. Nothing here calls out of `append`, so fan-out may append while it walks its tables.
+Outboxes share frames, so a waiting frame costs a reference and not a copy. If a peer does not read, its transport
+becomes unwritable, and its outbox grows up to a limit. Beyond the limit the session ends as slow. Other sessions are
+not affected. `append` calls no code outside this module, so fan-out may append while it walks its tables.
 """
 
 from __future__ import annotations
@@ -21,17 +22,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
+from beaconfire.base.loop import SLICE_S, Schedule
 from beaconfire.protocols.port import Frame
 
-SLICE_S = 0.004
-"""How long the flusher writes before it lets the event loop breathe."""
-
 WRITE_BATCH_MAX = 64
-"""Outboxes that are written in one go, between two looks at the clock."""
+"""Outboxes that are written together. The flusher reads the clock between two write batches."""
 
 
 class Writable(Protocol):
-    """The part of a transport an outbox needs; see `transports.base.Transport`."""
+    """The part of `transports.port.Transport` that an outbox uses."""
 
     @property
     def writable(self) -> bool: ...
@@ -48,11 +47,12 @@ class Writable(Protocol):
 
 
 SendAll: TypeAlias = Callable[[Sequence[Writable], Sequence[Frame]], list[int]]
-"""Sends each frame to the `direct` socket of its transport; returns how many bytes of each were taken. Never raises."""
+"""Sends each frame to the `direct` socket of its transport. Returns how many bytes of each frame the socket took. Never
+raises."""
 
 
 class WriteBatch:
-    """Frames about to be sent, each with its transport, whose `direct` is not None. A transport is in it once."""
+    """Frames to send together, each with its transport. A transport is in a batch once. Its `direct` is a socket."""
 
     __slots__ = ("frames", "transports")
 
@@ -79,9 +79,9 @@ class Outbox:
         self.queued_bytes = 0
 
     def append(self, frame: Frame) -> None:
-        """Queues a frame; drops it if the outbox is closed or has overflowed. Calls nobody back."""
+        """Queues a frame. Drops the frame if the outbox is closed or has overflowed. Calls no callback."""
         if self._frame is None:
-            self._frame = frame  # usually the only one, and then a list would cost more than all the rest here
+            self._frame = frame  # usually the only frame, so a list would cost more than the rest of this method
         elif self._more is None:
             self._more = [frame]
         else:
@@ -89,18 +89,18 @@ class Outbox:
         self.queued_bytes += len(frame)
         if not self._listed:
             self._listed = True
-            self._flusher.enlist(self)
+            self._flusher.add(self)
         if self.queued_bytes > self._limit_bytes:
-            self._relieve()
+            self._shrink()
 
-    def _relieve(self) -> None:
-        """More is queued than may be: write now if the peer is able to take it, overflow if it is not."""
+    def _shrink(self) -> None:
+        """Writes the frames now if the transport is writable. Otherwise the outbox overflows."""
         transport = self._transport
         if transport is None:
             self._drop()
         elif transport.writable:
             self.flush()
-            self._listed = True  # it still is, on the flusher's list
+            self._listed = True  # the flusher's list still holds this outbox
         else:
             self._transport = None
             self._drop()
@@ -108,11 +108,11 @@ class Outbox:
 
     @property
     def is_behind(self) -> bool:
-        """The peer takes nothing at the moment."""
+        """The transport is not writable at the moment."""
         return self._transport is not None and not self._transport.writable
 
     def flush(self) -> None:
-        """Writes what is queued, if the peer takes it; otherwise `flush` must be called when it does again."""
+        """Writes the queued frames if the transport is writable. Otherwise call `flush` when it is writable again."""
         transport = self._transport
         if transport is None:
             self._listed = False
@@ -126,10 +126,10 @@ class Outbox:
                 self._drop()
                 self._flusher.count(1, len(data))
                 transport.write(data)
-        # An unwritable outbox stays listed, so that `append` does not bother the flusher until `flush` is called.
+        # An unwritable outbox counts as listed, so that `append` does not call the flusher until `flush` is called.
 
     def collect(self, write_batch: WriteBatch) -> None:
-        """Adds what is queued, joined, to a volley; or flushes, where that is not possible."""
+        """Adds the queued frames, joined, to a write batch. Flushes instead if the transport has no direct socket."""
         transport = self._transport
         data = self._frame
         if transport is None or data is None or transport.direct is None:
@@ -145,7 +145,10 @@ class Outbox:
         write_batch.frames.append(data)
 
     def add_to(self, frame: Frame, write_batch: WriteBatch) -> None:
-        """Adds a frame to a volley that is fired on this turn; as `append` where others wait, or the peer must."""
+        """Adds a frame to a write batch that is sent in this turn.
+
+        Like `append` if frames are queued already, or if the transport has no direct socket.
+        """
         transport = self._transport
         if self._frame is None and transport is not None and transport.direct is not None:
             write_batch.transports.append(transport)
@@ -158,25 +161,22 @@ class Outbox:
         self.queued_bytes = 0
 
     def close(self) -> None:
-        """Sends what can be sent at once and drops everything from then on."""
+        """Writes the frames that can be written at once. Drops every later frame."""
         self.flush()
         self._transport = None
         self._on_overflow = None
         self._drop()
 
     def report_overflow(self) -> None:
-        """Called by the flusher, on a turn of its own."""
+        """Called by the flusher, outside of fan-out."""
         if self._on_overflow is not None:
             self._on_overflow()
 
 
 class Flusher:
-    """Writes listed outboxes, once a turn, in slices."""
+    """Writes the listed outboxes, once in each turn, in slices."""
 
-    def __init__(
-        self, schedule: Callable[[Callable[[], None]], object], now_s: Callable[[], float], send_all: SendAll
-    ) -> None:
-        """`schedule` runs a callable on the next turn of the event loop."""
+    def __init__(self, schedule: Schedule, now_s: Callable[[], float], send_all: SendAll) -> None:
         self._schedule = schedule
         self._now_s = now_s
         self._send_all = send_all
@@ -186,7 +186,7 @@ class Flusher:
         self.writes_total = 0
         self.bytes_total = 0
 
-    def enlist(self, outbox: Outbox) -> None:
+    def add(self, outbox: Outbox) -> None:
         self._listed.append(outbox)
         if not self._scheduled:
             self._wake()
@@ -218,7 +218,7 @@ class Flusher:
                 try:
                     for _ in range(min(len(listed), WRITE_BATCH_MAX)):
                         listed.popleft().collect(write_batch)
-                finally:  # whatever one transport breaks: the others' frames are out of their outboxes already
+                finally:  # after any exception: the frames of the other transports have left their outboxes
                     self.flush_batch(write_batch)
                 if self._now_s() > deadline_s:
                     break
@@ -227,7 +227,7 @@ class Flusher:
                 self._wake()
 
     def flush_batch(self, write_batch: WriteBatch) -> None:
-        """Sends it. What a socket does not take of its frame is written by the transport in its own way."""
+        """Sends the batch. If a socket takes only a part of its frame, the transport writes the rest."""
         frames = write_batch.frames
         sizes = list(map(len, frames))
         taken = self._send_all(write_batch.transports, frames)

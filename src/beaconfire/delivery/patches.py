@@ -1,9 +1,9 @@
-"""Publications as patches: for subscribers that keep the last one they got and ask to be told only what changed.
+"""Publications as patches, for subscriptions whose client keeps the last publication and needs only the difference.
 
-The client's *base* is the last publication it was given, whole or put together. So a patch may be sent only to who
-has exactly the base it starts from, and whoever has none, or another one, is given the publication whole and has a
-base from then on. Patches between neighbours of a stream are remembered for a while: a thousand clients that come
-back after a cut have all missed the same publications.
+The client's *base* is the last publication that it received, whole or as a patch. A patch may be sent only to a client
+with exactly the base that the patch starts from. A client with another base or none gets the publication whole, and
+that publication is its base from then on. Patches between two neighbours of a stream are kept for a while: a thousand
+clients that come back after a network failure have all missed the same publications.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from beaconfire.protocols.fossil import create
 from beaconfire.protocols.port import DeltaCodec
 
 FOSSIL: Final = "fossil"
-"""The one type of deltas there is."""
+"""The only type of deltas."""
 
 PATCH_BYTES_MAX: Final = 4 * 1024 * 1024
-"""Patches that are remembered. The oldest give way; then they are made anew."""
+"""Bytes of patches that are kept. The oldest patches are dropped first, and made again if they are needed."""
 
 COMPARED_BYTES_MAX: Final = 256 * 1024
-"""How much text, old and new together, is compared for one recovery or for what one channel has to say in one turn:
-about 5 ms. What exceeds it is told whole, which is as correct."""
+"""Bytes of text, old and new together, that are compared for one recovery, or for one batch of a channel: about 5 ms.
+Publications beyond the limit are sent whole, which is as correct."""
 
 _ENTRY_BYTES = 256
-"""What remembering costs beside the patch, roughly."""
+"""Roughly what a kept patch costs in addition to its bytes."""
 
 
 class Patches:
-    """Makes patches, those between neighbours of a stream once for everybody."""
+    """Makes patches, and keeps those between neighbours of a stream."""
 
     def __init__(self, bytes_max: int = PATCH_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
@@ -42,15 +42,15 @@ class Patches:
         self.bytes = 0
 
     def refill(self) -> None:
-        """A new piece of work begins: as much as `COMPARED_BYTES_MAX` may be compared for it."""
+        """Starts a new piece of work, for which `COMPARED_BYTES_MAX` may be compared."""
         self._budget = COMPARED_BYTES_MAX
 
-    def express(
+    def encode(
         self, channel: str, epoch: str, publication: Publication, base: Publication | None, codec: DeltaCodec
     ) -> Publication:
-        """The publication as it is told to a client with this base: as a patch if there is one, else whole.
+        """The publication for a client with this base: as a patch if there is one, else whole.
 
-        `base` must be the publication that the client was given last, or None. Raises PayloadError.
+        `base` must be the publication that the client received last, or None. Raises PayloadError.
         """
         text = codec.delta_text(publication.data)
         if base is not None:
@@ -59,10 +59,10 @@ class Patches:
             if data is not None:
                 return replace(publication, data=data, delta=True)
         data = codec.delta_data(bytes(text))
-        assert data is not None, "whole publications can always be expressed"
+        assert data is not None, "a whole publication can always be expressed"
         return replace(publication, data=data)
 
-    def express_all(
+    def encode_all(
         self,
         channel: str,
         epoch: str,
@@ -70,23 +70,25 @@ class Patches:
         base: Publication | None,
         codec: DeltaCodec,
     ) -> list[Publication]:
-        """A row of a stream's publications, given to a client one after the other: as patches where nothing is missing
-        between them. Raises PayloadError."""
+        """Publications of one stream for a client that gets them in this order: as patches between neighbours.
+
+        Raises PayloadError.
+        """
         self.refill()
-        expressed = []
+        encoded = []
         for publication in publications:
             follows = base is not None and 0 < base.offset == publication.offset - 1
-            expressed.append(self.express(channel, epoch, publication, base if follows else None, codec))
+            encoded.append(self.encode(channel, epoch, publication, base if follows else None, codec))
             base = publication
-        return expressed
+        return encoded
 
     def _patch(
         self, channel: str, epoch: str, publication: Publication, base: Publication, codec: DeltaCodec, text: Raw
     ) -> bytes | None:
         source = codec.delta_text(base.data)
         if not epoch or base.offset == 0 or base.offset != publication.offset - 1:
-            return self._make(source, text)  # no neighbours: nobody will ask again
-        # Most codecs leave most texts as they are, and then share the patch.
+            return self._make(source, text)  # not neighbours of a stream, so no other client needs this patch
+        # Most codecs use most texts as they are, and then share the patch.
         own = "" if text is publication.data and source is base.data else codec.name
         key = (channel, epoch, publication.offset, own)
         try:
@@ -97,8 +99,8 @@ class Patches:
             patch = self._known[key] = self._make(source, text)
             self.bytes += _ENTRY_BYTES + len(patch or b"")
             while self.bytes > self._bytes_max:
-                forgotten = self._known.pop(next(iter(self._known)))
-                self.bytes -= _ENTRY_BYTES + len(forgotten or b"")
+                dropped = self._known.pop(next(iter(self._known)))
+                self.bytes -= _ENTRY_BYTES + len(dropped or b"")
             return patch
 
     def _make(self, source: Raw, target: Raw) -> bytes | None:

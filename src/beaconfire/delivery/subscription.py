@@ -1,21 +1,23 @@
-"""One session's membership of one channel: catching up, then live; and the one way to recover what was missed.
+"""The subscription of one session to one channel: first catching up, then live.
 
-Theory of operation. Between a client's question "what did I miss since here?" and the first live publication there must
-be neither a gap nor an overlap, while publications keep arriving. The order is *hold, attach, read, merge*:
+Theory of operation. A client subscribes with its position and must get every publication after this position exactly
+once, while publishers keep publishing. The steps are *hold, attach, read, merge*:
 
-1. hold: the subscription joins the hub in the phase CATCHING_UP. Live publications are kept here, not sent.
-2. attach: the node listens to the channel at the broker. From now on nothing can pass unseen.
-3. read: history since the client's position is read, with the top of the stream at that moment.
-4. merge: `go_live(top)` drops what was held up to `top` (it is in the history that was read), checks that the rest
-   goes on from there without a hole and in the same epoch, and hands it out; the phase is LIVE.
+1. hold: the subscription is added to the hub in the phase CATCHING_UP. It holds live publications and sends none.
+2. attach: the node attaches to the channel at the broker. From now on every publication reaches the hub.
+3. read: history after the client's position is read, with the top of the stream at that moment.
+4. merge: `go_live(top)` drops held publications up to `top`, because the history that was read contains them. It checks
+   that the other held publications continue from `top` without a missing offset and in the same epoch, and returns
+   them. The phase is LIVE.
 
-Leaving out any step loses or doubles publications; the simulation proves it for each. A hole, a foreign epoch or too
-much to hold raises Gap: an honest "insufficient state", on which the client starts over with its position. Live, the
-same check runs for every publication: `expected` is the only offset that may come next.
+If any step were left out, publications would be lost or delivered twice: the simulation shows that for each step. A
+missing offset, another epoch, or too many bytes to hold raise `Gap`. The client is then told that its state is
+insufficient, and subscribes again with its position. In the phase LIVE the same check runs for every publication:
+`expected` is the only offset that may come next.
 
-A recovery too large for one reply is sent in pieces. After each piece but the last one the subscription is *behind*: it
-keeps the position that it has reached and holds no stored publications, because the next read of history has them. Then
-steps 1, 3 and 4 are done again from that position (see `commands.catching_up`).
+A recovery that is too large for one reply is sent in pieces. After each piece except the last one, the subscription is
+*behind*: it keeps the position that it has reached, and does not hold stored publications, because the next read of
+history contains them. Steps 1, 3 and 4 are then repeated from that position (see `session.operations.recover`).
 """
 
 from __future__ import annotations
@@ -27,31 +29,29 @@ from typing import Protocol
 from msgspec import Struct
 
 from beaconfire.channels.namespaces import Namespace
-from beaconfire.delivery.conflation import Conflation
 from beaconfire.delivery.outbox import Outbox
-from beaconfire.delivery.tags_filter import TagsFilter
+from beaconfire.delivery.strategy import DeliveryStrategy
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
-from beaconfire.protocols.port import DeltaCodec, Wire
+from beaconfire.protocols.port import Wire
 
 ANY = -1
-"""`Subscription.expected` of one that does not watch its position: every publication is welcome."""
+"""`Subscription.expected` of a subscription without a position: any publication may come next."""
 
 HELD = -2
-"""`Subscription.expected` of one that is not live: no publication is delivered."""
-
+"""`Subscription.expected` of a subscription that is not live: no publication is delivered."""
 
 HELD_ITEM_BYTES = 256
-"""What a held publication costs beside its data, roughly; a flood of tiny ones is a flood as well."""
+"""Roughly what a held publication costs in addition to its data. Many tiny publications count as well."""
 
 
 class Gap(Exception):
-    """Publications are missing between what the subscriber has and what comes next. The text says which."""
+    """Publications are missing between the subscription's position and the next publication. The text says which."""
 
 
 class Subscriber(Protocol):
-    """Whose subscription it is: a session, seen from the hub."""
+    """The part of a session that its subscriptions and the hub use."""
 
     @property
     def client(self) -> str: ...
@@ -63,10 +63,10 @@ class Subscriber(Protocol):
     def outbox(self) -> Outbox: ...
 
     def on_gap(self, subscription: Subscription, reason: str) -> None:
-        """Something is missing; the subscription has ended and must be recovered."""
+        """Publications are missing. The subscription has ended, and the client must recover."""
 
     def on_undeliverable(self, subscription: Subscription) -> None:
-        """A publication cannot be expressed in the session's wire format."""
+        """The session's encoding cannot express a publication."""
 
 
 class SubscriptionPhase(Enum):
@@ -76,47 +76,30 @@ class SubscriptionPhase(Enum):
 
 
 class Held(Struct, frozen=True):
-    """A publication that arrived while its subscriber was catching up."""
+    """A publication that came while its subscription was catching up."""
 
     publication: Publication
     epoch: str
     delivered: bool
-    """False if this subscriber is excluded, or its filter does not pass it: it counts for the position only."""
+    """False if the subscription does not get the publication, because its client is excluded or its filter does not
+    pass it. The publication then only moves the position."""
 
 
 class SubscriptionOptions(Struct, frozen=True):
-    """What this subscription does, worked out once from namespace, grant and request."""
+    """The effective options of a subscription, computed once from namespace, grant and request."""
 
     positioned: bool = False
     recoverable: bool = False
     presence: bool = False
     announces_join_leave: bool = False
-    """Its coming and going is announced to the channel."""
+    """The join and the leave of this subscription are announced in the channel."""
     receives_join_leave: bool = False
+    """The client gets the joins and leaves of other subscriptions."""
     server_side: bool = False
 
 
-class DeliveryStrategy:
-    """What one subscription gets otherwise than the others: what passes a filter, as patches, less often, or all."""
-
-    __slots__ = ("base", "codec", "conflation", "tags_filter")
-
-    def __init__(
-        self, tags_filter: TagsFilter | None, codec: DeltaCodec | None, conflation: Conflation | None = None
-    ) -> None:
-        """`codec` is the session's own if it gets patches."""
-        self.tags_filter = tags_filter
-        self.codec = codec
-        self.conflation = conflation
-        self.base: Publication | None = None
-        """The last publication that the client was given, from which the next patch may start."""
-
-    def passes(self, publication: Publication) -> bool:
-        return self.tags_filter is None or self.tags_filter.passes(publication.tags)
-
-
 class Subscription:
-    """State of one membership. The hub reads `expected`, `epoch`, `wire`, `outbox`, `client` for every batch."""
+    """The hub reads `expected`, `epoch`, `wire`, `outbox` and `client` for every batch."""
 
     __slots__ = (
         "_held",
@@ -152,11 +135,11 @@ class Subscription:
         info: ClientInfo,
         strategy: DeliveryStrategy | None = None,
     ) -> None:
-        """`strategy` is None for nearly all: they get what everybody gets."""
+        """`strategy` is None for most subscriptions."""
         self.channel = channel
         self.namespace = namespace
         self.owner = owner
-        # Copied from the owner because fan-out reads them once per delivery.
+        # Copied from the owner, because fan-out reads these attributes once per delivery.
         self.client = owner.client
         self.wire = owner.wire
         self.outbox = owner.outbox
@@ -171,15 +154,15 @@ class Subscription:
         self.replied = False
         self.removed = False
         self.skip = 0
-        """How many items of its channel's pending batch were there before it."""
+        """How many items of the channel's pending batch are older than this subscription."""
         self.reached: StreamPosition | None = None
-        """Up to where a recovery in pieces has come; None if there is none, or it is finished."""
+        """The end of the last piece of a recovery in pieces. None if no piece is left."""
         self._held: list[Held] | None = []
         self._held_bytes = 0
         self._holds_stored = True
 
     def hold(self, publication: Publication, epoch: str, delivered: bool, limit_bytes: int) -> None:
-        """Keeps a publication that arrived while catching up; beyond the limit the next `go_live` finds a gap."""
+        """Holds a publication that came while catching up. Beyond the limit, the next `go_live` raises `Gap`."""
         if self._held is None or (publication.offset and not self._holds_stored):
             return
         self._held_bytes += len(publication.data) + HELD_ITEM_BYTES
@@ -193,13 +176,13 @@ class Subscription:
         return self.phase is SubscriptionPhase.CATCHING_UP
 
     def mark_gap(self) -> None:
-        """Something was missed while catching up: `go_live` will find a gap."""
+        """Publications were missed while catching up: `go_live` will raise `Gap`."""
         self._held = None
 
     def fall_behind(self, reached: StreamPosition) -> None:
-        """The recovery goes on later, from `reached`. Until `hold_again` stored publications are not held.
+        """The recovery continues later, from `reached`. Until `hold_again`, stored publications are not held.
 
-        What is not stored stays held: history will not have it.
+        Publications without an offset stay held, because history does not contain them.
         """
         self.reached = reached
         self.epoch = reached.epoch
@@ -209,13 +192,14 @@ class Subscription:
             self._held_bytes = sum(len(held.publication.data) + HELD_ITEM_BYTES for held in self._held)
 
     def hold_again(self) -> None:
-        """To be called before history is read on: what is published from now on may not be in what is read."""
+        """Call this method before the next read of history, which may not contain later publications."""
         self._holds_stored = True
 
     def go_live(self, top: StreamPosition | None) -> list[Publication]:
-        """Ends catching up: `top` is the position read from history, None for a subscription without position.
+        """Makes the subscription live. `top` is the top of the stream, None for a subscription without a position.
 
-        Returns what was held and is to be sent right after the reply, in order. Raises Gap, and stays held.
+        Returns the held publications to send right after the reply, in order. Raises `Gap`, and then the subscription
+        is still catching up.
         """
         if self._held is None:
             raise Gap(f"publications in {self.channel!r} were missed, or too many came, while catching up")
@@ -232,9 +216,9 @@ class Subscription:
         return publications
 
     def advance(self, offset: int, epoch: str) -> bool:
-        """Moves a live, positioned subscription over one publication; False if it had that one already.
+        """Moves the position of a live subscription by one publication. False for a publication it has already.
 
-        Raises Gap for a hole or a foreign epoch: the caller ends the subscription.
+        Raises `Gap` for a missing offset or another epoch. The caller must then end the subscription.
         """
         if epoch != self.epoch:
             raise Gap(f"the stream's epoch changed from {self.epoch!r} to {epoch!r}")
@@ -247,19 +231,21 @@ class Subscription:
 
     @property
     def position(self) -> StreamPosition | None:
-        """Up to where a positioned subscription was given everything, or did not want it; None for others, and before
-        the reply to its subscribe."""
+        """The client has received every publication up to here, except those that it does not want.
+
+        None before the subscribe reply, and for a subscription without a position.
+        """
         if self.expected <= 0:
             return self.reached if self.replied else None
         conflation = self.strategy.conflation if self.strategy is not None else None
-        owed_since = conflation.since if conflation is not None else None
-        return StreamPosition(self.expected - 1 if owed_since is None else owed_since, self.epoch)
+        held_since = conflation.since if conflation is not None else None
+        return StreamPosition(self.expected - 1 if held_since is None else held_since, self.epoch)
 
     def check(self, top: StreamPosition) -> None:
-        """Compares a live, positioned subscription with the top of the stream. Raises Gap if something is missing.
+        """Compares the position of a live subscription with the top of the stream. Raises `Gap` if it is too old.
 
-        What was published just now may still be on its way, so falling behind counts only if the position has not
-        reached what the check before this one saw.
+        Recent publications may not have reached this node yet. So the position is too old only if it has not reached
+        the top that the previous check saw.
         """
         if top.epoch != self.epoch:
             raise Gap(f"the stream's epoch is {top.epoch!r}, the subscription's {self.epoch!r}")
@@ -277,12 +263,12 @@ class Subscription:
 
 
 def _merge(held: Sequence[Held], top: StreamPosition) -> tuple[list[Publication], int]:
-    """What of `held` comes after `top`, and the offset expected next. Raises Gap for a hole or a foreign epoch."""
+    """The held publications after `top`, and the next expected offset. Raises `Gap`."""
     publications = []
     expected = top.offset + 1
     for item in held:
         offset = item.publication.offset
-        if offset == 0:  # published without history: it has no place in the order
+        if offset == 0:  # published without history, so it has no place in the order
             if item.delivered:
                 publications.append(item.publication)
             continue

@@ -1,8 +1,8 @@
-"""Which publications a subscriber wants, told by their tags: filters are checked, compiled and shared.
+"""Filters that select publications by their tags: checked, compiled and shared.
 
-A filter is a tree, section 12 of the Centrifuge client protocol: branches are `and`, `or` and `not`, leaves compare one
-tag. It comes from a client and is asked for every publication, so it is bounded before anything else looks at it, and
-compiled once into functions. Equal filters are one object, which lets fan-out ask each of them once per publication.
+A filter is a tree (section 12 of the Centrifuge client protocol): its branches are `and`, `or` and `not`, and each leaf
+compares one tag. A filter comes from a client and is applied to every publication. So its size is checked first, and it
+is compiled once into functions. Equal filters are one object, so fan-out applies each of them once per publication.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import msgspec
 from beaconfire.model.requests import FilterNode
 
 DEPTH_MAX: Final = 16
-"""Branches inside one another. It bounds the stack, and nobody writes more by hand."""
+"""Levels of nested branches. The limit bounds the stack."""
 
 NUMBER_LENGTH_MAX: Final = 64
-"""Longer digits are no number: a tag may be as long as a message, and turning it into one would take its time."""
+"""Characters of a number. A longer text counts as no number: a tag may be as long as a message, and slow to parse."""
 
 NUMBERS_MAX: Final = 1024
-"""Texts whose numbers are remembered, because every filter asks for those of the same few tags."""
+"""Parsed numbers that are kept, because all filters read the same few tags."""
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 _NO_TAGS: Final[Mapping[str, str]] = {}
@@ -36,9 +36,9 @@ Predicate: TypeAlias = Callable[[Tags], bool]
 
 
 class FilterError(Exception):
-    """A filter that cannot be used. The text names the node and what is wrong with it.
+    """An invalid filter. The text names the node and the error.
 
-    `limit` is the name of the limit it exceeds, or empty.
+    `limit` is the name of the limit that the filter exceeds, or empty.
     """
 
     def __init__(self, text: str, limit: str = "") -> None:
@@ -47,7 +47,7 @@ class FilterError(Exception):
 
 
 class TagsFilter:
-    """A compiled filter. Two that are equal are the same object, if the same `TagsFilters` made them."""
+    """A compiled filter. Equal filters of the same `TagsFilters` are the same object."""
 
     __slots__ = ("__weakref__", "_predicate")
 
@@ -55,15 +55,15 @@ class TagsFilter:
         self._predicate = predicate
 
     def passes(self, tags: Tags | None) -> bool:
-        """Whether a publication with these tags is wanted."""
+        """Whether a publication with these tags is selected."""
         return self._predicate(tags or _NO_TAGS)
 
 
 class TagsFilters:
-    """Makes filters, and remembers those in use."""
+    """Makes filters, and shares those in use."""
 
     def __init__(self, nodes_max: int, values_max: int) -> None:
-        """At most this many nodes in a filter, and values in all its lists (`vals`) together."""
+        """`nodes_max` bounds the nodes of a filter, and `values_max` the values of all its lists (`vals`) together."""
         self._nodes_max = nodes_max
         self._values_max = values_max
         self._in_use: WeakValueDictionary[bytes, TagsFilter] = WeakValueDictionary()
@@ -73,15 +73,15 @@ class TagsFilters:
 
     def compile(self, root: FilterNode) -> TagsFilter:
         """Raises FilterError."""
-        self._measure(root)
+        self._check_size(root)
         text = msgspec.json.encode(root)
         found = self._in_use.get(text)
         if found is None:
             found = self._in_use[text] = TagsFilter(_compile(root, "tf"))
         return found
 
-    def _measure(self, root: FilterNode) -> None:
-        """Without recursion, since nothing is known of the depth yet."""
+    def _check_size(self, root: FilterNode) -> None:
+        """Raises FilterError. Without recursion, because the depth is not checked yet."""
         nodes = values = 0
         waiting = [(root, 1)]
         while waiting:
@@ -100,7 +100,7 @@ class TagsFilters:
 
 
 def _compile(node: FilterNode, where: str) -> Predicate:
-    """`where` is the node's place in the tree, for errors."""
+    """`where` is the path of the node in the tree, for errors."""
     return _compile_branch(node, where) if node.op else _compile_leaf(node, where)
 
 
@@ -117,7 +117,7 @@ def _compile_branch(node: FilterNode, where: str) -> Predicate:
 
 def _all(parts: list[Predicate]) -> Predicate:
     def passes(tags: Tags) -> bool:
-        for part in parts:  # noqa: SIM110 - a generator would cost more than most parts
+        for part in parts:  # noqa: SIM110 - a generator expression is slower than most parts
             if not part(tags):
                 return False
         return True
@@ -202,7 +202,7 @@ def _compare_numbers(key: str, holds: Callable[[Decimal, Decimal], bool], limit:
 
 
 def _number(text: str) -> Decimal | None:
-    """Exact, because floats would take 0.1 and its neighbours for the same; None for what is no decimal number."""
+    """The exact number, because floats near 0.1 would be equal. None for a text that is no decimal number."""
     return _parse_number(text) if len(text) <= NUMBER_LENGTH_MAX else None
 
 

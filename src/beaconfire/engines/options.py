@@ -1,4 +1,4 @@
-"""Settings of the engine."""
+"""Options of the engine."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from beaconfire.base.options import Options
 from beaconfire.base.units import Seconds, Size
 
 
-class EngineOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What keeps history and presence, and joins nodes."""
+class EngineOptions(Options, frozen=True, kw_only=True):
+    """The engine: broker, history and presence."""
 
-    type: Annotated[Literal["memory"], Meta(description="`memory`: in this process, nothing else needed.")] = "memory"
+    type: Annotated[
+        Literal["memory"], Meta(description="`memory`: inside this process, without any other service.")
+    ] = "memory"
     history_meta_ttl: Annotated[
-        Seconds, Meta(description="How long a channel's position outlives its last publication.")
+        Seconds, Meta(description="How long the epoch and offset of a channel are kept after its last publication.")
     ] = Seconds(30 * 86400)
     history_max_bytes: Annotated[
         Size,
         Meta(
-            description="Memory for the history and positions of all channels together; beyond it the oldest "
-            "publications are dropped, in whatever channel, and clients that come back for them are told "
-            "`recovered: false`."
+            gt=0,
+            description="Memory for the history and positions of all channels together. When it is full, the oldest "
+            "publications of all channels are dropped; clients that recover them get `recovered: false`.",
         ),
     ] = Size(1024**3)
     detach_delay: Annotated[
-        Seconds, Meta(description="How long the node still listens to a channel after its last subscriber left.")
+        Seconds, Meta(description="How long the node stays attached to a channel after its last subscriber left.")
     ] = Seconds(1)

@@ -1,11 +1,12 @@
-"""What can be observed inside the server: frozen facts that the core emits and sinks turn into logs and metrics.
+"""Events: frozen records of what happens inside the server. The core emits events; sinks make logs and metrics of them.
 
-An event never carries a user's data or a token. Emitting must be cheap and never fails: a sink that raises is a bug.
-There is no event per delivery; what happens that often is counted where it happens and read by `statistics()`.
+An event never contains a token or the data of a user. `emit` must be fast and must not raise: a sink that raises is a
+bug. There is no event per delivery: deliveries are counted where they happen, and read from `statistics()`.
 """
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, get_args
 
@@ -13,7 +14,7 @@ from msgspec import Struct
 
 
 class ConnectionOpened(Struct, frozen=True):
-    """A transport is up; nobody has authenticated yet."""
+    """A transport is connected. The client has not authenticated yet."""
 
     transport: str
     protocol: str
@@ -21,7 +22,7 @@ class ConnectionOpened(Struct, frozen=True):
 
 
 class SessionConnected(Struct, frozen=True):
-    """A client has authenticated. `name` and `version` are what its SDK says of itself."""
+    """A client has authenticated. Its SDK sent `name` and `version`."""
 
     client: str
     user: str
@@ -32,7 +33,7 @@ class SessionConnected(Struct, frozen=True):
 
 
 class SessionEnded(Struct, frozen=True):
-    """`code` and `reason` are the disconnect's; `detail` says what exactly was wrong."""
+    """A session ended. `code` and `reason` are those of the disconnect, `detail` is the exact cause."""
 
     client: str
     user: str
@@ -45,7 +46,7 @@ class SessionEnded(Struct, frozen=True):
 
 
 class CommandHandled(Struct, frozen=True):
-    """`error` is 0 for success, else the reply error's or the disconnect's code."""
+    """A command was handled. `error` is 0 for success, else the code of the error or of the disconnect."""
 
     client: str
     user: str
@@ -57,20 +58,23 @@ class CommandHandled(Struct, frozen=True):
 
 
 class ApiCallHandled(Struct, frozen=True):
+    """A call of the server API was handled. `error` is 0 for success, else the code of the error."""
+
     method: str
     duration_s: float
     error: int
 
 
 class Subscribed(Struct, frozen=True):
+    """A subscription started."""
+
     client: str
     channel: str
     namespace: str
 
 
 class Unsubscribed(Struct, frozen=True):
-    """The end of what `Subscribed` began. `code` as in the table of unsubscribe codes; 0 when the client asked or
-    went away."""
+    """A subscription ended. `code` is an unsubscribe code; 0 if the client unsubscribed or its session ended."""
 
     client: str
     channel: str
@@ -79,6 +83,8 @@ class Unsubscribed(Struct, frozen=True):
 
 
 class RecoveryFinished(Struct, frozen=True):
+    """A recovery ended. `recovered` is false if publications were lost. `publications` is the number delivered."""
+
     channel: str
     namespace: str
     recovered: bool
@@ -86,7 +92,9 @@ class RecoveryFinished(Struct, frozen=True):
 
 
 class BatchFannedOut(Struct, frozen=True):
-    """The publications of one channel in one tick were handed to the outboxes of `subscribers` sessions."""
+    """The publications of one channel in one turn of the event loop were added to the outboxes of `subscribers`
+    sessions.
+    """
 
     namespace: str
     publications: int
@@ -95,15 +103,17 @@ class BatchFannedOut(Struct, frozen=True):
 
 
 class LimitHit(Struct, frozen=True):
-    """A named limit took effect; `limit` is the name of its setting."""
+    """A limit took effect. `limit` is the name of its setting."""
 
     limit: str
     client: str
 
 
 class HandshakeRefused(Struct, frozen=True):
-    """An upgrade was answered with an HTTP error. `path` is that of an endpoint, or `other`: anyone may ask for any
-    path, and some people put secrets into one. `reason` is a fixed word: origin, limit, rate, draining, bad.
+    """A WebSocket upgrade was answered with an HTTP error.
+
+    `path` is the path of an endpoint, or `other`: clients may request any path, and a path may contain secrets.
+    `reason` is one of: origin, limit, rate, draining, bad.
     """
 
     path: str
@@ -112,21 +122,24 @@ class HandshakeRefused(Struct, frozen=True):
 
 
 class DrainAdvanced(Struct, frozen=True):
-    """`phase` is one of: unready, stopped_listening, closing, closed, finished."""
+    """A drain reached a phase: unready, stopped_listening, closing, closed or finished.
+
+    `remaining` is the number of open sessions.
+    """
 
     phase: str
     remaining: int
 
 
 class TokenKeysFetched(Struct, frozen=True):
-    """A JWKS endpoint was asked. `error` is empty for success."""
+    """A fetch of the JSON Web Key Set ended. `error` is empty for success. `keys` is the number of keys in use."""
 
     keys: int
     error: str
 
 
 class InternalError(Struct, frozen=True):
-    """Something that should not happen; `error` holds the traceback."""
+    """An unexpected error of the server. `where` is the part of the server, `error` is the traceback."""
 
     where: str
     error: str
@@ -151,13 +164,13 @@ Event: TypeAlias = (
 
 
 class EventSink(Protocol):
-    """Takes events as they happen, synchronously."""
+    """Receives events synchronously, when they happen."""
 
     def emit(self, event: Event) -> None: ...
 
 
 class NoEvents:
-    """A sink for those who do not look."""
+    """A sink that ignores all events."""
 
     __slots__ = ()
 
@@ -166,14 +179,14 @@ class NoEvents:
 
 
 class SelectiveSink(Protocol):
-    """A sink that is not interested in everything."""
+    """A sink that handles some types of events."""
 
     def handler(self, kind: type[Event]) -> Callable[[Any], None] | None:
-        """What takes events of this type; None if nothing does. Asked once."""
+        """The function that handles events of this type, or None. Called once per type."""
 
 
 class EventDispatcher:
-    """One sink that feeds several, each with what it is interested in."""
+    """A sink that passes each event to the sinks that handle its type, in the order of the sinks."""
 
     __slots__ = ("_handlers",)
 
@@ -190,7 +203,7 @@ class EventDispatcher:
 
 
 class NodeStatistics(Struct, frozen=True):
-    """A snapshot of one node. The `_total` figures only rise; the others are as of now. Sizes are bytes."""
+    """A snapshot of one node. Fields with `_total` only increase; the others are current values. Sizes are bytes."""
 
     connections: int = 0
     sessions: int = 0
@@ -208,3 +221,8 @@ class NodeStatistics(Struct, frozen=True):
     patches_total: int = 0
     filtered_total: int = 0
     conflated_total: int = 0
+
+
+def report_error(events: EventSink, where: str, error: BaseException) -> None:
+    """Emits `InternalError` with the traceback of an exception that should not happen. `where` names the operation."""
+    events.emit(InternalError(where, "".join(traceback.format_exception(error))))

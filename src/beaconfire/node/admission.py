@@ -1,41 +1,48 @@
-"""Whether one more connection may come in: this node's limits, asked before the upgrade is answered."""
+"""The connection limits of this node, checked before a connection is accepted."""
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
 
 from beaconfire.base.clock import Clock
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.session.options import ClientOptions
-from beaconfire.transports.port import Refusal
+from beaconfire.transports.port import ErrorResponse
 
 OPEN_FILES_SHARE = 0.9
-"""How much of the open-file limit connections may take when no limit is set; the rest is for HTTP and ourselves."""
+"""The share of the open-file limit for connections, if no limit is set. HTTP requests and files use the rest."""
 
 OPEN_FILES_MAX = 1_048_576
-"""What counts as the limit where the system sets none: what Linux allows a process by default."""
+"""The limit on a system without one: the maximum of a process on Linux by default."""
 
-_DRAINING = Refusal(503, "draining", "this node is shutting down: try again")
-_FULL = Refusal(503, "limit", "client.connection_limit is reached: try again later")
-_TOO_FAST = Refusal(503, "rate", "client.connection_rate_limit is reached: try again later")
+_DRAINING = ErrorResponse(503, "draining", "this node is shutting down: try again")
+_FULL = ErrorResponse(503, "limit", "client.connection_limit is reached: try again later")
+_TOO_FAST = ErrorResponse(503, "rate", "client.connection_rate_limit is reached: try again later")
 
 
 def open_files_limit() -> int:
     """File descriptors this process may have open."""
+    try:
+        import resource  # POSIX only
+    except ImportError:
+        return OPEN_FILES_MAX
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return OPEN_FILES_MAX if limit == resource.RLIM_INFINITY else limit
 
 
 def raise_open_files_limit() -> None:
-    """Lifts the soft limit to the hard one: a connection costs a descriptor."""
+    """Raises the soft limit to the hard limit, because each connection needs a file descriptor."""
+    try:
+        import resource  # POSIX only
+    except ImportError:
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Admission:
-    """Counts and refuses. Connections per second are counted in windows of one second."""
+    """Refuses connections beyond the limits. Connections per second are counted in windows of one second."""
 
     def __init__(
         self, options: ClientOptions, count_connections: Callable[[], int], clock: Clock, events: EventSink
@@ -49,8 +56,8 @@ class Admission:
         self._admitted = 0
         self.draining = False
 
-    def admit(self) -> Refusal | None:
-        """None lets one connection in and counts it."""
+    def admit(self) -> ErrorResponse | None:
+        """Returns the refusal of a connection, or None to accept it, which counts it."""
         if self.draining:
             return _DRAINING
         if self._count_connections() >= self.connection_limit:

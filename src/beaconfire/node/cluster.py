@@ -1,7 +1,7 @@
-"""What nodes tell and ask each other: control messages, and the answers of all nodes put together.
+"""Messages between nodes: control messages, and surveys whose answers are merged.
 
-A control message goes to every node, the sender too, and each applies it to its own sessions; so the server API need
-not know where a user is connected. A survey asks every node and gathers the answers.
+A control message goes to every node, the sender included, and each node applies it to its own sessions. So the server
+API does not need to know which node a user is connected to. A survey asks every node and merges the answers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SURVEY_TIMEOUT_S = 5.0
 
 
 class Selector(Struct, frozen=True, omit_defaults=True):
-    """Which sessions: all of a `user`, or the one with this `client` id or `session` id. All that are given must match.
+    """Selects all sessions of a `user`, or the one with this `client` id or `session` id. Every given field must match.
 
     `session` is the session id of the connect result, or a client id.
     """
@@ -59,7 +59,7 @@ class DisconnectSessions(Struct, frozen=True, tag=True, omit_defaults=True):
 
 
 class RefreshSessions(Struct, frozen=True, tag=True, omit_defaults=True):
-    """Moves the end of these sessions; `expired` ends them now. `expire_at_unix_s` 0 is never."""
+    """Changes when these sessions expire; 0 is never. With `expired` they end now. `info` None keeps the info."""
 
     who: Selector
     expired: bool = False
@@ -71,7 +71,7 @@ ControlMessage: TypeAlias = SubscribeSessions | UnsubscribeSessions | Disconnect
 
 
 class ChannelsSurvey(Struct, frozen=True, tag=True):
-    """Which channels have subscribers; `pattern` is a glob, empty for all."""
+    """Asks for the channels with subscribers. `pattern` is a glob; an empty one matches all."""
 
     pattern: str = ""
 
@@ -81,7 +81,7 @@ class NodeSurvey(Struct, frozen=True, tag=True):
 
 
 class ConnectionsSurvey(Struct, frozen=True, tag=True):
-    """Connections, of one user and in one channel if given, at most `limit` of each node."""
+    """Asks for connections: of one user and in one channel if given, at most `limit` of each node."""
 
     user: str = ""
     channel: str = ""
@@ -118,7 +118,7 @@ class ConnectionInfo(Struct, frozen=True):
 
 
 class LocalControl(Protocol):
-    """What a node does with messages and surveys, for its own sessions."""
+    """Applies messages and answers surveys for the sessions of one node."""
 
     def apply(self, message: ControlMessage) -> None: ...
 
@@ -130,7 +130,7 @@ class LocalControl(Protocol):
 
 
 class Cluster:
-    """All nodes together, through the control bus."""
+    """Sends control messages and surveys to all nodes, and handles those of other nodes."""
 
     def __init__(self, control: ControlBus, resident: LocalControl) -> None:
         self._control = control
@@ -144,12 +144,12 @@ class Cluster:
     async def stop(self) -> None:
         await self._control.stop()
 
-    async def tell(self, message: ControlMessage) -> None:
-        """Applies `message` on every node; at most once."""
+    async def send(self, message: ControlMessage) -> None:
+        """Applies `message` on every node, at most once."""
         await self._control.broadcast(msgspec.msgpack.encode(message))
 
     async def channels(self, pattern: str) -> dict[str, int]:
-        """Channel to number of subscribers, over all nodes."""
+        """The number of subscribers of each channel, over all nodes."""
         totals: dict[str, int] = {}
         for answer in await self._ask(ChannelsSurvey(pattern)):
             for channel, count in msgspec.msgpack.decode(answer, type=dict[str, int]).items():
@@ -186,5 +186,5 @@ class Cluster:
 
 
 def payload(data: bytes) -> Raw:
-    """The payload of a control message as the core wants it."""
+    """The payload of a control message. Empty bytes are `NO_PAYLOAD`."""
     return Raw(data) if data else NO_PAYLOAD

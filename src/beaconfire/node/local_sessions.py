@@ -1,8 +1,9 @@
-"""What the server API does to sessions, applied to those that live on this node."""
+"""Applies control messages and surveys to the sessions of this node."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 from msgspec import structs
 
@@ -13,7 +14,11 @@ from beaconfire.base.errors import (
     Disconnect,
     DisconnectCode,
 )
+from beaconfire.base.tasks import Background
+from beaconfire.channels.namespaces import Namespaces
+from beaconfire.delivery.hub import Hub
 from beaconfire.model.grants import SubscriptionGrant
+from beaconfire.model.node import NodeIdentity
 from beaconfire.model.pushes import SubscribePush
 from beaconfire.model.requests import SubscribeRequest
 from beaconfire.node.cluster import (
@@ -28,37 +33,48 @@ from beaconfire.node.cluster import (
     UnsubscribeSessions,
     payload,
 )
-from beaconfire.node.node import Node
-from beaconfire.session.operations.connect import expire_at
-from beaconfire.session.operations.subscribe import (
-    PreparedSubscription,
-    check_room,
-    complete,
-    enter,
-    go_live,
-)
+from beaconfire.session.operations.expiry import Expiry
+from beaconfire.session.operations.prepare import Preparation, PreparedSubscription, go_live
+from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.session import Session, SessionPhase
 
 
 class LocalSessions:
-    """Implements `cluster.Resident` over the sessions of a node."""
+    """Implements `cluster.LocalControl` for the sessions of a node."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(
+        self,
+        registry: SessionRegistry[Session],
+        hub: Hub,
+        namespaces: Namespaces,
+        preparation: Preparation,
+        expiry: Expiry,
+        background: Background,
+        node: NodeIdentity,
+        uptime_s: Callable[[], int],
+    ) -> None:
+        self._registry = registry
+        self._hub = hub
+        self._namespaces = namespaces
+        self._preparation = preparation
+        self._expiry = expiry
+        self._background = background
         self._node = node
+        self._uptime_s = uptime_s
 
     def apply(self, message: ControlMessage) -> None:
-        """Carries out a control message. What needs the engine goes on in the background.
+        """Applies a control message. Work that needs the engine continues in the background.
 
-        A session that is still connecting does not change its channels: nothing may reach the client before its
-        connect reply, which will tell which channels it is in. It is as if the message had come a moment earlier.
+        The subscriptions of a session that is still connecting do not change: nothing may reach the client before its
+        connect reply, which lists its channels. The effect is as if the message had come before the session.
         """
         for session in self._select(message.who):
             if isinstance(message, SubscribeSessions):
                 if session.phase is SessionPhase.CONNECTED:
-                    self._node.background.start(self._subscribe(session, message))
+                    self._background.start(self._subscribe(session, message))
             elif isinstance(message, UnsubscribeSessions):
                 if session.phase is SessionPhase.CONNECTED:
-                    self._unsubscribe(session, message.channel)
+                    _unsubscribe(session, message.channel)
             elif isinstance(message, DisconnectSessions):
                 if session.client not in message.whitelist:
                     session.end(DisconnectCode(message.code, message.reason, ""))
@@ -66,8 +82,8 @@ class LocalSessions:
                 self._refresh(session, message)
 
     def _select(self, who: Selector) -> list[Session]:
-        """All sessions of the user, or the one that everything given is true of; nobody for nothing given."""
-        registry = self._node.registry
+        """All sessions of the user, or the one session that matches every given field. None for an empty selector."""
+        registry = self._registry
         if not who.client and not who.session:
             return registry.by_user(who.user) if who.user else []
         found = registry.by_client(who.client) if who.client else registry.by_session(who.session)
@@ -78,7 +94,7 @@ class LocalSessions:
         return [found]
 
     async def _subscribe(self, session: Session, message: SubscribeSessions) -> None:
-        """Into the channel, server-side; who is in it already or cannot have one more stays as it is."""
+        """Makes a server-side subscription. A session that is subscribed already or has too many stays as it is."""
         grant = SubscriptionGrant(
             info=payload(message.info),
             data=payload(message.data),
@@ -93,22 +109,17 @@ class LocalSessions:
             epoch=since.epoch if since is not None else "",
         )
         try:
-            check_room(session, message.channel)
-            namespace = self._node.namespaces.resolve(message.channel)
-            entrance = await enter(session, request, namespace, grant, server_side=True)
-            publications = go_live(entrance)
+            self._preparation.check_limits(session, message.channel)
+            namespace = self._namespaces.resolve(message.channel)
+            prepared = await self._preparation.prepare(session, request, namespace, grant, server_side=True)
+            publications = go_live(prepared)
         except CommandError:
             return
         except Disconnect as disconnect:
             session.end_with(disconnect)
             return
-        session.push(_subscribe_push(entrance))
-        complete(session, entrance, [*entrance.result.publications, *publications])
-
-    def _unsubscribe(self, session: Session, channel: str) -> None:
-        for subscription in list(session.subscriptions.values()):
-            if channel in ("", subscription.channel) and subscription.channel != session.traits.lobby:
-                session.expel(subscription, UNSUBSCRIBED_BY_SERVER)
+        session.push(_subscribe_push(prepared))
+        self._preparation.complete(session, prepared, [*prepared.result.publications, *publications])
 
     def _refresh(self, session: Session, message: RefreshSessions) -> None:
         if message.expired:
@@ -117,26 +128,26 @@ class LocalSessions:
         if message.info is not None:
             session.identity = structs.replace(session.identity, info=payload(message.info))
             session.update_info()
-        expire_at(session, message.expire_at_unix_s)
+        self._expiry.set_connection_expiry(session, message.expire_at_unix_s)
 
     def channel_counts(self) -> dict[str, int]:
-        return dict(self._node.hub.channels())
+        return dict(self._hub.channels())
 
     def node_info(self) -> NodeInfo:
-        node, statistics = self._node, self._node.statistics()
+        node, hub, registry = self._node, self._hub.statistics(), self._registry
         return NodeInfo(
-            uid=node.options.uid,
-            name=node.options.name,
-            version=node.options.version,
-            num_clients=statistics.sessions,
-            num_users=statistics.users,
-            num_channels=statistics.channels,
-            num_subs=statistics.subscriptions,
-            uptime=int(node.clock.now_s() - node.started_s),
+            uid=node.uid,
+            name=node.name,
+            version=node.version,
+            num_clients=len(registry),
+            num_users=registry.users,
+            num_channels=hub.channels,
+            num_subs=hub.subscriptions,
+            uptime=self._uptime_s(),
         )
 
     def connection_infos(self, survey: ConnectionsSurvey) -> list[ConnectionInfo]:
-        registry = self._node.registry
+        registry = self._registry
         sessions = registry.by_user(survey.user) if survey.user else list(registry)
         if survey.channel:
             sessions = [session for session in sessions if survey.channel in session.subscriptions]
@@ -155,10 +166,17 @@ class LocalSessions:
         ]
 
 
-def _subscribe_push(entrance: PreparedSubscription) -> SubscribePush:
-    result = entrance.result
+def _unsubscribe(session: Session, channel: str) -> None:
+    """Ends the subscription to the channel, or to every channel if `channel` is empty. The lobby stays."""
+    for subscription in list(session.subscriptions.values()):
+        if channel in ("", subscription.channel) and subscription.channel != session.traits.lobby:
+            session.unsubscribe_with_push(subscription, UNSUBSCRIBED_BY_SERVER)
+
+
+def _subscribe_push(prepared: PreparedSubscription) -> SubscribePush:
+    result = prepared.result
     return SubscribePush(
-        channel=entrance.subscription.channel,
+        channel=prepared.subscription.channel,
         recoverable=result.recoverable,
         epoch=result.epoch,
         offset=result.offset,

@@ -1,4 +1,7 @@
-"""Is the process alive, and should it be sent traffic? Two questions, because the answers differ while it drains."""
+"""Health checks: liveness (does the process work?) and readiness (should it get traffic?).
+
+They are separate, because they differ while the node starts or drains.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from starlette.routing import Route
 from beaconfire.observe.redaction import Redactor
 
 Check: TypeAlias = Callable[[], str | None]
-"""Looks at one dependency: None if it is well, else what is wrong. It must not block and must not raise."""
+"""Checks one dependency. Returns None if it works, else the problem. Must not block and must not raise."""
 
 Status: TypeAlias = Literal["ok", "starting", "draining", "failing"]
 
@@ -21,7 +24,7 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 
 class HealthReport(Struct, frozen=True):
-    """`checks` has an entry for each check: `ok`, or what is wrong. Text comes without secrets: anyone may read it."""
+    """`checks` has an entry for each check: `ok` or the problem. Secrets are redacted, because the report is public."""
 
     status: Status
     checks: dict[str, str]
@@ -32,7 +35,7 @@ class HealthReport(Struct, frozen=True):
 
 
 class Health:
-    """Starts as `starting`; `started` and `draining` are called once each, in this order, as the node's life goes."""
+    """The phase of the node, and its checks. Begins as `starting`; the node calls `started`, later `draining`."""
 
     def __init__(self) -> None:
         self._phase: Status = "starting"
@@ -40,29 +43,29 @@ class Health:
         self._redactor = Redactor()
 
     def add_check(self, name: str, check: Check) -> None:
-        """Readiness depends on `check` from now on, for example `engine`. Raises ValueError if the name is taken."""
+        """From now on readiness depends on `check`. Raises ValueError if the name (for example `engine`) exists."""
         if name in self._checks:
             raise ValueError(f"there is a health check named {name!r} already")
         self._checks[name] = check
 
     def started(self) -> None:
-        """Everything listens. Without effect once draining: a node that leaves does not come back."""
+        """The node accepts connections now. Has no effect after `draining`."""
         if self._phase == "starting":
             self._phase = "ok"
 
     def draining(self) -> None:
-        """This node is leaving: load balancers should send new clients elsewhere."""
+        """The node shuts down: load balancers should send new clients to other nodes."""
         self._phase = "draining"
 
     def live(self) -> HealthReport:
-        """Whether the process works at all; if not it should be restarted. That it answers is the answer.
+        """Always ok: a process that answers does not need a restart.
 
-        A failing dependency is no reason: a restart would not mend it, and would disconnect everyone.
+        A failing dependency does not change this: a restart would not repair it, and would disconnect all clients.
         """
         return HealthReport("ok", {})
 
     def ready(self) -> HealthReport:
-        """Whether clients should be sent here: started, not draining, and every check passes."""
+        """Ok if the node should get new clients: it has started, does not drain, and every check passes."""
         checks = {name: self._outcome(check) for name, check in self._checks.items()}
         failing = any(outcome != "ok" for outcome in checks.values())
         return HealthReport("failing" if self._phase == "ok" and failing else self._phase, checks)
@@ -76,7 +79,7 @@ class Health:
         ]
 
     async def health_endpoint(self, request: Request) -> Response:
-        """200 and `{}`, as existing probes of this protocol's servers expect it."""
+        """200 and `{}`, which existing probes for servers of this protocol expect."""
         return JSONResponse({}, headers=_NO_STORE)
 
     async def live_endpoint(self, request: Request) -> Response:

@@ -1,7 +1,7 @@
-"""HTTP requests counted, timed and logged, by route template.
+"""Counts, times and logs HTTP requests by route template.
 
-The path itself never becomes a label or a field: anyone may ask for any path, and some people put secrets into one.
-For the same reason the query string is not looked at at all.
+The path itself is never a label or a log field: clients may request any path, and a path may contain secrets. For the
+same reason the query string is never read.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from beaconfire.observe.logs import get_logger
 from beaconfire.observe.metric_table import OTHER
 from beaconfire.observe.metrics import MetricsSink
 
-QUIET = ("/health", "/health/live", "/health/ready", "/metrics")
-"""What machines ask for every few seconds: logged at debug level while it goes well."""
+QUIET_PATHS = ("/health", "/health/live", "/health/ready", "/metrics")
+"""Machines request these paths every few seconds: successful requests are logged at debug level."""
 
-CLIENT_GONE = 499
-"""Recorded when the client left, or the request was cancelled, before an answer began. It is nginx's number."""
+CLIENT_CLOSED_REQUEST = 499
+"""The recorded status if the client closed the connection, or the request was cancelled, before a response began.
+
+nginx uses this number, too.
+"""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -32,28 +35,29 @@ _PARAMETER = re.compile(r"\{\w+(:path)?\}")
 
 
 class RequestRecorder:
-    """Records finished requests, for the middleware below and for whoever answers requests without ASGI."""
+    """Records finished requests, for the ASGI middleware below and for code that answers requests without ASGI."""
 
     def __init__(
         self,
         metrics: MetricsSink,
         templates: Iterable[str],
-        quiet: Collection[str] = QUIET,
+        quiet: Collection[str] = QUIET_PATHS,
         logger: FilteringBoundLogger | None = None,
     ) -> None:
-        """`templates` are the routes there are: exact paths, or with `{name}` for one segment, `{name:path}` for any
-        number of them. Every other path is recorded as `other`. Create it after `logs.configure`.
+        """`templates` are the known routes: exact paths, or paths with `{name}` for one segment and `{name:path}` for
+        any number of segments. Every other path is recorded as `other`. `quiet` are the templates whose successful
+        requests are logged at debug level. Create the recorder after `logs.configure`.
         """
         self._metrics = metrics
         self._log: FilteringBoundLogger = (logger or get_logger()).bind()
         self._debug = self._log.is_enabled_for(logging.DEBUG)
         self._quiet = frozenset(quiet)
-        every = tuple(templates)
-        self._exact = {template: template for template in every if "{" not in template}
-        self._patterns = [(_pattern(template), template) for template in every if "{" in template]
+        templates = tuple(templates)
+        self._exact = {template: template for template in templates if "{" not in template}
+        self._patterns = [(_pattern(template), template) for template in templates if "{" in template]
 
     def template(self, path: str) -> str:
-        """The route of a path, exact ones first, then in the order given; `other` for none."""
+        """The template of a path: exact templates first, then the others in order; `other` if none fits."""
         found = self._exact.get(path)
         if found is not None:
             return found
@@ -63,18 +67,18 @@ class RequestRecorder:
         return OTHER
 
     def record(self, method: str, path: str, status: int, duration_s: float, address: str = "") -> None:
-        """One request answered. `path` is as requested, without the query; `address` is the client's."""
+        """Records one request. `path` is as requested, without the query; `address` is the address of the client."""
         template = self.template(path)
         self._metrics.count_request(method, template, status, duration_s)
-        good = status < 400
-        quiet = good and template in self._quiet
+        ok = status < 400
+        quiet = ok and template in self._quiet
         if quiet and not self._debug:
-            return  # which is most of them: no fields are made for a line that nobody wants
+            return  # most requests: build no fields for a line that would not be written
         level = logging.WARNING if status >= 500 else logging.DEBUG if quiet else logging.INFO
         self._log.log(
             level,
             "http_request",
-            status="ok" if good else "error",
+            status="ok" if ok else "error",
             duration_ms=round(duration_s * 1000, 3),
             method=method,
             path=template,
@@ -83,11 +87,11 @@ class RequestRecorder:
         )
 
 
-class ObserveRequests:
-    """ASGI middleware around everything else. Adds nothing to a response and buffers nothing.
+class RequestObserver:
+    """The outermost ASGI middleware: records each request. Changes and buffers nothing.
 
-    The time is until the last byte was handed over, so that of a stream is its whole life. An exception that comes
-    out of the application counts as 500, whatever had been sent by then, and goes on to the server.
+    The duration ends when the application returns; for a stream it is the whole lifetime. An exception of the
+    application is recorded as status 500, even after a response began, and is raised again.
     """
 
     def __init__(self, app: ASGIApp, recorder: RequestRecorder, clock: Clock | None = None) -> None:
@@ -100,26 +104,26 @@ class ObserveRequests:
             await self.app(scope, receive, send)
             return
         status = 0
-        unanswered = 500
+        status_without_response = 500
 
-        async def note_status(message: Message) -> None:
+        async def send_observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
-        async def note_leaving() -> Message:
-            nonlocal unanswered
+        async def receive_observed() -> Message:
+            nonlocal status_without_response
             message = await receive()
             if message["type"] == "http.disconnect":
-                unanswered = CLIENT_GONE
+                status_without_response = CLIENT_CLOSED_REQUEST
             return message
 
         started_s = self._clock.now_s()
         try:
-            await self.app(scope, note_leaving, note_status)
+            await self.app(scope, receive_observed, send_observed)
         except asyncio.CancelledError:
-            status = status or CLIENT_GONE
+            status = status or CLIENT_CLOSED_REQUEST
             raise
         except Exception:
             status = 500
@@ -129,45 +133,45 @@ class ObserveRequests:
             self._recorder.record(
                 scope["method"],
                 scope["path"],
-                status or unanswered,
+                status or status_without_response,
                 self._clock.now_s() - started_s,
                 client[0] if client else "",
             )
 
 
 class ObservedResponse(Protocol):
-    """What is observed of an answer."""
+    """The part of a response that is recorded."""
 
     @property
     def status(self) -> int: ...
 
 
-Answered = TypeVar("Answered", bound=ObservedResponse)
+ResponseT = TypeVar("ResponseT", bound=ObservedResponse)
 
 
-class ObserveDirectPosts(Generic[Answered]):
-    """The same around whole answers to whole POST requests. The time is until the answer is made."""
+class DirectPostObserver(Generic[ResponseT]):
+    """Records POST requests that are answered without ASGI. The duration ends when the response is built."""
 
     def __init__(
         self,
-        answer: Callable[[str, bytes, Headers, bytes], Awaitable[Answered]],
+        answer: Callable[[str, bytes, Headers, bytes], Awaitable[ResponseT]],
         recorder: RequestRecorder,
         clock: Clock | None = None,
     ) -> None:
-        """`answer` gets path, query, headers and body."""
+        """`answer` gets the path, the query, the headers and the body."""
         self._answer = answer
         self._recorder = recorder
         self._clock = clock or SystemClock()
 
-    async def __call__(self, path: str, query: bytes, headers: Headers, body: bytes, address: str) -> Answered:
+    async def __call__(self, path: str, query: bytes, headers: Headers, body: bytes, address: str) -> ResponseT:
         status = 500
         started_s = self._clock.now_s()
         try:
-            answer = await self._answer(path, query, headers, body)
-            status = answer.status
-            return answer
+            response = await self._answer(path, query, headers, body)
+            status = response.status
+            return response
         except asyncio.CancelledError:
-            status = CLIENT_GONE
+            status = CLIENT_CLOSED_REQUEST
             raise
         finally:
             self._recorder.record("POST", path, status, self._clock.now_s() - started_s, address)

@@ -1,8 +1,9 @@
-"""Where log lines go: to standard error, which may be a pipe, and whose reader may be slow, stuck or gone.
+"""Writes log lines to standard error without ever blocking.
 
-Writing to a full pipe waits for its reader, and a server that waits for the reader of its log serves nobody. So what
-can be full is asked first, written in pieces that cannot block, and what it does not take waits here, up to a limit.
-Beyond that lines are lost, and a line says how many. No thread: while the reader keeps up nothing ever waits.
+Standard error may be a pipe whose reader is slow or stopped, and a write to a full pipe blocks the whole server. So
+this module asks the kernel whether a descriptor has room, writes pieces that cannot block, and buffers the rest up to
+a limit. Beyond the limit lines are lost, and a line reports their number. The buffer is written by later calls, not
+by a thread. structlog's own loggers (`PrintLogger`, `WriteLogger`, `BytesLogger`) block.
 """
 
 from __future__ import annotations
@@ -15,25 +16,27 @@ import time
 from collections.abc import Callable
 from typing import Final, TextIO
 
-WAITING_BYTES_MAX: Final = 1024 * 1024
+BUFFER_BYTES_MAX: Final = 1024 * 1024
+"""No line is added to a buffer that is larger than this."""
 
 
-class Output:
-    """Takes lines and never raises or blocks. As structlog's logger it has a method per level, all of them `write`."""
+class LogOutput:
+    """Writes lines; never raises or blocks. As structlog's logger, it has a method per level, all equal to `write`."""
 
-    def __init__(self, stream: TextIO | None, describe_loss: Callable[[int], str] | None = None) -> None:
-        """`stream` None is standard error. `describe_loss` makes the line that tells how many were lost."""
+    def __init__(self, stream: TextIO | None, render_loss: Callable[[int], str] | None = None) -> None:
+        """`stream` None is standard error. `render_loss` makes the line that reports how many lines were lost."""
         self._stream = stream
-        self._describe_loss = describe_loss
-        self._waiting = bytearray()
+        self._render_loss = render_loss
+        self._buffer = bytearray()
         self._lost = 0
-        self._pipe: _Pipe | None = None
-        self._examined: TextIO | None = None
+        self._descriptor: _PolledDescriptor | None = None
+        self._descriptor_stream: TextIO | None = None
+        """The stream that `_descriptor` belongs to."""
 
     @property
     def stream(self) -> TextIO | None:
         """None if the process was started without standard error."""
-        # Looked up late: whoever replaces sys.stderr (a test, a daemon) means its later lines too.
+        # Read for each line: a test or a daemon that replaces sys.stderr wants the later lines, too.
         return sys.stderr if self._stream is None else self._stream
 
     def is_terminal(self) -> bool:
@@ -43,85 +46,85 @@ class Output:
             return False
 
     def write(self, line: str) -> None:
-        """When standard error is closed or full nobody is left to tell, and the server must go on."""
+        """Writes or buffers a line. Drops all lines if the stream is closed or broken: the server must go on."""
         try:
             stream = self.stream
-            if stream is not self._examined:
-                self._examined, self._pipe = stream, _pipe_of(stream)
-            if self._pipe is not None:
-                self._queue(self._pipe, line)
-                self._drain(self._pipe, 0)
+            if stream is not self._descriptor_stream:
+                self._descriptor_stream, self._descriptor = stream, _polled_descriptor(stream)
+            if self._descriptor is not None:
+                self._add(self._descriptor, line)
+                self._write_buffer(self._descriptor, 0)
             elif stream is not None:
-                _write_at_once(stream, line)
+                _write_to_file(stream, line)
         except (OSError, ValueError):
-            self._waiting.clear()
+            self._buffer.clear()
 
-    def catch_up(self, patience_s: float = 0) -> None:
-        """Writes what waits, if the reader takes it by now or within `patience_s`. To be called now and then."""
-        if self._waiting and self._pipe is not None:
+    def flush(self, timeout_s: float = 0) -> None:
+        """Writes the buffer as far as the descriptor takes it within `timeout_s`. The owner calls this regularly."""
+        if self._buffer and self._descriptor is not None:
             try:
-                self._drain(self._pipe, patience_s)
-                if self._lost and not self._waiting:
-                    self._tell_loss(self._pipe)
-                    self._drain(self._pipe, 0)
+                self._write_buffer(self._descriptor, timeout_s)
+                if self._lost and not self._buffer:
+                    self._report_loss(self._descriptor)
+                    self._write_buffer(self._descriptor, 0)
             except (OSError, ValueError):
-                self._waiting.clear()
+                self._buffer.clear()
 
-    def _queue(self, pipe: _Pipe, line: str) -> None:
-        if len(self._waiting) > WAITING_BYTES_MAX:
+    def _add(self, descriptor: _PolledDescriptor, line: str) -> None:
+        if len(self._buffer) > BUFFER_BYTES_MAX:
             self._lost += 1
             return
         if self._lost:
-            self._tell_loss(pipe)
-        self._waiting += pipe.encoded(line)
+            self._report_loss(descriptor)
+        self._buffer += descriptor.encode(line)
 
-    def _tell_loss(self, pipe: _Pipe) -> None:
+    def _report_loss(self, descriptor: _PolledDescriptor) -> None:
         lost, self._lost = self._lost, 0
-        if self._describe_loss is not None:
-            self._waiting += pipe.encoded(self._describe_loss(lost))
+        if self._render_loss is not None:
+            self._buffer += descriptor.encode(self._render_loss(lost))
 
-    def _drain(self, pipe: _Pipe, patience_s: float) -> None:
-        waiting, done = self._waiting, 0
-        end_s = time.monotonic() + patience_s
+    def _write_buffer(self, descriptor: _PolledDescriptor, timeout_s: float) -> None:
+        buffer, written = self._buffer, 0
+        end_s = time.monotonic() + timeout_s
         try:
-            while done < len(waiting) and pipe.has_room(end_s - time.monotonic() if patience_s else 0):
-                done += os.write(pipe.descriptor, waiting[done : done + select.PIPE_BUF])
+            while written < len(buffer) and descriptor.is_writable(end_s - time.monotonic() if timeout_s else 0):
+                written += os.write(descriptor.number, buffer[written : written + select.PIPE_BUF])
         finally:
-            del waiting[:done]
+            del buffer[:written]
 
     debug = info = warning = warn = error = critical = fatal = exception = msg = write
 
 
-class _Pipe:
-    """A descriptor that may have no room: a pipe, a socket, a terminal that was stopped."""
+class _PolledDescriptor:
+    """A file descriptor that may have no room: a pipe, a socket, or a terminal that is stopped."""
 
-    def __init__(self, descriptor: int, encoding: str) -> None:
-        self.descriptor = descriptor
+    def __init__(self, number: int, encoding: str) -> None:
+        self.number = number
         self.encoding = encoding
         self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
+        self._poll.register(number, select.POLLOUT)
 
-    def encoded(self, line: str) -> bytes:
+    def encode(self, line: str) -> bytes:
         return f"{line}\n".encode(self.encoding, "backslashreplace")
 
-    def has_room(self, patience_s: float) -> bool:
-        """Whether `select.PIPE_BUF` bytes can be written without waiting, or an error be found out."""
-        return bool(self._poll.poll(max(0, patience_s) * 1000))
+    def is_writable(self, timeout_s: float) -> bool:
+        """Whether a write of `select.PIPE_BUF` bytes would return without blocking, with success or an error."""
+        return bool(self._poll.poll(max(0, timeout_s) * 1000))
 
 
-def _pipe_of(stream: TextIO | None) -> _Pipe | None:
-    """None for files, which always have room or fail, and for what is no descriptor at all."""
+def _polled_descriptor(stream: TextIO | None) -> _PolledDescriptor | None:
+    """None for files, which always have room or fail, and for streams without a descriptor."""
     if stream is None or not hasattr(select, "poll"):
         return None
     try:
-        descriptor = stream.fileno()
-        mode = os.fstat(descriptor).st_mode
+        number = stream.fileno()
+        mode = os.fstat(number).st_mode
     except (OSError, ValueError, AttributeError):  # no descriptor, or a closed one
         return None
-    return None if stat.S_ISREG(mode) else _Pipe(descriptor, stream.encoding or "utf-8")
+    return None if stat.S_ISREG(mode) else _PolledDescriptor(number, stream.encoding or "utf-8")
 
 
-def _write_at_once(stream: TextIO, line: str) -> None:
+def _write_to_file(stream: TextIO, line: str) -> None:
     try:
         stream.write(line + "\n")
     except UnicodeEncodeError:

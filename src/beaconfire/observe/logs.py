@@ -1,9 +1,8 @@
-"""Events turned into log lines, and how the process's logging is set up.
+"""Sets up the logging of the process, and turns events into log lines.
 
-A line is an `action` and fields, never a sentence with values in it; `docs/how-to/monitor.md` lists them. Levels: what
-happens to a session is info; what it does, command by command, is debug, and what happens per publication is not
-logged at all. Trouble that clients can cause at will is one line a second with a count, because a log that an attacker
-can fill is a weapon.
+A line is an `action` and fields, never a sentence that contains values; `docs/how-to/monitor.md` lists all actions.
+Levels: the start and end of a session are info, commands are debug, and publications are not logged. Errors that
+clients can cause at will are one line per second with a count, so that an attacker cannot fill the log.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from structlog.typing import FilteringBoundLogger, Processor
 from beaconfire.base import errors
 from beaconfire.base.clock import Clock, SystemClock
 from beaconfire.model import events
-from beaconfire.observe.log_lines import JsonRenderer, LibraryHandler, Shape, TextRenderer, render
-from beaconfire.observe.log_output import Output
+from beaconfire.observe.log_lines import FieldNormalizer, LibraryHandler, json_renderer, render, text_renderer
+from beaconfire.observe.log_output import LogOutput
 from beaconfire.observe.options import LogOptions
 from beaconfire.observe.redaction import Redactor
 
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_SERVER_FAULTS: Final = frozenset({errors.INTERNAL.code, errors.SERVER_ERROR.code})
-_GOOD_ENDS: Final = frozenset(
+_SERVER_ERRORS: Final = frozenset({errors.INTERNAL.code, errors.SERVER_ERROR.code})
+_NORMAL_ENDS: Final = frozenset(
     code.code
     for code in (
         errors.CONNECTION_CLOSED,
@@ -37,35 +36,35 @@ _GOOD_ENDS: Final = frozenset(
         errors.FORCE_DISCONNECT,
     )
 )
-_OWN_CODES_FROM: Final = 4000
-"""Disconnect codes from here on are the application's own, and so intended."""
+_APPLICATION_CODES_FROM: Final = 4000
+"""From here on, disconnect codes belong to the application, so such a disconnect is intended."""
 
+_outputs: list[LogOutput] = []
+"""The configured output; empty if logging is not configured."""
 
-_outputs: list[Output] = []
-"""The output that is configured, if any."""
-
-LAST_WORDS_S: Final = 0.5
-"""How long the end of the process waits for whoever reads the log."""
+FLUSH_TIMEOUT_S: Final = 0.5
+"""How long the end of the process waits for the reader of the log."""
 
 
 def configure(
     options: LogOptions, stream: TextIO | None = None, secrets: Iterable[str] = (), clock: Clock | None = None
 ) -> None:
-    """Sends all logging of this process, ours and that of libraries, to `stream` (None: standard error).
+    """Sends all log lines of this process, of the server and of libraries, to `stream` (None: standard error).
 
-    For a process that is ours alone, and before its first line. It sets structlog's defaults and one handler on the
-    root logger; `reset` takes both back. Inside someone else's application leave it be: lines then go wherever that
-    application sends structlog's. `secrets` are strings that must never appear, such as the API keys.
+    Call this before the first line, and only in a process that runs nothing but the server: it sets structlog's
+    defaults and one handler on the root logger; `reset` undoes both. Inside another application do not call it: lines
+    then go where that application sends its structlog lines. `secrets` are strings that must never appear in a line,
+    such as the API keys.
     """
     reset()
     clock = clock or SystemClock()
-    output = Output(stream, lambda lost: render(processors, "warning", {"event": "log_lines_lost", "lines": lost}))
+    output = LogOutput(stream, lambda lost: render(processors, "warning", {"event": "log_lines_lost", "lines": lost}))
     _outputs.append(output)
     terminal = output.is_terminal()
     text = options.format == "text" or (options.format == "auto" and terminal)
     processors: list[Processor] = [
-        Shape(Redactor(secrets), clock),
-        TextRenderer(colours=terminal and not os.environ.get("NO_COLOR")) if text else JsonRenderer(),
+        FieldNormalizer(Redactor(secrets), clock),
+        *(text_renderer(colours=terminal and not os.environ.get("NO_COLOR")) if text else (json_renderer(),)),
     ]
     structlog.configure(
         processors=processors,
@@ -73,7 +72,7 @@ def configure(
         logger_factory=lambda *_: output,
         cache_logger_on_first_use=False,
     )
-    # Libraries describe every frame at debug level, payload and all, and their info is chatter about our own actions.
+    # At debug level libraries log every frame with its payload, and at info level what the server logs itself.
     level = logging.INFO if options.level == "debug" else max(_LEVELS[options.level], logging.WARNING)
     root = logging.getLogger()
     handler = LibraryHandler(output, processors, root.level, clock)
@@ -84,7 +83,7 @@ def configure(
 
 
 def reset() -> None:
-    """Undoes `configure`. Does nothing if there is nothing to undo."""
+    """Undoes `configure`. Does nothing if logging is not configured."""
     _outputs.clear()
     root = logging.getLogger()
     for handler in [each for each in root.handlers if isinstance(each, LibraryHandler)]:
@@ -95,21 +94,21 @@ def reset() -> None:
 
 
 def get_logger(**fields: Any) -> FilteringBoundLogger:
-    """A logger: `get_logger().info("node_started", engine="memory")`. `fields` go with each of its lines.
+    """A logger: `get_logger().info("node_started", engine="memory")`. Each of its lines contains `fields`.
 
-    Lines may carry `status` (else it follows from the level) and `duration_ms`.
+    A line may set `status`, which otherwise follows from the level, and `duration_ms`.
     """
     logger: FilteringBoundLogger = structlog.get_logger(**fields)
     return logger
 
 
 class LogSink:
-    """Writes a line for every event worth one. Create it after `configure`: it keeps the logger it finds then."""
+    """Writes a line for each event that is logged. Create it after `configure`, because it keeps its logger."""
 
     def __init__(self, logger: FilteringBoundLogger | None = None, clock: Clock | None = None) -> None:
         self._log: FilteringBoundLogger = (logger or get_logger()).bind()
         self._clock = clock or SystemClock()
-        self._repeated = _Repeated()
+        self._limiter = _RepeatLimiter()
         # Any: each handler takes the one event type it is registered for.
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.SessionConnected: self._session_connected,
@@ -132,28 +131,28 @@ class LogSink:
             }
 
     def emit(self, event: events.Event) -> None:
-        if self._repeated.waiting:
-            self._repeated.write_due(self._clock.now_s())
+        if self._limiter.waiting:
+            self._limiter.write_due(self._clock.now_s())
         handler = self._handlers.get(type(event))
         if handler is not None:
             handler(event)
 
     def handler(self, kind: type[events.Event]) -> Callable[[Any], None] | None:
-        """As `events.SelectiveSink`; at this level some are not worth a line."""
+        """Implements `events.SelectiveSink`: None for events that are not logged at the configured level."""
         return self.emit if kind in self._handlers else None
 
     def tick(self) -> None:
-        """Writes what was held back and is due, and what its reader had no room for. To be called now and then."""
-        if self._repeated.waiting:
-            self._repeated.write_due(self._clock.now_s())
+        """Writes held-back lines that are due, and buffered output. The owner calls this regularly."""
+        if self._limiter.waiting:
+            self._limiter.write_due(self._clock.now_s())
         for output in _outputs:
-            output.catch_up()
+            output.flush()
 
     def flush(self) -> None:
-        """Writes the counts of what was held back in the last second. For the end, when no more events will come."""
-        self._repeated.write_all()
+        """Writes all held-back lines. Call this at the end, after the last event."""
+        self._limiter.write_all()
         for output in _outputs:
-            output.catch_up(LAST_WORDS_S)
+            output.flush(FLUSH_TIMEOUT_S)
 
     # --- connections and sessions ---
 
@@ -172,11 +171,11 @@ class LogSink:
         )
 
     def _session_ended(self, event: events.SessionEnded) -> None:
-        good = event.code in _GOOD_ENDS or event.code >= _OWN_CODES_FROM
+        normal = event.code in _NORMAL_ENDS or event.code >= _APPLICATION_CODES_FROM
         self._log.log(
-            logging.WARNING if event.code in _SERVER_FAULTS else logging.INFO,
+            logging.WARNING if event.code in _SERVER_ERRORS else logging.INFO,
             "session_ended",
-            status="ok" if good else "error",
+            status="ok" if normal else "error",
             duration_ms=_milliseconds(event.duration_s),
             code=event.code,
             reason=event.reason,
@@ -203,7 +202,7 @@ class LogSink:
             self._log.debug("command", **fields)
         else:
             fields |= _detail(event.detail)
-            self._failed("command", event.method, event.error, fields)
+            self._log_failure("command", event.method, event.error, fields)
 
     def _api_call_handled(self, event: events.ApiCallHandled) -> None:
         if event.error == 0 and not self._debug:
@@ -212,7 +211,7 @@ class LogSink:
         if event.error == 0:
             self._log.debug("api_call", **fields)
         else:
-            self._failed("api_call", event.method, event.error, fields)
+            self._log_failure("api_call", event.method, event.error, fields)
 
     def _subscribed(self, event: events.Subscribed) -> None:
         self._log.debug("subscribed", client=event.client, channel=event.channel, namespace=event.namespace)
@@ -227,17 +226,17 @@ class LogSink:
         if event.recovered:
             self._log.debug("recovery", **fields)
         else:
-            self._once_a_second(("recovery", event.namespace), logging.INFO, "recovery", status="error", **fields)
+            self._log_limited(("recovery", event.namespace), logging.INFO, "recovery", status="error", **fields)
 
-    # --- trouble ---
+    # --- limits and errors ---
 
     def _limit_hit(self, event: events.LimitHit) -> None:
-        self._once_a_second(
+        self._log_limited(
             ("limit_hit", event.limit), logging.WARNING, "limit_hit", limit=event.limit, client=event.client
         )
 
     def _handshake_refused(self, event: events.HandshakeRefused) -> None:
-        self._once_a_second(
+        self._log_limited(
             ("handshake_refused", event.reason),
             logging.WARNING,
             "handshake_refused",
@@ -254,7 +253,7 @@ class LogSink:
             self._log.info("token_keys_fetched", keys=event.keys)
 
     def _internal_error(self, event: events.InternalError) -> None:
-        self._once_a_second(
+        self._log_limited(
             ("internal_error", event.where),
             logging.ERROR,
             "internal_error",
@@ -265,54 +264,55 @@ class LogSink:
     def _drain_advanced(self, event: events.DrainAdvanced) -> None:
         self._log.info("drain", phase=event.phase, remaining=event.remaining)
 
-    # --- details ---
+    # --- helpers ---
 
-    def _failed(self, action: str, method: str, code: int, fields: dict[str, Any]) -> None:
-        level = logging.WARNING if code in _SERVER_FAULTS else logging.INFO
-        self._once_a_second((action, method, code), level, action, status="error", code=code, **fields)
+    def _log_failure(self, action: str, method: str, code: int, fields: dict[str, Any]) -> None:
+        level = logging.WARNING if code in _SERVER_ERRORS else logging.INFO
+        self._log_limited((action, method, code), level, action, status="error", code=code, **fields)
 
-    def _once_a_second(self, key: Hashable, level: int, action: str, **fields: Any) -> None:
+    def _log_limited(self, key: Hashable, level: int, action: str, **fields: Any) -> None:
         write = self._log.log
-        self._repeated.add(key, lambda count: write(level, action, count=count, **fields), self._clock.now_s())
+        self._limiter.add(key, lambda count: write(level, action, count=count, **fields), self._clock.now_s())
 
 
-class _Repeated:
-    """Lines that say the same: at most one a second per key, each with the number of times since the one before.
+class _RepeatLimiter:
+    """Limits repeated lines to one per second and key. Each line has the count since the previous one.
 
-    The first of a kind is written at once. The sum of the counts is the number of times, once all is flushed.
+    The first line of a key is written immediately. After `write_all`, the sum of the counts is the number of calls.
     """
 
     def __init__(self) -> None:
         self.waiting = False
+        """Whether `write_due` has anything to do."""
         self._due_s = 0.0
-        self._kinds: dict[Hashable, tuple[int, Callable[[int], object]]] = {}
+        self._held: dict[Hashable, tuple[int, Callable[[int], object]]] = {}
 
     def add(self, key: Hashable, write: Callable[[int], object], now_s: float) -> None:
-        """`write` takes the count. Of several with one key, the latest is the one that will be written."""
+        """`write` gets the count. Of the calls that are held back for one key, the latest `write` is used."""
         if not self.waiting:
             self.waiting = True
             self._due_s = now_s + 1
-        held = self._kinds.get(key)
+        held = self._held.get(key)
         if held is None:
-            self._kinds[key] = (0, write)
+            self._held[key] = (0, write)
             write(1)
         else:
-            self._kinds[key] = (held[0] + 1, write)
+            self._held[key] = (held[0] + 1, write)
 
     def write_due(self, now_s: float) -> None:
-        """`write_all`, once the second is over."""
+        """Calls `write_all` if the second is over."""
         if now_s >= self._due_s:
             self.write_all()
             self._due_s = now_s + 1
 
     def write_all(self) -> None:
-        """Writes what was held back, and forgets the kinds of which nothing was."""
-        kinds, self._kinds = self._kinds, {}
-        for key, (count, write) in kinds.items():
+        """Writes the lines that are held back, and forgets keys without any."""
+        held, self._held = self._held, {}
+        for key, (count, write) in held.items():
             if count:
                 write(count)
-                self._kinds[key] = (0, write)
-        self.waiting = bool(self._kinds)
+                self._held[key] = (0, write)
+        self.waiting = bool(self._held)
 
 
 def _milliseconds(duration_s: float) -> float:

@@ -1,8 +1,7 @@
-"""Every metric there is, once. The sink creates its series from this table and `docs/reference/metrics.md` is made
-from it.
+"""The table of all metrics. `MetricsSink` creates its series from it, and `docs/reference/metrics.md` is generated.
 
-Names are for good: dashboards and alerts hang on them. Every label takes its values from a closed set, or from what
-the operator has configured; what a client can choose freely is never a label.
+Names never change, because dashboards and alerts use them. The values of a label come from a closed set or from the
+configuration. A text that a client can choose is never a label.
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ from typing import Literal
 from msgspec import Struct
 
 from beaconfire.base.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
+from beaconfire.transports.endpoints import ENDPOINT_LIMITS
 
 OTHER = "other"
-"""The label value for everything that is not in its closed set."""
+"""The label value for everything outside the closed set of a label."""
 
 LIMITS = (
     "client.connection_limit",
@@ -34,20 +34,7 @@ LIMITS = (
     "client.pong_timeout",
     "channel_names.max_length",
     "engine.history_max_bytes",
-    "websocket.message_size_limit",
-    "websocket.write_timeout",
-    "websocket.close_timeout",
-    "http_stream.max_request_body_size",
-    "http_stream.close_timeout",
-    "sse.max_request_body_size",
-    "sse.close_timeout",
-    "uni_http_stream.max_request_body_size",
-    "uni_http_stream.close_timeout",
-    "uni_sse.max_request_body_size",
-    "uni_sse.close_timeout",
-    "emulation.max_request_body_size",
-    "poll.max_request_body_size",
-    "poll.max_response_size",
+    *ENDPOINT_LIMITS,
     "server.handshake_timeout",
     "server.header_max_size",
     "server.keep_alive_timeout",
@@ -61,10 +48,10 @@ LIMITS = (
     "token_length_max",
     "jwks_unknown_kids_max",
 )
-"""What a `LimitHit` may name: settings, by section and name, and the fixed limits of HTTP, filters and tokens."""
+"""The names of limits in `LimitHit`: settings (section and name), and the fixed limits of HTTP, filters and tokens."""
 
 SDK_NAMES = frozenset({"js", "python", "go", "dart", "swift", "java", "csharp", "c#"})
-"""What the SDKs call themselves. A client may send any name, so all others are counted together."""
+"""The names that SDKs send. A client may send any name, so all other names are counted together."""
 
 API_METHODS = frozenset(
     {
@@ -91,7 +78,7 @@ HANDSHAKE_REASONS = ("origin", "limit", "rate", "draining", "bad")
 DISCONNECT_CODES = {code.code: str(code.code) for code in DISCONNECTS}
 UNSUBSCRIBE_CODES = {code.code: str(code.code) for code in UNSUBSCRIBES}
 ERROR_CODES = {0: "0"} | {code.code: str(code.code) for code in ERRORS} | DISCONNECT_CODES
-"""Codes of an application's own choosing (4000-4999, and what the server API is told to send) are `other`."""
+"""Codes that the application chooses (4000-4999, and codes in calls of the server API) are counted as `other`."""
 
 _REQUEST_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _COMMAND_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -101,7 +88,7 @@ _SUBSCRIBERS = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.
 
 
 class Metric(Struct, frozen=True):
-    """One metric. `unit` is empty for plain counts; `buckets` are the upper bounds of a histogram, without +Inf."""
+    """One metric. `unit` is empty for counts. `buckets` are the upper bounds of a histogram, without +Inf."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -124,73 +111,113 @@ def _histogram(name: str, help: str, buckets: tuple[float, ...], *labels: str, u
 
 
 METRICS: tuple[Metric, ...] = (
-    # HTTP, under the names that dashboards expect of any web service
-    _counter("http_requests_total", "HTTP requests answered, WebSocket upgrades aside.", "method", "path", "status"),
+    # HTTP, with the names that dashboards for web services expect
+    _counter("http_requests_total", "HTTP requests answered, without WebSocket upgrades.", "method", "path", "status"),
     _histogram(
-        "request_duration_seconds", "Time from request to answered.", _REQUEST_S, "method", "path", unit="seconds"
+        "request_duration_seconds",
+        "Time from the request to the end of the response.",
+        _REQUEST_S,
+        "method",
+        "path",
+        unit="seconds",
     ),
-    # the node as it is now
-    _gauge("beaconfire_build_info", "Always 1; the label tells what is running.", "version"),
-    _gauge("beaconfire_connections", "Open connections, authenticated or not."),
+    # the current state of the node
+    _gauge("beaconfire_build_info", "Always 1. The label is the version of the server.", "version"),
+    _gauge("beaconfire_connections", "Open connections, with or without an authenticated session."),
     _gauge("beaconfire_sessions", "Authenticated sessions."),
-    _gauge("beaconfire_users", "Distinct users with a session; the anonymous user does not count."),
-    _gauge("beaconfire_channels", "Channels with a subscriber on this node."),
+    _gauge("beaconfire_users", "Distinct users with a session, without the anonymous user."),
+    _gauge("beaconfire_channels", "Channels with at least one subscriber on this node."),
     _gauge("beaconfire_subscriptions", "Subscriptions of all sessions."),
-    _gauge("beaconfire_queue_bytes", "Bytes waiting in the outboxes of slow sessions.", unit="bytes"),
+    _gauge(
+        "beaconfire_queue_bytes",
+        "Bytes waiting in the outboxes of all sessions. Only slow sessions have such bytes.",
+        unit="bytes",
+    ),
     _gauge(
         "beaconfire_send_queue_bytes",
-        "Bytes that the kernel has taken for all connections and their peers have not acknowledged; 0 if not on Linux.",
+        "Bytes in the kernel's send queues of all connections, not acknowledged by the peers. Linux only, else 0.",
         unit="bytes",
     ),
-    _gauge("beaconfire_history_publications", "Publications kept in the history of all channels."),
+    _gauge("beaconfire_history_publications", "Publications in the history of all channels."),
     _gauge(
         "beaconfire_history_bytes",
-        "Memory for the history and positions of all channels, as `engine.history_max_bytes` bounds it.",
+        "Memory for the history and positions of all channels. `engine.history_max_bytes` limits it.",
         unit="bytes",
     ),
-    _gauge("beaconfire_draining", "1 from the first step of a drain on, else 0."),
-    _gauge("beaconfire_drain_remaining", "Sessions that a drain has yet to close."),
+    _gauge("beaconfire_draining", "1 from the beginning of a drain, else 0."),
+    _gauge("beaconfire_drain_remaining", "Sessions that a drain has not closed yet."),
     # traffic
     _counter("beaconfire_messages_received_total", "Protocol messages received from clients."),
-    _counter("beaconfire_bytes_received_total", "Bytes of those messages.", unit="bytes"),
+    _counter("beaconfire_bytes_received_total", "Bytes of the protocol messages received from clients.", unit="bytes"),
     _counter("beaconfire_messages_sent_total", "Protocol messages sent to clients."),
-    _counter("beaconfire_bytes_sent_total", "Bytes of those messages.", unit="bytes"),
-    _counter("beaconfire_writes_total", "Writes to the network; messages per write show how well batching works."),
-    _counter("beaconfire_patches_sent_total", "Publications sent to a session live as a patch instead of whole."),
-    _counter("beaconfire_publications_filtered_total", "Publications kept from a session live by its tags filter."),
+    _counter("beaconfire_bytes_sent_total", "Bytes of the protocol messages sent to clients.", unit="bytes"),
     _counter(
-        "beaconfire_publications_conflated_total", "Publications left out live for a newer one, as a session asked."
+        "beaconfire_writes_total",
+        "Writes to the network. The ratio of messages to writes shows the effect of batching.",
+    ),
+    _counter("beaconfire_patches_sent_total", "Publications sent to live subscriptions as a patch."),
+    _counter(
+        "beaconfire_publications_filtered_total",
+        "Publications not sent to live subscriptions because of their tags filter.",
+    ),
+    _counter(
+        "beaconfire_publications_conflated_total",
+        "Publications not sent to conflating live subscriptions because a newer one replaced them.",
     ),
     # connections and sessions
     _counter("beaconfire_connections_opened_total", "Connections opened.", "transport", "protocol"),
-    _counter("beaconfire_handshakes_refused_total", "Upgrades answered with an HTTP error.", "reason"),
-    _counter("beaconfire_sessions_connected_total", "Sessions authenticated, by SDK.", "protocol", "name"),
-    _counter("beaconfire_disconnects_total", "Sessions ended, by disconnect code; slow ones are 3008.", "code"),
+    _counter("beaconfire_handshakes_refused_total", "WebSocket upgrades answered with an HTTP error.", "reason"),
+    _counter(
+        "beaconfire_sessions_connected_total", "Sessions authenticated, by the name of the SDK.", "protocol", "name"
+    ),
+    _counter(
+        "beaconfire_disconnects_total", "Sessions ended, by disconnect code. Slow sessions end with 3008.", "code"
+    ),
     # commands and API calls
-    _counter("beaconfire_commands_total", "Client commands handled; error 0 is success.", "method", "error"),
-    _histogram("beaconfire_command_duration_seconds", "Time a command took.", _COMMAND_S, "method", unit="seconds"),
-    _counter("beaconfire_api_calls_total", "Server API calls handled; error 0 is success.", "method", "error"),
-    _histogram("beaconfire_api_call_duration_seconds", "Time an API call took.", _COMMAND_S, "method", unit="seconds"),
+    _counter("beaconfire_commands_total", "Client commands handled. Error 0 is success.", "method", "error"),
+    _histogram(
+        "beaconfire_command_duration_seconds", "Duration of a client command.", _COMMAND_S, "method", unit="seconds"
+    ),
+    _counter("beaconfire_api_calls_total", "Server API calls handled. Error 0 is success.", "method", "error"),
+    _histogram(
+        "beaconfire_api_call_duration_seconds", "Duration of a server API call.", _COMMAND_S, "method", unit="seconds"
+    ),
     # channels
-    _counter("beaconfire_subscriptions_started_total", "Subscriptions begun.", "namespace"),
+    _counter("beaconfire_subscriptions_started_total", "Subscriptions started.", "namespace"),
     _counter("beaconfire_unsubscriptions_total", "Subscriptions ended, by unsubscribe code.", "code"),
-    _counter("beaconfire_recoveries_total", "Recoveries, and whether nothing was lost.", "recovered", "namespace"),
+    _counter(
+        "beaconfire_recoveries_total",
+        "Recoveries. The label recovered is true if no publication was lost.",
+        "recovered",
+        "namespace",
+    ),
     _counter("beaconfire_recovered_publications_total", "Publications delivered by recovery.", "namespace"),
     _counter("beaconfire_publications_total", "Publications fanned out on this node.", "namespace"),
-    _counter("beaconfire_deliveries_total", "Publications times the sessions they were handed to.", "namespace"),
+    _counter(
+        "beaconfire_deliveries_total",
+        "Deliveries of publications to the outboxes of sessions.",
+        "namespace",
+    ),
     _histogram(
-        "beaconfire_fanout_duration_seconds", "Time to hand one batch to all outboxes.", _FANOUT_S, unit="seconds"
+        "beaconfire_fanout_duration_seconds",
+        "Time to add one batch to the outboxes of all subscribers.",
+        _FANOUT_S,
+        unit="seconds",
     ),
     _histogram("beaconfire_fanout_batch_publications", "Publications in one batch of a channel.", _PUBLICATIONS),
-    _histogram("beaconfire_fanout_batch_subscribers", "Sessions one batch was handed to.", _SUBSCRIBERS),
-    # limits, failures and dependencies
-    _counter("beaconfire_limit_hits_total", "Times a limit took effect, by the name of its setting.", "limit"),
-    _counter("beaconfire_internal_errors_total", "Things that should not happen; the log has the traceback.", "where"),
-    _counter("beaconfire_token_key_fetches_total", "Fetches of the JSON Web Key Set: ok or error.", "outcome"),
-    _gauge("beaconfire_token_keys", "Keys in the set that was fetched last."),
+    _histogram("beaconfire_fanout_batch_subscribers", "Sessions that got one batch.", _SUBSCRIBERS),
+    # limits, errors and dependencies
+    _counter("beaconfire_limit_hits_total", "How often a limit took effect, by the name of its setting.", "limit"),
+    _counter(
+        "beaconfire_internal_errors_total", "Unexpected errors of the server. The log has the traceback.", "where"
+    ),
+    _counter(
+        "beaconfire_token_key_fetches_total", "Fetches of the JSON Web Key Set. The outcome is ok or error.", "outcome"
+    ),
+    _gauge("beaconfire_token_keys", "Keys in the JSON Web Key Set that was fetched last."),
 )
 
-NODE_FIGURES = {
+NODE_METRICS = {
     "connections": "beaconfire_connections",
     "sessions": "beaconfire_sessions",
     "users": "beaconfire_users",
@@ -208,4 +235,4 @@ NODE_FIGURES = {
     "filtered_total": "beaconfire_publications_filtered_total",
     "conflated_total": "beaconfire_publications_conflated_total",
 }
-"""Which field of `NodeStatistics` is which metric: these are read when scraped, not counted by events."""
+"""The metric of each field of `NodeStatistics`. These metrics are read at each scrape, not counted by events."""

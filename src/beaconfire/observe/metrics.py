@@ -1,4 +1,4 @@
-"""Events turned into figures that Prometheus can scrape."""
+"""Counts events as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from beaconfire.observe.metric_table import (
     HTTP_METHODS,
     LIMITS,
     METRICS,
-    NODE_FIGURES,
+    NODE_METRICS,
     OTHER,
     SDK_NAMES,
     UNSUBSCRIBE_CODES,
@@ -29,16 +29,16 @@ from beaconfire.observe.metric_table import (
 from beaconfire.observe.send_queues import send_queue_bytes
 from beaconfire.observe.series import Distribution, Families, Number
 
-_REMEMBERED_MAX = 4096
-"""Entries of the look-up from what an event says to its series; beyond it, every look-up goes the slow way."""
+_CACHE_SIZE_MAX = 4096
+"""Entries of each cache from the fields of an event to its series. Beyond it, series are looked up by their labels."""
 
 
 class MetricsSink:
-    """Counts events. Everything, scraping included, happens on the event loop's thread.
+    """Counts events. All methods, including scrapes, run on the thread of the event loop.
 
-    It has a registry of its own, with the process, platform and garbage collector figures of `prometheus_client`,
-    so that several may live in one process. `namespaces` are those configured: their series begin at zero, because
-    Prometheus sees no increase in a series that begins at one.
+    Each sink has its own registry, with the process, platform and garbage collector metrics of `prometheus_client`, so
+    that one process may have several sinks. `namespaces` are the configured ones: their series begin at zero, because
+    Prometheus does not notice an increase of a series that begins at one.
     """
 
     content_type: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -47,7 +47,7 @@ class MetricsSink:
         self.registry = CollectorRegistry()
         self._families = families = Families(METRICS, self._read_node)
         self._source: Callable[[], events.NodeStatistics] | None = None
-        self._node = {field: families.numbers(name).series() for field, name in NODE_FIGURES.items()}
+        self._node = {field: families.numbers(name).series() for field, name in NODE_METRICS.items()}
         self._commands: dict[tuple[str, int], tuple[Number, Distribution]] = {}
         self._api_calls: dict[tuple[str, int], tuple[Number, Distribution]] = {}
         self._requests: dict[tuple[str, str, int], tuple[Number, Distribution]] = {}
@@ -72,43 +72,43 @@ class MetricsSink:
             events.TokenKeysFetched: self._token_keys_fetched,
             events.InternalError: self._internal_error,
         }
-        self._begin_at_zero(("", *namespaces))
+        self._create_series(("", *namespaces))
         self.registry.register(families)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
-    # --- in ---
+    # --- counting ---
 
     def emit(self, event: events.Event) -> None:
         self._handlers[type(event)](event)
 
     def handler(self, kind: type[events.Event]) -> Callable[[Any], None]:
-        """As `events.SelectiveSink`; everything is counted."""
+        """Implements `events.SelectiveSink`: every event is counted."""
         return self._handlers[kind]
 
-    def observe_nodes(self, source: Callable[[], events.NodeStatistics]) -> None:
-        """Reads the node's figures from `source` at each scrape. A later call replaces the source."""
+    def set_statistics_source(self, source: Callable[[], events.NodeStatistics]) -> None:
+        """At each scrape, the metrics of the node are read from `source`. A later call replaces the source."""
         self._source = source
 
     def count_request(self, method: str, path: str, status: int, duration_s: float) -> None:
-        """One HTTP request answered. `path` must be a route template: it becomes a label as it is."""
+        """Counts one HTTP request. `path` must be a route template, because it becomes a label."""
         found = self._requests.get((method, path, status))
         if found is None:
-            known = method if method in HTTP_METHODS else OTHER
+            label = method if method in HTTP_METHODS else OTHER
             found = (
-                self._families.numbers("http_requests_total").series(known, path, str(status)),
-                self._families.distributions("request_duration_seconds").series(known, path),
+                self._families.numbers("http_requests_total").series(label, path, str(status)),
+                self._families.distributions("request_duration_seconds").series(label, path),
             )
-            if len(self._requests) < _REMEMBERED_MAX:
+            if len(self._requests) < _CACHE_SIZE_MAX:
                 self._requests[method, path, status] = found
         found[0].value += 1
         found[1].observe(duration_s)
 
-    # --- out ---
+    # --- scraping ---
 
     def exposition(self) -> bytes:
-        """Everything in Prometheus' text format; `content_type` goes with it."""
+        """All metrics in the text format of Prometheus, whose content type is `content_type`."""
         return generate_latest(self.registry)
 
     async def endpoint(self, request: Request) -> Response:
@@ -138,7 +138,7 @@ class MetricsSink:
                 ),
                 self._families.distributions("beaconfire_command_duration_seconds").series(event.method),
             )
-            if len(self._commands) < _REMEMBERED_MAX:
+            if len(self._commands) < _CACHE_SIZE_MAX:
                 self._commands[key] = found
         found[0].value += 1
         found[1].observe(event.duration_s)
@@ -147,7 +147,7 @@ class MetricsSink:
         key = (event.method, event.error)
         found = self._api_calls.get(key)
         if found is None:
-            # The method is a part of the URL, so anyone may send any.
+            # The method is a part of the URL, so clients can send any text.
             method = event.method if event.method in API_METHODS else OTHER
             found = (
                 self._families.numbers("beaconfire_api_calls_total").series(
@@ -155,7 +155,7 @@ class MetricsSink:
                 ),
                 self._families.distributions("beaconfire_api_call_duration_seconds").series(method),
             )
-            if len(self._api_calls) < _REMEMBERED_MAX:
+            if len(self._api_calls) < _CACHE_SIZE_MAX:
                 self._api_calls[key] = found
         found[0].value += 1
         found[1].observe(event.duration_s)
@@ -204,7 +204,7 @@ class MetricsSink:
     def _internal_error(self, event: events.InternalError) -> None:
         self._count("beaconfire_internal_errors_total", event.where)
 
-    # --- details ---
+    # --- helpers ---
 
     def _count(self, name: str, *labels: str) -> None:
         self._families.numbers(name).series(*labels).value += 1
@@ -215,7 +215,7 @@ class MetricsSink:
             for field, number in self._node.items():
                 number.value = getattr(statistics, field)
 
-    def _begin_at_zero(self, namespaces: Iterable[str]) -> None:
+    def _create_series(self, namespaces: Iterable[str]) -> None:
         numbers = self._families.numbers
         numbers("beaconfire_build_info").series(__version__).value = 1
         for limit in LIMITS:

@@ -1,4 +1,4 @@
-"""Settings of the log."""
+"""Options of the log."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from msgspec import Meta
 from beaconfire.base.options import Options
 
 
-class LogOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is logged, to standard error."""
+class LogOptions(Options, frozen=True, kw_only=True):
+    """The log, written to standard error."""
 
-    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The least that is logged.")] = (
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The lowest level to log.")] = (
         "info"
     )
     format: Annotated[
-        Literal["auto", "json", "text"], Meta(description="JSON lines, readable text, or text on a terminal only.")
+        Literal["auto", "json", "text"],
+        Meta(description="JSON lines, readable text, or `auto`: text on a terminal and JSON lines elsewhere."),
     ] = "auto"

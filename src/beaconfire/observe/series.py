@@ -1,7 +1,8 @@
-"""The numbers behind the metrics: plain counts that `prometheus_client` renders when scraped.
+"""Metric series: plain numbers that `prometheus_client` renders at each scrape.
 
-Its own Counter and Histogram lock and validate on every increment, which costs more than the rest of an event
-together. Here everything is counted on the event loop's thread, and scraped there, so none of that is needed.
+The classes Counter and Histogram of `prometheus_client` lock and validate on every increment, which takes longer than
+the rest of the handling of an event. Here all counting and scraping runs on the thread of the event loop, so locks are
+not necessary.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from itertools import accumulate
 from typing import Generic, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.core import Metric as Exposed
+from prometheus_client.core import Metric as ExposedMetric
 from prometheus_client.registry import Collector
 
 from beaconfire.observe.metric_table import OTHER, Metric
 
 SERIES_MAX = 1000
-"""Label combinations per metric; later ones are counted together under `other`. No label should ever get there."""
+"""Label combinations per metric. Further combinations are counted together as `other`. Labels should never reach it."""
 
 
 class Number:
-    """One series of a counter or gauge. Increment `value` directly."""
+    """One series of a counter or a gauge. Callers increment `value` directly."""
 
     __slots__ = ("value",)
 
@@ -46,7 +47,7 @@ class Distribution:
         self._sum += amount
 
     def cumulative(self) -> tuple[list[tuple[str, float]], float]:
-        """Pairs of upper bound and count up to and including it, the last being +Inf; and the sum of all amounts."""
+        """Pairs of an upper bound and the count up to it, the last bound being +Inf; and the sum of all amounts."""
         bounds = (*map(str, self._bounds), "+Inf")
         return list(zip(bounds, accumulate(self._counts), strict=True)), self._sum
 
@@ -65,9 +66,10 @@ class Family(Generic[Series]):
             self.series()
 
     def series(self, *values: str) -> Series:
-        """The series with these label values, in the order of the table; created if new. Keep it: this is the slow way.
+        """The series with these label values, in the order of the table. Creates the series if it is new.
 
-        Beyond `SERIES_MAX` all new combinations share one series, whose labels are all `other`.
+        This lookup is slow, so callers keep the result. Beyond `SERIES_MAX` all new combinations share one series,
+        whose labels are all `other`.
         """
         series = self._series.get(values)
         if series is None:
@@ -82,10 +84,10 @@ class Family(Generic[Series]):
 
 
 class Families(Collector):
-    """Every family of a table, as a collector that a registry can render."""
+    """All families of a table, as a collector for a `prometheus_client` registry."""
 
     def __init__(self, metrics: Iterable[Metric], refresh: Callable[[], None]) -> None:
-        """`refresh` is called at the start of each scrape, to set what is read rather than counted."""
+        """`refresh` is called at the start of each scrape. It sets the metrics that are read instead of counted."""
         self._refresh = refresh
         self._numbers: dict[str, Family[Number]] = {}
         self._distributions: dict[str, Family[Distribution]] = {}
@@ -97,17 +99,17 @@ class Families(Collector):
                 self._numbers[metric.name] = Family(metric, Number)
 
     def numbers(self, name: str) -> Family[Number]:
-        """The counter or gauge of this name. Raises KeyError for what is not in the table."""
+        """The counter or gauge with this name. Raises KeyError if the table does not contain it."""
         return self._numbers[name]
 
     def distributions(self, name: str) -> Family[Distribution]:
-        """The histogram of this name. Raises KeyError for what is not in the table."""
+        """The histogram with this name. Raises KeyError if the table does not contain it."""
         return self._distributions[name]
 
-    def describe(self) -> Iterable[Exposed]:
+    def describe(self) -> Iterable[ExposedMetric]:
         return [_exposed(metric) for metric in self._metrics]
 
-    def collect(self) -> Iterable[Exposed]:
+    def collect(self) -> Iterable[ExposedMetric]:
         self._refresh()
         for metric in self._metrics:
             exposed = _exposed(metric)

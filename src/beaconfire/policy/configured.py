@@ -1,8 +1,6 @@
-"""Who decides: the port that answers whether a client may connect, subscribe, publish or call.
+"""The policy of the configuration: tokens, permissions of namespaces, anonymous and insecure modes.
 
-Today the configured rules implement it. Handlers written in Python and webhooks will implement the same port, in front
-of these rules; sessions and commands do not change. A decision may suspend; the configured rules never do, except when
-keys must be fetched.
+Its decisions never suspend, except while keys of tokens are fetched.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ from beaconfire.session.options import ClientOptions
 
 
 class ConfiguredPolicy:
-    """The rules of the configuration: tokens, namespaces' permissions, anonymous and insecure modes."""
+    """Implements `policy.port.Policy`."""
 
     def __init__(
         self,
@@ -69,7 +67,7 @@ class ConfiguredPolicy:
         if options.insecure:
             return Identity(user=request.user)
         if options.allow_anonymous:
-            return Identity(info=_introduction(request))
+            return Identity(info=_anonymous_info(request))
         raise CommandError(UNAUTHORIZED, "no token: send a connection token")
 
     async def _verify(self, token: str) -> Identity:
@@ -141,7 +139,10 @@ class ConfiguredPolicy:
 
 
 def _check_bearer(user: str, bearer: str, granted: str, identity: Identity, client: str, channel: str) -> None:
-    """A subscription token is for one user in one channel, and for one connection if it names it."""
+    """A subscription token is valid for one user in one channel, and for one connection if it names a client.
+
+    Raises Disconnect 3500.
+    """
     if granted != channel:
         raise Disconnect(INVALID_TOKEN, "the subscription token's channel is not the requested channel")
     if user != identity.user:
@@ -151,7 +152,7 @@ def _check_bearer(user: str, bearer: str, granted: str, identity: Identity, clie
 
 
 class _Data(Struct):
-    """What these rules read in the data of a connect request. It is the application's, and so is all else in it."""
+    """The one field that this policy reads in the data of a connect request. All other data is the application's."""
 
     name: Annotated[str, Meta(max_length=NAME_LENGTH_MAX)] = ""
 
@@ -159,17 +160,17 @@ class _Data(Struct):
 _data_decoder = msgspec.json.Decoder(_Data)
 
 
-def _introduction(request: ConnectRequest) -> Raw:
-    """An anonymous client's name, which is shown and never believed: info `{"name": ...}`, or none.
+def _anonymous_info(request: ConnectRequest) -> Raw:
+    """The info of an anonymous client: `{"name": ...}`, or none. The name is shown and not verified.
 
-    Plain clients give it as `user`, native ones as `name` in their data.
+    Clients of the plain protocol send it as `user`, native clients as `name` in their data.
     """
     name = request.user or _name_in(request.data)
     return Raw(msgspec.json.encode({"name": name})) if name else NO_PAYLOAD
 
 
 def _name_in(data: Raw) -> str:
-    """The name, or "". Data of another shape, or with a longer name, was not meant for us and keeps nobody out."""
+    """The name, or "". Other data, or data with a longer name, belongs to the application and is no error."""
     if not data:
         return ""
     try:

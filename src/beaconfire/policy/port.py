@@ -1,4 +1,7 @@
-"""The port for decisions: whether a client may connect, subscribe, publish or call."""
+"""The port for decisions: whether a client may connect, subscribe, publish or call a method.
+
+A policy may suspend: other commands of the same session wait meanwhile, and the session may end before the decision.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +16,28 @@ from beaconfire.model.requests import ConnectRequest, SubscribeRequest
 
 
 class Policy(Protocol):
-    """Decisions about clients. Each raises CommandError to refuse, or Disconnect to end the session as well."""
+    """Decisions about clients.
+
+    Every method raises CommandError to refuse a command, or Disconnect to end the session as well. Any other exception
+    is reported, and the client gets error 100.
+    """
 
     async def connect(self, request: ConnectRequest) -> Identity:
-        """Who this is. CommandError 101 where nothing was shown that could tell."""
+        """The identity of the client. Raises CommandError 101 for a request without credentials."""
 
     async def refresh(self, identity: Identity, token: str) -> Identity:
-        """The same user with a later end."""
+        """The identity of the same user with a later expiry."""
 
     async def subscribe(
         self, identity: Identity, client: str, request: SubscribeRequest, namespace: Namespace
     ) -> SubscriptionGrant:
-        """Leave to enter `request.channel`."""
+        """The permission to subscribe to `request.channel`. `client` is the client id of the session."""
 
     async def sub_refresh(self, identity: Identity, client: str, channel: str, token: str) -> SubscriptionGrant:
-        """The same leave with a later end."""
+        """The permission for a subscription that exists, with a later expiry."""
 
     async def publish(self, identity: Identity, subscribed: bool, channel: str, namespace: Namespace, data: Raw) -> Raw:
-        """The data to publish, usually as given."""
+        """The data to publish: `data` or changed data. `subscribed` is true if the session is in the channel."""
 
     async def rpc(self, identity: Identity, method: str, data: Raw) -> Raw:
-        """The result's data."""
+        """The data of the result."""

@@ -9,23 +9,23 @@ from beaconfire.model.identity import Identity
 
 
 class TokenError(Exception):
-    """A token that was refused. The text says which claim or check failed, never the token itself."""
+    """A token was refused. The text names the claim or check that failed, and never holds the token."""
 
 
 class TokenExpired(TokenError):
-    """Everything else about the token may be right: a new one helps."""
+    """The token has expired. A new token helps."""
 
 
 class TokenInvalid(TokenError):
-    """It can never work: wrong key, algorithm, claim or shape."""
+    """The token can never be valid: wrong key, algorithm, claim or format."""
 
 
 class TokenUnverifiable(TokenError):
-    """The keys could not be had just now (JWKS endpoint unreachable); the token may be good."""
+    """The keys are not available at the moment (the JWKS address cannot be reached). The token may be valid."""
 
 
 class TokenVerifier(Protocol):
-    """Checks tokens. Raises TokenExpired, TokenInvalid or TokenUnverifiable."""
+    """Verifies tokens. Both methods raise TokenExpired, TokenInvalid or TokenUnverifiable."""
 
     async def verify_connection(self, token: str) -> Identity: ...
 

@@ -1,6 +1,6 @@
-"""What start-up says: what is running and where, every limit, and loud warnings about insecure options.
+"""The start-up announcement: what is running and where, every limit, and warnings about insecure options.
 
-Pure functions of the configuration; `server` hands the fields to the log and the text to the terminal.
+Pure functions of the configuration. `server.process` writes the fields to the log, or the text to the terminal.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import option_weaknesses
 from beaconfire.config import Config
 from beaconfire.config.checks import has_key
-from beaconfire.config.values import text
+from beaconfire.config.values import to_text
+from beaconfire.server.endpoints import endpoint_path, is_enabled
 from beaconfire.session.options import ClientOptions
+from beaconfire.transports.endpoints import ENDPOINT_LIMITS, ENDPOINTS
 
 _TOKEN_REMEDIES = {
     "hmac_secret": "Take the one that `beaconfire config init` makes.",
@@ -40,20 +42,7 @@ _LIMITS = (
     "client.tags_filter_max_nodes",
     "client.tags_filter_max_values",
     "engine.history_max_bytes",
-    "websocket.message_size_limit",
-    "websocket.write_timeout",
-    "websocket.close_timeout",
-    "http_stream.max_request_body_size",
-    "http_stream.close_timeout",
-    "sse.max_request_body_size",
-    "sse.close_timeout",
-    "uni_http_stream.max_request_body_size",
-    "uni_http_stream.close_timeout",
-    "uni_sse.max_request_body_size",
-    "uni_sse.close_timeout",
-    "emulation.max_request_body_size",
-    "poll.max_request_body_size",
-    "poll.max_response_size",
+    *ENDPOINT_LIMITS,
     "channel_names.max_length",
     "server.backlog",
     "server.handshake_timeout",
@@ -69,7 +58,7 @@ _ZERO_MEANS = {"client.connection_limit": "automatic", "server.send_buffer_max":
 
 
 class Field(NamedTuple):
-    """One fact. `name` is a stable word for logs."""
+    """One fact. `name` is the stable name of the field in logs."""
 
     name: str
     value: str
@@ -108,7 +97,7 @@ def lines(fields: Sequence[Field], width: int) -> list[str]:
 
 
 def limits(config: Config) -> tuple[Field, ...]:
-    """Every limit by the name of its setting, with its value as a person would write it."""
+    """Every limit: the name of its setting, and its value as text, for example `64KiB`."""
     return tuple(Field(name, _limit(name, _value(config, name))) for name in _LIMITS)
 
 
@@ -118,19 +107,16 @@ def _value(config: Config, name: str) -> Any:
 
 
 def _limit(name: str, value: object) -> str:
-    return text(value) if value else _ZERO_MEANS.get(name, "none")
+    return to_text(value) if value else _ZERO_MEANS.get(name, "none")
 
 
 def _endpoints(config: Config, addresses: Sequence[str]) -> Iterator[Field]:
     for base in addresses:
         base = base.rstrip("/")
-        socket = "ws" + base.removeprefix("http")
-        yield Field("websocket", f"{socket}/connection/websocket")
-        for name in ("http_stream", "sse", "uni_websocket", "uni_http_stream", "uni_sse", "poll"):
-            if getattr(config, name).enabled:
-                yield Field(name, f"{socket if name == 'uni_websocket' else base}/connection/{name}")
-        if config.plain.enabled:
-            yield Field("plain", f"{socket}{config.plain.path}")
+        for row in ENDPOINTS:
+            if row.announced and is_enabled(config, row):
+                scheme_base = "ws" + base.removeprefix("http") if row.scheme == "ws" else base
+                yield Field(row.name, f"{scheme_base}{endpoint_path(config, row)}")
         if config.api.enabled:
             yield Field("api", f"{base}/api/")
             yield Field("openapi", f"{base}/api/openapi.json")
@@ -142,7 +128,7 @@ def _endpoints(config: Config, addresses: Sequence[str]) -> Iterator[Field]:
 
 
 def _auth(config: Config) -> str:
-    """How clients prove who they are, most open first."""
+    """How clients authenticate, the most open way first."""
     modes = []
     if config.client.insecure:
         modes.append("INSECURE (anyone may do anything)")
@@ -170,7 +156,7 @@ def _api_auth(config: Config) -> str:
     if not config.api.enabled:
         return "off"
     if config.api.insecure:
-        return "INSECURE (no key is asked for)"
+        return "INSECURE (no key is required)"
     count = len(config.api.keys)
     return f"{count} {'key' if count == 1 else 'keys'}" if count else "no key: every call is refused"
 
@@ -179,12 +165,12 @@ def _api_auth(config: Config) -> str:
 
 
 def warnings(config: Config) -> list[str]:
-    """Everything insecure about the configuration; each names the option and the remedy."""
+    """Everything insecure in the configuration. Each warning names the option and the remedy."""
     return [*_client_warnings(config), *_api_warnings(config), *_token_warnings(config), *_network_warnings(config)]
 
 
 def notes(config: Config) -> list[str]:
-    """What is safe but may surprise: who cannot get in."""
+    """Facts that are safe but may surprise: which clients cannot connect."""
     found = []
     client = config.client
     if not client.allowed_origins:
@@ -218,8 +204,8 @@ def _client_warnings(config: Config) -> Iterator[str]:
         )
     if config.plain.enabled and config.plain.lobby:
         yield (
-            f"plain.lobby is on: whoever reaches {config.plain.path} may send to everyone there, without a handshake. "
-            "Switch it off unless that is what you want."
+            f"plain.lobby is on: any client that reaches {config.plain.path} may send to all others there, without a "
+            "handshake. Switch it off unless you want that."
         )
 
 
@@ -233,7 +219,7 @@ def _api_warnings(config: Config) -> Iterator[str]:
         return
     if api.insecure:
         yield (
-            "api.insecure is on: whoever reaches this port may publish to and disconnect anyone. "
+            "api.insecure is on: any client that reaches this port may publish anywhere and disconnect anyone. "
             "For development only; switch it off and set api.keys."
         )
     elif not api.keys:

@@ -1,4 +1,4 @@
-"""The process: sockets, signals, start-up and drain around an `App`."""
+"""The server process: sockets, signals, start-up and drain around an `App`."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from beaconfire.node.drain import Drain
 from beaconfire.observe import logs
 from beaconfire.server import announcement
 from beaconfire.server.app import App
-from beaconfire.transports.http import GuardedHttpProtocol
+from beaconfire.transports.http import LimitedHttpProtocol
 from beaconfire.transports.options import ServerOptions
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""TCP probes that find peers gone without a word where no pings do; not every system has all three."""
+"""TCP keepalive probes, which find dead peers where there are no pings. Not every system has all three options."""
 
 _BUFFER_MAX = 1 << 30
-"""The largest SO_SNDBUF that fits an int; systems have limits of their own, and take those instead."""
+"""The largest SO_SNDBUF that fits an int. A system with a lower limit uses its own limit."""
 
 LEAST_GRACE_S = 0.2
-"""What requests in flight get even if the drain has used up all of `server.shutdown_timeout`."""
+"""The time that requests in progress get even if the drain has taken all of `server.shutdown_timeout`."""
 
 
 def run(config: Config) -> int:
@@ -50,9 +50,10 @@ def run(config: Config) -> int:
 
 
 class _Loop(uvloop.Loop):
-    """uvloop's, with what uvicorn cannot be told: our deadline for TLS handshakes, and options of listening sockets.
+    """A uvloop event loop with settings that uvicorn has no options for: the deadline of TLS handshakes, and options of
+    the listening sockets.
 
-    The options are set before the socket listens, so that no connection can come without them.
+    The socket options are set before the socket listens, so that every accepted connection has them.
     """
 
     def __init__(self, options: ServerOptions) -> None:
@@ -75,19 +76,19 @@ class _Loop(uvloop.Loop):
 
 
 def _fill_standard_descriptors() -> None:
-    """Standard input, output and error that were closed lead nowhere from now on.
+    """Opens /dev/null for standard input, output and error if they are closed.
 
-    Otherwise sockets get their numbers: what is printed would go to a client, and libuv aborts when it closes one.
+    Otherwise sockets would get their numbers: output would go to a client, and libuv aborts when it closes one of them.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-    if sys.stderr is None:  # what Python makes of a closed one
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
+    if sys.stderr is None:  # Python sets this for a closed descriptor
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - open as long as the process runs
 
 
 def _check_files(config: Config) -> None:
-    """Raises ConfigError for files that are named and cannot be read; later nobody would say which."""
+    """Raises ConfigError for TLS files that cannot be read. Later errors would not name the file."""
     problems = []
     for option in ("tls_cert", "tls_key"):
         path = getattr(config.server, option)
@@ -107,14 +108,14 @@ async def _serve(config: Config) -> int:
     try:
         await server.serve()
     except SystemExit:
-        return 1  # uvicorn's way to say that it could not listen; it has said why
+        return 1  # uvicorn could not listen, and has logged the reason
     finally:
         await app.stop()
     return 0
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server with our WebSocket and HTTP doors, our announcement, and our way to leave."""
+    """uvicorn's server with our HTTP and WebSocket protocols, our announcement and our drain."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -125,19 +126,19 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
         if self.started:
-            _calm_garbage_collector()
+            _tune_garbage_collector()
             self._announce()
 
     async def shutdown(self, sockets: Any = None) -> None:
-        """As uvicorn's; who has not read by now what was sent is cut, and leaves nothing behind in the kernel."""
+        """Like uvicorn's. Then connections with unread data are reset, so that the kernel keeps nothing of them."""
         await super().shutdown(sockets)
         self._app.acceptor.reset_unread()
         for connection in list(self.server_state.connections):
-            if isinstance(connection, GuardedHttpProtocol):
+            if isinstance(connection, LimitedHttpProtocol):
                 connection.reset_unread()
 
     def addresses(self) -> list[str]:
-        """Base URLs that answer, with the real port."""
+        """The base URLs of the listening sockets, with their real ports."""
         scheme = "https" if self.config.is_ssl else "http"
         addresses = []
         for listener in self.servers:
@@ -147,11 +148,11 @@ class Server(uvicorn.Server):
         return addresses
 
     def _announce(self) -> None:
-        config, node = self._app.config, self._app.node
-        fields = announcement.announcement(config, __version__, node.options.uid, node.engine.name, self.addresses())
+        app, config = self._app, self._app.config
+        fields = announcement.announcement(config, __version__, app.identity.uid, app.engine.name, self.addresses())
         log = logs.get_logger()
         if config.log.format == "auto" and sys.stderr.isatty() and log.is_enabled_for(logging.INFO):
-            # A person is looking: addresses to click, not one line as long as the screen.
+            # For a person at a terminal: addresses to click, instead of one long line.
             lines = announcement.lines(fields, shutil.get_terminal_size().columns)
             sys.stderr.write("\n".join(["", *lines, "", ""]))
         else:
@@ -163,7 +164,10 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The first signal drains, the second hurries. uvicorn would raise it again afterwards; we exit with 0."""
+        """The first signal starts the drain, the second skips its waits.
+
+        The exit code is 0: unlike in uvicorn, the signal is not raised again afterwards.
+        """
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._on_signal)
@@ -176,7 +180,9 @@ class Server(uvicorn.Server):
     def _on_signal(self) -> None:
         if self._drain is None:
             app = self._app
-            self._drain = Drain(app.node, app.config.server, app.clock, app.begin_drain, self._stop_listening)
+            self._drain = Drain(
+                app.node.registry, app.config.server, app.clock, app.events, app.begin_drain, self._stop_listening
+            )
             self._draining = asyncio.get_running_loop().create_task(self._leave(self._drain))
         else:
             self._drain.hurry()
@@ -188,7 +194,7 @@ class Server(uvicorn.Server):
         try:
             await drain.run()
         finally:
-            # Requests in flight have what the drain has left of the time. uvicorn takes fractions of seconds as well.
+            # Requests in progress get the time that the drain has left. uvicorn accepts fractions of seconds as well.
             left_s = max(LEAST_GRACE_S, deadline_s - clock.now_s())
             self.config.timeout_graceful_shutdown = left_s  # type: ignore[assignment]
             self.should_exit = True
@@ -199,7 +205,7 @@ class Server(uvicorn.Server):
 
 
 def keep_alive(listener: Any) -> None:
-    """Has dead peers found. Connections inherit it from their listening socket, which is cheaper than each its own."""
+    """Enables TCP keepalive. Connections inherit it from the listening socket, which is cheaper than setting each."""
     if listener.family not in (socket.AF_INET, socket.AF_INET6):
         return
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -209,18 +215,19 @@ def keep_alive(listener: Any) -> None:
 
 
 def limit_send_buffer(listener: Any, size: int) -> None:
-    """Bounds what the kernel buffers for each connection that is accepted later, which inherits it; 0 changes nothing.
+    """Bounds the kernel's send buffer of each connection, which inherits the option. 0 changes nothing.
 
-    Without it Linux lets the buffer grow to `net.ipv4.tcp_wmem`, 4 MB and more, for a peer that reads nothing.
+    By default Linux lets the buffer grow to `net.ipv4.tcp_wmem`, 4 MB and more, for a peer that reads nothing.
     """
     if size:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, min(size, _BUFFER_MAX))
 
 
-def _calm_garbage_collector() -> None:
-    """Full collections walk every session there is, 50 ms for ten thousand, and find nothing: sessions make no circles.
+def _tune_garbage_collector() -> None:
+    """Makes full collections rare. They walk over every session, 50 ms for ten thousand sessions, and find nothing,
+    because ended sessions have no reference cycles.
 
-    What was made so far stays and need not be looked at again; the oldest generation is looked at rarely.
+    Objects that exist now live as long as the process, so they are excluded.
     """
     gc.collect()
     gc.freeze()
@@ -233,7 +240,7 @@ def _uvicorn_config(app: App) -> uvicorn.Config:
         app.asgi,
         host=options.host,
         port=options.port,
-        http=app.http,  # type: ignore[arg-type]  # any callable that makes a protocol will do
+        http=app.http,  # type: ignore[arg-type]  # any callable that makes a protocol
         ws=app.acceptor.upgrade,  # type: ignore[arg-type]  # likewise
         lifespan="off",
         log_config=None,

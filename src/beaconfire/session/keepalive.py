@@ -1,37 +1,30 @@
-"""The deadlines of one session: authenticate, be alive, be refreshed; and the upkeep of its subscriptions.
+"""The deadlines of one session: connect, ping and pong, expiry of the token, and upkeep of the subscriptions.
 
-One timer per session, set to the nearest deadline. A peer is found dead within ping interval + pong timeout whatever
-this side writes: only its pong counts. The first ping comes at a random moment between half and the whole interval, so
-that the pings of ten thousand clients that connected together do not come together.
+A session has one timer, which is set to its nearest deadline. A dead peer is found within ping interval + pong timeout,
+whatever this side writes: only a pong counts. The first ping is sent after a random time between half and the whole
+ping interval, so that clients that connected together are not pinged together.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
-from beaconfire.base.errors import (
-    BAD_PROTOCOL,
-    CONNECTION_EXPIRED,
-    NO_PONG,
-    STALE,
-    Disconnect,
-    DisconnectCode,
-)
+from beaconfire.base.errors import BAD_PROTOCOL, CONNECTION_EXPIRED, NO_PONG, STALE, Disconnect, DisconnectCode
 from beaconfire.base.timers import Timer
 from beaconfire.model.events import LimitHit
-from beaconfire.node.node import Node
+from beaconfire.session.context import SessionContext
 
 NEVER = float("inf")
 
 
-class Watched(Protocol):
-    """What the keepalive does to its session."""
+class KeptSession(Protocol):
+    """The part of a session that its keepalive uses."""
 
     @property
     def client(self) -> str: ...
 
     @property
-    def node(self) -> Node: ...
+    def context(self) -> SessionContext[Any]: ...
 
     def has_ended(self) -> bool: ...
 
@@ -41,71 +34,73 @@ class Watched(Protocol):
     def ping(self) -> None: ...
 
     def start_upkeep(self) -> None:
-        """Refresh presence, check positions, end expired subscriptions."""
+        """Refreshes presence, compares positions and ends expired subscriptions."""
 
     def end(self, code: DisconnectCode, detail: str = "") -> None: ...
 
 
 class Keepalive:
-    """Deadlines in monotonic seconds; NEVER where there is none."""
+    """Deadlines in monotonic seconds. `NEVER` stands for no deadline."""
 
     __slots__ = ("_answers_pings", "_expire_s", "_ping_s", "_pong_s", "_session", "_stale_s", "_timer", "_upkeep_s")
 
-    def __init__(self, session: Watched, may_stay_stale: bool, answers_pings: bool = True) -> None:
-        """Starts the deadline for authentication, unless `may_stay_stale`; then pings start at once.
+    def __init__(self, session: KeptSession, may_stay_stale: bool, answers_pings: bool = True) -> None:
+        """Sets the deadline for connect. With `may_stay_stale` there is none, and pings start at once.
 
-        A peer that only listens is pinged as well, so that both ends notice a connection that is gone.
+        A peer that cannot answer (`answers_pings` is false) is pinged as well, so that both ends notice a dead
+        connection.
         """
         self._answers_pings = answers_pings
-        self._session: Watched | None = session
+        self._session: KeptSession | None = session
         self._timer: Timer | None = None
         self._ping_s = self._pong_s = self._expire_s = self._upkeep_s = self._stale_s = NEVER
         if may_stay_stale:
             self._start_pings(session)
         else:
-            self._stale_s = session.node.clock.now_s() + session.node.client_options.stale_close_delay
+            context = session.context
+            self._stale_s = context.clock.now_s() + context.options.stale_close_delay
         self._set_timer()
 
     def connected(self) -> None:
-        """The client has authenticated."""
+        """Removes the deadline for connect, and starts pings and upkeep."""
         if self._session is None:
             return
         self._stale_s = NEVER
         if self._ping_s == NEVER:
             self._start_pings(self._session)
-        node = self._session.node
-        interval_s = float(node.client_options.presence_update_interval)
+        context = self._session.context
+        interval_s = float(context.options.presence_update_interval)
         if interval_s:
-            self._upkeep_s = node.clock.now_s() + interval_s * (0.75 + node.random() / 4)
+            self._upkeep_s = context.clock.now_s() + interval_s * (0.75 + context.random() / 4)
         self._set_timer()
 
-    def _start_pings(self, session: Watched) -> None:
-        node = session.node
-        interval_s = float(node.client_options.ping_interval)
+    def _start_pings(self, session: KeptSession) -> None:
+        context = session.context
+        interval_s = float(context.options.ping_interval)
         if interval_s:
-            self._ping_s = node.clock.now_s() + interval_s * (0.5 + node.random() / 2)
+            self._ping_s = context.clock.now_s() + interval_s * (0.5 + context.random() / 2)
 
     def expire_at(self, when_s: float) -> None:
-        """The session ends at `when_s` unless it is refreshed; the caller has added the grace."""
+        """Ends the session at `when_s` unless the deadline is moved. The caller has added the grace period."""
         self._expire_s = when_s
         self._set_timer()
 
     def upkeep_by(self, when_s: float) -> None:
-        """Upkeep must run at `when_s` at the latest: a subscription expires then, or positions are to be compared."""
+        """Runs upkeep at `when_s` at the latest, because a subscription expires or positions must be compared then."""
         if when_s < self._upkeep_s:
             self._upkeep_s = when_s
             self._set_timer()
 
     def pong(self, solicited_only: bool) -> None:
-        """The peer answered. Raises Disconnect 3501 for an application-level pong that nobody asked for."""
+        """Removes the deadline for the pong. With `solicited_only`, a pong without a ping raises Disconnect 3501."""
         if self._pong_s == NEVER and solicited_only:
             raise Disconnect(BAD_PROTOCOL, "a pong came without a ping")
         self._pong_s = NEVER
 
     def cancel(self) -> None:
-        """The session has ended: there is no deadline any more, and none can be set.
+        """Removes all deadlines of an ended session. No deadline can be set afterwards.
 
-        The session is let go of, so that the two do not keep each other for the garbage collector to find.
+        The reference to the session is dropped, so that reference counting frees both objects.
         """
         self._session = None
         if self._timer is not None:
@@ -114,35 +109,37 @@ class Keepalive:
 
     def _set_timer(self) -> None:
         if self._session is None:
-            return  # a command that was waiting for something goes on after the end
+            return  # a command that was suspended continues after the end of its session
         nearest_s = min(self._ping_s, self._pong_s, self._expire_s, self._upkeep_s, self._stale_s)
         if self._timer is not None:
             if self._timer.callback is not None and self._timer.when_s <= nearest_s:
-                return  # it fires earlier, and looks again then
+                return  # the timer fires earlier, and is set again then
             self._timer.cancel()
-        self._timer = self._session.node.timers.at(nearest_s, self._on_time) if nearest_s < NEVER else None
+        self._timer = self._session.context.timers.at(nearest_s, self._on_time) if nearest_s < NEVER else None
 
     def _on_time(self) -> None:
         session = self._session
         assert session is not None, "an ended session has no timer"
-        now_s = session.node.clock.now_s()
+        context = session.context
+        now_s = context.clock.now_s()
         if self._stale_s <= now_s:
-            session.node.events.emit(LimitHit("client.stale_close_delay", session.client))
+            context.events.emit(LimitHit("client.stale_close_delay", session.client))
             session.end(STALE, "no connect command in time")
         elif self._pong_s <= now_s and session.is_reading_paused:
-            self._pong_s = now_s + session.node.client_options.pong_timeout  # it may have answered: we do not listen
+            # The pong may be there already: this node does not read from the client at the moment.
+            self._pong_s = now_s + context.options.pong_timeout
             self._set_timer()
         elif self._pong_s <= now_s:
-            session.node.events.emit(LimitHit("client.pong_timeout", session.client))
+            context.events.emit(LimitHit("client.pong_timeout", session.client))
             session.end(NO_PONG)
         elif self._expire_s <= now_s:
             session.end(CONNECTION_EXPIRED, "the connection's token was not refreshed in time")
         else:
-            self._keep(session, now_s)
+            self._ping_and_upkeep(session, now_s)
             self._set_timer()
 
-    def _keep(self, session: Watched, now_s: float) -> None:
-        options = session.node.client_options
+    def _ping_and_upkeep(self, session: KeptSession, now_s: float) -> None:
+        options = session.context.options
         if self._ping_s <= now_s:
             self._ping_s = now_s + options.ping_interval
             if self._answers_pings:

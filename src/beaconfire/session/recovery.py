@@ -15,16 +15,17 @@ from beaconfire.model.publication import Publication
 
 
 class Recovery(Struct, frozen=True):
-    """The answer to "what did I miss?". `publications` is empty unless recovered."""
+    """The missed publications. There are none if `recovered` is false."""
 
     recovered: bool
     publications: Sequence[Publication]
 
 
 def recover_stream(since: StreamPosition, page: HistoryPage) -> Recovery:
-    """Everything after `since`, or the honest answer that it is not there any more (section 10 of the reference).
+    """Every publication after `since`, or `recovered` false if history does not hold them all (section 10 of the
+    reference).
 
-    `page` holds what is kept after `since`, oldest first, possibly cut short by a limit.
+    `page` holds the publications after `since`, oldest first. A limit may have shortened it.
     """
     publications = page.publications
     if since.epoch not in ("", page.position.epoch):
@@ -36,7 +37,7 @@ def recover_stream(since: StreamPosition, page: HistoryPage) -> Recovery:
 
 
 def read_on(since: StreamPosition, page: HistoryPage) -> Sequence[Publication]:
-    """What comes after `since`, oldest first, possibly cut short by a limit. Raises Gap if it is not there any more."""
+    """The publications after `since`, oldest first. A limit may have shortened `page`. Raises `Gap`."""
     publications, top = page.publications, page.position
     first = publications[0].offset if publications else top.offset + 1
     if top.epoch != since.epoch or first != since.offset + 1:
@@ -45,14 +46,14 @@ def read_on(since: StreamPosition, page: HistoryPage) -> Sequence[Publication]:
 
 
 def read_latest(since: StreamPosition, page: HistoryPage) -> Sequence[Publication]:
-    """The latest publication, if it comes after `since` and is kept. Raises Gap if the stream is another one."""
+    """The latest publication, if it is after `since` and history holds it. Raises `Gap` for another epoch."""
     if page.position.epoch != since.epoch:
         raise Gap(f"the stream's epoch changed from {since.epoch!r} to {page.position.epoch!r}")
     return recover_cache(since, page).publications
 
 
 def recover_cache(since: StreamPosition, page: HistoryPage) -> Recovery:
-    """The latest publication, unless the client has it already. `page` holds the newest one, or none."""
+    """The latest publication, unless the client has it already. `page` holds the latest publication or none."""
     same = since.offset > 0 and since == page.position
     if not page.publications:
         return Recovery(same, ())

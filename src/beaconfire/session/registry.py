@@ -1,4 +1,4 @@
-"""Which sessions are on this node, by client id, by session id and by user."""
+"""The sessions of this node: open, closing, and authenticated ones by client id, session id and user."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 
-class Way(Protocol):
-    """What the registry needs to know of a session's transport."""
+class RegisteredTransport(Protocol):
+    """The part of a session's transport that the registry uses."""
 
     @property
     def secret(self) -> str:
-        """The session id that the connect result told the client; empty where it has none."""
+        """The session id that the connect result told the client. Empty if the session has none."""
 
 
-class Member(Protocol):
-    """What the registry needs to know of a session."""
+class RegisteredSession(Protocol):
+    """The part of a session that the registry uses."""
 
     @property
-    def transport(self) -> Way: ...
+    def transport(self) -> RegisteredTransport: ...
 
     @property
     def client(self) -> str: ...
@@ -27,21 +27,27 @@ class Member(Protocol):
     def user(self) -> str: ...
 
 
-S = TypeVar("S", bound=Member)
+SessionT = TypeVar("SessionT", bound=RegisteredSession)
 
 
-class SessionRegistry(Generic[S]):
-    """Sessions that have authenticated. The anonymous user "" has no entry of its own: nobody can address it.
+class SessionRegistry(Generic[SessionT]):
+    """The tables of a node's sessions. Iteration and `len` are over authenticated sessions.
 
-    Most users have one session, so a set is made only for the second.
+    The anonymous user "" has no entry of its own, because no request may address all anonymous sessions. Most users
+    have one session, so a set is made only for the second session of a user.
     """
 
     def __init__(self) -> None:
-        self._by_client: dict[str, S] = {}
-        self._by_secret: dict[str, S] = {}
-        self._by_user: dict[str, S | set[S]] = {}
+        self.open: set[SessionT] = set()
+        """Every session that has not ended, authenticated or not."""
+        self.closing: set[SessionT] = set()
+        """Sessions that have ended while their transport still sends the rest to the client."""
+        self._by_client: dict[str, SessionT] = {}
+        self._by_secret: dict[str, SessionT] = {}
+        self._by_user: dict[str, SessionT | set[SessionT]] = {}
 
-    def add(self, session: S) -> None:
+    def add(self, session: SessionT) -> None:
+        """Adds an authenticated session."""
         self._by_client[session.client] = session
         if secret := session.transport.secret:
             self._by_secret[secret] = session
@@ -55,8 +61,8 @@ class SessionRegistry(Generic[S]):
         else:
             self._by_user[session.user] = {present, session}
 
-    def remove(self, session: S) -> None:
-        """Idempotent."""
+    def remove(self, session: SessionT) -> None:
+        """Removes an authenticated session. Idempotent."""
         if self._by_client.get(session.client) is not session:
             return
         del self._by_client[session.client]
@@ -69,15 +75,15 @@ class SessionRegistry(Generic[S]):
         elif present is session:
             del self._by_user[session.user]
 
-    def by_client(self, client: str) -> S | None:
+    def by_client(self, client: str) -> SessionT | None:
         return self._by_client.get(client)
 
-    def by_session(self, session_id: str) -> S | None:
-        """By what the connect result calls `session`. Where that is empty, the client id stands in for it."""
+    def by_session(self, session_id: str) -> SessionT | None:
+        """The session whose connect result had this `session`. If that was empty, the client id takes its place."""
         found = self._by_secret.get(session_id)
         return found if found is not None else self._by_client.get(session_id)
 
-    def by_user(self, user: str) -> list[S]:
+    def by_user(self, user: str) -> list[SessionT]:
         present = self._by_user.get(user)
         if present is None:
             return []
@@ -91,10 +97,10 @@ class SessionRegistry(Generic[S]):
 
     @property
     def users(self) -> int:
-        """Distinct named users."""
+        """The number of distinct named users."""
         return len(self._by_user)
 
-    def __iter__(self) -> Iterator[S]:
+    def __iter__(self) -> Iterator[SessionT]:
         return iter(list(self._by_client.values()))
 
     def __len__(self) -> int:

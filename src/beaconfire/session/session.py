@@ -1,8 +1,8 @@
-"""One client's logical connection: who it is, what it is subscribed to, and how it ends.
+"""One client's session: identity, subscriptions, the queue of its commands, and its end.
 
-This is state; what happens when a client asks for something is in `commands`. A session lives on the event loop's
-thread. Commands are handled one after the other: while one waits for an engine, the next are queued, and if too many
-are, reading from the client pauses. `end` is the only way out, whoever wants it.
+This module holds the state. `operations` holds what happens when a client sends a command. A session lives on the
+event loop's thread. Its commands run one after the other: while one command waits for the engine, the next commands
+are queued, and reading from the client pauses when the queue is full. Every session ends in `end` or `on_closed`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from beaconfire.base.errors import (
     BAD_PROTOCOL,
-    BAD_REQUEST,
     CONNECTION_CLOSED,
     CONNECTION_DENIED,
     CONNECTION_EXPIRED,
@@ -35,32 +34,34 @@ from beaconfire.base.errors import (
     PayloadError,
     UnsubscribeCode,
 )
+from beaconfire.base.loop import SLICE_S
 from beaconfire.base.rates import RateMeter
 from beaconfire.base.tasks import run_eagerly
-from beaconfire.channels.namespaces import Namespace
-from beaconfire.delivery.outbox import SLICE_S, Outbox
+from beaconfire.delivery.outbox import Outbox
 from beaconfire.delivery.subscription import Subscription
-from beaconfire.model.events import ConnectionOpened, LimitHit, SessionEnded
+from beaconfire.model.events import ConnectionOpened, LimitHit, SessionEnded, report_error
 from beaconfire.model.identity import Identity
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.model.pushes import Push, UnsubscribePush
 from beaconfire.model.requests import Command, Pong
 from beaconfire.model.results import Result
-from beaconfire.node.node import Node
 from beaconfire.protocols.port import Payload, ProtocolError, Wire
+from beaconfire.session.context import SessionContext
 from beaconfire.session.keepalive import Keepalive
-from beaconfire.session.traits import SessionTraits
 from beaconfire.transports.port import Transport
+from beaconfire.transports.traits import SessionTraits
 
-_END_OF_LISTENER: Final = {
+_DISCONNECT_FOR_ERROR: Final = {
     EXPIRED: CONNECTION_EXPIRED,
     TOKEN_EXPIRED: CONNECTION_EXPIRED,
     INTERNAL: SERVER_ERROR,
 }
-"""The code for an error where there are no replies; with any other error a listener is denied for good."""
+"""The disconnect code of a unidirectional session for an error. Any other error means `CONNECTION_DENIED`."""
 
 
 class SessionPhase(Enum):
+    """`REFUSED` is a session whose connect failed: its client can only disconnect."""
+
     NEW = "new"
     CONNECTING = "connecting"
     CONNECTED = "connected"
@@ -69,23 +70,24 @@ class SessionPhase(Enum):
 
 
 class Session:
-    """State of one client. Implements `transports.base.Receiver` and `subscription.Subscriber`."""
+    """State of one client. Implements `transports.port.Receiver` and `delivery.subscription.Subscriber`."""
 
     __slots__ = (
         "__weakref__",
-        "_busy",
         "_dispatch",
-        "_held_back",
-        "_meter",
         "_queue",
+        "_rates",
+        "_running",
+        "_upkeep",
         "_writable",
         "app_name",
         "app_version",
         "client",
         "connected_at_unix_s",
+        "context",
         "identity",
+        "is_reading_paused",
         "keepalive",
-        "node",
         "outbox",
         "phase",
         "position_check_s",
@@ -93,13 +95,12 @@ class Session:
         "subscriptions",
         "traits",
         "transport",
-        "upkeep",
         "wire",
     )
 
     def __init__(
         self,
-        node: Node,
+        context: SessionContext[Session],
         client: str,
         transport: Transport,
         wire: Wire,
@@ -107,35 +108,37 @@ class Session:
         dispatch: Callable[[Session, Command], Coroutine[Any, Any, None]],
         upkeep: Callable[[Session], Coroutine[Any, Any, None]],
     ) -> None:
-        self.node = node
+        """`client` is the client id. `dispatch` runs a command, and `upkeep` the periodic work of a session."""
+        self.context = context
         self.client = client
         self.transport = transport
         self.wire = wire
         self.traits = traits
         self._dispatch = dispatch
-        self.upkeep = upkeep
+        self._upkeep = upkeep
         self.phase = SessionPhase.NEW
         self.identity = Identity()
         self.app_name = ""
         self.app_version = ""
-        self.connected_at_unix_s = node.clock.unix_s()
+        self.connected_at_unix_s = context.clock.unix_s()
         self.position_check_s = 0.0
-        """When positions are compared with their streams next."""
+        """The monotonic time of the next comparison of positions with their streams."""
         self.subscriptions: dict[str, Subscription] = {}
-        self.outbox = Outbox(transport, node.flusher, int(node.client_options.queue_max_size), self._on_slow)
-        self._meter = RateMeter()
-        self._busy: asyncio.Task[None] | None = None
+        self.outbox = Outbox(transport, context.flusher, int(context.options.queue_max_size), self._on_slow)
+        self._rates = RateMeter()
+        self._running: asyncio.Task[None] | None = None
         self._queue: deque[Command] | None = None
-        """What waits for the command under way, or for the loop's next turn; None if nothing does."""
-        self._held_back = False
+        """Commands that wait for the running command or for the next turn of the event loop. None if there are none."""
+        self.is_reading_paused = False
+        """True while the command queue is full. The client's pongs are not read either."""
         self._writable: asyncio.Future[None] | None = None
         self.recoveries: dict[str, Subscription] | None = None
-        """Subscriptions whose recovery goes on after their reply, by channel, next one first; None if there are none.
-        See `catching_up`."""
-        node.connections.add(self)
+        """Subscriptions whose recovery continues after their reply, by channel, in the order of their next pieces. None
+        if there are none. See `operations.recover`."""
+        context.registry.open.add(self)
         answers_pings = not (traits.app_pings and traits.unidirectional)
         self.keepalive = Keepalive(self, may_stay_stale=traits.lobby is not None, answers_pings=answers_pings)
-        node.events.emit(ConnectionOpened(transport.name, wire.codec.name, client))
+        context.events.emit(ConnectionOpened(transport.name, wire.codec.name, client))
 
     @property
     def user(self) -> str:
@@ -145,48 +148,31 @@ class Session:
         return self.phase is SessionPhase.ENDED
 
     @property
-    def is_reading_paused(self) -> bool:
-        """The client is not read at the moment, so its pongs are not seen either."""
-        return self._held_back
-
-    @property
     def waiting_bytes(self) -> int:
-        """Bytes on their way to the client that the kernel has not taken yet."""
+        """Bytes for the client that the kernel has not taken yet."""
         return self.outbox.queued_bytes + self.transport.buffered_bytes
 
     def info(self, channel: str) -> ClientInfo:
-        """What others see of this client in a channel now; a refresh may have changed it."""
+        """What presence, joins and publications in a channel show of this client now. A refresh may change it."""
         subscription = self.subscriptions.get(channel)
         chan_info = subscription.grant.info if subscription is not None else NO_PAYLOAD
         return ClientInfo(self.user, self.client, self.identity.info, chan_info)
 
     def update_info(self) -> None:
-        """After a refresh: others see what the client's token says now. Presence has it at once, other messages from
-        now on; nothing is announced."""
+        """Shows other clients what the identity says after a refresh.
+
+        Presence is updated at once, and later messages carry the new info. No join or leave is announced.
+        """
         for subscription in self.subscriptions.values():
             info = self.info(subscription.channel)
             if info != subscription.info:
                 subscription.info = info
-                self.node.background.start(self.node.touch_presence(subscription))
-
-    def check_length(self, channel: str) -> None:
-        """Raises CommandError 107 for a name longer than any channel may have."""
-        if self.node.namespaces.too_long(channel):
-            self.node.events.emit(LimitHit("channel_names.max_length", self.client))
-            raise CommandError(BAD_REQUEST, "channel is longer than channel_names.max_length")
-
-    def namespace(self, channel: str) -> Namespace:
-        """The namespace of a channel the client names. Raises CommandError 102, or 107 for what is no good name."""
-        self.check_length(channel)
-        namespace = self.node.namespaces.resolve(channel)
-        if channel not in self.subscriptions:  # the server may have put it into one with any name
-            self.node.namespaces.check_name(channel, namespace)
-        return namespace
+                self.context.background.start(self.context.memberships.update_presence(subscription))
 
     # From the transport
 
     def on_data(self, data: bytes, binary: bool) -> None:
-        """One message from the client: zero or more commands."""
+        """Runs or queues the commands of one message from the client."""
         if self.has_ended():
             return
         if self.traits.unidirectional and self.phase is not SessionPhase.NEW:
@@ -200,122 +186,119 @@ class Session:
         self._count(len(commands), len(data))
         if self.has_ended():
             return
-        waiting = self._busy is not None or self._queue is not None
+        waiting = self._running is not None or self._queue is not None
         if len(commands) == 1 and not waiting:
             self._run(commands[0])
             return
         for command in commands:
             if isinstance(command.request, Pong):
-                self._run_aside(command)
+                self._run_pong(command)
                 if self.has_ended():
                     return
             else:
                 self._enqueue(command)
         if not waiting:
-            self._work()
-        self._hold_back()
+            self._run_queued()
+        self._pause_reading_if_full()
 
     def on_control_frame(self, size: int) -> None:
-        """Pings and pongs of the transport use up the message rate as well."""
+        """Counts pings and pongs of the transport against the message rate."""
         if not self.has_ended():
             self._count(1, size)
 
     def _count(self, messages: int, size: int) -> None:
-        node, meter = self.node, self._meter
-        node.messages_in_total += messages
-        node.bytes_in_total += size
-        meter.add(node.clock.now_s(), messages, size)
-        limit = meter.exceeded(node.client_options.message_rate_limit, int(node.client_options.byte_rate_limit))
+        context, rates = self.context, self._rates
+        context.messages_in_total += messages
+        context.bytes_in_total += size
+        rates.add(context.clock.now_s(), messages, size)
+        limit = rates.exceeded(context.options.message_rate_limit, int(context.options.byte_rate_limit))
         if limit:
-            node.events.emit(LimitHit(limit, self.client))
+            context.events.emit(LimitHit(limit, self.client))
             self.end(CONNECTION_TOO_MANY_REQUESTS, f"{limit} exceeded: send less per second")
 
     def _run(self, command: Command) -> None:
-        self._busy = run_eagerly(self._dispatch(self, command))
-        if self._busy is not None:
-            self._busy.add_done_callback(self._on_command_done)
+        self._running = run_eagerly(self._dispatch(self, command))
+        if self._running is not None:
+            self._running.add_done_callback(self._on_command_done)
 
-    def _run_aside(self, command: Command) -> None:
-        """A pong never waits behind other commands: the client has answered, however busy we are."""
+    def _run_pong(self, command: Command) -> None:
+        """Runs a pong before queued commands, because a pong answers a ping however busy the server is."""
         task = run_eagerly(self._dispatch(self, command))
-        assert task is None, "a pong needs nothing that could make it wait"
+        assert task is None, "a pong never suspends"
 
     def _enqueue(self, command: Command) -> None:
         if self._queue is None:
             self._queue = deque()
         self._queue.append(command)
 
-    def _work(self) -> None:
-        """Handles queued commands for a few milliseconds; what is left waits for the loop's next turn, unread.
+    def _run_queued(self) -> None:
+        """Runs queued commands for one slice. The rest waits for the next turn of the event loop.
 
-        A frame may hold a thousand commands, and each may be dear: other clients must not wait for all of them.
+        A frame may hold a thousand commands, and other clients must not wait for all of them.
         """
-        now_s = self.node.clock.now_s
+        now_s = self.context.clock.now_s
         until_s = now_s() + SLICE_S
-        while self._queue and not self._is_busy():
+        while self._queue and not self._is_running():
             if now_s() > until_s:
-                self.node.schedule(self._go_on)
+                self.context.schedule(self._continue_queue)
                 break
             self._run(self._queue.popleft())
-        if self._queue is not None and not self._queue:  # there is none after the end
+        if self._queue is not None and not self._queue:  # the end of the session removes the queue
             self._queue = None
-            if self._held_back:
-                self._held_back = False
+            if self.is_reading_paused:
+                self.is_reading_paused = False
                 self.transport.resume_reading()
 
-    def _go_on(self) -> None:
-        if not self._is_busy():
-            self._work()
+    def _continue_queue(self) -> None:
+        if not self._is_running():
+            self._run_queued()
 
-    def _hold_back(self) -> None:
-        """More commands wait than may: the client is not read until they are done."""
-        limit = self.node.client_options.command_queue_max
-        if not self._held_back and self._queue is not None and len(self._queue) >= limit:
-            self._held_back = True
-            self.node.events.emit(LimitHit("client.command_queue_max", self.client))
+    def _pause_reading_if_full(self) -> None:
+        limit = self.context.options.command_queue_max
+        if not self.is_reading_paused and self._queue is not None and len(self._queue) >= limit:
+            self.is_reading_paused = True
+            self.context.events.emit(LimitHit("client.command_queue_max", self.client))
             self.transport.pause_reading()
 
     def _on_command_done(self, task: asyncio.Task[None]) -> None:
-        self._busy = None
+        self._running = None
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.node.report("command", error)
-        self._work()
+            report_error(self.context.events, "command", error)
+        self._run_queued()
 
-    def _is_busy(self) -> bool:
-        return self._busy is not None
+    def _is_running(self) -> bool:
+        return self._running is not None
 
     def on_transport_pong(self) -> None:
         self.keepalive.pong(solicited_only=False)
 
     def on_writable(self) -> None:
         self.outbox.flush()
-        self._wake()
-        with_strategy = [
-            subscription for subscription in self.subscriptions.values() if subscription.strategy is not None
-        ]
-        for subscription in with_strategy:
-            self.node.hub.pay(subscription)
-        if with_strategy:
-            self.outbox.flush()  # positions count it as sent: where this is the last write, it would be lost
+        self._wake_writer()
+        conflated = [subscription for subscription in self.subscriptions.values() if subscription.strategy is not None]
+        for subscription in conflated:
+            self.context.hub.deliver_held(subscription)
+        if conflated:
+            self.outbox.flush()  # `positions` counts the publication as sent, and this may be the last write
 
     async def wait_until_writable(self) -> None:
-        """Returns once all that was queued is written and the connection takes more, or the session has ended.
+        """Returns when everything queued is written and the connection takes more, or when the session has ended.
 
-        One caller at a time. The transport's write timeout is the deadline.
+        Only one caller may wait at a time. The transport's write timeout is the deadline.
         """
         self.outbox.flush()
         while self.outbox.is_behind:
             self._writable = asyncio.get_running_loop().create_future()
             await self._writable
 
-    def _wake(self) -> None:
+    def _wake_writer(self) -> None:
         writable, self._writable = self._writable, None
         if writable is not None and not writable.done():
             writable.set_result(None)
 
     def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         self._finish(code, "")
-        self.node.leaving.discard(self)
+        self.context.registry.closing.discard(self)
 
     def positions(self) -> Mapping[str, tuple[int, str]] | None:
         if self.has_ended():
@@ -333,22 +316,22 @@ class Session:
         self._send(self.wire.codec.encode_reply(ref, result))
 
     def reply_error(self, ref: object, error: CommandError) -> None:
-        """Where there are no replies, the error is the end of the session."""
+        """Answers the command with an error. A unidirectional session has no replies and is disconnected instead."""
         if self.traits.unidirectional:
-            self.end(_END_OF_LISTENER.get(error.code, CONNECTION_DENIED), error.detail)
+            self.end(_DISCONNECT_FOR_ERROR.get(error.code, CONNECTION_DENIED), error.detail)
             return
-        detail = error.detail if self.node.client_options.debug_reasons else ""
+        detail = error.detail if self.context.options.debug_reasons else ""
         self._send(self.wire.codec.encode_error(ref, error, detail))
 
     def push(self, push: Push) -> None:
-        """Sends what nobody asked for. A payload this client cannot get ends the session."""
+        """Sends a push. A payload that the client's encoding cannot express ends the session."""
         try:
             self._send(self.wire.codec.encode_push(push))
         except PayloadError as error:
             self.end(INAPPROPRIATE_PROTOCOL, str(error))
 
     def _send(self, payload: Payload) -> None:
-        self.node.replies_total += 1
+        self.context.replies_total += 1
         self.outbox.append(self.wire.pack([payload]))
 
     def ping(self) -> None:
@@ -360,7 +343,7 @@ class Session:
     # From the hub
 
     def on_gap(self, subscription: Subscription, reason: str) -> None:
-        """The client must come back with its position: to the channel, or altogether if it did not choose it."""
+        """Makes the client recover: it subscribes again, or connects again if the subscription is server-side."""
         if self.subscriptions.get(subscription.channel) is not subscription:
             return
         if subscription.is_catching_up:
@@ -368,39 +351,43 @@ class Session:
         elif subscription.options.server_side:
             self.end(INSUFFICIENT_STATE, reason)
         else:
-            self.expel(subscription, UNSUBSCRIBED_INSUFFICIENT)
+            self.unsubscribe_with_push(subscription, UNSUBSCRIBED_INSUFFICIENT)
 
     def on_undeliverable(self, subscription: Subscription) -> None:
         self.end(INAPPROPRIATE_PROTOCOL, f"a publication in {subscription.channel!r} is not JSON")
 
     def _on_slow(self) -> None:
-        self.node.events.emit(LimitHit("client.queue_max_size", self.client))
+        self.context.events.emit(LimitHit("client.queue_max_size", self.client))
         self.end(SLOW)
 
     # Subscriptions and the end
 
-    def leave(self, subscription: Subscription, code: UnsubscribeCode = UNSUBSCRIBED_BY_CLIENT) -> None:
-        """Ends a subscription; nothing of its channel is sent after what is sent now. Idempotent."""
+    def unsubscribe(self, subscription: Subscription, code: UnsubscribeCode = UNSUBSCRIBED_BY_CLIENT) -> None:
+        """Ends a subscription. Nothing of its channel is sent afterwards. Idempotent."""
         if self.subscriptions.get(subscription.channel) is subscription:
             del self.subscriptions[subscription.channel]
+        # A client that subscribes and unsubscribes in a loop would leave any number of recoveries behind otherwise.
         if self.recoveries is not None and self.recoveries.get(subscription.channel) is subscription:
-            del self.recoveries[subscription.channel]  # whoever comes and goes would leave any number of them behind
-        self.node.withdraw(subscription, code.code)
+            del self.recoveries[subscription.channel]
+        self.context.memberships.remove(subscription, code.code)
 
-    def expel(self, subscription: Subscription, code: UnsubscribeCode) -> None:
-        """Ends a subscription and tells the client."""
-        self.leave(subscription, code)
+    def unsubscribe_with_push(self, subscription: Subscription, code: UnsubscribeCode) -> None:
+        """Ends a subscription and sends an unsubscribe push."""
+        self.unsubscribe(subscription, code)
         self.push(UnsubscribePush(subscription.channel, code.code, code.reason))
 
     def start_upkeep(self) -> None:
-        self.node.background.start(self.upkeep(self))
+        self.context.background.start(self._upkeep(self))
 
     def end(self, code: DisconnectCode, detail: str = "") -> None:
-        """Sends what is queued, tells the client code and reason, and lets go of everything. Idempotent."""
+        """Sends what is queued, tells the client code and reason, and releases everything. Idempotent.
+
+        `detail` reaches the client only with `client.debug_reasons`.
+        """
         if self.has_ended():
             return
-        reason = f"{code.reason}: {detail}" if detail and self.node.client_options.debug_reasons else code.reason
-        self.node.leaving.add(self)
+        reason = f"{code.reason}: {detail}" if detail and self.context.options.debug_reasons else code.reason
+        self.context.registry.closing.add(self)
         self._finish(code, detail)
         self.transport.close(code, reason)
 
@@ -411,16 +398,16 @@ class Session:
         if self.has_ended():
             return
         self.phase = SessionPhase.ENDED
-        node = self.node
+        context = self.context
         self.keepalive.cancel()
-        node.registry.remove(self)
-        node.connections.discard(self)
+        context.registry.remove(self)
+        context.registry.open.discard(self)
         for subscription in list(self.subscriptions.values()):
-            self.leave(subscription)
+            self.unsubscribe(subscription)
         self.outbox.close()
-        self._wake()
+        self._wake_writer()
         self._queue = None
-        node.events.emit(
+        context.events.emit(
             SessionEnded(
                 client=self.client,
                 user=self.user,
@@ -429,6 +416,6 @@ class Session:
                 code=code.code,
                 reason=code.reason,
                 detail=detail,
-                duration_s=node.clock.unix_s() - self.connected_at_unix_s,
+                duration_s=context.clock.unix_s() - self.connected_at_unix_s,
             )
         )

@@ -1,4 +1,4 @@
-"""A log that nobody reads, or that cannot be written, must not stop the server."""
+"""A log that cannot be written, or that nobody reads, must not stop the server."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.acceptance.harness import START_DEADLINE_S
 from tests.acceptance.peer import Client, run
 
 CLIENTS = 300
-"""Whose comings and goings fill a pipe (64 KiB) several times over."""
+"""The log lines of so many clients fill a pipe (64 KiB) several times."""
 
 
 @contextmanager
 def server(folder: Path, stderr: int | None) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A server that logs to this descriptor, or to a closed one, and the port it listens on."""
+    """A server that logs to this descriptor (None: standard error is closed), and the port it listens on."""
     config = folder / "beaconfire.toml"
     config.write_text(OPEN_HOUSE)
     with HeldPort() as port:
@@ -55,8 +55,8 @@ def wait_ready(port: int) -> None:
             time.sleep(0.05)
 
 
-def come_and_go(port: int) -> None:
-    """300 clients, one after the other, who say something and hear it."""
+def connect_and_publish(port: int) -> None:
+    """300 clients, one after the other, connect, publish and disconnect. One listener receives all publications."""
 
     async def scenario() -> None:
         async with Client.connect(port, channels=["bare:a"]) as listener:
@@ -75,41 +75,41 @@ def stop(process: subprocess.Popen[bytes]) -> int:
 
 
 def test_a_full_disk_does_not_stop_the_server(tmp_path: Path) -> None:
-    """Standard error goes to a device that has no room."""
+    """Standard error is a device without space."""
     full = os.open("/dev/full", os.O_WRONLY)
     try:
         with server(tmp_path, full) as (process, port):
-            come_and_go(port)
+            connect_and_publish(port)
             assert stop(process) == 0
     finally:
         os.close(full)
 
 
 def test_a_closed_standard_error_does_not_stop_the_server(tmp_path: Path) -> None:
-    """As some daemons start their children: there is no standard error at all."""
+    """Some daemons start their children without standard error."""
     with server(tmp_path, None) as (process, port):
-        come_and_go(port)
+        connect_and_publish(port)
         assert stop(process) == 0
 
 
-def test_a_reader_that_went_away_does_not_stop_the_server(tmp_path: Path) -> None:
-    """The pipe is broken."""
+def test_a_broken_pipe_does_not_stop_the_server(tmp_path: Path) -> None:
+    """The reader has closed the pipe."""
     reader, writer = os.pipe()
     with server(tmp_path, writer) as (process, port):
         os.close(writer)
         os.close(reader)
-        come_and_go(port)
+        connect_and_publish(port)
         assert stop(process) == 0
 
 
-def test_a_pipe_that_nobody_reads_does_not_stop_the_server(tmp_path: Path) -> None:
-    """The server goes on; when the reader is back it gets whole lines, in order, and how many are missing."""
+def test_a_full_pipe_does_not_stop_the_server(tmp_path: Path) -> None:
+    """The server keeps working. When the pipe is read again, lines are whole, in order, and the losses are reported."""
     reader, writer = os.pipe()
     try:
         with server(tmp_path, writer) as (process, port):
             os.close(writer)
             for _ in range(4):
-                come_and_go(port)
+                connect_and_publish(port)
             text = bytearray()
             reading = threading.Thread(target=read_all, args=(reader, text))
             reading.start()

@@ -198,7 +198,7 @@ def test_internal_errors_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("secret")
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
-        monkeypatch.setattr(world.node.engine.presence, "members", fail)
+        monkeypatch.setattr(world.engine.presence, "members", fail)
         for headers, status in (({}, 200), (TRANSPORT, 500)):
             answer = await http.post("/api/presence", json={"channel": "chat"}, headers=headers)
             assert answer.status_code == status

@@ -84,7 +84,7 @@ def test_what_should_not_happen_becomes_error_100(monkeypatch: pytest.MonkeyPatc
 
     async def main() -> None:
         world = await World().start()
-        monkeypatch.setattr(world.node.engine.presence, "members", fail)
+        monkeypatch.setattr(world.engine.presence, "members", fail)
         with pytest.raises(CommandError) as caught:
             await world.call("presence", channel="chat")
         assert (caught.value.code, caught.value.detail) == (INTERNAL, "")
@@ -214,14 +214,14 @@ def test_a_long_batch_is_done_in_slices() -> None:
             nonlocal turns
             turns += 1
 
-        world.node.turn = count  # type: ignore[method-assign]
-        history = world.node.history
+        world.node.turns.wait_for_next = count  # type: ignore[method-assign]
+        history = world.node.channels.history
 
         async def take_a_while(*arguments: Any, **more: Any) -> Any:
             world.clock.advance(0.001)
             return await history(*arguments, **more)
 
-        world.node.history = take_a_while  # type: ignore[method-assign]
+        world.node.channels.history = take_a_while  # type: ignore[method-assign]
         await world.call("batch", commands=[{"history": {"channel": "chat", "limit": 0}}] * 40)
         assert turns == 40 / COMMANDS_AT_ONCE - 1
 

@@ -228,14 +228,14 @@ def test_a_failing_engine_fails_one_channel_of_a_broadcast(monkeypatch: pytest.M
 
     async def main() -> None:
         world = await World().start()
-        publish = world.node.engine.broker.publish
+        publish = world.engine.broker.publish
 
         async def fail_in_chat(channel: str, *rest: Any, **more: Any) -> Any:
             if channel == "chat":
                 raise OSError("no link")
             return await publish(channel, *rest, **more)
 
-        monkeypatch.setattr(world.node.engine.broker, "publish", fail_in_chat)
+        monkeypatch.setattr(world.engine.broker, "publish", fail_in_chat)
         responses = (await world.call("broadcast", channels=["chat", "other"], data=1))["responses"]
         assert responses == [
             {"error": {"code": 100, "message": "internal server error"}},

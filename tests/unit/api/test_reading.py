@@ -47,7 +47,7 @@ def test_infos_that_are_not_json_come_in_base64() -> None:
     async def main() -> None:
         world = await World().start()
         info = ClientInfo("ann", "c", msgspec.Raw(b"\xff"), msgspec.Raw(b"{"))
-        await world.node.engine.presence.add("chat", info, 60.0)
+        await world.engine.presence.add("chat", info, 60.0)
         presence = (await world.call("presence", channel="chat"))["presence"]
         assert presence == {"c": {"user": "ann", "client": "c", "b64conn_info": "/w==", "b64chan_info": "ew=="}}
 
@@ -94,7 +94,6 @@ def test_history_is_not_cut_to_what_clients_may_ask() -> None:
 
     async def main() -> None:
         world = await World().start()
-        world.node.client_options = msgspec.structs.replace(world.node.client_options, history_max_publication_limit=1)
         for number in range(3):
             await world.call("publish", channel="chat", data=number)
         assert len((await world.call("history", channel="chat", limit=-1))["publications"]) == 3
@@ -108,8 +107,8 @@ def test_history_shows_who_published_and_the_very_text() -> None:
     async def main() -> None:
         world = await World().start()
         client = world.connect("ann", "chat")
-        namespace = world.node.namespaces.resolve("chat")
-        await world.node.publish("chat", namespace, msgspec.Raw(b'{"n": 1.50}'), client.session.info("chat"))
+        namespace = world.namespaces.resolve("chat")
+        await world.node.channels.publish("chat", namespace, msgspec.Raw(b'{"n": 1.50}'), client.session.info("chat"))
         result = await world.api.call("history", b'{"channel":"chat","limit":1}')
         assert isinstance(result, HistoryResult)
         text = msgspec.json.encode(result)

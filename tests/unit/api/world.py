@@ -12,6 +12,7 @@ from beaconfire.api.methods import ApiMethods
 from beaconfire.api.options import ApiOptions
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import DisconnectCode
+from beaconfire.base.loop import Runtime
 from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds
 from beaconfire.channels.access import Access
@@ -26,17 +27,15 @@ from beaconfire.model.events import (
 )
 from beaconfire.model.grants import SubscriptionClaims
 from beaconfire.model.identity import Identity
-from beaconfire.node.cluster import Cluster
-from beaconfire.node.local_sessions import LocalSessions
+from beaconfire.model.node import NodeIdentity
 from beaconfire.node.node import Node, NodeOptions
 from beaconfire.policy.configured import ConfiguredPolicy
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.port import Frame, Payload
-from beaconfire.session.factory import SessionFactory
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
-from beaconfire.session.traits import SessionTraits
 from beaconfire.transports.socket_writes import send_all
+from beaconfire.transports.traits import SessionTraits
 
 ROOMY = ChannelOptions(
     presence=True, history_size=10, history_ttl=Seconds(300), force_recovery=True, allow_subscribe_for_client=True
@@ -140,31 +139,34 @@ class World:
         self._scheduled: list[Callable[[], None]] = []
         self._clients = 0
         engine = memory_engine(self.clock, new_epoch=lambda: "epoch")
-        client_options = ClientOptions()
-        channels = Namespaces(ROOMY, NAMESPACES, ChannelNameOptions(max_length=40), 3600.0)
-        access = Access(channels, insecure=False)
+        client_options = ClientOptions(history_max_publication_limit=1)
+        self.engine = engine
+        self.namespaces = Namespaces(ROOMY, NAMESPACES, ChannelNameOptions(max_length=40), 3600.0)
+        access = Access(self.namespaces, insecure=False)
         self.node = Node(
-            NodeOptions(uid="uid", name="node", version="1.2.3"),
-            client_options,
+            NodeOptions(NodeIdentity(uid="uid", name="node", version="1.2.3"), client_options),
             engine,
-            channels,
+            self.namespaces,
             access,
-            ConfiguredPolicy(Tokens(), Tokens(), channels, access, client_options),
-            self.timers,
+            ConfiguredPolicy(Tokens(), Tokens(), self.namespaces, access, client_options),
+            Runtime(self._scheduled.append, self.timers, self.timers, lambda: 0.5),
             self.recorder,
-            schedule=self._scheduled.append,
-            prompt_timers=self.timers,
-            random=lambda: 0.5,
-            send_all=send_all,
+            send_all,
         )
-        self.cluster = Cluster(engine.control, LocalSessions(self.node))
         self.options = options or ApiOptions(keys=["right", "old"])
-        self.api = ApiMethods(self.node, self.cluster, self.options)
-        self._arrivals = SessionFactory(self.node, SessionTraits(), self._new_id)
+        self.api = ApiMethods(
+            self.node.channels,
+            self.namespaces,
+            self.node.cluster,
+            self.node.turns,
+            self.clock,
+            self.recorder,
+            self.options,
+        )
+        self._arrivals = self.node.sessions(SessionTraits(), self._new_id)
 
     async def start(self) -> World:
         await self.node.start()
-        await self.cluster.start()
         return self
 
     def _new_id(self) -> str:

@@ -27,13 +27,13 @@ T = TypeVar("T")
 
 SECRET = "correct horse battery staple, thirty-two bytes"
 NOW = 1_700_000_000.0
-"""Where a new ManualClock stands."""
+"""The initial time of a ManualClock."""
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
 
 class RecordedEvents:
-    """A sink that keeps what it is given and calls `on_event`, if there is one."""
+    """A sink that stores events and calls `on_event`, if it is set."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -47,7 +47,7 @@ class RecordedEvents:
 
 @functools.cache
 def private_key(name: str) -> PrivateKey:
-    """A key made once per run: rsa, rsa_other, rsa_small, P-256, P-384, P-521, secp256k1, ed25519, ed448."""
+    """A key that is created once per run: rsa, rsa_other, rsa_small, P-256, P-384, P-521, secp256k1, ed25519, ed448."""
     match name:
         case "rsa" | "rsa_other":
             return rsa.generate_private_key(65537, 2048)
@@ -80,7 +80,7 @@ def public_der(name: str) -> bytes:
 
 
 def jwk(name: str, kid: str, **members: object) -> dict[str, object]:
-    """The public JSON Web Key of a sample key, with more members."""
+    """The public JSON Web Key of a sample key, with additional members."""
     key = private_key(name).public_key()
     if isinstance(key, rsa.RSAPublicKey):
         found: dict[str, object] = RSAAlgorithm.to_jwk(key, as_dict=True)
@@ -101,7 +101,7 @@ def base64url(data: bytes) -> str:
 
 
 def forged(header: object, claims: object, sign: Callable[[bytes], bytes]) -> str:
-    """A token with any header and any signature: what an attacker can send. Bytes go in as they are."""
+    """A token with any header and any signature, as an attacker can send it. Bytes are not encoded further."""
     parts = [part if isinstance(part, bytes) else msgspec.json.encode(part) for part in (header, claims)]
     signed = ".".join(map(base64url, parts))
     return f"{signed}.{base64url(sign(signed.encode()))}"
@@ -112,12 +112,12 @@ def hs256(key: bytes) -> Callable[[bytes], bytes]:
 
 
 def token_of(**claims: object) -> str:
-    """A token with exactly these claims, well signed with SECRET."""
+    """A token with exactly these claims, correctly signed with SECRET."""
     return sign_claims(SECRET, claims)
 
 
 def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that must not suspend: verifying without a key set needs no event loop."""
+    """The result of a coroutine that must not suspend: verification without a key set needs no event loop."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
@@ -139,7 +139,7 @@ def refusal(
     *,
     subscription: bool = False,
 ) -> str:
-    """The text with which a token is refused; checks that it is exactly `kind` and gives nothing away."""
+    """The text with which a token is refused. Checks that the error is exactly `kind` and reveals no secret."""
     verifier = make_verifier(options, clock)
     with pytest.raises(kind) as caught:
         at_once(verifier.verify_subscription(token) if subscription else verifier.verify_connection(token))

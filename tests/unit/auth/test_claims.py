@@ -1,4 +1,4 @@
-"""Claims: what they mean, of which type they must be, and when a token is too early or too late."""
+"""Claims: their meaning, their types, and the checks against the clock."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def subscription_of(**claims: object) -> SubscriptionClaims:
 # --- connection tokens -------------------------------------------------------------------------------------------
 
 
-def test_an_empty_token_is_the_anonymous_user() -> None:
-    """No claim is required; what is missing is the plain default, and payloads are the empty payload itself."""
+def test_a_token_without_claims_is_the_anonymous_user() -> None:
+    """No claim is required. Missing claims have their defaults, and missing payloads are `NO_PAYLOAD`."""
     identity = identity_of()
     assert identity == Identity()
     assert identity.info is NO_PAYLOAD
@@ -36,8 +36,8 @@ def test_an_empty_token_is_the_anonymous_user() -> None:
     assert identity_of(sub="") == Identity()
 
 
-def test_a_full_connection_token() -> None:
-    """Every claim of a connection token arrives in its field, with `subs` winning over `channels`."""
+def test_connection_token_with_all_claims() -> None:
+    """Every claim of a connection token sets its field, and `subs` wins over `channels`."""
     identity = identity_of(
         sub="42",
         exp=NOW + 60,
@@ -76,8 +76,8 @@ def test_a_full_connection_token() -> None:
     )
 
 
-def test_payloads_keep_their_text_on_one_line() -> None:
-    """Numbers, escapes and order of the backend survive byte for byte; only line ends between tokens go."""
+def test_payloads_keep_their_json_text_on_one_line() -> None:
+    """Numbers, escapes and order stay byte for byte as the backend wrote them; only line ends are removed."""
     payload = '{"sub":"42","info":{"b": 1.10,\r\n "a":\n"\\u5b89 \\n 安", "n":12345678901234567890123}}'.encode()
     token = forged({"alg": "HS256"}, payload, hs256(SECRET.encode()))
     info = bytes(at_once(make_verifier().verify_connection(token)).info)
@@ -85,15 +85,15 @@ def test_payloads_keep_their_text_on_one_line() -> None:
 
 
 def test_base64_wins_over_json() -> None:
-    """`b64info` and `b64data` are the bytes themselves and win, unless they are empty."""
+    """`b64info` and `b64data` are the bytes themselves and win over `info` and `data`, unless they are empty."""
     assert identity_of(info=1, b64info="/v8=").info == Raw(b"\xfe\xff")
     assert identity_of(info=1, b64info="").info == Raw(b"1")
     assert identity_of(b64info="").info is NO_PAYLOAD
 
 
 @pytest.mark.parametrize("claim", ["info", "b64info", "channels", "subs", "meta", "channel"])
-def test_null_counts_as_missing_where_it_only_adds(claim: str) -> None:
-    """Serialisers write null for empty optional fields; a token may carry them."""
+def test_null_in_an_optional_claim_counts_as_missing(claim: str) -> None:
+    """Serializers write null for empty optional fields, so a token may contain null there."""
     assert identity_of(sub="42", **{claim: None}) == Identity(user="42")
 
 
@@ -110,22 +110,22 @@ def test_null_counts_as_missing_where_it_only_adds(claim: str) -> None:
     ],
 )
 def test_expire_at_overrides_exp(claims: dict[str, object], expire_at_unix_s: float) -> None:
-    """The connection ends at `exp` or, if given, `expire_at`, of which 0 is never; who expires refreshes itself."""
+    """The session expires at `exp` or, if present, at `expire_at`, where 0 is never. Expiring sessions refresh."""
     identity = identity_of(sub="42", **claims)
     assert (identity.expire_at_unix_s, identity.client_refresh) == (expire_at_unix_s, expire_at_unix_s > 0)
     grant = subscription_of(channel="news", **claims).grant
     assert (grant.expire_at_unix_s, grant.client_refresh) == (expire_at_unix_s, expire_at_unix_s > 0)
 
 
-def test_a_subscription_token_does_not_connect() -> None:
-    """A channel claim marks a subscription token; an empty one marks nothing."""
+def test_a_subscription_token_is_no_connection_token() -> None:
+    """A `channel` claim marks a subscription token; an empty `channel` does not."""
     text = refusal(token_of(sub="42", channel="news"), TokenInvalid)
     assert text == "claim channel must not be in a connection token; this is a subscription token"
     assert identity_of(sub="42", channel="") == Identity(user="42")
 
 
-def test_another_claim_can_hold_the_user() -> None:
-    """With `user_id_claim` set, `sub` is not looked at, in both kinds of token."""
+def test_user_id_claim_replaces_sub() -> None:
+    """With `user_id_claim`, `sub` is not read, in both kinds of token."""
     options = TokenOptions(hmac_secret=SECRET, user_id_claim="uid")
     verifier = make_verifier(options)
     assert at_once(verifier.verify_connection(token_of(sub=7, uid="42"))).user == "42"
@@ -137,8 +137,8 @@ def test_another_claim_can_hold_the_user() -> None:
 # --- subscription tokens -----------------------------------------------------------------------------------------
 
 
-def test_a_full_subscription_token() -> None:
-    """Every claim of a subscription token arrives in its field."""
+def test_subscription_token_with_all_claims() -> None:
+    """Every claim of a subscription token sets its field."""
     assert subscription_of(
         sub="42",
         channel="$news",
@@ -161,14 +161,14 @@ def test_a_full_subscription_token() -> None:
     )
 
 
-def test_a_minimal_subscription_token() -> None:
+def test_subscription_token_with_only_a_channel() -> None:
     """Only the channel is required."""
     assert subscription_of(channel="news") == SubscriptionClaims("", "news", "", SubscriptionGrant())
 
 
 @pytest.mark.parametrize("claims", [{}, {"channel": ""}])
-def test_a_subscription_token_needs_its_channel(claims: dict[str, object]) -> None:
-    """A connection token is no leave to be in any channel."""
+def test_subscription_token_without_a_channel_is_refused(claims: dict[str, object]) -> None:
+    """A connection token does not permit a subscription."""
     text = refusal(token_of(sub="42", **claims), TokenInvalid, subscription=True)
     assert text == "claim channel is missing; expected the channel this subscription token is for"
 
@@ -206,7 +206,7 @@ CONNECTION_TYPES: list[tuple[str, tuple[object, ...], str]] = [
     ("claim", "value", "text"), [(claim, value, text) for claim, values, text in CONNECTION_TYPES for value in values]
 )
 def test_wrong_types_in_a_connection_token(claim: str, value: object, text: str) -> None:
-    """Every claim is checked for its type; the refusal names it and says what was expected."""
+    """The type of every claim is checked; the error names the claim and the expected type."""
     assert refusal(token_of(**{"sub": "42", claim: value}), TokenInvalid).startswith(text)
 
 
@@ -232,7 +232,7 @@ def test_wrong_types_in_a_subscription_token(claim: str, value: object, text: st
     assert refusal(token, TokenInvalid, subscription=True).startswith(text)
 
 
-def test_an_overflowing_time_is_a_wrong_type() -> None:
+def test_a_time_that_overflows_is_refused() -> None:
     """A number beyond any float must not become infinity, which would never expire."""
     for number in (b"1e400", b"9" * 400):
         token = forged({"alg": "HS256"}, b'{"exp":' + number + b"}", hs256(SECRET.encode()))
@@ -258,8 +258,8 @@ def test_an_overflowing_time_is_a_wrong_type() -> None:
         ({"us": 1}, "claim aud must be a string or a list of strings; it is an object"),
     ],
 )
-def test_the_audience_must_be_ours(aud: object, text: str) -> None:
-    """A required audience must be the claim or be in its list, exactly."""
+def test_the_audience_must_be_the_configured_one(aud: object, text: str) -> None:
+    """A required audience must equal the claim or one entry of its list."""
     options = TokenOptions(hmac_secret=SECRET, audience="us")
     if text:
         assert refusal(token_of(sub="42", aud=aud), TokenInvalid, options) == text
@@ -278,8 +278,8 @@ def test_the_issuer_must_be_the_configured_one(iss: object, text: str) -> None:
         assert at_once(make_verifier(options).verify_connection(token_of(sub="42", iss=iss))).user == "42"
 
 
-def test_a_missing_audience_or_issuer_is_refused_only_if_required() -> None:
-    """What is not configured is not asked for, whatever the token holds there."""
+def test_audience_and_issuer_are_checked_only_if_configured() -> None:
+    """Without a setting, the claims may have any value."""
     assert refusal(token_of(), TokenInvalid, TokenOptions(hmac_secret=SECRET, audience="us")).startswith("claim aud")
     assert refusal(token_of(), TokenInvalid, TokenOptions(hmac_secret=SECRET, issuer="me")).startswith("claim iss")
     assert identity_of(sub="42", aud=7, iss=None).user == "42"
@@ -289,8 +289,8 @@ def test_a_missing_audience_or_issuer_is_refused_only_if_required() -> None:
 
 
 @pytest.mark.parametrize("leeway", [0, 5])
-def test_a_token_expires_at_its_very_second(leeway: int) -> None:
-    """`exp` is the first moment at which the token is no longer accepted, later by the leeway."""
+def test_a_token_expires_at_exp_plus_leeway(leeway: int) -> None:
+    """`exp` plus the leeway is the first moment at which the token is refused."""
     options = TokenOptions(hmac_secret=SECRET, leeway=Seconds(leeway))
     clock = ManualClock()
     verifier = make_verifier(options, clock)
@@ -305,13 +305,13 @@ def test_a_token_expires_at_its_very_second(leeway: int) -> None:
 
 
 @pytest.mark.parametrize("exp", [0, -1, 1, NOW - 1, NOW])
-def test_times_long_gone_are_expired(exp: float) -> None:
-    """Zero is 1970, not never."""
+def test_exp_in_the_past_is_expired(exp: float) -> None:
+    """Zero is the year 1970, not never."""
     refusal(token_of(sub="42", exp=exp), TokenExpired)
 
 
-def test_a_token_before_its_nbf_is_invalid() -> None:
-    """`nbf` may be now and, within the leeway, a little later."""
+def test_a_token_before_nbf_is_invalid() -> None:
+    """`nbf` may be now or, within the leeway, later."""
     assert identity_of(sub="42", nbf=NOW).user == "42"
     text = refusal(token_of(sub="42", nbf=NOW + 3), TokenInvalid)
     assert text == "claim nbf is 3 s in the future; if only the clocks differ, set leeway"
@@ -320,15 +320,15 @@ def test_a_token_before_its_nbf_is_invalid() -> None:
 
 
 @pytest.mark.parametrize("iat", [NOW + 0.05, NOW + 1, NOW + 10**6, None])
-def test_when_a_token_was_issued_decides_nothing(iat: float | None) -> None:
-    """A backend whose clock is ahead issues tokens from our future: they are good, as RFC 7519 has it. Null is none."""
+def test_iat_is_not_compared_with_the_clock(iat: float | None) -> None:
+    """A backend whose clock is ahead issues tokens from the future, and RFC 7519 accepts them. Null is ignored."""
     assert identity_of(sub="42", iat=iat).user == "42"
     assert subscription_of(sub="42", channel="news", iat=iat).user == "42"
 
 
 @pytest.mark.parametrize("wrong", [{"nbf": NOW + 9}, {"aud": "them"}, {"sub": 1}, {"channel": "news"}, {"subs": 1}])
-def test_expired_means_that_nothing_else_is_wrong(wrong: dict[str, object]) -> None:
-    """TokenExpired sends the client for a new token, so it must not hide what a new one would fail on as well."""
+def test_expiry_is_checked_last(wrong: dict[str, object]) -> None:
+    """After TokenExpired the client fetches a new token, so the error must not hide another problem of the token."""
     options = TokenOptions(hmac_secret=SECRET, audience="us")
     with pytest.raises(TokenError) as caught:
         at_once(make_verifier(options).verify_connection(token_of(**{"aud": "us", "exp": NOW - 60} | wrong)))

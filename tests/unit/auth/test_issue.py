@@ -1,4 +1,4 @@
-"""Making tokens, and looking into them."""
+"""Issuing tokens, and inspecting them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from beaconfire.auth.options import TokenOptions
 from .samples import NOW, SECRET, at_once, forged, make_verifier, private_pem, public_pem
 
 
-def test_a_connection_token_says_what_it_was_told() -> None:
-    """Standard claims first, then the others as they are; the verifier agrees."""
+def test_connection_token_claims() -> None:
+    """The token contains the standard claims first, then the given claims unchanged; the verifier accepts it."""
     token = connection_token(
         SECRET, "42", now_unix_s=NOW + 0.5, expires_in_s=60, kid="k1", info=Raw(b'{"name":"Ann"}'), channels=["news"]
     )
@@ -36,8 +36,8 @@ def test_a_connection_token_says_what_it_was_told() -> None:
     assert at_once(make_verifier().verify_connection(token)).user == "42"
 
 
-def test_a_subscription_token_names_its_channel() -> None:
-    """Without a lifetime there is no `exp`."""
+def test_subscription_token_claims() -> None:
+    """The token contains the channel, and without a lifetime no `exp`."""
     token = subscription_token(SECRET, "42", "$news", now_unix_s=NOW, client="c1")
     assert inspect_token(token).claims == {"sub": "42", "iat": int(NOW), "channel": "$news", "client": "c1"}
     assert at_once(make_verifier().verify_subscription(token)).channel == "$news"
@@ -53,8 +53,8 @@ def test_a_subscription_token_names_its_channel() -> None:
         ("ed25519", "EdDSA", "eddsa_public_key"),
     ],
 )
-def test_a_private_key_has_a_usual_algorithm(key: str, algorithm: str, option: str) -> None:
-    """What `algorithm_for` says signs with that key, and its public half verifies."""
+def test_algorithm_for_a_private_key(key: str, algorithm: str, option: str) -> None:
+    """A token that is signed with this algorithm is verified by the public key."""
     assert algorithm_for(private_pem(key)) == algorithm
     token = connection_token(private_pem(key), "42", now_unix_s=NOW, algorithm=algorithm)
     verifier = make_verifier(msgspec.structs.replace(TokenOptions(), **{option: public_pem(key)}))
@@ -75,8 +75,8 @@ def test_a_private_key_has_a_usual_algorithm(key: str, algorithm: str, option: s
         ("rsa", "EdDSA", "algorithm EdDSA: expected a matching private key in PEM"),
     ],
 )
-def test_a_secret_that_does_not_fit_is_refused(secret: str, algorithm: str, text: str) -> None:
-    """Nothing is signed with the wrong thing, and the text shows no key."""
+def test_a_secret_that_does_not_fit_the_algorithm_is_refused(secret: str, algorithm: str, text: str) -> None:
+    """Nothing is signed with a wrong kind of key, and the text does not contain the key."""
     if secret == "public":
         secret = public_pem("rsa")
     elif secret in ("rsa", "P-384"):
@@ -88,15 +88,15 @@ def test_a_secret_that_does_not_fit_is_refused(secret: str, algorithm: str, text
 
 
 @pytest.mark.parametrize("key", ["", "secret", "public", "ed448", "secp256k1"])
-def test_no_usual_algorithm_for_other_keys(key: str) -> None:
-    """Public keys and key types without an algorithm of ours are refused."""
+def test_algorithm_for_an_unsupported_key_fails(key: str) -> None:
+    """Public keys and unsupported key types are refused."""
     pem = public_pem("rsa") if key == "public" else private_pem(key) if key in ("ed448", "secp256k1") else key
     with pytest.raises(ValueError):
         algorithm_for(pem)
 
 
-def test_inspecting_believes_nothing() -> None:
-    """Unsigned, expired, of whatever algorithm: what is readable is shown."""
+def test_inspect_token_verifies_nothing() -> None:
+    """Unsigned, expired and unsupported tokens are decoded, too."""
     token = forged({"alg": "none"}, {"sub": 1, "exp": 0}, lambda _: b"")
     assert inspect_token(token).claims == {"sub": 1, "exp": 0}
 
@@ -105,13 +105,13 @@ def test_inspecting_believes_nothing() -> None:
     "token",
     ["", "a.b", "a.b.c", "e30.e30", "e30.e30.e30.e30", "W10.e30.", "e30.W10.", "e30.ä.", "\ud800..", "x" * 99999],
 )
-def test_what_is_no_token_cannot_be_inspected(token: str) -> None:
-    """Always ValueError, never anything else."""
+def test_inspecting_malformed_text_raises_value_error(token: str) -> None:
+    """Always ValueError, and no other exception."""
     with pytest.raises(ValueError, match="expected a JWT"):
         inspect_token(token)
 
 
-def test_an_overlong_token_cannot_be_inspected() -> None:
-    """The limit is the verifier's."""
+def test_inspecting_an_overlong_token_raises_value_error() -> None:
+    """The limit is the same as that of the verifier."""
     with pytest.raises(ValueError, match="expected a JWT"):
         inspect_token(sign_claims(SECRET, {"pad": "x" * TOKEN_LENGTH_MAX}))

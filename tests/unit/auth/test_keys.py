@@ -25,25 +25,25 @@ from beaconfire.auth.keys import ApiKeys
     ],
 )
 def test_only_listed_keys_are_accepted(candidate: str, accepted: bool) -> None:
-    """Every listed key is accepted, exactly; anything else a header can hold is simply wrong."""
+    """A listed key is accepted if it is exactly equal; any other header value is a wrong key."""
     assert ApiKeys(["api_key", "second_key", "ключ-密钥"]).accepts(candidate) is accepted
 
 
-def test_no_keys_accept_nothing() -> None:
-    """An empty list is closed, not open."""
+def test_without_keys_nothing_is_accepted() -> None:
+    """An empty list does not open the server API."""
     assert not ApiKeys([]).accepts("")
     assert not ApiKeys([]).accepts("api_key")
 
 
 @pytest.mark.parametrize("key", ["", " ", "\t\n"])
 def test_an_empty_key_is_refused_at_start(key: str) -> None:
-    """A blank entry would let in whoever sends a blank header."""
+    """A blank entry would accept a blank header."""
     with pytest.raises(ValueError, match=r"^api\.keys\[1\]: expected a secret"):
         ApiKeys(["api_key", key])
 
 
 def test_every_key_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No early exit: the number of comparisons does not tell which key matched, nor whether one did."""
+    """There is no early exit: the number of comparisons does not reveal which key matched, or whether one did."""
     compared: list[int] = []
 
     def compare(left: bytes, right: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Signatures, algorithms and the keys in the settings."""
+"""Signatures, algorithms, and the keys in the settings."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def key_name(algorithm: str) -> str:
 
 
 def options_for(algorithm: str) -> TokenOptions:
-    """Settings with a key of every family; the elliptic-curve key is the one this algorithm needs."""
+    """Settings with a key of every family. The elliptic-curve key is the one that this algorithm requires."""
     return TokenOptions(
         hmac_secret=SECRET,
         rsa_public_key=public_pem("rsa"),
@@ -64,7 +64,7 @@ def options_for(algorithm: str) -> TokenOptions:
 
 @pytest.mark.parametrize("algorithm", OPTION_OF)
 def test_every_algorithm_verifies_with_its_own_key(algorithm: str) -> None:
-    """A token of each of the ten algorithms is accepted when the key of its family is configured."""
+    """A token of each of the ten algorithms is accepted if the key of its family is configured."""
     signing_key = SECRET if algorithm in HMAC else private_pem(key_name(algorithm))
     token = connection_token(signing_key, "42", now_unix_s=NOW, algorithm=algorithm)
     verifier: TokenVerifier = make_verifier(options_for(algorithm))
@@ -72,8 +72,8 @@ def test_every_algorithm_verifies_with_its_own_key(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", OPTION_OF)
-def test_an_algorithm_without_its_key_is_refused_by_name(algorithm: str) -> None:
-    """If every family but the token's has a key, the token is refused and the missing setting is named."""
+def test_an_algorithm_without_a_key_is_refused(algorithm: str) -> None:
+    """If only the other families have a key, the token is refused, and the error names the missing setting."""
     option = OPTION_OF[algorithm]
     signing_key = SECRET if algorithm in HMAC else private_pem(key_name(algorithm))
     options = msgspec.structs.replace(options_for(algorithm), **{option: ""})
@@ -83,7 +83,7 @@ def test_an_algorithm_without_its_key_is_refused_by_name(algorithm: str) -> None
 
 @pytest.mark.parametrize("algorithm", [*RSA, *ECDSA, *EDDSA])
 def test_a_signature_of_another_key_is_refused(algorithm: str) -> None:
-    """A well-made token of the right algorithm, signed by a stranger's key, names the setting it does not match."""
+    """For a valid token that another key signed, the error names the setting that does not match."""
     token = sign_claims(
         private_pem("rsa_other" if algorithm in RSA else key_name(algorithm)), {"sub": "42"}, algorithm=algorithm
     )
@@ -94,7 +94,7 @@ def test_a_signature_of_another_key_is_refused(algorithm: str) -> None:
 
 @pytest.mark.parametrize("secret", ["", "Correct horse battery staple, thirty-two bytes", SECRET + " "])
 def test_a_wrong_secret_is_refused(secret: str) -> None:
-    """Only the exact secret verifies, and a forger's empty one does not."""
+    """Only the exact secret verifies; an empty secret does not."""
     token = forged({"alg": "HS256"}, {"sub": "42"}, hs256(secret.encode()))
     assert refusal(token, TokenInvalid) == "signature does not match token.hmac_secret"
 
@@ -103,7 +103,7 @@ def test_a_wrong_secret_is_refused(secret: str) -> None:
 @pytest.mark.parametrize("with_secret", [True, False])
 @pytest.mark.parametrize("key", ["rsa", "P-256", "ed25519"])
 def test_a_public_key_is_never_an_hmac_secret(algorithm: str, with_secret: bool, key: str) -> None:
-    """Alg confusion: an HS* token made with the public key, which everybody has, is refused in every byte form."""
+    """Algorithm confusion: no HS* token that is signed with a public key is accepted, in any encoding."""
     options = msgspec.structs.replace(options_for("ES256"), hmac_secret=SECRET if with_secret else "")
     pem = public_pem(key)
     for secret in (pem.encode(), pem.strip().encode(), pem.replace("\n", "").encode(), public_der(key)):
@@ -112,15 +112,15 @@ def test_a_public_key_is_never_an_hmac_secret(algorithm: str, with_secret: bool,
 
 
 @pytest.mark.parametrize("algorithm", [*RSA, *ECDSA, *EDDSA])
-def test_an_hmac_signature_does_not_pass_as_an_asymmetric_one(algorithm: str) -> None:
-    """The other direction of alg confusion: the HMAC secret cannot sign for the other families."""
+def test_an_hmac_signature_is_no_asymmetric_signature(algorithm: str) -> None:
+    """The other direction of algorithm confusion: the HMAC secret cannot sign for the other families."""
     token = forged({"alg": algorithm}, {"sub": "admin"}, hs256(SECRET.encode()))
     refusal(token, TokenInvalid, options_for(algorithm))
 
 
 @pytest.mark.parametrize(("signed_with", "alg"), [("P-384", "ES256"), ("P-256", "ES384"), ("P-256", "ES512")])
-def test_an_elliptic_curve_key_serves_only_its_own_algorithm(signed_with: str, alg: str) -> None:
-    """ES256 means P-256 and nothing else: another curve's key is not even tried."""
+def test_an_elliptic_curve_key_verifies_only_its_own_algorithm(signed_with: str, alg: str) -> None:
+    """ES256 requires P-256: a key on another curve is not tried."""
     options = TokenOptions(ecdsa_public_key=public_pem(signed_with))
     text = refusal(forged({"alg": alg}, {"sub": "42"}, lambda _: b"\0" * 64), TokenInvalid, options)
     assert text == f"alg {alg} is not accepted: token.ecdsa_public_key holds no key for it"
@@ -129,7 +129,7 @@ def test_an_elliptic_curve_key_serves_only_its_own_algorithm(signed_with: str, a
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE"])
 @pytest.mark.parametrize("signature", [b"", b"x"])
 def test_an_unsigned_token_is_never_accepted(alg: str, signature: bytes) -> None:
-    """`none` in any spelling is refused, with every family configured and with none."""
+    """`none` in any spelling is refused, with keys of every family and without keys."""
     token = forged({"alg": alg}, {"sub": "admin"}, lambda _: signature)
     for options in (options_for("ES256"), TokenOptions()):
         assert refusal(token, TokenInvalid, options).startswith("alg none is never accepted")
@@ -139,7 +139,7 @@ def test_an_unsigned_token_is_never_accepted(alg: str, signature: bytes) -> None
     "alg", ["", "none ", " HS256", "hs256", "HS256\0", "HS1", "PS256", "ES256K", "Ed448", "RSA-OAEP", "x" * 4000]
 )
 def test_an_unknown_algorithm_is_refused(alg: str) -> None:
-    """Algorithm names are compared exactly, and those PyJWT knows beyond our table do not count."""
+    """Algorithm names are compared exactly. Algorithms that PyJWT supports beyond our table are refused."""
     text = refusal(forged({"alg": alg}, {"sub": "42"}, hs256(SECRET.encode())), TokenInvalid, options_for("ES256"))
     assert "is not supported; expected one of HS256, " in text
     assert len(text) < 200
@@ -163,7 +163,7 @@ def test_an_unknown_algorithm_is_refused(alg: str) -> None:
     ],
 )
 def test_a_malformed_header_is_refused(header: bytes) -> None:
-    """Whatever stands where the header should be, the answer is a refusal that says what was expected."""
+    """For any bytes in place of the header, the error says what was expected."""
     token = forged(header, {"sub": "42"}, hs256(SECRET.encode()))
     assert refusal(token, TokenInvalid).startswith("token header is malformed: expected a JSON object")
 
@@ -178,13 +178,13 @@ def test_a_malformed_header_is_refused(header: bytes) -> None:
         {"alg": "HS256", "b64": False, "crit": ["b64"]},
     ],
 )
-def test_critical_extensions_are_not_ignored(header: dict[str, object]) -> None:
-    """RFC 7515 section 4.1.11: a token that demands something we do not do is refused, well signed or not."""
+def test_critical_extensions_are_refused(header: dict[str, object]) -> None:
+    """RFC 7515 section 4.1.11: a token that requires an unsupported extension is refused, even if correctly signed."""
     refusal(forged(header, {"sub": "42"}, hs256(SECRET.encode())), TokenInvalid)
 
 
-def test_two_algorithms_in_one_header_confuse_nobody() -> None:
-    """Duplicate members cannot make us choose the key by one algorithm and verify by the other."""
+def test_two_algorithms_in_one_header_are_refused() -> None:
+    """With duplicate members, the key must not be selected by one algorithm and used with the other."""
     for first, second in (("RS256", "HS256"), ("HS256", "RS256"), ("none", "RS256"), ("HS256", "none")):
         header = f'{{"alg":"{first}","alg":"{second}"}}'.encode()
         token = forged(header, {"sub": "admin"}, hs256(public_pem("rsa").encode()))
@@ -193,30 +193,30 @@ def test_two_algorithms_in_one_header_confuse_nobody() -> None:
 
 @pytest.mark.parametrize("payload", [b"", b"null", b"[]", b'"x"', b"{", b'{"sub":"\xff"}', b'{"a":' + b"[" * 8000])
 def test_a_malformed_payload_is_refused_even_if_signed(payload: bytes) -> None:
-    """A good signature does not make bytes a JSON object."""
+    """A valid signature does not make the payload a JSON object."""
     token = forged({"alg": "HS256"}, payload, hs256(SECRET.encode()))
     assert refusal(token, TokenInvalid) == "token payload is malformed: expected a JSON object in UTF-8"
 
 
 @pytest.mark.parametrize("token", ["", ".", "..", "...", "a", "a.b", "a.b.c.d", "ä.b.c", "\ud800.b.c", "💥" * 9, " "])
-def test_garbage_is_refused(token: str) -> None:
-    """What is no token at all is TokenInvalid, nothing else."""
+def test_malformed_text_is_refused(token: str) -> None:
+    """A text that is not a token raises TokenInvalid and no other exception."""
     assert "malformed" in refusal(token, TokenInvalid)
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
-@pytest.mark.parametrize("spoilt", ["+", "/", "\n", " ", "===", "====", "=A", "*"])
-def test_only_base64url_as_it_is_written_is_read(part: int, spoilt: str) -> None:
-    """No part may hold what decoders skip: the bytes would be the same, and the token would have many spellings."""
+@pytest.mark.parametrize("extra", ["+", "/", "\n", " ", "===", "====", "=A", "*"])
+def test_only_canonical_base64url_is_accepted(part: int, extra: str) -> None:
+    """No part may contain characters that decoders skip: one token would have many spellings."""
     parts = token_of(sub="42", pad="x").split(".")
-    parts[part] += spoilt
+    parts[part] += extra
     with pytest.raises(TokenInvalid, match="malformed"):
         read_token(".".join(parts))
 
 
 @pytest.mark.parametrize("bytes_more", [0, 1, 2])
 def test_padding_is_allowed(bytes_more: int) -> None:
-    """Some issuers write the padding that RFC 7515 leaves out; the signature is of what they wrote."""
+    """Some issuers write the padding that RFC 7515 omits; the signature covers the text as written."""
 
     def padded(data: bytes) -> str:
         return base64.urlsafe_b64encode(data).decode()
@@ -228,14 +228,14 @@ def test_padding_is_allowed(bytes_more: int) -> None:
 
 @pytest.mark.parametrize("algorithm", [*ECDSA, *EDDSA, *RSA, *HMAC])
 @pytest.mark.parametrize("length", [0, 1, 31, 64, 96, 132, 256, 1000])
-def test_a_signature_of_any_length_is_only_wrong(algorithm: str, length: int) -> None:
-    """Whatever stands where the signature should be, checking it refuses and breaks nothing."""
+def test_a_signature_of_any_length_is_refused(algorithm: str, length: int) -> None:
+    """For any bytes in place of the signature, the token is refused without another exception."""
     token = forged({"alg": algorithm}, {"sub": "42"}, lambda _: b"\x80" * length)
     assert "signature does not match token." in refusal(token, TokenInvalid, options_for(algorithm))
 
 
 def test_no_single_character_can_be_changed() -> None:
-    """Every character of a token is under the signature, also those that base64 would ignore."""
+    """The signature covers every character of a token, including those that base64 decoders ignore."""
     token = token_of(sub="42", exp=NOW + 60)
     verifier = make_verifier()
     at_once(verifier.verify_connection(token))
@@ -247,14 +247,14 @@ def test_no_single_character_can_be_changed() -> None:
 
 @given(st.text() | st.lists(st.binary().map(lambda part: part.hex()), min_size=3, max_size=3).map(".".join))
 @settings(max_examples=300, deadline=None)
-def test_any_text_is_answered_with_a_refusal(token: str) -> None:
-    """Nothing a client can send raises anything but TokenInvalid."""
+def test_any_text_raises_only_token_invalid(token: str) -> None:
+    """No text from a client raises an exception other than TokenInvalid."""
     with pytest.raises(TokenInvalid):
         at_once(make_verifier().verify_connection(token))
 
 
-def test_an_overlong_token_is_refused_unread() -> None:
-    """The limit is exact, comes before any parsing, and its hit is an event."""
+def test_an_overlong_token_is_refused_before_parsing() -> None:
+    """The limit applies before any parsing, and reaching it emits an event."""
     events = RecordedEvents()
     verifier = JWTVerifier(TokenOptions(hmac_secret=SECRET), ManualClock(), events)
     padding = "x" * (TOKEN_LENGTH_MAX * 3 // 4 - 150)
@@ -271,7 +271,7 @@ def test_an_overlong_token_is_refused_unread() -> None:
 
 
 def test_the_length_limit_is_exact() -> None:
-    """One character more than the limit is too long, whatever it holds."""
+    """One character more than the limit is too long, whatever the content."""
     with pytest.raises(TokenInvalid, match="malformed"):
         read_token("x" * TOKEN_LENGTH_MAX)
     with pytest.raises(TokenInvalid, match="longer than"):
@@ -279,8 +279,8 @@ def test_the_length_limit_is_exact() -> None:
 
 
 @pytest.mark.parametrize(("algorithms", "accepted"), [(("RS512",), True), (("RS256", "RS384"), False)])
-def test_a_key_verifies_only_what_is_on_its_list(algorithms: tuple[str, ...], accepted: bool) -> None:
-    """The last line of defence: even if the wrong key were chosen, its own list decides."""
+def test_a_key_verifies_only_its_own_algorithms(algorithms: tuple[str, ...], accepted: bool) -> None:
+    """Even if the wrong key was selected, the list of the key decides."""
     key = private_key("rsa").public_key()
     assert isinstance(key, RSAPublicKey)
     token = sign_claims(private_pem("rsa"), {"sub": "42"}, algorithm="RS512")
@@ -294,8 +294,8 @@ def test_a_key_verifies_only_what_is_on_its_list(algorithms: tuple[str, ...], ac
 # --- rotation of the secret --------------------------------------------------------------------------------------
 
 
-def test_the_previous_secret_is_accepted_until_its_time() -> None:
-    """Before `valid_until` both secrets verify, from that second on only the new one."""
+def test_the_previous_secret_is_accepted_until_valid_until() -> None:
+    """Before `valid_until` both secrets verify; from this second on only the new one does."""
     clock = ManualClock()
     options = TokenOptions(
         hmac_secret="new " + SECRET, hmac_previous_secret=SECRET, hmac_previous_secret_valid_until=int(NOW) + 60
@@ -312,7 +312,7 @@ def test_the_previous_secret_is_accepted_until_its_time() -> None:
 
 
 def test_the_previous_secret_without_an_end_stays_valid() -> None:
-    """`valid_until` 0 is never; a third secret is refused by the name of the current one."""
+    """`valid_until` 0 is never. For a third secret the error names the setting of the current one."""
     clock = ManualClock()
     options = TokenOptions(hmac_secret="new " + SECRET, hmac_previous_secret=SECRET)
     clock.advance(10 * 365 * 86400)
@@ -322,7 +322,7 @@ def test_the_previous_secret_without_an_end_stays_valid() -> None:
 
 
 def test_a_short_secret_verifies_without_a_warning() -> None:
-    """`secret` is what every first try uses: it works, silently per token, and is reported once at start-up."""
+    """`secret`, which many first attempts use, works without a warning per token, and is reported once at start-up."""
     options = TokenOptions(hmac_secret="secret", jwks_url="http://keys.example/jwks")
     token = connection_token("secret", "42", now_unix_s=NOW)
     assert at_once(make_verifier(options).verify_connection(token)).user == "42"
@@ -334,7 +334,7 @@ def test_a_short_secret_verifies_without_a_warning() -> None:
 
 
 def test_a_public_key_may_be_written_on_one_line() -> None:
-    """Line ends as backslash and n, as environment variables hold them, and spaces around are accepted."""
+    """Line ends written as backslash and n, as in environment variables, and surrounding spaces are accepted."""
     for pem in (public_pem("rsa").replace("\n", "\\n"), f"\n  {public_pem('rsa')}  \n"):
         token = sign_claims(private_pem("rsa"), {"sub": "42"}, algorithm="RS256")
         assert at_once(make_verifier(TokenOptions(rsa_public_key=pem)).verify_connection(token)).user == "42"
@@ -358,14 +358,14 @@ CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
         ("eddsa_public_key", "P-256", "it belongs in ecdsa_public_key"),
         ("eddsa_public_key", "ed448", "got another kind of key"),
         ("hmac_secret", "rsa", "public keys belong in rsa_public_key"),
-        ("hmac_previous_secret", "alone", "expected hmac_secret beside it"),
+        ("hmac_previous_secret", "alone", "expected hmac_secret to be set, too"),
         ("jwks_url", "file:///etc/passwd", "expected an http or https address"),
         ("jwks_url", "https:///jwks", "expected an http or https address"),
         ("jwks_url", "keys.example/jwks", "expected an http or https address"),
     ],
 )
-def test_unusable_settings_stop_the_start(option: str, value: str, remedy: str) -> None:
-    """Each wrong setting is a ValueError that begins with its full name, says the remedy and shows no key."""
+def test_unusable_settings_raise_value_error(option: str, value: str, remedy: str) -> None:
+    """The text begins with the full name of the setting and contains the remedy, but no key."""
     if value.startswith("private "):
         value = private_pem(value.removeprefix("private "))
     elif value in ("rsa", "rsa_small", "P-256", "secp256k1", "ed25519", "ed448"):
@@ -377,8 +377,8 @@ def test_unusable_settings_stop_the_start(option: str, value: str, remedy: str) 
     assert value not in str(caught.value)
 
 
-def test_all_wrong_settings_are_told_at_once() -> None:
-    """One start shows every problem, under the name of the section they stand in."""
+def test_all_wrong_settings_are_reported_together() -> None:
+    """One start reports every problem, with the name of the section."""
     options = TokenOptions(rsa_public_key="x", eddsa_public_key="y", jwks_url="z", jwks_timeout=0)  # type: ignore[arg-type]
     assert [option for option, _ in option_problems(options)] == [
         "rsa_public_key",
@@ -397,7 +397,7 @@ def test_all_wrong_settings_are_told_at_once() -> None:
 
 
 def test_error_texts_name_the_section() -> None:
-    """With two sections of token settings, a refusal says which one's key did not match."""
+    """With two sections of token settings, the error names the section whose key did not match."""
     verifier = JWTVerifier(
         TokenOptions(hmac_secret=SECRET), ManualClock(), RecordedEvents(), section="subscription_token"
     )
@@ -406,11 +406,11 @@ def test_error_texts_name_the_section() -> None:
 
 
 def test_without_any_key_every_token_is_refused() -> None:
-    """Empty settings are valid and accept nothing."""
+    """Empty settings are valid and accept no token."""
     assert "token.hmac_secret holds no key" in refusal(token_of(sub="42"), TokenInvalid, TokenOptions())
 
 
 def test_sample_keys_differ() -> None:
-    """The tests above mean something only if the two RSA keys are not the same."""
+    """The tests above require that the two RSA keys are different."""
     assert private_key("rsa") is not private_key("rsa_other")
     assert public_pem("rsa") != public_pem("rsa_other")

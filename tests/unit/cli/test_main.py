@@ -1,4 +1,4 @@
-"""The command line from outside: what it prints where, and its exit codes."""
+"""The command line: its output on both streams, and its exit codes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from beaconfire.server.announcement import warnings
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests' own environment must not count as configuration, nor colour the output."""
+    """The environment of the test run must not change the configuration or color the output."""
     import os
 
     for name in [*os.environ]:
@@ -50,8 +50,8 @@ def file(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_version() -> None:
-    """Both spellings print the same line."""
+def test_version_is_printed() -> None:
+    """The command and the option print the same line."""
     assert run("version").stdout == f"beaconfire {__version__}\n"
     assert run("--version").stdout == f"beaconfire {__version__}\n"
 
@@ -59,8 +59,8 @@ def test_version() -> None:
 # --- config ----------------------------------------------------------------------------------------------------------
 
 
-def test_show_tells_every_value_and_its_origin(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default output is TOML with the origin of each value behind it."""
+def test_show_prints_every_value_with_its_origin(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default output is TOML with the origin of each value in a comment."""
     monkeypatch.setenv("BEACONFIRE_CLIENT_PING_INTERVAL", "20s")
     result = run("config", "show", file, "--set", "server.port=9000")
     assert result.exit_code == 0
@@ -73,7 +73,7 @@ def test_show_tells_every_value_and_its_origin(file: str, monkeypatch: pytest.Mo
 
 
 def test_show_writes_valid_files_with_masked_secrets(file: str) -> None:
-    """Each format can be parsed, they agree, and no secret is in them."""
+    """The output of each format can be parsed. All formats have the same values and contain no secret."""
     toml, yaml_, json_ = (run("config", "show", file, "--format", name).stdout for name in ("toml", "yaml", "json"))
     parsed = tomllib.loads(toml)
     assert yaml.safe_load(yaml_) == parsed
@@ -86,7 +86,7 @@ def test_show_writes_valid_files_with_masked_secrets(file: str) -> None:
     assert not any("hush" in text or "0123456789" in text for text in (toml, yaml_, json_))
 
 
-def test_show_refuses_what_serve_would_refuse(tmp_path: Path) -> None:
+def test_show_reports_problems_like_serve(tmp_path: Path) -> None:
     """Problems go to standard error with exit code 2 and no traceback."""
     result = run("config", "show", str(tmp_path / "missing.toml"))
     assert result.exit_code == 2
@@ -95,14 +95,14 @@ def test_show_refuses_what_serve_would_refuse(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_check_says_ok(file: str) -> None:
-    """A good file prints ok and nothing else."""
+def test_check_prints_ok(file: str) -> None:
+    """For a valid file the command prints only ok."""
     result = run("config", "check", file)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "ok\n", "")
 
 
 def test_check_lists_all_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bad one prints every problem, those of the environment too, and exits with 1."""
+    """For an invalid configuration the command prints the problems of all sources and exits with 1."""
     path = tmp_path / "bad.toml"
     path.write_text("[client]\nping_intervall = 5\nchannel_limit = 0\n", encoding="utf-8")
     monkeypatch.setenv("BEACONFIRE_SERVER_PORT", "x")
@@ -121,7 +121,7 @@ def test_check_lists_all_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_check_warns_about_insecure_options(file: str) -> None:
-    """Warnings do not make a configuration wrong, and a note tells who is locked out."""
+    """Warnings do not make the check fail. A note says which clients are refused."""
     result = run("config", "check", file, "--set", "client.insecure=true", "--set", "client.allowed_origins=")
     assert result.exit_code == 0
     assert result.stdout == "ok\n"
@@ -130,8 +130,8 @@ def test_check_warns_about_insecure_options(file: str) -> None:
     assert note.startswith("note: client.allowed_origins is empty")
 
 
-def test_check_takes_the_file_of_the_environment(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an argument BEACONFIRE_CONFIG is checked, as `serve` would take it."""
+def test_check_reads_the_file_named_by_the_environment(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an argument the command checks the file that BEACONFIRE_CONFIG names, like `serve`."""
     monkeypatch.setenv("BEACONFIRE_CONFIG", file + ".missing")
     assert run("config", "check").exit_code == 1
     monkeypatch.setenv("BEACONFIRE_CONFIG", file)
@@ -139,10 +139,10 @@ def test_check_takes_the_file_of_the_environment(file: str, monkeypatch: pytest.
 
 
 def test_doc_of_one_setting() -> None:
-    """Name, meaning, type with bounds, default and variable of one setting."""
+    """The output has name, description, type with bounds, default and variable."""
     assert run("config", "doc", "server.port").stdout.split("\n") == [
         "server.port",
-        "    Port to listen on; 0 takes a free one.",
+        "    Port to listen on; 0 picks a free port.",
         "    integer from 0 to 65535, default 8000",
         "    BEACONFIRE_SERVER_PORT",
         "",
@@ -151,28 +151,28 @@ def test_doc_of_one_setting() -> None:
 
 
 def test_doc_of_namespaces() -> None:
-    """An option of any namespace can be looked up, and the table of them all."""
+    """The command documents an option of any namespace, and the table of all namespaces."""
     assert run("config", "doc", "namespaces.chat.presence").stdout.startswith("namespaces.chat.presence\n")
     assert run("config", "doc", "namespaces").stdout.startswith("[namespaces.<name>]\n")
 
 
-def test_doc_of_a_table_and_of_everything() -> None:
-    """A table documents its own settings; no key documents all tables."""
+def test_doc_of_a_table_and_of_all_tables() -> None:
+    """With a table the command documents its settings, without an argument all tables."""
     assert "log.level" in run("config", "doc", "log").stdout
     assert "server.port" not in run("config", "doc", "log").stdout
     everything = run("config", "doc").stdout
     assert all(name in everything for name in ("log.level", "server.port", "[namespaces.<name>]"))
 
 
-def test_doc_of_nothing() -> None:
-    """An unknown key is answered with the nearest known one and exit code 2."""
+def test_doc_of_an_unknown_setting() -> None:
+    """The error names the nearest known setting; the exit code is 2."""
     result = run("config", "doc", "client.ping_intervall")
     assert result.exit_code == 2
     assert "client.ping_interval" in result.stderr
 
 
 def test_env_prints_the_defaults() -> None:
-    """The output, read by a shell, is the default configuration."""
+    """A shell that reads the output gets the default configuration."""
     output = run("config", "env").stdout
     env = dict(assignment.split("=", 1) for assignment in shlex.split(output, comments=True))
     assert env["BEACONFIRE_CLIENT_PING_INTERVAL"] == "25s"
@@ -181,8 +181,8 @@ def test_env_prints_the_defaults() -> None:
     assert "# BEACONFIRE_SUBSCRIPTION_TOKEN_HMAC_SECRET=" in output
 
 
-def test_init_prints_a_working_file_with_fresh_secrets(tmp_path: Path) -> None:
-    """The starter loads without problems or warnings, and no two have a secret in common."""
+def test_init_prints_a_valid_file_with_new_secrets(tmp_path: Path) -> None:
+    """The starter file loads without problems and warnings. Two starter files have different secrets."""
     first, second = run("config", "init").stdout, run("config", "init").stdout
     path = tmp_path / "beaconfire.toml"
     path.write_text(first, encoding="utf-8")
@@ -194,16 +194,16 @@ def test_init_prints_a_working_file_with_fresh_secrets(tmp_path: Path) -> None:
     assert config.channel.force_recovery
 
 
-def test_the_commented_part_of_the_starter_works_too(tmp_path: Path) -> None:
-    """Uncommenting the example namespace gives a configuration that loads."""
+def test_commented_out_namespace_of_the_starter_file_is_valid(tmp_path: Path) -> None:
+    """Without the comment signs the example namespace loads."""
     head, example = run("config", "init").stdout.split("# [namespaces.news]\n")
     path = tmp_path / "beaconfire.toml"
     path.write_text(head + "[namespaces.news]\n" + example.replace("# ", ""), encoding="utf-8")
     assert load(str(path), {}, {}).namespaces["news"].auto_cache_recover
 
 
-def test_the_demo_configuration_loads() -> None:
-    """The file of `make run` is right, and insecure in no way."""
+def test_demo_configuration_is_valid() -> None:
+    """The file of `make run` loads without warnings."""
     config = load(str(Path(__file__).resolve().parents[3] / "demo.toml"), {}, {})
     assert config.server.demo
     assert warnings(config) == []
@@ -214,7 +214,7 @@ def test_the_demo_configuration_loads() -> None:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
-    """A server that only notes its configuration and exits with 7."""
+    """A fake server that records its configuration and exits with 7."""
     configs: list[Config] = []
 
     def run(config: Config) -> int:
@@ -228,7 +228,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
 
 
 def test_serve_runs_the_server_with_file_and_flags(file: str, served: list[Config]) -> None:
-    """Flags reach the configuration, and the exit code is the server's."""
+    """Flags override the configuration. The exit code is that of the server."""
     flags = ["--host", "::1", "--port", "0", "--set", "client.ping_interval=20s", "--log-level", "debug"]
     result = run("serve", "--config", file, *flags, "--log-format", "json")
     assert result.exit_code == 7
@@ -239,8 +239,8 @@ def test_serve_runs_the_server_with_file_and_flags(file: str, served: list[Confi
     assert config.api.keys == ["hush-hush", "hush"]
 
 
-def test_serve_stops_at_a_bad_configuration(served: list[Config]) -> None:
-    """Nothing is started, and the exit code is 2."""
+def test_serve_refuses_an_invalid_configuration(served: list[Config]) -> None:
+    """No server starts, and the exit code is 2."""
     result = run("serve", "--port", "x", "--set", "clint.insecure=true")
     assert result.exit_code == 2
     assert "server.port" in result.stderr
@@ -258,8 +258,8 @@ def test_serve_stops_at_a_bad_configuration(served: list[Config]) -> None:
         ["--unknown"],
     ],
 )
-def test_serve_refuses_unclear_flags(arguments: list[str], served: list[Config]) -> None:
-    """What cannot be understood, or is said twice, is wrong usage: exit code 2, nothing started."""
+def test_serve_refuses_invalid_flags(arguments: list[str], served: list[Config]) -> None:
+    """An incomplete, unknown or repeated flag is wrong usage: exit code 2, and no server starts."""
     result = run("serve", *arguments)
     assert result.exit_code == 2
     assert "Traceback" not in result.stderr
@@ -273,10 +273,10 @@ def test_serve_refuses_unclear_flags(arguments: list[str], served: list[Config])
         (BeaconfireError("no such engine"), 2, "no such engine"),
     ],
 )
-def test_failures_are_short(
+def test_failures_are_printed_as_one_line(
     error: Exception, exit_code: int, message: str, served: list[Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Our own errors and the system's are one line, not a traceback."""
+    """Errors of Beaconfire and of the operating system are printed without a traceback."""
 
     def run_failing(config: Config) -> int:
         raise error

@@ -1,4 +1,4 @@
-"""`beaconfire token`."""
+"""`beaconfire token`: creating and inspecting tokens."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typer.testing import CliRunner, Result
 from beaconfire.auth.issue import connection_token, inspect_token, sign_claims
 from beaconfire.cli.token import token_app
 
-SECRET = "a secret of the thirty-two bytes it takes"
+SECRET = "a secret with more than thirty-two bytes"
 
 
 def run(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> Result:
     return CliRunner().invoke(token_app, arguments, input=stdin, env=env)
 
 
-def minted(*arguments: str, env: dict[str, str] | None = None) -> str:
-    """The token printed; checks that nothing else is."""
+def create_token(*arguments: str, env: dict[str, str] | None = None) -> str:
+    """Returns the printed token, and checks that the command prints nothing else."""
     result = run(*arguments, env=env)
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
@@ -41,10 +41,10 @@ def config(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_a_connection_token_with_everything() -> None:
-    """All options arrive in the token, which then is valid."""
+def test_connection_token_with_all_options() -> None:
+    """The token contains all options and is valid."""
     began = int(time.time())
-    token = minted(
+    token = create_token(
         *("connection", "--user", "42", "--ttl", "10m", "--channel", "news", "--channel", "chat"),
         *("--info", '{"name": "Ann"}', "--secret", SECRET, "--algorithm", "HS512", "--kid", "k1"),
     )
@@ -57,9 +57,9 @@ def test_a_connection_token_with_everything() -> None:
     assert run("inspect", token, "--secret", SECRET).exit_code == 0
 
 
-def test_a_subscription_token_with_everything() -> None:
-    """All options arrive in the token, and a ttl of zero leaves the expiry out."""
-    token = minted(
+def test_subscription_token_with_all_options() -> None:
+    """The token contains all options. With a TTL of zero it has no expiry."""
+    token = create_token(
         *("subscription", "--user", "42", "--channel", "$news", "--ttl", "0", "--client", "c1"),
         *("--info", "1", "--data", "[2]", "--secret", SECRET),
     )
@@ -69,12 +69,12 @@ def test_a_subscription_token_with_everything() -> None:
     assert "valid subscription token" in run("inspect", token, "--secret", SECRET).stdout
 
 
-def test_the_configuration_signs_and_verifies(config: str) -> None:
-    """Key, audience, issuer and user claim of the right section are used, so that its server takes the token."""
-    token = minted("connection", "--user", "42", "--config", config)
+def test_configuration_signs_and_verifies(config: str) -> None:
+    """Key, audience, issuer and user claim come from the section that the server uses for this kind of token."""
+    token = create_token("connection", "--user", "42", "--config", config)
     assert inspect_token(token).claims.items() >= {"uid": "42", "aud": "us", "iss": "me"}.items()
     assert run("inspect", token, "--config", config).exit_code == 0
-    token = minted("subscription", "--user", "42", "--channel", "news", "--config", config)
+    token = create_token("subscription", "--user", "42", "--channel", "news", "--config", config)
     assert inspect_token(token).claims["sub"] == "42"
     assert run("inspect", token, "--config", config).exit_code == 0
     result = run("inspect", token, "--secret", SECRET)
@@ -82,20 +82,20 @@ def test_the_configuration_signs_and_verifies(config: str) -> None:
     assert "not valid as a subscription token: signature does not match --secret" in result.stdout
 
 
-def test_the_environment_is_a_configuration() -> None:
-    """Without any option, the settings are those the server would start with."""
+def test_environment_signs_and_verifies() -> None:
+    """Without options, the command uses the configuration with which the server would start."""
     env = {"BEACONFIRE_TOKEN_HMAC_SECRET": SECRET}
-    token = minted("connection", "--user", "42", env=env)
+    token = create_token("connection", "--user", "42", env=env)
     assert run("inspect", token, env=env).exit_code == 0
     assert run("inspect", token, env={"BEACONFIRE_TOKEN_HMAC_SECRET": "other"}).exit_code == 1
 
 
-def test_a_private_key_signs(tmp_path: Path) -> None:
-    """The algorithm follows from the key, and the public half in the settings verifies."""
+def test_private_key_signs(tmp_path: Path) -> None:
+    """The key selects the algorithm. The public key in the configuration verifies the token."""
     key = generate_private_key(SECP384R1())
     path = tmp_path / "key.pem"
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    token = minted("connection", "--user", "42", "--private-key", str(path))
+    token = create_token("connection", "--user", "42", "--private-key", str(path))
     assert inspect_token(token).header["alg"] == "ES384"
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     assert run("inspect", token, env={"BEACONFIRE_TOKEN_ECDSA_PUBLIC_KEY": public}).exit_code == 0
@@ -105,7 +105,7 @@ def test_a_private_key_signs(tmp_path: Path) -> None:
 
 
 def test_inspect_shows_contents_and_dates() -> None:
-    """Claims are shown as they are, times as dates too, and the reason for a refusal is exact."""
+    """The output has all claims, a date for each time claim, and the exact reason if the token is invalid."""
     token = connection_token(SECRET, "安", now_unix_s=1_700_000_000, expires_in_s=60, info={"a": "[bold]\x9b2J"})
     result = run("inspect", "-", "--secret", SECRET, stdin=token + "\n")
     assert result.exit_code == 1
@@ -115,26 +115,26 @@ def test_inspect_shows_contents_and_dates() -> None:
     assert "not valid as a connection token: claim exp: the token expired " in result.stdout
 
 
-def test_inspect_shows_what_is_no_time() -> None:
-    """A time claim of the wrong type or beyond the calendar is shown, not stumbled over."""
+def test_inspect_shows_invalid_times() -> None:
+    """A time claim with a wrong type, or too large for a date, does not make the command fail."""
     token = sign_claims(SECRET, {"exp": 10**15, "nbf": "soon", "iat": True})
     result = run("inspect", token, "--secret", SECRET)
     assert result.exit_code == 1
-    assert "beyond the calendar" in result.stdout
+    assert "not a valid date" in result.stdout
     assert '"soon"' in result.stdout
     assert "claim nbf must be a number (unix time); it is a string" in result.stdout
 
 
-def test_inspect_without_a_key_says_so() -> None:
-    """What cannot be verified is not valid, and the text names the missing setting."""
+def test_inspect_without_a_key_names_the_missing_setting() -> None:
+    """A token that cannot be verified is not valid."""
     result = run("inspect", connection_token(SECRET, "42", now_unix_s=time.time()))
     assert result.exit_code == 1
     assert "alg HS256 is not accepted: token.hmac_secret holds no key for it" in result.stdout
 
 
 @pytest.mark.parametrize("token", ["garbage", "a.b.c", ""])
-def test_inspect_of_what_is_no_token(token: str) -> None:
-    """Exit code 1 and one line, no traceback."""
+def test_inspect_refuses_text_that_is_not_a_token(token: str) -> None:
+    """The exit code is 1. The output is one line without a traceback."""
     result = run("inspect", token, "--secret", SECRET)
     assert result.exit_code == 1
     assert result.stdout.startswith("not valid: expected a JWT")
@@ -154,8 +154,8 @@ def test_inspect_of_what_is_no_token(token: str) -> None:
         (["subscription", "--user", "42", "--channel", "", "--secret", "s"], "--channel: expected the name"),
     ],
 )
-def test_wrong_options_print_nothing_to_stdout(arguments: list[str], text: str) -> None:
-    """Exit code 2, a reason on standard error and an empty `$(...)`."""
+def test_invalid_options_print_nothing_to_stdout(arguments: list[str], text: str) -> None:
+    """The exit code is 2 and the reason is on standard error, so that `$(...)` is empty."""
     result = run(*arguments)
     assert result.exit_code == 2
     assert text in result.stderr

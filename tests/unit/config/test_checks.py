@@ -1,4 +1,4 @@
-"""Contradictions between settings, each reported under the names of all settings involved."""
+"""Checks across settings: each violation names all settings involved."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def first_keys(violations: Iterable[Violation]) -> list[str]:
     return [violation.keys[0] for violation in violations]
 
 
-def test_tls_needs_both_files() -> None:
-    """A certificate without its key cannot serve, nor the reverse."""
+def test_tls_needs_certificate_and_key() -> None:
+    """A certificate without its key is an error, and a key without its certificate, too."""
     assert first_keys(checks.check_server(ServerOptions(tls_cert="a.pem"))) == ["server.tls_key"]
     assert first_keys(checks.check_server(ServerOptions(tls_key="a.pem"))) == ["server.tls_cert"]
     assert first_keys(checks.check_server(ServerOptions(tls_cert="a.pem", tls_key="b.pem"))) == []
@@ -45,29 +45,29 @@ def test_tls_needs_both_files() -> None:
         (["127.0.0.1", "nonsense"], 1),
     ],
 )
-def test_trusted_proxies_can_be_recognised(proxies: list[str], wrong: int) -> None:
-    """A text that no peer's address ever equals would trust nobody, and nobody would be told."""
+def test_trusted_proxies_must_match_an_address(proxies: list[str], wrong: int) -> None:
+    """Text that never equals the address of a peer would silently trust no proxy."""
     violations = list(checks.check_server(ServerOptions(trusted_proxies=proxies)))
     assert first_keys(violations) == ["server.trusted_proxies"] * wrong
 
 
 @pytest.mark.parametrize(("interval", "timeout", "wrong"), [(25, 8, 0), (8, 8, 1), (5, 8, 1), (0, 8, 0)])
-def test_pongs_are_due_before_the_next_ping(interval: int, timeout: int, wrong: int) -> None:
-    """Otherwise a pong could not be told from the next one; without pings it does not matter."""
+def test_pong_timeout_is_shorter_than_ping_interval(interval: int, timeout: int, wrong: int) -> None:
+    """Otherwise the server could not assign a pong to its ping. Without pings there is no such rule."""
     client = ClientOptions(ping_interval=Seconds(interval), pong_timeout=Seconds(timeout))
     assert first_keys(checks.check_client(client, {})) == ["client.pong_timeout"] * wrong
 
 
-def test_the_namespace_of_personal_channels_must_exist() -> None:
-    """A personal channel in an unknown namespace could never be subscribed to."""
-    client = ClientOptions(user_personal_channel_namespace="home")
+def test_namespace_of_personal_channels_must_exist() -> None:
+    """No client could subscribe to a personal channel in an unknown namespace."""
+    client = ClientOptions(user_personal_channel_namespace="personal")
     (violation,) = checks.check_client(client, {"chat": ChannelOptions()})
     assert "known: chat" in violation.text
-    assert list(checks.check_client(client, {"home": ChannelOptions()})) == []
+    assert list(checks.check_client(client, {"personal": ChannelOptions()})) == []
 
 
 @pytest.mark.parametrize(
-    ("origin", "fits"),
+    ("origin", "valid"),
     [
         ("*", True),
         ("null", True),
@@ -84,10 +84,10 @@ def test_the_namespace_of_personal_channels_must_exist() -> None:
         ("https://", False),
     ],
 )
-def test_origins_that_no_browser_sends(origin: str, fits: bool) -> None:
-    """An origin with a path or without a scheme would silently match nothing."""
+def test_allowed_origins_must_be_origins(origin: str, valid: bool) -> None:
+    """An entry with a path or without a scheme would silently match no origin."""
     found = first_keys(checks.check_client(ClientOptions(allowed_origins=[origin]), {}))
-    assert found == ([] if fits else ["client.allowed_origins"])
+    assert found == ([] if valid else ["client.allowed_origins"])
 
 
 @pytest.mark.parametrize(
@@ -122,30 +122,30 @@ def test_origins_that_no_browser_sends(origin: str, fits: bool) -> None:
         (ChannelOptions(channel_regex="^[a-z]+$"), []),
     ],
 )
-def test_channel_options_that_need_others(options: ChannelOptions, keys: list[str]) -> None:
-    """Recovery needs history, history needs size and age, and the cache options need each other."""
+def test_channel_options_require_other_options(options: ChannelOptions, keys: list[str]) -> None:
+    """Recovery requires history, history requires size and TTL, and the cache options require each other."""
     assert first_keys(checks.check_channel("channel", options, MONTH)) == keys
 
 
 @pytest.mark.parametrize(
-    ("name", "fits"), [("chat", True), ("a.b-c_1", True), ("a", False), ("a b", False), ("", False), ("chat\n", False)]
+    ("name", "valid"), [("chat", True), ("a.b-c_1", True), ("a", False), ("a b", False), ("", False), ("chat\n", False)]
 )
-def test_namespace_names(name: str, fits: bool) -> None:
-    """Names that could not be the start of a channel name are refused."""
+def test_namespace_names_must_fit_into_channel_names(name: str, valid: bool) -> None:
+    """A name that cannot be the start of a channel name is refused."""
     assert first_keys(checks.check_namespace_names({name: ChannelOptions()})) == (
-        [] if fits else [f"namespaces.{name}"]
+        [] if valid else [f"namespaces.{name}"]
     )
 
 
-def test_symbols_of_channel_names_differ() -> None:
-    """With one symbol for two purposes a name could be read in two ways; switched-off ones do not count."""
+def test_symbols_of_channel_names_must_differ() -> None:
+    """With one symbol for two purposes, a channel name would be ambiguous. Empty symbols may be equal."""
     found = checks.check_channel_names(ChannelNameOptions(user_boundary=":"))
     assert first_keys(found) == ["channel_names.user_boundary"]
     assert list(checks.check_channel_names(ChannelNameOptions(user_boundary="", private_prefix=""))) == []
 
 
 @pytest.mark.parametrize(
-    ("path", "demo", "fits"),
+    ("path", "demo", "valid"),
     [
         ("/ws", True, True),
         ("/apis", False, True),
@@ -163,24 +163,24 @@ def test_symbols_of_channel_names_differ() -> None:
         ("/demos", True, True),
     ],
 )
-def test_the_plain_path_is_free(path: str, demo: bool, fits: bool) -> None:
-    """The plain protocol must not sit where something else answers."""
+def test_plain_path_must_be_free(path: str, demo: bool, valid: bool) -> None:
+    """The plain protocol must not use the path of another endpoint."""
     names = ChannelNameOptions()
     found = checks.check_plain(PlainOptions(path=path), demo, names, {})
-    assert first_keys(found) == ([] if fits else ["plain.path"])
+    assert first_keys(found) == ([] if valid else ["plain.path"])
     assert list(checks.check_plain(PlainOptions(path=path, enabled=False), demo, names, {})) == []
 
 
 @pytest.mark.parametrize(
-    ("channel", "fits"), [("lobby", True), ("chat:lobby", True), ("$chat:lobby", True), ("game:lobby", False)]
+    ("channel", "valid"), [("lobby", True), ("chat:lobby", True), ("$chat:lobby", True), ("game:lobby", False)]
 )
-def test_the_lobby_can_exist(channel: str, fits: bool) -> None:
-    """Every connection enters the lobby, so a channel of an unknown namespace would break them all."""
+def test_namespace_of_the_lobby_channel_must_exist(channel: str, valid: bool) -> None:
+    """Every connection subscribes to the lobby channel; in an unknown namespace every connect would fail."""
     namespaces = {"chat": ChannelOptions()}
     found = checks.check_plain(PlainOptions(lobby=True, lobby_channel=channel), False, ChannelNameOptions(), namespaces)
-    assert first_keys(found) == ([] if fits else ["plain.lobby_channel"])
-    unused = checks.check_plain(PlainOptions(lobby_channel=channel), False, ChannelNameOptions(), namespaces)
-    assert list(unused) == []
+    assert first_keys(found) == ([] if valid else ["plain.lobby_channel"])
+    disabled = checks.check_plain(PlainOptions(lobby_channel=channel), False, ChannelNameOptions(), namespaces)
+    assert list(disabled) == []
 
 
 @pytest.mark.parametrize(
@@ -201,26 +201,26 @@ def test_the_lobby_can_exist(channel: str, fits: bool) -> None:
     ],
 )
 def test_limits_that_cannot_be_zero(name: str) -> None:
-    """Zero is not "no limit" for these: it would cut every connection, so start-up says so instead."""
-    with pytest.raises(ConfigError, match="more than zero") as caught:
+    """Zero does not mean "no limit" for these settings: it would end every connection, so it is refused."""
+    with pytest.raises(ConfigError, match=r"expected a (duration|size) above 0 like .*, got") as caught:
         load(None, {}, {name: "0"})
     assert [problem.key for problem in caught.value.problems] == [name]
 
 
-def test_subscription_tokens_need_a_key() -> None:
-    """A table without a key would refuse every token; leaving it out is the way to share [token]."""
+def test_subscription_token_table_needs_a_key() -> None:
+    """A table without a key would refuse every token. Without the table, [token] applies."""
     assert first_keys(checks.check_subscription_token(TokenOptions(audience="x"))) == ["subscription_token"]
     assert list(checks.check_subscription_token(TokenOptions(hmac_secret="x" * 32))) == []
 
 
-def test_token_keys_are_checked_under_their_table() -> None:
-    """What the verifier says of an option is told under the option's full name."""
+def test_token_problems_have_the_name_of_their_table() -> None:
+    """A problem that the verifier finds is reported under the full name of the option."""
     found = checks.check_token("subscription_token", TokenOptions(rsa_public_key="nonsense", jwks_url="ftp://x"))
     assert first_keys(found) == ["subscription_token.rsa_public_key", "subscription_token.jwks_url"]
 
 
 def test_loading_runs_every_check() -> None:
-    """A contradiction anywhere stops loading, and its origin is that of the settings which were set."""
+    """Each violation stops loading. Its origin is the source of the settings involved."""
     overrides = {
         "server.tls_cert": "x",
         "client.ping_interval": "5s",
@@ -248,8 +248,8 @@ def test_loading_runs_every_check() -> None:
     assert {problem.origin for problem in caught.value.problems} == {"command line"}
 
 
-def test_a_refused_value_causes_no_second_problem() -> None:
-    """A contradiction with a value that was refused would only confuse: it is not there."""
+def test_invalid_value_causes_no_second_problem() -> None:
+    """A check that involves an invalid value is skipped, because the setting has its default in that case."""
     with pytest.raises(ConfigError) as caught:
         load(None, {}, {"channel.force_recovery": "true", "channel.history_size": "x", "channel.history_ttl": "1m"})
     assert [problem.key for problem in caught.value.problems] == ["channel.history_size"]

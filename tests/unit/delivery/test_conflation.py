@@ -15,11 +15,12 @@ from msgspec import Raw
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.timers import PromptTimers, Timer, Timers
 from beaconfire.delivery.batch import Item
-from beaconfire.delivery.conflation import TURN_MAX, Conflation
+from beaconfire.delivery.conflation import DUE_AT_ONCE_MAX, Conflation
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.outbox import Flusher
 from beaconfire.delivery.patches import Patches
-from beaconfire.delivery.subscription import DeliveryStrategy, Subscription
+from beaconfire.delivery.strategy import DeliveryStrategy
+from beaconfire.delivery.subscription import Subscription
 from beaconfire.delivery.tags_filter import TagsFilters
 from beaconfire.model.events import InternalError
 from beaconfire.model.position import StreamPosition
@@ -107,7 +108,7 @@ class Stage:
         """As a session does when its transport takes something again."""
         reader.listener.transport.writable = True
         reader.listener.outbox.flush()
-        self.hub.pay(reader.subscription)
+        self.hub.deliver_held(reader.subscription)
         self.turn()
 
 
@@ -199,7 +200,7 @@ def test_who_was_told_the_same_shares_a_frame() -> None:
     readers = [stage.join(1.0) for _ in range(5)]
     stage.publish(1, 2)
     late = stage.join(1.0, top=StreamPosition(2, "e"))
-    late.subscription.strategy.conflation.told(stage.clock.now_s())  # type: ignore[union-attr]
+    late.subscription.strategy.conflation.sent(stage.clock.now_s())  # type: ignore[union-attr]
     stage.publish(3)
     packed = stage.wire.packed
     stage.pass_time(1.0)
@@ -300,7 +301,7 @@ def test_who_has_left_is_owed_nothing() -> None:
     reader = stage.join(0.01)
     stage.publish(1, 2, 3)
     stage.hub.remove(reader.subscription)
-    assert len(stage.hub._delivery_schedule) == 0
+    assert len(stage.hub._selective._schedule) == 0
     stage.pass_time(100.0)
     assert reader.told() == [(1, 0)]
 
@@ -316,7 +317,7 @@ def test_who_comes_and_goes_leaves_no_timer() -> None:
         stage.hub.remove(reader.subscription)
         most = max(most, len(stage.timers))
     assert len(stage.timers) == 0
-    assert stage.hub._delivery_schedule._waiting == {}
+    assert stage.hub._selective._schedule._waiting == {}
     assert most == 0, "nor for a moment"
 
 
@@ -333,15 +334,15 @@ def test_a_timer_stays_for_those_who_stay() -> None:
 def test_all_who_wait_for_the_next_turn_leave() -> None:
     """Then that turn finds nobody, and nothing is left."""
     stage = Stage()
-    readers = [stage.join(1.0) for _ in range(TURN_MAX + 2)]
+    readers = [stage.join(1.0) for _ in range(DUE_AT_ONCE_MAX + 2)]
     stage.publish(1, 2)
     stage.clock.advance(1.0)
     stage.timers.run_due()
-    for reader in readers[TURN_MAX:]:
+    for reader in readers[DUE_AT_ONCE_MAX:]:
         stage.hub.remove(reader.subscription)
     stage.turn()
-    assert [reader.told() for reader in readers[TURN_MAX:]] == [[(1, 0)]] * 2
-    assert stage.hub._delivery_schedule._waiting == {}
+    assert [reader.told() for reader in readers[DUE_AT_ONCE_MAX:]] == [[(1, 0)]] * 2
+    assert stage.hub._selective._schedule._waiting == {}
 
 
 def test_an_owed_publication_keeps_few_frames() -> None:
@@ -397,15 +398,15 @@ def test_a_bug_with_one_does_not_silence_the_others() -> None:
 def test_many_that_are_due_together_take_turns() -> None:
     """So that nobody else waits for all of them; who leaves between two turns is owed nothing."""
     stage = Stage()
-    readers = [stage.join(1.0) for _ in range(TURN_MAX + 10)]
+    readers = [stage.join(1.0) for _ in range(DUE_AT_ONCE_MAX + 10)]
     stage.publish(1, 2)
     assert len(stage.timers) == 1, "all of them were told in the same turn"
     stage.clock.advance(1.0)
     stage.timers.run_due()
-    assert sum(reader.listener.outbox.queued_bytes > 0 for reader in readers) == TURN_MAX
+    assert sum(reader.listener.outbox.queued_bytes > 0 for reader in readers) == DUE_AT_ONCE_MAX
     stage.hub.remove(readers[-1].subscription)
     stage.turn()
-    assert [reader.told() for reader in readers[:-1]] == [[(1, 0), (2, 0)]] * (TURN_MAX + 9)
+    assert [reader.told() for reader in readers[:-1]] == [[(1, 0), (2, 0)]] * (DUE_AT_ONCE_MAX + 9)
     assert readers[-1].told() == [(1, 0)]
     stage.publish(3)
     assert len(stage.timers) == 1, "and again, although it took two"

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.timers import Timers
-from beaconfire.delivery.hub import DIRECT_MAX, Hub
+from beaconfire.delivery.hub import DIRECT_SUBSCRIBERS_MAX, Hub
 from beaconfire.delivery.outbox import Flusher
 from beaconfire.delivery.patches import Patches
 from beaconfire.delivery.subscription import Subscription, SubscriptionPhase
@@ -453,7 +453,7 @@ def test_a_channel_alone_is_sent_on_the_spot() -> None:
     assert (waiting.messages()[0], len(waiting.messages())) == ({}, 2)
 
 
-@pytest.mark.parametrize(("channels", "subscribers"), [(2, 1), (1, DIRECT_MAX + 1)])
+@pytest.mark.parametrize(("channels", "subscribers"), [(2, 1), (1, DIRECT_SUBSCRIBERS_MAX + 1)])
 def test_many_channels_and_large_ones_wait_for_the_flusher(channels: int, subscribers: int) -> None:
     """Several channels share one write per session, and a large one goes out in slices."""
     stage = Stage(direct=True)

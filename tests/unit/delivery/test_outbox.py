@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from beaconfire.base.clock import ManualClock
+from beaconfire.base.loop import SLICE_S
 from beaconfire.delivery.outbox import (
-    SLICE_S,
     WRITE_BATCH_MAX,
     Flusher,
     Outbox,

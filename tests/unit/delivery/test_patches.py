@@ -36,11 +36,11 @@ def test_neighbours_are_compared_once(made: list[bytes]) -> None:
     patches = Patches()
     row = [publication(offset) for offset in range(1, 5)]
     for codec in (JSON, PROTOBUF, JSON):
-        told = patches.express_all("news", "e", row, None, codec)
+        told = patches.encode_all("news", "e", row, None, codec)
         assert [one.delta for one in told] == [False, True, True, True]
     assert len(made) == 3
-    patches.express_all("sport", "e", row, None, JSON)
-    patches.express_all("news", "other", row, None, JSON)
+    patches.encode_all("sport", "e", row, None, JSON)
+    patches.encode_all("news", "other", row, None, JSON)
     assert len(made) == 9, "another channel and another epoch have other publications"
 
 
@@ -49,7 +49,7 @@ def test_a_hole_is_followed_by_a_whole_publication() -> None:
     patches = Patches()
     row = [publication(offset) for offset in (2, 4, 5, 0, 6)]
     for base, first in ((publication(1), True), (publication(0), False), (None, False)):
-        told = patches.express_all("news", "e", row, base, PROTOBUF)
+        told = patches.encode_all("news", "e", row, base, PROTOBUF)
         assert [one.delta for one in told] == [first, False, True, False, False]
 
 
@@ -60,9 +60,9 @@ def test_what_codecs_read_differently_is_patched_differently(made: list[bytes]) 
         publication(1, b' "\\ud83d and very many that are all alike"'),
         publication(2, b'"2 and very many that are all alike" '),
     ]
-    first, _ = patches.express_all("news", "e", row, None, JSON)
+    first, _ = patches.encode_all("news", "e", row, None, JSON)
     assert bytes(first.data) == rb'"\"\\ufffd and very many that are all alike\""'
-    first, _ = patches.express_all("news", "e", row, None, PROTOBUF)
+    first, _ = patches.encode_all("news", "e", row, None, PROTOBUF)
     assert first.data == row[0].data
     assert [target.strip() == target for target in made] == [True, False]
 
@@ -71,12 +71,12 @@ def test_what_is_remembered_is_bounded(made: list[bytes]) -> None:
     """The oldest gives way and is made anew."""
     patches = Patches(bytes_max=1000)
     row = [publication(offset) for offset in range(1, 20)]
-    patches.express_all("news", "e", row, None, JSON)
+    patches.encode_all("news", "e", row, None, JSON)
     assert 0 < patches.bytes <= 1000
     assert len(made) == 18
-    patches.express_all("news", "e", row[-2:], None, JSON)
+    patches.encode_all("news", "e", row[-2:], None, JSON)
     assert len(made) == 18
-    patches.express_all("news", "e", row[:2], None, JSON)
+    patches.encode_all("news", "e", row[:2], None, JSON)
     assert len(made) == 19
 
 
@@ -84,9 +84,20 @@ def test_comparing_is_bounded(made: list[bytes]) -> None:
     """For one piece of work. The rest is whole; what is remembered costs nothing, so in the end all come as patches."""
     patches = Patches()
     row = [publication(offset, b'"%d %s"' % (offset, b"x" * 40_000)) for offset in range(1, 11)]
-    told = patches.express_all("news", "e", row, None, PROTOBUF)
+    told = patches.encode_all("news", "e", row, None, PROTOBUF)
     assert [one.delta for one in told] == [False, *[True] * 4, *[False] * 5]
     for _ in range(2):
-        told = patches.express_all("news", "e", row, None, PROTOBUF)
+        told = patches.encode_all("news", "e", row, None, PROTOBUF)
     assert [one.delta for one in told] == [False, *[True] * 9]
     assert len(made) == 9
+
+
+def test_publications_without_a_stream_count_as_compared(made: list[bytes]) -> None:
+    """Patches between publications that no position orders are not kept, but have the same bound."""
+    patches = Patches()
+    base, publication_now = (publication(0, b'"%d %s"' % (number, b"x" * 60_000)) for number in range(2))
+    deltas = [patches.encode("news", "", publication_now, base, PROTOBUF).delta for _ in range(4)]
+    assert deltas == [True, True, True, False]
+    assert len(made) == 3
+    patches.refill()
+    assert patches.encode("news", "", publication_now, base, PROTOBUF).delta

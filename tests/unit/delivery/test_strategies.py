@@ -15,7 +15,8 @@ from beaconfire.base.timers import Timers
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.outbox import Flusher
 from beaconfire.delivery.patches import Patches
-from beaconfire.delivery.subscription import DeliveryStrategy, Subscription, SubscriptionPhase
+from beaconfire.delivery.strategy import DeliveryStrategy
+from beaconfire.delivery.subscription import Subscription, SubscriptionPhase
 from beaconfire.delivery.tags_filter import Tags, TagsFilters
 from beaconfire.model.events import BatchFannedOut
 from beaconfire.model.position import StreamPosition

@@ -5,9 +5,9 @@ from __future__ import annotations
 from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
+from beaconfire.base.loop import SLICE_S
 from beaconfire.delivery.channel import STRATEGY_BATCH_MAX
-from beaconfire.delivery.hub import BACKLOG_MAX
-from beaconfire.delivery.outbox import SLICE_S
+from beaconfire.delivery.hub import PENDING_ITEMS_MAX
 from beaconfire.delivery.tags_filter import Predicate, Tags, TagsFilters
 from beaconfire.model.events import BatchFannedOut, InternalError
 from beaconfire.model.position import StreamPosition
@@ -200,12 +200,12 @@ def test_publishers_do_not_get_ahead_without_end() -> None:
     readers = gather(stage, 40)
     publish(stage, 1)
     stage.step()
-    publish(stage, *range(2, BACKLOG_MAX + 3))
+    publish(stage, *range(2, PENDING_ITEMS_MAX + 3))
     for _ in range(2):  # the flusher has its turns as well
         stage.step()
     assert stage.hub._channels["news"].walk is None
     stage.turn()
-    assert all(offsets(reader) == list(range(1, BACKLOG_MAX + 3)) for reader in readers)
+    assert all(offsets(reader) == list(range(1, PENDING_ITEMS_MAX + 3)) for reader in readers)
 
 
 def test_a_bug_during_a_walk_does_not_silence_the_channel() -> None:

@@ -1,4 +1,4 @@
-"""How events reach those who look."""
+"""Events reach the sinks that handle them."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from beaconfire.observe.logs import LogSink
 from beaconfire.observe.metrics import MetricsSink
 
 
-class Curious:
-    """Takes events of some types."""
+class PartialSink:
+    """A sink that handles some types of events."""
 
     def __init__(self, *kinds: type[Event]) -> None:
         self._kinds = kinds
-        self.taken: list[Event] = []
+        self.events: list[Event] = []
 
     def handler(self, kind: type[Event]) -> Callable[[Any], None] | None:
-        return self.taken.append if kind in self._kinds else None
+        return self.events.append if kind in self._kinds else None
 
 
-def test_each_sink_gets_what_it_asked_for() -> None:
-    """All of it, in order, and nothing else; what nobody asked for goes nowhere."""
-    keys, limits, both = Curious(TokenKeysFetched), Curious(LimitHit), Curious(TokenKeysFetched, LimitHit)
-    fanout = EventDispatcher(keys, limits, both)
+def test_each_sink_gets_the_types_it_handles() -> None:
+    """Each sink gets all events of its types in order, and no others. Events without a sink are ignored."""
+    keys, limits, both = PartialSink(TokenKeysFetched), PartialSink(LimitHit), PartialSink(TokenKeysFetched, LimitHit)
+    dispatcher = EventDispatcher(keys, limits, both)
     first, second = TokenKeysFetched(1, ""), LimitHit("client.channel_limit", "c1")
-    fanout.emit(first)
-    fanout.emit(second)
-    assert (keys.taken, limits.taken, both.taken) == ([first], [second], [first, second])
+    dispatcher.emit(first)
+    dispatcher.emit(second)
+    assert (keys.events, limits.events, both.events) == ([first], [second], [first, second])
     EventDispatcher(keys).emit(second)
     EventDispatcher().emit(second)
     NoEvents().emit(second)
-    assert keys.taken == [first]
+    assert keys.events == [first]
 
 
-def test_our_sinks_know_every_event() -> None:
-    """The metrics count each; the log says of each whether it wants it."""
+def test_our_sinks_know_every_type_of_event() -> None:
+    """The metrics sink handles every type; the log sink returns None for types that are not logged."""
     metrics, log = MetricsSink(), LogSink(clock=ManualClock())
     assert all(callable(metrics.handler(kind)) for kind in get_args(Event))
     wanted = {kind for kind in get_args(Event) if log.handler(kind) is not None}

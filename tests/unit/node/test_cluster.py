@@ -101,7 +101,7 @@ def make() -> tuple[Cluster, list[Home]]:
 def test_every_node_applies_what_one_is_told(message: ControlMessage) -> None:
     """The sender too, and nothing of it is lost on the way."""
     cluster, homes = make()
-    run(cluster.tell(message))
+    run(cluster.send(message))
     assert [home.applied for home in homes] == [[message], [message]]
 
 
@@ -137,7 +137,7 @@ def test_stopping_leaves_the_bus() -> None:
     cluster = Cluster(bus, home)
     run(cluster.start())
     run(cluster.stop())
-    run(cluster.tell(UnsubscribeSessions(Selector(user="ann"))))
+    run(cluster.send(UnsubscribeSessions(Selector(user="ann"))))
     assert home.applied == []
 
 

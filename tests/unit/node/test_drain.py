@@ -48,9 +48,10 @@ class Stage:
         self.started_s = self.world.clock.now_s()
         server_options = ServerOptions(**{name: Seconds(value) for name, value in options.items()})  # type: ignore[arg-type]
         self.drain = Drain(
-            self.world.node,
+            self.world.node.registry,
             server_options,
             self.world.clock,
+            self.world.recorder,
             lambda: self.log.append(f"unready {self.elapsed_s():g}"),
             lambda: self.log.append(f"stopped {self.elapsed_s():g}"),
         )

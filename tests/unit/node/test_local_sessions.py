@@ -230,7 +230,7 @@ def test_a_gap_while_subscribing_ends_the_session() -> None:
         world.stops.hold("history")
         world.tell(SubscribeSessions(Selector(user="ann"), "news"))
         await settle()
-        world.node.on_link_lost(None)
+        world.node.listener.on_link_lost(None)
         world.stops.release("history")
         await settle()
         assert client.ended == 3010
@@ -365,8 +365,8 @@ def test_channels_and_the_node_are_counted() -> None:
     world.connect("bob", "b")
     world.connect()
     world.clock.advance(90.7)
-    assert run(world.cluster.channels("")) == {"a": 1, "b": 2}
-    [node] = run(world.cluster.nodes())
+    assert run(world.node.cluster.channels("")) == {"a": 1, "b": 2}
+    [node] = run(world.node.cluster.nodes())
     assert (node.uid, node.name, node.version) == ("uid", "node", "1.2.3")
     assert (node.num_clients, node.num_users, node.num_channels, node.num_subs, node.uptime) == (3, 2, 2, 3, 90)
 
@@ -383,14 +383,14 @@ def test_connections_are_listed() -> None:
     world.open_session()
 
     def listed(**survey: Any) -> list[str]:
-        return [found.client for found in run(world.cluster.connections(ConnectionsSurvey(**survey)))]
+        return [found.client for found in run(world.node.cluster.connections(ConnectionsSurvey(**survey)))]
 
     assert listed() == [ann.id, bob.id]
     assert listed(user="ann") == [ann.id]
     assert listed(channel="a") == [ann.id, bob.id]
     assert listed(channel="b", user="bob") == []
     assert listed(limit=1) == [ann.id]
-    [found] = run(world.cluster.connections(ConnectionsSurvey(user="ann")))
+    [found] = run(world.node.cluster.connections(ConnectionsSurvey(user="ann")))
     assert (found.user, found.transport, found.protocol) == ("ann", "test", "centrifuge-json")
     assert (found.channels, found.connected_at_ms) == (["a", "b"], UNIX_S * 1000)
     assert (found.app_name, found.app_version) == ("js", "5")

@@ -31,7 +31,7 @@ def test_publishing_stores_and_announces() -> None:
     assert world.publish("news", "x", tags={"k": "v"}) == StreamPosition(1, "epoch1")
     [push] = client.take_pushes()
     assert push["pub"] == {"data": "x", "offset": 1, "epoch": "epoch1", "tags": {"k": "v"}}
-    page = run(world.node.history("news", world.node.namespaces.resolve("news"), -1))
+    page = run(world.node.channels.history("news", world.namespaces.resolve("news"), -1))
     assert [bytes(publication.data) for publication in page.publications] == [b'"x"']
 
 
@@ -69,14 +69,14 @@ def test_publishing_again_with_the_same_key_does_nothing() -> None:
 def test_what_is_off_is_error_108() -> None:
     """History and presence, to read and to remove, whoever asks."""
     world = World(BARE)
-    node = world.node
-    namespace = node.namespaces.resolve("news")
+    channels = world.node.channels
+    namespace = world.namespaces.resolve("news")
     for call in (
-        node.history("news", namespace, 1),
-        node.page("news", namespace, 1, None, False),
-        node.remove_history("news", namespace),
-        node.presence("news", namespace),
-        node.presence_stats("news", namespace),
+        channels.history("news", namespace, 1),
+        channels.page("news", namespace, 1, None, False),
+        channels.remove_history("news", namespace),
+        channels.presence("news", namespace),
+        channels.presence_stats("news", namespace),
     ):
         with pytest.raises(CommandError, match="108"):
             run(call)
@@ -85,10 +85,10 @@ def test_what_is_off_is_error_108() -> None:
 def test_removing_history_keeps_the_position() -> None:
     """The stream goes on after the last offset."""
     world = World(RECOVERABLE)
-    namespace = world.node.namespaces.resolve("news")
+    namespace = world.namespaces.resolve("news")
     world.publish("news", 1, 2)
-    run(world.node.remove_history("news", namespace))
-    page = run(world.node.page("news", namespace, -1, None, False))
+    run(world.node.channels.remove_history("news", namespace))
+    page = run(world.node.channels.page("news", namespace, -1, None, False))
     assert (list(page.publications), page.position) == ([], StreamPosition(2, "epoch1"))
     assert world.publish("news", 3).offset == 3
 
@@ -114,7 +114,7 @@ def test_withdrawing_is_idempotent() -> None:
     client = world.connect("ann", "news")
     subscription = client.session.subscriptions["news"]
     for _ in range(3):
-        world.node.withdraw(subscription, 0)
+        world.node.memberships.remove(subscription, 0)
     assert world.stops.passed[-2:] == [f"presence_remove news {client.id}", f"publish_leave news {client.id}"]
     assert [call.split()[0] for call in world.stops.passed].count("publish_leave") == 1
 

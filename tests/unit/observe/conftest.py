@@ -1,4 +1,4 @@
-"""Logging is process-wide; what a test configures ends with it."""
+"""Logging is global to the process, so it is reset after each test."""
 
 from __future__ import annotations
 

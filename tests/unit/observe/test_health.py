@@ -1,4 +1,4 @@
-"""What probes are told, phase by phase."""
+"""Health reports and their endpoints, in each phase of the node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def started() -> Health:
 
 
 def test_not_ready_until_started() -> None:
-    """Clients are not sent to a node that is still starting, but it is alive."""
+    """A node that is still starting is alive and not ready."""
     health = Health()
     assert health.ready() == HealthReport("starting", {})
     assert not health.ready().ok
@@ -28,7 +28,7 @@ def test_not_ready_until_started() -> None:
 
 
 def test_not_ready_while_draining() -> None:
-    """A node that leaves is alive, not ready, and never becomes ready again."""
+    """A draining node is alive, not ready, and never becomes ready again."""
     health = started()
     health.draining()
     assert health.ready().status == "draining"
@@ -37,8 +37,8 @@ def test_not_ready_while_draining() -> None:
     assert health.live().ok
 
 
-def test_failing_check_makes_it_unready() -> None:
-    """A failing dependency is named with its reason, and readiness returns with it; a restart would not help."""
+def test_a_failing_check_makes_the_node_unready() -> None:
+    """The report names the failing dependency and the reason. The node is ready again when the check passes."""
     problem: str | None = "no connection"
     health = started()
     health.add_check("engine", lambda: problem)
@@ -49,8 +49,8 @@ def test_failing_check_makes_it_unready() -> None:
     assert health.ready() == HealthReport("ok", {"engine": "ok", "disk": "ok"})
 
 
-def test_phase_comes_before_failing_checks() -> None:
-    """While starting or draining that is the status; the checks are shown all the same."""
+def test_the_phase_has_priority_over_failing_checks() -> None:
+    """While the node starts or drains, the phase is the status; the report contains the checks, too."""
     health = Health()
     health.add_check("engine", lambda: "down")
     assert health.ready() == HealthReport("starting", {"engine": "down"})
@@ -59,15 +59,15 @@ def test_phase_comes_before_failing_checks() -> None:
 
 
 def test_check_names_are_unique() -> None:
-    """A second check of a name would hide the first."""
+    """A second check with the same name would replace the first."""
     health = Health()
     health.add_check("engine", lambda: None)
     with pytest.raises(ValueError, match="'engine'"):
         health.add_check("engine", lambda: None)
 
 
-def test_checks_show_no_secrets() -> None:
-    """Anyone may read the endpoint, so what a driver says about its URL is redacted."""
+def test_checks_are_redacted() -> None:
+    """The endpoint is public, so secrets in the text of a check are redacted."""
     health = started()
     health.add_check("engine", lambda: "cannot reach redis://user:hunter22@host:6379")
     assert health.ready().checks["engine"] == "cannot reach redis://user:[redacted]@host:6379"
@@ -83,7 +83,7 @@ def answer(health: Health, method: str, path: str) -> httpx.Response:
 
 
 def test_endpoints() -> None:
-    """200 when well and 503 when not, with status and checks; `/health` is an empty object; nothing is cached."""
+    """200 if the report is ok, else 503, with status and checks; `/health` is an empty object; caching is forbidden."""
     health = Health()
     health.add_check("engine", lambda: None)
     assert answer(health, "GET", "/health").json() == {}

@@ -1,4 +1,4 @@
-"""What is counted and logged of a request, and what is not."""
+"""Which parts of a request are counted and logged, and which are not."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from beaconfire.base.clock import ManualClock
-from beaconfire.observe.http import ObserveRequests, RequestRecorder
+from beaconfire.observe.http import RequestObserver, RequestRecorder
 from beaconfire.observe.logs import configure
 from beaconfire.observe.metrics import MetricsSink
 from beaconfire.observe.options import LogOptions
-from tests.unit.observe.test_metrics import figures
+from tests.unit.observe.test_metrics import samples
 
 TEMPLATES = ["/health", "/metrics", "/api/publish", "/users/{user}/posts", "/static/{file:path}"]
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class Watched:
-    """An application behind the middleware, with what was recorded of it."""
+class Observed:
+    """An application behind the middleware, with the recorded metrics and log lines."""
 
     def __init__(self, app: App | None = None) -> None:
         self.clock = ManualClock()
@@ -33,7 +33,7 @@ class Watched:
         self.metrics = MetricsSink()
         self.recorder = RequestRecorder(self.metrics, TEMPLATES)
         self.sent: list[Message] = []
-        self.app = ObserveRequests(app or self.answer, self.recorder, self.clock)
+        self.app = RequestObserver(app or self.answer, self.recorder, self.clock)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.clock.advance(0.125)
@@ -51,17 +51,17 @@ class Watched:
         self.sent.append(message)
 
     def requests(self) -> dict[str, float]:
-        return {name: value for name, value in figures(self.metrics).items() if name.startswith("http_requests_total")}
+        return {name: value for name, value in samples(self.metrics).items() if name.startswith("http_requests_total")}
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
 
 
 def test_request_is_counted_timed_and_logged() -> None:
-    """One request: one count, its duration, and a line with method, route, status code, time and address."""
-    watched = Watched()
+    """One request: one count, one duration, and a line with method, route, status, duration and address."""
+    watched = Observed()
     asyncio.run(watched.get("/api/publish", "POST", client=("203.0.113.7", 1234)))
-    found = figures(watched.metrics)
+    found = samples(watched.metrics)
     assert watched.requests() == {"http_requests_total{method=POST,path=/api/publish,status=200}": 1}
     assert found["request_duration_seconds_sum{method=POST,path=/api/publish}"] == 0.125
     line = watched.lines()[0]
@@ -79,8 +79,8 @@ def test_request_is_counted_timed_and_logged() -> None:
 
 
 def test_query_headers_and_raw_path_are_not_logged() -> None:
-    """Secrets travel in queries and headers, and some people put them into paths."""
-    watched = Watched()
+    """Queries, headers and paths may contain secrets."""
+    watched = Observed()
     headers = [(b"authorization", b"apikey live-key-1")]
     asyncio.run(watched.get("/api/publish", query=b"api_key=live-key-2", headers=headers))
     asyncio.run(watched.get("/live-key-3", raw_path=b"/live-key-3"))
@@ -105,21 +105,21 @@ def test_query_headers_and_raw_path_are_not_logged() -> None:
     ],
 )
 def test_paths_become_templates(path: str, template: str) -> None:
-    """Exact paths, one segment for a parameter, any number for a path parameter, and `other` for the rest."""
+    """Exact paths, one segment for a parameter, any number for a path parameter, and `other` for all other paths."""
     assert RequestRecorder(MetricsSink(), TEMPLATES).template(path) == template
 
 
 def test_characters_of_a_template_are_taken_literally() -> None:
-    """A dot in a route is a dot."""
+    """A dot in a template matches only a dot."""
     recorder = RequestRecorder(MetricsSink(), ["/a.b/{name}.json"])
     assert recorder.template("/a.b/x.json") == "/a.b/{name}.json"
     assert recorder.template("/aXb/x.json") == "other"
     assert recorder.template("/a.b/xjson") == "other"
 
 
-def test_paths_are_bounded() -> None:
-    """Someone who tries every path makes one series, and so does someone who invents methods."""
-    watched = Watched()
+def test_series_of_paths_and_methods_are_bounded() -> None:
+    """Requests with many different paths make one series, and so do requests with invented methods."""
+    watched = Observed()
 
     async def scan() -> None:
         for number in range(500):
@@ -129,50 +129,50 @@ def test_paths_are_bounded() -> None:
     assert watched.requests() == {"http_requests_total{method=other,path=other,status=200}": 500}
 
 
-def test_exception_counts_as_500_and_goes_on() -> None:
-    """The server behind must see it too: it closes the connection and logs the traceback."""
+def test_exception_is_recorded_as_500_and_raised_again() -> None:
+    """The server needs the exception, too: it closes the connection and logs the traceback."""
 
     async def fail(scope: Scope, receive: Receive, send: Send) -> None:
         raise RuntimeError("boom")
 
-    watched = Watched(fail)
+    watched = Observed(fail)
     with pytest.raises(RuntimeError, match="boom"):
         asyncio.run(watched.get("/health"))
     assert watched.requests() == {"http_requests_total{method=GET,path=/health,status=500}": 1}
     assert [(line["level"], line["status"], line["code"]) for line in watched.lines()] == [("warning", "error", 500)]
 
 
-def test_exception_in_the_middle_of_an_answer_counts_as_500() -> None:
-    """The client saw 200 and then a broken stream; what failed is on us."""
+def test_exception_after_the_response_began_is_recorded_as_500() -> None:
+    """The client got status 200 and then a broken stream: the server failed."""
 
     async def fail_late(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError("boom")
 
-    watched = Watched(fail_late)
+    watched = Observed(fail_late)
     with pytest.raises(RuntimeError):
         asyncio.run(watched.get("/health"))
     assert watched.requests() == {"http_requests_total{method=GET,path=/health,status=500}": 1}
 
 
-def test_no_answer_counts_as_500() -> None:
-    """An application that returns without an answer has failed, though it raised nothing."""
+def test_a_missing_response_is_recorded_as_500() -> None:
+    """An application that returns without a response has failed, even without an exception."""
 
     async def forget(scope: Scope, receive: Receive, send: Send) -> None:
         return
 
-    watched = Watched(forget)
+    watched = Observed(forget)
     asyncio.run(watched.get("/health"))
     assert watched.requests() == {"http_requests_total{method=GET,path=/health,status=500}": 1}
 
 
-def test_no_answer_to_a_client_that_has_left_is_its_own_doing() -> None:
-    """As of a poll that is called off: nothing has failed."""
+def test_a_missing_response_after_a_disconnect_is_recorded_as_499() -> None:
+    """The client closed the connection, for example because it cancelled a poll: nothing failed."""
 
     async def notice(scope: Scope, receive: Receive, send: Send) -> None:
         assert (await receive())["type"] == "http.disconnect"
 
-    watched = Watched(notice)
+    watched = Observed(notice)
     asyncio.run(watched.get("/health"))
     assert watched.requests() == {"http_requests_total{method=GET,path=/health,status=499}": 1}
     assert watched.lines()[-1]["level"] == "info"
@@ -180,7 +180,7 @@ def test_no_answer_to_a_client_that_has_left_is_its_own_doing() -> None:
 
 @pytest.mark.parametrize(("answered", "status"), [(False, 499), (True, 200)])
 def test_cancelled_request_is_recorded(answered: bool, status: int) -> None:
-    """A request cut off counts as what was answered, or as 499 if nothing was; the cancellation goes on."""
+    """A cancelled request has the status of its response, or 499 without one, and raises CancelledError."""
     reached = asyncio.Event()
 
     async def wait(scope: Scope, receive: Receive, send: Send) -> None:
@@ -189,7 +189,7 @@ def test_cancelled_request_is_recorded(answered: bool, status: int) -> None:
         reached.set()
         await asyncio.Event().wait()
 
-    watched = Watched(wait)
+    watched = Observed(wait)
 
     async def cancel() -> None:
         task = asyncio.ensure_future(watched.get("/health"))
@@ -202,8 +202,8 @@ def test_cancelled_request_is_recorded(answered: bool, status: int) -> None:
     assert watched.requests() == {f"http_requests_total{{method=GET,path=/health,status={status}}}": 1}
 
 
-def test_stream_passes_unbuffered_and_is_timed_to_its_end() -> None:
-    """Each piece goes out when it is sent, the same object, and the recorded time is the stream's whole life."""
+def test_stream_is_not_buffered_and_timed_to_its_end() -> None:
+    """Each message is passed on immediately as the same object, and the duration is the lifetime of the stream."""
     pieces: list[Message] = [
         {"type": "http.response.start", "status": 200, "headers": []},
         *({"type": "http.response.body", "body": b"%d" % number, "more_body": number < 2} for number in range(3)),
@@ -217,22 +217,22 @@ def test_stream_passes_unbuffered_and_is_timed_to_its_end() -> None:
             seen.append(len(watched.sent))
             assert watched.requests() == {}
 
-    watched = Watched(stream)
+    watched = Observed(stream)
     asyncio.run(watched.get("/health"))
     assert seen == [1, 2, 3, 4]
     assert all(sent is piece for sent, piece in zip(watched.sent, pieces, strict=True))
-    assert figures(watched.metrics)["request_duration_seconds_sum{method=GET,path=/health}"] == 4
+    assert samples(watched.metrics)["request_duration_seconds_sum{method=GET,path=/health}"] == 4
 
 
-def test_other_scopes_pass_untouched() -> None:
-    """Lifespan and WebSocket are no requests."""
+def test_other_scopes_are_not_recorded() -> None:
+    """Lifespan and WebSocket are not HTTP requests."""
     scopes: list[Scope] = []
 
     async def note(scope: Scope, receive: Receive, send: Send) -> None:
         scopes.append(scope)
         assert send == watched.send
 
-    watched = Watched(note)
+    watched = Observed(note)
     for kind in ("lifespan", "websocket"):
         asyncio.run(watched.app({"type": kind}, watched.receive, watched.send))
     assert scopes == [{"type": "lifespan"}, {"type": "websocket"}]
@@ -241,8 +241,8 @@ def test_other_scopes_pass_untouched() -> None:
 
 
 def test_levels_of_request_lines() -> None:
-    """Probes and scrapes are debug while they succeed; refusals are info with status error; 5xx are warnings."""
-    watched = Watched()
+    """Successful probes and scrapes are debug; refused requests are info with status error; 5xx are warnings."""
+    watched = Observed()
     for path, status in (("/health", 200), ("/health", 404), ("/api/publish", 302), ("/api/publish", 401), ("/x", 503)):
         watched.recorder.record("GET", path, status, 0.001)
     assert [(line["path"], line["code"], line["level"], line["status"]) for line in watched.lines()] == [

@@ -1,4 +1,4 @@
-"""Log lines that nobody takes: nothing waits for a reader, whole lines only, and losses are told."""
+"""Log lines that nobody reads: writing never blocks, lines stay whole, and losses are reported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.observe import logs
-from beaconfire.observe.log_output import WAITING_BYTES_MAX, Output
+from beaconfire.observe.log_output import BUFFER_BYTES_MAX, LogOutput
 from beaconfire.observe.options import LogOptions
 from tests.unit.observe.test_logs import configured, lines
 
@@ -22,7 +22,7 @@ LINE = "x" * 999
 
 
 class Pipe:
-    """A pipe with a small buffer and both of its ends."""
+    """A pipe with a small buffer, and both of its ends."""
 
     def __init__(self) -> None:
         self.reader, writer = os.pipe()
@@ -32,7 +32,7 @@ class Pipe:
         self.stream: TextIO = os.fdopen(writer, "w")
 
     def read(self) -> str:
-        """What has arrived."""
+        """The text that has arrived."""
         text = b""
         try:
             while data := os.read(self.reader, 1 << 20):
@@ -50,81 +50,81 @@ def pipe() -> Iterator[Pipe]:
     os.close(pipe.reader)
 
 
-def test_lines_arrive_at_once_while_they_are_read(pipe: Pipe) -> None:
-    """In the usual case nothing waits."""
-    output = Output(pipe.stream)
+def test_lines_are_written_immediately_if_the_reader_keeps_up(pipe: Pipe) -> None:
+    """Usually the buffer is empty."""
+    output = LogOutput(pipe.stream)
     for number in range(100):
         output.write(f"line {number}")
         assert pipe.read() == f"line {number}\n"
 
 
-def test_a_pipe_that_is_not_read_holds_nobody_up(pipe: Pipe) -> None:
-    """Far more than fits returns at once; once it is read again everything comes, whole and in order."""
-    output = Output(pipe.stream)
+def test_a_full_pipe_does_not_block(pipe: Pipe) -> None:
+    """Writing more than fits returns immediately. When the pipe is read again, all lines arrive whole and in order."""
+    output = LogOutput(pipe.stream)
     sent = [f"{number:04d} {LINE}" for number in range(200)]
     for line in sent:
         output.write(line)
     text = pipe.read()
     assert 0 < len(text) <= 8192
     for _ in range(200):
-        output.catch_up()
+        output.flush()
         text += pipe.read()
     assert text.splitlines() == sent
 
 
-def test_what_waits_is_bounded_and_what_is_lost_is_told(pipe: Pipe) -> None:
-    """Lost lines are counted in a line of their own, where they would have stood."""
-    output = Output(pipe.stream, lambda lost: f"lost {lost}")
+def test_the_buffer_is_bounded_and_losses_are_reported(pipe: Pipe) -> None:
+    """In the place of the lost lines, a line reports their number."""
+    output = LogOutput(pipe.stream, lambda lost: f"lost {lost}")
     for number in range(2000):
         output.write(f"{number:04d} {LINE}")
     text = ""
     while len(text) < 1000 or text[-1] != "\n" or "lost" not in text:
-        output.catch_up()
+        output.flush()
         text += pipe.read()
     output.write("after")
     text += pipe.read()
-    *kept, told, after = text.splitlines()
+    *kept, report, after = text.splitlines()
     assert [int(line[:4]) for line in kept] == list(range(len(kept)))
-    assert WAITING_BYTES_MAX // 1005 <= len(kept) < WAITING_BYTES_MAX // 1005 + 12
-    assert (told, after) == (f"lost {2000 - len(kept)}", "after")
+    assert BUFFER_BYTES_MAX // 1005 <= len(kept) < BUFFER_BYTES_MAX // 1005 + 12
+    assert (report, after) == (f"lost {2000 - len(kept)}", "after")
 
 
-def test_lines_longer_than_a_pipe_piece_stay_whole(pipe: Pipe) -> None:
-    """A traceback takes more than one piece."""
-    output = Output(pipe.stream)
+def test_lines_longer_than_one_write_stay_whole(pipe: Pipe) -> None:
+    """A traceback takes more than one write."""
+    output = LogOutput(pipe.stream)
     output.write("烽火" * 5000)
     text = pipe.read()
     for _ in range(20):
-        output.catch_up()
+        output.flush()
         text += pipe.read()
     assert text == "烽火" * 5000 + "\n"
 
 
-def test_a_reader_that_went_away_is_no_error(pipe: Pipe) -> None:
-    """The pipe is broken, and nothing is kept for it."""
-    output = Output(pipe.stream)
+def test_a_closed_reader_is_no_error(pipe: Pipe) -> None:
+    """The pipe is broken, and the buffer is dropped."""
+    output = LogOutput(pipe.stream)
     for _ in range(100):
         output.write(LINE)
     other = os.dup(pipe.reader)
     os.close(pipe.reader)
     os.close(other)
-    output.catch_up()
+    output.flush()
     output.write("x")
-    assert not output._waiting
+    assert not output._buffer
     pipe.reader = os.open(os.devnull, os.O_RDONLY)
 
 
 def test_no_standard_error_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process may be started without one."""
+    """A process may be started without standard error."""
     monkeypatch.setattr(sys, "stderr", None)
     logs.configure(LogOptions())
     logs.get_logger().info("x")
     logging.getLogger("library").error("x")
-    assert not Output(None).is_terminal()
+    assert not LogOutput(None).is_terminal()
 
 
-def test_the_sink_writes_what_waited(pipe: Pipe) -> None:
-    """Whoever ticks the sink gets late lines out, and the last ones at the end."""
+def test_the_sink_flushes_the_output(pipe: Pipe) -> None:
+    """`tick` and `flush` of the sink write buffered lines."""
     logs.configure(LogOptions(format="json"), pipe.stream)
     sink = logs.LogSink(clock=ManualClock())
     for _ in range(16):
@@ -138,8 +138,8 @@ def test_the_sink_writes_what_waited(pipe: Pipe) -> None:
     assert seen == 16
 
 
-def test_a_library_does_not_repeat_itself() -> None:
-    """The same message once a second at most, each with how many there were; others are not affected."""
+def test_repeated_library_messages_are_limited() -> None:
+    """The same message is written once per second with a count; other messages are not affected."""
     clock = ManualClock()
     stream = configured(clock=clock)
     library = logging.getLogger("library")
@@ -148,5 +148,5 @@ def test_a_library_does_not_repeat_itself() -> None:
     library.warning("something else")
     clock.advance(1)
     library.warning("bad request")
-    said = [(line["message"], line["count"]) for line in lines(stream)]
-    assert said == [("bad request", 1), ("something else", 1), ("bad request", 5)]
+    written = [(line["message"], line["count"]) for line in lines(stream)]
+    assert written == [("bad request", 1), ("something else", 1), ("bad request", 5)]

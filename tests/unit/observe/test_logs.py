@@ -1,4 +1,4 @@
-"""What lines look like, which events make one at which level, and that no secret and no forged line gets through."""
+"""The format of lines, the level of each event, and protection against secrets and forged lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from beaconfire.base import errors
 from beaconfire.base.clock import ManualClock
 from beaconfire.model import events
 from beaconfire.observe import logs
-from beaconfire.observe.log_lines import TEXT_MAX, TRACEBACK_MAX, LibraryHandler
+from beaconfire.observe.log_lines import FIELD_LENGTH_MAX, TRACEBACK_LENGTH_MAX, LibraryHandler
 from beaconfire.observe.logs import LogSink, configure, get_logger
 from beaconfire.observe.options import LogOptions
 
@@ -42,7 +42,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 def emitted(*emitted_events: events.Event, level: Level = "info") -> list[dict[str, Any]]:
-    """The lines a sink makes of the events, without what all have in common."""
+    """The lines that a sink writes for the events, without timestamps."""
     stream = configured(level)
     sink = LogSink(clock=ManualClock())
     for event in emitted_events:
@@ -65,7 +65,7 @@ def command(method: str = "publish", error: int = 0, detail: str = "") -> events
 
 
 def test_line_begins_with_the_fixed_fields() -> None:
-    """Time in UTC, level, action, status, then the duration where there is one, then the rest, in the given order."""
+    """Time in UTC, level, action, status, then the duration if there is one, then the others in the given order."""
     clock = ManualClock(unix_s=1_700_000_000.1239)
     stream = configured(clock=clock)
     get_logger(node="n1").info("engine_started", zeta=1, duration_ms=2.5, alpha="x")
@@ -75,15 +75,15 @@ def test_line_begins_with_the_fixed_fields() -> None:
     )
 
 
-def test_timestamp_keeps_its_form_on_a_full_second() -> None:
-    """Lines sort by time as text, so the fraction is always there."""
+def test_timestamp_always_has_milliseconds() -> None:
+    """Lines sort by time as text, so the fraction is always written."""
     stream = configured(clock=ManualClock(unix_s=1_700_000_000.0))
     get_logger().info("x")
     assert lines(stream)[0]["timestamp"] == "2023-11-14T22:13:20.000Z"
 
 
 def test_status_follows_from_the_level() -> None:
-    """A line that does not say how it went is as good or bad as its level."""
+    """Without `status`, the status follows from the level."""
     stream = configured("debug")
     logger = get_logger()
     for write in (logger.debug, logger.info, logger.warning, logger.error, logger.critical):
@@ -100,8 +100,8 @@ def test_status_follows_from_the_level() -> None:
 
 
 @pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
-def test_level_is_the_least_that_is_logged(level: Level, count: int) -> None:
-    """Nothing below the configured level is written."""
+def test_lines_below_the_level_are_not_written(level: Level, count: int) -> None:
+    """The configured level is the lowest that is written."""
     stream = configured(level)
     logger = get_logger()
     for write in (logger.debug, logger.info, logger.warning, logger.error):
@@ -123,8 +123,8 @@ def test_exception_is_shown_with_its_traceback() -> None:
     assert "exc_info" not in line
 
 
-def test_any_text_makes_one_valid_line() -> None:
-    """Line ends, control characters, other scripts, broken Unicode and infinite numbers cannot break a JSON line."""
+def test_any_text_makes_one_valid_json_line() -> None:
+    """Line ends, control characters, other scripts, invalid Unicode and infinite numbers give one valid JSON line."""
     stream = configured()
     values = [
         "a\nb",
@@ -141,23 +141,23 @@ def test_any_text_makes_one_valid_line() -> None:
     assert [line["value"] for line in lines(stream)] == [*values[:-1], "nan"]
 
 
-def test_long_text_is_cut_in_the_middle() -> None:
-    """A client cannot fill the log with one field; both ends stay, and a traceback gets more room."""
+def test_long_text_is_shortened_in_the_middle() -> None:
+    """A client cannot fill the log with one field. Both ends stay, and the limit of a traceback is higher."""
     stream = configured()
     get_logger().info("x", value="a" * 100_000 + "z", exception="b" * 100_000)
     line = lines(stream)[0]
-    assert len(line["value"]) < TEXT_MAX + 100
+    assert len(line["value"]) < FIELD_LENGTH_MAX + 100
     assert line["value"].startswith("aaa")
     assert line["value"].endswith("az")
     assert "98001 characters left out" in line["value"]
-    assert TRACEBACK_MAX < len(line["exception"]) < TRACEBACK_MAX + 100
+    assert TRACEBACK_LENGTH_MAX < len(line["exception"]) < TRACEBACK_LENGTH_MAX + 100
 
 
-# --- rendering for people ---
+# --- text format ---
 
 
 def test_auto_is_text_on_a_terminal_and_json_elsewhere() -> None:
-    """People read terminals, machines read everything else."""
+    """People read terminals, programs read everything else."""
     for stream, is_json in ((Terminal(), False), (io.StringIO(), True)):
         configure(LogOptions(), stream)
         get_logger().info("x")
@@ -165,7 +165,7 @@ def test_auto_is_text_on_a_terminal_and_json_elsewhere() -> None:
 
 
 def test_format_overrides_the_terminal() -> None:
-    """Asked for by name, a format is used wherever it goes; colours are for terminals only."""
+    """A configured format is used for every stream. Colours are used only on terminals."""
     stream: io.StringIO = Terminal()
     configure(LogOptions(format="json"), stream)
     get_logger().info("x")
@@ -180,7 +180,7 @@ def test_format_overrides_the_terminal() -> None:
 
 
 def test_colours_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal shows the level in colour, unless the NO_COLOR convention asks not to."""
+    """On a terminal the level is coloured, unless NO_COLOR is set."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     stream = Terminal()
     configure(LogOptions(), stream)
@@ -193,8 +193,8 @@ def test_colours_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b" not in stream.getvalue()
 
 
-def test_text_cannot_be_forged() -> None:
-    """Names and tracebacks made by clients can neither start a line of their own nor command the terminal."""
+def test_text_lines_cannot_be_forged() -> None:
+    """Text from clients can neither begin a line nor control the terminal, in fields and in tracebacks."""
     stream = io.StringIO()
     configure(LogOptions(format="text"), stream)
     evil = "ann\n2023-11-14T22:13:20.000Z info  admin\r\x1b[2J\x9b\u202e"
@@ -210,8 +210,8 @@ def test_text_cannot_be_forged() -> None:
 # --- output ---
 
 
-def test_standard_error_is_looked_up_when_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who replaces sys.stderr after start-up gets the later lines."""
+def test_standard_error_is_read_for_each_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines after a replacement of sys.stderr go to the new stream."""
     configure(LogOptions(format="json"))
     logger = get_logger().bind()
     stream = io.StringIO()
@@ -221,7 +221,7 @@ def test_standard_error_is_looked_up_when_written(monkeypatch: pytest.MonkeyPatc
 
 
 def test_broken_output_does_not_stop_the_server() -> None:
-    """Nobody is left to tell when standard error is closed or full."""
+    """A closed or full standard error raises no exception."""
 
     class Full(io.StringIO):
         def write(self, text: str) -> int:
@@ -235,8 +235,8 @@ def test_broken_output_does_not_stop_the_server() -> None:
         logging.getLogger("library").error("x")
 
 
-def test_text_survives_a_stream_that_cannot_encode_it() -> None:
-    """A terminal without Unicode shows escapes instead of losing the line."""
+def test_text_that_the_stream_cannot_encode_is_escaped() -> None:
+    """A terminal without Unicode gets escapes, so that no line is lost."""
     raw = io.BytesIO()
     configure(LogOptions(format="text"), io.TextIOWrapper(raw, encoding="ascii"))
     get_logger().info("x", user="烽火")
@@ -246,8 +246,8 @@ def test_text_survives_a_stream_that_cannot_encode_it() -> None:
 # --- libraries ---
 
 
-def test_library_lines_have_the_same_shape() -> None:
-    """What uvicorn or asyncio say through the standard library comes out as lines like ours, traceback included."""
+def test_library_lines_have_the_same_format() -> None:
+    """Messages of uvicorn and asyncio become lines in our format, with the traceback."""
     stream = configured()
     try:
         raise RuntimeError("boom")
@@ -266,8 +266,8 @@ def test_library_lines_have_the_same_shape() -> None:
     ("level", "expected"),
     [("debug", ["i", "w", "e"]), ("info", ["w", "e"]), ("warning", ["w", "e"]), ("error", ["e"])],
 )
-def test_libraries_are_heard_from_warnings_on(level: Level, expected: list[str]) -> None:
-    """Their debug lines may hold payloads and never come out, even from a logger set to debug by its library."""
+def test_library_lines_are_written_from_warning_on(level: Level, expected: list[str]) -> None:
+    """Debug messages may contain payloads and are never written, even if a library sets its logger to debug."""
     stream = configured(level)
     logger = logging.getLogger("test.library")
     logger.setLevel(logging.DEBUG)
@@ -276,15 +276,15 @@ def test_libraries_are_heard_from_warnings_on(level: Level, expected: list[str])
     assert [line["message"] for line in lines(stream)] == expected
 
 
-def test_uvicorn_access_log_is_left_out() -> None:
-    """It would show query strings, and requests are logged by our own middleware."""
+def test_uvicorn_access_log_is_not_written() -> None:
+    """It contains query strings, and the server logs requests itself."""
     stream = configured("debug")
     logging.getLogger("uvicorn.access").error("GET /api/publish?api_key=x")
     assert stream.getvalue() == ""
 
 
 def test_python_warnings_become_lines() -> None:
-    """A warning is no loose text between JSON lines."""
+    """A Python warning is a line in our format."""
     stream = configured()
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -293,7 +293,7 @@ def test_python_warnings_become_lines() -> None:
 
 
 def test_library_line_with_bad_arguments_is_still_written() -> None:
-    """A library's mistake in a log call, or an argument that cannot be shown, loses neither the line nor the server."""
+    """If the arguments of a library message cannot be formatted, the line is written with the reason."""
 
     class Unshowable:
         def __str__(self) -> str:
@@ -309,8 +309,8 @@ def test_library_line_with_bad_arguments_is_still_written() -> None:
     ]
 
 
-def test_configuring_again_replaces_and_reset_restores() -> None:
-    """Lines come once however often logging is configured, and everything global is given back."""
+def test_configure_replaces_and_reset_restores() -> None:
+    """After a second `configure` each line is written once; `reset` restores all global state."""
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     first, second = configured(), configured("error")
@@ -327,7 +327,7 @@ def test_configuring_again_replaces_and_reset_restores() -> None:
 
 
 def test_session_lines() -> None:
-    """Coming and going of sessions is info, with who, how, and how it ended."""
+    """The start and the end of a session are info, with the client, its connection, and the reason of the end."""
     assert emitted(
         events.SessionConnected("c1", "ann", "websocket", "centrifuge-json", "js", "5.7.1"),
         ended(errors.CONNECTION_CLOSED),
@@ -384,14 +384,16 @@ def test_session_lines() -> None:
         (errors.SERVER_ERROR, "warning", "error"),
     ],
 )
-def test_session_end_is_judged_by_its_code(code: errors.DisconnectCode, level: str, status: str) -> None:
-    """Ends that somebody meant are ok; ends that are our fault are warnings."""
+def test_status_and_level_of_a_session_end_follow_from_the_code(
+    code: errors.DisconnectCode, level: str, status: str
+) -> None:
+    """Intended ends are ok; ends that the server caused by an error are warnings."""
     line = emitted(ended(code))[0]
     assert (line["level"], line["status"]) == (level, status)
 
 
-def test_what_happens_per_message_is_not_logged_at_info() -> None:
-    """A busy server's log is not a copy of its traffic."""
+def test_events_per_message_are_not_logged_at_info() -> None:
+    """At debug level they are logged, except deliveries."""
     busy: list[events.Event] = [
         events.ConnectionOpened("websocket", "plain", "c1"),
         command(),
@@ -407,8 +409,8 @@ def test_what_happens_per_message_is_not_logged_at_info() -> None:
     ]
 
 
-def test_failed_command_says_what_was_wrong() -> None:
-    """A failure the client caused is info, one of ours a warning; both with code and detail."""
+def test_failed_command_line() -> None:
+    """An error of the client is info, an error of the server is a warning. Both have the code and the detail."""
     refused, failed = emitted(command("subscribe", 103, "channel is private"), command("rpc", 100, "RuntimeError()"))
     assert refused == {
         "level": "info",
@@ -426,8 +428,8 @@ def test_failed_command_says_what_was_wrong() -> None:
     assert (failed["level"], failed["code"], failed["detail"]) == ("warning", 100, "RuntimeError()")
 
 
-def test_trouble_lines() -> None:
-    """Limits, refused upgrades, lost recoveries, key fetches, bugs and drains each have their line and level."""
+def test_lines_of_limits_and_errors() -> None:
+    """Level and fields of limits, refused upgrades, lost recoveries, key fetches, unexpected errors and drains."""
     found = emitted(
         events.LimitHit("client.queue_max_size", "c1"),
         events.HandshakeRefused("/ws", 403, "origin"),
@@ -465,11 +467,11 @@ def test_trouble_lines() -> None:
     ]
 
 
-# --- repetition ---
+# --- repeated lines ---
 
 
-def test_repeated_trouble_is_one_line_a_second_with_a_count() -> None:
-    """A flood cannot fill the log; the first is written at once, and the counts add up to all of them."""
+def test_repeated_lines_are_limited_to_one_per_second() -> None:
+    """The first is written immediately, and the counts add up to all of them."""
     stream = configured()
     clock = ManualClock()
     sink = LogSink(clock=clock)
@@ -484,8 +486,8 @@ def test_repeated_trouble_is_one_line_a_second_with_a_count() -> None:
     assert len(counts) <= 12
 
 
-def test_different_trouble_is_not_held_back() -> None:
-    """Each limit, and each method with each code, has its own second."""
+def test_different_lines_are_limited_separately() -> None:
+    """Each limit, and each pair of method and code, is limited separately."""
     assert [line.get("limit") or (line["method"], line["code"]) for line in emitted(
         events.LimitHit("client.queue_max_size", "c1"),
         events.LimitHit("client.queue_max_size", "c1"),
@@ -499,8 +501,8 @@ def test_different_trouble_is_not_held_back() -> None:
     ]  # fmt: skip
 
 
-def test_what_was_held_back_comes_with_the_next_event() -> None:
-    """Once the second is over any event, of whatever kind, brings out the count; then the kind starts afresh."""
+def test_held_back_lines_are_written_with_the_next_event() -> None:
+    """After the second, any event writes the held-back count. Without repetition the key is forgotten."""
     stream = configured()
     clock = ManualClock()
     sink = LogSink(clock=clock)
@@ -519,8 +521,8 @@ def test_what_was_held_back_comes_with_the_next_event() -> None:
     assert [(line["count"], line["client"]) for line in lines(stream)] == [(1, "c1"), (2, "c3"), (1, "c4")]
 
 
-def test_trouble_below_the_level_is_not_written() -> None:
-    """Neither the first of its kind nor the count of the others."""
+def test_repeated_lines_below_the_level_are_not_written() -> None:
+    """Neither the first line of a key nor the count of the others."""
     stream = configured("error")
     sink = LogSink(clock=ManualClock())
     for _ in range(3):
@@ -532,8 +534,8 @@ def test_trouble_below_the_level_is_not_written() -> None:
 # --- secrets ---
 
 
-def test_secrets_never_appear_whatever_event_or_line_carries_them() -> None:
-    """Token and API key are sent through every text an event has, every level, our lines and those of libraries."""
+def test_secrets_never_appear_in_any_line() -> None:
+    """Token and API key in every text of every event, at every level, in lines of the server and of libraries."""
     stream = configured("debug")
     sink = LogSink(clock=ManualClock())
     for secret in (TOKEN, f"/ws?token={TOKEN}&x=1", f"Authorization: apikey {API_KEY}", f"?api_key={API_KEY}", API_KEY):
@@ -566,8 +568,8 @@ def test_secrets_never_appear_whatever_event_or_line_carries_them() -> None:
         assert not [piece for piece in pieces if piece in text]
 
 
-def test_events_lines_name_no_payload_field() -> None:
-    """Actions and field names are words of the documented format."""
+def test_lines_of_events_have_no_payload_field() -> None:
+    """Actions and fields are words of the documented format."""
     stream = configured("debug")
     sink = LogSink(clock=ManualClock())
     sink.emit(command(error=107, detail="data: expected JSON"))

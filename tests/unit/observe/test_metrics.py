@@ -1,4 +1,4 @@
-"""The names and labels others rely on, what each event counts, and that no client can make series at will."""
+"""Published names and labels, the effect of each event, and bounds on the number of series."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from beaconfire import __version__
 from beaconfire.base.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
 from beaconfire.config import Config
 from beaconfire.model import events
-from beaconfire.observe.metric_table import LIMITS, NODE_FIGURES
+from beaconfire.observe.metric_table import LIMITS, NODE_METRICS
 from beaconfire.observe.metrics import METRICS, MetricsSink
 
 NAMES = {
@@ -64,11 +64,11 @@ NAMES = {
     "beaconfire_token_key_fetches_total": ("counter", ("outcome",)),
     "beaconfire_token_keys": ("gauge", ()),
 }
-"""Dashboards and alerts of people we do not know use these. Adding is free; renaming breaks someone."""
+"""Dashboards and alerts of users depend on these names. Metrics may be added, but not renamed."""
 
 
-def figures(sink: MetricsSink) -> dict[str, float]:
-    """Every sample of an exposition, by `name{label=value,…}` with labels sorted and without quotes."""
+def samples(sink: MetricsSink) -> dict[str, float]:
+    """All samples of an exposition, by `name{label=value,…}` with labels sorted and without quotes."""
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(sink.exposition().decode()):
         for sample in family.samples:
@@ -86,12 +86,12 @@ def session_ended(code: int) -> events.SessionEnded:
 
 
 def test_names_kinds_and_labels_are_the_published_ones() -> None:
-    """A renamed, dropped or relabelled metric is noticed."""
+    """The test fails if a metric is renamed or removed, or if its labels change."""
     assert {metric.name: (metric.kind, metric.labels) for metric in METRICS} == NAMES
 
 
 def test_names_follow_the_naming_rules() -> None:
-    """Counters end in _total, durations in _seconds, and every metric explains itself in a sentence."""
+    """Counters end in _total, durations in _seconds, and every metric has a description that is a sentence."""
     for metric in METRICS:
         assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
         assert metric.name.endswith("_seconds") == (metric.unit == "seconds"), metric.name
@@ -102,36 +102,36 @@ def test_names_follow_the_naming_rules() -> None:
 
 
 def test_no_two_metrics_share_a_family() -> None:
-    """A gauge `x` and a counter `x_total` are one family in OpenMetrics, and may not both exist."""
+    """A gauge `x` and a counter `x_total` are one family in OpenMetrics, so they must not both exist."""
     families = [metric.name.removesuffix("_total") for metric in METRICS]
     assert len(families) == len(set(families))
 
 
 def test_every_metric_is_exposed() -> None:
-    """Whatever is in the table appears in the exposition, with its type and help."""
+    """Each metric of the table is in the exposition, with its type and help."""
     text = MetricsSink().exposition().decode()
     for metric in METRICS:
         assert f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.kind}\n" in text
 
 
 def test_process_platform_and_garbage_collector_are_exposed() -> None:
-    """The usual figures of a Python process come with the rest."""
-    found = figures(MetricsSink())
+    """The exposition contains the usual metrics of a Python process."""
+    found = samples(MetricsSink())
     assert found["process_resident_memory_bytes"] > 0
     assert "python_gc_collections_total{generation=0}" in found
     assert any(name.startswith("python_info{") for name in found)
 
 
-def test_sinks_share_nothing() -> None:
-    """Two servers in one process do not count for each other."""
+def test_sinks_are_independent() -> None:
+    """Two servers in one process count separately."""
     one, other = MetricsSink(), MetricsSink()
     one.emit(session_ended(3008))
-    assert figures(one)["beaconfire_disconnects_total{code=3008}"] == 1
-    assert figures(other)["beaconfire_disconnects_total{code=3008}"] == 0
+    assert samples(one)["beaconfire_disconnects_total{code=3008}"] == 1
+    assert samples(other)["beaconfire_disconnects_total{code=3008}"] == 0
 
 
 def test_every_event_is_counted() -> None:
-    """A new event cannot be forgotten: an unknown one would raise where it is emitted."""
+    """The sink must handle every type of event: an unknown type would raise in `emit`."""
     sink = MetricsSink()
     examples: list[events.Event] = [
         events.ConnectionOpened("websocket", "plain", "client"),
@@ -150,10 +150,10 @@ def test_every_event_is_counted() -> None:
         events.InternalError("hub", "Traceback"),
     ]
     assert {type(event) for event in examples} == set(get_args(events.Event))
-    before = figures(sink)
+    before = samples(sink)
     for event in examples:
         sink.emit(event)
-    after = figures(sink)
+    after = samples(sink)
     changed = {name: after[name] for name in after if after[name] != before.get(name, 0)}
     assert {name: value for name, value in changed.items() if not re.match(r"process_|python_|.*_bucket", name)} == {
         "beaconfire_connections_opened_total{protocol=plain,transport=websocket}": 1,
@@ -188,11 +188,11 @@ def test_every_event_is_counted() -> None:
 
 
 def test_histogram_buckets_are_cumulative_and_include_their_bound() -> None:
-    """As Prometheus defines `le`: each bucket counts everything up to and including its bound."""
+    """Prometheus defines `le` so: each bucket counts all values up to and including its bound."""
     sink = MetricsSink()
     for subscribers in (0, 1, 2, 3, 200_000):
         sink.emit(events.BatchFannedOut("", 1, subscribers, 0.001))
-    found = figures(sink)
+    found = samples(sink)
     bucket = "beaconfire_fanout_batch_subscribers_bucket"
     assert [found[f"{bucket}{{le={bound}}}"] for bound in ("0.0", "1.0", "3.0", "10.0", "100000.0", "+Inf")] == [
         *(1, 2, 4, 4, 4, 5)
@@ -202,13 +202,13 @@ def test_histogram_buckets_are_cumulative_and_include_their_bound() -> None:
 
 
 def test_repeated_events_add_up() -> None:
-    """What is remembered of the first event of a kind counts the later ones too, each in its own series."""
+    """The cached series of the first event counts later events, too, each in its own series."""
     sink = MetricsSink()
     for error in (0, 0, 103):
         sink.emit(events.CommandHandled("client", "ann", "subscribe", "", 0.01, error, ""))
     sink.emit(events.ApiCallHandled("publish", 0.01, 0))
     sink.emit(events.ApiCallHandled("publish", 0.02, 0))
-    found = figures(sink)
+    found = samples(sink)
     assert found["beaconfire_commands_total{error=0,method=subscribe}"] == 2
     assert found["beaconfire_commands_total{error=103,method=subscribe}"] == 1
     assert found["beaconfire_command_duration_seconds_count{method=subscribe}"] == 3
@@ -217,18 +217,18 @@ def test_repeated_events_add_up() -> None:
 
 
 def test_failed_key_fetch_keeps_the_number_of_keys() -> None:
-    """The set that was fetched last is still in use while fetching fails."""
+    """While fetches fail, the last key set is still in use."""
     sink = MetricsSink()
     sink.emit(events.TokenKeysFetched(3, ""))
     sink.emit(events.TokenKeysFetched(0, "timed out"))
-    found = figures(sink)
+    found = samples(sink)
     assert found["beaconfire_token_keys"] == 3
     assert found["beaconfire_token_key_fetches_total{outcome=error}"] == 1
 
 
-def test_closed_sets_begin_at_zero() -> None:
-    """Prometheus sees the first hit of a limit, the first slow client, the first lost recovery as an increase."""
-    found = figures(MetricsSink(["small"]))
+def test_series_of_closed_sets_begin_at_zero() -> None:
+    """Prometheus must see the first hit of a limit, the first slow session or lost recovery as an increase."""
+    found = samples(MetricsSink(["small"]))
     zero = [
         *(f"beaconfire_limit_hits_total{{limit={limit}}}" for limit in LIMITS),
         *(f"beaconfire_disconnects_total{{code={code.code}}}" for code in DISCONNECTS),
@@ -246,8 +246,8 @@ def test_closed_sets_begin_at_zero() -> None:
     assert found[f"beaconfire_build_info{{version={__version__}}}"] == 1
 
 
-def test_limits_are_settings() -> None:
-    """A limit is named as its setting is, section first, so that who sees it hit can look it up and change it."""
+def test_limits_have_the_names_of_settings() -> None:
+    """An operator who sees a limit in a metric finds the setting by this name."""
     sections = Config()
     fixed = {
         "http_pipeline_max",
@@ -263,7 +263,7 @@ def test_limits_are_settings() -> None:
 
 
 def test_limits_named_in_the_code_are_in_the_table() -> None:
-    """A limit that is emitted under a name that is not in the table would not begin at zero."""
+    """The series of a limit that is missing in the table would not begin at zero."""
     source = Path(beaconfire.__file__).parent
     named = {
         limit
@@ -274,42 +274,42 @@ def test_limits_named_in_the_code_are_in_the_table() -> None:
     assert named
 
 
-def test_node_figures_are_read_when_scraped() -> None:
-    """Figures of the node are those of the moment of the scrape, each in its own metric."""
+def test_node_statistics_are_read_at_each_scrape() -> None:
+    """Each field of the statistics is in its own metric, with the value at the time of the scrape."""
     sink = MetricsSink()
     now = events.NodeStatistics()
-    sink.observe_nodes(lambda: now)
-    assert figures(sink)["beaconfire_connections"] == 0
+    sink.set_statistics_source(lambda: now)
+    assert samples(sink)["beaconfire_connections"] == 0
     now = events.NodeStatistics(
         **{field: number for number, field in enumerate(events.NodeStatistics.__struct_fields__, 1)}
     )
-    found = figures(sink)
-    assert [found[NODE_FIGURES[field]] for field in events.NodeStatistics.__struct_fields__] == [
-        *range(1, len(NODE_FIGURES) + 1)
+    found = samples(sink)
+    assert [found[NODE_METRICS[field]] for field in events.NodeStatistics.__struct_fields__] == [
+        *range(1, len(NODE_METRICS) + 1)
     ]
 
 
 def test_sdk_names_are_bounded() -> None:
-    """What a client calls itself is counted under the name of a known SDK, or under `other`, whatever it sends."""
+    """The name of a client is counted as a known SDK or as `other`, whatever the client sends."""
     sink = MetricsSink()
     for number in range(3000):
         sink.emit(session_connected(f"evil-{number}"))
     for name in ("js", "python", "go", "dart", "swift", "java", "csharp", ""):
         sink.emit(session_connected(name))
-    found = {key: value for key, value in figures(sink).items() if "sessions_connected" in key}
+    found = {key: value for key, value in samples(sink).items() if "sessions_connected" in key}
     assert len(found) == 8
     assert found["beaconfire_sessions_connected_total{name=other,protocol=centrifuge-json}"] == 3001
 
 
 def test_codes_and_api_methods_are_bounded() -> None:
-    """Codes an application makes up and methods anyone may put into a URL do not become labels."""
+    """Codes that an application chooses, and methods in URLs, do not become labels."""
     sink = MetricsSink()
     for number in range(4000, 4999):
         sink.emit(session_ended(number))
         sink.emit(events.ApiCallHandled(f"method{number}", 0.001, 104))
         sink.emit(events.CommandHandled("client", "", "rpc", "", 0.001, number, ""))
         sink.emit(events.Unsubscribed("client", "channel", "", number))
-    found = figures(sink)
+    found = samples(sink)
     assert found["beaconfire_disconnects_total{code=other}"] == 999
     assert found["beaconfire_api_calls_total{error=104,method=other}"] == 999
     assert found["beaconfire_commands_total{error=other,method=rpc}"] == 999
@@ -318,22 +318,22 @@ def test_codes_and_api_methods_are_bounded() -> None:
 
 
 def test_known_error_codes_are_labels() -> None:
-    """Each error and disconnect of the tables is counted under its own code."""
+    """Each error and each disconnect of the tables has its own label value."""
     sink = MetricsSink()
     codes = [*(error.code for error in ERRORS), *(disconnect.code for disconnect in DISCONNECTS)]
     for code in codes:
         sink.emit(events.CommandHandled("client", "", "rpc", "", 0.001, code, ""))
-    found = figures(sink)
+    found = samples(sink)
     assert [found[f"beaconfire_commands_total{{error={code},method=rpc}}"] for code in codes] == [1] * len(codes)
 
 
-def test_series_of_a_metric_are_bounded_as_a_last_resort() -> None:
-    """Should a label get values without end after all, memory and scrapes stay bounded and nothing goes uncounted."""
+def test_series_of_a_metric_are_bounded() -> None:
+    """If a label has more values than expected, memory stays bounded, and further values are counted as `other`."""
     sink = MetricsSink()
     for number in range(1500):
         sink.emit(events.CommandHandled("client", "", f"method{number}", "", 0.001, 0, ""))
         sink.count_request("GET", f"/{number}", 200, 0.001)
-    found = figures(sink)
+    found = samples(sink)
     commands = {name: value for name, value in found.items() if name.startswith("beaconfire_commands_total")}
     assert len(commands) == 1001
     assert sum(commands.values()) == 1500
@@ -341,13 +341,13 @@ def test_series_of_a_metric_are_bounded_as_a_last_resort() -> None:
 
 
 def test_requests_are_counted_and_timed() -> None:
-    """Requests count by method, route and status; time is kept by method and route."""
+    """Requests are counted by method, route and status; durations by method and route."""
     sink = MetricsSink()
     sink.count_request("POST", "/api/publish", 200, 0.25)
     sink.count_request("POST", "/api/publish", 200, 0.5)
     sink.count_request("POST", "/api/publish", 401, 0.01)
     sink.count_request("BREW", "/api/publish", 405, 0.01)
-    found = figures(sink)
+    found = samples(sink)
     assert found["http_requests_total{method=POST,path=/api/publish,status=200}"] == 2
     assert found["http_requests_total{method=POST,path=/api/publish,status=401}"] == 1
     assert found["http_requests_total{method=other,path=/api/publish,status=405}"] == 1
@@ -356,7 +356,7 @@ def test_requests_are_counted_and_timed() -> None:
 
 
 def test_endpoint_serves_the_exposition() -> None:
-    """`/metrics` answers with the text format, its content type, and nothing a cache may keep."""
+    """`/metrics` returns the text format with its content type, and forbids caching."""
     sink = MetricsSink()
     response = asyncio.run(sink.endpoint(Request({"type": "http", "method": "GET", "path": "/metrics", "headers": []})))
     assert response.status_code == 200

@@ -1,4 +1,4 @@
-"""The page on monitoring says what is: its names exist, and nothing that exists is left out."""
+"""The page on monitoring is correct and complete: its names exist, and all names that exist are on the page."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def alerts() -> dict[str, str]:
 
 
 def test_metrics_on_the_page_exist_with_these_labels() -> None:
-    """A query that is copied from the page finds something."""
+    """A query that is copied from the page works."""
     known = {metric.name: set(metric.labels) for metric in METRICS}
     for metric in METRICS:
         if metric.kind == "histogram":
@@ -48,7 +48,7 @@ def test_metrics_on_the_page_exist_with_these_labels() -> None:
 
 
 def test_every_limit_is_explained_and_has_an_alert() -> None:
-    """A limit nobody is told about is a limit nobody looks at."""
+    """The page explains every limit and has an alert for it."""
     explained = set(re.findall(r"^\| `([\w.]+)` \|.*\|.*\|$", PAGE, re.MULTILINE))
     assert set(LIMITS) <= explained
     selectors = re.findall(r'beaconfire_limit_hits_total\{limit=~?"([^"]+)"\}', "\n".join(alerts().values()))
@@ -57,7 +57,7 @@ def test_every_limit_is_explained_and_has_an_alert() -> None:
 
 @pytest.mark.parametrize("expression", alerts().values(), ids=alerts().keys())
 def test_alert_expressions_are_balanced(expression: str) -> None:
-    """Brackets close in the order they were opened: the usual slip in a long expression."""
+    """Brackets are closed in the order in which they were opened."""
     pairs = {")": "(", "]": "[", "}": "{"}
     opened: list[str] = []
     for character in re.sub(r'"[^"]*"', "", expression):
@@ -70,7 +70,7 @@ def test_alert_expressions_are_balanced(expression: str) -> None:
 
 
 def documented_actions() -> dict[str, set[str]]:
-    """Each action of the table with its fields."""
+    """The fields of each action in the table."""
     found: dict[str, set[str]] = {}
     section = PAGE.partition("## The log")[2].partition("## Probes")[0]
     for row in re.findall(r"^\| (`[a-z_`, ]+`) \| (?!`).*?\| (.*) \|$", section, re.MULTILINE):
@@ -80,7 +80,7 @@ def documented_actions() -> dict[str, set[str]]:
 
 
 def test_actions_and_their_fields_are_documented() -> None:
-    """Whoever filters the log by the page finds what is written, and nothing is written that is not on the page."""
+    """The page lists all actions and fields that are written, and no others."""
     stream = io.StringIO()
     configure(LogOptions(level="debug", format="json"), stream)
     sink = LogSink(clock=ManualClock())
@@ -101,9 +101,9 @@ def test_actions_and_their_fields_are_documented() -> None:
         sink.emit(events.InternalError("hub", "Traceback"))
     RequestRecorder(MetricsSink(), []).record("GET", "/", 200, 0.1)
     logging.getLogger("library").warning("x")
-    describe_loss = logs._outputs[0]._describe_loss
-    assert describe_loss is not None
-    stream.write(describe_loss(1) + "\n")
+    render_loss = logs._outputs[0]._render_loss
+    assert render_loss is not None
+    stream.write(render_loss(1) + "\n")
     written: dict[str, set[str]] = {}
     for text in stream.getvalue().splitlines():
         line = json.loads(text)
@@ -115,8 +115,8 @@ def test_actions_and_their_fields_are_documented() -> None:
         assert fields <= documented[action], action
 
 
-def test_samples_are_valid() -> None:
-    """The JSON on the page is JSON and begins as a line begins; the YAML is YAML."""
+def test_examples_are_valid() -> None:
+    """The JSON on the page is valid and begins with the fixed fields; the YAML is valid."""
     line, report = (json.loads(block) for block in blocks("json"))
     assert list(line)[:5] == ["timestamp", "level", "action", "status", "duration_ms"]
     assert set(report) == {"status", "checks"}

@@ -1,4 +1,4 @@
-"""Secrets do not survive, in whatever form they come; what is harmless stays readable."""
+"""Secrets are redacted in every form; harmless text stays readable."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def traces(secret: str, text: str) -> list[str]:
 @pytest.mark.parametrize("secret", [TOKEN, API_KEY, "s3cr3t-value", "Zm9v+YmFy0Jhe%2Fg==", "ab\\u003dcdef\\\\ghijk"])
 @pytest.mark.parametrize("text", [*QUERIES, *HEADERS, *DATA])
 def test_secret_in_text_is_redacted(text: str, secret: str) -> None:
-    """Queries, headers, JSON, reprs, settings and URLs are told apart from other text by the names beside the value."""
+    """Secrets in queries, headers, JSON, reprs, settings and URLs are found by the name beside the value."""
     clean = Redactor().text(text.format(secret))
     assert not traces(secret, clean)
     assert REDACTED in clean
@@ -76,30 +76,30 @@ def test_secret_in_text_is_redacted(text: str, secret: str) -> None:
         "got:{},expected something else",
     ],
 )
-def test_json_web_tokens_are_redacted_wherever_they_are(text: str) -> None:
-    """A JWT is known by its looks, with no name beside it, whole, cut short, or without a signature."""
+def test_json_web_tokens_are_redacted_anywhere(text: str) -> None:
+    """A JWT is recognized without a name beside it: complete, truncated, or without a signature."""
     for token in (TOKEN, TOKEN[:40], TOKEN.rpartition(".")[0] + ".", TOKEN.replace(".", "%2E")):
         clean = Redactor().text(text.format(token))
         assert not traces(token, clean)
 
 
-def test_every_header_a_jwt_may_have_is_recognised() -> None:
-    """The looks do not depend on the order of the fields in its header."""
+def test_jwts_with_any_header_are_recognized() -> None:
+    """The order of the fields in the header does not matter."""
     for header in ({"alg": "none"}, {"typ": "JWT", "alg": "RS256"}, {"kid": "x" * 500, "alg": "EdDSA"}):
         start = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
         assert Redactor().text(f"bad {start}.e30.c2ln end") == f"bad {REDACTED} end"
 
 
-def test_known_secrets_are_redacted_wherever_they_are() -> None:
-    """What the configuration says is secret goes even without a telling name beside it, the longest first."""
+def test_known_secrets_are_redacted_anywhere() -> None:
+    """Secrets of the configuration are redacted without a name beside them, the longest first."""
     redactor = Redactor([API_KEY, API_KEY + "-more", "second_key"])
     assert redactor.text(f"GET /api/{API_KEY}/x and {API_KEY}-more.") == f"GET /api/{REDACTED}/x and {REDACTED}."
     assert redactor.text("path /second_key") == f"path /{REDACTED}"
     assert redactor.fields({"user": "ann", "path": API_KEY}) == {"user": "ann", "path": REDACTED}
 
 
-def test_short_known_secrets_do_not_eat_words() -> None:
-    """A key like `key` must not blank out half of the log."""
+def test_short_known_secrets_are_not_searched() -> None:
+    """A secret like `key` would match inside ordinary words."""
     assert Redactor(["key", ""]).text("keyboard key") == "keyboard key"
 
 
@@ -107,8 +107,8 @@ def test_short_known_secrets_do_not_eat_words() -> None:
     "name",
     ["token", "Token", "api_key", "apikey", "X-API-Key", "Authorization", "hmac_secret", "password", "cookie"],
 )
-def test_fields_with_a_telling_name_are_redacted(name: str) -> None:
-    """The value goes whatever it is, at any depth."""
+def test_fields_with_the_name_of_a_secret_are_redacted(name: str) -> None:
+    """The value is hidden, whatever its type, at any depth."""
     redactor = Redactor()
     assert redactor.fields({name: "x"}) == {name: REDACTED}
     assert redactor.fields({name: b"x"}) == {name: REDACTED}
@@ -117,8 +117,8 @@ def test_fields_with_a_telling_name_are_redacted(name: str) -> None:
     assert redactor.fields({"a": {"b": [{name: "x", "c": 1}]}}) == {"a": {"b": [{name: REDACTED, "c": 1}]}}
 
 
-def test_containers_bytes_and_objects_are_looked_into() -> None:
-    """A secret is found in bytes, exceptions, any object's text, and below the depth that is kept as it is."""
+def test_secrets_in_containers_bytes_and_objects_are_redacted() -> None:
+    """Secrets are found in bytes, in exceptions, in the text of any object, and in deeply nested containers."""
     redactor = Redactor()
     deep: object = f"token={API_KEY}"
     for _ in range(10):
@@ -152,25 +152,25 @@ def test_containers_bytes_and_objects_are_looked_into() -> None:
         "eyJ",
     ],
 )
-def test_harmless_text_is_left_alone(text: str) -> None:
-    """Redaction that hides what went wrong would be switched off."""
+def test_harmless_text_is_not_changed(text: str) -> None:
+    """Redaction must not hide the cause of an error."""
     assert Redactor().text(text) == text
 
 
-def test_clean_fields_are_passed_through() -> None:
-    """The usual line costs one look, not a copy."""
+def test_fields_without_secrets_are_not_copied() -> None:
+    """The usual line is searched once, and not copied."""
     fields = {"user": "ann", "code": 3008, "channel": "chat:1"}
     assert Redactor(["long-enough"]).fields(fields) is fields
 
 
-def test_numbers_and_words_keep_their_type() -> None:
-    """Only what no log format can express becomes text."""
+def test_plain_values_keep_their_type() -> None:
+    """Only values that JSON cannot express become text."""
     fields = {"a": 1, "b": 1.5, "c": True, "d": None, "e": float("inf"), "f": [1, "x"]}
     assert Redactor().fields(fields) == {**fields, "e": "inf"}
 
 
-def test_redaction_is_stable() -> None:
-    """Text that passes twice, as a library's traceback may, is the same as text that passes once."""
+def test_redaction_is_idempotent() -> None:
+    """A text that is redacted twice, such as the traceback of a library, does not change the second time."""
     redactor = Redactor()
     for text in (*QUERIES, *HEADERS, *DATA):
         once = redactor.text(text.format(API_KEY))
@@ -189,7 +189,7 @@ def test_redaction_is_stable() -> None:
     ],
 )
 def test_long_text_takes_linear_time(text: str) -> None:
-    """60 KB made by a client to be slow takes milliseconds."""
+    """A text of 60 KB that a client made to slow down the server takes milliseconds."""
     started_s = time.process_time()
     Redactor().text(text)
     assert time.process_time() - started_s < 3

@@ -1,4 +1,4 @@
-"""What the kernel holds for peers that do not read, counted over all descriptors of the process."""
+"""The kernel's send queues of connections whose peers do not read."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield near, far
 
 
-def test_what_a_peer_has_not_read_counts(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Until it has read it. Files, pipes and listening sockets do not count, and standard error neither."""
+def test_unread_bytes_of_connections_are_counted(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Bytes count until the peer has read them. Files, pipes, listening sockets and standard error do not count."""
     near, far = pair
     with socket.socket(socket.AF_UNIX) as listener, open(os.devnull, "wb"):
         listener.bind("")
@@ -37,9 +37,9 @@ def test_what_a_peer_has_not_read_counts(pair: tuple[socket.socket, socket.socke
         assert asyncio.run(send_queue_bytes()) == before
 
 
-def test_others_get_their_turn_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After every slice, however many descriptors there are."""
-    monkeypatch.setattr(send_queues, "SLICE", 1)
+def test_other_tasks_run_between_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop runs other work after each slice, however many descriptors there are."""
+    monkeypatch.setattr(send_queues, "DESCRIPTORS_PER_TURN", 1)
     descriptors = len(os.listdir("/proc/self/fd"))
 
     async def scenario() -> int:

@@ -104,7 +104,7 @@ def test_how_clients_prove_who_they_are(overrides: dict[str, str], auth: str) ->
         ({}, "1 key"),
         ({"api__keys": "a,b"}, "2 keys"),
         ({"api__keys": ""}, "no key: every call is refused"),
-        ({"api__insecure": "true"}, "INSECURE (no key is asked for)"),
+        ({"api__insecure": "true"}, "INSECURE (no key is required)"),
     ],
 )
 def test_how_backends_prove_who_they_are(overrides: dict[str, str], auth: str) -> None:
@@ -122,10 +122,11 @@ def test_every_limit_has_its_value() -> None:
     assert found["server.send_buffer_max"] == "automatic"
 
 
-def test_no_limit_is_forgotten() -> None:
-    """What is counted as a limit in the metrics, and every option that says what happens beyond it, is announced."""
+def test_every_limit_is_announced() -> None:
+    """All limits of the metrics are announced, and all options whose description names the outcome at the limit."""
     found = dict(limits(Config()))
-    described = {setting.name for setting in TABLE if re.search("beyond it|^Largest|^Longest", setting.description)}
+    outcome = re.compile(r"\b(more get|more pause|a larger|a longer|When it is full)\b|^Largest|^Longest")
+    described = {setting.name for setting in TABLE if outcome.search(setting.description)}
     assert described - found.keys() == set()
     assert {limit for limit in LIMITS if TABLE.find(limit)} - found.keys() == set()
 

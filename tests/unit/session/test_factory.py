@@ -10,7 +10,7 @@ from beaconfire.model.events import ConnectionOpened
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.node.cluster import Selector, UnsubscribeSessions
-from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.traits import SessionTraits
 from tests.unit.kit import OPEN, World, settle
 
 SOCIAL = ChannelOptions(

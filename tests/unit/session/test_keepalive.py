@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from beaconfire.base.units import Seconds
-from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.traits import SessionTraits
 from tests.unit.kit import Client, World, settle
 
 UNIX_S = 1_700_000_000

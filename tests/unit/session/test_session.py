@@ -277,10 +277,10 @@ def test_the_end_lets_go_of_everything() -> None:
     assert client.session.phase is SessionPhase.ENDED
     assert len(world.node.registry) == 0
     assert world.node.hub.statistics().subscriptions == 0
-    assert world.node.connections == set()
-    assert world.node.leaving == {client.session}
+    assert world.node.registry.open == set()
+    assert world.node.registry.closing == {client.session}
     client.session.on_closed()
-    assert world.node.leaving == set()
+    assert world.node.registry.closing == set()
     world.pass_time(60)
     assert len(world.timers) == 0
     assert world.attached() == 0
@@ -297,7 +297,7 @@ def test_the_end_is_once() -> None:
     client.session.end(FORCE_RECONNECT)
     assert client.transport.closed == (3001, "shutdown")
     assert [event.code for event in world.recorder.of(SessionEnded)] == [3001]
-    assert world.node.leaving == set()
+    assert world.node.registry.closing == set()
 
 
 def test_the_end_is_reported() -> None:
@@ -328,7 +328,7 @@ def test_a_transport_may_report_its_end_while_it_is_closed() -> None:
     client = world.connect("ann")
     client.transport.when_closed = client.cut
     client.session.end(SHUTDOWN)
-    assert world.node.leaving == set()
+    assert world.node.registry.closing == set()
     assert [event.code for event in world.recorder.of(SessionEnded)] == [3001]
 
 
@@ -364,6 +364,6 @@ def test_many_comings_and_goings_leave_nothing() -> None:
         client = world.connect("ann", "a", "b")
         client.cut()
     world.pass_time(60, step_s=5)
-    assert world.node.connections == set()
+    assert world.node.registry.open == set()
     assert (len(world.timers), world.attached(), len(world.node.registry)) == (0, 0, 0)
     assert len(world.node.background) == 0

@@ -39,9 +39,9 @@ def test_commands_of_a_frame_are_handled_in_slices(monkeypatch: pytest.MonkeyPat
     """A few milliseconds of them at once, the rest on later turns, all in order; meanwhile the client is not read."""
     world = World(OPEN)
     client = world.connect("ann")
-    monkeypatch.setattr(world.node, "clock", DearTime(world.clock))
+    monkeypatch.setattr(world.node._context, "clock", DearTime(world.clock))
     client.send_text(many(500))
-    at_once = world.node.replies_total
+    at_once = world.node._context.replies_total
     assert 0 < at_once < 100
     assert held_back(client)
     world.turn()
@@ -54,7 +54,7 @@ def test_later_frames_wait_for_earlier_ones(monkeypatch: pytest.MonkeyPatch) -> 
     """What was already on its way when reading paused comes after what waits."""
     world = World(OPEN)
     client = world.connect("ann")
-    monkeypatch.setattr(world.node, "clock", DearTime(world.clock))
+    monkeypatch.setattr(world.node._context, "clock", DearTime(world.clock))
     client.send_text(many(60))
     client.send_text(many(1, first=900))
     world.turn()
@@ -65,9 +65,9 @@ def test_a_client_that_is_not_read_is_not_taken_for_dead() -> None:
     """Its pong may be waiting in the socket."""
     world = World(OPEN)
     client = world.connect("ann")
-    client.session._held_back = True
+    client.session.is_reading_paused = True
     world.pass_time(60)
     assert client.ended == 0
-    client.session._held_back = False
+    client.session.is_reading_paused = False
     world.pass_time(60)
     assert client.ended == 3012

@@ -57,8 +57,7 @@ def _nullable(kind: Any) -> Any:
     if get_origin(kind) is dict:
         key, value = get_args(kind)
         return GenericAlias(dict, (key, _nullable(value) | None))
-    if get_origin(kind) is list:
-        return GenericAlias(list, tuple(map(_nullable, get_args(kind))))
+    assert get_origin(kind) is not list, "only filters have lists, and the twin of filters is written by hand"
     if NoneType in get_args(kind):
         [kind] = [option for option in get_args(kind) if option is not NoneType]
         return _nullable(kind)

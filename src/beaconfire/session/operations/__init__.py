@@ -1,1 +1,1 @@
-"""What happens when a client asks for something: one module per kind of command."""
+"""The client commands: one module per kind of command, and `dispatch`, which finds the handler of a command."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from centrifuge.protocol import client_pb2
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 from msgspec import Struct
 
 from beaconfire.model import position, publication, pushes, requests, results
@@ -46,12 +49,19 @@ def test_generated_module_is_up_to_date(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name in MESSAGES if name not in OUR_OWN])
 def test_message_agrees_with_the_sdk(name: str) -> None:
     """Every field has the number, the type and the name that the official SDK gives it, or is an addition of ours."""
-    theirs = client_pb2.DESCRIPTOR.message_types_by_name[name]
-    for field in schema_pb2.DESCRIPTOR.message_types_by_name[name].fields:
+    theirs = {field.number: field for field in declared_fields(client_pb2.DESCRIPTOR, name)}
+    for field in declared_fields(schema_pb2.DESCRIPTOR, name):
         if (name, field.name) in NEWER_THAN_THE_SDK or field.number >= OUR_OWN_FROM:
             continue
-        other = theirs.fields_by_number[field.number]
-        assert (field.name, field.type, field.is_repeated) == (other.name, other.type, other.is_repeated)
+        other = theirs[field.number]
+        assert (field.name, field.type, field.label) == (other.name, other.type, other.label)
+
+
+def declared_fields(schema: FileDescriptor, message: str) -> Iterable[FieldDescriptorProto]:
+    """The fields as the schema declares them. This form exists in all versions of protobuf that we support."""
+    declaration = DescriptorProto()
+    schema.message_types_by_name[message].CopyToProto(declaration)
+    return declaration.field
 
 
 OURS = {

@@ -22,7 +22,7 @@ from beaconfire.model.grants import SubscriptionClaims, SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import SubscribeRequest
 from beaconfire.policy.tokens import TokenExpired, TokenUnverifiable
-from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.traits import SessionTraits
 from tests.unit.kit import OPEN, RECOVERABLE, VISIBLE, Client, World, run, settle
 
 UNIX_S = 1_700_000_000
@@ -429,7 +429,7 @@ def test_the_policy_decides_about_every_channel_that_is_asked_for() -> None:
             raise CommandError(PERMISSION_DENIED, "not for you")
         return SubscriptionGrant(data=Raw(b'"welcome"'))
 
-    world.node.policy.subscribe = refuse_secrets  # type: ignore[method-assign]  # a policy of the application's
+    world.policy.subscribe = refuse_secrets  # type: ignore[method-assign]  # a policy of the application's
     found = subs(world, Identity(user="ann"), subs={"secret": {}, "news": {}})
     assert asked == ["secret", "news"]
     assert found == {"news": {"data": "welcome"}}

@@ -16,14 +16,14 @@ from beaconfire.base.errors import (
 from beaconfire.model.events import CommandHandled, InternalError
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import Request
-from beaconfire.session.operations.dispatch import HANDLERS
 from tests.unit.kit import OPEN, RECOVERABLE, World
 
 
 def test_every_request_has_a_handler() -> None:
     """And a name of its own for metrics."""
-    assert set(HANDLERS) == set(get_args(Request))
-    assert len({name for name, _ in HANDLERS.values()}) == len(HANDLERS)
+    handlers = World().node._operations.dispatcher.handlers
+    assert set(handlers) == set(get_args(Request))
+    assert len({name for name, _ in handlers.values()}) == len(handlers)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,13 @@ def test_commands_are_timed() -> None:
     """From their start to their end."""
     world = World()
     client = world.connect("ann")
-    publish = world.node.publish
+    publish = world.node.channels.publish
 
     async def slowly(*args: object, **options: object) -> object:
         world.clock.advance(0.25)
         return await publish(*args, **options)  # type: ignore[arg-type]
 
-    world.node.publish = slowly  # type: ignore[method-assign,assignment]
+    world.node.channels.publish = slowly  # type: ignore[method-assign,assignment]
     client.ask("publish", channel="news", data=1)
     assert world.recorder.of(CommandHandled)[-1].duration_s == 0.25
 

@@ -120,7 +120,7 @@ def test_data_must_have_the_format_of_its_namespace(name: str, data: str, code: 
 )
 def test_binary_data_is_checked_as_well(name: str, data: bytes, code: int) -> None:
     """Whatever bytes a Protobuf client or a backend brings."""
-    namespace = World(formatted(name)).node.namespaces.resolve("news")
+    namespace = World(formatted(name)).namespaces.resolve("news")
     if code == 0:
         check_data(Raw(data), namespace)
         return

@@ -357,7 +357,7 @@ def test_coming_and_going_is_reported() -> None:
 
 
 def position(world: World, channel: str = "news") -> tuple[int, str]:
-    page = run(world.node.history(channel, world.node.namespaces.resolve(channel), 0))
+    page = run(world.node.channels.history(channel, world.namespaces.resolve(channel), 0))
     return page.position
 
 
@@ -497,7 +497,7 @@ def test_recovery_of_an_empty_cache(offset: int, epoch: str, recovered: bool) ->
     """Where the latest is gone, only somebody at the top has missed nothing."""
     world = World(kept("cache"))
     world.publish("news", 1, 2)
-    run(world.node.remove_history("news", world.node.namespaces.resolve("news")))
+    run(world.node.channels.remove_history("news", world.namespaces.resolve("news")))
     result = recover(world, offset, epoch)
     assert result.get("recovered", False) is recovered
     assert (result["offset"], "publications" in result) == (2, False)
@@ -556,10 +556,10 @@ def test_a_lost_link_takes_out_the_positioned() -> None:
     world = World(OPEN, {"kept": kept()})
     client = world.connect("ann", "kept:a", "kept:b", "free")
     served = world.connect("bob", channels={"kept:b": SubscriptionGrant(), "kept:c": SubscriptionGrant()})
-    world.node.on_link_lost(["kept:a", "free", "unknown"])
+    world.node.listener.on_link_lost(["kept:a", "free", "unknown"])
     assert set(client.session.subscriptions) == {"kept:b", "free"}
     assert served.ended == 0
-    world.node.on_link_lost(None)
+    world.node.listener.on_link_lost(None)
     assert set(client.session.subscriptions) == {"free"}
     assert [push["unsubscribe"]["code"] for push in client.take_pushes()] == [2500, 2500]
     assert served.ended == 3010
@@ -574,7 +574,7 @@ def test_a_lost_link_while_catching_up_ends_with_3010() -> None:
         world.stops.hold("history")
         client.send("subscribe", channel="news")
         await settle()
-        world.node.on_link_lost(None)
+        world.node.listener.on_link_lost(None)
         assert client.ended == 0
         world.stops.release("history")
         await settle()

@@ -1,0 +1,56 @@
+"""The event loop, the time and randomness, passed in so that tests control them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from beaconfire.base.timers import Timers
+
+Schedule: TypeAlias = Callable[[Callable[[], None]], object]
+"""Runs a callable on the next turn of the event loop: `call_soon` of an event loop."""
+
+SLICE_S = 0.004
+"""How long one piece of work may occupy the event loop. Longer work yields after each slice."""
+
+
+class Runtime(Struct, frozen=True):
+    """What one node takes from its process.
+
+    `timers` are coarse: they fire up to 0.1 s late and cost little. `prompt_timers` fire on time. `random` returns
+    numbers in [0, 1).
+    """
+
+    schedule: Schedule
+    timers: Timers
+    prompt_timers: Timers
+    random: Callable[[], float]
+
+
+class LoopTurns:
+    """Lets other tasks and callbacks of the event loop run during long work."""
+
+    def __init__(self, schedule: Schedule, now_s: Callable[[], float]) -> None:
+        """`now_s` returns the monotonic time in seconds."""
+        self._schedule = schedule
+        self._now_s = now_s
+
+    async def wait_for_next(self) -> None:
+        """Returns on the next turn of the event loop."""
+        turned = asyncio.get_running_loop().create_future()
+        self._schedule(lambda: turned.set_result(None) if not turned.done() else None)
+        await turned
+
+    async def yield_after_slice(self, started_s: float) -> float:
+        """Waits for the next turn if the work has run for `SLICE_S` since `started_s`.
+
+        Call this method between two pieces of long work. It returns the start of the current slice, which the next
+        call takes as `started_s`.
+        """
+        if self._now_s() - started_s < SLICE_S:
+            return started_s
+        await self.wait_for_next()
+        return self._now_s()

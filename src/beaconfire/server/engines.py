@@ -1,0 +1,33 @@
+"""The table of engines: one row for each value of `engine.type`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from beaconfire.base.clock import Clock
+from beaconfire.engines.memory import MemoryEngine, memory_engine
+from beaconfire.engines.options import EngineOptions
+from beaconfire.model.events import EventSink, LimitHit
+
+
+class EngineRow(Struct, frozen=True):
+    """`make` builds the engine. It is called inside a running event loop."""
+
+    make: Callable[[EngineOptions, Clock, EventSink], MemoryEngine]
+    summary: str
+
+
+def _memory(options: EngineOptions, clock: Clock, events: EventSink) -> MemoryEngine:
+    return memory_engine(
+        clock,
+        history_bytes_max=int(options.history_max_bytes),
+        on_history_full=lambda: events.emit(LimitHit("engine.history_max_bytes", "")),
+    )
+
+
+ENGINES: Final[Mapping[str, EngineRow]] = {
+    "memory": EngineRow(_memory, "In this process. No other service is needed, and nothing survives a restart."),
+}

@@ -1,0 +1,158 @@
+"""The server-side subscriptions of a new connection: of its token, the personal channel, and those in connect.subs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from beaconfire.base.clock import Clock
+from beaconfire.base.errors import (
+    BAD_PROTOCOL,
+    CHANNEL_LIMIT,
+    CONNECTION_DENIED,
+    UNKNOWN_CHANNEL,
+    CommandError,
+    Disconnect,
+)
+from beaconfire.base.loop import LoopTurns
+from beaconfire.channels.namespaces import Namespaces
+from beaconfire.model.events import EventSink, LimitHit
+from beaconfire.model.grants import SubscriptionGrant
+from beaconfire.model.identity import Identity
+from beaconfire.model.requests import ConnectRequest, SubscribeRequest
+from beaconfire.policy.port import Policy
+from beaconfire.session.operations.expiry import Expiry
+from beaconfire.session.operations.lookup import ChannelLookup
+from beaconfire.session.operations.prepare import Preparation, PreparedSubscription
+from beaconfire.session.operations.strategy import check_strategy
+from beaconfire.session.options import ClientOptions
+from beaconfire.session.reply_budget import ReplyBudget
+from beaconfire.session.session import Session
+
+
+class Permitted(NamedTuple):
+    """A subscription that is permitted and not made yet."""
+
+    request: SubscribeRequest
+    grant: SubscriptionGrant
+
+
+class ServerSideSubscriptions:
+    """Section 6 of the reference. Both methods yield to the event loop between two channels."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        namespaces: Namespaces,
+        lookup: ChannelLookup,
+        preparation: Preparation,
+        expiry: Expiry,
+        options: ClientOptions,
+        turns: LoopTurns,
+        clock: Clock,
+        events: EventSink,
+    ) -> None:
+        self._policy = policy
+        self._namespaces = namespaces
+        self._lookup = lookup
+        self._preparation = preparation
+        self._expiry = expiry
+        self._options = options
+        self._turns = turns
+        self._clock = clock
+        self._events = events
+
+    async def permitted(self, session: Session, identity: Identity, request: ConnectRequest) -> list[Permitted]:
+        """The subscriptions to make. Channels of connect.subs that the policy refuses are left out.
+
+        Raises Disconnect 3505 for more channels than `client.channel_limit`, and CommandError if the policy cannot
+        decide at the moment.
+        """
+        options = self._options
+        grants = dict(identity.channels)
+        if options.user_personal_channel and identity.user:
+            grants.setdefault(self._personal_channel(identity.user), SubscriptionGrant())
+        asked = [name for name in request.subs if name not in grants and self._has_good_name(session, name)]
+        channels = [channel for channel in (*grants, *asked) if channel not in session.subscriptions]
+        # Checked before the policy is asked. Otherwise one request could have any number of tokens verified.
+        if len(channels) + len(session.subscriptions) > options.channel_limit:
+            self._events.emit(LimitHit("client.channel_limit", session.client))
+            raise Disconnect(CHANNEL_LIMIT, "more server-side channels than client.channel_limit")
+        permitted = []
+        started_s = self._clock.now_s()
+        for channel in channels:
+            started_s = await self._turns.yield_after_slice(started_s)
+            wanted = _server_side_request(channel, request.subs.get(channel, SubscribeRequest()))
+            grant = grants[channel] if channel in grants else await self._grant(session, identity, wanted)
+            if grant is not None:
+                permitted.append(Permitted(wanted, grant))
+        return permitted
+
+    async def prepare(self, session: Session, permitted: Sequence[Permitted]) -> list[PreparedSubscription]:
+        """Makes the subscriptions, whose publications share one reply. Raises CommandError and Disconnect."""
+        prepared = []
+        budget = ReplyBudget(self._options.reply_size_limit)
+        started_s = self._clock.now_s()
+        for request, grant in permitted:
+            started_s = await self._turns.yield_after_slice(started_s)
+            try:
+                namespace = self._namespaces.resolve(request.channel)
+            except CommandError as error:
+                raise Disconnect(BAD_PROTOCOL, f"server-side {error.detail}") from error
+            check_strategy(request, namespace)
+            prepared.append(
+                await self._preparation.prepare(session, request, namespace, grant, server_side=True, budget=budget)
+            )
+        return prepared
+
+    def _personal_channel(self, user: str) -> str:
+        """The user's personal channel. Raises Disconnect 3507 if its name would permit other users."""
+        channel = self._namespaces.personal(user, self._options.user_personal_channel_namespace)
+        user_limited = self._namespaces.resolve(channel).options.allow_user_limited_channels
+        if user_limited and self._namespaces.allowed_users(channel) != [user]:
+            raise Disconnect(
+                CONNECTION_DENIED, "the user id holds a symbol of user-limited channels, so others could read it"
+            )
+        return channel
+
+    def _has_good_name(self, session: Session, channel: str) -> bool:
+        """Whether a channel of connect.subs has a valid name. Raises Disconnect 3501 for an unknown namespace."""
+        try:
+            self._lookup.namespace(session, channel)
+        except CommandError as error:
+            if error.code is UNKNOWN_CHANNEL:
+                raise Disconnect(BAD_PROTOCOL, error.detail) from error
+            return False
+        return True
+
+    async def _grant(self, session: Session, identity: Identity, request: SubscribeRequest) -> SubscriptionGrant | None:
+        """The permission for a channel of connect.subs, None if the policy refuses it.
+
+        Raises CommandError if the policy cannot decide at the moment. If the channel were left out then, a
+        unidirectional client would never be subscribed to it.
+        """
+        namespace = self._namespaces.resolve(request.channel)
+        try:
+            grant = await self._policy.subscribe(identity, session.client, request, namespace)
+        except CommandError as error:
+            if error.code.temporary:
+                raise
+            return None
+        return None if self._expiry.is_over(grant.expire_at_unix_s) else grant
+
+
+def _server_side_request(channel: str, entry: SubscribeRequest) -> SubscribeRequest:
+    """The fields of an entry of connect.subs that count: the token, the position, the filter and conflation.
+
+    A client with a position had a recoverable subscription, so it gets a recoverable one again.
+    """
+    return SubscribeRequest(
+        channel=channel,
+        token=entry.token,
+        recover=entry.recover,
+        epoch=entry.epoch,
+        offset=entry.offset,
+        recoverable=entry.recoverable or entry.recover,
+        tf=entry.tf,
+        conflate=entry.conflate,
+    )
