@@ -1,4 +1,4 @@
-"""What the kernel holds of a server's connections, as Linux says: also of those that no process has any more."""
+"""Bytes that Linux buffers for the connections of a server, also for connections that no process has open any more."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _LISTENING = "0A"
 
 
 def send_queues(port: int) -> list[int]:
-    """Bytes that each connection from this local port has yet to send or to have acknowledged; those with none aside.
+    """Bytes in the send queue of each connection of this local port: not sent, or not acknowledged.
 
-    Connections that are closed, and whose bytes are still waiting for their peers, are among them.
+    Leaves out empty queues. Includes closed connections whose bytes still wait for their peers.
     """
     queues = []
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
