@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 from blockbuster import BlockBuster
 
-from tests.readers_writer_lock import ReadersWriterLock
+from tests.machine_lock import MachineLock
 
 LONG_FIRST = ("browser", "acceptance", "docs", "bench", "conformance", "simulation", "fuzz", "unit")
 """Folders in the order in which their modules are given to workers: the short modules fill the gaps at the end."""
@@ -28,7 +28,7 @@ MAY_BLOCK = (
     ("beaconfire/server/app.py", "__init__"),  # start-up: no client is connected
     ("beaconfire/observe/send_queues.py", "send_queue_bytes"),  # files in /proc do not block
     ("prometheus_client/process_collector.py", "collect"),  # the same
-    ("beaconfire/transports/websocket/sending.py", "_send"),  # the descriptor of the socket does not block
+    ("beaconfire/transports/websocket/sender.py", "_send"),  # the descriptor of the socket does not block
 )
 """Files and functions whose calls only look like blocking ones, or block no client."""
 
@@ -36,7 +36,7 @@ HERE = Path(__file__).parent
 CACHE = HERE.parent / ".cache"
 BYTECODE = CACHE / "bytecode"
 
-_lock = ReadersWriterLock(CACHE / "tests")
+_machine_lock = MachineLock(CACHE / "tests")
 
 
 def _forbid_blocking_calls() -> BlockBuster:
@@ -95,15 +95,15 @@ def _folder(path: Path) -> str:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Waits for the test's turn before all other hooks, so that the wait does not count towards the test's timeout."""
+    """Takes the lock before all other hooks, so that the wait does not count towards the test's timeout."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return (yield)
-    _lock.acquire(exclusive=_is_quiet(item))
+    _machine_lock.acquire(exclusive=_is_quiet(item))
     try:
         return (yield)
     finally:
         if nextitem is None or not (_is_quiet(item) and _is_quiet(nextitem)):
-            _lock.release()
+            _machine_lock.release()
 
 
 def _is_quiet(item: pytest.Item) -> bool:

@@ -49,9 +49,7 @@ def main() -> None:
         help="number of measurements of each kind, in turns; the one with the least CPU counts",
     )
     arguments = parser.parse_args()
-    print(
-        "| distribution | message | compression | bytes per delivery | server CPU per delivery | memory per client |"
-    )
+    print("| subscribers | message | compression | bytes per delivery | CPU per delivery | memory per connection |")
     print("|---|--:|---|--:|--:|--:|")
     for distribution in CHANNELS:
         for size in SIZES:

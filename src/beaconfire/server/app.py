@@ -20,7 +20,7 @@ from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.tokens import JWTVerifier
 from beaconfire.base.clock import Clock, SystemClock
 from beaconfire.base.loop import Runtime
-from beaconfire.base.timers import PromptTimers, Timers
+from beaconfire.base.timers import PreciseTimers, Timers
 from beaconfire.base.units import Seconds
 from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespaces
@@ -134,7 +134,7 @@ class App:
             self.namespaces,
             access,
             ConfiguredPolicy(*self.verifiers, self.namespaces, access, client),
-            Runtime(loop.call_soon, self.timers, PromptTimers(self.clock, loop.call_later), random.random),
+            Runtime(loop.call_soon, self.timers, PreciseTimers(self.clock, loop.call_later), random.random),
             self.events,
             send_all,
         )
@@ -165,7 +165,7 @@ class App:
         guard = HttpLimits(server, self.timers, self.events)
         http: Callable[..., asyncio.Protocol] = guard.protocol
         if api is not None:
-            answer = DirectPostObserver(api.answer, recorder, self.clock)
+            answer = DirectPostObserver(api.handle_post, recorder, self.clock)
             http = DirectPosts(guard, CALL_PATHS, answer, server.trusted_proxies).protocol
         return UpgradeDetector(self.acceptor, http, server, self.timers, self.events).protocol
 

@@ -14,7 +14,7 @@ from beaconfire.base.errors import (
     INVALID_TOKEN,
     DisconnectCode,
 )
-from beaconfire.base.request_body import BodyPausedError, BodyTooLargeError, read_body
+from beaconfire.base.request_body import BodyTimeoutError, BodyTooLargeError, read_body
 from beaconfire.model.events import EventSink, HandshakeRefused, LimitHit
 from beaconfire.transports.origins import OriginRules
 from beaconfire.transports.port import Admit, ErrorResponse
@@ -86,7 +86,8 @@ class RequestChecks:
     async def body(self, request: Request, size_max: int, limit: str) -> bytes:
         """Reads the whole body. `limit` is the name of the limit `size_max`.
 
-        Raises RequestRefused: 413 beyond the limit, 408 if the client pauses for too long. Raises ClientGoneError.
+        Raises RequestRefused (413 beyond the limit, 408 if the client pauses for too long) or
+        ClientDisconnectedError.
         """
         try:
             if int(request.headers.get("content-length", "0")) > size_max:  # the server has checked that it is a number
@@ -95,7 +96,7 @@ class RequestChecks:
         except BodyTooLargeError:
             text = f"The request body is larger than {size_max} bytes ({limit})."
             raise self.limit_reached(limit, ErrorResponse(413, "bad", text, (("Connection", "close"),))) from None
-        except BodyPausedError:
+        except BodyTimeoutError:
             text = "The request body paused for too long."
             raise self.limit_reached(
                 "body_pause_max", ErrorResponse(408, "bad", text, (("Connection", "close"),))

@@ -11,7 +11,8 @@ from typing import Protocol
 import httpx
 
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
-from tests.acceptance.peer import BINARY, CLOSE, DEADLINE_S, PONG, TEXT, Peer, frame
+from tests.acceptance.deadlines import DEADLINE_S
+from tests.acceptance.raw_peer import BINARY, CLOSE, PONG, TEXT, RawPeer, encode_frame
 from tests.conformance.transports.encodings import Encoding, JsonEncoding, Message, ProtobufEncoding, SessionEndedError
 from tests.conformance.transports.poll_client_transport import PollClientTransport
 
@@ -35,27 +36,29 @@ class WebSocketClientTransport:
     def __init__(self, port: int, encoding: Encoding) -> None:
         self._port = port
         self._encoding = encoding
-        self._peer: Peer | None = None
+        self._peer: RawPeer | None = None
         self._opened = asyncio.Event()
 
     async def send(self, commands: Sequence[Message]) -> None:
         if self._peer is None:
-            self._peer = await Peer.open(self._port, headers=[("Sec-WebSocket-Protocol", self._encoding.subprotocol)])
+            self._peer = await RawPeer.connect_websocket(
+                self._port, headers=[("Sec-WebSocket-Protocol", self._encoding.subprotocol)]
+            )
             self._opened.set()
         opcode = TEXT if isinstance(self._encoding, JsonEncoding) else BINARY
-        await self._peer.send(frame(opcode, self._encoding.encode(commands)))
+        await self._peer.send(encode_frame(opcode, self._encoding.encode(commands)))
 
     async def messages(self) -> AsyncIterator[Message]:
         await self._opened.wait()
         assert self._peer is not None
         while True:
             try:
-                received = await self._peer.frame()
+                received = await self._peer.read_frame()
             except EOFError:
                 raise SessionEndedError(1006) from None
             if received.opcode == CLOSE:
-                await self._peer.send(frame(CLOSE, received.payload))
-                raise SessionEndedError(received.code)
+                await self._peer.send(encode_frame(CLOSE, received.payload))
+                raise SessionEndedError(received.close_code)
             if received.opcode < PONG:
                 buffer = bytearray(received.payload)
                 if isinstance(self._encoding, JsonEncoding):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.conformance.transports.client_transports import CLIENT_TRANSPORTS, PERSISTENT_TRANSPORTS, ClientTransport
 
 CONFIG = """

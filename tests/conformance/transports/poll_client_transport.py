@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.acceptance.peer import DEADLINE_S
+from tests.acceptance.deadlines import DEADLINE_S
 from tests.conformance.transports.encodings import Message, SessionEndedError
 
 WAIT_S = 10

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.acceptance.peer import DEADLINE_S, until
+from tests.acceptance.deadlines import DEADLINE_S, wait_until
 from tests.conformance.transports.client_transports import ClientTransport
 from tests.conformance.transports.encodings import Message, SessionEndedError
 
@@ -52,13 +52,13 @@ class ScenarioClient:
         ]
 
     async def wait_publications(self, channel: str, count: int) -> list[tuple[int, Any]]:
-        await until(
+        await wait_until(
             lambda: len(self.publications(channel)) >= count, f"{count} publications, got {self.publications(channel)}"
         )
         return self.publications(channel)
 
     async def wait_push(self, matches: Callable[[Message], bool], description: str) -> None:
-        await until(lambda: any(map(matches, self.pushes)), f"{description}, got {self.pushes}")
+        await wait_until(lambda: any(map(matches, self.pushes)), f"{description}, got {self.pushes}")
 
     async def wait_ended(self) -> int:
         async with asyncio.timeout(DEADLINE_S):

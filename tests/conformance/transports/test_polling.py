@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from beaconfire.auth.issue import subscription_token
-from tests.acceptance.harness import SECRET, ServerProcess
-from tests.acceptance.peer import run
+from tests.acceptance.deadlines import run_scenario
+from tests.acceptance.server_process import SECRET, ServerProcess
 from tests.conformance.transports.client_transports import CLIENT_TRANSPORTS
 from tests.conformance.transports.scenario_client import connected_client
 from tests.conformance.transports.test_scenario import HTTP, call, room, token  # noqa: F401  # a fixture
@@ -170,7 +170,7 @@ def test_commands_run_in_order(server: ServerProcess, room: str) -> None:  # noq
             assert [data for _, data in await ann.wait_publications(room, 3)] == [0, 1, 2]
             assert not [push for push in ann.pushes if push.get("join", {}).get("info", {}).get("user") == "bob"]
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 @pytest.mark.parametrize("path", [POLL, COMMANDS])
@@ -210,7 +210,7 @@ def test_too_many_commands_are_refused(server: ServerProcess) -> None:
     response = post(server, COMMANDS, token=token("ann"), commands=[{"rpc": {}}] * 101)
     assert response.status_code == 400
     assert "at most 100 commands" in response.text
-    server.wait_action("limit_hit", limit="poll_commands_max")
+    server.wait_log_line("limit_hit", limit="poll_commands_max")
 
 
 def test_disconnected_poll_ends_its_session(server: ServerProcess, room: str) -> None:  # noqa: F811
@@ -221,4 +221,4 @@ def test_disconnected_poll_ends_its_session(server: ServerProcess, room: str) ->
             json={"token": token("gone"), "subs": {room: {"recover": True, "offset": 0, "epoch": ""}}, "wait": 20},
             timeout=0.5,
         )
-    server.wait_action("session_ended", user="gone")
+    server.wait_log_line("session_ended", user="gone")

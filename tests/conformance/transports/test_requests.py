@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.conformance.transports.test_scenario import token
 
 HTTP_STREAM, SSE, EMULATION = "/connection/http_stream", "/connection/sse", "/emulation"
@@ -117,7 +117,7 @@ def test_commands_for_an_ended_session_get_404(http: httpx.Client, server: Serve
         connected = json.loads(next(response.iter_lines()))["connect"]
         emulation = {"session": connected["session"], "node": connected["node"], "data": "{}"}
         assert http.post(EMULATION, json={**emulation, "node": "other"}).status_code == 404
-    server.wait_action("session_ended", user="leaving")
+    server.wait_log_line("session_ended", user="leaving")
     assert http.post(EMULATION, json=emulation).status_code == 404
 
 
@@ -146,7 +146,7 @@ def test_reset_connection_ends_the_session(server: ServerProcess) -> None:
         connection.sendall(head + command)
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    assert server.wait_action("session_ended", user="vanishing")["code"] == 3000
+    assert server.wait_log_line("session_ended", user="vanishing")["code"] == 3000
 
 
 def test_stream_starts_on_a_used_connection(http: httpx.Client) -> None:

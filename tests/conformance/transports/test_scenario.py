@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from beaconfire.auth.issue import connection_token
-from tests.acceptance.harness import API_KEY, SECRET, ServerProcess
-from tests.acceptance.peer import run, until
+from tests.acceptance.deadlines import run_scenario, wait_until
+from tests.acceptance.server_process import API_KEY, SECRET, ServerProcess
 from tests.conformance.transports.client_transports import CLIENT_TRANSPORTS, PERSISTENT_TRANSPORTS
 from tests.conformance.transports.conftest import CONFIG, MakeTransport
 from tests.conformance.transports.encodings import SessionEndedError
@@ -56,7 +56,7 @@ def test_publications_are_acknowledged_and_ordered(make_transport: MakeTransport
             assert await ann.wait_publications(room, 20) == expected
             assert await bob.wait_publications(room, 20) == expected
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_commands_of_one_frame_or_request_run_in_order(make_transport: MakeTransport, room: str) -> None:
@@ -68,7 +68,7 @@ def test_commands_of_one_frame_or_request_run_in_order(make_transport: MakeTrans
             assert all("publish" in reply for reply in replies)
             assert [data for _, data in await ann.wait_publications(room, 30)] == list(range(30))
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_presence_and_join_and_leave_pushes(make_persistent_transport: MakeTransport, room: str) -> None:
@@ -86,7 +86,7 @@ def test_presence_and_join_and_leave_pushes(make_persistent_transport: MakeTrans
             present = (await ann.request(presence={"channel": room}))["presence"]["presence"]
             assert [info["user"] for info in present.values()] == ["ann"]
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_client_recovers_after_a_lost_connection(
@@ -110,7 +110,7 @@ def test_client_recovers_after_a_lost_connection(
             call(server, "publish", channel=room, data=6)
             assert await ann.wait_publications(room, 1) == [(7, 6)]
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_command_error_does_not_end_the_session(make_transport: MakeTransport, room: str) -> None:
@@ -121,7 +121,7 @@ def test_command_error_does_not_end_the_session(make_transport: MakeTransport, r
             assert (await ann.request(publish={"channel": room, "data": 1}))["error"]["code"] == 103
             assert "subscribe" in await ann.request(subscribe={"channel": room})
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 @pytest.mark.parametrize(("given", "code"), [("nonsense", 3500), ("", 3501)])
@@ -135,7 +135,7 @@ def test_invalid_and_missing_tokens_end_the_session(make_transport: MakeTranspor
         assert await client.wait_ended() == code
         await client.abort()
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_session_ends_when_its_token_expires(make_transport: MakeTransport, room: str) -> None:
@@ -151,7 +151,7 @@ def test_session_ends_when_its_token_expires(make_transport: MakeTransport, room
             assert await ann.wait_ended() == 3005
             assert "publish" in await bob.request(publish={"channel": room, "data": 1})
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_client_without_pongs_is_disconnected(
@@ -165,7 +165,7 @@ def test_client_without_pongs_is_disconnected(
                 assert await mute.wait_ended() == 3012
             assert "publish" in await ann.request(publish={"channel": room, "data": 1})
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_disconnect_code_of_the_server_api_is_sent(make_transport: MakeTransport, server: ServerProcess) -> None:
@@ -182,10 +182,10 @@ def test_disconnect_code_of_the_server_api_is_sent(make_transport: MakeTransport
                 )
                 return client.ended.done()
 
-            await until(is_disconnected, "the client is disconnected")
+            await wait_until(is_disconnected, "the client is disconnected")
             assert await client.wait_ended() == 4501
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 def test_server_api_disconnects_by_client_and_session(
@@ -213,7 +213,7 @@ def test_server_api_disconnects_by_client_and_session(
             await asyncio.to_thread(disconnect, "", sessions[0])
             assert await one.wait_ended() == 3503
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 @pytest.mark.parametrize("name", PERSISTENT_TRANSPORTS)
@@ -222,7 +222,7 @@ def test_slow_reader_is_disconnected_with_3008(name: str, tmp_path: Path) -> Non
     with ServerProcess(tmp_path, CONFIG, {"client.ping_interval": "25s"}) as server:
 
         def is_disconnected() -> bool:
-            return any(line["user"] == "slow" and line["code"] == 3008 for line in server.actions("session_ended"))
+            return any(line["user"] == "slow" and line["code"] == 3008 for line in server.log_lines("session_ended"))
 
         async def scenario() -> None:
             make_transport, count = PERSISTENT_TRANSPORTS[name], 0
@@ -238,7 +238,7 @@ def test_slow_reader_is_disconnected_with_3008(name: str, tmp_path: Path) -> Non
                 assert len(await ann.wait_publications("room", count)) == count
                 assert "publish" in await ann.request(publish={"channel": "room", "data": 1})
 
-        run(scenario())
+        run_scenario(scenario())
 
 
 @pytest.mark.parametrize("name", CLIENT_TRANSPORTS)
@@ -248,13 +248,13 @@ def test_sigterm_disconnects_all_clients(name: str, tmp_path: Path) -> None:
 
         async def scenario() -> None:
             async with connected_client(CLIENT_TRANSPORTS[name](server.port), token("ann"), "room") as ann:
-                await until(
+                await wait_until(
                     lambda: "room" in call(server, "channels")["channels"], "the client is subscribed, also if it polls"
                 )
                 assert await asyncio.to_thread(server.stop) == 0
                 assert await ann.wait_ended() == 3001
 
-        run(scenario())
+        run_scenario(scenario())
 
 
 def test_concurrent_emulation_requests_all_get_replies(room: str, server: ServerProcess) -> None:
@@ -268,4 +268,4 @@ def test_concurrent_emulation_requests_all_get_replies(room: str, server: Server
             assert [offset for offset, _ in received] == list(range(1, 51))
             assert sorted(data for _, data in received) == list(range(50))
 
-    run(scenario())
+    run_scenario(scenario())

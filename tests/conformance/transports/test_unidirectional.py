@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.conformance.transports.test_scenario import call, room, token  # noqa: F401  # a fixture
 
 UNIDIRECTIONAL_KINDS = ("uni_http_stream", "uni_sse")

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from beaconfire.base.clock import ManualClock
-from beaconfire.base.timers import PromptTimers, Timer
+from beaconfire.base.timers import PreciseTimers, Timer
 
 
 class FakeEventLoop:
-    """Calls back when the test advances its time. Implements `call_later` for `PromptTimers`."""
+    """Calls back when the test advances its time. Implements `call_later` for `PreciseTimers`."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -38,7 +38,7 @@ class FakeEventLoop:
 def test_event_loop_call_is_set_for_the_earliest_timer() -> None:
     """A later timer sets no call of its own, an earlier one does, and each timer fires at its time."""
     loop = FakeEventLoop()
-    timers = PromptTimers(loop.clock, loop.later)
+    timers = PreciseTimers(loop.clock, loop.later)
     fired: list[str] = []
     timers.after(2.0, lambda: fired.append("second"))
     timers.after(3.0, lambda: fired.append("third"))
@@ -53,7 +53,7 @@ def test_event_loop_call_is_set_for_the_earliest_timer() -> None:
 def test_any_number_of_timers_needs_one_event_loop_call() -> None:
     """Timers of different lengths do not leave more calls behind."""
     loop = FakeEventLoop()
-    timers = PromptTimers(loop.clock, loop.later)
+    timers = PreciseTimers(loop.clock, loop.later)
 
     def repeat(seconds: float) -> None:
         timers.after(seconds, lambda: repeat(seconds))
@@ -68,7 +68,7 @@ def test_any_number_of_timers_needs_one_event_loop_call() -> None:
 def test_early_event_loop_call_sets_another_one() -> None:
     """Event loops round their times. A timer never fires too early."""
     loop = FakeEventLoop()
-    timers = PromptTimers(loop.clock, loop.later)
+    timers = PreciseTimers(loop.clock, loop.later)
     fired: list[str] = []
     timers.after(1.0, lambda: fired.append("now"))
     [call] = loop.pending
@@ -84,7 +84,7 @@ def test_early_event_loop_call_sets_another_one() -> None:
 def test_failing_timer_does_not_stop_others() -> None:
     """The event loop reports the error."""
     loop = FakeEventLoop()
-    timers = PromptTimers(loop.clock, loop.later)
+    timers = PreciseTimers(loop.clock, loop.later)
     fired: list[str] = []
     timers.after(1.0, lambda: 1 // 0)  # type: ignore[arg-type]
     timers.after(2.0, lambda: fired.append("the other"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from beaconfire.base.clock import ManualClock
-from beaconfire.base.tasks import Background
+from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.base.timers import Timers
 from beaconfire.channels.attachments import Attachments
 from beaconfire.engines.memory import memory_engine
@@ -29,7 +29,7 @@ class AttachmentsHarness:
         self.calls = ManualCalls()
         self.needed: set[str] = set()
         self.errors: list[BaseException] = []
-        self.background = Background(self.errors.append)
+        self.background = BackgroundTasks(self.errors.append)
         engine = memory_engine(self.clock)
         run(engine.broker.start(_IgnoredEvents()))
         broker = ControlledBroker(self.calls, engine.broker)

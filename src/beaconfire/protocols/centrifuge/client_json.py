@@ -16,7 +16,7 @@ from beaconfire.model.requests import Request
 from beaconfire.protocols.centrifuge.client_codec import PING, Reply, ReplyError, ServerMessage, required_fields, zero
 from beaconfire.protocols.centrifuge.fields import PUSHES, REQUESTS, RESULTS
 from beaconfire.protocols.centrifuge.json_codec import encode_message
-from beaconfire.protocols.json_payload import NotJSONError, read
+from beaconfire.protocols.json_payload import NotJSONError, decode_json
 from beaconfire.protocols.port import ProtocolError
 
 S = TypeVar("S", bound=Struct)
@@ -41,7 +41,7 @@ class ClientJsonCodec:
 
     def decode(self, message: bytes) -> ServerMessage:
         try:
-            wire = read(_decode, message)
+            wire = decode_json(_decode, message)
         except NotJSONError as error:
             raise ProtocolError(f"not a JSON reply: {error}") from None
         if wire.push is not None:

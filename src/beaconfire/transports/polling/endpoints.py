@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from beaconfire.base.errors import TOO_MANY_REQUESTS
-from beaconfire.base.request_body import ClientGoneError
-from beaconfire.protocols.json_payload import NotJSONError, read
+from beaconfire.base.request_body import ClientDisconnectedError
+from beaconfire.protocols.json_payload import NotJSONError, decode_json
 from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, disconnect_response
 from beaconfire.transports.port import ErrorResponse, OpenSession
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
@@ -151,7 +151,7 @@ class Poll:
             lambda messages: _has_news(messages, positions),
         )
         if outcome is None:
-            raise ClientGoneError
+            raise ClientDisconnectedError
         headers = {**self._checks.cors(request), "Cache-Control": "no-store"}
         if outcome.end is not None:
             return disconnect_response(*outcome.end, headers)
@@ -198,7 +198,7 @@ class PollCommands:
             self._open_session, request.receive, list(map(_encode, commands)), self._timeout_s
         )
         if outcome is None:
-            raise ClientGoneError
+            raise ClientDisconnectedError
         replies = list(outcome.messages)
         headers = self._checks.cors(request)
         if replies and b'"error":' in replies[0] and b'"connect":' not in replies[0]:
@@ -230,17 +230,17 @@ async def _serve(checks: RequestChecks, respond: Handler, scope: Scope, receive:
             response = await respond(request)
     except RequestRefused as refused:
         response = checks.refuse(request, refused.response)
-    except ClientGoneError:
+    except ClientDisconnectedError:
         return
     await response(scope, receive, send)
 
 
 async def _read(checks: RequestChecks, request: Request, body_max: int, decode: Callable[[bytes], T]) -> T:
-    """Checks the request and decodes its body. Raises RequestRefused and ClientGoneError."""
+    """Checks the request and decodes its body. Raises RequestRefused and ClientDisconnectedError."""
     checks.check(request, ("POST",))
     body = await checks.body(request, body_max, LIMIT)
     try:
-        decoded = read(decode, body or b"{}")
+        decoded = decode_json(decode, body or b"{}")
     except NotJSONError as error:
         raise RequestRefused(ErrorResponse(400, "bad", f"the body: {error}")) from None
     error_response = checks.admit()

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from beaconfire.base.request_body import ClientGoneError
+from beaconfire.base.request_body import ClientDisconnectedError
 from beaconfire.protocols.port import ProtocolError
 from beaconfire.transports.port import ErrorResponse
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
@@ -90,7 +90,7 @@ class Emulation:
                 response = await self._receive(request)
             except RequestRefused as refused:
                 response = self._checks.refuse(request, refused.response)
-            except ClientGoneError:
+            except ClientDisconnectedError:
                 return
         await response(scope, receive, send)
 

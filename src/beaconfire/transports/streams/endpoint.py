@@ -10,7 +10,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from beaconfire.base.request_body import ClientGoneError
+from beaconfire.base.request_body import ClientDisconnectedError
 from beaconfire.protocols.port import Wire
 from beaconfire.transports import endpoints
 from beaconfire.transports.endpoints import EndpointRow
@@ -106,12 +106,12 @@ class StreamEndpoint:
         except RequestRefused as refused:
             await self._checks.refuse(request, refused.response)(scope, receive, send)
             return
-        except ClientGoneError:
+        except ClientDisconnectedError:
             return
         await self._stream(request, message, send)
 
     async def _first_message(self, request: Request) -> bytes:
-        """Checks the request and returns the client's first message. Raises RequestRefused and ClientGoneError."""
+        """Checks a request and returns its first message. Raises RequestRefused and ClientDisconnectedError."""
         kind, checks = self._kind, self._checks
         checks.check(request, kind.methods)
         message = b""

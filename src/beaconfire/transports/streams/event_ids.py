@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from beaconfire.protocols.json_payload import NotJSONError, read
+from beaconfire.protocols.json_payload import NotJSONError, decode_json
 from beaconfire.protocols.port import Frame
 
 ID_BYTES_MAX: Final = 8 * 1024
@@ -46,8 +46,8 @@ def resume(connect_request: bytes, last_id: str) -> bytes:
     epoch. Positions in the request itself are older than the id and are replaced.
     """
     try:
-        positions = read(_decode_id, last_id.encode())
-        request = read(_decode_object, connect_request or b"{}")
+        positions = decode_json(_decode_id, last_id.encode())
+        request = decode_json(_decode_object, connect_request or b"{}")
     except NotJSONError:
         return connect_request  # the protocol reports what is wrong with a request
     requested = request.get("subs")
