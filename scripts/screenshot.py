@@ -1,7 +1,7 @@
-"""Takes the picture of the demo that the readmes show: `.venv/bin/python -m scripts.screenshot [FILE]`.
+"""Takes the screenshot of the demo for the readmes: `.venv/bin/python -m scripts.screenshot [FILE]`.
 
-It starts the demo's server on a free port, lets three people and a backend talk in headless Chromium, and saves what
-one of them sees. Needs Chromium: on the PATH, or where the variable CHROMIUM says.
+Starts the demo's server on a free port, plays a chat of three users and a backend in headless Chromium, and saves the
+page of one user. Needs Chromium on the PATH, or its path in the variable CHROMIUM.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIZE: ViewportSize = {"width": 1180, "height": 680}
 PIXELS_PER_POINT = 1.5
 
 WATCH, KITCHEN, RELEASE = "campfire", "kitchen", "release 2.0"
-TALK = (
+MESSAGES = (
     ("Bob", "Smoke on the western ridge"),
     ("Ann", "I see it too. Lighting ours now"),
     ("林小月", "北边的烽火台也看到了，马上传下去"),
@@ -36,7 +36,7 @@ TALK = (
     ("", "Order 1234 is on its way"),
     ("Ann", "My train was in a tunnel, and still I missed nothing"),
 )
-"""Who says what in the first room; the nameless one is a backend."""
+"""Users and their messages in the first room. The backend has no name."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
         demo = (ROOT / "demo.toml").read_text(encoding="utf-8")
         with ServerProcess(Path(folder), demo) as server, Network(server.port) as network:
-            picture = play(browser, server, network)
+            picture = play_chat(browser, server, network)
         browser.close()
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(picture)
@@ -54,9 +54,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def play(browser: Browser, server: ServerProcess, network: Network) -> bytes:
-    people = {name: come_in(browser, network, name) for name in ("Ann", "Bob", "林小月")}
-    for name, text in TALK:
+def play_chat(browser: Browser, server: ServerProcess, network: Network) -> bytes:
+    people = {name: open_chat(browser, network, name) for name in ("Ann", "Bob", "林小月")}
+    for name, text in MESSAGES:
         if name:
             people[name].say(text)
         else:
@@ -76,7 +76,7 @@ def play(browser: Browser, server: ServerProcess, network: Network) -> bytes:
     return ann.page.screenshot(animations="disabled", caret="hide")
 
 
-def come_in(browser: Browser, network: Network, name: str) -> ChatPage:
+def open_chat(browser: Browser, network: Network, name: str) -> ChatPage:
     context = browser.new_context(viewport=SIZE, device_scale_factor=PIXELS_PER_POINT, color_scheme="light")
     page = ChatPage(context, network)
     page.come_in(name, WATCH)
