@@ -1,1 +1,1 @@
-"""Benchmarks: what a delivery costs beside a bare C loop of send(), and what an idle connection weighs."""
+"""Benchmarks of Beaconfire and its peers: CPU per delivery, memory per connection, latency, …"""

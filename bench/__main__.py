@@ -1,6 +1,6 @@
-"""`python -m bench`: measures Beaconfire beside its peers on this machine, and writes the report.
+"""`python -m bench`: measures Beaconfire and its peers on this machine, and writes the report.
 
-Peers are installed first, which may take some minutes the first time. The machine should be idle otherwise.
+The peers are installed first; the first time this may take some minutes. Nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.processes import CACHE, ROOT
 from bench.report import About, write
 from bench.report.about import Machine, PeerFacts
 from bench.report.contents import read_explanations
-from bench.run import Run
+from bench.run import BenchmarkRun
 from bench.scenarios import all_scenarios
 from bench.scenarios.base import Effort
 
@@ -41,7 +41,7 @@ def main() -> None:
     file = out / "samples.jsonl"
     scenarios = all_scenarios()
     file.unlink(missing_ok=True)
-    run = Run([PEERS[name] for name in arguments.peer], effort, file, console)
+    run = BenchmarkRun([PEERS[name] for name in arguments.peer], effort, file, console)
     run.install()
     run.perform([scenarios[name] for name in arguments.scenario])
     about = _about(run.peers)
@@ -54,18 +54,24 @@ def main() -> None:
             console.print(
                 f"{verdict.outcome:>7}  {verdict.value:12,.2f}  {goal.direction} {goal.threshold:g}  {goal.key}"
             )
-    console.print(f"The report: {out / 'index.html'}")
+    console.print(f"report: {out / 'index.html'}")
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="fewer peers, scenarios and rounds: some three minutes")
-    parser.add_argument("--peer", action="append", choices=PEERS, help="only these, may be repeated")
-    parser.add_argument("--scenario", action="append", choices=all_scenarios(), help="only these, may be repeated")
-    parser.add_argument("--rounds", type=int, help=f"instead of {Effort().rounds}")
-    parser.add_argument("--out", type=Path, help=f"folder of samples and report; {DOCS.name} in docs/, unless quick")
+    parser.add_argument("--quick", action="store_true", help="fewer peers, scenarios and rounds: about three minutes")
+    parser.add_argument("--peer", action="append", choices=PEERS, help="measure only this one; may be repeated")
+    parser.add_argument(
+        "--scenario", action="append", choices=all_scenarios(), help="measure only this one; may be repeated"
+    )
+    parser.add_argument("--rounds", type=int, help=f"number of rounds; {Effort().rounds} by default")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help=f"folder for samples and report; docs/{DOCS.name} by default, except with --quick",
+    )
     arguments = parser.parse_args()
     arguments.peer = arguments.peer or list(QUICK_PEERS if arguments.quick else PEERS)
     arguments.scenario = arguments.scenario or list(QUICK_SCENARIOS if arguments.quick else all_scenarios())

@@ -1,4 +1,4 @@
-"""The goals: what Beaconfire's numbers must be beside others', each judged from the samples alone."""
+"""The goals: how Beaconfire must compare with its peers. Each goal is computed from the samples alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OURS = "beaconfire"
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """One side of a comparison: a peer, and what its variant has beyond what the goal says of both sides."""
+    """One side of a comparison: a peer, and the items of its variant that the goal does not have for both sides."""
 
     peer: str = OURS
     variant: dict[str, Value] = {}
@@ -26,8 +26,8 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
     """A metric of a scenario, compared with a threshold.
 
-    With `under` it is the ratio of the metric, `over` by `under`: the median over rounds of each round's own ratio.
-    Without, it is the metric of `over` itself, in `unit`: its median, or its greatest value if it is a maximum.
+    With `under`, the value is the ratio of `over` to `under`: the median over rounds of each round's own ratio.
+    Without `under`, the value is the metric of `over`, in `unit`: its median, or its highest value for a maximum.
     A goal is met if the value is at most (`<=`) or at least (`>=`) the threshold.
     """
 
@@ -44,23 +44,23 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def formula(self) -> str:
-        """How it is computed, in the names of the samples."""
+        """How the value is computed, with the names of the samples."""
         if self.under is None:
-            compared = f"{'greatest' if self.is_maximum else 'median'} {self.metric}: {_name(self.over)}"
+            compared = f"{'highest' if self.is_maximum else 'median'} {self.metric}: {_name(self.over)}"
         else:
             compared = f"{self.metric}: {_name(self.over)} / {_name(self.under)}"
         return " · ".join([compared, ", ".join([self.scenario, *_settings(self.variant)])])
 
     @property
     def is_maximum(self) -> bool:
-        """Whether its value is the greatest of all rounds: of what must never happen, the median says little."""
+        """Whether the value is the highest of all rounds: a median says little about what must never happen."""
         return self.under is None and self.metric == "max_us"
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """A goal's value, from so many rounds, and whether that meets it.
+    """The value of a goal, the number of rounds, and whether the goal is met.
 
-    `load_bound` are peers whose measurement was limited by the load side in some round: theirs is a lower bound.
+    `load_bound` are peers whose measurement was limited by the load side in some round: they can do more than that.
     """
 
     goal: Goal
@@ -71,13 +71,13 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def judge(goal: Goal, samples: Sequence[Sample]) -> Verdict:
-    """Computes the value of a goal and compares it; without samples of all that it compares it is not measured."""
+    """Computes the value of a goal and compares it with the threshold. Without samples of both sides: not measured."""
     over, under = (_samples(goal, side, samples) if side is not None else [] for side in (goal.over, goal.under))
     if goal.under is None:
         found = values(over, goal.metric)
     else:
-        apart_from = tuple({**goal.over.variant, **goal.under.variant})
-        found = ratios(over, under, goal.metric, apart_from)
+        except_for = tuple({**goal.over.variant, **goal.under.variant})
+        found = ratios(over, under, goal.metric, except_for)
     if not found:
         return Verdict(goal, None, "not measured", 0, ())
     value = max(found) if goal.is_maximum else statistics.median(found)
@@ -87,7 +87,7 @@ def judge(goal: Goal, samples: Sequence[Sample]) -> Verdict:
 
 
 def _samples(goal: Goal, side: Side, samples: Sequence[Sample]) -> list[Sample]:
-    """A side's samples. Protocols that are text, unless the goal names a codec: every peer has one."""
+    """The samples of a side. Only text protocols, which every peer has, unless the goal names a codec."""
     variant = {**goal.variant, **side.variant}
     found = select(samples, goal.scenario, side.peer, variant)
     return found if "codec" in variant else [sample for sample in found if not sample.is_binary]
@@ -146,7 +146,7 @@ _HEADLINES = (
     ),
     Goal(
         key="rooms-rate-centrifugo",
-        text="Messages per second, 1,000 rooms of 10 in chatter",
+        text="Messages per second, 1,000 rooms of 10, all members publish",
         scenario="rooms",
         metric="per_second",
         under=Side(peer="centrifugo"),
@@ -210,7 +210,7 @@ _HEADLINES = (
 _GROWTH = (
     Goal(
         key="growth-subscribers",
-        text="CPU per delivery at 15,000 subscribers against 100",
+        text="CPU per delivery with 15,000 subscribers compared with 100",
         scenario="growth_subscribers",
         metric="cpu_us",
         over=Side(variant={"subscribers": 15000}),
@@ -219,7 +219,7 @@ _GROWTH = (
     ),
     Goal(
         key="growth-channels",
-        text="CPU per publish at 100,000 channels against 10",
+        text="CPU per publish with 100,000 channels compared with 10",
         scenario="growth_channels",
         metric="cpu_us",
         over=Side(variant={"channels": 100000}),
@@ -228,7 +228,7 @@ _GROWTH = (
     ),
     Goal(
         key="stall",
-        text="Longest stall of the event loop while fanning out to 15,000",
+        text="Longest stall of the event loop during fan-out to 15,000",
         scenario="stall",
         metric="max_us",
         variant={"subscribers": 15000},
@@ -248,7 +248,7 @@ _TENFOLD: tuple[tuple[str, str, str, str, dict[str, Value]], ...] = (
 
 
 def _tenfold(peer: str) -> tuple[Goal, ...]:
-    """Ten times better than a Python library: its cost by ours, our rate by its."""
+    """Ten times better than a Python library: its cost divided by ours, or our rate divided by its rate."""
     theirs, ours = Side(peer=peer), Side()
     return tuple(
         Goal(

@@ -1,8 +1,8 @@
-"""`python -m bench.heartbeat CONFIG PORT`: Beaconfire with a pulse, to see how long its event loop answers nobody.
+"""`python -m bench.heartbeat CONFIG PORT`: runs Beaconfire and measures how long its event loop stalls.
 
-A timer is due every millisecond; the longest time between two beats, less that millisecond, is the longest stall. On
-SIGUSR1 it is printed, in microseconds, and begins anew. Timers of the loop know whole milliseconds only, so it may be
-one too long. Everything else is `beaconfire serve`.
+A timer is due every millisecond. The longest time between two calls of the timer, less that millisecond, is the longest
+stall. On SIGUSR1 the program prints the longest stall in microseconds and starts a new measurement. Timers of the event
+loop count whole milliseconds, so the result may be one millisecond too long. Everything else is `beaconfire serve`.
 """
 
 from __future__ import annotations
@@ -16,41 +16,39 @@ from beaconfire.config import load
 from beaconfire.server import process
 from beaconfire.server.app import App
 
-BEAT_S = 0.001
+INTERVAL_S = 0.001
 
 
-class Heart:
-    """Beats on the loop it is made in."""
+class Heartbeat:
+    """A timer on the running event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._loop.add_signal_handler(signal.SIGUSR1, self._tell)
+        self._loop.add_signal_handler(signal.SIGUSR1, self._print_longest_stall)
         self._last_s = time.perf_counter()
         self._longest_s = 0.0
         self._beat()
 
     def _beat(self) -> None:
         now_s = time.perf_counter()
-        self._longest_s = max(self._longest_s, now_s - self._last_s - BEAT_S)
+        self._longest_s = max(self._longest_s, now_s - self._last_s - INTERVAL_S)
         self._last_s = now_s
-        self._loop.call_later(BEAT_S, self._beat)
+        self._loop.call_later(INTERVAL_S, self._beat)
 
-    def _tell(self) -> None:
+    def _print_longest_stall(self) -> None:
         print(f"{self._longest_s * 1e6:.0f}", flush=True)
         self._longest_s = 0.0
 
 
-class LivingApp(App):
-    """An App with a heart."""
-
+class AppWithHeartbeat(App):
     async def start(self) -> None:
         await super().start()
-        self.heart = Heart()
+        self.heartbeat = Heartbeat()
 
 
 def main() -> int:
     config, port = sys.argv[1:]
-    vars(process)["App"] = LivingApp  # where `beaconfire serve` takes it from
+    vars(process)["App"] = AppWithHeartbeat  # `beaconfire serve` takes the class from there
     return process.run(load(config, {}, {"server.port": port}))
 
 

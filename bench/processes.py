@@ -1,4 +1,4 @@
-"""The programs of a benchmark: started, measured and ended."""
+"""Starts, measures and ends the programs of a benchmark."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CACHE = ROOT / ".cache" / "bench"
 
 
 class Program:
-    """A child process that is always ended, with all that it started. CPU and memory are as the kernel counts them.
+    """A child process. It and all its descendants are ended with the `with` block. The kernel counts CPU and memory.
 
     Args:
-        stdin: whether `write_line` is going to be used.
-        env: what its environment has beside ours, of which settings of Beaconfire are left out.
-        stdout: whether `read_line` is going to be used. Otherwise what it prints goes where our errors go:
-            nobody would read the pipe, and a program that fills one stops.
+        stdin: whether `write_line` will be used.
+        env: variables that are added to our environment, from which Beaconfire's settings are removed.
+        stdout: whether `read_line` will be used. If not, the output goes to our standard error: a program blocks
+            when nothing reads its pipe and the pipe is full.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Program:
                 stream.close()
 
     def read_line(self) -> str:
-        """The next line it prints. Raises RuntimeError if it ended instead."""
+        """The next line of its output. Raises RuntimeError if the process ended."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -68,23 +68,23 @@ class Program:
         self.process.stdin.flush()
 
     def pids(self) -> list[int]:
-        """Itself, its children and theirs, parents first; empty once it has ended."""
-        return [] if self.process.poll() is not None else _descent(self.process.pid)
+        """The process and its descendants, parents first; empty after its end."""
+        return [] if self.process.poll() is not None else _descendants(self.process.pid)
 
     def cpu_s(self) -> float:
-        """CPU time used so far by all its living processes, threads that have ended included."""
+        """CPU time used so far by all its running processes, including threads that have ended."""
         return sum(_cpu_s(pid) for pid in self.pids())
 
     def resident_bytes(self) -> int:
-        """Resident memory of all its living processes; pages that several of them share count in each."""
+        """Resident memory of all its running processes. Pages that several processes share are counted for each."""
         return sum(_resident_bytes(pid) for pid in self.pids())
 
 
 class HeldPort:
-    """A free port of 127.0.0.1 for a program that is told its port, kept until `close`, also while nothing listens.
+    """A free port of 127.0.0.1, reserved until `close`, for a program that is started with a port number.
 
-    A socket that is bound and never listens keeps it: the kernel gives the port to nobody who asks for any port, while
-    a program that names the port can listen, because both sides allow reuse (SO_REUSEADDR), as servers do.
+    A socket that is bound and never listens reserves the port: the kernel does not give the port to a program that
+    asks for any free port. A program that names the port can listen, because both sockets allow reuse (SO_REUSEADDR).
     """
 
     def __init__(self) -> None:
@@ -102,12 +102,12 @@ class HeldPort:
         self.close()
 
     def close(self) -> None:
-        """Gives the port up. May be called again."""
+        """Frees the port. Can be called again."""
         self._socket.close()
 
 
 def wait_listening(port: int, process: subprocess.Popen[str], deadline_s: float = 20.0) -> None:
-    """Returns when something listens. Raises RuntimeError if the process ends before, or does not come to it."""
+    """Returns when the port accepts connections. Raises RuntimeError if the process ends or the deadline passes."""
     end_s = time.monotonic() + deadline_s
     while True:
         try:
@@ -120,27 +120,27 @@ def wait_listening(port: int, process: subprocess.Popen[str], deadline_s: float 
 
 
 def allow_many_files() -> None:
-    """Lets this process and its children open as many files, and so connections, as the system allows."""
+    """Raises the limit on open files, and so on connections, to the maximum for this process and its children."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _descent(pid: int) -> list[int]:
-    """A process, its children and theirs. Who ends meanwhile is left out."""
+def _descendants(pid: int) -> list[int]:
+    """The process and its descendants. Processes that end meanwhile are left out."""
     pids = [pid]
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
-                pids += _descent(int(child))
+                pids += _descendants(int(child))
     except (FileNotFoundError, ProcessLookupError):
         pass
     return pids
 
 
 def _cpu_s(pid: int) -> float:
-    # The number of a process's CPU clock, as clock_getcpuclockid(3) makes it: exact to the nanosecond where
-    # /proc/<pid>/stat counts hundredths, and it keeps the time of threads that have ended, unlike their files there.
+    # The id of the process's CPU clock, computed as clock_getcpuclockid(3) does. The clock counts nanoseconds
+    # (/proc/<pid>/stat counts hundredths of a second) and includes threads that have ended.
     try:
         return time.clock_gettime((~pid << 3) | 2)
     except OSError:
@@ -156,7 +156,7 @@ def _resident_bytes(pid: int) -> int:
 
 
 def _end(pid: int) -> None:
-    """Kills a process, which need not be a child of ours, and waits until it has ended."""
+    """Kills a process and waits until it has ended. It need not be a child of ours."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -167,6 +167,6 @@ def _end(pid: int) -> None:
         ended.register(handle, select.POLLIN)
         ended.poll()
     except ProcessLookupError:
-        pass  # it ended by itself, and was waited for
+        pass  # it ended by itself, and its parent has waited for it
     finally:
         os.close(handle)

@@ -1,4 +1,4 @@
-"""Runs scenarios for peers, round by round, and keeps every sample as soon as it is made."""
+"""Runs scenarios for peers, round by round, and writes every sample to the file at once."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from bench.samples import Sample
 from bench.scenarios.base import SLOW_S, Effort, Scenario, Subject, TooSlowError
 
 
-class Run:
-    """One benchmark. Rounds are interleaved: of a scenario every peer runs round n before any runs round n + 1."""
+class BenchmarkRun:
+    """One benchmark. Rounds are interleaved: in a scenario, all peers run round n before any peer runs round n + 1."""
 
     def __init__(self, peers: Sequence[Peer], effort: Effort, file: Path, console: Console) -> None:
         self._peers = peers
         self._effort = effort
         self._file = file
         self._console = console
-        self._spared: set[tuple[str, str]] = set()
-        """Scenario and peer: what took too long or failed, and is not tried again."""
+        self._skipped: set[tuple[str, str]] = set()
+        """Scenario and peer of measurements that took too long: their later rounds are skipped."""
 
     def install(self) -> None:
-        """Installs the peers, and leaves out those that cannot be, saying why."""
+        """Installs the peers. Peers that cannot be installed are left out, with a warning."""
         installed = []
         for peer in self._peers:
             try:
@@ -44,7 +44,7 @@ class Run:
 
     def perform(self, scenarios: Sequence[Scenario]) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        plan = [(scenario, [peer for peer in self._peers if scenario.suits(peer)]) for scenario in scenarios]
+        plan = [(scenario, [peer for peer in self._peers if scenario.supports(peer)]) for scenario in scenarios]
         total = self._effort.rounds * sum(len(peers) for _, peers in plan)
         with Progress(*columns, console=self._console) as progress:
             task = progress.add_task("", total=total)
@@ -56,7 +56,7 @@ class Run:
                         progress.advance(task)
 
     def _measure(self, scenario: Scenario, peer: Peer, number: int) -> None:
-        if (scenario.name, peer.name) in self._spared:
+        if (scenario.name, peer.name) in self._skipped:
             return
         started_s = time.monotonic()
         try:
@@ -67,8 +67,8 @@ class Run:
                     )
                     samples.append(self._file, sample)
         except (LoadError, TooSlowError, RuntimeError) as error:
-            self._console.print(f"[yellow]{scenario.name}, round {number + 1}: {peer.name} gave up: {error}")
+            self._console.print(f"[yellow]{scenario.name}, round {number + 1}: {peer.name} failed: {error}")
             if isinstance(error, TooSlowError):
-                self._spared.add((scenario.name, peer.name))
+                self._skipped.add((scenario.name, peer.name))
         if number >= 1 and time.monotonic() - started_s > SLOW_S * self._effort.rounds:
-            self._spared.add((scenario.name, peer.name))
+            self._skipped.add((scenario.name, peer.name))

@@ -1,7 +1,8 @@
-"""What was measured: one sample per measurement, a line of JSON each, and the few statistics that are made of them.
+"""Samples: one per measurement, one line of JSON each, and their statistics.
 
-The machine drifts between rounds (clock rate, temperature, neighbours), so peers are never compared by their medians.
-Each round has its own ratio, of two measurements made within seconds of each other, and the median of these counts.
+The speed of the machine changes between rounds (clock rate, temperature, other virtual machines), so peers are not
+compared by their medians. Each round has its own ratio of two measurements that were made within seconds of each other;
+peers are compared by the median of these ratios.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ import msgspec
 Value = int | float | str
 
 LOAD_BUSY_MIN = 0.9
-"""From here on the load side counts as saturated, and the server as saturated too: CPU seconds per wall second."""
+"""CPU seconds per wall second from which on a side, load or server, counts as saturated."""
 
 Variant = tuple[tuple[str, Value], ...]
-"""A variant that can be a key of a dict: its items, sorted by name."""
+"""A variant as a dict key: its items, sorted by name."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One measurement of one peer.
 
-    `round` counts from 0, and every peer runs round n before any runs round n + 1. `variant` says under which
-    circumstances: `{"subscribers": 1000, "in_flight": 64, "codec": "json"}`. `metrics` have their units in their names;
-    `cpu_us` and `per_second` are about the operation of the scenario, `bytes` about one connection, `load_busy` and
-    `server_busy` are CPU seconds per wall second of all processes of either side.
+    `round` counts from 0; all peers run round n before any peer runs round n + 1. `variant` are the conditions:
+    `{"subscribers": 1000, "in_flight": 64, "codec": "json"}`. The names of `metrics` end with the unit. `cpu_us` and
+    `per_second` are per operation of the scenario, `bytes` per connection; `load_busy` and `server_busy` are CPU
+    seconds per wall second of all processes of that side.
     """
 
     scenario: str
@@ -48,23 +49,23 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.variant.get("codec", "json") not in ("json", "text")
 
     @property
-    def circumstances(self) -> Variant:
-        """What must be equal for two peers to be comparable: the variant, without the codec if that is a text.
+    def conditions(self) -> Variant:
+        """The part of the variant that must be equal to compare two peers: everything except a text codec.
 
-        Peers have text protocols of their own, and these compete with JSON.
+        Some peers have their own text protocols, which are compared with JSON.
         """
         return tuple(item for item in freeze(self.variant) if self.is_binary or item[0] != "codec")
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """Where the values of a metric lie: the median, the extremes, and the quartiles between which half of them are."""
+    """The distribution of a metric: minimum, first quartile, median, third quartile and maximum."""
 
     count: int
-    least: float
+    minimum: float
     low: float
     median: float
     high: float
-    greatest: float
+    maximum: float
 
 
 def freeze(variant: Mapping[str, Value]) -> Variant:
@@ -75,16 +76,16 @@ def freeze(variant: Mapping[str, Value]) -> Variant:
 
 
 def append(path: Path, *samples: Sample) -> None:
-    """Adds samples to a file, a line each, as soon as they are made; the file and its folder need not exist."""
+    """Appends samples to a file, one line each. Creates the file and its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         file.write(b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
 
 
 def read(path: Path) -> list[Sample]:
-    """The samples of a file in their order. Of one that was made again (same round and all) only the last counts.
+    """The samples of a file in their order. If a measurement was repeated in the same round, only the last one counts.
 
-    Raises ValueError, naming file and line, for a line that is no sample.
+    Raises ValueError with file and line for a line that is not a sample.
     """
     found: dict[tuple[str, str, Variant, int], Sample] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
@@ -93,7 +94,7 @@ def read(path: Path) -> list[Sample]:
         try:
             sample = msgspec.json.decode(line, type=Sample)
         except msgspec.DecodeError as error:
-            raise ValueError(f"{path}, line {number} is no sample: {error}") from error
+            raise ValueError(f"{path}, line {number} is not a sample: {error}") from error
         found[sample.scenario, sample.peer, freeze(sample.variant), sample.round] = sample
     return list(found.values())
 
@@ -107,7 +108,7 @@ def select(
     peer: str | None = None,
     variant: Mapping[str, Value] | None = None,
 ) -> list[Sample]:
-    """The samples of a scenario and a peer whose variant contains at least the given one; None takes any."""
+    """The samples of a scenario and a peer whose variant contains the given items. None matches everything."""
     wanted = (variant or {}).items()
     return [
         sample
@@ -125,7 +126,7 @@ def group(samples: Iterable[Sample]) -> dict[tuple[str, str, Variant], list[Samp
 
 
 def values(samples: Iterable[Sample], metric: str) -> list[float]:
-    """The values of a metric, of those samples that have it."""
+    """The values of a metric in those samples that have it."""
     return [sample.metrics[metric] for sample in samples if metric in sample.metrics]
 
 
@@ -133,13 +134,13 @@ def values(samples: Iterable[Sample], metric: str) -> list[float]:
 
 
 def median(samples: Iterable[Sample], metric: str) -> float | None:
-    """The median of a metric, None if no sample has it."""
+    """The median of a metric; None if no sample has it."""
     found = values(samples, metric)
     return statistics.median(found) if found else None
 
 
 def spread(samples: Iterable[Sample], metric: str) -> Spread | None:
-    """Median, extremes and quartiles of a metric, None if no sample has it."""
+    """The distribution of a metric; None if no sample has it."""
     found = sorted(values(samples, metric))
     if not found:
         return None
@@ -148,28 +149,27 @@ def spread(samples: Iterable[Sample], metric: str) -> Spread | None:
 
 
 def ratios(
-    numerator: Iterable[Sample], denominator: Iterable[Sample], metric: str, apart_from: Sequence[str] = ()
+    numerator: Iterable[Sample], denominator: Iterable[Sample], metric: str, except_for: Sequence[str] = ()
 ) -> list[float]:
-    """The ratio of a metric in each round, between samples of the same scenario and circumstances.
+    """The ratio of a metric in each round, between samples of the same scenario and conditions.
 
-    Circumstances named in `apart_from` may differ. Rounds that lack either side, or have nothing to divide by, are
-    left out.
+    Conditions named in `except_for` may differ. Rounds that lack one side, or whose denominator is 0, are left out.
     """
 
-    def place(sample: Sample) -> tuple[str, Variant, int]:
-        return sample.scenario, tuple(item for item in sample.circumstances if item[0] not in apart_from), sample.round
+    def key(sample: Sample) -> tuple[str, Variant, int]:
+        return sample.scenario, tuple(item for item in sample.conditions if item[0] not in except_for), sample.round
 
-    below = {place(sample): sample.metrics[metric] for sample in denominator if sample.metrics.get(metric)}
-    pairs = ((sample.metrics[metric], below.get(place(sample))) for sample in numerator if metric in sample.metrics)
+    below = {key(sample): sample.metrics[metric] for sample in denominator if sample.metrics.get(metric)}
+    pairs = ((sample.metrics[metric], below.get(key(sample))) for sample in numerator if metric in sample.metrics)
     found = (above / under for above, under in pairs if under is not None)
     return [value for value in found if math.isfinite(value)]
 
 
 def ratio(samples: Sequence[Sample], numerator: str, denominator: str, metric: str) -> float | None:
-    """How many times the denominator's value of a metric the numerator's is, both being names of peers.
+    """The ratio of a metric between two peers, `numerator` and `denominator`.
 
-    The median over rounds of each round's own ratio under the same circumstances; None if no round has both. Give it
-    the samples of one variant (`select`), or it is a median over all variants.
+    It is the median over rounds of each round's own ratio under the same conditions; None if no round has both. Pass
+    the samples of one variant (`select`); otherwise the result is a median over all variants.
     """
     found = ratios(select(samples, peer=numerator), select(samples, peer=denominator), metric)
     return statistics.median(found) if found else None

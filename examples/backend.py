@@ -1,4 +1,4 @@
-"""A backend: publishes in a room, safely twice, and asks who is there."""
+"""A backend: publishes a message, repeats the request safely, and counts the connections in the room."""
 
 import httpx
 
@@ -6,14 +6,14 @@ api = httpx.Client(base_url="http://localhost:8000/api/", headers={"X-API-Key": 
 
 
 def call(method, **request):
-    answer = api.post(method, json=request).raise_for_status().json()
-    if "error" in answer:
-        raise RuntimeError(answer["error"])
-    return answer["result"]
+    response = api.post(method, json=request).raise_for_status().json()
+    if "error" in response:
+        raise RuntimeError(response["error"])
+    return response["result"]
 
 
 message = {"text": "Order 1234 is on its way"}
-for attempt in ("first", "second"):  # as after a lost answer: the key makes sure that it is published once
+for attempt in ("first", "second"):  # a retry with the same idempotency key does not publish the message again
     position = call("publish", channel="campfire", data=message, idempotency_key="order-1234-sent")
-    print(attempt, "answer: stored at offset", position["offset"])
+    print(attempt, "response: stored at offset", position["offset"])
 print("connections in the room:", call("presence_stats", channel="campfire")["num_clients"])

@@ -1,4 +1,4 @@
-"""A chat in the terminal: python examples/sdk.py [ROOM [TOKEN]]"""
+"""A chat in a terminal. Usage: python examples/sdk.py [ROOM [TOKEN]]"""
 
 import asyncio
 import sys
@@ -10,7 +10,7 @@ class Room(SubscriptionEventHandler):
     async def on_subscribed(self, context):
         print("joined", context.channel, flush=True)
         if context.was_recovering and not context.recovered:
-            print("some messages are gone: read the history", flush=True)
+            print("some messages were lost: read the history", flush=True)
 
     async def on_publication(self, context):
         author = (context.pub.info.user or "someone") if context.pub.info else "the backend"

@@ -14,7 +14,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from beaconfire.api.openapi import reference_markdown
+from beaconfire.api.reference import reference_markdown
 from beaconfire.base.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
 from beaconfire.cli.main import app
 from beaconfire.config import TABLE, Config

@@ -1,7 +1,7 @@
 """Takes the screenshot of the demo for the readmes: `.venv/bin/python -m scripts.screenshot [FILE]`.
 
-Starts the demo's server on a free port, plays a chat of three users and a backend in headless Chromium, and saves the
-page of one user. Needs Chromium on the PATH, or its path in the variable CHROMIUM.
+It starts the demo's server on a free port. Three users in headless Chromium and a backend send messages. The script
+saves the page of one user. It needs Chromium on the PATH, or its path in the variable CHROMIUM.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.browser.conftest import CHROMIUM_FLAGS
 from tests.browser.network import Network
 from tests.browser.pages import ChatPage
@@ -27,7 +27,7 @@ PICTURE = ROOT / "docs" / "images" / "demo.png"
 SIZE: ViewportSize = {"width": 1180, "height": 680}
 PIXELS_PER_POINT = 1.5
 
-WATCH, KITCHEN, RELEASE = "campfire", "kitchen", "release 2.0"
+FIRST_ROOM, KITCHEN, RELEASE = "campfire", "kitchen", "release 2.0"
 MESSAGES = (
     ("Bob", "Smoke on the western ridge"),
     ("Ann", "I see it too. Lighting ours now"),
@@ -36,7 +36,7 @@ MESSAGES = (
     ("", "Order 1234 is on its way"),
     ("Ann", "My train was in a tunnel, and still I missed nothing"),
 )
-"""Users and their messages in the first room. The backend has no name."""
+"""Authors and messages in the first room; an empty author is a backend."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
         demo = (ROOT / "demo.toml").read_text(encoding="utf-8")
         with ServerProcess(Path(folder), demo) as server, Network(server.port) as network:
-            picture = play_chat(browser, server, network)
+            picture = take_screenshot(browser, server, network)
         browser.close()
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(picture)
@@ -54,20 +54,20 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def play_chat(browser: Browser, server: ServerProcess, network: Network) -> bytes:
+def take_screenshot(browser: Browser, server: ServerProcess, network: Network) -> bytes:
     people = {name: open_chat(browser, network, name) for name in ("Ann", "Bob", "林小月")}
     for name, text in MESSAGES:
         if name:
             people[name].say(text)
         else:
-            publish(server, WATCH, text)
+            publish(server, FIRST_ROOM, text)
         for page in people.values():
             expect(page.messages.filter(has_text=text)).to_be_visible()
     ann, bob = people["Ann"], people["Bob"]
     for room in (KITCHEN, RELEASE):
         for page in (ann, bob):
             page.join(room)
-    ann.show(WATCH)
+    ann.show(FIRST_ROOM)
     bob.say("The tests are green")
     bob.say("Shall we?")
     expect(ann.unread(RELEASE)).to_have_text("2")
@@ -79,7 +79,7 @@ def play_chat(browser: Browser, server: ServerProcess, network: Network) -> byte
 def open_chat(browser: Browser, network: Network, name: str) -> ChatPage:
     context = browser.new_context(viewport=SIZE, device_scale_factor=PIXELS_PER_POINT, color_scheme="light")
     page = ChatPage(context, network)
-    page.come_in(name, WATCH)
+    page.start_chatting(name, FIRST_ROOM)
     page.expect_connected()
     return page
 

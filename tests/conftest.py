@@ -28,7 +28,7 @@ MAY_BLOCK = (
     ("beaconfire/server/app.py", "__init__"),  # start-up: no client is connected
     ("beaconfire/observe/send_queues.py", "send_queue_bytes"),  # files in /proc do not block
     ("prometheus_client/process_collector.py", "collect"),  # the same
-    ("beaconfire/transports/websocket/sending.py", "_send"),  # the descriptor of the socket does not block
+    ("beaconfire/transports/websocket/sender.py", "_send"),  # the descriptor of the socket does not block
 )
 """Files and functions whose calls only look like blocking ones, or block no client."""
 

@@ -1,1 +1,1 @@
-"""What compression costs and saves, measured by `python -m bench.deflate`."""
+"""The costs and savings of compression, measured by `python -m bench.deflate`."""

@@ -1,7 +1,7 @@
-"""`python -m bench.deflate`: CPU and bytes of a delivery, with and without compression.
+"""`python -m bench.deflate`: CPU time and bytes of a delivery, with and without compression.
 
-A thousand listeners, and a backend that publishes one message after the other, each when all have got the one before.
-CPU is the server's, what it does for the backend included.
+There are a thousand subscribers, and a backend that publishes the next message when all subscribers have received the
+one before. CPU time is that of the server, including its work for the backend.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from random import Random
 import msgspec
 
 from bench.deflate.content import order
-from bench.deflate.listening import CHANNELS, channel
+from bench.deflate.subscribers import CHANNELS, channel
 from bench.peers.beaconfire import Beaconfire
 from bench.peers.centrifuge import api_request
 from bench.processes import Program
 
-LISTENERS = 1000
+SUBSCRIBERS = 1000
 SIZES = (500, 2000)
 OFFER = "permessage-deflate; client_max_window_bits"
 LEVELS = (0, 1, 6)
-"""0 is without compression."""
+"""0 means no compression."""
 
 _WARM_UP = 20
 
 
-class Figures(msgspec.Struct, frozen=True):
-    """Of one delivery, and of one connection at the end of them all."""
+class CompressionResults(msgspec.Struct, frozen=True):
+    """Averages per delivery; `resident_bytes` is per connection, after the last delivery."""
 
     bytes: float
     cpu_us: float
@@ -41,41 +41,54 @@ class Figures(msgspec.Struct, frozen=True):
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.deflate", description=__doc__)
-    parser.add_argument("--messages", type=int, default=100, help="how many are published in each measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured, in turns; least CPU counts")
+    parser.add_argument("--messages", type=int, default=100, help="number of messages in each measurement")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        help="number of measurements of each kind, in turns; the one with the least CPU counts",
+    )
     arguments = parser.parse_args()
-    print("| audience | message | compression | bytes per delivery | server CPU per delivery | memory per connection |")
+    print("| subscribers | message | compression | bytes per delivery | CPU per delivery | memory per connection |")
     print("|---|--:|---|--:|--:|--:|")
-    for audience in CHANNELS:
+    for distribution in CHANNELS:
         for size in SIZES:
-            rounds: dict[int, list[Figures]] = {level: [] for level in LEVELS}
+            rounds: dict[int, list[CompressionResults]] = {level: [] for level in LEVELS}
             for _ in range(arguments.rounds):
                 for level in LEVELS:
-                    rounds[level].append(measure(audience, size, level, arguments.messages))
+                    rounds[level].append(measure(distribution, size, level, arguments.messages))
             for level in LEVELS:
-                figures = min(rounds[level], key=lambda figures: figures.cpu_us)
-                assert figures.compressed == (1 if level else 0), "all or nothing was to be compressed"
+                results = min(rounds[level], key=lambda results: results.cpu_us)
+                assert results.compressed == (1 if level else 0), "either all messages or none must be compressed"
                 print(
-                    f"| {audience} | {size} | {f'level {level}' if level else 'off'} | {figures.bytes:,.0f} "
-                    f"| {figures.cpu_us:.2f} µs | {figures.resident_bytes / 1024:.1f} KiB |",
+                    f"| {distribution} | {size} | {f'level {level}' if level else 'off'} | {results.bytes:,.0f} "
+                    f"| {results.cpu_us:.2f} µs | {results.resident_bytes / 1024:.1f} KiB |",
                     flush=True,
                 )
 
 
-def measure(audience: str, size: int, level: int, messages: int) -> Figures:
-    """Publishes so many messages of about `size` bytes to all listeners."""
+def measure(distribution: str, size: int, level: int, messages: int) -> CompressionResults:
+    """Publishes `messages` messages of about `size` bytes to all subscribers."""
     random = Random(size)
     with Beaconfire().start(settings(level)) as running:
         empty = running.resident_bytes()
-        command = [sys.executable, "-m", "bench.deflate.listening", str(running.port), str(LISTENERS), audience, OFFER]
-        with Program(command) as listeners, socket.create_connection(("127.0.0.1", running.port)) as backend:
-            assert listeners.read_line() == "ready"
+        command = [
+            sys.executable,
+            "-m",
+            "bench.deflate.subscribers",
+            str(running.port),
+            str(SUBSCRIBERS),
+            distribution,
+            OFFER,
+        ]
+        with Program(command) as subscribers, socket.create_connection(("127.0.0.1", running.port)) as backend:
+            assert subscribers.read_line() == "ready"
             totals = [0, 0]
 
             def publish() -> None:
-                backend.sendall(api_request(running.port, *call(audience, order(random, size))))
-                _read_answer(backend)
-                totals[:] = map(int, listeners.read_line().split())
+                backend.sendall(api_request(running.port, *call(distribution, order(random, size))))
+                _read_response(backend)
+                totals[:] = map(int, subscribers.read_line().split())
 
             for _ in range(_WARM_UP):
                 publish()
@@ -83,12 +96,12 @@ def measure(audience: str, size: int, level: int, messages: int) -> Figures:
             cpu_before_s = running.cpu_s()
             for _ in range(messages):
                 publish()
-            deliveries = messages * LISTENERS
-            return Figures(
+            deliveries = messages * SUBSCRIBERS
+            return CompressionResults(
                 (totals[0] - bytes_before) / deliveries,
                 (running.cpu_s() - cpu_before_s) / deliveries * 1e6,
                 (totals[1] - compressed_before) / deliveries,
-                (running.resident_bytes() - empty) / LISTENERS,
+                (running.resident_bytes() - empty) / SUBSCRIBERS,
             )
 
 
@@ -96,15 +109,15 @@ def settings(level: int) -> Mapping[str, str]:
     return {"websocket.compression": "true", "websocket.compression_level": str(level)} if level else {}
 
 
-def call(audience: str, data: object) -> tuple[str, bytes]:
-    """The one call of the API that reaches every listener once: method and body."""
-    if audience == "one room":
-        return "publish", json.dumps({"channel": channel(audience, 0), "data": data}).encode()
-    channels = [channel(audience, number) for number in range(LISTENERS)]
+def call(distribution: str, data: object) -> tuple[str, bytes]:
+    """Method and body of the API call that reaches every subscriber once."""
+    if distribution == "one room":
+        return "publish", json.dumps({"channel": channel(distribution, 0), "data": data}).encode()
+    channels = [channel(distribution, number) for number in range(SUBSCRIBERS)]
     return "broadcast", json.dumps({"channels": channels, "data": data}).encode()
 
 
-def _read_answer(backend: socket.socket) -> None:
+def _read_response(backend: socket.socket) -> None:
     answer = b""
     while b"\r\n\r\n" not in answer:
         answer += backend.recv(64 * 1024)

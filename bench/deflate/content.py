@@ -1,4 +1,4 @@
-"""Messages as applications send them: JSON with names that repeat and values that do not."""
+"""Realistic messages: JSON with repeated names and varying values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PLACES = ("Hamburg", "Utrecht", "Kraków", "Lyon", "Bologna", "Göteborg")
 
 
 def order(random: Random, size: int) -> dict[str, Any]:
-    """News of an order, with as many lines as make `size` bytes of JSON of it, or a few more."""
+    """An update of an order, with enough lines for `size` bytes of JSON or a few more."""
     second = random.randrange(86_400)
     update: dict[str, Any] = {
         "type": "order.updated",

@@ -1,4 +1,4 @@
-"""The load side of the benchmark: compiled C that is cheap enough not to be the bottleneck, and its Python wrapper."""
+"""The load side of the benchmark: programs in C, fast enough not to be the bottleneck, and their Python wrapper."""
 
 from bench.load.client import MARK, Connection, HttpLoad, Latency, Load, LoadError, Outcome
 

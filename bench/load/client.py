@@ -1,4 +1,4 @@
-"""The load programs as Python objects: what they are told, and what they answer."""
+"""The load programs as Python objects: their commands and their results."""
 
 from __future__ import annotations
 
@@ -13,39 +13,40 @@ import msgspec
 from bench.load.build import HERE, compile_sources
 
 MARK = b"~" + b"0" * 16
-"""Where a publication holds this, the load writes the time of publishing, and recognises it where it arrives."""
+"""The load program replaces these zeros in a publication by the time of publishing, and reads the time on delivery."""
 
 DEADLINE_S = 120.0
 
 SHARED_SOURCES = ("commands", "histogram", "link", "response", "schedule")
-WSLOAD_SOURCES = ("wsload", "connecting", "publishing", "plan", "connection", "tally", "scan", "websocket")
+WSLOAD_SOURCES = ("wsload", "connecting", "publishing", "plan", "connection", "counters", "scan", "websocket")
 HTTPLOAD_SOURCES = ("httpload",)
 
 
 class LoadError(Exception):
-    """The load was not answered as it should have been, or a connection ended; says which, and what is missing."""
+    """The server gave no response or a wrong one, or a connection ended. The text says which and what is missing."""
 
 
 class Connection(msgspec.Struct, frozen=True):
-    """One WebSocket connection: the group that it hears, what it publishes (None: nothing), what it says first.
+    """One WebSocket connection: the group whose messages it receives, the message that it publishes (None: it publishes
+    nothing), and the messages that it sends first, to connect and subscribe.
 
-    `publish` holds at most one MARK. `binary` is the kind of frames that it sends.
+    `publish` contains at most one MARK. `binary` is the type of the frames that the connection sends.
     """
 
     group: int
     publish: bytes | None
-    greetings: Sequence[bytes]
+    setup_messages: Sequence[bytes]
     binary: bool = False
 
     def plan(self) -> str:
-        """Its line in the plan that the program reads."""
+        """The line about this connection in the plan that the program reads."""
         publish = "-" if self.publish is None else self.publish.hex()
-        greetings = (greeting.hex() for greeting in self.greetings)
-        return "\t".join((str(self.group), "b" if self.binary else "t", publish, *greetings)) + "\n"
+        setup_messages = (message.hex() for message in self.setup_messages)
+        return "\t".join((str(self.group), "b" if self.binary else "t", publish, *setup_messages)) + "\n"
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Microseconds, off by less than 1 %. `count` 0: nothing told when it was sent, and the others mean nothing."""
+    """Microseconds, with an error below 1 %. If `count` is 0, no message contained a time: ignore the other fields."""
 
     count: int
     p50: float
@@ -55,7 +56,7 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a command measured; fields that are not its business are 0. `cpu_s` is what the load side itself used."""
+    """The results of a command. Fields that the command does not measure are 0. `cpu_s` is that of the load side."""
 
     seconds: float
     latency_us: Latency
@@ -64,18 +65,18 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Connections opened."""
     sent: int = 0
     arrived: int = 0
-    """Marks."""
+    """Marks received."""
     acked: int = 0
     answered: int = 0
     not_2xx: int = 0
     late: int = 0
-    """Sent more than 1 ms after they were due: because the load side was too slow, or had no free HTTP connection."""
+    """Messages sent more than 1 ms after they were due: the load side was too slow, or had no free HTTP connection."""
     missing: int = 0
-    """Marks, or HTTP responses, that had not come when the patience was over."""
+    """Marks or HTTP responses that were not received before the timeout."""
 
 
 class _LoadProgram:
-    """A load program that runs; ended with the `with` block. `content` is what the file it is given holds."""
+    """A running load program. It ends with the `with` block. `content` is the content of the file that it reads."""
 
     def __init__(
         self, program: str, sources: Sequence[str], arguments: Sequence[str], content: bytes, options: Sequence[str]
@@ -109,18 +110,18 @@ class _LoadProgram:
         return self._process.pid
 
     def close(self) -> None:
-        """Ends the program, and with it all its connections."""
+        """Ends the program and so all its connections."""
         self._process.kill()
         self._process.communicate()
 
-    def _ask(self, command: str, **options: float) -> Outcome:
+    def _run(self, command: str, **options: float) -> Outcome:
         assert self._process.stdin is not None
         line = " ".join((command, *(f"{name}={value}" for name, value in options.items())))
         try:
             self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # it has ended meanwhile: reading says why
+            pass  # the program has ended; `_read_line` raises the reason
         answer = self._read_line()
         if b'"error"' in answer:
             raise LoadError(msgspec.json.decode(answer, type=dict[str, str])["error"])
@@ -137,10 +138,10 @@ class _LoadProgram:
 
 
 class Load(_LoadProgram):
-    """WebSocket connections to a path on 127.0.0.1; all methods raise `LoadError`.
+    """WebSocket connections to a path on 127.0.0.1. All methods raise LoadError.
 
-    `unprompted` is how many messages the server sends before it is greeted, `ack` what its acknowledgements hold and
-    nothing else does (empty: there are none).
+    `initial_messages` is the number of messages that the server sends before the client's first message. `ack` are
+    bytes that every acknowledgement and nothing else contains; empty if the server sends no acknowledgements.
     """
 
     def __init__(
@@ -148,48 +149,51 @@ class Load(_LoadProgram):
         port: int,
         path: str,
         connections: Sequence[Connection],
-        unprompted: int = 0,
+        initial_messages: int = 0,
         ack: bytes = b"",
         deadline_s: float = DEADLINE_S,
     ) -> None:
-        options = [f"unprompted={unprompted}", f"deadline={deadline_s}", *([f"ack={ack.hex()}"] if ack else [])]
+        options = [f"initial_messages={initial_messages}", f"deadline={deadline_s}"]
+        if ack:
+            options.append(f"ack={ack.hex()}")
         plan = "".join(connection.plan() for connection in connections)
         super().__init__("wsload", WSLOAD_SOURCES, [str(port), path], plan.encode(), options)
 
     def connect(self, concurrency: int, marks: int = 0) -> Outcome:
-        """Opens and greets all connections that are not open, so many at a time (0: all at once).
+        """Opens and sets up all connections that are not open, at most `concurrency` at a time (0: all at once).
 
-        Each is done when its last greeting was answered and so many marks have arrived on it. Latency: from connect()
-        to done.
+        A connection is open after the reply to its last setup message and `marks` marks. Latency: from connect() until
+        the connection is open.
         """
-        return self._ask("connect", concurrency=concurrency, marks=marks)
+        return self._run("connect", concurrency=concurrency, marks=marks)
 
     def flood(self, window: int, messages: int, copies: int, acks: bool = False) -> Outcome:
-        """Closed loop: each group publishes so many messages, at most `window` of them incomplete at a time.
+        """Closed loop: each group publishes `messages` messages, with at most `window` incomplete ones at a time.
 
-        A message is complete when so many copies have arrived in its group and, with `acks`, its acknowledgement.
+        A message is complete when its group has received `copies` copies and, with `acks`, its acknowledgement.
         """
-        return self._ask("flood", window=window, messages=messages, copies=copies, acks=int(acks))
+        return self._run("flood", window=window, messages=messages, copies=copies, acks=int(acks))
 
-    def rate(self, per_second: float, seconds: float, copies: int, patience_s: float = 5.0) -> Outcome:
-        """Open loop: so many messages per second in all, groups and publishers in turn; latency counts from due.
+    def rate(self, per_second: float, seconds: float, copies: int, timeout_s: float = 5.0) -> Outcome:
+        """Open loop: `per_second` messages in total; groups and their publishers take turns.
 
-        Ends when all copies have arrived, or `patience_s` after the last message was due.
+        Latency counts from when a message was due. The command ends when all copies were received, or `timeout_s` after
+        the last message was due.
         """
-        return self._ask("rate", per_second=per_second, seconds=seconds, copies=copies, patience=patience_s)
+        return self._run("rate", per_second=per_second, seconds=seconds, copies=copies, timeout=timeout_s)
 
 
 class HttpLoad(_LoadProgram):
-    """Keep-alive connections to 127.0.0.1 that send one whole HTTP/1.1 request again and again; raises `LoadError`."""
+    """Keep-alive connections to 127.0.0.1 that send the same HTTP/1.1 request again and again. Raises LoadError."""
 
     def __init__(self, port: int, connections: int, request: bytes, deadline_s: float = DEADLINE_S) -> None:
         options = [f"deadline={deadline_s}"]
         super().__init__("httpload", HTTPLOAD_SOURCES, [str(port), str(connections)], request, options)
 
     def flood(self, requests: int) -> Outcome:
-        """Closed loop: so many requests in all, each connection sending its next when it has the response."""
-        return self._ask("flood", requests=requests)
+        """Closed loop: `requests` requests in total. Each connection sends the next one after the response."""
+        return self._run("flood", requests=requests)
 
-    def rate(self, per_second: float, seconds: float, patience_s: float = 5.0) -> Outcome:
-        """Open loop: a request that finds no free connection waits for one; latency counts from when it was due."""
-        return self._ask("rate", per_second=per_second, seconds=seconds, patience=patience_s)
+    def rate(self, per_second: float, seconds: float, timeout_s: float = 5.0) -> Outcome:
+        """Open loop: a request waits until a connection is free. Latency counts from when the request was due."""
+        return self._run("rate", per_second=per_second, seconds=seconds, timeout=timeout_s)

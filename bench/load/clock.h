@@ -1,11 +1,11 @@
-/* Time: of the wall in nanoseconds, of this process's CPU in seconds. */
+/* The time in nanoseconds, and the CPU time of this process in seconds. */
 #pragma once
 #include <stdint.h>
 #include <time.h>
 
 enum { MILLISECOND_NS = 1000000, SECOND_NS = 1000000000 };
 
-/* The clock whose times marks carry. Never 0, which stands for "no time". */
+/* The clock of the times in marks. Never 0, because 0 means "no time". */
 static inline uint64_t now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -18,7 +18,7 @@ static inline double used_cpu_s(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / SECOND_NS;
 }
 
-/* How long a command has taken, and what it has cost this program. */
+/* The duration of a command, and the CPU time that this program used for it. */
 struct stopwatch {
     uint64_t began_ns;
     double began_cpu_s;

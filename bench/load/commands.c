@@ -10,11 +10,11 @@
 
 enum { COMMAND_BYTES_MAX = 512 };
 
-/* What was read from stdin, after the command that was handed out last. */
+/* Bytes that were read from stdin after the last command. */
 static char input[COMMAND_BYTES_MAX];
 static size_t input_size;
 
-/* Takes a line out of the input and splits it; the words live until the next one is taken. */
+/* Removes a line from the input and splits it. The words are valid until the next call. */
 static bool take_line(struct words *command) {
     static char line[COMMAND_BYTES_MAX];
     char *newline = memchr(input, '\n', input_size);
@@ -34,7 +34,7 @@ bool await_command(struct words *command) {
     struct pollfd sources[] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = links_epoll(), .events = POLLIN}};
     while (!take_line(command)) {
         if (poll(sources, 2, -1) < 0 && errno != EINTR) fail("poll: %s", strerror(errno));
-        if (sources[1].revents) look(LOOK_MANY, 0);
+        if (sources[1].revents) poll_links(POLL_MANY, 0);
         if (!sources[0].revents) continue;
         if (input_size == sizeof input) fail("a command is longer than %d bytes", COMMAND_BYTES_MAX);
         ssize_t size = read(STDIN_FILENO, input + input_size, sizeof input - input_size);

@@ -7,7 +7,7 @@
 enum { REQUEST_BYTES_MAX = 2048, SWITCHING_PROTOCOLS = 101 };
 
 static struct {
-    int port, unprompted;
+    int port, initial_messages;
     char request[REQUEST_BYTES_MAX];
     size_t request_size;
     struct pattern ack;
@@ -15,11 +15,11 @@ static struct {
 
 static void receive(struct link *link, const char *data, size_t size, uint64_t now_ns);
 
-void connections_start(int port, const char *path, int unprompted, struct pattern ack) {
+void connections_start(int port, const char *path, int initial_messages, struct pattern ack) {
     common.port = port;
-    common.unprompted = unprompted;
+    common.initial_messages = initial_messages;
     common.ack = ack;
-    /* The same key each time: whether the answer to it is right is a matter for other tests. */
+    /* Always the same key: other tests check the response to it. */
     int size = snprintf(common.request, sizeof common.request,
                         "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==\r\n\r\n",
@@ -32,7 +32,7 @@ void connections_start(int port, const char *path, int unprompted, struct patter
 void connection_open(struct connection *connection, long marks) {
     connection->state = HANDSHAKING;
     connection->opened_ns = now_ns();
-    connection->answers_awaited = common.unprompted;
+    connection->answers_awaited = common.initial_messages;
     connection->marks_awaited = marks;
     link_open(&connection->link, common.port);
     link_send(&connection->link, common.request, common.request_size);
@@ -45,32 +45,32 @@ void connection_publish(struct connection *connection, uint64_t time_ns) {
     connection->unacked++;
 }
 
-/* Goes on with opening it as far as what has arrived allows. */
+/* Continues opening the connection as far as the received messages allow. */
 static void advance(struct connection *connection, uint64_t now_ns) {
-    if (connection->state == GREETING && connection->answers_awaited <= 0) {
-        if (connection->greeted < connection->greeting_count) {
-            const struct frame *greeting = &connection->greetings[connection->greeted++];
+    if (connection->state == SETTING_UP && connection->answers_awaited <= 0) {
+        if (connection->setup_sent < connection->setup_count) {
+            const struct frame *setup_message = &connection->setup_messages[connection->setup_sent++];
             connection->answers_awaited = 1;
-            link_send(&connection->link, greeting->bytes, greeting->size);
+            link_send(&connection->link, setup_message->bytes, setup_message->size);
             return;
         }
         connection->state = CATCHING_UP;
     }
     if (connection->state == CATCHING_UP && connection->marks_awaited <= 0) {
         connection->state = OPEN;
-        tally_opened(now_ns - connection->opened_ns);
+        counters_opened(now_ns - connection->opened_ns);
     }
 }
 
 static void count_mark(struct connection *connection, uint64_t sent_ns, uint64_t now_ns) {
-    if (connection->state == OPEN) tally_mark(connection->group, sent_ns, now_ns);
+    if (connection->state == OPEN) counters_mark(connection->group, sent_ns, now_ns);
     else connection->marks_awaited--;
 }
 
 static void count_ack(struct connection *connection) {
     connection->unacked--;
     if (connection->stale > 0) connection->stale--;
-    else tally_ack(connection->group);
+    else counters_ack(connection->group);
 }
 
 static void read_data(struct connection *connection, const struct piece *piece, uint64_t now_ns) {
@@ -102,14 +102,14 @@ static _Noreturn void fail_closed(const struct connection *connection, const str
          (int)close->size - 2, close->bytes + 2);
 }
 
-/* True: the handshake is done, and what follows are frames. */
+/* True: the handshake is complete, and frames follow. */
 static bool read_handshake(struct connection *connection, const char **data, const char *end, uint64_t now_ns) {
     struct response *response = &connection->response;
     if (!response_read(response, data, end) && (response->state <= HEADERS || response->status == SWITCHING_PROTOCOLS))
         return false;
     if (response->status != SWITCHING_PROTOCOLS)
         fail("connection %d: the server refused it with HTTP status %d", connection->link.number, response->status);
-    connection->state = GREETING;
+    connection->state = SETTING_UP;
     advance(connection, now_ns);
     return true;
 }
@@ -117,7 +117,7 @@ static bool read_handshake(struct connection *connection, const char **data, con
 static void receive(struct link *link, const char *data, size_t size, uint64_t now_ns) {
     struct connection *connection = (struct connection *)link;
     const char *end = data + size;
-    if (!size) fail("connection %d: the server ended it without closing it", link->number);
+    if (!size) fail("connection %d: the server ended it without a close frame", link->number);
     if (connection->state == HANDSHAKING && !read_handshake(connection, &data, end, now_ns)) return;
     for (;;) {
         struct piece piece = next_piece(&connection->frames, &data, end);
@@ -126,7 +126,7 @@ static void receive(struct link *link, const char *data, size_t size, uint64_t n
         case DATA_PIECE: read_data(connection, &piece, now_ns); break;
         case PING_PIECE: send_pong(connection, &piece); break;
         case CLOSE_PIECE: fail_closed(connection, &piece);
-        case BROKEN_PIECE: fail("connection %d: the server sent a frame that it must not", link->number);
+        case BROKEN_PIECE: fail("connection %d: the server sent an invalid frame", link->number);
         }
     }
 }
@@ -135,10 +135,10 @@ const char *connection_awaits(const struct connection *connection) {
     static char text[80];
     switch (connection->state) {
     case CLOSED: return "its turn";
-    case HANDSHAKING: return "the answer to its handshake";
-    case GREETING:
-        snprintf(text, sizeof text, "%d message(s) after greeting %d of %d", connection->answers_awaited,
-                 connection->greeted, connection->greeting_count);
+    case HANDSHAKING: return "the response to its handshake";
+    case SETTING_UP:
+        snprintf(text, sizeof text, "%d message(s) after setup message %d of %d", connection->answers_awaited,
+                 connection->setup_sent, connection->setup_count);
         return text;
     case CATCHING_UP: snprintf(text, sizeof text, "%ld mark(s)", connection->marks_awaited); return text;
     default: return "nothing";

@@ -1,9 +1,9 @@
-/* One WebSocket connection of the plan: its handshake, its greetings, and what it publishes and hears. */
+/* One WebSocket connection of the plan: its handshake, its setup messages, what it publishes and what it receives. */
 #pragma once
 #include "link.h"
 #include "response.h"
 #include "scan.h"
-#include "tally.h"
+#include "counters.h"
 #include "websocket.h"
 
 /* A frame ready to be sent. */
@@ -13,20 +13,20 @@ struct frame {
 };
 
 struct connection {
-    struct link link; /* first: see there */
+    struct link link; /* the first member: see link.h */
     struct group *group;
-    struct frame *greetings;
-    int greeting_count;
-    struct frame publication; /* `bytes` NULL: it publishes nothing */
-    char *time;               /* where the time goes in the publication; NULL: nowhere */
+    struct frame *setup_messages;
+    int setup_count;
+    struct frame publication; /* `bytes` NULL: the connection publishes nothing */
+    char *time;               /* the place of the time in the publication; NULL: none */
 
-    enum { CLOSED, HANDSHAKING, GREETING, CATCHING_UP, OPEN } state;
+    enum { CLOSED, HANDSHAKING, SETTING_UP, CATCHING_UP, OPEN } state;
     uint64_t opened_ns;
-    int answers_awaited; /* messages from the server before the next greeting */
-    int greeted;
-    long marks_awaited; /* before it counts as open */
-    long unacked;       /* published, and not acknowledged yet */
-    long stale;         /* of these, published before the present command */
+    int answers_awaited; /* messages of the server that must come before the next setup message */
+    int setup_sent;
+    long marks_awaited; /* that must come before the connection is open */
+    long unacked;       /* published and not acknowledged */
+    long stale;         /* those of `unacked` that an earlier command has published */
 
     struct response response;
     struct frames frames;
@@ -34,14 +34,16 @@ struct connection {
     size_t ack_matched;
 };
 
-/* Once. `unprompted`: messages that the server sends before it is greeted; `ack`: how an acknowledgement looks. */
-void connections_start(int port, const char *path, int unprompted, struct pattern ack);
+/* Call this once. `initial_messages`: the number of messages that the server sends before the first setup message.
+   `ack`: the bytes of an acknowledgement. */
+void connections_start(int port, const char *path, int initial_messages, struct pattern ack);
 
-/* Begins to open it; it is OPEN, and tallied so, once it was greeted and as many marks have arrived. */
+/* Starts to open the connection. It is OPEN, and counted, after the reply to the last setup message and `marks`
+   marks. */
 void connection_open(struct connection *connection, long marks);
 
-/* Publishes with this time. Fails if it is not open. */
+/* Publishes with this time. Fails if the connection is not open. */
 void connection_publish(struct connection *connection, uint64_t time_ns);
 
-/* What it is waiting for, in words. */
+/* What the connection is waiting for, as text. */
 const char *connection_awaits(const struct connection *connection);

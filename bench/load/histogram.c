@@ -7,14 +7,14 @@ void histogram_clear(struct histogram *histogram) {
     memset(histogram, 0, sizeof *histogram);
 }
 
-/* How many low bits of a value its bucket forgets: none below 256, one below 512, and so on. */
-static unsigned forgotten_bits(uint64_t value_ns) {
+/* How many low bits of a value its bucket ignores: none below 256, one below 512, and so on. */
+static unsigned ignored_bits(uint64_t value_ns) {
     unsigned bits = 64 - (unsigned)__builtin_clzll(value_ns | 1);
     return bits > HISTOGRAM_STEP_BITS + 1 ? bits - HISTOGRAM_STEP_BITS - 1 : 0;
 }
 
 void histogram_record(struct histogram *histogram, uint64_t value_ns) {
-    unsigned shift = forgotten_bits(value_ns);
+    unsigned shift = ignored_bits(value_ns);
     uint64_t bucket = ((uint64_t)shift << HISTOGRAM_STEP_BITS) + (value_ns >> shift);
     if (bucket >= HISTOGRAM_BUCKETS) bucket = HISTOGRAM_BUCKETS - 1;
     histogram->buckets[bucket]++;

@@ -2,11 +2,11 @@
  *
  *   httpload PORT CONNECTIONS REQUEST_FILE [deadline=120]
  *
- * Each connection sends the bytes of the file, a whole HTTP/1.1 request, awaits the whole response, and is free for the
- * next. Prints {"loaded": <connections>}, then obeys commands as wsload does:
- *   flood requests=M                              closed loop: M in all, on all connections at once
- *   rate per_second=R seconds=S [patience=5]      open loop: a request that finds no free connection waits for one, and
- *                                                 its latency counts from when it was due
+ * Each connection sends the bytes of the file, a complete HTTP/1.1 request, waits for the complete response, and is
+ * then free for the next request. Writes {"loaded": <connections>}, then executes commands as wsload does:
+ *   flood requests=M                              closed loop: M in total, on all connections at the same time
+ *   rate per_second=R seconds=S [timeout=5]      open loop: a request waits until a connection is free; its latency
+ *                                                 counts from when it was due
  */
 #include "clock.h"
 #include "histogram.h"
@@ -17,9 +17,9 @@
 #include <string.h>
 
 struct client {
-    struct link link; /* first: see there */
+    struct link link; /* the first member: see link.h */
     struct response response;
-    uint64_t due_ns; /* of the request that it awaits the response to */
+    uint64_t due_ns; /* of the request whose response is awaited */
     bool busy, closed;
 };
 
@@ -29,7 +29,7 @@ static struct {
     struct histogram latency;
 } count;
 
-/* Who may be asked next: a ring, so that all take turns and none is idle for so long that the server drops it. */
+/* Free connections, as a ring: all take turns, so none is idle so long that the server closes it. */
 static struct {
     struct client **ring;
     int size, first, count;
@@ -49,7 +49,7 @@ static void become_idle(struct client *client) {
     idle.ring[(idle.first + idle.count++) % idle.size] = client;
 }
 
-static void ask(uint64_t due_ns) {
+static void send_request(uint64_t due_ns) {
     struct client *client = idle.ring[idle.first];
     idle.first = (idle.first + 1) % idle.size;
     idle.count--;
@@ -62,9 +62,9 @@ static void ask(uint64_t due_ns) {
     count.late += now_ns() - due_ns > MILLISECOND_NS;
 }
 
-/* The server may end a connection that was idle for long: it is opened again when it is needed. */
+/* The server may close a connection that was idle for long. It is opened again when needed. */
 static void drop(struct client *client) {
-    if (client->busy) fail("connection %d: the server ended it instead of answering", client->link.number);
+    if (client->busy) fail("connection %d: the server closed it instead of responding", client->link.number);
     link_close(&client->link);
     client->closed = true;
 }
@@ -73,10 +73,11 @@ static void receive(struct link *link, const char *data, size_t size, uint64_t n
     struct client *client = (struct client *)link;
     const char *end = data + size;
     if (!size) return drop(client);
-    if (!client->busy) fail("connection %d: a response to no request", link->number);
+    if (!client->busy) fail("connection %d: a response without a request", link->number);
     if (!response_read(&client->response, &data, end)) return;
-    if (client->response.state == BROKEN || data < end) fail("connection %d: not a response that ends", link->number);
-    if (client->due_ns >= count.began_ns) { /* or else it belongs to a command that has given up on it */
+    if (client->response.state == BROKEN || data < end)
+        fail("connection %d: not a valid response with a length", link->number);
+    if (client->due_ns >= count.began_ns) { /* otherwise it belongs to an earlier command that has ended */
         count.answered++;
         count.not_2xx += client->response.status / 100 != 2;
         histogram_record(&count.latency, now_ns - client->due_ns);
@@ -90,8 +91,8 @@ static void run_flood(const struct words *command, double deadline_s) {
     struct stopwatch watch = start_stopwatch();
     begin();
     while (count.answered < requests) {
-        while (count.sent < requests && idle.count) ask(now_ns());
-        look_steadily();
+        while (count.sent < requests && idle.count) send_request(now_ns());
+        poll_links_steadily();
         if (elapsed_s(&watch) > deadline_s)
             return answer("{\"error\": \"after %g s %ld of %ld requests are answered\"}", deadline_s, count.answered,
                           requests);
@@ -108,14 +109,14 @@ static void run_rate(const struct words *command) {
     begin();
     uint64_t end = end_ns(&schedule, count.began_ns), now;
     while (count.answered < schedule.total && (now = now_ns()) < end) {
-        uint64_t due = end; /* if there is nothing to send, or nobody to send it */
+        uint64_t due = end; /* if there is nothing to send, or no free connection */
         while (idle.count && count.sent < schedule.total) {
             due = due_ns(&schedule, count.began_ns, count.sent);
             if (due > now) break;
-            ask(due);
+            send_request(due);
             due = end;
         }
-        look(LOOK_FEW, due - now);
+        poll_links(POLL_FEW, due - now);
     }
     char latency[HISTOGRAM_JSON_SIZE];
     answer("{\"seconds\": %.6f, \"answered\": %ld, \"not_2xx\": %ld, \"late\": %ld, \"missing\": %ld, "
@@ -130,7 +131,7 @@ int main(int argc, char **argv) {
     double deadline_s = number_option(&options, "deadline", 120);
     port = atoi(argv[1]);
     int connections = atoi(argv[2]);
-    if (connections < 1 || connections > LINKS_MAX) fail("connections: 1 to %d", LINKS_MAX);
+    if (connections < 1 || connections > LINKS_MAX) fail("the number of connections must be 1 to %d", LINKS_MAX);
     request = read_file(argv[3], &request_size);
     struct client *clients = allocate((size_t)connections, sizeof *clients);
     idle.size = connections;
@@ -147,7 +148,7 @@ int main(int argc, char **argv) {
         if (!strcmp(name, "flood")) run_flood(&command, deadline_s);
         else if (!strcmp(name, "rate")) run_rate(&command);
         else if (!strcmp(name, "quit")) break;
-        else fail("there is no command %s", name);
+        else fail("unknown command %s", name);
     }
     return 0;
 }

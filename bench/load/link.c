@@ -26,7 +26,7 @@ void links_start(receiver *receiver) {
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
-    prctl(PR_SET_TIMERSLACK, 1UL); /* the usual 50 us would count as the server's latency */
+    prctl(PR_SET_TIMERSLACK, 1UL); /* the default, 50 us, would count as latency of the server */
 }
 
 int links_epoll(void) {
@@ -55,7 +55,7 @@ void link_close(struct link *link) {
     link->sent = link->size = 0;
 }
 
-/* What the kernel took: 0 if its buffer is full, or the connection is not established yet. */
+/* The number of bytes that the kernel accepted: 0 if its buffer is full or the connection is not established. */
 static size_t try_send(struct link *link, const char *data, size_t size) {
     ssize_t sent = send(link->fd, data, size, MSG_NOSIGNAL);
     if (sent >= 0) return (size_t)sent;
@@ -75,7 +75,7 @@ static void enqueue(struct link *link, const char *data, size_t size) {
 }
 
 void link_send(struct link *link, const void *data, size_t size) {
-    bool idle = !link->size; /* or else it would overtake what waits */
+    bool idle = !link->size; /* otherwise the data would overtake queued data */
     size_t sent = idle ? try_send(link, data, size) : 0;
     if (sent == size) return;
     enqueue(link, (const char *)data + sent, size - sent);
@@ -96,8 +96,8 @@ static void receive_once(struct link *link) {
     if (errno != EAGAIN && errno != EINTR) fail("connection %d: %s", link->number, strerror(errno));
 }
 
-int look(int links_max, uint64_t wait_ns) {
-    struct epoll_event events[LOOK_MANY];
+int poll_links(int links_max, uint64_t wait_ns) {
+    struct epoll_event events[POLL_MANY];
     struct timespec wait = {.tv_sec = (time_t)(wait_ns / SECOND_NS), .tv_nsec = (long)(wait_ns % SECOND_NS)};
     int ready = epoll_pwait2(epoll, events, links_max, &wait, NULL);
     if (ready < 0 && errno != EINTR) fail("epoll: %s", strerror(errno));
@@ -109,6 +109,6 @@ int look(int links_max, uint64_t wait_ns) {
     return ready;
 }
 
-void look_steadily(void) {
-    if (look(LOOK_MANY, 0) <= 0) usleep(LOOK_PAUSE_US);
+void poll_links_steadily(void) {
+    if (poll_links(POLL_MANY, 0) <= 0) usleep(POLL_PAUSE_US);
 }

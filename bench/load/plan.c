@@ -15,32 +15,33 @@ long decode_hex(char *text) {
 
 static struct frame read_frame(char *hex, int opcode, int line_number) {
     long size = decode_hex(hex);
-    if (size < 0) fail("line %d of the plan: bytes must be in hex", line_number);
+    if (size < 0) fail("line %d of the plan: invalid hex", line_number);
     struct frame frame = {.bytes = allocate(1, (size_t)size + FRAME_HEADER_BYTES_MAX)};
     frame.size = build_frame(frame.bytes, opcode, hex, (size_t)size);
     return frame;
 }
 
-/* Reads a line into the connection; returns the number of its group. */
+/* Reads a line of the plan. Returns the number of the connection's group. */
 static int read_connection(struct connection *connection, char *line, int line_number) {
     int fields = 1;
     for (const char *at = line; (at = strchr(at, '\t')); at++) fields++;
-    if (fields < 3) fail("line %d of the plan: %d fields are too few", line_number, fields);
+    if (fields < 3) fail("line %d of the plan: %d fields, at least 3 are needed", line_number, fields);
     const char *group = strsep(&line, "\t"), *opcode_name = strsep(&line, "\t");
     char *publication = strsep(&line, "\t"), *rest;
     long group_number = strtol(group, &rest, 10);
     if (rest == group || *rest || group_number < 0 || group_number >= LINKS_MAX)
         fail("line %d of the plan: the group must be a number below %d", line_number, LINKS_MAX);
     int opcode = !strcmp(opcode_name, "t") ? TEXT : BINARY;
-    if (opcode == BINARY && strcmp(opcode_name, "b")) fail("line %d of the plan: neither t nor b", line_number);
+    if (opcode == BINARY && strcmp(opcode_name, "b"))
+        fail("line %d of the plan: the frame type must be t or b", line_number);
     if (strcmp(publication, "-")) {
         connection->publication = read_frame(publication, opcode, line_number);
         connection->time = find_mark(connection->publication.bytes, connection->publication.size);
     }
-    connection->greeting_count = fields - 3;
-    connection->greetings = allocate((size_t)connection->greeting_count, sizeof *connection->greetings);
-    for (int i = 0; i < connection->greeting_count; i++)
-        connection->greetings[i] = read_frame(strsep(&line, "\t"), opcode, line_number);
+    connection->setup_count = fields - 3;
+    connection->setup_messages = allocate((size_t)connection->setup_count, sizeof *connection->setup_messages);
+    for (int i = 0; i < connection->setup_count; i++)
+        connection->setup_messages[i] = read_frame(strsep(&line, "\t"), opcode, line_number);
     connection->link.number = line_number - 1;
     return (int)group_number;
 }

@@ -16,7 +16,7 @@ static void read_header(struct response *response) {
 static int state_after_headers(const struct response *response) {
     if (response->status < 200 || response->status == 204 || response->status == 304) return COMPLETE;
     if (response->chunked) return CHUNK_SIZE;
-    if (!response->sized) return BROKEN; /* it would last as long as the connection */
+    if (!response->sized) return BROKEN; /* the body would end only with the connection */
     return response->left ? BODY : COMPLETE;
 }
 
@@ -43,7 +43,7 @@ static void read_line(struct response *response) {
     }
 }
 
-/* Takes in what there is of a line. True: it is whole, and its end is cut off. */
+/* Reads a line or a part of it. True: the line is complete; its line break is removed. */
 static bool gather_line(struct response *response, const char **data, const char *end) {
     const char *newline = memchr(*data, '\n', (size_t)(end - *data));
     size_t size = (size_t)((newline ? newline : end) - *data);

@@ -2,12 +2,12 @@
 #include "commands.h"
 #include <string.h>
 
-/* The value of a hex digit and 1; 0 for what is none. A table, since every copy of every message has 16 of them. */
+/* The value of a hex digit plus 1; 0 for other bytes. A table, because every copy of every message has 16 digits. */
 static const uint8_t DIGITS[256] = {
     ['0'] = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ['A'] = 11, 12, 13, 14, 15, 16, ['a'] = 11, 12, 13, 14, 15, 16,
 };
 
-/* Less than 0: it is none. */
+/* Less than 0: not a digit. */
 static int digit_value(char digit) {
     return DIGITS[(unsigned char)digit] - 1;
 }
@@ -29,7 +29,7 @@ bool next_mark(struct mark *mark, const char **data, const char *end, uint64_t *
         bool whole = mark->digits == MARK_DIGITS;
         if (at == end && !whole) return false;
         mark->begun = false;
-        if (!whole) continue; /* a byte that happens to be the same, as a length of 126 in Protobuf is */
+        if (!whole) continue; /* another meaning of the same byte, for example a length of 126 in Protobuf */
         *data = at;
         *time_ns = mark->time_ns;
         return true;
@@ -61,7 +61,8 @@ struct pattern make_pattern(const char *bytes, size_t size) {
 bool next_match(const struct pattern *pattern, size_t *matched, const char **data, const char *end) {
     const char *at = *data;
     if (!*matched && (size_t)(end - at) >= pattern->size) {
-        /* Usually whole or not there: the C library is faster at that. If not, its beginning may be at the end. */
+        /* Usually the pattern is complete or absent; the C library finds that faster. If it is absent, its beginning may
+           be at the end of the data. */
         const char *found = memmem(at, (size_t)(end - at), pattern->bytes, pattern->size);
         if (found) {
             *data = found + pattern->size;

@@ -1,11 +1,11 @@
-/* What is looked for in payloads, which may be cut anywhere: marks and acknowledgements. */
+/* Finds marks and acknowledgements in payloads, which may be divided at any place. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* A mark is '~' and 16 hex digits of a time in nanoseconds; one with a time of 0 does not tell when it was sent. A '~'
-   with less behind it is none. Zeroed: none is being read. */
+/* A mark is '~' and 16 hex digits of a time in nanoseconds. Time 0 means that the time of sending is unknown. A '~'
+   with fewer digits is not a mark. A zeroed struct is the initial state. */
 enum { MARK = '~', MARK_DIGITS = 16 };
 
 struct mark {
@@ -14,23 +14,23 @@ struct mark {
     bool begun;
 };
 
-/* True: there is a mark, and *data has moved behind it. False: no more, but one may have begun. */
+/* True: found a mark; *data is behind it. False: no further mark, but the beginning of one may have been read. */
 bool next_mark(struct mark *mark, const char **data, const char *end, uint64_t *time_ns);
 
 /* Writes a time as 16 hex digits. */
 void write_time(char *out, uint64_t time_ns);
 
-/* Where 16 hex digits follow a '~', there is room for a time: a pointer to it, or NULL. */
+/* A pointer to the 16 hex digits behind a '~', the place for a time; NULL if there is none. */
 char *find_mark(char *data, size_t size);
 
-/* A fixed string of bytes to look for; `size` 0: none. */
+/* A byte string to search for; `size` 0: none. */
 struct pattern {
     const char *bytes;
     size_t size;
-    size_t *fallback; /* [n]: how many bytes still match when the one after the first n + 1 does not */
+    size_t *fallback; /* [n]: how many bytes still match if the byte after the first n + 1 does not */
 };
 
 struct pattern make_pattern(const char *bytes, size_t size);
 
-/* True: there is one, and *data has moved behind it. `matched` is kept between calls; 0 at the beginning. */
+/* True: found one; *data is behind it. `matched` is the state between calls, initially 0. */
 bool next_match(const struct pattern *pattern, size_t *matched, const char **data, const char *end);

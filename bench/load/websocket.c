@@ -10,7 +10,7 @@ static unsigned header_size(const struct frames *frames) {
     return length == LENGTH_IN_8_BYTES ? 10 : length == LENGTH_IN_2_BYTES ? 4 : 2;
 }
 
-/* Takes in what there is of a header. True: it is whole. */
+/* Reads a header or a part of it. True: the header is complete. */
 static bool gather_header(struct frames *frames, const char **data, const char *end) {
     while (frames->header_size < header_size(frames)) {
         if (*data == end) return false;
@@ -30,7 +30,7 @@ static bool is_broken(const struct frames *frames) {
     return frames->header[0] & RESERVED || frames->header[1] & MASKED || (control && frames->left > CONTROL_BYTES_MAX);
 }
 
-/* Takes in what came of a control frame's payload. True: it is whole. */
+/* Reads the payload of a control frame or a part of it. True: the payload is complete. */
 static bool gather_control(struct frames *frames, struct piece *piece) {
     memcpy(frames->control + frames->control_size, piece->bytes, piece->size);
     frames->control_size += (unsigned char)piece->size;

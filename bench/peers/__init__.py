@@ -1,6 +1,6 @@
-"""The servers that are measured, Beaconfire among them.
+"""The servers that are measured, including Beaconfire.
 
-Each is a package with its program or configuration beside it, and an entry here.
+Each peer is a package with its program or its configuration, and has an entry here.
 """
 
 from __future__ import annotations
@@ -31,4 +31,4 @@ _ALL: tuple[Peer, ...] = (
 )
 
 PEERS: Mapping[str, Peer] = {peer.name: peer for peer in _ALL}
-"""By the name that samples use, in the order of reports."""
+"""By their names in samples, in the order of reports."""

@@ -1,4 +1,4 @@
-"""What a peer is: a real-time server that is measured, and the dialect that its clients speak."""
+"""The port of a peer: a real-time server that is measured, and the protocol of its clients."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from typing import Protocol, Self
 from bench.processes import CACHE, HeldPort, Program, wait_listening
 
 INSTALLED = CACHE / "peers"
-"""Where peers are installed, each in a folder of its name; nothing of them goes anywhere else."""
+"""Peers are installed here, each in a folder with its name, and nowhere else."""
 
 PING_INTERVAL_S = 3600
-"""How often servers ping, if it can be set: the load side answers pings of WebSocket, not those of protocols above."""
+"""The ping interval of servers that have one: the load side answers WebSocket pings only, not pings of a protocol."""
 
 CAPABILITIES = frozenset({"fanout", "rooms", "acks", "auth", "api", "recover", "protobuf"})
-"""All that a peer can be measured at."""
+"""Everything that scenarios may require of a peer."""
 
 
-class Dialect(Protocol):
-    """What a client says to a peer, in payloads of WebSocket messages. Stateless."""
+class PeerProtocol(Protocol):
+    """The client side of a peer's protocol: payloads of WebSocket messages. Stateless."""
 
     @property
     def path(self) -> str:
-        """Path and query of the WebSocket."""
+        """Path and query of the WebSocket endpoint."""
 
     @property
     def binary(self) -> bool:
-        """Whether the client's messages are binary ones."""
+        """Whether the client sends binary messages."""
 
     @property
-    def unprompted(self) -> int:
-        """Messages that the server sends by itself right after the handshake."""
+    def initial_messages(self) -> int:
+        """The number of messages that the server sends directly after the handshake."""
 
     @property
     def ack(self) -> bytes:
-        """The bytes that an acknowledgement to a publisher is known by; empty if the protocol has none."""
+        """Bytes that every acknowledgement of a publish and no other message contains. Empty: no acknowledgements."""
 
     @property
     def echo(self) -> bool:
-        """Whether a publisher that is in the channel gets its own message."""
+        """Whether a publisher that is subscribed receives its own messages."""
 
-    def greetings(self, user: str, channels: Sequence[str]) -> list[bytes]:
-        """What makes a new connection `user`'s, in `channels`; each is answered by a message before the next."""
+    def setup_messages(self, user: str, channels: Sequence[str]) -> list[bytes]:
+        """Messages that connect `user` and subscribe to `channels`. Each is sent after the reply to the one before."""
 
     def publish(self, channel: str, data: str) -> bytes:
-        """A message that sends `data` (ASCII, no quotes, no backslash, no "+") to all in `channel`.
+        """A message that publishes `data` (ASCII without quotes, backslashes and "+") to `channel`.
 
-        Raises ValueError if the encoding needs a `~` besides those of `data`, which would look like a mark.
+        Raises ValueError if the encoded message contains a `~` that is not in `data`: it would look like a mark.
         """
 
 
 class Running:
-    """A started peer, which is ended with all its processes on leaving the context.
+    """A started peer. All its processes are ended with the `with` block.
 
-    Its parts are its programs by role: usually "server" alone.
+    `parts` are its programs by role: usually only "server".
     """
 
     def __init__(self) -> None:
@@ -76,16 +76,16 @@ class Running:
             port.close()
 
     def hold_port(self) -> int:
-        """A free port for one of its parts, which nothing else gets until the peer has ended."""
+        """A free port for one of the parts, reserved until the peer ends."""
         self._ports.append(HeldPort())
         return self._ports[-1].number
 
     def launch(
         self, command: Sequence[str], *, part: str = "server", port: int = 0, env: Mapping[str, str] | None = None
     ) -> Self:
-        """Starts a part and waits until it listens on `port`, 0 being the peer's.
+        """Starts a part and waits until it listens on `port` (0: the peer's port).
 
-        Raises RuntimeError if it does not; all parts are ended then.
+        Raises RuntimeError if it does not listen; all parts are ended then.
         """
         program = self.parts[part] = Program(list(command), env=env, stdout=False)
         try:
@@ -111,33 +111,33 @@ class Running:
 
 
 class Peer(Protocol):
-    """A server to be measured, of a pinned version, configured as its own documentation advises for speed."""
+    """A server of a pinned version, configured for speed as its documentation recommends."""
 
     @property
     def name(self) -> str:
-        """What samples call it."""
+        """Its name in samples."""
 
     @property
     def title(self) -> str:
-        """What people call it, with versions."""
+        """Its title in reports, with versions."""
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What it can be measured at, of CAPABILITIES."""
+        """The CAPABILITIES that it has."""
 
     @property
-    def dialects(self) -> Mapping[str, Dialect]:
-        """By codec: "json" and "protobuf", or "text"."""
+    def protocols(self) -> Mapping[str, PeerProtocol]:
+        """By codec: "json" and "protobuf", or "text". The first one is a text protocol."""
 
     @property
     def configuration(self) -> str:
-        """How it is configured and started, to be read: a file's text, and the command."""
+        """Its configuration for the report: the text of its files, and the command that starts it."""
 
     def install(self) -> None:
-        """Installs it, unless it is, and says so. Raises RuntimeError that tells what is missing."""
+        """Installs the peer if it is not installed. Raises RuntimeError that names what is missing."""
 
     def start(self) -> Running:
-        """Starts it on a free port of 127.0.0.1; it is ready when this returns. Raises RuntimeError if it is not."""
+        """Starts the peer on a free port of 127.0.0.1 and waits until it listens. Raises RuntimeError if it fails."""
 
 
 def pinned_version(file: Path, package: str) -> str:
@@ -148,6 +148,6 @@ def pinned_version(file: Path, package: str) -> str:
     return found[1]
 
 
-def described(command: str, *files: Path) -> str:
-    """A configuration to be read: the command, then each file under its name."""
+def describe(command: str, *files: Path) -> str:
+    """The text of a configuration: the command, then each file with its name."""
     return "\n".join([f"$ {command}\n", *(f"--- {file.name}\n{file.read_text()}" for file in files)])

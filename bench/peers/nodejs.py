@@ -1,4 +1,4 @@
-"""Servers that run on Node.js: a folder with a `server.js`, a `package.json` and its lock."""
+"""Servers on Node.js: a folder with `server.js`, `package.json` and its lock file."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from functools import cached_property
 from pathlib import Path
 from subprocess import run
 
-from bench.peers.base import INSTALLED, Dialect, Running, described, pinned_version
-from bench.peers.installing import node_packages
+from bench.peers.base import INSTALLED, PeerProtocol, Running, describe, pinned_version
+from bench.peers.installation import node_packages
 from bench.peers.text import CAPABILITIES
 
 
 class NodePeer:
-    """One process, one core. `package` is the one that the server is about."""
+    """One process, one core. `package` is the package that is measured."""
 
     capabilities = CAPABILITIES
 
-    def __init__(self, name: str, package: str, folder: Path, dialects: Mapping[str, Dialect]) -> None:
+    def __init__(self, name: str, package: str, folder: Path, protocols: Mapping[str, PeerProtocol]) -> None:
         self.name = name
-        self.dialects = dialects
+        self.protocols = protocols
         self._folder = folder
         self._package = package
 
@@ -31,7 +31,7 @@ class NodePeer:
 
     @property
     def configuration(self) -> str:
-        return described("NODE_ENV=production node server.js PORT", self._folder / "server.js")
+        return describe("NODE_ENV=production node server.js PORT", self._folder / "server.js")
 
     def install(self) -> None:
         node_packages(self.name, self._folder)

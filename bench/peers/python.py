@@ -1,4 +1,4 @@
-"""Servers in Python, each in a virtual environment of its own: a folder with a program and its pinned requirements."""
+"""Servers in Python, each in its own virtual environment: a folder with a program and its pinned requirements."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.peers.base import INSTALLED, PING_INTERVAL_S, Dialect, Running, described, pinned_version
-from bench.peers.installing import virtual_environment
+from bench.peers.base import INSTALLED, PING_INTERVAL_S, PeerProtocol, Running, describe, pinned_version
+from bench.peers.installation import virtual_environment
 from bench.peers.text import CAPABILITIES
 
 UVICORN = [
     "uvicorn",
     *("--host", "127.0.0.1", "--backlog", "4096"),
     *("--log-level", "error", "--no-access-log"),
-    # What uvicorn takes by itself when it is installed as uvicorn[standard], its Cython-based choice (uvicorn.dev).
+    # The defaults of uvicorn[standard], its installation with Cython-based dependencies (uvicorn.dev).
     *("--loop", "uvloop", "--http", "httptools", "--ws", "websockets-sansio"),
     *("--ws-per-message-deflate", "false"),
     *("--ws-ping-interval", str(PING_INTERVAL_S), "--ws-ping-timeout", str(PING_INTERVAL_S)),
@@ -24,9 +24,9 @@ UVICORN = [
 
 
 class PythonPeer:
-    """One process, one core. `packages` are those that the server is about, the first one first.
+    """One process, one core. `packages` are the packages that are measured, the most important one first.
 
-    `command` is run in the environment, with `{folder}` and `{port}` filled in.
+    `command` runs in the virtual environment; `{folder}` and `{port}` are replaced.
     """
 
     capabilities = CAPABILITIES
@@ -36,11 +36,11 @@ class PythonPeer:
         name: str,
         packages: list[str],
         program: Path,
-        dialects: Mapping[str, Dialect],
+        protocols: Mapping[str, PeerProtocol],
         command: list[str],
     ) -> None:
         self.name = name
-        self.dialects = dialects
+        self.protocols = protocols
         self._requirements = program.with_name("requirements.txt")
         self._program = program
         self._command = command
@@ -49,7 +49,7 @@ class PythonPeer:
 
     @property
     def configuration(self) -> str:
-        return described(" ".join(self._command).format(folder=".", port="PORT"), self._program)
+        return describe(" ".join(self._command).format(folder=".", port="PORT"), self._program)
 
     def install(self) -> None:
         virtual_environment(self.name, self._requirements)
@@ -58,7 +58,7 @@ class PythonPeer:
         return self.launch(Running(), {})
 
     def launch(self, running: Running, env: Mapping[str, str]) -> Running:
-        """Starts the server as a part of what runs already."""
+        """Starts the server as a part of `running`."""
         filled = [word.format(folder=self._program.parent, port=running.port) for word in self._command]
         program = INSTALLED / self.name / "bin" / filled[0]
         return running.launch([str(program), *filled[1:]], env=env)

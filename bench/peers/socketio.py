@@ -1,23 +1,23 @@
-"""The Socket.IO protocol, version 5 on Engine.IO 4, over WebSocket alone."""
+"""The Socket.IO protocol, version 5 on Engine.IO 4, over WebSocket only."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 
-from bench.peers.base import Dialect
+from bench.peers.base import PeerProtocol
 
 
-class SocketIoDialect:
-    """Events `join` and `to`, both acknowledged; what is said in a room is the event `message`."""
+class SocketIoProtocol:
+    """Events `join` and `to`, both acknowledged. A message in a room is the event `message`."""
 
     path = "/socket.io/?EIO=4&transport=websocket"
     binary = False
-    unprompted = 1  # Engine.IO's open packet
-    ack = b"431[]"  # to event number 1, which every publish is
+    initial_messages = 1  # Engine.IO's open packet
+    ack = b"431[]"  # acknowledges event number 1, the number of every publish
     echo = True
 
-    def greetings(self, user: str, channels: Sequence[str]) -> list[bytes]:
+    def setup_messages(self, user: str, channels: Sequence[str]) -> list[bytes]:
         return [b"40", *(self._event(0, "join", channel) for channel in channels)]
 
     def publish(self, channel: str, data: str) -> bytes:
@@ -25,8 +25,8 @@ class SocketIoDialect:
 
     @staticmethod
     def _event(number: int, *content: str) -> bytes:
-        """An event (42) whose acknowledgement (43) has this number, of one digit."""
+        """An event (42) whose acknowledgement (43) has this number (one digit)."""
         return f"42{number}{json.dumps(content, separators=(',', ':'))}".encode()
 
 
-DIALECTS: Mapping[str, Dialect] = {"json": SocketIoDialect()}
+PROTOCOLS: Mapping[str, PeerProtocol] = {"json": SocketIoProtocol()}

@@ -1,33 +1,34 @@
-"""The dialect of servers that have no protocol of their own: two words of text."""
+"""The protocol for servers that have no application protocol: two commands in text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.peers.base import Dialect
+from bench.peers.base import PeerProtocol
 
 
-class TextDialect:
-    """`join <channel>` is answered by `joined`; `to <channel> <data>` sends data to all in it, and `+` to the sender.
+class TextProtocol:
+    """`join <channel>` is answered with `joined`. `to <channel> <data>` sends the data to all connections in the
+    channel, and then `+` to the publisher.
 
-    The acknowledgement comes when the data have been handed to every connection of the channel. A client may be in
-    several channels.
+    The server sends the acknowledgement when it has passed the data to every connection of the channel. A client may be
+    in several channels.
     """
 
     path = "/"
     binary = False
-    unprompted = 0
+    initial_messages = 0
     ack = b"+"
     echo = True
 
-    def greetings(self, user: str, channels: Sequence[str]) -> list[bytes]:
+    def setup_messages(self, user: str, channels: Sequence[str]) -> list[bytes]:
         return [f"join {channel}".encode() for channel in channels]
 
     def publish(self, channel: str, data: str) -> bytes:
         return f"to {channel} {data}".encode()
 
 
-DIALECTS: Mapping[str, Dialect] = {"text": TextDialect()}
+PROTOCOLS: Mapping[str, PeerProtocol] = {"text": TextProtocol()}
 
 CAPABILITIES = frozenset({"fanout", "rooms", "acks"})
-"""What rooms and acknowledgements alone allow."""
+"""The capabilities of a server with only rooms and acknowledgements."""

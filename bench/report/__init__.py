@@ -1,10 +1,11 @@
-"""The report of a benchmark: a page of HTML that needs nothing else, and the same in short as Markdown with plots.
+"""The report of a benchmark: a self-contained HTML page, and a shorter Markdown page with plots.
 
-`about` is what is known besides the samples; `catalogue` the words; `human` writes numbers; `tables` and `curves` turn
-samples into what is shown, `contents` puts it together; `drawing` and `templates/` only show it.
+`about` describes the machine and the peers; `catalogue` has the titles and texts; `formatting` formats numbers;
+`tables` and `curves` compute tables and plots from samples; `contents` combines them; `drawing`, `rendering` and
+`templates/` write them.
 """
 
 from bench.report.about import About, Machine, PeerFacts
-from bench.report.writing import write
+from bench.report.rendering import write
 
 __all__ = ["About", "Machine", "PeerFacts", "write"]

@@ -1,7 +1,7 @@
 """`python -m bench.report SAMPLES OUT_DIR`: writes index.html, README.md and the plots.
 
-Beside the samples may lie `about.json` (machine and peers, written by the benchmark) and `explanations.md`, which says
-under `## <key of the goal>` why a goal was missed.
+The folder of the samples may contain `about.json` (machine and peers, written by the benchmark) and `explanations.md`,
+which explains under `## <key of the goal>` why a goal was missed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("samples", type=Path, metavar="SAMPLES", help="a file of samples, a line of JSON each")
-    parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="where the report is written")
+    parser.add_argument("samples", type=Path, metavar="SAMPLES", help="a file of samples, one line of JSON each")
+    parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder for the report")
     arguments = parser.parse_args()
     folder = arguments.samples.parent
     try:

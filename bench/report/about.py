@@ -1,4 +1,4 @@
-"""What a report says besides numbers: the machine they were measured on, and how each peer was configured."""
+"""The facts of a report besides the samples: the machine, and the configuration of each peer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """Where and when the samples were made, and by which command."""
+    """Where and when the samples were measured, and with which command."""
 
     cpu: str
     cores: int
@@ -23,7 +23,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def here(cls, command: str) -> Self:
-        """This machine, today. `cores` are those that this process may use."""
+        """This machine, today. `cores` is the number of cores that this process may use."""
         return cls(
             cpu=_cpu_model(),
             cores=len(os.sched_getaffinity(0)),
@@ -35,9 +35,9 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeerFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """A peer's title with its version, its configuration as text, and what it can do at all.
+    """The title of a peer with its version, its configuration as text, and its capabilities.
 
-    Without `capabilities` nothing is known about what it can do, and what it lacks counts as not measured.
+    If `capabilities` is empty, they are unknown, and a missing scenario counts as not measured.
     """
 
     title: str
@@ -46,7 +46,7 @@ class PeerFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a report knows besides the samples: `about.json`, beside them. Peers by their names in the samples."""
+    """The content of `about.json`, in the folder of the samples. Peers by their names in samples."""
 
     machine: Machine | None = None
     peers: dict[str, PeerFacts] = {}
@@ -57,7 +57,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Raises ValueError, naming the file, if it is not what `write` makes; one that is not there says nothing."""
+        """Empty if there is no such file. Raises ValueError with the name of the file if its content is invalid."""
         if not path.exists():
             return cls()
         try:

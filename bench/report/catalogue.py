@@ -1,6 +1,6 @@
-"""The closed sets of the report: scenarios, metrics and peers, with what is said about each.
+"""The closed sets of the report: scenarios, metrics and peers, with their titles and texts.
 
-Samples may hold others; these are shown under their own names, after the ones that are known.
+Samples may contain others. The report shows these with their own names, after the known ones.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Iterable
 import msgspec
 
 
-class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """A scenario's words; `operation` is what it counts, `needs` what a peer must be capable of.
+class ScenarioText(msgspec.Struct, frozen=True, kw_only=True):
+    """The title and text of a scenario. `operation` is what it counts, `needs` the capabilities that a peer must have.
 
-    With an `axis`, the name in the variant that grows, its costs are plotted against it.
+    `axis` is an item of the variant: the costs are plotted against it.
     """
 
     name: str
@@ -24,10 +24,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     axis: str | None = None
 
 
-class Metric(msgspec.Struct, frozen=True, kw_only=True):
-    """A metric's words; `{}` in the title is the scenario's operation.
+class MetricText(msgspec.Struct, frozen=True, kw_only=True):
+    """The title of a metric; `{}` in it is replaced by the scenario's operation.
 
-    `compared`: whether a ratio and a spread say anything. `greater_is_better`: true of rates.
+    `compared`: whether ratio and spread are shown. `greater_is_better`: true for rates.
     """
 
     name: str
@@ -36,127 +36,127 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     greater_is_better: bool = False
 
 
-SCENARIOS: tuple[Scenario, ...] = (
-    Scenario(
+SCENARIOS: tuple[ScenarioText, ...] = (
+    ScenarioText(
         name="fanout",
         title="Fan-out",
         operation="delivery",
-        text="One publisher, many subscribers of one channel. In flight: messages that were published and have not "
-        "reached all subscribers yet.",
+        text="One publisher, many subscribers of one channel. In flight: messages that were published and are not "
+        "delivered to all subscribers yet.",
         needs=frozenset({"fanout"}),
     ),
-    Scenario(
+    ScenarioText(
         name="ceiling",
-        title="Fan-out beside the ceiling",
+        title="Fan-out compared with send()",
         operation="delivery",
-        text="CPU per delivery as a multiple of what the bare C loop needs, both serving at once and taking turns of a "
-        "third of a second: what a send() costs differs more from minute to minute than servers do.",
+        text="CPU per delivery as a multiple of that of the bare C loop. Both run at the same time and take turns of a "
+        "third of a second, because the cost of send() changes more from minute to minute than servers differ.",
         needs=frozenset({"fanout"}),
     ),
-    Scenario(
+    ScenarioText(
         name="rooms",
         title="Rooms",
         operation="message",
-        text="Many small rooms in which everybody talks and hears everybody.",
+        text="Many small rooms in which all members publish and receive all messages.",
         needs=frozenset({"rooms"}),
     ),
-    Scenario(
+    ScenarioText(
         name="one_to_one",
         title="One to one",
         operation="message",
         text="Pairs of clients; each message is acknowledged to its publisher.",
         needs=frozenset({"acks"}),
     ),
-    Scenario(
+    ScenarioText(
         name="api",
         title="HTTP API",
         operation="publish",
-        text="A backend publishes over keep-alive connections, one message a request or many.",
+        text="A backend publishes over keep-alive connections, one message or many per request.",
         needs=frozenset({"api"}),
     ),
-    Scenario(
+    ScenarioText(
         name="connect",
         title="Connecting",
         operation="connection",
-        text="Connect, have the token verified where there are tokens, subscribe: a few at a time, or all at once.",
+        text="Connect, verify the token if there is one, subscribe: a few connections at a time, or all at once.",
         needs=frozenset({"rooms"}),
     ),
-    Scenario(
+    ScenarioText(
         name="recover",
         title="Recovery",
         operation="recovered message",
-        text="Clients come back after a cut and are sent what they missed.",
+        text="Clients reconnect and receive the messages that they missed.",
         needs=frozenset({"recover"}),
     ),
-    Scenario(
+    ScenarioText(
         name="latency",
         title="Latency",
         operation="message",
-        text="From the time a message was due, not sent, to its arrival, at a fixed rate: a server that stalls cannot "
-        "hide it by slowing the load down.",
+        text="From the time when a message was due (not sent) to its delivery, at a fixed rate: a server that stalls "
+        "cannot hide this by slowing down the load.",
         needs=frozenset({"fanout"}),
         axis="rate",
     ),
-    Scenario(
+    ScenarioText(
         name="memory",
         title="Memory",
         operation="connection",
-        text="Resident memory of all processes of the server per idle, subscribed connection, which is authenticated "
-        "where there are tokens.",
+        text="Resident memory of all processes of the server per idle, subscribed connection. The connection is "
+        "authenticated if the peer uses tokens.",
         needs=frozenset({"rooms"}),
     ),
-    Scenario(
+    ScenarioText(
         name="growth_subscribers",
         title="Growth: subscribers",
         operation="delivery",
-        text="What one delivery costs as a channel has more subscribers.",
+        text="The cost of a delivery by the number of subscribers.",
         needs=frozenset({"fanout"}),
         axis="subscribers",
     ),
-    Scenario(
+    ScenarioText(
         name="growth_channels",
         title="Growth: channels",
         operation="publish",
-        text="What one publish costs as there are more channels.",
+        text="The cost of a publish by the number of channels.",
         needs=frozenset({"rooms"}),
         axis="channels",
     ),
-    Scenario(
+    ScenarioText(
         name="growth_history",
         title="Growth: history",
         operation="publish",
-        text="What one publish costs as channels keep more history.",
+        text="The cost of a publish by the length of the channel's history.",
         needs=frozenset({"recover"}),
         axis="history",
     ),
-    Scenario(
+    ScenarioText(
         name="growth_connections",
         title="Growth: connections",
         operation="connection",
-        text="What an idle connection weighs among more of them.",
+        text="The memory of an idle connection by the number of connections.",
         needs=frozenset({"auth"}),
         axis="connections",
     ),
-    Scenario(
+    ScenarioText(
         name="stall",
         title="Stalls of the event loop",
         operation="fan-out",
-        text="The longest time for which the server answers nobody else while it fans out.",
+        text="The longest time during fan-out in which the server serves no other client.",
         needs=frozenset({"fanout"}),
     ),
 )
 
-METRICS: tuple[Metric, ...] = (
-    Metric(name="cpu_us", title="CPU per {}"),
-    Metric(name="times_c_loop", title="CPU per {}"),
-    Metric(name="per_second", title="{} rate", greater_is_better=True),
-    Metric(name="bytes", title="memory per connection"),
-    Metric(name="p50_us", title="latency p50"),
-    Metric(name="p99_us", title="latency p99"),
-    Metric(name="p999_us", title="latency p99.9"),
-    Metric(name="max_us", title="longest"),
-    Metric(name="server_busy", title="server busy", compared=False),
-    Metric(name="load_busy", title="load busy", compared=False),
+METRICS: tuple[MetricText, ...] = (
+    MetricText(name="cpu_us", title="CPU per {}"),
+    MetricText(name="times_c_loop", title="CPU per {}"),
+    MetricText(name="per_second", title="{} rate", greater_is_better=True),
+    MetricText(name="bytes", title="memory per connection"),
+    MetricText(name="p50_us", title="latency p50"),
+    MetricText(name="p99_us", title="latency p99"),
+    MetricText(name="p999_us", title="latency p99.9"),
+    MetricText(name="max_us", title="longest"),
+    MetricText(name="server_busy", title="server busy", compared=False),
+    MetricText(name="load_busy", title="load busy", compared=False),
 )
 
 PEERS: dict[str, str] = {
@@ -170,20 +170,20 @@ PEERS: dict[str, str] = {
     "websockets": "Python with websockets",
     "c-loop": "C loop of send()",
 }
-"""Titles, for reports made without `about.json`; also the order of rows."""
+"""Titles for reports without `about.json`; also the order of rows."""
 
 
 def in_order(names: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Names without repetition, known ones first and in the catalogue's order."""
+    """The names without duplicates; known names first, in the order of `known`."""
     ranks = {name: rank for rank, name in enumerate(known)}
     return sorted(dict.fromkeys(names), key=lambda name: ranks.get(name, len(ranks)))
 
 
-def scenario(name: str) -> Scenario:
-    return next((entry for entry in SCENARIOS if entry.name == name), Scenario(name=name, title=name))
+def scenario(name: str) -> ScenarioText:
+    return next((entry for entry in SCENARIOS if entry.name == name), ScenarioText(name=name, title=name))
 
 
-def metric(name: str, scenario: Scenario) -> Metric:
-    """A metric with a title that fits the scenario."""
-    found = next((entry for entry in METRICS if entry.name == name), Metric(name=name, title=name))
+def metric(name: str, scenario: ScenarioText) -> MetricText:
+    """The metric with the title for this scenario."""
+    found = next((entry for entry in METRICS if entry.name == name), MetricText(name=name, title=name))
     return msgspec.structs.replace(found, title=found.title.replace("{}", scenario.operation))

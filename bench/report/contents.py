@@ -1,4 +1,4 @@
-"""What is in a report, in the words and numbers of the page: everything but its looks."""
+"""The texts and numbers of a report, without layout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from bench.goals import GOALS, OURS, Goal, Outcome, Verdict, judge
-from bench.report import catalogue, curves, human, tables
+from bench.report import catalogue, curves, formatting, tables
 from bench.report.about import About
 from bench.samples import Sample, select
 
@@ -19,7 +19,7 @@ UNEXPLAINED = "Not yet explained."
 
 
 class GoalRow(msgspec.Struct, frozen=True):
-    """A goal and what came of it. `explanation` is Markdown, and only there for a goal that was missed."""
+    """A goal and its result. `explanation` is Markdown; empty unless the goal was missed."""
 
     key: str
     text: str
@@ -33,14 +33,14 @@ class GoalRow(msgspec.Struct, frozen=True):
 
 
 class Section(msgspec.Struct, frozen=True):
-    """A scenario with samples: its table and its plots."""
+    """A scenario that has samples: its table and its plots."""
 
     table: tables.Table
     plots: tuple[curves.Plot, ...]
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """A report. `unmeasured` are the titles of scenarios without any sample."""
+    """A report. `unmeasured` are the titles of scenarios without samples."""
 
     about: About
     goals: tuple[GoalRow, ...]
@@ -56,7 +56,7 @@ class Contents(msgspec.Struct, frozen=True):
 
 
 def contents(samples: Sequence[Sample], about: About, explanations: Mapping[str, str]) -> Contents:
-    """Everything that the report of these samples says. `explanations` are Markdown by the key of their goal."""
+    """The contents of the report of these samples. `explanations` are Markdown by key of the goal."""
     names = tables.titles(samples, about)
     known = [scenario.name for scenario in catalogue.SCENARIOS]
     measured = catalogue.in_order((sample.scenario for sample in samples), known)
@@ -69,9 +69,9 @@ def contents(samples: Sequence[Sample], about: About, explanations: Mapping[str,
 
 
 def read_explanations(path: Path) -> dict[str, str]:
-    """The explanations of a file, Markdown by goal key; none if it is not there.
+    """The explanations in a file, Markdown by key of the goal; none if there is no such file.
 
-    Raises ValueError for a heading that is no goal's key, since its text would not be shown.
+    Raises ValueError for a heading that is not the key of a goal: its text would not be shown.
     """
     if not path.exists():
         return {}
@@ -82,7 +82,9 @@ def read_explanations(path: Path) -> dict[str, str]:
     return found
 
 
-def _section(scenario: catalogue.Scenario, samples: Sequence[Sample], about: About, names: dict[str, str]) -> Section:
+def _section(
+    scenario: catalogue.ScenarioText, samples: Sequence[Sample], about: About, names: dict[str, str]
+) -> Section:
     found = select(samples, scenario.name)
     return Section(tables.table(scenario, found, about, names), tuple(curves.plots(scenario, found, names)))
 
@@ -104,16 +106,16 @@ def _goal_row(verdict: Verdict, names: Mapping[str, str], explanations: Mapping[
 
 
 def _value(goal: Goal, value: float) -> str:
-    return human.times(value) if goal.unit == "x" else human.quantity(_UNITS[goal.unit], value)
+    return formatting.times(value) if goal.unit == "x" else formatting.quantity(_UNITS[goal.unit], value)
 
 
 def _wanted(goal: Goal, names: Mapping[str, str]) -> str:
-    """The threshold and what it is measured by: `≤ 1.15× C loop`, `≥ 10× better than Channels`, `≤ 10.0 KiB`."""
+    """The threshold and its reference: `≤ 1.15× C loop`, `≥ 10× better than Channels`, `≤ 10.0 KiB`."""
     if goal.under is None:
-        return f"{_SIGNS[goal.direction]} {human.quantity(_UNITS[goal.unit], goal.threshold)}"
+        return f"{_SIGNS[goal.direction]} {formatting.quantity(_UNITS[goal.unit], goal.threshold)}"
     threshold = f"{_SIGNS[goal.direction]} {goal.threshold:g}×"
     if goal.under.peer == goal.over.peer:
-        return f"{threshold} that at {human.variant(goal.under.variant.items())}"
+        return f"{threshold} that at {formatting.variant(goal.under.variant.items())}"
     if goal.over.peer != OURS:
         return f"{threshold} less than {names.get(goal.over.peer, goal.over.peer)}"
     return f"{threshold} {names.get(goal.under.peer, goal.under.peer)}"

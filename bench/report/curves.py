@@ -1,4 +1,4 @@
-"""From samples to curves: how a metric changes along a scenario's axis, a line per peer."""
+"""Computes plots from samples: a metric against the axis of a scenario, one line per peer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bench.report import catalogue, human
+from bench.report import catalogue, formatting
 from bench.samples import Sample, Variant, freeze, median
 
 PLOTTED = ("cpu_us", "bytes")
@@ -14,7 +14,7 @@ PLOTTED_LATENCIES = ("p50_us", "p99_us", "p999_us")
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A peer's curve: medians at each place of the axis, in its order."""
+    """The curve of a peer: the median at each position of the axis, in ascending order."""
 
     peer: str
     label: str
@@ -22,7 +22,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Plot(msgspec.Struct, frozen=True):
-    """A metric against an axis; `name` is that of its file, without the ending."""
+    """A metric against an axis. `name` is the name of its file without the extension."""
 
     name: str
     title: str
@@ -31,8 +31,8 @@ class Plot(msgspec.Struct, frozen=True):
     lines: tuple[Line, ...]
 
 
-def plots(scenario: catalogue.Scenario, samples: Sequence[Sample], names: dict[str, str]) -> list[Plot]:
-    """The plots of a scenario that has an axis: of each metric worth it that was measured at two places or more."""
+def plots(scenario: catalogue.ScenarioText, samples: Sequence[Sample], names: dict[str, str]) -> list[Plot]:
+    """The plots of a scenario with an axis: one per plotted metric that was measured at two positions or more."""
     if scenario.axis is None:
         return []
     found = []
@@ -57,14 +57,14 @@ def _lines(axis: str, samples: Sequence[Sample], metric: str, names: dict[str, s
     lines = []
     for (peer, rest), places in sorted(curves.items(), key=lambda item: order[item[0][0]]):
         points = ((place, median(places[place], metric)) for place in sorted(places))
-        # Only a peer that has several lines needs to say which is which.
-        label = f"{names[peer]}, {human.variant(rest)}" if peers.count(peer) > 1 else names[peer]
+        # Only a peer with several lines needs labels that distinguish them.
+        label = f"{names[peer]}, {formatting.variant(rest)}" if peers.count(peer) > 1 else names[peer]
         lines.append(Line(peer, label, tuple((place, value) for place, value in points if value is not None)))
     return tuple(lines)
 
 
 def _place(sample: Sample, axis: str) -> float | None:
-    """Where on the axis it was measured: as its variant says, or at the rate that was reached. None if before zero."""
+    """The position on the axis: from the variant, or else the measured rate. None if it is not above zero."""
     place = sample.variant.get(axis, sample.metrics.get("per_second") if axis == "rate" else None)
     return float(place) if isinstance(place, int | float) and place > 0 else None
 

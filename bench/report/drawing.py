@@ -1,4 +1,4 @@
-"""Draws curves as SVG: text stays text, ids do not clash within a page, and ink follows the page's colour scheme."""
+"""Draws plots as SVG: text stays text, ids are unique within a page, and lines follow the page's colour scheme."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from matplotlib.typing import RcKeyType
 
-from bench.report import human
+from bench.report import formatting
 from bench.report.curves import Line, Plot
 
 STYLES: dict[str, tuple[str, str]] = {
@@ -29,10 +29,10 @@ STYLES: dict[str, tuple[str, str]] = {
     "websockets": ("#a8683c", "<"),
     "c-loop": ("#868e96", "d"),
 }
-"""Colour and marker; every colour stands out from white as well as from near-black."""
+"""Colour and marker. Every colour is visible on white and on near-black."""
 
 _OTHER_STYLE = ("#868e96", ">")
-_INK = "#010203"  # stands for the colour of the text around it, until the drawing is done
+_INK = "#010203"  # a placeholder for the colour of the surrounding text; replaced at the end
 _PLACES_NAMED_MAX = 6
 _LOGARITHMIC_FROM = 20.0
 _DECADES_FOR_FEW_TICKS = 2.5
@@ -56,7 +56,7 @@ _STANDALONE = (
 
 
 def draw(plot: Plot) -> str:
-    """The plot as an `<svg>` element to be part of a page; `standalone` makes a file of it."""
+    """The plot as an `<svg>` element for a page; `standalone` makes a file from it."""
     with mpl.rc_context({**_SETTINGS, "svg.hashsalt": plot.name}):
         legend_rows = (len(plot.lines) + 1) // 2
         figure = Figure(figsize=(5.4, 3.1 + 0.2 * legend_rows), layout="constrained")
@@ -71,7 +71,7 @@ def draw(plot: Plot) -> str:
 
 
 def standalone(svg: str) -> str:
-    """An `<svg>` element as the text of a file, with colours of its own for light and dark."""
+    """An `<svg>` element as the text of a file, with its own colours for light and dark mode."""
     head, _, rest = svg.partition(">")
     return f"{head}>{_STANDALONE}{rest}\n"
 
@@ -100,23 +100,23 @@ def _shape_axes(axes: Axes, plot: Plot) -> None:
     if len(places) <= _PLACES_NAMED_MAX:
         axes.xaxis.set_major_locator(FixedLocator(places))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human.count(value)))
-    least, greatest = min(values), max(values)
-    if least > 0 and greatest / least >= _LOGARITHMIC_FROM:
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: formatting.count(value)))
+    lowest, highest = min(values), max(values)
+    if lowest > 0 and highest / lowest >= _LOGARITHMIC_FROM:
         axes.set_yscale("log")
-        decades = math.log10(greatest / least)
+        decades = math.log10(highest / lowest)
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < _DECADES_FOR_FEW_TICKS else (1,)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.set_ylim(0, greatest * 1.1 or 1)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: human.tick(plot.metric, value)))
+        axes.set_ylim(0, highest * 1.1 or 1)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: formatting.tick(plot.metric, value)))
     axes.set_xlabel(plot.axis)
     axes.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.7)
     axes.tick_params(length=3)
 
 
 def _trim(svg: str, plot: Plot) -> str:
-    """Leaves the drawing: no prologue, no metadata, no ids but those referred to, these made unique to the plot."""
+    """Removes the prologue, metadata and unused ids, and makes the other ids unique with the name of the plot."""
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)

@@ -1,22 +1,22 @@
-"""What is measured; each scenario is a class, and an entry here."""
+"""The scenarios of the benchmark. Each is a class with an entry here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.scenarios.arrival import Connect, GrowthConnections, Memory, Recover
 from bench.scenarios.backend import Api
 from bench.scenarios.base import Scenario
 from bench.scenarios.ceiling import Ceiling
-from bench.scenarios.chatter import FanOut, OneToOne, Rooms
+from bench.scenarios.connecting import Connect, GrowthConnections, Memory, Recover
 from bench.scenarios.growth import GrowthChannels, GrowthHistory, GrowthSubscribers
-from bench.scenarios.latency import Latency
+from bench.scenarios.latency import LatencyAtFixedRate
+from bench.scenarios.messaging import FanOut, OneToOne, Rooms
 from bench.scenarios.stall import Stall
 
 
 def all_scenarios() -> Mapping[str, Scenario]:
-    """Fresh ones, by name, in the order in which they run."""
-    made: tuple[Scenario, ...] = (
+    """New instances by name, in the order in which they run."""
+    scenarios: tuple[Scenario, ...] = (
         FanOut(),
         Ceiling(),
         Rooms(),
@@ -24,7 +24,7 @@ def all_scenarios() -> Mapping[str, Scenario]:
         Api(),
         Connect(),
         Recover(),
-        Latency(),
+        LatencyAtFixedRate(),
         Memory(),
         GrowthSubscribers(),
         GrowthChannels(),
@@ -32,4 +32,4 @@ def all_scenarios() -> Mapping[str, Scenario]:
         GrowthConnections(),
         Stall(),
     )
-    return {scenario.name: scenario for scenario in made}
+    return {scenario.name: scenario for scenario in scenarios}

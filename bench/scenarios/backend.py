@@ -1,4 +1,4 @@
-"""What a backend does: publish through the HTTP API."""
+"""A backend that publishes through the HTTP API."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from bench.load import HttpLoad, LoadError
 from bench.load.client import Outcome
 from bench.peers.base import Peer, Running
 from bench.peers.centrifuge import API_KEY, api_request
-from bench.scenarios.base import DATA, Effort, Measured, Metrics, Subject, counted, metrics
+from bench.scenarios.base import DATA, Effort, Measured, Metrics, Subject, find_count, metrics
 
 CONNECTIONS = 8
 BATCH = 100
 
 
 class Api:
-    """Publishing over keep-alive connections, one message a request and a hundred, where nobody listens."""
+    """Publishes over keep-alive connections, one message or a hundred per request, to channels without subscribers."""
 
     name = "api"
 
-    def suits(self, peer: Peer) -> bool:
+    def supports(self, peer: Peer) -> bool:
         return "api" in peer.capabilities
 
     def measure(self, subject: Subject, effort: Effort) -> Measured:
@@ -34,12 +34,12 @@ class Api:
 
 
 def flood_api(running: Running, requests: Sequence[bytes], publishes: int, effort: Effort) -> Metrics:
-    """A closed loop over each request in turn. Costs and rates are those of publishes, so many in a request."""
+    """A closed loop over each request in turn. Costs and rates are per publish; a request contains `publishes`."""
     outcomes: list[Outcome] = []
     cpu_s = 0.0
     for request in requests:
         with HttpLoad(running.port, CONNECTIONS, request) as load:
-            count = counted(load.flood, CONNECTIONS, effort.seconds / len(requests))
+            count = find_count(load.flood, CONNECTIONS, effort.seconds / len(requests))
             before_s = running.cpu_s()
             outcome = load.flood(count)
             cpu_s += running.cpu_s() - before_s
@@ -50,7 +50,7 @@ def flood_api(running: Running, requests: Sequence[bytes], publishes: int, effor
 
 
 def _total(outcomes: Sequence[Outcome]) -> Outcome:
-    """Seconds added up; the latencies are the first one's."""
+    """The sum of all seconds; the latencies are those of the first outcome."""
     return Outcome(
         seconds=sum(outcome.seconds for outcome in outcomes),
         latency_us=outcomes[0].latency_us,
@@ -63,12 +63,12 @@ def publication(channel: str) -> dict[str, str]:
 
 
 def batch_request(port: int, channels: Sequence[str]) -> bytes:
-    """One request that publishes once in each channel."""
+    """A request that publishes once in each channel."""
     return api_request(port, "batch", _batch(channels))
 
 
-def ask(running: Running, method: str, body: dict[str, object]) -> bytes:
-    """One call of the HTTP API; its answer's body. Raises LoadError if it is refused."""
+def call_api(running: Running, method: str, body: dict[str, object]) -> bytes:
+    """Calls the HTTP API once and returns the response body. Raises LoadError if the call fails."""
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
     try:
         headers = {"X-API-Key": API_KEY, "Content-Type": "application/json"}
@@ -85,7 +85,7 @@ def ask(running: Running, method: str, body: dict[str, object]) -> bytes:
 def publish_in(running: Running, channels: Sequence[str]) -> None:
     """Publishes once in each channel."""
     for start in range(0, len(channels), 1000):
-        ask(running, "batch", {"commands": _commands(channels[start : start + 1000])})
+        call_api(running, "batch", {"commands": _commands(channels[start : start + 1000])})
 
 
 def _batch(channels: Sequence[str]) -> bytes:

@@ -1,4 +1,4 @@
-"""What scenarios share: how much effort a run takes, what is measured, and floods that fit any peer's pace."""
+"""Shared by the scenarios: the length of a run, the metrics, and closed loops that adapt to the speed of the peer."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from msgspec import Struct
 
 from bench.load import MARK, Load
 from bench.load.client import Outcome
-from bench.peers.base import Dialect, Peer, Running
+from bench.peers.base import Peer, PeerProtocol, Running
 from bench.samples import Value
 
 DATA_BYTES = 64
-"""What a message carries, its mark included."""
+"""The size of a message's data, including the mark."""
 
 LONG = 4
-"""A measurement that takes so many times longer than it should is not repeated."""
+"""A warm-up that takes this many times longer than planned is used as the measurement."""
 
 DATA = MARK.decode() + "x" * (DATA_BYTES - len(MARK))
 
 SLOW_S = 10.0
-"""A peer that needs longer for a measurement is spared the later rounds of it."""
+"""If a peer needs longer for a measurement, later rounds skip it."""
 
 TOO_SLOW_S = 60.0
-"""A peer that would need longer is not measured."""
+"""If a peer would need longer for a measurement, it is not measured."""
 
 Variant = dict[str, Value]
 Metrics = dict[str, float]
@@ -32,7 +32,7 @@ Measured = Iterator[tuple[Variant, Metrics]]
 
 
 class Effort(Struct, frozen=True):
-    """How thorough a run is. `seconds` is what one measurement should take."""
+    """How thorough a run is. `seconds` is the planned duration of one measurement."""
 
     quick: bool = False
     rounds: int = 3
@@ -40,34 +40,34 @@ class Effort(Struct, frozen=True):
 
 
 class TooSlowError(Exception):
-    """The peer would need minutes for this. Says how many seconds."""
+    """The peer would need more than TOO_SLOW_S for a measurement. The text says how long."""
 
 
 class Subject(NamedTuple):
-    """A peer that runs, and the round it is in."""
+    """A running peer and the number of the round."""
 
     peer: Peer
     running: Running
     round: int
 
     @property
-    def text(self) -> Dialect:
-        """Its dialect that is text: JSON, if it knows that."""
-        return next(iter(self.peer.dialects.values()))
+    def text(self) -> PeerProtocol:
+        """Its text protocol: JSON, if it has that."""
+        return next(iter(self.peer.protocols.values()))
 
 
 class Scenario(Protocol):
-    """One kind of work. A peer runs only for it, started anew in every round."""
+    """One kind of work. The peer is started for this scenario only, and again in every round."""
 
     @property
     def name(self) -> str:
-        """As in samples and in `bench.report.catalogue`."""
+        """Its name in samples and in `bench.report.catalogue`."""
 
-    def suits(self, peer: Peer) -> bool:
-        """Whether the peer can do this work at all."""
+    def supports(self, peer: Peer) -> bool:
+        """Whether the peer can do this work."""
 
     def measure(self, subject: Subject, effort: Effort) -> Measured:
-        """One sample after the other. Raises LoadError where the peer fails; what came before counts."""
+        """Yields one sample after the other. Raises LoadError if the peer fails; earlier samples count."""
 
 
 def flood(
@@ -81,10 +81,10 @@ def flood(
     acks: bool = False,
     deliveries: bool = False,
 ) -> Metrics:
-    """A closed loop for about `effort.seconds`, after one or two to warm up and to find the pace.
+    """A closed loop for about `effort.seconds`, after one or two shorter ones that warm up and measure the speed.
 
-    If the first one took several times that, it is the measurement: warming up is lost in it. Costs and rates are
-    those of messages, or of deliveries. Raises TooSlowError.
+    If the first loop took several times as long, it is the measurement: the effect of warming up is small then. Costs
+    and rates are per message, or per delivery with `deliveries`. Raises TooSlowError.
     """
     least = window if window > 1 else 4
     before_s = running.cpu_s()
@@ -106,12 +106,12 @@ def flood(
 
 
 def _scaled(count: int, outcome: Outcome, seconds: float) -> int:
-    """As many as fit into these seconds at the pace of the outcome; at least as many as before."""
+    """The count that takes this many seconds at the speed of the outcome; at least `count`."""
     return max(count, int(count * seconds / max(outcome.seconds, 1e-6)))
 
 
 def metrics(outcome: Outcome, cpu_s: float, operations: int) -> Metrics:
-    """What every measurement says: cost and rate of an operation, how busy both sides were, and latencies if known."""
+    """The metrics of a measurement: cost and rate per operation, how busy both sides were, and latencies if known."""
     measured = {
         "cpu_us": cpu_s / operations * 1e6,
         "per_second": operations / outcome.seconds,
@@ -129,7 +129,7 @@ def metrics(outcome: Outcome, cpu_s: float, operations: int) -> Metrics:
     return measured
 
 
-def counted(work: Callable[[int], Outcome], least: int, seconds: float) -> int:
-    """How often something must be done to take so many seconds; found by doing it `least` times, twice."""
+def find_count(work: Callable[[int], Outcome], least: int, seconds: float) -> int:
+    """How many repetitions take this many seconds; found with two runs of `least` repetitions."""
     work(least)
     return _scaled(least, work(least), seconds)

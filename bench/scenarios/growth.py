@@ -1,4 +1,4 @@
-"""How costs grow: with subscribers, with channels, with the length of history."""
+"""How costs grow with the number of subscribers, the number of channels, and the length of history."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from bench.peers.base import Peer
 from bench.peers.centrifuge import HISTORY
 from bench.scenarios.backend import BATCH, batch_request, flood_api, publish_in
 from bench.scenarios.base import Effort, Measured, Subject, flood
-from bench.scenarios.chatter import CONNECTING, abilities, audience
+from bench.scenarios.messaging import CONNECTING, SLOW_PEERS, fan_out_load
 
 SPREAD = 10
-"""Requests over which publishes are spread, each in channels of its own."""
+"""Number of requests among which the channels are divided."""
 
 
 class GrowthSubscribers:
-    """What a delivery costs, one message in flight."""
+    """The cost of a delivery, with one message in flight."""
 
     name = "growth_subscribers"
 
-    def suits(self, peer: Peer) -> bool:
-        return "fanout" in peer.capabilities and "many" in abilities(peer)
+    def supports(self, peer: Peer) -> bool:
+        return "fanout" in peer.capabilities and peer.name not in SLOW_PEERS
 
     def measure(self, subject: Subject, effort: Effort) -> Measured:
         for subscribers in (100, 1000, 5000, 15_000):
-            with audience(subject, subject.text, subscribers) as load:
+            with fan_out_load(subject, subject.text, subscribers) as load:
                 load.connect(CONNECTING)
                 yield (
                     {"subscribers": subscribers},
@@ -31,11 +31,14 @@ class GrowthSubscribers:
 
 
 class GrowthChannels:
-    """What a publish costs while so many channels keep history; nobody listens, and every channel gets its share."""
+    """The cost of a publish by the number of channels with history.
+
+    The channels have no subscribers, and all get equally many publications.
+    """
 
     name = "growth_channels"
 
-    def suits(self, peer: Peer) -> bool:
+    def supports(self, peer: Peer) -> bool:
         return "api" in peer.capabilities and "recover" in peer.capabilities
 
     def measure(self, subject: Subject, effort: Effort) -> Measured:
@@ -44,18 +47,18 @@ class GrowthChannels:
             names = [f"log10:channel{number}" for number in range(count)]
             publish_in(subject.running, names[made:])
             made = count
-            # Neighbours in a request lie far apart in the table.
+            # Channels of one request are far apart in the server's table.
             spread = [names[index * count // (SPREAD * BATCH)] for index in range(SPREAD * BATCH)]
             requests = [batch_request(port, spread[start::SPREAD]) for start in range(SPREAD)]
             yield {"channels": count}, flood_api(subject.running, requests, BATCH, effort)
 
 
 class GrowthHistory:
-    """What a publish costs in a channel whose history is full at so many."""
+    """The cost of a publish in a channel with a full history, by its length."""
 
     name = "growth_history"
 
-    def suits(self, peer: Peer) -> bool:
+    def supports(self, peer: Peer) -> bool:
         return "api" in peer.capabilities and "recover" in peer.capabilities
 
     def measure(self, subject: Subject, effort: Effort) -> Measured:

@@ -1,4 +1,4 @@
-"""The longest time for which the event loop answers nobody while it fans out."""
+"""The longest stall of the event loop during fan-out."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from bench.peers.base import Peer, Running
 from bench.peers.beaconfire import CONFIG
 from bench.processes import Program, wait_listening
 from bench.scenarios.base import Effort, Measured, Subject
-from bench.scenarios.chatter import CONNECTING, audience
+from bench.scenarios.messaging import CONNECTING, fan_out_load
 
 MESSAGES = 20
 
 
 class Stall:
-    """Beaconfire alone: it needs a server with a pulse."""
+    """Only for Beaconfire, because it needs a server with a heartbeat."""
 
     name = "stall"
 
-    def suits(self, peer: Peer) -> bool:
+    def supports(self, peer: Peer) -> bool:
         return peer.name == "beaconfire"
 
     def measure(self, subject: Subject, effort: Effort) -> Measured:
         for subscribers in (1000, 15_000):
-            with Living() as running, audience(subject._replace(running=running), subject.text, subscribers) as load:
+            with (
+                ServerWithHeartbeat() as running,
+                fan_out_load(subject._replace(running=running), subject.text, subscribers) as load,
+            ):
                 load.connect(CONNECTING)
                 for window in (1, 8):
                     load.flood(window, window, subscribers)
@@ -34,8 +37,8 @@ class Stall:
                     yield {"subscribers": subscribers, "in_flight": window}, {"max_us": stall_us}
 
 
-class Living(Running):
-    """Beaconfire with a pulse."""
+class ServerWithHeartbeat(Running):
+    """Beaconfire, started by `bench.heartbeat`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,6 +47,6 @@ class Living(Running):
         wait_listening(self.port, self._program.process)
 
     def longest_stall_us(self) -> float:
-        """Since it was asked last."""
+        """Since the last call."""
         self._program.process.send_signal(signal.SIGUSR1)
         return float(self._program.read_line())

@@ -1,6 +1,6 @@
-"""The ways to listen compared: what a message costs the network and the server over each, and how late it comes.
+"""Compares transports: the cost of a message for network and server, and its latency.
 
     python -m bench.transports
 
-measures on this machine, in a minute or two, and writes `docs/benchmarks/transports.md`.
+measures on this machine, takes a minute or two, and writes `docs/benchmarks/transports.md`.
 """

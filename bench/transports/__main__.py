@@ -1,4 +1,4 @@
-"""`python -m bench.transports`: measures, and writes the page."""
+"""`python -m bench.transports`: measures the transports and writes the page."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from pathlib import Path
 
 from bench.peers import PEERS
 from bench.processes import ROOT
-from bench.report import human
+from bench.report import formatting
 from bench.report.about import Machine
-from bench.transports.listeners import LISTENERS
-from bench.transports.measuring import LISTENERS as LISTENER_COUNT
-from bench.transports.measuring import SECONDS, Figures, measure
+from bench.transports.measurement import COUNT, SECONDS, TransportResults, measure
+from bench.transports.subscribers import SUBSCRIBERS
 
 RATES = (0.0, 1.0, 20.0)
 
 _PAGE = Path(__file__).with_name("page.md")
 
 _HEADS = {
-    0.0: ("Silence", "bytes per listener and second", "server CPU per listener and second"),
-    1.0: ("One message a second", "bytes per message", "server CPU per message"),
-    20.0: ("Twenty messages a second", "bytes per message", "server CPU per message"),
+    0.0: ("Without messages", "bytes per subscriber and second", "server CPU per subscriber and second"),
+    1.0: ("One message per second", "bytes per message", "server CPU per message"),
+    20.0: ("Twenty messages per second", "bytes per message", "server CPU per message"),
 }
 
 
@@ -30,8 +29,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.transports", description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "transports.md")
     arguments = parser.parse_args()
-    found: dict[float, dict[str, Figures]] = {rate: {} for rate in RATES}
-    for name, make in LISTENERS.items():
+    found: dict[float, dict[str, TransportResults]] = {rate: {} for rate in RATES}
+    for name, make in SUBSCRIBERS.items():
         for rate in RATES:
             with PEERS["beaconfire"].start() as running:
                 found[rate][name] = asyncio.run(measure(running, make, rate))
@@ -46,20 +45,24 @@ def main() -> None:
             kernel=machine.kernel,
             python=machine.python,
             date=machine.date,
-            listeners=LISTENER_COUNT,
+            subscribers=COUNT,
             seconds=SECONDS,
-            tables="\n".join(_table(rate, figures) for rate, figures in found.items()),
+            tables="\n".join(_table(rate, results) for rate, results in found.items()),
         )
     )
 
 
-def _table(rate: float, figures: dict[str, Figures]) -> str:
+def _table(rate: float, results: dict[str, TransportResults]) -> str:
     title, size, cost = _HEADS[rate]
     latency = "" if not rate else "latency p50 | p99 | "
     lines = [f"## {title}\n", f"| | {latency}{size} | {cost} |", f"|---|{'---|---|' if rate else ''}---|---|"]
-    for name, row in figures.items():
-        delays = [human.quantity("p50_us", row.p50_s * 1e6), human.quantity("p99_us", row.p99_s * 1e6)] if rate else []
-        cells = [name, *delays, f"{row.bytes:,.0f}", human.quantity("cpu_us", row.cpu_us)]
+    for name, row in results.items():
+        delays = (
+            [formatting.quantity("p50_us", row.p50_s * 1e6), formatting.quantity("p99_us", row.p99_s * 1e6)]
+            if rate
+            else []
+        )
+        cells = [name, *delays, f"{row.bytes:,.0f}", formatting.quantity("cpu_us", row.cpu_us)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

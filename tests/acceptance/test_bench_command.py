@@ -1,6 +1,6 @@
-"""`beaconfire bench` as a user runs it, against real servers: it measures, it finds what is wrong, and it ends.
+"""`beaconfire bench` as a user runs it, against real servers: its report, its exit codes and its end.
 
-Machines that run tests are busy, so that the load side is the bottleneck (exit code 3) is no failure of these.
+On a busy machine the load generator may be the bottleneck (exit code 3). The tests accept this result.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from beaconfire.auth.issue import connection_token
-from tests.acceptance.harness import REFERENCE_CONFIG, SECRET, ServerProcess
+from tests.acceptance.server_process import REFERENCE_CONFIG, SECRET, ServerProcess
 
 OPEN_CONFIG = """
 [server]
@@ -34,7 +34,8 @@ allow_publish_for_subscriber = true
 allow_publish_for_anonymous = true
 """
 
-WHOLE = (0, 3)
+COMPLETE_EXIT_CODES = (0, 3)
+"""Exit codes of a run in which all messages were delivered."""
 DEADLINE_S = 45.0
 
 
@@ -45,8 +46,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @contextmanager
-def started(url: str, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """The command as a child process, which does not outlive the test whatever happens."""
+def start_bench(url: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Runs the command as a child process. Kills the process at the end of the context."""
     command = [str(Path(sys.executable).with_name("beaconfire")), "bench", url, *options]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
@@ -56,159 +57,161 @@ def started(url: str, *options: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def end(process: subprocess.Popen[str], words: str = "") -> tuple[int, str, str]:
-    """Exit code, standard output and standard error."""
-    stdout, stderr = process.communicate(words, timeout=DEADLINE_S)
+def wait_output(process: subprocess.Popen[str], stdin: str = "") -> tuple[int, str, str]:
+    """Waits until the process exits. Returns exit code, standard output and standard error."""
+    stdout, stderr = process.communicate(stdin, timeout=DEADLINE_S)
     return process.returncode, stdout, stderr
 
 
-def bench(url: str, *options: str, words: str = "") -> tuple[int, Any]:
-    """The exit code and the report."""
+def run_bench(url: str, *options: str, stdin: str = "") -> tuple[int, Any]:
+    """Runs a small load test to its end. Returns the exit code and the report."""
     small = ("--connections", "20", "--rate", "50/s", "--duration", "1s", "--warm-up", "200ms", "--json")
-    with started(url, *small, *options) as process:
-        code, stdout, stderr = end(process, words)
+    with start_bench(url, *small, *options) as process:
+        code, stdout, stderr = wait_output(process, stdin)
     assert stderr == ""
     return code, json.loads(stdout)
 
 
 @pytest.mark.parametrize("encoding", [(), ("--protobuf",)], ids=["json", "protobuf"])
 @pytest.mark.parametrize("processes", ["1", "3"])
-def test_everything_arrives(server: ServerProcess, encoding: tuple[str, ...], processes: str) -> None:
-    """Each message at each connection, whichever process published it; latency has been measured for all of them."""
-    code, report = bench(server.websocket, *encoding, "--processes", processes)
+def test_report_has_all_deliveries_and_latencies(
+    server: ServerProcess, encoding: tuple[str, ...], processes: str
+) -> None:
+    """Each connection receives each message, from any process, and latency percentiles are in order."""
+    code, report = run_bench(server.websocket, *encoding, "--processes", processes)
     run = report["run"]
-    assert code in WHOLE, report
+    assert code in COMPLETE_EXIT_CODES, report
     assert report["connecting"]["opened"] == 20
     assert (run["sent"], run["expected"], run["delivered"], run["missing"]) == (50, 1000, 1000, 0)
     assert 0 < run["latency"]["p50_ms"] <= run["latency"]["p99_ms"] <= run["latency"]["max_ms"]
-    assert run["troubles"] == report["troubles"] == []
+    assert run["failures"] == report["failures"] == []
 
 
-def test_rooms_and_channels(server: ServerProcess) -> None:
-    """Rooms divide the connections; channels are for all of them."""
-    code, report = bench(server.websocket, "--rooms", "5", "--payload", "300")
-    assert code in WHOLE, report
+def test_rooms_divide_the_connections_and_channels_do_not(server: ServerProcess) -> None:
+    """Each connection joins one of `--rooms`, and subscribes to all of `--channels`."""
+    code, report = run_bench(server.websocket, "--rooms", "5", "--payload", "300")
+    assert code in COMPLETE_EXIT_CODES, report
     assert report["run"]["delivered"] == 50 * 4
-    code, report = bench(server.websocket, "--channels", "5", "--processes", "2", "--protobuf")
-    assert code in WHOLE, report
+    code, report = run_bench(server.websocket, "--channels", "5", "--processes", "2", "--protobuf")
+    assert code in COMPLETE_EXIT_CODES, report
     assert report["run"]["delivered"] == 50 * 20
 
 
-def test_tokens(tmp_path: Path) -> None:
-    """Signed for each connection, from standard input as well, or read from a file. No secret is printed."""
+def test_tokens_are_signed_or_read_from_a_file(tmp_path: Path) -> None:
+    """The secret may come from standard input. A wrong secret fails the run, and no secret is in the report."""
     options = ("--prefix", "small:bench")
     file = tmp_path / "tokens"
     file.write_text("\n".join(connection_token(SECRET, user, now_unix_s=time.time()) for user in ("ann", "bob")))
     with ServerProcess(tmp_path, REFERENCE_CONFIG) as server:
-        for more, words in (
+        for token_options, stdin in (
             (("--token-secret", SECRET), ""),
             (("--token-secret", "-"), SECRET + "\n"),
             (("--token", str(file)), ""),
         ):
-            code, report = bench(server.websocket, *options, *more, words=words)
-            assert code in WHOLE, report
+            code, report = run_bench(server.websocket, *options, *token_options, stdin=stdin)
+            assert code in COMPLETE_EXIT_CODES, report
             assert report["run"]["delivered"] == 1000
-        code, report = bench(server.websocket, *options, "--token-secret", "hush-hush-hush")
+        code, report = run_bench(server.websocket, *options, "--token-secret", "wrong-secret")
     assert code == 1
     assert report["connecting"]["opened"] == 0
     assert report["run"] is None
-    (trouble,) = report["troubles"]
-    assert (trouble["kind"], trouble["code"], trouble["count"]) == ("disconnect", 3500, 20)
-    assert trouble["meaning"].startswith("The token can never work")
-    assert "hush" not in json.dumps(report)
+    (failure,) = report["failures"]
+    assert (failure["kind"], failure["code"], failure["count"]) == ("disconnect", 3500, 20)
+    assert failure["meaning"].startswith("The token can never work")
+    assert "wrong-secret" not in json.dumps(report)
 
 
-def test_refused_publishing(tmp_path: Path) -> None:
-    """The error comes with its code and meaning, and counts as failure."""
+def test_refused_publications_fail_the_run(tmp_path: Path) -> None:
+    """The report has the error with its code, and the exit code is 1."""
     config = OPEN_CONFIG.replace("allow_publish_for_subscriber = true", "").replace(
         "allow_publish_for_anonymous = true", ""
     )
     with ServerProcess(tmp_path, config) as server:
-        code, report = bench(server.websocket, "--warm-up", "0")
+        code, report = run_bench(server.websocket, "--warm-up", "0")
     assert code == 1
-    assert [(each["kind"], each["code"]) for each in report["run"]["troubles"]] == [("error", 103)]
+    assert [(each["kind"], each["code"]) for each in report["run"]["failures"]] == [("error", 103)]
     assert report["run"]["missing"] == 1000
 
 
-def test_nobody_is_there(server: ServerProcess) -> None:
-    """Neither a server nor the right path: said at once."""
-    code, report = bench("ws://127.0.0.1:9")
+def test_failed_connections_fail_the_run(server: ServerProcess) -> None:
+    """The report has the reason if no server listens or the path is wrong."""
+    code, report = run_bench("ws://127.0.0.1:9")
     assert code == 1
-    assert report["troubles"][0]["kind"] == "connect"
-    assert "refused" in report["troubles"][0]["reason"].lower()
-    code, report = bench(f"{server.websocket}/nowhere")
+    assert report["failures"][0]["kind"] == "connect"
+    assert "refused" in report["failures"][0]["reason"].lower()
+    code, report = run_bench(f"{server.websocket}/nowhere")
     assert code == 1
-    assert report["troubles"][0]["code"] == 404
-    assert report["failure"] == "20 of 20 connections did not get in"
+    assert report["failures"][0]["code"] == 404
+    assert report["failure"] == "20 of 20 connections could not be opened"
 
 
-def test_a_server_that_dies(tmp_path: Path) -> None:
-    """All connections are reported as lost, with the code for it, long before the test would have been over."""
+def test_lost_connections_end_the_run(tmp_path: Path) -> None:
+    """After the server is killed, the command ends early and reports all connections as lost, with their close code."""
     long = ("--connections", "20", "--duration", "10m", "--processes", "2", "--json")
-    with ServerProcess(tmp_path, OPEN_CONFIG) as server, started(server.websocket, *long) as process:
-        wait_for_publishing(server)
-        began_s = time.monotonic()
+    with ServerProcess(tmp_path, OPEN_CONFIG) as server, start_bench(server.websocket, *long) as process:
+        wait_for_publications(server)
+        killed_at_s = time.monotonic()
         server.stop(signal.SIGKILL)
-        code, stdout, stderr = end(process)
-    assert time.monotonic() - began_s < 20
+        code, stdout, stderr = wait_output(process)
+    assert time.monotonic() - killed_at_s < 20
     assert (code, stderr) == (1, "")
     report: Any = json.loads(stdout)
-    troubles = report["troubles"] + report["run"]["troubles"]
-    assert len(troubles) == 1
-    trouble = troubles[0]
-    assert (trouble["kind"], trouble["code"], trouble["count"]) == ("disconnect", 1006, 20)
-    assert "without a close frame" in trouble["meaning"]
-    assert "20 connections were cut off" in report["failure"]
+    failures = report["failures"] + report["run"]["failures"]
+    assert len(failures) == 1
+    failure = failures[0]
+    assert (failure["kind"], failure["code"], failure["count"]) == ("disconnect", 1006, 20)
+    assert "without a close frame" in failure["meaning"]
+    assert "20 connections were disconnected" in report["failure"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted(server: ServerProcess, number: signal.Signals) -> None:
-    """What was measured so far is reported, nothing is missing, and the exit code tells."""
+def test_interrupted_run_reports_its_measurements(server: ServerProcess, number: signal.Signals) -> None:
+    """After SIGINT or SIGTERM the report has no missing messages, and the exit code is 130."""
     long = ("--connections", "20", "--duration", "10m", "--warm-up", "0", "--json")
-    with started(server.websocket, *long) as process:
-        wait_for_publishing(server)
+    with start_bench(server.websocket, *long) as process:
+        wait_for_publications(server)
         process.send_signal(number)
-        code, stdout, stderr = end(process)
+        code, stdout, stderr = wait_output(process)
     report = json.loads(stdout)
     assert (code, stderr, report["interrupted"]) == (130, "", True)
     assert report["run"]["sent"] > 0
     assert report["run"]["missing"] == report["run"]["unsent"] == 0
 
 
-def test_search(server: ServerProcess) -> None:
-    """It ends, with a rate that held and one that did not; a bound that nothing can hold ends it, too."""
+def test_search_ends_with_the_highest_rate(server: ServerProcess) -> None:
+    """The search tries a rate that misses the bound. With a bound that no rate can meet, the highest rate is 0."""
     options = ("--search", "--duration", "300ms", "--warm-up", "0")
-    code, report = bench(server.websocket, *options, "--rate", "2000/s", "--p99", "40ms", "--connections", "50")
+    code, report = run_bench(server.websocket, *options, "--rate", "2000/s", "--p99", "40ms", "--connections", "50")
     tried = [step["rate"] for step in report["steps"]]
     assert code in (0, 1, 3), report
     assert report["highest_rate"] in (0, *tried)
     assert max(tried) > report["highest_rate"]
-    code, report = bench(server.websocket, *options, "--rate", "4", "--p99", "0.001ms")
+    code, report = run_bench(server.websocket, *options, "--rate", "4", "--p99", "0.001ms")
     assert code in (1, 3), report
     assert report["highest_rate"] == 0
 
 
-def test_the_table(server: ServerProcess) -> None:
-    """Without --json there is a table for people, on standard output alone, and no bar where there is no terminal."""
+def test_output_without_json_is_a_table(server: ServerProcess) -> None:
+    """The table is on standard output. Without a terminal there is no progress bar, so standard error is empty."""
     options = ("--connections", "5", "--rate", "20/s", "--duration", "500ms", "--warm-up", "0")
-    with started(server.websocket, *options) as process:
-        code, stdout, stderr = end(process)
-    assert code in WHOLE
+    with start_bench(server.websocket, *options) as process:
+        code, stdout, stderr = wait_output(process)
+    assert code in COMPLETE_EXIT_CODES
     assert stderr == ""
     assert "50 of 50: 0 missing" in stdout
-    assert "everything arrived, once and in order" in stdout
+    assert "all messages were delivered, once and in order" in stdout
 
 
-def publications(server: ServerProcess) -> float:
-    """How many the server has fanned out so far."""
+def count_publications(server: ServerProcess) -> float:
+    """How many publications the server has fanned out so far."""
     text = httpx.get(f"{server.http}/metrics", timeout=DEADLINE_S).text
     return sum(map(float, re.findall(r"^beaconfire_publications_total{.*} (\S+)$", text, re.M)))
 
 
-def wait_for_publishing(server: ServerProcess) -> None:
-    """Until messages are under way: all connections are in then."""
-    before = publications(server)
+def wait_for_publications(server: ServerProcess) -> None:
+    """Waits until the command publishes. All connections are open then."""
+    before = count_publications(server)
     end_s = time.monotonic() + DEADLINE_S
-    while publications(server) == before:
+    while count_publications(server) == before:
         assert time.monotonic() < end_s, "nothing was published"
         time.sleep(0.02)

@@ -33,8 +33,8 @@ from beaconfire.config import Config
 from beaconfire.model.events import NoEvents
 from beaconfire.policy.tokens import TokenUnverifiable
 from beaconfire.server.app import App
-from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import ClosedError, Peer
+from tests.acceptance.raw_peer import ClosedError, RawPeer
+from tests.acceptance.server_process import ServerProcess
 from tests.conformance.websocket.test_tls import make_certificate
 
 KEY = Ed25519PrivateKey.generate()
@@ -266,7 +266,7 @@ def test_a_server_fetches_over_tls(
         started_s = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - started_s < 5
-        assert server.actions("library_log") == []
+        assert server.log_lines("library_log") == []
 
 
 def test_stopping_the_server_closes_the_http_session(provider: str) -> None:
@@ -305,18 +305,18 @@ def invented() -> str:
     return ".".join(base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in parts)
 
 
-async def outcome(peer: Peer) -> int:
+async def outcome(peer: RawPeer) -> int:
     """0 if the client is connected, else the code of the error or of the close frame."""
     try:
-        reply = await peer.reply(1)
+        reply = await peer.read_reply(1)
     except ClosedError as closed:
         return closed.code
     return int(reply.get("error", {}).get("code", 0))
 
 
 async def connect(port: int, token: str) -> int:
-    async with await Peer.open(port) as peer:
-        await peer.say({"id": 1, "connect": {"token": token}})
+    async with await RawPeer.connect_websocket(port) as peer:
+        await peer.send_json({"id": 1, "connect": {"token": token}})
         return await outcome(peer)
 
 
@@ -331,10 +331,12 @@ def test_keys_rotate_during_a_flood_of_invented_kids(provider: str, handler: typ
         assert await connect(server.port, valid("k")) == 0
         async with AsyncExitStack() as stack:
 
-            async def flood() -> list[Peer]:
-                peers = [await stack.enter_async_context(await Peer.open(server.port)) for _ in range(FLOOD)]
+            async def flood() -> list[RawPeer]:
+                peers = [
+                    await stack.enter_async_context(await RawPeer.connect_websocket(server.port)) for _ in range(FLOOD)
+                ]
                 for peer in peers:
-                    await peer.say({"id": 1, "connect": {"token": invented()}})
+                    await peer.send_json({"id": 1, "connect": {"token": invented()}})
                 return peers
 
             assert {await outcome(peer) for peer in await flood()} <= {100, 3500}

@@ -1,4 +1,4 @@
-"""Channels that come and go leave no memory behind: a quarter of a million, or a million by `make test-long`."""
+"""Expired channels leave no memory behind. The test uses 250,000 channels, or a million with `make test-long`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ CHANNELS = int(os.environ.get("CHURN_CHANNELS", "250000"))
 BATCH = 10_000
 BATCHES = CHANNELS // BATCH
 ANN = ClientInfo("ann", "c1")
-KEPT = PublishOptions(history=HistoryOptions(size=10, ttl_s=4.0, meta_ttl_s=8.0))
+WITH_HISTORY = PublishOptions(history=HistoryOptions(size=10, ttl_s=4.0, meta_ttl_s=8.0))
 
 
-async def visit(engine: MemoryEngine, name: str) -> None:
+async def use_channel(engine: MemoryEngine, name: str) -> None:
+    """Adds a presence entry and publishes."""
     await engine.presence.add(name, ANN, 2.0)
-    await engine.broker.publish(name, Raw(b'{"text":"hello"}'), KEPT)
+    await engine.broker.publish(name, Raw(b'{"text":"hello"}'), WITH_HISTORY)
 
 
 def sweep_all(engine: MemoryEngine) -> None:
@@ -31,31 +32,31 @@ def sweep_all(engine: MemoryEngine) -> None:
         pass
 
 
-async def live_and_die(engine: MemoryEngine, clock: ManualClock, batches: int) -> int:
-    """New channels every second, each used once. Returns the most streams there were at a time, and ends with none."""
-    most = 0
+async def churn(engine: MemoryEngine, clock: ManualClock, batches: int) -> int:
+    """Uses a batch of new channels per second, until all have expired. Returns the highest number of streams."""
+    peak = 0
     for batch in range(batches):
         for number in range(BATCH):
-            await visit(engine, f"channel-{batch}-{number}")
+            await use_channel(engine, f"channel-{batch}-{number}")
         clock.advance(1.0)
         sweep_all(engine)
-        most = max(most, engine.broker.statistics().streams)
+        peak = max(peak, engine.broker.statistics().streams)
     clock.advance(60.0)
     sweep_all(engine)
-    return most
+    return peak
 
 
 @pytest.mark.timeout(240)
-def test_channels_come_and_go() -> None:
-    """What is held follows what is alive, ten batches at a time, and when all have gone no object is left."""
+def test_expired_channels_leave_no_memory() -> None:
+    """The engine holds at most ten batches at a time, and no object is left when all channels have expired."""
     clock = ManualClock()
     engine = memory_engine(clock)
-    asyncio.run(live_and_die(engine, clock, 1))
+    asyncio.run(churn(engine, clock, 1))
     gc.collect()
     before = len(gc.get_objects())
-    most = asyncio.run(live_and_die(engine, clock, BATCHES))
+    peak = asyncio.run(churn(engine, clock, BATCHES))
     gc.collect()
     assert len(gc.get_objects()) < before + 1000
-    assert most <= 10 * BATCH
+    assert peak <= 10 * BATCH
     assert engine.broker.statistics().streams == engine.broker.statistics().publications == 0
     assert engine.presence.statistics().entries == engine.presence.statistics().channels == 0

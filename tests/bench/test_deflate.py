@@ -1,4 +1,4 @@
-"""The measurement of compression: its messages, and a small run of all of it."""
+"""The measurement of compression: its messages, and a small complete run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from bench.deflate.content import order
 
 
 @pytest.mark.parametrize("size", [500, 2000])
-def test_messages_have_the_size_that_was_asked_for(size: int) -> None:
-    """Or little more; no two are the same, and the same seed makes the same."""
+def test_messages_have_the_requested_size(size: int) -> None:
+    """Or slightly more. All messages differ, and the same seed gives the same messages."""
     random = Random(1)
     messages = [json.dumps(order(random, size), separators=(",", ":"), ensure_ascii=False) for _ in range(50)]
     assert len(set(messages)) == 50
@@ -21,11 +21,11 @@ def test_messages_have_the_size_that_was_asked_for(size: int) -> None:
     assert json.loads(messages[0]) == order(Random(1), size)
 
 
-@pytest.mark.parametrize("audience", ["one room", "a room each"])
-def test_a_small_run(audience: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every delivery is counted, and compression shows in its bytes."""
-    monkeypatch.setattr(deflate, "LISTENERS", 10)
-    plain, compressed = (deflate.measure(audience, 2000, level, 5) for level in (0, 1))
+@pytest.mark.parametrize("distribution", ["one room", "a room each"])
+def test_small_run(distribution: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every delivery is counted, and compression reduces its bytes."""
+    monkeypatch.setattr(deflate, "SUBSCRIBERS", 10)
+    plain, compressed = (deflate.measure(distribution, 2000, level, 5) for level in (0, 1))
     assert (plain.compressed, compressed.compressed) == (0, 1)
     assert 2000 < plain.bytes < 2500
     assert compressed.bytes < plain.bytes / 2

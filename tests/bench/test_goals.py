@@ -1,4 +1,4 @@
-"""Goals: each is computed from its own samples, and met, missed or not measured."""
+"""Goals: each is computed from its samples, and is met, missed or not measured."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_keys_are_unique() -> None:
     assert len({entry.key for entry in GOALS}) == len(GOALS)
 
 
-def test_every_goal_is_met_missed_and_unmeasured() -> None:
-    """For every goal there are samples that meet it, by just reaching the threshold, and samples that miss it."""
+def test_every_goal_can_be_met_missed_and_not_measured() -> None:
+    """A value equal to the threshold meets the goal, a slightly worse value misses it."""
     for entry in GOALS:
 
         def judged(value: float, entry: Goal = entry) -> str:
@@ -55,8 +55,8 @@ def test_every_goal_is_met_missed_and_unmeasured() -> None:
         assert judge(entry, []).outcome == "not measured"
 
 
-def test_ratio_goal_pairs_rounds() -> None:
-    """The value is the median of each round's ratio, and says from how many rounds."""
+def test_a_ratio_is_computed_per_round() -> None:
+    """The value is the median of the ratios of all rounds that have both sides; their number is reported."""
     samples = [
         sample(peer, round, variant=ONE, cpu_us=cpu_us)
         for round, ours, theirs in ((0, 0.6, 1.0), (1, 6.0, 10.0), (2, 90.0, 30.0), (3, 5.0, None))
@@ -68,8 +68,8 @@ def test_ratio_goal_pairs_rounds() -> None:
     assert (verdict.outcome, verdict.rounds) == ("met", 3)
 
 
-def test_binary_protocols_are_no_part_of_it() -> None:
-    """Goals are about JSON and other text protocols, unless they name a codec."""
+def test_goals_ignore_binary_protocols() -> None:
+    """Goals compare JSON and other text protocols, unless they name a codec."""
     texts = [
         sample("beaconfire", variant=ONE, cpu_us=2.0),
         sample("centrifugo", variant={**ONE, "codec": "text"}, cpu_us=2.0),
@@ -82,8 +82,8 @@ def test_binary_protocols_are_no_part_of_it() -> None:
     assert judge(goal("fanout-cpu-centrifugo"), binary).outcome == "not measured"
 
 
-def test_growth_is_compared_with_itself() -> None:
-    """A growth goal divides two variants of ours within a round; other peers and sizes have no part in it."""
+def test_growth_compares_two_variants_of_the_same_peer() -> None:
+    """A growth goal compares two variants of Beaconfire within a round; other peers and sizes are ignored."""
     samples = [
         sample(peer, round, "growth_subscribers", {"subscribers": subscribers}, cpu_us=cpu_us * (round + 1))
         for round in range(3)
@@ -99,8 +99,8 @@ def test_growth_is_compared_with_itself() -> None:
     assert (verdict.outcome, verdict.rounds) == ("met", 3)
 
 
-def test_the_longest_stall_is_the_longest_of_all() -> None:
-    """One round with a stall too long misses the goal, whatever the median."""
+def test_the_longest_stall_is_the_maximum_of_all_rounds() -> None:
+    """One round with a stall that is too long misses the goal, regardless of the median."""
     samples = [
         sample("beaconfire", round, "stall", {"subscribers": 15000}, max_us=max_us)
         for round, max_us in enumerate((4000, 4100, 10_001))
@@ -110,7 +110,7 @@ def test_the_longest_stall_is_the_longest_of_all() -> None:
 
 
 def test_load_bound_peers_are_named() -> None:
-    """A verdict names the peers that could have done more."""
+    """A verdict names the peers whose measurement was limited by the load side."""
     samples = [
         sample("beaconfire", variant=ONE, cpu_us=1, load_busy=0.4, server_busy=0.99),
         sample("centrifugo", variant=ONE, cpu_us=1, load_busy=0.99, server_busy=0.4),
@@ -118,8 +118,8 @@ def test_load_bound_peers_are_named() -> None:
     assert judge(goal("fanout-cpu-centrifugo"), samples).load_bound == ("centrifugo",)
 
 
-def test_formula_says_what_is_computed() -> None:
-    """The words of a goal's computation name both sides, the metric and the circumstances."""
+def test_formula_describes_the_computation() -> None:
+    """The formula of a goal names both sides, the metric and the conditions."""
     entry = Goal(
         key="x",
         text="x",
@@ -132,4 +132,4 @@ def test_formula_says_what_is_computed() -> None:
     )
     assert entry.formula == "cpu_us: beaconfire (size = 9) / beaconfire (size = 1) · growth, codec = json"
     assert goal("memory-bytes").formula == "median bytes: beaconfire · memory"
-    assert goal("stall").formula == "greatest max_us: beaconfire · stall, subscribers = 15000"
+    assert goal("stall").formula == "highest max_us: beaconfire · stall, subscribers = 15000"

@@ -1,4 +1,4 @@
-"""The parts of the load programs that read streams and count, called from here: every cut and every size of value."""
+"""The stream readers and the histogram of the load programs, called from Python: every division, every size."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Iterator
 import pytest
 
 from bench.load.build import HERE, compile_sources
+from tests.bench.fake_server import PING, fragments, frame
 from tests.bench.test_load_http import CHUNKED, EMPTY, FAILED, SIZED
-from tests.bench.wire import PING, fragments, frame
 
 NO_PIECE, DATA_PIECE, PING_PIECE = 0, 1, 2
 COMPLETE = 7
 STATE_BYTES = 512
-"""More than any of the structures that keep a state between calls needs; zeroed is their beginning."""
+"""Enough for each struct that keeps the state between calls. Zeroes are the initial state."""
 
 
 class Piece(ctypes.Structure):
@@ -47,15 +47,15 @@ def parts() -> ctypes.CDLL:
     return library
 
 
-def cuts(stream: bytes) -> Iterator[list[bytes]]:
-    """The stream in two parts, cut at each place, and all bytes apart."""
+def divisions(stream: bytes) -> Iterator[list[bytes]]:
+    """The stream in two parts, divided at each place, and as single bytes."""
     for at in range(1, len(stream)):
         yield [stream[:at], stream[at:]]
     yield [stream[i : i + 1] for i in range(len(stream))]
 
 
 class Cursor:
-    """Bytes that a C function reads from, and how far it has come."""
+    """Bytes for a C function, and the position that it has reached."""
 
     def __init__(self, data: bytes) -> None:
         self._buffer = ctypes.create_string_buffer(data, len(data))
@@ -87,8 +87,8 @@ def read_frames(parts: ctypes.CDLL, pieces: list[bytes]) -> tuple[list[bytes], l
     return messages, pings
 
 
-def test_frames_cut_everywhere(parts: ctypes.CDLL) -> None:
-    """Headers of all lengths, empty frames, fragments and pings between them, wherever a read ends."""
+def test_frames_divided_anywhere(parts: ctypes.CDLL) -> None:
+    """Headers of all lengths, empty frames, fragments and pings between them, for every end of a read."""
     stream = (
         frame(b"")
         + frame(b"one~", final=False)
@@ -100,16 +100,16 @@ def test_frames_cut_everywhere(parts: ctypes.CDLL) -> None:
         + fragments(b"abc")
     )
     large = frame(b"y" * 70_000)
-    for pieces in cuts(stream):
+    for pieces in divisions(stream):
         assert read_frames(parts, pieces) == ([b"", b"one~two", b"x" * 200, b"abc"], [b"amid", b""])
     for at in range(1, 12):
         assert read_frames(parts, [large[:at], large[at:]]) == ([b"y" * 70_000], [])
 
 
-def test_marks_cut_everywhere(parts: ctypes.CDLL) -> None:
-    """Marks are found with their times, also side by side; what only begins like one is none."""
+def test_marks_divided_anywhere(parts: ctypes.CDLL) -> None:
+    """Marks are found with their times, also next to each other. The beginning of a mark alone is not a mark."""
     stream = b"a~0123456789abcdef~00000000000000ffb~x~12y~ffffffffffffffff~12"
-    for pieces in cuts(stream):
+    for pieces in divisions(stream):
         state, times, time_ns = ctypes.create_string_buffer(STATE_BYTES), [], ctypes.c_uint64()
         for part in pieces:
             cursor = Cursor(part)
@@ -127,23 +127,23 @@ def test_marks_cut_everywhere(parts: ctypes.CDLL) -> None:
         (b"\x00", b"\x00a\x00\x00", 3),
     ],
 )
-def test_acks_cut_everywhere(parts: ctypes.CDLL, pattern: bytes, stream: bytes, count: int) -> None:
-    """Patterns that begin again within themselves are found, each once, and not across one another."""
+def test_acks_divided_anywhere(parts: ctypes.CDLL, pattern: bytes, stream: bytes, count: int) -> None:
+    """Patterns that contain their own beginning are found, each once and without overlaps."""
     assert stream.count(pattern) == count
-    made = parts.make_pattern(pattern, len(pattern))
-    for pieces in cuts(stream):
+    built = parts.make_pattern(pattern, len(pattern))
+    for pieces in divisions(stream):
         matched, found = ctypes.c_size_t(), 0
         for part in pieces:
             cursor = Cursor(part)
-            while parts.next_match(ctypes.byref(made), ctypes.byref(matched), ctypes.byref(cursor.at), cursor.end):
+            while parts.next_match(ctypes.byref(built), ctypes.byref(matched), ctypes.byref(cursor.at), cursor.end):
                 found += 1
         assert found == count
 
 
 @pytest.mark.parametrize("response", [SIZED, EMPTY, CHUNKED, FAILED], ids=["sized", "empty", "chunked", "failed"])
-def test_responses_cut_everywhere(parts: ctypes.CDLL, response: bytes) -> None:
-    """A response is complete with its last byte, not before, and what follows is left alone."""
-    for pieces in cuts(response):
+def test_responses_divided_anywhere(parts: ctypes.CDLL, response: bytes) -> None:
+    """A response is complete with its last byte, and bytes behind it are not read."""
+    for pieces in divisions(response):
         state = ctypes.create_string_buffer(STATE_BYTES)
         for part in pieces[:-1]:
             cursor = Cursor(part)
@@ -155,18 +155,18 @@ def test_responses_cut_everywhere(parts: ctypes.CDLL, response: bytes) -> None:
         assert cursor.left == len(b"HTTP/1.1 next")
 
 
-def test_the_histogram_is_off_by_less_than_a_percent(parts: ctypes.CDLL) -> None:
-    """From a nanosecond to 100 s, a value alone is read back to 1 %; many have the quantiles of the sorted list."""
+def test_the_error_of_the_histogram_is_below_one_percent(parts: ctypes.CDLL) -> None:
+    """From a nanosecond to 100 s: a single value is exact to 1 %, and the quantiles are those of the sorted list."""
     size = 1 << 16
     edges = [2**power + offset for power in range(8, 37) for offset in (-1, 0, 1)]
     for value_ns in [*range(1, 300), *edges, 10**11]:
         one = ctypes.create_string_buffer(size)
         parts.histogram_record(one, value_ns)
-        parts.histogram_record(one, 10**12)  # the maximum, which is kept exactly and must not help
+        parts.histogram_record(one, 10**12)  # the maximum is stored exactly, so the tested value must not be it
         assert abs(parts.histogram_quantile_ns(one, 0.5) - value_ns) <= value_ns / 100
         assert parts.histogram_quantile_ns(one, 1.0) == 10**12
-    chance = random.Random(1)
-    values_ns = sorted(int(math.exp(chance.uniform(0, math.log(1e11)))) for _ in range(5000))
+    generator = random.Random(1)
+    values_ns = sorted(int(math.exp(generator.uniform(0, math.log(1e11)))) for _ in range(5000))
     many = ctypes.create_string_buffer(size)
     for value_ns in values_ns:
         parts.histogram_record(many, value_ns)

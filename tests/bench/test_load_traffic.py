@@ -1,4 +1,4 @@
-"""The load program for WebSocket: what it publishes and when, and what it counts and measures."""
+"""The load program for WebSocket: publishing, counting and measuring."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 import pytest
 
 from bench.load import MARK, Connection, Load, LoadError
-from tests.bench.wire import TEXT, Wire, fragments, frame, mark_of, serve
+from tests.bench.fake_server import TEXT, FakeConnection, fragments, frame, mark_of, serve
 
 ACK = b'"ok":{}'
 PUBLICATION = b'{"publish":"' + MARK + b'"}'
@@ -18,18 +18,18 @@ PUBLISHER = Connection(0, PUBLICATION, [])
 
 
 @pytest.mark.parametrize("way", ["fragments", "bytes", "together"])
-def test_marks_and_acks_are_found_however_they_are_cut(way: str) -> None:
-    """In a frame per byte, a packet per byte, or several in one frame: each mark and each ack counts once."""
+def test_divided_marks_and_acks_are_found(way: str) -> None:
+    """One frame per byte, one packet per byte, or several in one frame: each mark and each ack counts once."""
 
-    def handle(wire: Wire) -> None:
-        wire.accept()
+    def handle(connection: FakeConnection) -> None:
+        connection.accept()
         while True:
-            payload = wire.read_message()
+            payload = connection.read_message()
             copies = b'""ok:{} ' + mark_of(payload) * 2 + ACK + b" and " + mark_of(payload)
             if way == "bytes":
-                wire.send_bytes_one_by_one(frame(copies))
+                connection.send_bytes_one_by_one(frame(copies))
             else:
-                wire.send(fragments(copies) if way == "fragments" else frame(copies))
+                connection.send(fragments(copies) if way == "fragments" else frame(copies))
 
     with serve(handle) as port, Load(port, "/", [PUBLISHER], ack=ACK) as load:
         load.connect(0)
@@ -42,40 +42,40 @@ def test_marks_and_acks_are_found_however_they_are_cut(way: str) -> None:
 
 
 def test_publishers_take_turns_within_the_window() -> None:
-    """Two groups of two publishers each, never answered: each group sends its window, and not one message more."""
-    heard: dict[bytes, int] = {}
+    """Two groups of two publishers, and a server that sends nothing: each group sends exactly its window."""
+    received: dict[bytes, int] = {}
 
-    def handle(wire: Wire) -> None:
-        wire.accept()
-        name = wire.read_message()
-        wire.send(frame(b"welcome"))
-        heard[name] = len(wire.read_to_the_end())
+    def handle(connection: FakeConnection) -> None:
+        connection.accept()
+        name = connection.read_message()
+        connection.send(frame(b"welcome"))
+        received[name] = len(connection.read_to_end())
 
     connections = [Connection(i // 2, PUBLICATION, [b"%d" % i]) for i in range(4)]
     with serve(handle) as port, Load(port, "/", connections, deadline_s=0.3) as load:
         load.connect(0)
         with pytest.raises(LoadError, match=r"2 groups are incomplete; group 0: 5 of 20 messages sent, 0 of 60 marks"):
             load.flood(window=5, messages=20, copies=3)
-    assert heard == {b"0": 3, b"1": 2, b"2": 3, b"3": 2}
+    assert received == {b"0": 3, b"1": 2, b"2": 3, b"3": 2}
 
 
-def test_the_window_moves_with_what_is_complete() -> None:
-    """At no time does the server hold more messages than the window allows, and all come through."""
+def test_the_window_moves_with_complete_messages() -> None:
+    """The server never has more messages than the window allows, and all are delivered."""
     most = 0
 
-    def handle(wire: Wire) -> None:
+    def handle(connection: FakeConnection) -> None:
         nonlocal most
-        wire.accept()
-        for _ in range(10):  # only whole windows are answered, so that a message too many would be there to be seen
-            messages = [wire.read_message() for _ in range(4)]
-            wire.stream.setblocking(False)
+        connection.accept()
+        for _ in range(10):  # the server replies only to whole windows, so a message beyond the window would be visible
+            messages = [connection.read_message() for _ in range(4)]
+            connection.stream.setblocking(False)
             try:
-                most = max(most, len(messages) + len(wire.stream.recv(1, socket.MSG_PEEK)))
+                most = max(most, len(messages) + len(connection.stream.recv(1, socket.MSG_PEEK)))
             except BlockingIOError:
                 most = max(most, len(messages))
-            wire.stream.setblocking(True)
-            wire.send(b"".join(frame(message) for message in messages))
-        wire.read_to_the_end()
+            connection.stream.setblocking(True)
+            connection.send(b"".join(frame(message) for message in messages))
+        connection.read_to_end()
 
     with serve(handle) as port, Load(port, "/", [PUBLISHER]) as load:
         load.connect(0)
@@ -84,28 +84,28 @@ def test_the_window_moves_with_what_is_complete() -> None:
 
 
 def test_a_message_without_its_ack_is_incomplete() -> None:
-    """With acks, copies alone do not open the window."""
-    heard: list[bytes] = []
+    """With acks, copies alone do not complete a message."""
+    received: list[bytes] = []
 
-    def handle(wire: Wire) -> None:
-        wire.accept()
-        wire.send(frame(wire.read_message()))
-        heard.extend(wire.read_to_the_end())
+    def handle(connection: FakeConnection) -> None:
+        connection.accept()
+        connection.send(frame(connection.read_message()))
+        received.extend(connection.read_to_end())
 
     with serve(handle) as port, Load(port, "/", [PUBLISHER], ack=ACK, deadline_s=0.3) as load:
         load.connect(0)
         with pytest.raises(LoadError, match=r"1 of 2 messages sent, 1 of 2 marks arrived, 0 acknowledged"):
             load.flood(window=1, messages=2, copies=1, acks=True)
-    assert heard == []
+    assert received == []
 
 
 def test_more_copies_than_expected_are_an_error() -> None:
-    """Whoever miscounts the copies is told, not given figures."""
+    """A wrong number of copies gives an error instead of results."""
 
-    def handle(wire: Wire) -> None:
-        wire.accept()
+    def handle(connection: FakeConnection) -> None:
+        connection.accept()
         while True:
-            wire.send(frame(mark_of(wire.read_message()) * 2))
+            connection.send(frame(mark_of(connection.read_message()) * 2))
 
     with serve(handle) as port, Load(port, "/", [PUBLISHER]) as load:
         load.connect(0)
@@ -113,14 +113,14 @@ def test_more_copies_than_expected_are_an_error() -> None:
             load.flood(window=1, messages=5, copies=1)
 
 
-def test_stragglers_of_an_earlier_command_do_not_count() -> None:
-    """Marks and acks that come after their command has given up are not taken for those of the next."""
+def test_late_messages_of_an_earlier_command_do_not_count() -> None:
+    """Marks and acks that are received after the end of their command do not count for the next one."""
 
-    def handle(wire: Wire) -> None:
-        wire.accept()
-        late = frame(wire.read_message() + ACK)
-        wire.send(late + frame(wire.read_message() + ACK))
-        wire.read_to_the_end()
+    def handle(connection: FakeConnection) -> None:
+        connection.accept()
+        late = frame(connection.read_message() + ACK)
+        connection.send(late + frame(connection.read_message() + ACK))
+        connection.read_to_end()
 
     with serve(handle) as port, Load(port, "/", [PUBLISHER], ack=ACK, deadline_s=0.2) as load:
         load.connect(0)
@@ -130,15 +130,15 @@ def test_stragglers_of_an_earlier_command_do_not_count() -> None:
     assert (outcome.arrived, outcome.acked) == (1, 1)
 
 
-def test_a_server_that_does_not_read_is_waited_for() -> None:
-    """What its socket does not take waits here, in order, while what it sends is read."""
+def test_data_is_queued_while_the_server_does_not_read() -> None:
+    """Data that the socket does not accept is queued in order, and the load program continues reading."""
     large = MARK + b"x" * 200_000
 
-    def handle(wire: Wire) -> None:
-        wire.accept()
+    def handle(connection: FakeConnection) -> None:
+        connection.accept()
         for _ in range(80):
-            wire.send(frame(mark_of(wire.read_message())))
-        wire.read_to_the_end()
+            connection.send(frame(mark_of(connection.read_message())))
+        connection.read_to_end()
 
     with serve(handle) as port, Load(port, "/", [Connection(0, large, [])]) as load:
         load.connect(0)
@@ -149,10 +149,10 @@ def test_a_server_that_does_not_read_is_waited_for() -> None:
 def test_large_frames_are_read() -> None:
     """A frame of 64 KiB and more has a length of eight bytes."""
 
-    def handle(wire: Wire) -> None:
-        wire.accept()
+    def handle(connection: FakeConnection) -> None:
+        connection.accept()
         while True:
-            wire.send(frame(b"x" * 70_000 + mark_of(wire.read_message())))
+            connection.send(frame(b"x" * 70_000 + mark_of(connection.read_message())))
 
     with serve(handle) as port, Load(port, "/", [PUBLISHER]) as load:
         load.connect(0)
@@ -160,38 +160,38 @@ def test_large_frames_are_read() -> None:
 
 
 def test_a_steady_rate() -> None:
-    """So many messages in so long, the groups in turn, all copies counted."""
-    heard: list[int] = []
+    """The number of messages follows from rate and time, groups take turns, and all copies are counted."""
+    received: list[int] = []
 
-    def handle(wire: Wire) -> None:
-        wire.accept()
+    def handle(connection: FakeConnection) -> None:
+        connection.accept()
         messages = 0
         try:
             while True:
-                wire.send(frame(wire.read_message()))
+                connection.send(frame(connection.read_message()))
                 messages += 1
         finally:
-            heard.append(messages)
+            received.append(messages)
 
     with serve(handle) as port, Load(port, "/", [PUBLISHER, Connection(1, PUBLICATION, [])]) as load:
         load.connect(0)
         outcome = load.rate(per_second=200, seconds=0.2, copies=1)
     assert (outcome.sent, outcome.arrived, outcome.missing, outcome.latency_us.count) == (40, 40, 0, 40)
     assert outcome.seconds >= 39 / 200
-    assert heard == [20, 20]
+    assert received == [20, 20]
 
 
 def test_a_stall_shows_in_an_open_loop() -> None:
-    """Messages that were due while the server stood still are measured from then: 60 of 200 here, not one."""
+    """The latency of messages that were due during a stall counts from then: 60 of 200 messages here, not only one."""
 
-    def handle(wire: Wire) -> None:
-        wire.accept()
+    def handle(connection: FakeConnection) -> None:
+        connection.accept()
         for number in range(200):
-            message = wire.read_message()
+            message = connection.read_message()
             if number == 50:
-                time.sleep(0.3)  # the stall itself: what is tested, not hoped for
-            wire.send(frame(message))
-        wire.read_to_the_end()
+                time.sleep(0.3)  # the stall that is tested
+            connection.send(frame(message))
+        connection.read_to_end()
 
     with serve(handle) as port, Load(port, "/", [PUBLISHER]) as load:
         load.connect(0)
@@ -201,19 +201,19 @@ def test_a_stall_shows_in_an_open_loop() -> None:
     assert outcome.latency_us.p99 >= 250_000
 
 
-def test_a_load_that_stood_still_says_so() -> None:
-    """What the load side itself sent too late is counted as late, and its latency counts from when it was due."""
+def test_a_stall_of_the_load_program_is_reported() -> None:
+    """Messages that the load program sends too late count as late. Their latency counts from when they were due."""
 
-    def handle(wire: Wire) -> None:
-        wire.accept()
+    def handle(connection: FakeConnection) -> None:
+        connection.accept()
         for number in range(200):
-            message = wire.read_message()
+            message = connection.read_message()
             if number == 50:
                 os.kill(load.pid, signal.SIGSTOP)
-                time.sleep(0.3)  # how long it stands still
+                time.sleep(0.3)  # the duration of the stall
                 os.kill(load.pid, signal.SIGCONT)
-            wire.send(frame(message))
-        wire.read_to_the_end()
+            connection.send(frame(message))
+        connection.read_to_end()
 
     with serve(handle) as port, Load(port, "/", [PUBLISHER]) as load:
         load.connect(0)
@@ -223,33 +223,33 @@ def test_a_load_that_stood_still_says_so() -> None:
     assert outcome.latency_us.p99 >= 250_000
 
 
-def test_what_never_comes_is_missing() -> None:
-    """When the patience is over the rest is counted as missing."""
+def test_copies_that_are_not_received_are_missing() -> None:
+    """After the timeout, the remaining copies are counted as missing."""
 
-    def handle(wire: Wire) -> None:
-        wire.accept()
+    def handle(connection: FakeConnection) -> None:
+        connection.accept()
         for _ in range(3):
-            wire.send(frame(wire.read_message()))
-        wire.read_to_the_end()
+            connection.send(frame(connection.read_message()))
+        connection.read_to_end()
 
     with serve(handle) as port, Load(port, "/", [PUBLISHER]) as load:
         load.connect(0)
-        outcome = load.rate(per_second=1000, seconds=0.01, copies=2, patience_s=0.1)
+        outcome = load.rate(per_second=1000, seconds=0.01, copies=2, timeout_s=0.1)
     assert (outcome.sent, outcome.arrived, outcome.missing) == (10, 3, 17)
 
 
 def test_text_is_sent_as_text() -> None:
-    """The kind of frames is the plan's, for publications too."""
-    kinds: list[int] = []
+    """Publications have the frame type of the plan."""
+    types: list[int] = []
 
-    def handle(wire: Wire) -> None:
-        wire.accept()
-        kind, message = wire.read_frame()
-        kinds.append(kind)
-        wire.send(frame(message))
-        wire.read_to_the_end()
+    def handle(connection: FakeConnection) -> None:
+        connection.accept()
+        frame_type, message = connection.read_frame()
+        types.append(frame_type)
+        connection.send(frame(message))
+        connection.read_to_end()
 
     with serve(handle) as port, Load(port, "/", [PUBLISHER]) as load:
         load.connect(0)
         load.flood(window=1, messages=1, copies=1)
-    assert kinds == [TEXT]
+    assert types == [TEXT]

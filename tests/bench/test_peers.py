@@ -1,4 +1,4 @@
-"""The peers of the benchmark: what their dialects say, that they are pinned, and that two of them really serve."""
+"""The peers of the benchmark: their protocols, their pinned versions, and two of them as real servers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from websockets.sync.client import ClientConnection, connect
 
 from beaconfire.protocols.centrifuge.schema_pb2 import Command
 from bench.peers import PEERS, centrifuge
-from bench.peers.base import CAPABILITIES, Dialect, Running, pinned_version
-from bench.peers.c_loop import LoopDialect
-from bench.peers.centrifuge import DIALECTS, Position
-from bench.peers.socketio import SocketIoDialect
-from bench.peers.text import TextDialect
+from bench.peers.base import CAPABILITIES, PeerProtocol, Running, pinned_version
+from bench.peers.c_loop import LoopProtocol
+from bench.peers.centrifuge import PROTOCOLS, Position
+from bench.peers.socketio import SocketIoProtocol
+from bench.peers.text import TextProtocol
 from bench.processes import HeldPort, Program
 
 SOURCES = Path(centrifuge.__file__).parent
@@ -41,14 +41,14 @@ input()
 '''
 subprocess.Popen([sys.executable, "-c", burning], stdin=subprocess.PIPE).wait()
 """
-"""A program whose child has a thread that uses 50 ms of CPU and ends; both wait then."""
+"""A program whose child has a thread that uses 50 ms of CPU time and ends. Then both processes wait."""
 
 
-# --- dialects --------------------------------------------------------------------------------------------------------
+# --- protocols --------------------------------------------------------------------------------------------------------
 
 
-def undelimited(message: bytes) -> Command:
-    """The one command in a message, whose varint of length must be right."""
+def read_command(message: bytes) -> Command:
+    """The only command in a message. Asserts that its length is correct."""
     length = shift = at = 0
     while True:
         length |= (message[at] & 127) << shift
@@ -59,103 +59,103 @@ def undelimited(message: bytes) -> Command:
     return Command.FromString(message[at:])
 
 
-def test_centrifuge_json_greets_with_a_token_and_subscribes() -> None:
-    """Connect with a token that the configured secret verifies, then one subscribe per channel, ids rising."""
-    connecting, *subscribing = map(json.loads, DIALECTS["json"].greetings("ann", ["one", "two"]))
+def test_centrifuge_json_connects_with_a_token_and_subscribes() -> None:
+    """Connect with a token that the configured secret verifies, then one subscribe per channel with increasing ids."""
+    connecting, *subscribing = map(json.loads, PROTOCOLS["json"].setup_messages("ann", ["one", "two"]))
     claims = jwt.decode(connecting["connect"]["token"], centrifuge.SECRET, algorithms=["HS256"])
     assert (connecting["id"], claims["sub"]) == (1, "ann")
     assert claims["exp"] > time.time()
     assert subscribing == [{"id": 2, "subscribe": {"channel": "one"}}, {"id": 3, "subscribe": {"channel": "two"}}]
 
 
-def test_centrifuge_protobuf_says_the_same_as_json() -> None:
-    """Both codecs carry the same commands; data are the same bytes."""
-    connecting, subscribing = map(undelimited, DIALECTS["protobuf"].greetings("ann", ["one"]))
+def test_centrifuge_protobuf_has_the_same_commands_as_json() -> None:
+    """Both encodings contain the same commands. Data are the same bytes."""
+    connecting, subscribing = map(read_command, PROTOCOLS["protobuf"].setup_messages("ann", ["one"]))
     assert (connecting.id, subscribing.id, subscribing.subscribe.channel) == (1, 2, "one")
     assert jwt.decode(connecting.connect.token, centrifuge.SECRET, algorithms=["HS256"])["sub"] == "ann"
-    binary = undelimited(DIALECTS["protobuf"].publish("one", MARK))
-    text = json.loads(DIALECTS["json"].publish("one", MARK))
+    binary = read_command(PROTOCOLS["protobuf"].publish("one", MARK))
+    text = json.loads(PROTOCOLS["json"].publish("one", MARK))
     assert (binary.id, binary.publish.channel) == (text["id"], text["publish"]["channel"])
     assert json.loads(binary.publish.data) == text["publish"]["data"] == MARK
 
 
-@pytest.mark.parametrize("codec", DIALECTS)
-def test_recovery_asks_from_a_position(codec: str) -> None:
-    """The subscribe of recovery holds epoch and offset."""
-    message = DIALECTS[codec].recover_greetings("ann", "log:a", Position(7, "abc"))[-1]
+@pytest.mark.parametrize("codec", PROTOCOLS)
+def test_recovery_sends_a_position(codec: str) -> None:
+    """The subscribe command contains epoch and offset."""
+    message = PROTOCOLS[codec].recovery_messages("ann", "log:a", Position(7, "abc"))[-1]
     if codec == "json":
         asked = json.loads(message)["subscribe"]
         assert asked == {"channel": "log:a", "recover": True, "epoch": "abc", "offset": 7}
     else:
-        subscribe = undelimited(message).subscribe
+        subscribe = read_command(message).subscribe
         assert (subscribe.recover, subscribe.epoch, subscribe.offset) == (True, "abc", 7)
 
 
 def test_a_length_that_looks_like_a_mark_is_refused() -> None:
-    """In Protobuf a length of 126 is the byte of a mark: the load would write the time over the message."""
-    publish = DIALECTS["protobuf"].publish
+    """In Protobuf a length of 126 is the byte of a mark: the load program would write the time there."""
+    publish = PROTOCOLS["protobuf"].publish
     with pytest.raises(ValueError, match="another length"):
         publish("one", MARK + "x" * (126 - 2 - len(MARK)))
     assert publish("one", MARK + "x" * (125 - 2 - len(MARK))).count(b"~") == 1
 
 
-def test_position_is_read_from_answers_of_the_api() -> None:
-    """Offset and epoch of a result; an offset that is left out is 0; an error is no position."""
-    assert centrifuge.position(b'{"result":{"publications":[],"offset":3,"epoch":"e"}}') == Position(3, "e")
-    assert centrifuge.position(b'{"result":{"epoch":"e"}}') == Position(0, "e")
+def test_position_is_read_from_api_responses() -> None:
+    """Offset and epoch of a result. A missing offset is 0. An error has no position."""
+    assert centrifuge.read_position(b'{"result":{"publications":[],"offset":3,"epoch":"e"}}') == Position(3, "e")
+    assert centrifuge.read_position(b'{"result":{"epoch":"e"}}') == Position(0, "e")
     with pytest.raises(ValueError, match="108"):
-        centrifuge.position(b'{"error":{"code":108,"message":"not available"}}')
+        centrifuge.read_position(b'{"error":{"code":108,"message":"not available"}}')
 
 
 def test_socket_io_events_carry_the_number_of_their_acknowledgement() -> None:
-    """Joining is event 0, publishing event 1, and the pattern that is looked for acknowledges only the latter."""
-    dialect = SocketIoDialect()
-    assert dialect.greetings("ann", ["one"]) == [b"40", b'420["join","one"]']
-    assert dialect.publish("one", MARK) == f'421["to","one","{MARK}"]'.encode()
-    assert dialect.ack not in b"430[]"
+    """Joining is event 0, publishing is event 1. The pattern for acknowledgements matches only the latter."""
+    protocol = SocketIoProtocol()
+    assert protocol.setup_messages("ann", ["one"]) == [b"40", b'420["join","one"]']
+    assert protocol.publish("one", MARK) == f'421["to","one","{MARK}"]'.encode()
+    assert protocol.ack not in b"430[]"
 
 
-def test_text_is_two_words() -> None:
-    """`join` and `to`."""
-    assert TextDialect().greetings("ann", ["one", "two"]) == [b"join one", b"join two"]
-    assert TextDialect().publish("one", MARK) == f"to one {MARK}".encode()
+def test_text_protocol() -> None:
+    """The commands are `join` and `to`."""
+    assert TextProtocol().setup_messages("ann", ["one", "two"]) == [b"join one", b"join two"]
+    assert TextProtocol().publish("one", MARK) == f"to one {MARK}".encode()
 
 
-def test_the_loop_is_sent_data_alone() -> None:
-    """What it passes on is what it got."""
-    assert LoopDialect().publish("one", MARK) == MARK.encode()
-    assert LoopDialect().greetings("ann", ["one"]) == [b"hello"]
+def test_c_loop_protocol() -> None:
+    """A publication is only the data."""
+    assert LoopProtocol().publish("one", MARK) == MARK.encode()
+    assert LoopProtocol().setup_messages("ann", ["one"]) == [b"hello"]
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_acknowledgements_are_never_in_what_is_published(name: str) -> None:
-    """A peer that acknowledges has a pattern for it, which what clients say does not hold."""
-    for dialect in PEERS[name].dialects.values():
-        assert bool(dialect.ack) == ("acks" in PEERS[name].capabilities)
-        assert not dialect.ack or dialect.ack not in dialect.publish("room", MARK + "x" * 64)
+def test_publications_never_contain_the_acknowledgement(name: str) -> None:
+    """A peer with acknowledgements has a pattern for them, which its publications do not contain."""
+    for protocol in PEERS[name].protocols.values():
+        assert bool(protocol.ack) == ("acks" in PEERS[name].capabilities)
+        assert not protocol.ack or protocol.ack not in protocol.publish("room", MARK + "x" * 64)
 
 
 # --- pins and configurations -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_every_peer_says_what_it_is(name: str) -> None:
-    """Known capabilities, a configuration to read, and under the name it is listed by."""
+def test_every_peer_describes_itself(name: str) -> None:
+    """The capabilities are known, the configuration starts with a command, and the name is the key in PEERS."""
     peer = PEERS[name]
     assert peer.name == name
     assert peer.capabilities <= CAPABILITIES
-    assert ("protobuf" in peer.capabilities) == ("protobuf" in peer.dialects)
+    assert ("protobuf" in peer.capabilities) == ("protobuf" in peer.protocols)
     assert peer.configuration.startswith("$ ")
     assert name == "c-loop" or re.search(r"\d+\.\d+\.\d+|\d+\.\d+", peer.title)
 
 
 def normal(table: dict[str, Any]) -> dict[str, Any]:
-    """Options of Beaconfire as Centrifugo writes the same values."""
+    """Options of Beaconfire with the values in the notation of Centrifugo."""
     return {name: {"1h": "3600s", "16MB": 16_000_000}.get(value, value) for name, value in table.items()}
 
 
 def test_both_centrifuge_servers_are_configured_alike() -> None:
-    """The same secret and key, the same limits, and channels that may do the same."""
+    """The same secret and key, the same limits, and the same channel options."""
     ours = tomllib.loads((SOURCES / "beaconfire" / "beaconfire.toml").read_text())
     theirs = tomllib.loads((SOURCES / "centrifugo" / "centrifugo.toml").read_text())
     assert ours["token"]["hmac_secret"] == theirs["client"].pop("token")["hmac_secret_key"] == centrifuge.SECRET
@@ -168,7 +168,7 @@ def test_both_centrifuge_servers_are_configured_alike() -> None:
 
 
 def test_everything_is_pinned_and_no_registry_is_named() -> None:
-    """Requirements with exact versions, packages with exact versions and hashes, and no addresses in either."""
+    """Requirements have exact versions, packages have exact versions and hashes, and no file contains URLs."""
     for file in SOURCES.glob("*/requirements.txt"):
         assert all(re.match(r"[\w-]+==\S+( ;|$)", line) for line in file.read_text().splitlines()), file
     for file in SOURCES.glob("*/package.json"):
@@ -181,7 +181,7 @@ def test_everything_is_pinned_and_no_registry_is_named() -> None:
 
 
 def test_a_missing_pin_is_an_error(tmp_path: Path) -> None:
-    """A version is found by the whole name of its package, in each kind of file."""
+    """A version is found by the complete name of its package, in each kind of file."""
     file = tmp_path / "pins"
     file.write_text(
         'channels-redis==4.3.0\n    "ws": "8.1.0",\nrequire example.org/a/b v1.2.3\n\texample.org/c v2.0.0\n'
@@ -196,7 +196,7 @@ def test_a_missing_pin_is_an_error(tmp_path: Path) -> None:
 
 
 def state(pid: int) -> str:
-    """What a process is doing, as the kernel's letter; Z or nothing once it has ended."""
+    """The state of a process as the kernel's letter; Z or empty after its end."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -204,7 +204,7 @@ def state(pid: int) -> str:
 
 
 def test_a_program_is_measured_and_ended_with_its_children() -> None:
-    """CPU time that a thread of a child used, which has ended, counts; both processes weigh; both are ended."""
+    """CPU time of a child's thread that has ended counts. The memory of both processes counts. Both are ended."""
     with Program([sys.executable, "-c", BURN]) as program:
         assert program.read_line() == "burnt"
         parent, child = program.pids()
@@ -214,20 +214,20 @@ def test_a_program_is_measured_and_ended_with_its_children() -> None:
     assert (program.pids(), program.cpu_s(), program.resident_bytes()) == ([], 0, 0)
 
 
-def test_a_held_port_is_for_who_was_told_its_number() -> None:
-    """The kernel gives it to nobody else, before, between and after servers; nothing listens unless a server does."""
+def test_a_held_port_is_reserved() -> None:
+    """Programs that ask for any port never get it. A server with this number can listen, several times."""
     with HeldPort() as held:
         for _ in range(2):
             with socket.create_server(("127.0.0.1", held.number)):
                 socket.create_connection(("127.0.0.1", held.number), 5).close()
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", held.number), 5)
-        with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
-            stranger.bind(("127.0.0.1", held.number))
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", held.number))
 
 
-def test_a_peer_that_does_not_start_leaves_nothing_behind() -> None:
-    """All its parts are ended, those that did start too."""
+def test_a_peer_that_does_not_start_is_ended() -> None:
+    """All its parts are ended, including those that have started."""
     running = Running()
     listen = f"import socket; s = socket.create_server(('127.0.0.1', {running.port})); s.accept(); input()"
     running.launch([sys.executable, "-c", listen + "; s.accept()"], part="first")
@@ -236,33 +236,33 @@ def test_a_peer_that_does_not_start_leaves_nothing_behind() -> None:
     assert running.cpu_s_by_part() == {"first": 0, "server": 0}
 
 
-# --- two that really serve -------------------------------------------------------------------------------------------
+# --- two peers as real servers --------------------------------------------------------------------------------------
 
 
-def greet(client: ClientConnection, dialect: Dialect, greetings: list[bytes]) -> list[str | bytes]:
-    """Says each greeting and returns the answers."""
-    answers = []
-    for greeting in greetings:
-        say(client, dialect, greeting)
-        answers.append(client.recv(5))
-    return answers
+def set_up(client: ClientConnection, protocol: PeerProtocol, setup_messages: list[bytes]) -> list[str | bytes]:
+    """Sends each setup message and returns the replies."""
+    replies = []
+    for message in setup_messages:
+        send(client, protocol, message)
+        replies.append(client.recv(5))
+    return replies
 
 
-def say(client: ClientConnection, dialect: Dialect, payload: bytes) -> None:
-    client.send(payload if dialect.binary else payload.decode())
+def send(client: ClientConnection, protocol: PeerProtocol, payload: bytes) -> None:
+    client.send(payload if protocol.binary else payload.decode())
 
 
-def hear(client: ClientConnection, *wanted: bytes) -> bytes:
-    """What it hears until all that is wanted was among it."""
-    heard = b""
-    while not all(part in heard for part in wanted):
+def receive(client: ClientConnection, *wanted: bytes) -> bytes:
+    """The received bytes until they contain all of `wanted`."""
+    received = b""
+    while not all(part in received for part in wanted):
         message = client.recv(5)
-        heard += message.encode() if isinstance(message, str) else message
-    return heard
+        received += message.encode() if isinstance(message, str) else message
+    return received
 
 
-def ask(connection: socket.socket, method: str, body: str) -> bytes:
-    """Asks the HTTP API and returns the body of the answer, which must be a good one."""
+def call_api(connection: socket.socket, method: str, body: str) -> bytes:
+    """Calls the HTTP API and returns the response body. Asserts that the call succeeds."""
     connection.sendall(centrifuge.api_request(connection.getpeername()[1], method, body.encode()))
     with connection.makefile("rb") as answer:
         assert b" 200 " in answer.readline()
@@ -271,43 +271,43 @@ def ask(connection: socket.socket, method: str, body: str) -> bytes:
 
 
 def test_beaconfire_serves_every_capability() -> None:
-    """In both codecs: greetings, a publish that is acknowledged and heard, its own too; the API; and recovery."""
+    """In both encodings: connecting, a publish that is acknowledged and delivered to all, the API, recovery."""
     with PEERS["beaconfire"].start() as running, socket.create_connection(("127.0.0.1", running.port), 5) as api:
-        for codec, dialect in DIALECTS.items():
-            address = f"ws://127.0.0.1:{running.port}{dialect.path}"
+        for codec, protocol in PROTOCOLS.items():
+            address = f"ws://127.0.0.1:{running.port}{protocol.path}"
             with connect(address, compression=None) as one, connect(address, compression=None) as two:
-                greet(one, dialect, dialect.greetings("ann", ["room"]))
-                greet(two, dialect, dialect.greetings("bob", ["room"]))
-                say(one, dialect, dialect.publish("room", MARK))
-                assert hear(one, dialect.ack, MARK.encode()).count(dialect.ack) == 1
-                assert dialect.ack not in hear(two, MARK.encode())
-            ask(api, "publish", f'{{"channel":"log:{codec}","data":"before"}}')
-            position = centrifuge.position(ask(api, "history", f'{{"channel":"log:{codec}"}}'))
+                set_up(one, protocol, protocol.setup_messages("ann", ["room"]))
+                set_up(two, protocol, protocol.setup_messages("bob", ["room"]))
+                send(one, protocol, protocol.publish("room", MARK))
+                assert receive(one, protocol.ack, MARK.encode()).count(protocol.ack) == 1
+                assert protocol.ack not in receive(two, MARK.encode())
+            call_api(api, "publish", f'{{"channel":"log:{codec}","data":"before"}}')
+            position = centrifuge.read_position(call_api(api, "history", f'{{"channel":"log:{codec}"}}'))
             assert position.offset == 1
-            ask(api, "publish", f'{{"channel":"log:{codec}","data":"{MARK}"}}')
+            call_api(api, "publish", f'{{"channel":"log:{codec}","data":"{MARK}"}}')
             with connect(address, compression=None) as late:
-                answer = greet(late, dialect, dialect.recover_greetings("eve", f"log:{codec}", position))[-1]
+                answer = set_up(late, protocol, protocol.recovery_messages("eve", f"log:{codec}", position))[-1]
                 recovered = answer.encode() if isinstance(answer, str) else answer
                 assert (recovered.count(MARK.encode()), recovered.count(b"before")) == (1, 0)
         assert running.cpu_s() > 0
         assert running.resident_bytes() > 1 << 20
 
 
-def test_the_loop_passes_on_what_it_gets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Greetings are answered by an empty frame each; messages of any size reach all others, in order, also cut ones."""
+def test_the_c_loop_broadcasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each setup message gets an empty frame. Messages of any size, also divided ones, reach all others in order."""
     monkeypatch.setattr("websockets.client.generate_key", lambda: HANDSHAKE_KEY)
     peer = PEERS["c-loop"]
-    dialect = peer.dialects["text"]
+    protocol = peer.protocols["text"]
     with peer.start() as running:
-        address = f"ws://127.0.0.1:{running.port}{dialect.path}"
+        address = f"ws://127.0.0.1:{running.port}{protocol.path}"
         with connect(address, compression=None) as one, connect(address, compression=None) as two:
-            assert greet(one, dialect, dialect.greetings("ann", ["room"])) == [""]
-            assert greet(two, dialect, dialect.greetings("bob", ["room"])) == [""]
+            assert set_up(one, protocol, protocol.setup_messages("ann", ["room"])) == [""]
+            assert set_up(two, protocol, protocol.setup_messages("bob", ["room"])) == [""]
             for filling in (0, 100, 109, 30_000):
-                say(one, dialect, dialect.publish("room", MARK + "x" * filling))
+                send(one, protocol, protocol.publish("room", MARK + "x" * filling))
             assert [len(two.recv(5)) for _ in range(4)] == [17, 117, 126, 30_017]
             one.socket.sendall(b"\x81\x83")  # a frame of three bytes, in two pieces
-            assert greet(two, dialect, [b"hello"]) == [""]  # by which time the first piece has been read
+            assert set_up(two, protocol, [b"hello"]) == [""]  # by which time the first piece has been read
             one.socket.sendall(bytes(4) + b"~ab")
             assert two.recv(5) == "~ab"
-            assert greet(one, dialect, [b"hello"]) == [""]  # and nothing of its own before
+            assert set_up(one, protocol, [b"hello"]) == [""]  # and nothing of its own before

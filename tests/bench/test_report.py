@@ -1,4 +1,4 @@
-"""The report: it renders whatever was measured, says what was not, marks what says little, and escapes all text."""
+"""The report: it shows all samples, names what is missing, marks load-bound results, and escapes all text."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.goals import GOALS
-from bench.report import About, Machine, PeerFacts, human, write
+from bench.report import About, Machine, PeerFacts, formatting, write
 from bench.report.contents import read_explanations
-from bench.report.writing import escape_markdown
+from bench.report.rendering import escape_markdown
 from bench.samples import Sample, Spread, Value, append
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def growth(peer: str, axis: str, places: Sequence[int], metrics: Sequence[str] =
 
 
 class Page(HTMLParser):
-    """Text and tags of a page; asserts that what is opened is closed."""
+    """Text and tags of a page. Asserts that all tags are closed."""
 
     VOID = ("meta", "br", "hr", "img")
 
@@ -79,7 +79,7 @@ class Page(HTMLParser):
 def report(
     out: Path, samples: Sequence[Sample], about: About | None = None, explanations: dict[str, str] | None = None
 ) -> tuple[Page, str]:
-    """The page, and the Markdown."""
+    """The HTML page and the Markdown."""
     write(samples, out, about, explanations)
     return Page((out / "index.html").read_text()), (out / "README.md").read_text()
 
@@ -87,28 +87,28 @@ def report(
 # --- what was measured ----------------------------------------------------------------------------------------------
 
 
-def test_no_samples_at_all(tmp_path: Path) -> None:
-    """Without samples there is a report, in which nothing was measured."""
+def test_report_without_samples(tmp_path: Path) -> None:
+    """Everything is reported as not measured."""
     page, markdown = report(tmp_path, [])
     assert f"{len(GOALS)} not measured" in page.text
-    assert "Scenarios that were not measured: Fan-out, Fan-out beside the ceiling, Rooms" in page.text
+    assert "Scenarios that were not measured: Fan-out, Fan-out compared with send(), Rooms" in page.text
     assert f"0 met, 0 missed, {len(GOALS)} not measured" in markdown
     assert "The machine was not recorded." in page.text
 
 
-def test_partial_data(tmp_path: Path) -> None:
-    """Medians, spreads and ratios of what there is; peers and scenarios that are missing are named."""
+def test_partial_samples(tmp_path: Path) -> None:
+    """The report has medians, spreads and ratios of the samples, and names missing peers and scenarios."""
     page, markdown = report(tmp_path, [*fanout("beaconfire", 7.0), *fanout("centrifugo", 14.0)])
     assert "Beaconfire JSON 8.00 µs 7.00 [7.50 8.50] 9.00" in page.text
     assert "Centrifugo JSON 15.0 µs 1.88× 14.0 [14.5 15.5] 16.0" in page.text
     assert "Not measured: Go with gorilla/websocket" in page.text
     assert "| 1,000 subscribers · 1 in flight | **Beaconfire** | 8.00 µs |" in markdown
     assert "| 1,000 subscribers · 1 in flight | Centrifugo | 15.0 µs (1.88×) |" in markdown
-    assert "Scenarios that were not measured: Fan-out beside the ceiling, Rooms" in markdown
+    assert "Scenarios that were not measured: Fan-out compared with send(), Rooms" in markdown
 
 
 def test_a_peer_alone_has_no_ratio(tmp_path: Path) -> None:
-    """Without Beaconfire beside it there is nothing to compare with, and one round has no spread."""
+    """Without samples of Beaconfire there is no ratio, and one round has no spread."""
     page, _ = report(tmp_path, fanout("node-ws", 14.0, rounds=1))
     assert "Node.js with ws JSON 14.0 µs" in page.text
     assert "14.0 [" not in page.text
@@ -116,15 +116,15 @@ def test_a_peer_alone_has_no_ratio(tmp_path: Path) -> None:
 
 
 def test_unknown_names_are_shown(tmp_path: Path) -> None:
-    """A scenario, peer or metric that the catalogue does not have appears under its own name."""
-    stranger = Sample(scenario="odd", peer="odder", variant={"how": "oddly"}, round=0, metrics={"oddness": 12345.6})
-    page, markdown = report(tmp_path, [stranger])
+    """A scenario, peer or metric that is not in the catalogue is shown with its own name."""
+    unknown = Sample(scenario="odd", peer="odder", variant={"how": "oddly"}, round=0, metrics={"oddness": 12345.6})
+    page, markdown = report(tmp_path, [unknown])
     assert "odd Peer oddness how: oddly odder 12,346" in page.text
     assert "| how: oddly | odder | 12,346 |" in markdown
 
 
-def test_what_peers_cannot_do_is_not_missing(tmp_path: Path) -> None:
-    """A peer without the ability that a scenario needs was not forgotten."""
+def test_unsupported_scenarios_are_not_missing(tmp_path: Path) -> None:
+    """A peer without a needed capability is listed as not supported."""
     about = About(
         peers={
             "beaconfire": PeerFacts(title="Beaconfire 1", capabilities=frozenset({"fanout", "api"})),
@@ -134,12 +134,12 @@ def test_what_peers_cannot_do_is_not_missing(tmp_path: Path) -> None:
     )
     api = Sample(scenario="api", peer="beaconfire", variant={"batch": 1}, round=0, metrics={"cpu_us": 90.0})
     page, markdown = report(tmp_path, [api], about)
-    assert "Not measured: Centrifugo 6. Cannot do this: C loop." in page.text
-    assert "Not measured: Centrifugo 6.\n\nCannot do this: C loop." in markdown
+    assert "Not measured: Centrifugo 6. Not supported by: C loop." in page.text
+    assert "Not measured: Centrifugo 6.\n\nNot supported by: C loop." in markdown
 
 
-def test_the_bottleneck_is_marked(tmp_path: Path) -> None:
-    """Where the load side limited a measurement, its row, its goal and a note say so, in both pages."""
+def test_load_bound_results_are_marked(tmp_path: Path) -> None:
+    """If the load side limited a measurement, both pages mark its row and its goal, and explain the mark."""
     bound = fanout("centrifugo", 6.0, load_busy=0.97, server_busy=0.5)
     page, markdown = report(tmp_path, [*fanout("beaconfire", 7.0, load_busy=0.97, server_busy=0.99), *bound])
     for text in (page.text, markdown):
@@ -154,7 +154,7 @@ def test_the_bottleneck_is_marked(tmp_path: Path) -> None:
 
 
 def test_missed_goals_are_explained(tmp_path: Path) -> None:
-    """A missed goal is followed by its explanation, or by the lack of one; a goal that is met is not."""
+    """A missed goal has its explanation or a note that there is none. A goal that is met has neither."""
     samples = [*fanout("beaconfire", 9.0), *fanout("centrifugo", 9.0), *fanout("python-socketio", 9.0)]
     explanations = {"fanout-cpu-centrifugo": "Because *physics*.", "memory-bytes": "Unneeded."}
     page, markdown = report(tmp_path, samples, explanations=explanations)
@@ -166,7 +166,7 @@ def test_missed_goals_are_explained(tmp_path: Path) -> None:
 
 
 def test_explanations_are_read_by_key(tmp_path: Path) -> None:
-    """Text under a goal's key is its explanation; a heading that is no key is a mistake, and named."""
+    """The text below the key of a goal is its explanation. A heading that is not a key is an error."""
     path = tmp_path / "explanations.md"
     assert read_explanations(path) == {}
     path.write_text("# Title\n\n## memory-bytes\n\nTwo\n\n### parts\n\nof it.\n\n## stall \n\nOther.\n")
@@ -180,7 +180,7 @@ def test_explanations_are_read_by_key(tmp_path: Path) -> None:
 
 
 def test_growth_is_plotted(tmp_path: Path) -> None:
-    """A scenario with an axis has a plot in the page, and as a small file whose text is text."""
+    """A scenario with an axis has a plot in the page and as a small file. The text in the plot is text."""
     samples = [*growth("beaconfire", "subscribers", (100, 15000)), *growth("centrifugo", "subscribers", (100, 15000))]
     page, markdown = report(tmp_path, samples)
     assert "svg" in page.tags
@@ -193,19 +193,19 @@ def test_growth_is_plotted(tmp_path: Path) -> None:
 
 
 def test_latency_is_plotted_by_percentile(tmp_path: Path) -> None:
-    """Latency has a plot against the rate for each percentile that was measured."""
+    """Latency has a plot against the rate for each measured percentile."""
     report(tmp_path, growth("beaconfire", "rate", (100, 200), ("p50_us", "p99_us", "p999_us", "max_us")))
     assert {path.stem for path in tmp_path.glob("*.svg")} == {"latency-p50_us", "latency-p99_us", "latency-p999_us"}
 
 
-def test_a_single_place_is_no_plot(tmp_path: Path) -> None:
-    """One place on the axis makes no curve."""
+def test_a_single_position_has_no_plot(tmp_path: Path) -> None:
+    """One position on the axis is not enough for a curve."""
     page, _ = report(tmp_path, growth("beaconfire", "channels", (10,)))
     assert "svg" not in page.tags
 
 
-def test_pages_are_reproducible_and_need_nothing_else(tmp_path: Path) -> None:
-    """The same samples make the same bytes; ids are unique, links stay within the page, and each leads somewhere."""
+def test_pages_are_reproducible_and_self_contained(tmp_path: Path) -> None:
+    """The same samples give the same bytes. Ids are unique, and all links point to an id of the page."""
     samples = [*growth("beaconfire", "channels", (10, 1000)), *growth("beaconfire", "subscribers", (100, 15000))]
     page, _ = report(tmp_path / "one", samples)
     report(tmp_path / "two", samples)
@@ -220,7 +220,7 @@ def test_pages_are_reproducible_and_need_nothing_else(tmp_path: Path) -> None:
 
 
 def test_text_is_escaped(tmp_path: Path) -> None:
-    """Titles, configurations, variants, facts and explanations are shown as they are, and are never markup."""
+    """Titles, configurations, variants, facts and explanations are shown unchanged and never interpreted as markup."""
     evil = "<script>alert('&|*_`')</script>"
     machine = Machine(cpu=evil, cores=1, kernel=evil, python=evil, date=evil, command="make bench")
     about = About(machine=machine, peers={"beaconfire": PeerFacts(title=evil, configuration=evil)})
@@ -234,12 +234,12 @@ def test_text_is_escaped(tmp_path: Path) -> None:
     assert "script" not in page.tags
     assert page.text.count(evil) >= 8
     assert escape_markdown(evil) in markdown
-    assert evil not in markdown.replace(f"\n{evil}\n", "")  # an explanation is Markdown, and ours
+    assert evil not in markdown.replace(f"\n{evil}\n", "")  # an explanation is trusted Markdown
     ElementTree.fromstring((tmp_path / "growth_subscribers-cpu_us.svg").read_text())
 
 
-def test_about_survives_its_file(tmp_path: Path) -> None:
-    """What was written is read; a file that is not there says nothing, and one that is something else is named."""
+def test_about_is_written_and_read(tmp_path: Path) -> None:
+    """A written file is read unchanged. A missing file gives an empty object. An invalid file is named in the error."""
     about = About(machine=Machine.here("make bench"), peers={"x": PeerFacts(title="X", capabilities=frozenset("ab"))})
     path = tmp_path / "new" / "about.json"
     about.write(path)
@@ -268,18 +268,18 @@ def test_about_survives_its_file(tmp_path: Path) -> None:
         ("what", 12.345, "12.3"),
     ],
 )
-def test_numbers_for_people(metric: str, value: float, text: str) -> None:
-    """Three digits that count, and a unit that fits."""
-    assert human.quantity(metric, value) == text
+def test_quantities(metric: str, value: float, text: str) -> None:
+    """Three significant digits and a suitable unit."""
+    assert formatting.quantity(metric, value) == text
 
 
-def test_a_spread_has_its_medians_unit() -> None:
-    """The numbers around a median can be compared with it as they stand."""
-    assert human.interval("cpu_us", Spread(5, 900, 950, 1100, 1200, 1300)) == "0.900 [0.950 1.20] 1.30"
+def test_a_spread_has_the_unit_of_its_median() -> None:
+    """So the numbers can be compared with the median."""
+    assert formatting.interval("cpu_us", Spread(5, 900, 950, 1100, 1200, 1300)) == "0.900 [0.950 1.20] 1.30"
 
 
 def test_command_line(tmp_path: Path) -> None:
-    """Samples and what lies beside them become a report; a file that is none of that is refused in a line."""
+    """The command writes a report from the samples and the other files of their folder. An invalid file is an error."""
     append(tmp_path / "samples.jsonl", *fanout("beaconfire", 9.0), *fanout("centrifugo", 9.0))
     About(peers={"beaconfire": PeerFacts(title="Beaconfire 1.2")}).write(tmp_path / "about.json")
     (tmp_path / "explanations.md").write_text("## fanout-cpu-centrifugo\n\nPhysics.\n")
@@ -295,4 +295,4 @@ def test_command_line(tmp_path: Path) -> None:
     (tmp_path / "samples.jsonl").write_text("nonsense")
     failed = run()
     assert failed.returncode == 2
-    assert "line 1 is no sample" in failed.stderr
+    assert "line 1 is not a sample" in failed.stderr

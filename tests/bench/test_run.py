@@ -1,4 +1,4 @@
-"""The runner: rounds interleave, failures cost nobody else anything, samples are kept as they come."""
+"""The runner: rounds are interleaved, a failure does not affect other peers, and samples are written at once."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from rich.console import Console
 from bench import samples
 from bench.load import LoadError
 from bench.peers import PEERS
-from bench.peers.base import Dialect, Peer, Running
-from bench.run import Run
+from bench.peers.base import Peer, PeerProtocol, Running
+from bench.run import BenchmarkRun
 from bench.scenarios import all_scenarios
 from bench.scenarios.base import Effort, Measured, Scenario, Subject, TooSlowError
 
 EFFORT = Effort(quick=True, rounds=3, seconds=0.02)
 
 
-class Actor:
-    """A peer that is no server."""
+class FakePeer:
+    """A peer without a server."""
 
     capabilities = frozenset({"fanout"})
-    dialects: Mapping[str, Dialect] = {}
+    protocols: Mapping[str, PeerProtocol] = {}
     configuration = ""
 
     def __init__(self, name: str, broken: bool = False) -> None:
@@ -45,17 +45,17 @@ class Actor:
         return self._run()
 
 
-class Script:
-    """A scenario that writes down who is measured, and lets some fail."""
+class RecordingScenario:
+    """A scenario that records which peers are measured, and fails for some."""
 
-    name = "script"
+    name = "recording"
 
     def __init__(self, failures: dict[str, Exception] | None = None) -> None:
         self.log: list[tuple[int, str]] = []
         self._failures = failures or {}
 
-    def suits(self, peer: Peer) -> bool:
-        return peer.name != "unfit"
+    def supports(self, peer: Peer) -> bool:
+        return peer.name != "unsupported"
 
     def measure(self, subject: Subject, effort: Effort) -> Measured:
         self.log.append((subject.round, subject.peer.name))
@@ -66,47 +66,47 @@ class Script:
 
 
 def perform(tmp_path: Path, scenario: Scenario, *peers: Peer, effort: Effort = EFFORT) -> tuple[list[Any], str]:
-    """All samples, and what was printed."""
+    """All samples, and the printed text."""
     printed = io.StringIO()
     file = tmp_path / "samples.jsonl"
-    run = Run(peers, effort, file, Console(file=printed, width=200))
+    run = BenchmarkRun(peers, effort, file, Console(file=printed, width=200))
     run.install()
     run.perform([scenario])
     return samples.read(file), printed.getvalue()
 
 
 def test_every_peer_runs_a_round_before_the_next(tmp_path: Path) -> None:
-    """Those who cannot do it are not asked."""
-    script = Script()
-    measured, _ = perform(tmp_path, script, Actor("a"), Actor("unfit"), Actor("b"))
-    assert script.log == [(0, "a"), (0, "b"), (1, "a"), (1, "b"), (2, "a"), (2, "b")]
+    """Peers that the scenario does not support are not measured."""
+    scenario = RecordingScenario()
+    measured, _ = perform(tmp_path, scenario, FakePeer("a"), FakePeer("unsupported"), FakePeer("b"))
+    assert scenario.log == [(0, "a"), (0, "b"), (1, "a"), (1, "b"), (2, "a"), (2, "b")]
     assert [(sample.round, sample.peer, sample.variant["part"]) for sample in measured] == [
-        (number, peer, part) for number, peer in script.log for part in (1, 2)
+        (number, peer, part) for number, peer in scenario.log for part in (1, 2)
     ]
 
 
-def test_a_peer_that_fails_costs_the_others_nothing(tmp_path: Path) -> None:
-    """What it had measured counts, why it gave up is said, and it may try again in the next round."""
-    script = Script({"a": LoadError("connection 7 was closed: 3008")})
-    measured, printed = perform(tmp_path, script, Actor("a"), Actor("b"))
-    assert printed.count("a gave up: connection 7 was closed: 3008") == 3
+def test_a_failing_peer_does_not_affect_others(tmp_path: Path) -> None:
+    """Its earlier samples count, the reason is printed, and the peer is measured again in the next round."""
+    scenario = RecordingScenario({"a": LoadError("connection 7 was closed: 3008")})
+    measured, printed = perform(tmp_path, scenario, FakePeer("a"), FakePeer("b"))
+    assert printed.count("a failed: connection 7 was closed: 3008") == 3
     assert [sample.peer for sample in measured] == ["a", "b", "b"] * 3
 
 
-def test_a_peer_that_is_too_slow_is_not_asked_again(tmp_path: Path) -> None:
-    """It would be no faster."""
-    script = Script({"a": TooSlowError("90 s for a single measurement")})
-    _, printed = perform(tmp_path, script, Actor("a"), Actor("b"))
-    assert printed.count("a gave up: 90 s") == 1
-    assert [name for _, name in script.log] == ["a", "b", "b", "b"]
+def test_a_peer_that_is_too_slow_is_skipped_in_later_rounds(tmp_path: Path) -> None:
+    """Later rounds would take as long."""
+    scenario = RecordingScenario({"a": TooSlowError("90 s for a single measurement")})
+    _, printed = perform(tmp_path, scenario, FakePeer("a"), FakePeer("b"))
+    assert printed.count("a failed: 90 s") == 1
+    assert [name for _, name in scenario.log] == ["a", "b", "b", "b"]
 
 
 def test_a_peer_that_cannot_be_installed_is_left_out(tmp_path: Path) -> None:
-    """And why is said."""
-    script = Script()
-    _, printed = perform(tmp_path, script, Actor("a", broken=True), Actor("b"))
+    """The reason is printed."""
+    scenario = RecordingScenario()
+    _, printed = perform(tmp_path, scenario, FakePeer("a", broken=True), FakePeer("b"))
     assert "a is left out: no compiler" in printed
-    assert {name for _, name in script.log} == {"b"}
+    assert {name for _, name in scenario.log} == {"b"}
 
 
 @pytest.mark.parametrize(
@@ -124,16 +124,16 @@ def test_a_peer_that_cannot_be_installed_is_left_out(tmp_path: Path) -> None:
 def test_real_scenarios_measure_real_servers(
     tmp_path: Path, scenario: str, peers: tuple[str, ...], variants: int
 ) -> None:
-    """Every variant has its sample, and every sample a cost and a rate above zero."""
+    """Every variant has a sample, and every sample has a cost and a rate above zero."""
     effort = Effort(quick=True, rounds=1, seconds=0.02)
     measured, printed = perform(tmp_path, all_scenarios()[scenario], *(PEERS[name] for name in peers), effort=effort)
-    assert "gave up" not in printed
+    assert "failed:" not in printed
     assert len(measured) == variants
     assert all(sample.metrics["cpu_us"] > 0 and sample.metrics["per_second"] > 0 for sample in measured)
 
 
-def test_ceiling_compares_with_the_loop(tmp_path: Path) -> None:
-    """The loop serves at the same time, and nobody is far from it on either side."""
+def test_ceiling_compares_with_the_c_loop(tmp_path: Path) -> None:
+    """The C loop runs at the same time, and the ratio is plausible."""
     effort = Effort(quick=True, rounds=1, seconds=0.02)
     (sample,), _ = perform(tmp_path, all_scenarios()["ceiling"], PEERS["beaconfire"], effort=effort)
     assert 0.5 < sample.metrics["times_c_loop"] < 50

@@ -1,4 +1,4 @@
-"""A page that uses the browser client, as the tests drive it: everything the client tells is kept in the page."""
+"""A page with the browser client for tests. The page records all events of the client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from playwright.sync_api import BrowserContext, Page
 
 from beaconfire.auth.issue import connection_token
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 
 DEADLINE_S = 20.0
 API_KEY = "api_key"
@@ -81,7 +81,7 @@ async ([url, options, channel, own]) => {
 
 
 class ClientPage:
-    """One page with one client in one room. It is the server's own page, so scripts may be loaded from there."""
+    """A page with one client and one subscription. The page is on the server's origin, so it can import the client."""
 
     def __init__(self, context: BrowserContext, server: ServerProcess) -> None:
         self.server = server
@@ -93,8 +93,8 @@ class ClientPage:
     def start(
         self, url: str = "", channel: str = "campfire", own: object = None, user: str = "", **options: Any
     ) -> None:
-        """Makes a client with these options, and connects. `mint=True` is a `getToken` that calls `window.mint`; with a
-        `user` it has a token.
+        """Creates a client with these options, and connects. With `mint=True`, `getToken` calls `window.mint`. With
+        `user`, the client has a token.
         """
         self.user = user
         if user:
@@ -106,7 +106,7 @@ class ClientPage:
         return self.page.evaluate(f"seen.{what}")
 
     def until(self, expression: str, deadline_s: float = DEADLINE_S) -> None:
-        """Not `wait_for_function`, which counts on the page's own clock."""
+        """Waits for the expression. `wait_for_function` would depend on the page's own clock."""
         end_s = time.monotonic() + deadline_s
         while not self.page.evaluate(expression):
             if time.monotonic() > end_s:
@@ -121,14 +121,15 @@ class ClientPage:
         return str(self.page.evaluate("seen.states.findLast(({ state }) => state === 'connected').client"))
 
     def disconnect(self, code: int, reason: str = "") -> None:
-        """By the server."""
+        """Disconnects the client with the server API."""
         losses = len(self.seen("states"))
         self.act("disconnect", f"seen.states.length > {losses}", disconnect={"code": code, "reason": reason})
 
     def act(self, method: str, expected: str, **request: object) -> None:
-        """The server API does something to this client, until what is expected has come of it.
+        """Calls the server API for this client repeatedly, until `expected` is true.
 
-        Whoever polls has another id in each request, and is met only while one waits: it must be a user.
+        A polling client has another id in each request, and the API reaches it only while a request waits. Therefore
+        it needs a user.
         """
         polls = self.page.evaluate("client.transport") == "poll"
         who = {"user": self.user} if polls else {"user": "", "client": self.client_id}
@@ -141,7 +142,7 @@ class ClientPage:
 
 
 def call(server: ServerProcess, method: str, **request: object) -> Any:
-    """The server API, as a backend uses it."""
+    """Calls the server API."""
     headers = {"X-API-Key": API_KEY, "Content-Type": "application/json"}
     body = json.dumps(request).encode()
     with urllib.request.urlopen(urllib.request.Request(f"{server.http}/api/{method}", body, headers), timeout=10) as r:
@@ -151,7 +152,7 @@ def call(server: ServerProcess, method: str, **request: object) -> Any:
 
 
 class Backend:
-    """Publishes numbers in a channel, one after the other, until it is stopped."""
+    """Publishes increasing numbers in a channel until `stop`."""
 
     def __init__(self, server: ServerProcess, channel: str = "campfire", pause_s: float = 0.01) -> None:
         self._server = server
@@ -169,7 +170,7 @@ class Backend:
         self.stop()
 
     def stop(self) -> list[int]:
-        """Ends it. Returns all that was published."""
+        """Stops publishing. Returns all published numbers."""
         self._stopped.set()
         self._thread.join()
         return list(range(self.published))

@@ -1,4 +1,4 @@
-"""A real browser against a real server. Both are ended by the fixtures that started them."""
+"""Fixtures with a real browser and a real server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.browser.client_page import ClientPage
 from tests.browser.network import Network
 from tests.browser.pages import ChatPage
@@ -35,7 +35,7 @@ OpenPage = Callable[..., ChatPage]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Per module, not per session: while it lives, its event loop occupies the thread that other tests need."""
+    """One browser per module, not per session: its event loop occupies the thread, which other tests need."""
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if chromium is None:
         pytest.fail("Chromium is needed for the browser tests: install it, or say where it is with CHROMIUM=/path")
@@ -47,7 +47,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    """The demo's own configuration on a free port."""
+    """A server with the demo's configuration on a free port."""
     overrides = {"client.allowed_origins": '["http://127.0.0.1:*"]'}
     with ServerProcess(tmp_path, (ROOT / "demo.toml").read_text(), overrides) as process:
         yield process
@@ -55,7 +55,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def ann(browser: Browser, server: ServerProcess) -> Iterator[ClientPage]:
-    """A page for one client of the module's own server. In the end it may have thrown no error."""
+    """A page for one client. At the end it may have thrown no error."""
     page = ClientPage(browser.new_context(), server)
     yield page
     page.page.context.close()
@@ -64,9 +64,9 @@ def ann(browser: Browser, server: ServerProcess) -> Iterator[ClientPage]:
 
 @pytest.fixture
 def open_page(browser: Browser, server: ServerProcess) -> Iterator[OpenPage]:
-    """Opens the demo as somebody with a browser and a network of their own; other arguments are those of a context.
+    """Opens the demo for a user with a separate browser context and network. Further arguments are context options.
 
-    In the end no page may have thrown an error or broken its Content-Security-Policy.
+    At the end no page may have thrown an error or violated its Content-Security-Policy.
     """
     pages: list[ChatPage] = []
     with ExitStack() as networks:
@@ -75,7 +75,7 @@ def open_page(browser: Browser, server: ServerProcess) -> Iterator[OpenPage]:
             network = networks.enter_context(Network(server.port))
             page = ChatPage(browser.new_context(**context), network)  # type: ignore[arg-type]  # its options, passed on
             pages.append(page)
-            page.come_in(name, room, transports)
+            page.start_chatting(name, room, transports)
             return page
 
         yield open_one

@@ -1,4 +1,4 @@
-"""Networks between browser and server: one that can be cut or fall silent, one with a proxy that collects answers."""
+"""Networks between browser and server: one that can fail, and one with a proxy that buffers responses."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""SO_LINGER of zero seconds: the other end is told by a reset, as by a router that has forgotten the connection."""
+"""SO_LINGER of zero seconds: closing sends a reset."""
 
 
 class Network:
-    """Passes TCP connections on to a port of this machine. `url` is how browsers reach it."""
+    """Forwards TCP connections to a port of this machine. `url` is the address for browsers."""
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)
@@ -27,7 +27,7 @@ class Network:
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._is_away = False
         self.connections = 0
-        """How many there have been."""
+        """The number of accepted connections."""
 
     def __enter__(self) -> Network:
         self._threads[0].start()
@@ -36,7 +36,7 @@ class Network:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Closing alone would not wake up who waits in accept.
+        # Closing alone does not wake up the thread that waits in accept.
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -50,17 +50,17 @@ class Network:
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def cut(self) -> None:
-        """Resets every connection there is. New ones get through."""
+        """Resets every existing connection. New connections work."""
         with self._lock:
             ends = list(self._ends)
         for end in ends:
             with suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-                end.shutdown(socket.SHUT_RD)  # wakes up who reads, and is not told to the other end
+                end.shutdown(socket.SHUT_RD)  # wakes up the reading thread; the other end receives nothing
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """Meanwhile there is none: what there was is cut, and new connections are refused."""
+        """Resets all connections, and refuses new ones during the context."""
         self._is_away = True
         self.cut()
         try:
@@ -69,7 +69,7 @@ class Network:
             self._is_away = False
 
     def die(self) -> None:
-        """Nothing comes out of any connection there is any more, and neither end is told. New ones get through."""
+        """Silently drops all data of the existing connections. New connections work."""
         for link in self._links:
             link.is_dead = True
 
@@ -103,7 +103,7 @@ class Network:
 
 
 class _Link:
-    """Two sockets and the two threads that read them; the last one to end closes both."""
+    """Two sockets and the two threads that read them. The last thread closes both sockets."""
 
     def __init__(self, network: Network, near: socket.socket, far: socket.socket) -> None:
         self._network = network
@@ -128,9 +128,9 @@ class _Link:
             end.close()
 
 
-class CollectingProxy:
-    """Passes on whole answers only, as some do that look for viruses: nothing of one that does not end. It knows no
-    WebSockets. `url` is how browsers reach it.
+class BufferingProxy:
+    """Forwards only complete responses, as virus scanners do, and nothing of an endless response. It does not support
+    WebSocket. `url` is the address for browsers.
     """
 
     def __init__(self, port: int) -> None:
@@ -140,7 +140,7 @@ class CollectingProxy:
             target=self._listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         )
 
-    def __enter__(self) -> CollectingProxy:
+    def __enter__(self) -> BufferingProxy:
         self._thread.start()
         return self
 
@@ -151,7 +151,7 @@ class CollectingProxy:
         for connection in list(self._upstream):
             if connection.sock is not None:
                 with suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)  # wakes up who reads
+                    connection.sock.shutdown(socket.SHUT_RDWR)  # wakes up the reading thread
         self._listener.server_close()
         self._thread.join()
 
@@ -184,6 +184,6 @@ class CollectingProxy:
             do_GET = do_POST
 
             def log_message(self, format: str, *args: object) -> None:
-                """It has nothing to say."""
+                """Logs nothing."""
 
         return Handler

@@ -1,4 +1,4 @@
-"""The chat page as its users see it: what the tests do and look at, in their words."""
+"""The chat page for tests: the actions of a user, and what the page shows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ expect.set_options(timeout=DEADLINE_MS)
 
 
 class ChatPage:
-    """One person's browser, and the network it is in. `problems` are errors of the page itself; a loss is none."""
+    """A user's browser and network. `problems` are errors of the page; lost connections are not errors."""
 
     def __init__(self, context: BrowserContext, network: Network) -> None:
         self.context = context
@@ -29,12 +29,12 @@ class ChatPage:
         if message.type in ("error", "warning") and not is_loss:
             self.problems.append(message.text)
 
-    # --- doing -------------------------------------------------------------------------------------------------
+    # --- actions -------------------------------------------------------------------------------------------------
 
-    def come_in(self, name: str, room: str = "", transports: str = "") -> None:
+    def start_chatting(self, name: str, room: str = "", transports: str = "") -> None:
         self.page.goto(f"{self.url}/{transports and f'?transports={transports}'}#{room}")
         self.page.get_by_label("Your name").fill(name)
-        self.page.get_by_role("button", name="Come in").click()
+        self.page.get_by_role("button", name="Start chatting").click()
 
     def say(self, text: str) -> None:
         self.page.get_by_label("Message", exact=True).fill(text)
@@ -50,11 +50,11 @@ class ChatPage:
         expect(self.page.get_by_role("heading", name=room, exact=True)).to_be_visible()
 
     def cut(self) -> None:
-        """Loses all connections as a network would, wherever they are."""
+        """Resets all connections."""
         self.network.cut()
 
     def block(self, *transports: str) -> None:
-        """Lets these no longer through, from the next attempt on. Without any: none, though the page still loads."""
+        """Blocks these transports from the next attempt on; without arguments, all of them. The page still loads."""
         for transport in transports or ("*",):
             self.page.route_web_socket(f"**/connection/{transport}", lambda route: route.close(code=1001))
             self.page.route(f"**/connection/{transport}*", lambda route: route.abort())
@@ -63,7 +63,7 @@ class ChatPage:
         self.page.route_web_socket("**/connection/websocket", WebSocketRoute.connect_to_server)
         self.page.unroute_all()
 
-    # --- seeing ------------------------------------------------------------------------------------------------
+    # --- content ------------------------------------------------------------------------------------------------
 
     @property
     def phase(self) -> Locator:
@@ -80,7 +80,7 @@ class ChatPage:
         return self.page.locator(".message .bubble")
 
     def expect_messages(self, *texts: str) -> None:
-        """Exactly these, in this order, all of them stored."""
+        """The page shows exactly these messages, in this order, all of them stored."""
         expect(self.messages).to_have_text(list(texts))
         expect(self.page.locator('.message:not([data-state="sent"])')).to_have_count(0)
 

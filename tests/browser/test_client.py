@@ -1,4 +1,4 @@
-"""The browser client in a real browser, against a real server, over networks that let through what they like."""
+"""The browser client in a real browser, with a real server, over networks with blocked transports and failures."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, WebSocketRoute
 
 from beaconfire.auth.issue import connection_token, subscription_token
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.browser.client_page import CONFIG, SECRET, Backend, ClientPage, call
-from tests.browser.network import CollectingProxy, Network
+from tests.browser.network import BufferingProxy, Network
 
 TRANSPORTS = ("websocket", "http_stream", "sse", "poll")
-OPPOSITES = ("websocket", "poll")
-"""One that keeps a connection, and one that only looks like it."""
+WEBSOCKET_AND_POLL = ("websocket", "poll")
+"""A transport with a real connection, and the polling transport."""
 CUTS = 20
 FIRST_PROBE_S, NEXT_PROBE_S = 30, 300
-"""When better transports are tried at the earliest."""
+"""The earliest times of the first and second probe of better transports."""
 SIX_MINUTES_MS = 6 * 60 * 1000
 
 OpenClient = Callable[[], ClientPage]
@@ -43,7 +43,7 @@ def network(server: ServerProcess) -> Iterator[Network]:
 
 @pytest.fixture
 def open_client(browser: Browser, server: ServerProcess) -> Iterator[OpenClient]:
-    """Pages in contexts of their own. In the end none may have thrown an error."""
+    """Opens pages in separate contexts. At the end no page may have thrown an error."""
     pages: list[ClientPage] = []
 
     def open_one() -> ClientPage:
@@ -57,8 +57,8 @@ def open_client(browser: Browser, server: ServerProcess) -> Iterator[OpenClient]
     assert [problem for page in pages for problem in page.problems] == []
 
 
-def let_through(page: Page, transport: str, sockets: list[WebSocketRoute]) -> None:
-    """Blocks the others, each in a way of networks: WebSockets open and stay silent, requests fail."""
+def allow_only(page: Page, transport: str, sockets: list[WebSocketRoute]) -> None:
+    """Blocks all other transports as networks do: WebSockets open and stay silent, requests fail."""
     if transport != "websocket":
         page.route_web_socket("**/connection/websocket", lambda route: sockets.append(route))
     for other in ("http_stream", "sse", "poll"):
@@ -67,16 +67,18 @@ def let_through(page: Page, transport: str, sockets: list[WebSocketRoute]) -> No
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_talks_over_whatever_gets_through(open_client: OpenClient, transport: str) -> None:
-    """Two people in a room, with presence, history and joins; what got through is what they come back with."""
+def test_works_over_every_transport(open_client: OpenClient, transport: str) -> None:
+    """Two clients exchange messages with presence, history and joins, and reconnect over the transport that worked."""
     blocked: list[WebSocketRoute] = []
     ann, bob = open_client(), open_client()
     for person, user in ((ann, "ann"), (bob, "bob")):
-        let_through(person.page, transport, blocked)
+        allow_only(person.page, transport, blocked)
         person.start(user=user, openTimeoutMs=1000, retryMaxMs=100)
         person.until_entered()
         assert person.page.evaluate("client.transport") == transport
-    present = set() if transport == "poll" else {ann.client_id, bob.client_id}  # between two polls nobody is there
+    present = (
+        set() if transport == "poll" else {ann.client_id, bob.client_id}
+    )  # between two polls a client has no session
     ann.until(f"seen.joined.length === {len(present)}")
     for person, text in ((ann, "hello"), (bob, "看到了 👍"), (ann, "x" * 20_000)):
         person.page.evaluate("(text) => room.publish({ text })", text)
@@ -91,11 +93,11 @@ def test_talks_over_whatever_gets_through(open_client: OpenClient, transport: st
     ann.disconnect(3011)
     ann.until_entered(2)
     assert ann.page.evaluate("client.transport") == transport
-    assert len(blocked) == attempts, "what is blocked was tried again"
+    assert len(blocked) == attempts, "a blocked transport was tried again"
 
 
-def test_a_network_that_refuses_everything_is_tried_in_rounds(open_client: OpenClient) -> None:
-    """Each transport in each round, until one gets through."""
+def test_blocked_transports_are_tried_in_rounds(open_client: OpenClient) -> None:
+    """The client tries each transport in each round, until one works."""
     ann = open_client()
     tried: list[str] = []
 
@@ -121,15 +123,15 @@ def test_a_network_that_refuses_everything_is_tried_in_rounds(open_client: OpenC
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_cuts_lose_and_double_nothing(
+def test_interruptions_lose_and_duplicate_nothing(
     open_client: OpenClient, server: ServerProcess, network: Network, transport: str
 ) -> None:
-    """A backend publishes while the connection is ended by the server and reset by the network, in turn.
+    """A backend publishes while the server closes the connection and the network resets it, in turn.
 
-    A reset that hits a poll may go unnoticed: browsers themselves repeat a request on a connection that had been used.
+    The client may not notice a reset during a poll: browsers themselves repeat a request on a reused connection.
     """
     ann = open_client()
-    let_through(ann.page, transport, [])
+    allow_only(ann.page, transport, [])
     ann.start(network.url, user="ann", openTimeoutMs=2000, retryMaxMs=50)
     ann.until_entered()
     with Backend(server) as backend:
@@ -150,10 +152,10 @@ def test_cuts_lose_and_double_nothing(
     assert [event["wasRecovering"] for event in entered] == [False] + [True] * (len(entered) - 1)
 
 
-def test_who_wants_the_latest_gets_it_and_hears_of_the_rest(
+def test_conflation_delivers_the_latest_and_counts_the_others(
     open_client: OpenClient, server: ServerProcess, network: Network
 ) -> None:
-    """Live and after cuts: what came and what was left out is together what was published."""
+    """Live and after interruptions: received and left out publications together are all that were published."""
     ann = open_client()
     ann.start(network.url, own={"conflate": {"maxRate": 10}}, retryMaxMs=50)
     ann.until_entered()
@@ -170,10 +172,10 @@ def test_who_wants_the_latest_gets_it_and_hears_of_the_rest(
     assert all(event["recovered"] for event in ann.seen("entered")[1:])
 
 
-def test_behind_a_proxy_that_collects_answers(open_client: OpenClient, server: ServerProcess) -> None:
-    """Only what ends gets through: it is found by itself, hears at once what is said, and speaks."""
+def test_polling_works_behind_a_buffering_proxy(open_client: OpenClient, server: ServerProcess) -> None:
+    """Only complete responses pass: the client selects polling, and receives and sends messages without delay."""
     ann = open_client()
-    with CollectingProxy(server.port) as proxy:
+    with BufferingProxy(server.port) as proxy:
         ann.start(proxy.url, openTimeoutMs=1000)
         ann.until_entered()
         assert ann.page.evaluate("client.transport") == "poll"
@@ -187,11 +189,11 @@ def test_behind_a_proxy_that_collects_answers(open_client: OpenClient, server: S
         ann.page.evaluate("client.disconnect()")
 
 
-@pytest.mark.parametrize("transport", OPPOSITES)
-def test_what_cannot_be_recovered_is_told(
+@pytest.mark.parametrize("transport", WEBSOCKET_AND_POLL)
+def test_failed_recovery_is_reported(
     open_client: OpenClient, server: ServerProcess, network: Network, transport: str
 ) -> None:
-    """More was missed than history holds: nothing of it comes, and the page hears that."""
+    """More publications were missed than history keeps: none arrives, and `recovered` is false."""
     ann = open_client()
     ann.start(network.url, channel="short:news", transports=[transport], retryMaxMs=100)
     ann.until_entered()
@@ -207,25 +209,25 @@ def test_what_cannot_be_recovered_is_told(
     assert (event["wasRecovering"], event["recovered"]) == (True, False)
 
 
-def test_comes_back_at_once_when_the_network_does(
+def test_reconnects_at_once_when_the_network_returns(
     open_client: OpenClient, server: ServerProcess, network: Network
 ) -> None:
-    """However long it would still have waited."""
+    """The remaining retry delay does not matter."""
     ann = open_client()
     ann.start(network.url, retryFirstMs=60_000)
     ann.until_entered()
     ann.page.evaluate("Math.random = () => 1")
     with network.away():
         ann.until("client.state === 'connecting'")
-        ann.page.context.set_offline(True)  # not before the cut, which Chromium then does not always notice
+        ann.page.context.set_offline(True)  # after the interruption; otherwise Chromium does not always notice it
         call(server, "publish", channel="campfire", data="meanwhile")
     ann.page.context.set_offline(False)
     ann.until("seen.heard.length === 1")
     assert ann.page.evaluate("seen.states[2].retryAt - Date.now()") > 0
 
 
-def test_connect_ends_a_wait(open_client: OpenClient, network: Network) -> None:
-    """Somebody has clicked on "try now": it does, at once and once, and says that it waits no longer."""
+def test_connect_ends_a_retry_delay(open_client: OpenClient, network: Network) -> None:
+    """`connect` starts the next attempt at once and only once, and the state event has no `retryAt`."""
     ann = open_client()
     ann.start(network.url, retryFirstMs=60_000)
     ann.until_entered()
@@ -245,10 +247,10 @@ def test_connect_ends_a_wait(open_client: OpenClient, network: Network) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_tab_that_was_frozen_for_six_minutes_goes_on(
+def test_a_tab_suspended_for_six_minutes_recovers(
     open_client: OpenClient, server: ServerProcess, network: Network, transport: str
 ) -> None:
-    """Its connection is silently gone, which the clock tells at the first look; what was said meanwhile comes."""
+    """The client detects by the clock that its connection is dead, reconnects and recovers the missed messages."""
     ann = open_client()
     ann.page.clock.install()
     ann.start(network.url, transports=[transport], openTimeoutMs=1000, retryMaxMs=100)
@@ -270,19 +272,19 @@ def test_a_tab_that_was_frozen_for_six_minutes_goes_on(
 
 
 def pass_time(person: ClientPage, seconds: int) -> None:
-    """In steps that are shorter than any deadline, so that what is on its way arrives in between."""
+    """Advances the clock in steps that are shorter than any timeout, so that messages in transit arrive in between."""
     for _ in range(0, seconds, 5):
         person.page.clock.fast_forward(5000)
         person.page.wait_for_timeout(50)
 
 
-def test_a_better_transport_is_taken_when_it_gets_through(open_client: OpenClient, server: ServerProcess) -> None:
-    """It is tried beside the one in use, which goes on until then, and nothing is lost on the way."""
+def test_switches_to_a_better_transport(open_client: OpenClient, server: ServerProcess) -> None:
+    """The client tests it next to the current connection, which continues until then, and loses nothing."""
     ann = open_client()
     ann.page.add_init_script("Math.random = () => 0")
     ann.page.clock.install()
     attempts: list[WebSocketRoute] = []
-    let_through(ann.page, "poll", attempts)
+    allow_only(ann.page, "poll", attempts)
     ann.start(openTimeoutMs=20_000, commandTimeoutMs=60_000)
     pass_time(ann, 25)
     ann.until_entered()
@@ -290,7 +292,7 @@ def test_a_better_transport_is_taken_when_it_gets_through(open_client: OpenClien
     with Backend(server) as backend:
         pass_time(ann, FIRST_PROBE_S - 10)
         assert len(attempts) == 1
-        pass_time(ann, 10 + 25)  # that one is silent, and the others are refused
+        pass_time(ann, 10 + 25)  # WebSocket stays silent, and the other transports are refused
         assert len(attempts) == 2
         ann.page.route_web_socket("**/connection/websocket", WebSocketRoute.connect_to_server)
         pass_time(ann, NEXT_PROBE_S)
@@ -306,11 +308,11 @@ def test_a_better_transport_is_taken_when_it_gets_through(open_client: OpenClien
         ("connecting", ""),
         ("connected", "websocket"),
     ]
-    assert "websocket gets through" in states[2]["reason"]
+    assert "websocket is available" in states[2]["reason"]
 
 
-def test_shows_its_states(open_client: OpenClient, server: ServerProcess) -> None:
-    """Every change, with what led to it; while it waits, until when; and none that the table does not have."""
+def test_state_events_follow_the_table(open_client: OpenClient, server: ServerProcess) -> None:
+    """Every change is reported with its cause and the time of the next attempt; no change outside the table occurs."""
     ann = open_client()
     ann.start(retryFirstMs=200)
     ann.until_entered()
@@ -332,11 +334,13 @@ def test_shows_its_states(open_client: OpenClient, server: ServerProcess) -> Non
     assert set(steps) <= {(state, to) for state, row in table.items() for to in row.values()}
     rooms = [change["state"] for change in ann.seen("room")]
     assert [state for state, _ in itertools.groupby(rooms)] == ["subscribing", "subscribed"] * 2 + ["subscribing"]
-    assert ann.seen("entered")[1]["recovered"] is False, "the memory engine's history is gone, and that is told"
+    assert ann.seen("entered")[1]["recovered"] is False, (
+        "the history of the memory engine is lost, and the event says so"
+    )
 
 
 def mint(person: ClientPage, lifetime_s: float) -> list[str]:
-    """Gives the page tokens that live for so long. Returns what they were asked for: channels, "" is the connection."""
+    """Provides tokens with this lifetime. Returns the list of requested channels; "" is the connection."""
     asked: list[str] = []
 
     def make(channel: str) -> str:
@@ -350,9 +354,9 @@ def mint(person: ClientPage, lifetime_s: float) -> list[str]:
     return asked
 
 
-@pytest.mark.parametrize("transport", OPPOSITES)
-def test_tokens_are_renewed_before_they_end(open_client: OpenClient, transport: str) -> None:
-    """Connection and subscription live on for much longer than their tokens, without an interruption."""
+@pytest.mark.parametrize("transport", WEBSOCKET_AND_POLL)
+def test_tokens_are_refreshed_before_they_expire(open_client: OpenClient, transport: str) -> None:
+    """Connection and subscription last much longer than their tokens, without interruption."""
     ann = open_client()
     asked = mint(ann, 4)
     ann.start(channel="$vault", own={"mint": True}, mint=True, transports=[transport])
@@ -364,9 +368,9 @@ def test_tokens_are_renewed_before_they_end(open_client: OpenClient, transport: 
     assert asked.count("$vault") >= 3
 
 
-@pytest.mark.parametrize("transport", OPPOSITES)
-def test_a_token_that_has_ended_is_replaced(open_client: OpenClient, transport: str) -> None:
-    """As after a long sleep: refused, and back with a new one."""
+@pytest.mark.parametrize("transport", WEBSOCKET_AND_POLL)
+def test_an_expired_token_is_replaced(open_client: OpenClient, transport: str) -> None:
+    """As after a long suspension: the server refuses the token, and the client reconnects with a new one."""
     ann = open_client()
     asked = mint(ann, 60)
     old = connection_token(SECRET, "ann", now_unix_s=time.time() - 100, expires_in_s=10)
@@ -376,9 +380,9 @@ def test_a_token_that_has_ended_is_replaced(open_client: OpenClient, transport: 
     assert [change["code"] for change in ann.seen("states")] == [0, 109, 0]
 
 
-@pytest.mark.parametrize("transport", OPPOSITES)
-def test_a_token_that_has_ended_and_has_no_successor_is_the_end(open_client: OpenClient, transport: str) -> None:
-    """It says so instead of trying for ever. So does a page whose `getToken` has none."""
+@pytest.mark.parametrize("transport", WEBSOCKET_AND_POLL)
+def test_an_expired_token_without_successor_disconnects(open_client: OpenClient, transport: str) -> None:
+    """The client reports it and does not retry. The same holds if `getToken` returns no token."""
     old = connection_token(SECRET, "ann", now_unix_s=time.time() - 100, expires_in_s=10)
     ann, bob = open_client(), open_client()
     ann.start(token=old, transports=[transport])
@@ -389,9 +393,9 @@ def test_a_token_that_has_ended_and_has_no_successor_is_the_end(open_client: Ope
         assert person.seen("states")[-1]["code"] == code
 
 
-@pytest.mark.parametrize("transport", OPPOSITES)
-def test_a_final_code_is_final_and_told(open_client: OpenClient, transport: str) -> None:
-    """No attempt follows, commands fail, and `connect` leads out of it."""
+@pytest.mark.parametrize("transport", WEBSOCKET_AND_POLL)
+def test_a_final_code_disconnects_without_retry(open_client: OpenClient, transport: str) -> None:
+    """No attempt follows, commands fail, and `connect` starts again."""
     ann = open_client()
     ann.start(user="ann", transports=[transport], retryFirstMs=1)
     ann.until_entered()
@@ -407,9 +411,9 @@ def test_a_final_code_is_final_and_told(open_client: OpenClient, transport: str)
     assert ann.seen("entered")[1]["recovered"] is True
 
 
-@pytest.mark.parametrize("transport", OPPOSITES)
-def test_a_refused_room_is_told_and_the_others_go_on(open_client: OpenClient, transport: str) -> None:
-    """An error that trying again does not mend; and what the server takes away stays away."""
+@pytest.mark.parametrize("transport", WEBSOCKET_AND_POLL)
+def test_a_refused_subscription_does_not_affect_others(open_client: OpenClient, transport: str) -> None:
+    """A permanent error, or an unsubscribe by the server, ends one subscription; other subscriptions continue."""
     ann = open_client()
     ann.start(channel="closed:room", user="ann", transports=[transport])
     ann.until("room.state === 'unsubscribed'")
@@ -421,9 +425,11 @@ def test_a_refused_room_is_told_and_the_others_go_on(open_client: OpenClient, tr
     assert ann.page.evaluate("client.state") == "connected"
 
 
-@pytest.mark.parametrize("transport", OPPOSITES)
-def test_leaving_and_entering_in_one_breath(open_client: OpenClient, server: ServerProcess, transport: str) -> None:
-    """Whatever is on its way, the last word counts, and nothing of the time between is heard twice."""
+@pytest.mark.parametrize("transport", WEBSOCKET_AND_POLL)
+def test_the_last_of_several_subscribe_calls_counts(
+    open_client: OpenClient, server: ServerProcess, transport: str
+) -> None:
+    """After quick unsubscribe and subscribe calls the last one takes effect, and no publication arrives twice."""
     ann = open_client()
     ann.start(transports=[transport])
     ann.page.evaluate("for (let i = 0; i < 5; i++) { room.unsubscribe(); room.subscribe(); }")
@@ -440,11 +446,11 @@ def test_leaving_and_entering_in_one_breath(open_client: OpenClient, server: Ser
     assert [change["state"] for change in ann.seen("states")] == ["connecting", "connected"]
 
 
-@pytest.mark.parametrize("transport", OPPOSITES)
-def test_channels_that_the_server_chose(
+@pytest.mark.parametrize("transport", WEBSOCKET_AND_POLL)
+def test_server_side_subscriptions_recover(
     open_client: OpenClient, server: ServerProcess, network: Network, transport: str
 ) -> None:
-    """By the token and by the API: heard on the client, and recovered as any other."""
+    """By the token and by the API: the client emits their events, and they recover like others."""
     ann = open_client()
     token = connection_token(SECRET, "ann", now_unix_s=time.time(), channels=["news"])
     ann.start(network.url, user="ann", token=token, transports=[transport], retryMaxMs=100)
@@ -459,10 +465,8 @@ def test_channels_that_the_server_chose(
     assert [event["recovered"] for event in ann.seen("granted")] == [False, False, True, True]
 
 
-def test_an_event_source_without_a_library_resumes(
-    open_client: OpenClient, server: ServerProcess, network: Network
-) -> None:
-    """The browser's own reconnecting, with `Last-Event-ID`, loses nothing over cuts; offsets show what is repeated."""
+def test_a_native_event_source_resumes(open_client: OpenClient, server: ServerProcess, network: Network) -> None:
+    """The browser's own reconnect with `Last-Event-ID` loses nothing; offsets identify repeated publications."""
     ann = open_client()
     ann.page.goto(f"{server.http}/health")
     request = json.dumps({"subs": {"campfire": {}}})

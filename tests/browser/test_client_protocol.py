@@ -1,4 +1,4 @@
-"""What the browser client makes of messages that a real server sends rarely, or in unlucky moments."""
+"""The browser client with a scripted server: messages that a real server sends rarely or at unusual times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.browser.client_page import CONFIG, ClientPage, call
 from tests.browser.scripted import CONNECTED, Message, Scripted, publication
 
@@ -17,28 +17,28 @@ ROOM = "campfire"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """It serves the client; what the client connects to is scripted, but for one test."""
+    """Serves the client's modules. The client connects to a scripted server, except in one test."""
     folder: Path = tmp_path_factory.mktemp("server")
     with ServerProcess(folder, CONFIG) as process:
         yield process
 
 
-def joined(offset: int = 0, epoch: str = "e", **fields: object) -> Message:
+def subscribed(offset: int = 0, epoch: str = "e", **fields: object) -> Message:
     return {"subscribe": {"recoverable": True, "positioned": True, "epoch": epoch, "offset": offset, **fields}}
 
 
 def recovered(request: Message, *offsets: int) -> Message:
     publications = [{"data": offset, "offset": offset} for offset in offsets]
-    return joined(request["offset"], recovered=True, was_recovering=True, publications=publications)
+    return subscribed(request["offset"], recovered=True, was_recovering=True, publications=publications)
 
 
-def test_what_stands_behind_the_reply_in_one_frame_is_heard(ann: ClientPage) -> None:
-    """The subscription is live from its reply on, not from some later turn of the event loop."""
+def test_publications_in_the_frame_of_the_reply_are_delivered(ann: ClientPage) -> None:
+    """The subscription is live from its reply on, not from a later turn of the event loop."""
     script = Scripted(ann.page)
 
     def subscribe(request: Message) -> Message:
         script.then = [publication(ROOM, 1), publication(ROOM, 2)]
-        return joined()
+        return subscribed()
 
     script.answers["subscribe"] = subscribe
     ann.start()
@@ -46,10 +46,10 @@ def test_what_stands_behind_the_reply_in_one_frame_is_heard(ann: ClientPage) -> 
     assert ann.seen("heard") == [1, 2]
 
 
-def test_a_subscription_that_must_come_back_does_so_with_its_position(ann: ClientPage) -> None:
-    """Ended with 2500 while the connection lives; what it knows already is not told again, whenever it comes."""
+def test_a_subscription_ended_with_2500_recovers(ann: ClientPage) -> None:
+    """It subscribes again with its position on the same connection, and delivers each publication once."""
     script = Scripted(ann.page)
-    script.answers["subscribe"] = lambda request: recovered(request, 2, 3, 4) if "recover" in request else joined()
+    script.answers["subscribe"] = lambda request: recovered(request, 2, 3, 4) if "recover" in request else subscribed()
     ann.start(retryFirstMs=1)
     ann.until_entered()
     script.push(publication(ROOM, 1), publication(ROOM, 2), publication(ROOM, 1))
@@ -66,10 +66,10 @@ def test_a_subscription_that_must_come_back_does_so_with_its_position(ann: Clien
     assert len(script.sockets) == 1
 
 
-def test_another_epoch_counts_anew(ann: ClientPage) -> None:
-    """Offsets of a new stream begin below those of the old one, and are news all the same."""
+def test_offsets_of_another_epoch_are_new(ann: ClientPage) -> None:
+    """Offsets of a new stream start below those of the old one, and are delivered."""
     script = Scripted(ann.page)
-    replies = iter([joined(7, "old"), joined(0, "new", was_recovering=True)])
+    replies = iter([subscribed(7, "old"), subscribed(0, "new", was_recovering=True)])
     script.answers["subscribe"] = lambda request: next(replies)
     ann.start(retryFirstMs=1)
     ann.until_entered()
@@ -87,9 +87,9 @@ def test_another_epoch_counts_anew(ann: ClientPage) -> None:
 
 
 def test_an_invalidated_state_is_not_recovered(ann: ClientPage) -> None:
-    """After 3014 it asks for an epoch that no stream has, so that the answer is honest."""
+    """After 3014 the client sends an epoch that no stream has, so that recovery fails."""
     script = Scripted(ann.page)
-    script.answers["subscribe"] = lambda request: joined(5)
+    script.answers["subscribe"] = lambda request: subscribed(5)
     ann.start(retryFirstMs=1)
     ann.until_entered()
     script.sockets[-1].close(code=3014)
@@ -98,11 +98,11 @@ def test_an_invalidated_state_is_not_recovered(ann: ClientPage) -> None:
     assert (request["recover"], request["epoch"]) == (True, "_")
 
 
-def test_a_temporary_error_is_tried_again_and_others_are_not(ann: ClientPage) -> None:
-    """Of a subscription and of the connection alike."""
+def test_only_temporary_errors_are_retried(ann: ClientPage) -> None:
+    """This holds for subscriptions and for the connection."""
     script = Scripted(ann.page)
     busy = {"error": {"code": 111, "message": "too many requests", "temporary": True}}
-    connects, subscribes = iter([busy, busy, CONNECTED]), iter([busy, busy, joined()])
+    connects, subscribes = iter([busy, busy, CONNECTED]), iter([busy, busy, subscribed()])
     script.answers["connect"] = lambda request: next(connects)
     script.answers["subscribe"] = lambda request: next(subscribes)
     ann.start(retryFirstMs=1)
@@ -115,10 +115,10 @@ def test_a_temporary_error_is_tried_again_and_others_are_not(ann: ClientPage) ->
     assert ann.seen("states")[-1]["code"] == 103
 
 
-def test_what_is_sent_with_connect_can_be_changed(ann: ClientPage) -> None:
-    """From the next connect on."""
+def test_connect_data_can_be_changed(ann: ClientPage) -> None:
+    """The new data is sent with the next connect command."""
     script = Scripted(ann.page)
-    script.answers["subscribe"] = lambda request: joined()
+    script.answers["subscribe"] = lambda request: subscribed()
     ann.start(retryFirstMs=1, data={"name": "Ann"})
     ann.until_entered()
     ann.page.evaluate("client.data = { name: 'Bob' }")
@@ -130,10 +130,10 @@ def test_what_is_sent_with_connect_can_be_changed(ann: ClientPage) -> None:
     assert [request.get("data") for request in script.requests("connect")] == [{"name": "Ann"}, {"name": "Bob"}, None]
 
 
-def test_pings_are_answered_and_missed(ann: ClientPage) -> None:
-    """Each with a pong; once they have stopped coming, it connects anew."""
+def test_missing_pings_cause_a_reconnect(ann: ClientPage) -> None:
+    """Each ping gets a pong. After pings have stopped, the client reconnects."""
     script = Scripted(ann.page)
-    script.answers["subscribe"] = lambda request: joined()
+    script.answers["subscribe"] = lambda request: subscribed()
     ann.page.clock.install()
     ann.start()
     ann.until_entered()
@@ -152,10 +152,10 @@ def test_pings_are_answered_and_missed(ann: ClientPage) -> None:
     assert "silent" in lost["reason"]
 
 
-def test_an_answer_that_does_not_come_is_uncertain(ann: ClientPage) -> None:
-    """After a deadline or a lost connection it may have been done. An unanswered subscribe ends the connection."""
+def test_a_missing_reply_is_uncertain(ann: ClientPage) -> None:
+    """After a timeout or a loss the server may have executed the command. An unanswered subscribe reconnects."""
     script = Scripted(ann.page)
-    script.answers |= {"publish": lambda request: None, "subscribe": lambda request: joined()}
+    script.answers |= {"publish": lambda request: None, "subscribe": lambda request: subscribed()}
     ann.start(commandTimeoutMs=1000, retryFirstMs=1)
     ann.until_entered()
     verdict = "(error) => [error.code, error.temporary, error.uncertain]"
@@ -165,17 +165,17 @@ def test_an_answer_that_does_not_come_is_uncertain(ann: ClientPage) -> None:
     script.sockets[-1].close(code=3011)
     assert ann.page.evaluate("lost") == [0, True, True]
     ann.until_entered(2)
-    answers = itertools.chain([None], itertools.repeat(joined()))
+    answers = itertools.chain([None], itertools.repeat(subscribed()))
     script.answers["subscribe"] = lambda request: next(answers)
     script.sockets[-1].close(code=3011)
     ann.until_entered(3)
     assert len(script.sockets) >= 4
 
 
-def test_a_subscription_made_while_connecting_is_asked_for_once(ann: ClientPage) -> None:
-    """A listener that makes one when the connection is there comes before the client's own look at all there are."""
+def test_a_subscription_made_in_a_state_listener_subscribes_once(ann: ClientPage) -> None:
+    """A listener creates it when the client is connected, before the client itself subscribes all subscriptions."""
     script = Scripted(ann.page)
-    script.answers["subscribe"] = lambda request: joined()
+    script.answers["subscribe"] = lambda request: subscribed()
     ann.start(retryFirstMs=1)
     ann.until_entered()
     ann.page.evaluate(
@@ -187,8 +187,8 @@ def test_a_subscription_made_while_connecting_is_asked_for_once(ann: ClientPage)
     assert [request["channel"] for request in script.requests("subscribe")] == [ROOM, "other", ROOM]
 
 
-def test_begins_where_the_page_says(ann: ClientPage, server: ServerProcess) -> None:
-    """A page that was rendered with a state hears what came after it, from a real server."""
+def test_since_recovers_from_the_given_position(ann: ClientPage, server: ServerProcess) -> None:
+    """A page that was rendered with a state receives the later publications, from a real server."""
     position = call(server, "publish", channel="orders", data="in the page")
     for text in ("second", "third"):
         call(server, "publish", channel="orders", data=text)

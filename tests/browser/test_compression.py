@@ -1,4 +1,4 @@
-"""The demo on a server that compresses: Chromium offers it by itself, and inflates what it gets."""
+"""The demo on a server with compression, which Chromium offers by itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.browser.conftest import ROOT, OpenPage
 from tests.browser.test_demo import publish
 
@@ -17,12 +17,12 @@ LOBBY = """(text) => new Promise((resolve, reject) => {
   socket.onmessage = ({ data }) => resolve([socket.extensions, data]);
   socket.onclose = ({ code }) => reject(code);
 })"""
-"""Sends a text to the lobby, and resolves with what was agreed on and the message that comes back."""
+"""Sends a text to the lobby, and resolves with the negotiated extensions and the echoed message."""
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    """As in the other tests, with compression of whatever becomes smaller."""
+    """A server as in the other tests, with compression."""
     overrides = {
         "client.allowed_origins": '["http://127.0.0.1:*"]',
         "websocket.compression": "true",
@@ -33,8 +33,8 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
         yield process
 
 
-def test_chromium_talks_compressed(open_page: OpenPage, server: ServerProcess) -> None:
-    """Both ways: short, long, not ASCII, from people and backends."""
+def test_chromium_uses_compression(open_page: OpenPage, server: ServerProcess) -> None:
+    """In both directions: short, long and non-ASCII messages, from users and backends."""
     ann, bob = open_page("Ann"), open_page("Bob")
     texts = ["x" * 1000, "看到了 👍 " * 100, "short"]
     ann.say(texts[0])

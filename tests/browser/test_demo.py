@@ -1,4 +1,4 @@
-"""The chat demo in real browsers: what two people see, also when the connection or the server dies."""
+"""The chat demo in real browsers, also when the connection or the server fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, WebSocketRoute, expect
 
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.browser.conftest import OpenPage
 from tests.browser.pages import ChatPage
 from tests.browser.scripted import Scripted
@@ -20,7 +20,7 @@ NARROW = {"width": 390, "height": 844}
 
 
 def publish(server: ServerProcess, room: str, data: object) -> None:
-    """As a backend does."""
+    """Publishes with the server API."""
     body = json.dumps({"channel": room, "data": data}).encode()
     headers = {"X-API-Key": "demo-key", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{server.http}/api/publish", body, headers)
@@ -33,8 +33,8 @@ def numbered(start: int, end: int) -> list[str]:
     return [f"message {number}" for number in range(start, end)]
 
 
-def test_two_people_talk_and_see_each_other(open_page: OpenPage) -> None:
-    """Messages go both ways, in one order for both, and each sees who is here, the other's leaving too."""
+def test_two_people_chat_and_see_each_other(open_page: OpenPage) -> None:
+    """Both see all messages in one order, who is in the room, and when the other one leaves."""
     ann, bob = open_page("Ann"), open_page("Bob")
     expect(ann.people).to_have_text(["Ann", "Bob"])
     expect(bob.people).to_have_text(["Ann", "Bob"])
@@ -50,8 +50,8 @@ def test_two_people_talk_and_see_each_other(open_page: OpenPage) -> None:
     expect(ann.people).to_have_text(["Ann"])
 
 
-def test_one_person_with_two_tabs_is_one_person(open_page: OpenPage) -> None:
-    """With the number of connections beside the name."""
+def test_two_tabs_are_one_person(open_page: OpenPage) -> None:
+    """The list shows the number of connections beside the name."""
     ann = open_page("Ann")
     bob = open_page("Bob")
     second = bob.context.new_page()
@@ -60,8 +60,8 @@ def test_one_person_with_two_tabs_is_one_person(open_page: OpenPage) -> None:
     expect(ann.page.locator(".person", has_text="Bob").locator(".person-count")).to_have_text("×2")
 
 
-def test_a_new_name_is_everybodys_to_see(open_page: OpenPage) -> None:
-    """In the list of people and beside what is said from then on; nothing is missed meanwhile."""
+def test_a_new_name_is_visible_to_all(open_page: OpenPage) -> None:
+    """In the list of people and beside later messages; no message is lost during the change."""
     ann, bob = open_page("Ann"), open_page("Bob")
     bob.say("hello")
     ann.expect_messages("hello")
@@ -77,42 +77,42 @@ def test_a_new_name_is_everybodys_to_see(open_page: OpenPage) -> None:
     expect(ann.page.locator(".message:not(.mine) .author")).to_have_text(["Bob", "Bobby"])
 
 
-def test_whatever_the_network_lets_through_leads_into_the_room(open_page: OpenPage) -> None:
-    """WebSocket, HTTP streaming where that is blocked, and others where a person asks for them; and all say so.
+def test_clients_of_all_transports_share_a_room(open_page: OpenPage) -> None:
+    """WebSocket, HTTP streaming where WebSocket is blocked, and transports selected in the address.
 
-    Who polls is in nobody's list, and its own is of now and then.
+    A polling client does not appear in presence, and its own list is not live.
     """
     ann, bob, cyrus = open_page("Ann"), open_page("Bob"), open_page("Cyrus", transports="sse")
     dora = open_page("Dora", transports="poll")
     bob.block("websocket")
     bob.page.reload()
-    everybody = {"WebSocket": ann, "HTTP stream": bob, "Server-Sent Events": cyrus, "Polling": dora}
+    pages = {"WebSocket": ann, "HTTP stream": bob, "Server-Sent Events": cyrus, "Polling": dora}
     said: list[str] = []
     for _ in range(2):
-        for name, page in everybody.items():
+        for name, page in pages.items():
             page.expect_transport(name)
             if page is not dora:
                 expect(page.people).to_have_text(["Ann", "Bob", "Cyrus"])
-        for name, page in everybody.items():
+        for name, page in pages.items():
             page.say(f"{len(said)} over {name}")
             said.append(f"{len(said)} over {name}")
-            for reader in everybody.values():
+            for reader in pages.values():
                 reader.expect_messages(*said)
-        for page in everybody.values():
+        for page in pages.values():
             page.cut()
         ann.expect_connected()
 
 
-def test_transports_that_do_not_exist_are_told(browser: Browser, server: ServerProcess) -> None:
-    """To whoever wrote the address, with those that do."""
+def test_an_unknown_transport_in_the_address_is_an_error(browser: Browser, server: ServerProcess) -> None:
+    """The page shows the error and the available transports."""
     page = browser.new_page()
     page.goto(f"{server.http}/?transports=pigeon")
-    expect(page.locator("body")).to_have_text(re.compile("no transport is called pigeon; there are websocket,"))
+    expect(page.locator("body")).to_have_text(re.compile("unknown transport pigeon; available: websocket,"))
     page.close()
 
 
-def test_a_latecomer_reads_what_was_said(open_page: OpenPage, server: ServerProcess) -> None:
-    """History on joining, of people and of backends, and again after a reload, where one's own stays one's own."""
+def test_a_new_client_reads_the_history(open_page: OpenPage, server: ServerProcess) -> None:
+    """Messages of users and backends; after a reload, own messages are still marked as own."""
     ann = open_page("Ann")
     ann.say("first")
     ann.expect_messages("first")
@@ -126,8 +126,8 @@ def test_a_latecomer_reads_what_was_said(open_page: OpenPage, server: ServerProc
     expect(ann.page.locator(".message.mine .bubble")).to_have_text("first")
 
 
-def test_several_rooms_at_once(open_page: OpenPage) -> None:
-    """Rooms are heard while another is shown; leaving one ends that; the address leads into a room."""
+def test_several_rooms(open_page: OpenPage) -> None:
+    """Messages of other rooms count as unread; after leaving a room none arrive; the address selects a room."""
     ann, bob = open_page("Ann"), open_page("Bob", room="kitchen")
     ann.join("kitchen")
     ann.show("campfire")
@@ -146,19 +146,19 @@ def test_several_rooms_at_once(open_page: OpenPage) -> None:
     ann.expect_messages("soup is ready", "come")
 
 
-def test_a_room_that_refuses_says_why(open_page: OpenPage) -> None:
-    """And the other rooms go on."""
+def test_a_refused_room_shows_the_reason(open_page: OpenPage) -> None:
+    """The other rooms continue to work."""
     ann = open_page("Ann")
     ann.join("烽火")
-    expect(ann.page.get_by_role("alert")).to_contain_text("You cannot be in #烽火: bad request")
+    expect(ann.page.get_by_role("alert")).to_contain_text("You are not in #烽火: bad request")
     ann.show("campfire")
     expect(ann.page.get_by_role("alert")).to_be_hidden()
     ann.say("still here")
     ann.expect_messages("still here")
 
 
-def test_cut_connections_lose_and_double_nothing(open_page: OpenPage) -> None:
-    """Both sides are cut again and again while both talk; in the end both show everything once, in one order."""
+def test_interrupted_connections_lose_and_duplicate_nothing(open_page: OpenPage) -> None:
+    """Both clients are interrupted repeatedly while both send; in the end both show all messages once, in one order."""
     ann, bob = open_page("Ann"), open_page("Bob")
     for page in (ann, bob):
         page.expect_connected()
@@ -168,7 +168,7 @@ def test_cut_connections_lose_and_double_nothing(open_page: OpenPage) -> None:
         if number % 5 == 1:
             other.cut()
         if number % 7 == 2:
-            speaker.cut()  # often before the acknowledgement is there
+            speaker.cut()  # often before the acknowledgement arrives
     for page in (ann, bob):
         page.expect_connected()
         expect(page.messages).to_have_count(40)
@@ -178,8 +178,8 @@ def test_cut_connections_lose_and_double_nothing(open_page: OpenPage) -> None:
     assert ann.messages.all_text_contents() == bob.messages.all_text_contents()
 
 
-def test_what_a_backend_says_during_a_cut_is_recovered(open_page: OpenPage, server: ServerProcess) -> None:
-    """Also in a room that is not shown, where it counts as unread."""
+def test_publications_during_an_interruption_are_recovered(open_page: OpenPage, server: ServerProcess) -> None:
+    """Also in a room that is not displayed, where they count as unread."""
     ann = open_page("Ann")
     ann.join("kitchen")
     ann.show("campfire")
@@ -196,8 +196,8 @@ def test_what_a_backend_says_during_a_cut_is_recovered(open_page: OpenPage, serv
     expect(ann.unread("kitchen")).to_have_text("30")
 
 
-def test_more_than_history_holds_is_not_passed_over(open_page: OpenPage, server: ServerProcess) -> None:
-    """The page says that something may be missing, and shows what there is."""
+def test_a_failed_recovery_shows_a_gap(open_page: OpenPage, server: ServerProcess) -> None:
+    """The page says that messages may be missing, and shows the available history."""
     ann = open_page("Ann")
     ann.say("before")
     ann.expect_messages("before")
@@ -210,8 +210,8 @@ def test_more_than_history_holds_is_not_passed_over(open_page: OpenPage, server:
     ann.expect_messages("before", *numbered(30, 130))
 
 
-def test_a_killed_server_is_survived_honestly(open_page: OpenPage, server: ServerProcess, screenshots: Path) -> None:
-    """What was written meanwhile goes out once; the memory engine's history is gone, and the page says so."""
+def test_clients_survive_a_killed_server(open_page: OpenPage, server: ServerProcess, screenshots: Path) -> None:
+    """Unsent messages are sent once; the history of the memory engine is lost, and the page shows a gap."""
     ann, bob = open_page("Ann"), open_page("Bob")
     ann.say("before")
     bob.expect_messages("before")
@@ -233,7 +233,7 @@ def test_a_killed_server_is_survived_honestly(open_page: OpenPage, server: Serve
 
 
 def test_unsent_messages_survive_a_reload(open_page: OpenPage) -> None:
-    """They are kept by the browser, not by the page."""
+    """The browser's storage keeps them."""
     ann, bob = open_page("Ann"), open_page("Bob")
     ann.expect_connected()
     ann.block()
@@ -247,7 +247,7 @@ def test_unsent_messages_survive_a_reload(open_page: OpenPage) -> None:
 
 
 def test_a_message_stored_twice_is_shown_once(open_page: OpenPage, server: ServerProcess) -> None:
-    """Readers know a repeated message by its uid, live and in history."""
+    """Clients recognise a repeated message by its uid, live and in history."""
     ann = open_page("Ann")
     ann.expect_connected()
     for _ in range(2):
@@ -259,23 +259,23 @@ def test_a_message_stored_twice_is_shown_once(open_page: OpenPage, server: Serve
 
 
 def test_a_lost_acknowledgement_does_not_repeat_the_message(open_page: OpenPage) -> None:
-    """The message was stored, its answer lost: after the reconnect it is recognised, not sent again."""
+    """The message was stored, its reply lost: after the reconnect the page recognises it and does not send it again."""
     ann, bob = open_page("Ann"), open_page("Bob")
-    deaf = False
+    drops_frames = False
 
     def relay(route: WebSocketRoute) -> None:
         upstream = route.connect_to_server()
-        upstream.on_message(lambda frame: None if deaf else route.send(frame))
+        upstream.on_message(lambda frame: None if drops_frames else route.send(frame))
 
     ann.page.route_web_socket("**/connection/websocket", relay)
     ann.page.reload()
     ann.expect_connected()
     expect(ann.people).to_have_text(["Ann", "Bob"])
-    deaf = True
+    drops_frames = True
     ann.say("stored, never acknowledged")
     bob.expect_messages("stored, never acknowledged")
     expect(ann.pending).to_have_count(1)
-    deaf = False
+    drops_frames = False
     ann.cut()
     ann.expect_messages("stored, never acknowledged")
     ann.say("next")
@@ -283,14 +283,14 @@ def test_a_lost_acknowledgement_does_not_repeat_the_message(open_page: OpenPage)
         page.expect_messages("stored, never acknowledged", "next")
 
 
-def test_a_silent_connection_is_given_up(open_page: OpenPage) -> None:
-    """A server that neither pings nor answers nor closes is found by the clock, and the people hear of it."""
+def test_a_silent_connection_is_replaced(open_page: OpenPage) -> None:
+    """The client detects by the clock that a server sends no pings and no replies, and the page shows the state."""
     ann = open_page("Ann", transports="websocket")
     ann.page.clock.install()
     script = Scripted(ann.page)
     ann.page.reload()
     ann.expect_connected()
-    expect(ann.page.get_by_text("Quiet so far")).to_be_visible()
+    expect(ann.page.get_by_text("No messages yet")).to_be_visible()
     script.answers |= {"connect": lambda request: None, "presence": lambda request: None}
     ann.page.clock.run_for(25_000)
     ann.expect_connected()
@@ -299,8 +299,8 @@ def test_a_silent_connection_is_given_up(open_page: OpenPage) -> None:
     assert len(script.sockets) > 1
 
 
-def test_a_terminal_close_code_stops_and_says_why(open_page: OpenPage) -> None:
-    """No reconnecting until the person asks for it."""
+def test_a_final_close_code_shows_the_reason(open_page: OpenPage) -> None:
+    """The page does not reconnect until the user asks for it."""
     ann = open_page("Ann")
     attempts: list[str] = []
 
@@ -318,8 +318,8 @@ def test_a_terminal_close_code_stops_and_says_why(open_page: OpenPage) -> None:
     assert len(attempts) == 2
 
 
-def test_works_by_keyboard_alone(open_page: OpenPage) -> None:
-    """Rooms are changed with Alt and arrows, a line break needs Shift, drawers close with Escape."""
+def test_works_with_the_keyboard_only(open_page: OpenPage) -> None:
+    """Alt and arrow keys change the room, Shift and Enter insert a line break, Escape closes drawers."""
     ann = open_page("Ann", viewport=NARROW)
     ann.page.get_by_role("button", name="Rooms").focus()
     ann.page.keyboard.press("Enter")
@@ -338,8 +338,8 @@ def test_works_by_keyboard_alone(open_page: OpenPage) -> None:
     expect(ann.page.get_by_role("button", name="Who is here")).to_be_focused()
 
 
-def test_pictures_of_a_conversation(open_page: OpenPage, screenshots: Path) -> None:
-    """Narrow and wide, light and dark, for people to look at; nothing sticks out sideways."""
+def test_screenshots_of_a_conversation(open_page: OpenPage, screenshots: Path) -> None:
+    """Narrow and wide, light and dark, for a visual check; no element overflows horizontally."""
     ann = open_page("Ann Archer", viewport=WIDE)
     bob = open_page("王小明", viewport=NARROW, is_mobile=True, has_touch=True)
     cyrus = open_page("Cyrus", viewport=WIDE, color_scheme="dark")
@@ -356,16 +356,16 @@ def test_pictures_of_a_conversation(open_page: OpenPage, screenshots: Path) -> N
     cyrus.page.screenshot(path=screenshots / "wide-dark.png")
     bob.page.screenshot(path=screenshots / "narrow.png")
     bob.page.get_by_role("button", name="Rooms").click()
-    picture(bob, screenshots / "narrow-rooms.png", ".rooms")
+    screenshot(bob, screenshots / "narrow-rooms.png", ".rooms")
     bob.page.keyboard.press("Escape")
     bob.page.get_by_role("button", name="Who is here").click()
-    picture(bob, screenshots / "narrow-people.png", ".people")
+    screenshot(bob, screenshots / "narrow-people.png", ".people")
     bob.page.keyboard.press("Escape")
     bob.context.set_offline(True)
     bob.cut()
     bob.say("还在吗?")
     expect(bob.pending).to_be_visible()
-    picture(bob, screenshots / "narrow-offline.png", ".people")
+    screenshot(bob, screenshots / "narrow-offline.png", ".people")
     for width in (320, 390, 760, 1024, 1280):
         ann.page.set_viewport_size({"width": width, "height": 700})
         assert ann.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
@@ -388,8 +388,8 @@ def converse(ann: ChatPage, bob: ChatPage, cyrus: ChatPage) -> None:
             reader.expect_messages(*said)
 
 
-def picture(page: ChatPage, path: Path, panel: str) -> None:
-    """Once the drawer has come to rest."""
+def screenshot(page: ChatPage, path: Path, panel: str) -> None:
+    """Takes a screenshot after the drawer's animation."""
     page.page.wait_for_function(
         "(panel) => document.querySelector(panel).getAnimations().length === 0", arg=panel, polling=50
     )

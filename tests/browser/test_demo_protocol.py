@@ -1,4 +1,4 @@
-"""What the demo makes of messages that a real server sends rarely, or in unlucky moments."""
+"""The demo with a scripted server: messages that a real server sends rarely or at unusual times."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from tests.browser.scripted import Answer, Message, Scripted
 
 ROOM = "campfire"
 RETRY_MS = 2_000
-"""When the demo tries again what was refused for now."""
+"""The delay after which the demo repeats a temporarily refused message."""
 JOINED: Message = {"recoverable": True, "positioned": True, "epoch": "e"}
 
 
 def enter(open_page: OpenPage, **answers: Message) -> tuple[ChatPage, Scripted]:
-    """Ann in a room of a scripted server, up to date."""
+    """Opens the demo for Ann in a room of a scripted server."""
     ann = open_page("Ann", transports="websocket")
     script = Scripted(ann.page)
     for kind, answer in {"subscribe": {"subscribe": JOINED}, **answers}.items():
         script.answers[kind] = always(answer)
     ann.page.reload()
-    expect(ann.page.get_by_text("Quiet so far")).to_be_visible()
+    expect(ann.page.get_by_text("No messages yet")).to_be_visible()
     return ann, script
 
 
@@ -30,13 +30,13 @@ def always(answer: Message | None) -> Answer:
 
 
 def pushed(offset: int, data: object, name: str) -> Message:
-    """A publication of somebody with this name."""
+    """A publication of a client with this name."""
     info = {"user": "", "client": name, "conn_info": {"name": name}}
     return {"push": {"channel": ROOM, "pub": {"data": data, "offset": offset, "info": info}}}
 
 
-def test_messages_stand_in_the_order_of_the_room(open_page: OpenPage) -> None:
-    """Also one that is acknowledged before what was stored earlier is here, and one that is here before its answer."""
+def test_messages_are_in_the_order_of_the_room(open_page: OpenPage) -> None:
+    """Also if a message is acknowledged before earlier ones arrive, or arrives before its acknowledgement."""
     ann, script = enter(open_page)
     ann.say("one")
     ann.expect_messages("one")
@@ -53,8 +53,8 @@ def test_messages_stand_in_the_order_of_the_room(open_page: OpenPage) -> None:
     ann.expect_messages("meanwhile", "one", "two", "afterwards")
 
 
-def test_a_room_without_history_acknowledges_too(open_page: OpenPage) -> None:
-    """Nothing has an offset there, and the acknowledgement alone makes a message a sent one."""
+def test_acknowledgements_work_without_history(open_page: OpenPage) -> None:
+    """Publications have no offset, and the acknowledgement alone marks a message as sent."""
     ann, script = enter(open_page, subscribe={"subscribe": {}})
     ann.say("one")
     ann.expect_messages("one")
@@ -64,8 +64,8 @@ def test_a_room_without_history_acknowledges_too(open_page: OpenPage) -> None:
     ann.expect_messages("one", "two", "three", "four")
 
 
-def test_a_message_that_is_refused_says_why(open_page: OpenPage) -> None:
-    """It can be sent again or given up, and is not sent again by itself."""
+def test_a_refused_message_shows_the_reason(open_page: OpenPage) -> None:
+    """The user can send it again or discard it; the page does not send it again by itself."""
     ann, script = enter(open_page, publish={"error": {"code": 103, "message": "permission denied"}})
     ann.say("one")
     state = ann.page.locator(".message-state")
@@ -80,8 +80,8 @@ def test_a_message_that_is_refused_says_why(open_page: OpenPage) -> None:
     assert [request["data"]["text"] for request in script.requests("publish")] == ["one", "two", "two"]
 
 
-def test_a_message_that_is_refused_for_now_is_sent_again(open_page: OpenPage) -> None:
-    """Without being asked."""
+def test_a_temporarily_refused_message_is_sent_again(open_page: OpenPage) -> None:
+    """The page sends it again by itself."""
     ann, script = enter(open_page)
     busy: Message = {"error": {"code": 111, "message": "too many requests", "temporary": True}}
     answers = iter([busy, {"publish": {}}])
@@ -93,8 +93,8 @@ def test_a_message_that_is_refused_for_now_is_sent_again(open_page: OpenPage) ->
     assert first["data"]["uid"] == second["data"]["uid"]
 
 
-def test_what_has_come_back_as_stored_is_not_sent_again(open_page: OpenPage) -> None:
-    """Its answer was lost with the connection, and it is recovered, or found in the history of a room that is not."""
+def test_a_message_found_in_recovery_or_history_is_not_sent_again(open_page: OpenPage) -> None:
+    """Its reply was lost; then the message is recovered, or found in the history after a failed recovery."""
     ann, script = enter(open_page)
     script.answers["publish"] = always(None)
     for number, text in enumerate(("one", "two")):
@@ -113,8 +113,8 @@ def test_what_has_come_back_as_stored_is_not_sent_again(open_page: OpenPage) -> 
     assert [request["data"]["text"] for request in script.requests("publish")] == ["one", "two"]
 
 
-def test_a_message_between_two_memberships_is_not_refused(open_page: OpenPage) -> None:
-    """The room has just been ended to be entered again, so the server knows us no longer, and will in a moment."""
+def test_a_message_during_a_resubscribe_is_not_refused(open_page: OpenPage) -> None:
+    """The server has just ended the subscription and refuses the message. The page sends it again after the new one."""
     ann, script = enter(open_page)
 
     def end_first(request: Message) -> Message:
@@ -128,8 +128,8 @@ def test_a_message_between_two_memberships_is_not_refused(open_page: OpenPage) -
     assert len(script.requests("publish")) == 2
 
 
-def test_a_message_waits_for_the_membership_that_is(open_page: OpenPage) -> None:
-    """Refused for now, put out and back in: what was to be tried again by the old membership is the new one's."""
+def test_a_retry_belongs_to_the_new_subscription(open_page: OpenPage) -> None:
+    """After a temporary refusal the server ends the subscription; the new subscription sends the message again."""
     ann, script = enter(open_page)
     busy: Message = {"error": {"code": 111, "message": "too many requests", "temporary": True}}
     answers = iter([busy, None])
@@ -143,8 +143,8 @@ def test_a_message_waits_for_the_membership_that_is(open_page: OpenPage) -> None
     assert len(script.requests("publish")) == 2
 
 
-def test_who_leaves_in_the_moment_of_the_answer_is_gone(open_page: OpenPage) -> None:
-    """The list of who is here and what has happened to it since may come in one frame."""
+def test_leaves_after_the_presence_reply_are_applied(open_page: OpenPage) -> None:
+    """The presence reply and later joins and leaves may arrive in one frame."""
     here = {name: {"user": "", "client": name, "conn_info": {"name": name}} for name in ("Ann", "Bob", "Cyrus")}
 
     def answer(request: Message) -> Message:
@@ -165,13 +165,13 @@ def test_who_leaves_in_the_moment_of_the_answer_is_gone(open_page: OpenPage) -> 
     expect(ann.people).to_have_text(["Ann", "Cyrus", "Dora"])
 
 
-def test_a_room_that_puts_one_out_is_entered_again_from_where_one_was(open_page: OpenPage) -> None:
-    """Not by itself, but when the person asks for it; what was missed is asked for."""
+def test_a_room_ended_by_the_server_is_joined_again_from_its_position(open_page: OpenPage) -> None:
+    """Only when the user asks for it; the page requests the missed messages."""
     ann, script = enter(open_page)
     script.push(pushed(1, {"text": "one"}, "Bob"))
     ann.expect_messages("one")
     script.push({"push": {"channel": ROOM, "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}}})
-    expect(ann.page.get_by_role("alert")).to_contain_text("You cannot be in #campfire: server unsubscribe")
+    expect(ann.page.get_by_role("alert")).to_contain_text("You are not in #campfire: server unsubscribe")
     assert len(script.requests("subscribe")) == 1
     ann.page.get_by_role("button", name="Try again").click()
     expect(ann.page.get_by_role("alert")).to_be_hidden()

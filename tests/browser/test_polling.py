@@ -1,4 +1,4 @@
-"""The browser client over polls, in moments that a real server brings about rarely: as if it were one connection."""
+"""The browser client with the polling transport and a scripted server: it must work like one connection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, Route
 
 from beaconfire.auth.issue import subscription_token
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.browser.client_page import CONFIG, SECRET, Backend, ClientPage, call
 from tests.browser.scripted import Message
 
@@ -47,47 +47,47 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 class Polls:
-    """A server that is polled and says what a test wants it to. A poll waits until `answer`, but for the first one."""
+    """A scripted server for polls. Each poll waits until `answer`, except for the first one."""
 
     def __init__(self, page: Page) -> None:
-        self.granted: Message = {}
-        """Results of channels that the first answer tells of, and all later ones if they have none of their own."""
+        self.server_side: Message = {}
+        """The `subs` of the first response."""
         self.position = {"recover": True, "offset": 0, "epoch": "e"}
         self.reply: Callable[[str, Message], Message] = _agree
-        self.asked: list[Message] = []
-        self.spoken: list[Message] = []
+        self.requests: list[Message] = []
+        self.commands: list[Message] = []
         self._waiting: list[Route] = []
         page.route(POLL, self._poll)
-        page.route(COMMANDS, self._speak)
+        page.route(COMMANDS, self._execute)
 
     @property
     def subs(self) -> Message:
-        """What the newest poll asks for."""
-        subs: Message = self.asked[-1].get("subs", {})
+        """The `subs` of the newest poll."""
+        subs: Message = self.requests[-1].get("subs", {})
         return subs
 
     def answer(self, results: Message, *pushes: Message, subs: Message | None = None) -> None:
-        connect = {"client": f"c{len(self.asked)}", "version": "scripted", "ping": 25, "subs": results}
+        connect = {"client": f"c{len(self.requests)}", "version": "scripted", "ping": 25, "subs": results}
         where = dict.fromkeys(results, self.position) if subs is None else subs
         body = json.dumps({"messages": [{"connect": connect}, *pushes], "subs": where})
         self._waiting.pop().fulfill(body=body, content_type="application/json")
 
     def _poll(self, route: Route) -> None:
-        self.asked.append(json.loads(route.request.post_data or ""))
+        self.requests.append(json.loads(route.request.post_data or ""))
         self._waiting = [route]
-        if self.asked[-1]["wait"] == 0:
-            self.answer(self.granted)
+        if self.requests[-1]["wait"] == 0:
+            self.answer(self.server_side)
 
-    def _speak(self, route: Route) -> None:
+    def _execute(self, route: Route) -> None:
         request = json.loads(route.request.post_data or "")
-        self.spoken.append(request)
+        self.commands.append(request)
         commands = [next(iter(command.items())) for command in request["commands"]]
         replies = [{"id": number, **self.reply(*command)} for number, command in enumerate(commands, 2)]
         route.fulfill(body=json.dumps({"replies": replies}), content_type="application/json")
 
 
 def _agree(kind: str, request: Message) -> Message:
-    """Whoever subscribes is at the beginning, or where it was."""
+    """Accepts every command. A subscription starts at the beginning or at its position."""
     if kind != "subscribe":
         return {kind: {}}
     place = {"offset": request.get("offset", 0), "epoch": request.get("epoch", "e")}
@@ -99,7 +99,7 @@ def pub(channel: str, offset: int) -> Message:
 
 
 def start(ann: ClientPage, polls: Polls, **options: Any) -> None:
-    """Connected, in the room, and waiting for news of it."""
+    """Connects and subscribes, and waits for the first poll with the room."""
     ann.start(transports=["poll"], retryMaxMs=50, **options)
     ann.until_entered()
     until(ann, lambda: ROOM in polls.subs)
@@ -112,11 +112,11 @@ def until(ann: ClientPage, happened: Callable[[], bool]) -> None:
         ann.page.wait_for_timeout(10)
 
 
-def test_missed_before_live_and_positions_with_the_next(ann: ClientPage) -> None:
-    """Publications of the connect result are told first; the next request is where the last answer was."""
+def test_missed_publications_come_before_live_ones(ann: ClientPage) -> None:
+    """Publications of the connect result are first; the next request has the positions of the last response."""
     polls = Polls(ann.page)
     start(ann, polls)
-    assert polls.asked[-1]["wait"] == 25
+    assert polls.requests[-1]["wait"] == 25
     missed = {"recoverable": True, "recovered": True, "publications": [{"data": n, "offset": n} for n in (1, 2)]}
     where = {ROOM: {"recover": True, "offset": 3, "epoch": "e"}}
     polls.answer({ROOM: missed}, pub(ROOM, 3), subs=where)
@@ -126,25 +126,25 @@ def test_missed_before_live_and_positions_with_the_next(ann: ClientPage) -> None
     assert ann.page.evaluate("room.position.offset") == 3
 
 
-def test_what_was_called_off_is_asked_for_again(ann: ClientPage) -> None:
-    """Entering another channel ends the poll: whatever its answer was, the next one asks from the same position."""
+def test_an_aborted_poll_is_repeated_from_the_same_position(ann: ClientPage) -> None:
+    """A subscribe to another channel aborts the poll; the next poll starts from the same position."""
     polls = Polls(ann.page)
     start(ann, polls)
     ann.page.evaluate("client.subscription('other').subscribe()")
     until(ann, lambda: "other" in polls.subs)
     assert polls.subs == {ROOM: polls.position, "other": polls.position}
-    assert polls.spoken[-1]["subs"] == {ROOM: {}}, "the limit of channels can't be told without the others"
-    count = len(polls.spoken)
+    assert polls.commands[-1]["subs"] == {ROOM: {}}, "the server needs all channels to apply the channel limit"
+    count = len(polls.commands)
     ann.page.evaluate("client.subscription('other').unsubscribe()")
     until(ann, lambda: "other" not in polls.subs)
-    assert len(polls.spoken) == count, "leaving a channel takes no request"
+    assert len(polls.commands) == count, "an unsubscribe needs no request"
     polls.answer({ROOM: {"recoverable": True, "recovered": True}}, pub("other", 1), pub(ROOM, 1))
     ann.until("seen.heard.length === 1")
     assert ann.page.evaluate("client.subscription('other').position") is None
 
 
-def test_a_gap_between_two_polls_is_told(ann: ClientPage) -> None:
-    """The subscription begins anew at its own position, and the honest answer to that is what the page hears."""
+def test_a_gap_between_two_polls_is_reported(ann: ClientPage) -> None:
+    """The subscription subscribes again from its position, and the page receives the result `recovered: false`."""
     polls = Polls(ann.page)
     start(ann, polls)
     polls.reply = lambda kind, request: {kind: {"recoverable": True, "epoch": "e", "offset": 7, "was_recovering": True}}
@@ -159,25 +159,25 @@ def test_a_gap_between_two_polls_is_told(ann: ClientPage) -> None:
     assert len(ann.seen("states")) == 2, "the connection goes on"
 
 
-def test_a_gap_in_a_channel_of_the_servers_ends_the_connection(ann: ClientPage) -> None:
-    """As over any transport: the next connect asks with the position, and tells."""
+def test_a_gap_in_a_server_side_subscription_ends_the_connection(ann: ClientPage) -> None:
+    """As over any transport: the next connect sends the position and reports the result."""
     polls = Polls(ann.page)
-    polls.granted = {"news": {"recoverable": True, "epoch": "e"}}
+    polls.server_side = {"news": {"recoverable": True, "epoch": "e"}}
     start(ann, polls)
     room = {ROOM: {"recoverable": True, "recovered": True}}
-    polls.granted = {"news": {"recoverable": True, "was_recovering": True, "offset": 7, "epoch": "e"}}
-    polls.answer({**room, **polls.granted}, pub(ROOM, 1))
+    polls.server_side = {"news": {"recoverable": True, "was_recovering": True, "offset": 7, "epoch": "e"}}
+    polls.answer({**room, **polls.server_side}, pub(ROOM, 1))
     ann.until_entered(2)
     assert [change["code"] for change in ann.seen("states") if change["previous"] == "connected"] == [3010]
     assert [event["recovered"] for event in ann.seen("granted")] == [False, False]
-    assert polls.asked[-2]["subs"] == {"news": {"recover": True, "offset": 0, "epoch": "e"}}
+    assert polls.requests[-2]["subs"] == {"news": {"recover": True, "offset": 0, "epoch": "e"}}
     assert ann.seen("heard") == []
 
 
-def test_channels_of_the_servers_come_and_go(ann: ClientPage) -> None:
-    """With an answer that has more or fewer of them, or by a push; each is told."""
+def test_server_side_subscriptions_are_added_and_removed(ann: ClientPage) -> None:
+    """By a response with more or fewer of them, or by a push; each change is an event."""
     polls = Polls(ann.page)
-    polls.granted = {"news": {}}
+    polls.server_side = {"news": {}}
     start(ann, polls)
     room = {ROOM: {"recoverable": True, "recovered": True}}
     ann.page.evaluate("void client.on('unsubscribed', ({ channel }) => seen.server.push(`left ${channel}`))")
@@ -193,38 +193,38 @@ def test_channels_of_the_servers_come_and_go(ann: ClientPage) -> None:
     until(ann, lambda: set(polls.subs) == {ROOM})
 
 
-def test_a_channel_that_is_not_granted_any_more(ann: ClientPage) -> None:
-    """Its token has ended, or a rule has changed: it is asked for with another token, and that tells."""
+def test_a_revoked_channel_is_subscribed_again_and_refused(ann: ClientPage) -> None:
+    """After an expired token or a changed permission the client subscribes with a new token and reports the error."""
     polls = Polls(ann.page)
-    ann.page.expose_function("mint", lambda channel: f"token{len(polls.spoken)}")
+    ann.page.expose_function("mint", lambda channel: f"token{len(polls.commands)}")
     start(ann, polls, own={"mint": True})
     assert polls.subs[ROOM]["token"] == "token0"
     polls.reply = lambda kind, request: {"error": {"code": 103, "message": "permission denied"}}
     polls.answer({}, pub(ROOM, 1))
     ann.until("room.state === 'unsubscribed'")
     assert [change["code"] for change in ann.seen("room")] == [0, 0, 2501, 103]
-    assert polls.spoken[-1]["commands"][0]["subscribe"]["token"] == "token1"
+    assert polls.commands[-1]["commands"][0]["subscribe"]["token"] == "token1"
     assert ann.seen("heard") == []
 
 
-def test_answers_without_news_are_pings(ann: ClientPage) -> None:
-    """As long as they come the connection lives; once one does not, it is over."""
+def test_empty_responses_count_as_pings(ann: ClientPage) -> None:
+    """The connection lasts as long as they arrive, and ends when one is missing."""
     polls = Polls(ann.page)
     ann.page.clock.install()
     start(ann, polls)
     for _ in range(3):
         ann.page.clock.run_for(25_000)
-        count = len(polls.asked)
+        count = len(polls.requests)
         polls.answer({ROOM: {"recoverable": True, "recovered": True}})
-        until(ann, lambda: len(polls.asked) > count)  # noqa: B023  # it is called here
+        until(ann, lambda: len(polls.requests) > count)  # noqa: B023  # it is called here
     assert len(ann.seen("states")) == 2
     ann.page.clock.run_for(36_000)
     ann.until("seen.states.length >= 4")
     assert "silent" in ann.seen("states")[2]["reason"]
 
 
-def test_commands_that_get_no_answer_at_all_end_the_connection(ann: ClientPage) -> None:
-    """Others wait behind them, and would for ever: polls go their own way, and tell nothing of this one."""
+def test_commands_without_a_response_end_the_connection(ann: ClientPage) -> None:
+    """Later commands would wait endlessly, because polls continue and do not detect the problem."""
     polls = Polls(ann.page)
     ann.page.clock.install()
     start(ann, polls)
@@ -254,8 +254,8 @@ def test_commands_that_get_no_answer_at_all_end_the_connection(ann: ClientPage) 
     ],
 )
 @pytest.mark.parametrize("path", [POLL, COMMANDS])
-def test_an_answer_that_is_none(ann: ClientPage, path: str, status: int, body: str, code: int) -> None:
-    """It ends the connection with the server's code if there is one, and what may be tried again is."""
+def test_invalid_responses_end_the_connection(ann: ClientPage, path: str, status: int, body: str, code: int) -> None:
+    """With the server's code if there is one; the client retries if the code allows it."""
     polls = Polls(ann.page)
     start(ann, polls)
     ann.page.route(path, lambda route: route.fulfill(status=status, body=body), times=1)
@@ -273,8 +273,8 @@ def test_an_answer_that_is_none(ann: ClientPage, path: str, status: int, body: s
 # --- with a real server
 
 
-def test_a_flood_of_commands_keeps_its_order(ann: ClientPage, server: ServerProcess) -> None:
-    """More than one request may carry, from all sides of what one task says."""
+def test_many_commands_keep_their_order(ann: ClientPage, server: ServerProcess) -> None:
+    """More commands of one task than one request may carry."""
     ann.start(transports=["poll"], channel="flood")
     ann.until_entered()
     ann.page.evaluate("Promise.all([...Array(250).keys()].map((number) => room.publish(number)))")
@@ -282,8 +282,8 @@ def test_a_flood_of_commands_keeps_its_order(ann: ClientPage, server: ServerProc
     assert ann.seen("heard") == list(range(250))
 
 
-def test_coming_and_going_elsewhere_loses_nothing(ann: ClientPage, server: ServerProcess) -> None:
-    """Each calls the poll off, with whatever was on its way to us."""
+def test_subscribing_to_another_channel_loses_nothing(ann: ClientPage, server: ServerProcess) -> None:
+    """Each subscribe and unsubscribe aborts the poll and its response."""
     ann.start(transports=["poll"], channel="busy")
     ann.until_entered()
     ann.page.evaluate("window.other = client.subscription('other'), 0")
@@ -298,8 +298,8 @@ def test_coming_and_going_elsewhere_loses_nothing(ann: ClientPage, server: Serve
     assert len(ann.seen("entered")) == 1
 
 
-def test_a_message_above_the_servers_limit(ann: ClientPage) -> None:
-    """It is the end, and told, as over a WebSocket."""
+def test_a_message_above_the_limit_disconnects(ann: ClientPage) -> None:
+    """The client is disconnected and reports it, as over WebSocket."""
     ann.start(transports=["poll"])
     ann.until_entered()
     failure = "room.publish('x'.repeat(70_000)).catch(({ uncertain }) => uncertain)"
@@ -307,8 +307,8 @@ def test_a_message_above_the_servers_limit(ann: ClientPage) -> None:
     assert ann.seen("states")[-1]["code"] == 1009
 
 
-def test_a_private_channel_is_spoken_in_with_its_token(ann: ClientPage) -> None:
-    """Only who is in it may publish, and only the token lets anyone in, in each request."""
+def test_commands_carry_the_subscription_token(ann: ClientPage) -> None:
+    """Only subscribers may publish, and each request needs the token to subscribe."""
     token = subscription_token(SECRET, "ann", "members:desk", now_unix_s=time.time())
     ann.start(transports=["poll"], user="ann", channel="members:desk", own={"token": token})
     ann.until_entered()
@@ -317,8 +317,8 @@ def test_a_private_channel_is_spoken_in_with_its_token(ann: ClientPage) -> None:
     assert ann.page.evaluate("client.publish('members:other', 1).catch(({ code }) => code)") == 103
 
 
-def test_a_channel_that_keeps_the_latest_only(ann: ClientPage, server: ServerProcess) -> None:
-    """While it has nothing there is nothing to be told again and again; then the latest counts."""
+def test_a_cache_channel_causes_no_repeated_polls(ann: ClientPage, server: ServerProcess) -> None:
+    """A poll waits while the channel is empty; then the client receives the latest publication."""
     requests: list[str] = []
     ann.page.on("request", lambda request: requests.append(request.url))
     ann.start(transports=["poll"], channel="latest:price")
@@ -333,8 +333,8 @@ def test_a_channel_that_keeps_the_latest_only(ann: ClientPage, server: ServerPro
     assert [change["state"] for change in ann.seen("room")] == ["subscribing", "subscribed"]
 
 
-def test_recovery_on_request_is_asked_for_by_each_poll(ann: ClientPage, server: ServerProcess) -> None:
-    """Where rules allow it but do not insist, what comes between two polls comes all the same."""
+def test_each_poll_requests_recovery(ann: ClientPage, server: ServerProcess) -> None:
+    """Where recovery is allowed but not forced, publications between two polls are recovered."""
     held: list[Route] = []
     ann.start(transports=["poll"], channel="onrequest:orders")
     ann.until_entered()

@@ -1,4 +1,4 @@
-"""How the browser client looks for a better transport, with transports that do as they are told."""
+"""How the browser client probes for a better transport, with scripted transports."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.browser.client_page import CONFIG
 
 _SCRIPT = """
-async (does) => {
-  const { Probe } = await import("/client/probe.js");
-  window.told = [];
-  const kinds = Object.entries(does).map(([label, what]) => class {
+async (scripts) => {
+  const { TransportProbe } = await import("/client/transport_probe.js");
+  window.calls = [];
+  const kinds = Object.entries(scripts).map(([label, script]) => class {
     static label = label;
-    constructor(address, ears) { this.ears = ears; }
+    constructor(address, handlers) { this.handlers = handlers; }
     open(connect) {
-      told.push(`open ${label}`);
+      calls.push(`open ${label}`);
       const { id } = JSON.parse(connect);
-      for (const message of what.says ?? []) {
+      for (const message of script.messages ?? []) {
         if (message.id) message.id = id;
-        this.ears.message(JSON.stringify(message));
+        this.handlers.message(JSON.stringify(message));
       }
-      if ("ends" in what) this.ears.end(what.ends, "as it was told");
+      if ("ends" in script) this.handlers.end(script.ends, "scripted");
     }
-    close() { told.push(`close ${label}`); }
+    close() { calls.push(`close ${label}`); }
     welcome() {}
     send() {}
   });
   const options = { openTimeoutMs: 5000, pingGraceMs: 10000, withCredentials: false };
-  const found = (kind) => told.push(`found ${kind.label}`);
-  window.probe = new Probe({ address: (path) => path, options, introduction: () => ({}), found });
-  probe.begin(kinds);
+  const onFound = (kind) => calls.push(`found ${kind.label}`);
+  window.probe = new TransportProbe({ address: (path) => path, options, connectRequest: () => ({}), onFound });
+  probe.start(kinds);
 }
 """
-IN: Any = {"says": [{"id": 1, "connect": {"client": "c"}}]}
-FIRST_AT_THE_LATEST_MS = 90_000
+ACCEPTED: Any = {"messages": [{"id": 1, "connect": {"client": "c"}}]}
+FIRST_PROBE_DUE_MS = 90_000
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """It serves the client, and nothing else is asked of it."""
+    """Serves the client's modules."""
     folder: Path = tmp_path_factory.mktemp("server")
     with ServerProcess(folder, CONFIG) as process:
         yield process
@@ -52,7 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
-    """Its time moves when told."""
+    """A page whose clock the test controls."""
     page = browser.new_context().new_page()
     page.clock.install()
     page.goto(f"{server.http}/health")
@@ -60,11 +60,11 @@ def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
     page.context.close()
 
 
-def look(page: Page, **does: Any) -> list[str]:
-    """What happened in the first round, without transports that were closed more than once."""
-    page.evaluate(_SCRIPT, does)
-    page.clock.fast_forward(FIRST_AT_THE_LATEST_MS)
-    return list(dict.fromkeys(page.evaluate("told")))
+def probe(page: Page, **scripts: Any) -> list[str]:
+    """Returns the calls of the first round, without repeated ones."""
+    page.evaluate(_SCRIPT, scripts)
+    page.clock.fast_forward(FIRST_PROBE_DUE_MS)
+    return list(dict.fromkeys(page.evaluate("calls")))
 
 
 @pytest.mark.parametrize(
@@ -72,28 +72,28 @@ def look(page: Page, **does: Any) -> list[str]:
     [
         {"ends": 0},
         {"ends": 3504},
-        {"says": [{"id": 1, "error": {"code": 109, "message": "token expired"}}]},
-        {"says": [{"push": {"disconnect": {"code": 3504, "reason": "connection limit"}}}], "ends": 0},
+        {"messages": [{"id": 1, "error": {"code": 109, "message": "token expired"}}]},
+        {"messages": [{"push": {"disconnect": {"code": 3504, "reason": "connection limit"}}}], "ends": 0},
     ],
 )
-def test_only_who_is_let_in_gives_up_what_there_is(page: Page, refusal: Any) -> None:
-    """A refusal says that the way is free, and that whoever took it now would be without a connection."""
-    told = look(page, first=refusal, second=refusal)
-    assert told == ["open first", "close first", "open second", "close second"]
+def test_a_refused_probe_does_not_replace_the_connection(page: Page, refusal: Any) -> None:
+    """A refusal shows that the transport works, but a client that switched to it now would have no connection."""
+    calls = probe(page, first=refusal, second=refusal)
+    assert calls == ["open first", "close first", "open second", "close second"]
 
 
-def test_each_is_opened_once_and_closed_again(page: Page) -> None:
-    """A session that nobody knows of would be one too many for the user, and be seen by others."""
-    page.evaluate(_SCRIPT, {"first": {"ends": 0}, "second": IN})
-    page.clock.fast_forward(FIRST_AT_THE_LATEST_MS)
-    told = page.evaluate("told")
-    assert [what for what in told if what.startswith("open")] == ["open first", "open second"]
-    assert told[-2:] == ["close second", "found second"]
+def test_each_probe_is_opened_once_and_closed(page: Page) -> None:
+    """A probe that stays open would count for the user's connection limit and appear in presence."""
+    page.evaluate(_SCRIPT, {"first": {"ends": 0}, "second": ACCEPTED})
+    page.clock.fast_forward(FIRST_PROBE_DUE_MS)
+    calls = page.evaluate("calls")
+    assert [call for call in calls if call.startswith("open")] == ["open first", "open second"]
+    assert calls[-2:] == ["close second", "found second"]
 
 
-def test_who_stops_it_hears_no_more_of_it(page: Page) -> None:
-    """The attempt under way is called off, and none comes after it."""
-    assert look(page, silent={}) == ["open silent"]
+def test_stop_ends_probing(page: Page) -> None:
+    """The running attempt is closed, and no other one follows."""
+    assert probe(page, silent={}) == ["open silent"]
     page.evaluate("probe.stop()")
-    page.clock.fast_forward(10 * FIRST_AT_THE_LATEST_MS)
-    assert page.evaluate("told") == ["open silent", "close silent"]
+    page.clock.fast_forward(10 * FIRST_PROBE_DUE_MS)
+    assert page.evaluate("calls") == ["open silent", "close silent"]

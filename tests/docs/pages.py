@@ -1,16 +1,16 @@
-"""Pages of documentation as their tests need them: code blocks with what is to be done with each, links, headings.
+"""Parses the documentation for the tests: code blocks with their directives, links, headings.
 
-Every fenced block has an HTML comment on the line before it, its directive:
+Every fenced block has a directive, an HTML comment on the line before:
 
-    <!-- runs -->                     sh, python and js (in a browser) are run, toml is loaded, json parsed
-    <!-- runs: serve -->              starts the server with this command's file and --set flags; it stays until the end
-    <!-- runs: node -->               js, in Node instead of a browser
-    <!-- runs: in terminal ann -->    sh, and goes on running while the next blocks do
-    <!-- writes: follow.py -->        the block becomes a file of that name
-    <!-- typed in terminal ann -->    what somebody types there
-    <!-- printed -->                  what the block before printed; … stands for anything
-    <!-- printed in terminal ann -->  lines that appear there, or in the terminal called browser; … as above
-    <!-- not run: why -->             everything else, with the reason
+    <!-- runs -->                     runs sh, python and js (in a browser), loads toml, parses json
+    <!-- runs: serve -->              starts the server with the command's file and --set flags
+    <!-- runs: node -->               runs js in Node instead of a browser
+    <!-- runs: in terminal ann -->    runs sh in the background, while the next blocks run
+    <!-- writes: follow.py -->        writes the block to a file of that name
+    <!-- typed in terminal ann -->    input for this terminal
+    <!-- printed -->                  the output of the previous block; … matches anything
+    <!-- printed in terminal ann -->  lines in this terminal, or in the browser's console; … as above
+    <!-- not run: why -->             is not run, with the reason
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HEADING = re.compile(r"^(#{1,6}) (.+)$", re.M)
 
 
 class Block(NamedTuple):
-    """A fenced block. `line` is where its fence stands; `directive` is empty if there is none."""
+    """A fenced block. `line` is the line number of its fence; `directive` is empty if there is none."""
 
     line: int
     language: str
@@ -44,17 +44,17 @@ def blocks(page: Path) -> list[Block]:
 
 
 def prose(page: Path) -> str:
-    """The text without its code blocks."""
+    """The text of a page without its code blocks."""
     return _FENCE.sub("", page.read_text(encoding="utf-8"))
 
 
 def headings(page: Path) -> list[tuple[int, str]]:
-    """Level and text of every heading."""
+    """The level and text of every heading."""
     return [(len(level), text.strip()) for level, text in _HEADING.findall(prose(page))]
 
 
 def anchors(page: Path) -> set[str]:
-    """What can stand after # in a link to this page, as GitHub makes it from headings."""
+    """The anchors of a page, as GitHub generates them from headings."""
     found: set[str] = set()
     for _, heading in headings(page):
         words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
@@ -65,13 +65,13 @@ def anchors(page: Path) -> set[str]:
 
 
 def relative_links(page: Path) -> list[str]:
-    """Links to files of this repository and to places within a page."""
+    """Links to files of this repository and to anchors."""
     targets = [first or second for first, second in _LINK.findall(re.sub(r"`[^`\n]*`", "", prose(page)))]
     return [target for target in targets if not re.match(r"[a-z]+:", target)]
 
 
 def broken_links(page: Path) -> list[str]:
-    """Relative links of a page that lead nowhere."""
+    """Relative links of a page without a target."""
     broken = []
     for link in relative_links(page):
         name, _, anchor = link.partition("#")

@@ -1,4 +1,4 @@
-"""Does what a page says, block by block: one server, one folder, terminals and a browser that stay open to its end."""
+"""Runs the blocks of a page in order, with one server, one folder, terminals and a browser that live until its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from beaconfire.config import load
 from bench.processes import HeldPort
-from tests.acceptance.harness import ServerProcess
+from tests.acceptance.server_process import ServerProcess
 from tests.browser.conftest import CHROMIUM_FLAGS
 from tests.docs.pages import ROOT, Block
 
@@ -31,7 +31,7 @@ NODE_MODULES = ROOT / "tests" / "acceptance" / "sdk" / "node" / "node_modules"
 
 
 class Terminal:
-    """A shell command that goes on running: what it prints is kept, and can be waited for."""
+    """A shell command in the background. Tests can wait for lines of its output."""
 
     def __init__(self, command: str, folder: Path, environment: dict[str, str]) -> None:
         self.lines: list[str] = []
@@ -67,7 +67,7 @@ class Terminal:
                 raise AssertionError(f"expected {wanted}, there is {self.lines}")
 
     def _has(self, wanted: str) -> bool:
-        """Whether a line is there; `…` in what is wanted stands for anything."""
+        """Whether the output contains a line; `…` in `wanted` matches anything."""
         return any(re.fullmatch(re.escape(wanted).replace("…", ".*"), line) for line in self.lines)
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class Terminal:
 
 
 class Stage:
-    """Plays the blocks of one page in their order. Port 8000 becomes the server's, 9000 a free one."""
+    """Runs the blocks of one page in order. Replaces port 8000 by the server's port, and 9000 by a free one."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -103,8 +103,8 @@ class Stage:
     ) -> None:
         self._stack.close()
 
-    def play(self, block: Block) -> None:
-        """Raises AssertionError if the block is not as its directive says."""
+    def run_block(self, block: Block) -> None:
+        """Raises AssertionError if the result of the block differs from its directive."""
         text = self._placed(block.text)
         verb, _, detail = block.directive.partition(": ")
         if verb == "not run":
@@ -126,14 +126,14 @@ class Stage:
         elif verb == "runs":
             self._run(detail or block.language, text)
         else:
-            raise AssertionError(f"{block.directive!r} is no directive; see tests/docs/pages.py")
+            raise AssertionError(f"{block.directive!r} is not a directive; see tests/docs/pages.py")
 
     def _placed(self, text: str) -> str:
         if self._server is not None:
             text = text.replace("localhost:8000", f"127.0.0.1:{self._server.port}")
         return text.replace("9000", str(self._web_port))
 
-    # --- single verbs ---
+    # --- directives ---
 
     def _serve(self, text: str) -> None:
         words = shlex.split(text)
@@ -167,7 +167,7 @@ class Stage:
             "toml": lambda text: assert_loads(self._file("block.toml", text)),
             "json": lambda text: json.loads(text),
         }
-        assert language in runners, f"nobody knows how to run {language!r}"
+        assert language in runners, f"cannot run {language!r}"
         runners[language](text)
 
     def _file(self, name: str, text: str) -> str:
@@ -200,17 +200,17 @@ class Stage:
     def _run_in_browser(self, text: str) -> None:
         if self._page is None:
             self._page = self._open_browser()
-        # Both run as in a page; only a module can import.
+        # Only a module can import.
         self._page.add_script_tag(content=text, type="module" if re.search(r"^import ", text, re.M) else "")
 
     def _open_browser(self) -> Page:
         assert self._server is not None, "a browser needs a server: let a block with `runs: serve` come first"
         playwright = self._stack.enter_context(sync_playwright())
         chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
-        assert chromium, "Chromium is needed: install it, or say where it is with CHROMIUM=/path"
+        assert chromium, "Chromium is needed: install it, or set its path with CHROMIUM=/path"
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
         self._stack.callback(browser.close)
-        # As pasted into the console, which a page's Content-Security-Policy does not hold for.
+        # Like code in the console, to which a page's Content-Security-Policy does not apply.
         page = browser.new_context(bypass_csp=True).new_page()
         page.on("console", lambda message: self._console.append(message.text))
         page.on("pageerror", lambda error: self._console.append(f"uncaught: {error}"))
@@ -218,7 +218,7 @@ class Stage:
         return page
 
     def _wait_console(self, wanted: list[str]) -> None:
-        assert self._page is not None, "there is no browser yet"
+        assert self._page is not None, "no block has opened a browser"
         end_s = time.monotonic() + DEADLINE_S
         while not all(line in self._console for line in wanted):
             assert time.monotonic() < end_s, f"expected {wanted}, there is {self._console}"
@@ -230,8 +230,8 @@ def assert_loads(file: str) -> None:
 
 
 def assert_matches(expected: str, actual: str) -> None:
-    """`…` in what is expected stands for any text on its line, or on a line of its own for any lines."""
+    """`…` in `expected` matches any text on its line, and on a line of its own any number of lines."""
     lines = (
         r"(.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + r"\n" for line in expected.splitlines()
     )
-    assert re.fullmatch("".join(lines), actual.rstrip() + "\n"), f"expected\n{expected}\nbut it was\n{actual}"
+    assert re.fullmatch("".join(lines), actual.rstrip() + "\n"), f"expected\n{expected}\ngot\n{actual}"

@@ -1,4 +1,4 @@
-"""The page about abuse: each way to make the server send or hold bytes has a bound that exists."""
+"""The page about abuse: each limit and metric in its table exists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from beaconfire.observe.metric_table import LIMITS, METRICS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations" / "abuse.md").read_text("utf-8")
 FIXED = {"log_lines_lost", *(limit for limit in LIMITS if "." not in limit)}
-"""What is bounded by a constant, and not by a setting."""
+"""Limits that are constants, not settings."""
 
 
 def rows() -> list[tuple[str, ...]]:
@@ -22,14 +22,14 @@ def rows() -> list[tuple[str, ...]]:
     return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines[1:]]
 
 
-def test_there_are_rows() -> None:
-    """Or the tests below would prove nothing."""
+def test_the_table_has_rows() -> None:
+    """The table is found; otherwise the tests below would check nothing."""
     assert len(rows()) > 25
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row[0][:40])
-def test_every_row_has_a_bound_that_exists(row: tuple[str, ...]) -> None:
-    """A bound in words, a setting or a fixed limit that is counted, and a metric that is there."""
+def test_limit_and_metric_of_every_row_exist(row: tuple[str, ...]) -> None:
+    """Each row has a bound, a setting or a fixed limit, and a metric."""
     assert len(row) == 5
     _, bound, limit, metric, _ = row
     assert bound

@@ -1,4 +1,4 @@
-"""The tables of states in the browser client's guide are those it goes by."""
+"""The state tables in the guide of the browser client are equal to those in its code."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs" / "how-to" / "browser-client.md"
-TABLES = ROOT / "src" / "beaconfire" / "web" / "client" / "tables.js"
+TABLES = ROOT / "src" / "beaconfire" / "web" / "client" / "constants.js"
 
 Table = dict[str, dict[str, str]]
 
 
-def told(page: str) -> list[Table]:
-    """Tables whose first column is headed `state`: state, event, next state."""
+def documented(page: str) -> list[Table]:
+    """The tables whose first column is `state`: state, event, next state."""
     found = []
     for head, body in re.findall(r"^\| state \|(.*)\|\n\|[-|]+\n((?:\|.*\n)+)", page, re.M):
         events = [event.strip(" `()") for event in head.split("|")]
@@ -22,8 +22,8 @@ def told(page: str) -> list[Table]:
     return found
 
 
-def coded(script: str, name: str) -> Table:
-    """The object of that name."""
+def implemented(script: str, name: str) -> Table:
+    """The table in the exported object of that name."""
     match = re.search(rf"export const {name} = \{{\n(.*?)\n\}};", script, re.S)
     assert match, name
     return {
@@ -32,9 +32,9 @@ def coded(script: str, name: str) -> Table:
     }
 
 
-def test_the_guide_shows_the_states_there_are() -> None:
-    """Every state, every event, and nothing else."""
+def test_state_tables_of_the_guide_are_complete() -> None:
+    """The guide has exactly the states and events of the code."""
     script = TABLES.read_text(encoding="utf-8")
-    tables = [coded(script, "STATES"), coded(script, "SUBSCRIPTION_STATES")]
+    tables = [implemented(script, "STATES"), implemented(script, "SUBSCRIPTION_STATES")]
     assert [len(table) for table in tables] == [4, 3]
-    assert told(PAGE.read_text(encoding="utf-8")) == tables
+    assert documented(PAGE.read_text(encoding="utf-8")) == tables

@@ -1,4 +1,4 @@
-"""The files in `examples` are those the readme shows, and they work."""
+"""The files in `examples` are equal to the blocks in the readme, and they work."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from beaconfire.auth.issue import connection_token
-from tests.acceptance.harness import API_KEY, REFERENCE_CONFIG, SECRET, ServerProcess
+from tests.acceptance.server_process import API_KEY, REFERENCE_CONFIG, SECRET, ServerProcess
 from tests.browser.conftest import browser  # noqa: F401  # a fixture
 from tests.docs.pages import ROOT, blocks
 
 EXAMPLES = ROOT / "examples"
 ROOM = "small:kitchen"
-"""A room that users of the reference configuration may enter and speak in."""
+"""A room in which users of the reference configuration may subscribe and publish."""
 
 
 def test_the_readme_shows_the_files() -> None:
-    """So that nobody reads one thing and runs another."""
+    """The readme contains the files unchanged."""
     shown = {block.text for block in blocks(ROOT / "README.md")}
     for name in ("backend.py", "sdk.py", "browser.js"):
         assert (EXAMPLES / name).read_text(encoding="utf-8") in shown, name
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
+class SilentHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
-    """Serves a copy of the examples, as `python -m http.server` would."""
+    """Serves a copy of the examples, like `python -m http.server`."""
     folder = tmp_path / "examples"
     folder.mkdir()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(SilentHandler, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -70,7 +70,7 @@ def token(user: str) -> str:
     return connection_token(SECRET, user, now_unix_s=time.time(), expires_in_s=600)
 
 
-def enter(page: Page, site: str, token: str) -> None:
+def join(page: Page, site: str, token: str) -> None:
     page.goto(f"{site}/browser.html")
     page.get_by_label("Room").fill(ROOM)
     page.get_by_label("Token").fill(token)
@@ -79,10 +79,10 @@ def enter(page: Page, site: str, token: str) -> None:
 
 
 def test_two_browsers_chat(server: ServerProcess, site: str, browser: Any) -> None:  # noqa: F811
-    """With tokens, under their users' names; one that was cut off gets what was said meanwhile, once."""
+    """With tokens and user names; a disconnected client receives each missed message once."""
     ann, bob = browser.new_page(), browser.new_page()
-    enter(ann, site, token("ann"))
-    enter(bob, site, token("bob"))
+    join(ann, site, token("ann"))
+    join(bob, site, token("bob"))
     ann.get_by_label("Message").fill("hello")
     ann.keyboard.press("Enter")
     for page in (ann, bob):
@@ -97,7 +97,7 @@ def test_two_browsers_chat(server: ServerProcess, site: str, browser: Any) -> No
 
 
 def test_two_browsers_chat_with_the_client(server: ServerProcess, site: str, browser: Any) -> None:  # noqa: F811
-    """The client comes from the server into a page of another site; cut off and back, it shows what was missed."""
+    """A page of another site imports the client from the server; after a reconnect it shows the missed messages."""
     ann, bob = browser.new_page(), browser.new_page()
     for page, user in ((ann, "ann"), (bob, "bob")):
         page.goto(f"{site}/client.html")
@@ -114,4 +114,4 @@ def test_two_browsers_chat_with_the_client(server: ServerProcess, site: str, bro
     for page in (ann, bob):
         expect(page.locator("li")).to_have_text(["ann: hello", "the backend: soup is ready"])
     call(server, "disconnect", user="bob")
-    expect(bob.get_by_role("status")).to_have_text("the server ended it: force disconnect")
+    expect(bob.get_by_role("status")).to_have_text("disconnected by the server: force disconnect")

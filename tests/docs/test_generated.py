@@ -1,4 +1,4 @@
-"""The generated reference pages say what the tables in the code say."""
+"""The generated reference pages are equal to the tables in the code."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def docs() -> ModuleType:
 
 
 def test_generated_pages_are_current(docs: ModuleType) -> None:
-    """Whoever changes a setting, code, metric or command runs `make docs` too."""
+    """After a change of a setting, code, metric or command, run `make docs`."""
     assert docs.stale_pages() == []
 
 
-def test_a_stale_or_missing_page_is_noticed(
+def test_a_stale_or_missing_page_fails_the_check(
     docs: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--check` fails and names the pages, writing nothing; without it they are written."""
+    """`--check` fails, names the pages and writes nothing; without it the pages are written."""
     assert docs.main(["--check"], tmp_path) == 1
     assert list(tmp_path.iterdir()) == []
     assert docs.main([], tmp_path) == 0
@@ -41,7 +41,7 @@ def test_a_stale_or_missing_page_is_noticed(
 
 
 def test_pages_do_not_depend_on_the_terminal(docs: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same text comes out whatever the width and colours of the terminal are."""
+    """The text does not depend on the width and colours of the terminal."""
     expected = docs.pages()
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("FORCE_COLOR", "1")

@@ -1,4 +1,4 @@
-"""What the documentation says is true: its blocks run, its links lead somewhere, its translations keep up."""
+"""The documentation is correct: its blocks run, its links have targets, its translation has the same code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.docs.stage import Stage, assert_matches
 
 README = ROOT / "README.md"
 CHINESE = ROOT / "README.zh-CN.md"
-PLAYED = [
+PAGES_WITH_CODE = [
     README,
     *(
         ROOT / "docs" / name
@@ -42,19 +42,19 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PLAYED, ids=name)
+@pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=name)
 def test_every_block_runs(page: Path, tmp_path: Path) -> None:
-    """From top to bottom, as a newcomer would; what is not run says why."""
+    """All blocks of a page run from top to bottom. A block that is not run has a reason."""
     with Stage(tmp_path) as stage:
         for block in blocks(page):
             try:
-                stage.play(block)
+                stage.run_block(block)
             except Exception as error:
                 raise AssertionError(f"{name(page)}:{block.line}: {error}") from error
 
 
-def test_a_wrong_block_is_noticed(tmp_path: Path) -> None:
-    """Failing commands, other output, settings that do not load and blocks without a directive."""
+def test_a_wrong_block_fails(tmp_path: Path) -> None:
+    """Failing commands, different output, invalid settings and blocks without a directive fail."""
     wrong = [
         Block(1, "sh", "runs", "beaconfire config check nowhere.toml\n"),
         Block(1, "python", "runs", "raise SystemExit(1)\n"),
@@ -67,31 +67,31 @@ def test_a_wrong_block_is_noticed(tmp_path: Path) -> None:
     with Stage(tmp_path) as stage:
         for block in wrong:
             with pytest.raises(Exception, match=r"."):
-                stage.play(block)
+                stage.run_block(block)
 
 
-def test_output_with_gaps() -> None:
-    """An ellipsis stands for a part of a line, or for whole lines."""
+def test_an_ellipsis_matches_any_output() -> None:
+    """An ellipsis matches a part of a line, or whole lines."""
     assert_matches("a … c\n…\nend\n", "a b c\nx\ny\nend\n")
     with pytest.raises(AssertionError):
         assert_matches("a … c\nend\n", "a b c\nx\nend\n")
 
 
 @pytest.mark.parametrize("page", ALL, ids=name)
-def test_links_lead_somewhere(page: Path) -> None:
-    """Every relative link of every page, with its anchor."""
+def test_links_have_targets(page: Path) -> None:
+    """The target of every relative link exists, with its anchor."""
     assert broken_links(page) == []
 
 
-def test_broken_links_are_noticed(tmp_path: Path) -> None:
-    """A missing file, a missing heading, a file outside the repository; links in code do not count."""
+def test_broken_links_are_found(tmp_path: Path) -> None:
+    """A missing file or heading, and a file outside the repository, are broken links; links in code are ignored."""
     bad = tmp_path / "page.md"
     bad.write_text("# One\n\n[a](#one) [b](#two) [c](missing.md) [d](https://example.com) `[e](f)`\n")
     assert broken_links(bad) == ["#two", "missing.md"]
 
 
-def test_every_page_can_be_found() -> None:
-    """The index of the documentation leads to each of its pages, directly or through one other page."""
+def test_every_page_is_linked() -> None:
+    """The index links to every page, directly or through one other page."""
     docs = ROOT / "docs"
     reached = {docs / "index.md"}
     for _ in range(2):
@@ -102,13 +102,13 @@ def test_every_page_can_be_found() -> None:
 
 
 def test_every_limit_is_explained() -> None:
-    """Each limit that is announced or counted stands on the page of limits."""
+    """The page of limits contains each limit that the server announces or counts."""
     page = (ROOT / "docs" / "how-to" / "scale-limits.md").read_text(encoding="utf-8")
     assert [limit for limit in {*(limit for limit, _ in limits(Config())), *LIMITS} if f"`{limit}`" not in page] == []
 
 
-def test_the_translation_keeps_up() -> None:
-    """Both readmes have the same headings, levels alike, and the same code; and each leads to the other."""
+def test_the_translation_has_the_same_code() -> None:
+    """Both readmes have the same heading levels and the same code, and each links to the other."""
     assert [level for level, _ in headings(README)] == [level for level, _ in headings(CHINESE)]
     assert [(b.language, b.text) for b in blocks(README)] == [(b.language, b.text) for b in blocks(CHINESE)]
     assert "(README.zh-CN.md)" in README.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The physical limit: a bare C loop of send(), which knows no rooms and acknowledges nothing."""
+"""The physical limit: a bare C loop of send(), without channels and acknowledgements."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.load.build import compile_sources
-from bench.peers.base import Dialect, Running, described
+from bench.peers.base import PeerProtocol, Running, describe
 
 SOURCE = Path(__file__).with_name("loop.c")
 
 
-class LoopDialect:
-    """Whatever is said is answered, and what holds a mark goes to all others."""
+class LoopProtocol:
+    """Every message gets a reply; a message with a mark is sent to all other connections."""
 
     path = "/"
     binary = False
-    unprompted = 0
+    initial_messages = 0
     ack = b""
     echo = False
 
-    def greetings(self, user: str, channels: Sequence[str]) -> list[bytes]:
+    def setup_messages(self, user: str, channels: Sequence[str]) -> list[bytes]:
         return [b"hello"]
 
     def publish(self, channel: str, data: str) -> bytes:
@@ -28,16 +28,16 @@ class LoopDialect:
 
 
 class CLoop:
-    """One thread, one send() per delivery. A delivery's payload is the data alone."""
+    """One thread, one send() per delivery. The payload of a delivery is only the data."""
 
     name = "c-loop"
     title = "a C loop of send()"
     capabilities = frozenset({"fanout"})
-    dialects: Mapping[str, Dialect] = {"text": LoopDialect()}
+    protocols: Mapping[str, PeerProtocol] = {"text": LoopProtocol()}
 
     @property
     def configuration(self) -> str:
-        return described("c-loop PORT", SOURCE)
+        return describe("c-loop PORT", SOURCE)
 
     def install(self) -> None:
         compile_sources(self.name, [SOURCE])

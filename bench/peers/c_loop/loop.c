@@ -1,10 +1,10 @@
-/* The physical limit: a server that does nothing but send() each message to each connection, one call each.
+/* The physical limit: a server that only calls send() once per message and connection.
  *
  *   loop PORT
  *
- * Listens on 127.0.0.1. Every connection gets a fixed handshake answer, right for the key AAECAwQFBgcICQoLDA0ODw==,
- * and an empty text frame for each frame that it sends while greeting. A frame with '~' in its payload is a message:
- * that payload goes, in a text frame, to every connection but the one it came from.
+ * Listens on 127.0.0.1. Every connection receives a fixed handshake response, valid for the key
+ * AAECAwQFBgcICQoLDA0ODw==, and an empty text frame in reply to each setup message. A frame with '~' in its payload is
+ * a publication: a text frame with this payload is sent to every connection except its publisher.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -18,7 +18,7 @@
 
 enum { FILES = 1 << 16, EVENTS = 512, PAYLOAD = 1 << 16, BUFFER = 1 << 18, HEAD = 4 };
 
-/* What a connection has sent of a frame that is not whole yet, by file descriptor. */
+/* The received part of an incomplete frame, by file descriptor. */
 static struct {
     unsigned char *bytes;
     size_t size;
@@ -65,7 +65,7 @@ static void broadcast(int from, const unsigned char *payload, size_t size) {
         if (connections[c] != from) send(connections[c], frame, head + size, MSG_NOSIGNAL);
 }
 
-/* Serves the frame that the bytes begin with. Returns its size, 0 if it is not whole, or -1 at the end of it all. */
+/* Handles the frame at the beginning of the bytes. Returns its size, 0 if it is incomplete, or -1 for a close frame. */
 static ssize_t serve(int fd, unsigned char *bytes, size_t size) {
     if (size < 6) return 0;
     int opcode = bytes[0] & 15;

@@ -1,12 +1,12 @@
-"""Centrifugo, built from its released Go module with nothing changed."""
+"""Centrifugo, built from its released Go module without changes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from bench.peers.base import CAPABILITIES, INSTALLED, Running, described, pinned_version
-from bench.peers.centrifuge import DIALECTS
-from bench.peers.installing import go_program
+from bench.peers.base import CAPABILITIES, INSTALLED, Running, describe, pinned_version
+from bench.peers.centrifuge import PROTOCOLS
+from bench.peers.installation import go_program
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "centrifugo.toml"
@@ -14,16 +14,16 @@ MODULE = "github.com/centrifugal/centrifugo/v6"
 
 
 class Centrifugo:
-    """One process, memory engine, as many cores as Go takes."""
+    """One process, memory engine, as many cores as Go uses."""
 
     name = "centrifugo"
     title = f"Centrifugo {pinned_version(HERE / 'go.mod', MODULE)}"
     capabilities = CAPABILITIES
-    dialects = DIALECTS
+    protocols = PROTOCOLS
 
     @property
     def configuration(self) -> str:
-        return described(f"centrifugo --config {CONFIG.name}", CONFIG)
+        return describe(f"centrifugo --config {CONFIG.name}", CONFIG)
 
     def install(self) -> None:
         go_program(self.name, HERE, MODULE)

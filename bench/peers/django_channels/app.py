@@ -1,18 +1,18 @@
-"""A chat server on Django Channels with Redis, to run under uvicorn.
+"""A chat server on Django Channels with Redis, served by uvicorn.
 
-Groups as channels.readthedocs.io/en/stable/topics/channel_layers.html shows them, with the Redis layer that it names
-for production; the README of channels_redis calls its other layer a beta, and hiredis is installed beside it, as that
-of redis-py advises for speed. Its capacity is raised and messages do not expire while it is measured: the layer drops
-silently what is too much or too late, and what is measured must arrive. Nor does it run out of connections to Redis, of
-which redis-py allows 100 and every consumer at work takes one, nor of patience, as redis-py gives up reading after the
-same 5 s for which channels_redis asks Redis to wait for a message.
+It uses groups as in channels.readthedocs.io/en/stable/topics/channel_layers.html, with the Redis layer that this page
+names for production (the README of channels_redis calls its other layer a beta). hiredis is installed, too, as the
+README of redis-py recommends for speed. The capacity is higher than the default and messages do not expire during a
+measurement, because the layer silently drops messages that are too many or too old, and a measurement needs all of
+them. Two limits of redis-py are raised: the number of connections (100 by default; every active consumer needs one),
+and the socket timeout (5 s by default, as long as channels_redis lets Redis wait for a message).
 """
 
 from __future__ import annotations
 
 import os
 
-# These are installed in an environment of their own.
+# These packages are installed in their own environment.
 from channels.generic.websocket import AsyncWebsocketConsumer  # type: ignore[import-untyped]
 from channels.routing import ProtocolTypeRouter  # type: ignore[import-untyped]
 from django.conf import settings  # type: ignore[import-not-found]
@@ -52,7 +52,7 @@ class Client(AsyncWebsocketConsumer):  # type: ignore[misc]  # the library has n
             await self.send("+")
 
     async def said(self, event: dict[str, str]) -> None:
-        """Somebody said something in a channel of ours."""
+        """A message was published in a channel of this client."""
         await self.send(event["text"])
 
     async def disconnect(self, code: int) -> None:

@@ -1,27 +1,27 @@
-"""Go's net/http with gorilla/websocket: the chat server that its tutorials build, with rooms."""
+"""Go's net/http with gorilla/websocket: the chat server of its tutorials, with rooms."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from bench.peers import text
-from bench.peers.base import INSTALLED, Running, described, pinned_version
-from bench.peers.installing import go_program
+from bench.peers.base import INSTALLED, Running, describe, pinned_version
+from bench.peers.installation import go_program
 
 HERE = Path(__file__).parent
 
 
 class GoGorilla:
-    """One process, as many cores as Go takes; one goroutine owns the rooms."""
+    """One process, as many cores as Go uses; one goroutine owns the rooms."""
 
     name = "go-gorilla"
     title = f"Go net/http + gorilla/websocket {pinned_version(HERE / 'go.mod', 'github.com/gorilla/websocket')}"
     capabilities = text.CAPABILITIES
-    dialects = text.DIALECTS
+    protocols = text.PROTOCOLS
 
     @property
     def configuration(self) -> str:
-        return described("go-gorilla 127.0.0.1:PORT", HERE / "main.go")
+        return describe("go-gorilla 127.0.0.1:PORT", HERE / "main.go")
 
     def install(self) -> None:
         go_program(self.name, HERE)

@@ -1,10 +1,10 @@
-// A chat server in the style of the chat example of gorilla/websocket: one goroutine owns the rooms, each connection has
-// a reader and a writer, and a buffered channel between the owner and the writer.
+// A chat server like the chat example of gorilla/websocket: one goroutine owns the rooms. Each connection has a reader
+// and a writer, with a buffered Go channel between the owner and the writer.
 //
 //	go-gorilla ADDRESS
 //
-// A client says `join <channel>` and is answered `joined`; it says `to <channel> <data>`, data goes to all in the
-// channel, and then the client is answered `+`.
+// `join <channel>` is answered with `joined`. `to <channel> <data>` sends the data to all connections in the channel, and
+// then `+` to the publisher.
 package main
 
 import (
@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	waitingMax   = 256 // messages for one connection; beyond it the connection is cut, as the tutorial does
+	waitingMax   = 256 // messages for one connection; with more, the connection is closed, as in the tutorial
 	writeTimeout = 10 * time.Second
-	pingInterval = time.Hour // answered by the load side, and as rare as can be
+	pingInterval = time.Hour // the load side answers pings, but they are as rare as possible
 )
 
 var (
@@ -32,10 +32,10 @@ var (
 type client struct {
 	connection *websocket.Conn
 	waiting    chan []byte
-	gone       chan struct{} // closed when nobody writes any more
+	gone       chan struct{} // closed when the writer has ended
 }
 
-// command is what a client said: data is nil if it joins the channel.
+// command is a message of a client: data is nil if the client joins the channel.
 type command struct {
 	from    *client
 	channel string
@@ -92,8 +92,8 @@ func (h *hub) send(c *client, message []byte) {
 	}
 }
 
-// acknowledge waits for the writer where others are cut: a publisher who is not slowed down gets further ahead of its
-// writer than 256 acks, as the scheduler prefers the goroutine that was woken last.
+// acknowledge waits for the writer instead of closing the connection: without that, a publisher would get more than 256
+// acks ahead of its writer, because the scheduler prefers the goroutine that was woken last.
 func (h *hub) acknowledge(c *client) {
 	if _, here := h.clients[c]; !here {
 		return
@@ -138,7 +138,7 @@ func (c *client) read(h *hub) {
 	}
 }
 
-// write sends what waits, all of it in one message, lines apart.
+// write sends all waiting messages as one message, separated by line breaks.
 func (c *client) write() {
 	ticker := time.NewTicker(pingInterval)
 	defer func() {

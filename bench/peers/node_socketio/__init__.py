@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.peers.nodejs import NodePeer
-from bench.peers.socketio import DIALECTS
+from bench.peers.socketio import PROTOCOLS
 
 
 class NodeSocketIo(NodePeer):
-    """Rooms and acknowledgements as Socket.IO has them, in-memory adapter, WebSocket alone."""
+    """The rooms and acknowledgements of Socket.IO, in-memory adapter, WebSocket only."""
 
     def __init__(self) -> None:
-        super().__init__("node-socketio", "socket.io", Path(__file__).parent, DIALECTS)
+        super().__init__("node-socketio", "socket.io", Path(__file__).parent, PROTOCOLS)

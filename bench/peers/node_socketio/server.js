@@ -1,8 +1,8 @@
 // A chat server on Socket.IO: node server.js PORT
 //
-// As socket.io/docs/v4/performance-tuning and /memory-usage advise: the native add-on bufferutil of ws, and the HTTP
-// request of a connection forgotten. Compression of WebSocket messages is off by default. Its own pings, which only
-// a client of its protocol answers, come once an hour.
+// It follows socket.io/docs/v4/performance-tuning and /memory-usage: it uses the native add-on bufferutil of ws, and
+// discards the HTTP request of a connection. Compression of WebSocket messages is off by default. Its pings, which only
+// a client of its protocol answers, are sent once an hour.
 
 import { createServer } from "node:http";
 import { Server } from "socket.io";

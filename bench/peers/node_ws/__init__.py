@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.peers.nodejs import NodePeer
-from bench.peers.text import DIALECTS
+from bench.peers.text import PROTOCOLS
 
 
 class NodeWs(NodePeer):
-    """A broadcast by one send() to each."""
+    """Broadcasts with one send() per connection."""
 
     def __init__(self) -> None:
-        super().__init__("node-ws", "ws", Path(__file__).parent, DIALECTS)
+        super().__init__("node-ws", "ws", Path(__file__).parent, PROTOCOLS)

@@ -1,8 +1,8 @@
 // A chat server on `ws`: node server.js PORT
 //
-// A client says `join <channel>` and is answered `joined`; it says `to <channel> <data>`, data goes to all in the
-// channel by one send() each, as the README of ws broadcasts, and then the client is answered `+`.
-// bufferutil is installed beside it, which that README offers for performance. Compression is off by default.
+// `join <channel>` is answered with `joined`. `to <channel> <data>` sends the data to all connections in the channel with
+// one send() each, as in the README of ws, and then `+` to the publisher.
+// bufferutil is installed, too, which the README recommends for performance. Compression is off by default.
 
 import { WebSocketServer } from "ws";
 
@@ -28,7 +28,7 @@ const server = new WebSocketServer({ host: "127.0.0.1", port: Number(process.arg
 
 server.on("connection", (socket) => {
   socket.channels = [];
-  socket.on("error", () => {}); // closing follows
+  socket.on("error", () => {}); // the connection closes afterwards
   socket.on("close", () => leave(socket));
   socket.on("message", (message) => {
     const text = message.toString();

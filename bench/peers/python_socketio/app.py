@@ -1,13 +1,13 @@
-"""A chat server on python-socketio, to run under uvicorn.
+"""A chat server on python-socketio, served by uvicorn.
 
-The asyncio server with the ASGI application and the server that its documentation shows first
-(python-socketio.readthedocs.io/en/stable/server.html); its log is off by default. Its own pings, which only a client
-of its protocol answers, come once an hour.
+It uses the asyncio server with the ASGI application, as the first example of the documentation
+(python-socketio.readthedocs.io/en/stable/server.html). Its log is off by default. Its pings, which only a client of its
+protocol answers, are sent once an hour.
 """
 
 from __future__ import annotations
 
-import socketio  # type: ignore[import-not-found]  # installed in an environment of its own
+import socketio  # type: ignore[import-not-found]  # installed in its own environment
 
 HOUR_S = 3600
 
@@ -17,12 +17,12 @@ server = socketio.AsyncServer(
 
 
 async def join(sid: str, channel: str) -> None:
-    """Returning acknowledges."""
+    """The return sends the acknowledgement."""
     await server.enter_room(sid, channel)
 
 
 async def say(sid: str, channel: str, data: str) -> None:
-    """`data` to all in the channel. Returning acknowledges."""
+    """Sends `data` to all clients in the channel. The return sends the acknowledgement."""
     await server.emit("message", data, room=channel)
 
 

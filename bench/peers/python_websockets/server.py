@@ -1,6 +1,6 @@
 """A chat server on the Python library websockets: python server.py PORT
 
-As websockets.readthedocs.io/en/stable/topics/performance.html and faq/misc.html advise: uvloop, broadcast(), no
+It follows websockets.readthedocs.io/en/stable/topics/performance.html and faq/misc.html: uvloop, broadcast(), no
 compression, and no keepalive.
 """
 
@@ -18,7 +18,7 @@ rooms: defaultdict[str, set[ServerConnection]] = defaultdict(set)
 
 
 async def handle(connection: ServerConnection) -> None:
-    """`join <channel>` is answered `joined`; `to <channel> <data>` goes to all in the channel, and is answered `+`."""
+    """`join <channel>` is answered with `joined`. `to <channel> <data>` sends data to the channel, then `+` to us."""
     joined: set[str] = set()
     try:
         async for message in connection:
@@ -31,7 +31,7 @@ async def handle(connection: ServerConnection) -> None:
                 broadcast(rooms[channel], data[0])
                 await connection.send("+")
     except ConnectionClosed:
-        pass  # as when it is cut instead of closed
+        pass  # the connection was lost or closed
     finally:
         for channel in joined:
             rooms[channel].discard(connection)
@@ -40,7 +40,7 @@ async def handle(connection: ServerConnection) -> None:
 
 
 async def main(port: int) -> None:
-    """Serves until it is killed."""
+    """Serves until the process is killed."""
     logging.basicConfig(level=logging.ERROR)
     async with serve(handle, "127.0.0.1", port, compression=None, ping_interval=None, backlog=4096) as server:
         await server.serve_forever()

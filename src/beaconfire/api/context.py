@@ -1,4 +1,4 @@
-"""What the methods of the server API work with, and what several of them need."""
+"""The context of API methods, and helpers that several methods use."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import base64
 
 from msgspec import UNSET, Raw, UnsetType
 
+from beaconfire.api.messages.common import ApiError
+from beaconfire.api.messages.queries import ClientEntry
+from beaconfire.api.messages.sessions import SessionSelection
 from beaconfire.api.options import ApiOptions
-from beaconfire.api.requests import ApiError, ClientEntry, Selection
 from beaconfire.base.clock import Clock
 from beaconfire.base.errors import (
     BAD_REQUEST,
@@ -23,7 +25,7 @@ from beaconfire.channels.service import ChannelService
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.node.cluster import Cluster, Selector
-from beaconfire.protocols.json_payload import embeddable
+from beaconfire.protocols.json_payload import check_json
 
 RESPONSE_LIMIT = "api.response_max_size"
 
@@ -31,7 +33,7 @@ _NULL = b"null"
 
 
 class ApiContext:
-    """The parts of the node that the methods use, all nodes together, and the API's settings."""
+    """The parts of the node that the methods use, the cluster, and the settings of the API."""
 
     def __init__(
         self,
@@ -52,7 +54,7 @@ class ApiContext:
         self.options = options
 
     def namespace(self, channel: str) -> Namespace:
-        """Raises CommandError 107 for an empty or too long name, 102 for an unknown namespace."""
+        """Raises CommandError 107 if the channel name is empty or too long, and 102 if its namespace is unknown."""
         namespaces = self.namespaces
         if namespaces.too_long(channel):
             self.events.emit(LimitHit("channel_names.max_length", ""))
@@ -60,19 +62,21 @@ class ApiContext:
         return namespaces.resolve(channel)
 
     def check_size(self, size: int, what: str, remedy: str) -> None:
-        """Raises CommandError 106 for an answer that would be too large. `size` is in bytes."""
+        """Raises CommandError 106 if a result of `size` bytes is too large. `what` and `remedy` become the detail."""
         if size > self.options.response_max_size:
-            raise self.beyond(LIMIT_EXCEEDED, f"{what} is larger than {RESPONSE_LIMIT}: {remedy}")
+            raise self.limit_error(LIMIT_EXCEEDED, f"{what} is larger than {RESPONSE_LIMIT}: {remedy}")
 
-    def check_room(self, size: int) -> None:
-        """Raises CommandError 111 for a command of a batch whose answer has `size` bytes already, and is full."""
+    def check_space(self, size: int) -> None:
+        """Raises CommandError 111 for a further command of a batch if its response already has `size` bytes and is
+        full."""
         if size >= self.options.response_max_size:
-            raise self.beyond(
-                TOO_MANY_REQUESTS, f"not done, because the answer is full ({RESPONSE_LIMIT}): send this command again"
+            raise self.limit_error(
+                TOO_MANY_REQUESTS,
+                f"not executed, because the response is full ({RESPONSE_LIMIT}): send this command again",
             )
 
-    def beyond(self, code: ErrorCode, detail: str) -> CommandError:
-        """What to raise where an answer is beyond its limit, which is counted."""
+    def limit_error(self, code: ErrorCode, detail: str) -> CommandError:
+        """Counts a response above the size limit, and returns the error to raise."""
         self.events.emit(LimitHit("api.response_max_size", ""))
         return CommandError(code, detail)
 
@@ -81,17 +85,18 @@ def api_error(error: CommandError) -> ApiError:
     return ApiError(code=error.code.code, message=error.code.message, detail=error.detail)
 
 
-def selector(request: Selection) -> Selector:
-    """Raises CommandError 107 where nobody is meant."""
+def selector(request: SessionSelection) -> Selector:
+    """The selector of a request. Raises CommandError 107 if it would select nothing."""
     if not (request.user or request.client or request.session):
-        raise CommandError(BAD_REQUEST, "give user, client or session: without them nobody is meant")
+        raise CommandError(BAD_REQUEST, "user, client or session is required")
     return Selector(request.user, request.client, request.session)
 
 
 def payload(name: str, json: Raw | UnsetType, b64: str) -> Raw:
-    """The bytes of a field that has a twin in base64, `NO_PAYLOAD` if neither is there. Raises CommandError 107.
+    """Returns the bytes of a field that can also be given in base64, or `NO_PAYLOAD` if neither is given.
 
-    They are a copy: what was decoded is a view that would keep the whole request in memory.
+    The result is a copy, because a decoded field keeps the whole request in memory. Raises CommandError 107 if both
+    are given, or if the base64 is invalid.
     """
     if not b64:
         return NO_PAYLOAD if json is UNSET else json.copy()
@@ -103,24 +108,24 @@ def payload(name: str, json: Raw | UnsetType, b64: str) -> Raw:
         raise CommandError(BAD_REQUEST, f"b64{name}: expected base64 with padding ({error})") from None
 
 
-def attachment(name: str, json: Raw | UnsetType, b64: str = "") -> bytes:
-    """As `payload`, for what comes along and may as well not be there: null is nothing."""
+def optional_payload(name: str, json: Raw | UnsetType, b64: str = "") -> bytes:
+    """As `payload`, but null counts as a missing field, and the result is `bytes`."""
     data = bytes(payload(name, json, b64))
     return b"" if data == _NULL else data
 
 
-def shown(data: Raw) -> tuple[Raw | UnsetType, str]:
-    """A payload for a JSON answer: as it is if it is JSON, else in base64."""
+def json_or_base64(data: Raw) -> tuple[Raw | UnsetType, str]:
+    """Returns a payload for a JSON result: either the JSON itself or, if the payload is not JSON, base64."""
     try:
-        json = embeddable(data)
+        json = check_json(data)
     except PayloadError:
         return UNSET, base64.b64encode(bytes(data)).decode()
     return (json, "") if json is not NO_PAYLOAD else (UNSET, "")
 
 
 def client_entry(info: ClientInfo) -> ClientEntry:
-    conn_info, b64conn_info = shown(info.conn_info)
-    chan_info, b64chan_info = shown(info.chan_info)
+    conn_info, b64conn_info = json_or_base64(info.conn_info)
+    chan_info, b64chan_info = json_or_base64(info.chan_info)
     return ClientEntry(
         user=info.user,
         client=info.client,

@@ -1,4 +1,4 @@
-"""From a request's JSON to its struct, with errors that name the field and what to write instead."""
+"""Decodes the JSON of a request to its struct. Errors name the field and say what is expected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw, Struct, inspect
 
 from beaconfire.base.errors import BAD_REQUEST, CommandError
-from beaconfire.protocols.json_payload import NotJSONError, read
+from beaconfire.protocols.json_payload import NotJSONError, decode_json
 
 T = TypeVar("T", bound=Struct)
 
@@ -19,32 +19,32 @@ _TYPE = re.compile(r"\b(?:str|int|bool|float)\b")
 _PLACE = re.compile(r" - at `(?P<key>key in )?\$\.?(?P<path>[^`]*)`$")
 
 
-class UnreadableError(CommandError):
-    """The text is not JSON at all. The detail says why and where."""
+class InvalidJsonError(CommandError):
+    """The text is not JSON. The detail says why and where."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(BAD_REQUEST, detail)
 
 
 class RequestDecoder(Generic[T]):
-    """Decodes one type of request. Payloads are views of the text: copy what has to outlive it."""
+    """Decodes one type of request. Payloads are views of the text, so code that keeps a payload must copy it."""
 
     def __init__(self, request: type[T]) -> None:
         self._decode = msgspec.json.Decoder(request).decode
-        self._nullable = _fields_where_null_is_nothing(request)
+        self._nullable = _fields_where_null_is_missing(request)
 
     def __call__(self, text: bytes) -> T:
-        """Raises UnreadableError for what is not JSON, CommandError 107 for JSON of another shape."""
+        """Raises InvalidJsonError for text that is not JSON, and CommandError 107 for JSON of another shape."""
         try:
-            return read(self._decode_shaped, text)
+            return decode_json(self._decode_shaped, text)
         except NotJSONError as error:
-            raise UnreadableError(unreadable(str(error), text)) from None
+            raise InvalidJsonError(describe_json_error(str(error), text)) from None
 
     def _decode_shaped(self, text: bytes) -> T:
         try:
             return self._decode(text)
         except msgspec.ValidationError as error:
-            # Many languages write null for what is not there. Looked for only now, to keep the usual case fast.
+            # Many languages write null for a missing field. Checked only after an error, to keep the usual case fast.
             fields = _without_nulls(text, self._nullable) if b"null" in text else None
             if fields is None:
                 raise CommandError(BAD_REQUEST, explain(str(error))) from None
@@ -54,13 +54,13 @@ class RequestDecoder(Generic[T]):
             raise CommandError(BAD_REQUEST, explain(str(error))) from None
 
 
-def unreadable(error: str, text: bytes) -> str:
-    """What `msgspec` says of text that is not JSON, with the place where it does not say it."""
-    return f"it ends too early (byte {len(text)})" if "truncated" in error else error
+def describe_json_error(error: str, text: bytes) -> str:
+    """The error text of `msgspec` for text that is not JSON, with the position if `msgspec` does not give it."""
+    return f"unexpected end at byte {len(text)}" if "truncated" in error else error
 
 
 def explain(text: str) -> str:
-    """A validation error of `msgspec` in words for whoever wrote the request: the field first, then what it must be."""
+    """Rephrases a validation error of `msgspec` in the terms of JSON: first the field, then what is expected."""
     place = _PLACE.search(text)
     what = text[: place.start()] if place else text
     path = place["path"] if place else ""
@@ -76,7 +76,7 @@ def explain(text: str) -> str:
     return f"{path}: {what[:1].lower()}{what[1:]}"
 
 
-def _fields_where_null_is_nothing(request: type[Struct]) -> frozenset[str]:
+def _fields_where_null_is_missing(request: type[Struct]) -> frozenset[str]:
     shape = inspect.type_info(request)
     assert isinstance(shape, inspect.StructType)
     return frozenset(field.encode_name for field in shape.fields if not _takes_raw(field.type))
@@ -91,7 +91,7 @@ def _takes_raw(shape: inspect.Type) -> bool:
 
 
 def _without_nulls(text: bytes, nullable: frozenset[str]) -> bytes | None:
-    """The same object without fields that are null and may be; None if there are none, or it is no object."""
+    """The same object without null fields that may be missing. None if there are none, or the text is not an object."""
     try:
         fields: dict[str, Any] = msgspec.json.decode(text, type=dict[str, Raw])
     except msgspec.ValidationError:

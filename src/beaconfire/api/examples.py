@@ -1,4 +1,4 @@
-"""One true example of each method: a request, and what the answer looks like. Documents and tests use them."""
+"""An example of each method: a request and its response. The documentation shows them, and tests check them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _POSITION = {"offset": 7, "epoch": "kQzVbRtL"}
 
 
 class Example(NamedTuple):
-    """`answer` is the whole body of the response."""
+    """`response` is the complete body of the response."""
 
     request: dict[str, Any]
-    answer: dict[str, Any]
+    response: dict[str, Any]
 
 
 EXAMPLES: Mapping[str, Example] = {

@@ -1,69 +1,81 @@
-"""The server API without its transport: one table of methods, one way to call them.
+"""The table of all API methods, and `ApiMethods.call`, which calls a method by name.
 
-HTTP, and whatever door comes later, meets the same `ApiMethods.call`; documents are made from the same table.
+Nothing here depends on HTTP. The documentation is generated from the same table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
 
-from beaconfire.api import managing, publishing, reading, requests
+from beaconfire.api import publishing, queries, sessions
 from beaconfire.api.context import ApiContext, api_error
 from beaconfire.api.decoding import RequestDecoder
-from beaconfire.api.eagerly import run_all
-from beaconfire.api.requests import BatchRequest, BatchResult, Request, Result
+from beaconfire.api.messages import publishing as publish_messages
+from beaconfire.api.messages import queries as query_messages
+from beaconfire.api.messages import sessions as session_messages
+from beaconfire.api.messages.calls import BatchRequest, BatchResult, RpcRequest, RpcResult
+from beaconfire.api.messages.common import ApiRequest, ApiResult, EmptyResult
 from beaconfire.base.errors import (
     BAD_REQUEST,
     INTERNAL,
     METHOD_NOT_FOUND,
     CommandError,
 )
+from beaconfire.base.tasks import gather_eagerly
 from beaconfire.model.events import ApiCallHandled, LimitHit, report_error
 
-Params = bytes | Raw | Request | Mapping[str, object]
+Params: TypeAlias = bytes | Raw | ApiRequest | Mapping[str, object]
 
-COMMANDS_AT_ONCE = 8
-"""Commands of a batch between two looks at the clock: most take a few microseconds, the largest some milliseconds."""
+COMMANDS_PER_TIME_CHECK = 8
+"""How many commands of a batch run before the time is checked. Most take a few microseconds, the largest some
+milliseconds."""
 
-_LARGE = frozenset({"broadcast", "history", "presence", "channels", "connections"})
-"""Methods whose results have no fixed size. Others are too small for `api.batch_max` of them to fill an answer."""
+_METHODS_WITH_LARGE_RESULTS = frozenset({"broadcast", "history", "presence", "channels", "connections"})
+"""Methods whose results have no fixed maximum size. The results of all other methods are so small that a batch of
+`api.batch_max` commands cannot exceed the limit of a response."""
 
 _encode = msgspec.json.Encoder().encode
 
 UNKNOWN_METHOD = "unknown"
-"""What events call every method that does not exist, whatever its name."""
+"""The name in events for all methods that do not exist. Clients could otherwise create any number of names."""
 
 
 class Method(Struct, frozen=True):
-    """One row of the table. `run` gets an `ApiMethods` and a `request`, and returns a `result`."""
+    """One row of the table.
 
-    request: type[Request]
-    result: type[Result]
-    run: Callable[[Any, Any], Awaitable[Result]]
+    `run` gets an `ApiMethods` and a `request`, and returns a `result`. `decode` raises CommandError for a malformed
+    request.
+    """
+
+    request: type[ApiRequest]
+    result: type[ApiResult]
+    run: Callable[[Any, Any], Awaitable[ApiResult]]
     summary: str
-    decode: Callable[[bytes], Request]
+    decode: Callable[[bytes], ApiRequest]
 
 
 class ApiMethods(ApiContext):
-    """Calls methods by name."""
+    """The server API of a node: calls methods by name."""
 
-    async def call(self, method: str, params: Params = b"{}") -> Result:
-        """The method's result. `params` is a request as JSON text, as a struct of its type, or as a mapping.
+    async def call(self, method: str, params: Params = b"{}") -> ApiResult:
+        """Calls a method and returns its result. `params` is the request as JSON text, as a struct or as a mapping.
 
-        Raises CommandError and nothing else: what should not happen is reported as an event and becomes error 100.
-        Raises its subclass UnreadableError for text that is not JSON. Suspends only where an engine does, and between
-        the commands of a long batch.
+        Raises only CommandError. Any other exception is reported as an event and becomes error 100. Text that is not
+        JSON raises the subclass InvalidJsonError. Suspends only if the engine suspends, and between the commands of a
+        long batch.
         """
         started_s = self.now_s()
         row = METHODS.get(method)
         error = 0
         try:
             if row is None:
-                raise CommandError(METHOD_NOT_FOUND, f"no method {method[:64]!r}; there are {', '.join(METHODS)}")
+                raise CommandError(
+                    METHOD_NOT_FOUND, f"unknown method {method[:64]!r}; expected one of {', '.join(METHODS)}"
+                )
             return await row.run(self, _request(row, params))
         except CommandError as failure:
             error = failure.code.code
@@ -77,7 +89,7 @@ class ApiMethods(ApiContext):
             self.events.emit(ApiCallHandled(method if row is not None else UNKNOWN_METHOD, duration_s, error))
 
 
-def _request(row: Method, params: Params) -> Request:
+def _request(row: Method, params: Params) -> ApiRequest:
     if type(params) is bytes:
         return row.decode(params)
     if isinstance(params, row.request):
@@ -86,6 +98,7 @@ def _request(row: Method, params: Params) -> Request:
 
 
 async def _batch(api: ApiMethods, request: BatchRequest) -> BatchResult:
+    """Executes all commands in order and collects their replies. Emits an event if the batch is too long."""
     commands = request.commands
     if len(commands) > api.options.batch_max:
         api.events.emit(LimitHit("api.batch_max", ""))
@@ -96,10 +109,10 @@ async def _batch(api: ApiMethods, request: BatchRequest) -> BatchResult:
     async def reply(index: int, command: Mapping[str, Raw]) -> None:
         nonlocal size
         try:
-            api.check_room(size)
+            api.check_space(size)
             method = _method_of(command)
-            result: Result | Raw = await api.call(method, command[method])
-            if method in _LARGE:
+            result: ApiResult | Raw = await api.call(method, command[method])
+            if method in _METHODS_WITH_LARGE_RESULTS:
                 result = Raw(_encode(result))
                 size += len(result)
             replies[index] = {method: result}
@@ -107,11 +120,11 @@ async def _batch(api: ApiMethods, request: BatchRequest) -> BatchResult:
             replies[index] = {"error": api_error(error)}
 
     if request.parallel:
-        await run_all(reply(index, command) for index, command in enumerate(commands))
+        await gather_eagerly(reply(index, command) for index, command in enumerate(commands))
     else:
         started_s = api.now_s()
         for index, command in enumerate(commands):
-            if index % COMMANDS_AT_ONCE == 0:
+            if index % COMMANDS_PER_TIME_CHECK == 0:
                 started_s = await api.turns.yield_after_slice(started_s)
             await reply(index, command)
     return BatchResult(replies=replies)
@@ -122,57 +135,89 @@ def _method_of(command: Mapping[str, Raw]) -> str:
         if method in METHODS and method != "batch" and bytes(params) != b"null":
             return method
     names = ", ".join(name for name in METHODS if name != "batch")
-    raise CommandError(METHOD_NOT_FOUND, f"a command must hold one of {names}")
+    raise CommandError(METHOD_NOT_FOUND, f"a command must have one of {names}")
 
 
 def _row(
-    request: type[Request], result: type[Result], run: Callable[[Any, Any], Awaitable[Result]], summary: str
+    request: type[ApiRequest], result: type[ApiResult], run: Callable[[Any, Any], Awaitable[ApiResult]], summary: str
 ) -> Method:
     return Method(request, result, run, summary, RequestDecoder(request))
 
 
 METHODS: Mapping[str, Method] = {
-    "publish": _row(requests.PublishRequest, requests.PublishResult, publishing.publish, "Publish data in a channel."),
+    "publish": _row(
+        publish_messages.PublishRequest,
+        publish_messages.PublishResult,
+        publishing.publish,
+        "Publishes data in a channel.",
+    ),
     "broadcast": _row(
-        requests.BroadcastRequest,
-        requests.BroadcastResult,
+        publish_messages.BroadcastRequest,
+        publish_messages.BroadcastResult,
         publishing.broadcast,
-        "Publish the same data in several channels.",
+        "Publishes the same data in several channels.",
     ),
     "subscribe": _row(
-        requests.SubscribeRequest, requests.Nothing, managing.subscribe, "Subscribe a user's connections to a channel."
+        session_messages.SubscribeRequest,
+        EmptyResult,
+        sessions.subscribe,
+        "Subscribes the connections of a user to a channel.",
     ),
     "unsubscribe": _row(
-        requests.UnsubscribeRequest,
-        requests.Nothing,
-        managing.unsubscribe,
-        "Take a user's connections out of a channel, or out of all.",
+        session_messages.UnsubscribeRequest,
+        EmptyResult,
+        sessions.unsubscribe,
+        "Unsubscribes the connections of a user from a channel, or from all channels.",
     ),
-    "disconnect": _row(requests.DisconnectRequest, requests.Nothing, managing.disconnect, "End a user's connections."),
+    "disconnect": _row(
+        session_messages.DisconnectRequest, EmptyResult, sessions.disconnect, "Closes the connections of a user."
+    ),
     "refresh": _row(
-        requests.RefreshRequest, requests.Nothing, managing.refresh, "Change when a user's connections expire."
+        session_messages.RefreshRequest,
+        EmptyResult,
+        sessions.refresh,
+        "Changes when the connections of a user expire.",
     ),
-    "presence": _row(requests.PresenceRequest, requests.PresenceResult, reading.presence, "Who is in a channel now."),
+    "presence": _row(
+        query_messages.PresenceRequest,
+        query_messages.PresenceResult,
+        queries.presence,
+        "Returns the clients that are in a channel now.",
+    ),
     "presence_stats": _row(
-        requests.PresenceStatsRequest,
-        requests.PresenceStatsResult,
-        reading.presence_stats,
-        "How many clients and users are in a channel now.",
+        query_messages.PresenceStatsRequest,
+        query_messages.PresenceStatsResult,
+        queries.presence_stats,
+        "Returns how many clients and users are in a channel now.",
     ),
     "history": _row(
-        requests.HistoryRequest, requests.HistoryResult, reading.history, "Read what was published in a channel."
+        query_messages.HistoryRequest,
+        query_messages.HistoryResult,
+        queries.history,
+        "Returns publications of a channel.",
     ),
     "history_remove": _row(
-        requests.HistoryRemoveRequest, requests.Nothing, reading.history_remove, "Forget a channel's publications."
+        query_messages.HistoryRemoveRequest,
+        EmptyResult,
+        queries.history_remove,
+        "Removes the publications of a channel from history.",
     ),
     "channels": _row(
-        requests.ChannelsRequest, requests.ChannelsResult, reading.channels, "Which channels have subscribers."
+        query_messages.ChannelsRequest,
+        query_messages.ChannelsResult,
+        queries.channels,
+        "Returns the channels that have subscribers.",
     ),
     "connections": _row(
-        requests.ConnectionsRequest, requests.ConnectionsResult, reading.connections, "Who is connected, and how."
+        query_messages.ConnectionsRequest,
+        query_messages.ConnectionsResult,
+        queries.connections,
+        "Returns the open connections.",
     ),
-    "info": _row(requests.InfoRequest, requests.InfoResult, reading.info, "Which nodes are running."),
-    "batch": _row(BatchRequest, BatchResult, _batch, "Several commands in one request."),
-    "rpc": _row(requests.RpcRequest, requests.RpcResult, reading.rpc, "Call a method of the application."),
+    "info": _row(
+        query_messages.InfoRequest, query_messages.InfoResult, queries.info, "Returns the nodes that are running."
+    ),
+    "batch": _row(BatchRequest, BatchResult, _batch, "Executes several commands in one request."),
+    "rpc": _row(RpcRequest, RpcResult, queries.rpc, "Calls an RPC method of the application."),
 }
-"""Every method by its name."""
+"""All methods by name."""

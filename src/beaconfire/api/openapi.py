@@ -1,28 +1,27 @@
-"""The server API's documents, made from the table of methods: OpenAPI 3.1, and the reference page in Markdown."""
+"""The OpenAPI 3.1 document of the server API, generated from the table of methods."""
 
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from beaconfire import __version__
 from beaconfire.api.examples import EXAMPLES
+from beaconfire.api.messages.calls import BatchResult
+from beaconfire.api.messages.common import U63_MAX, ApiError
 from beaconfire.api.methods import METHODS, Method
-from beaconfire.api.requests import U63_MAX, ApiError, BatchResult
-from beaconfire.base.errors import ERRORS
 
-STATUSES = {100: 500, 102: 404, 104: 404, 107: 400, 108: 400, 112: 416}
-"""HTTP status by error code, in error mode `transport`. An API call fails with no other codes."""
+STATUSES = {100: 500, 102: 404, 104: 404, 106: 500, 107: 400, 108: 400, 111: 500, 112: 416}
+"""The HTTP status for each error code of API calls, in error mode `transport`."""
 
-_SCHEMAS = "#/components/schemas/"
-_DESCRIPTION = (
-    "For backends: publish, manage connections, ask who is where. Every call is a POST of a JSON object to "
-    "`/api/<method>`. The answer holds `result` or `error`; its status is 200 in both cases, unless the header "
-    "`X-Beaconfire-Error-Mode: transport` asks for one that fits the error."
+SCHEMAS = "#/components/schemas/"
+DESCRIPTION = (
+    "For application backends: publish data, manage connections, read presence and history. Every call is a POST "
+    "request with a JSON object to `/api/<method>`. The response contains `result` or `error`. Its HTTP status is 200 "
+    "in both cases, unless the header `X-Beaconfire-Error-Mode: transport` selects a status for each error."
 )
 _SECURITY = {
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -36,22 +35,22 @@ _SECURITY = {
         "type": "apiKey",
         "in": "query",
         "name": "api_key",
-        "description": "The last resort: addresses end up in logs.",
+        "description": "Use this only if you cannot send headers, because URLs are often logged.",
     },
 }
 _ERROR_MODE = {
     "name": "X-Beaconfire-Error-Mode",
     "in": "header",
     "schema": {"type": "string", "enum": ["transport"]},
-    "description": "Answer errors with an HTTP status of their own. `X-Centrifugo-Error-Mode` does the same.",
+    "description": "With `transport`, an error has its own HTTP status. `X-Centrifugo-Error-Mode` does the same.",
 }
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document, ready to be encoded as JSON."""
+    """The OpenAPI document as JSON values."""
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Beaconfire server API", "version": __version__, "description": _DESCRIPTION},
+        "info": {"title": "Beaconfire server API", "version": __version__, "description": DESCRIPTION},
         "security": [{name: []} for name in _SECURITY],
         "paths": {f"/api/{name}": {"post": _operation(name, method)} for name, method in METHODS.items()},
         "components": {
@@ -64,13 +63,13 @@ def document() -> dict[str, Any]:
 
 
 def schemas() -> dict[str, Any]:
-    """JSON Schema of every request, result and part of one, by name."""
+    """The JSON Schemas of all requests, results and their parts, by name."""
     types = [ApiError, *(struct for method in METHODS.values() for struct in (method.request, method.result))]
-    _, found = msgspec.json.schema_components(dict.fromkeys(types), ref_template=_SCHEMAS + "{name}")
+    _, found = msgspec.json.schema_components(dict.fromkeys(types), ref_template=SCHEMAS + "{name}")
     for schema in found.values():
         schema.pop("title", None)
         for field in schema["properties"].values():
-            _tidy(field)
+            _simplify(field)
     found["BatchRequest"]["properties"]["commands"]["items"] = _one_of_each({n: m.request for n, m in _in_batch()})
     replies: dict[str, type] = {name: method.result for name, method in _in_batch()}
     replies["error"] = ApiError
@@ -78,9 +77,9 @@ def schemas() -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
-def _tidy(field: dict[str, Any]) -> None:
-    """What `msgspec` says precisely, and a reader would rather have plainly."""
-    if field.get("maximum") == U63_MAX:  # not exact in JavaScript
+def _simplify(field: dict[str, Any]) -> None:
+    """Simplifies the schema of a field for readers."""
+    if field.get("maximum") == U63_MAX:  # JavaScript cannot represent this number exactly.
         del field["maximum"]
         field["format"] = "int64"
     if field.get("default", ...) is None:
@@ -95,14 +94,14 @@ def _in_batch() -> list[tuple[str, Method]]:
 
 
 def _one_of_each(structs: Mapping[str, type]) -> dict[str, Any]:
-    properties = {name: {"$ref": _SCHEMAS + struct.__name__} for name, struct in structs.items()}
+    properties = {name: {"$ref": SCHEMAS + struct.__name__} for name, struct in structs.items()}
     return {"type": "object", "properties": properties, "minProperties": 1, "maxProperties": 1}
 
 
 def _operation(name: str, method: Method) -> dict[str, Any]:
     example = EXAMPLES[name]
-    answer = {"schema": _answer(method), "example": example.answer}
-    body = {"schema": {"$ref": _SCHEMAS + method.request.__name__}, "example": example.request}
+    response = {"schema": _response_schema(method), "example": example.response}
+    body = {"schema": {"$ref": SCHEMAS + method.request.__name__}, "example": example.request}
     return {
         "operationId": name,
         "summary": method.summary,
@@ -110,14 +109,14 @@ def _operation(name: str, method: Method) -> dict[str, Any]:
         "parameters": [{"$ref": "#/components/parameters/ErrorMode"}],
         "requestBody": {"required": True, "content": {"application/json": body}},
         "responses": {
-            "200": {"description": "The result, or an error.", "content": {"application/json": answer}},
+            "200": {"description": "The result or an error.", "content": {"application/json": response}},
             **{status: {"$ref": f"#/components/responses/{name}"} for status, name in _STATUS_RESPONSES.items()},
         },
     }
 
 
-def _answer(method: Method) -> dict[str, Any]:
-    result: dict[str, Any] = {"$ref": _SCHEMAS + method.result.__name__}
+def _response_schema(method: Method) -> dict[str, Any]:
+    result: dict[str, Any] = {"$ref": SCHEMAS + method.result.__name__}
     if method.result is not BatchResult:
         result = {"type": "object", "properties": {"result": result}, "required": ["result"]}
     return {"oneOf": [result, _ERROR_BODY]}
@@ -125,7 +124,7 @@ def _answer(method: Method) -> dict[str, Any]:
 
 _ERROR_BODY = {
     "type": "object",
-    "properties": {"error": {"$ref": _SCHEMAS + ApiError.__name__}},
+    "properties": {"error": {"$ref": SCHEMAS + ApiError.__name__}},
     "required": ["error"],
 }
 _STATUS_RESPONSES = {
@@ -143,132 +142,12 @@ def _responses() -> dict[str, Any]:
     statuses = ", ".join(f"{status} for error {code}" for code, status in STATUSES.items())
     return {
         "NotJson": {
-            "description": "The body is not JSON; the text says where. Error 107, in error mode `transport`.",
+            "description": "The request body is not JSON; the text names the position. In error mode `transport`, also "
+            "error 107.",
             "content": {**text, **error},
         },
-        "Unauthorized": {"description": "No API key, or a wrong one.", "content": error},
-        "TooSlow": {"description": "The body paused for too long.", "content": text},
-        "TooLarge": {"description": "The body is larger than `api.request_max_size`.", "content": text},
+        "Unauthorized": {"description": "The API key is missing or invalid.", "content": error},
+        "TooSlow": {"description": "The next part of the request body did not arrive in time.", "content": text},
+        "TooLarge": {"description": "The request body is larger than `api.request_max_size`.", "content": text},
         "Failed": {"description": f"In error mode `transport`: {statuses}.", "content": error},
     }
-
-
-# --- the reference page ------------------------------------------------------------------------------------------
-
-
-def reference_markdown() -> str:
-    """`docs/reference/server-api.md`."""
-    known = schemas()
-    blocks = [*_introduction(), *_codes()]
-    blocks.append("## Methods")
-    blocks.append(_table(["method", ""], ([f"[`{n}`](#{n})", m.summary] for n, m in METHODS.items())))
-    for name, method in METHODS.items():
-        blocks += _method_blocks(name, method, known)
-    blocks.append("## Objects")
-    blocks.append("Parts of requests and results.")
-    for name in sorted({part for schema in known.values() for part in _parts(schema)}):
-        blocks += [f"### {name}", str(known[name].get("description", "")), _fields(known[name], "always")]
-    return "\n\n".join(block for block in blocks if block) + "\n"
-
-
-def _parts(schema: Mapping[str, Any]) -> Iterator[str]:
-    """The names of the structs that are in fields of this one: themselves, in lists, or in objects."""
-    for field in schema["properties"].values():
-        for holder in (field, field.get("items", {}), field.get("additionalProperties", {})):
-            if "$ref" in holder:
-                yield holder["$ref"].removeprefix(_SCHEMAS)
-
-
-def _introduction() -> Iterator[str]:
-    yield "# Server API"
-    yield "<!-- Made by `make docs` from `src/beaconfire/api/`. Change it there. -->"
-    yield _DESCRIPTION
-    yield (
-        "The same as an OpenAPI document is at `/api/openapi.json`, and `/api/` is a page to read it.\n"
-        "Clients made for Centrifugo's server API, among them `cent` for Python, work with it."
-    )
-    yield "```sh\n" + curl("publish") + "\n```"
-    yield "## Rules"
-    yield "\n".join(f"* {rule}" for rule in _RULES)
-
-
-_RULES = (
-    "A key is sent as `X-API-Key: <key>`, as `Authorization: apikey <key>`, or as `?api_key=<key>`; without a right "
-    "one the answer is 401. Keys are `api.keys` in the settings; list the old and the new one to rotate.",
-    "`data` is any JSON, and its text reaches subscribers as it is, number formats included. Other bytes go in "
-    "`b64data`; they reach clients that speak Protobuf, while JSON clients are disconnected with code 3506.",
-    "In answers, a payload that is not JSON stands in `b64data` (`b64conn_info`, `b64chan_info`) instead.",
-    "Unknown fields are ignored. null counts as a field left out, except for `data` of publish and broadcast, "
-    "where it is JSON's null.",
-    "Fields with their default value are left out of results, unless they are marked *always*.",
-    "Backends are not held to the permissions of clients, but channels must belong to a configured namespace.",
-    "A body larger than `api.request_max_size` is answered with 413, one that pauses for ten seconds with 408, "
-    "one that is no JSON with 400 and a text that says where.",
-    '`POST /api` is the older way: lines of `{"method": …, "params": …}`, answered with as many lines.',
-)
-
-
-def _codes() -> Iterator[str]:
-    yield "## Errors"
-    yield (
-        "`code` and `message` are fixed; `detail` names the field and the remedy, and its wording may change.\n"
-        "The status is the one in error mode `transport`."
-    )
-    rows = ([str(e.code), f"`{e.message}`", str(STATUSES[e.code]), e.meaning] for e in ERRORS if e.code in STATUSES)
-    yield _table(["code", "message", "status", "meaning"], rows)
-
-
-def _method_blocks(name: str, method: Method, known: Mapping[str, Any]) -> Iterator[str]:
-    yield f"### {name}"
-    yield method.summary + "\n" + (inspect.getdoc(method.request) or "")
-    yield _fields(known[method.request.__name__]) or "No fields."
-    yield f"Result: {_first_lower(inspect.getdoc(method.result) or '')}"
-    yield _fields(known[method.result.__name__], "always")
-    yield "```sh\n" + curl(name) + "\n```"
-    yield "```json\n" + json.dumps(EXAMPLES[name].answer, indent=2) + "\n```"
-
-
-def _first_lower(text: str) -> str:
-    return text[:1].lower() + text[1:] if text[1:2].islower() else text
-
-
-def curl(name: str) -> str:
-    """A call of the method that can be pasted into a shell."""
-    body = json.dumps(EXAMPLES[name].request).replace("'", "'\\''")
-    return f"curl http://localhost:8000/api/{name} -H 'X-API-Key: api_key' \\\n  -d '{body}'"
-
-
-def _fields(schema: Mapping[str, Any], required_word: str = "required") -> str:
-    required = schema.get("required", ())
-    rows = [
-        [
-            f"`{name}`",
-            _type_words(field),
-            required_word if name in required else _default(field),
-            str(field.get("description", "")),
-        ]
-        for name, field in sorted(schema["properties"].items(), key=lambda item: item[0] not in required)
-    ]
-    return _table(["field", "type", "default", "meaning"], rows) if rows else ""
-
-
-def _type_words(field: Mapping[str, Any]) -> str:
-    if "$ref" in field:
-        name = str(field["$ref"]).removeprefix(_SCHEMAS)
-        return f"[{name}](#{name.lower()})"
-    if field.get("type") == "array":
-        return f"list of {_type_words(field['items'])}"
-    if field.get("type") == "object":
-        values = field.get("additionalProperties")
-        return f"object of {_type_words(values)}" if values else "object"
-    return str(field.get("type", "JSON"))
-
-
-def _default(field: Mapping[str, Any]) -> str:
-    default = field.get("default")
-    return "" if default in (None, "", [], {}) else f"`{json.dumps(default)}`"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [list(head), ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)

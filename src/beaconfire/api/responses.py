@@ -1,4 +1,4 @@
-"""HTTP answers as values, made before a byte of them is sent."""
+"""HTTP responses as values."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ JSON_HEADERS: Final[Headers] = (JSON, NOSNIFF, NO_STORE)
 
 
 class Response(NamedTuple):
-    """`headers` is all of them but content-length."""
+    """A complete response. `headers` are all headers except content-length."""
 
     status: int
     body: bytes
     headers: Headers = JSON_HEADERS
 
 
-class ApiRefused(Exception):
-    """The request goes no further; this is its answer."""
+class ResponseError(Exception):
+    """Ends the processing of a request. `response` is sent to the client."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(response.status)
         self.response = response
 
 
-def plain(status: int, text: str, *headers: tuple[bytes, bytes]) -> Response:
-    """A sentence for whoever looks at the wire."""
+def text_response(status: int, text: str, *headers: tuple[bytes, bytes]) -> Response:
+    """A response with a sentence as plain text."""
     return Response(status, f"{text}\n".encode(), (TEXT, NOSNIFF, NO_STORE, *headers))

@@ -31,7 +31,7 @@ from beaconfire.auth.algorithms import VerificationKey
 from beaconfire.auth.jwks_parser import Keys, quote_kid, read_keys
 from beaconfire.auth.options import TokenOptions
 from beaconfire.base.clock import Clock
-from beaconfire.base.timers import Cancellable, Later
+from beaconfire.base.timers import CallLater, Cancellable
 from beaconfire.model.events import EventSink, LimitHit, TokenKeysFetched
 from beaconfire.policy.tokens import TokenInvalid, TokenUnverifiable
 
@@ -61,7 +61,7 @@ class KeySet:
         clock: Clock,
         events: EventSink,
         source: KeySetSource,
-        later: Later | None = None,
+        later: CallLater | None = None,
     ) -> None:
         """`later` starts the timer between two fetches; None is the running event loop's `call_later`."""
         self._cache_ttl_s = float(options.jwks_cache_ttl)

@@ -20,7 +20,7 @@ from beaconfire.auth.jwks import KeySet, KeySetSource
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import StaticKeys
 from beaconfire.base.clock import Clock
-from beaconfire.base.timers import Later
+from beaconfire.base.timers import CallLater
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.grants import SubscriptionClaims
 from beaconfire.model.identity import Identity
@@ -42,7 +42,7 @@ class JWTVerifier:
         *,
         section: str = "token",
         source: KeySetSource | None = None,
-        later: Later | None = None,
+        later: CallLater | None = None,
     ) -> None:
         """Raises ValueError that names each wrong setting and its remedy.
 

@@ -1,1 +1,1 @@
-"""Errors, units, clock, timers and tasks: knows nothing of messaging."""
+"""Errors, units, clock, timers and tasks. Nothing in this folder depends on messaging."""

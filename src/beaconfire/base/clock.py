@@ -1,4 +1,4 @@
-"""Time and timers, passed in wherever they are needed so that a test of thirty minutes takes a millisecond."""
+"""Clocks. Code that needs the time gets a clock as an argument, so a test of thirty minutes takes a millisecond."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where the program gets the time."""
+    """The source of time for all code."""
 
     def now_s(self) -> float:
-        """Monotonic seconds: for intervals and deadlines."""
+        """Monotonic time in seconds, for intervals and deadlines. The zero point is arbitrary."""
 
     def unix_s(self) -> float:
-        """Seconds since 1970: for what the outside world compares, like token expiry."""
+        """Seconds since 1970 (UTC), for times that other systems also use, such as token expiry."""
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The clocks of the operating system."""
 
     __slots__ = ()
 
-    # The functions themselves: the time is asked for several times per message.
+    # The C functions themselves and no methods around them: the time is read several times per message.
     now_s = staticmethod(time.monotonic)
     unix_s = staticmethod(time.time)
 
 
 class ManualClock:
-    """A clock that moves only when told. Both of its times move together."""
+    """A clock for tests. The time changes only by `advance`, which moves both times by the same amount."""
 
     def __init__(self, now_s: float = 1000.0, unix_s: float = 1_700_000_000.0) -> None:
         self._now_s = now_s

@@ -1,8 +1,9 @@
-"""Every way a request or a connection can fail, once.
+"""The tables of all error, disconnect and unsubscribe codes, and the exceptions that carry them.
 
-A failure is one of two things. An *error* is the reply to a command: the session lives on. A *disconnect* ends
-the session, and its code tells the client whether to come back. Numbers and their reconnect meaning follow the
-Centrifuge client protocol, so that its SDKs behave; see `docs/reference/codes.md`, which is made from these tables.
+A failure is one of two things. An *error* is the reply to one command; the session continues. A *disconnect* ends
+the session, and its code tells the client whether to reconnect. The numbers and their meaning for reconnecting are
+those of the Centrifuge client protocol (section 15), because its SDKs depend on them. `docs/reference/codes.md` is
+generated from these tables.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ErrorCode:
-    """A numbered reply error. `temporary` tells the client that trying again later makes sense."""
+    """An error reply. If `temporary` is true, the client may send the command again later."""
 
     code: int
     message: str
@@ -22,7 +23,7 @@ class ErrorCode:
 
 @dataclass(frozen=True, slots=True)
 class DisconnectCode:
-    """A numbered end of a session, delivered as the WebSocket close code and reason."""
+    """The reason for the end of a session. The client receives it as the WebSocket close code and reason."""
 
     code: int
     reason: str
@@ -30,13 +31,14 @@ class DisconnectCode:
 
     @property
     def reconnect(self) -> bool:
-        """Whether a client should come back: 3500-3999 and 4500-4999 are final, everything else is not."""
+        """Whether the client should reconnect. Codes 3500-3999 and 4500-4999 are final; after all other codes it
+        should."""
         return not (3500 <= self.code <= 3999 or 4500 <= self.code <= 4999)
 
 
 @dataclass(frozen=True, slots=True)
 class UnsubscribeCode:
-    """A numbered end of one subscription. From 2500 on the client subscribes again by itself."""
+    """The reason for the end of one subscription."""
 
     code: int
     reason: str
@@ -44,24 +46,25 @@ class UnsubscribeCode:
 
     @property
     def resubscribe(self) -> bool:
+        """Whether the SDKs subscribe again automatically: from code 2500 on."""
         return self.code >= 2500
 
 
-INTERNAL = ErrorCode(100, "internal server error", "A bug or a failing dependency; details are in the log.", True)
-UNAUTHORIZED = ErrorCode(101, "unauthorized", "The connection has no identity that may do this.")
+INTERNAL = ErrorCode(100, "internal server error", "A bug or a failing dependency; the log has the details.", True)
+UNAUTHORIZED = ErrorCode(101, "unauthorized", "The connection has no identity that is allowed to do this.")
 UNKNOWN_CHANNEL = ErrorCode(102, "unknown channel", "The channel's namespace is not configured.")
-PERMISSION_DENIED = ErrorCode(103, "permission denied", "This identity may not do that here.")
-METHOD_NOT_FOUND = ErrorCode(104, "method not found", "No such RPC or API method.")
-ALREADY_SUBSCRIBED = ErrorCode(105, "already subscribed", "This connection is in the channel already.")
+PERMISSION_DENIED = ErrorCode(103, "permission denied", "The user is not allowed to do this in the channel.")
+METHOD_NOT_FOUND = ErrorCode(104, "method not found", "The RPC or API method does not exist.")
+ALREADY_SUBSCRIBED = ErrorCode(105, "already subscribed", "The connection is already subscribed to the channel.")
 LIMIT_EXCEEDED = ErrorCode(
-    106, "limit exceeded", "More channels than a connection may have, or a larger answer than one may be."
+    106, "limit exceeded", "The connection has too many channels, or the reply would be too large."
 )
 BAD_REQUEST = ErrorCode(107, "bad request", "A field is missing, malformed or out of range.")
-NOT_AVAILABLE = ErrorCode(108, "not available", "The feature is switched off for this channel or server.")
+NOT_AVAILABLE = ErrorCode(108, "not available", "The feature is disabled for this channel or on this server.")
 TOKEN_EXPIRED = ErrorCode(109, "token expired", "Get a new token and try again.")
-EXPIRED = ErrorCode(110, "expired", "The connection's own time was up before it began.")
+EXPIRED = ErrorCode(110, "expired", "The connection had already expired before it was established.")
 TOO_MANY_REQUESTS = ErrorCode(111, "too many requests", "Slow down and try again.", True)
-UNRECOVERABLE_POSITION = ErrorCode(112, "unrecoverable position", "The epoch has changed: read the state afresh.")
+UNRECOVERABLE_POSITION = ErrorCode(112, "unrecoverable position", "The epoch has changed: load the state again.")
 
 ERRORS: tuple[ErrorCode, ...] = (
     INTERNAL,
@@ -79,28 +82,32 @@ ERRORS: tuple[ErrorCode, ...] = (
     UNRECOVERABLE_POSITION,
 )
 
-CONNECTION_CLOSED = DisconnectCode(3000, "connection closed", "The connection ended; no close frame is sent.")
-SHUTDOWN = DisconnectCode(3001, "shutdown", "This node is leaving; another one will answer.")
+CONNECTION_CLOSED = DisconnectCode(3000, "connection closed", "The connection was closed; no close frame is sent.")
+SHUTDOWN = DisconnectCode(3001, "shutdown", "This node is shutting down; reconnect to another node.")
 SERVER_ERROR = DisconnectCode(3004, "internal server error", "A bug or a failing dependency.")
-CONNECTION_EXPIRED = DisconnectCode(3005, "connection expired", "The token ran out and was not refreshed.")
-SUBSCRIPTION_EXPIRED = DisconnectCode(3006, "subscription expired", "A subscription token ran out.")
-SLOW = DisconnectCode(3008, "slow", "The client reads more slowly than its channels speak.")
+CONNECTION_EXPIRED = DisconnectCode(3005, "connection expired", "The token expired and was not refreshed.")
+SUBSCRIPTION_EXPIRED = DisconnectCode(3006, "subscription expired", "A subscription token expired.")
+SLOW = DisconnectCode(3008, "slow", "The client reads more slowly than data for it is published.")
 WRITE_ERROR = DisconnectCode(3009, "write error", "Nothing could be written within the write timeout.")
-INSUFFICIENT_STATE = DisconnectCode(3010, "insufficient state", "A gap was noticed: come back with your position.")
-FORCE_RECONNECT = DisconnectCode(3011, "force reconnect", "The server asks for a new connection.")
-NO_PONG = DisconnectCode(3012, "no pong", "A ping was not answered in time.")
-CONNECTION_TOO_MANY_REQUESTS = DisconnectCode(3013, "too many requests", "The message or byte rate limit was hit.")
-STATE_INVALIDATED = DisconnectCode(3014, "state invalidated", "Drop what you know and read it afresh.")
-INVALID_TOKEN = DisconnectCode(3500, "invalid token", "The token can never work: wrong key, claim or user.")
+INSUFFICIENT_STATE = DisconnectCode(
+    3010, "insufficient state", "Publications are missing: reconnect and recover from your position."
+)
+FORCE_RECONNECT = DisconnectCode(3011, "force reconnect", "The server asks the client to reconnect.")
+NO_PONG = DisconnectCode(3012, "no pong", "The client did not answer a ping in time.")
+CONNECTION_TOO_MANY_REQUESTS = DisconnectCode(
+    3013, "too many requests", "The client exceeded the message or byte rate limit."
+)
+STATE_INVALIDATED = DisconnectCode(3014, "state invalidated", "Discard your state and load it again.")
+INVALID_TOKEN = DisconnectCode(3500, "invalid token", "The token has a wrong signature, claim or user.")
 BAD_PROTOCOL = DisconnectCode(3501, "bad request", "The client broke the protocol.")
-STALE = DisconnectCode(3502, "stale", "The connection was opened but did not authenticate in time.")
-FORCE_DISCONNECT = DisconnectCode(3503, "force disconnect", "The server API ended this connection.")
+STALE = DisconnectCode(3502, "stale", "The client did not authenticate in time.")
+FORCE_DISCONNECT = DisconnectCode(3503, "force disconnect", "The server API closed the connection.")
 CONNECTION_LIMIT = DisconnectCode(3504, "connection limit", "The user has too many connections.")
-CHANNEL_LIMIT = DisconnectCode(3505, "channel limit", "More server-side channels than one connection may have.")
+CHANNEL_LIMIT = DisconnectCode(3505, "channel limit", "The connection has too many server-side channels.")
 INAPPROPRIATE_PROTOCOL = DisconnectCode(
     3506, "inappropriate protocol", "A payload that is not JSON cannot be delivered to a JSON client."
 )
-CONNECTION_DENIED = DisconnectCode(3507, "permission denied", "This identity may not connect.")
+CONNECTION_DENIED = DisconnectCode(3507, "permission denied", "The user is not allowed to connect.")
 COMMAND_NOT_AVAILABLE = DisconnectCode(3508, "not available", "The command has no handler on this server.")
 TOO_MANY_ERRORS = DisconnectCode(3509, "too many errors", "Too many commands failed.")
 
@@ -129,9 +136,11 @@ DISCONNECTS: tuple[DisconnectCode, ...] = (
     TOO_MANY_ERRORS,
 )
 
-UNSUBSCRIBED_BY_CLIENT = UnsubscribeCode(0, "unsubscribe called", "The client asked for it; never sent.")
+UNSUBSCRIBED_BY_CLIENT = UnsubscribeCode(0, "unsubscribe called", "The client unsubscribed; this code is never sent.")
 UNSUBSCRIBED_BY_SERVER = UnsubscribeCode(2000, "server unsubscribed", "The server API ended the subscription.")
-UNSUBSCRIBED_INSUFFICIENT = UnsubscribeCode(2500, "insufficient state", "A gap was noticed: recover.")
+UNSUBSCRIBED_INSUFFICIENT = UnsubscribeCode(
+    2500, "insufficient state", "Publications are missing: subscribe again and recover from your position."
+)
 UNSUBSCRIBED_EXPIRED = UnsubscribeCode(2501, "subscription expired", "Get a new subscription token.")
 
 UNSUBSCRIBES: tuple[UnsubscribeCode, ...] = (
@@ -143,13 +152,14 @@ UNSUBSCRIBES: tuple[UnsubscribeCode, ...] = (
 
 
 class BeaconfireError(Exception):
-    """The root of what Beaconfire raises on purpose."""
+    """The base class of Beaconfire's own exceptions."""
 
 
 class CommandError(BeaconfireError):
-    """A command failed: the client gets this error as its reply and the session lives on.
+    """A command failed. The client gets this error as the reply, and the session continues.
 
-    `detail` names the field and the remedy. It goes to the log, and to the client only with `debug_reasons`.
+    `detail` names the field and the remedy. The server logs it, and sends it to the client only if `debug_reasons`
+    is on.
     """
 
     def __init__(self, code: ErrorCode, detail: str = "") -> None:
@@ -159,7 +169,7 @@ class CommandError(BeaconfireError):
 
 
 class Disconnect(BeaconfireError):
-    """The session must end with this code. `detail` as in `CommandError`."""
+    """The session must end with this code. For `detail` see `CommandError`."""
 
     def __init__(self, code: DisconnectCode, detail: str = "") -> None:
         super().__init__(f"{code.code} {code.reason}" + (f": {detail}" if detail else ""))
@@ -168,4 +178,4 @@ class Disconnect(BeaconfireError):
 
 
 class PayloadError(BeaconfireError):
-    """A payload cannot be expressed in this wire variant (not JSON, for a JSON client)."""
+    """The codec cannot express a payload, for example bytes that are not JSON for a JSON client."""

@@ -1,12 +1,13 @@
-"""How much one connection sends per second."""
+"""The rate at which one connection sends."""
 
 from __future__ import annotations
 
 
 class RateMeter:
-    """Counts messages and bytes in windows of one second; a limit of 0 is none.
+    """Counts messages and bytes in fixed windows of one second.
 
-    Fixed windows let a burst of up to twice the limit pass across a boundary, and cost two numbers per connection.
+    A burst across the boundary of two windows can reach twice the limit. In return, a connection needs only three
+    numbers.
     """
 
     __slots__ = ("_bytes", "_messages", "_window_s")
@@ -17,6 +18,7 @@ class RateMeter:
         self._bytes = 0
 
     def add(self, now_s: float, messages: int, size: int) -> None:
+        """Counts `messages` messages of together `size` bytes. A window starts with the first message in it."""
         if now_s - self._window_s >= 1.0:
             self._window_s = now_s
             self._messages = self._bytes = 0
@@ -24,7 +26,7 @@ class RateMeter:
         self._bytes += size
 
     def exceeded(self, messages_limit: int, bytes_limit: int) -> str:
-        """The name of the limit that is exceeded, or ""."""
+        """The setting that the current window exceeds, or "". Limits are per second; a limit of 0 means no limit."""
         if messages_limit and self._messages > messages_limit:
             return "client.message_rate_limit"
         if bytes_limit and self._bytes > bytes_limit:

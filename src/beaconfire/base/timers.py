@@ -1,4 +1,4 @@
-"""Timers, passed in wherever they are needed so that a test of thirty minutes takes a millisecond."""
+"""Timers on a `Clock`. Code that needs timers gets them as an argument, so tests control the time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from beaconfire.base.clock import Clock
 
 
 class Timer:
-    """One pending call. Cancelling costs next to nothing and may be done at any time, any number of times."""
+    """One pending callback. `cancel` is cheap and may be called at any time and repeatedly.
+
+    `callback` is None after the timer has fired or was cancelled.
+    """
 
     __slots__ = ("_timers", "callback", "when_s")
 
     def __init__(self, when_s: float, callback: Callable[[], None] | None, timers: Timers | None = None) -> None:
-        """`timers` are those that hold it."""
+        """`timers` is the collection that holds this timer."""
         self.when_s = when_s
         self.callback = callback
         self._timers = timers
@@ -29,14 +32,16 @@ class Timer:
 
 
 class Timers:
-    """Many coarse timers behind a single wake-up, because one loop timer for each idle connection is dear.
+    """Many coarse timers that one periodic call of `run_due` fires. A timer of the event loop for each idle connection
+    would cost too much.
 
-    Timers fire in the order of their times, never early, and late by at most the `resolution_s` of whatever
-    drives `run_due`. Callbacks must not raise; one that does is a bug and propagates to the driver.
+    Timers fire in the order of their times, and in the order of creation if their times are equal. A timer never fires
+    early, and late by at most the interval at which `run_due` is called. Callbacks must not raise; an exception is a
+    bug and propagates to the caller of `run_due`.
 
-    Cancelled timers are removed once they are more than half of all: whoever sets and cancels timers in a loop would
-    otherwise fill the memory with timers that are due in minutes. The cost of removing is constant on average, because
-    each removal of n timers follows more than n / 2 cancellations.
+    Cancelled timers are removed when they are more than half of all timers. Otherwise code that sets and cancels
+    timers in a loop would fill the memory with timers that are due only in minutes. The average cost of a removal is
+    constant, because a removal of n timers follows more than n / 2 cancellations.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -44,19 +49,20 @@ class Timers:
         self._heap: list[tuple[float, int, Timer]] = []
         self._sequence = itertools.count()
         self._cancelled = 0
-        """How many cancelled timers are in the heap."""
+        """The number of cancelled timers in the heap."""
 
     def at(self, when_s: float, callback: Callable[[], None]) -> Timer:
-        """Calls back once the monotonic clock has reached `when_s`."""
+        """Calls `callback` once, when the monotonic clock has reached `when_s`."""
         timer = Timer(when_s, callback, self)
         heapq.heappush(self._heap, (when_s, next(self._sequence), timer))
         return timer
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
+        """Calls `callback` once, when `delay_s` seconds have passed."""
         return self.at(self.clock.now_s() + delay_s, callback)
 
     def run_due(self) -> None:
-        """Fires what is due. A callback may add timers; those already due fire in the same call."""
+        """Fires all timers that are due. A callback may add timers; those that are already due fire in this call."""
         now_s = self.clock.now_s()
         heap = self._heap
         while heap and heap[0][0] <= now_s:
@@ -69,7 +75,7 @@ class Timers:
                 self._cancelled -= 1
 
     def count_cancelled(self) -> None:
-        """For `Timer.cancel`: one more timer in the heap is cancelled."""
+        """`Timer.cancel` calls this: one more timer in the heap is cancelled."""
         self._cancelled += 1
         heap = self._heap
         if self._cancelled * 2 > len(heap):
@@ -78,28 +84,30 @@ class Timers:
             self._cancelled = 0
 
     def __len__(self) -> int:
+        """Number of timers in the heap, including cancelled ones."""
         return len(self._heap)
 
 
 class Cancellable(Protocol):
-    """A call that may still be called off."""
+    """A pending call that can be cancelled, such as `asyncio.TimerHandle`."""
 
     def cancel(self) -> None: ...
 
 
-Later: TypeAlias = Callable[[float, Callable[[], None]], Cancellable]
-"""Calls back after so many seconds: `call_later` of an event loop."""
+CallLater: TypeAlias = Callable[[float, Callable[[], None]], Cancellable]
+"""Calls the function after the given number of seconds, like `call_later` of an event loop."""
 
 
-class PromptTimers(Timers):
-    """Timers that ask to be woken when the first of them is due, for what must be on time.
+class PreciseTimers(Timers):
+    """Timers that fire on time: they schedule a call of `run_due` for the moment at which the first timer is due.
 
-    One wake-up is asked for at any time. Each looks for the next when it comes, so two would go on as two for ever.
+    At most one call is scheduled at any time. Each call schedules the next one, so two scheduled calls would never
+    become one again.
     """
 
-    def __init__(self, clock: Clock, later: Later) -> None:
+    def __init__(self, clock: Clock, call_later: CallLater) -> None:
         super().__init__(clock)
-        self._later = later
+        self._call_later = call_later
         self._wake_s = float("inf")
         self._wake_up: Cancellable | None = None
 
@@ -114,10 +122,10 @@ class PromptTimers(Timers):
         if self._wake_up is not None:
             self._wake_up.cancel()
         self._wake_s = when_s
-        self._wake_up = self._later(max(0.0, when_s - self.clock.now_s()), self._wake)
+        self._wake_up = self._call_later(max(0.0, when_s - self.clock.now_s()), self._wake)
 
     def _wake(self) -> None:
-        """Finds nothing where the event loop was early."""
+        """If the event loop called early, no timer is due, and this schedules the next call."""
         self._wake_s = float("inf")
         self._wake_up = None
         try:

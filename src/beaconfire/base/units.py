@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: `"25s"`, `"1h30m"`, `"64KiB"`."""
+"""Durations and sizes with units, as in the configuration: `"25s"`, `"1h30m"`, `"64KiB"`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SIZE = re.compile(r"(\d+)\s*([a-zA-Z]*)")
 
 
 class Seconds(float):
-    """A duration. Written as a number of seconds or as text: `"25s"`, `"300ms"`, `"1h30m"`."""
+    """A duration in seconds. The configuration gives a number of seconds or text: `"25s"`, `"300ms"`, `"1h30m"`."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, value: object) -> Seconds:
-        """Raises ValueError with what was expected, for anything that is not a duration of zero or more."""
+        """Raises ValueError, which says what is expected, for anything but a finite duration of zero or more."""
         expected = 'a duration of zero or more like "25s", "300ms" or "1h30m"'
         if isinstance(value, str):
             text = value.strip()
@@ -43,7 +43,7 @@ class Seconds(float):
         return cls(value)
 
     def __str__(self) -> str:
-        """As it may be written; `parse` gives the same duration again."""
+        """Text in the largest unit that fits. `parse` reads it as the same duration."""
         if self and self < 1:
             return f"{self * 1000:.15g}ms"
         for unit in ("d", "h", "m"):
@@ -53,13 +53,13 @@ class Seconds(float):
 
 
 class Size(int):
-    """A number of bytes. Written as a number or as text: `"64KiB"`, `"1MB"`."""
+    """A size in bytes. The configuration gives a number or text: `"64KiB"`, `"1MB"`."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, value: object) -> Size:
-        """Raises ValueError with what was expected, for anything that is not a size of zero or more."""
+        """Raises ValueError, which says what is expected, for anything but a whole number of zero or more."""
         expected = 'a number of bytes of zero or more like 65536, "64KiB" or "1MB"'
         if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
             number, unit = match.groups()
@@ -70,6 +70,7 @@ class Size(int):
         return cls(value)
 
     def __str__(self) -> str:
+        """Text in the largest binary unit that fits. `parse` reads it as the same size."""
         for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
             if self and self % factor == 0:
                 return f"{self // factor}{unit}"

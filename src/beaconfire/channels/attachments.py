@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from beaconfire.base.tasks import Background
+from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.base.timers import Timers
 from beaconfire.engines.port import Broker
 
@@ -36,7 +36,7 @@ class Attachments:
         self,
         broker: Broker,
         timers: Timers,
-        background: Background,
+        background: BackgroundTasks,
         detach_delay_s: float,
         is_needed: Callable[[str], bool],
     ) -> None:

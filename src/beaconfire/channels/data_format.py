@@ -10,7 +10,7 @@ from beaconfire.base.errors import (
     PayloadError,
 )
 from beaconfire.channels.namespaces import Namespace
-from beaconfire.protocols.json_payload import embeddable
+from beaconfire.protocols.json_payload import check_json
 
 
 def check_data(data: Raw, namespace: Namespace) -> None:
@@ -27,7 +27,7 @@ def check_data(data: Raw, namespace: Namespace) -> None:
         return
     expected = "a JSON object" if wanted == "json_object" else "JSON"
     try:
-        text = bytes(embeddable(data))
+        text = bytes(check_json(data))
     except PayloadError as error:
         raise CommandError(BAD_REQUEST, f"data must be {expected}; {error}") from error
     if wanted == "json_object" and not text.startswith(b"{"):

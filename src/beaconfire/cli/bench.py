@@ -18,12 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from beaconfire.base.units import Seconds, Size
 from beaconfire.cli.console import EXIT_FAILED, err, fail, out, write
-from beaconfire.loadtest.campaign import Campaign, Course
-from beaconfire.loadtest.fleet import FleetError, start_fleet
-from beaconfire.loadtest.limits import check
+from beaconfire.loadtest.limits import check_limits
+from beaconfire.loadtest.load_test import LoadProfile, LoadTest
 from beaconfire.loadtest.plan import PAYLOAD_BYTES_MIN, Plan, complete_url
 from beaconfire.loadtest.report import Report, Run
-from beaconfire.loadtest.view import summary, view
+from beaconfire.loadtest.view import render_report, render_step
+from beaconfire.loadtest.worker_processes import WorkerError, start_workers
 
 EXIT_LOAD_SIDE: Final = 3
 EXIT_INTERRUPTED: Final = 130
@@ -122,7 +122,7 @@ def bench(
         tokens=_tokens(token),
         workers=processes or _processes_default(connections),
     )
-    course = Course(
+    profile = LoadProfile(
         rate=_rate(rate),
         duration_s=_seconds("duration", duration),
         warm_up_s=_seconds("warm-up", warm_up, may_be_zero=True),
@@ -130,34 +130,34 @@ def bench(
         search=search,
     )
     try:
-        check(plan)
+        check_limits(plan)
     except ValueError as error:
         _refuse("connections", f"{connections}: {error}")
-    _finish(_run(plan, course), as_json)
+    _finish(_run(plan, profile), as_json)
 
 
-def _run(plan: Plan, course: Course) -> Report:
+def _run(plan: Plan, profile: LoadProfile) -> Report:
     try:
-        with Watching() as watcher:
-            return asyncio.run(_campaign(plan, course, watcher))
-    except FleetError as error:
+        with ProgressBar() as progress:
+            return asyncio.run(_run_load_test(plan, profile, progress))
+    except WorkerError as error:
         fail(str(error), EXIT_FAILED)
 
 
-async def _campaign(plan: Plan, course: Course, watcher: Watching) -> Report:
-    async with start_fleet(plan) as fleet:
-        campaign = Campaign(plan, course, fleet, watcher, time.monotonic_ns)
+async def _run_load_test(plan: Plan, profile: LoadProfile, progress: ProgressBar) -> Report:
+    async with start_workers(plan) as workers:
+        load_test = LoadTest(plan, profile, workers, progress, time.monotonic_ns)
         if sys.platform != "win32":
             for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, campaign.interrupt)
-        return await campaign.run()
+                asyncio.get_running_loop().add_signal_handler(number, load_test.interrupt)
+        return await load_test.run()
 
 
 def _finish(report: Report, as_json: bool) -> NoReturn:
     if as_json:
         write(msgspec.json.encode(report).decode())
     else:
-        out.print(view(report))
+        out.print(render_report(report))
     if report.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
     if report.failure:
@@ -165,8 +165,8 @@ def _finish(report: Report, as_json: bool) -> NoReturn:
     raise typer.Exit(EXIT_LOAD_SIDE if report.bottleneck else 0)
 
 
-class Watching:
-    """`loadtest.campaign.Watcher` with a bar on standard error, if that is a terminal; silent if it is not."""
+class ProgressBar:
+    """`loadtest.load_test.ProgressListener` as a bar on standard error, if that is a terminal; otherwise silent."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -181,7 +181,7 @@ class Watching:
         )
         self._task = self._progress.add_task("starting", total=None, more="")
 
-    def __enter__(self) -> Watching:
+    def __enter__(self) -> ProgressBar:
         self._progress.start()
         return self
 
@@ -191,12 +191,12 @@ class Watching:
     def connecting(self, opened: int, wanted: int) -> None:
         self._show("connecting", opened, wanted, "connections")
 
-    def running(self, phase: str, passed_s: float, duration_s: float, sent: int, delivered: int) -> None:
-        self._show(phase, int(passed_s), max(1, int(duration_s)), f"s  {sent:,} sent, {delivered:,} delivered")
+    def running(self, phase: str, elapsed_s: float, duration_s: float, sent: int, delivered: int) -> None:
+        self._show(phase, int(elapsed_s), max(1, int(duration_s)), f"s  {sent:,} sent, {delivered:,} delivered")
 
-    def step(self, run: Run, failure: str) -> None:
+    def step_finished(self, run: Run, failure: str) -> None:
         if err.is_terminal:
-            self._progress.console.print(summary(run, failure), soft_wrap=True)
+            self._progress.console.print(render_step(run, failure), soft_wrap=True)
 
     def _show(self, phase: str, completed: int, total: int, more: str) -> None:
         self._progress.update(self._task, description=phase, completed=completed, total=total, more=more)

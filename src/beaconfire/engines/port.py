@@ -1,8 +1,19 @@
-"""What joins nodes: three ports, and the promises every engine keeps. `tests/conformance/engines` holds them to it.
+"""The port of engines. An engine connects nodes: it consists of a broker, a presence store and a control bus.
 
-Methods are coroutines because an engine may be across a network. One that is not simply never suspends, and then the
-whole command runs without a task (see `eager`). Announcements come back through `BrokerEvents`, synchronously, on the
-event loop's thread.
+The docstrings here state what each engine guarantees. The tests in `tests/conformance/engines` check these guarantees
+for every engine.
+
+* **Suspension.** Methods are coroutines because an engine may use the network. A method of an engine inside this
+  process never suspends; then the whole command runs without a task (see `base.tasks`).
+* **Threads.** The node calls all methods on the thread of its event loop. The engine makes all callbacks
+  (`BrokerEvents`, `ControlHandler`) on the same thread, as plain function calls.
+* **Concurrency.** The node may call methods concurrently, also for the same channel. Each call takes effect as one
+  atomic step.
+* **Errors.** Expected cases are results, not errors: unknown channels, empty streams, missing entries. Any exception
+  of a method means that the engine could not do its work; the node reports the exception and answers the client with
+  error 100.
+* **Lifetime.** The node calls `start` before any other method and `stop` last.
+* **Units.** Times to live are in seconds. Payloads are opaque bytes: an engine never interprets or changes them.
 """
 
 from __future__ import annotations
@@ -17,11 +28,14 @@ from beaconfire.model.publication import ClientInfo, Publication
 
 
 class HistoryOptions(Struct, frozen=True):
-    """How much of a channel is kept: at most `size` publications, none older than `ttl_s`; no history if either is 0.
+    """How many publications of a channel are retained, and for how long.
 
-    `meta_ttl_s` is how long the position itself outlives the last publication. An engine whose memory is bounded may
-    keep less: a stream loses its oldest publications, so that what is left has no hole, and its position only while
-    nobody is attached and nothing is left.
+    A stream retains at most `size` publications, none older than `ttl_s` seconds. If either is 0, the channel has no
+    history. `meta_ttl_s` is how long the position (offset and epoch) is kept after the last use of the stream, in
+    seconds; it is kept at least as long as any publication.
+
+    An engine with a memory limit may keep less. Then a stream loses its oldest publications first, so that the rest
+    has no gap. It loses its position only while the channel is not attached and no publication is left.
     """
 
     size: int = 0
@@ -30,6 +44,7 @@ class HistoryOptions(Struct, frozen=True):
 
     @property
     def enabled(self) -> bool:
+        """Whether the channel has history."""
         return self.size > 0 and self.ttl_s > 0
 
 
@@ -37,66 +52,95 @@ NO_HISTORY = HistoryOptions()
 
 
 class PublishOptions(Struct, frozen=True):
-    """How to publish. See `Broker.publish`."""
+    """Options of one publish. See `Broker.publish` for `idempotency_key`, `version` and `version_epoch`."""
 
     history: HistoryOptions = NO_HISTORY
     idempotency_key: str = ""
     version: int = 0
     version_epoch: str = ""
     exclude: tuple[str, ...] = ()
-    """Client ids that do not get it live."""
+    """Client ids to which the node does not deliver the publication live. Passed to `BrokerEvents`, not stored."""
     delta: bool = False
-    """Subscribers that can put patches together may be sent one. Travels with the announcement, is not stored."""
+    """Whether subscribers that apply patches may get a patch. Passed to `BrokerEvents`, not stored."""
 
 
 class PublishOutcome(Struct, frozen=True):
-    """`position` is (0, "") without history. `suppressed` tells why nothing was announced: "idempotency", "version"."""
+    """The result of a publish.
+
+    `position` is that of the publication, or (0, "") without history. `suppressed` is empty, or the reason why nothing
+    was stored and announced: "idempotency" or "version".
+    """
 
     position: StreamPosition
     suppressed: str = ""
 
 
 class HistoryPage(Struct, frozen=True):
-    """`position` is the top of the stream at the moment of reading, not the end of the page."""
+    """A page of history. `position` is the top of the stream at the moment of reading, not the end of the page."""
 
     publications: Sequence[Publication]
     position: StreamPosition
 
 
 class PresenceStats(Struct, frozen=True):
+    """The numbers of clients and of distinct users in a channel."""
+
     num_clients: int
     num_users: int
 
 
 class BrokerEvents(Protocol):
-    """What a broker tells its node. Calls are synchronous, must not raise, and per channel come in stream order."""
+    """Callbacks of the broker, implemented by the node.
+
+    The broker calls them on the thread of the event loop, in each channel one after the other and in the order of
+    publishing. A callback must not raise and does not suspend. A callback may cause further calls of the broker,
+    including `publish`.
+    """
 
     def on_publication(
         self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str], delta: bool = False
     ) -> None:
-        """`publication.offset` is 0 and `epoch` empty where nothing is stored. `exclude` and `delta` are the
-        publisher's, see `PublishOptions`."""
+        """A publication in an attached channel.
 
-    def on_join(self, channel: str, info: ClientInfo) -> None: ...
+        If the publication is not stored in history, `publication.offset` is 0 and `epoch` is empty. `exclude` and
+        `delta` are those of `PublishOptions`.
+        """
 
-    def on_leave(self, channel: str, info: ClientInfo) -> None: ...
+    def on_join(self, channel: str, info: ClientInfo) -> None:
+        """A client has joined an attached channel."""
+
+    def on_leave(self, channel: str, info: ClientInfo) -> None:
+        """A client has left an attached channel."""
 
     def on_link_lost(self, channels: Sequence[str] | None) -> None:
-        """Announcements of these channels (None: of all) may have been missed; positions must be checked."""
+        """Announcements of these channels (None means all channels) may have been lost. The node must compare the
+        positions of its subscribers with the streams."""
 
 
 class Broker(Protocol):
-    """Publish and subscribe between nodes, with history."""
+    """Publishing and subscribing between nodes, with history.
 
-    async def start(self, events: BrokerEvents) -> None: ...
+    A stream is the history of one channel. Its offsets start at 1 and rise by one within an epoch. The epoch is a
+    random name that is neither empty nor "_"; it changes when a stream has lost its position.
+    """
 
-    async def stop(self) -> None: ...
+    async def start(self, events: BrokerEvents) -> None:
+        """Connects the broker with its node. After this the broker makes callbacks."""
+
+    async def stop(self) -> None:
+        """Ends all attachments and callbacks. Idempotent."""
 
     async def attach(self, channel: str) -> None:
-        """When it returns, every later publication in the channel reaches `events`. Idempotent."""
+        """Starts the announcements of the channel on this node.
+
+        When this returns, every later publication, join and leave in the channel reaches `BrokerEvents`. Idempotent.
+        """
 
     async def detach(self, channel: str) -> None:
-        """Announcements of the channel end, soon. Idempotent."""
+        """Ends the announcements of the channel on this node.
+
+        A few announcements that are already on their way may still be made. Idempotent.
+        """
 
     async def publish(
         self,
@@ -106,18 +150,25 @@ class Broker(Protocol):
         info: ClientInfo | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> PublishOutcome:
-        """Stores and announces as one atomic step: whoever reads history after seeing the announcement finds it,
-        and announcements come in the order of their offsets, which rise by one within an epoch.
+        """Publishes `data` in the channel: stores a publication, if `options.history` is enabled, and announces it.
 
-        With an `idempotency_key` seen in this channel within five minutes, nothing happens and the first outcome's
-        position is returned. With a `version` (above 0) at or below the channel's last one under the same
-        `version_epoch`, nothing happens and the current position is returned; versions need history.
+        Storing and announcing are one atomic step: a reader that has seen the announcement finds the publication in
+        history. Announcements of a channel are made in the order of offsets. The engine copies `data` if it stores the
+        data; the caller may reuse `tags` afterwards. `info` is None if the server API publishes.
+
+        A publish is suppressed in two cases, the first of which is checked first:
+
+        * An `idempotency_key` was already used in this channel within the last five minutes. Then the result has the
+          position of the first publish. Repetition does not prolong the five minutes.
+        * `version` is above 0 and not above the last version of the channel under the same `version_epoch`. Then the
+          result has the current position. Versions need history; without history they are ignored.
         """
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None:
-        """Announces, stores nothing."""
+        """Announces that a client has joined. Nothing is stored. The order with publications is kept."""
 
-    async def publish_leave(self, channel: str, info: ClientInfo) -> None: ...
+    async def publish_leave(self, channel: str, info: ClientInfo) -> None:
+        """Announces that a client has left. Nothing is stored. The order with publications is kept."""
 
     async def history(
         self,
@@ -127,54 +178,64 @@ class Broker(Protocol):
         since: StreamPosition | None = None,
         reverse: bool = False,
     ) -> HistoryPage:
-        """A consistent page of what is kept and the top position, creating the stream (its epoch) if there is none.
+        """Reads a page of publications and the top position, both from the same moment.
 
-        `limit` 0 is the position only, negative is all. `since` is exclusive: later publications, or earlier ones with
-        `reverse`, which yields newest first. The epoch of `since` is not compared: callers do that.
+        If the channel has no stream, this creates an empty one with a new epoch. `limit` is the largest number of
+        publications: 0 returns only the position, a negative limit all publications. Publications are in ascending
+        order, or in descending order with `reverse`. `since` is exclusive: it selects later publications, with
+        `reverse` earlier ones. The engine does not compare the epoch of `since`; the caller must do so.
         """
 
     async def remove_history(self, channel: str) -> None:
-        """Forgets publications; the position goes on."""
+        """Removes the publications of the channel. The position is kept, so offsets continue."""
 
 
 class PresenceStore(Protocol):
-    """Who is in a channel now. Entries that are not refreshed vanish by themselves."""
+    """The clients in each channel, over all nodes. An entry that is not refreshed in time expires."""
 
     async def add(self, channel: str, info: ClientInfo, ttl_s: float) -> None:
-        """Adds or refreshes the entry of `info.client`; it lives `ttl_s` from now."""
+        """Adds or replaces the entry of `info.client`. The entry expires `ttl_s` seconds from now."""
 
     async def remove(self, channel: str, client: str) -> None:
-        """Idempotent."""
+        """Removes the entry of the client, if there is one."""
 
     async def members(self, channel: str) -> dict[str, ClientInfo]:
-        """Client id to info, of entries alive now."""
+        """The entries that have not expired, by client id. The dictionary belongs to the caller."""
 
     async def stats(self, channel: str) -> PresenceStats:
-        """Counts of clients and of distinct users; the anonymous user counts as one."""
+        """Counts the entries that have not expired, and their distinct users. The anonymous user counts as one."""
 
 
 class ControlBus(Protocol):
-    """Node-to-node messages: at most once, in order per sender."""
+    """Messages between nodes. Each message is delivered at most once, and in order per sender."""
 
-    async def start(self, handler: ControlHandler) -> None: ...
+    async def start(self, handler: ControlHandler) -> None:
+        """Connects the bus with its node. After this the bus makes callbacks."""
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        """Ends all callbacks. Idempotent."""
 
     async def broadcast(self, message: bytes) -> None:
-        """Every live node's handler gets it, this one's before this returns if the engine has only one node."""
+        """Sends the message to all live nodes, including this node. If the engine has only one node, its handler has
+        run when this returns."""
 
     async def survey(self, request: bytes, timeout_s: float) -> list[bytes]:
-        """Asks every live node and gathers the answers that came in time, this node's always."""
+        """Sends the request to all live nodes and collects the answers of `timeout_s` seconds, in any order. The answer
+        of this node is always included."""
 
 
 class ControlHandler(Protocol):
-    def on_control(self, message: bytes) -> None: ...
+    """Callbacks of the control bus, implemented by the node. They must not raise and do not suspend."""
 
-    def on_survey(self, request: bytes) -> bytes: ...
+    def on_control(self, message: bytes) -> None:
+        """A broadcast has arrived, possibly from this node."""
+
+    def on_survey(self, request: bytes) -> bytes:
+        """Returns the answer of this node to a survey."""
 
 
 class Engine(Struct, frozen=True):
-    """The three together, as `app` hands them to the node."""
+    """A broker, a presence store and a control bus. `name` is the engine's name in logs and metrics."""
 
     name: str
     broker: Broker

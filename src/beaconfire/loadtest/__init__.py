@@ -1,6 +1,8 @@
-"""A load test for servers that speak the native protocol: `beaconfire bench`.
+"""A load test for servers with the Centrifuge client protocol: `beaconfire bench`.
 
-An annex of the house. It is a client, so of the server's own parts it takes only the words both sides share; nothing
-but the command line knows it. One process, the *campaign*, gives orders to *workers*, processes that hold the
-connections, publish by a schedule that waits for nobody, and count what arrives.
+The load test is a client: it imports `base`, `model`, `protocols` and `auth.issue`, and nothing else of the server.
+Only the command line imports the load test.
+
+`load_test` runs in the process that the user started. It sends commands to worker processes (`worker`). Workers hold
+the connections, publish by a schedule that never waits for the server, and count what their connections receive.
 """

@@ -1,4 +1,4 @@
-"""A worker process: `python -m beaconfire.loadtest`, started by the campaign and by nobody else."""
+"""A worker process: `python -m beaconfire.loadtest`. Only `worker_processes` starts it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 
-from beaconfire.loadtest.worker import work
+from beaconfire.loadtest.worker import run_worker
 
 if sys.platform == "win32":
     from asyncio import run
@@ -15,5 +15,5 @@ else:
 
 
 if __name__ == "__main__":
-    logging.getLogger("picows").setLevel(logging.CRITICAL)  # what goes wrong with a connection is counted, not logged
-    run(work(time.monotonic_ns))
+    logging.getLogger("picows").setLevel(logging.CRITICAL)  # connection failures are counted, not logged
+    run(run_worker(time.monotonic_ns))

@@ -1,88 +1,95 @@
-"""One connection of the load test: says hello, subscribes, publishes what it is told to, and hears everything."""
+"""One connection of the load test: connects, subscribes, publishes on request, and counts what it receives."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
-from beaconfire.loadtest.codes import LOST, Kind
-from beaconfire.loadtest.dialect import Dialect, FormatError, Heard
-from beaconfire.loadtest.ledger import Ledger
-from beaconfire.loadtest.tally import Tally
+from beaconfire.loadtest.failures import LOST, FailureKind
+from beaconfire.loadtest.messages import Encoding
+from beaconfire.loadtest.results import Results
+from beaconfire.loadtest.sequence import SequenceChecker
+from beaconfire.model.pushes import UnsubscribePush
+from beaconfire.model.requests import ConnectRequest, SubscribeRequest
+from beaconfire.model.results import ConnectResult
+from beaconfire.protocols.centrifuge.client_codec import PING, Reply, ReplyError, ServerMessage
+from beaconfire.protocols.port import ProtocolError
 
 _NO_CODE: Final = 1005
+"""The code of a close frame without a code (RFC 6455, section 7.1.5)."""
+
+_CLIENT_NAME: Final = "beaconfire-bench"
 
 
-class EntryError(Exception):
-    """The server did not let the connection in. The ledger has the reason."""
+class ConnectError(Exception):
+    """The server did not accept the connection or a subscription. The failure is in the results."""
 
 
-class Client(WSListener):
-    """`enter` first; then it counts what it hears in the ledger until either side ends it.
+class LoadClient(WSListener):
+    """After `connect`, counts in the results what it receives, until either side closes the connection.
 
-    `is_in` holds from the last subscription to the end.
+    `ready` is true from the last subscription until the connection ends. `channels` maps numbers to names.
     """
 
-    def __init__(self, dialect: Dialect, ledger: Ledger, names: dict[int, str]) -> None:
-        self._dialect = dialect
-        self._ledger = ledger
-        self._names = names
-        self._kind = WSMsgType.BINARY if dialect.binary else WSMsgType.TEXT
+    def __init__(self, encoding: Encoding, results: Results, channels: Mapping[int, str]) -> None:
+        self._codec = encoding.codec
+        self._encode_publish = encoding.encode_publish
+        self._results = results
+        self._channels = channels
+        self._frame_type = WSMsgType.BINARY if encoding.codec.binary else WSMsgType.TEXT
         self._transport: WSTransport | None = None
         self._number = 0
         self._unanswered: set[int] = set()
-        self._entry: asyncio.Future[None] | None = None
-        self._pongs = False
-        self._parts = b""
+        self._answered: asyncio.Future[None] | None = None
+        self._sends_pongs = False
+        self._fragments = b""
         self._closing = False
         self._close = LOST, ""
-        self._tallies: dict[int, Tally] = {}
-        self.is_in = False
+        self._checkers: dict[int, SequenceChecker] = {}
+        self.ready = False
 
-    def expect(self, publishers: int) -> None:
-        """A run begins: nothing has been heard of it yet."""
-        self._tallies = {channel: Tally(publishers) for channel in self._names}
+    def start_run(self, publishers: int) -> None:
+        """Forgets the messages of earlier runs. `publishers` is the number of publishers of each channel."""
+        self._checkers = {channel: SequenceChecker(publishers) for channel in self._channels}
 
     # --- to the server ---
 
-    async def enter(self, token: str) -> None:
-        """Authenticates and subscribes. Raises EntryError."""
-        await self._ask([self._dialect.connect(self._next(), token)])
-        await self._ask([self._dialect.subscribe(self._next(), name) for name in self._names.values()])
-        self.is_in = True
+    async def connect(self, token: str) -> None:
+        """Authenticates and subscribes. Raises ConnectError."""
+        await self._command([ConnectRequest(token=token, name=_CLIENT_NAME)])
+        await self._command([SubscribeRequest(channel) for channel in self._channels.values()])
+        self.ready = True
 
     def publish(self, channel: int, data: bytes) -> None:
-        """The answer is awaited by nobody; if it is an error, it is counted."""
+        """Does not wait for the reply. If the reply is an error, it is counted as a failure."""
         self._number += 1
-        self._send(self._dialect.publish(self._number, self._names[channel], data))
+        self._send(self._encode_publish(self._number, self._channels[channel], data))
 
     def close(self) -> None:
-        """Ends the connection; that counts as no trouble."""
+        """Closes the connection. This does not count as a failure."""
         self._closing = True
-        self.is_in = False
+        self.ready = False
         if self._transport is not None and not self._transport.is_disconnected:
             self._transport.send_close(WSCloseCode.OK)
             self._transport.disconnect(graceful=False)
 
-    def _next(self) -> int:
-        self._number += 1
-        self._unanswered.add(self._number)
-        return self._number
-
-    async def _ask(self, commands: Sequence[bytes]) -> None:
+    async def _command(self, requests: Sequence[ConnectRequest | SubscribeRequest]) -> None:
+        """Sends commands and waits for all replies. Raises ConnectError if one is an error."""
         if self._transport is None or self._transport.is_disconnected:
-            raise EntryError
-        self._entry = asyncio.get_running_loop().create_future()
-        for command in commands:
-            self._send(command)
-        await self._entry
+            raise ConnectError
+        self._answered = asyncio.get_running_loop().create_future()
+        for request in requests:
+            self._number += 1
+            self._unanswered.add(self._number)
+            self._send(self._codec.encode(self._number, request))
+        await self._answered
 
     def _send(self, data: bytes) -> None:
         assert self._transport is not None
-        self._transport.send(self._kind, data)
+        self._transport.send(self._frame_type, data)
 
     # --- from the server ---
 
@@ -93,53 +100,58 @@ class Client(WSListener):
         kind = frame.msg_type
         payload = frame.get_payload_as_bytes()
         if kind is WSMsgType.CLOSE:
-            self._closed(payload)
+            self._receive_close(payload)
         elif kind is WSMsgType.PONG or kind is WSMsgType.PING:
-            pass  # picows answers pings
-        elif frame.fin and not self._parts:
-            self._data(payload)
+            pass  # picows answers WebSocket pings
+        elif frame.fin and not self._fragments:
+            self._receive(payload)
         else:
-            self._parts += payload
+            self._fragments += payload
             if frame.fin:
-                payload, self._parts = self._parts, b""
-                self._data(payload)
+                payload, self._fragments = self._fragments, b""
+                self._receive(payload)
 
-    def _data(self, payload: bytes) -> None:
-        ledger = self._ledger
+    def _receive(self, payload: bytes) -> None:
+        results = self._results
         try:
-            found = ledger.read(payload)
-            if found.marks:
-                now_ns = ledger.now_ns()
-                for channel, message, due_ns in found.marks:
-                    tally = self._tallies.get(channel)
-                    if tally is not None:
-                        ledger.count(tally.arrive(message), due_ns, now_ns)
-            for other in found.others:
-                self._heard(self._dialect.read(other))
-        except FormatError as error:
-            ledger.trouble(Kind.ERROR, 0, str(error))
+            frame = results.parse_frame(payload)
+            if frame.deliveries:
+                now_ns = results.now_ns()
+                for channel, message, due_ns in frame.deliveries:
+                    checker = self._checkers.get(channel)
+                    if checker is not None:
+                        results.count(checker.check(message), due_ns, now_ns)
+            for other in frame.others:
+                self._receive_message(self._codec.decode(other))
+        except ProtocolError as error:
+            results.add_failure(FailureKind.ERROR, 0, str(error))
             self.close()
-            self._refuse_entry()
+            self._fail_connect()
 
-    def _heard(self, heard: Heard) -> None:
-        if heard.is_ping:
-            if self._pongs:
-                self._send(self._dialect.pong)
+    def _receive_message(self, message: ServerMessage) -> None:
+        if message is PING:
+            if self._sends_pongs:
+                self._send(self._codec.pong)
+        elif isinstance(message, UnsubscribePush):
+            self._results.add_failure(FailureKind.UNSUBSCRIBE, message.code, message.reason)
+        elif isinstance(message, Reply):
+            self._receive_reply(message)
+
+    def _receive_reply(self, reply: Reply) -> None:
+        result = reply.result
+        if isinstance(result, ReplyError):
+            self._results.add_failure(FailureKind.ERROR, result.code, result.message)
+        elif isinstance(result, ConnectResult):
+            self._sends_pongs = result.pong
+        if reply.id not in self._unanswered:
             return
-        if heard.pong:
-            self._pongs = True
-        if heard.error is not None:
-            self._ledger.trouble(Kind.ERROR, heard.error.code, heard.error.message)
-        if heard.unsubscribed is not None:
-            self._ledger.trouble(Kind.UNSUBSCRIBE, heard.unsubscribed.code, heard.unsubscribed.message)
-        if heard.id in self._unanswered:
-            self._unanswered.discard(heard.id)
-            if heard.error is not None:
-                self._refuse_entry()
-            elif not self._unanswered and self._entry is not None and not self._entry.done():
-                self._entry.set_result(None)
+        self._unanswered.discard(reply.id)
+        if isinstance(result, ReplyError):
+            self._fail_connect()
+        elif not self._unanswered and self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
 
-    def _closed(self, payload: bytes) -> None:
+    def _receive_close(self, payload: bytes) -> None:
         code = int.from_bytes(payload[:2], "big") if payload else _NO_CODE
         self._close = code, payload[2:].decode(errors="replace")
         assert self._transport is not None
@@ -147,11 +159,11 @@ class Client(WSListener):
         self._transport.disconnect()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self.is_in = False
+        self.ready = False
         if not self._closing:
-            self._ledger.trouble(Kind.DISCONNECT, *self._close)
-        self._refuse_entry()
+            self._results.add_failure(FailureKind.DISCONNECT, *self._close)
+        self._fail_connect()
 
-    def _refuse_entry(self) -> None:
-        if self._entry is not None and not self._entry.done():
-            self._entry.set_exception(EntryError())
+    def _fail_connect(self) -> None:
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(ConnectError())

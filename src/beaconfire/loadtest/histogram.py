@@ -1,7 +1,8 @@
-"""Durations, counted so that a percentile is at most half a percent off, however many there were.
+"""A histogram of durations. Its percentiles are exact to half a percent, for any number of durations.
 
-Log-linear: every power of two is divided into 128 equal buckets, so a bucket is at most 1/128 of its value wide, and
-its middle is at most 0.4 % from anything in it. Below 256 ns every value has a bucket of its own.
+The buckets are log-linear: every power of two is divided into 128 equal buckets. So the width of a bucket is at most
+1/128 of its values, and its middle is at most 0.4 % from each of its values. Below 256 ns each value has its own
+bucket.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from msgspec import Struct
 _PARTS_BITS: Final = 7
 _VALUE_BITS: Final = _PARTS_BITS + 1
 _LONGEST_NS: Final = (1 << 38) - 1
-"""Four and a half minutes. What took longer counts as this, though `max_ns` knows better."""
+"""Four and a half minutes. Longer durations are counted in the last bucket; `max_ns` is still exact."""
 
 
 def bucket(value_ns: int) -> int:
@@ -29,19 +30,22 @@ def middle(index: int) -> int:
     return low + ((1 << shift) >> 1)
 
 
-class Counts(Struct, frozen=True):
-    """A histogram on its way between processes: bucket and count of all that are not empty, and the longest."""
+class HistogramCounts(Struct, frozen=True):
+    """A histogram in the form that is sent between processes.
+
+    `buckets` are index and count of each bucket that is not empty. `max_ns` is the longest duration.
+    """
 
     buckets: tuple[tuple[int, int], ...] = ()
     max_ns: int = 0
 
 
 class Histogram:
-    """Counts of durations in nanoseconds. A negative one counts as zero."""
+    """Counts durations in nanoseconds. A negative duration counts as zero."""
 
     __slots__ = ("_buckets", "max_ns")
 
-    def __init__(self, counts: Iterable[Counts] = ()) -> None:
+    def __init__(self, counts: Iterable[HistogramCounts] = ()) -> None:
         self._buckets = [0] * (bucket(_LONGEST_NS) + 1)
         self.max_ns = 0
         for each in counts:
@@ -55,7 +59,7 @@ class Histogram:
             value_ns = min(value_ns, _LONGEST_NS)
         elif value_ns < 0:
             value_ns = 0
-        shift = value_ns.bit_length() - _VALUE_BITS  # `bucket`, without the call: this happens for every delivery
+        shift = value_ns.bit_length() - _VALUE_BITS  # `bucket` without the call, because this runs for every delivery
         if shift > 0:
             self._buckets[(shift << _PARTS_BITS) + (value_ns >> shift)] += 1
         else:
@@ -66,7 +70,7 @@ class Histogram:
         return sum(self._buckets)
 
     def quantile_ns(self, share: float) -> int:
-        """The duration that this share of all did not exceed; 0 if there were none."""
+        """The quantile: this share of all durations is not longer. 0 if there are no durations."""
         rank = share * self.count
         seen = 0
         for index, count in enumerate(self._buckets):
@@ -75,5 +79,5 @@ class Histogram:
                 return min(middle(index), self.max_ns)
         return self.max_ns
 
-    def counts(self) -> Counts:
-        return Counts(tuple((index, count) for index, count in enumerate(self._buckets) if count), self.max_ns)
+    def counts(self) -> HistogramCounts:
+        return HistogramCounts(tuple((index, count) for index, count in enumerate(self._buckets) if count), self.max_ns)

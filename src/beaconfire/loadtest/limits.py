@@ -1,4 +1,4 @@
-"""What this machine lets one program do, looked at before it is tried: open files, and ports to one address."""
+"""Checks the limits of this machine before the load test starts: open files per process, and ports to one address."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Final
 from beaconfire.loadtest.plan import Plan
 
 _OWN_FILES: Final = 64
-"""What a worker opens besides its connections, generously."""
+"""Files that a worker opens besides its connections, with a reserve."""
 
 _PORT_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
-def check(plan: Plan) -> None:
-    """Raises the limit of open files as far as the plan needs, for this process and the workers it will start.
+def check_limits(plan: Plan) -> None:
+    """Raises the soft limit on open files to the number that the plan needs, for this process and its workers.
 
-    Raises ValueError, with the remedy, if the machine does not allow what the plan needs.
+    Raises ValueError, with the remedy, if a limit of this machine is lower than the plan needs.
     """
     _check_ports(plan.connections, _PORT_RANGE)
     if sys.platform != "win32":
@@ -25,7 +25,7 @@ def check(plan: Plan) -> None:
 
 
 def files_needed(plan: Plan) -> int:
-    """Of one worker."""
+    """The open files of one worker."""
     return len(plan.connections_of(0)) + _OWN_FILES
 
 
@@ -37,8 +37,8 @@ def _raise_open_files(needed: int, connections: int) -> None:
         if hard != resource.RLIM_INFINITY and hard < needed:
             processes = -(-connections // max(1, hard - _OWN_FILES))
             raise ValueError(
-                f"one process may open {hard} files here, and {needed} are needed: "
-                f"give --processes {processes} or more, or raise the limit with `ulimit -Hn {needed}` as root"
+                f"a process may open {hard} files on this machine, but {needed} are needed: "
+                f"use --processes {processes} or more, or raise the limit with `ulimit -Hn {needed}` as root"
             )
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
@@ -47,10 +47,10 @@ def _check_ports(connections: int, file: Path) -> None:
     try:
         first, last = map(int, file.read_text().split())
     except (OSError, ValueError):
-        return  # no Linux: then the kernel will say so itself
+        return  # not Linux: connecting fails with an error if there are too few ports
     if connections > last - first + 1:
         raise ValueError(
-            f"this machine has {last - first + 1} ports for connections to one address: "
+            f"this machine has only {last - first + 1} ports for connections to one address: "
             "widen net.ipv4.ip_local_port_range with `sysctl -w net.ipv4.ip_local_port_range='1024 65535'`, "
             "or use several machines"
         )

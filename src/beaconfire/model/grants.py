@@ -1,4 +1,4 @@
-"""What a token, the configuration or the server API allows a client in one channel."""
+"""Permissions for one channel, granted by a token, the configuration or the server API."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from beaconfire.model.publication import NO_PAYLOAD
 
 
 class SubscriptionOverride(Struct, frozen=True, omit_defaults=True):
-    """What a token may change of the channel's options for one subscription; None leaves the option as it is."""
+    """Channel options that a grant changes for one subscription; None keeps the option of the namespace (section 9).
+
+    For the meaning of each option see `channels.options`.
+    """
 
     presence: bool | None = None
     join_leave: bool | None = None
@@ -18,9 +21,11 @@ class SubscriptionOverride(Struct, frozen=True, omit_defaults=True):
 
 
 class SubscriptionGrant(Struct, frozen=True):
-    """Leave to be in a channel, whoever gave it: a token, the configuration, the server API.
+    """Permission to be subscribed to one channel, granted by a token, the configuration or the server API.
 
-    `expire_at_unix_s` 0 is never. `client_refresh` tells whether the client itself renews it by sub_refresh.
+    `info` becomes `chan_info` in presence, joins, leaves and publications; `data` goes to the client with the
+    subscription. `expire_at_unix_s` is in seconds since 1970; 0 means that the grant does not expire. If
+    `client_refresh` is true, the client renews the grant with sub_refresh.
     """
 
     info: Raw = NO_PAYLOAD
@@ -31,7 +36,11 @@ class SubscriptionGrant(Struct, frozen=True):
 
 
 class SubscriptionClaims(Struct, frozen=True):
-    """A verified subscription token: for this user (and this client id, if not empty) in exactly this channel."""
+    """The content of a verified subscription token.
+
+    The token is valid only for this user, this channel and, unless `client` is empty, this client id. The caller must
+    check all three.
+    """
 
     user: str
     channel: str

@@ -1,4 +1,4 @@
-"""A verified user."""
+"""The identity of a session."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.publication import NO_PAYLOAD
 
 NAME_LENGTH_MAX = 128
-"""Characters of the name that an anonymous client gives itself. It is nobody's claim but the client's own, and every
-join, leave and message carries it to everyone in the room, so a few bytes sent could become a hundred megabytes
-delivered."""
+"""The longest name, in characters, that a client may give itself without a token. Each join, leave and publication
+delivers the name to every subscriber, so without a limit a small request could cause a hundred megabytes of traffic."""
 
 
 class Identity(Struct, frozen=True):
-    """A verified user with what the token said. `user` "" is the anonymous user.
+    """The verified user id of a session, and the claims of its token (section 17).
 
-    `channels` are server-side subscriptions made at connect. `expire_at_unix_s` 0 is never; `client_refresh` tells
-    whether the client itself renews the connection by refresh. `meta` stays on the server.
+    `user` "" is the anonymous user. `info` becomes `conn_info` in presence, joins, leaves and publications.
+    `channels` are the server-side subscriptions to make at connect, by channel. `expire_at_unix_s` is in seconds since
+    1970; 0 means that the connection does not expire. If `client_refresh` is true, the client renews the connection
+    with refresh. `meta` is never sent to clients.
     """
 
     user: str = ""

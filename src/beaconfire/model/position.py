@@ -1,4 +1,4 @@
-"""Positions in a channel's stream."""
+"""Positions in the stream of a channel."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from msgspec import Struct
 
 
 class StreamPosition(NamedTuple):
-    """Where a client stands in a channel's stream. Offsets rise by one within an epoch; 0 is before the first."""
+    """A position in a stream. Offsets rise by one within an epoch; offset 0 is the position before the first
+    publication. An empty epoch means that the epoch is not known.
+    """
 
     offset: int
     epoch: str
 
 
 class SincePosition(Struct, frozen=True, omit_defaults=True):
-    """`StreamPosition` as it stands in requests, where both halves may be missing."""
+    """A stream position in a request, where both fields may be missing (section 1, StreamPosition)."""
 
     offset: int = 0
     epoch: str = ""

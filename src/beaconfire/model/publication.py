@@ -1,15 +1,18 @@
-"""Publications, and the clients that they come from."""
+"""Publications, and information about the clients that publish or are present."""
 
 from __future__ import annotations
 
 from msgspec import Raw, Struct
 
 NO_PAYLOAD = Raw(b"")
-"""The one empty payload. Encoders omit a payload field when it *is* this object."""
+"""The empty payload. Encoders compare by identity: they omit a payload field only if its value *is* this object."""
 
 
 class ClientInfo(Struct, frozen=True, omit_defaults=True):
-    """Who published or is present. `conn_info` is from the connection's token, `chan_info` the subscription's."""
+    """The user id and client id of a publisher or of an entry in presence (section 1, ClientInfo).
+
+    `conn_info` comes from the identity of the connection, `chan_info` from the grant of the subscription.
+    """
 
     user: str
     client: str
@@ -18,10 +21,14 @@ class ClientInfo(Struct, frozen=True, omit_defaults=True):
 
 
 class Publication(Struct, frozen=True, omit_defaults=True):
-    """Data published in a channel. `offset` is 0 in a channel without history; `epoch` comes with offset 1 only.
+    """Data published in a channel (section 1, Publication).
 
-    On its way to one who asked for it, `delta` may be true: then the data is a patch (see `deltas`); and `conflated`
-    may be how many publications before this one were left out in its favour (see `conflation`).
+    `info` is None if the server API published. `offset` is 0 if the publication is not stored in history. `epoch` is
+    set only for offset 1, so that a client that subscribed before the stream existed learns the epoch (section 10).
+
+    `delta` and `conflated` are set only during delivery, for subscriptions that requested them. If `delta` is true,
+    `data` is a patch (section 11). `conflated` is the number of earlier publications that were
+    omitted because this one replaces them (see `Conflate`).
     """
 
     data: Raw = NO_PAYLOAD

@@ -1,4 +1,9 @@
-"""What clients ask for: requests, and the command that carries one."""
+"""Requests of clients, and the command that carries a request.
+
+These are the requests of the Centrifuge client protocol v2 (section 1 of the protocol reference), plus a few that
+only the plain protocol needs. Other protocols translate their own messages into these requests. A field that the
+client did not send has its default value.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +17,20 @@ from beaconfire.model.publication import NO_PAYLOAD
 
 
 class Conflate(Struct, frozen=True, omit_defaults=True):
-    """A wish for the latest instead of all, our own addition: at most `max_rate` updates a second, 0 without a bound;
-    and in any case only the latest while the connection takes nothing. See `conflation`."""
+    """Requests conflation: the client wants the latest publication rather than all of them. Not in the Centrifuge
+    protocol.
+
+    `max_rate` is the highest number of deliveries per second; 0 means no limit. While the connection is not writable,
+    only the latest publication is kept, whatever the rate.
+    """
 
     max_rate: float = 0.0
 
 
 class FilterNode(Struct, frozen=True, omit_defaults=True):
-    """A node of a tags filter: a branch with `op` and `nodes`, or a comparison. See `tags_filter`."""
+    """A node of a tags filter (section 12): either `op` with `nodes`, or a comparison of the tag `key` by `cmp` with
+    `val` or `vals`.
+    """
 
     op: str = ""
     key: str = ""
@@ -30,6 +41,14 @@ class FilterNode(Struct, frozen=True, omit_defaults=True):
 
 
 class SubscribeRequest(Struct, frozen=True, omit_defaults=True):
+    """Subscribes to `channel` (section 9).
+
+    If `recover` is true, the client asks for all publications after the position of `offset` and `epoch` (section 10).
+    `positioned`, `recoverable` and `join_leave` request these options. `delta` names a delta format (section 11).
+    `tf` is a tags filter (section 12). The bit of value 2 in `flag` asks for error 112 if recovery fails (section 10).
+    `type` is 0 for the only supported type of subscription.
+    """
+
     channel: str = ""
     token: str = ""
     recover: bool = False
@@ -47,6 +66,12 @@ class SubscribeRequest(Struct, frozen=True, omit_defaults=True):
 
 
 class ConnectRequest(Struct, frozen=True, omit_defaults=True):
+    """Authenticates the session (section 6).
+
+    `subs` holds, by channel, positions for server-side subscriptions and further channels to subscribe to. `name` and
+    `version` are those of the client's SDK. `headers` are HTTP headers that a browser cannot set itself.
+    """
+
     token: str = ""
     data: Raw = NO_PAYLOAD
     subs: dict[str, SubscribeRequest] = {}
@@ -54,28 +79,40 @@ class ConnectRequest(Struct, frozen=True, omit_defaults=True):
     version: str = ""
     headers: dict[str, str] = {}
     user: str = ""
-    """A name nobody has verified. Only the plain protocol sends it; it becomes an identity in insecure mode only."""
+    """An unverified user name. Only the plain protocol sends it, and it becomes the user id only in insecure mode."""
 
 
 class UnsubscribeRequest(Struct, frozen=True, omit_defaults=True):
+    """Ends the subscription to `channel` (section 9). Unknown channels are no error."""
+
     channel: str = ""
 
 
 class PublishRequest(Struct, frozen=True, omit_defaults=True):
+    """Publishes `data` in `channel` (section 13)."""
+
     channel: str = ""
     data: Raw = NO_PAYLOAD
 
 
 class PresenceRequest(Struct, frozen=True, omit_defaults=True):
+    """Asks for the clients in `channel` (section 13)."""
+
     channel: str = ""
 
 
 class PresenceStatsRequest(Struct, frozen=True, omit_defaults=True):
+    """Asks for the numbers of clients and users in `channel` (section 13)."""
+
     channel: str = ""
 
 
 class HistoryRequest(Struct, frozen=True, omit_defaults=True):
-    """`limit` 0 asks for the position only; `since` is exclusive; `reverse` is newest first."""
+    """Asks for a page of a channel's history (section 13).
+
+    `limit` 0 asks only for the position; a negative limit asks for as many publications as allowed. `since` is
+    exclusive. With `reverse`, the order is newest first, and `since` selects earlier ones.
+    """
 
     channel: str = ""
     limit: int = 0
@@ -84,29 +121,39 @@ class HistoryRequest(Struct, frozen=True, omit_defaults=True):
 
 
 class PingRequest(Struct, frozen=True, omit_defaults=True):
-    pass
+    """A ping from the client. Centrifuge SDKs do not send it (section 5, rule 3)."""
 
 
 class SendRequest(Struct, frozen=True, omit_defaults=True):
+    """A message for the server's application, without a reply (section 13)."""
+
     data: Raw = NO_PAYLOAD
 
 
 class RPCRequest(Struct, frozen=True, omit_defaults=True):
+    """Calls an RPC method of the server's application (section 13)."""
+
     data: Raw = NO_PAYLOAD
     method: str = ""
 
 
 class RefreshRequest(Struct, frozen=True, omit_defaults=True):
+    """A new token for the connection (section 8)."""
+
     token: str = ""
 
 
 class SubRefreshRequest(Struct, frozen=True, omit_defaults=True):
+    """A new token for the subscription to `channel` (section 8)."""
+
     channel: str = ""
     token: str = ""
 
 
 class RoomMessage(Struct, frozen=True):
-    """The plain protocol's publish: `echo` returns it to its sender, and its acknowledgement carries the offset."""
+    """A publish of the plain protocol. Unless `echo` is true, the sender does not get its own publication. The reply
+    carries the offset.
+    """
 
     channel: str
     data: Raw
@@ -115,14 +162,14 @@ class RoomMessage(Struct, frozen=True):
 
 
 class LobbyFrame(Struct, frozen=True):
-    """A frame that is no message of the plain protocol: everyone in the lobby gets it as it is."""
+    """A frame that is no message of the plain protocol. It is published unchanged in the lobby channel."""
 
     data: Raw
     tags: dict[str, str]
 
 
 class InvalidRequest(Struct, frozen=True):
-    """A request that its protocol could place but not read. It is answered with this error and the session lives."""
+    """A malformed request. The reply is this error, and the session continues."""
 
     code: ErrorCode
     detail: str
@@ -148,16 +195,17 @@ Request: TypeAlias = (
 
 
 class Pong(Struct, frozen=True):
-    """The answer to an application-level ping: an empty command."""
+    """The client's reply to an application-level ping: a command without an id and without a request (section 7)."""
 
 
 PONG = Pong()
 
 
 class Command(NamedTuple):
-    """A decoded request. `ref` is whatever its protocol needs to address the reply; nobody else looks into it.
+    """A decoded command.
 
-    `ref` is None where no reply may be sent (pong, send, lobby frames).
+    `ref` is an opaque value with which the codec addresses the reply. `ref` is None if the command has no reply (pong,
+    send, lobby frames).
     """
 
     ref: object

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from beaconfire.base.clock import Clock
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.session.options import ClientOptions
-from beaconfire.transports.port import Refusal
+from beaconfire.transports.port import ErrorResponse
 
 OPEN_FILES_SHARE = 0.9
 """The share of the open-file limit for connections, if no limit is set. HTTP requests and files use the rest."""
@@ -15,9 +15,9 @@ OPEN_FILES_SHARE = 0.9
 OPEN_FILES_MAX = 1_048_576
 """The limit on a system without one: the maximum of a process on Linux by default."""
 
-_DRAINING = Refusal(503, "draining", "this node is shutting down: try again")
-_FULL = Refusal(503, "limit", "client.connection_limit is reached: try again later")
-_TOO_FAST = Refusal(503, "rate", "client.connection_rate_limit is reached: try again later")
+_DRAINING = ErrorResponse(503, "draining", "this node is shutting down: try again")
+_FULL = ErrorResponse(503, "limit", "client.connection_limit is reached: try again later")
+_TOO_FAST = ErrorResponse(503, "rate", "client.connection_rate_limit is reached: try again later")
 
 
 def open_files_limit() -> int:
@@ -56,7 +56,7 @@ class Admission:
         self._admitted = 0
         self.draining = False
 
-    def admit(self) -> Refusal | None:
+    def admit(self) -> ErrorResponse | None:
         """Returns the refusal of a connection, or None to accept it, which counts it."""
         if self.draining:
             return _DRAINING

@@ -14,7 +14,7 @@ from beaconfire.base.errors import (
     Disconnect,
     DisconnectCode,
 )
-from beaconfire.base.tasks import Background
+from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.delivery.hub import Hub
 from beaconfire.model.grants import SubscriptionGrant
@@ -49,7 +49,7 @@ class LocalSessions:
         namespaces: Namespaces,
         preparation: Preparation,
         expiry: Expiry,
-        background: Background,
+        background: BackgroundTasks,
         node: NodeIdentity,
         uptime_s: Callable[[], int],
     ) -> None:

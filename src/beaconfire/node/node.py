@@ -11,7 +11,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from beaconfire.base.loop import LoopTurns, Runtime
-from beaconfire.base.tasks import Background
+from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.channels.access import Access
 from beaconfire.channels.attachments import Attachments
 from beaconfire.channels.namespaces import Namespaces
@@ -35,7 +35,7 @@ from beaconfire.session.operations.strategy import Strategies
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.session import Session
-from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.traits import SessionTraits
 
 
 class NodeOptions(Struct, frozen=True):
@@ -64,7 +64,7 @@ class Node:
         client, clock = options.client, runtime.timers.clock
         self._engine = engine
         self._namespaces = namespaces
-        self.background = Background(lambda error: report_error(events, "background", error))
+        self.background = BackgroundTasks(lambda error: report_error(events, "background", error))
         self.turns = LoopTurns(runtime.schedule, clock.now_s)
         self.channels = ChannelService(engine.broker, engine.presence)
         self.registry: SessionRegistry[Session] = SessionRegistry()

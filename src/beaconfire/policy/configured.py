@@ -174,6 +174,6 @@ def _name_in(data: Raw) -> str:
     if not data:
         return ""
     try:
-        return json_payload.read(_data_decoder.decode, bytes(data)).name
+        return json_payload.decode_json(_data_decoder.decode, bytes(data)).name
     except json_payload.NotJSONError:
         return ""

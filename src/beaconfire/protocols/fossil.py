@@ -1,15 +1,20 @@
-"""Patches in the Fossil delta format: what must be copied from one text, and what inserted, to make another.
+"""Creates patches in the Fossil delta format. A patch describes a target text by copies from a source text and by
+inserted bytes.
 
     <length of the target>\\n  { <count>@<offset>,  |  <count>:<bytes> }  <checksum>;
 
-`@` copies from the source, `:` inserts the bytes that follow. Numbers are written to base 64. The checksum is the sum
-of the target read as big-endian words of 32 bits, the last one filled up with zeros. (Section 11 of the Centrifuge
-client protocol; the format itself is that of the Fossil version control system.)
+`@` copies from the source, `:` inserts the bytes that follow. Numbers are written in base 64. The checksum is the sum
+of the target as big-endian words of 32 bits, the last word padded with zeros (section 11 of the Centrifuge client
+protocol; the format is that of the Fossil version control system).
 
-Theory of operation. What both texts begin and end with is found by comparing slices, which is no Python. In between,
-the source is cut into blocks of 16 bytes, kept in a dict by their content; the target is walked byte by byte until 16
-of them are such a block, and then the match is grown in both directions. Where nothing matches, the steps become
-longer, so that two texts that have nothing in common cost little. The work is bounded by the size of both.
+Theory of operation:
+
+* The common prefix and suffix of both texts are found by comparing slices, which runs in C.
+* Between them, the source is cut into blocks of 16 bytes, in a dict by content. The target is scanned byte by byte
+  until its next 16 bytes are such a block. Then the match is extended in both directions.
+* While nothing matches, the steps of the scan become longer, so that two unrelated texts cost little time.
+
+The time is bounded by the size of both texts.
 """
 
 from __future__ import annotations
@@ -18,21 +23,23 @@ import struct
 from typing import Final
 
 BLOCK: Final = 16
-"""A copy costs up to 12 bytes, so nothing much shorter is worth one."""
+"""The length of a block. A copy takes up to 12 bytes, so copying much shorter texts would save nothing."""
 
 SIZE_MAX: Final = 64 * 1024
-"""Larger texts are not compared: it would take longer than the event loop should be kept (4 ms)."""
+"""Larger texts get no patch: creating it would block the event loop for too long (4 ms)."""
 
 COPIES_MAX: Final = 1024
-"""After so many copies the rest is inserted: a text made to be cut to pieces must not take long either."""
+"""The largest number of copies in a patch; the rest is inserted. This limits the time for texts with very many matches.
+"""
 
 _DIGITS: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~"
-_PATIENCE: Final = 7
-"""After each 2**7 misses the steps become longer by 2. They stay odd, so that every alignment is tried in turn."""
+_MISSES_LOG2: Final = 7
+"""After each 2**7 misses the steps become longer by 2. Steps stay odd, so that all alignments are tried in turn."""
 
 
 def create(source: bytes, target: bytes) -> bytes | None:
-    """The patch that makes `target` of `source`; None if it would not be smaller than `target`, or takes too long."""
+    """Returns the patch from `source` to `target`, or None if the patch would not be smaller than `target` or a text is
+    too large."""
     size = len(target)
     if size <= BLOCK or not source or max(size, len(source)) > SIZE_MAX:
         return None
@@ -45,7 +52,7 @@ def create(source: bytes, target: bytes) -> bytes | None:
     parts = [_number(size), b"\n"]
     if head:
         parts.append(_copy(head, 0))
-    _write_middle(parts, source, target, head, size - tail)
+    _append_middle(parts, source, target, head, size - tail)
     if tail:
         parts.append(_copy(tail, len(source) - tail))
     parts += (_number(checksum(target)), b";")
@@ -54,27 +61,27 @@ def create(source: bytes, target: bytes) -> bytes | None:
 
 
 def checksum(text: bytes) -> int:
-    """Of a target, below 2**32."""
+    """The checksum of a target, below 2**32."""
     words = (len(text) + 3) // 4
     numbers: tuple[int, ...] = struct.unpack(f">{words}I", text.ljust(words * 4, b"\0"))
     return sum(numbers) & 0xFFFFFFFF
 
 
-def _write_middle(parts: list[bytes], source: bytes, target: bytes, start: int, stop: int) -> None:
-    """Appends what makes `target[start:stop]`."""
+def _append_middle(parts: list[bytes], source: bytes, target: bytes, start: int, stop: int) -> None:
+    """Appends copies and inserts for `target[start:stop]` to `parts`."""
     written = here = start
     misses = copies = 0
     last = stop - BLOCK
     blocks: dict[bytes, int] = {}
     if here <= last:
-        # Backwards, so that of equal blocks the first one stays: its number is the shortest.
+        # Backwards, so that the first of several equal blocks is kept: its offset takes the fewest digits.
         first = (len(source) // BLOCK - 1) * BLOCK
         blocks = {source[at : at + BLOCK]: at for at in range(first, -1, -BLOCK)}
     while here <= last and copies < COPIES_MAX:
         found = blocks.get(target[here : here + BLOCK])
         if found is None:
             misses += 1
-            here += 1 + 2 * (misses >> _PATIENCE)
+            here += 1 + 2 * (misses >> _MISSES_LOG2)
             continue
         back = _common_suffix(source, target, found, here, written)
         begin, at = here - back, found - back
@@ -90,7 +97,8 @@ def _write_middle(parts: list[bytes], source: bytes, target: bytes, start: int, 
 
 
 def _common_prefix(source: bytes, target: bytes, at: int, here: int) -> int:
-    """How many bytes are the same in both from these places on: by slices that grow, then by halving the last one."""
+    """The number of equal bytes from `source[at]` and `target[here]` on. Compares slices of growing length, then
+    bisects the last slice."""
     limit = min(len(source) - at, len(target) - here)
     same, step = 0, BLOCK
     while same + step <= limit and source[at + same : at + same + step] == target[here + same : here + same + step]:
@@ -107,7 +115,7 @@ def _common_prefix(source: bytes, target: bytes, at: int, here: int) -> int:
 
 
 def _common_suffix(source: bytes, target: bytes, at: int, here: int, here_min: int) -> int:
-    """How many bytes are the same in both before these places, of the target none before `here_min`."""
+    """The number of equal bytes before `source[at]` and `target[here]`, in the target not before `here_min`."""
     limit = min(at, here - here_min)
     same, step = 0, BLOCK
     while same + step <= limit and source[at - same - step : at - same] == target[here - same - step : here - same]:
@@ -132,7 +140,7 @@ def _insert(text: bytes) -> bytes:
 
 
 def _number(number: int) -> bytes:
-    """To base 64, the most significant digit first."""
+    """The number in base 64, the most significant digit first."""
     digits = bytearray()
     while True:
         digits.append(_DIGITS[number & 63])

@@ -1,9 +1,12 @@
-"""Whether bytes are JSON text for certain, so that they may stand verbatim inside other JSON.
+"""Strict decoding of JSON, and checks of JSON payloads that are embedded in other JSON without re-encoding.
 
-`msgspec` reads syntax, escapes and numbers strictly even in the parts it only skips, but three things are left to us.
-It does not look at the UTF-8 of what it skips. How deep it can read depends on how deep the caller's stack is already,
-so a payload could be accepted here and be refused, or break a subscriber, there. And it refuses `"\\ud83d"`, half of an
-emoji, which every client that cuts a string in the wrong place will send, and which most languages write and read.
+`msgspec` checks syntax, escapes and numbers strictly, also in the parts that it skips. This module adds three things:
+
+* `msgspec` does not check the UTF-8 of skipped parts.
+* The nesting depth that `msgspec` accepts depends on the depth of the caller's stack. So a payload could be accepted
+  from a publisher and then fail for a subscriber.
+* `msgspec` rejects `"\\ud83d"`, half of a surrogate pair. A client that cuts a string in the middle of an emoji sends
+  this, and most languages can write and read it.
 """
 
 from __future__ import annotations
@@ -23,29 +26,29 @@ from beaconfire.model.publication import NO_PAYLOAD
 T = TypeVar("T")
 
 DEPTH_MAX: Final = 512
-"""Arrays and objects inside one another. Readers of the peers' languages give up from about here on (PHP at 512,
-CPython at a thousand less its stack), and one publisher must not be able to break its subscribers."""
+"""The limit for nested arrays and objects. JSON decoders of other languages have limits of this order (PHP 512, CPython
+1000 less its stack), and a publisher must not be able to break its subscribers."""
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _BRACKETS = bytes.maketrans(b"[{]}", b"\2\2\0\0")
-_STRETCH = 64
-"""Brackets that are counted together, in one go, while the depth is not near the limit."""
+_BRACKETS_PER_STEP = 64
+"""How many brackets are counted in one step while the depth is not near the limit."""
 
-# Skimming costs half of building the objects, and nobody here wants them.
-_skim = msgspec.json.Decoder(Raw).decode
+# Decoding to `Raw` checks the text without building objects, in half the time.
+_validate = msgspec.json.Decoder(Raw).decode
 
 
 class NotJSONError(ValueError):
-    """The text is not JSON, and says why."""
+    """The text is not JSON. The message says why."""
 
 
-def read(decode: Callable[[bytes], T], text: bytes) -> T:
-    """`decode(text)` of a `msgspec` JSON decoder, with the gaps above closed.
+def decode_json(decode: Callable[[bytes], T], text: bytes) -> T:
+    """Returns `decode(text)`, where `decode` is that of a `msgspec` JSON decoder, with the additional checks above.
 
-    A lone surrogate escape is read as U+FFFD, the replacement character: it has no UTF-8, so no honest reader could
-    keep it, and a half emoji is no reason to end a session. Raises NotJSONError for everything else.
+    An escape of a lone surrogate is decoded as U+FFFD, the replacement character, because it has no UTF-8 form, and
+    half of an emoji is no reason to end a session. Raises NotJSONError for text that is not JSON.
     """
     try:
         if not text.isascii():
@@ -63,17 +66,18 @@ def read(decode: Callable[[bytes], T], text: bytes) -> T:
         raise NotJSONError(str(error)) from None
     except RecursionError:
         raise NotJSONError(f"nested more than {DEPTH_MAX} levels deep") from None
-    # Shorter text cannot be too deep, and nearly all is shorter.
+    # Shorter text cannot be nested too deeply, and nearly all texts are shorter.
     if len(text) > DEPTH_MAX and _is_too_deep(text):
         raise NotJSONError(f"nested more than {DEPTH_MAX} levels deep")
     return value
 
 
-def embeddable(data: Raw) -> Raw:
-    """The payload as it may stand in a JSON message: usually `data` itself, `NO_PAYLOAD` if it is empty.
+def check_json(data: Raw) -> Raw:
+    """Returns the payload in a form that can be embedded in a JSON message: usually `data` itself, or `NO_PAYLOAD` if
+    `data` is empty.
 
-    It may still hold insignificant line breaks. Raises PayloadError if it is not JSON. Costs about 0.3 µs for a
-    hundred bytes, once per message and encoding, which is less than to remember the verdict would be.
+    The result may contain line breaks outside of strings. Raises PayloadError if `data` is not JSON. Takes about
+    0.3 µs for a hundred bytes, once per message and encoding; storing the result of the check would cost more.
     """
     if data is NO_PAYLOAD:
         return data
@@ -81,29 +85,29 @@ def embeddable(data: Raw) -> Raw:
     if not text:
         return NO_PAYLOAD
     try:
-        valid = read(_skim, text)
+        valid = decode_json(_validate, text)
     except NotJSONError as error:
         raise PayloadError(f"the payload is not JSON: {error}") from None
-    # They differ where something was repaired, or white space stood around the text.
+    # They differ if a surrogate was replaced, or if there was white space around the value.
     return data if valid == data else valid.copy()
 
 
 def _replace_lone_surrogates(text: bytes) -> bytes:
-    """Same length, so that positions in error texts stay true."""
+    """Replaces escapes of lone surrogates. The length stays the same, so positions in error texts stay right."""
     return _ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], text)
 
 
 def _is_too_deep(text: bytes) -> bool:
-    """Of valid JSON. Looks no closer than it must: what has few brackets cannot be deep."""
+    """Whether valid JSON text is nested more than `DEPTH_MAX` levels deep. Text with few brackets is not scanned."""
     if text.count(b"[") + text.count(b"{") <= DEPTH_MAX:
         return False
     brackets = _STRING.sub(b"", text).translate(_BRACKETS, _NOT_BRACKETS)
     depth = 0
-    for start in range(0, len(brackets), _STRETCH):
-        stretch = brackets[start : start + _STRETCH]
-        opened = stretch.count(2)
+    for start in range(0, len(brackets), _BRACKETS_PER_STEP):
+        step = brackets[start : start + _BRACKETS_PER_STEP]
+        opened = step.count(2)
         # An opening bracket counts as 2 and a closing one as 0, so the sum less the number of brackets is the depth.
-        if depth + opened > DEPTH_MAX and depth + max(map(sub, accumulate(stretch), count(1))) > DEPTH_MAX:
+        if depth + opened > DEPTH_MAX and depth + max(map(sub, accumulate(step), count(1))) > DEPTH_MAX:
             return True
-        depth += 2 * opened - len(stretch)
+        depth += 2 * opened - len(step)
     return False

@@ -1,8 +1,16 @@
-"""What a wire protocol must offer, and how its messages become bytes on a transport.
+"""The port of protocols: how commands, results and pushes become bytes, and the other way round.
 
-A *codec* turns bytes into commands and results or pushes into payloads; it is stateless and shared by every session
-that speaks it. A *framing* belongs to the transport and packs payloads into frames. The pair is a *wire*: the key by
-which fan-out encodes once, however many sessions listen. Nothing here does I/O.
+* A **codec** is one encoding of one protocol. It decodes the bytes of a frame to commands, and encodes results, errors
+  and pushes to payloads.
+* A **framing** belongs to the transport. It packs payloads into frames.
+* A **wire** is a codec with a framing. Fan-out encodes a publication once per wire and shares the bytes between all
+  sessions of this wire.
+
+Codecs and wires have no state besides their settings, do no I/O and never suspend. One object serves all sessions. All
+methods are called on the thread of the event loop, often during fan-out: they must not block.
+
+The messages of a codec (`Command`, `Result`, `Push`) are those of the Centrifuge client protocol v2; see
+`beaconfire.model`. A codec of another protocol translates between its own messages and these.
 """
 
 from __future__ import annotations
@@ -19,71 +27,87 @@ from beaconfire.model.results import Result
 
 
 class ProtocolError(Exception):
-    """The peer's bytes are no message of this protocol. The text names what was wrong; the session must end."""
+    """The bytes of the client are not a message of this protocol. The text says what is wrong. The session must end
+    (disconnect 3501).
+    """
 
 
 class Payload(NamedTuple):
-    """One encoded protocol message. `binary` says which kind of WebSocket frame it wants."""
+    """One encoded message of the protocol. `binary` tells whether WebSocket sends it in a binary or a text frame."""
 
     data: bytes
     binary: bool = False
 
 
 class Codec(Protocol):
-    """One encoding of one protocol."""
+    """One encoding of one protocol.
+
+    User data in messages is opaque: a codec passes on its bytes unchanged, or raises PayloadError if the encoding
+    cannot express them, for example bytes that are not JSON in a JSON protocol.
+    """
 
     @property
     def name(self) -> str:
-        """As in metrics and logs: `centrifuge-json`, `centrifuge-protobuf`, `plain`."""
+        """The name in metrics and logs: `centrifuge-json`, `centrifuge-protobuf`, `plain`."""
 
     @property
     def separator(self) -> bytes | None:
-        """What may stand between messages that share a frame; None if each message needs a frame of its own."""
+        """The bytes between two messages in one frame. None if each message needs a frame of its own."""
 
     @property
     def app_pings(self) -> bool:
-        """Whether pings are messages of the protocol. If not, the transport's own pings are used."""
+        """Whether pings are messages of the protocol. If not, the pings of the transport are used."""
 
     def decode(self, data: bytes, binary: bool) -> Sequence[Command]:
-        """All commands of one frame, in order. Raises ProtocolError when the frame holds none or garbage."""
+        """Returns all commands of one frame, in the order of the frame; at least one.
+
+        `data` is a complete frame; the text of a text frame is valid UTF-8. `binary` is the kind of the WebSocket
+        frame. The result must not refer to the memory of `data`, because commands can live much longer than the
+        frame. Raises ProtocolError, and nothing else, for bytes that are no message of the protocol. A codec can
+        instead return an `InvalidRequest`, which is answered with an error.
+        """
 
     def encode_reply(self, ref: object, result: Result) -> Payload:
-        """The one answer to the command with this `ref`. Raises PayloadError if the data cannot be expressed."""
+        """Encodes the successful reply to the command with this `ref`. Raises PayloadError."""
 
     def encode_error(self, ref: object, error: CommandError, detail: str) -> Payload:
-        """The failed answer. `detail` is empty unless the client may see it."""
+        """Encodes the error reply to the command with this `ref`. `detail` is the text that the client may see; empty
+        if `debug_reasons` is off."""
 
     def encode_push(self, push: Push) -> Payload:
-        """A message nobody asked for. Raises PayloadError if the data cannot be expressed (not JSON for JSON)."""
+        """Encodes a push. Called once per wire for a publication, for all subscribers together. Raises PayloadError."""
 
     def encode_ping(self) -> Payload:
-        """An application-level ping; called only if `app_pings`."""
+        """Encodes an application-level ping. Called only if `app_pings`."""
 
 
 @runtime_checkable
 class DeltaCodec(Protocol):
-    """What a codec offers besides if its clients can put publications together from patches."""
+    """The additional methods of a codec whose clients can apply patches (delta compression, section 11)."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As `Codec.name`."""
 
     def delta_text(self, data: Raw) -> Raw:
-        """The bytes patches are made between: those that the client keeps of a publication. Usually `data` itself.
-        Raises PayloadError if the data cannot be expressed."""
+        """Returns the bytes between which patches are made: the bytes that the client keeps of a publication with this
+        data. Usually `data` itself. Raises PayloadError."""
 
     def delta_data(self, text: bytes) -> Raw | None:
-        """Such bytes, or a patch, as the data of a publication; None for a patch that cannot be expressed."""
+        """Returns the data field of a publication for a full text or a patch, or None if the encoding cannot express
+        the patch. Then the publication is sent in full."""
 
 
 Frame: TypeAlias = bytes
-"""Bytes ready for a transport, complete, shared by all sessions they go to. Frames of one wire may be concatenated."""
+"""Complete bytes for a transport, shared by all sessions that get them. Frames of one wire may be concatenated."""
 
 
 class Wire(Protocol):
-    """A codec on a framing. Two sessions share frames if and only if they share this object."""
+    """A codec with a framing. Two sessions share encoded frames if and only if they share the wire object."""
 
     @property
-    def codec(self) -> Codec: ...
+    def codec(self) -> Codec:
+        """The codec of this wire."""
 
     def pack(self, payloads: Sequence[Payload]) -> Frame:
-        """One frame with all payloads in order; at least one is given."""
+        """Packs one or more payloads into one frame, in order."""

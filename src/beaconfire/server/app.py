@@ -20,7 +20,7 @@ from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.tokens import JWTVerifier
 from beaconfire.base.clock import Clock, SystemClock
 from beaconfire.base.loop import Runtime
-from beaconfire.base.timers import PromptTimers, Timers
+from beaconfire.base.timers import PreciseTimers, Timers
 from beaconfire.base.units import Seconds
 from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespaces
@@ -38,9 +38,9 @@ from beaconfire.server.endpoints import Endpoints
 from beaconfire.server.engines import ENGINES
 from beaconfire.server.pages import PAGE_PATHS, client_routes, demo_routes
 from beaconfire.transports.endpoints import ENDPOINTS
-from beaconfire.transports.http import DirectPosts, HttpGuard
+from beaconfire.transports.http import DirectPosts, HttpLimits
 from beaconfire.transports.socket_writes import send_all
-from beaconfire.transports.websocket import Shortcut, WebSocketAcceptor
+from beaconfire.transports.websocket import UpgradeDetector, WebSocketAcceptor
 
 TIMER_RESOLUTION_S = 0.1
 SWEEP_INTERVAL_S = 1.0
@@ -134,7 +134,7 @@ class App:
             self.namespaces,
             access,
             ConfiguredPolicy(*self.verifiers, self.namespaces, access, client),
-            Runtime(loop.call_soon, self.timers, PromptTimers(self.clock, loop.call_later), random.random),
+            Runtime(loop.call_soon, self.timers, PreciseTimers(self.clock, loop.call_later), random.random),
             self.events,
             send_all,
         )
@@ -162,12 +162,12 @@ class App:
     def _make_http(self, api: ApiHttp | None, recorder: RequestRecorder) -> Callable[..., asyncio.Protocol]:
         """The protocol factory of the listening socket: WebSocket upgrades, direct API calls, and all other HTTP."""
         server = self.config.server
-        guard = HttpGuard(server, self.timers, self.events)
+        guard = HttpLimits(server, self.timers, self.events)
         http: Callable[..., asyncio.Protocol] = guard.protocol
         if api is not None:
-            answer = DirectPostObserver(api.answer, recorder, self.clock)
+            answer = DirectPostObserver(api.handle_post, recorder, self.clock)
             http = DirectPosts(guard, CALL_PATHS, answer, server.trusted_proxies).protocol
-        return Shortcut(self.acceptor, http, server, self.timers, self.events).protocol
+        return UpgradeDetector(self.acceptor, http, server, self.timers, self.events).protocol
 
     # Figures and time
 

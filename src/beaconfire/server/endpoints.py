@@ -17,25 +17,26 @@ from beaconfire.config import Config
 from beaconfire.model.events import EventSink
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.node import Node
+from beaconfire.protocols.centrifuge.emulation import decode_emulation_request
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.plain import PlainCodec
 from beaconfire.protocols.port import Codec, Wire
-from beaconfire.session.traits import SessionTraits
 from beaconfire.transports import endpoints as rows
 from beaconfire.transports import streams
 from beaconfire.transports.endpoints import ENDPOINTS, EndpointRow
 from beaconfire.transports.polling import Poll, PollCommands
 from beaconfire.transports.port import Admit, OpenSession
 from beaconfire.transports.request_checks import RequestChecks
+from beaconfire.transports.traits import SessionTraits
 from beaconfire.transports.websocket import (
+    CentrifugeEndpoint,
     Endpoint,
-    NativeEndpoint,
-    SimpleEndpoint,
+    SingleCodecEndpoint,
     UpgradeRequest,
-    Wires,
-    opened,
+    WireSelector,
+    with_first_message,
 )
 
 
@@ -76,13 +77,13 @@ class Endpoints:
             traits = SessionTraits(app_pings=False) if transport_pings else None
             return lambda transport: sessions.open_session(transport, wire, traits)
 
-        return NativeEndpoint(self._wires(JsonCodec()), self._wires(ProtobufCodec()), open_session)
+        return CentrifugeEndpoint(self._wires(JsonCodec()), self._wires(ProtobufCodec()), open_session)
 
     def _uni_websocket(self, row: EndpointRow) -> Endpoint:
         sessions = self._sessions(row.traits)
-        return SimpleEndpoint(
+        return SingleCodecEndpoint(
             self._wires(UnidirectionalCodec()),
-            lambda request, wire: opened(sessions(wire), request.parameter(streams.CONNECT_PARAMETER)),
+            lambda request, wire: with_first_message(sessions(wire), request.parameter(streams.CONNECT_PARAMETER)),
         )
 
     def _plain(self, row: EndpointRow) -> Endpoint:
@@ -90,10 +91,10 @@ class Endpoints:
         lobby = options.lobby_channel if options.lobby else None
         traits = SessionTraits(connect_first=row.traits.connect_first, app_pings=row.traits.app_pings, lobby=lobby)
         sessions = self._sessions(traits)
-        return SimpleEndpoint(self._wires(PlainCodec(lobby)), lambda request, wire: sessions(wire))
+        return SingleCodecEndpoint(self._wires(PlainCodec(lobby)), lambda request, wire: sessions(wire))
 
-    def _wires(self, codec: Codec) -> Wires:
-        return Wires(codec, self._config.websocket)
+    def _wires(self, codec: Codec) -> WireSelector:
+        return WireSelector(codec, self._config.websocket)
 
     # HTTP
 
@@ -119,7 +120,7 @@ class Endpoints:
         emulated: streams.EmulatedSessions | None = None,
     ) -> ASGIApp:
         options = getattr(self._config, row.section)
-        ending = streams.StreamEnding(float(options.close_timeout), self._timers, self._events)
+        ending = streams.StreamCloseTimeout(float(options.close_timeout), self._timers, self._events)
         return streams.StreamEndpoint(
             kind,
             self._checks,
@@ -133,7 +134,7 @@ class Endpoints:
 
     def _emulation(self, row: EndpointRow) -> ASGIApp:
         body_max = int(self._config.emulation.max_request_body_size)
-        return streams.Emulation(self._checks, body_max, self._emulated, self._identity.uid)
+        return streams.Emulation(self._checks, body_max, self._emulated, decode_emulation_request, self._identity.uid)
 
     def _poll(self, row: EndpointRow) -> ASGIApp:
         return Poll(

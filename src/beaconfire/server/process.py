@@ -24,7 +24,7 @@ from beaconfire.node.drain import Drain
 from beaconfire.observe import logs
 from beaconfire.server import announcement
 from beaconfire.server.app import App
-from beaconfire.transports.http import GuardedHttpProtocol
+from beaconfire.transports.http import LimitedHttpProtocol
 from beaconfire.transports.options import ServerOptions
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -134,7 +134,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         self._app.acceptor.reset_unread()
         for connection in list(self.server_state.connections):
-            if isinstance(connection, GuardedHttpProtocol):
+            if isinstance(connection, LimitedHttpProtocol):
                 connection.reset_unread()
 
     def addresses(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Generic
 
 from beaconfire.base.loop import Runtime
-from beaconfire.base.tasks import Background
+from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.outbox import Flusher
 from beaconfire.model.events import EventSink
@@ -46,7 +46,7 @@ class SessionContext(Generic[SessionT]):
         hub: Hub,
         memberships: Memberships,
         registry: SessionRegistry[SessionT],
-        background: Background,
+        background: BackgroundTasks,
     ) -> None:
         self.options = options
         self.timers = runtime.timers

@@ -12,8 +12,8 @@ from beaconfire.model.requests import Command
 from beaconfire.protocols.port import Wire
 from beaconfire.session.context import SessionContext
 from beaconfire.session.session import Session
-from beaconfire.session.traits import SessionTraits
 from beaconfire.transports.port import Transport
+from beaconfire.transports.traits import SessionTraits
 
 
 class SessionFactory:

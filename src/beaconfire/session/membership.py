@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from beaconfire.base.tasks import Background
+from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.channels.attachments import Attachments
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.subscription import Subscription
@@ -24,7 +24,7 @@ class Memberships:
         attachments: Attachments,
         broker: Broker,
         presence: PresenceStore,
-        background: Background,
+        background: BackgroundTasks,
         events: EventSink,
         presence_interval_s: float,
     ) -> None:

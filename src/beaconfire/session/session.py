@@ -48,8 +48,8 @@ from beaconfire.model.results import Result
 from beaconfire.protocols.port import Payload, ProtocolError, Wire
 from beaconfire.session.context import SessionContext
 from beaconfire.session.keepalive import Keepalive
-from beaconfire.session.traits import SessionTraits
 from beaconfire.transports.port import Transport
+from beaconfire.transports.traits import SessionTraits
 
 _DISCONNECT_FOR_ERROR: Final = {
     EXPIRED: CONNECTION_EXPIRED,

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from beaconfire.session.traits import SessionTraits
+from beaconfire.transports.traits import SessionTraits
 
 
 class EndpointRow(Struct, frozen=True, kw_only=True):

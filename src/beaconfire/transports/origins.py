@@ -1,4 +1,4 @@
-"""Which web pages may open a connection: the check that stops a foreign site from using a visitor's session."""
+"""Checks the Origin header, so that a foreign web site cannot use a visitor's session."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from typing import Final
 
 ORIGIN_LENGTH_MAX: Final = 512
-"""Characters of an Origin header that is looked at: a scheme, a host of at most 253 and a port. Matching takes time
-that grows with the square of the length, so a header of 32 KB would hold up everybody."""
+"""The longest Origin header that is matched, in characters: a scheme, a host of at most 253 characters and a port. The
+time of matching grows with the square of the length, so a header of 32 KB would block the event loop."""
 
 
 class OriginRules:
     """The allow-list of origins, compiled once.
 
-    A pattern is matched, in lower case, against the whole Origin header (`https://chat.example.com:8443`): `*` stands
-    for any characters but a slash, `?` for one of them. The pattern `*` alone allows every origin. Requests without
-    the header do not come from a browser and always pass (protocol reference, section 4). A header longer than
-    `ORIGIN_LENGTH_MAX` comes from nobody honest and matches no other pattern. Nor does a browser send two of these
-    headers (RFC 6454 section 7.3): callers join repeated ones with `, `, and such a value is never allowed.
+    - A pattern is matched in lower case against the whole Origin header (`https://chat.example.com:8443`). `*` stands
+      for any characters except slashes, `?` for one such character. The pattern `*` alone allows every origin.
+    - A request without the header does not come from a browser and is always allowed (protocol reference, section 4).
+    - A header longer than `ORIGIN_LENGTH_MAX` matches only the pattern `*`: no browser sends such a header.
+    - A browser does not send two Origin headers (RFC 6454 section 7.3). Callers join repeated headers with `, `, and
+      such a value is never allowed.
     """
 
     __slots__ = ("_any", "_pattern")
@@ -40,17 +41,17 @@ class OriginRules:
 
 
 def _expression(pattern: str) -> str:
-    """The glob as a regular expression. A wildcard stops at slashes: the host must not swallow the scheme.
+    """The pattern as a regular expression. A wildcard matches no slash, so that it cannot match from host to scheme.
 
-    What stands between two wildcards is looked for once, where it is first (`(?>…)` does not try again further on):
-    if that place does not lead to a match, no later one does. So the time grows with the square of the length at most,
-    however many wildcards there are.
+    The text between two wildcards is searched once, and only its first occurrence is tried (`(?>…)` does not
+    backtrack): if the first occurrence leads to no match, no later one does. So the time grows at most with the square
+    of the length, for any number of wildcards.
     """
-    first, *others = (
+    first, *rest = (
         "".join("[^/]" if character == "?" else re.escape(character) for character in part)
         for part in pattern.lower().split("*")
     )
-    if not others:
+    if not rest:
         return first
-    *middle, last = others
+    *middle, last = rest
     return first + "".join(f"(?>[^/]*?{part})" for part in middle) + f"[^/]*{last}"

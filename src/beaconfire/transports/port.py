@@ -1,4 +1,4 @@
-"""What a session needs of whatever carries its frames."""
+"""The port of the transports: what a session needs of a transport, and a transport of a session."""
 
 from __future__ import annotations
 
@@ -13,45 +13,48 @@ from beaconfire.protocols.port import Frame
 
 
 class Transport(Protocol):
-    """One client's connection, seen from its session. No method blocks or raises for a peer that is gone."""
+    """One client's connection, as its session sees it. No method blocks, or raises if the peer is gone."""
 
     @property
     def name(self) -> str:
-        """As in metrics: `websocket`."""
+        """The name in metrics: `websocket`."""
 
     @property
     def secret(self) -> str:
-        """What the client shows to speak in this session over requests of their own; empty if it speaks in here."""
+        """The secret with which the client sends commands for this session by separate requests (emulation).
+
+        Empty for a transport that receives commands itself.
+        """
 
     @property
     def writable(self) -> bool:
-        """False while the peer takes nothing and the transport's own buffer is full."""
+        """False while the peer does not read and the transport's own buffer is full."""
 
     @property
     def buffered_bytes(self) -> int:
-        """Bytes accepted by `write` that the kernel has not taken yet."""
+        """Bytes that `write` has accepted and the kernel has not taken yet."""
 
     @property
     def direct(self) -> socket.socket | None:
-        """The socket, while frames may be sent to it past the transport; None under TLS, in congestion, at the end.
+        """The socket, while frames may be sent to it directly; None under TLS, during congestion and after the end.
 
-        Whoever sends there and finds that not all was taken must call `write_rest` before anything else.
+        If the socket takes only a part of a frame, the caller must call `write_rest` before anything else.
         """
 
     def write(self, data: Frame) -> None:
-        """Sends a frame or several joined, at once if it can, from its buffer if not.
+        """Sends one frame or several joined frames: at once if possible, otherwise from the transport's buffer.
 
-        Calls nobody back from within, because fan-out may be walking a table.
+        Makes no callback before it returns, because fan-out may be iterating over a table.
         """
 
     def write_rest(self, data: Frame, sent: int) -> None:
-        """As `write`, for a frame of which the `direct` socket took the first `sent` bytes and no more."""
+        """As `write`, for the rest of a frame of which the `direct` socket took only the first `sent` bytes."""
 
     def ping(self) -> None:
-        """The transport's own ping, for protocols without one. The pong reaches `Receiver.on_transport_pong`."""
+        """Sends the transport's own ping, for protocols without pings. The pong calls `Receiver.on_transport_pong`."""
 
     def close(self, code: DisconnectCode, reason: str) -> None:
-        """Flushes what was written, tells the peer code and reason, and ends. Idempotent."""
+        """Flushes what was written, sends code and reason to the peer, and ends the connection. Idempotent."""
 
     def pause_reading(self) -> None: ...
 
@@ -59,16 +62,16 @@ class Transport(Protocol):
 
 
 class Receiver(Protocol):
-    """What a transport calls. After `on_closed` it calls nothing more."""
+    """The session, as its transport calls it. `on_closed` is the last call."""
 
     def on_data(self, data: bytes, binary: bool) -> None:
         """One whole message from the peer."""
 
     def on_control_frame(self, size: int) -> None:
-        """A frame that carries no whole message came: a ping, a pong or an unfinished fragment. For rate limits.
+        """A frame without a whole message: a ping, a pong or a fragment before the last. For rate limits.
 
-        `size` is the payload of pings and pongs in bytes; that of fragments counts with their message. What a
-        compressed message or fragment took beyond the bytes that it became is reported here too, if it is a burden.
+        `size` is the payload of pings and pongs in bytes. The bytes of fragments count with their message. If a
+        compressed message or fragment is much larger than its inflated data, the difference is reported here too.
         """
 
     def on_transport_pong(self) -> None: ...
@@ -77,17 +80,20 @@ class Receiver(Protocol):
         """`writable` is true again."""
 
     def positions(self) -> Mapping[str, tuple[int, str]] | None:
-        """Offset and epoch by channel, for those that can be recovered: of the last publication of each that is
-        written, once what is queued is. None if the session has ended: what it still writes is in no position.
+        """Offset and epoch by channel, for channels that can be recovered.
+
+        They are the positions after everything is written that the session has queued. None if the session has ended:
+        no position covers what it still writes.
         """
 
     def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
-        """The connection is gone, whoever ended it. `code` says why if it was the transport that gave up."""
+        """The connection is closed. `code` is the reason if the transport itself closed it."""
 
 
-class Refusal(Struct, frozen=True):
-    """A request for a connection answered with HTTP. `reason` is the word of `HandshakeRefused`, `text` the body of the
-    response.
+class ErrorResponse(Struct, frozen=True):
+    """An HTTP error response to a request for a connection.
+
+    `reason` is the label in `HandshakeRefused`, `text` the body of the response.
     """
 
     status: int
@@ -96,11 +102,12 @@ class Refusal(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-Admit: TypeAlias = Callable[[], Refusal | None]
-"""Asked last, for a request that is otherwise in order: None lets it in. The refusal of a limit has status 503."""
+Admit: TypeAlias = Callable[[], ErrorResponse | None]
+"""The last check of a request, after all other checks have passed. Returns None to admit the request. The response for
+a reached limit has status 503."""
 
 
 class OpenSession(Protocol):
-    """Makes the receiver for a connection that has just been accepted."""
+    """Opens the session of a connection that has just been accepted, and returns it as the receiver."""
 
     def __call__(self, transport: Transport) -> Receiver: ...

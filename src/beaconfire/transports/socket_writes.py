@@ -1,4 +1,4 @@
-"""Many frames to as many sockets in one go: the innermost loop of fan-out, and no Python in it."""
+"""Sends many frames to as many sockets in one call: the innermost loop of fan-out, which runs no Python code."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SOCKET: Final = attrgetter("direct")
 
 
 def send_all(transports: Sequence[Writable], frames: Sequence[Frame]) -> list[int]:
-    """Sends each frame to the `direct` socket of its transport; returns how many bytes of each were taken.
+    """Sends each frame to the `direct` socket of its transport. Returns how many bytes of each frame were taken.
 
-    None of them may be None. A socket that is full or broken takes nothing: its transport finds out which, and reports
-    it in its own way. `map` and `extend` loop in C, and both go on after an exception where it came.
+    No `direct` may be None. A full or broken socket takes no bytes: its transport finds out which, and reports it.
+    `map` and `extend` loop in C, and both continue after an exception at the next item.
     """
     taken: list[int] = []
     sending = map(_SEND, map(_SOCKET, transports), frames)

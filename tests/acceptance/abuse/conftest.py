@@ -1,41 +1,32 @@
-"""Servers for the abuse tests: one that many tests share, and others made to order."""
+"""Fixtures of the abuse tests. Each server must be healthy after the tests that used it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TypeAlias
+from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.abuse.surroundings import OPEN_HOUSE, assert_healthy
-from tests.acceptance.harness import ServerProcess
-
-Serve: TypeAlias = Callable[..., ServerProcess]
+from tests.acceptance.conftest import StartServer
+from tests.acceptance.server_process import ServerProcess
+from tests.acceptance.server_state import assert_healthy, healthy_server
 
 
 @pytest.fixture(scope="module")
-def open_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Anyone may do anything, under default limits."""
-    with ServerProcess(tmp_path_factory.mktemp("open"), OPEN_HOUSE) as server:
+def permissive_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with default limits where every client may do everything. The tests of a module share it."""
+    with healthy_server(tmp_path_factory.mktemp("permissive")) as server:
         yield server
-        assert_healthy(server)
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts an open house with settings of one's own: `serve({"client.ping_interval": "1s"})`."""
+def start_server(start_server: StartServer) -> Iterator[StartServer]:
+    """Starts servers as the fixture of all acceptance tests does, and checks their health at the end."""
     servers: list[ServerProcess] = []
 
-    def start(overrides: dict[str, str], config: str = OPEN_HOUSE) -> ServerProcess:
-        servers.append(ServerProcess(tmp_path, config, overrides))
-        servers[-1].start()
+    def start(*arguments: object) -> ServerProcess:
+        servers.append(start_server(*arguments))
         return servers[-1]
 
     yield start
-    try:
-        for server in servers:
-            assert_healthy(server)
-    finally:
-        for server in servers:
-            server.__exit__(None, None, None)
+    for server in servers:
+        assert_healthy(server)

@@ -1,4 +1,4 @@
-"""Peers that send more than anyone needs: pings, pongs, messages, bytes, fragments, subscriptions."""
+"""Peers that flood the server with pings, pongs, messages, bytes, fragments or subscriptions."""
 
 from __future__ import annotations
 
@@ -8,147 +8,163 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.abuse.surroundings import (
-    OPEN_HOUSE,
-    ROOM,
-    assert_healthy,
-    enter,
-    figures,
-    hits,
-    megabytes,
-    undisturbed,
-    wait_ended,
-    wait_figure,
+from tests.acceptance.background_traffic import CHANNEL, undisturbed_traffic
+from tests.acceptance.deadlines import run_scenario, wait_until
+from tests.acceptance.json_client import JSONClient
+from tests.acceptance.raw_peer import (
+    CONTINUATION,
+    PING,
+    PONG,
+    SMALL_BUFFER,
+    TEXT,
+    RawPeer,
+    connect_and_subscribe,
+    encode_frame,
 )
-from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import CONTINUATION, PING, PONG, TEXT, Client, Peer, frame, run, until
+from tests.acceptance.server_process import ServerProcess
+from tests.acceptance.server_state import (
+    count_limit_hits,
+    healthy_server,
+    megabytes,
+    read_metrics,
+    wait_metric,
+    wait_session_end,
+)
 
 
 @pytest.fixture(scope="module")
-def frugal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def low_rate_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with small rate limits."""
     overrides = {"client.message_rate_limit": "300", "client.byte_rate_limit": "200KB"}
-    with ServerProcess(tmp_path_factory.mktemp("frugal"), OPEN_HOUSE, overrides) as server:
-        yield server
-        assert_healthy(server)
+    with healthy_server(tmp_path_factory.mktemp("low_rate_server"), overrides) as process:
+        yield process
 
 
-def publish(number: int, size: int = 1) -> bytes:
-    return frame(TEXT, json.dumps({"id": number, "publish": {"channel": "bare:x", "data": "x" * size}}).encode())
+def encode_publish(number: int, size: int = 1) -> bytes:
+    return encode_frame(TEXT, json.dumps({"id": number, "publish": {"channel": "bare:x", "data": "x" * size}}).encode())
 
 
 FLOODS = {
-    "pings": ([frame(PING, b"x" * 125)] * 2000, "client.message_rate_limit"),
-    "pongs": ([frame(PONG)] * 2000, "client.message_rate_limit"),
+    "pings": ([encode_frame(PING, b"x" * 125)] * 2000, "client.message_rate_limit"),
+    "pongs": ([encode_frame(PONG)] * 2000, "client.message_rate_limit"),
     "fragments": (
-        [frame(TEXT, b"{", final=False), *[frame(CONTINUATION, final=False)] * 2000],
+        [encode_frame(TEXT, b"{", final=False), *[encode_frame(CONTINUATION, final=False)] * 2000],
         "client.message_rate_limit",
     ),
-    "messages": ([publish(number) for number in range(3, 2003)], "client.message_rate_limit"),
+    "messages": ([encode_publish(number) for number in range(3, 2003)], "client.message_rate_limit"),
     "batches": (
-        [frame(TEXT, b"\n".join(b'{"id":%d,"presence":{"channel":"room"}}' % n for n in range(3, 1003)))],
+        [encode_frame(TEXT, b"\n".join(b'{"id":%d,"presence":{"channel":"room"}}' % n for n in range(3, 1003)))],
         "client.message_rate_limit",
     ),
-    "bytes": ([publish(number, 60_000) for number in range(3, 23)], "client.byte_rate_limit"),
+    "bytes": ([encode_publish(number, 60_000) for number in range(3, 23)], "client.byte_rate_limit"),
 }
 
 
 @pytest.mark.parametrize("flood", FLOODS)
-def test_a_flood_ends_with_3013(frugal: ServerProcess, flood: str) -> None:
-    """Whatever it consists of, the flooder is told 3013 once its limit is reached, and only the flooder."""
+def test_flood_is_closed_with_3013(low_rate_server: ServerProcess, flood: str) -> None:
+    """The server closes the flooding connection at the rate limit, and other clients are undisturbed."""
     frames, limit = FLOODS[flood]
 
     async def scenario() -> None:
-        hits_before = await hits(frugal, limit)
-        before = frugal.resident_bytes()
-        async with undisturbed(frugal), await Peer.open(frugal.port) as peer:
-            client = await enter(peer)
-            await send_until_cut(peer, *frames)
-            close = await peer.verdict()
-            assert (close.code, close.payload[2:]) == (3013, b"too many requests")
+        hits_before = await count_limit_hits(low_rate_server, limit)
+        before = low_rate_server.resident_bytes()
+        async with undisturbed_traffic(low_rate_server), await RawPeer.connect_websocket(low_rate_server.port) as peer:
+            client = await connect_and_subscribe(peer, CHANNEL)
+            await send_until_reset(peer, *frames)
+            close = await peer.read_close_frame()
+            assert (close.close_code, close.payload[2:]) == (3013, b"too many requests")
             peer.close()
-            await wait_ended(frugal, client, 3013)
-        assert await hits(frugal, limit) == hits_before + 1
-        assert frugal.resident_bytes() - before < megabytes(4)
+            await wait_session_end(low_rate_server, client, 3013)
+        assert await count_limit_hits(low_rate_server, limit) == hits_before + 1
+        assert low_rate_server.resident_bytes() - before < megabytes(4)
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-async def send_until_cut(peer: Peer, *frames: bytes) -> None:
+async def send_until_reset(peer: RawPeer, *frames: bytes) -> None:
     try:
         await peer.send(*frames)
     except OSError:
-        return  # it was, before all was sent; the verdict has been received
+        return  # the server reset the connection; its close frame has been received
 
 
-def test_a_million_tiny_fragments_take_no_memory(open_house: ServerProcess) -> None:
-    """Under the default limits as well: 3013 long before the end, and nothing is kept of them."""
+def test_million_empty_fragments_are_closed_with_3013_and_take_no_memory(permissive_server: ServerProcess) -> None:
+    """The default rate limit applies before all fragments are sent, and the server keeps no data of the fragments."""
 
     async def scenario() -> None:
-        before = open_house.resident_bytes()
-        async with undisturbed(open_house), await Peer.open(open_house.port) as peer:
-            client = await enter(peer)
-            await send_until_cut(peer, frame(TEXT, final=False), frame(CONTINUATION, final=False) * 1_000_000)
-            assert (await peer.verdict()).code == 3013
+        before = permissive_server.resident_bytes()
+        async with (
+            undisturbed_traffic(permissive_server),
+            await RawPeer.connect_websocket(permissive_server.port) as peer,
+        ):
+            client = await connect_and_subscribe(peer, CHANNEL)
+            await send_until_reset(
+                peer, encode_frame(TEXT, final=False), encode_frame(CONTINUATION, final=False) * 1_000_000
+            )
+            assert (await peer.read_close_frame()).close_code == 3013
             peer.close()
-            await wait_ended(open_house, client, 3013)
-        assert open_house.resident_bytes() - before < megabytes(4)
+            await wait_session_end(permissive_server, client, 3013)
+        assert permissive_server.resident_bytes() - before < megabytes(4)
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_a_subscribe_flood_gets_an_error_for_each_and_lives(open_house: ServerProcess) -> None:
-    """Beyond channel_limit every subscribe is answered with error 106; the connection goes on as before."""
-    limit, asked = 128, 5000
+def test_each_subscribe_beyond_channel_limit_gets_error_106(permissive_server: ServerProcess) -> None:
+    """The connection stays open, and its subscriptions within the limit keep working."""
+    limit, requested = 128, 5000
 
     async def scenario() -> None:
-        hits_before = await hits(open_house, "client.channel_limit")
-        before = open_house.resident_bytes()
-        async with undisturbed(open_house), Client.connect(open_house.port) as greedy:
+        hits_before = await count_limit_hits(permissive_server, "client.channel_limit")
+        before = permissive_server.resident_bytes()
+        async with undisturbed_traffic(permissive_server), JSONClient.connect(permissive_server.port) as client:
             replies: list[dict[str, Any]] = []
-            for start in range(0, asked, 500):
+            for start in range(0, requested, 500):
                 names = [f"bare:flood-{number}" for number in range(start, start + 500)]
-                replies += await greedy.ask_all([{"subscribe": {"channel": name}} for name in names])
+                replies += await client.request_all([{"subscribe": {"channel": name}} for name in names])
             errors = [reply["error"]["code"] for reply in replies if "error" in reply]
             assert all("subscribe" in reply for reply in replies[:limit])
-            assert errors == [106] * (asked - limit)
-            await greedy.publish("bare:flood-0", "still here")
-            await until(lambda: greedy.received("bare:flood-0") == ["still here"], "the connection goes on")
-            assert (await figures(open_house))["beaconfire_subscriptions"] == limit + 1
-        assert await hits(open_house, "client.channel_limit") == hits_before + asked - limit
-        await wait_figure(open_house, "beaconfire_subscriptions", 0)
-        assert open_house.resident_bytes() - before < megabytes(6)
+            assert errors == [106] * (requested - limit)
+            await client.publish("bare:flood-0", "still here")
+            await wait_until(lambda: client.received_data("bare:flood-0") == ["still here"], "the publication arrived")
+            assert (await read_metrics(permissive_server))["beaconfire_subscriptions"] == limit + 1
+        assert await count_limit_hits(permissive_server, "client.channel_limit") == hits_before + requested - limit
+        await wait_metric(permissive_server, "beaconfire_subscriptions", 0)
+        assert permissive_server.resident_bytes() - before < megabytes(6)
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_coming_and_going_through_thousands_of_rooms_leaves_nothing(open_house: ServerProcess) -> None:
-    """A client that enters and leaves 4,000 rooms, each new, is let; no room is left behind."""
+def test_unsubscribed_channels_are_removed(permissive_server: ServerProcess) -> None:
+    """A client may subscribe to 4,000 channels and unsubscribe again, and the server keeps none of the channels."""
 
     async def scenario() -> None:
-        async with undisturbed(open_house), Client.connect(open_house.port) as wanderer:
+        async with undisturbed_traffic(permissive_server), JSONClient.connect(permissive_server.port) as client:
             for start in range(0, 4000, 50):
                 names = [f"bare:stop-{number}" for number in range(start, start + 50)]
-                replies = await wanderer.ask_all([{"subscribe": {"channel": name}} for name in names])
-                replies += await wanderer.ask_all([{"unsubscribe": {"channel": name}} for name in names])
+                replies = await client.request_all([{"subscribe": {"channel": name}} for name in names])
+                replies += await client.request_all([{"unsubscribe": {"channel": name}} for name in names])
                 assert not [reply for reply in replies if "error" in reply]
-            assert (await figures(open_house))["beaconfire_channels"] == 1
+            assert (await read_metrics(permissive_server))["beaconfire_channels"] == 1
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_replies_that_nobody_reads_are_bounded(open_house: ServerProcess) -> None:
-    """A client that asks and asks and never reads the answers is slow: 3008, and memory stays."""
+def test_client_that_reads_no_replies_is_closed_with_3008(permissive_server: ServerProcess) -> None:
+    """A client that requests history again and again without reading is slow, and memory use stays bounded."""
 
     async def scenario() -> None:
-        async with Client.connect(open_house.port, channels=[ROOM]) as teller:
+        async with JSONClient.connect(permissive_server.port, channels=[CHANNEL]) as publisher:
             for _ in range(100):
-                await teller.publish(ROOM, "x" * 20_000)
-        before = open_house.resident_bytes()
-        ask = frame(TEXT, b'{"id":9,"history":{"channel":"room","limit":100}}')
-        async with undisturbed(open_house), await Peer.open(open_house.port, receive_buffer=4096) as peer:
-            client = await enter(peer)
-            await send_until_cut(peer, ask * 200)
-            await wait_ended(open_house, client, 3008)
-        assert open_house.resident_bytes() - before < megabytes(20)
+                await publisher.publish(CHANNEL, "x" * 20_000)
+        before = permissive_server.resident_bytes()
+        request = encode_frame(TEXT, b'{"id":9,"history":{"channel":"room","limit":100}}')
+        async with (
+            undisturbed_traffic(permissive_server),
+            await RawPeer.connect_websocket(permissive_server.port, receive_buffer=SMALL_BUFFER) as peer,
+        ):
+            client = await connect_and_subscribe(peer, CHANNEL)
+            await send_until_reset(peer, request * 200)
+            await wait_session_end(permissive_server, client, 3008)
+        assert permissive_server.resident_bytes() - before < megabytes(20)
 
-    run(scenario())
+    run_scenario(scenario())

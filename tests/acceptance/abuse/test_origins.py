@@ -1,12 +1,14 @@
-"""Web pages of other sites: only those on the list may connect."""
+"""The `Origin` header of a WebSocket handshake: only allowed origins may connect."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.abuse.surroundings import figures, undisturbed
-from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import Peer, run, upgrade_request
+from tests.acceptance.background_traffic import undisturbed_traffic
+from tests.acceptance.deadlines import run_scenario
+from tests.acceptance.raw_peer import RawPeer, encode_upgrade_request
+from tests.acceptance.server_process import ServerProcess
+from tests.acceptance.server_state import read_metrics
 
 REFUSED = 'beaconfire_handshakes_refused_total{reason="origin"}'
 
@@ -36,44 +38,45 @@ ALLOWED = [
 ]
 
 
-async def status(server: ServerProcess, path: str, origin: str | None) -> int:
-    async with await Peer.dial(server.port) as peer:
-        await peer.send(upgrade_request(path, [] if origin is None else [("Origin", origin)]))
-        return (await peer.response()).status
+async def handshake_status(server: ServerProcess, path: str, origin: str | None) -> int:
+    """The HTTP status of a handshake with this `Origin` header, or without one."""
+    async with await RawPeer.connect_tcp(server.port) as peer:
+        await peer.send(encode_upgrade_request(path, [] if origin is None else [("Origin", origin)]))
+        return (await peer.read_response_head()).status
 
 
 @pytest.mark.parametrize("path", ["/connection/websocket", "/ws"])
-def test_foreign_origins_are_refused(open_house: ServerProcess, path: str) -> None:
-    """403, whatever a page calls itself, and counted each time."""
+def test_foreign_origin_is_refused_with_403(permissive_server: ServerProcess, path: str) -> None:
+    """The server refuses and counts every origin that is not allowed, however similar to an allowed one."""
 
     async def scenario() -> None:
-        before = (await figures(open_house)).get(REFUSED, 0)
-        async with undisturbed(open_house):
+        before = (await read_metrics(permissive_server)).get(REFUSED, 0)
+        async with undisturbed_traffic(permissive_server):
             for origin in FOREIGN:
-                assert await status(open_house, path, origin) == 403, origin
-        assert (await figures(open_house))[REFUSED] == before + len(FOREIGN)
+                assert await handshake_status(permissive_server, path, origin) == 403, origin
+        assert (await read_metrics(permissive_server))[REFUSED] == before + len(FOREIGN)
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 @pytest.mark.parametrize("origin", ALLOWED)
-def test_listed_origins_and_programs_may_connect(open_house: ServerProcess, origin: str | None) -> None:
-    """101 for what is on the list in whatever case, and for what is no browser and sends none."""
+def test_allowed_origin_or_no_origin_is_accepted(permissive_server: ServerProcess, origin: str | None) -> None:
+    """Origins are compared without regard to case. Clients other than browsers send no `Origin`."""
 
     async def scenario() -> None:
         for path in ("/connection/websocket", "/ws"):
-            assert await status(open_house, path, origin) == 101
+            assert await handshake_status(permissive_server, path, origin) == 101
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_two_origins_are_not_one_of_the_list(open_house: ServerProcess) -> None:
-    """A second header must not be what is looked at."""
+def test_two_origin_headers_are_refused(permissive_server: ServerProcess) -> None:
+    """One allowed origin of the two is not enough."""
 
     async def scenario() -> None:
-        async with await Peer.dial(open_house.port) as peer:
+        async with await RawPeer.connect_tcp(permissive_server.port) as peer:
             headers = [("Origin", "http://good.example"), ("Origin", "http://evil.example")]
-            await peer.send(upgrade_request(headers=headers))
-            assert (await peer.response()).status == 403
+            await peer.send(encode_upgrade_request(headers=headers))
+            assert (await peer.read_response_head()).status == 403
 
-    run(scenario())
+    run_scenario(scenario())

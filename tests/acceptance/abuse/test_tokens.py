@@ -1,4 +1,4 @@
-"""Tokens of every wrong kind. None lets anyone in, none disturbs anyone, and none is ever in the log."""
+"""Invalid tokens of many kinds. The server accepts none, other clients are undisturbed, and no token is in the log."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from beaconfire.auth.issue import sign_claims
-from tests.acceptance.abuse.surroundings import assert_healthy, hits, undisturbed
-from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import TEXT, Client, Peer, frame, run
+from tests.acceptance.background_traffic import undisturbed_traffic
+from tests.acceptance.deadlines import run_scenario
+from tests.acceptance.json_client import JSONClient
+from tests.acceptance.raw_peer import TEXT, RawPeer, encode_frame
+from tests.acceptance.server_process import ServerProcess
+from tests.acceptance.server_state import count_limit_hits, healthy_server
 
-SECRET = "the-secret-that-nobody-may-ever-see-in-a-log"
+SECRET = "the-secret-that-must-never-be-in-a-log"
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 RSA_PRIVATE = RSA_KEY.private_bytes(
     serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -49,100 +52,104 @@ allow_subscribe_for_client = true
 allow_subscribe_for_anonymous = true
 allow_publish_for_client = true
 allow_publish_for_anonymous = true
-[namespaces.closed]
+[namespaces.private]
 [log]
 level = "debug"
 '''
-"""The log says as much as it ever does, and clients are told as much as they ever are."""
+"""The most verbose log level, and reasons for clients."""
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path_factory.mktemp("guarded"), CONFIG) as server:
-        yield server
-        assert_healthy(server)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that accepts tokens with HS256 or RS256."""
+    with healthy_server(tmp_path_factory.mktemp("server"), config=CONFIG) as process:
+        yield process
 
 
-def claims(**other: object) -> dict[str, object]:
+def make_claims(**changes: object) -> dict[str, object]:
+    """The claims of a valid connection token, with these changes."""
     now = int(time.time())
-    return {"sub": "ann", "iat": now, "exp": now + 600, "aud": "chat", "iss": "bank"} | other
+    return {"sub": "ann", "iat": now, "exp": now + 600, "aud": "chat", "iss": "bank"} | changes
 
 
-def without(name: str) -> dict[str, object]:
-    return {key: value for key, value in claims().items() if key != name}
+def claims_without(name: str) -> dict[str, object]:
+    return {key: value for key, value in make_claims().items() if key != name}
 
 
-def forged(header: object, payload: object, secret: bytes | None = None) -> str:
-    """A token put together by hand, with an HMAC-SHA256 signature or none."""
-    signed = ".".join(encode(json.dumps(part).encode()) for part in (header, payload))
-    signature = b"" if secret is None else hmac.new(secret, signed.encode(), hashlib.sha256).digest()
-    return f"{signed}.{encode(signature)}"
+def forge_token(header: object, payload: object, secret: bytes | None = None) -> str:
+    """A token with any header and payload, with an HMAC-SHA256 signature, or without a signature."""
+    signing_input = ".".join(encode_base64url(json.dumps(part).encode()) for part in (header, payload))
+    signature = b"" if secret is None else hmac.new(secret, signing_input.encode(), hashlib.sha256).digest()
+    return f"{signing_input}.{encode_base64url(signature)}"
 
 
-def encode(data: bytes) -> str:
+def encode_base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
-def good(**other: object) -> str:
-    return sign_claims(SECRET, claims(**other))
+def sign_token(**changes: object) -> str:
+    """A token with a valid signature and these changes of valid claims."""
+    return sign_claims(SECRET, make_claims(**changes))
 
 
-def stolen() -> str:
-    """The signature of one token under the claims of another."""
-    return ".".join([*good(sub="admin").split(".")[:2], good().split(".")[2]])
+def token_with_signature_of_another() -> str:
+    """The claims of one token with the signature of another token."""
+    return ".".join([*sign_token(sub="admin").split(".")[:2], sign_token().split(".")[2]])
 
 
 HS256 = {"alg": "HS256", "typ": "JWT"}
 
 INVALID: dict[str, Callable[[], str]] = {
-    "wrong secret": lambda: sign_claims("some-other-secret-of-decent-length-here", claims()),
-    "alg none": lambda: forged({"alg": "none"}, claims()),
-    "alg None": lambda: forged({"alg": "None"}, claims()),
-    "alg none with a signature": lambda: forged({"alg": "none"}, claims(), SECRET.encode()),
-    "no alg": lambda: forged({"typ": "JWT"}, claims(), SECRET.encode()),
-    "alg a number": lambda: forged({"alg": 256}, claims(), SECRET.encode()),
-    "alg unknown": lambda: forged({"alg": "HS1"}, claims(), SECRET.encode()),
-    "HS256 with the public key": lambda: forged(HS256, claims(), RSA_PUBLIC.encode()),
-    "HS256 with the public key, stripped": lambda: forged(HS256, claims(), RSA_PUBLIC.strip().encode()),
-    "RS256 over an HMAC": lambda: forged({"alg": "RS256"}, claims(), SECRET.encode()),
-    "ES256 where no such key is": lambda: sign_claims(OTHER_EC, claims(), algorithm="ES256"),
-    "critical extension": lambda: forged(HS256 | {"crit": ["b64"], "b64": False}, claims(), SECRET.encode()),
-    "empty secret": lambda: forged(HS256, claims(), b""),
-    "signature cut": lambda: good()[:-5],
-    "signature missing": lambda: good().rpartition(".")[0] + ".",
-    "signature of another": stolen,
-    "wrong audience": lambda: good(aud="mail"),
-    "no audience": lambda: sign_claims(SECRET, without("aud")),
-    "wrong issuer": lambda: good(iss="thief"),
-    "no issuer": lambda: sign_claims(SECRET, without("iss")),
-    "sub a number": lambda: good(sub=42),
-    "sub a list": lambda: good(sub=["ann"]),
-    "sub null": lambda: good(sub=None),
-    "exp a text": lambda: good(exp="tomorrow"),
-    "not yet valid": lambda: good(nbf=int(time.time()) + 600),
-    "iat a text": lambda: good(iat="now"),
-    "channels a number": lambda: good(channels=5),
-    "claims a list": lambda: forged(HS256, [1, 2], SECRET.encode()),
-    "claims no JSON": lambda: raw_claims(b"{"),
-    "claims deep": lambda: raw_claims(b"[" * 10_000),
-    "no token": lambda: "x",
-    "dots": lambda: "..",
+    "wrong secret": lambda: sign_claims("some-other-secret-of-decent-length-here", make_claims()),
+    "alg none": lambda: forge_token({"alg": "none"}, make_claims()),
+    "alg None": lambda: forge_token({"alg": "None"}, make_claims()),
+    "alg none with a signature": lambda: forge_token({"alg": "none"}, make_claims(), SECRET.encode()),
+    "no alg": lambda: forge_token({"typ": "JWT"}, make_claims(), SECRET.encode()),
+    "alg is a number": lambda: forge_token({"alg": 256}, make_claims(), SECRET.encode()),
+    "unknown alg": lambda: forge_token({"alg": "HS1"}, make_claims(), SECRET.encode()),
+    "HS256 with the public key": lambda: forge_token(HS256, make_claims(), RSA_PUBLIC.encode()),
+    "HS256 with the public key, stripped": lambda: forge_token(HS256, make_claims(), RSA_PUBLIC.strip().encode()),
+    "RS256 over an HMAC": lambda: forge_token({"alg": "RS256"}, make_claims(), SECRET.encode()),
+    "ES256 without such a key": lambda: sign_claims(OTHER_EC, make_claims(), algorithm="ES256"),
+    "critical extension": lambda: forge_token(HS256 | {"crit": ["b64"], "b64": False}, make_claims(), SECRET.encode()),
+    "empty secret": lambda: forge_token(HS256, make_claims(), b""),
+    "incomplete signature": lambda: sign_token()[:-5],
+    "no signature": lambda: sign_token().rpartition(".")[0] + ".",
+    "signature of another token": token_with_signature_of_another,
+    "wrong audience": lambda: sign_token(aud="mail"),
+    "no audience": lambda: sign_claims(SECRET, claims_without("aud")),
+    "wrong issuer": lambda: sign_token(iss="other"),
+    "no issuer": lambda: sign_claims(SECRET, claims_without("iss")),
+    "sub is a number": lambda: sign_token(sub=42),
+    "sub is a list": lambda: sign_token(sub=["ann"]),
+    "sub is null": lambda: sign_token(sub=None),
+    "exp is a string": lambda: sign_token(exp="tomorrow"),
+    "not yet valid": lambda: sign_token(nbf=int(time.time()) + 600),
+    "iat is a string": lambda: sign_token(iat="now"),
+    "channels is a number": lambda: sign_token(channels=5),
+    "claims are a list": lambda: forge_token(HS256, [1, 2], SECRET.encode()),
+    "claims are not JSON": lambda: sign_bytes(b"{"),
+    "deeply nested claims": lambda: sign_bytes(b"[" * 10_000),
+    "no dots": lambda: "x",
+    "only dots": lambda: "..",
     "letters": lambda: "a.b.c",
     "not ASCII": lambda: "é.ü.ß",
     "NUL": lambda: "\x00.\x00.\x00",
-    "60 KB": lambda: good(info="x" * 40_000),
-    "a million dots": lambda: "." * 60_000,
+    "60 KB": lambda: sign_token(info="x" * 40_000),
+    "60,000 dots": lambda: "." * 60_000,
 }
 
 
-def raw_claims(payload: bytes) -> str:
-    signed = f"{encode(json.dumps(HS256).encode())}.{encode(payload)}"
-    return f"{signed}.{encode(hmac.new(SECRET.encode(), signed.encode(), hashlib.sha256).digest())}"
+def sign_bytes(payload: bytes) -> str:
+    """A token with a valid signature whose payload is these bytes."""
+    signing_input = f"{encode_base64url(json.dumps(HS256).encode())}.{encode_base64url(payload)}"
+    signature = hmac.new(SECRET.encode(), signing_input.encode(), hashlib.sha256).digest()
+    return f"{signing_input}.{encode_base64url(signature)}"
 
 
 def assert_not_logged(server: ServerProcess, token: str) -> None:
-    """Neither the secret nor any part of the token that is longer than a word, in whatever line."""
-    log = json.dumps(list(server.lines))
+    """Fails if any log line contains a secret, or the first 16 characters of a part of the token."""
+    log = json.dumps(list(server.log))
     assert SECRET not in log
     assert RSA_PRIVATE[100:140] not in log
     for part in token.split("."):
@@ -150,155 +157,166 @@ def assert_not_logged(server: ServerProcess, token: str) -> None:
 
 
 @pytest.mark.parametrize("kind", INVALID)
-def test_an_invalid_connection_token_ends_the_connection(guarded: ServerProcess, kind: str) -> None:
-    """3500, and the client must not come back with it."""
+def test_invalid_connection_token_closes_the_connection_with_3500(server: ServerProcess, kind: str) -> None:
+    """Code 3500 tells the client not to reconnect. The close reason contains no secret."""
     token = INVALID[kind]()
 
     async def scenario() -> None:
-        async with undisturbed(guarded), await Peer.open(guarded.port) as peer:
-            await peer.say({"id": 1, "connect": {"token": token}})
-            close = await peer.verdict()
-            assert close.code == 3500
+        async with undisturbed_traffic(server), await RawPeer.connect_websocket(server.port) as peer:
+            await peer.send_json({"id": 1, "connect": {"token": token}})
+            close = await peer.read_close_frame()
+            assert close.close_code == 3500
             assert SECRET.encode() not in close.payload
-        assert_not_logged(guarded, token)
+        assert_not_logged(server, token)
 
-    run(scenario())
-
-
-def test_an_overlong_token_is_counted(guarded: ServerProcess) -> None:
-    """Its length alone condemns it."""
-
-    async def scenario() -> None:
-        before = await hits(guarded, "token_length_max")
-        async with await Peer.open(guarded.port) as peer:
-            await peer.say({"id": 1, "connect": {"token": good(info="x" * 40_000)}})
-            assert (await peer.verdict()).code == 3500
-        assert await hits(guarded, "token_length_max") == before + 1
-
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_a_token_of_a_megabyte_is_too_large_a_message(guarded: ServerProcess) -> None:
-    """1009: the transport's limit comes first."""
-    token = good(info="x" * 750_000)
+def test_token_beyond_token_length_max_is_counted(server: ServerProcess) -> None:
+    """The token is refused for its length, and the metric counts the refusal."""
 
     async def scenario() -> None:
-        async with undisturbed(guarded), await Peer.open(guarded.port) as peer:
-            await peer.send(frame(TEXT, json.dumps({"id": 1, "connect": {"token": token}}).encode()))
-            assert (await peer.verdict()).code == 1009
-        assert_not_logged(guarded, token)
+        before = await count_limit_hits(server, "token_length_max")
+        async with await RawPeer.connect_websocket(server.port) as peer:
+            await peer.send_json({"id": 1, "connect": {"token": sign_token(info="x" * 40_000)}})
+            assert (await peer.read_close_frame()).close_code == 3500
+        assert await count_limit_hits(server, "token_length_max") == before + 1
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_an_expired_connection_token_is_an_error(guarded: ServerProcess) -> None:
-    """109: the client should fetch a new one; the connection stays for that long, and can do nothing."""
-    token = good(exp=int(time.time()) - 5)
+def test_token_of_a_megabyte_is_closed_with_1009(server: ServerProcess) -> None:
+    """The message exceeds the size limit of the transport before the server reads the token."""
+    token = sign_token(info="x" * 750_000)
 
     async def scenario() -> None:
-        async with undisturbed(guarded), await Peer.open(guarded.port) as peer:
-            await peer.say({"id": 1, "connect": {"token": token}})
-            assert (await peer.reply(1))["error"]["code"] == 109
-            await peer.say({"id": 2, "subscribe": {"channel": "room"}})
-            assert (await peer.verdict()).code == 3501
-        assert_not_logged(guarded, token)
+        async with undisturbed_traffic(server), await RawPeer.connect_websocket(server.port) as peer:
+            await peer.send(encode_frame(TEXT, json.dumps({"id": 1, "connect": {"token": token}}).encode()))
+            assert (await peer.read_close_frame()).close_code == 1009
+        assert_not_logged(server, token)
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-GOOD: dict[str, Callable[[], str]] = {
-    "HS256": good,
-    "RS256": lambda: sign_claims(RSA_PRIVATE, claims(), algorithm="RS256"),
-    "issued by a clock that is ahead": lambda: good(iat=time.time() + 60),
+def test_expired_connection_token_gets_error_109(server: ServerProcess) -> None:
+    """The connection stays open, so that the client can get a new token. Any other command closes it with 3501."""
+    token = sign_token(exp=int(time.time()) - 5)
+
+    async def scenario() -> None:
+        async with undisturbed_traffic(server), await RawPeer.connect_websocket(server.port) as peer:
+            await peer.send_json({"id": 1, "connect": {"token": token}})
+            assert (await peer.read_reply(1))["error"]["code"] == 109
+            await peer.send_json({"id": 2, "subscribe": {"channel": "room"}})
+            assert (await peer.read_close_frame()).close_code == 3501
+        assert_not_logged(server, token)
+
+    run_scenario(scenario())
+
+
+VALID: dict[str, Callable[[], str]] = {
+    "HS256": sign_token,
+    "RS256": lambda: sign_claims(RSA_PRIVATE, make_claims(), algorithm="RS256"),
+    "iat in the future": lambda: sign_token(iat=time.time() + 60),
 }
 
 
-@pytest.mark.parametrize("kind", GOOD)
-def test_a_good_token_is_good(guarded: ServerProcess, kind: str) -> None:
-    """The tests above would prove nothing otherwise. It is not in the log either."""
-    token = GOOD[kind]()
+@pytest.mark.parametrize("kind", VALID)
+def test_valid_token_is_accepted(server: ServerProcess, kind: str) -> None:
+    """The tests of invalid tokens depend on this rule. A valid token is not in the log either."""
+    token = VALID[kind]()
 
     async def scenario() -> None:
-        async with Client.connect(guarded.port, token) as client:
-            assert list(client.connected["subs"]) == ["#ann"]
-        assert_not_logged(guarded, token)
+        async with JSONClient.connect(server.port, token) as client:
+            assert list(client.connect_reply["subs"]) == ["#ann"]
+        assert_not_logged(server, token)
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-SUBSCRIPTION: dict[str, tuple[dict[str, object], str, int]] = {
+SUBSCRIPTION_TOKENS: dict[str, tuple[dict[str, object], str, int]] = {
     "expired": ({"exp": 1_000_000_000}, SECRET, 109),
     "wrong secret": ({}, "some-other-secret-of-decent-length-here", 103),
     "wrong audience": ({"aud": "mail"}, SECRET, 103),
-    "wrong issuer": ({"iss": "thief"}, SECRET, 103),
-    "channel a number": ({"channel": 7}, SECRET, 103),
-    "channel missing": ({"channel": None}, SECRET, 103),
-    "channel of another": ({"channel": "closed:other"}, SECRET, 3500),
-    "user of another": ({"sub": "bob"}, SECRET, 3500),
-    "client of another": ({"client": "someone-else"}, SECRET, 3500),
+    "wrong issuer": ({"iss": "other"}, SECRET, 103),
+    "channel is a number": ({"channel": 7}, SECRET, 103),
+    "no channel": ({"channel": None}, SECRET, 103),
+    "another channel": ({"channel": "private:other"}, SECRET, 3500),
+    "another user": ({"sub": "bob"}, SECRET, 3500),
+    "another client": ({"client": "someone-else"}, SECRET, 3500),
     "longer than 16 KiB": ({"info": "x" * 20_000}, SECRET, 103),
 }
 
 
-@pytest.mark.parametrize("kind", SUBSCRIPTION)
-def test_a_wrong_subscription_token(guarded: ServerProcess, kind: str) -> None:
-    """What another token may mend is an error; someone else's token is the end: 3500."""
-    other, secret, code = SUBSCRIPTION[kind]
-    token = sign_claims(secret, claims(channel="closed:room") | other)
-    expect_refusal(guarded, {"subscribe": {"channel": "closed:room", "token": token}}, token, code)
-
-
-@pytest.mark.parametrize("token", ["x", "..", forged({"alg": "none"}, claims(channel="closed:room"))])
-def test_a_forged_subscription_token(guarded: ServerProcess, token: str) -> None:
-    """103: permission denied."""
-    expect_refusal(guarded, {"subscribe": {"channel": "closed:room", "token": token}}, token, 103)
+@pytest.mark.parametrize("kind", SUBSCRIPTION_TOKENS)
+def test_invalid_subscription_token_gets_its_code(server: ServerProcess, kind: str) -> None:
+    """The reply is an error. A token of another user, client or channel closes the connection with 3500."""
+    changes, secret, code = SUBSCRIPTION_TOKENS[kind]
+    token = sign_claims(secret, make_claims(channel="private:room") | changes)
+    assert_refused(server, {"subscribe": {"channel": "private:room", "token": token}}, token, code)
 
 
 @pytest.mark.parametrize(
-    ("other", "secret", "code"),
+    "token",
+    ["x", "..", forge_token({"alg": "none"}, make_claims(channel="private:room"))],
+    ids=["no dots", "only dots", "alg none"],
+)
+def test_forged_subscription_token_gets_error_103(server: ServerProcess, token: str) -> None:
+    """The error is `permission denied`."""
+    assert_refused(server, {"subscribe": {"channel": "private:room", "token": token}}, token, 103)
+
+
+@pytest.mark.parametrize(
+    ("changes", "secret", "code"),
     [
         ({"exp": 1_000_000_000}, SECRET, 3005),
         ({}, "some-other-secret-of-decent-length-here", 3500),
         ({"sub": "bob"}, SECRET, 3500),
     ],
 )
-def test_a_wrong_refresh_token(guarded: ServerProcess, other: dict[str, object], secret: str, code: int) -> None:
-    """Expired is 3005, which allows coming back; wrong or someone else's is 3500, which does not."""
-    token = sign_claims(secret, claims() | other)
-    expect_refusal(guarded, {"refresh": {"token": token}}, token, code)
+def test_invalid_refresh_token_closes_the_connection(
+    server: ServerProcess, changes: dict[str, object], secret: str, code: int
+) -> None:
+    """After 3005, for an expired token, the client may reconnect. After 3500, for an invalid token, it must not."""
+    token = sign_claims(secret, make_claims() | changes)
+    assert_refused(server, {"refresh": {"token": token}}, token, code)
 
 
 @pytest.mark.parametrize(
-    ("other", "secret", "code"),
+    ("changes", "secret", "code"),
     [
         ({"exp": 1_000_000_000}, SECRET, 3006),
         ({}, "some-other-secret-of-decent-length-here", 3500),
         ({"sub": "bob"}, SECRET, 3500),
-        ({"channel": "closed:other"}, SECRET, 3500),
+        ({"channel": "private:other"}, SECRET, 3500),
     ],
 )
-def test_a_wrong_sub_refresh_token(guarded: ServerProcess, other: dict[str, object], secret: str, code: int) -> None:
-    """3006 for an expired one, which allows coming back; 3500 for a wrong one."""
-    token = sign_claims(secret, claims(channel="closed:room") | other)
+def test_invalid_sub_refresh_token_closes_the_connection(
+    server: ServerProcess, changes: dict[str, object], secret: str, code: int
+) -> None:
+    """After 3006, for an expired token, the client may reconnect. After 3500, for an invalid token, it must not."""
+    token = sign_claims(secret, make_claims(channel="private:room") | changes)
 
     async def scenario() -> None:
-        async with undisturbed(guarded), Client.connect(guarded.port, good()) as client:
-            first = good(channel="closed:room")
-            assert await client.outcome(subscribe={"channel": "closed:room", "token": first}) == 0
-            assert await client.outcome(sub_refresh={"channel": "closed:room", "token": token}) == code
-        assert_not_logged(guarded, token)
-
-    run(scenario())
-
-
-def expect_refusal(server: ServerProcess, command: dict[str, Any], token: str, code: int) -> None:
-    """A connected user sends it: an error below 3000, the end otherwise. Nobody else notices."""
-
-    async def scenario() -> None:
-        async with undisturbed(server), Client.connect(server.port, good()) as client:
-            assert await client.outcome(**command) == code
-            if code < 3000:
-                assert "subscribe" in await client.ask(subscribe={"channel": "room"})
+        async with undisturbed_traffic(server), JSONClient.connect(server.port, sign_token()) as client:
+            first = sign_token(channel="private:room")
+            assert await client.request_code(subscribe={"channel": "private:room", "token": first}) == 0
+            assert await client.request_code(sub_refresh={"channel": "private:room", "token": token}) == code
         assert_not_logged(server, token)
 
-    run(scenario())
+    run_scenario(scenario())
+
+
+def assert_refused(server: ServerProcess, command: dict[str, Any], token: str, code: int) -> None:
+    """Fails unless the server answers the command of a connected client with the code.
+
+    A code below 3000 is an error, and the connection stays open. Other codes close the connection.
+    """
+
+    async def scenario() -> None:
+        async with undisturbed_traffic(server), JSONClient.connect(server.port, sign_token()) as client:
+            assert await client.request_code(**command) == code
+            if code < 3000:
+                assert "subscribe" in await client.request(subscribe={"channel": "room"})
+        assert_not_logged(server, token)
+
+    run_scenario(scenario())

@@ -1,4 +1,4 @@
-"""The official SDKs against servers that compress whatever they can: everything must be as without.
+"""The official SDKs against servers with compression: all checks must pass as without compression.
 
 Both the Python SDK and the WebSocket library of the JavaScript SDK offer compression by themselves.
 """
@@ -14,10 +14,11 @@ import pytest
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 from websockets.sync.client import connect
 
-from tests.acceptance.harness import ServerProcess
-from tests.acceptance.peer import DEADLINE_S, Peer, run
+from tests.acceptance.deadlines import DEADLINE_S, run_scenario
+from tests.acceptance.raw_peer import RawPeer
 from tests.acceptance.sdk.checks import checks_of
-from tests.acceptance.sdk.test_official_sdks import CONFIG, HASTY, Reports, run_sdk
+from tests.acceptance.sdk.test_official_sdks import CONFIG, FAST_CLOCKS, Reports, run_sdk
+from tests.acceptance.server_process import ServerProcess
 
 pytestmark = pytest.mark.quiet  # as for `test_official_sdks`
 
@@ -31,9 +32,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPr
     folder = tmp_path_factory.mktemp("compressing")
     with (
         ServerProcess(folder, CONFIG, COMPRESSING) as reference,
-        ServerProcess(folder, CONFIG, {**HASTY, **COMPRESSING}) as hasty,
+        ServerProcess(folder, CONFIG, {**FAST_CLOCKS, **COMPRESSING}) as fast,
     ):
-        yield reference, hasty
+        yield reference, fast
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +45,15 @@ def reports_of(servers: tuple[ServerProcess, ServerProcess]) -> Callable[[str], 
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("sdk", SDKS)
-def test_everything_works_compressed(sdk: str, codec: str, reports_of: Callable[[str], Reports]) -> None:
-    """Every check that there is for the SDK and codec."""
+def test_all_checks_pass_with_compression(sdk: str, codec: str, reports_of: Callable[[str], Reports]) -> None:
+    """The SDK passes every check of its codec."""
     report = reports_of(sdk)[codec]
     assert {check: error for check, error in report.items() if error} == {}
     assert report.keys() - {""} == set(checks_of(sdk, codec))
 
 
-def test_their_offers_are_taken_up(servers: tuple[ServerProcess, ServerProcess]) -> None:
-    """The offers of those two libraries and of browsers, as they send them."""
+def test_usual_compression_offers_are_accepted(servers: tuple[ServerProcess, ServerProcess]) -> None:
+    """The offers of these two libraries and of browsers are accepted."""
     offers = {
         "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12": "; server_max_window_bits=12",
         "permessage-deflate; client_max_window_bits": "",
@@ -64,29 +65,31 @@ def test_their_offers_are_taken_up(servers: tuple[ServerProcess, ServerProcess])
     async def scenario() -> None:
         for offer, more in offers.items():
             answer = f"permessage-deflate; server_no_context_takeover; client_no_context_takeover{more}"
-            async with await Peer.open(servers[0].port, headers=[("Sec-WebSocket-Extensions", offer)]) as peer:
-                assert peer.accepted.headers["sec-websocket-extensions"] == answer
+            async with await RawPeer.connect_websocket(
+                servers[0].port, headers=[("Sec-WebSocket-Extensions", offer)]
+            ) as peer:
+                assert peer.upgrade_response.headers["sec-websocket-extensions"] == answer
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 WINDOWS = (9, 10, 11, 12, 15)
 
 
-def test_a_room_of_many_windows(servers: tuple[ServerProcess, ServerProcess]) -> None:
-    """Everybody gets every message, with the window that each asked for, compressed or not, in order."""
+def test_subscribers_with_different_windows_receive_all_messages(servers: tuple[ServerProcess, ServerProcess]) -> None:
+    """Each client receives every message in order, with its own window or without compression."""
     url = f"ws://127.0.0.1:{servers[0].port}/ws"
     offers = [[ClientPerMessageDeflateFactory(server_max_window_bits=bits)] for bits in WINDOWS]
     texts = [f"{number} " + secrets.token_hex(2000) * 3 for number in range(5)]
     with ExitStack() as stack:
-        listeners = [stack.enter_context(connect(url, extensions=offer, compression=None)) for offer in offers]
-        listeners.append(stack.enter_context(connect(url, compression=None)))
-        talker = stack.enter_context(connect(url, compression=None))
-        for listener, bits in zip(listeners, WINDOWS, strict=False):
-            (extension,) = listener.protocol.extensions
+        receivers = [stack.enter_context(connect(url, extensions=offer, compression=None)) for offer in offers]
+        receivers.append(stack.enter_context(connect(url, compression=None)))
+        sender = stack.enter_context(connect(url, compression=None))
+        for receiver, bits in zip(receivers, WINDOWS, strict=False):
+            (extension,) = receiver.protocol.extensions
             assert isinstance(extension, PerMessageDeflate)
             assert extension.remote_max_window_bits == min(bits, 12)
         for text in texts:
-            talker.send(text)
-            for listener in listeners:
-                assert listener.recv(timeout=DEADLINE_S) == text
+            sender.send(text)
+            for receiver in receivers:
+                assert receiver.recv(timeout=DEADLINE_S) == text

@@ -1,4 +1,4 @@
-"""The `eventsource` packages that programs on Node use, on both endpoints that speak Server-Sent Events."""
+"""The `eventsource` packages for Node receive all events from both Server-Sent Events endpoints."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.acceptance.harness import API_KEY, ServerProcess
+from tests.acceptance.server_process import API_KEY, ServerProcess
 
 NODE = Path(__file__).with_name("node")
 DEADLINE_S = 20.0
 PACKAGES = ("eventsource-2", "eventsource-4")
-"""Names in `node/package.json`: the version that most programs have, and the newest that runs on Node 20."""
+"""Names in `node/package.json`: the most used version, and the newest one for Node 20."""
 
 CONFIG = f"""
 [client]
@@ -48,7 +48,7 @@ Events = queue.Queue[dict[str, Any]]
 
 @contextmanager
 def listening(package: str, url: str) -> Iterator[Events]:
-    """What the package's EventSource gets, as it comes."""
+    """The events that the package's EventSource receives, in their order."""
     if not (NODE / "node_modules" / package).exists():
         pytest.fail(f"{package} is missing: run `make services`", pytrace=False)
     events: Events = queue.Queue()
@@ -79,8 +79,8 @@ def listening(package: str, url: str) -> Iterator[Events]:
 
 @pytest.mark.parametrize("path", ["/connection/sse", "/connection/uni_sse"])
 @pytest.mark.parametrize("package", PACKAGES)
-def test_every_event_is_seen(server: ServerProcess, package: str, path: str) -> None:
-    """The first one too, which comes together with what the stream begins with."""
+def test_event_sources_receive_every_event(server: ServerProcess, package: str, path: str) -> None:
+    """Also the first one, which arrives together with the start of the stream."""
     connect = REQUEST if path.endswith("uni_sse") else {"id": 1, "connect": REQUEST}
     with listening(package, f"{server.http}{path}?cf_connect={quote(json.dumps(connect))}") as events:
         first = events.get(timeout=DEADLINE_S)["data"]

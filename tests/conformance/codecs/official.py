@@ -1,4 +1,4 @@
-"""The Python SDK's own Protobuf module, as the judge of what clients write and read."""
+"""The Protobuf module of the official Python SDK, as the reference for what clients encode and decode."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PAYLOAD_FIELDS = {"data", "conn_info", "chan_info"}
 
 
 def command_frame(commands: list[str]) -> bytes:
-    """What a client sends for these commands, given as JSON texts with compact payloads."""
+    """The bytes that a client sends for these commands. The commands are JSON texts with compact payloads."""
     return _frame([_from_json(client_pb2.Command(), text) for text in commands])
 
 
 def known_to_the_sdk(frame: bytes) -> bytes:
-    """A frame of commands as the SDK reads and writes it: without the fields that are newer than it."""
+    """A frame of commands after decoding and encoding by the SDK: without the fields that the SDK does not know yet."""
     commands = []
     position = 0
     while position < len(frame):
@@ -31,14 +31,14 @@ def known_to_the_sdk(frame: bytes) -> bytes:
 
 
 def reply_from_protobuf(frame: bytes) -> Message:
-    """The one reply in a frame, as a client reads it."""
+    """The only reply in a frame, decoded by the SDK."""
     length, position = _varint_decode(frame, 0)
     assert position + length == len(frame)
     return _known(client_pb2.Reply.FromString(frame[position:]))
 
 
 def reply_from_json(text: str) -> Message:
-    """The same from JSON, payloads as their compact text."""
+    """The same from JSON, with payloads as compact text."""
     return _from_json(client_pb2.Reply(), text)
 
 
@@ -63,7 +63,7 @@ def _message(message: Any) -> Message:
 
 
 def _with_bytes(value: Any) -> Any:
-    """Payloads as Protobuf's JSON mapping wants bytes: base64."""
+    """Replaces payloads by base64, the form of bytes in Protobuf's JSON mapping."""
     if isinstance(value, dict):
         return {name: _payload(item) if name in PAYLOAD_FIELDS else _with_bytes(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -76,5 +76,5 @@ def _payload(value: Any) -> str:
 
 
 def compact(value: Any) -> str:
-    """One text for one value, so that payloads can be compared after being read and written again."""
+    """A canonical text for a value, so that payloads can be compared after decoding and encoding."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

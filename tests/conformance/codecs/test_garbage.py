@@ -1,4 +1,4 @@
-"""Whatever bytes arrive, decoding yields commands or a ProtocolError, and no payload that could break a peer."""
+"""For any bytes, decoding returns commands or raises ProtocolError, and no payload can break a client."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ JSON_TOKENS = [
 
 @st.composite
 def mutated(draw: st.DrawFn, valid: list[bytes], pieces: st.SearchStrategy[bytes]) -> bytes:
-    """A valid frame with some pieces put in, cut out or put over what was there."""
+    """A valid frame with pieces inserted, removed or overwritten."""
     frame = draw(st.sampled_from(valid))
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(frame)))
@@ -54,7 +54,7 @@ def survives(codec: Codec, frame: bytes) -> list[Command]:
 
 
 def strictly_json(text: bytes) -> object:
-    """Reads as the standard says: UTF-8, and no NaN or Infinity. A second opinion, not our own."""
+    """Whether text is JSON by the standard: UTF-8, and neither NaN nor Infinity. Independent of our own decoder."""
 
     def refuse(constant: str) -> object:
         raise ValueError(constant)
@@ -72,7 +72,7 @@ def assert_payloads_are_json(commands: list[Command]) -> None:
 @many
 @given(st.binary(max_size=64))
 def test_random_bytes(frame: bytes) -> None:
-    """Noise is refused or understood."""
+    """Random bytes are rejected or decoded."""
     assert_payloads_are_json(survives(JSON, frame))
     survives(PROTOBUF, frame)
 
@@ -80,21 +80,21 @@ def test_random_bytes(frame: bytes) -> None:
 @many
 @given(mutated(VALID_JSON, st.sampled_from(JSON_TOKENS) | st.binary(max_size=3)))
 def test_mutated_json(frame: bytes) -> None:
-    """A frame that was JSON once is refused, or its payloads are JSON still."""
+    """A damaged JSON frame is rejected, or its payloads are still JSON."""
     assert_payloads_are_json(survives(JSON, frame))
 
 
 @many
 @given(mutated(VALID_PROTOBUF, st.binary(max_size=3)))
 def test_mutated_protobuf(frame: bytes) -> None:
-    """A frame that was Protobuf once is refused or understood."""
+    """A damaged Protobuf frame is rejected or decoded."""
     survives(PROTOBUF, frame)
 
 
 @many
 @given(st.lists(st.sampled_from(JSON_TOKENS), max_size=12).map(b"".join))
-def test_payloads_from_elsewhere(payload: bytes) -> None:
-    """What a publisher of another encoding sent is pushed as one line of JSON that holds it, or refused."""
+def test_payloads_of_other_encodings(payload: bytes) -> None:
+    """A payload from a publisher of another encoding is embedded in one line of JSON, or rejected."""
     push = PublicationPush("a", Publication(data=Raw(payload)))
     try:
         expected = strictly_json(payload)
@@ -112,7 +112,7 @@ def test_payloads_from_elsewhere(payload: bytes) -> None:
     if not payload:
         assert pub == {}
     elif b"\\ud83d" in payload:
-        assert list(pub) == ["data"]  # perhaps repaired
+        assert list(pub) == ["data"]  # Surrogates may have been replaced.
     else:
         assert acceptable
         assert pub == {"data": expected}
@@ -122,7 +122,7 @@ def test_payloads_from_elsewhere(payload: bytes) -> None:
 @pytest.mark.parametrize("place", [b"%b", b'{"id":1,"rpc":{"data":%b}}', b'{"id":1,"x":%b,"ping":{}}'])
 @pytest.mark.parametrize("depth", [600, 100_000])
 def test_deep_json(opening: bytes, place: bytes, depth: int) -> None:
-    """Deep nesting is refused wherever it stands, whether or not it ever ends."""
+    """Deep nesting is rejected at any place, even if the brackets are never closed."""
     closing = b"".join({b"[": b"]", b"{": b"}"}[opening[i : i + 1]] for i in range(len(opening)) if opening[i] in b"[{")
     for text in (opening * depth, opening * depth + b"1" + closing[::-1] * depth):
         with pytest.raises(ProtocolError):
@@ -132,7 +132,7 @@ def test_deep_json(opening: bytes, place: bytes, depth: int) -> None:
 
 
 def test_deep_protobuf() -> None:
-    """A filter of endless depth is refused."""
+    """A tags filter with unlimited nesting is rejected."""
     node = b""
     for _ in range(5000):
         node = b"\x32" + varint(len(node)) + node
@@ -143,7 +143,7 @@ def test_deep_protobuf() -> None:
 
 
 def varint(number: int) -> bytes:
-    """The plain algorithm, for numbers that may be large."""
+    """A simple encoder of varints, also for large numbers."""
     groups = [number & 0x7F]
     while number := number >> 7:
         groups.append(number & 0x7F)

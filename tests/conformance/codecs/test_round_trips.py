@@ -1,4 +1,4 @@
-"""Whatever is said arrives: random messages through our codecs and the official SDK's module, against each other."""
+"""Random messages through our codecs and the module of the official SDK agree."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ filters = st.recursive(
     lambda inner: st.builds(requests.FilterNode, op=texts, nodes=st.lists(inner, max_size=3)),
     max_leaves=5,
 )
-# No `type`: the SDK's module does not know that field yet.
+# Without `type`: the module of the SDK does not know this field yet.
 subscribes = st.builds(
     requests.SubscribeRequest,
     channel=texts,
@@ -152,7 +152,7 @@ any_requests = st.one_of(
 
 
 def assert_same(ours: Struct, theirs: Any, hidden: tuple[str, ...] = ()) -> None:
-    """Every field of our message stands in the official one."""
+    """Every field of our message is in the official message."""
     for name in ours.__struct_fields__:
         if name not in hidden:
             assert_same_value(getattr(ours, name), getattr(theirs, name))
@@ -164,7 +164,7 @@ def assert_same_value(mine: Any, other: Any) -> None:
     elif isinstance(mine, Raw):
         assert bytes(mine) == other
     elif isinstance(mine, Struct):
-        # The SDK's module does not know `conflated`, which is our own, nor yet `epoch`; the vectors cover both.
+        # The module of the SDK knows neither `conflated` (an addition of Beaconfire) nor `epoch`; the vectors do.
         assert_same(mine, other, hidden=("epoch", "conflated") if isinstance(mine, publication.Publication) else ())
     elif isinstance(mine, dict):
         assert set(mine) == set(other)
@@ -180,8 +180,8 @@ def assert_same_value(mine: Any, other: Any) -> None:
 
 @quick
 @given(refs, any_results)
-def test_results_arrive(ref: int, result: results.Result) -> None:
-    """The SDK reads from Protobuf what was said, and the same from JSON, in one line."""
+def test_results_agree_with_the_sdk(ref: int, result: results.Result) -> None:
+    """The SDK decodes the same result from Protobuf and from JSON, and the JSON is one line."""
     reply: Any = official.reply_from_protobuf(PROTOBUF.encode_reply(ref, result).data)
     assert reply.id == ref
     assert reply.HasField(RESULTS[type(result)])
@@ -195,8 +195,8 @@ def test_results_arrive(ref: int, result: results.Result) -> None:
 
 @quick
 @given(any_pushes)
-def test_pushes_arrive(push: pushes.Push) -> None:
-    """The SDK reads from Protobuf what was pushed, and the same from JSON, in one line."""
+def test_pushes_agree_with_the_sdk(push: pushes.Push) -> None:
+    """The SDK decodes the same push from Protobuf and from JSON, and the JSON is one line."""
     reply: Any = official.reply_from_protobuf(PROTOBUF.encode_push(push).data)
     name = PUSHES[type(push)]
     assert reply.push.HasField(name)
@@ -212,8 +212,8 @@ def test_pushes_arrive(push: pushes.Push) -> None:
 
 @quick
 @given(st.lists(st.tuples(refs, any_requests), min_size=1, max_size=3))
-def test_requests_arrive(asked: list[tuple[int, requests.Request]]) -> None:
-    """Both codecs read the same commands from what the SDK writes."""
+def test_requests_agree_with_the_sdk(asked: list[tuple[int, requests.Request]]) -> None:
+    """Both codecs decode the same commands from the output of the SDK."""
     names = {request: name for name, request in REQUESTS.items()}
     lines = [
         f'{{"id":{ref},"{names[type(request)]}":{msgspec.json.encode(request).decode()}}}' for ref, request in asked
@@ -222,7 +222,7 @@ def test_requests_arrive(asked: list[tuple[int, requests.Request]]) -> None:
         requests.Command(None if type(request) is requests.SendRequest else ref, request) for ref, request in asked
     ]
     assert list(JSON.decode("\n".join(lines).encode(), False)) == expected
-    # Written anew with escapes instead of UTF-8, as many languages do, everything but the payloads' text is the same.
+    # With escapes instead of UTF-8, as many languages encode it, everything except the text of payloads is the same.
     escaped = JSON.decode("\n".join(json.dumps(json.loads(line)) for line in lines).encode(), False)
     assert [command.ref for command in escaped] == [command.ref for command in expected]
     assert list(PROTOBUF.decode(official.command_frame(lines), True)) == expected

@@ -1,6 +1,6 @@
-"""Exact bytes: the vectors in `vectors/`, for both encodings and in both directions.
+"""The exact bytes of the vectors in `vectors/`, for both encodings and in both directions.
 
-A payload stands in the vectors as JSON and is compared as text, byte for byte.
+Payloads are JSON in the vectors, and are compared as text, byte for byte.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ VECTORS = Path(__file__).parent / "vectors"
 
 
 class Expected(Struct, forbid_unknown_fields=True):
-    """A message by the name of its type in `beaconfire.model`."""
+    """A message with the name of its type in `beaconfire.model`."""
 
     type: str
     fields: Raw
@@ -77,7 +77,7 @@ class MalformedVector(Struct, forbid_unknown_fields=True):
     name: str
     codec: str
     frame: str
-    says: str
+    error: str
 
 
 def load(file: str, kind: type) -> list[Any]:
@@ -99,7 +99,7 @@ def text(payload: Payload) -> str:
     return payload.data.decode()
 
 
-def hexes(payload: Payload) -> str:
+def hex_text(payload: Payload) -> str:
     assert payload.binary
     return payload.data.hex(" ")
 
@@ -117,57 +117,57 @@ MALFORMED = load("malformed.json", MalformedVector)
 
 @pytest.mark.parametrize("vector", REQUESTS, ids=by_name)
 def test_request(vector: RequestVector) -> None:
-    """Both encodings of the same commands are read as the same messages."""
+    """Both encodings of the same commands are decoded to the same messages."""
     expected = [command.command() for command in vector.commands]
     assert list(JSON.decode(b"\n".join(bytes(line) for line in vector.json), False)) == expected
     assert list(PROTOBUF.decode(bytes.fromhex(vector.protobuf), True)) == expected
 
 
 @pytest.mark.parametrize("vector", REQUESTS, ids=by_name)
-def test_request_is_what_the_sdk_sends(vector: RequestVector) -> None:
-    """The Protobuf bytes of a request vector are those the official SDK writes for its JSON."""
+def test_request_is_the_output_of_the_sdk(vector: RequestVector) -> None:
+    """The Protobuf bytes of a request vector are those that the official SDK encodes for its JSON."""
     frame = official.command_frame([bytes(line).decode() for line in vector.json])
     assert frame == official.known_to_the_sdk(bytes.fromhex(vector.protobuf))
 
 
 @pytest.mark.parametrize("vector", REPLIES, ids=by_name)
 def test_reply(vector: ReplyVector) -> None:
-    """A result is written as exactly these bytes."""
+    """A result is encoded as exactly these bytes."""
     result = message(vector.type, vector.fields)
     assert text(JSON.encode_reply(vector.ref, result)) == bytes(vector.json).decode()
-    assert hexes(PROTOBUF.encode_reply(vector.ref, result)) == vector.protobuf
+    assert hex_text(PROTOBUF.encode_reply(vector.ref, result)) == vector.protobuf
 
 
 @pytest.mark.parametrize("vector", ERRORS, ids=by_name)
 def test_error(vector: ErrorVector) -> None:
-    """An error is written as exactly these bytes."""
+    """An error is encoded as exactly these bytes."""
     (code,) = (code for code in errors.ERRORS if code.code == vector.code)
     error = CommandError(code, "for the log only")
     assert text(JSON.encode_error(vector.ref, error, vector.detail)) == bytes(vector.json).decode()
-    assert hexes(PROTOBUF.encode_error(vector.ref, error, vector.detail)) == vector.protobuf
+    assert hex_text(PROTOBUF.encode_error(vector.ref, error, vector.detail)) == vector.protobuf
 
 
 @pytest.mark.parametrize("vector", PUSHES, ids=by_name)
 def test_push(vector: PushVector) -> None:
-    """A push is written as exactly these bytes."""
+    """A push is encoded as exactly these bytes."""
     push = message(vector.type, vector.fields)
     assert text(JSON.encode_push(push)) == bytes(vector.json).decode()
-    assert hexes(PROTOBUF.encode_push(push)) == vector.protobuf
+    assert hex_text(PROTOBUF.encode_push(push)) == vector.protobuf
 
 
 @pytest.mark.parametrize("vector", [*REPLIES, *ERRORS, *PUSHES], ids=by_name)
-def test_sdk_reads_both_alike(vector: ReplyVector | ErrorVector | PushVector) -> None:
-    """The official SDK's module reads the same message from both encodings of a vector."""
+def test_the_sdk_decodes_the_same_message_from_both_encodings(vector: ReplyVector | ErrorVector | PushVector) -> None:
+    """For every vector with a reply or a push."""
     from_protobuf = official.reply_from_protobuf(bytes.fromhex(vector.protobuf))
     assert from_protobuf == official.reply_from_json(bytes(vector.json).decode())
 
 
 @pytest.mark.parametrize("vector", MALFORMED, ids=lambda vector: f"{vector.codec}: {vector.name}")
 def test_malformed(vector: MalformedVector) -> None:
-    """What is no command is refused with a text that helps, and never otherwise."""
+    """A malformed frame is rejected with a text that names the error."""
     with pytest.raises(ProtocolError) as caught:
         CODECS[vector.codec].decode(bytes.fromhex(vector.frame), True)
-    assert any(says in str(caught.value) for says in vector.says.split("|")), str(caught.value)
+    assert any(text in str(caught.value) for text in vector.error.split("|")), str(caught.value)
 
 
 def test_pings() -> None:
@@ -177,7 +177,7 @@ def test_pings() -> None:
 
 
 def test_every_message_has_a_vector() -> None:
-    """No request, result or push of the protocol is without its vector."""
+    """Every request, result and push of the protocol has a vector."""
     requests = {command.type for vector in REQUESTS for command in vector.commands}
     assert requests == {request.__name__ for request in fields.REQUESTS.values()} | {"Pong"}
     assert {vector.type for vector in REPLIES} == {result.__name__ for result in fields.RESULTS}

@@ -1,4 +1,4 @@
-"""Every test of this folder runs once per engine."""
+"""Every test of this folder runs once for each engine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from .harness import ENGINES, Run, run_with
 
 @pytest.fixture(scope="session", params=ENGINES)
 def run(request: pytest.FixtureRequest) -> Run:
-    """Plays a scenario against a fresh engine of the kind under test. Of session scope because it holds no state,
-    and so that hypothesis may use it for many examples."""
+    """Runs a scenario on a new engine of the kind under test. The fixture has session scope because it holds no state,
+    and because hypothesis then accepts it for many examples.
+    """
     return run_with(ENGINES[request.param])

@@ -1,4 +1,6 @@
-"""What the suite needs of an engine under test. A new engine is one subclass here and one line in `ENGINES`."""
+"""The interface between the suite and an engine under test. A new engine needs one subclass here and one line in
+`ENGINES`.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +37,10 @@ class Announced(NamedTuple):
 
 
 class Node:
-    """Plays the node at the engine's other side: remembers all that it is told, and may act on it."""
+    """The node of the engine under test. Records all callbacks, and can react to them."""
 
     def __init__(self) -> None:
-        self.heard: list[Announced | tuple[str, str, ClientInfo]] = []
+        self.received: list[Announced | tuple[str, str, ClientInfo]] = []
         self.control: list[bytes] = []
         self.when_publication: Callable[[Announced], None] = lambda announced: None
         self.answer: bytes = b"pong"
@@ -46,17 +48,18 @@ class Node:
 
     @property
     def publications(self) -> list[Announced]:
-        return [entry for entry in self.heard if isinstance(entry, Announced)]
+        return [entry for entry in self.received if isinstance(entry, Announced)]
 
     def payloads(self, channel: str) -> list[bytes]:
         return [bytes(entry.publication.data) for entry in self.publications if entry.channel == channel]
 
     def offsets(self, channel: str) -> list[int]:
+        """The offsets in history, oldest first."""
         return [entry.publication.offset for entry in self.publications if entry.channel == channel]
 
-    async def wait_heard(self, count: int) -> None:
-        """Returns when it has been told this many things; the scenario's deadline is the limit."""
-        while len(self.heard) < count:
+    async def wait_received(self, count: int) -> None:
+        """Waits until the node has received this many callbacks. Only the deadline of the scenario limits the wait."""
+        while len(self.received) < count:
             self._more.clear()
             await self._more.wait()
 
@@ -64,14 +67,14 @@ class Node:
         self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str], delta: bool = False
     ) -> None:
         announced = Announced(channel, publication, epoch, tuple(exclude), delta)
-        self._hear(announced)
+        self._receive(announced)
         self.when_publication(announced)
 
     def on_join(self, channel: str, info: ClientInfo) -> None:
-        self._hear(("join", channel, info))
+        self._receive(("join", channel, info))
 
     def on_leave(self, channel: str, info: ClientInfo) -> None:
-        self._hear(("leave", channel, info))
+        self._receive(("leave", channel, info))
 
     def on_link_lost(self, channels: Sequence[str] | None) -> None:
         raise AssertionError("no link was cut")
@@ -82,19 +85,19 @@ class Node:
     def on_survey(self, request: bytes) -> bytes:
         return self.answer + b" " + request
 
-    def _hear(self, entry: Announced | tuple[str, str, ClientInfo]) -> None:
-        self.heard.append(entry)
+    def _receive(self, entry: Announced | tuple[str, str, ClientInfo]) -> None:
+        self.received.append(entry)
         self._more.set()
 
 
 class Harness:
-    """An engine that is started, its node, and power over time."""
+    """A started engine, its node, and control over the time."""
 
     engine: Engine
     node: Node
 
     async def open(self) -> None:
-        """Makes an engine without any memory of earlier ones, and starts it."""
+        """Creates and starts an engine without any data of earlier engines."""
         raise NotImplementedError
 
     async def close(self) -> None:
@@ -106,7 +109,7 @@ class Harness:
         raise NotImplementedError
 
     async def settle(self) -> None:
-        """Returns when the node has heard everything that was announced before."""
+        """Waits until the node has received all announcements that were made before."""
         raise NotImplementedError
 
     async def publish(self, channel: str, data: bytes = b"{}", options: PublishOptions = KEPT) -> PublishOutcome:
@@ -119,7 +122,7 @@ class Harness:
 
 
 class MemoryHarness(Harness):
-    """All in one process, time by hand, every announcement made before the call that caused it returns."""
+    """The memory engine on a manual clock. Every announcement is made before the call that causes it returns."""
 
     async def open(self) -> None:
         self.clock = ManualClock()
@@ -144,7 +147,7 @@ Run: TypeAlias = Callable[[Scenario], None]
 
 
 def run_with(make: Callable[[], Harness]) -> Run:
-    """What runs one scenario against a fresh engine, under a deadline, and always closes it."""
+    """Returns a function that runs one scenario on a new engine, with a deadline, and always closes the engine."""
 
     async def play(scenario: Scenario) -> None:
         harness = make()

@@ -1,4 +1,4 @@
-"""What nodes say to each other; here there is one."""
+"""Messages between nodes, here with a single node."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .harness import Harness, Run
 
 
 def test_a_broadcast_reaches_its_own_node(run: Run) -> None:
-    """On an engine with one node, before the call returns; in order, byte by byte."""
+    """On an engine with one node before the call returns; in order, and with the same bytes."""
 
     async def scenario(h: Harness) -> None:
         messages = [b"", b"one", bytes(range(256)), b"x" * 100_000]
@@ -17,8 +17,8 @@ def test_a_broadcast_reaches_its_own_node(run: Run) -> None:
     run(scenario)
 
 
-def test_a_survey_has_this_nodes_answer(run: Run) -> None:
-    """The handler is asked once with the request as it is, and its answer is the result."""
+def test_a_survey_includes_the_answer_of_this_node(run: Run) -> None:
+    """The handler is called once with the unchanged request, and its answer is in the result."""
 
     async def scenario(h: Harness) -> None:
         assert await h.engine.control.survey(b"who?", 1.0) == [b"pong who?"]

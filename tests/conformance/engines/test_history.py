@@ -1,4 +1,4 @@
-"""What is kept of a channel, for how long, and how it is read."""
+"""Which publications of a channel are retained, for how long, and how they are read."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from beaconfire.model.position import StreamPosition
 from .harness import HISTORY, Harness, Run
 
 
-def test_an_unknown_channel_has_a_position_all_the_same(run: Run) -> None:
-    """Asking for the position of a channel makes its stream; the first publication goes into that one."""
+def test_reading_an_unknown_channel_creates_its_stream(run: Run) -> None:
+    """The first publication belongs to this stream."""
 
     async def scenario(h: Harness) -> None:
         page = await h.engine.broker.history("a", HISTORY, 0)
@@ -28,8 +28,10 @@ def test_an_unknown_channel_has_a_position_all_the_same(run: Run) -> None:
     run(scenario)
 
 
-def test_limits(run: Run) -> None:
-    """0 is the position alone, negative is everything, else the oldest ones; the position is always the top."""
+def test_limit_of_a_page(run: Run) -> None:
+    """Limit 0 returns only the position, a negative limit everything, any other limit the oldest publications. The
+    position is always the top.
+    """
 
     async def scenario(h: Harness) -> None:
         for _ in range(5):
@@ -44,7 +46,9 @@ def test_limits(run: Run) -> None:
 
 
 def test_since_is_exclusive(run: Run) -> None:
-    """Forward: later than `since`. Reverse: earlier, newest first. Beyond either end there is nothing, or all."""
+    """Forward: publications after `since`. Reverse: publications before `since`, newest first. Positions beyond either
+    end return nothing or everything.
+    """
 
     async def scenario(h: Harness) -> None:
         for _ in range(5):
@@ -74,7 +78,7 @@ def test_since_is_exclusive(run: Run) -> None:
 
 
 def test_the_epoch_of_since_is_not_compared(run: Run) -> None:
-    """A foreign epoch makes no difference: judging it is the caller's part."""
+    """Another epoch makes no difference; the caller must compare epochs."""
 
     async def scenario(h: Harness) -> None:
         await h.publish("a")
@@ -85,8 +89,8 @@ def test_the_epoch_of_since_is_not_compared(run: Run) -> None:
     run(scenario)
 
 
-def test_size_bounds_history(run: Run) -> None:
-    """The newest `size` publications are kept, per channel, and the size of the latest publish counts."""
+def test_size_limits_history(run: Run) -> None:
+    """The newest `size` publications of each channel are retained. The size of the latest publish counts."""
 
     async def scenario(h: Harness) -> None:
         for _ in range(10):
@@ -102,8 +106,8 @@ def test_size_bounds_history(run: Run) -> None:
     run(scenario)
 
 
-def test_age_bounds_history(run: Run) -> None:
-    """A publication is not found once it is older than `ttl_s`, also while newer ones are; the position stays."""
+def test_age_limits_history(run: Run) -> None:
+    """A publication older than `ttl_s` is not returned, even if newer ones are. The position is kept."""
 
     async def scenario(h: Harness) -> None:
         await h.publish("a")
@@ -123,8 +127,8 @@ def test_age_bounds_history(run: Run) -> None:
     run(scenario)
 
 
-def test_a_longer_time_to_live_brings_nothing_back(run: Run) -> None:
-    """What has expired under an earlier publish's options stays gone under later ones."""
+def test_a_longer_time_to_live_does_not_restore_expired_publications(run: Run) -> None:
+    """Publications that expired under the options of an earlier publish stay expired."""
 
     async def scenario(h: Harness) -> None:
         await h.publish("a", options=PublishOptions(history=HistoryOptions(size=10, ttl_s=5.0)))
@@ -135,8 +139,8 @@ def test_a_longer_time_to_live_brings_nothing_back(run: Run) -> None:
     run(scenario)
 
 
-def test_a_shorter_time_to_live_leaves_no_hole(run: Run) -> None:
-    """When newer publications live less long than older ones, what is read is still an unbroken tail."""
+def test_a_shorter_time_to_live_leaves_no_gap(run: Run) -> None:
+    """If newer publications have a shorter time to live than older ones, history still has no gap."""
 
     async def scenario(h: Harness) -> None:
         for ttl_s in (500.0, 500.0, 500.0, 5.0):
@@ -150,7 +154,7 @@ def test_a_shorter_time_to_live_leaves_no_hole(run: Run) -> None:
 
 
 def test_removing_history_keeps_the_position(run: Run) -> None:
-    """Publications are forgotten, offset and epoch go on; a channel without a stream is no error."""
+    """Publications are removed, offset and epoch continue. A channel without a stream is no error."""
 
     async def scenario(h: Harness) -> None:
         await h.publish("a")
@@ -169,8 +173,8 @@ def test_removing_history_keeps_the_position(run: Run) -> None:
     run(scenario)
 
 
-def test_an_unused_position_is_forgotten(run: Run) -> None:
-    """`meta_ttl_s` after its last use the stream is gone, and what follows has another epoch and starts at 1."""
+def test_a_position_expires_after_its_last_use(run: Run) -> None:
+    """`meta_ttl_s` after its last use the stream is removed. The next one has another epoch and starts at offset 1."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach("a")
@@ -187,7 +191,7 @@ def test_an_unused_position_is_forgotten(run: Run) -> None:
     run(scenario)
 
 
-def test_a_position_that_was_only_asked_for_is_forgotten_too(run: Run) -> None:
+def test_a_position_that_was_only_read_expires(run: Run) -> None:
     """A stream without publications expires like any other."""
 
     async def scenario(h: Harness) -> None:
@@ -201,7 +205,7 @@ def test_a_position_that_was_only_asked_for_is_forgotten_too(run: Run) -> None:
 
 
 def test_use_prolongs_a_position(run: Run) -> None:
-    """Publishing and reading, even of the position alone, count as use."""
+    """Publishing and reading count as use, also reading only the position."""
 
     async def scenario(h: Harness) -> None:
         epoch = (await h.publish("a")).position.epoch
@@ -217,7 +221,7 @@ def test_use_prolongs_a_position(run: Run) -> None:
 
 
 def test_a_position_lives_at_least_as_long_as_its_publications(run: Run) -> None:
-    """With a `meta_ttl_s` below `ttl_s`, what is kept can still be read, under its epoch."""
+    """If `meta_ttl_s` is below `ttl_s`, retained publications can still be read under their epoch."""
 
     async def scenario(h: Harness) -> None:
         history = HistoryOptions(size=10, ttl_s=100.0, meta_ttl_s=10.0)
@@ -270,7 +274,7 @@ STEPS: st.SearchStrategy[list[Step]] = st.lists(
 
 @dataclass
 class Model:
-    """One channel's history as plainly as it can be said. `kept` holds offset and expiry."""
+    """A simple model of the history of one channel. `kept` holds offsets and expiry times."""
 
     size: int
     ttl_s: float
@@ -305,7 +309,7 @@ class Model:
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(size=st.integers(1, 10), ttl_s=st.sampled_from([2.5, 20.5, 60.5]), steps=STEPS)
 def test_history_agrees_with_a_simple_model(run: Run, size: int, ttl_s: float, steps: list[Step]) -> None:
-    """Whatever is published, read, removed and waited for, pages, positions and epochs are those of the model."""
+    """After any sequence of publishing, reading, removing and waiting, pages, positions and epochs match the model."""
     history = HistoryOptions(size=size, ttl_s=ttl_s, meta_ttl_s=META_TTL_S)
 
     async def scenario(h: Harness) -> None:
@@ -339,8 +343,8 @@ def test_history_agrees_with_a_simple_model(run: Run, size: int, ttl_s: float, s
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(count=st.integers(0, 60), size=st.integers(1, 40), page_size=st.integers(1, 9), reverse=st.booleans())
-def test_paging_visits_everything_once(run: Run, count: int, size: int, page_size: int, reverse: bool) -> None:
-    """Going on from the last offset of each page, in either direction, yields all that is kept, in order."""
+def test_paging_returns_every_publication_once(run: Run, count: int, size: int, page_size: int, reverse: bool) -> None:
+    """Continuing from the last offset of each page, in either direction, returns all publications in order."""
     history = HistoryOptions(size=size, ttl_s=60.0)
 
     async def scenario(h: Harness) -> None:

@@ -1,4 +1,4 @@
-"""Who is in a channel now."""
+"""The clients that are present in a channel."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ BOB = ClientInfo("bob", "c3")
 TTL_S = 60.0
 
 
-def test_members_are_who_was_added(run: Run) -> None:
-    """By client id with all that is known of them, per channel; an unknown channel is empty."""
+def test_members_returns_the_added_clients(run: Run) -> None:
+    """By client id with their info, for each channel. An unknown channel is empty."""
 
     async def scenario(h: Harness) -> None:
         presence = h.engine.presence
@@ -34,7 +34,7 @@ def test_members_are_who_was_added(run: Run) -> None:
 
 
 def test_stats_count_clients_and_users(run: Run) -> None:
-    """A user with several clients counts once; so do all the anonymous together."""
+    """A user with several clients counts once. All anonymous clients together count as one user."""
 
     async def scenario(h: Harness) -> None:
         for info in (ANN, ANN_AGAIN, BOB, ClientInfo("", "c4"), ClientInfo("", "c5")):
@@ -48,8 +48,8 @@ def test_stats_count_clients_and_users(run: Run) -> None:
     run(scenario)
 
 
-def test_adding_again_replaces(run: Run) -> None:
-    """One client has one entry in a channel: the latest."""
+def test_adding_a_client_again_replaces_its_entry(run: Run) -> None:
+    """A client has one entry in a channel: the latest."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.presence.add("a", ANN, TTL_S)
@@ -64,7 +64,7 @@ def test_adding_again_replaces(run: Run) -> None:
 
 
 def test_remove_is_idempotent(run: Run) -> None:
-    """The entry is gone after the first remove; more of them, or of strangers, do no harm."""
+    """The entry is gone after the first remove. Removing it again, or removing unknown clients, has no effect."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.presence.add("a", ANN, TTL_S)
@@ -78,8 +78,8 @@ def test_remove_is_idempotent(run: Run) -> None:
     run(scenario)
 
 
-def test_entries_vanish_by_themselves(run: Run) -> None:
-    """An entry lives its time to live and no longer, in members and stats alike."""
+def test_entries_expire(run: Run) -> None:
+    """An expired entry is neither in members nor in stats."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.presence.add("a", ANN, 60.0)
@@ -94,8 +94,8 @@ def test_entries_vanish_by_themselves(run: Run) -> None:
     run(scenario)
 
 
-def test_refreshing_prolongs(run: Run) -> None:
-    """An entry lives its time to live from the last add."""
+def test_refreshing_prolongs_an_entry(run: Run) -> None:
+    """The time to live starts at the last add."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.presence.add("a", ANN, TTL_S)
@@ -112,7 +112,7 @@ def test_refreshing_prolongs(run: Run) -> None:
 
 
 def test_a_shorter_time_to_live_counts_from_now(run: Run) -> None:
-    """The last add decides, also if it gives less time than the one before."""
+    """The last add decides, also if the entry then expires earlier than before."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.presence.add("a", ANN, 60.0)
@@ -123,8 +123,8 @@ def test_a_shorter_time_to_live_counts_from_now(run: Run) -> None:
     run(scenario)
 
 
-def test_coming_back_after_leaving(run: Run) -> None:
-    """Neither an earlier remove nor an earlier expiry shortens the life of a new entry."""
+def test_a_client_can_be_added_again_after_removal(run: Run) -> None:
+    """Neither an earlier remove nor an earlier expiry shortens the life of the new entry."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.presence.add("a", ANN, 20.0)
@@ -140,8 +140,8 @@ def test_coming_back_after_leaving(run: Run) -> None:
     run(scenario)
 
 
-def test_many_at_once(run: Run) -> None:
-    """Concurrent adds and removes of different clients do not lose each other."""
+def test_concurrent_adds_and_removes(run: Run) -> None:
+    """Concurrent adds and removes of different clients do not affect each other."""
 
     async def scenario(h: Harness) -> None:
         presence = h.engine.presence
@@ -153,8 +153,8 @@ def test_many_at_once(run: Run) -> None:
     run(scenario)
 
 
-def test_a_result_is_the_callers_own(run: Run) -> None:
-    """Changing what members returned changes nothing in the store."""
+def test_a_result_belongs_to_the_caller(run: Run) -> None:
+    """Changing the returned members does not change the store."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.presence.add("a", ANN, TTL_S)

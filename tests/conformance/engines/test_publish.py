@@ -1,4 +1,4 @@
-"""Publishing: what is announced, with which position, in which order."""
+"""Publishing: which announcements are made, with which position, and in which order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BOB = ClientInfo("bob", "c2")
 
 
 def test_offsets_start_at_one_and_rise_by_one(run: Run) -> None:
-    """Outcomes carry consecutive offsets of one epoch, per channel."""
+    """The outcomes of each channel have consecutive offsets of one epoch."""
 
     async def scenario(h: Harness) -> None:
         for channel in ("a", "b"):
@@ -28,8 +28,8 @@ def test_offsets_start_at_one_and_rise_by_one(run: Run) -> None:
     run(scenario)
 
 
-def test_epochs_are_names(run: Run) -> None:
-    """An epoch is neither empty nor the reserved "_", and two streams do not share one."""
+def test_epochs_are_unique_names(run: Run) -> None:
+    """An epoch is neither empty nor the reserved "_", and two streams have different epochs."""
 
     async def scenario(h: Harness) -> None:
         epochs = [(await h.publish(f"channel-{number}")).position.epoch for number in range(20)]
@@ -64,7 +64,7 @@ def test_a_publication_arrives_as_it_was_published(run: Run) -> None:
 
 
 def test_payloads_are_any_bytes(run: Run) -> None:
-    """Nobody interprets a payload: binary, empty and large ones come back bit by bit."""
+    """An engine does not interpret payloads: binary, empty and large ones stay the same."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach("a")
@@ -82,7 +82,7 @@ def test_payloads_are_any_bytes(run: Run) -> None:
 
 
 def test_the_empty_payload_stays_the_empty_payload(run: Run) -> None:
-    """`NO_PAYLOAD` is known by identity, so a publisher without data must not become one with empty data."""
+    """Encoders recognize `NO_PAYLOAD` by identity, so missing data must not become empty data."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach("a")
@@ -98,7 +98,9 @@ def test_the_empty_payload_stays_the_empty_payload(run: Run) -> None:
 
 
 def test_the_first_publication_of_a_stream_names_the_epoch(run: Run) -> None:
-    """Offset 1 carries the epoch in itself, for those who subscribed before there was a stream; others do not."""
+    """The publication with offset 1 carries the epoch, for clients that subscribed before the stream existed. Others do
+    not carry it.
+    """
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach("a")
@@ -112,7 +114,7 @@ def test_the_first_publication_of_a_stream_names_the_epoch(run: Run) -> None:
 
 
 def test_without_history_there_is_no_position(run: Run) -> None:
-    """No history, no size or no time to live: announced with offset 0 and no epoch, and nothing is stored."""
+    """With no history, no size or no time to live, a publication has offset 0 and no epoch, and is not stored."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach("a")
@@ -127,8 +129,8 @@ def test_without_history_there_is_no_position(run: Run) -> None:
     run(scenario)
 
 
-def test_a_publication_without_history_leaves_the_stream_alone(run: Run) -> None:
-    """Skipping history in a channel that has one neither takes an offset nor is found later."""
+def test_a_publication_without_history_does_not_change_the_stream(run: Run) -> None:
+    """In a channel that has a stream, it takes no offset and is not in history."""
 
     async def scenario(h: Harness) -> None:
         first = await h.publish("a")
@@ -139,8 +141,8 @@ def test_a_publication_without_history_leaves_the_stream_alone(run: Run) -> None
     run(scenario)
 
 
-def test_stored_before_announced(run: Run) -> None:
-    """Whoever reads history on seeing an announcement finds the publication there, and the top is not behind it."""
+def test_a_publication_is_stored_before_it_is_announced(run: Run) -> None:
+    """A reader that has seen the announcement finds the publication in history, and the top is not behind it."""
 
     async def scenario(h: Harness) -> None:
         readings: list[asyncio.Task[tuple[int, list[int], int]]] = []
@@ -165,7 +167,7 @@ def test_stored_before_announced(run: Run) -> None:
 
 
 def test_concurrent_publishers_share_one_order(run: Run) -> None:
-    """Of many tasks publishing at once each gets its own offset, and announcements come in the order of offsets."""
+    """Concurrent publishers get different offsets, and announcements are made in the order of offsets."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach("a")
@@ -189,7 +191,7 @@ def test_concurrent_publishers_share_one_order(run: Run) -> None:
 
 
 def test_publishing_from_an_announcement_keeps_the_order(run: Run) -> None:
-    """A node that publishes again while it is told of a publication hears all of them, in order."""
+    """A node that publishes during an announcement gets all announcements in order."""
 
     async def scenario(h: Harness) -> None:
         answers: list[asyncio.Task[None]] = []
@@ -206,7 +208,7 @@ def test_publishing_from_an_announcement_keeps_the_order(run: Run) -> None:
         await h.engine.broker.attach("a")
         await h.engine.broker.attach("b")
         await h.publish("a")
-        await h.node.wait_heard(50 + 49)
+        await h.node.wait_received(50 + 49)
         await asyncio.gather(*answers)
         await h.settle()
         assert h.node.offsets("a") == list(range(1, 51))
@@ -216,7 +218,7 @@ def test_publishing_from_an_announcement_keeps_the_order(run: Run) -> None:
 
 
 def test_only_attached_channels_are_announced(run: Run) -> None:
-    """A channel that nobody attached is stored all the same, and told to nobody."""
+    """A publication in a channel that is not attached is stored but not announced."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach("a")
@@ -225,14 +227,14 @@ def test_only_attached_channels_are_announced(run: Run) -> None:
         await h.publish("a")
         await h.settle()
         assert [announced.channel for announced in h.node.publications] == ["a"]
-        assert len(h.node.heard) == 1
+        assert len(h.node.received) == 1
         assert await h.offsets("b") == [1]
 
     run(scenario)
 
 
-def test_after_attach_nothing_is_missed(run: Run) -> None:
-    """Every publication after the return of attach is announced, however often attach is called."""
+def test_after_attach_every_publication_is_announced(run: Run) -> None:
+    """Also if attach is called several times."""
 
     async def scenario(h: Harness) -> None:
         await h.publish("a", b"before")
@@ -247,7 +249,7 @@ def test_after_attach_nothing_is_missed(run: Run) -> None:
 
 
 def test_detach_ends_announcements(run: Run) -> None:
-    """After detach (and what was on its way) nothing is announced; once is enough, twice does no harm."""
+    """Apart from announcements that were already on their way. A second detach has no effect."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach("a")
@@ -261,7 +263,7 @@ def test_detach_ends_announcements(run: Run) -> None:
         await h.engine.broker.publish_leave("a", ANN)
         await h.settle()
         assert h.node.payloads("a") == [b"1"]
-        assert len(h.node.heard) == 1
+        assert len(h.node.received) == 1
         await h.engine.broker.attach("a")
         await h.publish("a", b"3")
         await h.settle()
@@ -271,7 +273,7 @@ def test_detach_ends_announcements(run: Run) -> None:
 
 
 def test_joins_and_leaves_are_announced_in_order(run: Run) -> None:
-    """They come as published, between the publications where they belong, and take no offset."""
+    """They keep their order relative to publications, and take no offset."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach("a")
@@ -281,7 +283,9 @@ def test_joins_and_leaves_are_announced_in_order(run: Run) -> None:
         await h.engine.broker.publish_leave("a", ANN)
         await h.publish("a", b"2")
         await h.settle()
-        kinds = [("pub", bytes(e.publication.data)) if isinstance(e, Announced) else (e[0], e[2]) for e in h.node.heard]
+        kinds = [
+            ("pub", bytes(e.publication.data)) if isinstance(e, Announced) else (e[0], e[2]) for e in h.node.received
+        ]
         assert kinds == [("join", ANN), ("pub", b"1"), ("join", BOB), ("leave", ANN), ("pub", b"2")]
         assert h.node.offsets("a") == [1, 2]
 

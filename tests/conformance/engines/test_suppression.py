@@ -1,4 +1,4 @@
-"""Publishing the same thing twice: idempotency keys and versions."""
+"""Suppressed publishes: idempotency keys and versions."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def versioned(version: int, version_epoch: str = "") -> PublishOptions:
     return PublishOptions(history=HISTORY, version=version, version_epoch=version_epoch)
 
 
-def test_a_repeated_key_changes_nothing(run: Run) -> None:
-    """The second publish with a key returns the first one's position; nothing is stored or announced."""
+def test_a_repeated_key_suppresses_the_publish(run: Run) -> None:
+    """The second publish with a key returns the position of the first one. Nothing is stored or announced."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach("a")
@@ -37,7 +37,7 @@ def test_a_repeated_key_changes_nothing(run: Run) -> None:
 
 
 def test_keys_belong_to_their_channel(run: Run) -> None:
-    """The same key in another channel, or another key in the same one, is another publish."""
+    """The same key in another channel, or another key in the same channel, is not suppressed."""
 
     async def scenario(h: Harness) -> None:
         outcomes = [
@@ -51,8 +51,8 @@ def test_keys_belong_to_their_channel(run: Run) -> None:
     run(scenario)
 
 
-def test_channel_and_key_do_not_run_together(run: Run) -> None:
-    """Pairs that read the same when written one after the other are different pairs."""
+def test_channel_and_key_are_not_concatenated(run: Run) -> None:
+    """Pairs of channel and key are different even if their concatenation is the same."""
 
     async def scenario(h: Harness) -> None:
         for channel, key in (("a", "b:c"), ("a:b", "c"), ("ab", "c"), ("a", "bc")):
@@ -62,7 +62,7 @@ def test_channel_and_key_do_not_run_together(run: Run) -> None:
 
 
 def test_keys_work_without_history(run: Run) -> None:
-    """A channel that stores nothing suppresses repetition too."""
+    """Repetition is suppressed also in a channel without history."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach("a")
@@ -76,7 +76,7 @@ def test_keys_work_without_history(run: Run) -> None:
 
 
 def test_keys_last_five_minutes_from_the_first_publish(run: Run) -> None:
-    """Repetition does not prolong a key, and after five minutes it publishes again."""
+    """Repetition does not prolong a key. After five minutes the key can be used again."""
 
     async def scenario(h: Harness) -> None:
         await h.publish("a", options=keyed("k"))
@@ -95,7 +95,7 @@ def test_keys_last_five_minutes_from_the_first_publish(run: Run) -> None:
 
 
 def test_concurrent_repetitions_publish_once(run: Run) -> None:
-    """Of many tasks publishing with one key at once, one publishes, and all get its position."""
+    """Of several concurrent publishes with the same key, one publishes, and all get its position."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach("a")
@@ -108,8 +108,8 @@ def test_concurrent_repetitions_publish_once(run: Run) -> None:
     run(scenario)
 
 
-def test_versions_only_rise(run: Run) -> None:
-    """A version at or below the last one is suppressed with the current position; a higher one may leave gaps."""
+def test_an_old_version_suppresses_the_publish(run: Run) -> None:
+    """A version at or below the last one is suppressed with the current position. A higher version may skip numbers."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach("a")
@@ -126,8 +126,8 @@ def test_versions_only_rise(run: Run) -> None:
     run(scenario)
 
 
-def test_an_unversioned_publication_does_not_touch_the_version(run: Run) -> None:
-    """Version 0 is always published, and the last version stays what it was."""
+def test_an_unversioned_publication_does_not_change_the_version(run: Run) -> None:
+    """Version 0 is always published, and the last version stays the same."""
 
     async def scenario(h: Harness) -> None:
         await h.publish("a", options=versioned(5))
@@ -138,8 +138,8 @@ def test_an_unversioned_publication_does_not_touch_the_version(run: Run) -> None
     run(scenario)
 
 
-def test_a_version_epoch_starts_versions_afresh(run: Run) -> None:
-    """Versions are compared with the last one only under the same version epoch."""
+def test_versions_of_different_version_epochs_are_not_compared(run: Run) -> None:
+    """A publish with another version epoch is never suppressed."""
 
     async def scenario(h: Harness) -> None:
         steps = [(5, "", ""), (1, "x", ""), (1, "x", "version"), (2, "x", ""), (1, "y", ""), (1, "", "")]
@@ -149,8 +149,8 @@ def test_a_version_epoch_starts_versions_afresh(run: Run) -> None:
     run(scenario)
 
 
-def test_versions_are_as_large_as_the_wire_allows(run: Run) -> None:
-    """Neighbouring 64-bit versions differ: they must not go through floating point anywhere."""
+def test_versions_use_all_64_bits(run: Run) -> None:
+    """Adjacent large versions differ, so an engine must not convert them to floating point."""
 
     async def scenario(h: Harness) -> None:
         largest = 2**64 - 1
@@ -161,8 +161,8 @@ def test_versions_are_as_large_as_the_wire_allows(run: Run) -> None:
     run(scenario)
 
 
-def test_versions_outlive_the_publications(run: Run) -> None:
-    """The last version belongs to the stream: neither expiry nor removal of publications lets an old one pass."""
+def test_the_last_version_is_kept_with_the_position(run: Run) -> None:
+    """After expiry or removal of all publications, an old version is still suppressed."""
 
     async def scenario(h: Harness) -> None:
         await h.publish("a", options=versioned(5))
@@ -174,8 +174,8 @@ def test_versions_outlive_the_publications(run: Run) -> None:
     run(scenario)
 
 
-def test_a_forgotten_stream_forgets_its_version(run: Run) -> None:
-    """After the position's time to live a stream starts again, with any version."""
+def test_an_expired_stream_loses_its_version(run: Run) -> None:
+    """After the time to live of the position a new stream starts, with any version."""
 
     async def scenario(h: Harness) -> None:
         await h.publish("a", options=versioned(5))
@@ -187,7 +187,7 @@ def test_a_forgotten_stream_forgets_its_version(run: Run) -> None:
 
 
 def test_versions_need_history(run: Run) -> None:
-    """Without history a version means nothing, and everything is published."""
+    """Without history versions are ignored, and everything is published."""
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach("a")
@@ -199,8 +199,8 @@ def test_versions_need_history(run: Run) -> None:
     run(scenario)
 
 
-def test_a_key_is_seen_even_if_its_version_was_old(run: Run) -> None:
-    """A publish suppressed by its version has used its key: repeated, it returns the same position as before."""
+def test_a_publish_suppressed_by_version_uses_its_key(run: Run) -> None:
+    """Repeated with the same key, the publish returns the same position as before."""
 
     async def scenario(h: Harness) -> None:
         await h.publish("a", options=versioned(5))
@@ -215,7 +215,7 @@ def test_a_key_is_seen_even_if_its_version_was_old(run: Run) -> None:
 
 
 def test_a_suppressed_key_does_not_advance_the_version(run: Run) -> None:
-    """Where both apply the key is looked at first, and its version counts for nothing."""
+    """The key is checked first. If it suppresses the publish, the version is ignored."""
 
     async def scenario(h: Harness) -> None:
         await h.publish("a", options=keyed("k"))

@@ -1,4 +1,4 @@
-"""Every test of this folder runs once per transport and encoding, against one server with fast clocks."""
+"""Every test of this folder runs once per transport and encoding, against one server with short timeouts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.acceptance.harness import ServerProcess
-from tests.conformance.transports.lines import LASTING, LINES, Line
+from tests.acceptance.server_process import ServerProcess
+from tests.conformance.transports.client_transports import CLIENT_TRANSPORTS, PERSISTENT_TRANSPORTS, ClientTransport
 
 CONFIG = """
 [client]
@@ -33,7 +33,7 @@ allow_presence_for_subscriber = true
 allow_history_for_subscriber = true
 """
 
-Dial = Callable[[], Line]
+MakeTransport = Callable[[], ClientTransport]
 
 
 @pytest.fixture(scope="package")
@@ -42,18 +42,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield process
 
 
-@pytest.fixture(params=LINES)
+@pytest.fixture(params=CLIENT_TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> str:
-    """The name of one of `LINES`."""
+    """The name of one of `CLIENT_TRANSPORTS`."""
     return str(request.param)
 
 
-@pytest.fixture(params=LASTING)
-def dial_lasting(server: ServerProcess, request: pytest.FixtureRequest) -> Dial:
-    """As `dial`, for what takes a session that lasts."""
-    return lambda: LASTING[str(request.param)](server.port)
+@pytest.fixture(params=PERSISTENT_TRANSPORTS)
+def make_persistent_transport(server: ServerProcess, request: pytest.FixtureRequest) -> MakeTransport:
+    """As `make_transport`, only for transports whose session lasts longer than one request."""
+    return lambda: PERSISTENT_TRANSPORTS[str(request.param)](server.port)
 
 
 @pytest.fixture
-def dial(server: ServerProcess, transport: str) -> Dial:
-    return lambda: LINES[transport](server.port)
+def make_transport(server: ServerProcess, transport: str) -> MakeTransport:
+    return lambda: CLIENT_TRANSPORTS[transport](server.port)

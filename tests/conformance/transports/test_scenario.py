@@ -1,4 +1,4 @@
-"""One client's life, which is the same on every transport."""
+"""The behaviour of a client's session, which is the same on every transport."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import httpx
 import pytest
 
 from beaconfire.auth.issue import connection_token
-from tests.acceptance.harness import API_KEY, SECRET, ServerProcess
-from tests.acceptance.peer import run, until
-from tests.conformance.transports.conftest import CONFIG, Dial
-from tests.conformance.transports.lines import LASTING, LINES
-from tests.conformance.transports.seat import Seat, seated
-from tests.conformance.transports.speech import EndedError
+from tests.acceptance.deadlines import run_scenario, wait_until
+from tests.acceptance.server_process import API_KEY, SECRET, ServerProcess
+from tests.conformance.transports.client_transports import CLIENT_TRANSPORTS, PERSISTENT_TRANSPORTS
+from tests.conformance.transports.conftest import CONFIG, MakeTransport
+from tests.conformance.transports.encodings import SessionEndedError
+from tests.conformance.transports.scenario_client import ScenarioClient, connected_client
 
 _numbers = itertools.count(1)
 HTTP = httpx.Client(timeout=20)
-"""Shared, because each takes longer to make than what it asks for."""
+"""Shared, because making a client takes longer than a request."""
 atexit.register(HTTP.close)
 
 
@@ -32,154 +32,166 @@ def token(user: str, expires_in_s: float = 600) -> str:
 
 @pytest.fixture
 def room() -> str:
-    """A channel of this test's own."""
+    """A channel that no other test uses."""
     return f"room{next(_numbers)}"
 
 
 def call(server: ServerProcess, method: str, **request: Any) -> Any:
-    answer = HTTP.post(f"{server.http}/api/{method}", json=request, headers={"X-API-Key": API_KEY})
-    return answer.json()["result"]
+    response = HTTP.post(f"{server.http}/api/{method}", json=request, headers={"X-API-Key": API_KEY})
+    return response.json()["result"]
 
 
-def test_publish_and_acknowledge(dial: Dial, room: str) -> None:
-    """Two clients hear what both say in one order, and a publisher is told once it is stored."""
+def test_publications_are_acknowledged_and_ordered(make_transport: MakeTransport, room: str) -> None:
+    """Two subscribers get all publications in one order, and the publisher gets a reply when they are stored."""
 
     async def scenario() -> None:
-        async with seated(dial(), token("ann"), room) as ann, seated(dial(), token("bob"), room) as bob:
+        async with (
+            connected_client(make_transport(), token("ann"), room) as ann,
+            connected_client(make_transport(), token("bob"), room) as bob,
+        ):
             for number in range(20):
-                speaker = (ann, bob)[number % 2]
-                assert "publish" in await speaker.ask(publish={"channel": room, "data": {"n": number}})
+                publisher = (ann, bob)[number % 2]
+                assert "publish" in await publisher.request(publish={"channel": room, "data": {"n": number}})
             expected = [(number + 1, {"n": number}) for number in range(20)]
-            assert await ann.wait_heard(room, 20) == expected
-            assert await bob.wait_heard(room, 20) == expected
+            assert await ann.wait_publications(room, 20) == expected
+            assert await bob.wait_publications(room, 20) == expected
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_several_commands_together(dial: Dial, room: str) -> None:
-    """Commands of one frame or request are handled in order, and each has its reply."""
+def test_commands_of_one_frame_or_request_run_in_order(make_transport: MakeTransport, room: str) -> None:
+    """Each of them has its reply."""
 
     async def scenario() -> None:
-        async with seated(dial(), token("ann"), room) as ann:
-            replies = await ann.ask_all([{"publish": {"channel": room, "data": n}} for n in range(30)])
+        async with connected_client(make_transport(), token("ann"), room) as ann:
+            replies = await ann.request_all([{"publish": {"channel": room, "data": n}} for n in range(30)])
             assert all("publish" in reply for reply in replies)
-            assert [data for _, data in await ann.wait_heard(room, 30)] == list(range(30))
+            assert [data for _, data in await ann.wait_publications(room, 30)] == list(range(30))
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_presence(dial_lasting: Dial, room: str) -> None:
-    """Who is there is told; who was cut off is gone, and the others hear of both."""
+def test_presence_and_join_and_leave_pushes(make_persistent_transport: MakeTransport, room: str) -> None:
+    """Presence lists connected clients only, and other subscribers get a join and a leave push."""
 
     async def scenario() -> None:
-        async with seated(dial_lasting(), token("ann"), room) as ann:
-            async with seated(dial_lasting(), token("bob"), room):
-                present = (await ann.ask(presence={"channel": room}))["presence"]["presence"]
+        async with connected_client(make_persistent_transport(), token("ann"), room) as ann:
+            async with connected_client(make_persistent_transport(), token("bob"), room):
+                present = (await ann.request(presence={"channel": room}))["presence"]["presence"]
                 assert sorted(info["user"] for info in present.values()) == ["ann", "bob"]
                 await ann.wait_push(
                     lambda push: push.get("join", {}).get("info", {}).get("user") == "bob", "bob's join"
                 )
             await ann.wait_push(lambda push: push.get("leave", {}).get("info", {}).get("user") == "bob", "bob's leave")
-            present = (await ann.ask(presence={"channel": room}))["presence"]["presence"]
+            present = (await ann.request(presence={"channel": room}))["presence"]["presence"]
             assert [info["user"] for info in present.values()] == ["ann"]
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_recovery_after_a_cut(dial: Dial, room: str, server: ServerProcess) -> None:
-    """Whoever comes back with its position gets what it missed, once and in order, and then what comes next."""
+def test_client_recovers_after_a_lost_connection(
+    make_transport: MakeTransport, room: str, server: ServerProcess
+) -> None:
+    """With its position, a client gets the missed publications once and in order, and then new publications."""
 
     async def scenario() -> None:
-        async with seated(dial(), token("ann"), room) as ann:
-            subscribed = await ann.ask(publish={"channel": room, "data": 0})
+        async with connected_client(make_transport(), token("ann"), room) as ann:
+            subscribed = await ann.request(publish={"channel": room, "data": 0})
             assert "publish" in subscribed
-            (offset, _), *_ = await ann.wait_heard(room, 1)
+            (offset, _), *_ = await ann.wait_publications(room, 1)
         epoch = call(server, "history", channel=room)["epoch"]
         for number in range(1, 6):
             call(server, "publish", channel=room, data=number)
-        async with seated(dial(), token("ann")) as ann:
-            reply = await ann.ask(subscribe={"channel": room, "recover": True, "offset": offset, "epoch": epoch})
+        async with connected_client(make_transport(), token("ann")) as ann:
+            reply = await ann.request(subscribe={"channel": room, "recover": True, "offset": offset, "epoch": epoch})
             recovered = reply["subscribe"]
             assert recovered["recovered"] is True
             assert [pub["data"] for pub in recovered["publications"]] == [1, 2, 3, 4, 5]
             call(server, "publish", channel=room, data=6)
-            assert await ann.wait_heard(room, 1) == [(7, 6)]
+            assert await ann.wait_publications(room, 1) == [(7, 6)]
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_errors(dial: Dial, room: str) -> None:
-    """A command that is refused gets its error, and the session goes on."""
+def test_command_error_does_not_end_the_session(make_transport: MakeTransport, room: str) -> None:
+    """A refused command gets an error reply; later commands succeed."""
 
     async def scenario() -> None:
-        async with seated(dial(), token("ann")) as ann:
-            assert (await ann.ask(publish={"channel": room, "data": 1}))["error"]["code"] == 103
-            assert "subscribe" in await ann.ask(subscribe={"channel": room})
+        async with connected_client(make_transport(), token("ann")) as ann:
+            assert (await ann.request(publish={"channel": room, "data": 1}))["error"]["code"] == 103
+            assert "subscribe" in await ann.request(subscribe={"channel": room})
 
-    run(scenario())
+    run_scenario(scenario())
 
 
 @pytest.mark.parametrize(("given", "code"), [("nonsense", 3500), ("", 3501)])
-def test_refused_tokens(dial: Dial, given: str, code: int) -> None:
-    """A token that can never work, and none, end the session for good."""
+def test_invalid_and_missing_tokens_end_the_session(make_transport: MakeTransport, given: str, code: int) -> None:
+    """With a final code: a client must not reconnect."""
 
     async def scenario() -> None:
-        seat = Seat(dial())
-        with pytest.raises(EndedError):
-            await seat.ask(connect={"token": given})
-        assert await seat.wait_ended() == code
-        await seat.cut()
+        client = ScenarioClient(make_transport())
+        with pytest.raises(SessionEndedError):
+            await client.request(connect={"token": given})
+        assert await client.wait_ended() == code
+        await client.abort()
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_expiry(dial: Dial, room: str) -> None:
-    """A session ends with its token, unless it is refreshed in time."""
+def test_session_ends_when_its_token_expires(make_transport: MakeTransport, room: str) -> None:
+    """Unless the client refreshes the token in time."""
 
     async def scenario() -> None:
-        async with seated(dial(), token("ann", 1.5), room) as ann, seated(dial(), token("bob", 1.5), room) as bob:
-            reply = await bob.ask(refresh={"token": token("bob")})
+        async with (
+            connected_client(make_transport(), token("ann", 1.5), room) as ann,
+            connected_client(make_transport(), token("bob", 1.5), room) as bob,
+        ):
+            reply = await bob.request(refresh={"token": token("bob")})
             assert reply["refresh"]["ttl"] > 500
             assert await ann.wait_ended() == 3005
-            assert "publish" in await bob.ask(publish={"channel": room, "data": 1})
+            assert "publish" in await bob.request(publish={"channel": room, "data": 1})
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_pings(dial_lasting: Dial, room: str, server: ServerProcess) -> None:
-    """Whoever does not answer pings is told so, and whoever does stays."""
+def test_client_without_pongs_is_disconnected(
+    make_persistent_transport: MakeTransport, room: str, server: ServerProcess
+) -> None:
+    """With code 3012. A client that answers pings stays connected."""
 
     async def scenario() -> None:
-        async with seated(dial_lasting(), token("ann"), room) as ann:
-            async with seated(dial_lasting(), token("mute"), answers_pings=False) as mute:
+        async with connected_client(make_persistent_transport(), token("ann"), room) as ann:
+            async with connected_client(make_persistent_transport(), token("mute"), answers_pings=False) as mute:
                 assert await mute.wait_ended() == 3012
-            assert "publish" in await ann.ask(publish={"channel": room, "data": 1})
+            assert "publish" in await ann.request(publish={"channel": room, "data": 1})
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_disconnected_by_the_backend(dial: Dial, server: ServerProcess) -> None:
-    """The code a backend gives arrives."""
+def test_disconnect_code_of_the_server_api_is_sent(make_transport: MakeTransport, server: ServerProcess) -> None:
+    """The client gets the code from the call of `disconnect`."""
 
     async def scenario() -> None:
         user = f"user{next(_numbers)}"
-        async with seated(dial(), token(user)) as seat:
+        async with connected_client(make_transport(), token(user)) as client:
 
-            async def is_gone() -> bool:
-                """Asked again, because a poll has a session only while it waits."""
+            async def is_disconnected() -> bool:
+                """Repeats the call, because a poll has a session only while it waits."""
                 await asyncio.to_thread(
                     call, server, "disconnect", user=user, disconnect={"code": 4501, "reason": "enough"}
                 )
-                return seat.ended.done()
+                return client.ended.done()
 
-            await until(is_gone, "the seat is gone")
-            assert await seat.wait_ended() == 4501
+            await wait_until(is_disconnected, "the client is disconnected")
+            assert await client.wait_ended() == 4501
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-def test_the_backend_names_client_and_session(dial_lasting: Dial, server: ServerProcess) -> None:
-    """As the connect result has them, or the client id for both; where they are of two connections, nothing happens."""
+def test_server_api_disconnects_by_client_and_session(
+    make_persistent_transport: MakeTransport, server: ServerProcess
+) -> None:
+    """By the ids of the connect result. If the two ids belong to different connections, nothing happens."""
 
     async def scenario() -> None:
         user = f"user{next(_numbers)}"
@@ -187,9 +199,12 @@ def test_the_backend_names_client_and_session(dial_lasting: Dial, server: Server
         def disconnect(client: str, session: str) -> None:
             assert call(server, "disconnect", user=user, client=client, session=session) == {}
 
-        async with seated(dial_lasting(), token(user)) as one, seated(dial_lasting(), token(user)) as other:
-            ids = [seat.connected["client"] for seat in (one, other)]
-            sessions = [seat.connected.get("session") or seat.connected["client"] for seat in (one, other)]
+        async with (
+            connected_client(make_persistent_transport(), token(user)) as one,
+            connected_client(make_persistent_transport(), token(user)) as other,
+        ):
+            ids = [client.connected["client"] for client in (one, other)]
+            sessions = [client.connected.get("session") or client.connected["client"] for client in (one, other)]
             await asyncio.to_thread(disconnect, ids[0], sessions[1])
             await asyncio.to_thread(disconnect, "unknown", sessions[0])
             await asyncio.to_thread(disconnect, ids[1], sessions[1])
@@ -198,57 +213,59 @@ def test_the_backend_names_client_and_session(dial_lasting: Dial, server: Server
             await asyncio.to_thread(disconnect, "", sessions[0])
             assert await one.wait_ended() == 3503
 
-    run(scenario())
+    run_scenario(scenario())
 
 
-@pytest.mark.parametrize("name", LASTING)
-def test_a_slow_reader_is_let_go(name: str, tmp_path: Path) -> None:
-    """What waits for it is bounded, it is let go as slow, and its neighbours get everything."""
+@pytest.mark.parametrize("name", PERSISTENT_TRANSPORTS)
+def test_slow_reader_is_disconnected_with_3008(name: str, tmp_path: Path) -> None:
+    """Its queue is limited, and other subscribers get all publications."""
     with ServerProcess(tmp_path, CONFIG, {"client.ping_interval": "25s"}) as server:
 
-        def is_let_go() -> bool:
-            return any(line["user"] == "slow" and line["code"] == 3008 for line in server.actions("session_ended"))
+        def is_disconnected() -> bool:
+            return any(line["user"] == "slow" and line["code"] == 3008 for line in server.log_lines("session_ended"))
 
         async def scenario() -> None:
-            dial, count = LASTING[name], 0
-            async with seated(dial(server.port), token("ann"), "room") as ann:
-                async with seated(dial(server.port), token("slow"), "room") as slow:
+            make_transport, count = PERSISTENT_TRANSPORTS[name], 0
+            async with connected_client(make_transport(server.port), token("ann"), "room") as ann:
+                async with connected_client(make_transport(server.port), token("slow"), "room") as slow:
                     slow.stop_reading()
                     before = server.resident_bytes()
-                    while not is_let_go():
+                    while not is_disconnected():
                         await asyncio.to_thread(call, server, "publish", channel="room", data="x" * 100_000)
                         count += 1
-                        assert count < 1000, "nobody was slow"
+                        assert count < 1000, "the slow client is still connected"
                     assert server.resident_bytes() - before < 60 * 1024 * 1024
-                assert len(await ann.wait_heard("room", count)) == count
-                assert "publish" in await ann.ask(publish={"channel": "room", "data": 1})
+                assert len(await ann.wait_publications("room", count)) == count
+                assert "publish" in await ann.request(publish={"channel": "room", "data": 1})
 
-        run(scenario())
+        run_scenario(scenario())
 
 
-@pytest.mark.parametrize("name", LINES)
-def test_drain(name: str, tmp_path: Path) -> None:
-    """SIGTERM tells everybody to come back elsewhere, and ends with exit code 0."""
+@pytest.mark.parametrize("name", CLIENT_TRANSPORTS)
+def test_sigterm_disconnects_all_clients(name: str, tmp_path: Path) -> None:
+    """With code 3001, after which they reconnect to another node. The exit code is 0."""
     with ServerProcess(tmp_path, CONFIG, {"server.drain_window": "200ms"}) as server:
 
         async def scenario() -> None:
-            async with seated(LINES[name](server.port), token("ann"), "room") as ann:
-                await until(lambda: "room" in call(server, "channels")["channels"], "it is there, also if it polls")
+            async with connected_client(CLIENT_TRANSPORTS[name](server.port), token("ann"), "room") as ann:
+                await wait_until(
+                    lambda: "room" in call(server, "channels")["channels"], "the client is subscribed, also if it polls"
+                )
                 assert await asyncio.to_thread(server.stop) == 0
                 assert await ann.wait_ended() == 3001
 
-        run(scenario())
+        run_scenario(scenario())
 
 
-def test_requests_overtake_each_other(room: str, server: ServerProcess) -> None:
-    """Requests of the client's half at once: each is answered, and none is lost."""
+def test_concurrent_emulation_requests_all_get_replies(room: str, server: ServerProcess) -> None:
+    """Concurrent requests may overtake each other, but none is lost."""
 
     async def scenario() -> None:
-        line = LINES["http_stream-json"](server.port)
-        async with seated(line, token("ann"), room) as ann:
-            await asyncio.gather(*(ann.ask(publish={"channel": room, "data": n}) for n in range(50)))
-            heard = await ann.wait_heard(room, 50)
-            assert [offset for offset, _ in heard] == list(range(1, 51))
-            assert sorted(data for _, data in heard) == list(range(50))
+        line = CLIENT_TRANSPORTS["http_stream-json"](server.port)
+        async with connected_client(line, token("ann"), room) as ann:
+            await asyncio.gather(*(ann.request(publish={"channel": room, "data": n}) for n in range(50)))
+            received = await ann.wait_publications(room, 50)
+            assert [offset for offset, _ in received] == list(range(1, 51))
+            assert sorted(data for _, data in received) == list(range(50))
 
-    run(scenario())
+    run_scenario(scenario())

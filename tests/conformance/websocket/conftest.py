@@ -1,4 +1,4 @@
-"""One echo server for each event loop."""
+"""One echo server for each event loop implementation."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 import pytest
 import uvloop
 
-from .peer import Peer
+from .raw_client import RawClient
 from .server import EchoServer
 
-Connect = Callable[[], Peer]
+Connect = Callable[[], RawClient]
 
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
-PATIENCE_S = 60
-"""Longer than any deadline of a test."""
+LONG_TIMEOUT_S = 60
+"""Longer than the timeout of any test."""
 
 
 @pytest.fixture(scope="package", params=LOOPS)
@@ -26,14 +26,14 @@ def server(request: pytest.FixtureRequest) -> Iterator[EchoServer]:
 
 
 @pytest.fixture(scope="package", params=LOOPS)
-def patient_server(request: pytest.FixtureRequest) -> Iterator[EchoServer]:
-    """For peers that must not be cut, however slow a busy machine makes them."""
-    with EchoServer(LOOPS[request.param], write_timeout_s=PATIENCE_S, close_timeout_s=PATIENCE_S) as running:
+def server_without_timeouts(request: pytest.FixtureRequest) -> Iterator[EchoServer]:
+    """A server whose timeouts do not end, on a busy machine with slow peers either."""
+    with EchoServer(LOOPS[request.param], write_timeout_s=LONG_TIMEOUT_S, close_timeout_s=LONG_TIMEOUT_S) as running:
         yield running
 
 
 @pytest.fixture
-def peer(server: EchoServer) -> Iterator[Peer]:
+def peer(server: EchoServer) -> Iterator[RawClient]:
     """A client whose handshake has been accepted."""
-    with Peer.open(server.port) as connected:
+    with RawClient.open(server.port) as connected:
         yield connected

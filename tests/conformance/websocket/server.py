@@ -1,4 +1,4 @@
-"""A real server for conformance tests: uvicorn in a thread, with the acceptor and receivers that echo."""
+"""A real server for conformance tests: uvicorn in a thread, with the acceptor and receivers that echo messages."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from beaconfire.base.units import Seconds, Size
 from beaconfire.model.events import Event
 from beaconfire.protocols.plain import PlainCodec
 from beaconfire.protocols.port import Frame, Payload, Wire
-from beaconfire.transports.http.guard import HttpGuard
+from beaconfire.transports.http.limits import HttpLimits
 from beaconfire.transports.options import ServerOptions, WebSocketOptions
-from beaconfire.transports.port import Refusal, Transport
+from beaconfire.transports.port import ErrorResponse, Transport
 from beaconfire.transports.websocket import (
-    Choice,
-    Shortcut,
+    NegotiatedHandshake,
+    UpgradeDetector,
     UpgradeRequest,
     WebSocketAcceptor,
-    Wires,
+    WireSelector,
 )
 from beaconfire.transports.websocket.framing import BINARY, TEXT, frame_header
 
@@ -43,7 +43,7 @@ DEADLINE_S = 10.0
 
 
 class Echo:
-    """Sends back what it gets; a message `close` makes it close, `flood` makes it send more than buffers hold."""
+    """Echoes messages. The message `close` closes the connection, `flood` sends more than the buffers hold."""
 
     def __init__(self, server: EchoServer, transport: Transport) -> None:
         self._server = server
@@ -70,7 +70,7 @@ class Echo:
             self.transport.close(CONNECTION_TOO_MANY_REQUESTS, "too many requests")
 
     def on_transport_pong(self) -> None:
-        self.transport.write(message(b"pong came", False))
+        self.transport.write(message(b"pong received", False))
 
     def on_writable(self) -> None:
         self._server.writable.set()
@@ -83,7 +83,7 @@ class Echo:
 
 
 class CompressedEcho(Echo):
-    """The same on a connection that agreed to compression."""
+    """As `Echo`, on a connection with compression."""
 
     def __init__(self, server: EchoServer, transport: Transport, wire: Wire) -> None:
         super().__init__(server, transport)
@@ -94,7 +94,7 @@ class CompressedEcho(Echo):
 
 
 class EchoServer:
-    """One uvicorn with all the endpoints the tests need, on an event loop in a thread of its own."""
+    """One uvicorn with all endpoints that the tests need, on an event loop in its own thread."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class EchoServer:
         self.live: set[Echo] = set()
         self.events: list[Event] = []
         self.writable = threading.Event()
-        self.refusal: Refusal | None = None
+        self.error_response: ErrorResponse | None = None
         self.timers = Timers(SystemClock())
         self.port = 0
         options = WebSocketOptions(
@@ -115,16 +115,21 @@ class EchoServer:
             close_timeout=Seconds(close_timeout_s),
         )
         self._acceptor = WebSocketAcceptor(
-            {"/ws": Anyone(self), "/deflate": Deflating(self), "/choosy": Choosy(self), "/broken": Broken()},
+            {
+                "/ws": PlainEndpoint(self),
+                "/deflate": CompressingEndpoint(self),
+                "/subprotocol": SubprotocolEndpoint(self),
+                "/broken": FailingEndpoint(),
+            },
             options,
             ["https://good.example"],
-            lambda: self.refusal,
+            lambda: self.error_response,
             self.timers,
             self,
         )
         limits = ServerOptions(handshake_timeout=Seconds(0.5), header_max_size=Size(8192))
-        guard = HttpGuard(limits, self.timers, self)
-        self._shortcut = Shortcut(self._acceptor, guard.protocol, limits, self.timers, self)
+        guard = HttpLimits(limits, self.timers, self)
+        self._shortcut = UpgradeDetector(self._acceptor, guard.protocol, limits, self.timers, self)
         self._tls = tls
         self._loop = loop_factory()
         self._ready = threading.Event()
@@ -145,7 +150,7 @@ class EchoServer:
         self.events.append(event)
 
     def call(self, function: Callable[[], T]) -> T:
-        """Runs something on the server's event loop, where all of its state lives."""
+        """Runs a function on the server's event loop, which owns all of its state."""
 
         async def run() -> T:
             return function()
@@ -154,11 +159,11 @@ class EchoServer:
         return outcome.result(DEADLINE_S)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Waits for a condition of the server's state, looked at on its own loop; fails at the deadline."""
+        """Waits for a condition of the server's state, evaluated on the server's loop. Fails at the deadline."""
 
         async def watch() -> None:
             async with asyncio.timeout(DEADLINE_S):
-                while not condition():  # noqa: ASYNC110 - any state may be asked for, none has an event
+                while not condition():  # noqa: ASYNC110 - a condition of any state has no event
                     await asyncio.sleep(0.005)
 
         asyncio.run_coroutine_threadsafe(watch(), self._loop).result(2 * DEADLINE_S)
@@ -201,46 +206,46 @@ class EchoServer:
         await serving
 
 
-class Anyone:
-    """An endpoint that takes everybody as they come."""
+class PlainEndpoint:
+    """An endpoint that accepts every request."""
 
     def __init__(self, server: EchoServer) -> None:
         self._server = server
 
-    def choose(self, request: UpgradeRequest) -> Choice:
-        return Choice(self._server.open_session)
+    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake:
+        return NegotiatedHandshake(self._server.open_session)
 
 
-class Deflating:
-    """An endpoint that agrees to compression, and then compresses what it sends back, from 128 bytes on."""
+class CompressingEndpoint:
+    """An endpoint with compression. It compresses echoed messages of 128 bytes and more."""
 
     def __init__(self, server: EchoServer) -> None:
         self._server = server
-        self._wires = Wires(PlainCodec(None), WebSocketOptions(compression=True))
+        self._wires = WireSelector(PlainCodec(None), WebSocketOptions(compression=True))
 
-    def choose(self, request: UpgradeRequest) -> Choice:
-        wire, extension = self._wires.choose(request)
+    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake:
+        wire, extension = self._wires.select(request)
         if not extension:
-            return Choice(self._server.open_session)
-        return Choice(lambda transport: CompressedEcho(self._server, transport, wire), extension=extension)
+            return NegotiatedHandshake(self._server.open_session)
+        return NegotiatedHandshake(lambda transport: CompressedEcho(self._server, transport, wire), extension=extension)
 
 
-class Choosy:
-    """An endpoint that knows one subprotocol and refuses those who do not."""
+class SubprotocolEndpoint:
+    """An endpoint with one subprotocol, which refuses requests that do not offer it."""
 
     def __init__(self, server: EchoServer) -> None:
         self._server = server
 
-    def choose(self, request: UpgradeRequest) -> Choice | Refusal:
+    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake | ErrorResponse:
         if "known" in request.subprotocols:
-            return Choice(self._server.open_session, "known")
-        return Refusal(400, "bad", "unknown subprotocol")
+            return NegotiatedHandshake(self._server.open_session, "known")
+        return ErrorResponse(400, "bad", "unknown subprotocol")
 
 
-class Broken:
-    """An endpoint with a bug."""
+class FailingEndpoint:
+    """An endpoint that raises an exception."""
 
-    def choose(self, request: UpgradeRequest) -> Choice:
+    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake:
         raise RuntimeError("a bug")
 
 
@@ -254,7 +259,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    """The application behind everything that is no WebSocket; it reads the body first, if there is one."""
+    """The application for all requests that are not WebSockets. It reads the body first."""
     assert scope["type"] == "http"
     while (await receive()).get("more_body"):
         pass

@@ -1,18 +1,18 @@
-"""Slow readers, floods, and what they cost the server."""
+"""Flow control: slow readers and floods."""
 
 from __future__ import annotations
 
 from beaconfire.model.events import LimitHit
 
-from .peer import BINARY, PING, PONG, TEXT, Peer, Received, client_frame
+from .raw_client import BINARY, PING, PONG, TEXT, RawClient, Received, client_frame
 from .server import CONTROL_FRAMES_MAX, EchoServer
 
 
-def test_more_than_buffers_hold(patient_server: EchoServer) -> None:
-    """Twenty megabytes to a peer that reads late: all arrive in order, and the session is told of the room."""
-    server = patient_server
+def test_slow_reader_gets_all_data_in_order(server_without_timeouts: EchoServer) -> None:
+    """Twenty megabytes to a peer that reads late. The session is informed when the transport is writable again."""
+    server = server_without_timeouts
     server.writable.clear()
-    with Peer.open(server.port, receive_buffer=4096) as peer:
+    with RawClient.open(server.port, receive_buffer=4096) as peer:
         peer.send(client_frame(TEXT, b"flood"), client_frame(TEXT, b"last"))
         server.wait_until(lambda: any(not echo.transport.writable for echo in server.live))
         frames = [peer.frame() for _ in range(21)]
@@ -21,10 +21,10 @@ def test_more_than_buffers_hold(patient_server: EchoServer) -> None:
         assert server.writable.wait(10)
 
 
-def test_a_peer_that_reads_nothing_is_cut(server: EchoServer) -> None:
-    """After the write timeout (one second here); pings of its own do not keep it alive or fill memory."""
+def test_peer_that_reads_nothing_is_disconnected(server: EchoServer) -> None:
+    """After the write timeout (one second here). Pings from the peer neither prevent that nor fill memory."""
     server.events.clear()
-    with Peer.open(server.port, receive_buffer=4096) as peer:
+    with RawClient.open(server.port, receive_buffer=4096) as peer:
         peer.send(client_frame(TEXT, b"flood"))
         server.wait_until(lambda: any(not echo.transport.writable for echo in server.live))
         (echo,) = server.call(lambda: list(server.live))
@@ -35,15 +35,15 @@ def test_a_peer_that_reads_nothing_is_cut(server: EchoServer) -> None:
     assert LimitHit("websocket.write_timeout", "") in server.events
 
 
-def test_a_slow_peer_can_be_closed(server: EchoServer) -> None:
-    """Closing does not wait for a peer that reads nothing: cut after the close timeout."""
-    with Peer.open(server.port, receive_buffer=4096) as peer:
+def test_close_does_not_wait_for_a_slow_peer(server: EchoServer) -> None:
+    """A peer that reads nothing is disconnected after the close timeout."""
+    with RawClient.open(server.port, receive_buffer=4096) as peer:
         peer.send(client_frame(TEXT, b"flood"), client_frame(TEXT, b"close"))
         server.wait_until(lambda: not server.live)
 
 
-def test_paused_reading(server: EchoServer, peer: Peer) -> None:
-    """While reading is paused nothing is delivered, and afterwards everything."""
+def test_paused_reading_delivers_nothing(server: EchoServer, peer: RawClient) -> None:
+    """After reading is resumed, everything is delivered."""
     server.wait_until(lambda: len(server.live) == 1)
     (echo,) = server.call(lambda: list(server.live))
     server.call(echo.transport.pause_reading)
@@ -54,22 +54,22 @@ def test_paused_reading(server: EchoServer, peer: Peer) -> None:
     assert [peer.frame().payload, peer.frame().payload] == [b"one", b"two"]
 
 
-def test_flood_of_pings(peer: Peer) -> None:
-    """The session sees every one of them, and ends it: 3013."""
-    frames, code = peer.verdict(*[client_frame(PING)] * 20_000)
+def test_flood_of_pings_is_limited_by_the_session(peer: RawClient) -> None:
+    """The session gets every ping and closes with 3013."""
+    frames, code = peer.send_until_close(*[client_frame(PING)] * 20_000)
     assert code == 3013
     assert frames == [Received(PONG, b"")] * CONTROL_FRAMES_MAX
 
 
-def test_many_messages_in_one_segment(peer: Peer) -> None:
-    """More than the read buffer holds, all of them in order."""
+def test_many_messages_in_one_segment(peer: RawClient) -> None:
+    """More bytes than the read buffer has; all messages arrive in order."""
     count = 20_000
     frames = peer.exchange(*[client_frame(BINARY, b"%d" % n) for n in range(count)])
     assert [frame.payload for frame in frames] == [b"%d" % n for n in range(count)]
 
 
-def test_large_and_small_in_turn(peer: Peer) -> None:
-    """Read buffers come and go with the size of the messages, without a byte lost."""
+def test_large_and_small_messages_alternate(peer: RawClient) -> None:
+    """The server replaces its read buffer as message sizes change, and loses no byte."""
     for size in (10, 70_000, 10, 10, 200_000, 3, 500, 1, 30_000, 2) * 3:
         peer.send(client_frame(BINARY, b"x" * size))
         assert peer.frame() == Received(BINARY, b"x" * size)

@@ -1,10 +1,10 @@
-"""Fragmented messages with control frames between the fragments (the manner of Autobahn 5)."""
+"""Fragmented messages with control frames between the fragments (like Autobahn 5)."""
 
 from __future__ import annotations
 
 import pytest
 
-from .peer import BINARY, CONTINUATION, PING, PONG, TEXT, Peer, Received, client_frame
+from .raw_client import BINARY, CONTINUATION, PING, PONG, TEXT, RawClient, Received, client_frame
 from .server import MESSAGE_SIZE_LIMIT, EchoServer
 
 BEFORE = [b"", client_frame(TEXT, b"whole"), client_frame(TEXT, b"w", final=False) + client_frame(CONTINUATION)]
@@ -12,8 +12,8 @@ BEFORE = [b"", client_frame(TEXT, b"whole"), client_frame(TEXT, b"w", final=Fals
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("together", [True, False])
-def test_fragments_are_joined(peer: Peer, opcode: int, together: bool) -> None:
-    """Empty ones too, in one segment or in many."""
+def test_fragments_are_joined(peer: RawClient, opcode: int, together: bool) -> None:
+    """Empty fragments too, in one segment or in several."""
     fragments = [
         client_frame(opcode, b"", final=False),
         client_frame(CONTINUATION, b"a", final=False),
@@ -28,8 +28,8 @@ def test_fragments_are_joined(peer: Peer, opcode: int, together: bool) -> None:
     assert peer.exchange(*fragments) == [Received(opcode, b"a" + b"b" * 200 + b"c")]
 
 
-def test_pings_between_fragments(peer: Peer) -> None:
-    """They are answered at once and do not disturb the message."""
+def test_pings_between_fragments(peer: RawClient) -> None:
+    """They get pongs at once and do not affect the message."""
     frames = peer.exchange(
         client_frame(TEXT, b"a", final=False),
         client_frame(PING, b"1"),
@@ -42,43 +42,46 @@ def test_pings_between_fragments(peer: Peer) -> None:
 
 @pytest.mark.parametrize("final", [True, False])
 @pytest.mark.parametrize("before", BEFORE)
-def test_continuation_of_nothing(peer: Peer, final: bool, before: bytes) -> None:
-    """Neither at the start nor after a finished message."""
-    frames, code = peer.verdict(before, client_frame(CONTINUATION, b"x", final=final))
+def test_continuation_without_a_first_frame_is_a_violation(peer: RawClient, final: bool, before: bytes) -> None:
+    """At the start, and after a complete message."""
+    frames, code = peer.send_until_close(before, client_frame(CONTINUATION, b"x", final=final))
     assert (len(frames), code) == (1 if before else 0, 1002)
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("final", [True, False])
-def test_message_inside_a_message(peer: Peer, opcode: int, final: bool) -> None:
+def test_message_inside_a_message_is_a_violation(peer: RawClient, opcode: int, final: bool) -> None:
     """Only control frames may come between fragments."""
-    assert peer.verdict(client_frame(TEXT, b"a", final=False), client_frame(opcode, b"b", final=final)) == ([], 1002)
+    assert peer.send_until_close(client_frame(TEXT, b"a", final=False), client_frame(opcode, b"b", final=final)) == (
+        [],
+        1002,
+    )
 
 
-def test_close_inside_a_message(peer: Peer) -> None:
-    """A client may leave in the middle of a message; what it began is forgotten."""
+def test_close_inside_a_message(peer: RawClient) -> None:
+    """A client may close inside a message. The unfinished message is dropped."""
     assert peer.exchange(client_frame(TEXT, b"a", final=False)) == []
 
 
-def test_sum_of_fragments_is_limited(server: EchoServer, peer: Peer) -> None:
-    """As large as the limit passes, one byte more does not."""
+def test_sum_of_fragments_is_limited(server: EchoServer, peer: RawClient) -> None:
+    """A message of exactly the limit is accepted; one more byte is not."""
     half = b"x" * (MESSAGE_SIZE_LIMIT // 2)
     whole = [client_frame(BINARY, half, final=False), client_frame(CONTINUATION, half)]
     assert [len(frame.payload) for frame in peer.exchange(*whole)] == [MESSAGE_SIZE_LIMIT]
-    with Peer.open(server.port) as other:
+    with RawClient.open(server.port) as other:
         more = client_frame(CONTINUATION, half + b"x")
-        assert other.verdict(whole[0], more) == ([], 1009)
+        assert other.send_until_close(whole[0], more) == ([], 1009)
 
 
-def test_many_small_fragments(peer: Peer) -> None:
-    """A message in thousands of pieces is a message."""
+def test_many_small_fragments(peer: RawClient) -> None:
+    """A message may have thousands of fragments."""
     count = 4000
     pieces = [client_frame(CONTINUATION, b"x", final=False)] * count
     frames = peer.exchange(client_frame(BINARY, b"", final=False), *pieces, client_frame(CONTINUATION))
     assert frames == [Received(BINARY, b"x" * count)]
 
 
-def test_fragments_without_end(peer: Peer) -> None:
-    """Empty fragments never reach a size limit, so the session counts them: 3013."""
+def test_endless_fragments_are_limited_by_the_session(peer: RawClient) -> None:
+    """Empty fragments never reach the size limit, so the session counts frames: 3013."""
     endless = [client_frame(CONTINUATION, b"", final=False)] * 20_000
-    assert peer.verdict(client_frame(TEXT, b"", final=False), *endless) == ([], 3013)
+    assert peer.send_until_close(client_frame(TEXT, b"", final=False), *endless) == ([], 3013)

@@ -7,21 +7,21 @@ import time
 import pytest
 
 from beaconfire.model.events import HandshakeRefused
-from beaconfire.transports.port import Refusal
+from beaconfire.transports.port import ErrorResponse
 
-from .peer import ACCEPT, HEADERS, TEXT, Peer, Received, client_frame, request
+from .raw_client import ACCEPT, HEADERS, TEXT, RawClient, Received, client_frame, request
 from .server import EchoServer
 
 
 def changed(*changes: tuple[str, str | None]) -> tuple[tuple[str, str], ...]:
-    """The usual headers with some replaced, added, or removed by None."""
+    """The default headers, some of them replaced, added, or removed by None."""
     headers: dict[str, str | None] = {**dict(HEADERS), **dict(changes)}
     return tuple((name, value) for name, value in headers.items() if value is not None)
 
 
-def test_accepted(server: EchoServer) -> None:
-    """The response has what RFC 6455 section 4.2.2 asks for, and no extension or subprotocol of its own accord."""
-    with Peer(server.port) as peer:
+def test_valid_handshake_is_accepted(server: EchoServer) -> None:
+    """The response has the headers of RFC 6455 section 4.2.2, and no extension or subprotocol without an offer."""
+    with RawClient(server.port) as peer:
         peer.send(request())
         status, headers = peer.response()
         assert status == 101
@@ -47,9 +47,9 @@ def test_accepted(server: EchoServer) -> None:
         ("Cookie", "x" * 5000),
     ],
 )
-def test_what_clients_add_or_write_differently(server: EchoServer, change: tuple[str, str]) -> None:
-    """Firefox's Connection header, empty subprotocols, offers that are not taken up, long headers."""
-    with Peer(server.port) as peer:
+def test_variants_of_clients_are_accepted(server: EchoServer, change: tuple[str, str]) -> None:
+    """Firefox's Connection header, empty subprotocols, offers that the server declines, long headers."""
+    with RawClient(server.port) as peer:
         peer.send(request(headers=changed(change)))
         status, headers = peer.response()
         assert status == 101
@@ -58,9 +58,9 @@ def test_what_clients_add_or_write_differently(server: EchoServer, change: tuple
         assert peer.exchange(client_frame(TEXT, b"x")) == [Received(TEXT, b"x")]
 
 
-def test_header_names_in_any_case(server: EchoServer) -> None:
-    """Names are compared without regard to case, and the request may come in pieces."""
-    with Peer(server.port) as peer:
+def test_header_names_are_case_insensitive(server: EchoServer) -> None:
+    """Also if the request comes in several segments."""
+    with RawClient(server.port) as peer:
         data = request(headers=tuple((name.upper(), value) for name, value in HEADERS))
         for at in range(0, len(data), 10):
             peer.send(data[at : at + 10])
@@ -81,10 +81,12 @@ def test_header_names_in_any_case(server: EchoServer) -> None:
         (("Origin", "https://good.example.evil.org"), 403),
     ],
 )
-def test_refused(server: EchoServer, change: tuple[str, str | None], status: int, pieces: int) -> None:
-    """A plain HTTP response, the end of the connection, and an event, whether the request comes whole or in pieces."""
+def test_invalid_handshakes_are_refused(
+    server: EchoServer, change: tuple[str, str | None], status: int, pieces: int
+) -> None:
+    """With an HTTP response, a closed connection and an event, for a request in one segment or several."""
     server.events.clear()
-    with Peer(server.port) as peer:
+    with RawClient(server.port) as peer:
         data = request(headers=changed(change))
         if pieces > 1:
             peer.send(data[:1])
@@ -101,18 +103,18 @@ def test_refused(server: EchoServer, change: tuple[str, str | None], status: int
     assert server.events == [HandshakeRefused("/ws", status, reason)]
 
 
-def test_wrong_path_and_method(server: EchoServer) -> None:
-    """404 where there is no endpoint: a path of no endpoint may be a secret, and is not reported.
+def test_unknown_path_and_other_methods_get_404(server: EchoServer) -> None:
+    """An unknown path is not reported, because it may contain a secret.
 
-    What is no GET is no handshake (RFC 6455 section 4.1), but a request to the application, which answers it with 404.
+    A request with another method than GET is not a handshake (RFC 6455 section 4.1): the application responds to it.
     """
     server.events.clear()
-    with Peer(server.port) as peer:
+    with RawClient(server.port) as peer:
         peer.send(request("/nowhere"))
         assert peer.response().status == 404
     assert server.events == [HandshakeRefused("other", 404, "bad")]
     server.events.clear()
-    with Peer(server.port) as peer:
+    with RawClient(server.port) as peer:
         for _ in range(2):
             peer.send(request(method="POST", headers=changed(("Content-Length", "3"))) + b"abc")
             assert peer.response().status == 404
@@ -135,13 +137,13 @@ def test_wrong_path_and_method(server: EchoServer) -> None:
         ("/ws", b"Host: ", b"Host: a/b"),
     ],
 )
-def test_requests_that_are_not_as_http_wants_them(
+def test_http_1_0_and_invalid_hosts_are_refused(
     server: EchoServer, path: str, old: bytes, new: bytes, pieces: int
 ) -> None:
-    """400 for HTTP/1.0 (RFC 6455 section 4.1) and for anything but one valid Host (RFC 9112 section 3.2)."""
+    """400 for HTTP/1.0 (RFC 6455 section 4.1), and unless there is one valid Host (RFC 9112 section 3.2)."""
     server.events.clear()
     data = request(path).replace(old, new, 1)
-    with Peer(server.port) as peer:
+    with RawClient(server.port) as peer:
         if pieces > 1:
             peer.send(data[:1])
             time.sleep(0.05)
@@ -152,57 +154,57 @@ def test_requests_that_are_not_as_http_wants_them(
     assert server.events == [HandshakeRefused("/ws" if path == "/ws" else "other", 400, "bad")]
 
 
-def test_query_is_no_part_of_the_path(server: EchoServer) -> None:
+def test_query_is_not_part_of_the_path(server: EchoServer) -> None:
     """Unknown parameters are ignored."""
-    with Peer.open(server.port, "/ws?cf_protocol_version=v2&x=%zz") as peer:
+    with RawClient.open(server.port, "/ws?cf_protocol_version=v2&x=%zz") as peer:
         assert peer.exchange() == []
 
 
-def test_admission(server: EchoServer) -> None:
-    """The application's refusal is answered as it says, after everything else was in order."""
+def test_admission_is_the_last_check(server: EchoServer) -> None:
+    """The error response of `admit` is sent if all other checks have passed."""
     server.events.clear()
-    server.refusal = Refusal(503, "limit", "too many connections")
+    server.error_response = ErrorResponse(503, "limit", "too many connections")
     try:
-        with Peer(server.port) as peer:
+        with RawClient(server.port) as peer:
             peer.send(request())
             assert peer.response().status == 503
             assert peer.rest() == b"too many connections\n"
-        with Peer(server.port) as peer:
+        with RawClient(server.port) as peer:
             peer.send(request(headers=changed(("Origin", "https://evil.example"))))
             assert peer.response().status == 403
     finally:
-        server.refusal = None
+        server.error_response = None
     assert server.events == [HandshakeRefused("/ws", 503, "limit"), HandshakeRefused("/ws", 403, "origin")]
 
 
-def test_subprotocol(server: EchoServer) -> None:
-    """The one the endpoint chose is echoed; the endpoint may refuse."""
+def test_negotiated_subprotocol_is_echoed(server: EchoServer) -> None:
+    """The endpoint may refuse a request without a known subprotocol."""
     for offered, status, echoed in (("other, known", 101, "known"), ("other", 400, None)):
-        with Peer(server.port) as peer:
-            peer.send(request("/choosy", headers=changed(("Sec-WebSocket-Protocol", offered))))
+        with RawClient(server.port) as peer:
+            peer.send(request("/subprotocol", headers=changed(("Sec-WebSocket-Protocol", offered))))
             response = peer.response()
             assert (response.status, response.headers.get("sec-websocket-protocol")) == (status, echoed)
 
 
-def test_bug_in_an_endpoint(server: EchoServer) -> None:
-    """The client gets an answer."""
-    with Peer(server.port) as peer:
+def test_exception_in_an_endpoint_is_a_500(server: EchoServer) -> None:
+    """The client gets a response."""
+    with RawClient(server.port) as peer:
         peer.send(request("/broken"))
         assert peer.response().status == 500
 
 
-def test_frames_sent_before_the_answer(server: EchoServer) -> None:
-    """A client should wait for the answer; one that does not loses nothing all the same."""
+def test_frames_before_the_handshake_response_are_read(server: EchoServer) -> None:
+    """A client should wait for the response. The frames of a client that does not wait are not lost."""
     frames = b"".join(client_frame(TEXT, b"%d" % n) for n in range(1000))
-    with Peer(server.port) as peer:
+    with RawClient(server.port) as peer:
         peer.send(request() + frames)
         assert peer.response().status == 101
         assert [frame.payload for frame in peer.exchange()] == [b"%d" % n for n in range(1000)]
 
 
 def test_upgrade_on_a_used_connection(server: EchoServer) -> None:
-    """An ordinary request may come first on the same connection."""
-    with Peer(server.port) as peer:
+    """Ordinary requests may precede the upgrade on the same connection."""
+    with RawClient(server.port) as peer:
         peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert peer.response().status == 404
         peer.send(request())

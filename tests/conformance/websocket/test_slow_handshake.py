@@ -1,4 +1,4 @@
-"""Connections that never get to a WebSocket, over a real connection."""
+"""Slow or endless handshakes, over a real connection."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import time
 
 from beaconfire.model.events import LimitHit
 
-from .peer import HEADERS, Peer, request
+from .raw_client import HEADERS, RawClient, request
 from .server import EchoServer
 
 
-def test_silence(server: EchoServer) -> None:
-    """Cut after the handshake timeout (half a second here)."""
+def test_silent_connection_is_closed(server: EchoServer) -> None:
+    """After the handshake timeout (half a second here)."""
     server.events.clear()
-    begun = time.monotonic()
-    with Peer(server.port) as peer:
+    started_s = time.monotonic()
+    with RawClient(server.port) as peer:
         assert peer.rest() == b""
-    assert 0.4 < time.monotonic() - begun < 5
+    assert 0.4 < time.monotonic() - started_s < 5
     assert server.events == [LimitHit("server.handshake_timeout", "")]
 
 
-def test_dripping_request(server: EchoServer) -> None:
-    """One byte now and then is no progress."""
-    with Peer(server.port) as peer:
+def test_slow_request_gets_408(server: EchoServer) -> None:
+    """Single bytes do not extend the timeout."""
+    with RawClient(server.port) as peer:
         peer.socket.settimeout(0.1)
         rest = b""
         for byte in request() * 2:
@@ -38,8 +38,8 @@ def test_dripping_request(server: EchoServer) -> None:
         assert rest.startswith(b"HTTP/1.1 408 ")
 
 
-def test_endless_head(server: EchoServer) -> None:
-    """Beyond the limit (8 KiB here): 431."""
-    with Peer(server.port) as peer:
+def test_large_head_gets_431(server: EchoServer) -> None:
+    """The limit is 8 KiB here."""
+    with RawClient(server.port) as peer:
         peer.send(request(headers=(*HEADERS, ("Cookie", "x" * 9000))))
         assert peer.response().status == 431

@@ -1,10 +1,10 @@
-"""UTF-8 in text messages: valid text in any division, invalid text failing fast (the manner of Autobahn 6)."""
+"""UTF-8 in text messages: valid text in all divisions, early failure for invalid text (like Autobahn 6)."""
 
 from __future__ import annotations
 
 import pytest
 
-from .peer import CONTINUATION, PING, PONG, TEXT, Peer, Received, client_frame
+from .raw_client import CONTINUATION, PING, PONG, TEXT, RawClient, Received, client_frame
 from .server import EchoServer
 
 VALID = [
@@ -51,8 +51,8 @@ INVALID = [
 
 
 @pytest.mark.parametrize("text", VALID)
-def test_valid_text_at_every_cut(peer: Peer, text: bytes) -> None:
-    """A character may be divided between two fragments, anywhere, with a ping in the gap."""
+def test_valid_text_is_accepted_at_every_division(peer: RawClient, text: bytes) -> None:
+    """A character may be divided between two fragments, with a ping in between."""
     frames: list[bytes] = []
     expected: list[Received] = []
     for cut in range(len(text) + 1):
@@ -66,24 +66,24 @@ def test_valid_text_at_every_cut(peer: Peer, text: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", INVALID)
-def test_invalid_text_at_every_cut(server: EchoServer, text: bytes) -> None:
-    """Whole or cut anywhere, it never reaches the session."""
+def test_invalid_text_is_a_violation_at_every_division(server: EchoServer, text: bytes) -> None:
+    """Whole or divided, it never reaches the session."""
     for cut in range(len(text) + 1):
-        with Peer.open(server.port) as peer:
+        with RawClient.open(server.port) as peer:
             fragments = [client_frame(TEXT, text[:cut], final=False), client_frame(CONTINUATION, text[cut:])]
-            assert peer.verdict(*(fragments if cut else [client_frame(TEXT, text)])) == ([], 1007)
+            assert peer.send_until_close(*(fragments if cut else [client_frame(TEXT, text)])) == ([], 1007)
 
 
-def test_fails_at_the_first_bad_fragment(peer: Peer) -> None:
-    """The connection ends while the message is still unfinished."""
+def test_first_invalid_fragment_ends_the_connection(peer: RawClient) -> None:
+    """Before the message is complete."""
     good = "κόσμε".encode()
-    frames, code = peer.verdict(
+    frames, code = peer.send_until_close(
         client_frame(TEXT, good, final=False), client_frame(CONTINUATION, b"\xf4\x90", final=False)
     )
     assert (frames, code) == ([], 1007)
 
 
-def test_messages_do_not_share_state(peer: Peer) -> None:
+def test_messages_do_not_share_state(peer: RawClient) -> None:
     """Text that is valid only as the continuation of the previous message is invalid."""
-    frames, code = peer.verdict(client_frame(TEXT, "é".encode()), client_frame(TEXT, b"\xa9"))
+    frames, code = peer.send_until_close(client_frame(TEXT, "é".encode()), client_frame(TEXT, b"\xa9"))
     assert (frames, code) == ([Received(TEXT, "é".encode())], 1007)

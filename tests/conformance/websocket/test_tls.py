@@ -1,4 +1,4 @@
-"""The same over TLS, where writes take another way."""
+"""WebSockets over TLS, where all writes go through the transport."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cryptography.x509.oid import NameOID
 
 from tests.kernel import send_queues
 
-from .conftest import LOOPS, PATIENCE_S
-from .peer import BINARY, CLOSE, PING, PONG, TEXT, Peer, Received, client_frame, close_frame
+from .conftest import LONG_TIMEOUT_S, LOOPS
+from .raw_client import BINARY, CLOSE, PING, PONG, TEXT, RawClient, Received, client_frame, close_frame
 from .server import EchoServer
 
 
 def make_certificate(folder: Path) -> Path:
-    """A certificate for `localhost`, signed by itself, and its key, in one PEM file."""
+    """Makes a self-signed certificate for `localhost`. Certificate and key are in one PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -52,7 +52,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def context(certificate: Path) -> ssl.SSLContext:
-    """The server's."""
+    """The TLS settings of the server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     return context
@@ -69,20 +69,20 @@ def trust(certificate: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(certificate))
 
 
-def test_messages(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
-    """Messages and pings, small and large, in order."""
-    with Peer.open(secure_server.port, tls=trust) as peer:
+def test_messages_and_pings_in_order(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
+    """Small and large ones."""
+    with RawClient.open(secure_server.port, tls=trust) as peer:
         large = b"x" * 300_000
         frames = [client_frame(TEXT, b"a"), client_frame(PING, b"p"), client_frame(BINARY, large)]
         assert peer.exchange(*frames) == [Received(TEXT, b"a"), Received(PONG, b"p"), Received(BINARY, large)]
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_slow_reader(loop: str, context: ssl.SSLContext, trust: ssl.SSLContext) -> None:
-    """Twenty megabytes to a peer that reads late arrive in order, with congestion noticed and ended."""
+def test_slow_reader_gets_all_data_in_order_over_tls(loop: str, context: ssl.SSLContext, trust: ssl.SSLContext) -> None:
+    """Twenty megabytes to a peer that reads late. The transport reports the start and the end of the congestion."""
     with (
-        EchoServer(LOOPS[loop], context, write_timeout_s=PATIENCE_S) as server,
-        Peer.open(server.port, tls=trust, receive_buffer=4096) as peer,
+        EchoServer(LOOPS[loop], context, write_timeout_s=LONG_TIMEOUT_S) as server,
+        RawClient.open(server.port, tls=trust, receive_buffer=4096) as peer,
     ):
         peer.send(client_frame(TEXT, b"flood"), client_frame(TEXT, b"last"))
         server.wait_until(lambda: any(not echo.transport.writable for echo in server.live))
@@ -92,19 +92,19 @@ def test_slow_reader(loop: str, context: ssl.SSLContext, trust: ssl.SSLContext) 
         assert peer.exchange(client_frame(TEXT, b"still here")) == [Received(TEXT, b"still here")]
 
 
-def test_violation(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
-    """The close frame arrives, and the connection ends."""
-    with Peer.open(secure_server.port, tls=trust) as peer:
-        assert peer.verdict(client_frame(TEXT, b"before"), client_frame(3), client_frame(TEXT, b"after")) == (
+def test_violation_gets_a_close_frame(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
+    """Then the connection ends."""
+    with RawClient.open(secure_server.port, tls=trust) as peer:
+        assert peer.send_until_close(client_frame(TEXT, b"before"), client_frame(3), client_frame(TEXT, b"after")) == (
             [Received(TEXT, b"before")],
             1002,
         )
     secure_server.wait_until(lambda: not secure_server.live)
 
 
-def test_closing(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
-    """From either side."""
-    with Peer.open(secure_server.port, tls=trust) as peer:
+def test_closing_handshake_by_the_server(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
+    """The server's close frame is answered, and the connection ends."""
+    with RawClient.open(secure_server.port, tls=trust) as peer:
         peer.send(client_frame(TEXT, b"close"))
         assert peer.frame().opcode == CLOSE
         peer.send(close_frame(3001))
@@ -112,11 +112,11 @@ def test_closing(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
     secure_server.wait_until(lambda: not secure_server.live)
 
 
-def test_a_peer_that_reads_nothing_is_cut(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
-    """The write timeout works under encryption, too, and leaves nothing behind in the kernel."""
-    with Peer.open(secure_server.port, tls=trust, receive_buffer=4096) as peer:
+def test_peer_that_reads_nothing_is_disconnected_over_tls(secure_server: EchoServer, trust: ssl.SSLContext) -> None:
+    """After the write timeout. The kernel keeps no data of the connection."""
+    with RawClient.open(secure_server.port, tls=trust, receive_buffer=4096) as peer:
         peer.send(client_frame(TEXT, b"flood"), client_frame(TEXT, b"more"))
         secure_server.wait_until(lambda: any(not echo.transport.writable for echo in secure_server.live))
         secure_server.wait_until(lambda: not secure_server.live)
-        if sys.platform == "linux":  # other systems do not say what their kernels hold
+        if sys.platform == "linux":  # other systems do not show the kernel's send queues
             secure_server.wait_until(lambda: not send_queues(secure_server.port))

@@ -1,4 +1,4 @@
-"""Sequences of frames, mostly right and sometimes wrong, made from a seed."""
+"""Makes sequences of frames from a seed: mostly valid and sometimes invalid."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
-_GOOD_TEXT = ["", "a", "hello ", "µ", "κόσμε", "水", "\U0001f525", "\ud7ff", "\ue000", "\U0010ffff", "\x00", "x" * 130]
-_BAD_TEXT = [b"\x80", b"\xc0\xaf", b"\xed\xa0\x80", b"\xed\xbf", b"\xf4\x90\x80\x80", b"\xff", b"\xe6\xb0", b"\xf8"]
+_VALID_TEXT = ["", "a", "hello ", "µ", "κόσμε", "水", "\U0001f525", "\ud7ff", "\ue000", "\U0010ffff", "\x00", "x" * 130]
+_INVALID_TEXT = [b"\x80", b"\xc0\xaf", b"\xed\xa0\x80", b"\xed\xbf", b"\xf4\x90\x80\x80", b"\xff", b"\xe6\xb0", b"\xf8"]
 _CODES = [1000, 1001, 1002, 1003, 1007, 1010, 1011, 1012, 1013, 1014, 3000, 4999]
-_BAD_CODES = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535]
+_INVALID_CODES = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535]
 
 
 class FrameSpec(NamedTuple):
-    """A frame as it will be written. `length_form` is the number of length bytes to use, -1 for the shortest."""
+    """A frame to encode. `length_form` is the number of length bytes, or -1 for the shortest form."""
 
     opcode: int
     payload: bytes = b""
@@ -40,11 +40,11 @@ class FrameSpec(NamedTuple):
 
 
 def make_stream(random: Random) -> list[bytes]:
-    """What one client sends, frame by frame; the last may be cut short, and any may be damaged."""
+    """The frames of one client. The last one may be truncated, and one may be damaged."""
     specs: list[FrameSpec] = []
     for _ in range(random.randint(1, 6)):
         specs += _unit(random)
-    frames = [_spoil(random, spec).encode(random) for spec in specs]
+    frames = [_mutate(random, spec).encode(random) for spec in specs]
     if random.random() < 0.1:
         index = random.randrange(len(frames))
         frame = bytearray(frames[index])
@@ -56,11 +56,11 @@ def make_stream(random: Random) -> list[bytes]:
 
 
 def chunked(random: Random, data: bytes) -> list[bytes]:
-    """The same bytes as TCP might deliver them: whole, byte by byte, or anyhow."""
-    manner = random.randrange(3)
-    if manner == 0:
+    """Divides the bytes as TCP might: whole, byte by byte, or in chunks of random sizes."""
+    division = random.randrange(3)
+    if division == 0:
         return [data]
-    if manner == 1 and len(data) < 2000:
+    if division == 1 and len(data) < 2000:
         return [data[at : at + 1] for at in range(len(data))]
     chunks: list[bytes] = []
     while data:
@@ -71,7 +71,7 @@ def chunked(random: Random, data: bytes) -> list[bytes]:
 
 
 def _unit(random: Random) -> list[FrameSpec]:
-    """A whole message with its fragments and what comes between them, or a control frame, or something out of place."""
+    """A whole message with fragments and control frames between them, or a control frame, or a random frame."""
     choice = random.random()
     if choice < 0.62:
         return _message(random)
@@ -96,14 +96,14 @@ def _message(random: Random) -> list[FrameSpec]:
 
 
 def _text(random: Random) -> bytes:
-    parts = [random.choice(_GOOD_TEXT).encode() for _ in range(random.randrange(6))]
+    parts = [random.choice(_VALID_TEXT).encode() for _ in range(random.randrange(6))]
     if random.random() < 0.12:
-        parts.insert(random.randint(0, len(parts)), random.choice(_BAD_TEXT))
+        parts.insert(random.randint(0, len(parts)), random.choice(_INVALID_TEXT))
     return b"".join(parts)
 
 
 def _size(random: Random) -> int:
-    """Around every change in the form of the length, and around the size limit of the comparison."""
+    """Sizes around every change in the form of the length, and around the size limit of the comparison."""
     sizes = (10, 0, 1, 124, 125, 126, 127, 370, 395, 400, 401, 65535, 65536)
     return random.choices(sizes, (20, 5, 5, 5, 5, 5, 5, 20, 20, 5, 5, 1, 1))[0]
 
@@ -119,13 +119,13 @@ def _close(random: Random) -> FrameSpec:
         return FrameSpec(CLOSE)
     if choice < 0.2:
         return FrameSpec(CLOSE, b"\x03")
-    code = random.choice(_CODES if choice < 0.8 else _BAD_CODES)
+    code = random.choice(_CODES if choice < 0.8 else _INVALID_CODES)
     reason = random.choice((b"", b"bye", "é".encode(), b"\xff")) if choice < 0.5 else b""
     return FrameSpec(CLOSE, code.to_bytes(2, "big") + reason)
 
 
-def _spoil(random: Random, spec: FrameSpec) -> FrameSpec:
-    """Leaves nearly all frames as they are."""
+def _mutate(random: Random, spec: FrameSpec) -> FrameSpec:
+    """Changes a few frames to violations."""
     choice = random.random()
     if choice < 0.01:
         return spec._replace(reserved=random.randint(1, 7))

@@ -1,7 +1,7 @@
-"""What RFC 6455 says about a stream, as plainly as possible: where it first goes wrong, and in which ways.
+"""A simple model of RFC 6455: finds the first frame of a stream that violates it, and all of its violations.
 
-It is no third opinion on what must be delivered, only the judge of differences: two implementations may stop at a
-frame with two faults for either of them, and may notice a fault before or after the frame is complete.
+The model does not define which messages must be delivered. It only explains differences: at a frame with two faults,
+two implementations may report different ones, and may detect a fault before or after the frame is complete.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _TEXT = codecs.getincrementaldecoder("utf-8")
 
 
 class End(NamedTuple):
-    """Why the stream ends: at its last byte, at a close frame, or at a frame that breaks rules.
+    """Why the stream ends: at its last byte, at a close frame, or at a frame with violations.
 
-    `faults` are the close codes such a frame deserves and `nonminimal` whether its length is one of them;
-    `complete` tells whether all of the frame is there; `inside` whether a fragmented message was open.
+    `faults` are the close codes for that frame. `nonminimal` says whether its length is not in the shortest form,
+    `complete` whether the whole frame was received, and `inside` whether a fragmented message was unfinished.
     """
 
     faults: frozenset[int]
@@ -31,7 +31,7 @@ class End(NamedTuple):
 
 
 class Model:
-    """Reads a stream up to its end."""
+    """Reads a stream to its end."""
 
     def __init__(self, data: bytes, limit: int) -> None:
         self._data = data
@@ -78,7 +78,7 @@ class Model:
         return None
 
     def _content(self, opcode: int, final: bool, payload: bytes, complete: bool) -> set[int]:
-        """The faults of what the frame says, as far as it is there."""
+        """The faults of the received part of a frame's content."""
         if opcode == CLOSE:
             return _close_faults(payload) if complete else set()
         if opcode > 2:

@@ -1,7 +1,7 @@
-"""The implementations that are compared: the same bytes go in, the same kind of log comes out.
+"""The compared implementations. Each gets the same bytes and makes the same kind of log.
 
-A log has `("message", data, binary)`, `("pong", payload)` and at most one `("close", code)` at its end, in the order
-in which the server said or heard them; code 0 is a close frame without one.
+A log contains `("message", data, binary)`, `("pong", payload)` and at its end at most one `("close", code)`, in the
+order of receiving and sending. Code 0 means a close frame without a code.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import wsproto.events
-from websockets.frames import Frame as TheirFrame
+from websockets.frames import Frame as WebsocketsFrame
 from websockets.frames import Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
@@ -24,10 +24,10 @@ from beaconfire.base.timers import Timers
 from beaconfire.model.events import NoEvents
 from beaconfire.transports.port import Transport
 from beaconfire.transports.websocket.connection import WebSocketConnection
-from beaconfire.transports.websocket.light import LightReader
+from beaconfire.transports.websocket.frame_reader import READ_BYTES_MAX, FrameReader, feed
 from beaconfire.transports.websocket.picows_log import PicowsLog
-from beaconfire.transports.websocket.reader import READ_BYTES_MAX, FrameReader, feed
-from beaconfire.transports.websocket.sending import ConnectionRules
+from beaconfire.transports.websocket.sender import ConnectionContext
+from beaconfire.transports.websocket.single_frame_reader import SingleFrameReader
 
 LogEntry: TypeAlias = tuple[str, Any] | tuple[str, bytes, bool]
 Log: TypeAlias = list[LogEntry]
@@ -39,23 +39,23 @@ def run_ours(chunks: Iterable[bytes], limit: int) -> Log:
     """Needs a running event loop."""
     log: Log = []
     stream = _LoggingStream(log)
-    rules = ConnectionRules(limit, 10.0, 5.0, Timers(ManualClock()), NoEvents(), PicowsLog(NoEvents()))
-    connection = WebSocketConnection(rules, stream)
-    stream.reader = LightReader(connection)
+    context = ConnectionContext(limit, 10.0, 5.0, Timers(ManualClock()), NoEvents(), PicowsLog(NoEvents()))
+    connection = WebSocketConnection(context, stream)
+    stream.reader = SingleFrameReader(connection)
     connection.begin(b"", lambda transport: _LoggingReceiver(transport, log))
     for chunk in chunks:
-        for at in range(0, len(chunk), READ_BYTES_MAX):  # the stream may get another reader in between
+        for at in range(0, len(chunk), READ_BYTES_MAX):  # the reader may be replaced in between
             feed(stream.reader, chunk[at : at + READ_BYTES_MAX])
     return log
 
 
 class _LoggingStream(asyncio.Transport):
-    """Takes everything at once and logs the control frames; nothing else is written here."""
+    """Accepts all bytes at once and logs the control frames. No other frames are written to it."""
 
     def __init__(self, log: Log) -> None:
         super().__init__()
         self._log = log
-        self.reader: LightReader | FrameReader
+        self.reader: SingleFrameReader | FrameReader
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         assert isinstance(protocol, FrameReader)
@@ -108,14 +108,14 @@ class _LoggingReceiver:
 
 
 def _log_sent(log: Log, frame: bytes) -> None:
-    """One unmasked control frame."""
+    """Logs one unmasked control frame."""
     opcode, payload = frame[0] & 0xF, frame[2:]
     assert frame[1] == len(payload), "not a control frame"
     log.append(("pong", payload) if opcode == Opcode.PONG else ("close", int.from_bytes(payload[:2], "big")))
 
 
 def run_wsproto(data: bytes) -> Log:
-    """wsproto knows no limits and checks text as it arrives, within frames too."""
+    """wsproto has no size limits, and checks text as it is received, also within frames."""
     connection = Connection(ConnectionType.SERVER)
     log: Log = []
     parts: list[bytes] = []
@@ -137,17 +137,17 @@ def run_wsproto(data: bytes) -> Log:
 
 
 def run_websockets(frames: Sequence[bytes], limit: int) -> Log:
-    """websockets leaves the text of messages to the layer above, which this does as that layer does."""
+    """The protocol of websockets leaves text checks to the layer above it; this function does the same checks."""
     protocol = ServerProtocol(state=State.OPEN, max_size=limit)
     log: Log = []
-    message = _Message()
+    joiner = _MessageJoiner()
     for frame in frames:
-        step = 1 if len(frame) < 2000 else 2000  # byte by byte, so that frames and answers come in their order
+        step = 1 if len(frame) < 2000 else 2000  # byte by byte, so that frames and responses are logged in order
         for at in range(0, len(frame), step):
             protocol.receive_data(frame[at : at + step])
             for event in protocol.events_received():
-                assert isinstance(event, TheirFrame)
-                if not message.take(event, log):
+                assert isinstance(event, WebsocketsFrame)
+                if not joiner.add(event, log):
                     protocol.fail(1007)
                     break
             for sent in protocol.data_to_send():
@@ -156,15 +156,15 @@ def run_websockets(frames: Sequence[bytes], limit: int) -> Log:
     return log
 
 
-class _Message:
+class _MessageJoiner:
     """Joins frames to messages."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._decoder: codecs.IncrementalDecoder | None = None
 
-    def take(self, frame: TheirFrame, log: Log) -> bool:
-        """False if the text is no text."""
+    def add(self, frame: WebsocketsFrame, log: Log) -> bool:
+        """Returns False for invalid text."""
         if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             return True
         if frame.opcode is not Opcode.CONT:

@@ -1,8 +1,8 @@
-"""Our WebSocket against two well-known implementations, on random and damaged streams.
+"""Compares our WebSocket with two well-known implementations, on random and damaged streams.
 
-Each stream goes to all three; ours gets it in several segmentations, which must not make a difference at all. Where
-the logs differ, one of the explanations below must hold, and each explanation must have been needed.
-A failure prints the seed; `BEACONFIRE_FUZZ_SEED` and `BEACONFIRE_FUZZ_ROUNDS` choose others than the default.
+All three get each stream. Ours gets it in several segmentations, which must have the same result. If two logs differ,
+one of the explanations below must hold, and each explanation must be used at least once. A failure prints the seed;
+`BEACONFIRE_FUZZ_SEED` and `BEACONFIRE_FUZZ_ROUNDS` replace the defaults.
 """
 
 from __future__ import annotations
@@ -26,67 +26,69 @@ Explanation: TypeAlias = Callable[[Log, Log, End], bool]
 
 
 def code(log: Log) -> int:
-    """The close code a log ends with; -1 if the connection is still open."""
+    """The close code at the end of a log; -1 if the connection is still open."""
     return int(log[-1][1]) if log and log[-1][0] == "close" else -1
 
 
-def said(log: Log) -> Log:
-    """Everything but the close frame."""
+def without_close(log: Log) -> Log:
+    """The log without the close frame."""
     return log[:-1] if code(log) >= 0 else log
 
 
-def noticed_at_another_byte(ours: Log, theirs: Log, end: End) -> bool:
-    """One has judged a frame by its head that the other still waits for the rest of."""
+def detected_at_another_byte(ours: Log, theirs: Log, end: End) -> bool:
+    """One has refused a frame by its header while the other still waits for the rest of the frame."""
     faults = {code(ours), code(theirs)} - {-1}
-    return said(ours) == said(theirs) and not end.complete and faults <= end.faults
+    return without_close(ours) == without_close(theirs) and not end.complete and faults <= end.faults
 
 
-def named_another_fault(ours: Log, theirs: Log, end: End) -> bool:
-    """A frame with two faults: each has named one of them."""
-    return said(ours) == said(theirs) and {code(ours), code(theirs)} <= end.faults
+def reported_another_fault(ours: Log, theirs: Log, end: End) -> bool:
+    """The frame has two faults, and each implementation has reported one of them."""
+    return without_close(ours) == without_close(theirs) and {code(ours), code(theirs)} <= end.faults
 
 
-def half_a_surrogate(ours: Log, theirs: Log, end: End) -> bool:
-    """We end the connection at the second byte of a surrogate, Python's decoder at the third, a fragment later."""
-    more = theirs[len(said(ours)) :]
+def incomplete_surrogate(ours: Log, theirs: Log, end: End) -> bool:
+    """We fail at the second byte of a surrogate, Python's decoder at the third, perhaps a fragment later."""
+    more = theirs[len(without_close(ours)) :]
     return (
         code(ours) == 1007
         and 1007 in end.faults
-        and theirs[: len(said(ours))] == said(ours)
+        and theirs[: len(without_close(ours))] == without_close(ours)
         and all(kind in ("pong", "close") for kind, *_ in more)
     )
 
 
-def unknown_to_wsproto(ours: Log, theirs: Log, end: End) -> bool:
-    """1014 is assigned, but wsproto calls it reserved."""
-    return said(ours) == said(theirs) and (code(ours), code(theirs)) == (1014, 1002)
+def reserved_in_wsproto(ours: Log, theirs: Log, end: End) -> bool:
+    """1014 is assigned, but wsproto treats it as reserved."""
+    return without_close(ours) == without_close(theirs) and (code(ours), code(theirs)) == (1014, 1002)
 
 
-def lengths_of_any_form(ours: Log, theirs: Log, end: End) -> bool:
-    """websockets does not mind a length in more bytes than it needs; RFC 6455 section 5.2 does."""
-    return end.nonminimal and code(ours) == 1002 and theirs[: len(said(ours))] == said(ours)
+def lengths_of_all_forms(ours: Log, theirs: Log, end: End) -> bool:
+    """websockets accepts lengths that are not in the shortest form; RFC 6455 section 5.2 forbids them."""
+    return end.nonminimal and code(ours) == 1002 and theirs[: len(without_close(ours))] == without_close(ours)
 
 
 def close_inside_a_message(ours: Log, theirs: Log, end: End) -> bool:
-    """websockets calls it an error to leave in the middle of a message; RFC 6455 section 5.4 lets control frames in."""
-    return said(ours) == said(theirs) and end.inside and code(ours) == end.code and code(theirs) == 1002
+    """websockets refuses a close frame inside a message; RFC 6455 section 5.4 permits control frames there."""
+    return (
+        without_close(ours) == without_close(theirs) and end.inside and code(ours) == end.code and code(theirs) == 1002
+    )
 
 
 def control_frames_in_the_limit(ours: Log, theirs: Log, end: End) -> bool:
-    """websockets counts a control frame towards the size of the message it interrupts, up to its own end."""
-    return code(theirs) == 1009 and ours[: len(said(theirs))] == said(theirs)
+    """While a control frame is incomplete, websockets adds its size to the message around it."""
+    return code(theirs) == 1009 and ours[: len(without_close(theirs))] == without_close(theirs)
 
 
 WSPROTO: Mapping[str, Explanation] = {
-    "noticed at another byte": noticed_at_another_byte,
-    "half a surrogate": half_a_surrogate,
-    "unknown to wsproto": unknown_to_wsproto,
+    "detected at another byte": detected_at_another_byte,
+    "incomplete surrogate": incomplete_surrogate,
+    "reserved in wsproto": reserved_in_wsproto,
 }
 WEBSOCKETS: Mapping[str, Explanation] = {
-    "noticed at another byte": noticed_at_another_byte,
-    "named another fault": named_another_fault,
-    "half a surrogate": half_a_surrogate,
-    "lengths of any form": lengths_of_any_form,
+    "detected at another byte": detected_at_another_byte,
+    "reported another fault": reported_another_fault,
+    "incomplete surrogate": incomplete_surrogate,
+    "lengths of all forms": lengths_of_all_forms,
     "close inside a message": close_inside_a_message,
     "control frames in the limit": control_frames_in_the_limit,
 }
@@ -98,7 +100,7 @@ def explain(explanations: Mapping[str, Explanation], ours: Log, theirs: Log, end
 
 
 def compare(limit: int, explanations: Mapping[str, Explanation], theirs_of: Callable[[list[bytes]], Log]) -> None:
-    needed: Counter[str] = Counter()
+    used: Counter[str] = Counter()
     closed: Counter[int] = Counter()
     for seed in range(FIRST_SEED, FIRST_SEED + ROUNDS):
         random = Random(seed)
@@ -113,15 +115,17 @@ def compare(limit: int, explanations: Mapping[str, Explanation], theirs_of: Call
             end = Model(data, limit).end()
             name = explain(explanations, ours, theirs, end)
             assert name, f"seed {seed}: {end}\n{data.hex()}\nours   {ours}\ntheirs {theirs}"
-            needed[name] += 1
+            used[name] += 1
     if ROUNDS >= 5000:
-        assert set(needed) == set(explanations), f"explanations nobody needs: {set(explanations) - set(needed)}"
-        assert min(closed[code] for code in (-1, 0, 1000, 1002, 1007, 4999)) > 25, f"streams too uniform: {closed}"
-    assert sum(needed.values()) < ROUNDS / 4, f"more excuses than agreement: {needed}"
+        assert set(used) == set(explanations), f"unused explanations: {set(explanations) - set(used)}"
+        assert min(closed[code] for code in (-1, 0, 1000, 1002, 1007, 4999)) > 25, (
+            f"streams with too few close codes: {closed}"
+        )
+    assert sum(used.values()) < ROUNDS / 4, f"too many differences: {used}"
 
 
 def test_against_wsproto() -> None:
-    """wsproto: everything but size limits, with text checked byte by byte."""
+    """Everything except size limits; text is checked byte by byte."""
 
     async def run() -> None:
         compare(NO_LIMIT, WSPROTO, lambda frames: run_wsproto(b"".join(frames)))
@@ -130,7 +134,7 @@ def test_against_wsproto() -> None:
 
 
 def test_against_websockets() -> None:
-    """websockets: framing and the size limit."""
+    """Framing and the size limit."""
 
     async def run() -> None:
         compare(LIMIT, WEBSOCKETS, lambda frames: run_websockets(frames, LIMIT))

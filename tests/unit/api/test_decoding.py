@@ -1,12 +1,15 @@
-"""Errors of requests must name the field and say what belongs there."""
+"""Errors of requests name the field and say what is expected."""
 
 from __future__ import annotations
 
 import pytest
 from msgspec import UNSET
 
-from beaconfire.api.decoding import RequestDecoder, UnreadableError
-from beaconfire.api.requests import BatchRequest, HistoryRequest, PublishRequest, SubscribeRequest
+from beaconfire.api.decoding import InvalidJsonError, RequestDecoder
+from beaconfire.api.messages.calls import BatchRequest
+from beaconfire.api.messages.publishing import PublishRequest
+from beaconfire.api.messages.queries import HistoryRequest
+from beaconfire.api.messages.sessions import SubscribeRequest
 from beaconfire.base.errors import BAD_REQUEST, CommandError
 
 publish = RequestDecoder(PublishRequest)
@@ -28,13 +31,13 @@ subscribe = RequestDecoder(SubscribeRequest)
         (b"null", "the request: expected object, got null"),
     ],
 )
-def test_detail_of_a_bad_field(body: bytes, detail: str) -> None:
-    """What is wrong comes with the field's name first, in JSON's words."""
+def test_the_detail_names_the_invalid_field(body: bytes, detail: str) -> None:
+    """The field comes first, and types have their JSON names."""
     with pytest.raises(CommandError) as caught:
         publish(body)
     assert caught.value.code is BAD_REQUEST
     assert caught.value.detail == detail
-    assert not isinstance(caught.value, UnreadableError)
+    assert not isinstance(caught.value, InvalidJsonError)
 
 
 def test_nested_fields_are_named_with_their_path() -> None:
@@ -47,35 +50,35 @@ def test_nested_fields_are_named_with_their_path() -> None:
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        (b"", "it ends too early (byte 0)"),
-        (b'{"channel":"a"', "it ends too early (byte 14)"),
+        (b"", "unexpected end at byte 0"),
+        (b'{"channel":"a"', "unexpected end at byte 14"),
         (b'{"channel":"a",}', "JSON is malformed: trailing comma in object (byte 15)"),
         (b'{"channel":"\xff"}', "not UTF-8 at byte 12"),
         (b'{"channel":"a","x":"\xff"}', "not UTF-8 at byte 20"),
         (b'{"channel":"a","data":' + b"[" * 600 + b"]" * 600 + b"}", "nested more than 512 levels deep"),
     ],
 )
-def test_text_that_is_not_json(body: bytes, detail: str) -> None:
-    """Such text is a kind of bad request of its own, which says why and where."""
-    with pytest.raises(UnreadableError) as caught:
+def test_text_that_is_not_json_has_its_own_error(body: bytes, detail: str) -> None:
+    """The error says why and where."""
+    with pytest.raises(InvalidJsonError) as caught:
         publish(body)
     assert caught.value.detail.startswith(detail)
 
 
 def test_unknown_fields_are_ignored() -> None:
-    """Clients of other servers send fields we do not have."""
+    """Clients of other servers may send fields that Beaconfire does not have."""
     assert publish(b'{"channel":"a","data":1,"label_filter":{"x":1}}').channel == "a"
 
 
-def test_null_is_a_field_left_out() -> None:
-    """Except for payloads, where it is JSON's null."""
+def test_null_counts_as_a_missing_field() -> None:
+    """Except for payloads, where null is JSON's null."""
     request = publish(b'{"channel":"a","data":null,"tags":null,"idempotency_key":null,"version":null}')
     assert bytes(request.data) == b"null"  # type: ignore[arg-type]  # not UNSET here
     assert (request.tags, request.idempotency_key, request.version) == ({}, "", 0)
 
 
-def test_null_does_not_excuse_other_fields() -> None:
-    """A null beside a wrong field leaves the wrong field wrong, and a required one missing."""
+def test_other_errors_of_a_request_with_null_are_found() -> None:
+    """An invalid field stays invalid, and a missing required field stays missing."""
     with pytest.raises(CommandError, match="channel: expected string, got integer"):
         publish(b'{"channel":5,"tags":null}')
     with pytest.raises(CommandError, match="channel is required"):
@@ -83,23 +86,23 @@ def test_null_does_not_excuse_other_fields() -> None:
 
 
 def test_optional_objects_may_be_null() -> None:
-    """`since: null` is no position, not the first one."""
+    """`since: null` means no position, not the first position."""
     assert RequestDecoder(HistoryRequest)(b'{"channel":"a","since":null}').since is None
 
 
-def test_payload_text_is_kept() -> None:
-    """Neither number formats nor the order of keys nor escapes may change."""
+def test_payload_text_is_not_changed() -> None:
+    """Number formats, the order of keys and escapes stay the same."""
     text = b'{"b": 1.50, "a":1e2,"\\u00e9":"\\/"}'
     assert bytes(publish(b'{"channel":"a","data": ' + text + b" }").data) == text  # type: ignore[arg-type]  # as above
     assert publish(b'{"channel":"a"}').data is UNSET
 
 
-def test_half_an_emoji_is_no_reason_to_fail() -> None:
-    """A lone surrogate, as careless clients cut them, becomes the replacement character."""
+def test_a_lone_surrogate_is_replaced() -> None:
+    """It becomes the replacement character, and the request succeeds."""
     assert publish(b'{"channel":"a","idempotency_key":"x\\ud83d"}').idempotency_key == "x\ufffd"
 
 
 def test_commands_of_a_batch_are_objects() -> None:
-    """Anything else names its place in the list."""
+    """The error for any other value names its index in the list."""
     with pytest.raises(CommandError, match=r"commands\[1\]: expected object, got integer"):
         RequestDecoder(BatchRequest)(b'{"commands":[{},1]}')

@@ -1,4 +1,4 @@
-"""The server API over HTTP, at the level of ASGI."""
+"""The server API over HTTP, tested through ASGI."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Requests = Callable[[World, httpx.AsyncClient], Coroutine[Any, Any, None]]
 
 
 def serve(requests: Requests, options: ApiOptions | None = None, headers: dict[str, str] = KEY) -> None:
-    """Runs `requests` against a world of their own; `headers` are those of every request."""
+    """Runs `requests` against a new world. `headers` are sent with every request."""
 
     async def main() -> None:
         world = await World(options).start()
@@ -40,7 +40,7 @@ def serve(requests: Requests, options: ApiOptions | None = None, headers: dict[s
 
 
 async def raw(app: ApiHttp, messages: Sequence[dict[str, Any] | None], **scope: Any) -> list[dict[str, Any]]:
-    """What the app sends for these messages; None among them is one that never comes."""
+    """The messages that the application sends for these ASGI messages. None stands for a message that never arrives."""
     waiting = list(messages)
     sent: list[dict[str, Any]] = []
 
@@ -58,38 +58,38 @@ async def raw(app: ApiHttp, messages: Sequence[dict[str, Any] | None], **scope: 
 
 
 def body(*parts: bytes) -> list[dict[str, Any] | None]:
-    """The messages of a request body that comes in parts."""
+    """The ASGI messages of a request body in several parts."""
     return [{"type": "http.request", "body": part, "more_body": i < len(parts) - 1} for i, part in enumerate(parts)]
 
 
 def test_publish() -> None:
-    """A result is status 200 and JSON, whatever the content type of the request says."""
+    """The response has status 200 and is JSON, whatever the content type of the request."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         client = world.connect("ann", "chat")
-        answer = await http.post("/api/publish", content=b'{"channel":"chat","data":{"n": 1.50}}')
-        assert (answer.status_code, answer.json()) == (200, {"result": {"offset": 1, "epoch": "epoch"}})
-        assert answer.headers["content-type"] == "application/json"
+        response = await http.post("/api/publish", content=b'{"channel":"chat","data":{"n": 1.50}}')
+        assert (response.status_code, response.json()) == (200, {"result": {"offset": 1, "epoch": "epoch"}})
+        assert response.headers["content-type"] == "application/json"
         assert client.data() == [{"n": 1.5}]
 
     serve(requests)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_examples_are_true(method: str) -> None:
-    """Each example is accepted by its method, and its answer has the shape that the method gives."""
+def test_examples_match_the_methods(method: str) -> None:
+    """Each example is accepted by its method, and its response has the fields of the real one."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         for number in range(6):
             await world.call("publish", channel="chat", data=number)
         example = json.loads(json.dumps(EXAMPLES[method].request).replace("kQzVbRtL", "epoch"))
-        answer = (await http.post(f"/api/{method}", json=example)).json()
-        expected = EXAMPLES[method].answer
-        assert set(answer) == set(expected)
+        response = (await http.post(f"/api/{method}", json=example)).json()
+        expected = EXAMPLES[method].response
+        assert set(response) == set(expected)
         if "result" in expected:
-            assert set(answer["result"]) == set(expected["result"])
+            assert set(response["result"]) == set(expected["result"])
         if "error" in expected:
-            assert answer == expected
+            assert response == expected
 
     serve(requests)
 
@@ -106,8 +106,8 @@ def test_examples_are_true(method: str) -> None:
         ("?api_key=right", {"X-API-Key": "wrong"}),
     ],
 )
-def test_ways_to_send_a_key(query: str, headers: dict[str, str]) -> None:
-    """Any of the three, and any of the keys; the scheme's case does not matter."""
+def test_a_key_can_be_sent_in_three_ways(query: str, headers: dict[str, str]) -> None:
+    """Any valid key is accepted. The case of the scheme does not matter."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         assert (await http.post(f"/api/info{query}", headers=headers)).status_code == 200
@@ -133,22 +133,22 @@ def test_ways_to_send_a_key(query: str, headers: dict[str, str]) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/api/publish", "/api/nix", "/api"])
-def test_without_a_right_key(path: str, query: str, headers: dict[str, Any]) -> None:
-    """401 with the ways to send one, nothing done, and nothing said about which methods there are."""
+def test_without_a_valid_key_the_status_is_401(path: str, query: str, headers: dict[str, Any]) -> None:
+    """The response lists the ways to send a key. Nothing is executed, and unknown methods look like known ones."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         client = world.connect("ann", "chat")
-        answer = await http.post(path + query, json={"channel": "chat", "data": 1}, headers=headers)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (401, 101)
-        assert answer.headers["www-authenticate"] == "apikey"
-        assert "X-API-Key" in answer.json()["error"]["detail"]
+        response = await http.post(path + query, json={"channel": "chat", "data": 1}, headers=headers)
+        assert (response.status_code, response.json()["error"]["code"]) == (401, 101)
+        assert response.headers["www-authenticate"] == "apikey"
+        assert "X-API-Key" in response.json()["error"]["detail"]
         assert client.data() == []
         assert world.calls() == []
 
     serve(requests, headers={})
 
 
-def test_no_keys_let_nobody_in() -> None:
+def test_without_configured_keys_every_call_is_rejected() -> None:
     """An API without keys is closed, not open."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
@@ -157,8 +157,8 @@ def test_no_keys_let_nobody_in() -> None:
     serve(requests, ApiOptions())
 
 
-def test_insecure_asks_for_no_key() -> None:
-    """The option for development."""
+def test_insecure_needs_no_key() -> None:
+    """An option for development."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         assert (await http.post("/api/info")).status_code == 200
@@ -179,7 +179,7 @@ ERRORS = [
 @pytest.mark.parametrize(("method", "request_", "code", "status"), ERRORS)
 @pytest.mark.parametrize("header", ["X-Centrifugo-Error-Mode", "x-beaconfire-error-mode"])
 def test_error_modes(method: str, request_: dict[str, Any], code: int, status: int, header: str) -> None:
-    """Errors are status 200, unless the request asks for statuses; the body is the same."""
+    """Errors have status 200, unless the request selects error mode `transport`. The body is the same."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         usual = await http.post(f"/api/{method}", json=request_)
@@ -191,8 +191,8 @@ def test_error_modes(method: str, request_: dict[str, Any], code: int, status: i
     serve(requests)
 
 
-def test_internal_errors_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Error 100, or status 500; what went wrong is for the log."""
+def test_internal_errors_have_no_detail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Error 100, or status 500. Only the log has the details."""
 
     async def fail(channel: str) -> Any:
         raise OSError("secret")
@@ -200,45 +200,45 @@ def test_internal_errors_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         monkeypatch.setattr(world.engine.presence, "members", fail)
         for headers, status in (({}, 200), (TRANSPORT, 500)):
-            answer = await http.post("/api/presence", json={"channel": "chat"}, headers=headers)
-            assert answer.status_code == status
-            assert answer.json() == {"error": {"code": 100, "message": "internal server error"}}
+            response = await http.post("/api/presence", json={"channel": "chat"}, headers=headers)
+            assert response.status_code == status
+            assert response.json() == {"error": {"code": 100, "message": "internal server error"}}
 
     serve(requests)
 
 
-def test_failures_outside_of_a_call_are_answered_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Status 500 in the API's own words, and reported."""
+def test_an_exception_outside_of_a_method_becomes_status_500(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The body is a regular error, and the exception is reported."""
 
     async def fail(*_: object) -> Any:
         raise OSError("secret")
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         monkeypatch.setattr(world.api, "call", fail)
-        answer = await http.post("/api/info")
-        assert (answer.status_code, answer.json()["error"]["code"]) == (500, 100)
-        assert "secret" not in answer.text
+        response = await http.post("/api/info")
+        assert (response.status_code, response.json()["error"]["code"]) == (500, 100)
+        assert "secret" not in response.text
         assert world.internal_errors() == ["api http"]
 
     serve(requests)
 
 
-def test_bodies_that_are_not_json() -> None:
-    """Status 400 and a text that says where, in either error mode."""
+def test_a_body_that_is_not_json_has_status_400() -> None:
+    """In both error modes, with a text that names the position."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         for headers in ({}, TRANSPORT):
-            answer = await http.post("/api/publish", content=b'{"channel":"a",}', headers=headers)
-            assert answer.status_code == 400
-            assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-            assert answer.text.startswith("The request body is not JSON: ")
-            assert "byte 15" in answer.text
+            response = await http.post("/api/publish", content=b'{"channel":"a",}', headers=headers)
+            assert response.status_code == 400
+            assert response.headers["content-type"] == "text/plain; charset=utf-8"
+            assert response.text.startswith("The request body is not JSON: ")
+            assert "byte 15" in response.text
 
     serve(requests)
 
 
 def test_an_empty_body_is_an_empty_request() -> None:
-    """`info` and its like need none, others get told which field is missing."""
+    """`info` and similar methods need no body. For other methods the error names the missing field."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         assert (await http.post("/api/info")).json()["result"]["nodes"][0]["uid"] == "uid"
@@ -248,13 +248,13 @@ def test_an_empty_body_is_an_empty_request() -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/nix", "/api/publish/", "/api/publish/x", "/api/PUBLISH", "/api/é"])
-def test_unknown_methods(path: str) -> None:
-    """Status 404 with error 104, in either error mode."""
+def test_an_unknown_method_has_status_404(path: str) -> None:
+    """With error 104, in both error modes."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         for headers in ({}, TRANSPORT):
-            answer = await http.post(path, json={}, headers=headers)
-            assert (answer.status_code, answer.json()["error"]["code"]) == (404, 104)
+            response = await http.post(path, json={}, headers=headers)
+            assert (response.status_code, response.json()["error"]["code"]) == (404, 104)
 
     serve(requests)
 
@@ -271,14 +271,14 @@ def test_unknown_methods(path: str) -> None:
         ("/api", "DELETE", "GET, HEAD, POST, OPTIONS"),
     ],
 )
-def test_other_verbs(path: str, verb: str, allowed: str) -> None:
-    """405 with what is allowed, which OPTIONS tells as well."""
+def test_other_http_methods_have_status_405(path: str, verb: str, allowed: str) -> None:
+    """The response lists the allowed methods, as the response to OPTIONS does."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
-        answer = await http.request(verb, path)
-        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
-        answer = await http.options(path)
-        assert (answer.status_code, answer.headers["allow"], answer.content) == (204, allowed, b"")
+        response = await http.request(verb, path)
+        assert (response.status_code, response.headers["allow"]) == (405, allowed)
+        response = await http.options(path)
+        assert (response.status_code, response.headers["allow"], response.content) == (204, allowed, b"")
 
     serve(requests)
 
@@ -293,32 +293,32 @@ def test_other_verbs(path: str, verb: str, allowed: str) -> None:
     ],
 )
 def test_documents_need_no_key(path: str, media_type: str) -> None:
-    """The page and its document are for everyone, under a policy that lets in nothing from elsewhere."""
+    """The page and the OpenAPI document are public. Their content security policy allows nothing from other hosts."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
-        answer = await http.get(path)
-        assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
-        assert "default-src 'none'" in answer.headers["content-security-policy"]
-        assert answer.headers["x-content-type-options"] == "nosniff"
+        response = await http.get(path)
+        assert (response.status_code, response.headers["content-type"]) == (200, media_type)
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+        assert response.headers["x-content-type-options"] == "nosniff"
         head = await http.head(path)
         assert (head.status_code, head.content) == (200, b"")
-        assert head.headers["content-length"] == str(len(answer.content))
+        assert head.headers["content-length"] == str(len(response.content))
 
     serve(requests, headers={})
 
 
-def test_the_page_is_where_it_says_it_is() -> None:
-    """Without the slash at the end, relative addresses in the page would be wrong."""
+def test_the_page_is_redirected_to_a_path_with_a_slash() -> None:
+    """Without the trailing slash, relative URLs in the page would be wrong."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
-        answer = await http.get("/api")
-        assert (answer.status_code, answer.headers["location"]) == (308, "api/")
+        response = await http.get("/api")
+        assert (response.status_code, response.headers["location"]) == (308, "api/")
 
     serve(requests, headers={})
 
 
-def test_the_page_needs_nothing_from_elsewhere() -> None:
-    """No address in it leads to another host."""
+def test_the_page_loads_nothing_from_other_hosts() -> None:
+    """No URL in its files leads to another host."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         for path in ("/api/", "/api/page.js", "/api/page.css"):
@@ -328,7 +328,7 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
 
 
 def test_mounted_under_a_prefix() -> None:
-    """What a framework has stripped, or only marked, makes no difference."""
+    """The API works whether a framework removes the prefix from the path or only sets `root_path`."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         app = ApiHttp(world.api, ApiKeys(["right"]), world.options)
@@ -345,8 +345,8 @@ def test_mounted_under_a_prefix() -> None:
     serve(requests)
 
 
-def test_websockets_are_refused() -> None:
-    """There is nothing to talk about."""
+def test_websocket_connections_are_rejected() -> None:
+    """The API has no WebSocket endpoint."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         app = ApiHttp(world.api, ApiKeys(["right"]), world.options)
@@ -364,8 +364,8 @@ def small(world: World, pause_max_s: float = 10.0) -> ApiHttp:
     return ApiHttp(world.api, ApiKeys(options.keys), options, pause_max_s)
 
 
-def test_declared_size_is_judged_before_reading() -> None:
-    """413 without asking for a single byte, and the connection ends."""
+def test_a_declared_size_above_the_limit_is_rejected_before_reading() -> None:
+    """Status 413 without reading any byte. The connection is closed."""
 
     async def main() -> None:
         world = await World().start()
@@ -379,8 +379,10 @@ def test_declared_size_is_judged_before_reading() -> None:
     asyncio.run(main())
 
 
-def test_real_size_is_judged_while_reading() -> None:
-    """A body that says nothing of its size, or lies, ends at the limit; up to it everything is well."""
+def test_an_actual_size_above_the_limit_is_rejected_while_reading() -> None:
+    """A body without a declared size, or with a wrong one, is rejected at the limit. A body of exactly the limit is
+    accepted.
+    """
 
     async def main() -> None:
         world = await World().start()
@@ -396,8 +398,8 @@ def test_real_size_is_judged_while_reading() -> None:
     asyncio.run(main())
 
 
-def test_a_body_that_pauses() -> None:
-    """408 and the end of the connection; parts that hold nothing do not count as going on."""
+def test_a_body_that_pauses_has_status_408() -> None:
+    """The connection is closed. Empty parts do not restart the time limit."""
 
     async def main() -> None:
         world = await World().start()
@@ -411,8 +413,8 @@ def test_a_body_that_pauses() -> None:
     asyncio.run(main())
 
 
-def test_a_client_that_goes_away() -> None:
-    """Nothing is done and nothing is sent."""
+def test_a_client_that_disconnects_gets_no_response() -> None:
+    """The method is not called."""
 
     async def main() -> None:
         world = await World().start()
@@ -427,23 +429,23 @@ def test_a_client_that_goes_away() -> None:
 # --- batch and lines -------------------------------------------------------------------------------------------
 
 
-def test_batch_has_no_result_around_it() -> None:
-    """`replies` stands at the top; an error of the whole batch looks like any other."""
+def test_the_response_of_a_batch_has_no_result_field() -> None:
+    """`replies` is at the top level. An error of the whole batch has the usual form."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         commands = [{"publish": {"channel": "chat", "data": 1}}, {"presence": {"channel": "nowhere:x"}}]
-        answer = (await http.post("/api/batch", json={"commands": commands, "parallel": False})).json()
-        assert answer["replies"][0] == {"publish": {"offset": 1, "epoch": "epoch"}}
-        assert answer["replies"][1]["error"]["code"] == 102
-        assert set(answer) == {"replies"}
+        response = (await http.post("/api/batch", json={"commands": commands, "parallel": False})).json()
+        assert response["replies"][0] == {"publish": {"offset": 1, "epoch": "epoch"}}
+        assert response["replies"][1]["error"]["code"] == 102
+        assert set(response) == {"replies"}
         assert (await http.post("/api/batch", json={"commands": 1})).json()["error"]["code"] == 107
 
     serve(requests)
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/"])
-def test_lines(path: str) -> None:
-    """The older way: as many lines come back, in order, even if a payload had line breaks."""
+def test_lines_of_commands(path: str) -> None:
+    """The response has one line for each command, in order, even if a payload contains line breaks."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         lines = [
@@ -454,20 +456,20 @@ def test_lines(path: str) -> None:
             b'{"method":"info"}',
             b'{"method":"channels","params":null}',
         ]
-        answer = await http.post(path, content=b"\n".join(lines), headers=TRANSPORT)
-        assert answer.status_code == 200
-        answers = [json.loads(line) for line in answer.text.split("\n")]
-        assert answers[0] == {"result": {"offset": 1, "epoch": "epoch"}}
-        assert answers[1]["result"]["publications"] == [{"data": [1, 2], "offset": 1}]
-        assert [a["error"]["code"] for a in answers[2:4]] == [104, 107]
-        assert answers[4]["result"]["nodes"][0]["uid"] == "uid"
-        assert answers[5] == {"result": {"channels": {}}}
+        response = await http.post(path, content=b"\n".join(lines), headers=TRANSPORT)
+        assert response.status_code == 200
+        responses = [json.loads(line) for line in response.text.split("\n")]
+        assert responses[0] == {"result": {"offset": 1, "epoch": "epoch"}}
+        assert responses[1]["result"]["publications"] == [{"data": [1, 2], "offset": 1}]
+        assert [r["error"]["code"] for r in responses[2:4]] == [104, 107]
+        assert responses[4]["result"]["nodes"][0]["uid"] == "uid"
+        assert responses[5] == {"result": {"channels": {}}}
 
     serve(requests)
 
 
-def test_one_line_can_have_a_status() -> None:
-    """With a single command its error decides, in error mode transport."""
+def test_a_single_line_decides_the_status() -> None:
+    """Its error decides the status in error mode transport."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         line = b'{"method":"presence","params":{"channel":"nowhere:x"}}'
@@ -477,17 +479,19 @@ def test_one_line_can_have_a_status() -> None:
     serve(requests)
 
 
-def test_lines_that_are_none() -> None:
-    """400 for what is not such lines, error 107 for none and for more than a batch may have."""
+def test_invalid_lines() -> None:
+    """Status 400 for text that is not lines of commands, error 107 for no lines and for more lines than a batch may
+    have.
+    """
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         for content in (b'{"method":', b'{"method":5}', b'{"params":{}}', b"[]"):
-            answer = await http.post("/api", content=content)
-            assert answer.status_code == 400
-            assert answer.text.startswith("The request body is not lines of ")
+            response = await http.post("/api", content=content)
+            assert response.status_code == 400
+            assert response.text.startswith("The request body must be lines of ")
         assert (await http.post("/api", content=b"")).json()["error"]["detail"] == "expected 1 to 2 commands, got 0"
-        answer = await http.post("/api", content=b'{"method":"info"}\n' * 3, headers=TRANSPORT)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (400, 107)
+        response = await http.post("/api", content=b'{"method":"info"}\n' * 3, headers=TRANSPORT)
+        assert (response.status_code, response.json()["error"]["code"]) == (400, 107)
         assert world.limits_hit() == ["api.batch_max"]
 
     serve(requests, ApiOptions(keys=["right"], batch_max=2))
@@ -515,28 +519,28 @@ BODIES = st.one_of(
 
 @settings(max_examples=300, derandomize=True, deadline=None)
 @given(method=st.sampled_from([*METHODS, ""]), content=BODIES, transport=st.booleans())
-def test_no_body_breaks_anything(method: str, content: bytes, transport: bool) -> None:
-    """Whatever comes is answered, never with 500, and nothing unexpected is reported."""
+def test_random_bodies(method: str, content: bytes, transport: bool) -> None:
+    """Every body is answered without status 500, and no unexpected exception is reported."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         path = f"/api/{method}" if method else "/api"
-        answer = await http.post(path, content=content, headers=TRANSPORT if transport else {})
-        assert answer.status_code in ((200, 400, 404, 416) if transport else (200, 400))
-        if answer.headers["content-type"] == "application/json" and method:
-            assert len(set(answer.json()) & {"result", "error", "replies"}) == 1
+        response = await http.post(path, content=content, headers=TRANSPORT if transport else {})
+        assert response.status_code in ((200, 400, 404, 416) if transport else (200, 400))
+        if response.headers["content-type"] == "application/json" and method:
+            assert len(set(response.json()) & {"result", "error", "replies"}) == 1
         assert world.internal_errors() == []
 
     serve(requests)
 
 
-def test_lines_whose_answer_is_full_are_not_done_any_further() -> None:
-    """Each line that is left has error 111 as its answer."""
+def test_lines_are_not_executed_if_the_response_is_full() -> None:
+    """Each remaining line gets error 111."""
 
     async def requests(world: World, http: httpx.AsyncClient) -> None:
         await world.call("publish", channel="chat", data="x" * 300)
         line = json.dumps({"method": "history", "params": {"channel": "chat", "limit": -1}})
-        answer = await http.post("/api", content="\n".join([line] * 5))
-        codes = [json.loads(text).get("error", {"code": 0})["code"] for text in answer.text.splitlines()]
+        response = await http.post("/api", content="\n".join([line] * 5))
+        codes = [json.loads(text).get("error", {"code": 0})["code"] for text in response.text.splitlines()]
         assert codes == [0, 0, 0, 111, 111]
 
     serve(requests, ApiOptions(keys=["right"], response_max_size=Size(1000)))

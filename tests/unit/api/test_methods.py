@@ -1,4 +1,4 @@
-"""Calling methods by name, and several at once."""
+"""Calling methods by name, and batches."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from beaconfire.api.decoding import UnreadableError
-from beaconfire.api.methods import COMMANDS_AT_ONCE, METHODS, Params
+from beaconfire.api.decoding import InvalidJsonError
+from beaconfire.api.messages.publishing import PublishRequest, PublishResult
+from beaconfire.api.methods import COMMANDS_PER_TIME_CHECK, METHODS, Params
 from beaconfire.api.options import ApiOptions
-from beaconfire.api.requests import PublishRequest, PublishResult
 from beaconfire.base.errors import (
     BAD_REQUEST,
     INTERNAL,
@@ -25,7 +25,7 @@ from tests.unit.api.world import World
 
 
 def test_metrics_know_every_method() -> None:
-    """A method that is missing there would be counted as other."""
+    """A method that is missing in the metrics would be counted as `other`."""
     assert set(METHODS) == API_METHODS
 
 
@@ -38,8 +38,8 @@ def test_metrics_know_every_method() -> None:
         PublishRequest(channel="chat", data=Raw(b'{"n":1}')),
     ],
 )
-def test_requests_come_as_text_mapping_or_struct(params: Params) -> None:
-    """Whatever the door has in its hands."""
+def test_params_can_be_text_mapping_or_struct(params: Params) -> None:
+    """All three have the same result."""
 
     async def main() -> None:
         world = await World().start()
@@ -50,12 +50,12 @@ def test_requests_come_as_text_mapping_or_struct(params: Params) -> None:
     asyncio.run(main())
 
 
-def test_unknown_methods() -> None:
-    """Error 104; in events they share one name, because anybody can make names up."""
+def test_an_unknown_method_is_error_104() -> None:
+    """In events all unknown methods have the same name, because clients can use any name."""
 
     async def main() -> None:
         world = await World().start()
-        with pytest.raises(CommandError, match="no method 'publsh'") as caught:
+        with pytest.raises(CommandError, match="unknown method 'publsh'") as caught:
             await world.api.call("publsh")
         assert caught.value.code is METHOD_NOT_FOUND
         assert world.calls() == [("unknown", 104)]
@@ -63,12 +63,12 @@ def test_unknown_methods() -> None:
     asyncio.run(main())
 
 
-def test_text_that_is_not_json_is_told_apart() -> None:
-    """HTTP answers it with another status; for everyone else it is error 107."""
+def test_text_that_is_not_json_has_its_own_exception() -> None:
+    """HTTP uses another status for it. For other callers it is error 107."""
 
     async def main() -> None:
         world = await World().start()
-        with pytest.raises(UnreadableError) as caught:
+        with pytest.raises(InvalidJsonError) as caught:
             await world.api.call("publish", b'{"channel"')
         assert caught.value.code is BAD_REQUEST
         assert world.calls() == [("publish", 107)]
@@ -76,8 +76,8 @@ def test_text_that_is_not_json_is_told_apart() -> None:
     asyncio.run(main())
 
 
-def test_what_should_not_happen_becomes_error_100(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing else than CommandError comes out, the cause goes to the events and not to the caller."""
+def test_an_unexpected_exception_becomes_error_100(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only CommandError is raised. The cause is reported as an event and not shown to the caller."""
 
     async def fail(channel: str) -> Any:
         raise OSError("password in the message")
@@ -94,8 +94,8 @@ def test_what_should_not_happen_becomes_error_100(monkeypatch: pytest.MonkeyPatc
     asyncio.run(main())
 
 
-def test_no_task_on_an_engine_that_does_not_wait() -> None:
-    """A call is a few function calls, with no task to switch to."""
+def test_a_call_needs_no_task_if_the_engine_does_not_suspend() -> None:
+    """The call consists of function calls without a task switch."""
 
     async def main() -> None:
         world = await World().start()
@@ -119,8 +119,8 @@ def test_no_task_on_an_engine_that_does_not_wait() -> None:
 
 
 @pytest.mark.parametrize("parallel", [False, True])
-def test_batch_replies_in_order(parallel: bool) -> None:
-    """Each command has its reply, failed ones too; an empty result still has its method's key."""
+def test_a_batch_has_replies_in_order(parallel: bool) -> None:
+    """Each command has a reply, also if it fails. An empty result still has the key of its method."""
 
     async def main() -> None:
         world = await World().start()
@@ -156,8 +156,8 @@ def test_batch_replies_in_order(parallel: bool) -> None:
     asyncio.run(main())
 
 
-def test_batch_without_commands() -> None:
-    """Nothing is asked, nothing is answered; the list itself is required."""
+def test_a_batch_without_commands() -> None:
+    """The list may be empty, but is required."""
 
     async def main() -> None:
         world = await World().start()
@@ -168,8 +168,8 @@ def test_batch_without_commands() -> None:
     asyncio.run(main())
 
 
-def test_batch_has_a_limit() -> None:
-    """Beyond api.batch_max nothing of it is done, and the limit is counted."""
+def test_a_batch_has_a_limit() -> None:
+    """Above `api.batch_max` no command is executed, and the limit is counted."""
 
     async def main() -> None:
         world = await World(ApiOptions(batch_max=2)).start()
@@ -185,8 +185,8 @@ def test_batch_has_a_limit() -> None:
 
 
 @pytest.mark.parametrize("parallel", [False, True])
-def test_a_batch_whose_answer_is_full_is_not_done_any_further(parallel: bool) -> None:
-    """Each command that is left has error 111 as its reply, and can be sent again."""
+def test_a_batch_stops_if_the_response_is_full(parallel: bool) -> None:
+    """Each remaining command gets error 111 and can be sent again."""
 
     async def main() -> None:
         world = await World(ApiOptions(response_max_size=Size(1000))).start()
@@ -203,8 +203,8 @@ def test_a_batch_whose_answer_is_full_is_not_done_any_further(parallel: bool) ->
     asyncio.run(main())
 
 
-def test_a_long_batch_is_done_in_slices() -> None:
-    """Others get their turn in between."""
+def test_a_long_batch_runs_in_slices() -> None:
+    """The event loop runs other work in between."""
 
     async def main() -> None:
         world = await World().start()
@@ -223,13 +223,13 @@ def test_a_long_batch_is_done_in_slices() -> None:
 
         world.node.channels.history = take_a_while  # type: ignore[method-assign]
         await world.call("batch", commands=[{"history": {"channel": "chat", "limit": 0}}] * 40)
-        assert turns == 40 / COMMANDS_AT_ONCE - 1
+        assert turns == 40 / COMMANDS_PER_TIME_CHECK - 1
 
     asyncio.run(main())
 
 
-def test_results_hold_no_broken_payload() -> None:
-    """What was published as bytes comes back in base64, so the whole result is JSON."""
+def test_results_are_always_valid_json() -> None:
+    """Published bytes that are not JSON are returned in base64."""
 
     async def main() -> None:
         world = await World().start()

@@ -1,4 +1,4 @@
-"""The OpenAPI document and the reference page say what the code does."""
+"""The OpenAPI document and the reference page match the code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from beaconfire.api.examples import EXAMPLES
 from beaconfire.api.methods import METHODS
-from beaconfire.api.openapi import STATUSES, curl, document, reference_markdown, schemas
+from beaconfire.api.openapi import STATUSES, document, schemas
+from beaconfire.api.reference import curl, reference_markdown
 from beaconfire.base.errors import ERRORS
 
 DOCUMENT = json.loads(msgspec.json.encode(document()))
@@ -29,7 +30,7 @@ def references(node: Any) -> Iterator[str]:
 
 
 def fits(value: Any, schema: dict[str, Any]) -> bool:
-    """Whether a value has the shape of a schema: as much of JSON Schema as the document uses."""
+    """Whether a value matches a schema. Implements the parts of JSON Schema that the document uses."""
     if "$ref" in schema:
         return fits(value, DOCUMENT["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]])
     if "oneOf" in schema:
@@ -61,12 +62,12 @@ def fits_object(value: dict[str, Any], schema: dict[str, Any]) -> bool:
 
 
 def test_every_method_has_an_example() -> None:
-    """In the same order, so that documents read alike."""
+    """In the same order as the table of methods."""
     assert list(EXAMPLES) == list(METHODS)
 
 
 def test_the_document_is_openapi() -> None:
-    """The parts that OpenAPI 3.1 requires are there, and every reference leads somewhere."""
+    """The parts that OpenAPI 3.1 requires are present, and every reference has a target."""
     assert DOCUMENT["openapi"] == "3.1.0"
     assert set(DOCUMENT["info"]) >= {"title", "version"}
     for reference in references(DOCUMENT):
@@ -81,7 +82,7 @@ def test_the_document_is_openapi() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_operations(method: str) -> None:
-    """Each has its request, its answers and its texts; the example passes the method's own decoding."""
+    """Each operation has a request, responses and texts. The example can be decoded by the method."""
     operation = DOCUMENT["paths"][f"/api/{method}"]["post"]
     assert operation["summary"] == METHODS[method].summary
     assert operation["description"]
@@ -97,15 +98,15 @@ def test_operations(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_schemas_follow_the_structs(method: str) -> None:
-    """The same fields in the same places; the encoded names are what travels."""
+def test_schemas_match_the_structs(method: str) -> None:
+    """The same fields, with their encoded names."""
     known = schemas()
     for struct in (METHODS[method].request, METHODS[method].result):
         assert set(known[struct.__name__]["properties"]) == set(struct.__struct_encode_fields__)
 
 
-def test_every_field_of_a_request_is_explained() -> None:
-    """A name and a type alone are not documentation."""
+def test_every_field_of_a_request_has_a_description() -> None:
+    """A name and a type are not sufficient as documentation."""
     known = schemas()
     for method in METHODS.values():
         for name, field in known[method.request.__name__]["properties"].items():
@@ -113,7 +114,7 @@ def test_every_field_of_a_request_is_explained() -> None:
 
 
 def test_numbers_are_exact_in_javascript() -> None:
-    """Bounds beyond 2^53 would be read as other numbers by many tools."""
+    """Many tools would read numbers beyond 2**53 as other numbers."""
 
     def numbers(node: Any) -> Iterator[float]:
         if isinstance(node, dict | list):
@@ -125,8 +126,8 @@ def test_numbers_are_exact_in_javascript() -> None:
     assert max(numbers(DOCUMENT["components"]["schemas"])) < 2**53
 
 
-def test_reference_page() -> None:
-    """Every method, field, error and example is on it, and every link within the page has its heading."""
+def test_the_reference_page_is_complete() -> None:
+    """It has every method, field, error and example, and every link within the page has a target."""
     page = reference_markdown()
     headings = {line.lstrip("# ").lower() for line in page.splitlines() if line.startswith("#")}
     for name, method in METHODS.items():

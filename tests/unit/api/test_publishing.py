@@ -1,4 +1,4 @@
-"""publish and broadcast, on a real node with listening clients."""
+"""publish and broadcast, on a real node with connected clients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.api.world import World
 
 
 def test_publish_stores_and_delivers() -> None:
-    """Subscribers get the data, the backend gets the position, offsets rise by one."""
+    """Subscribers get the data, the backend gets the position, and offsets rise by one."""
 
     async def main() -> None:
         world = await World().start()
@@ -31,7 +31,7 @@ def test_publish_stores_and_delivers() -> None:
 
 
 def test_publish_without_history_has_no_position() -> None:
-    """The result is empty then, and with skip_history too, where stored offsets do not move."""
+    """The result is empty. With `skip_history` it is also empty, and the stored offsets do not change."""
 
     async def main() -> None:
         world = await World().start()
@@ -44,8 +44,8 @@ def test_publish_without_history_has_no_position() -> None:
     asyncio.run(main())
 
 
-def test_null_is_data() -> None:
-    """JSON's null can be published: it is not the same as no data."""
+def test_null_can_be_published() -> None:
+    """JSON's null is not the same as missing data."""
 
     async def main() -> None:
         world = await World().start()
@@ -57,8 +57,8 @@ def test_null_is_data() -> None:
     asyncio.run(main())
 
 
-def test_base64_data() -> None:
-    """b64data is the same as data; null beside it counts as nothing."""
+def test_data_in_base64() -> None:
+    """`b64data` has the same effect as `data`. A null `data` next to it counts as missing."""
 
     async def main() -> None:
         world = await World().start()
@@ -69,8 +69,8 @@ def test_base64_data() -> None:
     asyncio.run(main())
 
 
-def test_tags_travel() -> None:
-    """To subscribers and into history."""
+def test_tags_are_delivered_and_stored() -> None:
+    """Subscribers get them, and history has them."""
 
     async def main() -> None:
         world = await World().start()
@@ -83,8 +83,8 @@ def test_tags_travel() -> None:
     asyncio.run(main())
 
 
-def test_delta_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To whoever fans out: with publish and broadcast, and not unless it is asked for."""
+def test_delta_is_passed_to_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With publish and broadcast, and only if requested."""
     allowed: list[bool] = []
 
     async def main() -> None:
@@ -99,13 +99,13 @@ def test_delta_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert allowed == [True, False, True]
 
 
-def test_exclude_is_about_live_delivery_only() -> None:
-    """The excluded client does not get it, others do, and history has it."""
+def test_exclude_affects_only_live_delivery() -> None:
+    """The excluded client does not get the publication, other clients do, and history has it."""
 
     async def main() -> None:
         world = await World().start()
         ann, bob = world.connect("ann", "chat"), world.connect("bob", "chat")
-        await world.call("publish", channel="chat", data=1, exclude=[ann.id, "nobody"])
+        await world.call("publish", channel="chat", data=1, exclude=[ann.id, "unknown"])
         await world.call("broadcast", channels=["chat"], data=2, exclude=[bob.id])
         assert (ann.data(), bob.data()) == ([2], [1])
         page = await world.call("history", channel="chat", limit=-1)
@@ -115,7 +115,7 @@ def test_exclude_is_about_live_delivery_only() -> None:
 
 
 def test_idempotency_key() -> None:
-    """The second publish with a key in the same channel does nothing and gets the first one's position."""
+    """The second publish with a key in the same channel has no effect and gets the position of the first one."""
 
     async def main() -> None:
         world = await World().start()
@@ -132,7 +132,9 @@ def test_idempotency_key() -> None:
 
 
 def test_version_suppression() -> None:
-    """What is not newer is not published; the answer is the current position. Other epochs are not compared."""
+    """A version that is not newer is not published; the result is the current position. Versions of other epochs are
+    not compared.
+    """
 
     async def main() -> None:
         world = await World().start()
@@ -166,8 +168,8 @@ def test_version_suppression() -> None:
         ({"channel": "chat", "data": 1, "idempotency_key": "k" * 1025}, BAD_REQUEST, "idempotency_key"),
     ],
 )
-def test_what_publish_refuses(request_: dict[str, Any], code: ErrorCode, word: str) -> None:
-    """With the right code, the field's name in the detail, and nothing published."""
+def test_invalid_publishes_are_rejected(request_: dict[str, Any], code: ErrorCode, word: str) -> None:
+    """The error has the right code and names the field, and nothing is published."""
 
     async def main() -> None:
         world = await World().start()
@@ -182,8 +184,8 @@ def test_what_publish_refuses(request_: dict[str, Any], code: ErrorCode, word: s
     asyncio.run(main())
 
 
-def test_binary_namespaces_take_anything() -> None:
-    """Even nothing at all, as publication_data_format says."""
+def test_binary_namespaces_accept_any_data() -> None:
+    """Also empty data, as `publication_data_format` defines."""
 
     async def main() -> None:
         world = await World().start()
@@ -195,8 +197,8 @@ def test_binary_namespaces_take_anything() -> None:
     asyncio.run(main())
 
 
-def test_broadcast_answers_in_order() -> None:
-    """Each channel succeeds or fails for itself."""
+def test_broadcast_responses_are_in_order() -> None:
+    """Publishing in each channel succeeds or fails separately."""
 
     async def main() -> None:
         world = await World().start()
@@ -211,8 +213,8 @@ def test_broadcast_answers_in_order() -> None:
     asyncio.run(main())
 
 
-def test_broadcast_needs_channels_and_data_that_decode() -> None:
-    """What is wrong for all channels is an error of the whole call."""
+def test_broadcast_needs_channels_and_valid_data() -> None:
+    """Errors that affect all channels are errors of the whole call."""
 
     async def main() -> None:
         world = await World().start()
@@ -224,7 +226,7 @@ def test_broadcast_needs_channels_and_data_that_decode() -> None:
 
 
 def test_a_failing_engine_fails_one_channel_of_a_broadcast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others' positions must not be lost, and the failure is reported."""
+    """The positions of other channels are still returned, and the exception is reported."""
 
     async def main() -> None:
         world = await World().start()

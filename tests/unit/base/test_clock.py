@@ -1,4 +1,4 @@
-"""Time that is passed in, and many timers behind one wake-up."""
+"""Clocks that are passed in, and many timers that one periodic call fires."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def make() -> tuple[ManualClock, Timers, list[str]]:
     return clock, Timers(clock), []
 
 
-def test_the_manual_clock_moves_only_when_told() -> None:
-    """Both of its times move together, by as much as it is told."""
+def test_the_manual_clock_moves_only_by_advance() -> None:
+    """`advance` moves the monotonic and the Unix time by the same amount."""
     clock = ManualClock(now_s=5.0, unix_s=100.0)
     assert (clock.now_s(), clock.unix_s()) == (5.0, 100.0)
     clock.advance(2.5)
@@ -20,14 +20,14 @@ def test_the_manual_clock_moves_only_when_told() -> None:
 
 
 def test_the_system_clock_goes_forward() -> None:
-    """The monotonic time never goes back, and the other one is this century's."""
+    """The monotonic time never decreases, and the Unix time is in this century."""
     clock = SystemClock()
     assert clock.now_s() <= clock.now_s()
     assert clock.unix_s() > 1_600_000_000
 
 
 def test_timers_fire_in_the_order_of_their_times() -> None:
-    """Whatever the order they were set in; equal times fire in the order they were set."""
+    """The order of creation decides only between equal times."""
     clock, timers, fired = make()
     timers.after(3, lambda: fired.append("late"))
     timers.after(1, lambda: fired.append("early"))
@@ -39,7 +39,7 @@ def test_timers_fire_in_the_order_of_their_times() -> None:
 
 
 def test_timers_never_fire_early() -> None:
-    """One fires when its time is reached, not a moment before, and once."""
+    """A timer fires once, when its time is reached, and never before."""
     clock, timers, fired = make()
     timers.at(1010.0, lambda: fired.append("x"))
     clock.advance(9.999)
@@ -53,7 +53,7 @@ def test_timers_never_fire_early() -> None:
 
 
 def test_cancelled_timers_do_not_fire() -> None:
-    """Not even if they are cancelled by another timer of the same moment; they leave nothing behind."""
+    """A timer may be cancelled by another timer of the same time. Cancelled timers do not stay in memory."""
     clock, timers, fired = make()
     victims: list[Timer] = []
     timers.after(1, lambda: victims[0].cancel())
@@ -65,8 +65,8 @@ def test_cancelled_timers_do_not_fire() -> None:
     assert len(timers) == 0
 
 
-def test_a_callback_may_set_timers() -> None:
-    """One that is due already fires in the same call, in its place among the others; a later one waits."""
+def test_a_callback_may_add_timers() -> None:
+    """A timer that is already due fires in the same call, in the order of its time; a later one waits."""
     clock, timers, fired = make()
 
     def first() -> None:
@@ -85,8 +85,8 @@ def test_a_callback_may_set_timers() -> None:
     assert fired[-1] == "later"
 
 
-def test_a_callback_that_fires_is_spent_before_it_runs() -> None:
-    """So its owner can tell, inside the callback, that it must set a new one."""
+def test_a_timer_is_marked_as_fired_before_its_callback_runs() -> None:
+    """So code in the callback can see that it must set a new timer."""
     clock, timers, _ = make()
     seen: list[object] = []
     timer = timers.after(1, lambda: seen.append(timer.callback))
@@ -95,10 +95,10 @@ def test_a_callback_that_fires_is_spent_before_it_runs() -> None:
     assert seen == [None]
 
 
-def test_cancelled_timers_do_not_pile_up() -> None:
-    """However many are set and cancelled, at most as many cancelled ones are kept as others; those fire as they should.
+def test_cancelled_timers_are_removed_in_time() -> None:
+    """At any time at most half of the timers in memory are cancelled ones; all other timers fire as usual.
 
-    A timer that is cancelled twice, or after it has fired, counts once or not at all.
+    Cancelling a timer twice, or after it has fired, has no effect.
     """
     clock, timers, fired = make()
     timers.after(5, lambda: fired.append("first"))

@@ -1,4 +1,4 @@
-"""How much one connection sends per second."""
+"""The rate at which one connection sends."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from beaconfire.base.rates import RateMeter
         (11, 101, "client.message_rate_limit"),
     ],
 )
-def test_limits_are_named(messages: int, size: int, limit: str) -> None:
-    """Exactly the limit is still allowed; one more is not."""
+def test_the_exceeded_setting_is_named(messages: int, size: int, limit: str) -> None:
+    """Exactly the limit is allowed; one message or byte more is not."""
     meter = RateMeter()
     meter.add(1000.0, messages, size)
     assert meter.exceeded(10, 100) == limit
 
 
-def test_zero_is_no_limit() -> None:
-    """Each limit can be switched off by itself."""
+def test_a_limit_of_zero_means_no_limit() -> None:
+    """Each limit can be switched off separately."""
     meter = RateMeter()
     meter.add(1000.0, 10**6, 10**9)
     assert meter.exceeded(0, 0) == ""
@@ -32,8 +32,8 @@ def test_zero_is_no_limit() -> None:
     assert meter.exceeded(1, 0) == "client.message_rate_limit"
 
 
-def test_a_second_adds_up_and_the_next_one_starts_afresh() -> None:
-    """The window begins with the first message in it and is one second long."""
+def test_counting_restarts_after_one_second() -> None:
+    """A window starts with its first message and lasts one second."""
     meter = RateMeter()
     meter.add(1000.5, 6, 60)
     meter.add(1001.4, 6, 60)

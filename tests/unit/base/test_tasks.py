@@ -1,4 +1,4 @@
-"""Coroutines that run on the spot as long as they do not wait."""
+"""Coroutines that run without a task until they suspend."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from beaconfire.base.tasks import Background, run_eagerly
+from beaconfire.base.tasks import BackgroundTasks, run_eagerly
 from tests.unit.kit import settle
 
 
-def test_one_that_never_waits_needs_no_task_and_no_loop() -> None:
-    """It has finished when the call returns, without a running event loop."""
+def test_a_coroutine_that_never_suspends_needs_no_task_and_no_loop() -> None:
+    """The coroutine has finished when `run_eagerly` returns, even without a running event loop."""
     steps: list[str] = []
 
     async def work() -> None:
@@ -21,8 +21,8 @@ def test_one_that_never_waits_needs_no_task_and_no_loop() -> None:
     assert steps == ["done"]
 
 
-def test_what_it_raises_before_waiting_is_raised_here() -> None:
-    """There is no task to carry the error."""
+def test_an_exception_before_the_first_suspension_reaches_the_caller() -> None:
+    """There is no task that could hold the exception."""
 
     async def fail() -> None:
         raise KeyError("x")
@@ -31,8 +31,8 @@ def test_what_it_raises_before_waiting_is_raised_here() -> None:
         run_eagerly(fail())
 
 
-def test_one_that_waits_goes_on_in_a_task_where_it_stands() -> None:
-    """Nothing is run twice, and results of what it awaits reach it."""
+def test_a_coroutine_that_suspends_continues_in_a_task() -> None:
+    """No step runs twice, and the coroutine gets the results of its awaits."""
 
     async def scenario() -> list[str]:
         steps: list[str] = []
@@ -54,8 +54,8 @@ def test_one_that_waits_goes_on_in_a_task_where_it_stands() -> None:
     assert asyncio.run(scenario()) == ["begun", "answered", "done"]
 
 
-def test_errors_of_what_it_awaits_reach_it() -> None:
-    """It can handle them, and what it does not handle is its task's."""
+def test_exceptions_of_awaited_futures_reach_the_coroutine() -> None:
+    """The coroutine can handle such an exception; an exception that it does not handle belongs to its task."""
 
     async def scenario() -> tuple[list[str], BaseException | None]:
         handled: list[str] = []
@@ -83,7 +83,7 @@ def test_errors_of_what_it_awaits_reach_it() -> None:
 
 
 def test_cancelling_the_task_cancels_the_coroutine() -> None:
-    """Its `finally` runs, and the task counts as cancelled."""
+    """The `finally` block of the coroutine runs, and the task counts as cancelled."""
 
     async def scenario() -> tuple[list[str], bool]:
         steps: list[str] = []
@@ -104,8 +104,8 @@ def test_cancelling_the_task_cancels_the_coroutine() -> None:
     assert asyncio.run(scenario()) == (["cleaned"], True)
 
 
-def test_a_future_that_is_done_before_the_task_starts_is_no_trouble() -> None:
-    """The coroutine waits for something that is there by the time the task looks at it."""
+def test_a_future_may_be_done_before_the_task_starts() -> None:
+    """The coroutine waits for a future that has its result before the task looks at it."""
 
     async def scenario() -> list[int]:
         results: list[int] = []
@@ -123,12 +123,12 @@ def test_a_future_that_is_done_before_the_task_starts_is_no_trouble() -> None:
     assert asyncio.run(scenario()) == [7]
 
 
-def test_background_failures_are_reported_and_hurt_nobody() -> None:
-    """At once or later, whoever started it goes on."""
+def test_background_failures_are_reported_and_do_not_reach_the_caller() -> None:
+    """An exception is reported whether it is raised immediately or later. The caller continues in both cases."""
 
     async def scenario() -> list[str]:
         errors: list[str] = []
-        background = Background(lambda error: errors.append(repr(error)))
+        background = BackgroundTasks(lambda error: errors.append(repr(error)))
 
         async def fail(waits: bool) -> None:
             if waits:
@@ -146,12 +146,12 @@ def test_background_failures_are_reported_and_hurt_nobody() -> None:
     assert asyncio.run(scenario()) == ["ValueError(False)", "ValueError(True)"]
 
 
-def test_waiting_for_idle_waits_for_what_was_started_meanwhile() -> None:
-    """A background coroutine may start another one as its last deed."""
+def test_wait_idle_includes_coroutines_started_meanwhile() -> None:
+    """A background coroutine may start another one just before it ends."""
 
     async def scenario() -> list[str]:
         steps: list[str] = []
-        background = Background(lambda error: steps.append(repr(error)))
+        background = BackgroundTasks(lambda error: steps.append(repr(error)))
 
         async def second() -> None:
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them."""
+"""Durations and sizes with units."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from beaconfire.base.units import Seconds, Size
         (0.25, 0.25),
     ],
 )
-def test_durations_are_read(written: object, seconds: float) -> None:
-    """A duration is a number of seconds, or numbers with units in a row."""
+def test_durations_are_parsed(written: object, seconds: float) -> None:
+    """A duration is a number of seconds, or a series of numbers with units."""
     assert Seconds.parse(written) == pytest.approx(seconds)
 
 
@@ -48,8 +48,8 @@ def test_durations_are_read(written: object, seconds: float) -> None:
         None,
     ],
 )
-def test_other_durations_are_refused(written: object) -> None:
-    """What is no finite duration of zero or more is refused, saying what was expected."""
+def test_invalid_durations_are_refused(written: object) -> None:
+    """The error says what is expected: a finite duration of zero or more."""
     with pytest.raises(ValueError, match="expected a duration of zero or more"):
         Seconds.parse(written)
 
@@ -59,13 +59,13 @@ def test_other_durations_are_refused(written: object) -> None:
     [(0, "0s"), (0.3, "300ms"), (25, "25s"), (90, "90s"), (120, "2m"), (5400, "90m"), (86400, "1d"), (1.5, "1.5s")],
 )
 def test_durations_are_shown_in_the_largest_unit_that_fits(seconds: float, written: str) -> None:
-    """A duration is shown the way a person would write it."""
+    """`str` of a duration is how a person would write the duration."""
     assert str(Seconds(seconds)) == written
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.001, 0.3, 1 / 3, 25.0, 1234567.0, 1234567.5, 30 * 86400.0, 1e9 + 1])
-def test_shown_durations_can_be_read_again(seconds: float) -> None:
-    """What `beaconfire config` shows may be pasted into the file."""
+def test_the_text_of_a_duration_can_be_parsed_again(seconds: float) -> None:
+    """Output of `beaconfire config` can be copied into the configuration file."""
     assert Seconds.parse(str(Seconds(seconds))) == pytest.approx(seconds, rel=1e-14)
 
 
@@ -73,14 +73,14 @@ def test_shown_durations_can_be_read_again(seconds: float) -> None:
     ("written", "size"),
     [("65536", 65536), ("64KiB", 65536), ("64 kib", 65536), ("1MB", 10**6), ("2GiB", 2**31), ("5b", 5), (7, 7), (0, 0)],
 )
-def test_sizes_are_read(written: object, size: int) -> None:
-    """A size is a number of bytes, or one with a decimal or binary unit."""
+def test_sizes_are_parsed(written: object, size: int) -> None:
+    """A size is a number of bytes, or a number with a decimal or binary unit."""
     assert Size.parse(written) == size
 
 
 @pytest.mark.parametrize("written", ["", "KiB", "1.5MB", "-1", "1 TB", "0x10", 1.0, -1, True, None])
-def test_other_sizes_are_refused(written: object) -> None:
-    """What is no whole number of bytes is refused, saying what was expected."""
+def test_invalid_sizes_are_refused(written: object) -> None:
+    """The error says what is expected: a whole number of bytes of zero or more."""
     with pytest.raises(ValueError, match="expected a number of bytes of zero or more"):
         Size.parse(written)
 
@@ -90,6 +90,6 @@ def test_other_sizes_are_refused(written: object) -> None:
     [(0, "0"), (1000, "1000"), (1024, "1KiB"), (3 << 20, "3MiB"), (1 << 30, "1GiB"), (1025, "1025")],
 )
 def test_sizes_are_shown_in_the_largest_unit_that_fits(size: int, written: str) -> None:
-    """A size is shown so that it can be read again."""
+    """The text can be parsed again."""
     assert str(Size(size)) == written
     assert Size.parse(written) == size

@@ -1,4 +1,4 @@
-"""May this identity do that here? Sections 9, 13 and 18 of the protocol reference, without tokens."""
+"""Permissions without tokens: sections 9, 13 and 18 of the protocol reference."""
 
 from __future__ import annotations
 
@@ -39,8 +39,11 @@ def make(insecure: bool = False, **options: bool) -> tuple[Access, Namespace]:
         ("ann", "x#bob", {"allow_subscribe_for_client": True}, True),
     ],
 )
-def test_who_may_subscribe_without_a_token(user: str, channel: str, options: dict[str, bool], allowed: bool) -> None:
-    """Private channels nobody; a list of users decides alone where lists count; nobody without a name is in one."""
+def test_subscribe_permission_without_a_token(user: str, channel: str, options: dict[str, bool], allowed: bool) -> None:
+    """Private channels need a token.
+
+    A user list decides alone if user lists are enabled. Anonymous users are in no list.
+    """
     access, namespace = make(**options)
     assert access.may_subscribe(user, channel, namespace) is allowed
 
@@ -56,15 +59,15 @@ def test_who_may_subscribe_without_a_token(user: str, channel: str, options: dic
         ("a", "x", True),
     ],
 )
-def test_personal_channels_are_personal(user: str, channel: str, allowed: bool) -> None:
-    """Where users have channels of their own, nobody else gets in, however open the namespace is."""
+def test_personal_channels_permit_only_their_user(user: str, channel: str, allowed: bool) -> None:
+    """However open the namespace is."""
     channels = Namespaces(ChannelOptions(allow_subscribe_for_client=True), {}, ChannelNameOptions(), 1.0)
     access = Access(channels, insecure=False, personal_namespace="")
     assert access.may_subscribe(user, channel, channels.resolve("x")) is allowed
 
 
-def test_insecure_mode_opens_everything_but_private_channels() -> None:
-    """They need a token even then: the check comes before (section 9)."""
+def test_insecure_mode_permits_all_but_private_channels() -> None:
+    """Private channels need a token, because that check comes first (section 9)."""
     access, namespace = make(insecure=True, allow_user_limited_channels=True)
     assert access.may_subscribe("", "x#bob", namespace)
     assert not access.may_subscribe("ann", "$x", namespace)
@@ -73,14 +76,14 @@ def test_insecure_mode_opens_everything_but_private_channels() -> None:
     assert access.may_read_history("", False, namespace)
 
 
-RIGHTS: dict[str, Callable[[Access], Callable[[str, bool, Namespace], bool]]] = {
+PERMISSIONS: dict[str, Callable[[Access], Callable[[str, bool, Namespace], bool]]] = {
     "publish": lambda access: access.may_publish,
     "presence": lambda access: access.may_see_presence,
     "history": lambda access: access.may_read_history,
 }
 
 
-@pytest.mark.parametrize("right", RIGHTS)
+@pytest.mark.parametrize("permission", PERMISSIONS)
 @pytest.mark.parametrize(
     ("user", "subscribed", "granted_to", "allowed"),
     [
@@ -97,15 +100,18 @@ RIGHTS: dict[str, Callable[[Access], Callable[[str, bool, Namespace], bool]]] = 
         ("", True, "anonymous", False),
     ],
 )
-def test_who_may_publish_and_ask(right: str, user: str, subscribed: bool, granted_to: str, allowed: bool) -> None:
-    """`_for_client` is any user, `_for_subscriber` one in the channel; `_for_anonymous` adds the nameless to those."""
-    access, namespace = make(**{f"allow_{right}_for_{whom}": True for whom in granted_to.split()})
-    assert RIGHTS[right](access)(user, subscribed, namespace) is allowed
+def test_publish_presence_and_history_permissions(
+    permission: str, user: str, subscribed: bool, granted_to: str, allowed: bool
+) -> None:
+    """`_for_client` is any user, `_for_subscriber` a subscribed one, and `_for_anonymous` extends both to anonymous
+    users."""
+    access, namespace = make(**{f"allow_{permission}_for_{who}": True for who in granted_to.split()})
+    assert PERMISSIONS[permission](access)(user, subscribed, namespace) is allowed
 
 
-@pytest.mark.parametrize("right", RIGHTS)
-def test_one_right_is_not_another(right: str) -> None:
-    """Every other permission together does not give this one."""
-    others = {f"allow_{other}_for_client": True for other in [*RIGHTS, "subscribe"] if other != right}
+@pytest.mark.parametrize("permission", PERMISSIONS)
+def test_permissions_are_independent(permission: str) -> None:
+    """All other permissions together do not give this one."""
+    others = {f"allow_{other}_for_client": True for other in [*PERMISSIONS, "subscribe"] if other != permission}
     access, namespace = make(**others)
-    assert not RIGHTS[right](access)("ann", True, namespace)
+    assert not PERMISSIONS[permission](access)("ann", True, namespace)

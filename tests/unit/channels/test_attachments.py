@@ -1,4 +1,4 @@
-"""Which channels the node listens to at the broker, under concurrency."""
+"""Attaching to and detaching from channels at the broker, under concurrency."""
 
 from __future__ import annotations
 
@@ -9,41 +9,42 @@ from typing import Any
 import pytest
 
 from beaconfire.base.clock import ManualClock
-from beaconfire.base.tasks import Background
+from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.base.timers import Timers
 from beaconfire.channels.attachments import Attachments
 from beaconfire.engines.memory import memory_engine
 from beaconfire.model.events import NoEvents
-from tests.unit.kit import SlowBroker, Stops, run, settle
+from tests.fakes.engine import ControlledBroker, ManualCalls
+from tests.unit.kit import run, settle
 
-LINGER_S = 1.0
+DETACH_DELAY_S = 1.0
 
 
-class Stage:
-    """Attachments before a broker that may be held back; `needed` is who has subscribers."""
+class AttachmentsHarness:
+    """Attachments with a broker that the test controls. `needed` are the channels with subscribers."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
-        self.stops = Stops()
+        self.calls = ManualCalls()
         self.needed: set[str] = set()
         self.errors: list[BaseException] = []
-        self.background = Background(self.errors.append)
+        self.background = BackgroundTasks(self.errors.append)
         engine = memory_engine(self.clock)
-        run(engine.broker.start(_Deaf()))
-        broker = SlowBroker(self.stops, engine)
-        self.attachments = Attachments(broker, self.timers, self.background, LINGER_S, self.needed.__contains__)
+        run(engine.broker.start(_IgnoredEvents()))
+        broker = ControlledBroker(self.calls, engine.broker)
+        self.attachments = Attachments(broker, self.timers, self.background, DETACH_DELAY_S, self.needed.__contains__)
 
-    def leave(self, channel: str = "news") -> None:
+    def release(self, channel: str = "news") -> None:
         self.needed.discard(channel)
         self.attachments.release(channel)
 
-    def pass_time(self, seconds: float) -> None:
+    def advance_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
         self.timers.run_due()
 
 
-class _Deaf(NoEvents):
+class _IgnoredEvents(NoEvents):
     def on_publication(self, *_: object) -> None: ...
 
     def on_join(self, *_: object) -> None: ...
@@ -53,194 +54,194 @@ class _Deaf(NoEvents):
     def on_link_lost(self, *_: object) -> None: ...
 
 
-def play(scenario: Coroutine[Any, Any, None]) -> None:
+def run_scenario(scenario: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(scenario, 5))
 
 
-def test_a_channel_is_attached_once() -> None:
-    """Later subscribers find it attached and ask nobody."""
-    stage = Stage()
-    stage.needed.add("news")
+def test_channel_is_attached_once() -> None:
+    """Later subscribers make no call to the broker."""
+    harness = AttachmentsHarness()
+    harness.needed.add("news")
     for _ in range(3):
-        run(stage.attachments.attach("news"))
-    assert stage.stops.passed == ["attach news"]
-    assert len(stage.attachments) == 1
+        run(harness.attachments.attach("news"))
+    assert harness.calls.completed == ["attach news"]
+    assert len(harness.attachments) == 1
 
 
 def test_every_subscriber_waits_for_the_same_attach() -> None:
-    """One that trusted an attach still in flight could miss publications."""
+    """A subscriber that does not wait for an attach in flight could miss publications."""
 
     async def scenario() -> None:
-        stage = Stage()
-        stage.needed.add("news")
-        stage.stops.hold("attach")
-        tasks = [asyncio.ensure_future(stage.attachments.attach("news")) for _ in range(3)]
+        harness = AttachmentsHarness()
+        harness.needed.add("news")
+        harness.calls.hold("attach")
+        tasks = [asyncio.ensure_future(harness.attachments.attach("news")) for _ in range(3)]
         await settle()
         assert not any(task.done() for task in tasks)
-        stage.stops.release("attach")
+        harness.calls.release("attach")
         await asyncio.gather(*tasks)
-        assert stage.stops.passed == ["attach news"]
+        assert harness.calls.completed == ["attach news"]
 
-    play(scenario())
+    run_scenario(scenario())
 
 
-def test_a_failed_attach_is_the_first_subscribers_and_the_next_one_tries_afresh() -> None:
-    """Even if the next one was waiting for that very attach."""
+def test_failed_attach_fails_one_subscriber_and_the_next_one_attaches_again() -> None:
+    """Even if the next one waited for the same attach."""
 
     async def scenario() -> None:
-        stage = Stage()
-        stage.needed.add("news")
-        stage.stops.hold("attach")
-        stage.stops.fail_next("attach", OSError("no link"))
-        first, second = (asyncio.ensure_future(stage.attachments.attach("news")) for _ in range(2))
+        harness = AttachmentsHarness()
+        harness.needed.add("news")
+        harness.calls.hold("attach")
+        harness.calls.fail_next("attach", OSError("no link"))
+        first, second = (asyncio.ensure_future(harness.attachments.attach("news")) for _ in range(2))
         await settle()
-        stage.stops.release("attach")
+        harness.calls.release("attach")
         with pytest.raises(OSError, match="no link"):
             await first
         await second
-        assert stage.stops.passed == ["attach news"]
-        assert len(stage.attachments) == 1
+        assert harness.calls.completed == ["attach news"]
+        assert len(harness.attachments) == 1
 
-    play(scenario())
-
-
-def test_a_channel_nobody_came_back_to_is_detached_after_a_while() -> None:
-    """Not before the delay is over, and then once."""
-    stage = Stage()
-    stage.needed.add("news")
-    run(stage.attachments.attach("news"))
-    stage.leave()
-    stage.pass_time(LINGER_S - 0.01)
-    assert stage.stops.passed == ["attach news"]
-    stage.pass_time(0.01)
-    assert stage.stops.passed == ["attach news", "detach news"]
-    assert len(stage.attachments) == 0
-    assert len(stage.timers) == 0
+    run_scenario(scenario())
 
 
-def test_a_channel_somebody_came_back_to_stays_attached() -> None:
-    """A subscriber that reconnects causes nothing at the broker."""
-    stage = Stage()
-    stage.needed.add("news")
-    run(stage.attachments.attach("news"))
-    stage.leave()
-    stage.pass_time(LINGER_S / 2)
-    stage.needed.add("news")
-    run(stage.attachments.attach("news"))
-    stage.pass_time(LINGER_S)
-    assert stage.stops.passed == ["attach news"]
-    stage.leave()
-    stage.pass_time(LINGER_S)
-    assert stage.stops.passed == ["attach news", "detach news"]
+def test_channel_without_subscribers_is_detached_after_the_delay() -> None:
+    """Not earlier, and once."""
+    harness = AttachmentsHarness()
+    harness.needed.add("news")
+    run(harness.attachments.attach("news"))
+    harness.release()
+    harness.advance_time(DETACH_DELAY_S - 0.01)
+    assert harness.calls.completed == ["attach news"]
+    harness.advance_time(0.01)
+    assert harness.calls.completed == ["attach news", "detach news"]
+    assert len(harness.attachments) == 0
+    assert len(harness.timers) == 0
 
 
-def test_every_channel_lingers_for_its_own_time() -> None:
-    """They share one timer, and none is detached early."""
-    stage = Stage()
+def test_channel_with_a_new_subscriber_stays_attached() -> None:
+    """A subscriber that reconnects causes no call to the broker."""
+    harness = AttachmentsHarness()
+    harness.needed.add("news")
+    run(harness.attachments.attach("news"))
+    harness.release()
+    harness.advance_time(DETACH_DELAY_S / 2)
+    harness.needed.add("news")
+    run(harness.attachments.attach("news"))
+    harness.advance_time(DETACH_DELAY_S)
+    assert harness.calls.completed == ["attach news"]
+    harness.release()
+    harness.advance_time(DETACH_DELAY_S)
+    assert harness.calls.completed == ["attach news", "detach news"]
+
+
+def test_every_channel_has_its_own_delay() -> None:
+    """All channels share one timer, and none is detached too early."""
+    harness = AttachmentsHarness()
     for channel in ("a", "b"):
-        stage.needed.add(channel)
-        run(stage.attachments.attach(channel))
-    stage.leave("a")
-    stage.pass_time(0.4)
-    stage.leave("b")
-    assert len(stage.timers) == 1
-    stage.pass_time(0.6)
-    assert stage.stops.passed[2:] == ["detach a"]
-    stage.pass_time(0.4)
-    assert stage.stops.passed[2:] == ["detach a", "detach b"]
+        harness.needed.add(channel)
+        run(harness.attachments.attach(channel))
+    harness.release("a")
+    harness.advance_time(0.4)
+    harness.release("b")
+    assert len(harness.timers) == 1
+    harness.advance_time(0.6)
+    assert harness.calls.completed[2:] == ["detach a"]
+    harness.advance_time(0.4)
+    assert harness.calls.completed[2:] == ["detach a", "detach b"]
 
 
-def test_who_comes_while_the_broker_detaches_attaches_anew() -> None:
-    """The order at the broker is detach, then attach; the subscriber waits for both."""
-
-    async def scenario() -> None:
-        stage = Stage()
-        stage.needed.add("news")
-        await stage.attachments.attach("news")
-        stage.stops.hold("detach")
-        stage.leave()
-        stage.pass_time(LINGER_S)
-        stage.needed.add("news")
-        arrival = asyncio.ensure_future(stage.attachments.attach("news"))
-        await settle()
-        assert not arrival.done()
-        stage.stops.release("detach")
-        await arrival
-        assert stage.stops.passed == ["attach news", "detach news", "attach news"]
-        await stage.background.wait_idle()
-        assert len(stage.attachments) == 1
-
-    play(scenario())
-
-
-def test_who_comes_while_a_detach_waits_for_its_turn_prevents_it() -> None:
-    """Whether anybody needs the channel is asked again under the lock."""
+def test_subscriber_during_a_detach_attaches_again() -> None:
+    """The broker gets detach and then attach, and the subscriber waits for both."""
 
     async def scenario() -> None:
-        stage = Stage()
-        stage.needed.add("news")
-        stage.stops.hold("attach")
-        first = asyncio.ensure_future(stage.attachments.attach("news"))
+        harness = AttachmentsHarness()
+        harness.needed.add("news")
+        await harness.attachments.attach("news")
+        harness.calls.hold("detach")
+        harness.release()
+        harness.advance_time(DETACH_DELAY_S)
+        harness.needed.add("news")
+        attach = asyncio.ensure_future(harness.attachments.attach("news"))
         await settle()
-        stage.leave()
-        stage.pass_time(LINGER_S)
-        stage.needed.add("news")
-        second = asyncio.ensure_future(stage.attachments.attach("news"))
+        assert not attach.done()
+        harness.calls.release("detach")
+        await attach
+        assert harness.calls.completed == ["attach news", "detach news", "attach news"]
+        await harness.background.wait_idle()
+        assert len(harness.attachments) == 1
+
+    run_scenario(scenario())
+
+
+def test_new_subscriber_prevents_a_waiting_detach() -> None:
+    """Whether the channel has subscribers is checked again under the lock."""
+
+    async def scenario() -> None:
+        harness = AttachmentsHarness()
+        harness.needed.add("news")
+        harness.calls.hold("attach")
+        first = asyncio.ensure_future(harness.attachments.attach("news"))
         await settle()
-        stage.stops.release("attach")
+        harness.release()
+        harness.advance_time(DETACH_DELAY_S)
+        harness.needed.add("news")
+        second = asyncio.ensure_future(harness.attachments.attach("news"))
+        await settle()
+        harness.calls.release("attach")
         await asyncio.gather(first, second)
-        await stage.background.wait_idle()
-        assert stage.stops.passed == ["attach news"]
-        assert len(stage.attachments) == 1
+        await harness.background.wait_idle()
+        assert harness.calls.completed == ["attach news"]
+        assert len(harness.attachments) == 1
 
-    play(scenario())
+    run_scenario(scenario())
 
 
-def test_who_leaves_during_a_slow_attach_leaves_nothing_attached() -> None:
-    """The attach takes longer than the channel lingers, and nobody is there when it is done."""
+def test_channel_is_detached_if_its_subscriber_ends_during_a_slow_attach() -> None:
+    """The attach takes longer than the delay, and there is no subscriber when it completes."""
 
     async def scenario() -> None:
-        stage = Stage()
-        stage.needed.add("news")
-        stage.stops.hold("attach")
-        arrival = asyncio.ensure_future(stage.attachments.attach("news"))
+        harness = AttachmentsHarness()
+        harness.needed.add("news")
+        harness.calls.hold("attach")
+        attach = asyncio.ensure_future(harness.attachments.attach("news"))
         await settle()
-        stage.leave()
-        stage.pass_time(LINGER_S)
-        stage.stops.release("attach")
-        await arrival
-        await stage.background.wait_idle()
-        assert stage.stops.passed == ["attach news", "detach news"]
-        assert len(stage.attachments) == 0
+        harness.release()
+        harness.advance_time(DETACH_DELAY_S)
+        harness.calls.release("attach")
+        await attach
+        await harness.background.wait_idle()
+        assert harness.calls.completed == ["attach news", "detach news"]
+        assert len(harness.attachments) == 0
 
-    play(scenario())
-
-
-def test_a_failed_detach_is_reported_and_the_next_subscriber_attaches() -> None:
-    """Attaching is idempotent at the broker, so trying again is safe."""
-    stage = Stage()
-    stage.needed.add("news")
-    run(stage.attachments.attach("news"))
-    stage.stops.fail_next("detach", OSError("no link"))
-    stage.leave()
-    stage.pass_time(LINGER_S)
-    assert [str(error) for error in stage.errors] == ["no link"]
-    stage.needed.add("news")
-    run(stage.attachments.attach("news"))
-    assert stage.stops.passed == ["attach news", "attach news"]
+    run_scenario(scenario())
 
 
-def test_many_comings_and_goings_leave_nothing() -> None:
-    """Gates, lingering entries and timers are gone when the channels are."""
-    stage = Stage()
+def test_failed_detach_is_reported_and_the_next_subscriber_attaches() -> None:
+    """Attach is idempotent at the broker."""
+    harness = AttachmentsHarness()
+    harness.needed.add("news")
+    run(harness.attachments.attach("news"))
+    harness.calls.fail_next("detach", OSError("no link"))
+    harness.release()
+    harness.advance_time(DETACH_DELAY_S)
+    assert [str(error) for error in harness.errors] == ["no link"]
+    harness.needed.add("news")
+    run(harness.attachments.attach("news"))
+    assert harness.calls.completed == ["attach news", "attach news"]
+
+
+def test_many_channels_leave_nothing_behind() -> None:
+    """Locks, delays and timers are dropped with the channels."""
+    harness = AttachmentsHarness()
     for number in range(1000):
         channel = f"channel{number}"
-        stage.needed.add(channel)
-        run(stage.attachments.attach(channel))
-        stage.leave(channel)
-        stage.pass_time(0.01)
-    stage.pass_time(LINGER_S)
-    assert len(stage.attachments) == 0
-    assert len(stage.timers) == 0
-    assert stage.attachments._locks == {}
-    assert not stage.attachments._lingering
+        harness.needed.add(channel)
+        run(harness.attachments.attach(channel))
+        harness.release(channel)
+        harness.advance_time(0.01)
+    harness.advance_time(DETACH_DELAY_S)
+    assert len(harness.attachments) == 0
+    assert len(harness.timers) == 0
+    assert harness.attachments._locks == {}
+    assert not harness.attachments._lingering

@@ -1,4 +1,4 @@
-"""What channel names mean: section 18 of the protocol reference."""
+"""The meaning of channel names: section 18 of the protocol reference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def make(**names: object) -> Namespaces:
 
 
 def code_of(namespaces: Namespaces, channel: str) -> int:
-    """The error of a name: 0 for a good one."""
+    """The error code of a channel name, 0 for a valid one."""
     try:
         namespaces.check_name(channel, namespaces.resolve(channel))
     except CommandError as error:
@@ -38,28 +38,28 @@ def code_of(namespaces: Namespaces, channel: str) -> int:
         ("#42", ""),
     ],
 )
-def test_the_first_boundary_ends_the_namespace(channel: str, namespace: str) -> None:
-    """After the private mark is taken off; without a boundary it is the nameless namespace."""
+def test_first_boundary_ends_the_namespace(channel: str, namespace: str) -> None:
+    """After the private prefix is removed. A name without a boundary is in the namespace ""."""
     channels = make()
     assert channels.resolve(channel).name == namespace
     assert channels.label(channel) == namespace
 
 
 @pytest.mark.parametrize("channel", ["sports:x", ":x", "$:x", "$$news:x", "NEWS:x"])
-def test_unknown_namespaces_are_error_102(channel: str) -> None:
-    """And they have no label of their own, so that clients cannot make metrics grow."""
+def test_unknown_namespace_is_error_102(channel: str) -> None:
+    """It has no label of its own, so clients cannot make metrics grow."""
     channels = make()
     assert code_of(channels, channel) == 102
     assert channels.label(channel) == ""
 
 
-def test_an_empty_name_is_error_107() -> None:
-    """Nothing is no channel."""
+def test_empty_channel_name_is_error_107() -> None:
+    """An empty name is no channel."""
     assert code_of(make(), "") == 107
 
 
-def test_without_a_boundary_there_are_no_namespaces() -> None:
-    """The symbols are configurable, and an empty one is switched off."""
+def test_empty_boundary_switches_namespaces_off() -> None:
+    """The symbols are configurable."""
     channels = make(namespace_boundary="")
     assert channels.resolve("sports:x").name == ""
     assert channels.label("news:x") == ""
@@ -81,20 +81,20 @@ def test_without_a_boundary_there_are_no_namespaces() -> None:
     ],
 )
 def test_names_are_ascii_or_match_the_regex_of_their_namespace(channel: str, code: int) -> None:
-    """The expression sees what comes after the private mark and the namespace."""
+    """The regular expression is applied to the name after the private prefix and the namespace."""
     assert code_of(make(), channel) == code
 
 
-def test_a_regex_replaces_the_ascii_rule() -> None:
-    """And it is searched for, not matched at the start, as in the reference."""
+def test_regex_replaces_the_ascii_rule() -> None:
+    """It is searched for, not matched at the start, as in the reference."""
     channels = Namespaces(ChannelOptions(channel_regex="烽火$"), {}, ChannelNameOptions(), 1.0)
     assert code_of(channels, "news烽火") == 0
     assert code_of(channels, "$烽火") == 0
     assert code_of(channels, "烽火!") == 107
 
 
-def test_length_is_counted_in_bytes() -> None:
-    """255 bytes are the most; a letter outside of ASCII is more than one."""
+def test_name_length_is_counted_in_bytes() -> None:
+    """At most 255 bytes. A character outside of ASCII has more than one."""
     channels = make()
     assert not channels.too_long("x" * 255)
     assert channels.too_long("x" * 256)
@@ -103,7 +103,7 @@ def test_length_is_counted_in_bytes() -> None:
 
 
 def test_private_channels_begin_with_the_prefix() -> None:
-    """With no prefix, none is private."""
+    """With an empty prefix, no channel is private."""
     assert make().is_private("$news:x")
     assert not make().is_private("news:$x")
     assert not make(private_prefix="").is_private("$x")
@@ -121,27 +121,27 @@ def test_private_channels_begin_with_the_prefix() -> None:
         ("$news:x#7", ["7"]),
     ],
 )
-def test_users_are_listed_after_the_last_boundary(channel: str, users: list[str] | None) -> None:
-    """Without a boundary the name limits nobody."""
+def test_user_list_is_after_the_last_boundary(channel: str, users: list[str] | None) -> None:
+    """A name without a boundary has no list."""
     assert make().allowed_users(channel) == users
 
 
 def test_user_lists_can_be_switched_off() -> None:
-    """Without a boundary there are none, without a separator the rest is one user."""
+    """With an empty boundary there are no lists. With an empty separator the rest is one user."""
     assert make(user_boundary="").allowed_users("dialog#42") is None
     assert make(user_separator="").allowed_users("dialog#42,43") == ["42,43"]
 
 
-def test_personal_channels_belong_to_their_user() -> None:
-    """In a namespace or in none; either way the name lists exactly this user."""
+def test_personal_channel_lists_exactly_its_user() -> None:
+    """With and without a namespace."""
     channels = make()
     assert channels.personal("42", "") == "#42"
     assert channels.personal("42", "news") == "news:#42"
     assert channels.allowed_users(channels.personal("42", "news")) == ["42"]
 
 
-def test_a_position_is_never_forgotten_before_its_publications() -> None:
-    """The namespace's own meta ttl counts, else the global one, but never less than the ttl of publications."""
+def test_position_is_kept_at_least_as_long_as_publications() -> None:
+    """The meta ttl of the namespace counts, else the global one, but at least the ttl of publications."""
 
     def meta_ttl_s(own: float, ttl: float) -> float:
         options = ChannelOptions(history_size=1, history_ttl=Seconds(ttl), history_meta_ttl=Seconds(own))
@@ -153,8 +153,8 @@ def test_a_position_is_never_forgotten_before_its_publications() -> None:
     assert meta_ttl_s(own=0, ttl=200) == 200.0
 
 
-def test_user_ids_may_hold_the_namespace_boundary() -> None:
-    """`#urn:42` is the personal channel of a user, not a channel of the namespace `#urn`."""
+def test_user_id_may_have_the_namespace_boundary() -> None:
+    """`#urn:42` is the personal channel of a user, and not a channel of the namespace `#urn`."""
     channels = make()
     assert channels.resolve("#urn:42").name == ""
     assert channels.resolve("dialog#urn:42,urn:43").name == ""

@@ -1,420 +1,395 @@
-"""Subscriptions that want the latest: how often they are told, what, and what is said about the rest."""
+"""Conflated subscriptions: how often they get an update, which one, and how many publications they leave out."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
-from beaconfire.base.timers import PromptTimers, Timer, Timers
+from beaconfire.base.timers import Timers
 from beaconfire.delivery.batch import Item
-from beaconfire.delivery.conflation import DUE_AT_ONCE_MAX, Conflation
-from beaconfire.delivery.hub import Hub
-from beaconfire.delivery.outbox import Flusher
+from beaconfire.delivery.conflation import DUE_AT_ONCE_MAX, Conflation, DeliverySchedule
 from beaconfire.delivery.patches import Patches
 from beaconfire.delivery.strategy import DeliveryStrategy
-from beaconfire.delivery.subscription import Subscription
-from beaconfire.delivery.tags_filter import TagsFilters
 from beaconfire.model.events import InternalError
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.model.pushes import JoinPush, PublicationPush
-from beaconfire.model.requests import FilterNode
-from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.port import Frame, Payload
-from tests.unit.kit import Lines, Listener, Recorder, Wiretap
+from tests.fakes.transport import LineWire
+from tests.unit.delivery.harness import FILTERS, WANTED, HubHarness, Reader
 from tests.unit.patching import apply
 
-KEEN = TagsFilters(10, 10).compile(FilterNode(key="kind", cmp="eq", val="keen"))
+WANTED_FILTER = FILTERS.compile(WANTED)
 START = StreamPosition(0, "e")
 
 
-class Reader:
-    """One who conflates, and what it is told."""
-
-    def __init__(self, listener: Listener, subscription: Subscription) -> None:
-        self.listener = listener
-        self.subscription = subscription
-
-    def pubs(self) -> list[dict[str, Any]]:
-        return [message["push"]["pub"] for message in self.listener.messages() if "pub" in message["push"]]
-
-    def told(self) -> list[tuple[int, int]]:
-        """Offset of each publication, and how many it says were left out."""
-        return [(pub.get("offset", 0), pub.get("conflated", 0)) for pub in self.pubs()]
-
-
-class Stage:
-    """A channel whose time moves when told."""
+class ConflationHarness(HubHarness):
+    """A hub with one channel and conflated subscriptions."""
 
     def __init__(self) -> None:
-        self.scheduled: list[Callable[[], None]] = []
-        self.clock = ManualClock()
-        self.timers = Timers(self.clock)
-        self.flusher = Flusher(self.scheduled.append, self.clock.now_s, Wiretap.send_all)
-        self.recorder = Recorder()
-        self.hub = Hub(self.scheduled.append, self.timers, self.recorder, 100_000, self.flusher, Patches())
-        self.codec = JsonCodec()
-        self.wire = Lines(self.codec)
+        super().__init__()
         self.offset = 0
-        self._clients = 0
 
-    def join(
+    def subscribe(
         self,
         max_rate: float,
         *,
         filtered: bool = False,
         deltas: bool = False,
         top: StreamPosition | None = START,
-        wire: Lines | None = None,
+        wire: LineWire | None = None,
     ) -> Reader:
-        self._clients += 1
-        listener = Listener(f"c{self._clients}", self.flusher, wire or self.wire)
-        strategy = DeliveryStrategy(KEEN if filtered else None, self.codec if deltas else None, Conflation(max_rate))
-        subscription = listener.subscription("news", strategy, receives_join_leave=True)
+        """A live conflated subscription."""
+        subscriber = self.new_subscriber(wire)
+        tags_filter = WANTED_FILTER if filtered else None
+        strategy = DeliveryStrategy(tags_filter, self.codec if deltas else None, Conflation(max_rate))
+        subscription = subscriber.subscription("news", strategy, receives_join_leave=True)
         self.hub.add(subscription)
         subscription.go_live(top)
-        return Reader(listener, subscription)
+        return Reader(subscriber, subscription)
 
-    def publish(self, *data: Any, kind: str = "keen", in_stream: bool = True, exclude: tuple[str, ...] = ()) -> None:
-        """Publishes each in a batch of its own turn."""
+    def publish(self, *data: Any, kind: str = "wanted", in_stream: bool = True, exclude: tuple[str, ...] = ()) -> None:
+        """Publishes each in its own turn, so in its own batch."""
         for datum in data:
             self.offset += in_stream
             raw = Raw(json.dumps(datum).encode())
             publication = Publication(raw, None, self.offset if in_stream else 0, {"kind": kind})
             self.hub.publish("news", publication, "e" if in_stream else "", exclude, True)
-            self.turn()
-
-    def turn(self) -> None:
-        while self.scheduled:
-            self.scheduled.pop(0)()
-
-    def pass_time(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-        self.timers.run_due()
-        self.turn()
+            self.run_scheduled()
 
     def block(self, reader: Reader) -> None:
-        reader.listener.transport.writable = False
+        """The reader's connection takes no more data."""
+        reader.subscriber.transport.writable = False
 
     def unblock(self, reader: Reader) -> None:
-        """As a session does when its transport takes something again."""
-        reader.listener.transport.writable = True
-        reader.listener.outbox.flush()
+        """The reader's connection takes data again. Does what a session does then."""
+        reader.subscriber.transport.writable = True
+        reader.subscriber.outbox.flush()
         self.hub.deliver_held(reader.subscription)
-        self.turn()
+        self.run_scheduled()
 
 
-def test_the_first_comes_at_once_and_the_newest_in_its_time() -> None:
-    """Ten updates in a tenth of a second are two, the second of which says that eight were left out."""
-    stage = Stage()
-    reader = stage.join(2.0)
-    stage.publish(*range(10))
-    assert reader.told() == [(1, 0)]
-    stage.pass_time(0.49)
-    assert reader.told() == [(1, 0)]
-    stage.pass_time(0.01)
-    assert reader.told() == [(1, 0), (10, 8)]
-    assert reader.pubs()[-1]["data"] == 9
-    assert stage.hub.statistics().conflated_total == 8
-    assert stage.hub.statistics().delivered_total == 2
+def test_first_update_is_sent_at_once_and_the_newest_after_the_interval() -> None:
+    """Of ten updates within the interval, two are sent. The second one says that eight were left out."""
+    harness = ConflationHarness()
+    reader = harness.subscribe(2.0)
+    harness.publish(*range(10))
+    assert reader.offsets_and_left_out() == [(1, 0)]
+    harness.advance_time(0.49)
+    assert reader.offsets_and_left_out() == [(1, 0)]
+    harness.advance_time(0.01)
+    assert reader.offsets_and_left_out() == [(1, 0), (10, 8)]
+    assert reader.publications()[-1]["data"] == 9
+    assert harness.hub.statistics().conflated_total == 8
+    assert harness.hub.statistics().delivered_total == 2
 
 
-def test_a_quiet_channel_is_told_at_once() -> None:
-    """Who is told less often than it may be is not delayed, and nothing is left out."""
-    stage = Stage()
-    reader = stage.join(2.0)
+def test_updates_slower_than_the_rate_are_not_delayed() -> None:
+    """If updates are slower than the rate, each one is sent at once, and none is left out."""
+    harness = ConflationHarness()
+    reader = harness.subscribe(2.0)
     for number in range(3):
-        stage.publish(number)
-        stage.pass_time(0.5)
-    assert reader.told() == [(1, 0), (2, 0), (3, 0)]
-    assert len(stage.timers) == 0
+        harness.publish(number)
+        harness.advance_time(0.5)
+    assert reader.offsets_and_left_out() == [(1, 0), (2, 0), (3, 0)]
+    assert len(harness.timers) == 0
 
 
-def test_the_newest_of_a_batch_is_told() -> None:
-    """What was published in one turn counts as so many updates."""
-    stage = Stage()
-    reader = stage.join(1.0)
+def test_newest_publication_of_a_batch_is_sent() -> None:
+    """Each publication of one turn counts as an update."""
+    harness = ConflationHarness()
+    reader = harness.subscribe(1.0)
     for number in range(1, 4):
-        stage.hub.publish("news", Publication(Raw(b"1"), None, number), "e")
-    stage.turn()
-    assert reader.told() == [(3, 2)]
+        harness.hub.publish("news", Publication(Raw(b"1"), None, number), "e")
+    harness.run_scheduled()
+    assert reader.offsets_and_left_out() == [(3, 2)]
 
 
-def test_without_a_rate_everything_comes_until_the_connection_is_behind() -> None:
-    """Then the latest comes as soon as it takes something again."""
-    stage = Stage()
-    reader = stage.join(0)
-    stage.publish(1, 2, 3)
-    assert reader.told() == [(1, 0), (2, 0), (3, 0)]
-    stage.block(reader)
-    stage.publish(4, 5, 6)
-    assert reader.listener.outbox.queued_bytes == 0
-    stage.unblock(reader)
-    stage.publish(7)
-    assert reader.told() == [(1, 0), (2, 0), (3, 0), (6, 2), (7, 0)]
+def test_without_a_rate_updates_are_left_out_only_while_the_connection_is_unwritable() -> None:
+    """The newest publication is sent when the connection is writable again."""
+    harness = ConflationHarness()
+    reader = harness.subscribe(0)
+    harness.publish(1, 2, 3)
+    assert reader.offsets_and_left_out() == [(1, 0), (2, 0), (3, 0)]
+    harness.block(reader)
+    harness.publish(4, 5, 6)
+    assert reader.subscriber.outbox.queued_bytes == 0
+    harness.unblock(reader)
+    harness.publish(7)
+    assert reader.offsets_and_left_out() == [(1, 0), (2, 0), (3, 0), (6, 2), (7, 0)]
 
 
-def test_with_a_rate_the_connection_counts_too() -> None:
-    """Neither its time alone nor the connection alone will do."""
-    stage = Stage()
-    reader = stage.join(1.0)
-    stage.publish(1)
-    stage.block(reader)
-    stage.publish(2, 3)
-    stage.pass_time(1.0)
-    stage.publish(4)
-    assert reader.told() == [(1, 0)]
-    stage.unblock(reader)
-    assert reader.told() == [(1, 0), (4, 2)]
-    stage.block(reader)
-    stage.publish(5)
-    stage.unblock(reader)
-    assert reader.told() == [(1, 0), (4, 2)]
-    stage.pass_time(1.0)
-    assert reader.told() == [(1, 0), (4, 2), (5, 0)]
+def test_with_a_rate_an_update_waits_for_the_interval_and_a_writable_connection() -> None:
+    """Neither the end of the interval nor a writable connection is sufficient alone."""
+    harness = ConflationHarness()
+    reader = harness.subscribe(1.0)
+    harness.publish(1)
+    harness.block(reader)
+    harness.publish(2, 3)
+    harness.advance_time(1.0)
+    harness.publish(4)
+    assert reader.offsets_and_left_out() == [(1, 0)]
+    harness.unblock(reader)
+    assert reader.offsets_and_left_out() == [(1, 0), (4, 2)]
+    harness.block(reader)
+    harness.publish(5)
+    harness.unblock(reader)
+    assert reader.offsets_and_left_out() == [(1, 0), (4, 2)]
+    harness.advance_time(1.0)
+    assert reader.offsets_and_left_out() == [(1, 0), (4, 2), (5, 0)]
 
 
-def test_the_others_get_everything() -> None:
-    """And at once."""
-    stage = Stage()
-    listener = Listener("other", stage.flusher, stage.wire)
-    other = listener.subscription("news")
-    stage.hub.add(other)
+def test_subscriptions_without_conflation_get_every_publication() -> None:
+    """They get each one at once."""
+    harness = ConflationHarness()
+    subscriber = harness.new_subscriber()
+    other = subscriber.subscription("news")
+    harness.hub.add(other)
     other.go_live(START)
-    stage.join(1.0)
-    stage.publish(1, 2, 3)
-    assert listener.data() == [1, 2, 3]
+    harness.subscribe(1.0)
+    harness.publish(1, 2, 3)
+    assert subscriber.data() == [1, 2, 3]
 
 
-def test_who_was_told_the_same_shares_a_frame() -> None:
-    """The newest is encoded once for all of them, and once more for one who joined in between."""
-    stage = Stage()
-    readers = [stage.join(1.0) for _ in range(5)]
-    stage.publish(1, 2)
-    late = stage.join(1.0, top=StreamPosition(2, "e"))
-    late.subscription.strategy.conflation.sent(stage.clock.now_s())  # type: ignore[union-attr]
-    stage.publish(3)
-    packed = stage.wire.packed
-    stage.pass_time(1.0)
-    assert stage.wire.packed == packed + 2
-    assert [reader.told() for reader in readers] == [[(1, 0), (3, 1)]] * 5
-    assert late.told() == [(3, 0)]
+def test_subscriptions_with_equal_left_out_counts_share_a_frame() -> None:
+    """The newest publication is packed once for them, and once more for a subscription that joined in between."""
+    harness = ConflationHarness()
+    readers = [harness.subscribe(1.0) for _ in range(5)]
+    harness.publish(1, 2)
+    late = harness.subscribe(1.0, top=StreamPosition(2, "e"))
+    late.subscription.strategy.conflation.sent(harness.clock.now_s())  # type: ignore[union-attr]
+    harness.publish(3)
+    packed = harness.wire.packed
+    harness.advance_time(1.0)
+    assert harness.wire.packed == packed + 2
+    assert [reader.offsets_and_left_out() for reader in readers] == [[(1, 0), (3, 1)]] * 5
+    assert late.offsets_and_left_out() == [(3, 0)]
 
 
-def test_joins_and_leaves_are_not_updates() -> None:
-    """They come at once, and take no publication's place."""
-    stage = Stage()
-    reader = stage.join(1.0)
-    stage.publish(1, 2)
-    stage.hub.announce(JoinPush("news", ClientInfo("ann", "c9")))
-    stage.turn()
-    assert [next(iter(message["push"].keys() - {"channel"})) for message in reader.listener.messages()] == [
+def test_joins_and_leaves_are_not_conflated() -> None:
+    """A join is sent at once, and does not replace a publication."""
+    harness = ConflationHarness()
+    reader = harness.subscribe(1.0)
+    harness.publish(1, 2)
+    harness.hub.announce(JoinPush("news", ClientInfo("ann", "c9")))
+    harness.run_scheduled()
+    assert [next(iter(message["push"].keys() - {"channel"})) for message in reader.subscriber.messages()] == [
         "pub",
         "join",
     ]
-    stage.pass_time(1.0)
-    assert reader.told() == [(1, 0), (2, 0)]
+    harness.advance_time(1.0)
+    assert reader.offsets_and_left_out() == [(1, 0), (2, 0)]
 
 
-def test_what_a_filter_stops_was_not_left_out() -> None:
-    """Only what was wanted counts, and only that is the latest."""
-    stage = Stage()
-    reader = stage.join(1.0, filtered=True)
-    stage.publish(1)
-    stage.publish(2, 3, kind="dull")
-    stage.publish(4)
-    stage.publish(5, kind="dull")
-    stage.publish(6)
-    stage.publish(7, kind="dull")
-    stage.pass_time(1.0)
-    assert reader.told() == [(1, 0), (6, 1)]
+def test_filtered_publications_do_not_count_as_left_out() -> None:
+    """Only a publication that passes the filter can be the newest."""
+    harness = ConflationHarness()
+    reader = harness.subscribe(1.0, filtered=True)
+    harness.publish(1)
+    harness.publish(2, 3, kind="unwanted")
+    harness.publish(4)
+    harness.publish(5, kind="unwanted")
+    harness.publish(6)
+    harness.publish(7, kind="unwanted")
+    harness.advance_time(1.0)
+    assert reader.offsets_and_left_out() == [(1, 0), (6, 1)]
 
 
-def test_what_excludes_it_was_not_left_out() -> None:
-    """Its own publication, for example, that it asked not to hear."""
-    stage = Stage()
-    reader = stage.join(1.0)
-    stage.publish(1)
-    stage.publish(2, exclude=("c1",))
-    stage.publish(3)
-    stage.pass_time(1.0)
-    assert reader.told() == [(1, 0), (3, 0)]
+def test_publications_that_exclude_the_client_do_not_count_as_left_out() -> None:
+    """For example, a client's own publication without echo."""
+    harness = ConflationHarness()
+    reader = harness.subscribe(1.0)
+    harness.publish(1)
+    harness.publish(2, exclude=("c1",))
+    harness.publish(3)
+    harness.advance_time(1.0)
+    assert reader.offsets_and_left_out() == [(1, 0), (3, 0)]
 
 
-def test_patches_start_from_what_was_told() -> None:
-    """A neighbour comes as a patch, and what comes after something left out is whole."""
-    stage = Stage()
-    reader = stage.join(1.0, deltas=True)
+def test_patches_start_from_the_last_publication_that_was_sent() -> None:
+    """The next publication of the stream is sent as a patch.
+
+    After a publication was left out, the next one is sent whole.
+    """
+    harness = ConflationHarness()
+    reader = harness.subscribe(1.0, deltas=True)
     texts = [{"text": "the same for a long while, and then: " * 3, "number": number} for number in range(5)]
-    stage.publish(texts[0])
-    stage.pass_time(1.0)
-    stage.publish(texts[1], texts[2], texts[3])
-    stage.pass_time(1.0)
-    stage.publish(texts[4])
-    stage.pass_time(1.0)
-    assert reader.told() == [(1, 0), (2, 0), (4, 1), (5, 0)]
-    assert [pub.get("delta", False) for pub in reader.pubs()] == [False, True, False, True]
+    harness.publish(texts[0])
+    harness.advance_time(1.0)
+    harness.publish(texts[1], texts[2], texts[3])
+    harness.advance_time(1.0)
+    harness.publish(texts[4])
+    harness.advance_time(1.0)
+    assert reader.offsets_and_left_out() == [(1, 0), (2, 0), (4, 1), (5, 0)]
+    assert [pub.get("delta", False) for pub in reader.publications()] == [False, True, False, True]
     base, data = b"", []
-    for pub in reader.pubs():
+    for pub in reader.publications():
         base = apply(base, pub["data"].encode()) if "delta" in pub else pub["data"].encode()
         data.append(json.loads(base))
     assert data == [texts[0], texts[1], texts[3], texts[4]]
-    assert stage.hub.statistics().patches_total == 2
+    assert harness.hub.statistics().patches_total == 2
 
 
-def test_the_position_is_that_of_the_last_told() -> None:
-    """So that one who comes back with it is given what it was owed; what has no place in the stream moves nothing."""
-    stage = Stage()
-    reader = stage.join(1.0)
-    stage.publish(1)
+def test_position_is_that_of_the_last_publication_that_was_sent() -> None:
+    """A client that recovers from its position gets the held publication.
+
+    Publications without an offset do not move the position.
+    """
+    harness = ConflationHarness()
+    reader = harness.subscribe(1.0)
+    harness.publish(1)
     assert reader.subscription.position == (1, "e")
-    stage.publish(2, in_stream=False)
+    harness.publish(2, in_stream=False)
     assert reader.subscription.position == (1, "e")
-    stage.publish(3, 4)
+    harness.publish(3, 4)
     assert reader.subscription.position == (1, "e")
     assert reader.subscription.expected == 4
-    stage.pass_time(1.0)
+    harness.advance_time(1.0)
     assert reader.subscription.position == (3, "e")
 
 
-def test_one_without_positions_conflates_too() -> None:
-    """Channels without history are the most usual ones for this."""
-    stage = Stage()
-    reader = stage.join(1.0, top=None)
-    stage.publish("a", "b", "c", in_stream=False)
-    stage.pass_time(1.0)
-    assert reader.told() == [(0, 0), (0, 1)]
+def test_subscriptions_without_a_position_are_conflated() -> None:
+    """Most conflated channels have no history."""
+    harness = ConflationHarness()
+    reader = harness.subscribe(1.0, top=None)
+    harness.publish("a", "b", "c", in_stream=False)
+    harness.advance_time(1.0)
+    assert reader.offsets_and_left_out() == [(0, 0), (0, 1)]
     assert reader.subscription.position is None
 
 
-def test_who_has_left_is_owed_nothing() -> None:
-    """Nothing of the channel comes after, and nothing holds on to it until its time would have come."""
-    stage = Stage()
-    reader = stage.join(0.01)
-    stage.publish(1, 2, 3)
-    stage.hub.remove(reader.subscription)
-    assert len(stage.hub._selective._schedule) == 0
-    stage.pass_time(100.0)
-    assert reader.told() == [(1, 0)]
+def test_removed_subscription_gets_no_held_publication() -> None:
+    """The delivery schedule drops the subscription at once, not only when it is due."""
+    harness = ConflationHarness()
+    reader = harness.subscribe(0.01)
+    harness.publish(1, 2, 3)
+    harness.hub.remove(reader.subscription)
+    assert len(harness.hub._selective._schedule) == 0
+    harness.advance_time(100.0)
+    assert reader.offsets_and_left_out() == [(1, 0)]
 
 
-def test_who_comes_and_goes_leaves_no_timer() -> None:
-    """A client that subscribes, is owed something and leaves, again and again, leaves nothing behind that waits."""
-    stage = Stage()
+def test_repeated_subscribing_leaves_no_timer() -> None:
+    """A client that subscribes, gets a held publication and unsubscribes, again and again, leaves nothing in the
+    delivery schedule."""
+    harness = ConflationHarness()
     most = 0
     for _ in range(1000):
-        stage.clock.advance(0.001)  # nobody is due together with anybody else
-        reader = stage.join(0.01)
-        stage.publish(1, 2)
-        stage.hub.remove(reader.subscription)
-        most = max(most, len(stage.timers))
-    assert len(stage.timers) == 0
-    assert stage.hub._selective._schedule._waiting == {}
-    assert most == 0, "nor for a moment"
+        harness.clock.advance(0.001)  # each subscription has its own due time
+        reader = harness.subscribe(0.01)
+        harness.publish(1, 2)
+        harness.hub.remove(reader.subscription)
+        most = max(most, len(harness.timers))
+    assert len(harness.timers) == 0
+    assert harness.hub._selective._schedule._waiting == {}
+    assert most == 0, "at no time"
 
 
-def test_a_timer_stays_for_those_who_stay() -> None:
-    """The first of two who are due together leaves, and the other is told in its time."""
-    stage = Stage()
-    leaver, reader = stage.join(1.0), stage.join(1.0)
-    stage.publish(1, 2)
-    stage.hub.remove(leaver.subscription)
-    stage.pass_time(1.0)
-    assert (leaver.told(), reader.told()) == ([(1, 0)], [(1, 0), (2, 0)])
+def test_timer_stays_for_the_other_subscriptions_of_its_time() -> None:
+    """If one of two subscriptions that are due together is removed, the other one still gets its update."""
+    harness = ConflationHarness()
+    removed, reader = harness.subscribe(1.0), harness.subscribe(1.0)
+    harness.publish(1, 2)
+    harness.hub.remove(removed.subscription)
+    harness.advance_time(1.0)
+    assert (removed.offsets_and_left_out(), reader.offsets_and_left_out()) == ([(1, 0)], [(1, 0), (2, 0)])
 
 
-def test_all_who_wait_for_the_next_turn_leave() -> None:
-    """Then that turn finds nobody, and nothing is left."""
-    stage = Stage()
-    readers = [stage.join(1.0) for _ in range(DUE_AT_ONCE_MAX + 2)]
-    stage.publish(1, 2)
-    stage.clock.advance(1.0)
-    stage.timers.run_due()
+def test_all_remaining_due_subscriptions_are_removed_before_the_next_turn() -> None:
+    """Then the next turn delivers nothing, and the delivery schedule is empty."""
+    harness = ConflationHarness()
+    readers = [harness.subscribe(1.0) for _ in range(DUE_AT_ONCE_MAX + 2)]
+    harness.publish(1, 2)
+    harness.clock.advance(1.0)
+    harness.timers.run_due()
     for reader in readers[DUE_AT_ONCE_MAX:]:
-        stage.hub.remove(reader.subscription)
-    stage.turn()
-    assert [reader.told() for reader in readers[DUE_AT_ONCE_MAX:]] == [[(1, 0)]] * 2
-    assert stage.hub._selective._schedule._waiting == {}
+        harness.hub.remove(reader.subscription)
+    harness.run_scheduled()
+    assert [reader.offsets_and_left_out() for reader in readers[DUE_AT_ONCE_MAX:]] == [[(1, 0)]] * 2
+    assert harness.hub._selective._schedule._waiting == {}
 
 
-def test_an_owed_publication_keeps_few_frames() -> None:
-    """However many different counts of left out publications it was told with, and each count is right."""
-    stage = Stage()
-    wire, patches = stage.wire, Patches()
+def test_held_publication_keeps_a_bounded_number_of_frames() -> None:
+    """A held publication with five hundred different left-out counts keeps at most sixteen frames, and every count is
+    right."""
+    harness = ConflationHarness()
+    wire, patches = harness.wire, Patches()
     item = Item(PublicationPush("news", Publication(Raw(b'"' + b"x" * 1000 + b'"'), None, 9)), 9, "e", ())
     for left_out in range(500):
         for repeated in (left_out, 0 if left_out < 5 else left_out):
-            told = item.single_frame(wire, repeated, None, None, patches)
-            assert json.loads(told.frame)["push"]["pub"].get("conflated", 0) == repeated
+            single = item.single_frame(wire, repeated, None, None, patches)
+            assert json.loads(single.frame)["push"]["pub"].get("conflated", 0) == repeated
     kept = sum(len(single_frame.frame) for single_frame in (item._singles or {}).values())
-    assert kept < 20 * 1100, "twenty of five hundred at most"
+    assert kept < 20 * 1100, "at most twenty of five hundred frames"
     packed = wire.packed
     item.single_frame(wire, 499, None, None, patches)
-    assert wire.packed == packed, "the latest is shared"
+    assert wire.packed == packed, "the newest frame is shared"
 
 
-def test_what_cannot_be_told_is_reported() -> None:
-    """In its time, when nobody is publishing any more."""
-    stage = Stage()
-    reader = stage.join(1.0)
-    stage.publish(1)
-    stage.hub.publish("news", Publication(Raw(b"\xff"), None, 2), "e")
-    stage.turn()
-    assert reader.listener.undeliverable == 0
-    stage.pass_time(1.0)
-    assert reader.listener.undeliverable == 1
+def test_held_publication_that_cannot_be_encoded_is_reported_when_it_is_due() -> None:
+    """The publisher is not involved any more at that time."""
+    harness = ConflationHarness()
+    reader = harness.subscribe(1.0)
+    harness.publish(1)
+    harness.hub.publish("news", Publication(Raw(b"\xff"), None, 2), "e")
+    harness.run_scheduled()
+    assert reader.subscriber.undeliverable == 0
+    harness.advance_time(1.0)
+    assert reader.subscriber.undeliverable == 1
 
 
-def test_a_bug_with_one_does_not_silence_the_others() -> None:
-    """Who is due with it is told, now and in times to come; the bug is reported."""
+def test_error_in_one_delivery_does_not_stop_the_others() -> None:
+    """The other subscription that is due gets its updates, now and later. The error is reported."""
 
-    class Broken(Lines):
+    class Broken(LineWire):
         def pack(self, payloads: Sequence[Payload]) -> Frame:
             if any(b'"data":2' in payload.data for payload in payloads):
                 raise ZeroDivisionError
             return super().pack(payloads)
 
-    stage = Stage()
-    broken = stage.join(1.0, wire=Broken(stage.codec))
-    reader = stage.join(1.0)
-    stage.publish(1, 2)
-    stage.recorder.expects_errors = True
-    stage.pass_time(1.0)
-    stage.publish(3)
-    stage.pass_time(1.0)
-    assert reader.told() == [(1, 0), (2, 0), (3, 0)]
-    assert broken.told() == [(1, 0), (3, 0)]
-    assert [event.where for event in stage.recorder.of(InternalError)] == ["conflation"]
+    harness = ConflationHarness()
+    broken = harness.subscribe(1.0, wire=Broken(harness.codec))
+    reader = harness.subscribe(1.0)
+    harness.publish(1, 2)
+    harness.recorder.expects_errors = True
+    harness.advance_time(1.0)
+    harness.publish(3)
+    harness.advance_time(1.0)
+    assert reader.offsets_and_left_out() == [(1, 0), (2, 0), (3, 0)]
+    assert broken.offsets_and_left_out() == [(1, 0), (3, 0)]
+    assert [event.where for event in harness.recorder.of(InternalError)] == ["conflation"]
 
 
-def test_many_that_are_due_together_take_turns() -> None:
-    """So that nobody else waits for all of them; who leaves between two turns is owed nothing."""
-    stage = Stage()
-    readers = [stage.join(1.0) for _ in range(DUE_AT_ONCE_MAX + 10)]
-    stage.publish(1, 2)
-    assert len(stage.timers) == 1, "all of them were told in the same turn"
-    stage.clock.advance(1.0)
-    stage.timers.run_due()
-    assert sum(reader.listener.outbox.queued_bytes > 0 for reader in readers) == DUE_AT_ONCE_MAX
-    stage.hub.remove(readers[-1].subscription)
-    stage.turn()
-    assert [reader.told() for reader in readers[:-1]] == [[(1, 0), (2, 0)]] * (DUE_AT_ONCE_MAX + 9)
-    assert readers[-1].told() == [(1, 0)]
-    stage.publish(3)
-    assert len(stage.timers) == 1, "and again, although it took two"
+def test_deliveries_that_are_due_together_are_spread_over_turns() -> None:
+    """At most `DUE_AT_ONCE_MAX` are delivered in one turn.
+
+    A subscription that is removed between two turns gets nothing.
+    """
+    harness = ConflationHarness()
+    readers = [harness.subscribe(1.0) for _ in range(DUE_AT_ONCE_MAX + 10)]
+    harness.publish(1, 2)
+    assert len(harness.timers) == 1, "all were sent a publication in the same turn"
+    harness.clock.advance(1.0)
+    harness.timers.run_due()
+    assert sum(reader.subscriber.outbox.queued_bytes > 0 for reader in readers) == DUE_AT_ONCE_MAX
+    harness.hub.remove(readers[-1].subscription)
+    harness.run_scheduled()
+    assert [reader.offsets_and_left_out() for reader in readers[:-1]] == [[(1, 0), (2, 0)]] * (DUE_AT_ONCE_MAX + 9)
+    assert readers[-1].offsets_and_left_out() == [(1, 0)]
+    harness.publish(3)
+    assert len(harness.timers) == 1, "they share a due time again, although the delivery took two turns"
 
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("publish"), st.sampled_from(["keen", "keen", "dull"])),
+        st.tuples(st.just("publish"), st.sampled_from(["wanted", "wanted", "unwanted"])),
         st.tuples(st.just("time"), st.sampled_from([0.05, 0.3, 1.1])),
         st.tuples(st.sampled_from(["block", "unblock", "turn"]), st.none()),
     ),
@@ -425,125 +400,57 @@ STEPS = st.lists(
 
 @settings(max_examples=200)
 @given(STEPS, st.sampled_from([0.0, 1.0, 4.0]), st.booleans(), st.booleans())
-def test_whatever_happens_the_latest_is_told_in_the_end(
+def test_latest_publication_is_always_sent_in_the_end(
     steps: list[tuple[str, Any]], max_rate: float, filtered: bool, deltas: bool
 ) -> None:
-    """And what is told adds up to what was published, in order, never more often than asked for."""
-    stage = Stage()
-    reader = stage.join(max_rate, filtered=filtered, deltas=deltas)
+    """The sent publications and left-out counts add up to what was published, in order, and updates are never faster
+    than the rate."""
+    harness = ConflationHarness()
+    reader = harness.subscribe(max_rate, filtered=filtered, deltas=deltas)
     wanted: list[int] = []
-    seen, times = 0, []
+    count_before, times = 0, []
     for step, value in [*steps, ("unblock", None), ("time", 1.1), ("time", 1.1)]:
         if step == "publish":
-            stage.offset += 1
-            publication = Publication(Raw(b'"%d"' % stage.offset), None, stage.offset, {"kind": value})
-            stage.hub.publish("news", publication, "e", (), True)
-            if value == "keen" or not filtered:
-                wanted.append(stage.offset)
+            harness.offset += 1
+            publication = Publication(Raw(b'"%d"' % harness.offset), None, harness.offset, {"kind": value})
+            harness.hub.publish("news", publication, "e", (), True)
+            if value == "wanted" or not filtered:
+                wanted.append(harness.offset)
         elif step == "time":
-            stage.pass_time(value)
+            harness.advance_time(value)
         elif step == "block":
-            stage.block(reader)
+            harness.block(reader)
         elif step == "unblock":
-            stage.unblock(reader)
+            harness.unblock(reader)
         else:
-            stage.turn()
-        fresh = len(reader.told()) - seen
-        seen += fresh
-        times += [stage.clock.now_s()] * fresh
-    told = reader.told()
+            harness.run_scheduled()
+        fresh = len(reader.offsets_and_left_out()) - count_before
+        count_before += fresh
+        times += [harness.clock.now_s()] * fresh
+    received = reader.offsets_and_left_out()
     count = 0
-    for offset, left_out in told:
+    for offset, left_out in received:
         count += left_out + 1
-        assert offset == wanted[count - 1], "what it says was left out is what lies between"
+        assert offset == wanted[count - 1], "the left-out count is the number of publications in between"
     assert count == len(wanted)
     if max_rate:
-        gaps = [later - earlier for earlier, later in pairwise(times)]
-        assert all(gap >= 1 / max_rate - 1e-9 for gap in gaps)
+        intervals = [later - earlier for earlier, later in pairwise(times)]
+        assert all(interval >= 1 / max_rate - 1e-9 for interval in intervals)
 
 
-# --- the timers that keep the time
-
-
-class Loop:
-    """What is to be called back, and when."""
-
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.calls: list[Timer] = []
-
-    def later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        call = Timer(self.clock.now_s() + delay_s, callback)
-        self.calls.append(call)
-        return call
-
-    @property
-    def pending(self) -> list[Timer]:
-        return [call for call in self.calls if call.callback is not None]
-
-    def advance(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-        due = [call for call in self.pending if call.when_s <= self.clock.now_s()]
-        self.calls = [call for call in self.pending if call not in due]
-        for call in due:
-            if call.callback is not None:
-                call.callback()
-
-
-def test_one_wake_up_is_for_the_first() -> None:
-    """A later timer asks for none of its own, an earlier one does, and each rings in its time."""
-    loop = Loop()
-    timers = PromptTimers(loop.clock, loop.later)
-    rung: list[str] = []
-    timers.after(2.0, lambda: rung.append("second"))
-    timers.after(3.0, lambda: rung.append("third"))
-    timers.after(1.0, lambda: rung.append("first"))
-    assert len(loop.pending) == 1
-    for expected in (["first"], ["first", "second"], ["first", "second", "third"]):
-        loop.advance(1.0)
-        assert rung == expected
-    assert loop.pending == []
-
-
-def test_wake_ups_do_not_add_up() -> None:
-    """However many timers of different lengths come and go, the event loop keeps one call for all of them."""
-    loop = Loop()
-    timers = PromptTimers(loop.clock, loop.later)
-
-    def repeat(seconds: float) -> None:
-        timers.after(seconds, lambda: repeat(seconds))
-
-    repeat(1.0)
-    repeat(0.25)
-    for _ in range(40):
-        loop.advance(0.25)
-        assert len(loop.pending) == 1
-
-
-def test_a_loop_that_wakes_too_early_is_asked_again() -> None:
-    """Event loops round, and nothing rings before its time."""
-    loop = Loop()
-    timers = PromptTimers(loop.clock, loop.later)
-    rung: list[str] = []
-    timers.after(1.0, lambda: rung.append("now"))
-    [call] = loop.pending
-    loop.calls.clear()
-    loop.advance(0.999)
-    assert call.callback is not None
-    call.callback()
-    assert rung == []
-    loop.advance(0.001)
-    assert rung == ["now"]
-
-
-def test_a_timer_that_breaks_does_not_stop_the_others() -> None:
-    """The bug is the event loop's to report."""
-    loop = Loop()
-    timers = PromptTimers(loop.clock, loop.later)
-    rung: list[str] = []
-    timers.after(1.0, lambda: 1 // 0)  # type: ignore[arg-type]
-    timers.after(2.0, lambda: rung.append("the other"))
-    with pytest.raises(ZeroDivisionError):
-        loop.advance(1.0)
-    loop.advance(1.0)
-    assert rung == ["the other"]
+def test_removing_a_subscription_twice_changes_nothing() -> None:
+    """The last subscription of a time takes the timer with it; the others of that time are still delivered."""
+    clock = ManualClock()
+    timers = Timers(clock)
+    delivered: list[str] = []
+    schedule: DeliverySchedule[str] = DeliverySchedule(timers, lambda _: None, delivered.extend)
+    for subscription, when_s in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
+        schedule.add(subscription, clock.now_s() + when_s)
+    for _ in range(2):
+        schedule.remove("a", clock.now_s() + 1.0)
+        schedule.remove("c", clock.now_s() + 2.0)
+    assert len(schedule) == 1
+    clock.advance(3.0)
+    timers.run_due()
+    assert delivered == ["b"]
+    assert len(schedule) == 0

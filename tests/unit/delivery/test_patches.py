@@ -1,4 +1,4 @@
-"""Publications as patches: made once, remembered within bounds."""
+"""Patches: each is made once, and kept within bounds."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return targets
 
 
-def test_neighbours_are_compared_once(made: list[bytes]) -> None:
-    """For all who recover them and for both codecs."""
+def test_patch_between_neighbours_is_made_once(made: list[bytes]) -> None:
+    """All clients and both codecs share it."""
     patches = Patches()
     row = [publication(offset) for offset in range(1, 5)]
     for codec in (JSON, PROTOBUF, JSON):
-        told = patches.encode_all("news", "e", row, None, codec)
-        assert [one.delta for one in told] == [False, True, True, True]
+        encoded = patches.encode_all("news", "e", row, None, codec)
+        assert [publication.delta for publication in encoded] == [False, True, True, True]
     assert len(made) == 3
     patches.encode_all("sport", "e", row, None, JSON)
     patches.encode_all("news", "other", row, None, JSON)
     assert len(made) == 9, "another channel and another epoch have other publications"
 
 
-def test_a_hole_is_followed_by_a_whole_publication() -> None:
-    """Also one before the row, and one without a place in the stream."""
+def test_publication_after_a_missing_one_is_whole() -> None:
+    """Also if the missing one is before the first, and after a publication without an offset."""
     patches = Patches()
     row = [publication(offset) for offset in (2, 4, 5, 0, 6)]
     for base, first in ((publication(1), True), (publication(0), False), (None, False)):
-        told = patches.encode_all("news", "e", row, base, PROTOBUF)
-        assert [one.delta for one in told] == [first, False, True, False, False]
+        encoded = patches.encode_all("news", "e", row, base, PROTOBUF)
+        assert [publication.delta for publication in encoded] == [first, False, True, False, False]
 
 
-def test_what_codecs_read_differently_is_patched_differently(made: list[bytes]) -> None:
-    """JSON is repaired and trimmed where needed; Protobuf clients have the bytes that were published."""
+def test_codecs_with_different_texts_have_different_patches(made: list[bytes]) -> None:
+    """JSON is repaired and trimmed if necessary. Protobuf clients have the bytes as published."""
     patches = Patches()
     row = [
         publication(1, b' "\\ud83d and very many that are all alike"'),
@@ -67,8 +67,8 @@ def test_what_codecs_read_differently_is_patched_differently(made: list[bytes]) 
     assert [target.strip() == target for target in made] == [True, False]
 
 
-def test_what_is_remembered_is_bounded(made: list[bytes]) -> None:
-    """The oldest gives way and is made anew."""
+def test_kept_patches_are_bounded(made: list[bytes]) -> None:
+    """The oldest patches are dropped, and made again if they are needed."""
     patches = Patches(bytes_max=1000)
     row = [publication(offset) for offset in range(1, 20)]
     patches.encode_all("news", "e", row, None, JSON)
@@ -80,15 +80,18 @@ def test_what_is_remembered_is_bounded(made: list[bytes]) -> None:
     assert len(made) == 19
 
 
-def test_comparing_is_bounded(made: list[bytes]) -> None:
-    """For one piece of work. The rest is whole; what is remembered costs nothing, so in the end all come as patches."""
+def test_compared_bytes_are_bounded(made: list[bytes]) -> None:
+    """One piece of work compares a bounded number of bytes, and the remaining publications are whole.
+
+    Kept patches cost nothing, so in the end all are patches.
+    """
     patches = Patches()
     row = [publication(offset, b'"%d %s"' % (offset, b"x" * 40_000)) for offset in range(1, 11)]
-    told = patches.encode_all("news", "e", row, None, PROTOBUF)
-    assert [one.delta for one in told] == [False, *[True] * 4, *[False] * 5]
+    encoded = patches.encode_all("news", "e", row, None, PROTOBUF)
+    assert [publication.delta for publication in encoded] == [False, *[True] * 4, *[False] * 5]
     for _ in range(2):
-        told = patches.encode_all("news", "e", row, None, PROTOBUF)
-    assert [one.delta for one in told] == [False, *[True] * 9]
+        encoded = patches.encode_all("news", "e", row, None, PROTOBUF)
+    assert [publication.delta for publication in encoded] == [False, *[True] * 9]
     assert len(made) == 9
 
 

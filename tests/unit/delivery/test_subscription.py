@@ -1,4 +1,4 @@
-"""The recovery machine: hold, merge, watch; and "what did I miss?" (section 10 of the protocol reference)."""
+"""Recovery of one subscription: hold, merge, and the checks of a live subscription."""
 
 from __future__ import annotations
 
@@ -7,30 +7,22 @@ from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.delivery.outbox import Flusher
-from beaconfire.delivery.subscription import (
-    ANY,
-    HELD,
-    HELD_ITEM_BYTES,
-    Gap,
-    Subscription,
-    SubscriptionPhase,
-)
-from beaconfire.engines.port import HistoryPage
+from beaconfire.delivery.subscription import ANY, HELD, HELD_ITEM_BYTES, Gap, Subscription, SubscriptionPhase
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
-from beaconfire.session.recovery import recover_cache, recover_stream
 from beaconfire.transports.socket_writes import send_all
-from tests.unit.kit import Lines, Listener
+from tests.fakes.transport import LineWire
+from tests.unit.delivery.harness import FakeSubscriber
 
 
 def at(offset: int, data: str = "x") -> Publication:
     return Publication(Raw(data.encode()), offset=offset)
 
 
-def make() -> Subscription:
+def new_subscription() -> Subscription:
     flusher = Flusher(lambda call: None, ManualClock().now_s, send_all)
-    return Listener("c1", flusher, Lines(JsonCodec())).subscription()
+    return FakeSubscriber("c1", flusher, LineWire(JsonCodec())).subscription()
 
 
 def hold(subscription: Subscription, *offsets: int, epoch: str = "e", delivered: bool = True) -> None:
@@ -57,9 +49,9 @@ def offsets(publications: list[Publication]) -> list[int]:
         ((5, 6), 9, []),
     ],
 )
-def test_merging_drops_what_history_had(held: tuple[int, ...], top: int, sent: list[int]) -> None:
-    """What comes after the top goes out, each once, and the next offset is expected after it."""
-    subscription = make()
+def test_merge_drops_publications_that_history_contains(held: tuple[int, ...], top: int, sent: list[int]) -> None:
+    """Publications after the top are returned once each, and the next offset is expected."""
+    subscription = new_subscription()
     hold(subscription, *held)
     assert offsets(subscription.go_live(StreamPosition(top, "e"))) == sent
     assert subscription.phase is SubscriptionPhase.LIVE
@@ -67,9 +59,9 @@ def test_merging_drops_what_history_had(held: tuple[int, ...], top: int, sent: l
 
 
 @pytest.mark.parametrize("held", [(7,), (6, 8), (5, 7)])
-def test_merging_refuses_a_hole(held: tuple[int, ...]) -> None:
-    """An offset that should have come is missing: the subscription stays held."""
-    subscription = make()
+def test_merge_raises_gap_for_a_missing_offset(held: tuple[int, ...]) -> None:
+    """The subscription then stays in the phase CATCHING_UP."""
+    subscription = new_subscription()
     hold(subscription, *held)
     with pytest.raises(Gap):
         subscription.go_live(StreamPosition(5, "e"))
@@ -78,25 +70,25 @@ def test_merging_refuses_a_hole(held: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("offset", [3, 6])
-def test_merging_refuses_a_foreign_epoch(offset: int) -> None:
-    """Even where the offset alone would be dropped: it counts in another stream."""
-    subscription = make()
+def test_merge_raises_gap_for_another_epoch(offset: int) -> None:
+    """Even if the offset alone would be dropped, because it belongs to another stream."""
+    subscription = new_subscription()
     hold(subscription, offset, epoch="other")
     with pytest.raises(Gap, match="epoch"):
         subscription.go_live(StreamPosition(5, "e"))
 
 
-def test_merging_keeps_what_has_no_place_in_the_order() -> None:
-    """Publications without history are delivered where they came."""
-    subscription = make()
+def test_merge_keeps_publications_without_an_offset() -> None:
+    """They keep their place among the others."""
+    subscription = new_subscription()
     hold(subscription, 0, 6, 0)
     assert offsets(subscription.go_live(StreamPosition(5, "e"))) == [0, 6, 0]
     assert subscription.expected == 7
 
 
-def test_an_excluded_subscriber_is_moved_over_what_it_does_not_get() -> None:
-    """Held or not, its position is that of everybody."""
-    subscription = make()
+def test_excluded_publications_move_the_position() -> None:
+    """A held publication that is not delivered only moves the position."""
+    subscription = new_subscription()
     hold(subscription, 6, delivered=False)
     hold(subscription, 7)
     hold(subscription, 0, delivered=False)
@@ -104,9 +96,9 @@ def test_an_excluded_subscriber_is_moved_over_what_it_does_not_get() -> None:
     assert subscription.expected == 8
 
 
-def test_without_a_position_everything_held_goes_out() -> None:
-    """There is no top to compare with, and afterwards everything is welcome."""
-    subscription = make()
+def test_subscription_without_a_position_returns_every_held_publication() -> None:
+    """There is no top to compare with. Afterwards every offset is accepted."""
+    subscription = new_subscription()
     hold(subscription, 3, 9, 0)
     hold(subscription, 10, delivered=False)
     assert offsets(subscription.go_live(None)) == [3, 9, 0]
@@ -118,28 +110,28 @@ LIMIT = 10 + 2 * HELD_ITEM_BYTES
 """Room for two publications with ten bytes between them."""
 
 
-def test_too_much_to_hold_is_a_gap() -> None:
-    """Memory is bounded while catching up; what was dropped is not glossed over."""
-    subscription = make()
+def test_too_many_held_bytes_are_a_gap() -> None:
+    """Memory is bounded while catching up, and dropped publications are reported."""
+    subscription = new_subscription()
     subscription.hold(at(6, "12345"), "e", True, limit_bytes=LIMIT)
     subscription.hold(at(7, "67890"), "e", True, limit_bytes=LIMIT)
     subscription.hold(at(8, "x"), "e", True, limit_bytes=LIMIT)
     subscription.hold(at(9, "y"), "e", True, limit_bytes=LIMIT)
     with pytest.raises(Gap):
         subscription.go_live(StreamPosition(5, "e"))
-    exact = make()
+    exact = new_subscription()
     exact.hold(at(6, "1234567890"), "e", True, limit_bytes=10 + HELD_ITEM_BYTES)
     assert offsets(exact.go_live(StreamPosition(5, "e"))) == [6]
 
 
 @pytest.mark.parametrize("top", [None, StreamPosition(5, "e")])
-def test_one_that_was_spoiled_or_ended_cannot_go_live(top: StreamPosition | None) -> None:
-    """Whether it watches its position or not: something was missed, or it is over."""
-    spoiled, ended = make(), make()
-    spoiled.mark_gap()
-    hold(spoiled, 6)
+def test_subscription_with_a_gap_or_an_end_cannot_go_live(top: StreamPosition | None) -> None:
+    """With and without a position."""
+    with_gap, ended = new_subscription(), new_subscription()
+    with_gap.mark_gap()
+    hold(with_gap, 6)
     ended.end()
-    for subscription in (spoiled, ended):
+    for subscription in (with_gap, ended):
         with pytest.raises(Gap):
             subscription.go_live(top)
         assert subscription.phase is not SubscriptionPhase.LIVE
@@ -149,13 +141,13 @@ def test_one_that_was_spoiled_or_ended_cannot_go_live(top: StreamPosition | None
 
 
 def live(top: int = 5) -> Subscription:
-    subscription = make()
+    subscription = new_subscription()
     subscription.go_live(StreamPosition(top, "e"))
     return subscription
 
 
-def test_live_offsets_must_follow_one_another() -> None:
-    """The next one is taken, an earlier one was had already, a later one is a gap."""
+def test_live_subscription_accepts_only_the_next_offset() -> None:
+    """An earlier offset is a duplicate, a later one is a gap."""
     subscription = live()
     assert subscription.advance(6, "e")
     assert not subscription.advance(6, "e")
@@ -165,22 +157,22 @@ def test_live_offsets_must_follow_one_another() -> None:
         subscription.advance(8, "e")
 
 
-def test_a_live_subscription_refuses_a_foreign_epoch() -> None:
-    """Also with the very offset that is expected, and with an older one."""
+def test_live_subscription_raises_gap_for_another_epoch() -> None:
+    """Even with the expected offset, or an older one."""
     for offset in (6, 1):
         with pytest.raises(Gap, match="epoch"):
             live().advance(offset, "other")
 
 
-def test_the_end_expects_nothing() -> None:
-    """The hub delivers to it no more, and it stands nowhere."""
+def test_ended_subscription_has_no_position() -> None:
+    """The hub delivers nothing to it."""
     subscription = live()
     subscription.end()
     assert (subscription.phase, subscription.expected, subscription.position) == (SubscriptionPhase.ENDED, HELD, None)
 
 
-def test_a_check_tolerates_what_is_on_its_way() -> None:
-    """Falling behind counts only if the position has not reached what the check before saw."""
+def test_position_check_tolerates_publications_in_flight() -> None:
+    """The position is too old only if it has not reached the top of the previous check."""
     subscription = live(5)
     subscription.check(StreamPosition(7, "e"))
     subscription.advance(6, "e")
@@ -191,70 +183,15 @@ def test_a_check_tolerates_what_is_on_its_way() -> None:
         subscription.check(StreamPosition(9, "e"))
 
 
-def test_a_check_finds_a_stream_that_began_anew() -> None:
-    """Its epoch tells at once."""
+def test_position_check_finds_a_new_epoch() -> None:
+    """The first check with another epoch raises Gap."""
     with pytest.raises(Gap, match="epoch"):
         live(5).check(StreamPosition(5, "other"))
 
 
-def test_a_check_of_an_idle_stream_finds_nothing() -> None:
-    """However often, from the very beginning of a stream on."""
+def test_position_check_of_an_idle_stream_finds_no_gap() -> None:
+    """Any number of checks, also of an empty stream."""
     for top in (0, 5):
         subscription = live(top)
         for _ in range(3):
             subscription.check(StreamPosition(top, "e"))
-
-
-# --- "what did I miss?"
-
-
-def page(top: int, *kept: int, epoch: str = "e") -> HistoryPage:
-    return HistoryPage([at(offset) for offset in kept], StreamPosition(top, epoch))
-
-
-@pytest.mark.parametrize(
-    ("since", "found", "recovered"),
-    [
-        (StreamPosition(3, "e"), page(5, 4, 5), [4, 5]),
-        (StreamPosition(3, ""), page(5, 4, 5), [4, 5]),
-        (StreamPosition(5, "e"), page(5), []),
-        (StreamPosition(0, ""), page(0), []),
-        (StreamPosition(0, ""), page(2, 1, 2), [1, 2]),
-        (StreamPosition(3, "e"), page(5, 5), None),
-        (StreamPosition(3, "e"), page(6, 4, 5), None),
-        (StreamPosition(3, "e"), page(5), None),
-        (StreamPosition(7, "e"), page(5), None),
-        (StreamPosition(3, "x"), page(5, 4, 5), None),
-        (StreamPosition(5, "x"), page(5), None),
-        (StreamPosition(0, "_"), page(0), None),
-        (StreamPosition(0, "_"), page(2, 1, 2), None),
-    ],
-)
-def test_stream_recovery(since: StreamPosition, found: HistoryPage, recovered: list[int] | None) -> None:
-    """All of it from the next one to the top, in the same epoch; otherwise nothing, honestly."""
-    recovery = recover_stream(since, found)
-    assert recovery.recovered is (recovered is not None)
-    assert [publication.offset for publication in recovery.publications] == (recovered or [])
-
-
-@pytest.mark.parametrize(
-    ("since", "found", "recovered"),
-    [
-        (StreamPosition(3, "e"), page(5, 5), [5]),
-        (StreamPosition(5, "e"), page(5, 5), []),
-        (StreamPosition(5, "x"), page(5, 5), [5]),
-        (StreamPosition(0, ""), page(5, 5), [5]),
-        (StreamPosition(5, "e"), page(5), []),
-        (StreamPosition(3, "e"), page(5), None),
-        (StreamPosition(5, "x"), page(5), None),
-        (StreamPosition(0, ""), page(0), None),
-        (StreamPosition(0, "e"), page(0), None),
-        (StreamPosition(0, "_"), page(0), None),
-        (StreamPosition(3, "e"), page(5, 4), None),
-    ],
-)
-def test_cache_recovery(since: StreamPosition, found: HistoryPage, recovered: list[int] | None) -> None:
-    """The latest publication unless the client has it; without one, only somebody at the top has missed nothing."""
-    recovery = recover_cache(since, found)
-    assert recovery.recovered is (recovered is not None)
-    assert [publication.offset for publication in recovery.publications] == (recovered or [])

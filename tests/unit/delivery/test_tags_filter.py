@@ -1,4 +1,4 @@
-"""Filters over tags: what they mean, what is refused, what is shared."""
+"""Filters over tags: their meaning, their validation, and sharing."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ TRUE, FALSE = leaf("nex", key="none"), leaf("ex", key="none")
         (branch("not", branch("or", leaf("nex"), leaf("eq", ""))), ["b"], ["", None]),
     ],
 )
-def test_what_filters_mean(node: FilterNode, passed: list[str | None], stopped: list[str | None]) -> None:
-    """The table of section 12; None is a publication without the tag, whether or not it has others."""
+def test_operators_of_filters(node: FilterNode, passed: list[str | None], stopped: list[str | None]) -> None:
+    """The table of section 12. None is a publication without the tag, with or without other tags."""
     tags_filter = FILTERS.compile(node)
     for value in (*passed, *stopped):
         tags = {"other": "a"} if value is None else {"k": value, "other": "b"}
@@ -82,8 +82,8 @@ def test_what_filters_mean(node: FilterNode, passed: list[str | None], stopped: 
         (branch("or", TRUE, branch("and", TRUE, leaf("??"))), "tf.nodes[1].nodes[1].cmp: expected"),
     ],
 )
-def test_what_is_no_filter_says_why(node: FilterNode, text: str) -> None:
-    """With the place of the node."""
+def test_invalid_filter_is_refused_with_a_reason(node: FilterNode, text: str) -> None:
+    """The reason names the path of the node."""
     with pytest.raises(FilterError) as caught:
         FILTERS.compile(node)
     assert text in str(caught.value)
@@ -109,22 +109,22 @@ def nested(depth: int) -> FilterNode:
         (nested(DEPTH_MAX), nested(DEPTH_MAX + 1), "tags_filter_depth_max"),
     ],
 )
-def test_sizes_are_bounded(largest: FilterNode, too_large: FilterNode, limit: str) -> None:
-    """Exactly, and the error has the name of the limit."""
+def test_size_of_a_filter_is_bounded(largest: FilterNode, too_large: FilterNode, limit: str) -> None:
+    """The limit is exact, and the error has the name of the limit."""
     FILTERS.compile(largest)
     with pytest.raises(FilterError) as caught:
         FILTERS.compile(too_large)
     assert caught.value.limit == limit
 
 
-def test_depth_beyond_the_stack_is_refused_all_the_same() -> None:
-    """Measuring does not recurse."""
+def test_very_deep_filter_is_refused_without_recursion() -> None:
+    """The depth is measured without recursion."""
     with pytest.raises(FilterError):
         TagsFilters(10**6, 0).compile(nested(5000))
 
 
-def test_equal_filters_are_one() -> None:
-    """As long as somebody uses them; then they are forgotten."""
+def test_equal_filters_are_one_object() -> None:
+    """It is dropped with its last user."""
     filters = TagsFilters(10, 10)
     one, same, other = (filters.compile(leaf("eq", val)) for val in ("a", "a", "b"))
     assert one is same
@@ -134,8 +134,8 @@ def test_equal_filters_are_one() -> None:
     assert len(filters) == 0
 
 
-def test_few_numbers_are_remembered() -> None:
-    """Tags come from publishers: texts that are all different, or long, must not fill the memory."""
+def test_cache_of_parsed_numbers_is_bounded() -> None:
+    """Tags come from publishers: many different or long texts must not fill the memory."""
     tags_filter = TagsFilters(10, 10).compile(FilterNode(key="price", cmp="gt", val="5"))
     for number in range(3 * NUMBERS_MAX):
         assert tags_filter.passes({"price": f"{number}.5"}) == (number >= 5)

@@ -1,4 +1,4 @@
-"""Wrong options of `beaconfire bench`: each is named, with what would be right, before anything is started."""
+"""Wrong options of `beaconfire bench`: the error names the option and a valid value, and nothing is started."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORCE_COLOR", raising=False)
 
 
-def complaint(*arguments: str) -> str:
-    """What standard error says, in one line."""
+def error_of(*arguments: str) -> str:
+    """The text on standard error, as one line."""
     result = CliRunner().invoke(app, ["bench", *arguments])
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
@@ -50,15 +50,15 @@ def complaint(*arguments: str) -> str:
     ],
 )
 def test_wrong_options(arguments: list[str], option: str, remedy: str) -> None:
-    """Exit code 2, the option's name, and what to do instead; never a secret."""
-    text = complaint(*arguments)
+    """Exit code 2, the name of the option, and the remedy; never a secret."""
+    text = error_of(*arguments)
     assert option in text
     assert remedy in text
     assert "hush" not in text
 
 
-def test_an_empty_token_file(tmp_path: Path) -> None:
-    """It is said how to make a token."""
+def test_empty_token_file(tmp_path: Path) -> None:
+    """The error names the command that creates a token."""
     file = tmp_path / "tokens"
     file.write_text("\n")
-    assert "beaconfire token connection" in complaint(URL, "--token", str(file))
+    assert "beaconfire token connection" in error_of(URL, "--token", str(file))

@@ -1,4 +1,4 @@
-"""Who is where and publishes what: every worker comes to the same conclusion."""
+"""Subscriptions, publishers and the schedule: every worker computes the same."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PLANS = [
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=repr)
-def test_publishers_are_in_their_channel(plan: Plan) -> None:
-    """Each channel has the same number of different publishers, all of them its subscribers."""
+def test_publishers_are_subscribers_of_their_channel(plan: Plan) -> None:
+    """Each channel has the same number of different publishers, and all are subscribed to the channel."""
     assert plan.publishers <= PUBLISHERS_MAX
     for channel in range(plan.channels):
         turns = [plan.publisher(channel + turn * plan.channels) for turn in range(plan.publishers)]
@@ -34,8 +34,8 @@ def test_publishers_are_in_their_channel(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=repr)
-def test_workers_share_everything(plan: Plan) -> None:
-    """Each connection belongs to one worker, and each message is published by one, in order and when it is due."""
+def test_workers_share_connections_and_messages(plan: Plan) -> None:
+    """Each connection belongs to one worker. Each message is published by one worker, in order, when it is due."""
     connections = [number for worker in range(plan.workers) for number in plan.connections_of(worker)]
     assert sorted(connections) == list(range(plan.connections))
     published = []
@@ -49,8 +49,8 @@ def test_workers_share_everything(plan: Plan) -> None:
     assert sorted(published) == [(message, 5_000 + message * 10_000_000) for message in range(200)]
 
 
-def test_the_schedule_waits_for_nobody() -> None:
-    """What was not taken in time is still due when it was due; nothing comes before its time, nothing twice."""
+def test_the_schedule_does_not_depend_on_when_messages_are_taken() -> None:
+    """A message that is taken late keeps its due time. No message is taken early or twice."""
     schedule = Schedule(PLANS[0], 0, start_ns=0, rate=1000, duration_s=1)
     assert schedule.next_due_ns == 0
     assert list(schedule.take(999_999)) == [(0, 0)]
@@ -61,23 +61,23 @@ def test_the_schedule_waits_for_nobody() -> None:
     assert schedule.next_message is None
 
 
-def test_a_rate_is_kept_for_long() -> None:
-    """Rounding does not add up: after an hour of a rate that does not divide a second, it is off by nothing."""
+def test_rounding_errors_do_not_add_up() -> None:
+    """After an hour at a rate that does not divide a second, the due time is exact."""
     schedule = Schedule(PLANS[0], 0, start_ns=0, rate=3, duration_s=3600)
     assert schedule.due_ns(3 * 3600) == 3600 * 10**9
     assert message_count(3, 3600) == 3 * 3600
     assert message_count(0.1, 1) == 1
 
 
-def test_secrets_are_not_shown() -> None:
-    """Neither tokens nor what is in the URL beside the address."""
+def test_secrets_are_not_in_texts() -> None:
+    """Neither tokens, nor user, password and query of the URL."""
     plan = Plan(url="ws://ann:hush@h:1/c?token=hush", connections=1, token_secret="hush", tokens=("hush",))
     assert "hush" not in repr(plan)
-    assert plan.shown_url == "ws://h:1/c"
+    assert plan.public_url == "ws://h:1/c"
 
 
 def test_urls() -> None:
-    """The usual path is put in; what is no WebSocket URL is refused with an example."""
+    """The usual path is added. A text that is not a WebSocket URL is refused with an example."""
     assert complete_url("ws://h:8000") == "ws://h:8000/connection/websocket"
     assert complete_url("wss://h/?a=b") == "wss://h/connection/websocket?a=b"
     assert complete_url("ws://h/own/path") == "ws://h/own/path"

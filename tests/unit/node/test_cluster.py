@@ -1,4 +1,4 @@
-"""What nodes tell and ask each other."""
+"""Control messages and surveys between nodes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from beaconfire.node.cluster import (
 from tests.unit.kit import run
 
 
-class Bus:
-    """A control bus that joins several nodes in this process."""
+class InProcessBus:
+    """A control bus that connects several nodes in this process."""
 
     def __init__(self) -> None:
         self.nodes: list[ControlHandler] = []
@@ -47,14 +47,14 @@ class Bus:
         return [node.on_survey(request) for node in self.nodes]
 
 
-class Home:
-    """One node's sessions."""
+class FakeLocalControl:
+    """The sessions of one node. Records messages and surveys."""
 
     def __init__(self, name: str, channels: dict[str, int]) -> None:
         self.name = name
         self.channels = channels
         self.applied: list[ControlMessage] = []
-        self.asked: list[ConnectionsSurvey] = []
+        self.surveys: list[ConnectionsSurvey] = []
 
     def apply(self, message: ControlMessage) -> None:
         self.applied.append(message)
@@ -66,17 +66,17 @@ class Home:
         return NodeInfo(self.name, self.name, "1", 1, 2, 3, 4, 5)
 
     def connection_infos(self, survey: ConnectionsSurvey) -> list[ConnectionInfo]:
-        self.asked.append(survey)
+        self.surveys.append(survey)
         return [ConnectionInfo("c", "ann", "websocket", "plain", ["a"], 7, app_name=self.name)]
 
 
-def make() -> tuple[Cluster, list[Home]]:
-    bus = Bus()
-    homes = [Home("one", {"news": 2, "chat:a": 1}), Home("two", {"news": 3, "chat:b": 1})]
-    clusters = [Cluster(bus, home) for home in homes]
+def start_clusters() -> tuple[Cluster, list[FakeLocalControl]]:
+    bus = InProcessBus()
+    controls = [FakeLocalControl("one", {"news": 2, "chat:a": 1}), FakeLocalControl("two", {"news": 3, "chat:b": 1})]
+    clusters = [Cluster(bus, control) for control in controls]
     for cluster in clusters:
         run(cluster.start())
-    return clusters[0], homes
+    return clusters[0], controls
 
 
 @pytest.mark.parametrize(
@@ -98,11 +98,11 @@ def make() -> tuple[Cluster, list[Home]]:
         RefreshSessions(Selector(user="ann"), info=b""),
     ],
 )
-def test_every_node_applies_what_one_is_told(message: ControlMessage) -> None:
-    """The sender too, and nothing of it is lost on the way."""
-    cluster, homes = make()
+def test_every_node_applies_a_control_message(message: ControlMessage) -> None:
+    """The sender as well, and every field arrives."""
+    cluster, controls = start_clusters()
     run(cluster.send(message))
-    assert [home.applied for home in homes] == [[message], [message]]
+    assert [control.applied for control in controls] == [[message], [message]]
 
 
 @pytest.mark.parametrize(
@@ -116,38 +116,38 @@ def test_every_node_applies_what_one_is_told(message: ControlMessage) -> None:
     ],
 )
 def test_channels_are_counted_over_all_nodes(pattern: str, found: dict[str, int]) -> None:
-    """A pattern is a glob and minds the case."""
-    cluster, _ = make()
+    """A pattern is a glob, and is case-sensitive."""
+    cluster, _ = start_clusters()
     assert run(cluster.channels(pattern)) == found
 
 
-def test_nodes_and_connections_are_those_of_all() -> None:
-    """Each node answers for itself, and gets the whole question."""
-    cluster, homes = make()
+def test_surveys_return_the_nodes_and_connections_of_all_nodes() -> None:
+    """Each node answers for itself, and gets the whole survey."""
+    cluster, controls = start_clusters()
     assert [node.uid for node in run(cluster.nodes())] == ["one", "two"]
     survey = ConnectionsSurvey(user="ann", channel="news", limit=3)
     assert [connection.app_name for connection in run(cluster.connections(survey))] == ["one", "two"]
-    assert [home.asked for home in homes] == [[survey], [survey]]
+    assert [control.surveys for control in controls] == [[survey], [survey]]
 
 
-def test_stopping_leaves_the_bus() -> None:
-    """Afterwards nothing is heard."""
-    bus = Bus()
-    home = Home("one", {})
-    cluster = Cluster(bus, home)
+def test_stopped_node_gets_no_control_messages() -> None:
+    """It has left the control bus."""
+    bus = InProcessBus()
+    control = FakeLocalControl("one", {})
+    cluster = Cluster(bus, control)
     run(cluster.start())
     run(cluster.stop())
     run(cluster.send(UnsubscribeSessions(Selector(user="ann"))))
-    assert home.applied == []
+    assert control.applied == []
 
 
-def test_surveys_are_told_apart() -> None:
-    """By their tags, so that a new kind of question does not look like an old one."""
+def test_each_kind_of_survey_has_its_own_tag() -> None:
+    """A new kind must not decode as an old one."""
     encoded = [msgspec.msgpack.encode(survey) for survey in (ChannelsSurvey(), NodeSurvey(), ConnectionsSurvey())]
     assert len(set(encoded)) == 3
 
 
-def test_payloads_become_the_cores() -> None:
-    """Encoders omit a payload only if it is the one empty object."""
+def test_empty_payload_becomes_NO_PAYLOAD() -> None:
+    """Encoders omit a payload only if it is this object."""
     assert payload(b"") is NO_PAYLOAD
     assert bytes(payload(b"{}")) == b"{}"

@@ -1,4 +1,4 @@
-"""Leaving politely, over a window, before a deadline."""
+"""A graceful shutdown over a window, with a deadline."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from beaconfire.base.units import Seconds
 from beaconfire.model.events import DrainAdvanced
 from beaconfire.node.drain import Drain
 from beaconfire.transports.options import ServerOptions
-from tests.unit.kit import Client, World
+from tests.unit.kit import HarnessClient, NodeHarness
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Where a loop would sleep, the clock jumps."""
+    """Advances the clock where an event loop would sleep."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__()
         self._clock = clock
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        assert timeout is not None, "everybody waits for something that will never come"
+        assert timeout is not None, "every task waits, and no timer is set"
         self._clock.advance(timeout)
         return super().select(0)
 
@@ -38,172 +38,176 @@ class _JumpingLoop(asyncio.SelectorEventLoop):
         return self._manual_clock.now_s()
 
 
-class Stage:
-    """A node with clients and its drain, on a loop whose time is the node's."""
+class DrainHarness:
+    """A node with clients and its drain. The event loop and the node share a manual clock."""
 
     def __init__(self, clients: int, **options: float) -> None:
-        self.world = World(ping_interval=Seconds(0))
-        self.clients = [self.world.connect(f"user{number}") for number in range(clients)]
+        self.node_harness = NodeHarness(ping_interval=Seconds(0))
+        self.clients = [self.node_harness.connect(f"user{number}") for number in range(clients)]
         self.log: list[str] = []
-        self.started_s = self.world.clock.now_s()
+        self.started_s = self.node_harness.clock.now_s()
         server_options = ServerOptions(**{name: Seconds(value) for name, value in options.items()})  # type: ignore[arg-type]
         self.drain = Drain(
-            self.world.node.registry,
+            self.node_harness.node.registry,
             server_options,
-            self.world.clock,
-            self.world.recorder,
+            self.node_harness.clock,
+            self.node_harness.recorder,
             lambda: self.log.append(f"unready {self.elapsed_s():g}"),
             lambda: self.log.append(f"stopped {self.elapsed_s():g}"),
         )
 
     def elapsed_s(self) -> float:
-        return round(self.world.clock.now_s() - self.started_s, 3)
+        return round(self.node_harness.clock.now_s() - self.started_s, 3)
 
-    def run(self, *companions: Coroutine[Any, Any, None]) -> None:
+    def run(self, *others: Coroutine[Any, Any, None]) -> None:
         async def together() -> None:
-            await asyncio.gather(self.drain.run(), *companions)
+            await asyncio.gather(self.drain.run(), *others)
 
-        with asyncio.Runner(loop_factory=lambda: _JumpingLoop(self.world.clock)) as runner:
+        with asyncio.Runner(loop_factory=lambda: _JumpingLoop(self.node_harness.clock)) as runner:
             runner.run(together())
 
     def phases(self) -> list[str]:
         seen: list[str] = []
-        for event in self.world.recorder.of(DrainAdvanced):
+        for event in self.node_harness.recorder.of(DrainAdvanced):
             if event.phase not in seen:
                 seen.append(event.phase)
         return seen
 
     def remaining(self) -> list[int]:
         """How many sessions are left after each batch."""
-        return [event.remaining for event in self.world.recorder.of(DrainAdvanced) if event.phase == "closing"]
+        return [event.remaining for event in self.node_harness.recorder.of(DrainAdvanced) if event.phase == "closing"]
 
 
-def let_go(stage: Stage) -> None:
-    """Clients that close their side as soon as they are told."""
-    for client in stage.clients:
-        client.transport.when_closed = client.cut
+def close_when_disconnected(harness: DrainHarness) -> None:
+    """Makes the clients close their side as soon as they are disconnected."""
+    for client in harness.clients:
+        client.transport.when_closed = client.drop_connection
 
 
-def test_the_phases_come_in_order() -> None:
-    """Unready first, then the delay for the load balancer, then listening ends, then the sessions."""
-    stage = Stage(3, drain_delay=4, drain_window=1)
-    let_go(stage)
-    stage.run()
-    assert stage.log == ["unready 0", "stopped 4"]
-    assert stage.phases() == ["unready", "stopped_listening", "closing", "closed", "finished"]
-    assert [client.ended for client in stage.clients] == [3001, 3001, 3001]
+def test_phases_of_a_drain_are_in_order() -> None:
+    """Readiness turns red first.
+
+    Then, after the delay for the load balancer, listening stops, and the sessions are closed.
+    """
+    harness = DrainHarness(3, drain_delay=4, drain_window=1)
+    close_when_disconnected(harness)
+    harness.run()
+    assert harness.log == ["unready 0", "stopped 4"]
+    assert harness.phases() == ["unready", "stopped_listening", "closing", "closed", "finished"]
+    assert [client.disconnect_code for client in harness.clients] == [3001, 3001, 3001]
 
 
 def test_sessions_are_closed_in_equal_batches_over_the_window() -> None:
-    """A rolling deploy is no stampede: a hundred over a second are ten or a few more every tenth."""
-    stage = Stage(100, drain_window=1)
-    let_go(stage)
-    stage.run()
-    left = [100, *stage.remaining()]
+    """So the clients of a rolling deploy do not reconnect all at once: a hundred over a second are ten or a few more
+    every tenth."""
+    harness = DrainHarness(100, drain_window=1)
+    close_when_disconnected(harness)
+    harness.run()
+    left = [100, *harness.remaining()]
     batches = [before - after for before, after in itertools.pairwise(left)]
     assert sum(batches) == 100
     assert batches[0] == 10
     assert max(batches) <= 12
-    assert 0.8 <= stage.elapsed_s() <= 1.0
+    assert 0.8 <= harness.elapsed_s() <= 1.0
 
 
-def test_few_sessions_leave_one_by_one() -> None:
-    """A batch is never empty, and nobody waits for a window that is over early."""
-    stage = Stage(3, drain_window=5)
-    let_go(stage)
-    stage.run()
-    assert stage.remaining() == [2, 1, 0]
-    assert stage.elapsed_s() <= 0.3
+def test_few_sessions_are_closed_one_by_one() -> None:
+    """A batch is never empty, and the drain does not wait for the rest of the window."""
+    harness = DrainHarness(3, drain_window=5)
+    close_when_disconnected(harness)
+    harness.run()
+    assert harness.remaining() == [2, 1, 0]
+    assert harness.elapsed_s() <= 0.3
 
 
-def test_without_a_window_everyone_leaves_at_once() -> None:
-    """And without sessions nothing is waited for at all."""
-    stage = Stage(50, drain_window=0)
-    let_go(stage)
-    stage.run()
-    assert stage.remaining() == [0]
-    assert stage.elapsed_s() == 0
-    empty = Stage(0, drain_window=5)
+def test_without_a_window_all_sessions_are_closed_at_once() -> None:
+    """Without sessions the drain does not wait at all."""
+    harness = DrainHarness(50, drain_window=0)
+    close_when_disconnected(harness)
+    harness.run()
+    assert harness.remaining() == [0]
+    assert harness.elapsed_s() == 0
+    empty = DrainHarness(0, drain_window=5)
     empty.run()
     assert (empty.remaining(), empty.elapsed_s()) == ([], 0)
 
 
-def test_who_leaves_by_itself_makes_room() -> None:
-    """The batches that are left get smaller."""
-    stage = Stage(20, drain_window=1)
-    let_go(stage)
+def test_batches_get_smaller_if_clients_disconnect_themselves() -> None:
+    """The remaining sessions are spread over the remaining window."""
+    harness = DrainHarness(20, drain_window=1)
+    close_when_disconnected(harness)
 
     async def leave() -> None:
         await asyncio.sleep(0)
-        left = [client for client in stage.clients if not client.ended]
+        left = [client for client in harness.clients if not client.disconnect_code]
         assert len(left) == 18
         for client in left[:10]:
-            client.cut()
+            client.drop_connection()
 
-    stage.run(leave())
-    assert stage.remaining() == [18, 7, 6, 5, 4, 3, 2, 1, 0]
-    assert sum(client.ended == 3001 for client in stage.clients) == 10
-
-
-def test_a_client_that_does_not_close_is_waited_for_until_the_deadline() -> None:
-    """It may be saying goodbye; then the hard limit ends the wait."""
-    stage = Stage(2, drain_window=0, shutdown_timeout=10)
-    stage.run()
-    assert [client.ended for client in stage.clients] == [3001, 3001]
-    assert 10 <= stage.elapsed_s() <= 10.1
-    assert stage.phases()[-1] == "finished"
+    harness.run(leave())
+    assert harness.remaining() == [18, 7, 6, 5, 4, 3, 2, 1, 0]
+    assert sum(client.disconnect_code == 3001 for client in harness.clients) == 10
 
 
-def test_the_last_goodbye_ends_the_wait() -> None:
-    """As soon as every transport is gone, the drain is over."""
-    stage = Stage(2, drain_window=0, shutdown_timeout=10)
+def test_drain_waits_for_closing_transports_until_the_deadline() -> None:
+    """A transport may still send the rest."""
+    harness = DrainHarness(2, drain_window=0, shutdown_timeout=10)
+    harness.run()
+    assert [client.disconnect_code for client in harness.clients] == [3001, 3001]
+    assert 10 <= harness.elapsed_s() <= 10.1
+    assert harness.phases()[-1] == "finished"
+
+
+def test_drain_ends_when_every_transport_is_closed() -> None:
+    """It does not wait for the deadline then."""
+    harness = DrainHarness(2, drain_window=0, shutdown_timeout=10)
 
     async def close() -> None:
         await asyncio.sleep(0)
-        for client in stage.clients:
-            client.cut()
+        for client in harness.clients:
+            client.drop_connection()
 
-    stage.run(close())
-    assert stage.elapsed_s() <= 0.1
+    harness.run(close())
+    assert harness.elapsed_s() <= 0.1
 
 
-def test_the_deadline_is_for_everything_together() -> None:
-    """Neither the delay nor the window may go beyond it."""
-    delayed = Stage(5, drain_delay=100, drain_window=100, shutdown_timeout=3)
+def test_shutdown_timeout_covers_all_phases() -> None:
+    """Neither the delay nor the window exceeds it."""
+    delayed = DrainHarness(5, drain_delay=100, drain_window=100, shutdown_timeout=3)
     delayed.run()
     assert delayed.log == ["unready 0", "stopped 3"]
     assert delayed.elapsed_s() <= 3.2
-    assert all(client.ended == 3001 for client in delayed.clients)
-    windowed = Stage(1000, drain_window=100, shutdown_timeout=3)
-    let_go(windowed)
+    assert all(client.disconnect_code == 3001 for client in delayed.clients)
+    windowed = DrainHarness(1000, drain_window=100, shutdown_timeout=3)
+    close_when_disconnected(windowed)
     windowed.run()
     assert windowed.elapsed_s() <= 3.2
-    assert all(client.ended == 3001 for client in windowed.clients)
+    assert all(client.disconnect_code == 3001 for client in windowed.clients)
 
 
-def test_a_second_signal_skips_what_is_left_to_wait() -> None:
-    """During the delay, the window or the goodbyes."""
-    stage = Stage(100, drain_delay=60, drain_window=60, shutdown_timeout=300)
+def test_hurry_skips_the_remaining_waits() -> None:
+    """During the delay, the window or the wait for transports."""
+    harness = DrainHarness(100, drain_delay=60, drain_window=60, shutdown_timeout=300)
 
     async def hurry() -> None:
-        asyncio.get_running_loop().call_later(5, stage.drain.hurry)
+        asyncio.get_running_loop().call_later(5, harness.drain.hurry)
 
-    stage.run(hurry())
-    assert stage.log == ["unready 0", "stopped 5"]
-    assert stage.remaining() == [0]
-    assert stage.elapsed_s() == 5
-    assert all(client.ended == 3001 for client in stage.clients)
+    harness.run(hurry())
+    assert harness.log == ["unready 0", "stopped 5"]
+    assert harness.remaining() == [0]
+    assert harness.elapsed_s() == 5
+    assert all(client.disconnect_code == 3001 for client in harness.clients)
 
 
-def test_who_arrives_meanwhile_leaves_too() -> None:
-    """A handshake that was let in before the drain began ends like the others."""
-    stage = Stage(10, drain_window=1)
-    let_go(stage)
-    late: list[Client] = []
+def test_session_opened_during_the_drain_is_closed_as_well() -> None:
+    """Its handshake was admitted before the drain began."""
+    harness = DrainHarness(10, drain_window=1)
+    close_when_disconnected(harness)
+    late: list[HarnessClient] = []
 
     async def open_session() -> None:
         await asyncio.sleep(0)
-        late.append(stage.world.open_session())
+        late.append(harness.node_harness.open_session())
 
-    stage.run(open_session())
-    assert late[0].ended == 3001
+    harness.run(open_session())
+    assert late[0].disconnect_code == 3001

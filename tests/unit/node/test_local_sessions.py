@@ -1,4 +1,4 @@
-"""What the server API does to sessions: sections 14 and 20 of the protocol reference."""
+"""Control messages and surveys, applied to the sessions of a node: sections 14 and 20 of the protocol reference."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from beaconfire.node.cluster import (
     SubscribeSessions,
     UnsubscribeSessions,
 )
-from tests.unit.kit import OPEN, RECOVERABLE, VISIBLE, Client, World, run, settle
+from tests.unit.kit import OPEN, RECOVERABLE, WITH_PRESENCE, HarnessClient, NodeHarness, run, settle
 
 UNIX_S = 1_700_000_000
 CLOSED = ChannelOptions()
-SOCIAL = ChannelOptions(presence=True, join_leave=True, force_push_join_leave=True)
+WITH_JOIN_LEAVE = ChannelOptions(presence=True, join_leave=True, force_push_join_leave=True)
 
 
-def people(world: World) -> tuple[Client, Client, Client, Client]:
-    """Two of ann, one of bob, one of nobody."""
-    return world.connect("ann"), world.connect("ann"), world.connect("bob"), world.connect()
+def connect_clients(harness: NodeHarness) -> tuple[HarnessClient, HarnessClient, HarnessClient, HarnessClient]:
+    """Two clients of ann, one of bob, and an anonymous one."""
+    return harness.connect("ann"), harness.connect("ann"), harness.connect("bob"), harness.connect()
 
 
 @pytest.mark.parametrize(
-    ("who", "hit"),
+    ("selector", "matches"),
     [
         (Selector(user="ann"), {0, 1}),
         (Selector(user="ann", client="client2"), {1}),
@@ -45,58 +45,58 @@ def people(world: World) -> tuple[Client, Client, Client, Client]:
         (Selector(client="client9"), set()),
         (Selector(), set()),
         (Selector(session="client2"), {1}),
-        (Selector(session="hush"), {2}),
-        (Selector(client="client3", session="hush"), {2}),
+        (Selector(session="secret"), {2}),
+        (Selector(client="client3", session="secret"), {2}),
         (Selector(client="client3", session="client3"), {2}),
-        (Selector(user="bob", client="client3", session="hush"), {2}),
-        (Selector(client="client1", session="hush"), set()),
+        (Selector(user="bob", client="client3", session="secret"), {2}),
+        (Selector(client="client1", session="secret"), set()),
         (Selector(client="client3", session="client1"), set()),
-        (Selector(client="client9", session="hush"), set()),
+        (Selector(client="client9", session="secret"), set()),
         (Selector(client="client3", session="unknown"), set()),
-        (Selector(user="ann", session="hush"), set()),
+        (Selector(user="ann", session="secret"), set()),
         (Selector(user="ann", session="unknown"), set()),
     ],
 )
-def test_whom_a_message_is_for(who: Selector, hit: set[int]) -> None:
-    """All of a user, or the one that everything said is true of; nothing said is nobody, not everybody."""
-    world = World()
-    clients = people(world)
+def test_selector_matches_sessions(selector: Selector, matches: set[int]) -> None:
+    """All sessions of a user, or the one session that every given field matches. An empty selector matches none."""
+    harness = NodeHarness()
+    clients = connect_clients(harness)
     bob = clients[2].session
-    world.node.registry.remove(bob)
-    clients[2].transport.secret = "hush"
-    world.node.registry.add(bob)
-    world.tell(DisconnectSessions(who, 4000, "enough"))
-    assert {index for index, client in enumerate(clients) if client.ended} == hit
+    harness.node.registry.remove(bob)
+    clients[2].transport.secret = "secret"
+    harness.node.registry.add(bob)
+    harness.send_control(DisconnectSessions(selector, 4000, "enough"))
+    assert {index for index, client in enumerate(clients) if client.disconnect_code} == matches
 
 
 # --- disconnect
 
 
-def test_disconnecting() -> None:
-    """With the code and reason given; clients on the whitelist stay."""
-    world = World()
-    first, second, bob, _ = people(world)
-    world.tell(DisconnectSessions(Selector(user="ann"), 4567, "enough", whitelist=(second.id,)))
+def test_disconnect_message_ends_sessions() -> None:
+    """With its code and reason. Clients on the whitelist stay."""
+    harness = NodeHarness()
+    first, second, bob, _ = connect_clients(harness)
+    harness.send_control(DisconnectSessions(Selector(user="ann"), 4567, "enough", whitelist=(second.id,)))
     assert first.transport.closed == (4567, "enough")
-    assert (second.ended, bob.ended) == (0, 0)
+    assert (second.disconnect_code, bob.disconnect_code) == (0, 0)
 
 
-def test_disconnecting_somebody_who_is_just_connecting() -> None:
-    """Works too: whoever is to go must not slip in."""
+def test_disconnect_message_ends_sessions_that_are_connecting() -> None:
+    """They must not stay connected."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
-        world.tokens.connections.known["t"] = Identity(user="ann", channels={"news": SubscriptionGrant()})
-        client = world.open_session()
-        world.stops.hold("history")
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann", channels={"news": SubscriptionGrant()})
+        client = harness.open_session()
+        harness.calls.hold("history")
         client.send("connect", token="t")
         await settle()
-        world.tell(DisconnectSessions(Selector(user="ann"), 3503, "force disconnect"))
-        assert client.ended == 3503
-        world.stops.release("history")
+        harness.send_control(DisconnectSessions(Selector(user="ann"), 3503, "force disconnect"))
+        assert client.disconnect_code == 3503
+        harness.calls.release("history")
         await settle()
-        assert client.take() == []
-        assert world.node.hub.statistics().subscriptions == 0
+        assert client.receive() == []
+        assert harness.node.hub.statistics().subscriptions == 0
 
     asyncio.run(scenario())
 
@@ -104,137 +104,142 @@ def test_disconnecting_somebody_who_is_just_connecting() -> None:
 # --- subscribe
 
 
-def test_subscribing_needs_no_permission() -> None:
-    """The client is told, and from then on hears the channel."""
-    world = World(CLOSED)
-    client = world.connect("ann")
-    world.tell(SubscribeSessions(Selector(user="ann"), "$news", data=b'{"a":1}'))
-    world.publish("$news", "x")
-    assert client.take_pushes() == [
+def test_subscribe_message_needs_no_permission() -> None:
+    """The client gets a subscribe push, and then publications."""
+    harness = NodeHarness(CLOSED)
+    client = harness.connect("ann")
+    harness.send_control(SubscribeSessions(Selector(user="ann"), "$news", data=b'{"a":1}'))
+    harness.publish("$news", "x")
+    assert client.receive_pushes() == [
         {"channel": "$news", "subscribe": {"data": {"a": 1}}},
         {"channel": "$news", "pub": {"data": "x"}},
     ]
 
 
-def test_subscribing_tells_where_the_stream_stands() -> None:
-    """With its position, so that the client can recover later."""
-    world = World(RECOVERABLE)
-    client = world.connect("ann")
-    world.publish("news", 1, 2)
-    world.tell(SubscribeSessions(Selector(user="ann"), "news"))
-    assert client.take_pushes() == [
+def test_subscribe_push_has_the_position() -> None:
+    """So the client can recover later."""
+    harness = NodeHarness(RECOVERABLE)
+    client = harness.connect("ann")
+    harness.publish("news", 1, 2)
+    harness.send_control(SubscribeSessions(Selector(user="ann"), "news"))
+    assert client.receive_pushes() == [
         {"channel": "news", "subscribe": {"recoverable": True, "positioned": True, "epoch": "epoch1", "offset": 2}}
     ]
 
 
-def test_subscribing_may_recover() -> None:
-    """From the position given: what was missed follows the push, in order."""
-    world = World(RECOVERABLE)
-    client = world.connect("ann")
-    world.publish("news", 1, 2, 3)
-    world.tell(SubscribeSessions(Selector(user="ann"), "news", since=StreamPosition(1, "epoch1")))
-    world.publish("news", 4)
-    subscribe, *publications = client.take_pushes()
+def test_subscribe_message_may_recover() -> None:
+    """From its position. The missed publications follow the push in order."""
+    harness = NodeHarness(RECOVERABLE)
+    client = harness.connect("ann")
+    harness.publish("news", 1, 2, 3)
+    harness.send_control(SubscribeSessions(Selector(user="ann"), "news", since=StreamPosition(1, "epoch1")))
+    harness.publish("news", 4)
+    subscribe, *publications = client.receive_pushes()
     assert subscribe["subscribe"]["offset"] == 1
     assert [push["pub"]["data"] for push in publications] == [2, 3, 4]
 
 
-def test_subscribing_announces_and_tracks() -> None:
-    """With the info given, and what the override changes."""
-    world = World(SOCIAL, {"quiet": CLOSED})
-    client = world.connect("ann")
-    world.tell(SubscribeSessions(Selector(user="ann"), "news", info=b'"chan"'))
-    assert world.presence("news") == {client.id}
-    subscribe, join = client.take_pushes()
+def test_subscribe_message_adds_presence_and_announces_the_join() -> None:
+    """With its info, and with the options of its override."""
+    harness = NodeHarness(WITH_JOIN_LEAVE, {"quiet": CLOSED})
+    client = harness.connect("ann")
+    harness.send_control(SubscribeSessions(Selector(user="ann"), "news", info=b'"chan"'))
+    assert harness.present_clients("news") == {client.id}
+    subscribe, join = client.receive_pushes()
     assert subscribe == {"channel": "news", "subscribe": {}}
     assert join["join"]["info"] == {"user": "ann", "client": client.id, "chan_info": "chan"}
-    world.tell(SubscribeSessions(Selector(user="ann"), "quiet:x", override=SubscriptionOverride(presence=True)))
-    assert world.presence("quiet:x") == {client.id}
+    harness.send_control(
+        SubscribeSessions(Selector(user="ann"), "quiet:x", override=SubscriptionOverride(presence=True))
+    )
+    assert harness.present_clients("quiet:x") == {client.id}
 
 
 @pytest.mark.parametrize("channel", ["news", "x" * 256, "nowhere:x", ""])
-def test_what_cannot_be_subscribed_stays_as_it_is(channel: str) -> None:
-    """In already, too long, unknown: nobody is told, nobody ends."""
-    world = World()
-    client = world.connect("ann", "news")
-    world.tell(SubscribeSessions(Selector(user="ann"), channel))
-    assert client.take() == []
-    assert client.ended == 0
+def test_subscribe_message_for_an_impossible_channel_changes_nothing(channel: str) -> None:
+    """Subscribed already, too long, or unknown: no push, and the session stays open."""
+    harness = NodeHarness()
+    client = harness.connect("ann", "news")
+    harness.send_control(SubscribeSessions(Selector(user="ann"), channel))
+    assert client.receive() == []
+    assert client.disconnect_code == 0
     assert set(client.session.subscriptions) == {"news"}
 
 
-def test_one_more_channel_than_allowed_is_not_subscribed() -> None:
-    """The limit of a connection is one for both sides."""
-    world = World(channel_limit=1)
-    client = world.connect("ann", "news")
-    world.tell(SubscribeSessions(Selector(user="ann"), "other"))
+def test_subscribe_message_over_the_channel_limit_is_ignored() -> None:
+    """The limit counts client-side and server-side subscriptions."""
+    harness = NodeHarness(channel_limit=1)
+    client = harness.connect("ann", "news")
+    harness.send_control(SubscribeSessions(Selector(user="ann"), "other"))
     assert set(client.session.subscriptions) == {"news"}
-    assert world.recorder.limits() == ["client.channel_limit"]
+    assert harness.recorder.limits() == ["client.channel_limit"]
 
 
-def test_the_client_may_leave_what_the_server_subscribed() -> None:
-    """Unsubscribing always succeeds."""
-    world = World()
-    client = world.connect("ann")
-    world.tell(SubscribeSessions(Selector(user="ann"), "news"))
-    assert client.ask("unsubscribe", channel="news") == {}
+def test_client_may_unsubscribe_from_a_server_side_subscription() -> None:
+    """Unsubscribe always succeeds."""
+    harness = NodeHarness()
+    client = harness.connect("ann")
+    harness.send_control(SubscribeSessions(Selector(user="ann"), "news"))
+    assert client.request("unsubscribe", channel="news") == {}
     assert client.session.subscriptions == {}
 
 
-def test_sessions_that_are_just_connecting_keep_their_channels() -> None:
-    """Nothing reaches a client before its connect reply; it is as if the message had come a moment earlier."""
+def test_messages_do_not_change_subscriptions_of_connecting_sessions() -> None:
+    """Nothing reaches a client before its connect reply.
+
+    The effect is as if the message had come before the session.
+    """
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
-        world.tokens.connections.known["t"] = Identity(user="ann", channels={"news": SubscriptionGrant()})
-        client = world.open_session()
-        world.stops.hold("history")
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann", channels={"news": SubscriptionGrant()})
+        client = harness.open_session()
+        harness.calls.hold("history")
         client.send("connect", token="t")
         await settle()
-        world.tell(SubscribeSessions(Selector(user="ann"), "other"))
-        world.tell(UnsubscribeSessions(Selector(user="ann"), "news"))
-        assert client.take() == []
-        world.stops.release("history")
+        harness.send_control(SubscribeSessions(Selector(user="ann"), "other"))
+        harness.send_control(UnsubscribeSessions(Selector(user="ann"), "news"))
+        assert client.receive() == []
+        harness.calls.release("history")
         await settle()
-        [reply] = client.take()
+        [reply] = client.receive()
         assert set(reply["connect"]["subs"]) == set(client.session.subscriptions) == {"news"}
 
     asyncio.run(scenario())
 
 
-def test_subscribing_a_session_that_ends_meanwhile() -> None:
-    """Leaves nothing behind."""
+def test_session_that_ends_during_a_subscribe_message_leaves_nothing_behind() -> None:
+    """Neither presence nor a subscription."""
 
     async def scenario() -> None:
-        world = World(SOCIAL)
-        client = world.connect("ann")
-        world.stops.hold("presence_add")
-        world.tell(SubscribeSessions(Selector(user="ann"), "news"))
+        harness = NodeHarness(WITH_JOIN_LEAVE)
+        client = harness.connect("ann")
+        harness.calls.hold("presence_add")
+        harness.send_control(SubscribeSessions(Selector(user="ann"), "news"))
         await settle()
-        client.cut()
-        world.stops.release("presence_add")
+        client.drop_connection()
+        harness.calls.release("presence_add")
         await settle()
-        assert client.take() == []
-        assert world.presence("news") == set()
-        assert world.node.hub.statistics().subscriptions == 0
+        assert client.receive() == []
+        assert harness.present_clients("news") == set()
+        assert harness.node.hub.statistics().subscriptions == 0
 
     asyncio.run(scenario())
 
 
-def test_a_gap_while_subscribing_ends_the_session() -> None:
-    """With 3010, as for every server-side subscription."""
+def test_gap_during_a_subscribe_message_ends_the_session_with_3010() -> None:
+    """As for every server-side subscription."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
-        client = world.connect("ann")
-        world.stops.hold("history")
-        world.tell(SubscribeSessions(Selector(user="ann"), "news"))
+        harness = NodeHarness(RECOVERABLE)
+        client = harness.connect("ann")
+        harness.calls.hold("history")
+        harness.send_control(SubscribeSessions(Selector(user="ann"), "news"))
         await settle()
-        world.node.listener.on_link_lost(None)
-        world.stops.release("history")
+        harness.node.listener.on_link_lost(None)
+        harness.calls.release("history")
         await settle()
-        assert client.ended == 3010
-        assert client.take() == []
+        assert client.disconnect_code == 3010
+        assert client.receive() == []
 
     asyncio.run(scenario())
 
@@ -242,155 +247,155 @@ def test_a_gap_while_subscribing_ends_the_session() -> None:
 # --- unsubscribe
 
 
-def test_unsubscribing() -> None:
-    """From one channel or from all, client-side and server-side ones alike; the client is told with 2000."""
-    world = World(SOCIAL, {"open": OPEN})
-    client = world.connect("ann", "open:a", "open:b")
-    world.tell(SubscribeSessions(Selector(user="ann"), "news"))
-    client.take()
-    world.tell(UnsubscribeSessions(Selector(user="ann"), "open:a"))
+def test_unsubscribe_message_ends_subscriptions_with_2000() -> None:
+    """To one channel or to all, client-side and server-side ones."""
+    harness = NodeHarness(WITH_JOIN_LEAVE, {"open": OPEN})
+    client = harness.connect("ann", "open:a", "open:b")
+    harness.send_control(SubscribeSessions(Selector(user="ann"), "news"))
+    client.receive()
+    harness.send_control(UnsubscribeSessions(Selector(user="ann"), "open:a"))
     pushed = {"code": 2000, "reason": "server unsubscribed"}
-    assert client.take_pushes() == [{"channel": "open:a", "unsubscribe": pushed}]
-    world.tell(UnsubscribeSessions(Selector(user="ann"), "open:a"))
-    assert client.take() == []
-    world.tell(UnsubscribeSessions(Selector(user="ann")))
-    assert client.take_pushes() == [
+    assert client.receive_pushes() == [{"channel": "open:a", "unsubscribe": pushed}]
+    harness.send_control(UnsubscribeSessions(Selector(user="ann"), "open:a"))
+    assert client.receive() == []
+    harness.send_control(UnsubscribeSessions(Selector(user="ann")))
+    assert client.receive_pushes() == [
         {"channel": "open:b", "unsubscribe": pushed},
         {"channel": "news", "unsubscribe": pushed},
     ]
-    assert world.presence("news") == set()
+    assert harness.present_clients("news") == set()
 
 
 # --- refresh
 
 
-def test_a_new_end() -> None:
+def test_refresh_message_moves_the_expiry() -> None:
     """Earlier, later, or never."""
-    world = World(ping_interval=Seconds(0))
-    client = world.connect("ann", expire_at_unix_s=UNIX_S + 60.0, client_refresh=True)
-    world.tell(RefreshSessions(Selector(user="ann"), expire_at_unix_s=UNIX_S + 100.0))
-    world.pass_time(124.5, step_s=1)
-    assert client.ended == 0
-    world.tell(RefreshSessions(Selector(user="ann")))
-    world.pass_time(1000, step_s=10)
-    assert client.ended == 0
-    world.tell(RefreshSessions(Selector(user="ann"), expire_at_unix_s=UNIX_S + 1.0))
-    world.pass_time(1)
-    assert client.ended == 3005
+    harness = NodeHarness(ping_interval=Seconds(0))
+    client = harness.connect("ann", expire_at_unix_s=UNIX_S + 60.0, client_refresh=True)
+    harness.send_control(RefreshSessions(Selector(user="ann"), expire_at_unix_s=UNIX_S + 100.0))
+    harness.advance_time(124.5, step_s=1)
+    assert client.disconnect_code == 0
+    harness.send_control(RefreshSessions(Selector(user="ann")))
+    harness.advance_time(1000, step_s=10)
+    assert client.disconnect_code == 0
+    harness.send_control(RefreshSessions(Selector(user="ann"), expire_at_unix_s=UNIX_S + 1.0))
+    harness.advance_time(1)
+    assert client.disconnect_code == 3005
 
 
-def test_the_end_now() -> None:
-    """With 3005: the client may come back with a new token."""
-    world = World()
-    client = world.connect("ann")
-    world.tell(RefreshSessions(Selector(user="ann"), expired=True))
-    assert client.ended == 3005
+def test_refresh_message_may_expire_the_connection_at_once() -> None:
+    """With 3005, so the client may connect again with a new token."""
+    harness = NodeHarness()
+    client = harness.connect("ann")
+    harness.send_control(RefreshSessions(Selector(user="ann"), expired=True))
+    assert client.disconnect_code == 3005
 
 
-def test_a_new_info() -> None:
-    """Shown in what the client publishes from then on; without one, the old stays."""
-    world = World()
-    witness = world.connect("bob", "news")
-    client = world.connect("ann", "news", info=Raw(b'"old"'))
+def test_refresh_message_changes_the_info_of_publications() -> None:
+    """A message without info does not change it."""
+    harness = NodeHarness()
+    subscriber = harness.connect("bob", "news")
+    client = harness.connect("ann", "news", info=Raw(b'"old"'))
 
     def shown() -> Any:
-        client.ask("publish", channel="news", data=1)
-        return witness.take_pushes()[-1]["pub"]["info"].get("conn_info")
+        client.request("publish", channel="news", data=1)
+        return subscriber.receive_pushes()[-1]["pub"]["info"].get("conn_info")
 
-    world.tell(RefreshSessions(Selector(user="ann")))
+    harness.send_control(RefreshSessions(Selector(user="ann")))
     assert shown() == "old"
-    world.tell(RefreshSessions(Selector(user="ann"), info=b'"new"'))
+    harness.send_control(RefreshSessions(Selector(user="ann"), info=b'"new"'))
     assert shown() == "new"
-    world.tell(RefreshSessions(Selector(user="ann"), info=b""))
+    harness.send_control(RefreshSessions(Selector(user="ann"), info=b""))
     assert shown() is None
 
 
-def infos(world: World, channel: str = "news") -> dict[str, Any]:
-    """What presence says of each user: the token's info."""
-    members = run(world.memory.presence.members(channel))
+def infos(harness: NodeHarness, channel: str = "news") -> dict[str, Any]:
+    """The connection info of each user in presence."""
+    members = run(harness.memory.presence.members(channel))
     return {info.user: bytes(info.conn_info).decode() for info in members.values()}
 
 
-def test_a_new_info_is_seen_wherever_the_client_is() -> None:
-    """Presence has it at once, in every channel; nobody is told of it, but its leave has it."""
-    world = World(VISIBLE, ping_interval=Seconds(0))
-    witness = world.connect("bob", "news")
-    client = world.connect("ann", "news", "sport", info=Raw(b'"old"'))
-    witness.take()
-    world.tell(RefreshSessions(Selector(user="ann"), info=b'"new"'))
-    assert witness.take_pushes() == []
-    assert infos(world) == {"ann": '"new"', "bob": ""}
-    assert infos(world, "sport") == {"ann": '"new"'}
-    world.pass_time(30)
-    assert infos(world)["ann"] == '"new"', "nor does the next upkeep bring the old one back"
-    client.cut()
-    [push] = witness.take_pushes()
+def test_refresh_message_changes_the_info_in_every_channel() -> None:
+    """In presence at once, and in the leave. No message announces the change."""
+    harness = NodeHarness(WITH_PRESENCE, ping_interval=Seconds(0))
+    subscriber = harness.connect("bob", "news")
+    client = harness.connect("ann", "news", "sport", info=Raw(b'"old"'))
+    subscriber.receive()
+    harness.send_control(RefreshSessions(Selector(user="ann"), info=b'"new"'))
+    assert subscriber.receive_pushes() == []
+    assert infos(harness) == {"ann": '"new"', "bob": ""}
+    assert infos(harness, "sport") == {"ann": '"new"'}
+    harness.advance_time(30)
+    assert infos(harness)["ann"] == '"new"', "the next upkeep does not bring the old info back"
+    client.drop_connection()
+    [push] = subscriber.receive_pushes()
     assert push["leave"]["info"]["conn_info"] == "new"
-    assert infos(world) == {"bob": ""}
+    assert infos(harness) == {"bob": ""}
 
 
-def test_a_new_info_for_one_who_is_on_the_way() -> None:
-    """In or out: who is subscribing comes with the new one, and who has left is not brought back by it."""
+def test_refresh_message_during_subscribe_and_unsubscribe() -> None:
+    """A subscription that is being made gets the new info. An ended one does not come back to presence."""
 
     async def scenario() -> None:
-        world = World(VISIBLE)
-        witness = world.connect("bob", "news")
-        coming = world.connect("ann", info=Raw(b'"old"'))
-        world.stops.hold("presence_add")
-        coming.send("subscribe", channel="news")
+        harness = NodeHarness(WITH_PRESENCE)
+        subscriber = harness.connect("bob", "news")
+        client = harness.connect("ann", info=Raw(b'"old"'))
+        harness.calls.hold("presence_add")
+        client.send("subscribe", channel="news")
         await settle()
-        world.tell(RefreshSessions(Selector(user="ann"), info=b'"new"'))
-        world.stops.release("presence_add")
+        harness.send_control(RefreshSessions(Selector(user="ann"), info=b'"new"'))
+        harness.calls.release("presence_add")
         await settle()
-        assert infos(world)["ann"] == '"new"'
-        joins = [push["join"]["info"]["conn_info"] for push in witness.take_pushes() if "join" in push]
+        assert infos(harness)["ann"] == '"new"'
+        joins = [push["join"]["info"]["conn_info"] for push in subscriber.receive_pushes() if "join" in push]
         assert joins == ["new"]
-        world.stops.hold("presence_add")
-        world.tell(RefreshSessions(Selector(user="ann"), info=b'"newer"'))
-        coming.ask("unsubscribe", channel="news")
-        world.stops.release("presence_add")
+        harness.calls.hold("presence_add")
+        harness.send_control(RefreshSessions(Selector(user="ann"), info=b'"newer"'))
+        client.request("unsubscribe", channel="news")
+        harness.calls.release("presence_add")
         await settle()
-        assert "ann" not in infos(world)
+        assert "ann" not in infos(harness)
 
     asyncio.run(scenario())
 
 
-# --- answers
+# --- surveys
 
 
-def test_channels_and_the_node_are_counted() -> None:
-    """As they are now."""
-    world = World()
-    world.connect("ann", "a", "b")
-    world.connect("bob", "b")
-    world.connect()
-    world.clock.advance(90.7)
-    assert run(world.node.cluster.channels("")) == {"a": 1, "b": 2}
-    [node] = run(world.node.cluster.nodes())
+def test_surveys_count_channels_users_and_subscriptions() -> None:
+    """At the time of the survey."""
+    harness = NodeHarness()
+    harness.connect("ann", "a", "b")
+    harness.connect("bob", "b")
+    harness.connect()
+    harness.clock.advance(90.7)
+    assert run(harness.node.cluster.channels("")) == {"a": 1, "b": 2}
+    [node] = run(harness.node.cluster.nodes())
     assert (node.uid, node.name, node.version) == ("uid", "node", "1.2.3")
     assert (node.num_clients, node.num_users, node.num_channels, node.num_subs, node.uptime) == (3, 2, 2, 3, 90)
 
 
-def test_connections_are_listed() -> None:
-    """All, of one user, in one channel, and not more than asked for."""
-    world = World()
-    world.tokens.connections.known["t"] = Identity(user="ann")
-    ann = world.open_session()
-    ann.ask("connect", token="t", name="js", version="5")
-    ann.ask("subscribe", channel="b")
-    ann.ask("subscribe", channel="a")
-    bob = world.connect("bob", "a")
-    world.open_session()
+def test_survey_lists_connections() -> None:
+    """All of them, of one user, in one channel, and at most the limit."""
+    harness = NodeHarness()
+    harness.tokens.connections.known["t"] = Identity(user="ann")
+    ann = harness.open_session()
+    ann.request("connect", token="t", name="js", version="5")
+    ann.request("subscribe", channel="b")
+    ann.request("subscribe", channel="a")
+    bob = harness.connect("bob", "a")
+    harness.open_session()
 
     def listed(**survey: Any) -> list[str]:
-        return [found.client for found in run(world.node.cluster.connections(ConnectionsSurvey(**survey)))]
+        return [found.client for found in run(harness.node.cluster.connections(ConnectionsSurvey(**survey)))]
 
     assert listed() == [ann.id, bob.id]
     assert listed(user="ann") == [ann.id]
     assert listed(channel="a") == [ann.id, bob.id]
     assert listed(channel="b", user="bob") == []
     assert listed(limit=1) == [ann.id]
-    [found] = run(world.node.cluster.connections(ConnectionsSurvey(user="ann")))
+    [found] = run(harness.node.cluster.connections(ConnectionsSurvey(user="ann")))
     assert (found.user, found.transport, found.protocol) == ("ann", "test", "centrifuge-json")
     assert (found.channels, found.connected_at_ms) == (["a", "b"], UNIX_S * 1000)
     assert (found.app_name, found.app_version) == ("js", "5")

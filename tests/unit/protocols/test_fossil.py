@@ -16,7 +16,7 @@ from tests.unit.patching import apply
 
 @st.composite
 def edited(draw: st.DrawFn) -> tuple[bytes, bytes]:
-    """A text and what became of it: pieces inserted, removed and moved."""
+    """A text and an edited version of it, with pieces inserted, removed and moved."""
     source = draw(st.binary(max_size=300)) * draw(st.integers(1, 3))
     target = source
     for _ in range(draw(st.integers(0, 4))):
@@ -29,8 +29,8 @@ def edited(draw: st.DrawFn) -> tuple[bytes, bytes]:
 
 
 @given(edited())
-def test_a_patch_makes_the_target_of_the_source(pair: tuple[bytes, bytes]) -> None:
-    """For our own reader, which is strict, and for the one in the Python SDK; and it is smaller than the target."""
+def test_a_patch_turns_the_source_into_the_target(pair: tuple[bytes, bytes]) -> None:
+    """For our own strict decoder and for that of the Python SDK. The patch is smaller than the target."""
     source, target = pair
     patch = create(source, target)
     if patch is not None:
@@ -41,13 +41,13 @@ def test_a_patch_makes_the_target_of_the_source(pair: tuple[bytes, bytes]) -> No
 
 @given(st.binary(max_size=300), st.binary(max_size=300))
 def test_unrelated_texts(source: bytes, target: bytes) -> None:
-    """They rarely have a patch; if they do, it is right."""
+    """Unrelated texts rarely have a patch; a patch that exists is correct."""
     patch = create(source, target)
     assert patch is None or apply(source, patch) == target
 
 
 def test_small_changes_make_small_patches() -> None:
-    """In several places at once, at the beginning, in the middle and at the end."""
+    """Changes in several places: at the beginning, in the middle and at the end."""
     prices = {f"share{number}": {"price": number * 1.25, "name": "n" * 40} for number in range(50)}
     before = json.dumps(prices).encode()
     for name in ("share0", "share25", "share49"):
@@ -60,7 +60,7 @@ def test_small_changes_make_small_patches() -> None:
 
 
 def test_moved_blocks_are_found() -> None:
-    """Two halves that change places are two copies."""
+    """Two halves that swap their places become two copies."""
     half, other = random.Random(1).randbytes(500), random.Random(2).randbytes(500)
     patch = create(half + other, other + half)
     assert patch is not None
@@ -68,8 +68,8 @@ def test_moved_blocks_are_found() -> None:
     assert apply(half + other, patch) == other + half
 
 
-def test_the_same_text_is_one_copy() -> None:
-    """The format as it is written: length, copy, checksum."""
+def test_identical_texts_become_one_copy() -> None:
+    """The exact bytes of the format: length, copy, checksum."""
     assert create(b"abcd" * 16, b"abcd" * 16) == b"10\n10@0,M9ZP0;"
 
 
@@ -85,13 +85,13 @@ def test_the_same_text_is_one_copy() -> None:
     ],
     ids=["no source", "no target", "short", "unrelated", "large target", "large source"],
 )
-def test_where_a_patch_is_worth_nothing_there_is_none(source: bytes, target: bytes) -> None:
-    """The whole text is sent then."""
+def test_no_patch_if_it_would_not_be_smaller(source: bytes, target: bytes) -> None:
+    """Then the full text is sent."""
     assert create(source, target) is None
 
 
-def test_work_is_bounded() -> None:
-    """A text cut to as many pieces as possible has at most so many copies, and the rest is inserted."""
+def test_the_number_of_copies_is_limited() -> None:
+    """A text with as many matches as possible has at most `COPIES_MAX` copies; the rest is inserted."""
     source = random.Random(1).randbytes(SIZE_MAX)
     blocks = [source[at : at + 16] for at in range(0, SIZE_MAX, 16)]
     random.Random(2).shuffle(blocks)
@@ -107,5 +107,5 @@ def test_work_is_bounded() -> None:
     [(b"", 0), (b"\x01", 1 << 24), (b"\x00\x00\x00\x01\x02", 1 + (2 << 24)), (b"\xff" * 8, 0xFFFFFFFE)],
 )
 def test_checksums(text: bytes, expected: int) -> None:
-    """Big-endian words of 32 bits, the last one filled up with zeros, summed up and cut to 32 bits."""
+    """Big-endian words of 32 bits, the last one padded with zeros, are added modulo 2**32."""
     assert checksum(text) == expected

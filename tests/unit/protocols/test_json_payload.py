@@ -1,4 +1,4 @@
-"""What may stand inside other JSON."""
+"""Which payloads can be embedded in other JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from beaconfire.base.errors import PayloadError
 from beaconfire.model.publication import NO_PAYLOAD
-from beaconfire.protocols.json_payload import DEPTH_MAX, NotJSONError, embeddable, read
+from beaconfire.protocols.json_payload import DEPTH_MAX, NotJSONError, check_json, decode_json
 
 decode = msgspec.json.Decoder(Raw).decode
 
@@ -17,25 +17,25 @@ decode = msgspec.json.Decoder(Raw).decode
     "text",
     ["null", "0", "-1.50e+07", '""', '"\\u00e9\\ud83d\\ude00"', '"烽火"', "[]", '{"a" : [1, {"b":null}]}', "[1,\n 2]"],
 )
-def test_json_is_kept_as_it_is(text: str) -> None:
-    """Valid text is the very same object: not a digit, a space or an escape of it changes."""
+def test_valid_json_is_not_changed(text: str) -> None:
+    """The result is the same object: digits, spaces and escapes do not change."""
     data = Raw(text.encode())
-    assert embeddable(data) is data
+    assert check_json(data) is data
 
 
-def test_white_space_around_is_dropped() -> None:
-    """What stands outside of the value is no part of it."""
-    assert bytes(embeddable(Raw(b'\n {"a":1}\r\n'))) == b'{"a":1}'
+def test_surrounding_white_space_is_dropped() -> None:
+    """White space outside of the value is not part of it."""
+    assert bytes(check_json(Raw(b'\n {"a":1}\r\n'))) == b'{"a":1}'
 
 
-def test_empty_is_no_payload() -> None:
-    """Encoders leave out the one empty payload only, so every other one becomes it."""
-    assert embeddable(NO_PAYLOAD) is NO_PAYLOAD
-    assert embeddable(Raw(b"")) is NO_PAYLOAD
+def test_an_empty_payload_becomes_the_empty_payload() -> None:
+    """Encoders omit only the object `NO_PAYLOAD`, so all empty payloads become this object."""
+    assert check_json(NO_PAYLOAD) is NO_PAYLOAD
+    assert check_json(Raw(b"")) is NO_PAYLOAD
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "error"),
     [
         (b" ", "truncated"),
         (b"hello", "invalid"),
@@ -49,10 +49,10 @@ def test_empty_is_no_payload() -> None:
         (b"\xef\xbb\xbf1", "invalid"),
     ],
 )
-def test_everything_else_is_refused(text: bytes, says: str) -> None:
-    """Nothing that could end the payload early, or that a peer could not read, gets through."""
-    with pytest.raises(PayloadError, match=says):
-        embeddable(Raw(text))
+def test_invalid_json_is_rejected(text: bytes, error: str) -> None:
+    """Text that ends the payload early, or that a client could not decode, is rejected."""
+    with pytest.raises(PayloadError, match=error):
+        check_json(Raw(text))
 
 
 @pytest.mark.parametrize(
@@ -68,38 +68,38 @@ def test_everything_else_is_refused(text: bytes, says: str) -> None:
         (r'{"\ud83d":"é"}', r'{"\ufffd":"é"}'),
     ],
 )
-def test_half_an_emoji_is_replaced(text: str, repaired: str) -> None:
-    """A lone surrogate has no UTF-8: it becomes the replacement character, and whole pairs stay."""
-    assert bytes(embeddable(Raw(text.encode()))).decode() == repaired
+def test_a_lone_surrogate_is_replaced(text: str, repaired: str) -> None:
+    """A lone surrogate has no UTF-8 form and becomes the replacement character. Complete pairs do not change."""
+    assert bytes(check_json(Raw(text.encode()))).decode() == repaired
 
 
-def test_an_escaped_backslash_is_no_escape() -> None:
-    """Text that only looks like a surrogate is not touched."""
+def test_an_escaped_backslash_is_not_part_of_an_escape() -> None:
+    """Text that only looks like a surrogate escape does not change."""
     data = Raw(rb'"\\ud83d"')
-    assert embeddable(data) is data
+    assert check_json(data) is data
 
 
 def nested(depth: int) -> bytes:
     return b"[" * depth + b"]" * depth
 
 
-def test_depth_has_a_limit() -> None:
-    """The deepest text allowed is read, one level more is not."""
-    assert read(decode, nested(DEPTH_MAX)) == Raw(nested(DEPTH_MAX))
+def test_nesting_has_a_limit() -> None:
+    """The deepest allowed text is decoded; one more level is rejected."""
+    assert decode_json(decode, nested(DEPTH_MAX)) == Raw(nested(DEPTH_MAX))
     with pytest.raises(NotJSONError, match="more than 512 levels"):
-        read(decode, nested(DEPTH_MAX + 1))
+        decode_json(decode, nested(DEPTH_MAX + 1))
 
 
 @pytest.mark.parametrize("before", [b"", b"[]," * 2000, b"[[]]," * 1999 + b'"]",', nested(DEPTH_MAX - 1) + b","])
 @pytest.mark.parametrize("after", [b"", b",[]" * 2000])
-def test_depth_is_found_wherever_it_is(before: bytes, after: bytes) -> None:
-    """Behind any number of brackets, at any place among those that are counted together."""
+def test_nesting_is_found_at_any_position(before: bytes, after: bytes) -> None:
+    """After any number of brackets, and at any position among the brackets that are counted in one step."""
     for offset in (0, 1, 31, 32, 63):
         shift = b"[]," * offset
         fits, too_deep = (b"[" + shift + before + nested(depth) + after + b"]" for depth in (DEPTH_MAX - 1, DEPTH_MAX))
-        assert read(decode, fits) == Raw(fits)
+        assert decode_json(decode, fits) == Raw(fits)
         with pytest.raises(NotJSONError, match="more than 512 levels"):
-            read(decode, too_deep)
+            decode_json(decode, too_deep)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +112,6 @@ def test_depth_is_found_wherever_it_is(before: bytes, after: bytes) -> None:
     ],
     ids=["many arrays", "many objects", "brackets in a string", "brackets after an escaped quote"],
 )
-def test_width_has_no_limit(text: bytes) -> None:
-    """Only brackets inside one another count, and only outside of strings."""
-    assert read(decode, text) == Raw(text)
+def test_the_number_of_brackets_has_no_limit(text: bytes) -> None:
+    """Only nested brackets count, and only outside of strings."""
+    assert decode_json(decode, text) == Raw(text)

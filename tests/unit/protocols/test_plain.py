@@ -1,4 +1,4 @@
-"""The plain protocol's codec against its document, row by row."""
+"""The codec of the plain protocol against its documentation, row by row."""
 
 from __future__ import annotations
 
@@ -62,28 +62,28 @@ from beaconfire.model.results import (
     SubscribeResult,
     UnsubscribeResult,
 )
-from beaconfire.protocols.plain import PlainCodec, answers
-from beaconfire.protocols.plain.requests import KNOWN_TYPES, SERVER_TYPES
+from beaconfire.protocols.plain import PlainCodec, server_messages
+from beaconfire.protocols.plain.client_messages import CLIENT_TYPES, SERVER_TYPES
 from beaconfire.protocols.port import Codec, Payload
 
 CODEC: Codec = PlainCodec(None)
 LOBBY: Codec = PlainCodec("lobby")
 
 
-def read(frame: str | bytes, codec: Codec = CODEC, binary: bool = False) -> Command:
-    """The one command of a frame."""
+def decode(frame: str | bytes, codec: Codec = CODEC, binary: bool = False) -> Command:
+    """The only command of a frame."""
     (command,) = codec.decode(frame.encode() if isinstance(frame, str) else frame, binary)
     return command
 
 
 def ref(kind: str = "ping", identifier: str | None = "1", **fields: object) -> object:
-    """The ref of a message of this kind about the room `kitchen`; `identifier` is JSON text."""
+    """The ref of a message of this type for the room `kitchen`. `identifier` is JSON text."""
     message = json.dumps({"type": kind, "room": "kitchen", "data": 0, "token": "t", **fields})
-    return read(message[:-1] + (f', "id": {identifier}}}' if identifier is not None else "}")).ref
+    return decode(message[:-1] + (f', "id": {identifier}}}' if identifier is not None else "}")).ref
 
 
-def shown(payload: Payload) -> dict[str, Any]:
-    """What a client reads from a text frame."""
+def decoded(payload: Payload) -> dict[str, Any]:
+    """The message that a client gets in a text frame."""
     assert not payload.binary
     message = json.loads(payload.data)
     assert isinstance(message, dict)
@@ -138,15 +138,15 @@ REQUESTS: list[tuple[str, Request]] = [
 @pytest.mark.parametrize("codec", [CODEC, LOBBY], ids=["lobby off", "lobby on"])
 @pytest.mark.parametrize(("frame", "expected"), REQUESTS)
 def test_each_message_becomes_its_request(frame: str, expected: Request, codec: Codec) -> None:
-    """Every row of the client's table, with and without its optional fields, lobby or not."""
-    command = read(frame, codec)
+    """Every row of the table of client messages, with and without optional fields, with and without a lobby."""
+    command = decode(frame, codec)
     assert command.request == expected
     assert command.ref is not None
 
 
-def test_missing_data_is_the_one_empty_payload() -> None:
-    """Encoders leave a payload out when it is this very object, so identity matters."""
-    request = read('{"type":"handshake"}').request
+def test_missing_data_is_the_empty_payload() -> None:
+    """Encoders omit a payload only if it is this object, so its identity matters."""
+    request = decode('{"type":"handshake"}').request
     assert isinstance(request, ConnectRequest)
     assert request.data is NO_PAYLOAD
 
@@ -180,28 +180,30 @@ MALFORMED: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize("codec", [CODEC, LOBBY], ids=["lobby off", "lobby on"])
 @pytest.mark.parametrize(("frame", "field"), MALFORMED)
-def test_a_malformed_message_is_answered_with_the_name_of_the_field(frame: str, field: str, codec: Codec) -> None:
-    """Known types never fall through to the lobby, and the error tells which field it was, debug reasons or not."""
-    command = read(frame, codec)
+def test_the_error_for_a_malformed_message_names_the_field(frame: str, field: str, codec: Codec) -> None:
+    """A message of a known type never becomes a lobby frame. The error names the field whether `debug_reasons` is on or
+    off.
+    """
+    command = decode(frame, codec)
     assert isinstance(command.request, InvalidRequest)
     assert command.request.code is BAD_REQUEST
     answer = codec.encode_error(command.ref, CommandError(command.request.code, command.request.detail), "")
-    assert shown(answer)["code"] == 107
-    assert field in shown(answer)["detail"]
+    assert decoded(answer)["code"] == 107
+    assert field in decoded(answer)["detail"]
 
 
-def test_a_malformed_message_keeps_its_id() -> None:
-    """The client must be able to tell which of its messages was refused."""
-    command = read('{"type":"join","id":"a"}')
-    assert shown(CODEC.encode_error(command.ref, CommandError(BAD_REQUEST, "x"), ""))["id"] == "a"
+def test_the_error_for_a_malformed_message_has_its_id() -> None:
+    """So the client knows which of its messages was rejected."""
+    command = decode('{"type":"join","id":"a"}')
+    assert decoded(CODEC.encode_error(command.ref, CommandError(BAD_REQUEST, "x"), ""))["id"] == "a"
 
 
-def test_an_unknown_type_is_104_without_a_lobby_and_names_the_types() -> None:
-    """A typing mistake is told, with what could have been meant."""
-    command = read('{"type":"jion","room":"k","id":3}')
+def test_an_unknown_type_is_error_104_without_a_lobby() -> None:
+    """The error lists the known types."""
+    command = decode('{"type":"jion","room":"k","id":3}')
     assert isinstance(command.request, InvalidRequest)
     assert command.request.code is METHOD_NOT_FOUND
-    answer = shown(CODEC.encode_error(command.ref, CommandError(METHOD_NOT_FOUND, command.request.detail), ""))
+    answer = decoded(CODEC.encode_error(command.ref, CommandError(METHOD_NOT_FOUND, command.request.detail), ""))
     assert (answer["id"], answer["code"]) == (3, 104)
     assert "join" in answer["detail"]
 
@@ -226,18 +228,22 @@ NO_MESSAGES: list[tuple[bytes, bool]] = [
 
 
 @pytest.mark.parametrize(("frame", "binary"), NO_MESSAGES)
-def test_a_frame_that_is_no_message_is_107_without_a_lobby(frame: bytes, binary: bool) -> None:
-    """Everything but a text frame with an object with a string type; absurd nesting and binary frames too."""
-    request = read(frame, binary=binary).request
+def test_a_frame_that_is_no_message_is_error_107_without_a_lobby(frame: bytes, binary: bool) -> None:
+    """A message is a text frame with an object with a string `type`. Everything else is rejected, including binary
+    frames and extreme nesting.
+    """
+    request = decode(frame, binary=binary).request
     assert isinstance(request, InvalidRequest)
     assert request.code is BAD_REQUEST
     assert "`type`" in request.detail
 
 
 @pytest.mark.parametrize(("frame", "binary"), [*NO_MESSAGES, (b'{"type":"what", "a": 1}\n', False)])
-def test_a_lobby_frame_comes_back_as_it_was(frame: bytes, binary: bool) -> None:
-    """The lobby's publication is JSON for everyone else, and the original frame for plain clients, byte for byte."""
-    command = read(frame, LOBBY, binary)
+def test_a_lobby_frame_is_delivered_unchanged(frame: bytes, binary: bool) -> None:
+    """The publication is JSON for clients of other protocols. Clients of the plain protocol get the same bytes
+    as sent.
+    """
+    command = decode(frame, LOBBY, binary)
     assert command.ref is None
     assert isinstance(command.request, LobbyFrame)
     json.loads(bytes(command.request.data))
@@ -253,9 +259,9 @@ def test_a_lobby_frame_comes_back_as_it_was(frame: bytes, binary: bool) -> None:
         (b"\xff\x00", True, b'"/wA="', "binary"),
     ],
 )
-def test_what_others_see_of_a_lobby_frame(frame: bytes, binary: bool, data: bytes, tag: str) -> None:
-    """JSON as it is, other text as a JSON string, bytes in base64, and the tag that tells which."""
-    assert read(frame, LOBBY, binary).request == LobbyFrame(Raw(data), {"frame": tag})
+def test_a_lobby_frame_for_other_protocols(frame: bytes, binary: bool, data: bytes, tag: str) -> None:
+    """JSON stays the same, other text becomes a JSON string, bytes become base64. A tag names the form."""
+    assert decode(frame, LOBBY, binary).request == LobbyFrame(Raw(data), {"frame": tag})
 
 
 @pytest.mark.parametrize(
@@ -271,8 +277,8 @@ def test_what_others_see_of_a_lobby_frame(frame: bytes, binary: bool, data: byte
     ],
 )
 def test_other_publications_in_the_lobby_are_messages(data: bytes, tags: dict[str, str] | None) -> None:
-    """An SDK or the API may publish there too, even with a tag that does not fit what it says."""
-    pushed = shown(LOBBY.encode_push(PublicationPush("lobby", Publication(Raw(data), tags=tags))))
+    """An SDK or the server API can publish in the lobby channel, too, even with a tag that does not match the data."""
+    pushed = decoded(LOBBY.encode_push(PublicationPush("lobby", Publication(Raw(data), tags=tags))))
     assert pushed == {
         "type": "message",
         "room": "lobby",
@@ -281,11 +287,11 @@ def test_other_publications_in_the_lobby_are_messages(data: bytes, tags: dict[st
     }
 
 
-def test_the_tag_means_nothing_outside_the_lobby() -> None:
-    """Otherwise any publisher could send raw frames into any room."""
+def test_the_frame_tag_is_ignored_outside_the_lobby() -> None:
+    """Otherwise any publisher could send raw frames to the clients of any room."""
     push = PublicationPush("kitchen", Publication(Raw(b'"x"'), tags={"frame": "text"}))
-    assert shown(LOBBY.encode_push(push))["type"] == "message"
-    assert shown(CODEC.encode_push(PublicationPush("lobby", push.pub)))["type"] == "message"
+    assert decoded(LOBBY.encode_push(push))["type"] == "message"
+    assert decoded(CODEC.encode_push(PublicationPush("lobby", push.pub)))["type"] == "message"
 
 
 SPOOFS: list[bytes] = [
@@ -301,45 +307,45 @@ SPOOFS: list[bytes] = [
 
 @pytest.mark.parametrize("codec", [CODEC, LOBBY], ids=["lobby off", "lobby on"])
 @pytest.mark.parametrize("frame", SPOOFS)
-def test_no_client_can_speak_as_the_server(frame: bytes, codec: Codec) -> None:
-    """The lobby never repeats what a browser would read as the server's own message, however it is written."""
-    assert isinstance(read(frame, codec).request, InvalidRequest)
+def test_clients_cannot_send_messages_of_the_server(frame: bytes, codec: Codec) -> None:
+    """The lobby rejects any frame that a browser would decode as a message of the server, however it is encoded."""
+    assert isinstance(decode(frame, codec).request, InvalidRequest)
 
 
 @pytest.mark.parametrize("codec", [CODEC, LOBBY], ids=["lobby off", "lobby on"])
-def test_half_an_emoji_is_repaired_in_a_message(codec: Codec) -> None:
-    """As in the native protocol: a string cut in the wrong place is no reason to refuse it."""
-    request = read(b'{"type":"message","room":"k","data":"a\\ud83d"}', codec).request
+def test_a_lone_surrogate_is_replaced_in_a_message(codec: Codec) -> None:
+    """As in the Centrifuge protocol."""
+    request = decode(b'{"type":"message","room":"k","data":"a\\ud83d"}', codec).request
     assert isinstance(request, RoomMessage)
     assert json.loads(bytes(request.data)) == "a\ufffd"
 
 
 @pytest.mark.parametrize("codec", [CODEC, LOBBY], ids=["lobby off", "lobby on"])
-def test_what_is_nested_too_deeply_is_refused(codec: Codec) -> None:
-    """What one protocol takes, every other must be able to deliver: the depth is the same for all."""
+def test_a_message_that_is_nested_too_deeply_is_rejected(codec: Codec) -> None:
+    """All protocols have the same limit, because a publication must be deliverable in all of them."""
     frame = b'{"type":"message","room":"k","data":' + b"[" * 700 + b"]" * 700 + b"}"
-    assert isinstance(read(frame, codec).request, InvalidRequest)
+    assert isinstance(decode(frame, codec).request, InvalidRequest)
 
 
-def test_half_a_surrogate_pair_is_fine_in_the_lobby() -> None:
-    """JSON that only our own decoder refuses is still somebody's frame, shown to others as text."""
+def test_a_lone_surrogate_is_allowed_in_a_lobby_frame() -> None:
+    """For other protocols such a frame is published as text."""
     frame = b'{"type":"chat","x":"\\ud800"}'
-    command = read(frame, LOBBY)
+    command = decode(frame, LOBBY)
     assert command.request == LobbyFrame(Raw(json.dumps(frame.decode()).encode()), {"frame": "text"})
 
 
-def test_server_types_are_all_that_the_server_says() -> None:
-    """A new answer must be reserved as well."""
-    said = {str(kind.__struct_config__.tag) for kind in answers._Outgoing.__subclasses__()}
-    assert said - KNOWN_TYPES == SERVER_TYPES
+def test_server_types_lists_all_types_of_server_messages() -> None:
+    """A new type of server message must be added to this list."""
+    types = {str(kind.__struct_config__.tag) for kind in server_messages._ServerMessage.__subclasses__()}
+    assert types - CLIENT_TYPES == SERVER_TYPES
 
 
 @given(st.text() | st.recursive(st.none() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
 def test_any_text_frame_is_one_command(value: object) -> None:
-    """Nothing a client writes raises, and what the lobby takes it gives back."""
+    """No text raises, and the lobby delivers every accepted text unchanged."""
     frame = value if isinstance(value, str) else json.dumps(value)
-    assert isinstance(read(frame).request, InvalidRequest)
-    command = read(frame, LOBBY)
+    assert isinstance(decode(frame).request, InvalidRequest)
+    command = decode(frame, LOBBY)
     assert isinstance(command.request, LobbyFrame)
     push = PublicationPush("lobby", Publication(command.request.data, tags=command.request.tags))
     assert LOBBY.encode_push(push) == Payload(frame.encode())
@@ -347,9 +353,9 @@ def test_any_text_frame_is_one_command(value: object) -> None:
 
 @given(st.binary())
 def test_any_binary_frame_is_one_command(frame: bytes) -> None:
-    """As for text."""
-    assert isinstance(read(frame, binary=True).request, InvalidRequest)
-    command = read(frame, LOBBY, binary=True)
+    """No bytes raise, and the lobby delivers all bytes unchanged."""
+    assert isinstance(decode(frame, binary=True).request, InvalidRequest)
+    command = decode(frame, LOBBY, binary=True)
     assert isinstance(command.request, LobbyFrame)
     push = PublicationPush("lobby", Publication(command.request.data, tags=command.request.tags))
     assert LOBBY.encode_push(push) == Payload(frame, binary=True)
@@ -358,7 +364,7 @@ def test_any_binary_frame_is_one_command(frame: bytes) -> None:
 KINDS = ["handshake", "join", "leave", "message", "presence", "history", "refresh", "ping", "other"]
 FIELDS = ["id", "room", "data", "user", "token", "since", "limit", "reverse", "echo", "offset", "epoch"]
 VALUES = st.recursive(
-    # Infinity and NaN are no JSON.
+    # Infinity and NaN are not JSON.
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS) | st.text(), inner, max_size=3),
     max_leaves=5,
@@ -366,10 +372,10 @@ VALUES = st.recursive(
 
 
 @given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(FIELDS), VALUES))
-def test_any_object_is_one_command_that_can_be_refused(kind: str, fields: dict[str, object]) -> None:
-    """Whatever the fields hold, there is a command, an answer that is JSON, and the id comes back if it was one."""
-    command = read(json.dumps({"type": kind, **fields}))
-    answer = shown(CODEC.encode_error(command.ref, CommandError(INTERNAL), ""))
+def test_any_object_can_be_answered_with_an_error(kind: str, fields: dict[str, object]) -> None:
+    """Whatever the fields contain, there is one command, its error reply is JSON, and a valid id is returned."""
+    command = decode(json.dumps({"type": kind, **fields}))
+    answer = decoded(CODEC.encode_error(command.ref, CommandError(INTERNAL), ""))
     identifier = fields.get("id")
     if isinstance(identifier, str):
         assert answer["id"] == identifier
@@ -481,18 +487,18 @@ RESULTS: list[tuple[str, Result, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("kind", "result", "expected"), RESULTS)
-def test_each_result_becomes_its_answer(kind: str, result: Result, expected: dict[str, Any]) -> None:
-    """Every answer of the server's table, with and without its optional fields, with an id and without one."""
-    assert shown(CODEC.encode_reply(ref(kind), result)) == expected
+def test_each_result_becomes_its_reply(kind: str, result: Result, expected: dict[str, Any]) -> None:
+    """Every reply of the table of server messages, with and without optional fields, with and without an id."""
+    assert decoded(CODEC.encode_reply(ref(kind), result)) == expected
     nameless = {name: value for name, value in expected.items() if name != "id"}
     for identifier in (None, "null"):
-        assert shown(CODEC.encode_reply(ref(kind, identifier), result)) == nameless
+        assert decoded(CODEC.encode_reply(ref(kind, identifier), result)) == nameless
 
 
-def test_a_connection_refresh_names_no_room() -> None:
-    """Only a subscription's refresh is about a room."""
-    connection = read('{"type":"refresh","token":"t","id":1}').ref
-    assert shown(CODEC.encode_reply(connection, RefreshResult("c1", "0.1", True, 60))) == {
+def test_the_reply_to_a_connection_refresh_has_no_room() -> None:
+    """Only the refresh of a subscription belongs to a room."""
+    connection = decode('{"type":"refresh","token":"t","id":1}').ref
+    assert decoded(CODEC.encode_reply(connection, RefreshResult("c1", "0.1", True, 60))) == {
         "type": "refreshed",
         "id": 1,
         "expires": True,
@@ -501,16 +507,16 @@ def test_a_connection_refresh_names_no_room() -> None:
 
 
 @pytest.mark.parametrize("identifier", ["0", "7", "-1", "1.50", "1e3", "12345678901234567890123", '""', '"a\\u00e4"'])
-def test_ids_come_back_as_they_were_written(identifier: str) -> None:
-    """Numbers are not rounded and strings not rewritten."""
+def test_ids_are_returned_unchanged(identifier: str) -> None:
+    """Numbers are not rounded and strings are not re-encoded."""
     answer = CODEC.encode_reply(ref(identifier=identifier), PingResult())
     assert answer.data == b'{"type":"pong","id":' + identifier.encode() + b"}"
 
 
-def test_an_error_says_what_failed_and_whether_to_try_again() -> None:
-    """`detail` of errors that are not about the message itself is shown only if the caller allows it."""
+def test_an_error_reply_has_code_message_and_temporary() -> None:
+    """The detail of an error that does not describe the message itself is included only if the caller allows it."""
     error = CommandError(INTERNAL, "the database is at 10.0.0.7")
-    assert shown(CODEC.encode_error(ref("join"), error, "")) == {
+    assert decoded(CODEC.encode_error(ref("join"), error, "")) == {
         "type": "error",
         "id": 1,
         "room": "kitchen",
@@ -518,7 +524,7 @@ def test_an_error_says_what_failed_and_whether_to_try_again() -> None:
         "message": "internal server error",
         "temporary": True,
     }
-    assert shown(CODEC.encode_error(ref("join", None), CommandError(BAD_REQUEST), "why")) == {
+    assert decoded(CODEC.encode_error(ref("join", None), CommandError(BAD_REQUEST), "why")) == {
         "type": "error",
         "room": "kitchen",
         "code": 107,
@@ -556,14 +562,14 @@ PUSHES: list[tuple[Push, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("push", "expected"), PUSHES)
 def test_each_push_becomes_its_message(push: Push, expected: dict[str, Any]) -> None:
-    """Every push of the server's table."""
-    assert shown(CODEC.encode_push(push)) == expected
+    """Every push of the table of server messages."""
+    assert decoded(CODEC.encode_push(push)) == expected
 
 
-def test_payloads_travel_verbatim() -> None:
-    """White space, newlines and number notation are the publisher's business."""
+def test_payloads_are_embedded_unchanged() -> None:
+    """White space, line breaks and number formats stay those of the publisher."""
     data = '{ "n": 1.0e5,\n "名": "烽火" }'.encode()
-    request = read(b'{"type":"message","room":"k","data":' + data + b"}").request
+    request = decode(b'{"type":"message","room":"k","data":' + data + b"}").request
     assert isinstance(request, RoomMessage)
     assert bytes(request.data) == data
     assert data in CODEC.encode_push(PublicationPush("k", Publication(request.data))).data
@@ -573,8 +579,8 @@ NOT_JSON = [b"\x00\x01", b"hello", b"{", b'"\xff"', b"1 2", b"01", b"[" * 100_00
 
 
 @pytest.mark.parametrize("data", NOT_JSON)
-def test_a_payload_that_is_not_json_cannot_be_told(data: bytes) -> None:
-    """It would break the message it is embedded in; wherever it stands, in data or in info."""
+def test_a_payload_that_is_not_json_raises(data: bytes) -> None:
+    """In data as well as in info. It would make the whole message invalid."""
     raw, member = Raw(data), ClientInfo("u", "c", Raw(data))
     pushes: list[Push] = [
         PublicationPush("k", Publication(raw)),
@@ -597,8 +603,10 @@ def test_a_payload_that_is_not_json_cannot_be_told(data: bytes) -> None:
             CODEC.encode_reply(ref(), result)
 
 
-def test_what_cannot_happen_is_said_loudly() -> None:
-    """Results of commands this protocol lacks, answers without a ref and pings of its own are our bugs."""
+def test_impossible_calls_raise_assertion_errors() -> None:
+    """Results of commands that this protocol does not have, replies without a ref, and application-level pings are
+    bugs.
+    """
     for result in (RPCResult(), PresenceStatsResult(1, 1)):
         with pytest.raises(AssertionError):
             CODEC.encode_reply(ref(), result)
@@ -608,11 +616,11 @@ def test_what_cannot_happen_is_said_loudly() -> None:
         CODEC.encode_error(None, CommandError(INTERNAL), "")
     with pytest.raises(AssertionError):
         CODEC.encode_ping()
-    assert not isinstance(read('{"type":"ping"}').request, Pong)
+    assert not isinstance(decode('{"type":"ping"}').request, Pong)
 
 
-def test_base64_of_the_lobby_is_the_standard_one() -> None:
-    """So that any backend can read it."""
-    request = read(bytes(range(256)), LOBBY, binary=True).request
+def test_the_lobby_uses_standard_base64() -> None:
+    """So that any backend can decode it."""
+    request = decode(bytes(range(256)), LOBBY, binary=True).request
     assert isinstance(request, LobbyFrame)
     assert base64.b64decode(json.loads(bytes(request.data))) == bytes(range(256))

@@ -1,4 +1,4 @@
-"""What start-up says about a configuration."""
+"""The configuration as start-up announces it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def announced(config: Config) -> dict[str, str]:
     return dict(announcement(config, "1.2.3", "n1", "memory", ["http://127.0.0.1:8000"]))
 
 
-def test_what_is_running_and_where() -> None:
-    """Version, node, engine and the URL of every endpoint."""
+def test_announcement_has_version_node_engine_and_urls() -> None:
+    """The URL of every endpoint."""
     fields = announced(configured(server__demo="true"))
     assert (
         fields
@@ -56,7 +56,7 @@ def test_what_is_running_and_where() -> None:
     )
 
 
-def test_what_is_off_is_not_announced() -> None:
+def test_disabled_endpoints_are_not_announced() -> None:
     """An endpoint that does not answer has no line."""
     fields = announced(configured(plain__enabled="false", api__enabled="false"))
     assert not fields.keys() & {"plain", "api", "openapi", "demo"}
@@ -64,7 +64,7 @@ def test_what_is_off_is_not_announced() -> None:
 
 
 def test_tls_addresses_become_wss() -> None:
-    """A base URL with https leads to a socket with wss, and a closing slash does not double."""
+    """A base URL with https becomes a WebSocket URL with wss, and a trailing slash is not doubled."""
     fields = dict(announcement(configured(), "1", "n", "memory", ["https://[::1]:8443/"]))
     assert fields["websocket"] == "wss://[::1]:8443/connection/websocket"
     assert fields["metrics"] == "https://[::1]:8443/metrics"
@@ -93,8 +93,8 @@ def test_every_address_is_announced() -> None:
         ),
     ],
 )
-def test_how_clients_prove_who_they_are(overrides: dict[str, str], auth: str) -> None:
-    """Every way in is named, without anything secret."""
+def test_announcement_names_the_authentication_of_clients(overrides: dict[str, str], auth: str) -> None:
+    """Every method, without secrets."""
     assert announced(configured(**overrides))["auth"] == auth
 
 
@@ -107,13 +107,13 @@ def test_how_clients_prove_who_they_are(overrides: dict[str, str], auth: str) ->
         ({"api__insecure": "true"}, "INSECURE (no key is required)"),
     ],
 )
-def test_how_backends_prove_who_they_are(overrides: dict[str, str], auth: str) -> None:
-    """Keys are counted, never shown."""
+def test_announcement_names_the_authentication_of_backends(overrides: dict[str, str], auth: str) -> None:
+    """Keys are counted and never shown."""
     assert announced(configured(**overrides))["api_auth"] == auth
 
 
-def test_every_limit_has_its_value() -> None:
-    """Limits are told as a person writes them; zero is explained."""
+def test_limits_are_announced_with_readable_values() -> None:
+    """Sizes with units. Zero is explained."""
     found = dict(limits(configured(client__user_connection_limit="3", server__send_buffer_max="0")))
     assert found["client.queue_max_size"] == "1MiB"
     assert found["client.user_connection_limit"] == "3"
@@ -123,7 +123,7 @@ def test_every_limit_has_its_value() -> None:
 
 
 def test_every_limit_is_announced() -> None:
-    """All limits of the metrics are announced, and all options whose description names the outcome at the limit."""
+    """All limits of the metrics, and all options whose description names the outcome at the limit."""
     found = dict(limits(Config()))
     outcome = re.compile(r"\b(more get|more pause|a larger|a longer|When it is full)\b|^Largest|^Longest")
     described = {setting.name for setting in TABLE if outcome.search(setting.description)}
@@ -138,7 +138,10 @@ def test_lines_are_aligned() -> None:
 
 
 def test_lines_fit_the_terminal() -> None:
-    """Limits share a paragraph, each stays beside its value, and nothing is wider than the screen but an address."""
+    """Limits share a paragraph, each with its value on the same line.
+
+    Only an address may be wider than the terminal.
+    """
     config = configured()
     address = f"http://{'long' * 20}.example:8000"
     shown = lines(announcement(config, "1", "n", "memory", [address]), 80)
@@ -152,8 +155,8 @@ def test_lines_fit_the_terminal() -> None:
         assert any(f"{name} {value}" in line for line in shown)
 
 
-def test_a_secure_configuration_is_quiet() -> None:
-    """No warning without a reason, or nobody reads them."""
+def test_secure_configuration_has_no_warnings() -> None:
+    """Warnings without a reason would not be read."""
     assert warnings(configured()) == []
     assert notes(configured()) == []
 
@@ -178,8 +181,8 @@ def test_a_secure_configuration_is_quiet() -> None:
         ({"server__host": "chat.example"}, "server.host"),
     ],
 )
-def test_insecure_options_are_warned_about(overrides: dict[str, str], option: str) -> None:
-    """Each insecure option gives exactly one warning, which begins with its name and goes on to a remedy."""
+def test_insecure_option_has_one_warning(overrides: dict[str, str], option: str) -> None:
+    """The warning begins with the name of the option and ends with a remedy."""
     (warning,) = warnings(configured(**overrides))
     assert warning.startswith(f"{option} ")
     assert warning.count(". ") >= 1
@@ -198,12 +201,12 @@ def test_insecure_options_are_warned_about(overrides: dict[str, str], option: st
         {"client__user_personal_channel": "true", "channel__allow_subscribe_for_client": "true"},
     ],
 )
-def test_what_cannot_hurt_is_not_warned_about(overrides: dict[str, str]) -> None:
-    """An option of something switched off, or a host that nobody else reaches, is no danger."""
+def test_harmless_options_have_no_warning(overrides: dict[str, str]) -> None:
+    """An option of a disabled feature, or a host that other machines cannot reach."""
     assert warnings(configured(**overrides)) == []
 
 
-def test_notes_tell_who_cannot_get_in() -> None:
-    """Without origins browsers are refused; without keys or anonymous access everybody is."""
+def test_notes_name_clients_that_cannot_connect() -> None:
+    """Browsers without allowed origins, and all clients without keys and anonymous access."""
     assert [note.partition(" ")[0] for note in notes(Config())] == ["client.allowed_origins", "No"]
     assert notes(configured(token__hmac_secret="", client__allow_anonymous="true")) == []

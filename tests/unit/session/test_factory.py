@@ -1,4 +1,4 @@
-"""A new connection becomes a session; the lobby takes it in at once."""
+"""The session of a new connection, and the lobby."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from beaconfire.model.events import ConnectionOpened
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.node.cluster import Selector, UnsubscribeSessions
-from beaconfire.session.traits import SessionTraits
-from tests.unit.kit import OPEN, World, settle
+from beaconfire.transports.traits import SessionTraits
+from tests.unit.kit import OPEN, NodeHarness, settle
 
-SOCIAL = ChannelOptions(
+WITH_JOIN_LEAVE = ChannelOptions(
     allow_subscribe_for_client=True,
     allow_subscribe_for_anonymous=True,
     presence=True,
@@ -22,159 +22,159 @@ SOCIAL = ChannelOptions(
 )
 
 
-def test_every_session_has_an_id_of_its_own() -> None:
-    """And is counted from its first moment on."""
-    world = World()
-    first, second = world.open_session(), world.plain()
+def test_every_session_has_its_own_client_id() -> None:
+    """A session is counted from the start."""
+    harness = NodeHarness()
+    first, second = harness.open_session(), harness.open_plain_session()
     assert first.id != second.id
-    assert world.recorder.of(ConnectionOpened) == [
+    assert harness.recorder.of(ConnectionOpened) == [
         ConnectionOpened("test", "centrifuge-json", first.id),
         ConnectionOpened("test", "plain", second.id),
     ]
-    statistics = world.node.statistics()
+    statistics = harness.node.statistics()
     assert (statistics.connections, statistics.sessions) == (2, 0)
 
 
-def test_manners_may_be_those_of_one_connection() -> None:
-    """Else the endpoint's count."""
-    world = World()
+def test_traits_may_be_given_for_one_connection() -> None:
+    """Otherwise the traits of the endpoint apply."""
+    harness = NodeHarness()
     own = SessionTraits(app_pings=False)
-    assert world.open_session(own).session.traits is own
-    assert world.open_session().session.traits == SessionTraits()
+    assert harness.open_session(own).session.traits is own
+    assert harness.open_session().session.traits == SessionTraits()
 
 
-def test_everyone_is_in_the_lobby_from_the_start() -> None:
-    """With no permission, no position, no presence, and nobody hears of it."""
-    world = World(SOCIAL)
-    witness = world.connect("ann", "lobby")
-    client = world.plain("lobby")
-    assert witness.take() == []
-    assert world.presence("lobby") == {witness.id}
-    world.publish("lobby", 1)
-    assert [message["data"] for message in client.take()] == [1]
-    client.cut()
-    assert [push["pub"]["data"] for push in witness.take_pushes()] == [1]
-    closed = World(ChannelOptions()).plain("lobby")
-    closed.world.publish("lobby", 1)
-    assert len(closed.take()) == 1
+def test_every_connection_is_subscribed_to_the_lobby() -> None:
+    """Without permission, position, presence, join and leave."""
+    harness = NodeHarness(WITH_JOIN_LEAVE)
+    subscriber = harness.connect("ann", "lobby")
+    client = harness.open_plain_session("lobby")
+    assert subscriber.receive() == []
+    assert harness.present_clients("lobby") == {subscriber.id}
+    harness.publish("lobby", 1)
+    assert [message["data"] for message in client.receive()] == [1]
+    client.drop_connection()
+    assert [push["pub"]["data"] for push in subscriber.receive_pushes()] == [1]
+    closed = NodeHarness(ChannelOptions()).open_plain_session("lobby")
+    closed.harness.publish("lobby", 1)
+    assert len(closed.receive()) == 1
 
 
-def test_without_a_lobby_nobody_is_anywhere() -> None:
-    """And a frame that is no message is an error."""
-    world = World()
-    client = world.plain()
+def test_without_a_lobby_a_new_session_has_no_subscription() -> None:
+    """A frame that is not a message is an error."""
+    harness = NodeHarness()
+    client = harness.open_plain_session()
     assert client.session.subscriptions == {}
     client.send_text("hello")
-    assert [message["code"] for message in client.take()] == [107]
-    assert client.ended == 0
+    assert [message["code"] for message in client.receive()] == [107]
+    assert client.disconnect_code == 0
 
 
-def test_the_lobby_can_be_left_and_joined_by_its_name() -> None:
-    """Joining twice is error 105; who left hears nothing and is still heard."""
-    world = World(SOCIAL)
-    client, other = world.plain("lobby"), world.plain("lobby")
-    assert client.say(type="join", room="lobby")[0]["code"] == 105
-    assert client.say(type="leave", room="lobby")[0]["type"] == "left"
+def test_clients_may_leave_and_join_the_lobby_by_name() -> None:
+    """Joining twice is error 105. A client that has left gets no lobby frames, and may still send them."""
+    harness = NodeHarness(WITH_JOIN_LEAVE)
+    client, other = harness.open_plain_session("lobby"), harness.open_plain_session("lobby")
+    assert client.send_plain(type="join", room="lobby")[0]["code"] == 105
+    assert client.send_plain(type="leave", room="lobby")[0]["type"] == "left"
     other.send_text("[1]")
-    assert client.take() == []
+    assert client.receive() == []
     client.send_text("[2]")
-    assert client.take() == []
-    other.take()
+    assert client.receive() == []
+    other.receive()
     assert other.transport.writes == [b"[1]\n", b"[2]\n"]
-    assert [message["type"] for message in client.say(type="join", room="lobby")] == ["joined", "join"]
+    assert [message["type"] for message in client.send_plain(type="join", room="lobby")] == ["joined", "join"]
     other.send_text("[3]")
-    client.world.turn()
+    client.harness.run_scheduled()
     assert client.transport.writes[-1] == b"[3]\n"
 
 
-def test_who_came_back_by_name_came_like_anybody() -> None:
-    """The lobby's own door needs no permission, the room's does."""
-    world = World(ChannelOptions())
-    client = world.plain("lobby")
-    client.say(type="leave", room="lobby")
-    assert client.say(type="join", room="lobby")[0]["code"] == PERMISSION_DENIED.code
+def test_joining_the_lobby_by_name_needs_permission() -> None:
+    """Only the subscription of a new connection needs none."""
+    harness = NodeHarness(ChannelOptions())
+    client = harness.open_plain_session("lobby")
+    client.send_plain(type="leave", room="lobby")
+    assert client.send_plain(type="join", room="lobby")[0]["code"] == PERMISSION_DENIED.code
 
 
-def test_the_lobby_survives_a_failed_handshake_and_the_server_api() -> None:
-    """It belongs to the connection, not to the user."""
-    world = World(OPEN, allow_anonymous=False)
-    world.recorder.expects_errors = True
-    client = world.plain("lobby")
-    world.stops.fail_next("verify", CommandError(PERMISSION_DENIED))
-    assert client.say(type="handshake", token="x")[0]["code"] == 103
+def test_lobby_subscription_survives_a_failed_handshake_and_the_server_api() -> None:
+    """The subscription belongs to the connection, not to the user."""
+    harness = NodeHarness(OPEN, allow_anonymous=False)
+    harness.recorder.expects_errors = True
+    client = harness.open_plain_session("lobby")
+    harness.calls.fail_next("verify", CommandError(PERMISSION_DENIED))
+    assert client.send_plain(type="handshake", token="x")[0]["code"] == 103
     assert set(client.session.subscriptions) == {"lobby"}
-    world.stops.fail_next("verify", RuntimeError("broken"))
-    assert client.say(type="handshake", token="x")[0]["code"] == 100
+    harness.calls.fail_next("verify", RuntimeError("broken"))
+    assert client.send_plain(type="handshake", token="x")[0]["code"] == 100
     assert set(client.session.subscriptions) == {"lobby"}
-    world.tokens.connections.known["ann"] = Identity(user="ann", channels={"news": SubscriptionGrant()})
-    world.stops.fail_next("attach", OSError("no link"))
-    assert client.say(type="handshake", token="ann")[0]["code"] == 100
+    harness.tokens.connections.known["ann"] = Identity(user="ann", channels={"news": SubscriptionGrant()})
+    harness.calls.fail_next("attach", OSError("no link"))
+    assert client.send_plain(type="handshake", token="ann")[0]["code"] == 100
     assert set(client.session.subscriptions) == {"lobby"}
-    assert client.session.user == "", "who failed to come in is nobody again"
-    world.tell(UnsubscribeSessions(Selector(client=client.id)))
-    assert set(client.session.subscriptions) == {"lobby"}
-
-
-def test_the_server_api_does_not_take_named_clients_out_of_the_lobby() -> None:
-    """Not even by asking for every channel."""
-    world = World(SOCIAL)
-    client = world.plain("lobby")
-    assert client.say(type="handshake", user="ann")[0]["type"] == "welcome"
-    client.say(type="join", room="news")
-    world.tell(UnsubscribeSessions(Selector(client=client.id)))
+    assert client.session.user == "", "the failed handshake leaves the session anonymous"
+    harness.send_control(UnsubscribeSessions(Selector(client=client.id)))
     assert set(client.session.subscriptions) == {"lobby"}
 
 
-def test_the_lobby_is_not_among_the_rooms_of_the_welcome() -> None:
-    """Nobody was put there by who they are."""
-    client = World().plain("lobby")
-    [welcome] = client.say(type="handshake", id=1)
+def test_server_api_does_not_end_the_lobby_subscription_of_named_users() -> None:
+    """Not even if it unsubscribes from every channel."""
+    harness = NodeHarness(WITH_JOIN_LEAVE)
+    client = harness.open_plain_session("lobby")
+    assert client.send_plain(type="handshake", user="ann")[0]["type"] == "welcome"
+    client.send_plain(type="join", room="news")
+    harness.send_control(UnsubscribeSessions(Selector(client=client.id)))
+    assert set(client.session.subscriptions) == {"lobby"}
+
+
+def test_lobby_is_not_in_the_welcome_message() -> None:
+    """`rooms` are only the rooms of the user's token."""
+    client = NodeHarness().open_plain_session("lobby")
+    [welcome] = client.send_plain(type="handshake", id=1)
     assert "rooms" not in welcome
 
 
 def test_a_token_may_name_the_lobby() -> None:
-    """One is in it already, and stays as one is."""
-    world = World()
-    client = world.plain("lobby")
-    world.tokens.connections.known["t"] = Identity(user="ann", channels={"lobby": SubscriptionGrant()})
-    assert client.say(type="handshake", token="t")[0]["type"] == "welcome"
-    assert world.node.hub.count("lobby") == 1
-    world.publish("lobby", 1)
-    assert len(client.take()) == 1
+    """The subscription stays as it is."""
+    harness = NodeHarness()
+    client = harness.open_plain_session("lobby")
+    harness.tokens.connections.known["t"] = Identity(user="ann", channels={"lobby": SubscriptionGrant()})
+    assert client.send_plain(type="handshake", token="t")[0]["type"] == "welcome"
+    assert harness.node.hub.count("lobby") == 1
+    harness.publish("lobby", 1)
+    assert len(client.receive()) == 1
 
 
-def test_the_lobby_counts_as_a_channel() -> None:
-    """One connection may have so many, and this is one."""
-    client = World(SOCIAL, channel_limit=2).plain("lobby")
-    assert client.say(type="join", room="a")[0]["type"] == "joined"
-    assert client.say(type="join", room="b")[0]["code"] == 106
+def test_lobby_counts_against_the_channel_limit() -> None:
+    """A connection in the lobby may have one channel less."""
+    client = NodeHarness(WITH_JOIN_LEAVE, channel_limit=2).open_plain_session("lobby")
+    assert client.send_plain(type="join", room="a")[0]["type"] == "joined"
+    assert client.send_plain(type="join", room="b")[0]["code"] == 106
 
 
-def test_a_lobby_that_cannot_be_attached_is_reported() -> None:
-    """The connection lives, and the next one tries again."""
-    world = World()
-    world.recorder.expects_errors = True
-    world.stops.fail_next("attach", OSError("no link"))
-    client = world.plain("lobby")
-    assert client.ended == 0
-    assert len(world.recorder.events) == 2
-    world.plain("lobby")
-    world.publish("lobby", 1)
-    assert len(client.take()) == 1
+def test_failed_attach_of_the_lobby_is_reported() -> None:
+    """The connection stays open, and the next connection attaches again."""
+    harness = NodeHarness()
+    harness.recorder.expects_errors = True
+    harness.calls.fail_next("attach", OSError("no link"))
+    client = harness.open_plain_session("lobby")
+    assert client.disconnect_code == 0
+    assert len(harness.recorder.events) == 2
+    harness.open_plain_session("lobby")
+    harness.publish("lobby", 1)
+    assert len(client.receive()) == 1
 
 
-def test_a_connection_that_goes_at_once_leaves_the_lobby() -> None:
-    """Even while the lobby is still being attached."""
+def test_connection_that_ends_during_the_attach_leaves_the_lobby() -> None:
+    """Nothing stays attached."""
 
     async def scenario() -> None:
-        world = World()
-        world.stops.hold("attach")
-        client = world.plain("lobby")
-        client.cut()
-        world.pass_time(5)
-        world.stops.release("attach")
+        harness = NodeHarness()
+        harness.calls.hold("attach")
+        client = harness.open_plain_session("lobby")
+        client.drop_connection()
+        harness.advance_time(5)
+        harness.calls.release("attach")
         await settle()
-        assert world.attached() == 0
-        assert world.node.hub.statistics().subscriptions == 0
+        assert harness.attached_channels() == 0
+        assert harness.node.hub.statistics().subscriptions == 0
 
     asyncio.run(scenario())

@@ -1,6 +1,8 @@
-"""Reading on from a position while a subscription is live."""
+"""Whether history has everything that a client missed: section 10 of the protocol reference."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import pytest
 from msgspec import Raw
@@ -9,49 +11,105 @@ from beaconfire.delivery.subscription import Gap
 from beaconfire.engines.port import HistoryPage
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
-from beaconfire.session.recovery import read_latest, read_on
-
-TOP = StreamPosition(5, "epoch")
+from beaconfire.session.recovery import read_latest, read_on, recover_cache, recover_stream
 
 
-def page(*offsets: int) -> HistoryPage:
-    """These publications of a stream whose top is `TOP`."""
-    return HistoryPage([Publication(Raw(b"1"), offset=offset) for offset in offsets], TOP)
+def at(offset: int, data: str = "x") -> Publication:
+    return Publication(Raw(data.encode()), offset=offset)
 
 
-def offsets(publications: object) -> list[int]:
-    assert isinstance(publications, list | tuple)
-    return [publication.offset for publication in publications]
-
-
-def test_reading_on_gives_the_publications_after_the_position() -> None:
-    """A page that a limit cut short is read on from its end."""
-    assert offsets(read_on(StreamPosition(2, "epoch"), page(3, 4, 5))) == [3, 4, 5]
-    assert offsets(read_on(StreamPosition(2, "epoch"), page(3))) == [3]
-    assert offsets(read_on(TOP, page())) == []
+def page(top: int, *kept: int, epoch: str = "e") -> HistoryPage:
+    return HistoryPage([at(offset) for offset in kept], StreamPosition(top, epoch))
 
 
 @pytest.mark.parametrize(
-    ("since", "kept"),
+    ("since", "found", "recovered"),
     [
-        (StreamPosition(2, "epoch"), page(4, 5)),  # the publication after the position has expired
-        (StreamPosition(2, "epoch"), page()),  # all publications have expired
-        (StreamPosition(2, "other"), page(3, 4, 5)),  # another stream
+        (StreamPosition(3, "e"), page(5, 4, 5), [4, 5]),
+        (StreamPosition(3, ""), page(5, 4, 5), [4, 5]),
+        (StreamPosition(5, "e"), page(5), []),
+        (StreamPosition(0, ""), page(0), []),
+        (StreamPosition(0, ""), page(2, 1, 2), [1, 2]),
+        (StreamPosition(3, "e"), page(5, 5), None),
+        (StreamPosition(3, "e"), page(6, 4, 5), None),
+        (StreamPosition(3, "e"), page(5), None),
+        (StreamPosition(7, "e"), page(5), None),
+        (StreamPosition(3, "x"), page(5, 4, 5), None),
+        (StreamPosition(5, "x"), page(5), None),
+        (StreamPosition(0, "_"), page(0), None),
+        (StreamPosition(0, "_"), page(2, 1, 2), None),
     ],
 )
-def test_a_gap_is_raised_if_history_does_not_reach_the_position(since: StreamPosition, kept: HistoryPage) -> None:
-    """The subscription then ends with a gap instead of a hole that the client does not notice."""
+def test_stream_recovery_needs_every_publication_after_the_position(
+    since: StreamPosition, found: HistoryPage, recovered: list[int] | None
+) -> None:
+    """From the next offset to the top, in the same epoch. Otherwise nothing is recovered."""
+    recovery = recover_stream(since, found)
+    assert recovery.recovered is (recovered is not None)
+    assert [publication.offset for publication in recovery.publications] == (recovered or [])
+
+
+@pytest.mark.parametrize(
+    ("since", "found", "recovered"),
+    [
+        (StreamPosition(3, "e"), page(5, 5), [5]),
+        (StreamPosition(5, "e"), page(5, 5), []),
+        (StreamPosition(5, "x"), page(5, 5), [5]),
+        (StreamPosition(0, ""), page(5, 5), [5]),
+        (StreamPosition(5, "e"), page(5), []),
+        (StreamPosition(3, "e"), page(5), None),
+        (StreamPosition(5, "x"), page(5), None),
+        (StreamPosition(0, ""), page(0), None),
+        (StreamPosition(0, "e"), page(0), None),
+        (StreamPosition(0, "_"), page(0), None),
+        (StreamPosition(3, "e"), page(5, 4), None),
+    ],
+)
+def test_cache_recovery_returns_the_latest_publication(
+    since: StreamPosition, found: HistoryPage, recovered: list[int] | None
+) -> None:
+    """Unless the client has it. If the latest publication is gone, only a client at the top has missed nothing."""
+    recovery = recover_cache(since, found)
+    assert recovery.recovered is (recovered is not None)
+    assert [publication.offset for publication in recovery.publications] == (recovered or [])
+
+
+def offsets(publications: Sequence[Publication]) -> list[int]:
+    return [publication.offset for publication in publications]
+
+
+def test_next_piece_has_the_publications_after_the_position() -> None:
+    """A limit may cut the page. At the top of the stream the piece is empty."""
+    assert offsets(read_on(StreamPosition(2, "e"), page(5, 3, 4, 5))) == [3, 4, 5]
+    assert offsets(read_on(StreamPosition(2, "e"), page(5, 3))) == [3]
+    assert offsets(read_on(StreamPosition(5, "e"), page(5))) == []
+
+
+@pytest.mark.parametrize(
+    ("since", "found"),
+    [
+        (StreamPosition(2, "e"), page(5, 4, 5)),
+        (StreamPosition(2, "e"), page(5)),
+        (StreamPosition(2, "x"), page(5, 3, 4, 5)),
+    ],
+    ids=["the next publication has expired", "all publications have expired", "another epoch"],
+)
+def test_next_piece_raises_gap_if_history_does_not_reach_the_position(
+    since: StreamPosition, found: HistoryPage
+) -> None:
+    """The client must then recover again, instead of missing publications without notice."""
     with pytest.raises(Gap, match="history does not reach back to offset 2"):
-        read_on(since, kept)
+        read_on(since, found)
 
 
-def test_latest_publication_is_read_if_it_comes_after_the_position() -> None:
-    """Publications between the position and the latest one are left out on purpose."""
-    assert offsets(read_latest(StreamPosition(2, "epoch"), page(5))) == [5]
-    assert offsets(read_latest(TOP, page(5))) == []
+def test_next_piece_of_a_cache_is_the_latest_publication() -> None:
+    """Unless the client has it."""
+    assert offsets(read_latest(StreamPosition(2, "e"), page(5, 5))) == [5]
+    assert offsets(read_latest(StreamPosition(5, "e"), page(5, 5))) == []
+    assert offsets(read_latest(StreamPosition(5, "e"), page(5))) == []
 
 
-def test_latest_publication_of_another_epoch_is_a_gap() -> None:
-    """Its offset cannot be compared with the position."""
-    with pytest.raises(Gap, match="epoch changed from 'other' to 'epoch'"):
-        read_latest(StreamPosition(2, "other"), page(5))
+def test_next_piece_of_a_cache_raises_gap_for_another_epoch() -> None:
+    """The offset of the client cannot be compared with the offsets of another stream."""
+    with pytest.raises(Gap, match="epoch changed from 'x' to 'e'"):
+        read_latest(StreamPosition(2, "x"), page(5, 5))

@@ -1,4 +1,4 @@
-"""Which sessions are on this node."""
+"""The tables of a node's sessions."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import pytest
 from beaconfire.session.registry import SessionRegistry
 
 
-class Way(NamedTuple):
+class FakeTransport(NamedTuple):
     secret: str = ""
 
 
-class Somebody(NamedTuple):
+class FakeSession(NamedTuple):
     client: str
     user: str
-    transport: Way = Way()
+    transport: FakeTransport = FakeTransport()
 
 
-ANN_1, ANN_2, ANN_3 = (Somebody(f"a{n}", "ann") for n in (1, 2, 3))
-NOBODY = Somebody("n1", "")
+ANN_1, ANN_2, ANN_3 = (FakeSession(f"a{n}", "ann") for n in (1, 2, 3))
+ANONYMOUS = FakeSession("n1", "")
 
 
 @pytest.fixture
-def registry() -> SessionRegistry[Somebody]:
+def registry() -> SessionRegistry[FakeSession]:
     return SessionRegistry()
 
 
-def test_sessions_are_found_by_client_and_by_user(registry: SessionRegistry[Somebody]) -> None:
-    """However many a user has."""
+def test_sessions_are_found_by_client_and_by_user(registry: SessionRegistry[FakeSession]) -> None:
+    """A user may have any number of sessions."""
     assert registry.by_user("ann") == []
     assert registry.count_user("ann") == 0
     for count, session in enumerate((ANN_1, ANN_2, ANN_3), 1):
@@ -42,10 +42,10 @@ def test_sessions_are_found_by_client_and_by_user(registry: SessionRegistry[Some
 
 
 @pytest.mark.parametrize("sessions", [(ANN_1,), (ANN_1, ANN_2), (ANN_1, ANN_2, ANN_3)])
-def test_what_is_removed_leaves_nothing_behind(
-    registry: SessionRegistry[Somebody], sessions: tuple[Somebody, ...]
+def test_removed_sessions_are_in_no_table(
+    registry: SessionRegistry[FakeSession], sessions: tuple[FakeSession, ...]
 ) -> None:
-    """The user is gone with the last session, and not before."""
+    """The user's entry ends with the last session of the user."""
     for session in sessions:
         registry.add(session)
     for left, session in reversed(list(enumerate(sessions))):
@@ -59,43 +59,43 @@ def test_what_is_removed_leaves_nothing_behind(
     assert registry.by_user("ann") == [ANN_1]
 
 
-def test_a_session_is_found_by_its_own_id(registry: SessionRegistry[Somebody]) -> None:
-    """By its transport's secret if it has one, and by its client id in any case; the empty id is nobody's."""
-    speaker = Somebody("a4", "ann", Way("hush"))
-    for session in (ANN_1, speaker):
+def test_session_is_found_by_session_id_or_client_id(registry: SessionRegistry[FakeSession]) -> None:
+    """By the secret of its transport if there is one, and always by its client id. The empty id finds nothing."""
+    emulated = FakeSession("a4", "ann", FakeTransport("hush"))
+    for session in (ANN_1, emulated):
         registry.add(session)
-    assert registry.by_session("hush") is speaker
-    assert registry.by_session("a4") is speaker
+    assert registry.by_session("hush") is emulated
+    assert registry.by_session("a4") is emulated
     assert registry.by_session("a1") is ANN_1
     assert registry.by_session("") is None
-    registry.remove(Somebody("a4", "ann", Way("hush")))
-    assert registry.by_session("hush") is speaker
-    registry.remove(speaker)
+    registry.remove(FakeSession("a4", "ann", FakeTransport("hush")))
+    assert registry.by_session("hush") is emulated
+    registry.remove(emulated)
     assert registry.by_session("hush") is None
 
 
-def test_the_anonymous_user_cannot_be_addressed(registry: SessionRegistry[Somebody]) -> None:
-    """Nobody may disconnect all nameless clients by the empty name."""
-    registry.add(NOBODY)
+def test_anonymous_sessions_are_not_found_by_user(registry: SessionRegistry[FakeSession]) -> None:
+    """A request with an empty user must not address all anonymous sessions."""
+    registry.add(ANONYMOUS)
     assert registry.by_user("") == []
     assert registry.count_user("") == 0
     assert registry.users == 0
-    assert registry.by_client("n1") == NOBODY
-    registry.remove(NOBODY)
+    assert registry.by_client("n1") == ANONYMOUS
+    registry.remove(ANONYMOUS)
     assert len(registry) == 0
 
 
-def test_only_the_session_itself_is_removed(registry: SessionRegistry[Somebody]) -> None:
-    """Another one with the same id, or one that was never added, changes nothing."""
+def test_only_the_session_itself_is_removed(registry: SessionRegistry[FakeSession]) -> None:
+    """Removing an equal session or one that was never added changes nothing."""
     registry.add(ANN_1)
-    registry.remove(Somebody("a1", "ann"))
+    registry.remove(FakeSession("a1", "ann"))
     registry.remove(ANN_2)
     assert registry.by_user("ann") == [ANN_1]
 
 
-def test_iterating_survives_changes(registry: SessionRegistry[Somebody]) -> None:
-    """Ending every session while walking over them is what a drain does."""
-    for session in (ANN_1, ANN_2, NOBODY):
+def test_sessions_may_be_removed_during_iteration(registry: SessionRegistry[FakeSession]) -> None:
+    """A drain ends every session while it iterates."""
+    for session in (ANN_1, ANN_2, ANONYMOUS):
         registry.add(session)
     for session in registry:
         registry.remove(session)

@@ -1,4 +1,4 @@
-"""What fits into one reply is known before it is encoded."""
+"""How many publications one reply holds, from estimates before encoding."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ PUBLICATIONS = [
 
 
 def sized(*sizes: int) -> list[Publication]:
-    """Publications of these sizes."""
+    """Publications whose estimated sizes are these."""
     return [Publication(Raw(b"x" * (size - PUBLICATION_BYTES)), None, number) for number, size in enumerate(sizes, 1)]
 
 
 @pytest.mark.parametrize("publication", PUBLICATIONS)
-def test_sizes_bound_what_is_encoded(publication: Publication) -> None:
-    """An estimate below the truth would bound nothing, and one far above would cut what fits."""
+def test_estimated_sizes_are_close_to_encoded_sizes(publication: Publication) -> None:
+    """A smaller estimate would bound nothing, and a much larger one would cut replies that fit."""
     page = [publication] * 100
     encoded = len(JsonCodec().encode_reply(1, HistoryResult(page, "epoch", 1)).data)
     assert len(ReplyBudget(int(encoded * 0.9)).take(page)) < 100
     assert len(ReplyBudget(int(encoded * 1.5) + 100 * PUBLICATION_BYTES).take(page)) == 100
 
 
-def test_sizes_of_presence_bound_what_is_encoded() -> None:
-    """Each entry stands under its client's id."""
+def test_estimated_sizes_of_presence_are_close_to_encoded_sizes() -> None:
+    """Each entry has the client id as its key."""
     presence = {f"{number:036}": ClientInfo("ann", f"{number:036}", INFO.conn_info) for number in range(100)}
     size = sum(map(client_info_size, presence.values()))
     encoded = len(JsonCodec().encode_reply(1, PresenceResult(presence)).data)
     assert encoded * 0.7 < size < encoded * 1.5
 
 
-def test_what_fits_is_taken_from_the_front() -> None:
-    """Exactly the limit fits."""
+def test_first_publications_that_fit_are_taken() -> None:
+    """A reply of exactly the limit fits."""
     assert ReplyBudget(300).take(sized(100, 100, 100)) == sized(100, 100, 100)
     assert ReplyBudget(299).take(sized(100, 100, 100)) == sized(100, 100)
 
 
 def test_the_first_publication_always_fits() -> None:
-    """However large it is: nothing else could ever follow it."""
+    """Otherwise a client with a larger publication could never continue."""
     assert ReplyBudget(10).take(sized(100, 100)) == sized(100)
 
 
-def test_one_reply_of_several_channels_has_one_budget() -> None:
-    """What one takes the next has not; the one that fits always is the first of all."""
+def test_channels_of_one_reply_share_a_budget() -> None:
+    """Only the first publication of the whole reply always fits."""
     budget = ReplyBudget(250)
     assert budget.take([]) == []
     assert budget.take(sized(100, 100)) == sized(100, 100)

@@ -1,4 +1,4 @@
-"""Many frames to many sockets in one go."""
+"""Sending many frames to many sockets in one call."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from beaconfire.transports.socket_writes import send_all
 
 
-class Sender:
-    """As much of a transport as is looked at."""
+class DirectTransport:
+    """The attributes of a transport that `send_all` uses."""
 
     writable = True
     buffered_bytes = 0
@@ -21,14 +21,14 @@ class Sender:
         self.direct = direct
 
     def write(self, data: bytes) -> None:
-        raise AssertionError("sent past it")
+        raise AssertionError("only the direct socket is used")
 
     def write_rest(self, data: bytes, sent: int) -> None:
-        raise AssertionError("that is for others to do")
+        raise AssertionError("the caller of send_all does this")
 
 
 @pytest.fixture
-def pairs() -> Iterator[list[tuple[Sender, socket.socket]]]:
+def pairs() -> Iterator[list[tuple[DirectTransport, socket.socket]]]:
     """Four connections whose sending side never blocks."""
     with ExitStack() as stack:
         made = []
@@ -37,27 +37,27 @@ def pairs() -> Iterator[list[tuple[Sender, socket.socket]]]:
             stack.enter_context(near)
             stack.enter_context(far)
             near.setblocking(False)
-            made.append((Sender(near), far))
+            made.append((DirectTransport(near), far))
         yield made
 
 
-def test_everybody_gets_their_frame(pairs: list[tuple[Sender, socket.socket]]) -> None:
-    """The first the first, and so on."""
+def test_each_socket_gets_its_frame(pairs: list[tuple[DirectTransport, socket.socket]]) -> None:
+    """Frames and transports are paired by index."""
     frames = [b"a", b"bb", b"ccc", b"dddd"]
     assert send_all([sender for sender, _ in pairs], frames) == [1, 2, 3, 4]
     assert [far.recv(100) for _, far in pairs] == frames
 
 
-def test_nothing_to_send() -> None:
-    """An empty volley is none."""
+def test_empty_batch() -> None:
+    """Nothing is sent."""
     assert send_all([], []) == []
 
 
 @pytest.mark.parametrize("broken", [(0,), (3,), (1, 2), (0, 1, 2, 3)])
-def test_broken_sockets_take_nothing_and_hurt_nobody(
-    pairs: list[tuple[Sender, socket.socket]], broken: tuple[int, ...]
+def test_broken_sockets_do_not_affect_others(
+    pairs: list[tuple[DirectTransport, socket.socket]], broken: tuple[int, ...]
 ) -> None:
-    """Wherever they stand, each of the others gets its own frame, once."""
+    """At any index. All other sockets get their own frame once."""
     for index in broken:
         pairs[index][1].close()
         pairs[index][0].direct.shutdown(socket.SHUT_RDWR)
@@ -66,8 +66,8 @@ def test_broken_sockets_take_nothing_and_hurt_nobody(
     assert [far.recv(100) for index, (_, far) in enumerate(pairs) if index not in broken] == [b"x"] * (4 - len(broken))
 
 
-def test_a_full_socket_takes_a_part_or_nothing(pairs: list[tuple[Sender, socket.socket]]) -> None:
-    """And says how much, so that the transport goes on from there."""
+def test_full_socket_takes_a_part_or_nothing(pairs: list[tuple[DirectTransport, socket.socket]]) -> None:
+    """The result says how much, so that the transport can send the rest."""
     senders = [sender for sender, _ in pairs]
     large = b"x" * 10_000_000
     taken = send_all(senders, [b"a", large, b"b", b"c"])

@@ -1,4 +1,4 @@
-"""What ties the browser client to the rest: versions, codes, and that its modules are all there."""
+"""The browser client agrees with the server: version, modules, codes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ FOLDER = Path(errors.__file__).parent.parent / "web" / "client"
 MODULES = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.js")}
 
 
-def test_it_has_the_version_of_the_server() -> None:
-    """Both are published together; the package says the same as the module."""
+def test_version_is_equal_to_the_server() -> None:
+    """Package and module have the version of the server, because both are released together."""
     assert json.loads((FOLDER / "package.json").read_text())["version"] == __version__
     assert f'VERSION = "{__version__}"' in MODULES["beaconfire.js"]
 
 
-def test_its_modules_need_nothing_but_each_other() -> None:
-    """Every import is of a file beside it, and every file is reached from the one that users import."""
+def test_modules_import_only_each_other() -> None:
+    """Every import is a file in the same folder, and `beaconfire.js` imports every file, directly or indirectly."""
     imports = {
         name: set(re.findall(r'^(?:import|export)\b[^;"]* from "\./(\w+\.js)";', text, re.M))
         for name, text in MODULES.items()
@@ -36,9 +36,9 @@ def test_its_modules_need_nothing_but_each_other() -> None:
     assert not [name for name, text in MODULES.items() if re.search(r'^[^*\n]* from "(?!\./)', text, re.M)]
 
 
-def test_its_codes_are_ours() -> None:
-    """Those it has a name for are those the server has under that name; so is the limit of commands in a request."""
-    found = dict(re.findall(r"^export const (\w+) = (\d{3,4});", MODULES["tables.js"], re.M))
+def test_codes_are_equal_to_the_server() -> None:
+    """Each named code, and the limit of commands in a request, has the same value in the server."""
+    found = dict(re.findall(r"^export const (\w+) = (\d{3,4});", MODULES["constants.js"], re.M))
     known = {
         name: str(value.code)
         for name, value in vars(errors).items()

@@ -1,4 +1,4 @@
-"""The embedded engine: everything in this process, nothing else needed, nothing left when it ends."""
+"""The embedded engine. All data is in the memory of this process, and is lost when the process ends."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ _LETTER_OF_BYTE = bytes(ord(string.ascii_letters[byte % len(string.ascii_letters
 
 
 class MemoryEngine(Engine, frozen=True):
-    """The memory engine's three ports under their own types, which can also be swept and counted."""
+    """An `Engine` with the types of its parts, which also offer `sweep` and `statistics`."""
 
     broker: MemoryBroker
     presence: MemoryPresenceStore
     control: MemoryControlBus
 
     def sweep(self) -> bool:
-        """Gives back the memory of what is expired, for a few milliseconds at most. To be called every second or so.
+        """Frees the memory of expired data, for a few milliseconds at most. The owner calls this about every second.
 
-        True if there is more: then again after letting others run. What is expired is never seen, swept or not.
+        True if more remains; then the owner calls again after other work of the event loop. Expired data is never
+        returned, whether it has been swept or not.
         """
         more_in_broker = self.broker.sweep()
         more_in_presence = self.presence.sweep()
@@ -45,11 +46,13 @@ def memory_engine(
     history_bytes_max: int = HISTORY_BYTES_MAX,
     on_history_full: Callable[[], None] = lambda: None,
 ) -> MemoryEngine:
-    """`new_epoch` names streams, random letters by default; "" and "_" stand for no epoch and are never one.
+    """Creates an engine.
 
-    `idempotency_keys_max` is how many keys are remembered at once; beyond it the oldest is forgotten.
-    `history_bytes_max` is how much memory all streams and their publications may take together; beyond it the oldest
-    go (see `streams`). `on_history_full` is called for each call that made some go. It must not raise.
+    `new_epoch` returns a new epoch for each stream, by default random letters. It must not return "" or "_", which
+    mean "no epoch". `idempotency_keys_max` is the number of keys that are kept; above it the oldest key is evicted.
+    `history_bytes_max` is the memory limit of all streams and publications together; above it the oldest are removed
+    (see `streams`). `on_history_full` is called after each call that removed data because of this limit. It must not
+    raise.
     """
     return MemoryEngine(
         name="memory",
@@ -60,7 +63,7 @@ def memory_engine(
 
 
 def random_epoch() -> str:
-    """Eight random letters. Some come a little more often than others, which does not matter: 45 bits differ."""
+    """Eight random letters, with about 45 bits of randomness. Some letters are slightly more frequent than others."""
     return secrets.token_bytes(_EPOCH_LETTERS).translate(_LETTER_OF_BYTE).decode("ascii")
 
 

@@ -1,4 +1,4 @@
-"""The memory engine's broker: history in this process, announcements to its one node."""
+"""The broker of the memory engine: history in this process, announcements to the one node of this process."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from msgspec import Raw, Struct
 
 from beaconfire.base.clock import Clock
-from beaconfire.engines.memory.outcomes import Outcomes
+from beaconfire.engines.memory.dicts import shrink_dict
+from beaconfire.engines.memory.idempotency import IdempotencyKeys
 from beaconfire.engines.memory.streams import Stream, Streams
-from beaconfire.engines.memory.tables import shrink
 from beaconfire.engines.port import (
     BrokerEvents,
     HistoryOptions,
@@ -22,25 +22,26 @@ from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
 
 IDEMPOTENCY_KEYS_MAX = 300_000
-"""Keys remembered at once: a thousand keyed publishes a second, for as long as a key lives."""
+"""How many keys are kept: a thousand publishes per second with a key, during the time to live of a key."""
 
 HISTORY_BYTES_MAX = 1024**3
-"""What streams and publications may take, unless the settings say otherwise."""
+"""The default memory limit for streams and publications together."""
 
 SWEEP_BUDGET = 1000
-"""What one `sweep` drops at most of each kind: a few milliseconds, at one or two microseconds apiece."""
+"""How many items of each kind one `sweep` removes at most: a few milliseconds, at one or two microseconds each."""
 
 _PUBLISHES_PER_SWEEP = 64
 _PUBLISH_SWEEP_BUDGET = 256
-"""Publishing sweeps in passing, so that garbage does not outrun it: each publish leaves at most one of a kind."""
+"""Each 64th publish also sweeps, so expired data cannot grow faster than it is removed: a publish adds at most one item
+of each kind."""
 
 _NO_POSITION = StreamPosition(0, "")
 
 
 class MemoryBrokerStatistics(Struct, frozen=True):
-    """A snapshot. Expired things count until they are swept; `bytes` is what streams and publications cost together.
+    """A snapshot. Expired data counts until it is swept. `bytes` is the memory of streams and publications together.
 
-    `idempotency_keys_forgotten_total` only rises: keys that gave way before their time, because of the limit.
+    `idempotency_keys_evicted_total` is a counter of keys that were evicted before they expired, because of the limit.
     """
 
     attached_channels: int
@@ -48,14 +49,15 @@ class MemoryBrokerStatistics(Struct, frozen=True):
     publications: int
     bytes: int
     idempotency_keys: int
-    idempotency_keys_forgotten_total: int
+    idempotency_keys_evicted_total: int
 
 
 class MemoryBroker:
-    """Implements `Broker`. Nothing here ever suspends, so each call is one atomic step on the loop's thread.
+    """Implements `Broker`. No method ever suspends, so each call is one atomic step on the thread of the event loop.
 
-    Announcing may lead to more publishing. Then the inner call stores at once and leaves its announcement to the
-    outer one, which goes on until none is left: order holds in every channel, and the stack does not grow.
+    A callback of `BrokerEvents` may publish again. Such an inner publish stores immediately and queues its
+    announcement; the outer publish announces until the queue is empty. So the order in each channel is kept, and the
+    stack does not grow.
     """
 
     def __init__(
@@ -69,33 +71,30 @@ class MemoryBroker:
         """See `memory_engine`."""
         self._clock = clock
         self._streams = Streams(new_epoch, self._is_attached, history_bytes_max, on_history_full)
-        self._outcomes = Outcomes(idempotency_keys_max)
+        self._idempotency = IdempotencyKeys(idempotency_keys_max)
         self._attached: dict[str, None] = {}
         self._events: BrokerEvents | None = None
-        self._waiting: deque[tuple[str, Callable[[BrokerEvents], None]]] = deque()
+        self._queued: deque[tuple[str, Callable[[BrokerEvents], None]]] = deque()
         self._announcing = False
         self._publishes_since_sweep = 0
 
-    # --- life ----------------------------------------------------------------------------------------------------
+    # --- start and stop ------------------------------------------------------------------------------------------
 
     async def start(self, events: BrokerEvents) -> None:
-        """Raises RuntimeError if it has been started: there is one node to announce to."""
+        """Raises RuntimeError if the broker is already started, because it serves exactly one node."""
         if self._events is not None:
-            raise RuntimeError("the memory broker serves a node already")
+            raise RuntimeError("the memory broker is already started and serves one node only")
         self._events = events
 
     async def stop(self) -> None:
-        """Idempotent. Streams stay, for a later start; attachments do not, so nothing more is announced."""
+        """Ends all attachments, so nothing more is announced. Streams are kept for a later start. Idempotent."""
         self._events = None
         attached, self._attached = self._attached, {}
         for channel in attached:
             self._streams.on_detached(channel)
 
     def sweep(self) -> bool:
-        """Gives back the memory of what is expired, within a budget. To be called every second or so.
-
-        True if there is more: then again after letting others run.
-        """
+        """Frees the memory of expired data within a budget. True if more remains. See `MemoryEngine.sweep`."""
         return self._sweep(self._clock.now_s(), SWEEP_BUDGET)
 
     def statistics(self) -> MemoryBrokerStatistics:
@@ -104,8 +103,8 @@ class MemoryBroker:
             streams=len(self._streams),
             publications=self._streams.publications,
             bytes=self._streams.bytes,
-            idempotency_keys=len(self._outcomes),
-            idempotency_keys_forgotten_total=self._outcomes.forgotten_total,
+            idempotency_keys=len(self._idempotency),
+            idempotency_keys_evicted_total=self._idempotency.evicted_total,
         )
 
     # --- publish and subscribe -----------------------------------------------------------------------------------
@@ -113,14 +112,14 @@ class MemoryBroker:
     async def attach(self, channel: str) -> None:
         """Raises RuntimeError unless started."""
         if self._events is None:
-            raise RuntimeError("the memory broker is not started: there is no node to announce to")
+            raise RuntimeError("the memory broker is not started")
         self._attached[channel] = None
 
     async def detach(self, channel: str) -> None:
-        """Nothing in the channel is announced after this, not even what was published before."""
+        """Stronger than `Broker.detach`: afterwards no announcement of the channel is made, not even a queued one."""
         if channel in self._attached:
             del self._attached[channel]
-            shrink(self._attached)
+            shrink_dict(self._attached)
             self._streams.on_detached(channel)
 
     async def publish(
@@ -131,18 +130,19 @@ class MemoryBroker:
         info: ClientInfo | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> PublishOutcome:
-        """As `Broker.publish`. The announcement is over when this returns, unless it is called during another one."""
+        """See `Broker.publish`. When this method returns, the announcement has been made, unless the call came from
+        another announcement."""
         now_s = self._clock.now_s()
         self._publishes_since_sweep += 1
         if self._publishes_since_sweep >= _PUBLISHES_PER_SWEEP:
             self._sweep(now_s, _PUBLISH_SWEEP_BUDGET)
         key = options.idempotency_key
         if key:
-            first = self._outcomes.find(channel, key, now_s)
+            first = self._idempotency.find(channel, key, now_s)
             if first is not None:
                 return PublishOutcome(first, "idempotency")
         if options.history.enabled:
-            stream = self._streams.use(channel, options.history.meta_ttl_s, now_s)
+            stream = self._streams.get_or_create(channel, options.history.meta_ttl_s, now_s)
             suppressed = options.version > 0 and not stream.advance_version(options.version, options.version_epoch)
             if not suppressed:
                 publication = self._store(stream, data, options.history, info, tags, now_s)
@@ -152,7 +152,7 @@ class MemoryBroker:
             publication = Publication(data, info, 0, dict(tags) if tags else None)
             position = _NO_POSITION
         if key:
-            self._outcomes.remember(channel, key, position, now_s)
+            self._idempotency.store(channel, key, position, now_s)
         if suppressed:
             return PublishOutcome(position, "version")
         epoch, exclude, delta = position.epoch, options.exclude, options.delta
@@ -175,14 +175,14 @@ class MemoryBroker:
         since: StreamPosition | None = None,
         reverse: bool = False,
     ) -> HistoryPage:
-        """As `Broker.history`. What is kept was decided at publishing, so only `options.meta_ttl_s` counts here.
+        """See `Broker.history`. Only `options.meta_ttl_s` is used: `size` and `ttl_s` were applied at each publish.
 
-        The position of a channel to which nobody is attached may be forgotten by the time that this returns, if there
-        is no room for one more: then the channel has another epoch when it is used again."""
+        If the memory limit is reached and the channel is not attached, the new position may be removed before this
+        returns. Then the channel gets another epoch at its next use."""
         now_s = self._clock.now_s()
-        stream = self._streams.use(channel, options.meta_ttl_s, now_s)
+        stream = self._streams.get_or_create(channel, options.meta_ttl_s, now_s)
         page = HistoryPage(stream.read(now_s, limit, None if since is None else since.offset, reverse), stream.position)
-        self._streams.make_room()  # afterwards, because a new position may be the one that has to go
+        self._streams.enforce_limit()  # Last, because this may remove the new position.
         return page
 
     async def remove_history(self, channel: str) -> None:
@@ -204,7 +204,7 @@ class MemoryBroker:
     ) -> Publication:
         offset = stream.top + 1
         publication = Publication(
-            data.copy(),  # A decoded payload is a view that would keep its whole frame in memory.
+            data.copy(),  # A decoded payload is a view that keeps its whole frame in memory.
             info,
             offset,
             dict(tags) if tags else None,
@@ -216,26 +216,26 @@ class MemoryBroker:
     def _announce(self, channel: str, announcement: Callable[[BrokerEvents], None]) -> None:
         if channel not in self._attached:
             return
-        self._waiting.append((channel, announcement))
+        self._queued.append((channel, announcement))
         if not self._announcing:
-            self._announce_waiting()
+            self._announce_queued()
 
-    def _announce_waiting(self) -> None:
-        assert self._events is not None, "nothing is attached unless started"
+    def _announce_queued(self) -> None:
+        assert self._events is not None, "channels are attached only while the broker is started"
         events = self._events
         self._announcing = True
         try:
-            while self._waiting:
-                channel, announcement = self._waiting.popleft()
+            while self._queued:
+                channel, announcement = self._queued.popleft()
                 if channel in self._attached:
                     announcement(events)
         finally:
             self._announcing = False
-            if self._waiting:  # A callback raised, against its contract; that must not cost the others theirs.
-                self._announce_waiting()
+            if self._queued:  # A callback raised, against its contract. The other announcements must still be made.
+                self._announce_queued()
 
     def _sweep(self, now_s: float, budget: int) -> bool:
         self._publishes_since_sweep = 0
         more_streams = self._streams.sweep(now_s, budget)
-        more_outcomes = self._outcomes.sweep(now_s, budget)
+        more_outcomes = self._idempotency.sweep(now_s, budget)
         return more_streams or more_outcomes

@@ -1,4 +1,4 @@
-"""The memory engine's control bus: one node talking to itself."""
+"""The control bus of the memory engine, for the one node of this process."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from beaconfire.engines.port import ControlHandler
 
 
 class MemoryControlStatistics(Struct, frozen=True):
-    """A snapshot of figures that only rise."""
+    """A snapshot of counters."""
 
     broadcasts_total: int
     surveys_total: int
 
 
 class MemoryControlBus:
-    """Implements `ControlBus` for the only node there is: whatever it says, it hears before the call returns."""
+    """Implements `ControlBus` for a single node, which gets its own messages before the call returns."""
 
     def __init__(self) -> None:
         self._handler: ControlHandler | None = None
@@ -23,9 +23,9 @@ class MemoryControlBus:
         self._surveys_total = 0
 
     async def start(self, handler: ControlHandler) -> None:
-        """Raises RuntimeError if it has been started: there is one node only."""
+        """Raises RuntimeError if the bus is already started, because it serves exactly one node."""
         if self._handler is not None:
-            raise RuntimeError("the memory control bus serves a node already")
+            raise RuntimeError("the memory control bus is already started and serves one node only")
         self._handler = handler
 
     async def stop(self) -> None:
@@ -33,13 +33,13 @@ class MemoryControlBus:
         self._handler = None
 
     async def broadcast(self, message: bytes) -> None:
-        """As `ControlBus.broadcast`. Raises RuntimeError unless started."""
+        """See `ControlBus.broadcast`. Raises RuntimeError unless started."""
         handler = self._started()
         self._broadcasts_total += 1
         handler.on_control(message)
 
     async def survey(self, request: bytes, timeout_s: float) -> list[bytes]:
-        """As `ControlBus.survey`; nobody has to be waited for. Raises RuntimeError unless started."""
+        """See `ControlBus.survey`. Never waits. Raises RuntimeError unless started."""
         handler = self._started()
         self._surveys_total += 1
         return [handler.on_survey(request)]
@@ -49,5 +49,5 @@ class MemoryControlBus:
 
     def _started(self) -> ControlHandler:
         if self._handler is None:
-            raise RuntimeError("the memory control bus is not started: nobody would hear this")
+            raise RuntimeError("the memory control bus is not started")
         return self._handler

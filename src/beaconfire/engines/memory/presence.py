@@ -1,22 +1,23 @@
-"""The memory engine's presence store."""
+"""The presence store of the memory engine."""
 
 from __future__ import annotations
 
 from msgspec import Struct
 
 from beaconfire.base.clock import Clock
-from beaconfire.engines.memory.agenda import Agenda
-from beaconfire.engines.memory.tables import shrink
+from beaconfire.engines.memory.dicts import shrink_dict
+from beaconfire.engines.memory.expiry import ExpiryBuckets
 from beaconfire.engines.port import PresenceStats
 from beaconfire.model.publication import ClientInfo
 
 SWEEP_BUDGET = 1000
-"""Entries that one `sweep` looks at, at most: a few milliseconds, at one or two microseconds apiece."""
+"""How many entries one `sweep` examines at most: a few milliseconds, at one or two microseconds each."""
 
 _ADD_SWEEP_BUDGET = 2
-"""What an add looks at in passing. It adds at most one, so garbage never outruns those who come."""
+"""How many entries each `add` examines. An `add` creates at most one entry, so expired entries cannot grow faster than
+they are removed."""
 
-_NOBODY = ClientInfo("", "")
+_NO_INFO = ClientInfo("", "")
 
 
 class MemoryPresenceStatistics(Struct, frozen=True):
@@ -27,7 +28,7 @@ class MemoryPresenceStatistics(Struct, frozen=True):
 
 
 class _Entry:
-    """A client's presence in a channel. Refreshing moves `expires_s`; its place in the agenda follows when due."""
+    """A client in a channel. A refresh changes only `expires_s`; the entry moves when its bucket is due."""
 
     __slots__ = ("channel", "expires_s", "info")
 
@@ -38,12 +39,12 @@ class _Entry:
 
 
 class MemoryPresenceStore:
-    """Implements `PresenceStore`. Each call is one atomic step on the loop's thread."""
+    """Implements `PresenceStore`. Each call is one atomic step on the thread of the event loop."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._channels: dict[str, dict[str, _Entry]] = {}
-        self._expiring: Agenda[_Entry] = Agenda()
+        self._expiry: ExpiryBuckets[_Entry] = ExpiryBuckets()
         self._entries = 0
 
     async def add(self, channel: str, info: ClientInfo, ttl_s: float) -> None:
@@ -53,11 +54,11 @@ class MemoryPresenceStore:
         expires_s = now_s + ttl_s
         entry = members.get(info.client)
         if entry is None or expires_s < entry.expires_s:
-            # One that shall live shorter than promised would come out of the agenda too late, so it is made anew.
+            # An entry with an earlier expiry than before would be due too late in its bucket, so it is replaced.
             if entry is None:
                 self._entries += 1
             entry = members[info.client] = _Entry(channel, info, expires_s)
-            self._expiring.add(entry, expires_s)
+            self._expiry.add(entry, expires_s)
         else:
             entry.info = info
             entry.expires_s = expires_s
@@ -65,7 +66,7 @@ class MemoryPresenceStore:
     async def remove(self, channel: str, client: str) -> None:
         entry = self._channels.get(channel, {}).get(client)
         if entry is not None:
-            self._forget(entry)
+            self._remove_entry(entry)
 
     async def members(self, channel: str) -> dict[str, ClientInfo]:
         return {info.client: info for info in self._alive(channel)}
@@ -75,13 +76,10 @@ class MemoryPresenceStore:
         return PresenceStats(num_clients=len(alive), num_users=len({info.user for info in alive}))
 
     def sweep(self) -> bool:
-        """Gives back the memory of what is expired, within a budget. To be called every second or so.
-
-        True if there is more: then again after letting others run.
-        """
+        """Frees the memory of expired entries within a budget. True if more remain. See `MemoryEngine.sweep`."""
         now_s = self._clock.now_s()
         self._sweep(now_s, SWEEP_BUDGET)
-        return self._expiring.is_due(now_s)
+        return self._expiry.is_due(now_s)
 
     def statistics(self) -> MemoryPresenceStatistics:
         return MemoryPresenceStatistics(channels=len(self._channels), entries=self._entries)
@@ -91,22 +89,22 @@ class MemoryPresenceStore:
         return [entry.info for entry in self._channels.get(channel, {}).values() if entry.expires_s > now_s]
 
     def _sweep(self, now_s: float, budget: int) -> None:
-        while budget > 0 and (entry := self._expiring.take_due(now_s)) is not None:
+        while budget > 0 and (entry := self._expiry.take_due(now_s)) is not None:
             budget -= 1
             if self._channels.get(entry.channel, {}).get(entry.info.client) is not entry:
-                continue  # Removed or replaced before its time.
+                continue  # The entry was removed or replaced before it expired.
             if entry.expires_s > now_s:
-                self._expiring.add(entry, entry.expires_s)
+                self._expiry.add(entry, entry.expires_s)
             else:
-                self._forget(entry)
+                self._remove_entry(entry)
 
-    def _forget(self, entry: _Entry) -> None:
+    def _remove_entry(self, entry: _Entry) -> None:
         members = self._channels[entry.channel]
         del members[entry.info.client]
         self._entries -= 1
         if members:
-            shrink(members)
+            shrink_dict(members)
         else:
             del self._channels[entry.channel]
-            shrink(self._channels)
-        entry.info = _NOBODY  # The agenda holds the entry until it is due; what it said is not needed so long.
+            shrink_dict(self._channels)
+        entry.info = _NO_INFO  # The bucket keeps the entry until it is due, but its info is not needed any more.

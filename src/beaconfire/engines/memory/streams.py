@@ -1,9 +1,13 @@
-"""The streams of all channels: positions, and the tail of publications that is kept of each.
+"""The streams of all channels: their positions and their retained publications.
 
-Both are bounded in sum. Beyond the bound go, first, the positions of channels in which nothing is kept and nobody
-listens, those first that would be forgotten soonest; then the publications that were stored first, in whatever channel.
-The alternative, refusing to publish, would let one publisher silence all others until its publications expire. What is
-dropped is told as what has expired is: whoever comes back for it hears that it was not recovered.
+Positions and publications together have a memory limit. Above the limit, data is removed in this order:
+
+1. Positions of channels without retained publications and without subscribers; those that expire first are removed
+   first.
+2. Publications of all channels, in the order in which they were stored.
+
+The alternative, to refuse new publications, would let one publisher block all others until its publications expire.
+For clients, removed data is the same as expired data: their recovery fails with `recovered: false`.
 """
 
 from __future__ import annotations
@@ -11,74 +15,76 @@ from __future__ import annotations
 from collections.abc import Callable
 from sys import getsizeof
 
-from beaconfire.engines.memory.agenda import Agenda
-from beaconfire.engines.memory.ages import Ages
-from beaconfire.engines.memory.tables import shrink
-from beaconfire.engines.memory.tail import Tail, cost_bytes
+from beaconfire.engines.memory.dicts import shrink_dict
+from beaconfire.engines.memory.expiry import ExpiryBuckets
+from beaconfire.engines.memory.retained import RetainedPublications, cost_bytes
+from beaconfire.engines.memory.storage_order import StorageOrder
 from beaconfire.engines.port import HistoryOptions
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
 
 UNUSED_TTL_S = 300.0
-"""How long the position of a channel is kept in which nothing was ever published and to which nobody listens."""
+"""How long the position of a channel is kept if nothing was ever published and no subscriber is attached."""
 
 POSITION_BYTES = 424
-"""What a position costs beside the channel's name, measured: the stream, its epoch, its places in tables."""
+"""Memory for a position without the channel name: the stream, its epoch, its table entries. Measured."""
 
-TAIL_BYTES = 352
-"""What a stream costs in addition while it keeps publications, whatever their number, measured."""
+RETAINED_BYTES = 352
+"""Additional memory for a stream with at least one retained publication. Measured."""
 
-_ATTACHED_SEEN_MAX = 4
-"""How many positions of channels that have subscribers are passed over in search of one that may go."""
+_ATTACHED_SKIPPED_MAX = 4
+"""How many positions of attached channels one search for a removable position may skip."""
 
-_PASSED_OVER = -1
-"""`Stream.second` of a position that is in no agenda: it would have had to go, but its channel has subscribers. It is
-looked at again when they have left."""
+_SKIPPED = -1
+"""`Stream.bucket_second` of a position that is in no bucket. The memory limit would have removed the position, but its
+channel was attached. The position gets a bucket again when the channel is detached."""
 
 
 class Stream:
-    """One channel's position and what is kept of its publications.
+    """The position and the retained publications of one channel.
 
-    It is forgotten at `forget_s`, if nothing is left in it by then. It stands in one agenda: in that of publications
-    while it keeps any, else in that of positions, unless it was passed over. `second` is its bucket there.
+    The stream expires at `expires_s`, or later when its last publication expires. A stream with publications is in
+    the buckets of publications, a stream without publications in those of positions, unless it was skipped.
+    `bucket_second` names its bucket.
     """
 
     __slots__ = (
+        "bucket_second",
         "channel",
         "epoch",
-        "forget_s",
+        "expires_s",
         "oldest",
         "position_bytes",
-        "second",
-        "tail",
+        "retained",
         "top",
         "version",
         "version_epoch",
     )
 
-    def __init__(self, channel: str, epoch: str, forget_s: float) -> None:
+    def __init__(self, channel: str, epoch: str, expires_s: float) -> None:
         self.channel = channel
         self.epoch = epoch
-        self.forget_s = forget_s
+        self.expires_s = expires_s
         self.top = 0
         self.oldest = 1
-        """The offset of the oldest publication that is kept, expired or not; that of the next if none is."""
+        """Offset of the oldest retained publication, expired or not. Without any, the offset of the next one."""
         self.version = 0
         self.version_epoch = ""
-        self.tail: Tail | None = None
-        self.second = 0
+        self.retained: RetainedPublications | None = None
+        self.bucket_second = 0
         self.position_bytes = POSITION_BYTES + getsizeof(channel)
-        """What its position costs. Kept, because a text that is not ASCII grows when it is first encoded."""
+        """Memory for the position. Stored, because the size of a non-ASCII `str` grows when it is first encoded."""
 
     @property
     def position(self) -> StreamPosition:
         return StreamPosition(self.top, self.epoch)
 
-    def is_forgotten(self, now_s: float) -> bool:
-        return now_s >= self.forget_s and (self.tail is None or self.tail.is_expired(now_s))
+    def is_expired(self, now_s: float) -> bool:
+        """Whether the position and all publications have expired."""
+        return now_s >= self.expires_s and (self.retained is None or self.retained.is_expired(now_s))
 
     def advance_version(self, version: int, version_epoch: str) -> bool:
-        """Takes a publication's version; False if it is not newer than the last one of the same version epoch."""
+        """Sets the version. False, without a change, if it is not above the last one of the same version epoch."""
         if version_epoch == self.version_epoch and version <= self.version:
             return False
         self.version = version
@@ -86,25 +92,29 @@ class Stream:
         return True
 
     def read(self, now_s: float, limit: int, since: int | None, reverse: bool) -> list[Publication]:
-        """As `Broker.history`, where `since` is its offset."""
-        if self.tail is None or limit == 0:
+        """The page that `Broker.history` describes. `since` is an offset."""
+        if self.retained is None or limit == 0:
             return []
         if reverse:
-            return self.tail.read_backward(now_s, limit, self.top + 1 if since is None else since, self.top)
-        return self.tail.read_forward(now_s, limit, 0 if since is None else since, self.top)
+            return self.retained.read_backward(now_s, limit, self.top + 1 if since is None else since, self.top)
+        return self.retained.read_forward(now_s, limit, 0 if since is None else since, self.top)
 
 
 class Streams:
-    """The table of streams. What is expired is never seen, and `sweep` gives its memory back."""
+    """The streams by channel.
+
+    Expired streams and publications are never returned. Their memory is freed by `sweep`, with a bounded amount of
+    work per call.
+    """
 
     __slots__ = (
-        "_ages",
         "_bytes_max",
-        "_expiring",
-        "_forgettable",
         "_is_attached",
         "_new_epoch",
         "_on_full",
+        "_position_expiry",
+        "_publication_expiry",
+        "_storage_order",
         "_table",
         "bytes",
         "publications",
@@ -117,162 +127,168 @@ class Streams:
         bytes_max: int,
         on_full: Callable[[], None],
     ) -> None:
-        """`on_full` is called each time that `bytes_max` was exceeded and something was dropped. It must not raise."""
+        """`on_full` is called each time that `bytes_max` was exceeded and data was removed. It must not raise.
+
+        `is_attached` tells whether a channel has subscribers on this node.
+        """
         self._new_epoch = new_epoch
         self._is_attached = is_attached
         self._bytes_max = bytes_max
         self._on_full = on_full
         self._table: dict[str, Stream] = {}
-        self._expiring: Agenda[Stream] = Agenda()
-        """Streams with publications, by the second in which the first of them expires, or an earlier one."""
-        self._forgettable: Agenda[Stream] = Agenda()
-        """Streams in the table without publications, by the second in which they are forgotten, or an earlier one."""
-        self._ages: Ages[Stream] = Ages()
+        self._publication_expiry: ExpiryBuckets[Stream] = ExpiryBuckets()
+        """Streams with publications, by the second in which their oldest publication expires, or an earlier second."""
+        self._position_expiry: ExpiryBuckets[Stream] = ExpiryBuckets()
+        """Streams of `_table` without publications, by the second in which they expire, or an earlier second."""
+        self._storage_order: StorageOrder[Stream] = StorageOrder()
         self.publications = 0
         self.bytes = 0
-        """What streams and publications cost together."""
+        """Memory for all streams and publications together."""
 
     def __len__(self) -> int:
         return len(self._table)
 
-    def use(self, channel: str, meta_ttl_s: float, now_s: float) -> Stream:
-        """The channel's stream, a new one if there is none; from now on it lives at least `meta_ttl_s`.
+    def get_or_create(self, channel: str, meta_ttl_s: float, now_s: float) -> Stream:
+        """Returns the stream of the channel, if necessary a new one, and keeps the position for at least `meta_ttl_s`.
 
-        One in which nothing was ever published lives for `UNUSED_TTL_S`, and as long as somebody listens: whoever may
-        name channels could otherwise fill the memory with positions for a month. Afterwards the caller must call
-        `store` or `make_room`.
+        The position of a stream without any publication so far is kept for `UNUSED_TTL_S`, and as long as the channel
+        is attached. Otherwise clients that choose channel names could fill the memory with positions for a month.
+
+        The caller must call `store` or `enforce_limit` afterwards.
         """
         stream = self._table.get(channel)
-        if stream is not None and not self._is_forgotten(stream, now_s):
-            stream.forget_s = now_s + (meta_ttl_s if stream.top else min(meta_ttl_s, UNUSED_TTL_S))
+        if stream is not None and not self._check_expired(stream, now_s):
+            stream.expires_s = now_s + (meta_ttl_s if stream.top else min(meta_ttl_s, UNUSED_TTL_S))
             return stream
         if stream is not None:
-            self._forget(stream)
+            self._remove(stream)
         epoch = self._new_epoch()
         assert epoch not in ("", "_"), f"not an epoch: {epoch!r}"
         stream = self._table[channel] = Stream(channel, epoch, now_s + min(meta_ttl_s, UNUSED_TTL_S))
-        stream.second = self._forgettable.add(stream, stream.forget_s)
+        stream.bucket_second = self._position_expiry.add(stream, stream.expires_s)
         self.bytes += stream.position_bytes
         return stream
 
     def store(self, stream: Stream, publication: Publication, options: HistoryOptions, now_s: float) -> None:
-        """Appends the publication, whose offset must be `stream.top + 1`, and drops what is too much by now."""
+        """Appends the publication, whose offset must be `stream.top + 1`, and applies all limits."""
         stream.top += 1
-        stream.forget_s = max(stream.forget_s, now_s + options.meta_ttl_s)
+        stream.expires_s = max(stream.expires_s, now_s + options.meta_ttl_s)
         assert publication.offset == stream.top, "offsets rise by one"
-        tail = stream.tail
+        retained = stream.retained
         expires_s = now_s + options.ttl_s
-        if tail is None:
-            tail = stream.tail = Tail()
-            self.bytes += TAIL_BYTES
-            self._forgettable.remove(stream, stream.second)
-            stream.second = self._expiring.add(stream, expires_s)
+        if retained is None:
+            retained = stream.retained = RetainedPublications()
+            self.bytes += RETAINED_BYTES
+            self._position_expiry.remove(stream, stream.bucket_second)
+            stream.bucket_second = self._publication_expiry.add(stream, expires_s)
         cost = cost_bytes(publication)
-        tail.append(publication, expires_s, cost)
-        self._ages.add(stream, publication.offset)
+        retained.append(publication, expires_s, cost)
+        self._storage_order.add(stream, publication.offset)
         self.publications += 1
         self.bytes += cost
         excess = stream.top - stream.oldest + 1 - options.size
         if excess > 0:
-            self._drop(stream, tail, excess)
+            self._drop(stream, retained, excess)
         if self.bytes > self._bytes_max:
-            self.make_room()
+            self.enforce_limit()
 
     def clear(self, channel: str) -> None:
-        """Forgets the channel's publications; the position stays."""
+        """Removes the publications of the channel and keeps the position."""
         stream = self._table.get(channel)
-        if stream is not None and stream.tail is not None:
-            self._drop(stream, stream.tail, len(stream.tail))
-            self._empty(stream)
+        if stream is not None and stream.retained is not None:
+            self._drop(stream, stream.retained, len(stream.retained))
+            self._on_emptied(stream)
 
-    def make_room(self) -> None:
-        """Drops what may go until no more is kept than may be. Takes constant time on average for each publication and
-        each new stream, because each is dropped once."""
+    def enforce_limit(self) -> None:
+        """Removes data until the memory limit is met. The average time per publication and per new stream is constant,
+        because each of them is removed once."""
         if self.bytes <= self._bytes_max:
             return
         while self.bytes > self._bytes_max:
-            if self._drop_position():
+            if self._remove_empty_stream():
                 continue
-            stream = self._ages.take_oldest()
+            stream = self._storage_order.take_oldest()
             if stream is None:
-                break  # what is left are positions of channels with subscribers, which other limits bound
-            assert stream.tail is not None, "it keeps a publication"
-            self._drop(stream, stream.tail, 1)
-            if not stream.tail:
-                self._empty(stream)
+                break  # Only positions of attached channels are left; other limits bound their number.
+            assert stream.retained is not None, "the stream has a publication"
+            self._drop(stream, stream.retained, 1)
+            if not stream.retained:
+                self._on_emptied(stream)
         self._on_full()
 
-    def _drop_position(self) -> bool:
-        """Forgets a channel in which nothing is kept and nobody listens. False if none was found."""
-        for _ in range(_ATTACHED_SEEN_MAX):
-            stream = self._forgettable.take_first()
+    def _remove_empty_stream(self) -> bool:
+        """Removes one stream without publications and without subscribers. False if the search found none."""
+        for _ in range(_ATTACHED_SKIPPED_MAX):
+            stream = self._position_expiry.take_first()
             if stream is None:
                 return False
             if not self._is_attached(stream.channel):
-                self._forget(stream)
+                self._remove(stream)
                 return True
-            stream.second = _PASSED_OVER
+            stream.bucket_second = _SKIPPED
         return False
 
     def on_detached(self, channel: str) -> None:
-        """Nobody listens to the channel any more: its position may go again."""
+        """The channel has been detached, so its position may be removed again."""
         stream = self._table.get(channel)
-        if stream is not None and stream.second == _PASSED_OVER:
-            stream.second = self._forgettable.add(stream, stream.forget_s)
+        if stream is not None and stream.bucket_second == _SKIPPED:
+            stream.bucket_second = self._position_expiry.add(stream, stream.expires_s)
 
     def sweep(self, now_s: float, budget: int) -> bool:
-        """Drops what is expired: at most `budget` publications and as many streams. True if there is more."""
+        """Removes at most `budget` expired publications and at most `budget` expired streams. True if more remain."""
         self._sweep_publications(now_s, budget)
         self._sweep_streams(now_s, budget)
-        untidy = self._ages.tidy(self.publications, budget)
-        return untidy or self._expiring.is_due(now_s) or self._forgettable.is_due(now_s)
+        more_entries = self._storage_order.remove_stale(self.publications, budget)
+        return more_entries or self._publication_expiry.is_due(now_s) or self._position_expiry.is_due(now_s)
 
     def _sweep_publications(self, now_s: float, budget: int) -> None:
-        while budget > 0 and (stream := self._expiring.take_due(now_s)) is not None:
-            tail = stream.tail
-            assert tail, "it keeps publications"
-            count = min(tail.count_expired(now_s), budget)
+        while budget > 0 and (stream := self._publication_expiry.take_due(now_s)) is not None:
+            retained = stream.retained
+            assert retained, "streams in these buckets have publications"
+            count = min(retained.count_expired(now_s), budget)
             budget -= max(1, count)
-            self._drop(stream, tail, count)
-            if tail:
-                stream.second = self._expiring.add(stream, tail.oldest_expires_s)
+            self._drop(stream, retained, count)
+            if retained:
+                stream.bucket_second = self._publication_expiry.add(stream, retained.oldest_expires_s)
             else:
-                self._empty(stream)
+                self._on_emptied(stream)
 
     def _sweep_streams(self, now_s: float, budget: int) -> None:
-        while budget > 0 and (stream := self._forgettable.take_due(now_s)) is not None:
+        while budget > 0 and (stream := self._position_expiry.take_due(now_s)) is not None:
             budget -= 1
-            if self._is_forgotten(stream, now_s):
-                self._forget(stream)
+            if self._check_expired(stream, now_s):
+                self._remove(stream)
             else:
-                stream.second = self._forgettable.add(stream, stream.forget_s)
+                stream.bucket_second = self._position_expiry.add(stream, stream.expires_s)
 
-    def _is_forgotten(self, stream: Stream, now_s: float) -> bool:
-        """Whether its time is up. A position that somebody is waiting at stays."""
-        if not stream.is_forgotten(now_s):
+    def _check_expired(self, stream: Stream, now_s: float) -> bool:
+        """Whether the stream has expired. The position of an attached channel without any publication so far is
+        prolonged instead: its subscribers hold this position, and a new epoch would look like a loss to them."""
+        if not stream.is_expired(now_s):
             return False
         if stream.top or not self._is_attached(stream.channel):
             return True
-        stream.forget_s = now_s + UNUSED_TTL_S
+        stream.expires_s = now_s + UNUSED_TTL_S
         return False
 
-    def _forget(self, stream: Stream) -> None:
-        """Takes a stream out of the table. Publications that are left in it have expired, and are swept in time."""
+    def _remove(self, stream: Stream) -> None:
+        """Removes the stream from the table. Its remaining publications have expired; a later sweep counts them out."""
         del self._table[stream.channel]
-        shrink(self._table)
+        shrink_dict(self._table)
         self.bytes -= stream.position_bytes
-        if stream.tail is None:
-            self._forgettable.remove(stream, stream.second)
+        if stream.retained is None:
+            self._position_expiry.remove(stream, stream.bucket_second)
 
-    def _empty(self, stream: Stream) -> None:
-        """Nothing is left in its tail. Positions live far longer than publications, so they keep no empty one."""
-        stream.tail = None
-        self.bytes -= TAIL_BYTES
-        self._expiring.remove(stream, stream.second)
+    def _on_emptied(self, stream: Stream) -> None:
+        """The stream has no publications any more. Positions are kept much longer than publications, so the empty
+        container is dropped."""
+        stream.retained = None
+        self.bytes -= RETAINED_BYTES
+        self._publication_expiry.remove(stream, stream.bucket_second)
         if self._table.get(stream.channel) is stream:
-            stream.second = self._forgettable.add(stream, stream.forget_s)
+            stream.bucket_second = self._position_expiry.add(stream, stream.expires_s)
 
-    def _drop(self, stream: Stream, tail: Tail, count: int) -> None:
+    def _drop(self, stream: Stream, retained: RetainedPublications, count: int) -> None:
         stream.oldest += count
         self.publications -= count
-        self.bytes -= tail.drop_oldest(count)
+        self.bytes -= retained.drop_oldest(count)

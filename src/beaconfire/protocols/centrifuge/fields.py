@@ -1,6 +1,7 @@
-"""Which message travels in which field: the names of requests, results and pushes, once, for both encodings.
+"""The names of the fields that hold requests, results and pushes. JSON and Protobuf use the same names.
 
-From section 1 of the Centrifuge client protocol v2. Order matters for requests: the first one present counts.
+See section 1 of the Centrifuge client protocol v2. The order of requests matters: the first request in this order
+counts if a command has several.
 """
 
 from __future__ import annotations
@@ -101,11 +102,11 @@ I32_RANGE: Final = range(-(2**31), 2**31)
 I64_RANGE: Final = range(-(2**63), 2**63)
 
 
-def refuse_nameless(ref: int) -> NoReturn:
-    """For a command with an id that asks for nothing known (section 5, rule 3)."""
+def raise_unknown_request(ref: int) -> NoReturn:
+    """Raises ProtocolError for a command with an id but without a known request (section 5, rule 3)."""
     raise ProtocolError(f"command {ref} holds no known request; expected one of {', '.join(REQUESTS)}")
 
 
 def error_message(code: ErrorCode, detail: str) -> str:
-    """The protocol has no field for a detail, so it follows the message after a colon."""
+    """The text of an error reply. The protocol has no field for `detail`, so it follows the message after a colon."""
     return f"{code.message}: {detail}" if detail else code.message

@@ -1,7 +1,8 @@
-"""The native protocol in JSON: one object per message, line breaks between messages, payloads embedded verbatim.
+"""The Centrifuge protocol in JSON (sections 2.2 and 3): one object per message, line breaks between messages, payloads
+embedded without re-encoding.
 
-Sections 2.2 and 3 of the protocol. Zero values are left out except where `beaconfire.messages` has no default, an
-empty result is still there as `{}`, and an empty reply is a ping.
+Fields with a zero value are omitted, except those without a default in `beaconfire.model`. An empty result is `{}`. An
+empty reply is a ping.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from beaconfire.model.requests import Command
 from beaconfire.model.results import PublishResult, Result
 from beaconfire.protocols.centrifuge.fields import PUSHES, RESULTS, error_message
 from beaconfire.protocols.centrifuge.json_messages import decode_commands, push_body, read_command, result_body
-from beaconfire.protocols.json_payload import NotJSONError, embeddable, read
+from beaconfire.protocols.json_payload import NotJSONError, check_json, decode_json
 from beaconfire.protocols.port import Payload, ProtocolError
 
 _PING: Final = Payload(b"{}")
@@ -33,43 +34,43 @@ _NULL: Final = Raw(b"null")
 
 _encode: Final = msgspec.json.Encoder().encode
 
-# In valid JSON a raw line break is white space. One inside a payload would cut the message in two: LF separates
-# messages on every transport, and for an event stream CR does as well.
+# In valid JSON a raw line break is white space, so it can become a space. Inside a payload it would cut the message in
+# two: LF separates messages on all transports, and CR ends a line of an event stream (SSE).
 _LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
 class JsonCodec:
-    """`protocols.base.Codec` of `centrifuge-json`. Stateless. `ref` is the command's id, an int above 0."""
+    """The codec `centrifuge-json`. `ref` is the id of the command, an int above 0."""
 
     name: Final = "centrifuge-json"
     separator: Final = b"\n"
     app_pings: Final = True
 
     def decode(self, data: bytes, binary: bool) -> Sequence[Command]:
-        """Payloads are copies and own their bytes. The kind of frame does not matter.
+        """See `Codec.decode`. Accepts text and binary frames. Payloads are copies. Unknown fields are ignored.
 
-        Raises ProtocolError for anything but one or more JSON objects, for a number outside of its field's range,
-        and for a command with an id that asks for nothing known. Unknown fields are skipped.
+        Raises ProtocolError for anything other than one or more JSON objects, for a number outside of the range of its
+        field, and for a command with an id but without a known request.
         """
         try:
-            commands = read(decode_commands, data)
+            commands = decode_json(decode_commands, data)
         except NotJSONError as error:
             raise ProtocolError(f"the frame is not a series of JSON commands: {error}") from None
         if not commands:
             raise ProtocolError("an empty frame")
-        if len(commands) == 1:  # nearly always
+        if len(commands) == 1:  # The most frequent case.
             return (read_command(commands[0]),)
         return [read_command(command) for command in commands]
 
     def encode_reply(self, ref: object, result: Result) -> Payload:
         """Raises PayloadError if a payload in the result is not JSON."""
-        if type(result) is PublishResult:  # the most frequent one, and always empty in this protocol
+        if type(result) is PublishResult:  # The most frequent result, and always empty in this protocol.
             assert isinstance(ref, int)
             return Payload(b'{"id":%d,"publish":{}}' % ref)
         return encode_message({"id": ref, RESULTS[type(result)]: result_body(result)})
 
     def encode_error(self, ref: object, error: CommandError, detail: str) -> Payload:
-        """`detail`, if any, is appended to the message after a colon: the protocol has no field for it."""
+        """`detail` is appended to the message after a colon, because the protocol has no field for it."""
         body: dict[str, object] = {"code": error.code.code, "message": error_message(error.code, detail)}
         if error.code.temporary:
             body["temporary"] = True
@@ -84,11 +85,11 @@ class JsonCodec:
         return _PING
 
     def delta_text(self, data: Raw) -> Raw:
-        """The JSON text; `null` for an empty payload, since the client will read it as JSON. Raises PayloadError."""
-        return embeddable(data) or _NULL
+        """The JSON text, or `null` for an empty payload, because the client decodes the text. Raises PayloadError."""
+        return check_json(data) or _NULL
 
     def delta_data(self, text: bytes) -> Raw | None:
-        """A JSON string, always. A patch may have cut a character in two; then it is no text and cannot be one."""
+        """Always a JSON string (section 11). None for a patch that cuts a character in two and so is not UTF-8."""
         try:
             return Raw(_encode(text.decode()))
         except UnicodeDecodeError:
@@ -96,7 +97,7 @@ class JsonCodec:
 
 
 def encode_message(message: dict[str, object]) -> Payload:
-    """One message, on one line. Raises PayloadError."""
+    """Encodes a message on one line. Raises PayloadError for a string that is not valid Unicode."""
     try:
         data = _encode(message)
     except UnicodeEncodeError as error:

@@ -1,11 +1,12 @@
-"""Fields that are null: they count as missing, because many languages write null for what is not set.
+"""Removes fields that are null from commands. Many languages write null for a field that is not set.
 
-What is a field is told by the schema and not by a name: a channel may be called `data`, too. Each message has a twin
-here, whose fields may be null as well. Text is decoded into twins and encoded again without the fields that are null.
-`msgspec` does both in C, in time proportional to the length of the text, however deeply that is nested: what no message
-knows is skipped, and payloads are passed on as they are, since null is a value there.
+The schema decides what a field is, not the name: a channel may be called `data`. Each message has a nullable variant
+here, whose fields may also be null. The text is decoded with these variants and encoded again without the null fields.
+`msgspec` does both in C, in time proportional to the length of the text and independent of its nesting. Unknown fields
+are dropped. Payloads stay unchanged, because null is a value there.
 
-An entry of a map counts as missing, too. An element of a list does not: a list with a gap is another list.
+A null entry of a map also counts as missing. A null element of a list does not, because the other elements would change
+their positions.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from beaconfire.protocols.centrifuge.fields import REQUESTS
 
 
 class _NullableFilterNode(Struct, omit_defaults=True, gc=False):
-    """By hand, because it holds itself. Twins live for a moment and have no way back to themselves: hence no `gc`."""
+    """Written by hand, because the type is recursive. `gc=False`: the objects live only during decoding and are never
+    part of a reference cycle."""
 
     op: str | None = None
     key: str | None = None
@@ -33,40 +35,41 @@ class _NullableFilterNode(Struct, omit_defaults=True, gc=False):
     nodes: list[_NullableFilterNode] | None = None
 
 
-_TWINS: Final[Mapping[type[Struct], type[Struct]]] = {FilterNode: _NullableFilterNode}
+_NULLABLE_STRUCTS: Final[Mapping[type[Struct], type[Struct]]] = {FilterNode: _NullableFilterNode}
 
 
 @cache
-def _twin(message: type[Struct]) -> type[Struct]:
-    """The same fields in the same order, None by default. A payload stays what it is, because null is one."""
-    if message in _TWINS:
-        return _TWINS[message]
+def _nullable_struct(message: type[Struct]) -> type[Struct]:
+    """The nullable variant of a message: the same fields in the same order, None by default. Payload fields do not
+    change, because null is a valid payload."""
+    if message in _NULLABLE_STRUCTS:
+        return _NULLABLE_STRUCTS[message]
     fields = [
         (field.encode_name, field.type, field.default)
         if field.type is Raw
-        else (field.encode_name, _nullable(field.type) | None, None)
+        else (field.encode_name, _nullable_type(field.type) | None, None)
         for field in msgspec.structs.fields(message)
     ]
     return msgspec.defstruct(f"_Nullable{message.__name__}", fields, omit_defaults=True, gc=False)
 
 
-def _nullable(kind: Any) -> Any:
-    """The type with twins instead of messages."""
+def _nullable_type(kind: Any) -> Any:
+    """The type with nullable variants instead of messages."""
     if isinstance(kind, type) and issubclass(kind, Struct):
-        return _twin(kind)
+        return _nullable_struct(kind)
     if get_origin(kind) is dict:
         key, value = get_args(kind)
-        return GenericAlias(dict, (key, _nullable(value) | None))
-    assert get_origin(kind) is not list, "only filters have lists, and the twin of filters is written by hand"
+        return GenericAlias(dict, (key, _nullable_type(value) | None))
+    assert get_origin(kind) is not list, "only tags filters have lists, and their nullable variant is written by hand"
     if NoneType in get_args(kind):
         [kind] = [option for option in get_args(kind) if option is not NoneType]
-        return _nullable(kind)
+        return _nullable_type(kind)
     return kind
 
 
 _Command: Final = msgspec.defstruct(
     "_Command",
-    [("id", int | None, None), *((name, _twin(request) | None, None) for name, request in REQUESTS.items())],
+    [("id", int | None, None), *((name, _nullable_struct(request) | None, None) for name, request in REQUESTS.items())],
     omit_defaults=True,
     gc=False,
 )
@@ -75,7 +78,7 @@ _encode: Final = msgspec.json.Encoder().encode_lines
 
 
 def without_null_fields(text: bytes) -> bytes:
-    """The same commands without null fields and without what no message knows. Raises what `msgspec` decoders raise."""
+    """The same commands without null fields and without unknown fields. Raises the exceptions of `msgspec` decoders."""
     commands: list[Any] = _decode(text)
     for command in commands:
         if command.connect is not None:
@@ -84,7 +87,7 @@ def without_null_fields(text: bytes) -> bytes:
 
 
 def _drop_null_entries(connect: Any) -> None:
-    """Of the only message with maps in it."""
+    """Removes null entries of maps. Only the connect request has maps."""
     for name in ("subs", "headers"):
         entries = getattr(connect, name)
         if entries:

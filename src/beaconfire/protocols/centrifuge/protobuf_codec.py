@@ -1,6 +1,5 @@
-"""The native protocol in Protobuf: every message after its length as a varint, payloads as opaque bytes.
-
-Sections 2.1 and 3 of the protocol. A message of no length is a ping or a pong.
+"""The Centrifuge protocol in Protobuf (sections 2.1 and 3): each message follows its length as a varint, and payloads
+are opaque bytes. A message of length 0 is a ping or a pong.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from beaconfire.model.pushes import Push
 from beaconfire.model.requests import Command
 from beaconfire.model.results import Result
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
-from beaconfire.protocols.centrifuge.fields import PONG_COMMAND, REQUESTS, refuse_nameless
+from beaconfire.protocols.centrifuge.fields import PONG_COMMAND, REQUESTS, raise_unknown_request
 from beaconfire.protocols.centrifuge.protobuf_messages import (
     read_request,
     write_error,
@@ -28,30 +27,30 @@ from beaconfire.protocols.port import Payload, ProtocolError
 P = ParamSpec("P")
 
 _LENGTH_BYTES_MAX: Final = 5
-"""What a length of 32 bits needs."""
+"""The size of the varint of a 32-bit length."""
 
 _PING: Final = Payload(b"\x00", binary=True)
 
 
 class ProtobufCodec:
-    """`protocols.base.Codec` of `centrifuge-protobuf`. Stateless. `ref` is the command's id, an int above 0."""
+    """The codec `centrifuge-protobuf`. `ref` is the id of the command, an int above 0."""
 
     name: Final = "centrifuge-protobuf"
     separator: Final = b""
     app_pings: Final = True
 
     def decode(self, data: bytes, binary: bool) -> Sequence[Command]:
-        """Payloads own their bytes. The kind of frame does not matter.
+        """See `Codec.decode`. Accepts text and binary frames. Payloads are copies. Unknown fields are ignored.
 
         Raises ProtocolError for an empty frame, a length that is malformed or points beyond the frame, bytes that are
-        no Command, and for a command with an id that asks for nothing known. Unknown fields are skipped.
+        not a Command, and for a command with an id but without a known request.
         """
         commands = []
         position, end = 0, len(data)
         while position < end:
-            length, position = _read_varint(data, position)
+            length, position = read_varint(data, position)
             if length > end - position:
-                raise ProtocolError(f"a message of {length} bytes is announced, but only {end - position} follow")
+                raise ProtocolError(f"the frame has {end - position} bytes left for a message of {length} bytes")
             commands.append(_command(data[position : position + length]))
             position += length
         if not commands:
@@ -59,25 +58,26 @@ class ProtobufCodec:
         return commands
 
     def encode_reply(self, ref: object, result: Result) -> Payload:
-        """Every payload can be expressed. Raises PayloadError only for text that is not Unicode."""
+        """Raises PayloadError only for a string that is not valid Unicode. Payloads can be any bytes."""
         return _encode(ref, write_result, result)
 
     def encode_error(self, ref: object, error: CommandError, detail: str) -> Payload:
-        """`detail`, if any, is appended to the message after a colon: the protocol has no field for it."""
+        """`detail` is appended to the message after a colon, because the protocol has no field for it."""
         return _encode(ref, write_error, error, detail)
 
     def encode_push(self, push: Push) -> Payload:
-        """As `encode_reply`."""
+        """Raises PayloadError only for a string that is not valid Unicode."""
         return _encode(0, write_push, push)
 
     def encode_ping(self) -> Payload:
         return _PING
 
     def delta_text(self, data: Raw) -> Raw:
-        """The bytes as they are."""
+        """The unchanged bytes."""
         return data
 
     def delta_data(self, text: bytes) -> Raw:
+        """The unchanged bytes. Never None."""
         return Raw(text)
 
 
@@ -92,7 +92,7 @@ def _encode(
     except UnicodeEncodeError as error:
         raise PayloadError(f"a text is not Unicode: {error.reason}") from None
     message = reply.SerializeToString()
-    return Payload(_write_varint(len(message)) + message, binary=True)
+    return Payload(write_varint(len(message)) + message, binary=True)
 
 
 def _command(message: bytes) -> Command:
@@ -104,17 +104,17 @@ def _command(message: bytes) -> Command:
         raise ProtocolError(f"not a Protobuf command: {error}") from None
     ref = command.id
     if ref == 0:
-        # Only `send` needs no id; a command that is neither is a pong, whatever else it holds (section 5, rule 2).
+        # Only `send` needs no id. Any other command without an id is a pong, whatever it contains (section 5, rule 2).
         return Command(None, read_request(command.send)) if command.HasField("send") else PONG_COMMAND
-    # In the order of numbers, which is that of REQUESTS; asking for each by name would cost twice as much.
+    # In the order of field numbers, which is that of REQUESTS. Looking for each request by name takes twice as long.
     for field, request in command.ListFields():
         if field.name in REQUESTS:
             return Command(None if field.name == "send" else ref, read_request(request))
-    refuse_nameless(ref)
+    raise_unknown_request(ref)
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """The number at `position`, and the position after it. `position` must be within the data."""
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """Returns the varint at `position` and the position after it. `position` must be within the data."""
     byte = data[position]
     if byte < 0x80:
         return byte, position + 1
@@ -126,7 +126,7 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
     raise ProtocolError("the length of a message is cut off or longer than 5 bytes")
 
 
-def _write_varint(number: int) -> bytes:
+def write_varint(number: int) -> bytes:
     if number < 0x80:
         return bytes((number,))
     groups = []

@@ -1,4 +1,5 @@
-"""Between our messages and the generated ones. The generated classes are known here and in the codec, nowhere else."""
+"""Converts between the messages of `beaconfire.model` and the generated Protobuf classes. Only this module and the
+codec use the generated classes."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 
 
 def read_request(message: Message) -> Request:
-    """Our message for any of the requests a Command may hold."""
+    """Converts a request of a Protobuf `Command`."""
     return _READERS[type(message)](message)
 
 
@@ -102,7 +103,7 @@ def _read_subscribe(message: wire.SubscribeRequest) -> SubscribeRequest:
 
 
 def _read_filter(node: wire.FilterNode) -> FilterNode:
-    """Recursion is bounded: the Protobuf reader refuses more than a hundred levels."""
+    """The depth of the recursion is limited, because the Protobuf decoder rejects more than a hundred levels."""
     return FilterNode(
         op=node.op,
         key=node.key,
@@ -146,21 +147,21 @@ _READERS: Final[dict[type[Message], Callable[[Any], Request]]] = {
 }
 
 # --- to the client -------------------------------------------------------------------------------------------------
-# Messages are filled in place, which takes a third of the time that nested constructors with keywords take.
-# Setting any field, even to its zero, makes the message it is in present. All of these raise UnicodeEncodeError for
-# text that is not Unicode.
+# These functions fill messages in place, in a third of the time of nested constructors with keywords. Setting any
+# field, even to zero, makes its message present. All functions raise UnicodeEncodeError for a string that is not valid
+# Unicode.
 
 
 def write_result(reply: wire.Reply, result: Result) -> None:
-    """Puts the result into its field, where it is present even if it has nothing to say: that means success."""
+    """Sets the field of the result. The field is present even for an empty result, because presence means success."""
     getattr(reply, RESULTS[type(result)]).SetInParent()
     match result:
         case PublishResult() | UnsubscribeResult() | PingResult():
-            pass  # the protocol shows no position to publishers
+            pass  # A publish result of this protocol has no position.
         case SubscribeResult():
-            _write_subscribed(reply.subscribe, result)
+            _write_subscribe_result(reply.subscribe, result)
         case ConnectResult():
-            _write_connected(reply.connect, result)
+            _write_connect_result(reply.connect, result)
         case HistoryResult():
             _write_publications(reply.history.publications, result.publications)
             reply.history.epoch = result.epoch
@@ -186,13 +187,14 @@ def write_result(reply: wire.Reply, result: Result) -> None:
 
 
 def write_error(reply: wire.Reply, error: CommandError, detail: str) -> None:
+    """Sets the error of the reply."""
     reply.error.code = error.code.code
     reply.error.message = error_message(error.code, detail)
     reply.error.temporary = error.code.temporary
 
 
 def write_push(reply: wire.Reply, push: Push) -> None:
-    """Puts the push into its field, present even if it is empty."""
+    """Sets the field of the push, which is present even if the push is empty."""
     out = reply.push
     match push:
         case PublicationPush():
@@ -206,7 +208,7 @@ def write_push(reply: wire.Reply, push: Push) -> None:
             _write_info(out.leave.info, push.info)
         case SubscribePush():
             out.channel = push.channel
-            _write_subscribe(out.subscribe, push)
+            _write_subscribe_push(out.subscribe, push)
         case UnsubscribePush():
             out.channel = push.channel
             out.unsubscribe.code = push.code
@@ -224,7 +226,7 @@ def write_push(reply: wire.Reply, push: Push) -> None:
             assert_never(push)
 
 
-def _write_subscribe(out: wire.Subscribe, push: SubscribePush) -> None:
+def _write_subscribe_push(out: wire.Subscribe, push: SubscribePush) -> None:
     out.recoverable = push.recoverable
     out.epoch = push.epoch
     out.offset = push.offset
@@ -232,14 +234,14 @@ def _write_subscribe(out: wire.Subscribe, push: SubscribePush) -> None:
     out.data = bytes(push.data)
 
 
-def _write_connected(out: wire.ConnectResult, result: ConnectResult) -> None:
+def _write_connect_result(out: wire.ConnectResult, result: ConnectResult) -> None:
     out.client = result.client
     out.version = result.version
     out.expires = result.expires
     out.ttl = result.ttl
     out.data = bytes(result.data)
     for channel, sub in result.subs.items():
-        _write_subscribed(out.subs[channel], sub)
+        _write_subscribe_result(out.subs[channel], sub)
     out.ping = result.ping
     out.pong = result.pong
     out.session = result.session
@@ -247,7 +249,7 @@ def _write_connected(out: wire.ConnectResult, result: ConnectResult) -> None:
     out.time = result.time
 
 
-def _write_subscribed(out: wire.SubscribeResult, result: SubscribeResult) -> None:
+def _write_subscribe_result(out: wire.SubscribeResult, result: SubscribeResult) -> None:
     out.expires = result.expires
     out.ttl = result.ttl
     out.recoverable = result.recoverable

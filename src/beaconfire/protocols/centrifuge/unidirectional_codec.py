@@ -1,7 +1,6 @@
-"""The native protocol for clients that only listen: pushes as they are, without replies around them (section 16).
+"""The unidirectional Centrifuge protocol (section 16): the client sends one connect request and then only receives.
 
-The first message is `{"connect":{…}}`, an empty one is a ping that wants no answer. The client says one thing, a
-connect request, before everything else.
+Pushes are not wrapped in replies. The first message is `{"connect":{…}}`. An empty message is a ping without a pong.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from beaconfire.model.results import Result
 from beaconfire.protocols.centrifuge.fields import PUSHES, RESULTS
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec, encode_message
 from beaconfire.protocols.centrifuge.json_messages import push_body, result_body
-from beaconfire.protocols.json_payload import NotJSONError, read
+from beaconfire.protocols.json_payload import NotJSONError, decode_json
 from beaconfire.protocols.port import Payload, ProtocolError
 
 _NO_CHANNEL: Final = (MessagePush, DisconnectPush, RefreshPush)
 _CONNECT: Final = 1
-"""The `ref` of the only command."""
+"""The `ref` of the connect command, the only command of a session."""
 
 _check_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class UnidirectionalCodec:
-    """`protocols.base.Codec` of `centrifuge-unidirectional`. JSON only, stateless."""
+    """The codec `centrifuge-unidirectional`. JSON only."""
 
     name: Final = "centrifuge-unidirectional"
     separator: Final = b"\n"
@@ -44,13 +43,14 @@ class UnidirectionalCodec:
         self._bidirectional = JsonCodec()
 
     def decode(self, data: bytes, binary: bool) -> Sequence[Command]:
-        """A connect request; nothing at all asks for nothing special. Raises ProtocolError."""
+        """Decodes a connect request. An empty body is a connect request without fields. Raises ProtocolError."""
         if not data.strip():
             return (Command(_CONNECT, ConnectRequest()),)
         try:
-            read(_check_object, data)  # or what follows could be made to say more than one thing
+            # `data` must be one object. Otherwise it could inject further fields or commands into the text below.
+            decode_json(_check_object, data)
         except NotJSONError as error:
-            raise ProtocolError(f"the connect request is no JSON object: {error}") from None
+            raise ProtocolError(f"the connect request is not a JSON object: {error}") from None
         return self._bidirectional.decode(b'{"id":%d,"connect":%b}' % (_CONNECT, data), binary)
 
     def encode_reply(self, ref: object, result: Result) -> Payload:
@@ -58,7 +58,7 @@ class UnidirectionalCodec:
         return encode_message({RESULTS[type(result)]: result_body(result)})
 
     def encode_error(self, ref: object, error: CommandError, detail: str) -> Payload:
-        raise AssertionError("whoever only listens is disconnected instead")
+        raise AssertionError("a unidirectional client is disconnected instead of getting an error reply")
 
     def encode_push(self, push: Push) -> Payload:
         """Raises PayloadError if a payload in the push is not JSON."""

@@ -1,8 +1,8 @@
-"""Frames that are no message of the protocol, as publications and back.
+"""Converts frames that are no message of the protocol to publications of the lobby channel, and back.
 
-Every client of the lobby's channel shall see something sensible, so what is published is JSON: the frame itself
-if it is JSON, else a JSON string of its text or of its bytes in base64. The tag `frame` says which, so that plain
-clients get the original frame, byte for byte and of the original kind.
+Clients of other protocols can also subscribe to the lobby channel, so publications are JSON: the frame itself if it is
+JSON, otherwise a JSON string of its text, or of its bytes in base64. The tag `frame` names the form, so that clients of
+the plain protocol get the original frame, with the same bytes and the same kind (text or binary).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _string = msgspec.json.Decoder(str)
 
 
 def is_json(text: bytes) -> bool:
-    """Whether this is one JSON text as it stands. One that would have to be repaired first counts as none."""
+    """Whether this is a JSON text that needs no replacement of surrogates."""
     try:
-        return bytes(json_payload.read(_any_json.decode, text)) == text.strip(b" \t\r\n")
+        return bytes(json_payload.decode_json(_any_json.decode, text)) == text.strip(b" \t\r\n")
     except json_payload.NotJSONError:
         return False
 
 
 def wrap(frame: bytes, binary: bool) -> LobbyFrame:
-    """A client's frame, ready to be published. A text frame is valid UTF-8."""
+    """Converts a frame to a publish request. The text of a text frame must be valid UTF-8."""
     if binary:
         return LobbyFrame(Raw(b'"' + base64.b64encode(frame) + b'"'), {FRAME_TAG: "binary"})
     if is_json(frame):
@@ -42,7 +42,7 @@ def wrap(frame: bytes, binary: bool) -> LobbyFrame:
 
 
 def unwrap(publication: Publication) -> Payload | None:
-    """The frame that `wrap` was given; None for a publication that is none, or only claims to be one."""
+    """Returns the frame that `wrap` converted. None for any other publication, with or without the tag."""
     data = bytes(publication.data)
     try:
         match (publication.tags or {}).get(FRAME_TAG):
@@ -53,6 +53,6 @@ def unwrap(publication: Publication) -> Payload | None:
             case "binary":
                 return Payload(base64.b64decode(_string.decode(data), validate=True), binary=True)
     except (msgspec.DecodeError, UnicodeError, binascii.Error, ValueError):
-        # Other publishers may set the tag as well, with data that does not fit it.
+        # Other publishers can set the tag, too, with data that does not match it.
         return None
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from beaconfire.base.loop import LoopTurns, Runtime
-from beaconfire.base.tasks import Background
+from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.service import ChannelService
@@ -45,7 +45,7 @@ class Operations:
         registry: SessionRegistry[Session],
         node: NodeIdentity,
         options: ClientOptions,
-        background: Background,
+        background: BackgroundTasks,
         turns: LoopTurns,
         runtime: Runtime,
         events: EventSink,

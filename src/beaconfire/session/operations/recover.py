@@ -14,7 +14,7 @@ a channel with many.
 from __future__ import annotations
 
 from beaconfire.base.loop import LoopTurns
-from beaconfire.base.tasks import Background
+from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.channels.service import ChannelService
 from beaconfire.delivery.subscription import Gap, Subscription
 from beaconfire.model.events import EventSink, report_error
@@ -36,7 +36,7 @@ class RecoveryInPieces:
         strategies: Strategies,
         upkeep: Upkeep,
         options: ClientOptions,
-        background: Background,
+        background: BackgroundTasks,
         turns: LoopTurns,
         events: EventSink,
     ) -> None:

@@ -1,6 +1,6 @@
-"""HTTP connections: guarded against whoever dawdles or overdoes it, and a short way for calls that are known."""
+"""HTTP connections with limits, and a fast path for POSTs to the server API."""
 
-from beaconfire.transports.http.direct import DirectPosts
-from beaconfire.transports.http.guard import GuardedHttpProtocol, HttpGuard
+from beaconfire.transports.http.direct_posts import DirectPosts
+from beaconfire.transports.http.limits import HttpLimits, LimitedHttpProtocol
 
-__all__ = ["DirectPosts", "GuardedHttpProtocol", "HttpGuard"]
+__all__ = ["DirectPosts", "HttpLimits", "LimitedHttpProtocol"]

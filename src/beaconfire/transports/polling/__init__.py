@@ -1,4 +1,4 @@
-"""Long polling, over any ASGI server: each request is a session of its own."""
+"""Long polling over any ASGI server: each request has its own session."""
 
 from beaconfire.transports.polling.endpoints import Poll, PollCommands
 

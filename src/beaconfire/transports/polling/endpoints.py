@@ -1,7 +1,7 @@
-"""Long polling, for clients that have nothing else: one request asks what is new since a position, another one speaks.
+"""Long polling, for clients without any other transport: a poll waits for news, and another request sends commands.
 
-There are no sessions to be opened, kept or lost. Each request says who asks and where it is, and may go to any node;
-two at once do not disturb each other.
+The server keeps no sessions between requests. Each request contains the client's credentials and positions, and may go
+to any node. Two concurrent requests do not affect each other.
 """
 
 from __future__ import annotations
@@ -16,25 +16,27 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from beaconfire.base.errors import TOO_MANY_REQUESTS
-from beaconfire.base.request_body import ClientGoneError
-from beaconfire.protocols.json_payload import NotJSONError, read
-from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, refusal
-from beaconfire.transports.port import OpenSession, Refusal
+from beaconfire.base.request_body import ClientDisconnectedError
+from beaconfire.protocols.json_payload import NotJSONError, decode_json
+from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, disconnect_response
+from beaconfire.transports.port import ErrorResponse, OpenSession
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
 
 LIMIT: Final = "poll.max_request_body_size"
 RESPONSE_LIMIT: Final = "poll.max_response_size"
 
 COMMANDS_MAX: Final = 100
-"""Commands in one request; with more of them it is refused with 400."""
+"""The most commands in one request. A request with more of them is refused with 400."""
 
 _PING: Final = b"{}"
-_POSITION: Final = ("recover", "offset", "epoch")
+_POSITION_FIELDS: Final = ("recover", "offset", "epoch")
 
 
 class ConnectFields(Struct, forbid_unknown_fields=True):
-    """Who asks: a connect request. `subs` are channels, each with its position in the last answer, and with its token
-    where it needs one. `name` and `version` are the SDK's. Null counts as missing, as it does in the connect request.
+    """The fields of a connect request.
+
+    `subs` contains, by channel, the position in the last response, and the channel's token if it needs one. `name` and
+    `version` are those of the SDK. As in the connect request, null counts as missing.
     """
 
     token: str | None = None
@@ -44,6 +46,7 @@ class ConnectFields(Struct, forbid_unknown_fields=True):
     version: str | None = None
 
     def connect(self) -> dict[str, object]:
+        """The connect request of the session."""
         request: dict[str, object] = {
             "token": self.token or "",
             "subs": self.subs or {},
@@ -54,13 +57,13 @@ class ConnectFields(Struct, forbid_unknown_fields=True):
 
 
 class PollRequest(ConnectFields, forbid_unknown_fields=True):
-    """What is new? `wait` is how many seconds the client waits for anything."""
+    """A request for news. `wait` is the time, in seconds, that the client waits for it."""
 
     wait: Annotated[float, Meta(ge=0)] | None = None
 
 
 class CommandsRequest(ConnectFields, forbid_unknown_fields=True, kw_only=True):
-    """Commands without ids. The client is in its `subs` for as long as they take; nothing of them is in the answer."""
+    """Commands without ids. While they run, the client is subscribed to `subs`; the response has no publications."""
 
     commands: Annotated[list[dict[str, Raw]], Meta(min_length=1)]
 
@@ -70,15 +73,15 @@ class CommandsRequest(ConnectFields, forbid_unknown_fields=True, kw_only=True):
 
 
 def _without_position(entry: Raw) -> Raw | dict[str, Raw]:
-    """An entry of `subs` that asks for no recovery. One that is no object is left for the session to refuse."""
+    """An entry of `subs` without recovery. The session itself refuses an entry that is not an object."""
     try:
         fields = _read_fields(entry)
     except msgspec.DecodeError:
         return entry
-    return {name: value for name, value in fields.items() if name not in _POSITION}
+    return {name: value for name, value in fields.items() if name not in _POSITION_FIELDS}
 
 
-class _Sub(Struct, frozen=True):
+class _SubscribeResult(Struct, frozen=True):
     recoverable: bool = False
     recovered: bool = False
     publications: Sequence[Raw] = ()
@@ -86,22 +89,22 @@ class _Sub(Struct, frozen=True):
     epoch: str = ""
 
 
-class _Place(Struct, frozen=True):
-    """Where a client is in a channel, as it says."""
+class _ClientPosition(Struct, frozen=True):
+    """The client's position in a channel, from its request."""
 
     recover: bool = False
     offset: int = 0
     epoch: str = ""
 
 
-class _Connected(Struct, frozen=True):
-    subs: dict[str, _Sub] = {}
+class _ConnectResult(Struct, frozen=True):
+    subs: dict[str, _SubscribeResult] = {}
 
 
-class _First(Struct, frozen=True):
-    """The first message of a session that only listens, as far as it matters here."""
+class _ConnectPush(Struct, frozen=True):
+    """The first message of a unidirectional session. Only the fields that a poll reads."""
 
-    connect: _Connected = _Connected()
+    connect: _ConnectResult = _ConnectResult()
 
 
 T = TypeVar("T")
@@ -109,173 +112,185 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 _read_poll_request: Final = msgspec.json.Decoder(PollRequest).decode
 _read_commands_request: Final = msgspec.json.Decoder(CommandsRequest).decode
-_read_first: Final = msgspec.json.Decoder(_First).decode
+_read_connect_push: Final = msgspec.json.Decoder(_ConnectPush).decode
 _read_fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
-_read_place: Final = msgspec.json.Decoder(_Place).decode
+_read_position: Final = msgspec.json.Decoder(_ClientPosition).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
 class Poll:
-    """`POST /connection/poll`: answers when there is anything that the client has not got, or when the time is over."""
+    """`POST /connection/poll`: responds as soon as there is news for the client, or after the wait."""
 
     def __init__(
-        self, checks: RequestChecks, body_max: int, answer_max: int, wait_max_s: float, open_session: OpenSession
+        self, checks: RequestChecks, body_max: int, response_max: int, wait_max_s: float, open_session: OpenSession
     ) -> None:
-        """`open_session` makes unidirectional sessions that write one line for each message. Connecting may take
-        `wait_max_s` seconds as well. A response of `answer_max` bytes is sent at once; the next poll gets the rest.
+        """`open_session` opens unidirectional sessions that write one line for each message.
+
+        Connecting may take `wait_max_s` seconds as well. A response of `response_max` bytes is sent at once; the next
+        poll gets the rest.
         """
         self._checks = checks
         self._body_max = body_max
-        self._answer_max = answer_max
+        self._response_max = response_max
         self._wait_max_s = wait_max_s
         self._open_session = open_session
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _serve(self._checks, self._answer, scope, receive, send)
+        await _serve(self._checks, self._respond, scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _respond(self, request: Request) -> Response:
         poll_request = await _read(self._checks, request, self._body_max, _read_poll_request)
         wait_s = self._wait_max_s if poll_request.wait is None else min(poll_request.wait, self._wait_max_s)
-        places = _places(poll_request.subs or {})
-        outcome = await PollTransport("poll", self._answer_max).gather(
+        positions = _client_positions(poll_request.subs or {})
+        outcome = await PollTransport("poll", self._response_max).gather(
             self._open_session,
             request.receive,
             _encode(poll_request.connect()),
             self._wait_max_s,
             wait_s,
-            lambda messages: _has_news(messages, places),
+            lambda messages: _has_news(messages, positions),
         )
         if outcome is None:
-            raise ClientGoneError
+            raise ClientDisconnectedError
         headers = {**self._checks.cors(request), "Cache-Control": "no-store"}
         if outcome.end is not None:
-            return refusal(*outcome.end, headers)
+            return disconnect_response(*outcome.end, headers)
         if not outcome.messages:
-            raise RequestRefused(Refusal(503, "bad", "connecting took too long: ask again, nothing has changed"))
+            raise RequestRefused(
+                ErrorResponse(503, "bad", "connecting took too long: send the request again, nothing has changed")
+            )
         messages = b",".join([message for message in outcome.messages if message != _PING])
-        body = b'{"messages":[%b],"subs":%b}' % (messages, _encode(_subs(outcome)))
+        body = b'{"messages":[%b],"subs":%b}' % (messages, _encode(_next_subs(outcome)))
         return Response(body, 200, headers, "application/json")
 
 
 class PollCommands:
-    """`POST /connection/commands`: each command is done, in order, and has its reply in the answer.
+    """`POST /connection/commands`: runs the commands in order. The response contains the reply to each.
 
-    Where the answer is full, the commands that are left are not done, and each has error 111 as its reply.
+    If the response is full, the remaining commands are not run, and each gets error 111 as its reply.
     """
 
     def __init__(
-        self, checks: RequestChecks, body_max: int, answer_max: int, patience_s: float, open_session: OpenSession
+        self, checks: RequestChecks, body_max: int, response_max: int, timeout_s: float, open_session: OpenSession
     ) -> None:
-        """`open_session` makes sessions of the ordinary protocol, on lines. `answer_max` is in bytes."""
+        """`open_session` opens sessions of the bidirectional protocol that write one line for each message.
+
+        `response_max` is in bytes. All commands together may take `timeout_s` seconds.
+        """
         self._checks = checks
         self._body_max = body_max
-        self._answer_max = answer_max
-        self._patience_s = patience_s
+        self._response_max = response_max
+        self._timeout_s = timeout_s
         self._open_session = open_session
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _serve(self._checks, self._answer, scope, receive, send)
+        await _serve(self._checks, self._respond, scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _respond(self, request: Request) -> Response:
         commands_request = await _read(self._checks, request, self._body_max, _read_commands_request)
         if len(commands_request.commands) > COMMANDS_MAX:
             text = f"the body: expected at most {COMMANDS_MAX} commands, got {len(commands_request.commands)}"
-            raise self._checks.beyond("poll_commands_max", Refusal(400, "bad", text))
+            raise self._checks.limit_reached("poll_commands_max", ErrorResponse(400, "bad", text))
         commands = [{"id": 1, "connect": commands_request.connect()}]
         commands += [{**command, "id": number} for number, command in enumerate(commands_request.commands, start=2)]
-        poll_transport = PollTransport("poll", self._answer_max)
+        poll_transport = PollTransport("poll", self._response_max)
         outcome = await poll_transport.exchange(
-            self._open_session, request.receive, list(map(_encode, commands)), self._patience_s
+            self._open_session, request.receive, list(map(_encode, commands)), self._timeout_s
         )
         if outcome is None:
-            raise ClientGoneError
+            raise ClientDisconnectedError
         replies = list(outcome.messages)
         headers = self._checks.cors(request)
         if replies and b'"error":' in replies[0] and b'"connect":' not in replies[0]:
             return Response(replies[0], 401, headers, "application/json")
         if outcome.end is not None:
-            return refusal(*outcome.end, headers)
+            return disconnect_response(*outcome.end, headers)
         if len(replies) < len(commands) and poll_transport.is_full:
             self._checks.count(RESPONSE_LIMIT)
-            replies += [_encode(_not_done(number)) for number in range(len(replies) + 1, len(commands) + 1)]
+            replies += [_encode(_not_run(number)) for number in range(len(replies) + 1, len(commands) + 1)]
         if len(replies) < len(commands):
-            text = "the commands took too long: not all of them have been answered, and some may have been done"
-            raise RequestRefused(Refusal(503, "bad", text))
+            text = "the commands took too long: not all of them have a reply, and some may have been run"
+            raise RequestRefused(ErrorResponse(503, "bad", text))
         return Response(b'{"replies":[%b]}' % b",".join(replies[1:]), 200, headers, "application/json")
 
 
-def _not_done(number: int) -> dict[str, object]:
-    """The reply to a command for which the answer has no room."""
+def _not_run(number: int) -> dict[str, object]:
+    """The reply to a command that was not run because the response is full."""
     code = TOO_MANY_REQUESTS
-    message = f"{code.message}: not done, because the answer is full ({RESPONSE_LIMIT}): send this command again"
+    message = f"{code.message}: not run, because the response is full ({RESPONSE_LIMIT}): send this command again"
     return {"id": number, "error": {"code": code.code, "message": message, "temporary": True}}
 
 
-async def _serve(checks: RequestChecks, answer: Handler, scope: Scope, receive: Receive, send: Send) -> None:
+async def _serve(checks: RequestChecks, respond: Handler, scope: Scope, receive: Receive, send: Send) -> None:
     request = Request(scope, receive)
     try:
-        response = checks.preflight(request, "POST, OPTIONS") if request.method == "OPTIONS" else await answer(request)
+        if request.method == "OPTIONS":
+            response = checks.preflight(request, "POST, OPTIONS")
+        else:
+            response = await respond(request)
     except RequestRefused as refused:
-        response = checks.refuse(request, refused.refusal)
-    except ClientGoneError:
+        response = checks.refuse(request, refused.response)
+    except ClientDisconnectedError:
         return
     await response(scope, receive, send)
 
 
 async def _read(checks: RequestChecks, request: Request, body_max: int, decode: Callable[[bytes], T]) -> T:
-    """What the client wants, if it may come in. Raises RequestRefused and ClientGoneError."""
+    """Checks the request and decodes its body. Raises RequestRefused and ClientDisconnectedError."""
     checks.check(request, ("POST",))
     body = await checks.body(request, body_max, LIMIT)
     try:
-        wanted = read(decode, body or b"{}")
+        decoded = decode_json(decode, body or b"{}")
     except NotJSONError as error:
-        raise RequestRefused(Refusal(400, "bad", f"the body: {error}")) from None
-    refused = checks.admit()
-    if refused is not None:
-        raise RequestRefused(refused)
-    return wanted
+        raise RequestRefused(ErrorResponse(400, "bad", f"the body: {error}")) from None
+    error_response = checks.admit()
+    if error_response is not None:
+        raise RequestRefused(error_response)
+    return decoded
 
 
-def _places(subs: Mapping[str, Raw]) -> dict[str, _Place]:
-    """Where the client says that it is, in the channels for which that is plain.
+def _client_positions(subs: Mapping[str, Raw]) -> dict[str, _ClientPosition]:
+    """The client's position by channel, for the entries of `subs` that contain a valid one.
 
-    Read at once, for what is asked later is asked by those who send to everybody, and nothing in a request may break
-    them. Sessions are kinder readers (null counts as missing): what only they understand is no place here.
+    They are parsed before the poll, because `_has_news` runs during fan-out, where a decode error would affect other
+    clients. The session accepts more forms (null counts as missing); such an entry has no position here.
     """
-    places = {}
+    positions = {}
     for channel, entry in subs.items():
         try:
-            places[channel] = _read_place(entry)
+            positions[channel] = _read_position(entry)
         except msgspec.DecodeError:
             continue
-    return places
+    return positions
 
 
-def _has_news(messages: Sequence[bytes], places: Mapping[str, _Place]) -> bool:
-    """Whether there is something that the client did not know when it asked, pings aside.
+def _has_news(messages: Sequence[bytes], positions: Mapping[str, _ClientPosition]) -> bool:
+    """Whether the messages contain anything that the client did not have when it sent the poll, except pings.
 
-    A channel that can't be recovered has no position that could be news: only what is published while the client waits.
+    A channel that cannot be recovered has no position. In such a channel, only publications during the poll are news.
     """
     if any(message != _PING for message in messages[1:]):
         return True
-    subs = _read_first(messages[0]).connect.subs
-    return any(sub.recoverable and _is_news(sub, places.get(channel)) for channel, sub in subs.items())
+    subs = _read_connect_push(messages[0]).connect.subs
+    return any(result.recoverable and _is_news(result, positions.get(channel)) for channel, result in subs.items())
 
 
-def _is_news(sub: _Sub, place: _Place | None) -> bool:
-    """What is not recovered counts if the channel is elsewhere than the client: one that keeps the latest only and has
-    none yet calls nobody recovered.
+def _is_news(result: _SubscribeResult, position: _ClientPosition | None) -> bool:
+    """Whether a recoverable channel has news for a client at this position.
+
+    A channel in cache mode without any publication reports `recovered` as false. So a subscription that was not
+    recovered is news only if the client's position differs from the channel's.
     """
-    if sub.publications or place is None:
+    if result.publications or position is None:
         return True
-    return not (sub.recovered or place == _Place(True, sub.offset, sub.epoch))
+    return not (result.recovered or position == _ClientPosition(True, result.offset, result.epoch))
 
 
-def _subs(outcome: PollOutcome) -> dict[str, object]:
-    """What to ask with next time: every channel, and the position of those that have one."""
+def _next_subs(outcome: PollOutcome) -> dict[str, object]:
+    """The `subs` for the next request: every channel, with its position if the channel has one."""
     subs: dict[str, object] = {}
     for message in outcome.messages[:1]:
-        subs = {channel: {} for channel in _read_first(message).connect.subs}
+        subs = {channel: {} for channel in _read_connect_push(message).connect.subs}
     for channel, (offset, epoch) in outcome.positions.items():
         subs[channel] = {"recover": True, "offset": offset, "epoch": epoch}
     return subs

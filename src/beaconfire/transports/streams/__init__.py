@@ -1,4 +1,4 @@
-"""HTTP responses that last as long as their sessions, over any ASGI server: HTTP streaming and Server-Sent Events."""
+"""HTTP streaming and Server-Sent Events over any ASGI server: the response lasts as long as its session."""
 
 from beaconfire.transports.streams.emulation import EmulatedSessions, Emulation
 from beaconfire.transports.streams.endpoint import (
@@ -10,7 +10,7 @@ from beaconfire.transports.streams.endpoint import (
     StreamEndpoint,
     StreamKind,
 )
-from beaconfire.transports.streams.stream import StreamEnding
+from beaconfire.transports.streams.response_stream import StreamCloseTimeout
 from beaconfire.transports.streams.wires import events, lines, varint_delimited
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "UNI_SSE",
     "EmulatedSessions",
     "Emulation",
-    "StreamEnding",
+    "StreamCloseTimeout",
     "StreamEndpoint",
     "StreamKind",
     "events",

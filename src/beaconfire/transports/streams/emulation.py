@@ -1,43 +1,40 @@
-"""The client's half of a session whose server's half is a stream: commands come by requests of their own.
+"""Emulation: receives the commands of clients whose transport is a response stream, as separate POST requests.
 
-Such requests may overtake each other, and each command in one is handled in order. Whoever knows the secret of the
-connect result may speak; where the session is, the node's id in the same result says.
+Such requests may overtake each other. The commands within one request are handled in order. A client authenticates by
+the session's secret, and names the node of the session by the node's id; the connect result contains both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol, TypeAlias
 
-import msgspec
-from google.protobuf.message import DecodeError
-from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from beaconfire.base.request_body import ClientGoneError
-from beaconfire.protocols.centrifuge import schema_pb2 as wire
-from beaconfire.transports.port import Refusal
+from beaconfire.base.request_body import ClientDisconnectedError
+from beaconfire.protocols.port import ProtocolError
+from beaconfire.transports.port import ErrorResponse
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
-from beaconfire.transports.streams.stream import ResponseStream
+from beaconfire.transports.streams.response_stream import ResponseStream
 
 LIMIT: Final = "emulation.max_request_body_size"
 BINARY: Final = "application/octet-stream"
 
 
 class EmulatedSessions:
-    """The sessions of this node that are spoken in by other requests, by their secret."""
+    """The sessions of this node that receive commands by emulation, by their secret."""
 
     def __init__(self, new_secret: Callable[[], str]) -> None:
-        """`new_secret` makes texts that are unique and not to be guessed."""
+        """`new_secret` makes texts that are unique and cannot be guessed."""
         self.new_secret = new_secret
         self._streams: dict[str, ResponseStream] = {}
 
     @contextmanager
     def present(self, stream: ResponseStream) -> Iterator[None]:
-        """Within, the stream is found by its secret."""
+        """Within this context, `find` returns the stream for its secret."""
         self._streams[stream.secret] = stream
         try:
             yield
@@ -51,27 +48,37 @@ class EmulatedSessions:
         return len(self._streams)
 
 
-class _Spoken(Struct):
-    """A request in JSON. `data` is what would be a WebSocket message: commands, a line each."""
+class EmulationRequest(Protocol):
+    """A decoded request: the session's secret, the node's id or an empty text, and commands."""
 
-    session: str
-    data: str
-    node: str | None = None
+    @property
+    def session(self) -> str: ...
+
+    @property
+    def data(self) -> bytes: ...
+
+    @property
+    def node(self) -> str: ...
 
 
-_decode: Final = msgspec.json.Decoder(_Spoken).decode
+DecodeRequest: TypeAlias = Callable[[bytes, bool], EmulationRequest]
+"""Decodes the body of a request, which is binary or not. Raises ProtocolError."""
 
 
 class Emulation:
-    """`POST /emulation`: 204 once the commands have been taken; their replies come in the stream.
+    """`POST /emulation`: 204 when the session has received the commands. Their replies are sent in the stream.
 
-    404 says that the session is not, or no longer, on this node: the client has to connect again.
+    404 means that the session is not, or no longer, on this node: the client must connect again.
     """
 
-    def __init__(self, checks: RequestChecks, body_max: int, emulated: EmulatedSessions, node: str) -> None:
+    def __init__(
+        self, checks: RequestChecks, body_max: int, emulated: EmulatedSessions, decode: DecodeRequest, node: str
+    ) -> None:
+        """`node` is the id of this node."""
         self._checks = checks
         self._body_max = body_max
         self._emulated = emulated
+        self._decode = decode
         self._node = node
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,33 +87,24 @@ class Emulation:
             response = self._checks.preflight(request, "POST, OPTIONS")
         else:
             try:
-                response = await self._take(request)
+                response = await self._receive(request)
             except RequestRefused as refused:
-                response = self._checks.refuse(request, refused.refusal)
-            except ClientGoneError:
+                response = self._checks.refuse(request, refused.response)
+            except ClientDisconnectedError:
                 return
         await response(scope, receive, send)
 
-    async def _take(self, request: Request) -> Response:
+    async def _receive(self, request: Request) -> Response:
         self._checks.check(request, ("POST",))
         body = await self._checks.body(request, self._body_max, LIMIT)
         binary = request.headers.get("content-type", "").startswith(BINARY)
-        session, data, node = _read(body, binary)
-        stream = self._emulated.find(session)
-        if (node and node != self._node) or stream is None or not await stream.receive(data, binary):
-            error = {"code": 404, "message": "unknown session: it has ended or is on another node; connect again"}
-            return JSONResponse({"error": error}, 404, self._checks.cors(request))
+        try:
+            command = self._decode(body, binary)
+        except ProtocolError as error:
+            raise RequestRefused(ErrorResponse(400, "bad", str(error))) from None
+        stream = self._emulated.find(command.session)
+        elsewhere = command.node not in ("", self._node)
+        if elsewhere or stream is None or not await stream.receive(command.data, binary):
+            reply = {"code": 404, "message": "unknown session: it has ended or is on another node; connect again"}
+            return JSONResponse({"error": reply}, 404, self._checks.cors(request))
         return Response(status_code=204, headers=self._checks.cors(request))
-
-
-def _read(body: bytes, binary: bool) -> tuple[str, bytes, str]:
-    """Session, commands and node. Raises RequestRefused."""
-    try:
-        if binary:
-            message = wire.EmulationRequest.FromString(body)
-            return message.session, message.data, message.node
-        spoken = _decode(body)
-        return spoken.session, spoken.data.encode(), spoken.node or ""
-    except (msgspec.DecodeError, DecodeError, UnicodeEncodeError) as error:
-        expected = "an EmulationRequest" if binary else '{"session": …, "node": …, "data": …}'
-        raise RequestRefused(Refusal(400, "bad", f"expected {expected}: {error}")) from None

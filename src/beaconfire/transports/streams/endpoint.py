@@ -1,4 +1,4 @@
-"""A path behind which a response begins that ends with its session."""
+"""The endpoints of response streams: a request opens a session, and its response lasts as long as the session."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from beaconfire.base.request_body import ClientGoneError
+from beaconfire.base.request_body import ClientDisconnectedError
 from beaconfire.protocols.port import Wire
-from beaconfire.transports.port import OpenSession, Refusal
+from beaconfire.transports import endpoints
+from beaconfire.transports.endpoints import EndpointRow
+from beaconfire.transports.port import ErrorResponse, OpenSession
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
 from beaconfire.transports.reset import EXTENSION
 from beaconfire.transports.streams.emulation import BINARY, EmulatedSessions
-from beaconfire.transports.streams.resuming import resume
-from beaconfire.transports.streams.stream import ResponseStream, StreamEnding, StreamTraits
+from beaconfire.transports.streams.event_ids import resume
+from beaconfire.transports.streams.response_stream import ResponseStream, StreamCloseTimeout, StreamTraits
 
 CONNECT_PARAMETER: Final = "cf_connect"
 
-Arrange: TypeAlias = Callable[[Wire], OpenSession]
-"""Makes the arrival of a session on this wire."""
+StreamSessionFactory: TypeAlias = Callable[[Wire], OpenSession]
+"""Returns the function that opens a session on this wire."""
 
 _HEADERS: Final = {
-    "X-Accel-Buffering": "no",  # nginx and its relatives would collect the stream otherwise
+    "X-Accel-Buffering": "no",  # keeps nginx and similar proxies from buffering the stream
     "Cache-Control": "private, no-cache, no-store, must-revalidate, max-age=0",
     "Pragma": "no-cache",
     "Expires": "0",
@@ -33,38 +35,45 @@ _HEADERS: Final = {
 
 
 class StreamKind(Struct, frozen=True):
-    """What requests and responses of one kind of stream look like (protocol reference, section 16).
+    """The requests and responses of one kind of stream (protocol reference, section 16).
 
-    With `queried`, the opening may be in the query, where the only request that `EventSource` can make has to put it.
+    A GET request may hold the first message in its query, because an `EventSource` can only make GET requests.
     """
 
     traits: StreamTraits
     methods: tuple[str, ...]
     content_type: str
-    queried: bool = False
+
+    @property
+    def queried(self) -> bool:
+        return "GET" in self.methods
 
 
 _LINES: Final = "application/json; charset=utf-8"
 _EVENTS: Final = "text/event-stream; charset=utf-8"
 
 _COMMENT: Final = b":\n\n"
-"""What event streams begin with: an empty comment, which is no event (HTML standard, section 9.2.6). Its line ends are
-those of the events. The reference begins with CR LF, after which readers that wait for the LF of a CR (version 2 of the
-npm package `eventsource`) lose the first event if it comes in the same piece."""
+"""The start of event streams: an empty comment, which is not an event (HTML standard, section 9.2.6). It has the same
+line ends as the events. The reference implementation starts with CR LF. Clients that wait for the LF after a CR
+(version 2 of the npm package `eventsource`) then lose the first event if it is in the same read."""
 
-HTTP_STREAM: Final = StreamKind(StreamTraits("http_stream"), ("POST",), _LINES)
-SSE: Final = StreamKind(StreamTraits("sse", _COMMENT), ("GET", "POST"), _EVENTS, queried=True)
-UNI_HTTP_STREAM: Final = StreamKind(StreamTraits("uni_http_stream", unidirectional=True), ("POST",), _LINES)
-UNI_SSE: Final = StreamKind(
-    StreamTraits("uni_sse", _COMMENT, unidirectional=True, has_ids=True), ("GET", "POST"), _EVENTS, queried=True
-)
+
+def _kind(row: EndpointRow, content_type: str, preamble: bytes = b"", has_ids: bool = False) -> StreamKind:
+    traits = StreamTraits(row.name, preamble, unidirectional=row.traits.unidirectional, has_ids=has_ids)
+    return StreamKind(traits, row.methods, content_type)
+
+
+HTTP_STREAM: Final = _kind(endpoints.HTTP_STREAM, _LINES)
+SSE: Final = _kind(endpoints.SSE, _EVENTS, _COMMENT)
+UNI_HTTP_STREAM: Final = _kind(endpoints.UNI_HTTP_STREAM, _LINES)
+UNI_SSE: Final = _kind(endpoints.UNI_SSE, _EVENTS, _COMMENT, has_ids=True)
 
 
 class StreamEndpoint:
-    """An ASGI application: a request that opens a session is answered with everything that has to say.
+    """An ASGI application: a request opens a session, and the response contains all messages of the session.
 
-    A client that sends octets speaks Protobuf, if there is a wire for it, and any other JSON. With `emulated`, it can
-    be spoken in by other requests.
+    A client that sends `application/octet-stream` uses Protobuf, if `protobuf` is given; all others use JSON. With
+    `emulated`, the session receives commands by emulation.
     """
 
     def __init__(
@@ -72,8 +81,8 @@ class StreamEndpoint:
         kind: StreamKind,
         checks: RequestChecks,
         body_max: int,
-        ending: StreamEnding,
-        arrange: Arrange,
+        close_timeout: StreamCloseTimeout,
+        session_factory: StreamSessionFactory,
         json: Wire,
         protobuf: Wire | None = None,
         emulated: EmulatedSessions | None = None,
@@ -81,8 +90,8 @@ class StreamEndpoint:
         self._kind = kind
         self._checks = checks
         self._body_max = body_max
-        self._stream_ending = ending
-        self._arrange = arrange
+        self._close_timeout = close_timeout
+        self._session_factory = session_factory
         self._json = json
         self._protobuf = protobuf
         self._emulated = emulated
@@ -93,45 +102,45 @@ class StreamEndpoint:
             await self._checks.preflight(request, ", ".join([*self._kind.methods, "OPTIONS"]))(scope, receive, send)
             return
         try:
-            opening = await self._opening(request)
+            message = await self._first_message(request)
         except RequestRefused as refused:
-            await self._checks.refuse(request, refused.refusal)(scope, receive, send)
+            await self._checks.refuse(request, refused.response)(scope, receive, send)
             return
-        except ClientGoneError:
+        except ClientDisconnectedError:
             return
-        await self._stream(request, opening, send)
+        await self._stream(request, message, send)
 
-    async def _opening(self, request: Request) -> bytes:
-        """What the client says first, if it may come in. Raises RequestRefused and ClientGoneError."""
+    async def _first_message(self, request: Request) -> bytes:
+        """Checks a request and returns its first message. Raises RequestRefused and ClientDisconnectedError."""
         kind, checks = self._kind, self._checks
         checks.check(request, kind.methods)
-        opening = b""
+        message = b""
         if kind.queried and request.method == "GET":
-            opening = request.query_params.get(CONNECT_PARAMETER, "").encode()
-        if not opening:
-            opening = await checks.body(request, self._body_max, f"{kind.traits.name}.max_request_body_size")
+            message = request.query_params.get(CONNECT_PARAMETER, "").encode()
+        if not message:
+            message = await checks.body(request, self._body_max, f"{kind.traits.name}.max_request_body_size")
         if kind.traits.has_ids and (last_id := request.headers.get("last-event-id")):
-            opening = resume(opening, last_id)
-        if not opening and not kind.traits.unidirectional:
+            message = resume(message, last_id)
+        if not message and not kind.traits.unidirectional:
             where = f"the body or the query parameter {CONNECT_PARAMETER}" if kind.queried else "the body"
-            raise RequestRefused(Refusal(400, "bad", f"expected a connect command in {where}"))
-        refusal = checks.admit()
-        if refusal is not None:
-            raise RequestRefused(refusal)
-        return opening
+            raise RequestRefused(ErrorResponse(400, "bad", f"expected a connect command in {where}"))
+        response = checks.admit()
+        if response is not None:
+            raise RequestRefused(response)
+        return message
 
-    async def _stream(self, request: Request, opening: bytes, send: Send) -> None:
+    async def _stream(self, request: Request, message: bytes, send: Send) -> None:
         kind, wire, content_type, binary = self._kind, self._json, self._kind.content_type, False
         if self._protobuf is not None and request.headers.get("content-type", "").startswith(BINARY):
             wire, content_type, binary = self._protobuf, BINARY, True
         headers = {"Content-Type": content_type, **_HEADERS, **self._checks.cors(request)}
         fields = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
         secret = self._emulated.new_secret() if self._emulated is not None else ""
-        reset = request.scope.get("extensions", {}).get(EXTENSION, _nothing)
-        stream = ResponseStream(kind.traits, wire, send, fields, self._stream_ending, reset, secret)
+        reset = request.scope.get("extensions", {}).get(EXTENSION, _no_reset)
+        stream = ResponseStream(kind.traits, wire, send, fields, self._close_timeout, reset, secret)
         with self._emulated.present(stream) if self._emulated is not None else nullcontext():
-            await stream.run(self._arrange(wire), request.receive, opening, binary)
+            await stream.run(self._session_factory(wire), request.receive, message, binary)
 
 
-def _nothing() -> None:
-    """What other ASGI servers than ours offer in place of a reset: they end such connections in their own time."""
+def _no_reset() -> None:
+    """Replaces the reset under other ASGI servers, which close such connections after their own timeouts."""

@@ -1,4 +1,4 @@
-"""Messages of a protocol in the body of a response that never ends: where one ends and the next begins."""
+"""Separates the messages of a protocol in the body of a streamed response."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from beaconfire.protocols.port import Codec, Frame, Payload
 
 
 class StreamWire:
-    """A codec whose every message stands between the same two texts."""
+    """A codec whose messages each have the same prefix and the same suffix."""
 
-    __slots__ = ("_after", "_before", "_between", "_codec")
+    __slots__ = ("_codec", "_prefix", "_separator", "_suffix")
 
-    def __init__(self, codec: Codec, before: bytes, after: bytes) -> None:
+    def __init__(self, codec: Codec, prefix: bytes, suffix: bytes) -> None:
         self._codec = codec
-        self._before = before
-        self._after = after
-        self._between = after + before
+        self._prefix = prefix
+        self._suffix = suffix
+        self._separator = suffix + prefix
 
     @property
     def codec(self) -> Codec:
         return self._codec
 
     def pack(self, payloads: Sequence[Payload]) -> Frame:
-        """All payloads in order. Frames may be joined, and cut anywhere: a response has no messages of its own."""
-        return self._before + self._between.join([data for data, _ in payloads]) + self._after
+        """All payloads in order. Frames may be joined and cut anywhere: a response body has no message boundaries."""
+        return self._prefix + self._separator.join([data for data, _ in payloads]) + self._suffix
 
 
 def lines(codec: Codec) -> StreamWire:
-    """A line for each message, which must not contain line breaks."""
+    """One line for each message. Messages must not contain line breaks."""
     return StreamWire(codec, b"", b"\n")
 
 
 def varint_delimited(codec: Codec) -> StreamWire:
-    """For a codec that puts the length in front of each message by itself."""
+    """For a codec that itself writes the length before each message."""
     return StreamWire(codec, b"", b"")
 
 
 def events(codec: Codec) -> StreamWire:
-    """A Server-Sent Event for each message, which must not contain line breaks (HTML standard, section 9.2.6)."""
+    """One Server-Sent Event for each message. Messages must not contain line breaks (HTML standard, section 9.2.6)."""
     return StreamWire(codec, b"data: ", b"\n\n")

@@ -1,19 +1,19 @@
-"""WebSocket (RFC 6455) over uvicorn and picows: handshake, framing, and one `Transport` per connection."""
+"""The WebSocket transport (RFC 6455) on uvicorn and picows: handshake, framing, and one `Transport` per connection."""
 
 from beaconfire.transports.websocket.acceptor import WebSocketAcceptor
-from beaconfire.transports.websocket.handshake import Choice, Endpoint, UpgradeRequest
-from beaconfire.transports.websocket.native import NativeEndpoint, opened
-from beaconfire.transports.websocket.shortcut import Shortcut
-from beaconfire.transports.websocket.wires import SimpleEndpoint, Wires
+from beaconfire.transports.websocket.endpoints import CentrifugeEndpoint, SingleCodecEndpoint, with_first_message
+from beaconfire.transports.websocket.handshake import Endpoint, NegotiatedHandshake, UpgradeRequest
+from beaconfire.transports.websocket.upgrade_detector import UpgradeDetector
+from beaconfire.transports.websocket.wire_selector import WireSelector
 
 __all__ = [
-    "Choice",
+    "CentrifugeEndpoint",
     "Endpoint",
-    "NativeEndpoint",
-    "Shortcut",
-    "SimpleEndpoint",
+    "NegotiatedHandshake",
+    "SingleCodecEndpoint",
+    "UpgradeDetector",
     "UpgradeRequest",
     "WebSocketAcceptor",
-    "Wires",
-    "opened",
+    "WireSelector",
+    "with_first_message",
 ]

@@ -1,4 +1,4 @@
-"""Where WebSockets come from: an upgrade request is judged, answered, and becomes a connection with its session."""
+"""Accepts WebSockets: checks an upgrade request, sends the response, and makes the connection with its session."""
 
 from __future__ import annotations
 
@@ -16,38 +16,37 @@ from beaconfire.model.events import (
 )
 from beaconfire.transports.options import WebSocketOptions
 from beaconfire.transports.origins import OriginRules
-from beaconfire.transports.port import Admit, Refusal
+from beaconfire.transports.port import Admit, ErrorResponse
 from beaconfire.transports.reset import abandon_after, reset
 from beaconfire.transports.websocket.connection import WebSocketConnection
+from beaconfire.transports.websocket.frame_reader import FrameReader, feed
 from beaconfire.transports.websocket.handshake import (
-    Choice,
     Endpoint,
     HandshakeError,
+    NegotiatedHandshake,
     UpgradeRequest,
     accept_key,
     accept_response,
     check_http,
-    parse_request,
-    refusal_response,
+    encode_error_response,
+    read_upgrade,
 )
 from beaconfire.transports.websocket.picows_log import PicowsLog
-from beaconfire.transports.websocket.reader import FrameReader, feed
-from beaconfire.transports.websocket.sending import ConnectionRules
+from beaconfire.transports.websocket.sender import ConnectionContext
 
-_NOT_FOUND = Refusal(404, "bad", "no WebSocket endpoint here")
-_FOREIGN_ORIGIN = Refusal(403, "origin", "this origin may not connect")
-_INTERNAL = Refusal(500, "bad", "internal server error")
+_NOT_FOUND = ErrorResponse(404, "bad", "no WebSocket endpoint here")
+_FOREIGN_ORIGIN = ErrorResponse(403, "origin", "this origin may not connect")
+_INTERNAL = ErrorResponse(500, "bad", "internal server error")
 
 _OTHER_PATH = "other"
-"""What a `HandshakeRefused` says instead of a path that is no endpoint's."""
+"""The path in `HandshakeRefused` if the requested path is not an endpoint's."""
 
 
 class WebSocketAcceptor:
-    """Makes WebSocket connections of upgrade requests. `upgrade` is what uvicorn gets as its `ws=`.
+    """Makes WebSocket connections from upgrade requests. uvicorn gets `upgrade` as its `ws=`.
 
-    A request is judged in this order: HTTP version and Host, path, handshake, origin, `admit`, then the endpoint; what
-    is refused gets a plain HTTP response and is reported as `HandshakeRefused`. Somebody must call `timers.run_due`
-    now and then.
+    A request is checked in this order: HTTP version and Host, path, handshake, origin, `admit`, endpoint. A refused
+    request gets a plain HTTP response and is reported as `HandshakeRefused`. `timers.run_due` must be called regularly.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class WebSocketAcceptor:
         self._origins = OriginRules(origins)
         self._admit = admit
         self._events = events
-        self._rules = ConnectionRules(
+        self._context = ConnectionContext(
             message_size_limit=options.message_size_limit,
             write_timeout_s=options.write_timeout,
             close_timeout_s=options.close_timeout,
@@ -72,50 +71,51 @@ class WebSocketAcceptor:
             log=PicowsLog(events),
         )
 
-    def upgrade(self, **_uvicorn: object) -> Handshake:
-        """The protocol for one connection that asks for an upgrade; uvicorn's own arguments are of no use to it."""
-        return Handshake(self)
+    def upgrade(self, **_uvicorn: object) -> HandshakeProtocol:
+        """The protocol for one connection with an upgrade request. It needs none of uvicorn's arguments."""
+        return HandshakeProtocol(self)
 
     def accept(self, stream: asyncio.Transport, request: UpgradeRequest) -> WebSocketConnection | None:
-        """Answers the request; None if it was refused, and then the connection is closing.
+        """Responds to the request. Returns None for a refused request; its connection is then closing.
 
-        The caller sees to it that what comes from `stream` reaches a reader of the connection.
+        The caller must install a reader of the connection as the protocol of `stream`.
         """
         try:
-            key, choice = self._judge(request)
+            key, negotiated = self._negotiate(request)
         except HandshakeError as error:
-            refusal = error.refusal
+            response = error.response
             path = request.path if request.path in self._endpoints else _OTHER_PATH
-            self._events.emit(HandshakeRefused(path, refusal.status, refusal.reason))
-            stream.write(refusal_response(refusal))
+            self._events.emit(HandshakeRefused(path, response.status, response.reason))
+            stream.write(encode_error_response(response))
             stream.close()
             return None
-        connection = WebSocketConnection(self._rules, stream, inflates=bool(choice.extension))
-        connection.begin(accept_response(key, choice.subprotocol, choice.extension), choice.open_session)
+        connection = WebSocketConnection(self._context, stream, inflates=bool(negotiated.extension))
+        connection.begin(accept_response(key, negotiated.subprotocol, negotiated.extension), negotiated.open_session)
         return connection
 
-    def cut_later(self, stream: asyncio.Transport) -> Timer:
-        """Gives the peer of a closing connection `websocket.close_timeout` to read the rest. The connection's end must
-        cancel the timer.
-        """
-        timeout_s = self._rules.close_timeout_s
-        abandon_after(stream, timeout_s)
-        return self._rules.timers.after(timeout_s, lambda: self._cut(stream))
+    def start_close_timer(self, stream: asyncio.Transport) -> Timer:
+        """Resets a closing connection after `websocket.close_timeout`, if the peer has not read the rest by then.
 
-    def _cut(self, stream: asyncio.Transport) -> None:
-        self.count_overdue()
+        The caller must cancel the timer when the connection is lost.
+        """
+        timeout_s = self._context.close_timeout_s
+        abandon_after(stream, timeout_s)
+        return self._context.timers.after(timeout_s, lambda: self._on_close_timeout(stream))
+
+    def _on_close_timeout(self, stream: asyncio.Transport) -> None:
+        self.count_close_timeout()
         reset(stream)
 
-    def count_overdue(self) -> None:
-        """A closing connection is cut because its peer has not read the rest in time."""
+    def count_close_timeout(self) -> None:
+        """Counts a closing connection that is reset because its peer has not read the rest in time."""
         self._events.emit(LimitHit("websocket.close_timeout", ""))
 
     def reset_unread(self) -> None:
-        """Resets those connections that are being closed and whose peers have not taken all that was written."""
-        for connection in list(self._rules.closing):
+        """Resets the closing connections whose peers have not taken all that was written."""
+        for connection in list(self._context.closing):
             connection.reset_unread()
 
-    def _judge(self, request: UpgradeRequest) -> tuple[str, Choice]:
+    def _negotiate(self, request: UpgradeRequest) -> tuple[str, NegotiatedHandshake]:
         endpoint = self._endpoints.get(request.path)
         if endpoint is None:
             check_http(request)
@@ -124,43 +124,45 @@ class WebSocketAcceptor:
         if not self._origins.allow(request.origin):
             raise HandshakeError(_FOREIGN_ORIGIN)
         try:
-            verdict = self._admit() or endpoint.choose(request)
-        except Exception:  # noqa: BLE001 - a bug in the rules must not leave the client without an answer
+            result = self._admit() or endpoint.negotiate(request)
+        except Exception:  # noqa: BLE001 - a bug in an endpoint must not leave the client without a response
             self._events.emit(InternalError("websocket handshake", traceback.format_exc()))
             raise HandshakeError(_INTERNAL) from None
-        if isinstance(verdict, Refusal):
-            raise HandshakeError(verdict)
-        return key, verdict
+        if isinstance(result, ErrorResponse):
+            raise HandshakeError(result)
+        return key, result
 
 
-class Handshake(asyncio.Protocol):
-    """What uvicorn hands the connection to; it gives way to the frame reader as soon as the request is accepted."""
+class HandshakeProtocol(asyncio.Protocol):
+    """The protocol to which the HTTP server passes a connection. After the handshake a frame reader replaces it."""
 
-    __slots__ = ("_acceptor", "_overdue", "_reader", "_stream")
+    __slots__ = ("_acceptor", "_close_timer", "_reader", "_stream")
 
     def __init__(self, acceptor: WebSocketAcceptor) -> None:
         self._acceptor = acceptor
         self._stream: asyncio.Transport | None = None
         self._reader: FrameReader | None = None
-        self._overdue: Timer | None = None
-        """Set for a refused request: earlier answers on the connection may be unread, and the refusal behind them."""
+        self._close_timer: Timer | None = None
+        """Set for a refused request: the peer may not have read earlier responses on the connection, nor this one."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._stream = cast(asyncio.Transport, transport)  # uvloop's own classes do not derive from it
 
     def data_received(self, data: bytes) -> None:
-        """First the request head, whole; after that what the loop had read before it learned of the reader."""
+        """Receives the whole request head first, then bytes that were read before the frame reader was installed."""
         stream = self._stream
         assert stream is not None, "data before the connection"
         if self._reader is not None:
             feed(self._reader, data)
         elif not stream.is_closing():
-            connection = self._acceptor.accept(stream, parse_request(data))
+            upgrade = read_upgrade(data, len(data))
+            assert upgrade is not None, "the HTTP server passes on upgrade requests only"
+            connection = self._acceptor.accept(stream, upgrade[0])
             if connection is None:
-                self._overdue = self._acceptor.cut_later(stream)
+                self._close_timer = self._acceptor.start_close_timer(stream)
             else:
                 self._reader = connection.new_reader()
-                # uvicorn makes this object the connection's protocol right after this call.
+                # Not now: uvicorn makes this object the connection's protocol right after this call.
                 asyncio.get_running_loop().call_soon(stream.set_protocol, self._reader)
 
     def pause_writing(self) -> None:
@@ -172,9 +174,9 @@ class Handshake(asyncio.Protocol):
             self._reader.resume_writing()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._overdue is not None:
-            self._overdue.cancel()
-            if isinstance(error, TimeoutError):  # the kernel was faster: its time runs since the peer read last
-                self._acceptor.count_overdue()
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+            if isinstance(error, TimeoutError):  # the kernel's timer, which starts at the peer's last read, was first
+                self._acceptor.count_close_timeout()
         if self._reader is not None:
             self._reader.connection_lost(error)

@@ -1,4 +1,4 @@
-"""Close frames: which codes may travel, and their payload (RFC 6455 sections 5.5.1 and 7.4)."""
+"""Close frames: the permitted codes and the payload (RFC 6455 sections 5.5.1 and 7.4)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ MESSAGE_TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 
 REASON_BYTES_MAX = 123
-"""A control frame holds 125 bytes, two of which are the code."""
+"""A control frame has at most 125 bytes, and two of them are the code."""
 
 
 class ProtocolViolation(Exception):
-    """The peer broke RFC 6455. `code` is the close code it gets, `reason` the text beside it."""
+    """The peer violated RFC 6455. `code` is the close code for it and `reason` the close reason."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{code} {reason}")
@@ -21,21 +21,21 @@ class ProtocolViolation(Exception):
 
 
 def too_big(limit: int) -> str:
-    """The reason beside MESSAGE_TOO_BIG."""
+    """The close reason for MESSAGE_TOO_BIG."""
     return f"message exceeds {limit:d} bytes"
 
 
 def is_sendable_code(code: int) -> bool:
-    """Whether a peer may put this code into a close frame.
+    """Whether a peer may send this code in a close frame.
 
-    1004 is reserved, 1005, 1006 and 1015 are for local use only, the rest of 1000-2999 is unassigned (RFC 6455
-    section 7.4 and the IANA registry it founded); 3000-4999 belong to libraries and applications.
+    1004 is reserved; 1005, 1006 and 1015 are for local use only; the rest of 1000-2999 is unassigned (RFC 6455
+    section 7.4 and its IANA registry). 3000-4999 belong to libraries and applications.
     """
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
 def close_payload(code: int, reason: str) -> bytes:
-    """The payload of a close frame; the reason is cut to what fits, never inside a character."""
+    """The payload of a close frame. A long reason is truncated, never inside a character."""
     text = reason.encode()
     if len(text) > REASON_BYTES_MAX:
         text = text[:REASON_BYTES_MAX].decode(errors="ignore").encode()
@@ -43,7 +43,10 @@ def close_payload(code: int, reason: str) -> bytes:
 
 
 def echoed_payload(payload: bytes) -> bytes:
-    """What answers a peer's close frame: its own code, or nothing to nothing. Raises ProtocolViolation."""
+    """The payload of the response to a peer's close frame: the peer's code, or nothing if it sent none.
+
+    Raises ProtocolViolation.
+    """
     if not payload:
         return b""
     if len(payload) == 1:

@@ -1,8 +1,8 @@
-"""Compressed messages (permessage-deflate, RFC 7692 section 7.2): frames out, and bounded inflating in.
+"""Compressed messages (permessage-deflate, RFC 7692 section 7.2): compression of frames, and inflating with a limit.
 
-Every message is compressed by itself, so there is one `CompressedWire` for all connections of a codec that agreed to
-the same window, and fan-out compresses once for each window in use, of which there is nearly always one. Inflating
-stops as soon as the result exceeds the limit, whatever was sent.
+Every message is compressed independently. So all connections of a codec with the same negotiated window share one
+`CompressedWire`, and fan-out compresses once for each window in use: nearly always once. Inflating stops as soon as the
+result exceeds the limit.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from beaconfire.transports.websocket.extensions import WINDOW_BITS
 from beaconfire.transports.websocket.framing import BINARY, RSV1, TEXT, WebSocketWire, frame_header
 
 COMPRESSED_BYTES_MAX = 256 * 1024
-"""What is larger is sent as it is: compressing it would hold up the event loop for longer than a slice of fan-out."""
+"""A larger message is not compressed: compressing it would block the event loop for longer than a slice of fan-out."""
 
 _MEMORY_LEVEL = 5
-"""Small tables: clearing those of zlib's default takes longer than compressing a message of 2 KB does."""
+"""Makes zlib's tables small: clearing the default tables takes longer than compressing a message of 2 KB."""
 
 _TAIL = b"\x00\x00\xff\xff"
-"""Ends every flushed message; not sent (RFC 7692 section 7.2.1)."""
+"""The end of every flushed message, which is not sent (RFC 7692 section 7.2.1)."""
 
 _FINISH = b"\x03\x00"
-"""An empty final block: only a message that was complete before can end with it."""
+"""An empty final block. It ends the stream only if the message before it is complete."""
 
 
 class CompressedWire(WebSocketWire):
-    """A codec on WebSocket framing for those who negotiated compression with this window.
+    """A codec on WebSocket framing, for connections that negotiated compression with this window.
 
     A message is compressed unless it is smaller than `min_size` bytes, larger than COMPRESSED_BYTES_MAX, or would not
-    become smaller. Messages that are joined are compressed as one.
+    become smaller. Joined messages are compressed as one.
     """
 
     __slots__ = ("_level", "_min_size", "_window_bits")
@@ -49,7 +49,7 @@ class CompressedWire(WebSocketWire):
         self._window_bits = window_bits
 
     def pack(self, payloads: Sequence[Payload]) -> Frame:
-        """All payloads in order, in as few WebSocket frames as may be, each compressed or not."""
+        """All payloads in order, in as few WebSocket frames as possible, each compressed or not."""
         return b"".join([self._frame(data, binary) for data, binary in self._messages(payloads)])
 
     def _frame(self, data: bytes, binary: bool) -> Frame:
@@ -68,26 +68,29 @@ def deflate(data: bytes, level: int, window_bits: int = WINDOW_BITS) -> bytes:
 
 
 def compressed_size_limit(size_limit: int) -> int:
-    """How large a message of `size_limit` bytes may be when it is compressed: a little larger, if it cannot be."""
+    """The largest compressed size of a message of `size_limit` bytes. Data that cannot be compressed becomes larger."""
     return size_limit + size_limit // 64 + 64
 
 
 class Inflater:
-    """Inflates one message, whole or in fragments, and holds no more than the limit."""
+    """Inflates one message, whole or in fragments. Holds no more bytes than the limit."""
 
-    __slots__ = ("_decompressor", "_left", "_limit", "_taken")
+    __slots__ = ("_compressed_size", "_decompressor", "_limit", "_remaining")
 
     def __init__(self, size_limit: int) -> None:
-        """`size_limit` bounds the inflated bytes, and with a little more the compressed ones."""
+        """`size_limit` limits the inflated bytes, and `compressed_size_limit(size_limit)` the compressed bytes."""
         self._decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
         self._limit = size_limit
-        self._left = size_limit
-        self._taken = 0
+        self._remaining = size_limit
+        self._compressed_size = 0
 
     def add(self, data: bytes, final: bool) -> bytes:
-        """What the next fragment inflates to. Raises ProtocolViolation: 1009 beyond the limit, 1007 for garbage."""
-        self._taken += len(data)
-        if self._taken > compressed_size_limit(self._limit):  # even if nothing comes of it
+        """Returns the inflated data of the next fragment.
+
+        Raises ProtocolViolation: 1009 beyond the limit, 1007 for data that cannot be inflated.
+        """
+        self._compressed_size += len(data)
+        if self._compressed_size > compressed_size_limit(self._limit):  # even if it inflates to nothing
             raise ProtocolViolation(MESSAGE_TOO_BIG, too_big(self._limit))
         decompressor = self._decompressor
         try:
@@ -96,21 +99,21 @@ class Inflater:
             if final and not ended:
                 inflated += self._inflate(_TAIL + _FINISH)
                 if not decompressor.eof or decompressor.unused_data:
-                    raise _garbage()
+                    raise _invalid_data()
         except zlib.error:
-            raise _garbage() from None
-        # A sender may end a message with a final block instead, and an empty one behind it (section 7.2.3.4).
+            raise _invalid_data() from None
+        # A sender may end a message with a final block, followed by an empty one (section 7.2.3.4).
         if decompressor.unused_data not in (b"", b"\x00"):
-            raise _garbage()
+            raise _invalid_data()
         return inflated
 
     def _inflate(self, data: bytes) -> bytes:
-        inflated = self._decompressor.decompress(data, self._left + 1)
-        self._left -= len(inflated)
-        if self._left < 0:
+        inflated = self._decompressor.decompress(data, self._remaining + 1)
+        self._remaining -= len(inflated)
+        if self._remaining < 0:
             raise ProtocolViolation(MESSAGE_TOO_BIG, too_big(self._limit))
         return inflated
 
 
-def _garbage() -> ProtocolViolation:
+def _invalid_data() -> ProtocolViolation:
     return ProtocolViolation(INVALID_DATA, "message cannot be inflated")

@@ -1,8 +1,8 @@
-"""Which compression a client and this server agree on: permessage-deflate (RFC 7692 section 7.1). No I/O.
+"""Negotiates compression with a client: permessage-deflate (RFC 7692 section 7.1). No I/O.
 
-Nothing is ever carried over from one message to the next. What the server compresses is then the same for all
-connections, so that fan-out does it once, and what clients send is inflated without any state that a connection would
-have to keep. RFC 7692 lets a server demand both of any client (sections 7.1.1.1 and 7.1.1.2).
+No context is carried over from one message to the next, in either direction. So the server's compressed messages are
+the same for all connections and fan-out compresses once, and a connection keeps no state to inflate its client's
+messages. RFC 7692 lets a server require both of any client (sections 7.1.1.1 and 7.1.1.2).
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 WINDOW_BITS = 12
-"""Logarithm of the window of what is compressed here, for all connections that allow it. It is what some clients allow
-at most, and with its small tables a message of a few kilobytes takes a sixth of the time that it takes with zlib's
-usual ones."""
+"""Base-2 logarithm of the server's compression window, for all connections that allow it. Some clients allow no larger
+window. Its tables are small: a message of a few kilobytes takes a sixth of the time of zlib's default window."""
 
-LEAST_WINDOW_BITS = 9
-"""The smallest window that zlib can compress with. RFC 7692 section 7.1.2.1 lets a client ask for 8 as well; then it is
-served without compression."""
+WINDOW_BITS_MIN = 9
+"""The smallest window that zlib can compress with. RFC 7692 section 7.1.2.1 lets a client request 8 as well; such a
+client gets no compression."""
 
 DEFLATE = "permessage-deflate"
 
@@ -26,39 +25,39 @@ _TAKEOVER = ("server_no_context_takeover", "client_no_context_takeover")
 _SERVER_BITS = "server_max_window_bits"
 _CLIENT_BITS = "client_max_window_bits"
 
-_AGREED = "; ".join((DEFLATE, *_TAKEOVER))
+_ACCEPTED = "; ".join((DEFLATE, *_TAKEOVER))
 
 
-class Agreement(NamedTuple):
-    """What a client's offer came to: the header that answers it, and the window of what it is sent, as a logarithm."""
+class NegotiatedDeflate(NamedTuple):
+    """An accepted offer: the value of the response header, and the logarithm of the server's window."""
 
-    answer: str
+    response_header: str
     window_bits: int
 
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _PART = re.compile(rf'[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?[ \t]*([;,]|$)')
-"""An extension or a parameter, and what ends it (RFC 6455 section 9.1)."""
+"""An extension or a parameter with its separator (RFC 6455 section 9.1)."""
 
 _ESCAPE = re.compile(r"\\(.)")
 _BITS = re.compile(r"[89]|1[0-5]")
 
 
-def negotiate(offers: str) -> Agreement | None:
-    """What the offers of a Sec-WebSocket-Extensions header come to; None if none of them can be taken up.
+def negotiate(offers: str) -> NegotiatedDeflate | None:
+    """Accepts the first acceptable offer of a Sec-WebSocket-Extensions header; None if there is none.
 
-    The first acceptable one wins. A header that is no list of extensions offers nothing.
+    A malformed header offers nothing from its first malformed extension on.
     """
     if DEFLATE not in offers:
         return None
     for extension, parameters in _parse(offers):
-        if extension == DEFLATE and (agreement := _agree(parameters)) is not None:
-            return agreement
+        if extension == DEFLATE and (negotiated := _accept(parameters)) is not None:
+            return negotiated
     return None
 
 
-def _agree(parameters: list[tuple[str, str | None]]) -> Agreement | None:
-    """What one offer comes to; None declines it, as RFC 7692 section 7.1 demands of one it does not allow."""
+def _accept(parameters: list[tuple[str, str | None]]) -> NegotiatedDeflate | None:
+    """Accepts one offer, or declines it by None, as RFC 7692 section 7.1 requires for an invalid offer."""
     given = dict(parameters)
     if len(given) != len(parameters):
         return None
@@ -67,29 +66,29 @@ def _agree(parameters: list[tuple[str, str | None]]) -> Agreement | None:
             if value is not None:
                 return None
         elif name == _SERVER_BITS:
-            if value is None or not _BITS.fullmatch(value) or int(value) < LEAST_WINDOW_BITS:
+            if value is None or not _BITS.fullmatch(value) or int(value) < WINDOW_BITS_MIN:
                 return None
         elif name != _CLIENT_BITS or (value is not None and not _BITS.fullmatch(value)):
             return None
-    # Nothing need be said of the client's window: whatever it chooses can be read, since none is kept.
+    # The response does not limit the client's window: no window is kept, so any size can be read.
     allowed = given.get(_SERVER_BITS)
     if allowed is None:
-        return Agreement(_AGREED, WINDOW_BITS)
+        return NegotiatedDeflate(_ACCEPTED, WINDOW_BITS)
     bits = min(int(allowed), WINDOW_BITS)
-    return Agreement(f"{_AGREED}; {_SERVER_BITS}={bits}", bits)
+    return NegotiatedDeflate(f"{_ACCEPTED}; {_SERVER_BITS}={bits}", bits)
 
 
 def _parse(header: str) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
-    """Every extension with its parameters, up to the first that is malformed."""
-    at, end = 0, len(header)
-    while at < end:
+    """Every extension with its parameters, up to the first malformed one."""
+    position, end = 0, len(header)
+    while position < end:
         name, parameters = "", []
         separator = ";"
         while separator == ";":
-            part = _PART.match(header, at)
+            part = _PART.match(header, position)
             if part is None:
                 return
-            at, separator = part.end(), part[4]
+            position, separator = part.end(), part[4]
             value = part[2] if part[3] is None else _ESCAPE.sub(r"\1", part[3])
             if name:
                 parameters.append((part[1], value))

@@ -1,4 +1,4 @@
-"""Messages of a protocol become WebSocket frames (RFC 6455 section 5.2, the unmasked direction)."""
+"""Packs messages of a protocol into WebSocket frames (RFC 6455 section 5.2, unmasked: from the server)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ PING = 0x9
 PONG = 0xA
 
 RSV1 = 0x40
-"""Beside the opcode of a message's first frame: the message is compressed (RFC 7692 section 6)."""
+"""Set with the opcode of a message's first frame if the message is compressed (RFC 7692 section 6)."""
 
 JOINED_BYTES_MAX = 64 * 1024
-"""How much one WebSocket message may hold when several protocol messages share it; a single one may be larger."""
+"""The largest WebSocket message that contains several protocol messages. A single protocol message may be larger."""
 
 _FINAL = 0x80
 _LENGTH_16 = struct.Struct("!BBH").pack
@@ -26,7 +26,7 @@ _LENGTH_64 = struct.Struct("!BBQ").pack
 
 
 def frame_header(opcode: int, length: int) -> bytes:
-    """The head of a final, unmasked frame whose payload has `length` bytes. `opcode` may have RSV1 beside it."""
+    """The header of a final, unmasked frame whose payload has `length` bytes. `opcode` may include RSV1."""
     if length < 126:
         return bytes((_FINAL | opcode, length))
     if length < 65536:
@@ -35,15 +35,15 @@ def frame_header(opcode: int, length: int) -> bytes:
 
 
 def control_frame(opcode: int, payload: bytes) -> bytes:
-    """A whole close, ping or pong frame; at most 125 bytes of payload."""
+    """A whole close, ping or pong frame. The payload has at most 125 bytes."""
     return bytes((_FINAL | opcode, len(payload))) + payload
 
 
 class WebSocketWire:
     """A codec on WebSocket framing.
 
-    Where the codec has a separator, messages that are sent together share WebSocket messages of up to 64 KiB;
-    otherwise each has one of its own. Either way the client gets them in order, and all at once.
+    If the codec has a separator, messages that are sent together share WebSocket messages of up to 64 KiB. Otherwise
+    each has its own WebSocket message. In both cases the client gets them in order and in one write.
     """
 
     __slots__ = ("_codec", "_separator")
@@ -57,7 +57,7 @@ class WebSocketWire:
         return self._codec
 
     def pack(self, payloads: Sequence[Payload]) -> Frame:
-        """All payloads in order, in as few WebSocket frames as may be."""
+        """All payloads in order, in as few WebSocket frames as possible."""
         if len(payloads) == 1:
             data, binary = payloads[0]
             return frame_header(BINARY if binary else TEXT, len(data)) + data
@@ -70,21 +70,21 @@ class WebSocketWire:
         )
 
     def _messages(self, payloads: Sequence[Payload]) -> Iterator[tuple[bytes, bool]]:
-        """The WebSocket messages that carry the payloads: data and whether it is binary."""
+        """The WebSocket messages that contain the payloads: the data, and whether it is binary."""
         separator = self._separator
         if separator is None:
             yield from payloads
             return
         for binary, group in groupby(payloads, key=_is_binary):
-            waiting: list[bytes] = []
+            joined: list[bytes] = []
             size = 0
             for data, _ in group:
-                if waiting and size + len(separator) + len(data) > JOINED_BYTES_MAX:
-                    yield separator.join(waiting), binary
-                    waiting, size = [], 0
-                size += len(data) + (len(separator) if waiting else 0)
-                waiting.append(data)
-            yield separator.join(waiting), binary
+                if joined and size + len(separator) + len(data) > JOINED_BYTES_MAX:
+                    yield separator.join(joined), binary
+                    joined, size = [], 0
+                size += len(data) + (len(separator) if joined else 0)
+                joined.append(data)
+            yield separator.join(joined), binary
 
 
 def _is_binary(payload: Payload) -> bool:

@@ -1,4 +1,4 @@
-"""The opening handshake: an HTTP request is read, judged and answered (RFC 6455 section 4.2). No I/O."""
+"""The opening handshake: reads and checks the HTTP request and makes the response (RFC 6455 section 4.2). No I/O."""
 
 from __future__ import annotations
 
@@ -12,33 +12,44 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 from msgspec import Struct
 
-from beaconfire.transports import hosts
-from beaconfire.transports.port import OpenSession, Refusal
+from beaconfire.transports.port import ErrorResponse, OpenSession
+from beaconfire.transports.request_reader import RequestReader
 
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class HandshakeError(Exception):
-    """The request is no acceptable opening handshake."""
+    """The request is not a valid or permitted opening handshake. The client gets `response`."""
 
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(f"{refusal.status} {refusal.text}")
-        self.refusal = refusal
+    def __init__(self, response: ErrorResponse) -> None:
+        super().__init__(f"{response.status} {response.text}")
+        self.response = response
 
 
 class UpgradeRequest:
-    """What a client said when it asked for a WebSocket.
+    """A client's request for a WebSocket.
 
-    `headers` maps lower-case names to values; those of a repeated header are joined with ", " (RFC 9110 section 5.2).
-    `subprotocols` are those offered, in order of preference; an empty header offers none. `path` is decoded, `query`
-    is not. `version` is that of HTTP: `1.1`.
+    - `headers` maps lower-case names to values. The values of a repeated header are joined with ", " (RFC 9110
+      section 5.2).
+    - `subprotocols` are the offered ones in order of preference. An empty header offers none.
+    - `path` is percent-decoded, `query` is not.
+    - `version` is the version of HTTP: `1.1`.
+    - `has_valid_host` says whether the request has exactly one Host field and it is valid.
     """
 
-    __slots__ = ("_parameters", "headers", "method", "path", "query", "subprotocols", "version")
+    __slots__ = ("_parameters", "has_valid_host", "headers", "method", "path", "query", "subprotocols", "version")
 
-    def __init__(self, method: str, target: str, headers: Mapping[str, str], version: str = "1.1") -> None:
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        version: str = "1.1",
+        has_valid_host: bool = True,
+    ) -> None:
         self.method = method
         self.version = version
+        self.has_valid_host = has_valid_host
         path, _, self.query = target.partition("?")
         self.path = unquote_to_bytes(path).decode(errors="replace") if "%" in path else path
         self.headers = headers
@@ -47,7 +58,7 @@ class UpgradeRequest:
 
     @property
     def extensions(self) -> str:
-        """What is offered, as in the header; usually one offer, and often none."""
+        """The Sec-WebSocket-Extensions header: usually one offer, often none."""
         return self.headers.get("sec-websocket-extensions", "")
 
     @property
@@ -59,19 +70,21 @@ class UpgradeRequest:
         return self.headers.get("host", "")
 
     def parameter(self, name: str) -> str:
-        """The first value of a query parameter; empty if it is missing, empty or among too many others."""
+        """The first value of a query parameter; empty if it is missing, or if there are over 100 parameters."""
         if self._parameters is None:
             try:
                 self._parameters = parse_qs(self.query, max_num_fields=100) if self.query else {}
-            except ValueError:  # more fields than that
+            except ValueError:  # too many parameters
                 self._parameters = {}
         values = self._parameters.get(name)
         return values[0] if values else ""
 
 
-class Choice(Struct, frozen=True):
-    """How an accepted connection goes on: who receives it, the subprotocol to echo, and what answers the offered
-    extensions (empty for none). With an extension, which is always compression, what the client sends may be deflated.
+class NegotiatedHandshake(Struct, frozen=True):
+    """The parameters of an accepted connection.
+
+    `open_session` opens its session. `subprotocol` and `extension` are the values of the response headers, empty for
+    none. An extension is always compression: with it, the client may send compressed messages.
     """
 
     open_session: OpenSession
@@ -80,56 +93,61 @@ class Choice(Struct, frozen=True):
 
 
 class Endpoint(Protocol):
-    """What stands behind a path."""
+    """Handles the WebSocket requests for one path."""
 
-    def choose(self, request: UpgradeRequest) -> Choice | Refusal:
-        """Called for a valid handshake from an allowed origin. The request must not be kept."""
+    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake | ErrorResponse:
+        """Called for a valid handshake from an allowed origin. The endpoint must not keep the request."""
 
 
-def parse_request(head: bytes) -> UpgradeRequest:
-    """Reads a request head that an HTTP parser has accepted before; its last line may be empty."""
-    request_line, *lines = head.rstrip(b"\r\n").split(b"\r\n")
-    method, _, rest = request_line.decode("latin-1").partition(" ")
+def read_upgrade(data: bytes, size_max: int) -> tuple[UpgradeRequest, int] | None:
+    """Reads a request for an upgrade at the start of `data`. Returns the request and the size of its head in bytes.
+
+    None if `data` starts with anything else or with an incomplete head, or is larger than `size_max` bytes.
+    """
+    reader = RequestReader(size_max)
+    try:
+        if reader.feed(data) and reader.upgrade_offset:
+            return upgrade_request(reader), reader.upgrade_offset
+        return None
+    finally:
+        reader.close()
+
+
+def upgrade_request(reader: RequestReader) -> UpgradeRequest:
+    """Makes the request from a reader that has read its head."""
     headers: dict[str, str] = {}
-    for line in lines:
-        name, _, value = line.partition(b":")
-        add_header(headers, name, value)
-    target, _, version = rest.rpartition(" ")
-    return UpgradeRequest(method, target, headers, version.removeprefix("HTTP/"))
-
-
-def add_header(headers: dict[str, str], name: bytes, value: bytes) -> None:
-    """Adds a header field as it was received to those of a request."""
-    key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")
-    headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    for name, value in reader.headers:
+        key, text = name.decode("latin-1"), value.decode("latin-1").strip(" \t")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    target = reader.target.decode("latin-1")
+    return UpgradeRequest(reader.method, target, headers, reader.version, reader.has_valid_host)
 
 
 def check_http(request: UpgradeRequest) -> None:
-    """Raises HandshakeError if this is no request of HTTP/1.1 as it must be (RFC 9112 section 3.2), whatever it asks.
+    """Raises HandshakeError unless this is a valid request of HTTP/1.1 (RFC 9112 section 3.2), for any path.
 
-    HTTP/1.0 has no upgrade (RFC 6455 section 4.1). A comma in the Host may come from joining several.
+    HTTP/1.0 has no upgrade (RFC 6455 section 4.1), and the Host must not be empty (section 4.2.1).
     """
     if request.version != "1.1":
-        raise _bad("a WebSocket starts with a request of HTTP/1.1")
-    host = request.host
-    if not host or "," in host or not hosts.is_valid(host.encode("latin-1")):
-        raise _bad("there must be one Host header, and a valid one")
+        raise _bad("a WebSocket request must use HTTP/1.1")
+    if not request.has_valid_host or not request.host:
+        raise _bad("the request must have one Host header, and a valid one")
 
 
 def accept_key(request: UpgradeRequest) -> str:
-    """The value of Sec-WebSocket-Accept that answers this request. Raises HandshakeError if it is no handshake."""
+    """The value of Sec-WebSocket-Accept for this request. Raises HandshakeError if it is not a valid handshake."""
     check_http(request)
     headers = request.headers
     if request.method != "GET":
-        raise _bad("a WebSocket starts with a GET request", HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET"))
-    if not _names(headers.get("upgrade", ""), "websocket"):
-        raise _bad("the Upgrade header must say websocket")
-    if not _names(headers.get("connection", ""), "upgrade"):
-        raise _bad("the Connection header must say upgrade")
+        raise _bad("a WebSocket request must use GET", HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET"))
+    if not _contains(headers.get("upgrade", ""), "websocket"):
+        raise _bad("the Upgrade header must contain websocket")
+    if not _contains(headers.get("connection", ""), "upgrade"):
+        raise _bad("the Connection header must contain upgrade")
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
         raise _bad("the request must not have a body")
     if headers.get("sec-websocket-version") != "13":
-        raise _bad("WebSocket version 13 is spoken here", HTTPStatus.UPGRADE_REQUIRED, ("Sec-WebSocket-Version", "13"))
+        raise _bad("the WebSocket version must be 13", HTTPStatus.UPGRADE_REQUIRED, ("Sec-WebSocket-Version", "13"))
     key = headers.get("sec-websocket-key", "")
     try:
         valid = len(base64.b64decode(key, validate=True)) == 16
@@ -142,7 +160,7 @@ def accept_key(request: UpgradeRequest) -> str:
 
 
 def accept_response(key: str, subprotocol: str, extension: str = "") -> bytes:
-    """The answer that turns the connection into a WebSocket; an empty subprotocol or extension is not mentioned."""
+    """The response that accepts the handshake. An empty subprotocol or extension adds no header."""
     extensions = f"Sec-WebSocket-Extensions: {extension}\r\n" if extension else ""
     protocol = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
     return (
@@ -151,29 +169,29 @@ def accept_response(key: str, subprotocol: str, extension: str = "") -> bytes:
     ).encode("latin-1")
 
 
-def refusal_response(refusal: Refusal) -> bytes:
-    """A plain HTTP response, after which the connection is closed."""
-    body = refusal.text.encode() + b"\n"
-    extra = "".join(f"{name}: {value}\r\n" for name, value in refusal.headers)
+def encode_error_response(response: ErrorResponse) -> bytes:
+    """The bytes of an HTTP response, after which the connection is closed."""
+    body = response.text.encode() + b"\n"
+    extra = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
     head = (
-        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\n"
+        f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
         f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n{extra}Connection: close\r\n\r\n"
     )
     return head.encode("latin-1") + body
 
 
 def _bad(text: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST, *headers: tuple[str, str]) -> HandshakeError:
-    return HandshakeError(Refusal(int(status), "bad", text, headers))
+    return HandshakeError(ErrorResponse(int(status), "bad", text, headers))
 
 
 def _tokens(value: str) -> tuple[str, ...]:
-    """The members of a comma-separated header."""
+    """The tokens of a comma-separated header."""
     if not value:
         return ()
     return tuple(token for part in value.split(",") if (token := part.strip(" \t")))
 
 
-def _names(value: str, token: str) -> bool:
-    """Whether a comma-separated header has this member, in any case; usually it is the only one."""
+def _contains(value: str, token: str) -> bool:
+    """Whether a comma-separated header contains this token, in any case. Usually it is the only one."""
     value = value.lower()
     return value == token or token in _tokens(value)

@@ -1,4 +1,4 @@
-"""What the parser has to say."""
+"""The logger that picows gets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from beaconfire.model.events import EventSink, InternalError
 
 
 class PicowsLog:
-    """What picows gets as its logger: a peer's faults are no news, an exception in our own callbacks is an event."""
+    """Ignores the errors of a peer, and reports an exception in our own callbacks as an event."""
 
     __slots__ = ("_events",)
 

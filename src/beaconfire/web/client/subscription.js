@@ -1,9 +1,7 @@
 // @ts-check
-/** One channel that a page wants to hear: entered, kept, entered again, and left. */
+/** A client-side subscription to one channel. */
 
-import { Alarm } from "./clock.js";
-import { waitFor } from "./conversation.js";
-import { Credential } from "./credential.js";
+import { waitForState } from "./commands.js";
 import {
   INTERNAL,
   RESUBSCRIBE_FROM,
@@ -12,125 +10,141 @@ import {
   UNAUTHORIZED,
   UNSUBSCRIBED_EXPIRED,
   UNSUBSCRIBED_INVALIDATED,
-  backOffMs,
-} from "./tables.js";
-import { Track, attendance, historyRequest, historyResult, presenceResult, publication, statsResult } from "./track.js";
-import { EMIT, END, Emitter, HEAR, INVALIDATE, RESUME, SUSPEND, UnauthorizedError } from "./words.js";
+  retryDelayMs,
+} from "./constants.js";
+import { UnauthorizedError } from "./errors.js";
+import { EMIT, Emitter } from "./events.js";
+import { PositionTracker } from "./position.js";
+import { attendance, historyRequest, historyResult, presenceResult, publication, statsResult } from "./results.js";
+import { Timer } from "./timer.js";
+import { TokenSource } from "./token_source.js";
 
-/** @typedef {import("./conversation.js").OnAnswer} OnAnswer */
-/** @typedef {import("./words.js").SubscriptionState} SubscriptionState */
+/** Methods that only the client calls. Symbols hide them from pages. */
+export const ON_CONNECTED = Symbol("onConnected");
+export const ON_DISCONNECTED = Symbol("onDisconnected");
+export const ON_PUSH = Symbol("onPush");
+export const ON_UNSUBSCRIBED = Symbol("onUnsubscribed");
+export const INVALIDATE = Symbol("invalidate");
+
+/** @typedef {import("./commands.js").OnReply} OnReply */
+/** @typedef {import("./events.js").SubscriptionState} SubscriptionState */
 
 /**
- * What a subscription may ask of its client.
- * @typedef {object} Owner
+ * The part of the client that a subscription uses.
+ * @typedef {object} SubscriptionHost
  * @property {() => boolean} isConnected
- * @property {(kind: string, request: Record<string, any>, onAnswer: OnAnswer) => void} ask
- * @property {(reason: string) => void} lose gives the connection up, if there still is one: it and we are out of step
+ * @property {(kind: string, request: Record<string, any>, onReply: OnReply) => void} send
+ * @property {(reason: string) => void} reconnect replaces the connection, because client and server may disagree on the subscriptions
  * @property {{retryFirstMs: number, retryMaxMs: number, commandTimeoutMs: number}} options
  */
 /**
  * @typedef {object} SubscriptionEvents
- * @property {import("./words.js").SubscriptionChange} state
- * @property {import("./words.js").Subscribed} subscribed
- * @property {import("./words.js").Publication} publication
- * @property {import("./words.js").Attendance} join
- * @property {import("./words.js").Attendance} leave
+ * @property {import("./events.js").SubscriptionChange} state
+ * @property {import("./events.js").Subscribed} subscribed
+ * @property {import("./events.js").Publication} publication
+ * @property {import("./events.js").Attendance} join
+ * @property {import("./events.js").Attendance} leave
  */
 
 /**
- * One channel, as long as the page wants it. Made by `Client.subscription`.
+ * A subscription to one channel. It survives reconnects. `Client.subscription` creates it.
  * @extends {Emitter<SubscriptionEvents>}
  */
 export class Subscription extends Emitter {
   /** @readonly */ channel;
-  #owner;
+  #host;
   #options;
   /** @type {SubscriptionState} */
   #state = "unsubscribed";
-  #track;
-  #credential;
+  #tracker;
+  #tokens;
   #failures = 0;
-  /** Changes whenever what is on its way no longer counts. */
+  /** Increases whenever a running attempt becomes obsolete. */
   #attempt = 0;
-  #isAsking = false;
-  #retry = new Alarm();
+  #isSubscribing = false;
+  #retryTimer = new Timer();
 
-  /** @param {string} channel @param {Owner} owner @param {import("./words.js").SubscriptionOptions} options */
-  constructor(channel, owner, options) {
+  /** @param {string} channel @param {SubscriptionHost} host @param {import("./options.js").SubscriptionOptions} options */
+  constructor(channel, host, options) {
     super();
     this.channel = channel;
-    this.#owner = owner;
+    this.#host = host;
     this.#options = options;
     const { token, getToken } = options;
-    this.#credential = new Credential(token, getToken && (() => getToken({ channel })));
-    this.#track = new Track(options.since);
+    this.#tokens = new TokenSource(token, getToken && (() => getToken({ channel })));
+    this.#tracker = new PositionTracker(options.since);
   }
 
   get state() {
     return this.#state;
   }
 
-  /** Where it is in the channel's stream, null if the channel has none that can be resumed. */
+  /** The position in the channel's stream; null if the channel has no stream that can be recovered. */
   get position() {
-    return this.#track.position;
+    return this.#tracker.position;
   }
 
-  /** Enters the channel, as soon as there is a connection, and after every loss again, until `unsubscribe` or a refusal. */
+  /** Subscribes as soon as the client is connected, and again after every loss, until `unsubscribe` or a refusal. */
   subscribe() {
-    if (this.#move("subscribe", 0, "subscribe was called")) this[RESUME]();
+    if (this.#transition("subscribe", 0, "subscribe was called")) this[ON_CONNECTED]();
   }
 
-  /** Leaves the channel and forgets the position. */
+  /** Unsubscribes and forgets the position. */
   unsubscribe() {
     this.#leave();
-    this.#move("unsubscribe", 0, "unsubscribe was called");
+    this.#transition("unsubscribe", 0, "unsubscribe was called");
   }
 
   /**
-   * Resolves once the server has stored it. Waits for the subscription if it is on its way. Rejects with `ClientError`.
+   * Publishes data. Resolves after the server has stored it. Waits while the state is `subscribing`. Rejects with
+   * `ClientError`.
    * @param {any} data @returns {Promise<void>}
    */
   async publish(data) {
-    await this.#ask("publish", { channel: this.channel, data });
+    await this.#request("publish", { channel: this.channel, data });
   }
 
-  /** Who is here, by connection id. Rejects with `ClientError`. */
+  /** Returns the clients in the channel, by connection id. Rejects with `ClientError`. */
   async presence() {
-    return presenceResult(await this.#ask("presence", { channel: this.channel }));
+    return presenceResult(await this.#request("presence", { channel: this.channel }));
   }
 
-  /** Rejects with `ClientError`. */
+  /** Returns the numbers of clients and users in the channel. Rejects with `ClientError`. */
   async presenceStats() {
-    return statsResult(await this.#ask("presence_stats", { channel: this.channel }));
+    return statsResult(await this.#request("presence_stats", { channel: this.channel }));
   }
 
-  /** Without a limit the stream's position only. Rejects with `ClientError`. @param {import("./words.js").HistoryQuery} [query] */
+  /**
+   * Returns publications of the channel's history; without a `limit`, only the stream's position. Rejects with
+   * `ClientError`.
+   * @param {import("./events.js").HistoryQuery} [query]
+   */
   async history(query = {}) {
-    return historyResult(this.channel, await this.#ask("history", historyRequest(this.channel, query)));
+    return historyResult(this.channel, await this.#request("history", historyRequest(this.channel, query)));
   }
 
   /** @param {string} kind @param {Record<string, any>} request @returns {Promise<Record<string, any>>} */
-  async #ask(kind, request) {
-    await waitFor(this, "subscribed", "subscribing", this.#owner.options.commandTimeoutMs);
+  async #request(kind, request) {
+    await waitForState(this, "subscribed", "subscribing", this.#host.options.commandTimeoutMs);
     return new Promise((resolve, reject) =>
-      this.#owner.ask(kind, request, (error, result) => (error ? reject(error) : resolve(result))),
+      this.#host.send(kind, request, (error, result) => (error ? reject(error) : resolve(result))),
     );
   }
 
-  // --- What the client tells us -----------------------------------------------------------------------------------
+  // --- Called by the client ---------------------------------------------------------------------------------------
 
-  /** There is a connection: enters the channel, if that is wanted. */
-  async [RESUME]() {
-    if (this.#state !== "subscribing" || this.#isAsking || !this.#owner.isConnected()) return;
+  /** The client is connected: sends the subscribe command, if the state is `subscribing`. */
+  async [ON_CONNECTED]() {
+    if (this.#state !== "subscribing" || this.#isSubscribing || !this.#host.isConnected()) return;
     const attempt = ++this.#attempt;
-    this.#isAsking = true;
-    this.#retry.stop();
-    if (this.#credential.isMissing) {
+    this.#isSubscribing = true;
+    this.#retryTimer.stop();
+    if (this.#tokens.isMissing) {
       try {
-        await this.#credential.fetch();
+        await this.#tokens.fetch();
       } catch (error) {
         if (attempt !== this.#attempt) return;
-        this.#isAsking = false;
+        this.#isSubscribing = false;
         this.#fail(error instanceof UnauthorizedError ? UNAUTHORIZED : INTERNAL, String(error));
         return;
       }
@@ -140,56 +154,63 @@ export class Subscription extends Emitter {
     const request = {
       channel: this.channel,
       recoverable: true,
-      ...this.#track.wish(),
-      ...this.#credential.field,
+      ...this.#tracker.recoveryFields(),
+      ...this.#tokens.field,
       ...(data !== undefined && { data }),
       ...(joinLeave && { join_leave: true }),
       ...(conflate && { conflate: { max_rate: conflate.maxRate ?? 0 } }),
     };
-    this.#owner.ask("subscribe", request, (error, result) => {
+    this.#host.send("subscribe", request, (error, result) => {
       if (attempt !== this.#attempt) return;
-      this.#isAsking = false;
-      if (!error) this.#enter(result);
-      else if (error.uncertain) this.#owner.lose("subscribe was not answered");
+      this.#isSubscribing = false;
+      if (!error) this.#confirm(result);
+      else if (error.uncertain) this.#host.reconnect("the subscribe command was not answered");
       else this.#fail(error.code, error.message, error.temporary);
     });
   }
 
-  /** There is no connection any more. @param {number} code @param {string} reason */
-  [SUSPEND](code, reason) {
+  /** The connection is lost. @param {number} code @param {string} reason */
+  [ON_DISCONNECTED](code, reason) {
     this.#stop();
-    if (this.#state === "subscribed") this.#move("loss", code, reason);
+    if (this.#state === "subscribed") this.#transition("loss", code, reason);
   }
 
-  /** The server ended the subscription. If it is not confirmed, a former one is meant. @param {number} code @param {string} reason */
-  [END](code, reason) {
+  /**
+   * The server ended the subscription. Ignored before the confirmation, because then the push concerns an earlier
+   * subscription to the same channel.
+   * @param {number} code @param {string} reason
+   */
+  [ON_UNSUBSCRIBED](code, reason) {
     if (this.#state !== "subscribed") return;
     this.#stop();
     if (code === UNSUBSCRIBED_INVALIDATED) this[INVALIDATE]();
-    if (code === UNSUBSCRIBED_EXPIRED) this.#credential.drop();
-    if (code < RESUBSCRIBE_FROM) this.#forget();
-    this.#move(code < RESUBSCRIBE_FROM ? "refusal" : "loss", code, reason);
-    if (code >= RESUBSCRIBE_FROM) this.#tryLater();
+    if (code === UNSUBSCRIBED_EXPIRED) this.#tokens.discard();
+    if (code < RESUBSCRIBE_FROM) this.#reset();
+    this.#transition(code < RESUBSCRIBE_FROM ? "refusal" : "loss", code, reason);
+    if (code >= RESUBSCRIBE_FROM) this.#scheduleRetry();
   }
 
-  /** Nothing that we know holds any more. */
+  /** Position and token are not valid any more. */
   [INVALIDATE]() {
-    this.#track.invalidate();
-    this.#credential.drop();
+    this.#tracker.invalidate();
+    this.#tokens.discard();
   }
 
-  /** A push of this channel. What comes before the confirmation is of a former time. @param {Record<string, any>} push */
-  [HEAR]({ pub, join, leave }) {
+  /** A push of this channel. Ignored before the confirmation, as above. @param {Record<string, any>} push */
+  [ON_PUSH]({ pub, join, leave }) {
     if (this.#state !== "subscribed") return;
-    if (pub && this.#track.take(pub)) this[EMIT]("publication", publication(this.channel, pub));
+    if (pub && this.#tracker.advance(pub)) this[EMIT]("publication", publication(this.channel, pub));
     if (join) this[EMIT]("join", attendance(this.channel, join));
     if (leave) this[EMIT]("leave", attendance(this.channel, leave));
   }
 
-  // --- What becomes of it -----------------------------------------------------------------------------------------
+  // --- State ------------------------------------------------------------------------------------------------------
 
-  /** @param {string} event @param {number} code @param {string} reason @returns {boolean} whether it happened */
-  #move(event, code, reason) {
+  /**
+   * @param {string} event @param {number} code @param {string} reason
+   * @returns {boolean} whether the state changed and no listener has changed it again
+   */
+  #transition(event, code, reason) {
     const previous = this.#state;
     const state = SUBSCRIPTION_STATES[previous][event];
     if (!state) return false;
@@ -199,61 +220,62 @@ export class Subscription extends Emitter {
   }
 
   /** @param {Record<string, any>} result */
-  #enter(result) {
+  #confirm(result) {
     const attempt = this.#attempt;
-    const { fresh, subscribed } = this.#track.enter(this.channel, result);
+    const { fresh, subscribed } = this.#tracker.applyResult(this.channel, result);
     this.#failures = 0;
-    const present = (/** @type {string} */ token, /** @type {OnAnswer} */ onAnswer) =>
-      this.#owner.ask("sub_refresh", { channel: this.channel, token }, onAnswer);
-    this.#credential.renewLater(result, present, (reason) => {
+    const sendToken = (/** @type {string} */ token, /** @type {OnReply} */ onReply) =>
+      this.#host.send("sub_refresh", { channel: this.channel, token }, onReply);
+    this.#tokens.scheduleRefresh(result, sendToken, (reason) => {
       this.#leave();
-      this.#move("refusal", UNAUTHORIZED, reason);
+      this.#transition("refusal", UNAUTHORIZED, reason);
     });
-    this.#move("confirm", 0, "");
+    this.#transition("confirm", 0, "");
     if (attempt === this.#attempt) this[EMIT]("subscribed", subscribed);
     for (const pub of fresh) {
-      if (attempt !== this.#attempt) return; // a listener has left the channel
-      if (this.#track.take(pub)) this[EMIT]("publication", publication(this.channel, pub, true));
+      if (attempt !== this.#attempt) return; // a listener has unsubscribed
+      if (this.#tracker.advance(pub)) this[EMIT]("publication", publication(this.channel, pub, true));
     }
   }
 
   /** @param {number} code @param {string} reason @param {boolean} [temporary] */
   #fail(code, reason, temporary = code === INTERNAL) {
-    const expired = code === TOKEN_EXPIRED && this.#credential.canFetch;
-    if (expired) this.#credential.drop();
+    const expired = code === TOKEN_EXPIRED && this.#tokens.canFetch;
+    if (expired) this.#tokens.discard();
     if (temporary || expired) {
-      this.#move("loss", code, reason);
-      this.#tryLater();
+      this.#transition("loss", code, reason);
+      this.#scheduleRetry();
       return;
     }
-    this.#forget();
-    this.#move("refusal", code, reason);
+    this.#reset();
+    this.#transition("refusal", code, reason);
   }
 
-  #tryLater() {
+  #scheduleRetry() {
     if (this.#state === "subscribing") {
-      this.#retry.after(backOffMs(this.#failures++, this.#owner.options), () => this[RESUME]());
+      this.#retryTimer.start(retryDelayMs(this.#failures++, this.#host.options), () => this[ON_CONNECTED]());
     }
   }
 
+  /** Resets the subscription, and sends an unsubscribe command if the client is connected. */
   #leave() {
-    this.#forget();
-    if (this.#state === "unsubscribed" || !this.#owner.isConnected()) return;
-    this.#owner.ask("unsubscribe", { channel: this.channel }, (error) => {
-      if (error) this.#owner.lose("unsubscribe was not answered");
+    this.#reset();
+    if (this.#state === "unsubscribed" || !this.#host.isConnected()) return;
+    this.#host.send("unsubscribe", { channel: this.channel }, (error) => {
+      if (error) this.#host.reconnect("the unsubscribe command was not answered");
     });
   }
 
   #stop() {
     this.#attempt++;
-    this.#isAsking = false;
-    this.#retry.stop();
-    this.#credential.stop();
+    this.#isSubscribing = false;
+    this.#retryTimer.stop();
+    this.#tokens.stop();
   }
 
-  #forget() {
+  #reset() {
     this.#stop();
     this.#failures = 0;
-    this.#track = new Track();
+    this.#tracker = new PositionTracker();
   }
 }

@@ -1,16 +1,16 @@
 // @ts-check
-/** What the page does with the browser client: one connection under a name, and the rooms that are open on it. */
+/** The state of the chat: one connection with a name, and the joined rooms. */
 
 import { Client } from "/client/beaconfire.js";
-import { Membership } from "./membership.js";
-import { Room } from "./rooms.js";
+import { RoomSubscription } from "./room_subscription.js";
+import { Room } from "./room.js";
 
-/** @typedef {import("/client/words.js").StateChange} StateChange */
-/** @typedef {import("./rooms.js").Entry} Entry */
-/** @typedef {import("./store.js").Letter} Letter */
+/** @typedef {import("/client/events.js").StateChange} StateChange */
+/** @typedef {import("./room.js").Entry} Entry */
+/** @typedef {import("./store.js").OutgoingMessage} OutgoingMessage */
 /** @typedef {import("./store.js").Store} Store */
 /**
- * `waiting` is until the next attempt, `stopped` until somebody asks for one.
+ * `waiting`: the next attempt is scheduled. `stopped`: no attempt follows until the user asks for one.
  * @typedef {"connecting" | "connected" | "waiting" | "stopped"} Phase
  */
 
@@ -25,30 +25,30 @@ export class Chat {
 
   #store;
   #client;
-  /** @type {StateChange} the last one */
+  /** @type {StateChange} the latest state event */
   #change = { state: "idle", previous: "idle", code: 0, reason: "", retryAt: 0, transport: "", client: "" };
-  /** Our connection's id, or the last one's while there is none. */
-  #me = "";
+  /** The id of the current or the last connection. */
+  #clientId = "";
   #onChange;
-  #onArrival;
-  /** @type {Map<Room, Membership>} */
-  #memberships = new Map();
+  #onMessage;
+  /** @type {Map<Room, RoomSubscription>} */
+  #subscriptions = new Map();
 
   /**
    * @param {object} options
-   * @param {string[]} [options.transports] those that may be used, all if nothing is said
+   * @param {string[]} [options.transports] the allowed transports; all by default
    * @param {Store} options.store
-   * @param {() => void} options.onChange anything that is shown may have changed
-   * @param {(room: Room, entry: Entry) => void} options.onArrival somebody else's message came, live or recovered
+   * @param {() => void} options.onChange called after any change that the page shows
+   * @param {(room: Room, entry: Entry) => void} options.onMessage called for each new message of another person, live or recovered
    */
-  constructor({ transports, store, onChange, onArrival }) {
+  constructor({ transports, store, onChange, onMessage }) {
     this.#store = store;
     this.#onChange = onChange;
-    this.#onArrival = onArrival;
+    this.#onMessage = onMessage;
     this.#client = new Client(location.origin, { transports, retryMaxMs: RETRY_MAX_MS });
     this.#client.on("state", (change) => {
       this.#change = change;
-      this.#me = change.client || this.#me;
+      this.#clientId = change.client || this.#clientId;
       onChange();
     });
     setInterval(() => this.#refreshPresence(), PRESENCE_INTERVAL_MS);
@@ -58,7 +58,7 @@ export class Chat {
     return this.#store.name;
   }
 
-  /** What the connection is doing: `retryAt` in milliseconds since 1970, and why it is not there. */
+  /** The state of the connection. `retryAt` is in milliseconds since 1970; `reason` says why the connection was lost. */
   get connection() {
     const { state, retryAt, reason, transport } = this.#change;
     /** @type {Phase} */
@@ -67,16 +67,16 @@ export class Chat {
       : state === "disconnected" ? "stopped"
       : retryAt > Date.now() ? "waiting"
       : "connecting";
-    return { phase, retryAt, reason, transport, client: this.#me };
+    return { phase, retryAt, reason, transport, client: this.#clientId };
   }
 
-  /** Connects, or tries at once if that was put off. */
+  /** Connects. A scheduled attempt starts at once. */
   connect() {
     this.#client.data = { name: this.name };
     this.#client.connect();
   }
 
-  /** Says who we are from now on; a new connection carries the name. @param {string} name */
+  /** Changes the user's name. The page reconnects, because the name is sent with the connect command. @param {string} name */
   rename(name) {
     this.#store.name = name;
     if (this.#client.state === "idle") return;
@@ -84,36 +84,36 @@ export class Chat {
     this.connect();
   }
 
-  /** Opens a room, entering it if need be, and shows it. @param {string} name */
+  /** Shows a room, and joins it if necessary. @param {string} name */
   select(name) {
     const room = this.rooms.get(name) ?? this.#add(name);
     room.unread = 0;
     this.current = room;
-    if (room.phase === "refused") this.#enter(room);
+    if (room.phase === "refused") this.#join(room);
     this.#onChange();
   }
 
-  /** Enters the rooms of the last visit, and those that letters wait for. @param {string[]} names */
+  /** Joins the rooms of the last visit, and the rooms that have outgoing messages. @param {string[]} names */
   restore(names) {
-    for (const name of [...names, ...this.#store.letters.map((letter) => letter.room)]) {
+    for (const name of [...names, ...this.#store.outgoing.map((message) => message.room)]) {
       if (!this.rooms.has(name)) this.#add(name);
     }
   }
 
-  /** Goes for good; what was not sent there yet is forgotten. @param {Room} room */
+  /** Leaves a room and deletes its outgoing messages. @param {Room} room */
   leave(room) {
     this.rooms.delete(room.name);
-    for (const letter of this.#store.lettersFor(room.name)) this.#store.drop(letter.uid);
-    this.#remember();
+    for (const message of this.#store.outgoingFor(room.name)) this.#store.drop(message.uid);
+    this.#saveRooms();
     if (this.current === room) this.current = this.rooms.values().next().value ?? null;
     if (this.current) this.current.unread = 0;
-    this.#memberships.get(room)?.leave();
-    this.#memberships.delete(room);
+    this.#subscriptions.get(room)?.leave();
+    this.#subscriptions.delete(room);
     this.#onChange();
   }
 
   /** @param {string} text */
-  say(text) {
+  send(text) {
     if (!this.current) return;
     this.#post({ uid: newUid(), room: this.current.name, text, at: Date.now() }, this.current);
   }
@@ -124,18 +124,18 @@ export class Chat {
     this.#post({ uid: entry.uid, room: this.current.name, text: entry.text, at: entry.at }, this.current);
   }
 
-  /** Gives a refused message up. @param {Entry} entry */
+  /** Deletes a refused message. @param {Entry} entry */
   discard(entry) {
     this.#store.drop(entry.uid);
     this.current?.discard(entry.uid);
     this.#onChange();
   }
 
-  /** @param {Letter} letter @param {Room} room */
-  #post(letter, room) {
-    this.#store.keep(letter);
-    room.write(letter, this.name);
-    this.#memberships.get(room)?.flush();
+  /** @param {OutgoingMessage} message @param {Room} room */
+  #post(message, room) {
+    this.#store.keep(message);
+    room.addOutgoing(message, this.name);
+    this.#subscriptions.get(room)?.flush();
     this.#onChange();
   }
 
@@ -143,32 +143,32 @@ export class Chat {
   #add(name) {
     const room = new Room(name);
     this.rooms.set(name, room);
-    this.#remember();
-    for (const letter of this.#store.lettersFor(name)) room.write(letter, this.name);
-    this.#enter(room);
+    this.#saveRooms();
+    for (const message of this.#store.outgoingFor(name)) room.addOutgoing(message, this.name);
+    this.#join(room);
     return room;
   }
 
   /** @param {Room} room */
-  #enter(room) {
-    const onArrival = (/** @type {Entry} */ entry) => {
+  #join(room) {
+    const onMessage = (/** @type {Entry} */ entry) => {
       if (room !== this.current || document.hidden) room.unread++;
-      this.#onArrival(room, entry);
+      this.#onMessage(room, entry);
     };
-    const membership = new Membership({ client: this.#client, room, store: this.#store, onChange: this.#onChange, onArrival });
-    this.#memberships.set(room, membership);
+    const subscription = new RoomSubscription({ client: this.#client, room, store: this.#store, onChange: this.#onChange, onMessage });
+    this.#subscriptions.set(room, subscription);
   }
 
-  #remember() {
+  #saveRooms() {
     this.#store.rooms = [...this.rooms.keys()];
   }
 
   #refreshPresence() {
-    if (this.current?.members) this.#memberships.get(this.current)?.refreshPresence();
+    if (this.current?.members) this.#subscriptions.get(this.current)?.refreshPresence();
   }
 }
 
-/** `crypto.randomUUID` is missing on plain http from another machine. */
+/** `crypto.randomUUID` does not exist on pages that another machine serves over plain HTTP. */
 function newUid() {
   return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,18 +1,18 @@
 // @ts-check
-/** Two helpers for the page's elements. Text always goes in as text, never as markup. */
+/** Helpers for the elements of the page. Text is always inserted as text, never as markup. */
 
 /**
- * The element with this id, which the page has. @template {Element} E
+ * Returns the element with this id. Throws if the page has none. @template {Element} E
  * @param {string} id @param {new () => E} kind @returns {E}
  */
 export function byId(id, kind) {
   const element = document.getElementById(id);
-  if (!(element instanceof kind)) throw new Error(`the page lacks #${id}`);
+  if (!(element instanceof kind)) throw new Error(`the page has no element #${id}`);
   return element;
 }
 
 /**
- * A new element with a class and text. @template {keyof HTMLElementTagNameMap} T
+ * Creates an element with a class and text. @template {keyof HTMLElementTagNameMap} T
  * @param {T} tag @param {string} [className] @param {string} [text] @returns {HTMLElementTagNameMap[T]}
  */
 export function make(tag, className = "", text = "") {
@@ -23,8 +23,8 @@ export function make(tag, className = "", text = "") {
 }
 
 /**
- * Makes the children of `parent` be those of `items`, in order, touching only what differs: elements keep their focus,
- * selection and place on the screen. `create` is called once per key, `update` every time.
+ * Updates the children of `parent` to match `items` in their order. Unchanged elements are not touched, so they keep focus,
+ * selection and scroll position. `create` is called once per key, `update` every time.
  * @template T
  * @param {HTMLElement} parent @param {T[]} items @param {(item: T) => string} keyOf
  * @param {(item: T) => HTMLElement} create @param {(element: HTMLElement, item: T, index: number) => void} update
@@ -45,7 +45,7 @@ export function reconcile(parent, items, keyOf, create, update) {
   for (const element of present.values()) element.remove();
 }
 
-/** Sets the text only if it differs, so that what screen readers and selections hold stays. @param {Element} element @param {string} text */
+/** Sets the text only if it differs, so that selections and screen readers are not disturbed. @param {Element} element @param {string} text */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

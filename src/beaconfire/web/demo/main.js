@@ -1,5 +1,5 @@
 // @ts-check
-/** Puts the page together. Reading order: rooms, store, membership, chat, view. */
+/** Creates the chat and its view. Reading order: room, store, room_subscription, chat, view. */
 
 import { Chat } from "./chat.js";
 import { Store } from "./store.js";
@@ -11,7 +11,7 @@ const store = new Store();
 const chat = makeChat();
 const view = new View(chat);
 
-/** The address may say which ways to the server are allowed, as in `?transports=http_stream,sse`: to see the others work. */
+/** The address can select transports, for example `?transports=http_stream,sse`, to try them. */
 function makeChat() {
   const transports = new URLSearchParams(location.search).get("transports")?.split(",");
   try {
@@ -19,15 +19,15 @@ function makeChat() {
       transports,
       store,
       onChange: () => view.refresh(),
-      onArrival: (room, entry) => view.announce(room, entry),
+      onMessage: (room, entry) => view.announce(room, entry),
     });
   } catch (error) {
-    document.body.textContent = String(error); // it says which there are
+    document.body.textContent = String(error); // the error lists the available transports
     throw error;
   }
 }
 
-/** The address names the room, so that a link leads into it. */
+/** The name of the room in the address, so that a link can open a room. */
 function roomInAddress() {
   try {
     return decodeURIComponent(location.hash.slice(1)).trim();

@@ -1,18 +1,18 @@
 // @ts-check
 /**
- * What the page remembers between visits: the name, the rooms, the messages that are not sent yet.
+ * The data that the page keeps between visits: the name, the rooms, and the messages that are not stored by the server yet.
  *
- * Where the browser gives no storage (private windows, blocked cookies) it is remembered until the page is closed.
+ * If the browser offers no storage (private windows, blocked cookies), the data lasts until the page is closed.
  */
 
 const PREFIX = "beaconfire.";
-const LETTER = "letter.";
+const OUTGOING = "outgoing.";
 const SENT_MAX = 300;
 
 /**
- * A message on its way: it stays here until the server has acknowledged it. `uid` is how readers, this page among
- * them, recognise a message that was sent twice because the acknowledgement of the first got lost.
- * @typedef {{uid: string, room: string, text: string, at: number}} Letter
+ * A message that the server has not acknowledged yet. If an acknowledgement is lost, the page sends the message again;
+ * all readers, including this page, recognise the copy by its `uid`.
+ * @typedef {{uid: string, room: string, text: string, at: number}} OutgoingMessage
  */
 
 export class Store {
@@ -37,41 +37,41 @@ export class Store {
     this.#write("rooms", JSON.stringify(names));
   }
 
-  /** Whether this browser wrote the message with this uid, perhaps on an earlier visit. @param {string} uid */
-  hasSent(uid) {
+  /** Whether this browser sent the message with this uid, now or on an earlier visit. @param {string} uid */
+  isOwn(uid) {
     return this.#sent.has(uid);
   }
 
-  /** One entry per letter, so that two tabs never overwrite each other's. @param {Letter} letter */
-  keep(letter) {
-    this.#write(LETTER + letter.uid, JSON.stringify(letter));
-    this.#sent.add(letter.uid);
+  /** Stores each message under its own key, so that two tabs do not overwrite each other's messages. @param {OutgoingMessage} message */
+  keep(message) {
+    this.#write(OUTGOING + message.uid, JSON.stringify(message));
+    this.#sent.add(message.uid);
     this.#write("sent", JSON.stringify([...this.#sent].slice(-SENT_MAX)));
   }
 
   /** @param {string} uid */
   drop(uid) {
-    this.#fallback.delete(PREFIX + LETTER + uid);
+    this.#fallback.delete(PREFIX + OUTGOING + uid);
     try {
-      localStorage.removeItem(PREFIX + LETTER + uid);
+      localStorage.removeItem(PREFIX + OUTGOING + uid);
     } catch {
-      // No storage: it was in the fallback only.
+      // No storage: the message was only in the fallback.
     }
   }
 
-  /** All letters, oldest first. @returns {Letter[]} */
-  get letters() {
-    const start = PREFIX + LETTER;
+  /** All outgoing messages, oldest first. @returns {OutgoingMessage[]} */
+  get outgoing() {
+    const start = PREFIX + OUTGOING;
     return this.#keys()
       .filter((key) => key.startsWith(start))
       .map((key) => this.#parse(key.slice(PREFIX.length)))
-      .filter(isLetter)
+      .filter(isOutgoingMessage)
       .sort((a, b) => a.at - b.at);
   }
 
-  /** Those for a room. @param {string} room */
-  lettersFor(room) {
-    return this.letters.filter((letter) => letter.room === room);
+  /** The outgoing messages of one room. @param {string} room */
+  outgoingFor(room) {
+    return this.outgoing.filter((message) => message.room === room);
   }
 
   #keys() {
@@ -115,8 +115,8 @@ function strings(value) {
   return Array.isArray(value) ? value.filter((item) => typeof item === "string") : [];
 }
 
-/** @param {any} value @returns {value is Letter} */
-function isLetter(value) {
+/** @param {any} value @returns {value is OutgoingMessage} */
+function isOutgoingMessage(value) {
   return (
     typeof value?.uid === "string" &&
     typeof value.room === "string" &&

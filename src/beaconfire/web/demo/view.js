@@ -1,17 +1,17 @@
 // @ts-check
 /**
- * The page's face: draws what `Chat` knows and passes on what the person does. It keeps no facts of its own.
+ * Draws the state of `Chat`, and passes the user's actions to it. The view has no chat state of its own.
  *
- * Everything is drawn again, at most once per frame, whenever anything changed; `reconcile` makes that cheap.
+ * After any change the whole page is drawn again, at most once per turn of the event loop; `reconcile` makes that cheap.
  */
 
 import { byId, make, reconcile, setText } from "./dom.js";
-import { MessageList } from "./messages.js";
-import { drawAvatar, drawPeople, groupByPerson } from "./people.js";
+import { MessageList } from "./message_list.js";
+import { drawAvatar, drawPeople, groupByPerson } from "./presence.js";
 
 /** @typedef {import("./chat.js").Chat} Chat */
-/** @typedef {import("./rooms.js").Room} Room */
-/** @typedef {import("./rooms.js").Entry} Entry */
+/** @typedef {import("./room.js").Room} Room */
+/** @typedef {import("./room.js").Entry} Entry */
 
 const TEXT_HEIGHT_MAX_PX = 160;
 /** @type {Record<string, string>} */
@@ -39,18 +39,18 @@ export class View {
     setInterval(() => this.#drawConnection(), 500);
   }
 
-  /** Draws soon. */
+  /** Draws the page in the next turn of the event loop. */
   refresh() {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    // Not requestAnimationFrame: hidden tabs have none, and their title must count what is unread.
+    // Not requestAnimationFrame: it does not run in hidden tabs, whose title must show the number of unread messages.
     setTimeout(() => {
       this.#scheduled = false;
       this.#draw();
     }, 0);
   }
 
-  /** Tells screen readers. @param {Room} room @param {Entry} entry */
+  /** Announces a message to screen readers. @param {Room} room @param {Entry} entry */
   announce(room, entry) {
     const place = room === this.#chat.current ? "" : ` in ${room.name}`;
     const announcer = byId("announcer", HTMLElement);
@@ -58,7 +58,7 @@ export class View {
     while (announcer.children.length > 5) announcer.firstElementChild?.remove();
   }
 
-  /** Asks for a name; `proceed` runs once there is a first one. @param {() => void} proceed */
+  /** Asks for a name. Calls `proceed` after the user entered the first name. @param {() => void} proceed */
   askName(proceed) {
     const input = byId("name", HTMLInputElement);
     const known = this.#chat.name;
@@ -69,13 +69,13 @@ export class View {
       if (name && !known) proceed();
       this.refresh();
     };
-    input.oninput = () => input.setCustomValidity(input.value.trim() ? "" : "Please write a name.");
+    input.oninput = () => input.setCustomValidity(input.value.trim() ? "" : "Please enter a name.");
     this.#dialog.oncancel = (event) => known || event.preventDefault();
     this.#dialog.showModal();
     input.select();
   }
 
-  // --- what the person does --------------------------------------------------------------------------------------
+  // --- The user's actions --------------------------------------------------------------------------------------
 
   #listenToRooms() {
     const input = byId("join-name", HTMLInputElement);
@@ -107,7 +107,7 @@ export class View {
     const submit = () => {
       const text = this.#text.value.trim();
       if (!text || !this.#chat.current) return;
-      this.#chat.say(text);
+      this.#chat.send(text);
       this.#text.value = "";
       this.#messages.followEnd();
       this.#fitText();
@@ -117,7 +117,7 @@ export class View {
       submit();
     };
     this.#text.onkeydown = (event) => {
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return; // composing: Enter picks a character
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return; // during composition, Enter selects a character
       event.preventDefault();
       submit();
     };
@@ -140,7 +140,7 @@ export class View {
     this.#showPanel("");
   }
 
-  /** On narrow screens rooms and people are drawers: one is open at a time. @param {"rooms" | "people" | ""} panel */
+  /** On narrow screens the lists of rooms and people are drawers; at most one is open. @param {"rooms" | "people" | ""} panel */
   #showPanel(panel) {
     const before = this.#app.dataset.panel;
     this.#app.dataset.panel = panel;
@@ -154,18 +154,18 @@ export class View {
   }
 
   #listenToConnection() {
-    const again = () => {
+    const retry = () => {
       const { phase } = this.#chat.connection;
       if (phase === "waiting" || phase === "stopped") this.#chat.connect();
     };
-    byId("connection", HTMLElement).onclick = again;
+    byId("connection", HTMLElement).onclick = retry;
     byId("notice-action", HTMLElement).onclick = () => {
       if (this.#chat.connection.phase === "connected" && this.#chat.current) this.#chat.select(this.#chat.current.name);
-      else again();
+      else retry();
     };
   }
 
-  // --- drawing ---------------------------------------------------------------------------------------------------
+  // --- Drawing ---------------------------------------------------------------------------------------------------
 
   #draw() {
     const room = this.#chat.current;
@@ -186,7 +186,7 @@ export class View {
     const texts = {
       connecting: "Connecting…",
       connected: `Connected · ${TRANSPORTS[transport] ?? transport}`,
-      waiting: navigator.onLine ? `Reconnecting in ${seconds} s` : `Offline, trying in ${seconds} s`,
+      waiting: navigator.onLine ? `Reconnecting in ${seconds} s` : `Offline, trying again in ${seconds} s`,
       stopped: "Disconnected",
     };
     button.dataset.phase = phase;
@@ -231,7 +231,7 @@ export class View {
     this.#text.placeholder = `Message #${name}`;
     const problem =
       phase === "stopped" ? `The server ended the connection: ${reason}.`
-      : room?.phase === "refused" ? `You cannot be in #${name}: ${room.problem}.`
+      : room?.phase === "refused" ? `You are not in #${name}: ${room.problem}.`
       : "";
     byId("notice", HTMLElement).hidden = !problem;
     setText(byId("notice-text", HTMLElement), problem);
@@ -254,7 +254,7 @@ function drawRoom(item, room) {
 
 /** @param {Room} room */
 function aboutRoom(room) {
-  if (room.phase === "joining" && !room.visited) return "Opening…";
+  if (room.phase === "joining" && !room.visited) return "Joining…";
   const count = groupByPerson(room).length;
   return count === 0 ? "" : count === 1 ? "1 person here" : `${count} people here`;
 }

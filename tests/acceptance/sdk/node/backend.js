@@ -1,4 +1,4 @@
-// The application's backend as the scenarios play it: it signs tokens and calls the server API.
+// The application's backend for the scenarios: it signs tokens and calls the server API.
 
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
@@ -27,7 +27,7 @@ export function subscriptionToken(user, channel, { ttlS, ...claims } = {}) {
 
 const expiry = ttlS => (ttlS === undefined ? {} : { exp: Math.ceil(Date.now() / 1000 + ttlS) });
 
-/** One server, seen from the application behind it. */
+/** A server, as the application's backend uses it. */
 export class Backend {
   constructor(port) {
     this.port = port;

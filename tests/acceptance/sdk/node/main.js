@@ -1,27 +1,27 @@
-// Runs every check of the JavaScript SDK, many at once: one JSON line for each on standard output.
+// Runs all checks of the JavaScript SDK in parallel, and prints one JSON line per check on standard output.
 //
-//     node main.js RUN WAY PORT HASTY_PORT [CHECK_TO_LEAVE_OUT ...]
+//     node main.js RUN VARIANT PORT FAST_PORT [EXCLUDED_CHECK ...]
 //
-// RUN keeps the channels and users of several runs apart. WAY is a codec, or a transport and a codec as in
+// RUN separates the channels and users of several runs. VARIANT is a codec, or a transport and a codec, such as
 // `http_stream-json`. PORT is a server with the reference configuration,
-// HASTY_PORT one whose clocks run fast.
+// FAST_PORT is a server with short timeouts.
 
 import { inspect } from 'node:util';
 import { Backend } from './backend.js';
-import { CHECKS, Scene } from './scene.js';
-// Those with checks that wait for clocks come first, so that the others fill the time.
+import { CHECKS, Scenario } from './scenario.js';
+// Modules with checks that wait for timeouts are first, so that the other checks run during these waits.
 import './tokens.js';
 import './recovery.js';
-import './rooms.js';
+import './channels.js';
 import './server_side.js';
-import './tailoring.js';
+import './reduced_delivery.js';
 import './abuse.js';
 
 const CHECK_DEADLINE_MS = 20_000;
-/** Enough to hide the waiting, few enough for short-lived tokens not to run out in a queue of handshakes. */
+/** Enough to use the waiting times. With more, short-lived tokens would expire in the queue of handshakes. */
 const AT_ONCE = 16;
 
-async function run(name, perform, scene) {
+async function run(name, perform, scenario) {
   const started = performance.now();
   let error = '';
   let timer;
@@ -29,27 +29,27 @@ async function run(name, perform, scene) {
     timer = setTimeout(() => reject(new Error(`not done within ${CHECK_DEADLINE_MS} ms`)), CHECK_DEADLINE_MS);
   });
   try {
-    await Promise.race([perform(scene), deadline]);
+    await Promise.race([perform(scenario), deadline]);
   } catch (failure) {
     error = failure instanceof Error ? failure.stack : inspect(failure);
   }
   clearTimeout(timer);
   const seconds = Math.round(performance.now() - started) / 1000;
   process.stdout.write(`${JSON.stringify({ check: name, error, seconds })}\n`);
-  scene.close();
+  scenario.close();
 }
 
-const [label, way, port, hastyPort, ...leftOut] = process.argv.slice(2);
-const [reference, hasty] = [new Backend(Number(port)), new Backend(Number(hastyPort))];
-const waiting = [...CHECKS].filter(([name]) => !leftOut.includes(name));
+const [label, variant, port, fastPort, ...excluded] = process.argv.slice(2);
+const [reference, fast] = [new Backend(Number(port)), new Backend(Number(fastPort))];
+const waiting = [...CHECKS].filter(([name]) => !excluded.includes(name));
 
-async function takeTurns() {
+async function runChecks() {
   for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
     const [name, perform] = next;
-    await run(name, perform, new Scene(`${name}.${label}`, way, reference, hasty));
+    await run(name, perform, new Scenario(`${name}.${label}`, variant, reference, fast));
   }
 }
 
-await Promise.all(Array.from({ length: AT_ONCE }, takeTurns));
-// Sockets whose close nobody answers would keep the process for half a minute.
+await Promise.all(Array.from({ length: AT_ONCE }, runChecks));
+// Sockets with an unanswered close frame would keep the process alive for half a minute.
 process.exit();

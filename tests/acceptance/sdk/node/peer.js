@@ -1,4 +1,4 @@
-// Clients of the SDK whose every event is written down, so that a check can wait for what it expects.
+// SDK clients that record all events, so that a check can wait for the expected ones.
 
 import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
@@ -15,8 +15,8 @@ const CLIENT_EVENTS = [
 ];
 const ROOM_EVENTS = ['subscribing', 'subscribed', 'unsubscribed', 'publication', 'join', 'leave', 'error'];
 
-/** The events of a client or a subscription in the order they came. */
-class Diary {
+/** The events of a client or a subscription, in their order. */
+class EventLog {
   entries = [];
   #changes = new EventEmitter();
 
@@ -45,14 +45,14 @@ class Diary {
       try {
         await once(this.#changes, 'change', { signal: deadline });
       } catch {
-        const came = inspect(this.entries, { depth: 4, breakLength: 120 });
-        throw new Error(`waited for ${kinds} ${number} ${inspect(fields)}; came: ${came}`);
+        const recorded = inspect(this.entries, { depth: 4, breakLength: 120 });
+        throw new Error(`waited for ${kinds} ${number} ${inspect(fields)}; recorded: ${recorded}`);
       }
     }
   }
 }
 
-/** One subscription with its diary. */
+/** A subscription with its event log. */
 export class Room {
   constructor(peer, channel, options) {
     this.peer = peer;
@@ -60,7 +60,7 @@ export class Room {
     this.subscription = peer.client.newSubscription(channel, {
       minResubscribeDelay: 50, maxResubscribeDelay: 200, ...options,
     });
-    this.diary = new Diary(this.subscription, ROOM_EVENTS);
+    this.eventLog = new EventLog(this.subscription, ROOM_EVENTS);
   }
 
   async publish(value) {
@@ -68,18 +68,18 @@ export class Room {
   }
 
   /** The values of all publications so far. */
-  heard() {
-    return this.diary.all('publication').map(publication => this.peer.decode(publication.data));
+  published() {
+    return this.eventLog.all('publication').map(publication => this.peer.decode(publication.data));
   }
 
-  /** Until the last of `values` came; then all of them, in this order, and nothing else must have come. */
-  async waitHeard(...values) {
-    await this.diary.wait('publication', { number: values.length });
-    assert.deepEqual(this.heard(), values);
+  /** Waits for as many publications as `values`. They must be equal to `values`, in this order. */
+  async waitPublications(...values) {
+    await this.eventLog.wait('publication', { number: values.length });
+    assert.deepEqual(this.published(), values);
   }
 }
 
-/** One client of the SDK with its diary. */
+/** An SDK client with its event log. */
 export class Peer {
   #protobuf;
 
@@ -94,7 +94,7 @@ export class Peer {
       websocket: WebSocket, emulationEndpoint: `${http}/emulation`,
       minReconnectDelay: 50, maxReconnectDelay: 200, ...options,
     });
-    this.diary = new Diary(this.client, CLIENT_EVENTS);
+    this.eventLog = new EventLog(this.client, CLIENT_EVENTS);
   }
 
   /** A payload as the codec wants it. */
@@ -107,13 +107,13 @@ export class Peer {
   }
 
   get id() {
-    return this.diary.all('connected').at(-1).client;
+    return this.eventLog.all('connected').at(-1).client;
   }
 
   /** Resolves once it is connected. */
   async connect() {
     this.client.connect();
-    await this.diary.wait('connected');
+    await this.eventLog.wait('connected');
     return this;
   }
 
@@ -125,18 +125,18 @@ export class Peer {
   async subscribe(channel, options = {}) {
     const room = this.room(channel, options);
     room.subscription.subscribe();
-    await room.diary.wait('subscribed');
+    await room.eventLog.wait('subscribed');
     return room;
   }
 
   /** The event that tells why the connection ended. */
   waitLost(code) {
-    return this.diary.wait(['connecting', 'disconnected'], { code });
+    return this.eventLog.wait(['connecting', 'disconnected'], { code });
   }
 
   /** The event of an end for good; nothing may have been tried after it. */
   async waitRefused(code) {
-    const context = await this.diary.wait('disconnected', { code });
+    const context = await this.eventLog.wait('disconnected', { code });
     assert.equal(this.client.state, 'disconnected');
     return context;
   }
@@ -152,7 +152,7 @@ export class Peer {
   }
 }
 
-/** The error code with which the server refuses. Rejects if it does not. */
+/** The error code of the server's refusal. Rejects if it does not. */
 export async function refusal(promise) {
   try {
     await promise;

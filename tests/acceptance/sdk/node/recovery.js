@@ -1,176 +1,176 @@
-// Checks of cuts: nothing is missed, nothing comes twice, and where that is impossible the server says so.
+// Checks of recovery: after an interruption nothing is lost or duplicated, or `recovered` is false.
 
 import assert from 'node:assert/strict';
 import { connectionToken } from './backend.js';
-import { Tokens, check } from './scene.js';
+import { Tokens, check } from './scenario.js';
 
 const range = (start, end) => Array.from({ length: end - start }, (_, index) => start + index);
 
-/** The room's second `subscribed`, with the server's word on what was missed. */
+/** The second `subscribed` event of the subscription, which says whether recovery succeeded. */
 async function back(room, recovered) {
-  const context = await room.diary.wait('subscribed', { number: 2 });
+  const context = await room.eventLog.wait('subscribed', { number: 2 });
   assert.ok(context.wasRecovering);
   assert.equal(context.recovered, recovered);
   return context;
 }
 
-check('recovery_after_cut', async scene => {
-  const link = await scene.link();
-  const [room, other] = [await scene.joined('ann', { port: link.port }), await scene.joined('bob')];
+check('recovery_after_cut', async scenario => {
+  const proxy = await scenario.proxy();
+  const [room, other] = [await scenario.joined('ann', { port: proxy.port }), await scenario.joined('bob')];
   await other.publish('before');
-  await room.waitHeard('before');
-  link.cut();
-  await room.diary.wait('subscribing', { code: 1 });
+  await room.waitPublications('before');
+  proxy.cut();
+  await room.eventLog.wait('subscribing', { code: 1 });
   for (const number of range(0, 40)) {
     await other.publish(number);
   }
-  await scene.backend.publish(scene.channel, 'backend');
-  link.mend();
+  await scenario.backend.publish(scenario.channel, 'backend');
+  proxy.restore();
   await back(room, true);
-  await room.waitHeard('before', ...range(0, 40), 'backend');
+  await room.waitPublications('before', ...range(0, 40), 'backend');
   await other.publish('after');
-  await room.waitHeard('before', ...range(0, 40), 'backend', 'after');
-  assert.deepEqual(room.diary.all('publication').map(publication => publication.offset), range(1, 44));
+  await room.waitPublications('before', ...range(0, 40), 'backend', 'after');
+  assert.deepEqual(room.eventLog.all('publication').map(publication => publication.offset), range(1, 44));
 });
 
-check('recovery_of_nothing', async scene => {
-  const link = await scene.link();
-  const room = await scene.joined('ann', { port: link.port });
-  await scene.backend.publish(scene.channel, 1);
-  await room.waitHeard(1);
-  link.cut();
-  await room.diary.wait('subscribing', { code: 1 });
-  link.mend();
+check('recovery_of_nothing', async scenario => {
+  const proxy = await scenario.proxy();
+  const room = await scenario.joined('ann', { port: proxy.port });
+  await scenario.backend.publish(scenario.channel, 1);
+  await room.waitPublications(1);
+  proxy.cut();
+  await room.eventLog.wait('subscribing', { code: 1 });
+  proxy.restore();
   await back(room, true);
-  await scene.backend.publish(scene.channel, 2);
-  await room.waitHeard(1, 2);
+  await scenario.backend.publish(scenario.channel, 2);
+  await room.waitPublications(1, 2);
 });
 
-check('recovery_while_publishing', async scene => {
-  const link = await scene.link();
-  const room = await scene.joined('ann', { port: link.port });
+check('recovery_while_publishing', async scenario => {
+  const proxy = await scenario.proxy();
+  const room = await scenario.joined('ann', { port: proxy.port });
   for (const number of range(0, 60)) {
     if (number % 20 === 10) {
-      link.cut();
+      proxy.cut();
     } else if (number % 20 === 15) {
-      link.mend();
+      proxy.restore();
     }
-    await scene.backend.publish(scene.channel, number);
+    await scenario.backend.publish(scenario.channel, number);
   }
-  await room.waitHeard(...range(0, 60));
-  assert.ok(room.diary.all('subscribed').slice(1).every(context => context.recovered));
+  await room.waitPublications(...range(0, 60));
+  assert.ok(room.eventLog.all('subscribed').slice(1).every(context => context.recovered));
 });
 
-check('recovery_in_small_history', async scene => {
-  const link = await scene.link();
-  const room = await scene.joined('ann', { port: link.port, channel: scene.small });
-  link.cut();
-  await room.diary.wait('subscribing', { code: 1 });
-  await scene.backend.publish(scene.small, 'a', 'b');
-  link.mend();
+check('recovery_in_small_history', async scenario => {
+  const proxy = await scenario.proxy();
+  const room = await scenario.joined('ann', { port: proxy.port, channel: scenario.small });
+  proxy.cut();
+  await room.eventLog.wait('subscribing', { code: 1 });
+  await scenario.backend.publish(scenario.small, 'a', 'b');
+  proxy.restore();
   await back(room, true);
-  await room.waitHeard('a', 'b');
+  await room.waitPublications('a', 'b');
 });
 
-check('large_recovery', async scene => {
-  const link = await scene.link();
-  const room = await scene.joined('ann', { port: link.port });
-  link.cut();
-  await room.diary.wait('subscribing', { code: 1 });
+check('large_recovery', async scenario => {
+  const proxy = await scenario.proxy();
+  const room = await scenario.joined('ann', { port: proxy.port });
+  proxy.cut();
+  await room.eventLog.wait('subscribing', { code: 1 });
   const texts = range(0, 30).map(number => `${number} ${'x'.repeat(40_000)}`);
-  await scene.backend.publish(scene.channel, ...texts);
-  link.mend();
+  await scenario.backend.publish(scenario.channel, ...texts);
+  proxy.restore();
   await back(room, true);
-  await scene.backend.publish(scene.channel, 'after');
-  await room.waitHeard(...texts, 'after');
-  assert.deepEqual(room.diary.all('publication').map(publication => publication.offset), range(1, 32));
+  await scenario.backend.publish(scenario.channel, 'after');
+  await room.waitPublications(...texts, 'after');
+  assert.deepEqual(room.eventLog.all('publication').map(publication => publication.offset), range(1, 32));
 });
 
-check('unrecoverable', async scene => {
-  const link = await scene.link();
-  const room = await scene.joined('ann', { port: link.port, channel: scene.small });
-  await scene.backend.publish(scene.small, 'before');
-  await room.waitHeard('before');
-  link.cut();
-  await room.diary.wait('subscribing', { code: 1 });
-  await scene.backend.publish(scene.small, 'a', 'b', 'c');
-  link.mend();
+check('unrecoverable', async scenario => {
+  const proxy = await scenario.proxy();
+  const room = await scenario.joined('ann', { port: proxy.port, channel: scenario.small });
+  await scenario.backend.publish(scenario.small, 'before');
+  await room.waitPublications('before');
+  proxy.cut();
+  await room.eventLog.wait('subscribing', { code: 1 });
+  await scenario.backend.publish(scenario.small, 'a', 'b', 'c');
+  proxy.restore();
   const context = await back(room, false);
   assert.equal(context.streamPosition.offset, 4);
-  await scene.backend.publish(scene.small, 'after');
-  await room.waitHeard('before', 'after');
+  await scenario.backend.publish(scenario.small, 'after');
+  await room.waitPublications('before', 'after');
 });
 
-check('history_removed', async scene => {
-  const link = await scene.link();
-  const room = await scene.joined('ann', { port: link.port });
-  link.cut();
-  await room.diary.wait('subscribing', { code: 1 });
-  await scene.backend.publish(scene.channel, 'lost');
-  await scene.backend.call('history_remove', { channel: scene.channel });
-  link.mend();
+check('history_removed', async scenario => {
+  const proxy = await scenario.proxy();
+  const room = await scenario.joined('ann', { port: proxy.port });
+  proxy.cut();
+  await room.eventLog.wait('subscribing', { code: 1 });
+  await scenario.backend.publish(scenario.channel, 'lost');
+  await scenario.backend.call('history_remove', { channel: scenario.channel });
+  proxy.restore();
   await back(room, false);
 });
 
-check('state_invalidated', async scene => {
-  const tokens = new Tokens(() => connectionToken(scene.user('ann')));
-  const peer = await scene.connected('ann', { getToken: tokens.get });
-  const room = await peer.subscribe(scene.channel, { getToken: async () => scene.token() });
-  await scene.backend.publish(scene.channel, 'before');
-  await room.waitHeard('before');
-  await scene.backend.call('disconnect', {
-    user: scene.user('ann'), disconnect: { code: 3014, reason: 'stale state' },
+check('state_invalidated', async scenario => {
+  const tokens = new Tokens(() => connectionToken(scenario.user('ann')));
+  const peer = await scenario.connected('ann', { getToken: tokens.get });
+  const room = await peer.subscribe(scenario.channel, { getToken: async () => scenario.token() });
+  await scenario.backend.publish(scenario.channel, 'before');
+  await room.waitPublications('before');
+  await scenario.backend.call('disconnect', {
+    user: scenario.user('ann'), disconnect: { code: 3014, reason: 'stale state' },
   });
   await back(room, false);
   assert.equal(tokens.asked, 2);
 });
 
-check('get_state', async scene => {
-  const peer = await scene.connected();
-  await scene.backend.publish(scene.channel, 'a', 'b');
-  const { epoch } = await scene.backend.call('history', { channel: scene.channel });
+check('get_state', async scenario => {
+  const peer = await scenario.connected();
+  await scenario.backend.publish(scenario.channel, 'a', 'b');
+  const { epoch } = await scenario.backend.call('history', { channel: scenario.channel });
   const positions = [{ offset: 1, epoch: 'foreign' }, { offset: 1, epoch }];
   let asked = 0;
   const getState = async () => positions[asked++];
-  const room = await peer.subscribe(scene.channel, { token: scene.token(), getState });
+  const room = await peer.subscribe(scenario.channel, { token: scenario.token(), getState });
   assert.equal(asked, 2);
-  await room.waitHeard('b');
+  await room.waitPublications('b');
 });
 
-check('half_open_link', async scene => {
-  const link = await scene.link(scene.hasty);
-  const room = await scene.joined('ann', { port: link.port, maxServerPingDelay: 300 });
-  await scene.hasty.publish(scene.channel, 'before');
-  await room.waitHeard('before');
-  link.mute({ upstream: true, downstream: true });
-  await scene.hasty.publish(scene.channel, 'unheard');
+check('half_open_connection', async scenario => {
+  const proxy = await scenario.proxy(scenario.fast);
+  const room = await scenario.joined('ann', { port: proxy.port, maxServerPingDelay: 300 });
+  await scenario.fast.publish(scenario.channel, 'before');
+  await room.waitPublications('before');
+  proxy.mute({ upstream: true, downstream: true });
+  await scenario.fast.publish(scenario.channel, 'unheard');
   await room.peer.waitLost(2);
   await back(room, true);
-  await room.waitHeard('before', 'unheard');
+  await room.waitPublications('before', 'unheard');
 });
 
-check('lost_pongs', async scene => {
-  const link = await scene.link(scene.hasty);
-  const room = await scene.joined('ann', { port: link.port });
-  link.mute({ upstream: true });
+check('lost_pongs', async scenario => {
+  const proxy = await scenario.proxy(scenario.fast);
+  const room = await scenario.joined('ann', { port: proxy.port });
+  proxy.mute({ upstream: true });
   await room.peer.waitLost(3012);
   await back(room, true);
 });
 
-check('personal_channel_recovery', async scene => {
-  const link = await scene.link();
-  const peer = await scene.connected('42', { port: link.port });
-  const channel = `#${scene.user('42')}`;
-  await peer.diary.wait('subscribed', { channel });
-  await scene.backend.publish(channel, 'before');
-  await peer.diary.wait('publication', { channel });
-  link.cut();
-  await peer.diary.wait('subscribing', { channel });
-  await scene.backend.publish(channel, ...range(0, 5));
-  link.mend();
-  const context = await peer.diary.wait('subscribed', { number: 2, channel });
+check('personal_channel_recovery', async scenario => {
+  const proxy = await scenario.proxy();
+  const peer = await scenario.connected('42', { port: proxy.port });
+  const channel = `#${scenario.user('42')}`;
+  await peer.eventLog.wait('subscribed', { channel });
+  await scenario.backend.publish(channel, 'before');
+  await peer.eventLog.wait('publication', { channel });
+  proxy.cut();
+  await peer.eventLog.wait('subscribing', { channel });
+  await scenario.backend.publish(channel, ...range(0, 5));
+  proxy.restore();
+  const context = await peer.eventLog.wait('subscribed', { number: 2, channel });
   assert.ok(context.wasRecovering && context.recovered);
-  await peer.diary.wait('publication', { number: 6 });
-  const heard = peer.diary.all('publication').map(publication => peer.decode(publication.data));
+  await peer.eventLog.wait('publication', { number: 6 });
+  const heard = peer.eventLog.all('publication').map(publication => peer.decode(publication.data));
   assert.deepEqual(heard, ['before', ...range(0, 5)]);
 });

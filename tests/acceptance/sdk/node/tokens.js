@@ -1,194 +1,194 @@
-// Checks of tokens: the wrong ones are refused with the right codes, the right ones are renewed in time.
+// Checks of tokens: invalid tokens are refused with the right codes, valid tokens are refreshed in time.
 
 import assert from 'node:assert/strict';
 import { connectionToken, sign, subscriptionToken } from './backend.js';
-import { Tokens, check } from './scene.js';
+import { Tokens, check } from './scenario.js';
 
-/** Long enough for a token to be still good when the server of a busy machine sees it. */
+/** Long enough that a token is still valid when a server on a busy machine verifies it. */
 const TTL_S = 2;
 
-check('expired_token', async scene => {
-  const user = scene.user('ann');
+check('expired_token', async scenario => {
+  const user = scenario.user('ann');
   const tokens = new Tokens(() => connectionToken(user, { ttlS: -60 }), () => connectionToken(user, { ttlS: 600 }));
-  const peer = await scene.connected('ann', { getToken: tokens.get });
+  const peer = await scenario.connected('ann', { getToken: tokens.get });
   assert.equal(tokens.asked, 2);
-  assert.deepEqual(peer.diary.all('error').map(context => context.error.code), [109]);
+  assert.deepEqual(peer.eventLog.all('error').map(context => context.error.code), [109]);
 });
 
-check('expired_token_with_a_subscription', async scene => {
-  const user = scene.user('ann');
+check('expired_token_with_a_subscription', async scenario => {
+  const user = scenario.user('ann');
   const tokens = new Tokens(() => connectionToken(user, { ttlS: -60 }), () => connectionToken(user));
-  const peer = scene.peer('ann', { getToken: tokens.get });
-  const room = peer.room(scene.channel, { token: scene.token() });
+  const peer = scenario.peer('ann', { getToken: tokens.get });
+  const room = peer.room(scenario.channel, { token: scenario.token() });
   room.subscription.subscribe();
   await peer.connect();
-  await room.diary.wait('subscribed');
-  assert.deepEqual(peer.diary.all('disconnected'), []);
+  await room.eventLog.wait('subscribed');
+  assert.deepEqual(peer.eventLog.all('disconnected'), []);
 });
 
-async function refused(scene, token, code) {
-  const peer = scene.peer('ann', { token });
+async function refused(scenario, token, code) {
+  const peer = scenario.peer('ann', { token });
   peer.client.connect();
   await peer.waitRefused(code);
 }
 
-check('forged_token', scene => refused(scene, sign({ sub: 'ann' }, { secret: 'another secret' }), 3500));
+check('forged_token', scenario => refused(scenario, sign({ sub: 'ann' }, { secret: 'another secret' }), 3500));
 
-check('unsigned_token', scene => refused(scene, sign({ sub: 'ann' }, { alg: 'none' }), 3500));
+check('unsigned_token', scenario => refused(scenario, sign({ sub: 'ann' }, { alg: 'none' }), 3500));
 
-check('token_of_another_algorithm', scene => refused(scene, sign({ sub: 'ann' }, { alg: 'RS256' }), 3500));
+check('token_of_another_algorithm', scenario => refused(scenario, sign({ sub: 'ann' }, { alg: 'RS256' }), 3500));
 
-check('garbage_token', scene => refused(scene, 'no.jwt', 3500));
+check('malformed_token', scenario => refused(scenario, 'no.jwt', 3500));
 
-check('subscription_token_to_connect', scene => refused(scene, scene.token(), 3500));
+check('subscription_token_to_connect', scenario => refused(scenario, scenario.token(), 3500));
 
-check('missing_token', scene => refused(scene, '', 3501));
+check('missing_token', scenario => refused(scenario, '', 3501));
 
-/** The subscription is refused with an error, and the connection lives on. */
-async function subscribeRefused(scene, code, options = {}) {
-  const peer = await scene.connected();
-  const room = peer.room(scene.channel, options);
+/** The server refuses the subscription with an error, and the connection continues. */
+async function subscribeRefused(scenario, code, options = {}) {
+  const peer = await scenario.connected();
+  const room = peer.room(scenario.channel, options);
   room.subscription.subscribe();
-  await room.diary.wait('unsubscribed', { code });
-  await peer.subscribe(scene.small);
+  await room.eventLog.wait('unsubscribed', { code });
+  await peer.subscribe(scenario.small);
 }
 
-/** The attempt ends the connection for good. */
-async function subscribeDisconnected(scene, code, token) {
-  const peer = await scene.connected();
-  peer.room(scene.channel, { token }).subscription.subscribe();
+/** The attempt ends the connection, and the client does not reconnect. */
+async function subscribeDisconnected(scenario, code, token) {
+  const peer = await scenario.connected();
+  peer.room(scenario.channel, { token }).subscription.subscribe();
   await peer.waitRefused(code);
 }
 
-check('missing_subscription_token', scene => subscribeRefused(scene, 103));
+check('missing_subscription_token', scenario => subscribeRefused(scenario, 103));
 
-check('forged_subscription_token', scene => {
-  const claims = { sub: scene.user('ann'), channel: scene.channel };
-  return subscribeRefused(scene, 103, { token: sign(claims, { secret: 'another secret' }) });
+check('forged_subscription_token', scenario => {
+  const claims = { sub: scenario.user('ann'), channel: scenario.channel };
+  return subscribeRefused(scenario, 103, { token: sign(claims, { secret: 'another secret' }) });
 });
 
-check('connection_token_to_subscribe', scene =>
-  subscribeRefused(scene, 103, { token: connectionToken(scene.user('ann')) }));
+check('connection_token_to_subscribe', scenario =>
+  subscribeRefused(scenario, 103, { token: connectionToken(scenario.user('ann')) }));
 
-check('subscription_token_of_another_channel', scene =>
-  subscribeDisconnected(scene, 3500, scene.token('ann', { channel: 'elsewhere' })));
+check('subscription_token_of_another_channel', scenario =>
+  subscribeDisconnected(scenario, 3500, scenario.token('ann', { channel: 'elsewhere' })));
 
-check('subscription_token_of_another_user', scene => subscribeDisconnected(scene, 3500, scene.token('eve')));
+check('subscription_token_of_another_user', scenario => subscribeDisconnected(scenario, 3500, scenario.token('eve')));
 
-check('expired_subscription_token', async scene => {
-  const peer = await scene.connected();
-  const tokens = new Tokens(() => scene.token('ann', { ttlS: -60 }), () => scene.token('ann', { ttlS: 600 }));
-  const room = await peer.subscribe(scene.channel, { getToken: tokens.get });
+check('expired_subscription_token', async scenario => {
+  const peer = await scenario.connected();
+  const tokens = new Tokens(() => scenario.token('ann', { ttlS: -60 }), () => scenario.token('ann', { ttlS: 600 }));
+  const room = await peer.subscribe(scenario.channel, { getToken: tokens.get });
   assert.equal(tokens.asked, 2);
-  assert.deepEqual(room.diary.all('error').map(context => context.error.code), [109]);
+  assert.deepEqual(room.eventLog.all('error').map(context => context.error.code), [109]);
 });
 
-check('private_channel', async scene => {
-  const peer = await scene.connected();
-  const channel = `$small:${scene.name}`;
+check('private_channel', async scenario => {
+  const peer = await scenario.connected();
+  const channel = `$small:${scenario.name}`;
   const room = peer.room(channel);
   room.subscription.subscribe();
-  await room.diary.wait('unsubscribed', { code: 103 });
+  await room.eventLog.wait('unsubscribed', { code: 103 });
   peer.client.removeSubscription(room.subscription);
-  await peer.subscribe(channel, { token: scene.token('ann', { channel }) });
+  await peer.subscribe(channel, { token: scenario.token('ann', { channel }) });
 });
 
-check('refresh', async scene => {
-  const tokens = new Tokens(() => connectionToken(scene.user('ann'), { ttlS: TTL_S }));
-  const peer = await scene.connected('ann', { getToken: tokens.get, port: scene.hasty.port });
-  const room = await peer.subscribe(scene.channel, { token: scene.token() });
+check('refresh', async scenario => {
+  const tokens = new Tokens(() => connectionToken(scenario.user('ann'), { ttlS: TTL_S }));
+  const peer = await scenario.connected('ann', { getToken: tokens.get, port: scenario.fast.port });
+  const room = await peer.subscribe(scenario.channel, { token: scenario.token() });
   await tokens.waitAsked(4);
-  await scene.hasty.publish(scene.channel, 'still here');
-  await room.waitHeard('still here');
-  assert.deepEqual(new Set(peer.diary.entries.map(([kind]) => kind)),
+  await scenario.fast.publish(scenario.channel, 'still here');
+  await room.waitPublications('still here');
+  assert.deepEqual(new Set(peer.eventLog.entries.map(([kind]) => kind)),
     new Set(['connecting', 'connected', 'subscribed', 'join']));
-  assert.equal(peer.diary.all('connected').length, 1);
+  assert.equal(peer.eventLog.all('connected').length, 1);
 });
 
-check('refresh_with_expired_token', async scene => {
-  const user = scene.user('ann');
+check('refresh_with_expired_token', async scenario => {
+  const user = scenario.user('ann');
   const tokens = new Tokens(
     () => connectionToken(user, { ttlS: TTL_S }),
     () => connectionToken(user, { ttlS: -60 }),
     () => connectionToken(user),
   );
-  const peer = await scene.connected('ann', { getToken: tokens.get });
+  const peer = await scenario.connected('ann', { getToken: tokens.get });
   await peer.waitLost(3005);
-  await peer.diary.wait('connected', { number: 2 });
+  await peer.eventLog.wait('connected', { number: 2 });
 });
 
-check('refresh_for_another_user', async scene => {
+check('refresh_for_another_user', async scenario => {
   const tokens = new Tokens(
-    () => connectionToken(scene.user('ann'), { ttlS: TTL_S }), () => connectionToken('eve'),
+    () => connectionToken(scenario.user('ann'), { ttlS: TTL_S }), () => connectionToken('eve'),
   );
-  const peer = await scene.connected('ann', { getToken: tokens.get });
+  const peer = await scenario.connected('ann', { getToken: tokens.get });
   await peer.waitRefused(3500);
 });
 
-check('connection_expiry', async scene => {
+check('connection_expiry', async scenario => {
   const tokens = new Tokens(
-    () => connectionToken(scene.user('ann'), { ttlS: TTL_S }),
+    () => connectionToken(scenario.user('ann'), { ttlS: TTL_S }),
     new Error('the backend is down'),
-    () => connectionToken(scene.user('ann')),
+    () => connectionToken(scenario.user('ann')),
   );
-  const peer = await scene.connected('ann', { getToken: tokens.get, port: scene.hasty.port });
+  const peer = await scenario.connected('ann', { getToken: tokens.get, port: scenario.fast.port });
   await peer.waitLost(3005);
-  await peer.diary.wait('connected', { number: 2 });
+  await peer.eventLog.wait('connected', { number: 2 });
 });
 
-check('sub_refresh', async scene => {
-  const peer = await scene.connected('ann', { port: scene.hasty.port });
-  const tokens = new Tokens(() => scene.token('ann', { ttlS: TTL_S }));
-  const room = await peer.subscribe(scene.channel, { getToken: tokens.get });
+check('sub_refresh', async scenario => {
+  const peer = await scenario.connected('ann', { port: scenario.fast.port });
+  const tokens = new Tokens(() => scenario.token('ann', { ttlS: TTL_S }));
+  const room = await peer.subscribe(scenario.channel, { getToken: tokens.get });
   await tokens.waitAsked(4);
-  await scene.hasty.publish(scene.channel, 'still here');
-  await room.waitHeard('still here');
-  assert.deepEqual(new Set(room.diary.entries.map(([kind]) => kind)),
+  await scenario.fast.publish(scenario.channel, 'still here');
+  await room.waitPublications('still here');
+  assert.deepEqual(new Set(room.eventLog.entries.map(([kind]) => kind)),
     new Set(['subscribing', 'subscribed', 'publication', 'join']));
-  assert.equal(room.diary.all('subscribed').length, 1);
+  assert.equal(room.eventLog.all('subscribed').length, 1);
 });
 
-check('sub_refresh_with_expired_token', async scene => {
-  const peer = await scene.connected();
+check('sub_refresh_with_expired_token', async scenario => {
+  const peer = await scenario.connected();
   const tokens = new Tokens(
-    () => scene.token('ann', { ttlS: TTL_S }),
-    () => scene.token('ann', { ttlS: -60 }),
-    () => scene.token('ann', { ttlS: 600 }),
+    () => scenario.token('ann', { ttlS: TTL_S }),
+    () => scenario.token('ann', { ttlS: -60 }),
+    () => scenario.token('ann', { ttlS: 600 }),
   );
-  const room = await peer.subscribe(scene.channel, { getToken: tokens.get });
+  const room = await peer.subscribe(scenario.channel, { getToken: tokens.get });
   await peer.waitLost(3006);
-  await room.diary.wait('subscribed', { number: 2 });
+  await room.eventLog.wait('subscribed', { number: 2 });
 });
 
-check('sub_refresh_for_another_user', async scene => {
-  const peer = await scene.connected();
+check('sub_refresh_for_another_user', async scenario => {
+  const peer = await scenario.connected();
   const tokens = new Tokens(
-    () => scene.token('ann', { ttlS: TTL_S }), () => subscriptionToken('eve', scene.channel),
+    () => scenario.token('ann', { ttlS: TTL_S }), () => subscriptionToken('eve', scenario.channel),
   );
-  await peer.subscribe(scene.channel, { getToken: tokens.get });
+  await peer.subscribe(scenario.channel, { getToken: tokens.get });
   await peer.waitRefused(3500);
 });
 
-check('sub_refresh_without_channel', async scene => {
-  const peer = await scene.connected();
-  const token = scene.token('ann', { ttlS: 600 });
-  await peer.subscribe(scene.channel, { token });
+check('sub_refresh_without_channel', async scenario => {
+  const peer = await scenario.connected();
+  const token = scenario.token('ann', { ttlS: 600 });
+  await peer.subscribe(scenario.channel, { token });
   const rejection = await new Promise((resolve, reject) => {
     peer.client._call({ sub_refresh: { token } }).then(reject, resolve);
   });
   assert.equal(rejection.error.code, 107);
   rejection.next();
-  await peer.subscribe(scene.small);
+  await peer.subscribe(scenario.small);
 });
 
-check('subscription_expiry', async scene => {
-  const peer = await scene.connected('ann', { port: scene.hasty.port });
+check('subscription_expiry', async scenario => {
+  const peer = await scenario.connected('ann', { port: scenario.fast.port });
   const tokens = new Tokens(
-    () => scene.token('ann', { ttlS: TTL_S }), new Error('the backend is down'), () => scene.token(),
+    () => scenario.token('ann', { ttlS: TTL_S }), new Error('the backend is down'), () => scenario.token(),
   );
-  const room = await peer.subscribe(scene.channel, { getToken: tokens.get });
-  await room.diary.wait('subscribing', { code: 2501 });
-  await scene.hasty.publish(scene.channel, 'meanwhile');
-  await room.diary.wait('subscribed', { number: 2 });
-  await room.waitHeard('meanwhile');
+  const room = await peer.subscribe(scenario.channel, { getToken: tokens.get });
+  await room.eventLog.wait('subscribing', { code: 2501 });
+  await scenario.fast.publish(scenario.channel, 'meanwhile');
+  await room.eventLog.wait('subscribed', { number: 2 });
+  await room.waitPublications('meanwhile');
 });

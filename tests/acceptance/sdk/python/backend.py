@@ -1,4 +1,4 @@
-"""The application's backend as the scenarios play it: it signs tokens and calls the server API."""
+"""The application's backend for the scenarios: it signs tokens and calls the server API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jwt.warnings import InsecureKeyLengthWarning
 SECRET = "secret"
 API_KEY = "api_key"
 
-# The reference configuration's secret is short on purpose, so that everybody can type it.
+# The reference configuration's secret is short on purpose, so that it is easy to type.
 warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
 
 
@@ -36,7 +36,7 @@ def _sign(standard: dict[str, object], ttl_s: float | None, claims: dict[str, ob
 
 
 class Backend:
-    """One server, seen from the application behind it."""
+    """A server, as the application's backend uses it."""
 
     def __init__(self, port: int) -> None:
         self.port = port

@@ -1,4 +1,4 @@
-"""Clients of the SDK whose every event is written down, so that a check can wait for what it expects."""
+"""SDK clients that record all events, so that a check can wait for the expected ones."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import centrifuge
 WAIT_DEADLINE_S = 10.0
 
 
-class Diary:
-    """The events of a client or a subscription in the order they came.
+class EventLog:
+    """The events of a client or a subscription, in their order.
 
-    Stands in for the SDK's handler classes: whatever `on_…` the SDK calls becomes an entry.
+    Replaces the SDK's handler classes: each call of an `on_…` method becomes an entry.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Diary:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise AssertionError(f"waited for {'/'.join(kinds)} {number} {fields}; came: {self.entries}") from None
+            raise AssertionError(f"waited for {'/'.join(kinds)} {number} {fields}; recorded: {self.entries}") from None
 
 
 def _fits(context: Any, fields: dict[str, object]) -> bool:
@@ -54,36 +54,36 @@ def _fits(context: Any, fields: dict[str, object]) -> bool:
 
 
 class Room:
-    """One subscription with its diary."""
+    """A subscription with its event log."""
 
     def __init__(self, peer: Peer, channel: str, **options: Any) -> None:
         self.peer = peer
         self.channel = channel
-        self.diary = Diary()
-        self.subscription = peer.client.new_subscription(channel, events=self.diary, **options)
+        self.event_log = EventLog()
+        self.subscription = peer.client.new_subscription(channel, events=self.event_log, **options)
 
     async def publish(self, value: object) -> None:
         await self.subscription.publish(self.peer.encode(value))
 
-    def heard(self) -> list[Any]:
+    def published(self) -> list[Any]:
         """The values of all publications so far."""
-        return [self.peer.decode(context.pub.data) for context in self.diary.all("publication")]
+        return [self.peer.decode(context.pub.data) for context in self.event_log.all("publication")]
 
-    async def wait_heard(self, *values: object) -> None:
-        """Until the last of `values` came; then all of them, in this order, and nothing else must have come."""
-        await self.diary.wait("publication", number=len(values))
-        assert self.heard() == list(values), self.heard()
+    async def wait_publications(self, *values: object) -> None:
+        """Waits for as many publications as `values`. They must be equal to `values`, in this order."""
+        await self.event_log.wait("publication", number=len(values))
+        assert self.published() == list(values), self.published()
 
 
 class Peer:
-    """One client of the SDK with its diary."""
+    """An SDK client with its event log."""
 
     def __init__(self, port: int, protobuf: bool, **options: Any) -> None:
-        self.diary = Diary()
+        self.event_log = EventLog()
         self._protobuf = protobuf
         self.client = centrifuge.Client(
             f"ws://127.0.0.1:{port}/connection/websocket",
-            events=self.diary,
+            events=self.event_log,
             use_protobuf=protobuf,
             min_reconnect_delay=0.05,
             max_reconnect_delay=0.2,
@@ -104,7 +104,7 @@ class Peer:
     async def connect(self) -> Peer:
         """Returns once it is connected."""
         await self.client.connect()
-        await self.diary.wait("connected")
+        await self.event_log.wait("connected")
         return self
 
     def room(self, channel: str, **options: Any) -> Room:
@@ -114,7 +114,7 @@ class Peer:
         """Returns once it is subscribed."""
         room = Room(self, channel, **options)
         await room.subscription.subscribe()
-        await room.diary.wait("subscribed")
+        await room.event_log.wait("subscribed")
         return room
 
     async def disconnect(self) -> None:
@@ -122,11 +122,11 @@ class Peer:
 
     async def wait_lost(self, code: int) -> Any:
         """The event that tells why the connection ended. (Before 0.6 it was `disconnected` in every case.)"""
-        return await self.diary.wait("connecting", "disconnected", code=code)
+        return await self.event_log.wait("connecting", "disconnected", code=code)
 
     async def wait_refused(self, code: int) -> Any:
         """The event of an end for good; nothing may have been tried after it."""
-        context = await self.diary.wait("disconnected", code=code)
+        context = await self.event_log.wait("disconnected", code=code)
         assert self.client.state == centrifuge.ClientState.DISCONNECTED
         return context
 
@@ -140,7 +140,7 @@ class Peer:
 
 
 async def refusal(call: Awaitable[object]) -> int:
-    """The error code with which the server refuses. Raises AssertionError if it does not."""
+    """The error code of the server's refusal. Raises AssertionError if it does not."""
     try:
         await call
     except centrifuge.ReplyError as error:

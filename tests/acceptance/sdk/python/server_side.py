@@ -1,103 +1,105 @@
-"""Checks of what the server does unasked: personal channels, the server API's commands, ends of sessions."""
+"""Checks of actions of the server: personal channels, commands of the server API, session expiry."""
 
 from __future__ import annotations
 
 from tests.acceptance.sdk.python.backend import connection_token
-from tests.acceptance.sdk.python.scene import Scene, check
+from tests.acceptance.sdk.python.scenario import Scenario, check
 
 
 @check
-async def personal_channel(scene: Scene) -> None:
-    peer = await scene.connected()
-    channel = f"#{scene.user('ann')}"
-    context = await peer.diary.wait("subscribed", channel=channel)
+async def personal_channel(scenario: Scenario) -> None:
+    peer = await scenario.connected()
+    channel = f"#{scenario.user('ann')}"
+    context = await peer.event_log.wait("subscribed", channel=channel)
     assert context.recoverable
-    await scene.backend.publish(channel, "for you", "and again")
-    await peer.diary.wait("publication", number=2, channel=channel)
-    assert [peer.decode(context.pub.data) for context in peer.diary.all("publication")] == ["for you", "and again"]
+    await scenario.backend.publish(channel, "for you", "and again")
+    await peer.event_log.wait("publication", number=2, channel=channel)
+    assert [peer.decode(context.pub.data) for context in peer.event_log.all("publication")] == ["for you", "and again"]
 
 
 @check
-async def channels_of_the_token(scene: Scene) -> None:
-    token = connection_token(scene.user("ann"), subs={scene.channel: {"data": {"topic": "fires"}}})
-    peer = await scene.connected(token=token)
-    context = await peer.diary.wait("subscribed", channel=scene.channel)
+async def channels_of_the_token(scenario: Scenario) -> None:
+    token = connection_token(scenario.user("ann"), subs={scenario.channel: {"data": {"topic": "fires"}}})
+    peer = await scenario.connected(token=token)
+    context = await peer.event_log.wait("subscribed", channel=scenario.channel)
     assert peer.decode(context.data) == {"topic": "fires"}
-    join = await peer.diary.wait("join", channel=scene.channel)
+    join = await peer.event_log.wait("join", channel=scenario.channel)
     assert join.info.client == peer.id
-    other = await scene.joined("bob")
+    other = await scenario.joined("bob")
     await other.publish("hello")
-    publication = await peer.diary.wait("publication", channel=scene.channel)
+    publication = await peer.event_log.wait("publication", channel=scenario.channel)
     assert peer.decode(publication.pub.data) == "hello"
     await other.peer.disconnect()
-    leave = await peer.diary.wait("leave", channel=scene.channel)
+    leave = await peer.event_log.wait("leave", channel=scenario.channel)
     assert leave.info.client == other.peer.id
 
 
 @check
-async def api_disconnect(scene: Scene) -> None:
-    peer = await scene.connected()
-    await scene.backend.call("disconnect", user=scene.user("ann"))
+async def api_disconnect(scenario: Scenario) -> None:
+    peer = await scenario.connected()
+    await scenario.backend.call("disconnect", user=scenario.user("ann"))
     context = await peer.wait_refused(3503)
     assert context.reason == "force disconnect"
 
 
 @check
-async def api_disconnect_with_own_code(scene: Scene) -> None:
-    peer = await scene.connected()
-    await scene.backend.call("disconnect", user=scene.user("ann"), disconnect={"code": 4501, "reason": "banned"})
+async def api_disconnect_with_own_code(scenario: Scenario) -> None:
+    peer = await scenario.connected()
+    await scenario.backend.call("disconnect", user=scenario.user("ann"), disconnect={"code": 4501, "reason": "banned"})
     context = await peer.wait_refused(4501)
     assert context.reason == "banned"
 
 
 @check
-async def api_disconnect_without_reason(scene: Scene) -> None:
-    peer = await scene.connected()
-    await scene.backend.call("disconnect", user=scene.user("ann"), disconnect={"code": 4502})
+async def api_disconnect_without_reason(scenario: Scenario) -> None:
+    peer = await scenario.connected()
+    await scenario.backend.call("disconnect", user=scenario.user("ann"), disconnect={"code": 4502})
     context = await peer.wait_refused(4502)
     assert context.reason
 
 
 @check
-async def api_reconnect(scene: Scene) -> None:
-    room = await scene.joined()
+async def api_reconnect(scenario: Scenario) -> None:
+    room = await scenario.joined()
     first = room.peer.id
-    await scene.backend.call("disconnect", user=scene.user("ann"), disconnect={"code": 3011, "reason": "move"})
+    await scenario.backend.call("disconnect", user=scenario.user("ann"), disconnect={"code": 3011, "reason": "move"})
     await room.peer.wait_lost(3011)
-    context = await room.diary.wait("subscribed", number=2)
+    context = await room.event_log.wait("subscribed", number=2)
     assert context.recovered
     assert room.peer.id != first
-    await scene.backend.publish(scene.channel, "still here")
-    await room.wait_heard("still here")
+    await scenario.backend.publish(scenario.channel, "still here")
+    await room.wait_publications("still here")
 
 
 @check
-async def api_unsubscribe(scene: Scene) -> None:
-    room = await scene.joined()
-    marker = await room.peer.subscribe(scene.small)
-    await scene.backend.call("unsubscribe", user=scene.user("ann"), channel=scene.channel)
-    await room.diary.wait("unsubscribed", code=2000)
-    await scene.backend.publish(scene.channel, "too late")
-    await scene.backend.publish(scene.small, "marker")
-    await marker.wait_heard("marker")
-    assert room.heard() == []
+async def api_unsubscribe(scenario: Scenario) -> None:
+    room = await scenario.joined()
+    marker = await room.peer.subscribe(scenario.small)
+    await scenario.backend.call("unsubscribe", user=scenario.user("ann"), channel=scenario.channel)
+    await room.event_log.wait("unsubscribed", code=2000)
+    await scenario.backend.publish(scenario.channel, "too late")
+    await scenario.backend.publish(scenario.small, "marker")
+    await marker.wait_publications("marker")
+    assert room.published() == []
 
 
 @check
-async def api_subscribe(scene: Scene) -> None:
-    peer = await scene.connected()
-    await scene.backend.call("subscribe", user=scene.user("ann"), channel=scene.channel, data={"topic": "fires"})
-    context = await peer.diary.wait("subscribed", channel=scene.channel)
+async def api_subscribe(scenario: Scenario) -> None:
+    peer = await scenario.connected()
+    await scenario.backend.call(
+        "subscribe", user=scenario.user("ann"), channel=scenario.channel, data={"topic": "fires"}
+    )
+    context = await peer.event_log.wait("subscribed", channel=scenario.channel)
     assert peer.decode(context.data) == {"topic": "fires"}
-    await scene.backend.publish(scene.channel, "hello")
-    publication = await peer.diary.wait("publication", channel=scene.channel)
+    await scenario.backend.publish(scenario.channel, "hello")
+    publication = await peer.event_log.wait("publication", channel=scenario.channel)
     assert peer.decode(publication.pub.data) == "hello"
-    await scene.backend.call("unsubscribe", user=scene.user("ann"), channel=scene.channel)
-    await peer.diary.wait("unsubscribed", channel=scene.channel)
+    await scenario.backend.call("unsubscribe", user=scenario.user("ann"), channel=scenario.channel)
+    await peer.event_log.wait("unsubscribed", channel=scenario.channel)
 
 
 @check
-async def api_refresh(scene: Scene) -> None:
-    peer = await scene.connected()
-    await scene.backend.call("refresh", user=scene.user("ann"), expired=True)
+async def api_refresh(scenario: Scenario) -> None:
+    peer = await scenario.connected()
+    await scenario.backend.call("refresh", user=scenario.user("ann"), expired=True)
     await peer.wait_lost(3005)

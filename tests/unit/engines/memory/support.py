@@ -1,4 +1,4 @@
-"""A memory engine with time by hand, for the tests of this folder."""
+"""A memory engine on a manual clock, for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.engines.memory import MemoryEngine, memory_engine
+from beaconfire.engines.memory.retained import PUBLICATION_BYTES
 from beaconfire.engines.memory.streams import POSITION_BYTES
-from beaconfire.engines.memory.tail import PUBLICATION_BYTES
 from beaconfire.engines.port import HistoryOptions, PublishOptions, PublishOutcome
 from beaconfire.model.publication import ClientInfo, Publication
 
@@ -22,7 +22,9 @@ KEPT = PublishOptions(history=HISTORY)
 
 
 def now(call: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never suspends, as all of the memory engine are; AssertionError if it does."""
+    """The result of a coroutine that never suspends, as all coroutines of the memory engine. Raises AssertionError if
+    the coroutine suspends.
+    """
     try:
         call.send(None)
     except StopIteration as done:
@@ -31,7 +33,7 @@ def now(call: Coroutine[Any, Any, T]) -> T:
 
 
 class Node:
-    """Remembers payloads as they are announced, and calls `react` for each."""
+    """Records the payloads of all announcements, and calls `react` for each of them."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, bytes]] = []
@@ -55,7 +57,7 @@ class Node:
 
 
 class World:
-    """Engine, clock and node, started."""
+    """A started engine with its clock and node."""
 
     def __init__(self, idempotency_keys_max: int = 1000, history_bytes_max: int = 10**9) -> None:
         self.clock = ManualClock()
@@ -75,11 +77,11 @@ class World:
         self.times_full += 1
 
     def cost(self, *sizes: int) -> int:
-        """What publications of these sizes cost, without tags and info."""
+        """Memory for publications of these sizes, without tags and info."""
         return sum(PUBLICATION_BYTES + size for size in sizes)
 
     def positions(self, *channels: str) -> int:
-        """What the positions of these channels cost."""
+        """Memory for the positions of these channels."""
         return sum(POSITION_BYTES + sys.getsizeof(channel) for channel in channels)
 
     def publish(self, channel: str, data: bytes = b"{}", options: PublishOptions = KEPT) -> PublishOutcome:
@@ -89,7 +91,7 @@ class World:
         return [publication.offset for publication in now(self.broker.history(channel, HISTORY, -1)).publications]
 
     def sweep_all(self) -> int:
-        """Sweeps until nothing is left to sweep; returns how many times."""
+        """Sweeps until no expired data is left. Returns the number of sweeps."""
         sweeps = 1
         while self.engine.sweep():
             sweeps += 1

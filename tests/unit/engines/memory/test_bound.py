@@ -1,4 +1,4 @@
-"""All history of a node together takes no more memory than the settings allow; what has to go, and what is said."""
+"""The memory limit for all history of a node: which data is removed, and what clients see of it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from beaconfire.engines.memory.streams import TAIL_BYTES
-from beaconfire.engines.memory.tail import cost_bytes
+from beaconfire.engines.memory.retained import cost_bytes
+from beaconfire.engines.memory.streams import RETAINED_BYTES
 from beaconfire.engines.port import PublishOptions
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo
@@ -25,33 +25,33 @@ def kilobyte(number: int = 0) -> bytes:
     return b"%1000d" % number
 
 
-def check_books(world: World) -> None:
-    """What is counted is what is there, and every stream is in the one agenda that it belongs to."""
+def check_accounting(world: World) -> None:
+    """The counters match the stored data, and every stream is in exactly one set of buckets."""
     streams = world.broker._streams
     table = streams._table
     bytes_there = sum(stream.position_bytes for stream in table.values())
-    publications = passed_over = 0
+    publications = skipped = 0
     for stream in table.values():
-        if stream.second < 0:
-            passed_over += 1
-            assert stream.tail is None
+        if stream.bucket_second < 0:
+            skipped += 1
+            assert stream.retained is None
             assert stream.channel in world.broker._attached
         else:
-            agenda = streams._expiring if stream.tail is not None else streams._forgettable
-            assert stream in agenda._buckets[stream.second]
-        assert stream.top - stream.oldest + 1 == len(stream.tail or ())
-        if stream.tail is not None:
-            kept = stream.tail.read_forward(-1.0, -1, 0, stream.top)
-            assert [p.offset for p in kept] == list(range(stream.top - len(kept) + 1, stream.top + 1)), "no hole"
-            bytes_there += TAIL_BYTES + sum(map(cost_bytes, kept))
+            buckets = streams._publication_expiry if stream.retained is not None else streams._position_expiry
+            assert stream in buckets._buckets[stream.bucket_second]
+        assert stream.top - stream.oldest + 1 == len(stream.retained or ())
+        if stream.retained is not None:
+            kept = stream.retained.read_forward(-1.0, -1, 0, stream.top)
+            assert [p.offset for p in kept] == list(range(stream.top - len(kept) + 1, stream.top + 1)), "no gap"
+            bytes_there += RETAINED_BYTES + sum(map(cost_bytes, kept))
             publications += len(kept)
-            assert kept, "an empty tail costs memory for nothing"
-    assert len(streams._expiring) + len(streams._forgettable) + passed_over == len(table)
+            assert kept, "an empty container wastes memory"
+    assert len(streams._publication_expiry) + len(streams._position_expiry) + skipped == len(table)
     assert (streams.bytes, streams.publications) == (bytes_there, publications)
 
 
-def test_the_oldest_goes_first_in_whatever_channel() -> None:
-    """Not that of the channel which is published to, nor that which expires first."""
+def test_the_oldest_publication_of_all_channels_is_removed_first() -> None:
+    """Neither the publications of the channel that is published to, nor those that expire first."""
     world = World(history_bytes_max=15_500)
     brief = PublishOptions(history=msgspec.structs.replace(HISTORY, ttl_s=5.0))
     for number in range(4):
@@ -63,11 +63,11 @@ def test_the_oldest_goes_first_in_whatever_channel() -> None:
         world.publish("c", kilobyte(number))
     assert (world.offsets("a"), world.offsets("b"), world.offsets("c")) == ([4], [1, 2, 3, 4], [1, 2, 3, 4, 5])
     assert world.times_full == 3
-    check_books(world)
+    check_accounting(world)
 
 
-def test_one_busy_channel_loses_its_own() -> None:
-    """Offsets go on rising by one, and the youngest stay; history_size alone would have kept them all."""
+def test_a_busy_channel_loses_its_own_publications() -> None:
+    """Offsets still rise by one, and the newest publications are kept. `history_size` alone would keep all of them."""
     world = World(history_bytes_max=ROOM_FOR_TEN)
     large = PublishOptions(history=msgspec.structs.replace(HISTORY, size=1_000_000))
     outcomes = [world.publish("a", kilobyte(number), large).position.offset for number in range(100)]
@@ -75,11 +75,11 @@ def test_one_busy_channel_loses_its_own() -> None:
     kept = world.offsets("a")
     assert kept == list(range(101 - len(kept), 101))
     assert 7 <= len(kept) <= 10
-    check_books(world)
+    check_accounting(world)
 
 
-def test_who_comes_back_for_what_was_dropped_is_told_the_truth() -> None:
-    """Not recovered, as after expiry; who missed only what is kept recovers all of it."""
+def test_recovery_of_removed_publications_fails() -> None:
+    """As after expiry, `recovered` is false. A client that missed only retained publications recovers all of them."""
     world = World(history_bytes_max=ROOM_FOR_TEN)
     epoch = world.publish("a", kilobyte()).position.epoch
     for number in range(30):
@@ -102,8 +102,8 @@ def test_who_comes_back_for_what_was_dropped_is_told_the_truth() -> None:
 
 
 @pytest.mark.parametrize("reads", [True, False])
-def test_positions_are_bounded_as_well(reads: bool) -> None:
-    """Whoever may name channels, by reading or by publishing once, cannot fill the memory with positions of them."""
+def test_positions_count_against_the_limit(reads: bool) -> None:
+    """Clients that choose channel names, by reading or by publishing once, cannot fill the memory with positions."""
     world = World(history_bytes_max=100_000)
     for number in range(2000):
         if reads:
@@ -112,11 +112,13 @@ def test_positions_are_bounded_as_well(reads: bool) -> None:
             world.publish(f"guess{number}", b"1")
         assert world.broker.statistics().bytes <= 100_000
     assert 50 < world.broker.statistics().streams < 300
-    check_books(world)
+    check_accounting(world)
 
 
-def test_a_position_that_somebody_listens_at_stays() -> None:
-    """Or its next publication would look like one of another stream; those at which nobody listens go before it."""
+def test_the_position_of_an_attached_channel_is_kept() -> None:
+    """Otherwise its next publication would seem to belong to another stream. Positions of other channels are removed
+    first.
+    """
     world = World(history_bytes_max=20_000)
     epochs = {}
     for number in range(20):
@@ -128,11 +130,11 @@ def test_a_position_that_somebody_listens_at_stays() -> None:
         world.publish("busy", kilobyte(number))
     for channel, epoch in epochs.items():
         assert world.publish(channel, b"2").position == (2, epoch)
-    check_books(world)
+    check_accounting(world)
 
 
-def test_more_than_may_be_kept_is_published_all_the_same() -> None:
-    """A publication that is larger than the bound is announced and not kept; its offset is taken."""
+def test_a_publication_larger_than_the_limit_is_announced_but_not_retained() -> None:
+    """The publication has an offset."""
     world = World(history_bytes_max=ROOM_FOR_TEN)
     now(world.broker.attach("a"))
     world.publish("a", b"small")
@@ -142,11 +144,11 @@ def test_more_than_may_be_kept_is_published_all_the_same() -> None:
     assert world.offsets("a") == []
     assert world.publish("a", b"small").position == (3, outcome.position.epoch)
     assert world.offsets("a") == [3]
-    check_books(world)
+    check_accounting(world)
 
 
-def test_everything_that_is_kept_counts() -> None:
-    """Tags and info as well as data."""
+def test_tags_and_info_count_against_the_limit() -> None:
+    """The size of a publication includes tags and info as well as data."""
     world = World()
 
     def grow(**more: object) -> int:
@@ -161,22 +163,22 @@ def test_everything_that_is_kept_counts() -> None:
     assert grow(tags={"k": "\N{FIRE}" * 1000}) > plain + 4000, "in memory, such a character takes four bytes"
 
 
-def test_entries_of_what_is_gone_do_not_pile_up() -> None:
-    """Where publications go by `history_size` or expire, not by the bound, and nothing sweeps but publishing."""
+def test_stale_entries_of_the_storage_order_are_removed() -> None:
+    """Even if publications are removed by `history_size` or expiry and only publishing sweeps."""
     world = World()
     only_one = PublishOptions(history=msgspec.structs.replace(HISTORY, size=1))
     world.publish("long", b"1")
     for number in range(10_000):
         world.publish(f"short{number % 3}", b"2", only_one)
-        assert len(world.broker._streams._ages) < 300
+        assert len(world.broker._streams._storage_order) < 300
     world.clock.advance(1000.0)
     world.sweep_all()
-    assert len(world.broker._streams._ages) == 0
+    assert len(world.broker._streams._storage_order) == 0
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_books_are_right_whatever_happens(seed: int) -> None:
-    """The bound holds after every step, and nothing is counted twice or forgotten."""
+def test_accounting_is_right_for_any_sequence_of_operations(seed: int) -> None:
+    """The limit holds after every step, and nothing is counted twice or forgotten."""
     rng = random.Random(seed)
     bytes_max = rng.choice((3_000, 20_000, 100_000))
     world = World(history_bytes_max=bytes_max)
@@ -204,7 +206,7 @@ def test_books_are_right_whatever_happens(seed: int) -> None:
             continue
         check = world.broker.statistics().bytes
         assert check <= bytes_max + world.positions(*attached), "the channels that are listened to aside"
-    check_live_books(world)
+    check_accounting_after_sweep(world)
     world.clock.advance(10_000.0)
     for channel in attached:
         now(world.broker.detach(channel))
@@ -212,18 +214,19 @@ def test_books_are_right_whatever_happens(seed: int) -> None:
     world.clock.advance(10_000.0)
     world.sweep_all()
     assert world.broker.statistics().bytes == world.broker.statistics().streams == 0
-    assert len(world.broker._streams._ages) == 0
+    assert len(world.broker._streams._storage_order) == 0
 
 
-def check_live_books(world: World) -> None:
-    """As `check_books`, after what was replaced before it was swept is swept."""
+def check_accounting_after_sweep(world: World) -> None:
+    """As `check_accounting`, after data that was replaced before its sweep has been swept."""
     world.sweep_all()
-    check_books(world)
+    check_accounting(world)
 
 
-def test_a_channel_costs_the_same_from_beginning_to_end() -> None:
-    """Python keeps a second form of a text that is not ASCII once somebody asks for it, as encoders do. The books must
-    not lose more with a position than they gained, or who names channels could take them below zero."""
+def test_the_cost_of_a_position_never_changes() -> None:
+    """CPython stores a second form of a non-ASCII string when the string is first encoded. The counter must subtract
+    exactly the bytes that it added, or clients that choose channel names could make the counter negative.
+    """
     world = World()
     empty_bytes = world.broker.statistics().bytes
     channels = [msgspec.json.decode(f'"烽火{number}"') for number in range(100)]

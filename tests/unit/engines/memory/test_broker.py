@@ -1,4 +1,4 @@
-"""The memory broker: announcing, limits, and what it does beyond its port's promises."""
+"""The memory broker: announcements, limits, and its guarantees beyond those of the port."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 
 from beaconfire.engines.memory import MemoryBrokerStatistics
-from beaconfire.engines.memory.streams import TAIL_BYTES
+from beaconfire.engines.memory.streams import RETAINED_BYTES
 from beaconfire.engines.port import PublishOptions
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo
@@ -22,7 +22,9 @@ def keyed(key: str) -> PublishOptions:
 
 
 def test_publishing_announces_before_it_returns() -> None:
-    """Storing and announcing are one step without suspension: the node has heard it, and found it stored."""
+    """Storing and announcing are one step without suspension. During the announcement, the publication is already in
+    history.
+    """
     world = World()
     found: list[list[int]] = []
     world.node.react = lambda channel, data: found.append(world.offsets(channel))
@@ -32,8 +34,10 @@ def test_publishing_announces_before_it_returns() -> None:
     assert found == [[1], [1, 2]]
 
 
-def test_publishing_inside_an_announcement_queues_it() -> None:
-    """An inner publish is stored at once and announced after what is being announced, in order and without depth."""
+def test_an_inner_publish_is_announced_after_the_outer_one() -> None:
+    """A publish from within an announcement is stored immediately and announced afterwards, in order and without
+    recursion.
+    """
     world = World()
     now(world.broker.attach("a"))
     now(world.broker.attach("b"))
@@ -55,8 +59,8 @@ def test_publishing_inside_an_announcement_queues_it() -> None:
     assert len(set(depths)) == 1
 
 
-def test_joins_queue_behind_publications() -> None:
-    """A join published inside an announcement comes after what was published before it."""
+def test_a_join_is_announced_after_earlier_publications() -> None:
+    """Also if the join is published from within an announcement."""
     world = World()
     now(world.broker.attach("a"))
 
@@ -72,8 +76,8 @@ def test_joins_queue_behind_publications() -> None:
     assert [data for _, data in world.node.heard] == [b"1", b"2", b"join", b"leave", b"3"]
 
 
-def test_detaching_inside_an_announcement_ends_announcements() -> None:
-    """What waits to be announced when its channel is detached is not announced any more; it stays stored."""
+def test_detach_inside_an_announcement_drops_queued_announcements() -> None:
+    """Queued announcements of the channel are not made any more. The publications stay in history."""
     world = World()
     now(world.broker.attach("a"))
 
@@ -87,8 +91,10 @@ def test_detaching_inside_an_announcement_ends_announcements() -> None:
     assert world.offsets("a") == [1, 2]
 
 
-def test_a_raising_node_costs_the_others_nothing() -> None:
-    """If a callback breaks its contract and raises, the publisher hears of it, and waiting announcements still go."""
+def test_an_exception_of_a_callback_does_not_stop_other_announcements() -> None:
+    """A callback that raises breaks its contract. The publisher gets the exception, and queued announcements are still
+    made.
+    """
     world = World()
     now(world.broker.attach("a"))
 
@@ -105,8 +111,8 @@ def test_a_raising_node_costs_the_others_nothing() -> None:
     assert [data for _, data in world.node.heard] == [b"1", b"2", b"3"]
 
 
-def test_it_serves_one_node() -> None:
-    """Attaching needs a node, a second one is refused, and after stop there is none."""
+def test_the_broker_serves_exactly_one_node() -> None:
+    """`attach` fails before `start` and after `stop`, and a second `start` fails."""
     world = World()
     with pytest.raises(RuntimeError, match="already"):
         now(world.broker.start(Node()))
@@ -119,8 +125,8 @@ def test_it_serves_one_node() -> None:
         now(world.broker.attach("a"))
 
 
-def test_stopping_inside_an_announcement_ends_it() -> None:
-    """Nothing is announced to a node that has stopped its broker, and streams are there after the next start."""
+def test_stop_inside_an_announcement_ends_announcements() -> None:
+    """Nothing is announced after `stop`. Streams are still there after the next `start`."""
     world = World()
     now(world.broker.attach("a"))
 
@@ -139,19 +145,19 @@ def test_stopping_inside_an_announcement_ends_it() -> None:
     assert world.offsets("a") == [1, 2, 3]
 
 
-def test_the_oldest_key_gives_way() -> None:
-    """At the limit of keys the oldest is forgotten before its time, which is counted; the younger ones still hold."""
+def test_the_oldest_idempotency_key_is_evicted_at_the_limit() -> None:
+    """The eviction is counted, and newer keys still work."""
     world = World(idempotency_keys_max=3)
     for key in ("k1", "k2", "k3", "k4"):
         world.publish("a", options=keyed(key))
     assert world.broker.statistics().idempotency_keys == 3
-    assert world.broker.statistics().idempotency_keys_forgotten_total == 1
+    assert world.broker.statistics().idempotency_keys_evicted_total == 1
     assert world.publish("a", options=keyed("k2")).suppressed == "idempotency"
     assert world.publish("a", options=keyed("k1")).suppressed == ""
 
 
 def test_a_stored_payload_does_not_keep_its_frame() -> None:
-    """A payload decoded from a frame is a view into it; what history keeps is the payload alone."""
+    """A decoded payload is a view of its frame. History keeps only a copy of the payload."""
 
     class Frame(msgspec.Struct):
         data: Raw
@@ -169,8 +175,8 @@ def test_a_stored_payload_does_not_keep_its_frame() -> None:
     assert bytes(page.publications[0].data) == b'{"x":1}'
 
 
-def test_tags_are_the_brokers_own() -> None:
-    """A caller that goes on using its mapping does not change what was published."""
+def test_the_broker_copies_tags() -> None:
+    """Later changes of the caller's mapping do not change the publication."""
     world = World()
     tags = {"kind": "old"}
     now(world.broker.publish("a", Raw(b"1"), KEPT, tags=tags))
@@ -178,8 +184,8 @@ def test_tags_are_the_brokers_own() -> None:
     assert now(world.broker.history("a", HISTORY, -1)).publications[0].tags == {"kind": "old"}
 
 
-def test_statistics_count_what_is_there() -> None:
-    """Channels, streams, publications, payload bytes and keys, as they come and go."""
+def test_statistics_follow_the_stored_data() -> None:
+    """Channels, streams, publications, bytes and keys are counted when they are added and removed."""
     world = World()
     now(world.broker.attach("a"))
     now(world.broker.attach("b"))
@@ -193,18 +199,18 @@ def test_statistics_count_what_is_there() -> None:
         attached_channels=1,
         streams=4,
         publications=12,
-        bytes=world.cost(5, 3, *[1] * 10) + world.positions("a", "c", "d", "e") + 3 * TAIL_BYTES,
+        bytes=world.cost(5, 3, *[1] * 10) + world.positions("a", "c", "d", "e") + 3 * RETAINED_BYTES,
         idempotency_keys=1,
-        idempotency_keys_forgotten_total=0,
+        idempotency_keys_evicted_total=0,
     )
     now(world.broker.remove_history("d"))
     statistics = world.broker.statistics()
     assert statistics.publications == 2
-    assert statistics.bytes == world.cost(5, 3) + world.positions("a", "c", "d", "e") + 2 * TAIL_BYTES
+    assert statistics.bytes == world.cost(5, 3) + world.positions("a", "c", "d", "e") + 2 * RETAINED_BYTES
 
 
-def test_reading_a_large_history_takes_only_the_page() -> None:
-    """A page in the middle of a long history is what it should be, forward and backward."""
+def test_a_page_in_the_middle_of_a_large_history() -> None:
+    """The page is right in both directions."""
     world = World()
     options = PublishOptions(history=msgspec.structs.replace(HISTORY, size=5000))
     for _ in range(12_345):

@@ -1,4 +1,4 @@
-"""Memory is given back: by sweeping, by publishing, without anybody reading, and never for long at a time."""
+"""Expired data is freed by sweeping and by publishing, without any reads, in short steps."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ EMPTY = MemoryBrokerStatistics(
     publications=0,
     bytes=0,
     idempotency_keys=0,
-    idempotency_keys_forgotten_total=0,
+    idempotency_keys_evicted_total=0,
 )
 
 
-def agendas(world: World) -> int:
-    """How much is still noted for later, of which statistics do not tell."""
+def bucket_items(world: World) -> int:
+    """How many items are in expiry buckets. Statistics do not show this."""
     streams = world.broker._streams
-    return len(streams._expiring) + len(streams._forgettable) + len(world.presence._expiring)
+    return len(streams._publication_expiry) + len(streams._position_expiry) + len(world.presence._expiry)
 
 
-def test_publications_go_before_the_position() -> None:
-    """A sweep after `ttl_s` drops the publications, one after `meta_ttl_s` the stream, each at most a second late."""
+def test_publications_expire_before_the_position() -> None:
+    """A sweep after `ttl_s` removes the publications, and one after `meta_ttl_s` the stream. Each is at most a second
+    late.
+    """
     world = World()
     world.publish("a", b"123")
     world.clock.advance(59.0)
@@ -48,11 +50,11 @@ def test_publications_go_before_the_position() -> None:
     world.clock.advance(2.0)
     world.engine.sweep()
     assert world.broker.statistics() == EMPTY
-    assert agendas(world) == 0
+    assert bucket_items(world) == 0
 
 
-def test_publishing_alone_gives_memory_back() -> None:
-    """Without a single sweep or read, garbage does not outrun publishers that go from channel to channel."""
+def test_publishing_alone_frees_memory() -> None:
+    """Without sweeps and reads, expired data does not outgrow its removal when publishers change channels."""
     world = World(idempotency_keys_max=10**6)
     for number in range(5000):
         world.publish(f"first-{number}", options=PublishOptions(history=HISTORY, idempotency_key="k"))
@@ -65,8 +67,8 @@ def test_publishing_alone_gives_memory_back() -> None:
     assert 5000 <= statistics.idempotency_keys <= 5064
 
 
-def test_streams_that_were_only_read_go_too() -> None:
-    """Asking for positions makes streams, and they leave nothing behind."""
+def test_streams_that_were_only_read_expire() -> None:
+    """Asking for a position creates a stream. The stream is removed completely."""
     world = World()
     for number in range(1000):
         now(world.broker.history(f"channel-{number}", HISTORY, 0))
@@ -74,11 +76,11 @@ def test_streams_that_were_only_read_go_too() -> None:
     world.clock.advance(602.0)
     world.sweep_all()
     assert world.broker.statistics() == EMPTY
-    assert agendas(world) == 0
+    assert bucket_items(world) == 0
 
 
-def test_a_stream_that_was_empty_for_a_while_is_swept_again() -> None:
-    """Publications that follow after all earlier ones were swept expire like those; an empty stream keeps no rows."""
+def test_a_stream_that_was_empty_expires_again() -> None:
+    """Publications after a phase without publications expire as usual. An empty stream keeps no lists."""
     world = World()
     for round_number in range(1, 4):
         world.publish("a")
@@ -86,12 +88,12 @@ def test_a_stream_that_was_empty_for_a_while_is_swept_again() -> None:
         world.clock.advance(62.0)
         world.sweep_all()
         assert world.broker.statistics().publications == 0
-        assert world.broker._streams._table["a"].tail is None
+        assert world.broker._streams._table["a"].retained is None
         assert now(world.broker.history("a", HISTORY, -1)).position.offset == round_number
 
 
-def test_publications_that_outlive_their_position_are_swept_once() -> None:
-    """With `meta_ttl_s` below `ttl_s` the stream waits for its publications, and nothing is due until then."""
+def test_a_stream_lives_as_long_as_its_publications() -> None:
+    """If `meta_ttl_s` is below `ttl_s`, the stream waits for its publications, and no sweep finds work until then."""
     world = World()
     world.publish("a", options=PublishOptions(history=msgspec.structs.replace(HISTORY, meta_ttl_s=10.0)))
     world.clock.advance(30.0)
@@ -102,19 +104,19 @@ def test_publications_that_outlive_their_position_are_swept_once() -> None:
     assert world.broker.statistics() == EMPTY
 
 
-def test_a_stream_in_use_stays() -> None:
-    """Sweeping does not touch a stream that is read from time to time, nor what is alive in it."""
+def test_a_stream_in_use_does_not_expire() -> None:
+    """Sweeping removes neither a stream that is read from time to time, nor publications that have not expired."""
     world = World()
     epoch = world.publish("a").position.epoch
     for _ in range(10):
         world.clock.advance(500.0)
         world.engine.sweep()
         assert now(world.broker.history("a", HISTORY, 0)).position == (1, epoch)
-    assert agendas(world) == 1
+    assert bucket_items(world) == 1
 
 
-def test_the_agendas_do_not_grow_with_use() -> None:
-    """However often one channel is published to, read, emptied and refreshed, it is noted a few times at most."""
+def test_the_buckets_do_not_grow_with_use() -> None:
+    """A channel that is published to, read, emptied and refreshed many times has only a few bucket entries."""
     world = World()
     ann = ClientInfo("ann", "c1")
     for _ in range(300):
@@ -124,11 +126,11 @@ def test_the_agendas_do_not_grow_with_use() -> None:
         now(world.broker.remove_history("a"))
         world.clock.advance(7.0)
         world.engine.sweep()
-    assert agendas(world) <= 3
+    assert bucket_items(world) <= 3
 
 
-def test_a_stream_forgotten_and_made_anew() -> None:
-    """A stream that follows a forgotten one before any sweep is neither swept in its place nor counted twice."""
+def test_a_stream_is_replaced_after_expiry() -> None:
+    """A stream that replaces an expired one before any sweep is neither swept in its place nor counted twice."""
     world = World()
     first = world.publish("a").position
     world.clock.advance(700.0)
@@ -141,11 +143,11 @@ def test_a_stream_forgotten_and_made_anew() -> None:
     world.clock.advance(700.0)
     world.sweep_all()
     assert world.broker.statistics() == EMPTY
-    assert agendas(world) == 0
+    assert bucket_items(world) == 0
 
 
 def test_one_sweep_has_a_budget() -> None:
-    """However much has expired, one sweep drops no more than its budget of each kind, and the next ones the rest."""
+    """One sweep removes at most its budget of each kind. The next sweeps remove the rest."""
     world = World()
     long = PublishOptions(history=msgspec.structs.replace(HISTORY, size=3 * SWEEP_BUDGET))
     for _ in range(3 * SWEEP_BUDGET):
@@ -164,11 +166,11 @@ def test_one_sweep_has_a_budget() -> None:
     assert world.sweep_all() < 10
     assert not world.engine.sweep()
     assert world.broker.statistics().publications == 0
-    assert agendas(world) == 1  # "long" was read just now.
+    assert bucket_items(world) == 1  # "long" was read just now.
 
 
-def test_a_key_used_again_does_not_hold_up_others() -> None:
-    """A key that is remembered anew before its expired entry was swept takes its place at the end of the queue."""
+def test_a_key_used_again_after_expiry_moves_to_the_end() -> None:
+    """A key that is stored again before its expired entry was swept does not block the expiry of other keys."""
     world = World()
     for key in ("k1", "k2", "k3"):
         world.publish("a", options=PublishOptions(idempotency_key=key))
@@ -176,12 +178,12 @@ def test_a_key_used_again_does_not_hold_up_others() -> None:
     assert world.publish("a", options=PublishOptions(idempotency_key="k1")).suppressed == ""
     world.sweep_all()
     assert world.broker.statistics().idempotency_keys == 1
-    assert world.broker.statistics().idempotency_keys_forgotten_total == 0
+    assert world.broker.statistics().idempotency_keys_evicted_total == 0
     assert world.publish("a", options=PublishOptions(idempotency_key="k1")).suppressed == "idempotency"
 
 
-def test_presence_gives_memory_back() -> None:
-    """Entries that expire are swept without anybody reading; refreshed ones stay; removed ones go at once."""
+def test_presence_frees_memory() -> None:
+    """Expired entries are swept without reads. Refreshed entries stay, and removed entries are freed immediately."""
     world = World()
     for number in range(100):
         now(world.presence.add("a", ClientInfo("ann", f"c{number}"), 60.0))
@@ -197,11 +199,11 @@ def test_presence_gives_memory_back() -> None:
     world.clock.advance(42.0)
     world.sweep_all()
     assert world.presence.statistics() == MemoryPresenceStatistics(channels=0, entries=0)
-    assert agendas(world) == 0
+    assert bucket_items(world) == 0
 
 
 def test_presence_with_a_changing_time_to_live() -> None:
-    """A shorter time to live gives memory back sooner, and what an entry replaced cannot take it away."""
+    """A shorter time to live frees the memory earlier. The replaced entry does not remove the new one."""
     world = World()
     ann = ClientInfo("ann", "c1")
     now(world.presence.add("a", ann, 60.0))
@@ -218,11 +220,11 @@ def test_presence_with_a_changing_time_to_live() -> None:
     world.clock.advance(500.0)
     world.sweep_all()
     assert world.presence.statistics() == MemoryPresenceStatistics(channels=0, entries=0)
-    assert agendas(world) == 0
+    assert bucket_items(world) == 0
 
 
-def test_adding_presence_alone_gives_memory_back() -> None:
-    """Those who come sweep up after those who went."""
+def test_adding_presence_alone_frees_memory() -> None:
+    """Each `add` also removes expired entries."""
     world = World()
     for number in range(5000):
         now(world.presence.add(f"first-{number}", ClientInfo("ann", "c1"), 60.0))
@@ -232,8 +234,8 @@ def test_adding_presence_alone_gives_memory_back() -> None:
     assert world.presence.statistics() == MemoryPresenceStatistics(channels=5000, entries=5000)
 
 
-def test_a_removed_client_is_not_remembered_until_its_time_to_live() -> None:
-    """What a client said about itself goes with it, though its place in the agenda stays a while."""
+def test_the_info_of_a_removed_client_is_freed_immediately() -> None:
+    """Even though its bucket keeps the entry until it is due."""
     world = World()
     info = ClientInfo("ann", "c1")
     references = sys.getrefcount(info)
@@ -242,8 +244,8 @@ def test_a_removed_client_is_not_remembered_until_its_time_to_live() -> None:
     assert sys.getrefcount(info) == references
 
 
-def visit(world: World, channels: int) -> None:
-    """So many channels, each attached, published to, asked for its position, visited by a client, and left."""
+def use_channels(world: World, channels: int) -> None:
+    """Uses so many channels: attaches, publishes, reads the position, adds a client to presence, and detaches."""
     for number in range(channels):
         name = f"channel-{number}"
         now(world.broker.attach(name))
@@ -256,13 +258,13 @@ def visit(world: World, channels: int) -> None:
     world.node.heard.clear()
 
 
-def test_channels_that_come_and_go_leave_no_memory_behind() -> None:
-    """After 10,000 channels and their times to live every table is empty, and the memory of them is given back."""
+def test_short_lived_channels_leave_no_memory_behind() -> None:
+    """After 10,000 channels and their times to live every table is empty, and its memory is freed."""
     world = World(idempotency_keys_max=10**6)
-    visit(world, 100)
+    use_channels(world, 100)
     tracemalloc.start()
     try:
-        visit(world, 10_000)
+        use_channels(world, 10_000)
         used = tracemalloc.get_traced_memory()[0]
         world.clock.advance(1000.0)
         world.sweep_all()
@@ -272,6 +274,6 @@ def test_channels_that_come_and_go_leave_no_memory_behind() -> None:
         tracemalloc.stop()
     assert world.broker.statistics() == EMPTY
     assert world.presence.statistics() == MemoryPresenceStatistics(channels=0, entries=0)
-    assert agendas(world) == 0
+    assert bucket_items(world) == 0
     assert used > 5_000_000
     assert left < 100_000

@@ -1,4 +1,6 @@
-"""The small parts of the memory engine: agenda, tail, tables, epochs, control bus."""
+"""The parts of the memory engine: expiry buckets, storage order, retained publications, dictionaries, epochs, control
+bus.
+"""
 
 from __future__ import annotations
 
@@ -11,68 +13,68 @@ from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.engines.memory import MemoryControlBus, MemoryControlStatistics, memory_engine, random_epoch
-from beaconfire.engines.memory.agenda import Agenda
-from beaconfire.engines.memory.ages import SLACK, Ages
-from beaconfire.engines.memory.tables import shrink
-from beaconfire.engines.memory.tail import Tail
+from beaconfire.engines.memory.dicts import shrink_dict
+from beaconfire.engines.memory.expiry import ExpiryBuckets
+from beaconfire.engines.memory.retained import RetainedPublications
+from beaconfire.engines.memory.storage_order import ENTRIES_PER_PUBLICATION_MAX, StorageOrder
 from beaconfire.model.publication import Publication
 
 from .support import HISTORY, KEPT, World, now
 
 
-def taken(agenda: Agenda[str], now_s: float) -> set[str]:
+def taken(buckets: ExpiryBuckets[str], now_s: float) -> set[str]:
     items: set[str] = set()
-    while (item := agenda.take_due(now_s)) is not None:
+    while (item := buckets.take_due(now_s)) is not None:
         items.add(item)
     return items
 
 
-def test_agenda_keeps_items_until_their_time() -> None:
+def test_buckets_keep_items_until_they_are_due() -> None:
     """Never early, at most a second late, each exactly once."""
-    agenda: Agenda[str] = Agenda()
+    buckets: ExpiryBuckets[str] = ExpiryBuckets()
     for item, when_s in (("b", 11.0), ("a", 10.2), ("c", 11.9), ("d", 500.0)):
-        agenda.add(item, when_s)
-    assert len(agenda) == 4
-    assert taken(agenda, 10.2) == set()
-    assert taken(agenda, 11.2) == {"a"}
-    assert taken(agenda, 12.0) == {"b", "c"}
-    assert taken(agenda, 499.0) == set()
-    assert taken(agenda, 10_000.0) == {"d"}
-    assert len(agenda) == 0
+        buckets.add(item, when_s)
+    assert len(buckets) == 4
+    assert taken(buckets, 10.2) == set()
+    assert taken(buckets, 11.2) == {"a"}
+    assert taken(buckets, 12.0) == {"b", "c"}
+    assert taken(buckets, 499.0) == set()
+    assert taken(buckets, 10_000.0) == {"d"}
+    assert len(buckets) == 0
 
 
-def test_agenda_takes_the_past() -> None:
-    """An item whose time is over when it is added comes out in the next round, or at the end of this second."""
-    agenda: Agenda[str] = Agenda()
-    agenda.add("past", 3.0)
-    agenda.add("present", 10.5)
-    assert taken(agenda, 10.5) == {"past"}
-    assert taken(agenda, 11.0) == {"present"}
+def test_buckets_accept_times_in_the_past() -> None:
+    """An item whose time is already over is due immediately, or at the end of the current second."""
+    buckets: ExpiryBuckets[str] = ExpiryBuckets()
+    buckets.add("past", 3.0)
+    buckets.add("present", 10.5)
+    assert taken(buckets, 10.5) == {"past"}
+    assert taken(buckets, 11.0) == {"present"}
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.sampled_from(["add", "remove", "first", "due"]), st.integers(0, 20)), max_size=60))
-def test_agenda_agrees_with_a_list(steps: list[tuple[str, int]]) -> None:
-    """Items that are added, removed and taken in any order come out once, those whose time is first in front."""
-    agenda: Agenda[str] = Agenda()
+def test_buckets_agree_with_a_list(steps: list[tuple[str, int]]) -> None:
+    """Items that are added, removed and taken in any order are taken once, those with the earliest second first."""
+    buckets: ExpiryBuckets[str] = ExpiryBuckets()
     model: dict[str, int] = {}
     for step, (kind, number) in enumerate(steps):
         if kind == "add":
-            model[str(step)] = agenda.add(str(step), float(number))
+            model[str(step)] = buckets.add(str(step), float(number))
         elif kind == "remove":
-            gone = list(model)[number % len(model)] if model else "nobody"
-            agenda.remove(gone, model.pop(gone, number))
+            gone = list(model)[number % len(model)] if model else "unknown"
+            buckets.remove(gone, model.pop(gone, number))
         else:
-            item = agenda.take_first() if kind == "first" else agenda.take_due(float(number))
+            item = buckets.take_first() if kind == "first" else buckets.take_due(float(number))
             first = min(model.values(), default=None)
             assert (item is None) == (first is None or (kind == "due" and first > number))
             assert item is None or model.pop(item) == first
-        assert len(agenda) == len(model)
-        assert agenda.is_due(10.0) == any(second <= 10 for second in model.values())
+        assert len(buckets) == len(model)
+        assert buckets.is_due(10.0) == any(second <= 10 for second in model.values())
 
 
-class Kept:
-    """The offsets that a stream keeps."""
+class ModelStream:
+    """A stream as a set of retained offsets."""
 
     def __init__(self) -> None:
         self.offsets: set[int] = set()
@@ -83,100 +85,106 @@ class Kept:
 
     @oldest.setter
     def oldest(self, offset: int) -> None:
-        raise AssertionError("nobody else sets it")
+        raise AssertionError("StorageOrder only reads it")
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.sampled_from("aaadoot"), st.integers(0, 3), st.integers(1, 9)), max_size=80))
-def test_ages_agree_with_a_list(steps: list[tuple[str, int, int]]) -> None:
-    """The oldest comes first, whatever goes for other reasons; tidying leaves a few entries for each that is kept."""
-    ages: Ages[Kept] = Ages()
-    streams = [Kept() for _ in range(4)]
-    model: list[tuple[Kept, int]] = []
+def test_storage_order_agrees_with_a_list(steps: list[tuple[str, int, int]]) -> None:
+    """The oldest publication comes first, even if others were removed for other reasons. `remove_stale` leaves a few
+    entries for each retained publication.
+    """
+    order: StorageOrder[ModelStream] = StorageOrder()
+    streams = [ModelStream() for _ in range(4)]
+    model: list[tuple[ModelStream, int]] = []
     tops = [0] * 4
     for kind, number, count in steps:
         stream = streams[number]
         if kind == "a":
             tops[number] += 1
             stream.offsets.add(tops[number])
-            ages.add(stream, tops[number])
+            order.add(stream, tops[number])
             model.append((stream, tops[number]))
         elif kind == "d" and stream.offsets:
             model.remove((stream, min(stream.offsets)))
             stream.offsets.remove(min(stream.offsets))
         elif kind == "o":
-            oldest = ages.take_oldest()
+            oldest = order.take_oldest()
             assert oldest is (model[0][0] if model else None)
             if oldest is not None:
                 oldest.offsets.remove(model.pop(0)[1])
         else:
-            more = ages.tidy(len(model), count)
-            assert more == (len(ages) > SLACK * len(model))
-        assert len(ages) >= len(model)
+            more = order.remove_stale(len(model), count)
+            assert more == (len(order) > ENTRIES_PER_PUBLICATION_MAX * len(model))
+        assert len(order) >= len(model)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 50), st.integers(0, 40)), max_size=60))
-def test_tail_agrees_with_a_list(steps: list[tuple[int, int, int]]) -> None:
-    """Appending, dropping and reading, through many compactions, behave as on a plain list."""
-    tail, model, top = Tail(), list[tuple[int, float]](), 0
+def test_retained_publications_agree_with_a_list(steps: list[tuple[int, int, int]]) -> None:
+    """Appending, dropping and reading behave as on a plain list, also across many compactions."""
+    retained, model, top = RetainedPublications(), list[tuple[int, float]](), 0
     for kind, number, instant in steps:
         now_s = float(instant)
         if kind <= 1:
             for _ in range(number):
                 top += 1
-                tail.append(Publication(Raw(b"xy"), offset=top), now_s + number, top)
+                retained.append(Publication(Raw(b"xy"), offset=top), now_s + number, top)
                 model = [(offset, min(expires_s, now_s + number)) for offset, expires_s in model]
                 model.append((top, now_s + number))
         elif kind == 2:
             count = min(number, len(model))
-            assert tail.drop_oldest(count) == sum(offset for offset, _ in model[:count])
+            assert retained.drop_oldest(count) == sum(offset for offset, _ in model[:count])
             model = model[count:]
         elif kind == 3:
             expected = [offset for offset, expires_s in model if expires_s > now_s and offset > number][:instant]
-            assert [publication.offset for publication in tail.read_forward(now_s, instant, number, top)] == expected
+            assert [
+                publication.offset for publication in retained.read_forward(now_s, instant, number, top)
+            ] == expected
         else:
             expected = [offset for offset, expires_s in model if expires_s > now_s and offset < number][::-1][:instant]
-            assert [publication.offset for publication in tail.read_backward(now_s, instant, number, top)] == expected
-        assert len(tail) == len(model)
-        assert tail.count_expired(now_s) == sum(expires_s <= now_s for _, expires_s in model)
-        assert tail.is_expired(now_s) == all(expires_s <= now_s for _, expires_s in model)
+            assert [
+                publication.offset for publication in retained.read_backward(now_s, instant, number, top)
+            ] == expected
+        assert len(retained) == len(model)
+        assert retained.count_expired(now_s) == sum(expires_s <= now_s for _, expires_s in model)
+        assert retained.is_expired(now_s) == all(expires_s <= now_s for _, expires_s in model)
 
 
-def test_tail_lets_go_of_what_it_dropped() -> None:
-    """A dropped publication is free at once, even though its place in the row is not."""
-    tail = Tail()
+def test_a_dropped_publication_is_freed_immediately() -> None:
+    """Even though its list entry still exists."""
+    retained = RetainedPublications()
     first = Publication(Raw(b"1"), offset=1)
     references = sys.getrefcount(first)
-    tail.append(first, 10.0, 1)
-    tail.append(Publication(Raw(b"2"), offset=2), 10.0, 1)
-    tail.drop_oldest(1)
+    retained.append(first, 10.0, 1)
+    retained.append(Publication(Raw(b"2"), offset=2), 10.0, 1)
+    retained.drop_oldest(1)
     assert sys.getrefcount(first) == references
 
 
-def test_shrink_gives_back_an_almost_empty_table() -> None:
-    """What is left stays in its order; a table that is well used, or small, is left alone."""
+def test_shrink_dict_frees_an_almost_empty_dictionary() -> None:
+    """The entries keep their order. A dictionary that is small or well used is left alone."""
     table = {number: str(number) for number in range(100_000)}
     full = sys.getsizeof(table)
-    shrink(table)
+    shrink_dict(table)
     assert sys.getsizeof(table) == full
     for number in range(99_997):
         del table[number]
     assert sys.getsizeof(table) == full
-    shrink(table)
+    shrink_dict(table)
     assert sys.getsizeof(table) < 1000
     assert list(table.items()) == [(number, str(number)) for number in (99_997, 99_998, 99_999)]
 
 
 def test_random_epochs() -> None:
-    """Eight letters, different each time."""
+    """An epoch has eight letters and differs each time."""
     epochs = {random_epoch() for _ in range(1000)}
     assert len(epochs) == 1000
     assert all(len(epoch) == 8 and epoch.isascii() and epoch.isalpha() for epoch in epochs)
 
 
-def test_epochs_are_passed_in() -> None:
-    """Whoever builds the engine may name its epochs, but not by the words that mean there is none."""
+def test_the_source_of_epochs_is_an_argument() -> None:
+    """The reserved names for "no epoch" are rejected."""
     names = iter(["first", "second", "_"])
     world = World()
     engine = memory_engine(world.clock, new_epoch=lambda: next(names))
@@ -197,8 +205,8 @@ class Handler:
         return request[::-1]
 
 
-def test_control_needs_a_node() -> None:
-    """Before start and after stop nobody would hear, which is an error and not silence."""
+def test_the_control_bus_works_only_while_started() -> None:
+    """Before `start` and after `stop` calls raise an error."""
     control, handler = MemoryControlBus(), Handler()
     for _ in range(2):
         with pytest.raises(RuntimeError, match="not started"):
@@ -216,7 +224,7 @@ def test_control_needs_a_node() -> None:
     assert control.statistics() == MemoryControlStatistics(broadcasts_total=2, surveys_total=2)
 
 
-def test_engines_know_nothing_of_each_other() -> None:
+def test_engines_share_no_data() -> None:
     """Two engines in one process share neither streams nor presence."""
     clock = ManualClock()
     one, other = memory_engine(clock), memory_engine(clock)
@@ -226,19 +234,19 @@ def test_engines_know_nothing_of_each_other() -> None:
     assert second.position.epoch != first.epoch
 
 
-def test_an_agenda_keeps_nothing_for_seconds_that_became_empty() -> None:
-    """However many items are removed before their time, of whatever seconds; those that stay come out in order."""
-    agenda: Agenda[int] = Agenda()
-    agenda.add(-1, 0.0)
+def test_buckets_keep_no_memory_for_seconds_that_became_empty() -> None:
+    """Even if many items are removed before they are due. The remaining items are taken in order."""
+    buckets: ExpiryBuckets[int] = ExpiryBuckets()
+    buckets.add(-1, 0.0)
     for item in range(5000):
-        second = agenda.add(item, item)
+        second = buckets.add(item, item)
         if item % 100:
-            agenda.remove(item, second)
-    for item in range(5000):  # of one second, again and again
-        agenda.remove(item, agenda.add(item, 7777.0))
-    assert len(agenda) == 51
-    assert len(agenda._buckets) <= 51
-    assert len(agenda._seconds) <= 200
-    taken = [agenda.take_first() for _ in range(51)]
+            buckets.remove(item, second)
+    for item in range(5000):  # Again and again in the same second.
+        buckets.remove(item, buckets.add(item, 7777.0))
+    assert len(buckets) == 51
+    assert len(buckets._buckets) <= 51
+    assert len(buckets._seconds) <= 200
+    taken = [buckets.take_first() for _ in range(51)]
     assert taken[2:] == list(range(100, 5000, 100))
-    assert agenda.take_first() is None
+    assert buckets.take_first() is None

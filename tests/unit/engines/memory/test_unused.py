@@ -1,4 +1,4 @@
-"""Positions of channels in which nothing was ever published: clients can name endlessly many of them."""
+"""Positions of channels without any publication. Clients can name an unlimited number of such channels."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from beaconfire.engines.port import BrokerEvents, HistoryOptions, PublishOptions
 HISTORY = HistoryOptions(size=10, ttl_s=60, meta_ttl_s=30 * 86400)
 
 
-class Deaf(BrokerEvents):
-    """Hears announcements and does nothing."""
+class IgnoringNode(BrokerEvents):
+    """Ignores all announcements."""
 
     def on_publication(self, *_: object) -> None: ...
 
@@ -35,8 +35,8 @@ def sweep(engine: MemoryEngine) -> None:
         pass
 
 
-def test_an_unused_position_is_soon_forgotten() -> None:
-    """Long before the month that positions live otherwise."""
+def test_an_unused_position_expires_after_five_minutes() -> None:
+    """Much earlier than other positions, which are kept for a month."""
 
     async def scenario() -> None:
         clock = ManualClock()
@@ -51,13 +51,13 @@ def test_an_unused_position_is_soon_forgotten() -> None:
     asyncio.run(scenario())
 
 
-def test_a_position_that_somebody_waits_at_stays() -> None:
-    """Or the first publication would look like one of another stream."""
+def test_the_unused_position_of_an_attached_channel_is_kept() -> None:
+    """Otherwise the first publication would seem to belong to another stream."""
 
     async def scenario() -> None:
         clock = ManualClock()
         engine = memory_engine(clock)
-        await engine.broker.start(Deaf())
+        await engine.broker.start(IgnoringNode())
         await engine.broker.attach("quiet")
         before = await epoch(engine, "quiet")
         for _ in range(10):
@@ -69,7 +69,7 @@ def test_a_position_that_somebody_waits_at_stays() -> None:
     asyncio.run(scenario())
 
 
-def test_a_used_position_lives_as_long_as_configured() -> None:
+def test_a_used_position_is_kept_as_long_as_configured() -> None:
     """From the first publication on."""
 
     async def scenario() -> None:

@@ -1,4 +1,4 @@
-"""The tables of names against the messages they name and the schema they name them in."""
+"""The tables of field names are complete and match the schema."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ OF_OTHER_PROTOCOLS = {requests.RoomMessage, requests.LobbyFrame, requests.Invali
 
 
 def test_every_message_has_a_name() -> None:
-    """No request, result or push of the core is forgotten, but for requests that only other protocols know."""
+    """Every request, result and push has a name, except requests of other protocols."""
     assert set(REQUESTS.values()) == set(get_args(requests.Request)) - OF_OTHER_PROTOCOLS
     assert set(RESULTS) == set(get_args(results.Result))
     assert set(PUSHES) == set(get_args(pushes.Push))
 
 
 def test_requests_are_in_the_order_of_the_schema() -> None:
-    """The first request present counts: in the order of field numbers, for both encodings."""
+    """The first request in the order of field numbers counts, in both encodings."""
     numbers = {field.name: field.number for field in schema_pb2.DESCRIPTOR.message_types_by_name["Command"].fields}
     assert list(REQUESTS) == sorted(numbers.keys() - {"id"}, key=numbers.__getitem__)
 
 
 def test_results_and_pushes_are_in_the_schema() -> None:
-    """Names are the schema's, and it has no others."""
+    """The names are exactly those of the schema."""
     assert {"id", "error", "push", *RESULTS.values()} == set(schema_pb2.Reply.DESCRIPTOR.fields_by_name)
     assert {"channel", *PUSHES.values()} == set(schema_pb2.Push.DESCRIPTOR.fields_by_name)

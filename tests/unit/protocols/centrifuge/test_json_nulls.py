@@ -1,4 +1,4 @@
-"""Null in every field of every request, and what it costs to look for it."""
+"""Null in every field of every request, and the cost of removing nulls."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def decode(request: object) -> list[Command]:
 
 
 def with_one_field(message: type[Struct], depth: int = 0) -> Iterator[tuple[str, bool, dict[str, Any]]]:
-    """Path, whether it is a payload, and JSON, of each field of a message: it is null, in messages within too."""
+    """For each field of a message: its path, whether it is a payload, and JSON in which only this field is null.
+    Includes nested messages.
+    """
     for field in msgspec.structs.fields(message):
         name, kind = field.encode_name, field.type
         yield name, kind is Raw, {name: None}
@@ -53,7 +55,7 @@ FIELDS = [
     (f"{name}.{path}", is_payload, {name: value})
     for name, request in REQUESTS.items()
     for path, is_payload, value in with_one_field(request)
-    if (name, path) != ("connect", "user")  # it is no field of this protocol
+    if (name, path) != ("connect", "user")  # Not a field of this protocol.
 ]
 
 
@@ -64,8 +66,8 @@ def without_nulls(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(("path", "is_payload", "request_"), FIELDS, ids=[path for path, _, _ in FIELDS])
-def test_null_is_missing_wherever_it_is_no_payload(path: str, is_payload: bool, request_: dict[str, Any]) -> None:
-    """By the place of a field in the schema: in lists, in maps, and in a channel or header that is called `data`."""
+def test_null_counts_as_missing_except_in_payloads(path: str, is_payload: bool, request_: dict[str, Any]) -> None:
+    """The position in the schema decides: in lists, in maps, and in a channel or header with the name `data`."""
     [given] = decode({"id": 1, **request_})
     [missing] = decode({"id": 1, **without_nulls(request_)})
     if is_payload:
@@ -75,22 +77,22 @@ def test_null_is_missing_wherever_it_is_no_payload(path: str, is_payload: bool, 
         assert given == missing
 
 
-def test_the_table_above_covers_the_depths() -> None:
-    """Or it would prove little."""
+def test_the_examples_include_nested_fields() -> None:
+    """Otherwise the test above would prove little."""
     paths = {path for path, _, _ in FIELDS}
     assert {"connect.subs.data", "connect.subs.tf.nodes.vals", "connect.headers.data", "history.since.epoch"} <= paths
 
 
-def test_a_channel_may_be_called_data() -> None:
-    """Its entry is one like any other, and the payload in it keeps its null."""
+def test_a_channel_may_have_the_name_data() -> None:
+    """Its entry is treated like any other, and a null payload in it is kept."""
     entry = {"epoch": None, "data": None, "tf": {"op": "and", "nodes": [{"key": "a", "cmp": "ex", "vals": None}]}}
     [command] = decode({"id": 1, "connect": {"data": None, "subs": {"data": entry, "news": entry, "gone": None}}})
     expected = SubscribeRequest(data=Raw(b"null"), tf=FilterNode(op="and", nodes=[FilterNode(key="a", cmp="ex")]))
     assert command.request == ConnectRequest(data=Raw(b"null"), subs={"data": expected, "news": expected})
 
 
-def test_what_no_message_knows_is_skipped() -> None:
-    """Nulls within do not matter, whatever is called how."""
+def test_nulls_in_unknown_fields_are_ignored() -> None:
+    """Whatever the names of nested fields are."""
     [command] = decode(
         {"id": 1, "new": None, "publish": {"channel": None, "data": {"data": None}, "x": {"data": [None]}}}
     )
@@ -105,14 +107,14 @@ def test_what_no_message_knows_is_skipped() -> None:
         {"subscribe": [None]},
     ],
 )
-def test_an_element_of_a_list_is_no_field(request_: dict[str, Any]) -> None:
-    """A list with a gap is another list."""
+def test_null_as_element_of_a_list_is_rejected(request_: dict[str, Any]) -> None:
+    """Without the element, the other elements would change their positions."""
     with pytest.raises(ProtocolError, match="null"):
         decode({"id": 1, **request_})
 
 
-def steps(frame: bytes) -> int:
-    """How many functions are entered while a frame is decoded: work outside of `msgspec`, which reads it in one go."""
+def count_calls(frame: bytes) -> int:
+    """The number of Python functions called while a frame is decoded: the work outside of `msgspec`."""
     entered = 0
 
     def count(frame: FrameType, event: str, argument: object) -> None:
@@ -129,7 +131,7 @@ def steps(frame: bytes) -> int:
 
 
 def nested(levels: int, known: bool) -> bytes:
-    """A frame of one size with a null at its bottom, within a field that is known or one that is not."""
+    """A frame of fixed size with a null at its deepest level, inside a known or an unknown field."""
     head, tail = (b'{"id":1,"subscribe":{"tf":', b"}}") if known else (b'{"id":1,"publish":{"x":', b',"channel":null}}')
     opening, closing = (b'{"nodes":[', b"]}") if known else (b'{"a":', b"}")
     bottom = b'{"key":null,"val":"%b"}'
@@ -138,9 +140,9 @@ def nested(levels: int, known: bool) -> bytes:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_nesting_costs_no_more_than_length(known: bool) -> None:
-    """One null in a frame nearly as deep as allowed takes as many steps as in a flat one.
+def test_the_cost_of_nulls_does_not_depend_on_nesting(known: bool) -> None:
+    """A frame with a null that is nested nearly as deeply as allowed needs as many calls as a flat frame.
 
-    Give or take what the garbage collector calls meanwhile; copying at each level would take 50 times as many.
+    The tolerance is for calls of the garbage collector; copying at each level would need 50 times as many calls.
     """
-    assert steps(nested(240 if known else 490, known)) < 2 * steps(nested(1, known))
+    assert count_calls(nested(240 if known else 490, known)) < 2 * count_calls(nested(1, known))

@@ -1,4 +1,4 @@
-"""The Protobuf encoding where it is more than field numbers; exact bytes are in the conformance vectors."""
+"""The Protobuf codec beyond field numbers. The conformance vectors test the exact bytes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CODEC: Codec = ProtobufCodec()
 
 
 def delimited(body: bytes) -> bytes:
-    """The body after its length, in groups of seven bits, least first."""
+    """The body after its length as a varint."""
     groups = [len(body) >> shift & 0x7F for shift in range(0, max(len(body).bit_length(), 1), 7)]
     return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]]) + body
 
@@ -35,14 +35,14 @@ def decode(*commands: wire.Command) -> list[Command]:
     return list(CODEC.decode(b"".join(delimited(command.SerializeToString()) for command in commands), True))
 
 
-def test_what_a_transport_must_know() -> None:
-    """Messages may share a frame as they are, and pings are messages."""
+def test_properties_for_transports() -> None:
+    """Messages can share a frame without a separator, and pings are messages."""
     assert (CODEC.name, CODEC.separator, CODEC.app_pings) == ("centrifuge-protobuf", b"", True)
 
 
 @pytest.mark.parametrize("size", [0, 1, 120, 121, 122, 127, 128, 16_000, 16_376, 16_377, 16_384, 70_000, 2_100_000])
-def test_lengths_of_every_width(size: int) -> None:
-    """Messages are read and written whole whatever the width of their length."""
+def test_varints_of_every_width(size: int) -> None:
+    """Messages are decoded and encoded whatever the width of their length."""
     data = b"x" * size
     publish = wire.Command(id=1, publish=wire.PublishRequest(data=data))
     assert decode(publish, wire.Command()) == [Command(1, PublishRequest(data=Raw(data))), Command(None, PONG)]
@@ -50,13 +50,13 @@ def test_lengths_of_every_width(size: int) -> None:
     assert CODEC.encode_push(MessagePush(Raw(data))).data == delimited(body)
 
 
-def test_length_may_be_wider_than_it_must() -> None:
-    """Five bytes are allowed for any length."""
+def test_a_length_may_be_wider_than_necessary() -> None:
+    """Up to five bytes are accepted for any length."""
     assert CODEC.decode(b"\x80\x80\x80\x80\x00", True) == [Command(None, PONG)]
 
 
-def test_payload_is_any_bytes() -> None:
-    """Nothing looks into payloads, and what is not JSON arrives as it is."""
+def test_a_payload_may_be_any_bytes() -> None:
+    """Payloads are not interpreted and need not be JSON."""
     data = Raw(b"\xff\x00binary")
     publish = wire.Command(id=1, publish=wire.PublishRequest(channel="a", data=bytes(data)))
     assert decode(publish) == [Command(1, PublishRequest("a", data))]
@@ -66,15 +66,15 @@ def test_payload_is_any_bytes() -> None:
     assert publication.data == publication.info.chan_info == bytes(data)
 
 
-def test_missing_payload_is_the_empty_one() -> None:
-    """Whoever asks `is NO_PAYLOAD` gets a true answer; Protobuf knows no difference between missing and empty."""
+def test_a_missing_payload_is_the_empty_payload() -> None:
+    """Code compares with `is NO_PAYLOAD`. Protobuf does not distinguish missing from empty."""
     (command,) = decode(wire.Command(id=1, publish=wire.PublishRequest(channel="a", data=b"")))
     assert isinstance(command.request, PublishRequest)
     assert command.request.data is NO_PAYLOAD
 
 
-def test_empty_is_present() -> None:
-    """Everything is zero, and still the message is there: presence is the answer."""
+def test_an_empty_result_is_present() -> None:
+    """All fields are zero, and the field of the result is still present."""
     assert CODEC.encode_reply(1, RPCResult(Raw(b""))).data == delimited(b"\x08\x01\x6a\x00")
     anonymous = Publication(info=ClientInfo("", ""))
     assert CODEC.encode_push(PublicationPush("", anonymous)).data == delimited(b"\x22\x04\x22\x02\x2a\x00")
@@ -82,34 +82,34 @@ def test_empty_is_present() -> None:
     assert "a" in wire.Reply.FromString(connected.data[1:]).connect.subs
 
 
-def test_first_request_counts() -> None:
+def test_the_first_request_counts() -> None:
     """In the order of field numbers."""
     several = wire.Command(id=1, ping=wire.PingRequest(), connect=wire.ConnectRequest(token="t"))
     assert decode(several) == [Command(1, ConnectRequest(token="t"))]
 
 
 def test_without_an_id_only_send_is_a_request() -> None:
-    """Everything else without an id is a pong, and `send` is never answered."""
+    """Any other command without an id is a pong. `send` has no reply."""
     send = wire.SendRequest(data=b"1")
     assert decode(wire.Command(ping=wire.PingRequest())) == [Command(None, PONG)]
     expected = Command(None, SendRequest(Raw(b"1")))
     assert decode(wire.Command(send=send, ping=wire.PingRequest()), wire.Command(id=5, send=send)) == [expected] * 2
 
 
-def test_unknown_fields_are_skipped() -> None:
-    """A newer client is understood as far as we know its words."""
-    subscribe = b"\x0a\x01a" + b"\x80\x01\x02"  # channel, and `phase`, which is not offered
+def test_unknown_fields_are_ignored() -> None:
+    """A newer client is understood as far as the server knows its fields."""
+    subscribe = b"\x0a\x01a" + b"\x80\x01\x02"  # `channel`, and `phase`, which the server does not support.
     body = b"\x08\x01\x2a" + delimited(subscribe) + b"\xa2\x06\x00"
     assert CODEC.decode(delimited(body), True) == [Command(1, SubscribeRequest("a"))]
 
 
-def test_frame_kind_does_not_matter() -> None:
-    """Text frames are a client's mistake that costs nobody anything."""
+def test_text_frames_are_accepted() -> None:
+    """The kind of the WebSocket frame does not matter."""
     assert CODEC.decode(b"\x04\x08\x01\x5a\x00", False) == [Command(1, PingRequest())]
 
 
-def test_text_that_is_not_unicode() -> None:
-    """Half a character from a handler in Python cannot be sent; it must not break the fan-out either."""
+def test_a_string_that_is_not_unicode_raises_payload_error() -> None:
+    """A Python handler can return half of a surrogate pair. It must not break the fan-out."""
     with pytest.raises(PayloadError, match="not Unicode"):
         CODEC.encode_push(UnsubscribePush("a", 2000, "\ud83d"))
     with pytest.raises(PayloadError, match="not Unicode"):

@@ -1,4 +1,4 @@
-"""The schema against the official SDK's, and the generated module against the schema."""
+"""The schema against that of the official SDK, and the generated module against the schema."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ ELSEWHERE = {
 """Fields of our messages that other protocols use, or that stand around the message in this one."""
 
 
-def test_generated_module_is_up_to_date(tmp_path: Path) -> None:
-    """What is committed is what `scripts/protobuf` makes of the schema."""
+def test_the_generated_module_is_up_to_date(tmp_path: Path) -> None:
+    """The committed module is what `scripts/protobuf` generates from the schema."""
     script = REPOSITORY / "scripts/protobuf"
     environment = {**os.environ, "PYTHON": sys.executable}
     subprocess.run([script, tmp_path], check=True, timeout=50, env=environment)
@@ -47,8 +47,8 @@ def test_generated_module_is_up_to_date(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in MESSAGES if name not in OUR_OWN])
-def test_message_agrees_with_the_sdk(name: str) -> None:
-    """Every field has the number, the type and the name that the official SDK gives it, or is an addition of ours."""
+def test_a_message_agrees_with_the_sdk(name: str) -> None:
+    """Every field has the number, type and name of the official SDK, or is an addition of Beaconfire."""
     theirs = {field.number: field for field in declared_fields(client_pb2.DESCRIPTOR, name)}
     for field in declared_fields(schema_pb2.DESCRIPTOR, name):
         if (name, field.name) in NEWER_THAN_THE_SDK or field.number >= OUR_OWN_FROM:
@@ -70,14 +70,14 @@ OURS = {
 
 
 @pytest.mark.parametrize("name", [name for name in MESSAGES if name not in ENVELOPES])
-def test_message_has_the_fields_of_ours(name: str) -> None:
-    """What is said in Protobuf and in JSON has the same fields, in the same names."""
+def test_a_message_has_the_fields_of_the_model(name: str) -> None:
+    """A message has the same field names in Protobuf and in JSON."""
     ours = OURS.get(OTHER_NAMES.get(name, name)) or OURS[f"{name}Push"]
     assert issubclass(ours, Struct)
     fields = set(schema_pb2.DESCRIPTOR.message_types_by_name[name].fields_by_name)
     assert fields == {field for field in ours.__struct_fields__ if (ours.__name__, field) not in ELSEWHERE}
 
 
-def test_both_schemas_load_side_by_side() -> None:
+def test_both_schemas_can_be_loaded_in_one_process() -> None:
     """A process may use the server and an SDK: the full names of their messages differ."""
     assert schema_pb2.DESCRIPTOR.package != client_pb2.DESCRIPTOR.package

@@ -1,4 +1,4 @@
-"""The native protocol without replies."""
+"""The unidirectional Centrifuge protocol."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ CODEC = UnidirectionalCodec()
 
 @pytest.mark.parametrize("data", [b"", b"{}", b" \n"])
 def test_a_connect_request_may_be_empty(data: bytes) -> None:
-    """Nothing at all asks for nothing special."""
+    """An empty body is a connect request without fields."""
     (command,) = CODEC.decode(data, False)
     assert command.request == ConnectRequest()
 
 
-def test_a_connect_request() -> None:
-    """It has the fields that it has in a command."""
+def test_a_connect_request_has_the_fields_of_a_command() -> None:
+    """The same fields as in a connect command."""
     (command,) = CODEC.decode(b'{"token":"t","subs":{"a":{"recover":true,"offset":4,"epoch":"e"}}}', False)
     assert isinstance(command.request, ConnectRequest)
     assert command.request.token == "t"
@@ -43,14 +43,14 @@ DEEP = b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}"
 @pytest.mark.parametrize(
     "data", [b"[]", b'{},"publish":{}', b"{}{}", b"{}\n{}", b"{", b'"x"', b"\xff", b'{"token":1}', DEEP]
 )
-def test_what_is_no_connect_request(data: bytes) -> None:
-    """Nothing can be smuggled in behind it."""
+def test_an_invalid_connect_request_is_rejected(data: bytes) -> None:
+    """The text cannot inject another command."""
     with pytest.raises(ProtocolError):
         CODEC.decode(data, False)
 
 
-def test_messages_stand_alone() -> None:
-    """Each is what would be inside of a reply or a push."""
+def test_messages_have_no_envelope() -> None:
+    """Each message is the content of a reply or a push."""
     info = ClientInfo("ann", "c1")
     publication = Publication(data=Raw(b'{"x":\n1}'), offset=3)
     messages = [

@@ -1,4 +1,4 @@
-"""From a command to its function, and from a failure to what the client is told."""
+"""The table of commands, and how failures become replies and disconnects."""
 
 from __future__ import annotations
 
@@ -6,22 +6,16 @@ from typing import get_args
 
 import pytest
 
-from beaconfire.base.errors import (
-    BAD_PROTOCOL,
-    BAD_REQUEST,
-    CommandError,
-    Disconnect,
-    PayloadError,
-)
+from beaconfire.base.errors import BAD_PROTOCOL, BAD_REQUEST, CommandError, Disconnect, PayloadError
 from beaconfire.model.events import CommandHandled, InternalError
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import Request
-from tests.unit.kit import OPEN, RECOVERABLE, World
+from tests.unit.kit import OPEN, RECOVERABLE, NodeHarness
 
 
-def test_every_request_has_a_handler() -> None:
-    """And a name of its own for metrics."""
-    handlers = World().node._operations.dispatcher.handlers
+def test_every_request_type_has_a_handler() -> None:
+    """And its own name for metrics."""
+    handlers = NodeHarness().node._operations.dispatcher.handlers
     assert set(handlers) == set(get_args(Request))
     assert len({name for name, _ in handlers.values()}) == len(handlers)
 
@@ -35,63 +29,63 @@ def test_every_request_has_a_handler() -> None:
         (RuntimeError("x"), 100, 0),
     ],
 )
-def test_failures_become_replies_or_the_end(failure: Exception, reply: int | None, end: int) -> None:
-    """Each kind in its way; the neighbours notice nothing."""
-    world = World(RECOVERABLE)
-    world.recorder.expects_errors = True
-    client, neighbour = world.connect("ann"), world.connect("bob", "news")
-    world.stops.fail_next("history", failure)
+def test_failures_become_error_replies_or_disconnects(failure: Exception, reply: int | None, end: int) -> None:
+    """Other clients are not affected."""
+    harness = NodeHarness(RECOVERABLE)
+    harness.recorder.expects_errors = True
+    client, neighbour = harness.connect("ann"), harness.connect("bob", "news")
+    harness.calls.fail_next("history", failure)
     number = client.send("history", channel="news")
-    found = [message for message in client.take() if message.get("id") == number]
+    found = [message for message in client.receive() if message.get("id") == number]
     assert [message["error"]["code"] for message in found] == ([] if reply is None else [reply])
-    assert client.ended == end
-    assert neighbour.ended == 0
+    assert client.disconnect_code == end
+    assert neighbour.disconnect_code == 0
 
 
-def test_what_should_not_happen_is_reported_and_not_told() -> None:
-    """The traceback goes to the sinks, the client gets a code that says to try again."""
-    world = World(RECOVERABLE, debug_reasons=True)
-    world.recorder.expects_errors = True
-    client = world.connect("ann")
-    world.stops.fail_next("history", RuntimeError("the secret of the house"))
-    error = client.reply("history", channel="news")["error"]
+def test_unexpected_failure_is_reported_and_hidden_from_the_client() -> None:
+    """The traceback is in the event. The client gets the temporary error 100."""
+    harness = NodeHarness(RECOVERABLE, debug_reasons=True)
+    harness.recorder.expects_errors = True
+    client = harness.connect("ann")
+    harness.calls.fail_next("history", RuntimeError("an internal secret"))
+    error = client.request_reply("history", channel="news")["error"]
     assert error == {"code": 100, "message": "internal server error", "temporary": True}
-    [report] = world.recorder.of(InternalError)
+    [report] = harness.recorder.of(InternalError)
     assert report.where == "history"
-    assert "the secret of the house" in report.error
+    assert "an internal secret" in report.error
 
 
-def test_without_a_reply_to_send_it_is_the_end() -> None:
-    """With 3004: the client would wait for nothing, and may come back."""
-    world = World()
-    world.recorder.expects_errors = True
-    client = world.plain("lobby")
-    world.stops.fail_next("publish", RuntimeError("broken"))
+def test_unexpected_failure_without_a_reply_ends_the_session_with_3004() -> None:
+    """The client may connect again."""
+    harness = NodeHarness()
+    harness.recorder.expects_errors = True
+    client = harness.open_plain_session("lobby")
+    harness.calls.fail_next("publish", RuntimeError("broken"))
     client.send_text("hello")
-    assert client.ended == 3004
+    assert client.disconnect_code == 3004
 
 
-def test_an_error_without_a_reply_is_silent() -> None:
-    """A lobby frame that is refused has no answer, and the session lives."""
-    world = World()
-    client = world.plain("lobby")
-    world.stops.fail_next("publish", CommandError(BAD_REQUEST))
+def test_error_of_a_message_without_a_reply_is_not_sent() -> None:
+    """A refused lobby frame has no reply, and the session stays open."""
+    harness = NodeHarness()
+    client = harness.open_plain_session("lobby")
+    harness.calls.fail_next("publish", CommandError(BAD_REQUEST))
     client.send_text("hello")
-    assert client.take() == []
-    assert client.ended == 0
-    assert world.recorder.of(CommandHandled)[-1].error == 107
+    assert client.receive() == []
+    assert client.disconnect_code == 0
+    assert harness.recorder.of(CommandHandled)[-1].error == 107
 
 
 def test_every_command_is_reported_once() -> None:
-    """With its name, the label of its namespace and how it ended."""
-    world = World(OPEN, {"ns": OPEN})
-    world.tokens.connections.known["t"] = Identity(user="ann")
-    client = world.open_session()
-    client.ask("connect", token="t")
-    client.ask("subscribe", channel="ns:x")
-    client.outcome("publish", channel="nowhere:x", data=1)
-    client.outcome("subscribe", channel="")
-    assert [(e.method, e.namespace, e.error, e.user) for e in world.recorder.of(CommandHandled)] == [
+    """With its name, the label of its namespace, its error and the user."""
+    harness = NodeHarness(OPEN, {"ns": OPEN})
+    harness.tokens.connections.known["t"] = Identity(user="ann")
+    client = harness.open_session()
+    client.request("connect", token="t")
+    client.request("subscribe", channel="ns:x")
+    client.request_code("publish", channel="nowhere:x", data=1)
+    client.request_code("subscribe", channel="")
+    assert [(e.method, e.namespace, e.error, e.user) for e in harness.recorder.of(CommandHandled)] == [
         ("connect", "", 0, "ann"),
         ("subscribe", "ns", 0, "ann"),
         ("publish", "", 102, "ann"),
@@ -99,25 +93,25 @@ def test_every_command_is_reported_once() -> None:
     ]
 
 
-def test_commands_are_timed() -> None:
-    """From their start to their end."""
-    world = World()
-    client = world.connect("ann")
-    publish = world.node.channels.publish
+def test_duration_of_commands_is_measured() -> None:
+    """From start to end."""
+    harness = NodeHarness()
+    client = harness.connect("ann")
+    publish = harness.node.channels.publish
 
-    async def slowly(*args: object, **options: object) -> object:
-        world.clock.advance(0.25)
+    async def publish_slowly(*args: object, **options: object) -> object:
+        harness.clock.advance(0.25)
         return await publish(*args, **options)  # type: ignore[arg-type]
 
-    world.node.channels.publish = slowly  # type: ignore[method-assign,assignment]
-    client.ask("publish", channel="news", data=1)
-    assert world.recorder.of(CommandHandled)[-1].duration_s == 0.25
+    harness.node.channels.publish = publish_slowly  # type: ignore[method-assign,assignment]
+    client.request("publish", channel="news", data=1)
+    assert harness.recorder.of(CommandHandled)[-1].duration_s == 0.25
 
 
 def test_commands_of_one_frame_are_answered_in_order() -> None:
-    """Up to the one that ends the session; what follows it is not even looked at."""
-    world = World()
-    client = world.connect("ann")
+    """Up to the command that ends the session. Later commands are ignored."""
+    harness = NodeHarness()
+    client = harness.connect("ann")
     lines = [
         '{"id":11,"subscribe":{"channel":"a"}}',
         '{"id":12,"subscribe":{"channel":"a"}}',
@@ -126,8 +120,29 @@ def test_commands_of_one_frame_are_answered_in_order() -> None:
         '{"id":15,"publish":{"channel":"b","data":1}}',
     ]
     client.send_text("\n".join(lines))
-    assert [message["id"] for message in client.take()] == [11, 12, 13]
-    assert client.ended == 3501
-    handled = [event.method for event in world.recorder.of(CommandHandled)]
+    assert [message["id"] for message in client.receive()] == [11, 12, 13]
+    assert client.disconnect_code == 3501
+    handled = [event.method for event in harness.recorder.of(CommandHandled)]
     assert handled == ["connect", "subscribe", "subscribe", "unsubscribe", "subscribe"]
-    assert world.node.hub.statistics().subscriptions == 0
+    assert harness.node.hub.statistics().subscriptions == 0
+
+
+def test_text_of_a_failure_has_code_and_detail() -> None:
+    """Of errors and disconnects."""
+    assert str(CommandError(BAD_REQUEST, "x is y")) == "107 bad request: x is y"
+    assert str(Disconnect(BAD_PROTOCOL)) == "3501 bad request"
+
+
+def test_details_are_sent_only_with_debug_reasons() -> None:
+    """They help developers, and attackers as well."""
+    for debug in (False, True):
+        harness = NodeHarness(debug_reasons=debug)
+        client = harness.open_session()
+        client.send("connect", token="forged")
+        assert client.transport.closed is not None
+        code, reason = client.transport.closed
+        assert code == 3500
+        assert ("no such token" in reason) is debug
+        assert reason.startswith("invalid token")
+        error = harness.connect("ann").request_reply("rpc")["error"]["message"]
+        assert ("handler" in error) is debug

@@ -1,363 +1,253 @@
-"""Recoveries that are too large for one reply: they go on in pieces, as fast as the client reads."""
+"""Recoveries that are too large for one reply: they continue in pieces, as fast as the client reads."""
 
 from __future__ import annotations
-
-import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
 from msgspec import structs
 
 from beaconfire.base.units import Seconds, Size
-from beaconfire.channels.options import ChannelOptions
 from beaconfire.delivery import patches
-from beaconfire.model.grants import SubscriptionGrant
-from beaconfire.model.identity import Identity
 from beaconfire.protocols.fossil import create
-from beaconfire.session.reply_budget import PUBLICATION_BYTES
-from tests.unit.kit import RECOVERABLE, Client, World, settle
-
-TEXT = "x" * 98
-ONE = PUBLICATION_BYTES + 100
-"""The size of a publication of TEXT."""
-
-WATCHED = ChannelOptions(
-    allow_subscribe_for_client=True,
-    presence=True,
-    join_leave=True,
-    force_push_join_leave=True,
-    history_size=10,
-    history_ttl=Seconds(300),
-    force_recovery=True,
-    allow_tags_filter=True,
-    allowed_delta_types=["fossil"],
+from tests.unit.kit import RECOVERABLE, NodeHarness, settle
+from tests.unit.session.operations.pieces import (
+    ALL_FEATURES,
+    PUBLICATION_SIZE,
+    TEXT,
+    new_harness,
+    offsets,
+    receive_all,
+    run_scenario,
+    since,
 )
 
 
-def play(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(scenario())
-
-
-def piecewise(channel: ChannelOptions = RECOVERABLE, pieces_of: int = 2, **options: Any) -> World:
-    """A world in whose replies so many publications fit, with seven of them in each of two channels."""
-    world = World(channel, reply_max_size=Size(ONE * pieces_of), **options)
-    for name in ("news", "sport"):
-        world.publish(name, *[TEXT] * 7)
-    return world
-
-
-def since(offset: int = 0) -> dict[str, Any]:
-    return {"recover": True, "offset": offset, "epoch": "epoch1"}
-
-
-async def go_on(client: Client) -> list[dict[str, Any]]:
-    """What arrives until nothing more does."""
-    found: list[dict[str, Any]] = []
-    for _ in range(20):  # more turns than there are pieces
-        await settle()
-        found += client.take()
-    return found
-
-
-def offsets(messages: list[dict[str, Any]], channel: str = "news") -> list[int]:
-    """Of the publications pushed in a channel, which must be all that was pushed there."""
-    pushes = [message["push"] for message in messages if message.get("push", {}).get("channel") == channel]
-    return [push["pub"]["offset"] for push in pushes]
-
-
-def test_what_does_not_fit_follows_the_reply() -> None:
-    """The reply is recovered and holds the first piece; the client's position moves with what it gets."""
+def test_publications_that_do_not_fit_follow_the_reply() -> None:
+    """The reply is recovered and has the first piece. The client's position moves with what it gets."""
 
     async def scenario() -> None:
-        world = piecewise()
-        client = world.connect("ann")
-        result = client.ask("subscribe", channel="news", **since())
+        harness = new_harness()
+        client = harness.connect("ann")
+        result = client.request("subscribe", channel="news", **since())
         assert (result["recovered"], result.get("offset", 0)) == (True, 0)
         assert [publication["offset"] for publication in result["publications"]] == [1, 2]
-        assert offsets(await go_on(client)) == [3, 4, 5, 6, 7]
-        world.publish("news", TEXT)
-        assert offsets(await go_on(client)) == [8]
-        assert world.recorder.limits() == ["client.reply_max_size"]
+        assert offsets(await receive_all(client)) == [3, 4, 5, 6, 7]
+        harness.publish("news", TEXT)
+        assert offsets(await receive_all(client)) == [8]
+        assert harness.recorder.limits() == ["client.reply_max_size"]
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 def test_a_client_that_does_not_read_gets_one_piece() -> None:
-    """And costs no more than that. The rest comes when it reads, whatever was published meanwhile."""
+    """It costs no more memory than one piece.
+
+    The rest is sent when the client reads, with everything published meanwhile.
+    """
 
     async def scenario() -> None:
-        world = piecewise()
-        client = world.connect("ann")
-        client.ask("subscribe", channel="news", **since())
+        harness = new_harness()
+        client = harness.connect("ann")
+        client.request("subscribe", channel="news", **since())
         client.transport.writable = False
-        assert await go_on(client) == []
-        world.publish("news", TEXT, TEXT)
-        assert await go_on(client) == []
-        assert client.session.outbox.queued_bytes < 3 * ONE
+        assert await receive_all(client) == []
+        harness.publish("news", TEXT, TEXT)
+        assert await receive_all(client) == []
+        assert client.session.outbox.queued_bytes < 3 * PUBLICATION_SIZE
         client.transport.writable = True
         client.session.on_writable()
         await settle()
-        assert offsets(await go_on(client)) == [3, 4, 5, 6, 7, 8, 9]
+        assert offsets(await receive_all(client)) == [3, 4, 5, 6, 7, 8, 9]
 
-    play(scenario)
+    run_scenario(scenario)
 
 
-def test_channels_take_turns() -> None:
-    """The subs of one connect share one reply, and then each gets a piece in turn; each channel stays in order."""
+def test_recoveries_of_one_session_take_turns() -> None:
+    """The subs of one connect share a reply. Then each channel gets a piece in turn, in its order."""
 
     async def scenario() -> None:
-        world = piecewise()
-        world.connect("ann")
-        client = world.open_session()
+        harness = new_harness()
+        harness.connect("ann")
+        client = harness.open_session()
         epochs = {"news": "epoch1", "sport": "epoch2"}
         subs = {name: {"recover": True, "offset": 1, "epoch": epoch} for name, epoch in epochs.items()}
-        found = client.ask("connect", token="ann", subs=subs)["subs"]
+        found = client.request("connect", token="ann", subs=subs)["subs"]
         assert [publication["offset"] for publication in found["news"]["publications"]] == [2, 3]
         assert (found["sport"]["recovered"], found["sport"]["offset"]) == (True, 1)
         assert "publications" not in found["sport"]
-        messages = await go_on(client)
+        messages = await receive_all(client)
         assert offsets(messages, "news") == [4, 5, 6, 7]
         assert offsets(messages, "sport") == [2, 3, 4, 5, 6, 7]
         order = [message["push"]["channel"] for message in messages]
         assert order == ["news", "news", "sport", "sport"] * 2 + ["sport", "sport"]
 
-    play(scenario)
+    run_scenario(scenario)
 
 
-def test_positions_are_those_of_what_was_sent() -> None:
-    """A client that is cut in the middle goes on from there."""
+def test_position_is_the_end_of_the_last_piece() -> None:
+    """A client whose connection is cut recovers from there."""
 
     async def scenario() -> None:
-        world = piecewise()
-        client = world.connect("ann")
-        client.ask("subscribe", channel="news", **since())
+        harness = new_harness()
+        client = harness.connect("ann")
+        client.request("subscribe", channel="news", **since())
         assert client.session.positions() == {"news": (2, "epoch1")}
         client.transport.writable = False
         await settle()
-        client.cut()
-        world.turn()
+        client.drop_connection()
+        harness.run_scheduled()
         await settle()
         assert client.session.positions() is None
-        assert world.node.hub.statistics().subscriptions == 0
-        assert len(world.node.background) == 0
+        assert harness.node.hub.statistics().subscriptions == 0
+        assert len(harness.node.background) == 0
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 @pytest.mark.parametrize(("server_side", "code"), [(False, 2500), (True, 3010)])
-def test_history_that_is_gone_meanwhile_is_a_gap(server_side: bool, code: int) -> None:
-    """The client is told to recover, and then it is told that it can't."""
+def test_history_that_is_gone_between_pieces_is_a_gap(server_side: bool, code: int) -> None:
+    """The client must recover again, and then learns that it is not recovered."""
 
     async def scenario() -> None:
-        world = piecewise()
-        client = world.connect("ann") if not server_side else world.open_session()
+        harness = new_harness()
+        client = harness.connect("ann") if not server_side else harness.open_session()
         if server_side:
-            world.connect("ann")
-            client.ask("connect", token="ann", subs={"news": since()})
+            harness.connect("ann")
+            client.request("connect", token="ann", subs={"news": since()})
         else:
-            client.ask("subscribe", channel="news", **since())
+            client.request("subscribe", channel="news", **since())
         client.transport.writable = False
         await settle()
-        world.publish("news", *[TEXT] * 10)
-        world.turn()
+        harness.publish("news", *[TEXT] * 10)
+        harness.run_scheduled()
         client.transport.writable = True
         client.session.on_writable()
         await settle()
-        messages = await go_on(client)
-        told = client.ended or messages[-1]["push"]["unsubscribe"]["code"]
-        assert told == code
+        messages = await receive_all(client)
+        code = client.disconnect_code or messages[-1]["push"]["unsubscribe"]["code"]
+        assert code == code
 
-    play(scenario)
+    run_scenario(scenario)
 
 
-def test_who_leaves_gets_nothing_more() -> None:
-    """Nothing of the channel comes after the reply to unsubscribe."""
+def test_unsubscribe_stops_the_recovery() -> None:
+    """Nothing of the channel is sent after the unsubscribe reply."""
 
     async def scenario() -> None:
-        world = piecewise()
-        client = world.connect("ann")
+        harness = new_harness()
+        client = harness.connect("ann")
         client.send("subscribe", channel="news", **since())
         number = client.send("unsubscribe", channel="news")
-        messages = await go_on(client)
+        messages = await receive_all(client)
         assert messages[-1] == {"id": number, "unsubscribe": {}}
         assert client.session.recoveries is None
 
-    play(scenario)
+    run_scenario(scenario)
 
 
-def test_a_failing_engine_is_a_gap_for_one_and_nothing_for_the_next() -> None:
-    """The failure is reported; the other recovery of the session goes on."""
+def test_failing_read_is_a_gap_for_one_channel_only() -> None:
+    """The failure is reported, and the session's other recovery continues."""
 
     async def scenario() -> None:
-        world = piecewise()
-        world.recorder.expects_errors = True
-        client = world.connect("ann")
-        client.ask("subscribe", channel="news", **since())
-        client.ask("subscribe", channel="sport", recover=True, offset=3, epoch="epoch2")
-        world.stops.fail_next("history", OSError("no engine"))
+        harness = new_harness()
+        harness.recorder.expects_errors = True
+        client = harness.connect("ann")
+        client.request("subscribe", channel="news", **since())
+        client.request("subscribe", channel="sport", recover=True, offset=3, epoch="epoch2")
+        harness.calls.fail_next("history", OSError("no engine"))
         await settle()
-        messages = await go_on(client)
+        messages = await receive_all(client)
         assert offsets(messages, "sport") == [6, 7]
         assert {"channel": "news", "unsubscribe": {"code": 2500, "reason": "insufficient state"}} in [
             message["push"] for message in messages
         ]
 
-    play(scenario)
+    run_scenario(scenario)
 
 
-def test_a_slow_engine_loses_nothing() -> None:
-    """What is published while history is read on is held, and follows it."""
-
-    async def scenario() -> None:
-        world = piecewise(pieces_of=5)
-        client = world.connect("ann")
-        client.ask("subscribe", channel="news", **since())
-        world.stops.hold("history")
-        await settle()
-        world.turn()
-        await settle()
-        world.publish("news", TEXT)
-        world.turn()
-        world.stops.release("history")
-        await settle()
-        assert offsets(await go_on(client)) == [6, 7, 8]
-
-    play(scenario)
-
-
-def test_the_wishes_of_a_subscription_hold_for_every_piece() -> None:
-    """A filter passes the same, and patches start from what the client was given last."""
+def test_publications_during_a_read_are_held() -> None:
+    """They follow the piece."""
 
     async def scenario() -> None:
-        world = World(WATCHED, reply_max_size=Size(ONE))
+        harness = new_harness(pieces_of=5)
+        client = harness.connect("ann")
+        client.request("subscribe", channel="news", **since())
+        harness.calls.hold("history")
+        await settle()
+        harness.run_scheduled()
+        await settle()
+        harness.publish("news", TEXT)
+        harness.run_scheduled()
+        harness.calls.release("history")
+        await settle()
+        assert offsets(await receive_all(client)) == [6, 7, 8]
+
+    run_scenario(scenario)
+
+
+def test_filter_and_patches_apply_to_every_piece() -> None:
+    """The filter is the same, and patches start from the last publication that was sent."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(ALL_FEATURES, reply_max_size=Size(PUBLICATION_SIZE))
         for number in range(1, 7):
-            world.publish("news", f"{TEXT}{number}", tags={"number": str(number)})
-        client = world.connect("ann")
+            harness.publish("news", f"{TEXT}{number}", tags={"number": str(number)})
+        client = harness.connect("ann")
         not_three = {"key": "number", "cmp": "neq", "val": "3"}
-        result = client.ask("subscribe", channel="news", tf=not_three, delta="fossil", **since())
+        result = client.request("subscribe", channel="news", tf=not_three, delta="fossil", **since())
         assert [publication["offset"] for publication in result["publications"]] == [1]
-        messages = [message for message in await go_on(client) if "pub" in message["push"]]
+        messages = [message for message in await receive_all(client) if "pub" in message["push"]]
         assert offsets(messages) == [2, 4, 5, 6]
-        # A patch starts from the neighbour, which number 4 does not have.
+        # A patch starts from the previous publication, which was filtered out before number 4.
         assert [message["push"]["pub"].get("delta", False) for message in messages] == [True, False, True, True]
 
-    play(scenario)
+    run_scenario(scenario)
 
 
-def test_others_are_announced_meanwhile() -> None:
+def test_joins_are_sent_during_a_recovery() -> None:
     """Joins have no place among publications, and the client knows that it is subscribed."""
 
     async def scenario() -> None:
-        world = piecewise(WATCHED)
-        client = world.connect("ann")
-        client.ask("subscribe", channel="news", **since())
+        harness = new_harness(ALL_FEATURES)
+        client = harness.connect("ann")
+        client.request("subscribe", channel="news", **since())
         client.transport.writable = False
         await settle()
-        world.connect("bob", "news")
+        harness.connect("bob", "news")
         client.transport.writable = True
         client.session.on_writable()
         await settle()
         joins = [
-            message["push"]["join"]["info"]["user"] for message in await go_on(client) if "join" in message["push"]
+            message["push"]["join"]["info"]["user"]
+            for message in await receive_all(client)
+            if "join" in message["push"]
         ]
         assert "bob" in joins
 
-    play(scenario)
+    run_scenario(scenario)
 
 
-def test_presence_lasts_however_long_it_takes() -> None:
-    """It is refreshed, as that of subscriptions that are live."""
+def test_presence_is_refreshed_during_a_recovery() -> None:
+    """Like the presence of live subscriptions."""
 
     async def scenario() -> None:
-        world = piecewise(WATCHED, ping_interval=Seconds(0), presence_update_interval=Seconds(10))
-        client = world.connect("ann")
-        client.ask("subscribe", channel="news", **since())
+        harness = new_harness(ALL_FEATURES, ping_interval=Seconds(0), presence_update_interval=Seconds(10))
+        client = harness.connect("ann")
+        client.request("subscribe", channel="news", **since())
         client.transport.writable = False
         await settle()
-        world.pass_time(100)
-        assert world.presence("news") == {client.id}
+        harness.advance_time(100)
+        assert harness.present_clients("news") == {client.id}
 
-    play(scenario)
-
-
-CACHE = ChannelOptions(
-    allow_subscribe_for_client=True,
-    history_size=1,
-    history_ttl=Seconds(300),
-    force_recovery=True,
-    force_recovery_mode="cache",
-    auto_cache_recover=True,
-)
+    run_scenario(scenario)
 
 
-def connect_to_caches(world: World) -> Client:
-    """In the caches of both channels by a token; the first one's publication alone fills the reply."""
-    world.tokens.connections.known["ann"] = Identity(
-        "ann", channels={"news": SubscriptionGrant(), "sport": SubscriptionGrant()}
-    )
-    client = world.open_session()
-    client.send("connect", token="ann")
-    return client
-
-
-def test_a_cache_for_which_a_reply_has_no_room_follows_it() -> None:
-    """Only its latest publication counts, wherever the client was: what came before is no gap."""
+def test_unsubscribe_removes_the_recovery_at_once() -> None:
+    """A client that does not read and subscribes again and again has one recovery per channel."""
 
     async def scenario() -> None:
-        world = piecewise(CACHE, pieces_of=1)
-        client = connect_to_caches(world)
-        subs = client.take()[0]["connect"]["subs"]
-        assert [publication["offset"] for publication in subs["news"]["publications"]] == [7]
-        assert "publications" not in subs["sport"]
-        assert offsets(await go_on(client), "sport") == [7]
-        world.publish("sport", TEXT)
-        assert offsets(await go_on(client), "sport") == [8]
-        assert client.ended == 0
-
-    play(scenario)
-
-
-def test_a_cache_that_changes_before_its_turn() -> None:
-    """The client is given what is the latest then, once."""
-
-    async def scenario() -> None:
-        world = piecewise(CACHE, pieces_of=1)
-        client = connect_to_caches(world)
-        client.take()
-        client.transport.writable = False
-        await settle()
-        world.publish("sport", TEXT, TEXT)
-        client.transport.writable = True
-        client.session.on_writable()
-        assert offsets(await go_on(client), "sport") == [9]
-        assert client.ended == 0
-
-    play(scenario)
-
-
-def test_a_cache_that_is_emptied_before_its_turn() -> None:
-    """There is nothing to be given, and the client hears what comes."""
-
-    async def scenario() -> None:
-        world = piecewise(CACHE, pieces_of=1)
-        client = connect_to_caches(world)
-        client.take()
-        await world.memory.broker.remove_history("sport")
-        assert offsets(await go_on(client), "sport") == []
-        world.publish("sport", TEXT)
-        assert offsets(await go_on(client), "sport") == [8]
-
-    play(scenario)
-
-
-def test_recoveries_that_are_given_up_are_forgotten_at_once() -> None:
-    """However often a client that does not read subscribes and unsubscribes, one recovery for each channel is kept."""
-
-    async def scenario() -> None:
-        world = piecewise()
-        client = world.connect("ann")
-        client.ask("subscribe", channel="sport", **since())
+        harness = new_harness()
+        client = harness.connect("ann")
+        client.request("subscribe", channel="sport", **since())
         client.transport.writable = False
         await settle()
         for _ in range(50):
@@ -367,71 +257,14 @@ def test_recoveries_that_are_given_up_are_forgotten_at_once() -> None:
         assert len(client.session.recoveries or ()) <= 2
         client.transport.writable = True
         client.session.on_writable()
-        client.take()
-        assert offsets(await go_on(client)) == [3, 4, 5, 6, 7]
+        client.receive()
+        assert offsets(await receive_all(client)) == [3, 4, 5, 6, 7]
 
-    play(scenario)
-
-
-def test_conflating_subscriptions_share_the_reply_too() -> None:
-    """Each is told one publication at most, but a client may have any number of them up to its limit of channels. What
-    has no room comes afterwards, and says how many were left out before it."""
-
-    async def scenario() -> None:
-        world = piecewise(pieces_of=1)
-        world.connect("ann")
-        client = world.open_session()
-        epochs = {"news": "epoch1", "sport": "epoch2"}
-        rate = {"max_rate": 1}
-        subs = {
-            name: {"recover": True, "offset": 1, "epoch": epoch, "conflate": rate} for name, epoch in epochs.items()
-        }
-        found = client.ask("connect", token="ann", subs=subs)["subs"]
-        assert [publication["offset"] for publication in found["news"]["publications"]] == [7]
-        assert (found["sport"]["recovered"], found["sport"]["offset"]) == (True, 1)
-        assert "publications" not in found["sport"]
-        assert (client.session.positions() or {})["sport"] == (1, "epoch2")
-        [push] = [message["push"] for message in await go_on(client)]
-        assert (push["channel"], push["pub"]["offset"], push["pub"]["conflated"]) == ("sport", 7, 5)
-        assert (client.session.positions() or {})["sport"] == (7, "epoch2")
-
-    play(scenario)
-
-
-@pytest.mark.parametrize("limit", [3, 5])
-def test_a_conflating_recovery_that_takes_several_reads(limit: int) -> None:
-    """More was published meanwhile than one read gives. The newest comes in the end; nothing stays owed."""
-
-    async def scenario() -> None:
-        world = piecewise(
-            structs.replace(RECOVERABLE, history_size=100), pieces_of=1, recovery_max_publication_limit=limit
-        )
-        world.connect("ann")
-        client = world.open_session()
-        epochs = {"news": "epoch1", "sport": "epoch2"}
-        subs = {
-            name: {"recover": True, "offset": 5, "epoch": epoch, "conflate": {"max_rate": 1}}
-            for name, epoch in epochs.items()
-        }
-        client.send("connect", token="ann", subs=subs)
-        client.take()
-        client.transport.writable = False
-        await settle()
-        world.publish("sport", *[TEXT] * 20)
-        client.transport.writable = True
-        client.session.on_writable()
-        messages = await go_on(client)
-        world.pass_time(2)
-        found = offsets(messages + await go_on(client), "sport")
-        assert found == sorted(set(found))
-        assert found[-1] == 27
-        assert (client.session.positions() or {})["sport"] == (27, "epoch2")
-
-    play(scenario)
+    run_scenario(scenario)
 
 
 def test_patches_of_pieces_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand clients that come back after a cut have missed the same."""
+    """Clients that come back after a network failure have missed the same publications."""
     made = []
 
     def count(source: bytes, target: bytes) -> bytes | None:
@@ -441,48 +274,50 @@ def test_patches_of_pieces_are_made_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(patches, "create", count)
 
     async def scenario() -> None:
-        world = piecewise(WATCHED)
+        harness = new_harness(ALL_FEATURES)
         for user in ("ann", "bob"):
-            client = world.connect(user)
-            client.ask("subscribe", channel="news", delta="fossil", **since())
-            await go_on(client)
+            client = harness.connect(user)
+            client.request("subscribe", channel="news", delta="fossil", **since())
+            await receive_all(client)
         assert len(made) == 6
 
-    play(scenario)
+    run_scenario(scenario)
 
 
-def test_no_position_before_the_reply() -> None:
-    """The first piece is in it: who was cut before would go on after what was never sent."""
+def test_subscription_has_no_position_before_the_reply() -> None:
+    """The reply has the first piece. A client that is cut before it must not continue after it."""
 
     async def scenario() -> None:
-        world = piecewise(WATCHED)
-        client = world.connect("ann")
-        world.stops.hold("presence_add")
+        harness = new_harness(ALL_FEATURES)
+        client = harness.connect("ann")
+        harness.calls.hold("presence_add")
         client.send("subscribe", channel="news", **since())
         await settle()
         assert client.session.positions() == {}
-        world.stops.release("presence_add")
+        harness.calls.release("presence_add")
         await settle()
-        assert offsets([m for m in await go_on(client) if "pub" in m.get("push", {})]) == [3, 4, 5, 6, 7]
+        assert offsets([m for m in await receive_all(client) if "pub" in m.get("push", {})]) == [3, 4, 5, 6, 7]
         assert client.session.positions() == {"news": (7, "epoch1")}
 
-    play(scenario)
+    run_scenario(scenario)
 
 
-def test_a_piece_of_small_publications_fits_whatever_the_name_of_the_channel() -> None:
-    """Each of them comes with the name. A piece that is larger than the queue would end the session as slow, and its
-    next one, too."""
+def test_channel_name_counts_against_the_size_of_a_piece() -> None:
+    """Each push of a piece has the channel name.
+
+    A piece larger than the outbox would disconnect the client again and again.
+    """
 
     async def scenario() -> None:
         channel = "n" * 250
-        world = World(
+        harness = NodeHarness(
             structs.replace(RECOVERABLE, history_size=1000),
             reply_max_size=Size(10_000),
             queue_max_size=Size(20_000),
             recovery_max_publication_limit=1000,
         )
-        world.publish(channel, *range(1000))
-        client = world.connect("ann")
+        harness.publish(channel, *range(1000))
+        client = harness.connect("ann")
         transport = client.transport
         write = transport.write
 
@@ -491,14 +326,14 @@ def test_a_piece_of_small_publications_fits_whatever_the_name_of_the_channel() -
             transport.writable = False
 
         transport.write = write_once  # type: ignore[method-assign]
-        client.ask("subscribe", channel=channel, **since())
+        client.request("subscribe", channel=channel, **since())
         found: list[int] = []
         for _ in range(300):
             transport.writable = True
             client.session.on_writable()
             await settle()
-            found += offsets(client.take(), channel)
-        assert (client.ended, found[-1:]) == (0, [1000])
+            found += offsets(client.receive(), channel)
+        assert (client.disconnect_code, found[-1:]) == (0, [1000])
         assert found == list(range(found[0], 1001))
 
-    play(scenario)
+    run_scenario(scenario)

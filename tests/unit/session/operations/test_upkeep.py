@@ -1,4 +1,4 @@
-"""What a session needs now and then without being asked."""
+"""Periodic work of a session: presence and positions."""
 
 from __future__ import annotations
 
@@ -10,159 +10,154 @@ import pytest
 from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.grants import SubscriptionGrant
-from tests.unit.kit import RECOVERABLE, Client, World, run, settle
+from tests.unit.kit import RECOVERABLE, HarnessClient, NodeHarness, run, settle
+from tests.unit.session.operations.support import lose_publication
 
-PRESENT = ChannelOptions(allow_subscribe_for_client=True, presence=True)
-QUICK: dict[str, Any] = {
+PRESENCE = ChannelOptions(allow_subscribe_for_client=True, presence=True)
+SHORT_INTERVALS: dict[str, Any] = {
     "ping_interval": Seconds(0),
     "presence_update_interval": Seconds(10),
     "channel_position_check_delay": Seconds(20),
 }
 
 
-def miss_one(world: World) -> None:
-    """A publication that is stored but never announced here, and nothing after it."""
-    run(world.memory.broker.detach("news"))
-    world.publish("news", "lost")
-    run(world.memory.broker.attach("news"))
+def unsubscribed(client: HarnessClient) -> list[int]:
+    """The codes of the unsubscribe pushes."""
+    return [push["unsubscribe"]["code"] for push in client.receive_pushes()]
 
 
-def unsubscribed(client: Client) -> list[int]:
-    return [push["unsubscribe"]["code"] for push in client.take_pushes()]
-
-
-def test_presence_is_refreshed_for_as_long_as_the_session_lives() -> None:
-    """An entry lives for 2.2 intervals, so one refresh may be lost."""
-    world = World(PRESENT, **QUICK)
-    client = world.connect("ann", "news")
+def test_presence_is_refreshed_while_the_session_is_open() -> None:
+    """An entry lives for 2.2 intervals, so one refresh may fail."""
+    harness = NodeHarness(PRESENCE, **SHORT_INTERVALS)
+    client = harness.connect("ann", "news")
     for _ in range(20):
-        world.pass_time(10)
-        assert world.presence("news") == {client.id}
-    run(world.memory.presence.remove("news", client.id))
-    world.pass_time(10)
-    assert world.presence("news") == {client.id}
+        harness.advance_time(10)
+        assert harness.present_clients("news") == {client.id}
+    run(harness.memory.presence.remove("news", client.id))
+    harness.advance_time(10)
+    assert harness.present_clients("news") == {client.id}
 
 
-def test_a_dead_nodes_presence_vanishes() -> None:
-    """Nobody refreshes it: after 2.2 intervals it is gone."""
-    world = World(PRESENT, **QUICK)
-    client = world.connect("ann", "news")
+def test_presence_expires_without_refresh() -> None:
+    """After 2.2 intervals, for example if the node has died."""
+    harness = NodeHarness(PRESENCE, **SHORT_INTERVALS)
+    client = harness.connect("ann", "news")
     client.session.keepalive.cancel()
-    world.pass_time(21.5)
-    assert world.presence("news") == {client.id}
-    world.pass_time(0.5)
-    assert world.presence("news") == set()
+    harness.advance_time(21.5)
+    assert harness.present_clients("news") == {client.id}
+    harness.advance_time(0.5)
+    assert harness.present_clients("news") == set()
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.99])
-def test_a_silent_loss_is_found(chance: float) -> None:
-    """By comparing positions: once to see that something is there, once to see that it never came."""
-    world = World(RECOVERABLE, **QUICK)
-    world.chance = chance
-    client = world.connect("ann", "news")
-    miss_one(world)
-    world.pass_time(20)
+def test_silent_loss_is_found_by_comparing_positions(chance: float) -> None:
+    """The first comparison sees the new top, the second one sees that the position has not reached it."""
+    harness = NodeHarness(RECOVERABLE, **SHORT_INTERVALS)
+    harness.random_value = chance
+    client = harness.connect("ann", "news")
+    lose_publication(harness, publish_next=False)
+    harness.advance_time(20)
     assert unsubscribed(client) == []
-    world.pass_time(60)
+    harness.advance_time(60)
     assert unsubscribed(client) == [2500]
-    result = client.ask("subscribe", channel="news", recover=True, epoch="epoch1")
+    result = client.request("subscribe", channel="news", recover=True, epoch="epoch1")
     assert [publication["data"] for publication in result["publications"]] == ["lost"]
 
 
-def test_a_silent_loss_ends_server_side_subscribers() -> None:
-    """With 3010."""
-    world = World(RECOVERABLE, **QUICK)
-    client = world.connect("ann", channels={"news": SubscriptionGrant()})
-    miss_one(world)
-    world.pass_time(80)
-    assert client.ended == 3010
+def test_silent_loss_of_a_server_side_subscription_ends_the_session_with_3010() -> None:
+    """The client must connect again."""
+    harness = NodeHarness(RECOVERABLE, **SHORT_INTERVALS)
+    client = harness.connect("ann", channels={"news": SubscriptionGrant()})
+    lose_publication(harness, publish_next=False)
+    harness.advance_time(80)
+    assert client.disconnect_code == 3010
 
 
-def test_a_stream_that_began_anew_is_found_at_once() -> None:
-    """Its epoch tells, at the first comparison."""
-    world = World(RECOVERABLE, **QUICK)
-    client = world.connect("ann", "news")
+def test_new_epoch_is_found_by_the_first_comparison() -> None:
+    """The client then recovers."""
+    harness = NodeHarness(RECOVERABLE, **SHORT_INTERVALS)
+    client = harness.connect("ann", "news")
     subscription = client.session.subscriptions["news"]
     subscription.epoch = "lost"
-    world.pass_time(30)
+    harness.advance_time(30)
     assert unsubscribed(client) == [2500]
 
 
-def test_a_busy_or_idle_channel_is_left_alone() -> None:
-    """However long, nothing is taken for a loss."""
-    world = World(RECOVERABLE, **QUICK)
-    client = world.connect("ann", "news")
+def test_busy_and_idle_channels_have_no_gap() -> None:
+    """After any number of comparisons."""
+    harness = NodeHarness(RECOVERABLE, **SHORT_INTERVALS)
+    client = harness.connect("ann", "news")
     for number in range(60):
         if number < 30:
-            world.publish("news", number)
-        world.pass_time(5)
-    assert [push["pub"]["data"] for push in client.take_pushes()] == list(range(30))
+            harness.publish("news", number)
+        harness.advance_time(5)
+    assert [push["pub"]["data"] for push in client.receive_pushes()] == list(range(30))
 
 
-def test_positions_are_compared_no_more_often_than_configured() -> None:
-    """And never if that is switched off."""
+def test_positions_are_compared_as_often_as_configured() -> None:
+    """Never if it is switched off."""
     for delay, expected in ((20, range(18, 27)), (0, range(1))):
-        world = World(RECOVERABLE, **{**QUICK, "channel_position_check_delay": Seconds(delay)})
-        world.connect("ann", "news")
-        before = len(world.stops.passed)
-        world.pass_time(400)
-        asked = [call for call in world.stops.passed[before:] if call == "history news"]
+        harness = NodeHarness(RECOVERABLE, **{**SHORT_INTERVALS, "channel_position_check_delay": Seconds(delay)})
+        harness.connect("ann", "news")
+        before = len(harness.calls.completed)
+        harness.advance_time(400)
+        asked = [call for call in harness.calls.completed[before:] if call == "history news"]
         assert len(asked) in expected, len(asked)
 
 
-def test_positions_are_compared_without_presence_updates_too() -> None:
-    """The two have nothing to do with each other."""
-    world = World(RECOVERABLE, **{**QUICK, "presence_update_interval": Seconds(0)})
-    client = world.connect("ann", "news")
-    miss_one(world)
-    world.pass_time(80)
+def test_positions_are_compared_without_presence_updates() -> None:
+    """The two intervals are independent."""
+    harness = NodeHarness(RECOVERABLE, **{**SHORT_INTERVALS, "presence_update_interval": Seconds(0)})
+    client = harness.connect("ann", "news")
+    lose_publication(harness, publish_next=False)
+    harness.advance_time(80)
     assert unsubscribed(client) == [2500]
 
 
-def test_upkeep_of_a_session_that_ends_meanwhile_stops() -> None:
-    """It leaves no presence behind, not even of what it was just refreshing."""
+def test_upkeep_stops_if_the_session_ends() -> None:
+    """No presence entry stays, not even the one that is being refreshed."""
 
     async def scenario() -> None:
-        world = World(PRESENT, **QUICK)
-        client = world.connect("ann", "a", "b")
-        world.stops.hold("presence_add")
-        world.pass_time(10)
+        harness = NodeHarness(PRESENCE, **SHORT_INTERVALS)
+        client = harness.connect("ann", "a", "b")
+        harness.calls.hold("presence_add")
+        harness.advance_time(10)
         await settle()
-        client.cut()
-        world.stops.release("presence_add")
+        client.drop_connection()
+        harness.calls.release("presence_add")
         await settle()
-        assert world.presence("a") | world.presence("b") == set()
-        world.pass_time(30)
-        assert len(world.timers) == 0
+        assert harness.present_clients("a") | harness.present_clients("b") == set()
+        harness.advance_time(30)
+        assert len(harness.timers) == 0
 
     asyncio.run(scenario())
 
 
-def test_a_subscription_that_goes_while_its_position_is_asked_is_left_alone() -> None:
-    """The answer is about something that is over."""
+def test_subscription_that_ends_during_its_comparison_has_no_gap() -> None:
+    """The result of the comparison is ignored."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE, **QUICK)
-        client = world.connect("ann", "news")
+        harness = NodeHarness(RECOVERABLE, **SHORT_INTERVALS)
+        client = harness.connect("ann", "news")
         client.session.subscriptions["news"].epoch = "lost"
-        world.stops.hold("history")
-        world.pass_time(30)
+        harness.calls.hold("history")
+        harness.advance_time(30)
         await settle()
-        client.ask("unsubscribe", channel="news")
-        world.stops.release("history")
+        client.request("unsubscribe", channel="news")
+        harness.calls.release("history")
         await settle()
-        assert client.take() == []
+        assert client.receive() == []
 
     asyncio.run(scenario())
 
 
-def test_a_failing_engine_does_not_end_sessions() -> None:
-    """It is reported, and upkeep tries again at its time."""
-    world = World(PRESENT, **QUICK)
-    world.recorder.expects_errors = True
-    client = world.connect("ann", "news")
-    world.stops.fail_next("presence_add", OSError("no link"))
-    world.pass_time(10)
-    assert client.ended == 0
-    world.pass_time(20)
-    assert world.presence("news") == {client.id}
+def test_failing_engine_does_not_end_the_session() -> None:
+    """The failure is reported, and upkeep runs again after its interval."""
+    harness = NodeHarness(PRESENCE, **SHORT_INTERVALS)
+    harness.recorder.expects_errors = True
+    client = harness.connect("ann", "news")
+    harness.calls.fail_next("presence_add", OSError("no link"))
+    harness.advance_time(10)
+    assert client.disconnect_code == 0
+    harness.advance_time(20)
+    assert harness.present_clients("news") == {client.id}

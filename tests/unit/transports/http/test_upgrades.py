@@ -1,6 +1,6 @@
-"""Requests that ask for an upgrade they do not get, and requests without a proper Host, through both doors of the API.
+"""Requests for unsupported upgrades, and requests with an invalid Host, on both paths of the server API.
 
-Each request publishes, and what the channel's history holds afterwards says which were executed, and how often.
+Each request publishes. The channel's history then shows which requests were executed, and how often.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections.abc import Sequence
 
 import pytest
 
-from beaconfire.transports.http.guard import PIPELINE_MAX
-from tests.unit.transports.http.test_doors import (
+from beaconfire.transports.http.limits import PIPELINE_MAX
+from tests.unit.transports.http.test_direct_posts import (
     GET_HEALTH,
     KEY,
     PRESENCE,
-    House,
-    Slow,
+    ServerHarness,
+    SlowEngine,
     both,
     request,
     settle,
     waiting,
 )
-from tests.unit.transports.http.test_guard import FakeStream
+from tests.unit.transports.http.test_limits import FakeHttpStream
 
 OFFERS = {
     "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n",
@@ -52,60 +52,60 @@ def chunked(number: int, headers: bytes = H2C) -> bytes:
     return head + b"5\r\n" + body[:5] + b"\r\n%x\r\n" % (len(body) - 5) + body[5:] + b"\r\n0\r\n\r\n"
 
 
-def outcome(direct: bool, data: Sequence[bytes]) -> tuple[list[int], list[int], bool]:
-    """The statuses of the answers, what was published, and whether the server ended the connection."""
+def run_requests(direct: bool, data: Sequence[bytes]) -> tuple[list[int], list[int], bool]:
+    """The statuses of the responses, the publications, and whether the server closed the connection."""
 
     async def main() -> tuple[list[int], list[int], bool]:
         history = {"channel.history_size": "100", "channel.history_ttl": "300s"}
-        house = await House(direct, history).open()
-        await house.receive(*data)
-        # A call on a connection of its own says what happened.
-        other, house.stream = house.stream, FakeStream()
-        protocol = house._make(config=house.config, server_state=house.state, app_state={})
-        house.stream.protocol = protocol
-        protocol.connection_made(house.stream)
-        await house.receive(request(b'{"channel":"chat","limit":-1}', target=b"/api/history"))
-        answer = json.loads(house.stream.written.partition(b"\r\n\r\n")[2])
-        await house.close()
-        house.stream = other
-        written, closed, _ = await house.close()
+        server = await ServerHarness(direct, history).open()
+        await server.receive(*data)
+        # A call on a second connection reads the publications.
+        other, server.stream = server.stream, FakeHttpStream()
+        protocol = server._make(config=server.config, server_state=server.state, app_state={})
+        server.stream.protocol = protocol
+        protocol.connection_made(server.stream)
+        await server.receive(request(b'{"channel":"chat","limit":-1}', target=b"/api/history"))
+        decoded = json.loads(server.stream.written.partition(b"\r\n\r\n")[2])
+        await server.close()
+        server.stream = other
+        written, closed, _ = await server.close()
         statuses = [int(part[:3]) for part in written.split(b"HTTP/1.1 ")[1:]]
-        return statuses, [each["data"] for each in answer["result"]["publications"]], closed
+        return statuses, [each["data"] for each in decoded["result"]["publications"]], closed
 
     return asyncio.run(main())
 
 
-def each_door(data: Sequence[bytes]) -> tuple[list[int], list[int], bool]:
-    direct, asgi = (outcome(direct_posts, data) for direct_posts in (True, False))
+def both_paths(data: Sequence[bytes]) -> tuple[list[int], list[int], bool]:
+    direct, asgi = (run_requests(direct_posts, data) for direct_posts in (True, False))
     assert direct == asgi
     return direct
 
 
 @pytest.mark.parametrize("offer", OFFERS)
-def test_an_upgrade_that_is_not_supported_is_ignored(offer: str) -> None:
-    """The request is executed once with its body, wherever it is cut, and the connection goes on (RFC 9110 7.8)."""
+def test_unsupported_upgrade_is_ignored(offer: str) -> None:
+    """At every division, the request is executed once with its body, and the connection stays open (RFC 9110 7.8)."""
     data, after = publish(1, OFFERS[offer]), publish(2, b"")
     expected = ([200, 200], [1, 2], False)
-    assert each_door([data, after]) == expected
-    assert each_door([data + after]) == expected
-    assert each_door([data[at : at + 1] for at in range(len(data))] + [after]) == expected
+    assert both_paths([data, after]) == expected
+    assert both_paths([data + after]) == expected
+    assert both_paths([data[at : at + 1] for at in range(len(data))] + [after]) == expected
     for cut in range(1, len(data), 7):
-        assert outcome(True, [data[:cut], data[cut:], after]) == expected
+        assert run_requests(True, [data[:cut], data[cut:], after]) == expected
     head = data.index(b"\r\n\r\n") + 4
     for cut in range(head - 1, len(data)):
-        assert outcome(True, [data[:cut], data[cut:], after]) == expected
+        assert run_requests(True, [data[:cut], data[cut:], after]) == expected
 
 
 @pytest.mark.parametrize("offer", OFFERS)
-def test_a_body_is_never_read_as_a_request(offer: str) -> None:
-    """Not even if it is one, with a key of its own: it is bad JSON, and nothing is executed."""
+def test_body_is_never_read_as_a_request(offer: str) -> None:
+    """Even if the body is a request with a valid key: it is invalid JSON, and nothing is executed."""
     inner = publish(666, b"")
     data = request(inner, KEY + OFFERS[offer])
     head = data.index(b"\r\n\r\n") + 4
     for cut in (len(data), head, head + 1, head + len(inner) // 2):
-        assert each_door([data[:cut], data[cut:]][: 1 if cut == len(data) else 2]) == ([400], [], False)
-    stranger = request(inner, OFFERS[offer])
-    assert each_door([stranger[:head], stranger[head:]])[1:] == ([], False)
+        assert both_paths([data[:cut], data[cut:]][: 1 if cut == len(data) else 2]) == ([400], [], False)
+    without_key = request(inner, OFFERS[offer])
+    assert both_paths([without_key[:head], without_key[head:]])[1:] == ([], False)
 
 
 SCRIPTS: dict[str, tuple[list[bytes], tuple[list[int], list[int], bool]]] = {
@@ -124,24 +124,24 @@ SCRIPTS: dict[str, tuple[list[bytes], tuple[list[int], list[int], bool]]] = {
     "unknown coding": (
         [publish(1, H2C).replace(b"Content-Length: 27", b"Transfer-Encoding: gzip"), publish(2)], ([400], [], True),
     ),
-    "nonsense behind it": ([publish(1) + b"nonsense\r\n\r\n"], ([400], [], True)),
+    "malformed bytes after it": ([publish(1) + b"nonsense\r\n\r\n"], ([400], [], True)),
     "CONNECT": ([b"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n" + publish(1), publish(2)], ([400], [], True)),
     "CONNECT to a path": (
         [b"CONNECT /api/publish HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n", publish(1)], ([400], [], True),
     ),
     "HTTP/2": ([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + publish(1), publish(2)], ([400], [], True)),
     "HTTP/2, in pieces": ([b"PRI * HTTP/2.0\r\n\r\n", b"SM\r\n\r\n", publish(1)], ([400], [], True)),
-    "as many as may be": ([publish(1) * (1 + PIPELINE_MAX)], ([200] * 17, [1] * 17, False)),
-    "more than may be": ([publish(1) * (2 + PIPELINE_MAX)], ([], [], True)),
+    "pipelined up to the limit": ([publish(1) * (1 + PIPELINE_MAX)], ([200] * 17, [1] * 17, False)),
+    "pipelined beyond the limit": ([publish(1) * (2 + PIPELINE_MAX)], ([], [], True)),
     "HTTP/1.0 without a Host": ([publish(1, b"", b"1.0").replace(b"Host: x\r\n", b"")], ([200], [1], True)),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_what_follows_an_ignored_upgrade(script: str) -> None:
-    """Everything is executed once and in order, or the connection ends before it."""
+def test_requests_after_an_ignored_upgrade(script: str) -> None:
+    """They are executed once and in order, or the connection is closed before them."""
     data, expected = SCRIPTS[script]
-    assert each_door(data) == expected
+    assert both_paths(data) == expected
 
 
 HOSTS = {
@@ -157,28 +157,28 @@ HOSTS = {
 
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("offer", ["", "h2c", "WebSocket"])
-def test_a_request_has_one_valid_host(host: str, offer: str) -> None:
-    """400 and the end for anything else (RFC 9112 section 3.2); nothing is executed, in one piece or in many."""
+def test_request_must_have_one_valid_host(host: str, offer: str) -> None:
+    """Otherwise 400 and a close (RFC 9112 section 3.2), in one read or several. Nothing is executed."""
     data = publish(1, OFFERS.get(offer, b"")).replace(b"Host: x\r\n", HOSTS[host])
     for parts in ([data, publish(2)], [data + publish(2)], [bytes([byte]) for byte in data]):
-        assert each_door(parts) == ([400], [], True)
+        assert both_paths(parts) == ([400], [], True)
 
 
 @pytest.mark.parametrize("host", [b"x", b"x:8000", b"[::1]:8000", b"a_b.example", b"%41", b""])
-def test_hosts_that_are_valid(host: bytes) -> None:
-    """Names, addresses and ports; an empty one is allowed for targets without a host."""
-    assert each_door([publish(1, b"").replace(b"Host: x\r\n", b"Host: " + host + b"\r\n")]) == ([200], [1], False)
+def test_valid_hosts_are_accepted(host: bytes) -> None:
+    """Names, addresses and ports. An empty Host is valid for a target without a host."""
+    assert both_paths([publish(1, b"").replace(b"Host: x\r\n", b"Host: " + host + b"\r\n")]) == ([200], [1], False)
 
 
-def test_no_upgrade_while_an_answer_is_due() -> None:
-    """That answer must not get into the WebSocket, so the request is answered as any other, after it."""
+def test_no_upgrade_while_a_response_is_pending() -> None:
+    """That response must not enter the WebSocket. So the upgrade request is handled as any other, after it."""
     handshake = b"GET /connection/websocket HTTP/1.1\r\nHost: x\r\n" + OFFERS["WebSocket handshake"] + b"\r\n"
 
-    async def behind(house: House, slow: Slow) -> None:
-        await house.receive(GET_HEALTH + handshake)
-        slow.go.set()
+    async def then(server: ServerHarness, engine: SlowEngine) -> None:
+        await server.receive(GET_HEALTH + handshake)
+        engine.resume.set()
         await settle()
 
-    written, closed, _ = both(waiting(behind), **PRESENCE)
+    written, closed, _ = both(waiting(then), **PRESENCE)
     assert [part[:3] for part in written.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"426"]
     assert not closed

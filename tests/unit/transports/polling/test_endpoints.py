@@ -1,4 +1,4 @@
-"""What long polling answers when connecting takes its time: who may decide may have to ask somebody first."""
+"""Long polling: slow connects, full responses, and the positions in responses."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from beaconfire.model.identity import Identity
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.port import Codec
-from beaconfire.session.traits import SessionTraits
 from beaconfire.transports.polling import Poll, PollCommands
 from beaconfire.transports.request_checks import RequestChecks
-from tests.unit.kit import RECOVERABLE, World, settle
+from beaconfire.transports.traits import SessionTraits
+from tests.unit.kit import RECOVERABLE, NodeHarness, settle
 
-PATIENCE_S = 5.0
-NEVER_S = 0.05
-"""Long enough for everything that needs no one to let it go on."""
+TIMEOUT_S = 5.0
+IDLE_S = 0.05
+"""Long enough for all work that waits for no event."""
 
 
-class Door:
-    """An endpoint on a world, asked as a server would."""
+class PollClient:
+    """Calls an endpoint of a `NodeHarness` as an ASGI server would."""
 
     def __init__(
         self,
-        world: World,
+        harness: NodeHarness,
         kind: type[Poll] | type[PollCommands],
-        patience_s: float = PATIENCE_S,
-        answer_max: int = 524288,
+        timeout_s: float = TIMEOUT_S,
+        response_max: int = 524288,
     ) -> None:
-        self.world = world
+        self.harness = harness
         numbers = itertools.count(1)
-        listens = kind is Poll
-        codec: Codec = UnidirectionalCodec() if listens else JsonCodec()
-        traits = SessionTraits(unidirectional=listens, per_request=True)
-        arrivals = world.node.sessions(traits, lambda: f"caller{next(numbers)}")
-        checks = RequestChecks(["*"], lambda: None, world.recorder)
+        unidirectional = kind is Poll
+        codec: Codec = UnidirectionalCodec() if unidirectional else JsonCodec()
+        traits = SessionTraits(unidirectional=unidirectional, per_request=True)
+        factory = harness.node.sessions(traits, lambda: f"caller{next(numbers)}")
+        checks = RequestChecks(["*"], lambda: None, harness.recorder)
         self._endpoint = kind(
-            checks, 65536, answer_max, patience_s, lambda t: arrivals.open_session(t, world.wire(codec))
+            checks, 65536, response_max, timeout_s, lambda t: factory.open_session(t, harness.wire(codec))
         )
 
-    async def ask(self, **request: Any) -> tuple[int, bytes]:
-        """Status and body. The world takes its turns meanwhile."""
+    async def request(self, **request: Any) -> tuple[int, bytes]:
+        """Sends a request and returns status and body. Runs the scheduled callbacks meanwhile."""
         return await self.post(json.dumps(request).encode())
 
     async def post(self, text: bytes) -> tuple[int, bytes]:
@@ -66,78 +66,78 @@ class Door:
             sent.append(message)
 
         scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
-        asking = asyncio.create_task(self._endpoint(scope, receive, send))
-        while not asking.done():
-            self.world.turn()
+        response = asyncio.create_task(self._endpoint(scope, receive, send))
+        while not response.done():
+            self.harness.run_scheduled()
             await asyncio.sleep(0)
         return sent[0]["status"], sent[1]["body"]
 
 
-def play(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def run_scenario(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(scenario())
 
 
-def slow_world(channel: ChannelOptions = RECOVERABLE) -> World:
-    """One whose verifier lets nobody through yet."""
-    world = World(channel)
-    world.tokens.connections.known["t"] = Identity(user="ann")
-    world.stops.hold("verify")
-    return world
+def harness_with_slow_verifier(channel: ChannelOptions = RECOVERABLE) -> NodeHarness:
+    """A harness whose token verifier waits until the test releases it."""
+    harness = NodeHarness(channel)
+    harness.tokens.connections.known["t"] = Identity(user="ann")
+    harness.calls.hold("verify")
+    return harness
 
 
 @pytest.mark.parametrize("wait", [0, 0.001])
-def test_no_answer_before_connecting_is_done(wait: float) -> None:
-    """However short the client wants to wait: an answer without its positions would make it lose them."""
+def test_response_waits_for_the_connect_result(wait: float) -> None:
+    """For any wait of the client: with a response without positions, the client would lose its positions."""
 
     async def scenario() -> None:
-        world = slow_world()
-        asking = asyncio.create_task(Door(world, Poll).ask(token="t", subs={"news": {}}, wait=wait))
+        harness = harness_with_slow_verifier()
+        response = asyncio.create_task(PollClient(harness, Poll).request(token="t", subs={"news": {}}, wait=wait))
         await settle()
-        await asyncio.wait({asking}, timeout=NEVER_S)
-        assert not asking.done()
-        world.stops.release("verify")
-        status, body = await asking
+        await asyncio.wait({response}, timeout=IDLE_S)
+        assert not response.done()
+        harness.calls.release("verify")
+        status, body = await response
         assert status == 200
-        answer = json.loads(body)
-        assert answer["messages"][0]["connect"]["subs"]["news"]["recoverable"] is True
-        assert answer["subs"] == {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
+        decoded = json.loads(body)
+        assert decoded["messages"][0]["connect"]["subs"]["news"]["recoverable"] is True
+        assert decoded["subs"] == {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 @pytest.mark.parametrize("kind", [Poll, PollCommands])
-def test_connecting_that_takes_too_long_is_told(kind: type[Poll] | type[PollCommands]) -> None:
-    """With 503, which says that asking again may help; the session that was on its way leaves nothing."""
+def test_slow_connect_gets_503(kind: type[Poll] | type[PollCommands]) -> None:
+    """After which the client may repeat the request. No session or subscription remains."""
 
     async def scenario() -> None:
-        world = slow_world()
+        harness = harness_with_slow_verifier()
         more: dict[str, Any] = {"commands": [{"rpc": {}}]} if kind is PollCommands else {"wait": 0}
-        status, body = await Door(world, kind, NEVER_S).ask(token="t", subs={"news": {}}, **more)
+        status, body = await PollClient(harness, kind, IDLE_S).request(token="t", subs={"news": {}}, **more)
         assert status == 503
         assert b"took too long" in body
-        world.stops.release("verify")
+        harness.calls.release("verify")
         await settle()
-        assert (world.node.hub.statistics().subscriptions, len(world.node.registry)) == (0, 0)
+        assert (harness.node.hub.statistics().subscriptions, len(harness.node.registry)) == (0, 0)
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 @pytest.mark.parametrize("kind", [Poll, PollCommands])
-def test_who_polls_is_told_apart_by_its_name(kind: type[Poll] | type[PollCommands]) -> None:
-    """As what an SDK says of itself when it connects."""
+def test_name_and_version_of_the_sdk_are_passed_on(kind: type[Poll] | type[PollCommands]) -> None:
+    """As in a connect request."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
+        harness = NodeHarness(RECOVERABLE)
         more: dict[str, Any] = {"commands": [{"rpc": {}}]} if kind is PollCommands else {"wait": 0}
-        assert (await Door(world, kind).ask(name="js", version="1", **more))[0] == 200
-        [event] = world.recorder.of(SessionConnected)
+        assert (await PollClient(harness, kind).request(name="js", version="1", **more))[0] == 200
+        [event] = harness.recorder.of(SessionConnected)
         assert (event.name, event.version) == ("js", "1")
 
-    play(scenario)
+    run_scenario(scenario)
 
 
-def test_a_channel_without_a_latest_message_is_no_news() -> None:
-    """One that keeps the latest only calls nobody recovered while there is none. Whoever knows that waits for one."""
+def test_empty_channel_in_cache_mode_is_not_news() -> None:
+    """An empty channel in cache mode reports `recovered` as false. A client at its position waits for a publication."""
 
     async def scenario() -> None:
         latest = ChannelOptions(
@@ -148,145 +148,147 @@ def test_a_channel_without_a_latest_message_is_no_news() -> None:
             force_recovery=True,
             force_recovery_mode="cache",
         )
-        world = World(latest)
-        door = Door(world, Poll)
-        subs = json.loads((await door.ask(subs={"news": {}}))[1])["subs"]
-        asking = asyncio.create_task(door.ask(subs=subs))
-        await asyncio.wait({asking}, timeout=NEVER_S)
-        assert not asking.done()
-        world.publish("news", "first")
-        assert json.loads((await asking)[1])["messages"][1]["pub"]["data"] == "first"
+        harness = NodeHarness(latest)
+        client = PollClient(harness, Poll)
+        subs = json.loads((await client.request(subs={"news": {}}))[1])["subs"]
+        response = asyncio.create_task(client.request(subs=subs))
+        await asyncio.wait({response}, timeout=IDLE_S)
+        assert not response.done()
+        harness.publish("news", "first")
+        assert json.loads((await response)[1])["messages"][1]["pub"]["data"] == "first"
         elsewhere = {"news": {"recover": True, "offset": 0, "epoch": "gone"}}
-        assert (await asyncio.wait_for(door.ask(subs=elsewhere), PATIENCE_S))[0] == 200
+        assert (await asyncio.wait_for(client.request(subs=elsewhere), TIMEOUT_S))[0] == 200
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 @pytest.mark.parametrize("entry", [{"recover": True, "offset": None, "epoch": "gone"}, {"recover": None, "offset": 1}])
-def test_what_only_the_session_understands_breaks_nobody(entry: dict[str, Any]) -> None:
-    """It takes null for missing. Whoever sends that is answered; those who are written to in the same turn are, too."""
+def test_position_with_null_is_left_to_the_session(entry: dict[str, Any]) -> None:
+    """The session treats null as missing. The poll must not fail during fan-out, which would affect other clients."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        world.publish("news", "old")
-        status, body = await Door(world, Poll).ask(token="t", subs={"news": entry})
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        harness.publish("news", "old")
+        status, body = await PollClient(harness, Poll).request(token="t", subs={"news": entry})
         assert status == 200
         assert "recovered" not in json.loads(body)["messages"][0]["connect"]["subs"]["news"]
 
-    play(scenario)
+    run_scenario(scenario)
 
 
 @pytest.mark.parametrize("text", [b"[" * 5000, b'{"subs":{"a":' + b"[" * 5000, b'{"token":"\xff"}', b"{"])
-def test_what_is_no_question_is_refused(text: bytes) -> None:
-    """With 400, however it is broken: what anyone may send is no fault of the server."""
+def test_invalid_body_is_refused(text: bytes) -> None:
+    """With 400 for all kinds of malformed JSON, not with 500."""
 
     async def scenario() -> None:
-        assert (await Door(World(RECOVERABLE), Poll).post(text))[0] == 400
+        assert (await PollClient(NodeHarness(RECOVERABLE), Poll).post(text))[0] == 400
 
-    play(scenario)
+    run_scenario(scenario)
 
 
-def test_an_answer_that_is_full_goes_out_and_the_next_one_goes_on() -> None:
-    """Everything is told once and in order, and no answer is much larger than it may be."""
+def test_full_response_is_continued_by_the_next_poll() -> None:
+    """Every publication is sent once and in order, and no response is much larger than the limit."""
 
     async def scenario() -> None:
-        world = World(structs.replace(RECOVERABLE, history_size=100), reply_max_size=Size(1000))
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        world.publish("news", *["x" * 200] * 60)
-        door = Door(world, Poll, answer_max=2000)
+        harness = NodeHarness(structs.replace(RECOVERABLE, history_size=100), reply_max_size=Size(1000))
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        harness.publish("news", *["x" * 200] * 60)
+        client = PollClient(harness, Poll, response_max=2000)
         subs: dict[str, Any] = {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
         found: list[int] = []
         while len(found) < 60:
-            status, body = await door.ask(token="t", subs=subs)
+            status, body = await client.request(token="t", subs=subs)
             assert status == 200
             assert len(body) < 2000 + 3 * 1000
-            answer = json.loads(body)
-            first, *others = answer["messages"]
-            news = [*first["connect"]["subs"]["news"].get("publications", []), *(push["pub"] for push in others)]
+            decoded = json.loads(body)
+            first, *pushes = decoded["messages"]
+            news = [*first["connect"]["subs"]["news"].get("publications", []), *(push["pub"] for push in pushes)]
             assert news
             found += [publication["offset"] for publication in news]
-            subs = answer["subs"]
+            subs = decoded["subs"]
             assert subs["news"]["offset"] == found[-1]
         assert found == list(range(1, 61))
 
-    play(scenario)
+    run_scenario(scenario)
 
 
-def test_commands_for_which_there_is_no_room_are_not_done() -> None:
-    """Each has error 111 as its reply, which says that it can be sent again; those before it have been done."""
+def test_commands_after_a_full_response_are_not_run() -> None:
+    """Each gets error 111, after which it can be sent again. Earlier commands have been run."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        world.publish("news", "x" * 300)
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        harness.publish("news", "x" * 300)
         commands: list[dict[str, Any]] = [{"history": {"channel": "news", "limit": 1}}] * 10
         commands.append({"publish": {"channel": "news", "data": "too late"}})
-        door = Door(world, PollCommands, answer_max=1000)
-        status, body = await door.ask(token="t", commands=commands)
+        client = PollClient(harness, PollCommands, response_max=1000)
+        status, body = await client.request(token="t", commands=commands)
         assert status == 200
         replies = json.loads(body)["replies"]
         codes = [reply.get("error", {"code": 0})["code"] for reply in replies]
-        done = codes.count(0)
-        assert codes == [0] * done + [111] * (11 - done)
-        assert 1 < done < 5
+        run_count = codes.count(0)
+        assert codes == [0] * run_count + [111] * (11 - run_count)
+        assert 1 < run_count < 5
         assert [reply["id"] for reply in replies] == list(range(2, 13))
         assert replies[-1]["error"]["temporary"] is True
-        assert "poll.max_response_size" in world.recorder.limits()
-        assert world.memory.broker.statistics().publications == 1
+        assert "poll.max_response_size" in harness.recorder.limits()
+        assert harness.memory.broker.statistics().publications == 1
 
-    play(scenario)
+    run_scenario(scenario)
 
 
-def test_commands_recover_nothing() -> None:
-    """What the client missed comes with its polls, so it is neither read nor gathered for its commands."""
+def test_commands_request_does_not_recover() -> None:
+    """Polls recover missed publications, so a commands request neither reads nor collects them."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        world.publish("news", *["x" * 300] * 5)
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        harness.publish("news", *["x" * 300] * 5)
         subs = {"news": {"recover": True, "offset": 0, "epoch": "epoch1"}}
-        status, _ = await Door(world, PollCommands).ask(token="t", subs=subs, commands=[{"rpc": {}}])
+        status, _ = await PollClient(harness, PollCommands).request(token="t", subs=subs, commands=[{"rpc": {}}])
         assert status == 200
-        assert world.recorder.of(RecoveryFinished) == []
+        assert harness.recorder.of(RecoveryFinished) == []
 
-    play(scenario)
+    run_scenario(scenario)
 
 
-def test_the_latest_that_is_owed_when_an_answer_is_full_is_in_it() -> None:
-    """The positions of an answer say that the client has it, so the next poll would not ask for it."""
+def test_full_response_contains_held_conflated_publications() -> None:
+    """If the positions of the response cover a held publication, the next poll would not recover it."""
 
     async def scenario() -> None:
-        world = World(RECOVERABLE)
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        door = Door(world, Poll, answer_max=1000)
-        subs = json.loads((await door.ask(token="t", subs={"news": {}, "sport": {}}, wait=0))[1])["subs"]
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        client = PollClient(harness, Poll, response_max=1000)
+        subs = json.loads((await client.request(token="t", subs={"news": {}, "sport": {}}, wait=0))[1])["subs"]
         subs["news"]["conflate"] = {"max_rate": 0}
-        asking = asyncio.create_task(door.ask(token="t", subs=subs))
+        response = asyncio.create_task(client.request(token="t", subs=subs))
         await settle()
-        world.publish("sport", "x" * 2000)
-        world.turn()  # the answer is full
-        world.publish("news", "first", "latest")
-        world.turn()  # so this is owed
-        answer = json.loads((await asking)[1])
-        told = [message["pub"]["data"] for message in answer["messages"] if message.get("channel") == "news"]
-        assert (told, answer["subs"]["news"]["offset"]) in ((["latest"], 2), ([], 0))
+        harness.publish("sport", "x" * 2000)
+        harness.run_scheduled()  # the response is full
+        harness.publish("news", "first", "latest")
+        harness.run_scheduled()  # so this publication is held
+        decoded = json.loads((await response)[1])
+        received = [message["pub"]["data"] for message in decoded["messages"] if message.get("channel") == "news"]
+        assert (received, decoded["subs"]["news"]["offset"]) in ((["latest"], 2), ([], 0))
 
-    play(scenario)
+    run_scenario(scenario)
 
 
-def test_commands_are_done_however_much_the_connect_result_holds() -> None:
-    """It is not in the answer, so it takes no room there: else the client would be told to try again for ever."""
+def test_large_connect_result_does_not_fill_the_response() -> None:
+    """The response does not contain it. Otherwise the client would get error 111 for ever."""
 
     async def scenario() -> None:
         cache = structs.replace(RECOVERABLE, force_recovery_mode="cache", auto_cache_recover=True)
-        world = World(cache)
-        world.tokens.connections.known["t"] = Identity(user="ann")
-        world.publish("news", "x" * 2000)
-        door = Door(world, PollCommands, answer_max=1000)
-        status, body = await door.ask(token="t", subs={"news": {}}, commands=[{"presence_stats": {"channel": "news"}}])
+        harness = NodeHarness(cache)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        harness.publish("news", "x" * 2000)
+        client = PollClient(harness, PollCommands, response_max=1000)
+        status, body = await client.request(
+            token="t", subs={"news": {}}, commands=[{"presence_stats": {"channel": "news"}}]
+        )
         assert status == 200
         [reply] = json.loads(body)["replies"]
-        assert reply["error"]["code"] == 108  # done, and presence is off
+        assert reply["error"]["code"] == 108  # the command was run, and presence is off
 
-    play(scenario)
+    run_scenario(scenario)

@@ -1,4 +1,4 @@
-"""What a session says in one request, and where that ends."""
+"""The transport of a session that lasts for one request."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from beaconfire.base.errors import (
     SHUTDOWN,
     DisconnectCode,
 )
-from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, refusal
+from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, disconnect_response
 from beaconfire.transports.port import Transport
 
 
-class Session:
-    """A receiver that has said one thing, has another one queued, and is given a third one when it ends."""
+class ScriptedSession:
+    """A receiver that writes one message at once, one when writable, and one when it is closed."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self.has_ended = False
 
     def on_data(self, data: bytes, binary: bool) -> None:
-        self._transport.write(b"said\n")
+        self._transport.write(b"written\n")
 
     def on_control_frame(self, size: int) -> None: ...
 
@@ -42,42 +42,44 @@ class Session:
         self._transport.write(b"too late\n")
 
 
-def gather(is_enough: Any, *, gone: bool = False, patience_s: float = 5.0) -> PollOutcome | None:
+def gather(is_enough: Any, *, disconnected: bool = False, wait_s: float = 5.0) -> PollOutcome | None:
     async def receive() -> Any:
-        if not gone:
+        if not disconnected:
             await asyncio.Event().wait()
         return {"type": "http.disconnect"}
 
     async def scenario() -> PollOutcome | None:
-        return await PollTransport("poll", 1000).gather(Session, receive, b"", 5.0, patience_s, is_enough)
+        return await PollTransport("poll", 1000).gather(ScriptedSession, receive, b"", 5.0, wait_s, is_enough)
 
     return asyncio.run(scenario())
 
 
-def has_come(messages: Sequence[bytes]) -> bool:
-    return b"said" in messages
+def is_written(messages: Sequence[bytes]) -> bool:
+    return b"written" in messages
 
 
-def test_positions_are_those_of_what_is_gathered() -> None:
-    """What is queued counts, what comes while the session ends does not: the next one recovers it."""
-    assert gather(has_come) == PollOutcome((b"said", b"queued"), {"room": (2, "e")}, None)
+def test_positions_cover_the_collected_messages() -> None:
+    """Queued messages are included. Messages written at the end are not: the next session recovers them."""
+    assert gather(is_written) == PollOutcome((b"written", b"queued"), {"room": (2, "e")}, None)
 
 
-def test_patience_ends() -> None:
-    """Then what there is must do."""
-    outcome = gather(lambda messages: False, patience_s=0.01)
+def test_wait_is_limited() -> None:
+    """The outcome contains the messages so far."""
+    outcome = gather(lambda messages: False, wait_s=0.01)
     assert outcome is not None
-    assert outcome.messages == (b"said", b"queued")
+    assert outcome.messages == (b"written", b"queued")
 
 
-def test_nobody_waits_any_more() -> None:
-    """A client that has gone gets no answer."""
-    assert gather(lambda messages: False, gone=True) is None
+def test_disconnected_client_has_no_outcome() -> None:
+    """No response is made for a client that has disconnected."""
+    assert gather(lambda messages: False, disconnected=True) is None
 
 
-def test_refusals() -> None:
-    """The status says whether there is any use in asking again, and what to change."""
-    statuses = {code: refusal(code, "why", {}).status_code for code in (INVALID_TOKEN, CONNECTION_EXPIRED, SHUTDOWN)}
+def test_status_of_disconnect_responses() -> None:
+    """The status says whether the client may repeat the request, and what it must change."""
+    statuses = {
+        code: disconnect_response(code, "why", {}).status_code for code in (INVALID_TOKEN, CONNECTION_EXPIRED, SHUTDOWN)
+    }
     assert statuses == {INVALID_TOKEN: 401, CONNECTION_EXPIRED: 401, SHUTDOWN: 503}
-    assert refusal(SHUTDOWN, "why", {}).headers["retry-after"] == "1"
-    assert refusal(SHUTDOWN, "why", {}).body == b'{"disconnect":{"code":3001,"reason":"why"}}'
+    assert disconnect_response(SHUTDOWN, "why", {}).headers["retry-after"] == "1"
+    assert disconnect_response(SHUTDOWN, "why", {}).body == b'{"disconnect":{"code":3001,"reason":"why"}}'

@@ -1,4 +1,4 @@
-"""A connection without a network: a stream that only records, a receiver that only remembers, a clock by hand."""
+"""A connection without a network: a fake stream, a recording receiver and a manual clock."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from beaconfire.model.events import Event
 from beaconfire.protocols.port import Frame
 from beaconfire.transports.port import Receiver, Transport
 from beaconfire.transports.websocket.connection import WebSocketConnection
-from beaconfire.transports.websocket.light import LightReader
+from beaconfire.transports.websocket.frame_reader import READ_BYTES_MAX, FrameReader, feed
 from beaconfire.transports.websocket.picows_log import PicowsLog
-from beaconfire.transports.websocket.reader import READ_BYTES_MAX, FrameReader, feed
-from beaconfire.transports.websocket.sending import ConnectionRules
+from beaconfire.transports.websocket.sender import ConnectionContext
+from beaconfire.transports.websocket.single_frame_reader import SingleFrameReader
 
 RESPONSE = b"101\r\n\r\n"
 
 
 class FakeStream(asyncio.Transport):
-    """The connection as the event loop has it. `takes` is how many bytes the peer's side of it still accepts.
+    """The asyncio transport of a connection. `takes` is how many bytes the peer still accepts.
 
-    It claims to be encrypted, so that everything is written through it, unless it gets a file descriptor.
+    Without a file descriptor it claims to use TLS, so that all bytes are written through it.
     """
 
     def __init__(self, descriptor: int = -1) -> None:
@@ -36,8 +36,8 @@ class FakeStream(asyncio.Transport):
         self.waiting = bytearray()
         self.takes = 1 << 30
         self.calls: list[str] = []
-        self.patience_ms: bytes | int = 0
-        """How long the kernel is to wait for a peer that takes nothing."""
+        self.user_timeout_ms: bytes | int = 0
+        """The value of TCP_USER_TIMEOUT."""
         self.protocol: Any = None
         self.paused = False
 
@@ -53,7 +53,7 @@ class FakeStream(asyncio.Transport):
 
     def setsockopt(self, level: int, name: int, value: bytes | int) -> None:
         if level == socket.IPPROTO_TCP:
-            self.patience_ms = value
+            self.user_timeout_ms = value
         else:
             assert (level, name, value) == (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.calls.append("drop unsent")
@@ -65,7 +65,7 @@ class FakeStream(asyncio.Transport):
         return len(self.waiting)
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        assert not self.is_closing(), "written after the end"
+        assert not self.is_closing(), "written after the close"
         self.waiting += data
         self._flush()
         if self.waiting and not self.paused:
@@ -73,7 +73,7 @@ class FakeStream(asyncio.Transport):
             self.protocol.pause_writing()
 
     def take(self, count: int) -> None:
-        """The peer reads so many bytes more."""
+        """The peer reads `count` more bytes."""
         self.takes += count
         self._flush()
         if self.paused and not self.waiting:
@@ -114,8 +114,8 @@ class FakeStream(asyncio.Transport):
         return True
 
 
-class Recorder:
-    """A receiver that remembers what it was told, and can be made to fail or to act."""
+class RecordingReceiver:
+    """A receiver that records all calls. `react` and `react_to_control` add actions."""
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
@@ -150,7 +150,7 @@ class Recorder:
         self.closed_with = code.code
 
 
-class Sink:
+class RecordingSink:
     def __init__(self) -> None:
         self.events: list[Event] = []
 
@@ -158,33 +158,33 @@ class Sink:
         self.events.append(event)
 
 
-class World:
-    """One open connection. Needs a running event loop, which picows wants to see."""
+class ConnectionHarness:
+    """One open connection. Needs a running event loop, which picows requires."""
 
     def __init__(self, limit: int = 1000, descriptor: int = -1, inflates: bool = False) -> None:
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
-        self.sink = Sink()
+        self.sink = RecordingSink()
         self.stream = FakeStream(descriptor)
-        self.receiver: Recorder
-        self.rules = ConnectionRules(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink))
-        self.connection = WebSocketConnection(self.rules, self.stream, inflates)
-        self.stream.protocol = self.connection.light_reader()
-        self.connection.begin(RESPONSE, self._arrive)
+        self.receiver: RecordingReceiver
+        self.context = ConnectionContext(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink))
+        self.connection = WebSocketConnection(self.context, self.stream, inflates)
+        self.stream.protocol = self.connection.single_frame_reader()
+        self.connection.begin(RESPONSE, self._open_session)
 
     @property
-    def reader(self) -> LightReader | FrameReader:
-        assert isinstance(self.stream.protocol, LightReader | FrameReader)
+    def reader(self) -> SingleFrameReader | FrameReader:
+        assert isinstance(self.stream.protocol, SingleFrameReader | FrameReader)
         return self.stream.protocol
 
-    def _arrive(self, transport: Transport) -> Receiver:
-        self.receiver = Recorder(transport)
+    def _open_session(self, transport: Transport) -> Receiver:
+        self.receiver = RecordingReceiver(transport)
         return self.receiver
 
     def feed(self, *frames: bytes) -> None:
-        """All of it in one read."""
+        """Passes all frames to the reader in one read."""
         data = b"".join(frames)
-        while data:  # in steps, because the stream may get another reader in between
+        while data:  # in steps, because the reader may be replaced in between
             feed(self.reader, data[:READ_BYTES_MAX])
             data = data[READ_BYTES_MAX:]
 
@@ -193,12 +193,12 @@ class World:
         self.timers.run_due()
 
     def lose(self) -> None:
-        """What the event loop does when the connection is gone."""
+        """Acts as the event loop when the connection is lost."""
         self.reader.connection_lost(None)
 
     @property
     def sent(self) -> bytes:
-        """What the peer got after the handshake's response."""
+        """The bytes that the peer got after the handshake response."""
         return bytes(self.stream.written[len(RESPONSE) :])
 
 
@@ -216,7 +216,7 @@ def in_loop(test: Callable[[], None]) -> Callable[[], None]:
 
 
 def masked(opcode: int, payload: bytes = b"", final: bool = True, reserved: int = 0) -> bytes:
-    """A frame as a client sends it."""
+    """A masked frame, as from a client."""
     first = (0x80 if final else 0) | reserved << 4 | opcode
     if len(payload) < 126:
         head = bytes((first, 0x80 | len(payload)))
@@ -232,4 +232,13 @@ def frame(data: bytes) -> Frame:
     return data
 
 
-__all__ = ["RESPONSE", "FakeStream", "Recorder", "Sink", "World", "frame", "in_loop", "masked"]
+__all__ = [
+    "RESPONSE",
+    "ConnectionHarness",
+    "FakeStream",
+    "RecordingReceiver",
+    "RecordingSink",
+    "frame",
+    "in_loop",
+    "masked",
+]

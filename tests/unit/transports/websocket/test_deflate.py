@@ -1,4 +1,4 @@
-"""Compressed frames, and inflating within bounds."""
+"""Compression of frames, and inflating with a limit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIMIT = 65536
 LINES = CompressedWire(StubCodec(b"\n"), 128, 1)
 SINGLES = CompressedWire(StubCodec(None), 128, 1)
 RFC_HELLO = bytes.fromhex("f248cdc9c90700")
-"""Section 7.2.3.1: "Hello" in one block."""
+"""RFC 7692 section 7.2.3.1: "Hello" in one block."""
 
 
 def messages(frames: bytes) -> list[tuple[int, bytes]]:
@@ -48,27 +48,27 @@ def messages(frames: bytes) -> list[tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize(("size", "head"), [(0, 0x81), (127, 0x81), (128, 0xC1), (3000, 0xC1), (70_000, 0xC1)])
-def test_only_what_is_large_enough_is_compressed(size: int, head: int) -> None:
-    """Reserved bit 1 says which; the content is the same."""
+def test_small_messages_are_not_compressed(size: int, head: int) -> None:
+    """Reserved bit 1 marks the compressed messages."""
     for wire in (LINES, SINGLES):
         assert messages(wire.pack([Payload(b"x" * size)])) == [(head, b"x" * size)]
     assert messages(SINGLES.pack([Payload(b"x" * size, True)])) == [(head + 1, b"x" * size)]
 
 
-def test_what_would_not_become_smaller_is_sent_as_it_is() -> None:
-    """Random bytes, for instance."""
+def test_incompressible_messages_are_not_compressed() -> None:
+    """For example random bytes."""
     noise = os.urandom(1000)
     assert messages(LINES.pack([Payload(noise, True)])) == [(0x82, noise)]
 
 
-def test_what_is_very_large_is_sent_as_it_is() -> None:
-    """Compressing it would hold up everybody else."""
+def test_very_large_messages_are_not_compressed() -> None:
+    """Compressing them would block the event loop for too long."""
     for size, head in ((COMPRESSED_BYTES_MAX, 0xC1), (COMPRESSED_BYTES_MAX + 1, 0x81)):
         assert messages(SINGLES.pack([Payload(b"x" * size)])) == [(head, b"x" * size)]
 
 
 def test_joined_messages_are_compressed_as_one() -> None:
-    """Small ones too, because together they are large enough; up to as much as may be joined."""
+    """Also small ones that are large enough together. A joined message has a maximum size."""
     small = [Payload(b"%03d" % number) for number in range(100)]
     assert messages(LINES.pack(small)) == [(0xC1, b"\n".join(data for data, _ in small))]
     assert [head for head, _ in messages(SINGLES.pack(small))] == [0x81] * 100
@@ -77,9 +77,9 @@ def test_joined_messages_are_compressed_as_one() -> None:
 
 
 def inflate_with(window_bits: int, payload: bytes) -> bytes:
-    """As a receiver with exactly this window: raises zlib.error for what reaches farther back.
+    """Inflates as a receiver with exactly this window: raises zlib.error for references beyond it.
 
-    Little by little, because in one go zlib would look into the output itself.
+    In small steps, because within one step zlib can use its output instead of the window.
     """
     decompressor = zlib.decompressobj(-window_bits)
     rest, inflated = payload + b"\x00\x00\xff\xff", b""
@@ -91,8 +91,8 @@ def inflate_with(window_bits: int, payload: bytes) -> bytes:
 
 @pytest.mark.parametrize("window_bits", [9, 10, 11, 12])
 @pytest.mark.parametrize("level", [1, 9])
-def test_a_window_is_never_exceeded(window_bits: int, level: int) -> None:
-    """A message many times as large, with repetitions near and far; those that are near are made use of."""
+def test_references_stay_within_the_window(window_bits: int, level: int) -> None:
+    """For a message much larger than the window, with repetitions at small and large distances."""
     block = os.urandom(2000)
     data = b"".join(block + b"near and far " * 20 for _ in range(20))
     wire = CompressedWire(StubCodec(None), 128, level, window_bits)
@@ -102,15 +102,15 @@ def test_a_window_is_never_exceeded(window_bits: int, level: int) -> None:
     assert inflate_with(window_bits, frame[4:]) == data
 
 
-def test_a_larger_window_would_be_noticed() -> None:
-    """By what the test before this one looks with."""
+def test_inflate_with_detects_a_larger_window() -> None:
+    """Checks the helper of the previous test."""
     block = os.urandom(2000)
     with pytest.raises(zlib.error, match="too far back"):
         inflate_with(9, deflate(block * 3, 1, 12))
 
 
-def test_levels_are_what_was_asked_for() -> None:
-    """A higher one makes smaller messages of something that can be."""
+def test_compression_level_is_used() -> None:
+    """A higher level makes compressible messages smaller."""
     text = b"".join(b"%d:%d," % (number, number * number % 97) for number in range(2000))
     assert len(deflate(text, 9)) < len(deflate(text, 1))
     assert CompressedWire(StubCodec(None), 0, 9).pack([Payload(text)])[4:] == deflate(text, 9)
@@ -123,12 +123,12 @@ def test_levels_are_what_was_asked_for() -> None:
         bytes.fromhex("000500faff48656c6c6f00"),  # 7.2.3.3: without compression
         bytes.fromhex("f348cdc9c9070000"),  # 7.2.3.4: with a final block
         bytes.fromhex("f248050000 00ffffcac9c90700".replace(" ", "")),  # 7.2.3.5: two blocks
-        bytes.fromhex("f348cdc9c90700"),  # a final block, and nothing behind it
+        bytes.fromhex("f348cdc9c90700"),  # a final block without an empty block after it
     ],
 )
 @pytest.mark.parametrize("step", [1, 3, 100])
-def test_the_examples_of_the_rfc(compressed: bytes, step: int) -> None:
-    """In one piece and in many."""
+def test_examples_of_the_rfc_are_inflated(compressed: bytes, step: int) -> None:
+    """Whole and in fragments."""
     inflater = Inflater(LIMIT)
     pieces = [compressed[at : at + step] for at in range(0, len(compressed), step)]
     inflated = b"".join(inflater.add(piece, False) for piece in pieces[:-1])
@@ -137,8 +137,8 @@ def test_the_examples_of_the_rfc(compressed: bytes, step: int) -> None:
 
 @pytest.mark.parametrize("wbits", range(9, 16))
 @pytest.mark.parametrize("level", [0, 1, 9])
-def test_any_window_and_level_can_be_read(wbits: int, level: int) -> None:
-    """Up to the limit exactly, also what does not compress and so is larger than the limit as it comes."""
+def test_all_windows_and_levels_are_inflated(wbits: int, level: int) -> None:
+    """Up to exactly the limit, also incompressible data, whose compressed size exceeds the limit."""
     for data in (b"", b"x" * LIMIT, os.urandom(LIMIT)):
         compressor = zlib.compressobj(level, zlib.DEFLATED, -wbits)
         compressed = (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
@@ -147,7 +147,7 @@ def test_any_window_and_level_can_be_read(wbits: int, level: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "garbage",
+    "invalid",
     [
         b"",
         b"Hello",
@@ -155,15 +155,15 @@ def test_any_window_and_level_can_be_read(wbits: int, level: int) -> None:
         RFC_HELLO[:-1],
         RFC_HELLO[:-3],
         RFC_HELLO + b"\x00",
-        b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00\x00",  # more than nothing behind a final block
+        b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00\x00",  # more than one empty block after a final block
         b"\xf3\x48\xcd\xc9\xc9\x07\x00" + RFC_HELLO,
         deflate(b"some text and the same text again", 1)[:-8],
     ],
 )
-def test_garbage(garbage: bytes) -> None:
-    """Broken, cut short or with something behind it: 1007."""
+def test_invalid_data_is_a_violation(invalid: bytes) -> None:
+    """Malformed, truncated or followed by other bytes: 1007."""
     with pytest.raises(ProtocolViolation) as caught:
-        Inflater(LIMIT).add(garbage, True)
+        Inflater(LIMIT).add(invalid, True)
     assert caught.value.code == 1007
 
 
@@ -173,8 +173,8 @@ def add_all(inflater: Inflater, fragments: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 100, 1 << 20])
-def test_bombs_are_refused_before_they_take_memory(step: int) -> None:
-    """100 MB in 100 KB, at once or in fragments: 1009 as soon as the limit is passed, and not much more is held."""
+def test_decompression_bomb_is_refused_without_using_memory(step: int) -> None:
+    """100 MB in 100 KB, whole or in fragments: 1009 as soon as the limit is exceeded."""
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     bomb = b"".join(compressor.compress(bytes(1 << 20)) for _ in range(100)) + compressor.flush(zlib.Z_SYNC_FLUSH)[:-4]
     assert len(bomb) < 110_000
@@ -192,8 +192,8 @@ def test_bombs_are_refused_before_they_take_memory(step: int) -> None:
 
 
 @given(st.binary(max_size=300), st.binary(max_size=10), st.integers(0, 400), st.integers(1, 100))
-def test_damaged_messages(data: bytes, damage: bytes, at: int, step: int) -> None:
-    """Whatever comes: bytes within the limit or a violation, the same in one piece and in many."""
+def test_damaged_messages_are_data_or_violations(data: bytes, damage: bytes, at: int, step: int) -> None:
+    """Any input is inflated within the limit or is a violation, with the same result whole and in fragments."""
 
     def inflate(step: int) -> bytes | int:
         inflater, inflated = Inflater(200), b""
@@ -208,21 +208,23 @@ def test_damaged_messages(data: bytes, damage: bytes, at: int, step: int) -> Non
     message = message[:at] + damage + message[at + len(damage) :]
     whole = inflate(len(message))
     assert whole in (1007, 1009) if isinstance(whole, int) else len(whole) <= 200
-    assert inflate(step) == whole or {type(whole), type(inflate(step))} == {int}, "two faults, either may be named"
+    assert inflate(step) == whole or {type(whole), type(inflate(step))} == {int}, (
+        "with two faults, either may be reported"
+    )
     if not damage:
         assert whole == (data if len(data) <= 200 else 1009)
 
 
-def test_a_limit_is_exact() -> None:
-    """One byte more is one too many, also when it only comes out at the end."""
+def test_size_limit_is_exact() -> None:
+    """One more byte is a violation, also if it is inflated only at the end of the message."""
     assert Inflater(1000).add(deflate(b"x" * 1000, 1), True) == b"x" * 1000
     for size in (1001, 1002, 5000):
         with pytest.raises(ProtocolViolation, match="1009 message exceeds 1000 bytes"):
             Inflater(1000).add(deflate(b"x" * size, 1), True)
 
 
-def test_what_inflates_to_nothing_is_limited_too() -> None:
-    """Empty blocks without end are work for nothing."""
+def test_empty_blocks_are_limited() -> None:
+    """A message of many empty blocks inflates to nothing, but its compressed size is limited."""
     inflater = Inflater(1000)
     with pytest.raises(ProtocolViolation, match="1009"):
         add_all(inflater, [b"\x00\x00\x00\xff\xff"] * 1000)

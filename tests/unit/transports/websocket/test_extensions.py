@@ -1,4 +1,4 @@
-"""What is agreed on about compression (RFC 7692 section 7.1), offer by offer."""
+"""Negotiation of compression (RFC 7692 section 7.1), offer by offer."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ import time
 
 import pytest
 
-from beaconfire.transports.websocket.extensions import Agreement, negotiate
+from beaconfire.transports.websocket.extensions import NegotiatedDeflate, negotiate
 
-AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
-AGREED_WINDOW = f"{AGREED}; server_max_window_bits=12"
+ACCEPTED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+ACCEPTED_WINDOW = f"{ACCEPTED}; server_max_window_bits=12"
 
 
 def smaller(bits: int) -> str:
-    return f"{AGREED}; server_max_window_bits={bits}"
+    return f"{ACCEPTED}; server_max_window_bits={bits}"
 
 
-TAKEN_UP = {
-    "permessage-deflate": AGREED,
-    "permessage-deflate; client_max_window_bits": AGREED,
-    "permessage-deflate;client_max_window_bits=8": AGREED,
-    "permessage-deflate; client_max_window_bits=15; server_no_context_takeover": AGREED,
-    "permessage-deflate; server_no_context_takeover; client_no_context_takeover": AGREED,
-    "permessage-deflate; server_max_window_bits=15": AGREED_WINDOW,
-    "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12": AGREED_WINDOW,
-    'permessage-deflate; server_max_window_bits="13"': AGREED_WINDOW,
-    'permessage-deflate; server_max_window_bits="1\\3"': AGREED_WINDOW,
-    " \tpermessage-deflate\t;\tserver_max_window_bits = 15 ": AGREED_WINDOW,
-    "x-webkit-deflate-frame, permessage-deflate": AGREED,
-    'other; text="a, permessage-wrong; \\" b", permessage-deflate': AGREED,
+ACCEPTED_OFFERS = {
+    "permessage-deflate": ACCEPTED,
+    "permessage-deflate; client_max_window_bits": ACCEPTED,
+    "permessage-deflate;client_max_window_bits=8": ACCEPTED,
+    "permessage-deflate; client_max_window_bits=15; server_no_context_takeover": ACCEPTED,
+    "permessage-deflate; server_no_context_takeover; client_no_context_takeover": ACCEPTED,
+    "permessage-deflate; server_max_window_bits=15": ACCEPTED_WINDOW,
+    "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12": ACCEPTED_WINDOW,
+    'permessage-deflate; server_max_window_bits="13"': ACCEPTED_WINDOW,
+    'permessage-deflate; server_max_window_bits="1\\3"': ACCEPTED_WINDOW,
+    " \tpermessage-deflate\t;\tserver_max_window_bits = 15 ": ACCEPTED_WINDOW,
+    "x-webkit-deflate-frame, permessage-deflate": ACCEPTED,
+    'other; text="a, permessage-wrong; \\" b", permessage-deflate': ACCEPTED,
     "permessage-deflate; server_max_window_bits=9": smaller(9),
     "permessage-deflate; server_max_window_bits=10, permessage-deflate": smaller(10),
     'permessage-deflate; client_max_window_bits; server_max_window_bits="11"': smaller(11),
-    "permessage-deflate; server_max_window_bits=8, permessage-deflate": AGREED,
+    "permessage-deflate; server_max_window_bits=8, permessage-deflate": ACCEPTED,
     "permessage-deflate; server_max_window_bits=8, permessage-deflate; server_max_window_bits=9": smaller(9),
-    "permessage-deflate; unknown, permessage-deflate; server_max_window_bits=14": AGREED_WINDOW,
-    "permessage-deflate, permessage-deflate; server_max_window_bits=12": AGREED,
+    "permessage-deflate; unknown, permessage-deflate; server_max_window_bits=14": ACCEPTED_WINDOW,
+    "permessage-deflate, permessage-deflate; server_max_window_bits=12": ACCEPTED,
 }
 
 DECLINED = [
@@ -72,16 +72,16 @@ DECLINED = [
 ]
 
 
-@pytest.mark.parametrize(("offers", "answer"), TAKEN_UP.items())
-def test_taken_up(offers: str, answer: str) -> None:
-    """The first offer that can be: nobody keeps a context, and a window is mentioned only to who mentioned it."""
-    bits = int(answer.partition("server_max_window_bits=")[2] or 12)
-    assert negotiate(offers) == Agreement(answer, bits)
+@pytest.mark.parametrize(("offers", "response_header"), ACCEPTED_OFFERS.items())
+def test_first_acceptable_offer_is_accepted(offers: str, response_header: str) -> None:
+    """Neither side keeps a context. The response contains a window only if the offer does."""
+    bits = int(response_header.partition("server_max_window_bits=")[2] or 12)
+    assert negotiate(offers) == NegotiatedDeflate(response_header, bits)
 
 
 @pytest.mark.parametrize("offers", DECLINED)
-def test_declined(offers: str) -> None:
-    """Unknown, malformed, repeated or impossible: then the connection goes on without compression."""
+def test_invalid_offers_are_declined(offers: str) -> None:
+    """Unknown, malformed, repeated or impossible parameters: the connection has no compression."""
     assert negotiate(offers) is None
 
 
@@ -95,9 +95,9 @@ def test_declined(offers: str) -> None:
     ],
 )
 def test_long_headers_are_read_in_linear_time(offers: str) -> None:
-    """Four times as large as a request head may be: some milliseconds, whatever is in it.
+    """Parsing four times the size of the largest request head takes some milliseconds.
 
-    The bound has room for a busy machine; time that grows with the square of the length would be far beyond it.
+    The time limit is generous for a busy machine; quadratic time would exceed it by far.
     """
     started_s = time.process_time()
     assert negotiate(offers) is None

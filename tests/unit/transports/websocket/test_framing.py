@@ -1,4 +1,4 @@
-"""Payloads become WebSocket frames."""
+"""Packing of payloads into WebSocket frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from beaconfire.transports.websocket.framing import (
 
 
 class StubCodec:
-    """Only what a wire looks at."""
+    """A codec with only the attributes that a wire uses."""
 
     name = "stub"
     app_pings = True
@@ -61,43 +61,43 @@ SINGLES = WebSocketWire(StubCodec(None))
     ],
 )
 def test_header_lengths(length: int, header: str) -> None:
-    """The shortest of the three forms of length, never masked."""
+    """The length has the shortest of its three forms, and the frame is not masked."""
     assert frame_header(1, length).hex() == header
 
 
 def test_control_frame() -> None:
-    """Final, unmasked, payload at once."""
+    """The frame is final and unmasked."""
     assert control_frame(0xA, b"abc") == b"\x8a\x03abc"
 
 
 def test_single_payload() -> None:
-    """One payload is one frame, text or binary as it wishes."""
+    """One payload is one frame, text or binary."""
     text, binary = LINES.pack([Payload(b"{}")]), CONCATENATED.pack([Payload(b"\x00", True)])
     assert text == b"\x81\x02{}"
     assert binary == b"\x82\x01\x00"
 
 
-def test_separator_joins() -> None:
-    """Messages that may share a frame do, in order, with the separator between them only."""
+def test_messages_are_joined_by_the_separator() -> None:
+    """In order, with the separator only between messages."""
     lines = LINES.pack([Payload(b"1"), Payload(b"2"), Payload(b"3")])
     assert lines == b"\x81\x051\n2\n3"
     assert CONCATENATED.pack([Payload(b"1", True), Payload(b"2", True)]) == b"\x82\x0212"
 
 
-def test_no_separator_keeps_apart() -> None:
-    """Without a separator each message has a frame of its own."""
+def test_without_separator_each_message_has_its_frame() -> None:
+    """Messages are not joined."""
     frame = SINGLES.pack([Payload(b"1"), Payload(b"2", True)])
     assert frame == b"\x81\x011\x82\x012"
 
 
-def test_text_and_binary_never_share() -> None:
-    """A change of kind starts a new frame, and order is kept."""
+def test_text_and_binary_are_not_joined() -> None:
+    """A change of kind starts a new frame; the order is kept."""
     frame = LINES.pack([Payload(b"a"), Payload(b"b"), Payload(b"c", True), Payload(b"d")])
     assert frame == b"\x81\x03a\nb\x82\x01c\x81\x01d"
 
 
-def test_joined_messages_are_bounded() -> None:
-    """A joined message stays within 64 KiB; a payload that is larger by itself travels alone."""
+def test_joined_messages_have_a_maximum_size() -> None:
+    """At most 64 KiB. A larger payload has its own frame."""
     half = b"x" * (JOINED_BYTES_MAX // 2)
     fits = LINES.pack([Payload(half), Payload(half[1:])])
     assert fits == frame_header(1, JOINED_BYTES_MAX) + half + b"\n" + half[1:]
@@ -109,7 +109,7 @@ def test_joined_messages_are_bounded() -> None:
     assert mixed == b"\x81\x01a" + frame_header(1, len(huge)) + huge + b"\x81\x03b\nc"
 
 
-def test_wire_knows_its_codec() -> None:
-    """Sessions find their codec through the wire."""
+def test_wire_has_its_codec() -> None:
+    """Sessions get their codec from the wire."""
     codec = StubCodec(b"")
     assert WebSocketWire(codec).codec is codec

@@ -1,0 +1,74 @@
+"""The WebSocket endpoints: each selects the wire of a connection and the session that receives it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from beaconfire.protocols.port import Wire
+from beaconfire.transports.port import OpenSession, Receiver, Transport
+from beaconfire.transports.websocket.handshake import NegotiatedHandshake, UpgradeRequest
+from beaconfire.transports.websocket.wire_selector import WireSelector
+
+JSON_SUBPROTOCOL = "centrifuge-json"
+PROTOBUF_SUBPROTOCOL = "centrifuge-protobuf"
+
+_SUBPROTOCOLS = frozenset((JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL))
+
+CentrifugeSessionFactory: TypeAlias = Callable[[UpgradeRequest, Wire, bool], OpenSession]
+"""Returns the function that opens the session of a request on this wire. The flag selects WebSocket pings instead of
+the protocol's own."""
+
+WebSocketSessionFactory: TypeAlias = Callable[[UpgradeRequest, Wire], OpenSession]
+"""Returns the function that opens the session of a request on this wire."""
+
+
+class CentrifugeEndpoint:
+    """The endpoint `/connection/websocket`: JSON or Protobuf, selected by subprotocol or by query."""
+
+    __slots__ = ("_json", "_protobuf", "_session_factory")
+
+    def __init__(self, json: WireSelector, protobuf: WireSelector, session_factory: CentrifugeSessionFactory) -> None:
+        self._json = json
+        self._protobuf = protobuf
+        self._session_factory = session_factory
+
+    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake:
+        """Selects the first subprotocol that the server knows, and echoes it.
+
+        Without a known subprotocol the query selects the encoding, and JSON is the default.
+        """
+        subprotocol = next((name for name in request.subprotocols if name in _SUBPROTOCOLS), "")
+        if subprotocol:
+            binary = subprotocol == PROTOBUF_SUBPROTOCOL
+        else:
+            binary = "protobuf" in (request.parameter("format"), request.parameter("cf_protocol"))
+        wire, extension = (self._protobuf if binary else self._json).select(request)
+        transport_pings = request.parameter("cf_ws_frame_ping_pong") == "true"
+        return NegotiatedHandshake(self._session_factory(request, wire, transport_pings), subprotocol, extension)
+
+
+class SingleCodecEndpoint:
+    """An endpoint with one codec for all requests."""
+
+    __slots__ = ("_session_factory", "_wires")
+
+    def __init__(self, wires: WireSelector, session_factory: WebSocketSessionFactory) -> None:
+        self._wires = wires
+        self._session_factory = session_factory
+
+    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake:
+        wire, extension = self._wires.select(request)
+        return NegotiatedHandshake(self._session_factory(request, wire), extension=extension)
+
+
+def with_first_message(open_session: OpenSession, message: str) -> OpenSession:
+    """As `open_session`, but the session then receives `message` as its first message, unless it is empty."""
+
+    def open_with_message(transport: Transport) -> Receiver:
+        receiver = open_session(transport)
+        if message:
+            receiver.on_data(message.encode(), False)
+        return receiver
+
+    return open_with_message

@@ -1,0 +1,153 @@
+"""A broker and a presence store whose calls suspend and fail as a test decides. Their state is the memory engine's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from msgspec import Raw
+
+from beaconfire.engines.port import (
+    Broker,
+    BrokerEvents,
+    HistoryOptions,
+    HistoryPage,
+    PresenceStats,
+    PresenceStore,
+    PublishOptions,
+    PublishOutcome,
+)
+from beaconfire.model.position import StreamPosition
+from beaconfire.model.publication import ClientInfo
+
+
+class CallControl(Protocol):
+    """Decides how long a call to the engine takes and whether it fails."""
+
+    async def before(self, method: str, subject: str) -> None:
+        """Runs before the call takes effect. An exception becomes the failure of the call."""
+
+    async def after(self, method: str) -> None:
+        """Runs after the call has taken effect and before it returns."""
+
+
+class ManualCalls:
+    """Holds calls back, or makes them fail, at the request of a test. Any other call does not suspend.
+
+    Calls are named by their method: `attach`, `history`, `presence_add`, and `verify` for tokens.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, asyncio.Event] = {}
+        self._failures: dict[str, Exception] = {}
+        self.completed: list[str] = []
+        """Method and subject of every call that was neither held back nor failed, in order: `attach news`."""
+
+    def hold(self, method: str) -> Callable[[], None]:
+        """Makes later calls wait. The returned function releases the calls that came before another `hold`."""
+        self._held[method] = asyncio.Event()
+        return self._held[method].set
+
+    def release(self, method: str) -> None:
+        """Releases the calls that wait, and does not hold later calls back."""
+        self._held.pop(method).set()
+
+    def fail_next(self, method: str, error: Exception) -> None:
+        """Makes the next call of this method raise `error`. It is not in `completed`."""
+        self._failures[method] = error
+
+    async def before(self, method: str, subject: str) -> None:
+        held = self._held.get(method)
+        if held is not None:
+            await held.wait()
+        failure = self._failures.pop(method, None)
+        if failure is not None:
+            raise failure
+        self.completed.append(f"{method} {subject}")
+
+    async def after(self, method: str) -> None:
+        pass
+
+
+class ControlledBroker:
+    """A broker whose calls a `CallControl` suspends and fails. A call takes effect in `inner` between the two hooks."""
+
+    def __init__(self, calls: CallControl, inner: Broker) -> None:
+        self._calls = calls
+        self._inner = inner
+
+    async def start(self, events: BrokerEvents) -> None:
+        await self._inner.start(events)
+
+    async def stop(self) -> None:
+        await self._inner.stop()
+
+    async def attach(self, channel: str) -> None:
+        await self._calls.before("attach", channel)
+        await self._inner.attach(channel)
+        await self._calls.after("attach")
+
+    async def detach(self, channel: str) -> None:
+        await self._calls.before("detach", channel)
+        await self._inner.detach(channel)
+        await self._calls.after("detach")
+
+    async def publish(
+        self,
+        channel: str,
+        data: Raw,
+        options: PublishOptions,
+        info: ClientInfo | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> PublishOutcome:
+        await self._calls.before("publish", channel)
+        outcome = await self._inner.publish(channel, data, options, info, tags)
+        await self._calls.after("publish")
+        return outcome
+
+    async def publish_join(self, channel: str, info: ClientInfo) -> None:
+        await self._calls.before("publish_join", f"{channel} {info.client}")
+        await self._inner.publish_join(channel, info)
+
+    async def publish_leave(self, channel: str, info: ClientInfo) -> None:
+        await self._calls.before("publish_leave", f"{channel} {info.client}")
+        await self._inner.publish_leave(channel, info)
+
+    async def history(
+        self,
+        channel: str,
+        options: HistoryOptions,
+        limit: int,
+        since: StreamPosition | None = None,
+        reverse: bool = False,
+    ) -> HistoryPage:
+        await self._calls.before("history", channel)
+        page = await self._inner.history(channel, options, limit, since, reverse)
+        await self._calls.after("history")
+        return page
+
+    async def remove_history(self, channel: str) -> None:
+        await self._inner.remove_history(channel)
+
+
+class ControlledPresence:
+    """A presence store whose updates a `CallControl` suspends and fails."""
+
+    def __init__(self, calls: CallControl, inner: PresenceStore) -> None:
+        self._calls = calls
+        self._inner = inner
+
+    async def add(self, channel: str, info: ClientInfo, ttl_s: float) -> None:
+        await self._calls.before("presence_add", f"{channel} {info.client}")
+        await self._inner.add(channel, info, ttl_s)
+
+    async def remove(self, channel: str, client: str) -> None:
+        await self._calls.before("presence_remove", f"{channel} {client}")
+        await self._inner.remove(channel, client)
+
+    async def members(self, channel: str) -> dict[str, ClientInfo]:
+        return await self._inner.members(channel)
+
+    async def stats(self, channel: str) -> PresenceStats:
+        return await self._inner.stats(channel)

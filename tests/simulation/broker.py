@@ -1,0 +1,137 @@
+"""A broker across a network: it announces late, and can lose its link and its streams."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from msgspec import Raw
+
+from beaconfire.engines.port import BrokerEvents, HistoryOptions, HistoryPage, PublishOptions, PublishOutcome
+from beaconfire.model.position import StreamPosition
+from beaconfire.model.publication import ClientInfo, Publication
+
+
+class RandomSteps:
+    """Implements `tests.fakes.engine.CallControl`: most calls wait before and after their effect for `take_one`."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self.waiting: list[asyncio.Future[None]] = []
+
+    async def before(self, method: str, subject: str) -> None:
+        await self._wait()
+
+    async def after(self, method: str) -> None:
+        await self._wait()
+
+    async def _wait(self) -> None:
+        if self._rng.random() < 0.25:
+            return  # some calls are fast
+        step: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting.append(step)
+        await step
+
+    def take_one(self) -> None:
+        """Lets a random call continue."""
+        step = self.waiting.pop(self._rng.randrange(len(self.waiting)))
+        step.set_result(None)
+
+
+class LossyBroker:
+    """Keeps streams of bounded size. Announcements wait in order for `announce_one`; a lost link drops them."""
+
+    def __init__(self) -> None:
+        self._events: BrokerEvents | None = None
+        self.attached: set[str] = set()
+        self.streams: dict[str, list[Publication]] = {}
+        self.epochs: dict[str, str] = {}
+        self.tops: dict[str, int] = {}
+        self.announcements: deque[Callable[[BrokerEvents], None]] = deque()
+        self.published: dict[tuple[str, str, int], Publication] = {}
+        """Every publication of the simulation, by channel, epoch and offset."""
+        self._epoch_numbers = itertools.count()
+
+    def announce_one(self) -> None:
+        announcement = self.announcements.popleft()
+        assert self._events is not None
+        announcement(self._events)
+
+    def lose_link(self) -> None:
+        """Drops the announcements on their way to the node, and reports the lost link."""
+        self.announcements.clear()
+        assert self._events is not None
+        self._events.on_link_lost(None)
+
+    def lose_stream(self, channel: str) -> None:
+        """Forgets the stream of a channel. Its next epoch starts at offset 0."""
+        self.streams.pop(channel, None)
+        self.tops.pop(channel, None)
+        self.epochs.pop(channel, None)
+
+    def position(self, channel: str) -> StreamPosition:
+        if channel not in self.epochs:
+            self.epochs[channel] = f"epoch{next(self._epoch_numbers)}"
+        return StreamPosition(self.tops.get(channel, 0), self.epochs[channel])
+
+    # engines.port.Broker
+
+    async def start(self, events: BrokerEvents) -> None:
+        self._events = events
+
+    async def stop(self) -> None:
+        self._events = None
+
+    async def attach(self, channel: str) -> None:
+        self.attached.add(channel)
+
+    async def detach(self, channel: str) -> None:
+        self.attached.discard(channel)
+
+    async def publish(
+        self,
+        channel: str,
+        data: Raw,
+        options: PublishOptions,
+        info: ClientInfo | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> PublishOutcome:
+        top, epoch = self.position(channel)
+        publication = Publication(data, info, top + 1, dict(tags or {}))
+        self.published[channel, epoch, top + 1] = publication
+        self.tops[channel] = top + 1
+        stream = self.streams.setdefault(channel, [])
+        stream.append(publication)
+        del stream[: max(0, len(stream) - options.history.size)]
+        self._announce(
+            channel, lambda events: events.on_publication(channel, publication, epoch, options.exclude, options.delta)
+        )
+        return PublishOutcome(StreamPosition(top + 1, epoch))
+
+    async def publish_join(self, channel: str, info: ClientInfo) -> None:
+        self._announce(channel, lambda events: events.on_join(channel, info))
+
+    async def publish_leave(self, channel: str, info: ClientInfo) -> None:
+        self._announce(channel, lambda events: events.on_leave(channel, info))
+
+    def _announce(self, channel: str, announcement: Callable[[BrokerEvents], None]) -> None:
+        if channel in self.attached:
+            self.announcements.append(announcement)
+
+    async def history(
+        self,
+        channel: str,
+        options: HistoryOptions,
+        limit: int,
+        since: StreamPosition | None = None,
+        reverse: bool = False,
+    ) -> HistoryPage:
+        position = self.position(channel)
+        kept = [p for p in self.streams.get(channel, []) if since is None or p.offset > since.offset]
+        return HistoryPage(kept[:limit] if limit >= 0 else kept, position)
+
+    async def remove_history(self, channel: str) -> None:
+        self.streams.pop(channel, None)

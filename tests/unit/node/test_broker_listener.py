@@ -1,0 +1,62 @@
+"""Announcements of the broker reach the hub."""
+
+from __future__ import annotations
+
+import json
+
+from msgspec import Raw
+
+from beaconfire.channels.options import ChannelOptions
+from beaconfire.model.grants import SubscriptionGrant
+from beaconfire.model.publication import ClientInfo, Publication
+from tests.unit.kit import OPEN, RECOVERABLE, WITH_PRESENCE, NodeHarness
+from tests.unit.patching import chained_text
+from tests.unit.session.operations.support import with_history
+
+
+def test_publication_is_delivered_with_its_exclusions() -> None:
+    """The position of an excluded client moves as well."""
+    harness = NodeHarness(RECOVERABLE)
+    ann, bob = harness.connect("ann", "news"), harness.connect("bob", "news")
+    epoch = ann.session.subscriptions["news"].epoch
+    harness.node.listener.on_publication("news", Publication(Raw(b"1"), offset=1), epoch, (ann.id,))
+    harness.node.listener.on_publication("other", Publication(Raw(b"2"), offset=1), epoch, ())
+    assert ann.receive() == []
+    assert [push["pub"]["data"] for push in bob.receive_pushes()] == [1]
+    assert ann.session.subscriptions["news"].position == (1, epoch)
+
+
+def test_publication_is_sent_as_a_patch_only_if_the_broker_says_so() -> None:
+    """The publisher's permission travels with the announcement."""
+    harness = NodeHarness(ChannelOptions(allow_subscribe_for_client=True, allowed_delta_types=["fossil"]))
+    client = harness.connect("ann")
+    client.request("subscribe", channel="news", delta="fossil")
+    for number, delta in enumerate((True, False, True)):
+        data = Raw(json.dumps(chained_text(number)).encode())
+        harness.node.listener.on_publication("news", Publication(data), "", (), delta)
+    assert [push["pub"].get("delta", False) for push in client.receive_pushes()] == [False, False, True]
+
+
+def test_joins_and_leaves_are_delivered() -> None:
+    """In the order of the calls."""
+    harness = NodeHarness(WITH_PRESENCE)
+    client = harness.connect("ann", "news")
+    info = ClientInfo("bob", "client9")
+    harness.node.listener.on_join("news", info)
+    harness.node.listener.on_leave("news", info)
+    shown = {"info": {"user": "bob", "client": "client9"}}
+    assert client.receive_pushes() == [{"channel": "news", "join": shown}, {"channel": "news", "leave": shown}]
+
+
+def test_lost_link_ends_subscriptions_with_a_position() -> None:
+    """Of all channels or of the named ones. Subscriptions without a position stay."""
+    harness = NodeHarness(OPEN, {"kept": with_history()})
+    client = harness.connect("ann", "kept:a", "kept:b", "free")
+    served = harness.connect("bob", channels={"kept:b": SubscriptionGrant(), "kept:c": SubscriptionGrant()})
+    harness.node.listener.on_link_lost(["kept:a", "free", "unknown"])
+    assert set(client.session.subscriptions) == {"kept:b", "free"}
+    assert served.disconnect_code == 0
+    harness.node.listener.on_link_lost(None)
+    assert set(client.session.subscriptions) == {"free"}
+    assert [push["unsubscribe"]["code"] for push in client.receive_pushes()] == [2500, 2500]
+    assert served.disconnect_code == 3010
