@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 from blockbuster import BlockBuster
 
-from tests.readers_writer_lock import ReadersWriterLock
+from tests.machine_lock import MachineLock
 
 LONG_FIRST = ("browser", "acceptance", "docs", "bench", "conformance", "simulation", "fuzz", "unit")
 """Folders in the order in which their modules are given to workers: the short modules fill the gaps at the end."""
@@ -36,7 +36,7 @@ HERE = Path(__file__).parent
 CACHE = HERE.parent / ".cache"
 BYTECODE = CACHE / "bytecode"
 
-_lock = ReadersWriterLock(CACHE / "tests")
+_machine_lock = MachineLock(CACHE / "tests")
 
 
 def _forbid_blocking_calls() -> BlockBuster:
@@ -95,15 +95,15 @@ def _folder(path: Path) -> str:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Waits for the test's turn before all other hooks, so that the wait does not count towards the test's timeout."""
+    """Takes the lock before all other hooks, so that the wait does not count towards the test's timeout."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return (yield)
-    _lock.acquire(exclusive=_is_quiet(item))
+    _machine_lock.acquire(exclusive=_is_quiet(item))
     try:
         return (yield)
     finally:
         if nextitem is None or not (_is_quiet(item) and _is_quiet(nextitem)):
-            _lock.release()
+            _machine_lock.release()
 
 
 def _is_quiet(item: pytest.Item) -> bool:

@@ -1,4 +1,4 @@
-"""The send queues of TCP connections, read from Linux, including connections that no process has open any more."""
+"""Bytes that Linux buffers for the connections of a server, also for connections that no process has open any more."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _LISTENING = "0A"
 
 
 def send_queues(port: int) -> list[int]:
-    """For each connection of this local port, the bytes that its peer has not acknowledged. Empty queues are left out.
+    """Bytes in the send queue of each connection of this local port: not sent, or not acknowledged.
 
-    A connection that the process has closed is included while its bytes wait for the peer.
+    Leaves out empty queues. Includes closed connections whose bytes still wait for their peers.
     """
     queues = []
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:

@@ -1,4 +1,4 @@
-"""Exclusive tests run alone, and shared ones in parallel."""
+"""The lock that gives quiet tests the machine for themselves."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent
 WORKER = """
 import sys
 from pathlib import Path
-from tests.readers_writer_lock import ReadersWriterLock
-lock, name = ReadersWriterLock(Path(sys.argv[1])), sys.argv[2]
+from tests.machine_lock import MachineLock
+lock, name = MachineLock(Path(sys.argv[1])), sys.argv[2]
 print(name, "waits", flush=True)
 lock.acquire(exclusive=name == "exclusive")
 print(name, "runs", flush=True)
@@ -23,15 +23,15 @@ input()
 """
 
 
-def test_an_exclusive_holder_waits_for_shared_ones_and_blocks_later_ones(tmp_path: Path) -> None:
-    """Two shared holders run in parallel, then an exclusive one runs alone, and then a later shared one runs.
+def test_an_exclusive_holder_runs_alone(tmp_path: Path) -> None:
+    """Two processes share the lock; a third, exclusive one runs after both; a fourth runs after the third.
 
-    A process that was killed holds no lock.
+    A killed process holds up no other.
     """
     reader, writer = os.pipe()
     workers: dict[str, subprocess.Popen[bytes]] = {}
 
-    def begin(name: str) -> None:
+    def start(name: str) -> None:
         command = [sys.executable, "-c", WORKER, str(tmp_path), name]
         workers[name] = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=writer, bufsize=0)
 
@@ -41,20 +41,20 @@ def test_an_exclusive_holder_waits_for_shared_ones_and_blocks_later_ones(tmp_pat
         stdin.write(b"\n")
 
     try:
-        with os.fdopen(reader) as output:  # the lines of all workers, in the order in which they printed them
+        with os.fdopen(reader) as output:  # of all processes, in the order in which they wrote
 
             def expect(*lines: str) -> None:
                 assert [output.readline().strip() for _ in lines] == list(lines)
 
             for name in ("first", "second"):
-                begin(name)
+                start(name)
                 expect(f"{name} waits", f"{name} runs")
-            begin("exclusive")
+            start("exclusive")
             expect("exclusive waits")
             workers["second"].kill()
             end("first")
             expect("first ends", "exclusive runs")
-            begin("last")
+            start("last")
             expect("last waits")
             end("exclusive")
             expect("exclusive ends", "last runs")
