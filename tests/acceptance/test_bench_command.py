@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from beaconfire.auth.issue import connection_token
+from beaconfire.base.errors import INVALID_TOKEN
 from tests.acceptance.server_process import REFERENCE_CONFIG, SECRET, ServerProcess
 
 OPEN_CONFIG = """
@@ -117,7 +118,7 @@ def test_tokens_are_signed_or_read_from_a_file(tmp_path: Path) -> None:
     assert report["run"] is None
     (failure,) = report["failures"]
     assert (failure["kind"], failure["code"], failure["count"]) == ("disconnect", 3500, 20)
-    assert failure["meaning"].startswith("The token can never work")
+    assert failure["meaning"].startswith(INVALID_TOKEN.meaning)
     assert "wrong-secret" not in json.dumps(report)
 
 
