@@ -23,7 +23,7 @@ from beaconfire.config.table import ENV_PREFIX, Section, Setting
 from beaconfire.config.values import to_literal
 from beaconfire.observe.metrics import METRICS
 from beaconfire.server.engines import ENGINES
-from beaconfire.transports.endpoints import ENDPOINTS, EndpointRow
+from beaconfire.transports.endpoint_table import ENDPOINTS, EndpointRow
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 _GENERATED = "<!-- Made by `make docs` from {source}. Change it there. -->"
@@ -140,7 +140,9 @@ def _setting_row(setting: Setting) -> tuple[str, str, str, str]:
 
 def _endpoints() -> Iterator[str]:
     yield "# Endpoints and engines"
-    yield _GENERATED.format(source="`src/beaconfire/transports/endpoints.py` and `src/beaconfire/server/engines.py`")
+    yield _GENERATED.format(
+        source="`src/beaconfire/transports/endpoint_table.py` and `src/beaconfire/server/engines.py`"
+    )
     yield (
         "Paths where clients connect, listen or send commands.\n"
         "The settings of an endpoint are in the [table](settings.md) of that name; an endpoint with an `enabled`\n"

@@ -35,7 +35,7 @@ SHARED = (
     "protocols.json_payload",
     "engines.options",
     "observe.options",
-    "transports.endpoints",
+    "transports.endpoint_table",
     "transports.options",
     "transports.traits",
 )

@@ -26,7 +26,7 @@ from beaconfire.model.pushes import PublicationPush
 from beaconfire.node.broker_listener import BrokerListener
 from beaconfire.session import recovery
 from beaconfire.session.membership import Memberships
-from beaconfire.session.operations import prepare, recover
+from beaconfire.session.operations import prepare, recover_in_pieces
 from beaconfire.session.operations.prepare import Preparation
 from beaconfire.session.recovery import Recovery
 from tests.simulation.broken_guarantee import BrokenGuarantee
@@ -331,7 +331,7 @@ def _subscription_is_live_after_the_first_piece(patch: pytest.MonkeyPatch) -> No
 
 def _continuity_is_not_checked_between_pieces(patch: pytest.MonkeyPatch) -> None:
     """Nothing checks that history still has the publications after a piece."""
-    patch.setattr(recover, "read_on", lambda since, page: page.publications)
+    patch.setattr(recover_in_pieces, "read_on", lambda since, page: page.publications)
 
 
 def _recovery_continues_after_the_subscription_ended(patch: pytest.MonkeyPatch) -> None:

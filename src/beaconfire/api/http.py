@@ -89,7 +89,9 @@ class RequestHead(NamedTuple):
 
 
 class ApiHttp:
-    """Serves `/api` and all paths below, with or without the prefix `/api` in `root_path`.
+    """Serves `/api` and all paths below.
+
+    It may be mounted at `/api`, with the prefix in ASGI's `root_path`, or get full paths.
 
     There are two entry points with the same behaviour: the object is an ASGI application, and `handle_post` handles a
     complete request without ASGI.

@@ -18,7 +18,7 @@ from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.config.sections import Config
 from beaconfire.protocols.plain.options import PlainOptions
 from beaconfire.session.options import ClientOptions
-from beaconfire.transports.endpoints import ENDPOINTS
+from beaconfire.transports.endpoint_table import ENDPOINTS
 from beaconfire.transports.options import ServerOptions
 
 _NAMESPACE_NAME = re.compile(r"[-a-zA-Z0-9_.]{2,}")

@@ -17,7 +17,7 @@ insufficient, and subscribes again with its position. In the phase LIVE the same
 
 A recovery that is too large for one reply is sent in pieces. After each piece except the last one, the subscription is
 *behind*: it keeps the position that it has reached, and does not hold stored publications, because the next read of
-history contains them. Steps 1, 3 and 4 are then repeated from that position (see `session.operations.recover`).
+history contains them. Steps 1, 3 and 4 are then repeated from that position (see `operations.recover_in_pieces`).
 """
 
 from __future__ import annotations

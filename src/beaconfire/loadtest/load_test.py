@@ -75,7 +75,10 @@ class LoadTest:
         self._interrupted_ns: int | None = None
 
     def _interrupted(self) -> bool:
-        """A method, because type checkers assume that an attribute keeps its value during an await."""
+        """Whether `interrupt` was called.
+
+        A method, because type checkers assume that an attribute does not change during an `await`.
+        """
         return self._interrupted_ns is not None
 
     def interrupt(self) -> None:
@@ -194,7 +197,10 @@ class LoadTest:
         return self._now_ns() > start_ns + (duration_s + DELIVERY_TIMEOUT_S) * 1e9
 
     async def _collect(self, kind: type[U], on_other: Callable[[int, WorkerUpdate], None] = lambda *_: None) -> list[U]:
-        """One update of this kind from every worker, in the order of workers. Other updates go to `on_other`."""
+        """Waits until every worker has sent one update of the type `kind`. Returns them in the order of workers.
+
+        Other updates go to `on_other`. Raises WorkerError if a worker fails.
+        """
         found: dict[int, U] = {}
         while len(found) < self._workers.count:
             worker, update = await self._workers.receive()

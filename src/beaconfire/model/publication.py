@@ -9,9 +9,9 @@ NO_PAYLOAD = Raw(b"")
 
 
 class ClientInfo(Struct, frozen=True, omit_defaults=True):
-    """The user id and client id of a publisher or of an entry in presence (section 1, ClientInfo).
+    """The user id and client id of a publisher or of an entry in presence (protocol reference, section 1).
 
-    `conn_info` comes from the identity of the connection, `chan_info` from the grant of the subscription.
+    `conn_info` comes from the connection token, `chan_info` from the subscription token. Both are payloads, or empty.
     """
 
     user: str

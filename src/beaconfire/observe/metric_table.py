@@ -11,7 +11,7 @@ from typing import Literal
 from msgspec import Struct
 
 from beaconfire.base.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
-from beaconfire.transports.endpoints import ENDPOINT_LIMITS
+from beaconfire.transports.endpoint_table import ENDPOINT_LIMITS
 
 OTHER = "other"
 """The label value for everything outside the closed set of a label."""

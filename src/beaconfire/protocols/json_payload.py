@@ -106,7 +106,8 @@ def _is_too_deep(text: bytes) -> bool:
     for start in range(0, len(brackets), _BRACKETS_PER_STEP):
         step = brackets[start : start + _BRACKETS_PER_STEP]
         opened = step.count(2)
-        # An opening bracket counts as 2 and a closing one as 0, so the sum less the number of brackets is the depth.
+        # `translate` made bytes of the brackets, which cannot be negative: 2 opens and 0 closes. After n brackets, the
+        # running sum minus n is the depth.
         if depth + opened > DEPTH_MAX and depth + max(map(sub, accumulate(step), count(1))) > DEPTH_MAX:
             return True
         depth += 2 * opened - len(step)

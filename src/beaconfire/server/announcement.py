@@ -18,7 +18,7 @@ from beaconfire.config.checks import has_key
 from beaconfire.config.values import to_text
 from beaconfire.server.endpoints import endpoint_path, is_enabled
 from beaconfire.session.options import ClientOptions
-from beaconfire.transports.endpoints import ENDPOINT_LIMITS, ENDPOINTS
+from beaconfire.transports.endpoint_table import ENDPOINT_LIMITS, ENDPOINTS
 
 _TOKEN_REMEDIES = {
     "hmac_secret": "Take the one that `beaconfire config init` makes.",

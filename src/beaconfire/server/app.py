@@ -37,7 +37,7 @@ from beaconfire.policy.configured import ConfiguredPolicy
 from beaconfire.server.endpoints import Endpoints
 from beaconfire.server.engines import ENGINES
 from beaconfire.server.pages import PAGE_PATHS, client_routes, demo_routes
-from beaconfire.transports.endpoints import ENDPOINTS
+from beaconfire.transports.endpoint_table import ENDPOINTS
 from beaconfire.transports.http import DirectPosts, HttpLimits
 from beaconfire.transports.socket_writes import send_all
 from beaconfire.transports.websocket import UpgradeDetector, WebSocketAcceptor

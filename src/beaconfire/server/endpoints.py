@@ -23,9 +23,9 @@ from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.plain import PlainCodec
 from beaconfire.protocols.port import Codec, Wire
-from beaconfire.transports import endpoints as rows
+from beaconfire.transports import endpoint_table as rows
 from beaconfire.transports import streams
-from beaconfire.transports.endpoints import ENDPOINTS, EndpointRow
+from beaconfire.transports.endpoint_table import ENDPOINTS, EndpointRow
 from beaconfire.transports.polling import Poll, PollCommands
 from beaconfire.transports.port import Admit, OpenSession
 from beaconfire.transports.request_checks import RequestChecks

@@ -108,7 +108,10 @@ class Session:
         dispatch: Callable[[Session, Command], Coroutine[Any, Any, None]],
         upkeep: Callable[[Session], Coroutine[Any, Any, None]],
     ) -> None:
-        """`client` is the client id. `dispatch` runs a command, and `upkeep` the periodic work of a session."""
+        """`client` is the client id. `dispatch` runs one command.
+
+        The keepalive calls `upkeep`, which refreshes presence, compares positions and ends expired subscriptions.
+        """
         self.context = context
         self.client = client
         self.transport = transport
@@ -134,7 +137,7 @@ class Session:
         self._writable: asyncio.Future[None] | None = None
         self.recoveries: dict[str, Subscription] | None = None
         """Subscriptions whose recovery continues after their reply, by channel, in the order of their next pieces. None
-        if there are none. See `operations.recover`."""
+        if there are none. See `operations.recover_in_pieces`."""
         context.registry.open.add(self)
         answers_pings = not (traits.app_pings and traits.unidirectional)
         self.keepalive = Keepalive(self, may_stay_stale=traits.lobby is not None, answers_pings=answers_pings)

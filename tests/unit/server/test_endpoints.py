@@ -17,7 +17,7 @@ from beaconfire.server.announcement import announcement
 from beaconfire.server.app import App
 from beaconfire.server.endpoints import endpoint_path
 from beaconfire.server.engines import ENGINES
-from beaconfire.transports.endpoints import ENDPOINTS, EndpointRow
+from beaconfire.transports.endpoint_table import ENDPOINTS, EndpointRow
 
 
 def paths(config: Config) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from beaconfire.session.operations.messages import MessageHandler
 from beaconfire.session.operations.prepare import Preparation
 from beaconfire.session.operations.publish import PublishHandler
 from beaconfire.session.operations.read import ReadHandler
-from beaconfire.session.operations.recover import RecoveryInPieces
+from beaconfire.session.operations.recover_in_pieces import RecoveryInPieces
 from beaconfire.session.operations.refresh import RefreshHandler
 from beaconfire.session.operations.server_side import ServerSideSubscriptions
 from beaconfire.session.operations.strategy import Strategies

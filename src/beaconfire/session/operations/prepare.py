@@ -31,7 +31,7 @@ from beaconfire.model.results import SubscribeResult
 from beaconfire.session.membership import Memberships
 from beaconfire.session.operations.expiry import Expiry
 from beaconfire.session.operations.lookup import ChannelLookup
-from beaconfire.session.operations.recover import RecoveryInPieces
+from beaconfire.session.operations.recover_in_pieces import RecoveryInPieces
 from beaconfire.session.operations.strategy import Strategies, has_patches, is_conflated
 from beaconfire.session.operations.upkeep import Upkeep
 from beaconfire.session.options import ClientOptions
@@ -212,9 +212,9 @@ class Preparation:
                 epoch=top.epoch,
                 publications=self._strategies.patch(subscription, top.epoch, publications),
                 recovered=recovered,
-                # An SDK advances by the publications, so it gets back the offset that it sent. If there are no
-                # publications, because none was missed or none passed the filter, its position is the top of the
-                # stream, or the end of the first piece of the recovery.
+                # With publications: the offset that the client sent, because SDKs move on from there by the offsets of
+                # the publications. Without publications (none was missed, or none passed the subscription's filter):
+                # the top of the stream, or the end of the first piece if the recovery continues in pieces.
                 offset=since.offset if recovered and publications else (subscription.reached or top).offset,
                 positioned=True,
                 data=grant.data,

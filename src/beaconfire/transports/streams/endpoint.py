@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from beaconfire.base.request_body import ClientDisconnectedError
 from beaconfire.protocols.port import Wire
-from beaconfire.transports import endpoints
-from beaconfire.transports.endpoints import EndpointRow
+from beaconfire.transports import endpoint_table
+from beaconfire.transports.endpoint_table import EndpointRow
 from beaconfire.transports.port import ErrorResponse, OpenSession
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
 from beaconfire.transports.reset import EXTENSION
@@ -63,10 +63,10 @@ def _kind(row: EndpointRow, content_type: str, preamble: bytes = b"", has_ids: b
     return StreamKind(traits, row.methods, content_type)
 
 
-HTTP_STREAM: Final = _kind(endpoints.HTTP_STREAM, _LINES)
-SSE: Final = _kind(endpoints.SSE, _EVENTS, _COMMENT)
-UNI_HTTP_STREAM: Final = _kind(endpoints.UNI_HTTP_STREAM, _LINES)
-UNI_SSE: Final = _kind(endpoints.UNI_SSE, _EVENTS, _COMMENT, has_ids=True)
+HTTP_STREAM: Final = _kind(endpoint_table.HTTP_STREAM, _LINES)
+SSE: Final = _kind(endpoint_table.SSE, _EVENTS, _COMMENT)
+UNI_HTTP_STREAM: Final = _kind(endpoint_table.UNI_HTTP_STREAM, _LINES)
+UNI_SSE: Final = _kind(endpoint_table.UNI_SSE, _EVENTS, _COMMENT, has_ids=True)
 
 
 class StreamEndpoint:

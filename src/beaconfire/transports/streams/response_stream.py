@@ -142,7 +142,7 @@ class ResponseStream:
 
     @property
     def buffered_bytes(self) -> int:
-        """Excludes the bytes that are in the HTTP server's own buffer: servers keep a few dozen KiB."""
+        """Bytes that wait for the HTTP server. A server buffers up to a few dozen KiB more, which are not counted."""
         return (self._in_flight or 0) + sum(map(len, self._waiting))
 
     def write(self, data: Frame) -> None:
