@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from msgspec import Raw, Struct
 from msgspec.structs import asdict, replace
 
-from beaconfire.base.errors import ERRORS, CommandError, ErrorCode
+from beaconfire.base.errors import ERRORS, CommandError, ErrorCode, PayloadError
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.model.pushes import DisconnectPush, JoinPush, Push, RefreshPush, UnsubscribePush
-from beaconfire.model.requests import PONG, Command, PublishRequest, Request, SendRequest
+from beaconfire.model.requests import PONG, Command, HistoryRequest, PublishRequest, Request, SendRequest
 from beaconfire.model.results import HistoryResult, PresenceResult, PublishResult, Result
 from beaconfire.protocols.centrifuge.client_codec import PING, ClientCodec, Reply, ReplyError, ServerMessage
 from beaconfire.protocols.centrifuge.client_json import ClientJsonCodec
@@ -158,3 +158,10 @@ def test_half_an_emoji_is_accepted() -> None:
     """A server may pass on a payload with a lone surrogate; it becomes U+FFFD, as on the server."""
     push = ClientJsonCodec().decode(rb'{"push":{"channel":"c","pub":{"data":"\ud83d"}}}')
     assert getattr(push, "pub", None) == Publication(Raw(rb'"\ufffd"'))
+
+
+def test_text_that_is_not_unicode_cannot_be_encoded_in_protobuf() -> None:
+    """A lone surrogate in a channel name raises PayloadError, which names the reason."""
+    for request in (PublishRequest("\ud800"), HistoryRequest("\ud800")):
+        with pytest.raises(PayloadError, match="surrogates not allowed"):
+            ClientProtobufCodec().encode(1, request)

@@ -109,9 +109,8 @@ def _read(kind: Any, message: Message, values: dict[str, object] | None = None) 
     """Makes our struct from a generated message. `values` are fields that are not in this message."""
     values = {} if values is None else values
     readers = _readers(kind)
-    for field, value in message.ListFields():
-        if reader := readers.get(field.name):
-            values[field.name] = reader(value)
+    for field, value in message.ListFields():  # only fields of the schema, and our structs have all of them
+        values[field.name] = readers[field.name](value)
     for name, field_type in required_fields(kind).items():
         if name not in values:
             values[name] = zero(field_type)
