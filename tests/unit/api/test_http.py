@@ -18,23 +18,23 @@ from beaconfire.api.methods import METHODS
 from beaconfire.api.options import ApiOptions
 from beaconfire.auth.keys import ApiKeys
 from beaconfire.base.units import Size
-from tests.unit.api.world import World
+from tests.unit.api.harness import ApiHarness
 
 KEY = {"X-API-Key": "right"}
 TRANSPORT = {"X-Centrifugo-Error-Mode": "transport"}
 
-Requests = Callable[[World, httpx.AsyncClient], Coroutine[Any, Any, None]]
+Requests = Callable[[ApiHarness, httpx.AsyncClient], Coroutine[Any, Any, None]]
 
 
 def serve(requests: Requests, options: ApiOptions | None = None, headers: dict[str, str] = KEY) -> None:
-    """Runs `requests` against a new world. `headers` are sent with every request."""
+    """Runs `requests` against a new harness. `headers` are sent with every request."""
 
     async def main() -> None:
-        world = await World(options).start()
-        app = ApiHttp(world.api, ApiKeys(world.options.keys), world.options)
+        harness = await ApiHarness(options).start()
+        app = ApiHttp(harness.api, ApiKeys(harness.options.keys), harness.options)
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api.test", headers=headers) as client:
-            await requests(world, client)
+            await requests(harness, client)
 
     asyncio.run(main())
 
@@ -65,8 +65,8 @@ def body(*parts: bytes) -> list[dict[str, Any] | None]:
 def test_publish() -> None:
     """The response has status 200 and is JSON, whatever the content type of the request."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
-        client = world.connect("ann", "chat")
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
+        client = harness.connect("ann", "chat")
         response = await http.post("/api/publish", content=b'{"channel":"chat","data":{"n": 1.50}}')
         assert (response.status_code, response.json()) == (200, {"result": {"offset": 1, "epoch": "epoch"}})
         assert response.headers["content-type"] == "application/json"
@@ -79,9 +79,9 @@ def test_publish() -> None:
 def test_examples_match_the_methods(method: str) -> None:
     """Each example is accepted by its method, and its response has the fields of the real one."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         for number in range(6):
-            await world.call("publish", channel="chat", data=number)
+            await harness.call("publish", channel="chat", data=number)
         example = json.loads(json.dumps(EXAMPLES[method].request).replace("kQzVbRtL", "epoch"))
         response = (await http.post(f"/api/{method}", json=example)).json()
         expected = EXAMPLES[method].response
@@ -109,7 +109,7 @@ def test_examples_match_the_methods(method: str) -> None:
 def test_a_key_can_be_sent_in_three_ways(query: str, headers: dict[str, str]) -> None:
     """Any valid key is accepted. The case of the scheme does not matter."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         assert (await http.post(f"/api/info{query}", headers=headers)).status_code == 200
 
     serve(requests, headers={})
@@ -136,14 +136,14 @@ def test_a_key_can_be_sent_in_three_ways(query: str, headers: dict[str, str]) ->
 def test_without_a_valid_key_the_status_is_401(path: str, query: str, headers: dict[str, Any]) -> None:
     """The response lists the ways to send a key. Nothing is executed, and unknown methods look like known ones."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
-        client = world.connect("ann", "chat")
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
+        client = harness.connect("ann", "chat")
         response = await http.post(path + query, json={"channel": "chat", "data": 1}, headers=headers)
         assert (response.status_code, response.json()["error"]["code"]) == (401, 101)
         assert response.headers["www-authenticate"] == "apikey"
         assert "X-API-Key" in response.json()["error"]["detail"]
         assert client.data() == []
-        assert world.calls() == []
+        assert harness.calls() == []
 
     serve(requests, headers={})
 
@@ -151,7 +151,7 @@ def test_without_a_valid_key_the_status_is_401(path: str, query: str, headers: d
 def test_without_configured_keys_every_call_is_rejected() -> None:
     """An API without keys is closed, not open."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         assert (await http.post("/api/info", headers={"X-API-Key": ""})).status_code == 401
 
     serve(requests, ApiOptions())
@@ -160,7 +160,7 @@ def test_without_configured_keys_every_call_is_rejected() -> None:
 def test_insecure_needs_no_key() -> None:
     """An option for development."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         assert (await http.post("/api/info")).status_code == 200
 
     serve(requests, ApiOptions(insecure=True), headers={})
@@ -181,7 +181,7 @@ ERRORS = [
 def test_error_modes(method: str, request_: dict[str, Any], code: int, status: int, header: str) -> None:
     """Errors have status 200, unless the request selects error mode `transport`. The body is the same."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         usual = await http.post(f"/api/{method}", json=request_)
         assert (usual.status_code, usual.json()["error"]["code"]) == (200, code)
         assert (await http.post(f"/api/{method}", json=request_, headers={header: "other"})).status_code == 200
@@ -197,8 +197,8 @@ def test_internal_errors_have_no_detail(monkeypatch: pytest.MonkeyPatch) -> None
     async def fail(channel: str) -> Any:
         raise OSError("secret")
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
-        monkeypatch.setattr(world.engine.presence, "members", fail)
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
+        monkeypatch.setattr(harness.engine.presence, "members", fail)
         for headers, status in (({}, 200), (TRANSPORT, 500)):
             response = await http.post("/api/presence", json={"channel": "chat"}, headers=headers)
             assert response.status_code == status
@@ -213,12 +213,12 @@ def test_an_exception_outside_of_a_method_becomes_status_500(monkeypatch: pytest
     async def fail(*_: object) -> Any:
         raise OSError("secret")
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
-        monkeypatch.setattr(world.api, "call", fail)
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
+        monkeypatch.setattr(harness.api, "call", fail)
         response = await http.post("/api/info")
         assert (response.status_code, response.json()["error"]["code"]) == (500, 100)
         assert "secret" not in response.text
-        assert world.internal_errors() == ["api http"]
+        assert harness.internal_errors() == ["api http"]
 
     serve(requests)
 
@@ -226,7 +226,7 @@ def test_an_exception_outside_of_a_method_becomes_status_500(monkeypatch: pytest
 def test_a_body_that_is_not_json_has_status_400() -> None:
     """In both error modes, with a text that names the position."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         for headers in ({}, TRANSPORT):
             response = await http.post("/api/publish", content=b'{"channel":"a",}', headers=headers)
             assert response.status_code == 400
@@ -240,7 +240,7 @@ def test_a_body_that_is_not_json_has_status_400() -> None:
 def test_an_empty_body_is_an_empty_request() -> None:
     """`info` and similar methods need no body. For other methods the error names the missing field."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         assert (await http.post("/api/info")).json()["result"]["nodes"][0]["uid"] == "uid"
         assert (await http.post("/api/publish")).json()["error"]["detail"] == "channel is required"
 
@@ -251,7 +251,7 @@ def test_an_empty_body_is_an_empty_request() -> None:
 def test_an_unknown_method_has_status_404(path: str) -> None:
     """With error 104, in both error modes."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         for headers in ({}, TRANSPORT):
             response = await http.post(path, json={}, headers=headers)
             assert (response.status_code, response.json()["error"]["code"]) == (404, 104)
@@ -274,7 +274,7 @@ def test_an_unknown_method_has_status_404(path: str) -> None:
 def test_other_http_methods_have_status_405(path: str, verb: str, allowed: str) -> None:
     """The response lists the allowed methods, as the response to OPTIONS does."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         response = await http.request(verb, path)
         assert (response.status_code, response.headers["allow"]) == (405, allowed)
         response = await http.options(path)
@@ -295,7 +295,7 @@ def test_other_http_methods_have_status_405(path: str, verb: str, allowed: str) 
 def test_documents_need_no_key(path: str, media_type: str) -> None:
     """The page and the OpenAPI document are public. Their content security policy allows nothing from other hosts."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         response = await http.get(path)
         assert (response.status_code, response.headers["content-type"]) == (200, media_type)
         assert "default-src 'none'" in response.headers["content-security-policy"]
@@ -310,7 +310,7 @@ def test_documents_need_no_key(path: str, media_type: str) -> None:
 def test_the_page_is_redirected_to_a_path_with_a_slash() -> None:
     """Without the trailing slash, relative URLs in the page would be wrong."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         response = await http.get("/api")
         assert (response.status_code, response.headers["location"]) == (308, "api/")
 
@@ -320,7 +320,7 @@ def test_the_page_is_redirected_to_a_path_with_a_slash() -> None:
 def test_the_page_loads_nothing_from_other_hosts() -> None:
     """No URL in its files leads to another host."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         for path in ("/api/", "/api/page.js", "/api/page.css"):
             assert "//" not in (await http.get(path)).text.replace("// ", "")
 
@@ -330,8 +330,8 @@ def test_the_page_loads_nothing_from_other_hosts() -> None:
 def test_mounted_under_a_prefix() -> None:
     """The API works whether a framework removes the prefix from the path or only sets `root_path`."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
-        app = ApiHttp(world.api, ApiKeys(["right"]), world.options)
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
+        app = ApiHttp(harness.api, ApiKeys(["right"]), harness.options)
         for path, root in (
             ("/api/info", "/api"),
             ("/info", "/api"),
@@ -348,8 +348,8 @@ def test_mounted_under_a_prefix() -> None:
 def test_websocket_connections_are_rejected() -> None:
     """The API has no WebSocket endpoint."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
-        app = ApiHttp(world.api, ApiKeys(["right"]), world.options)
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
+        app = ApiHttp(harness.api, ApiKeys(["right"]), harness.options)
         sent = await raw(app, [{"type": "websocket.connect"}], type="websocket")
         assert [message["type"] for message in sent] == ["websocket.close"]
 
@@ -359,22 +359,22 @@ def test_websocket_connections_are_rejected() -> None:
 # --- bodies --------------------------------------------------------------------------------------------------------
 
 
-def small(world: World, pause_max_s: float = 10.0) -> ApiHttp:
+def small(harness: ApiHarness, pause_max_s: float = 10.0) -> ApiHttp:
     options = ApiOptions(keys=["right"], request_max_size=Size(40))
-    return ApiHttp(world.api, ApiKeys(options.keys), options, pause_max_s)
+    return ApiHttp(harness.api, ApiKeys(options.keys), options, pause_max_s)
 
 
 def test_a_declared_size_above_the_limit_is_rejected_before_reading() -> None:
     """Status 413 without reading any byte. The connection is closed."""
 
     async def main() -> None:
-        world = await World().start()
+        harness = await ApiHarness().start()
         headers = [(b"x-api-key", b"right"), (b"content-length", b"41")]
-        sent = await raw(small(world), [], headers=headers)
+        sent = await raw(small(harness), [], headers=headers)
         assert sent[0]["status"] == 413
         assert (b"connection", b"close") in sent[0]["headers"]
         assert b"40 bytes (api.request_max_size)" in sent[1]["body"]
-        assert world.limits_hit() == ["api.request_max_size"]
+        assert harness.limits_hit() == ["api.request_max_size"]
 
     asyncio.run(main())
 
@@ -385,8 +385,8 @@ def test_an_actual_size_above_the_limit_is_rejected_while_reading() -> None:
     """
 
     async def main() -> None:
-        world = await World().start()
-        app = small(world)
+        harness = await ApiHarness().start()
+        app = small(harness)
         text = b'{"channel":"chat","data":12345678901234}'
         assert len(text) == 40
         assert (await raw(app, body(text)))[0]["status"] == 200
@@ -402,13 +402,13 @@ def test_a_body_that_pauses_has_status_408() -> None:
     """The connection is closed. Empty parts do not restart the time limit."""
 
     async def main() -> None:
-        world = await World().start()
-        app = small(world, pause_max_s=0.01)
+        harness = await ApiHarness().start()
+        app = small(harness, pause_max_s=0.01)
         for messages in ([None], [*body(b"{", b"")[:1], None], [*body(b"", b"")[:1], None]):
             sent = await raw(app, messages)
             assert sent[0]["status"] == 408
             assert (b"connection", b"close") in sent[0]["headers"]
-        assert world.limits_hit() == ["body_pause_max"] * 3
+        assert harness.limits_hit() == ["body_pause_max"] * 3
 
     asyncio.run(main())
 
@@ -417,11 +417,11 @@ def test_a_client_that_disconnects_gets_no_response() -> None:
     """The method is not called."""
 
     async def main() -> None:
-        world = await World().start()
+        harness = await ApiHarness().start()
         start = body(b'{"channel":"chat","data":1}', b"")[0]
-        assert await raw(small(world), [start, {"type": "http.disconnect"}]) == []
-        assert world.calls() == []
-        assert world.internal_errors() == []
+        assert await raw(small(harness), [start, {"type": "http.disconnect"}]) == []
+        assert harness.calls() == []
+        assert harness.internal_errors() == []
 
     asyncio.run(main())
 
@@ -432,7 +432,7 @@ def test_a_client_that_disconnects_gets_no_response() -> None:
 def test_the_response_of_a_batch_has_no_result_field() -> None:
     """`replies` is at the top level. An error of the whole batch has the usual form."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         commands = [{"publish": {"channel": "chat", "data": 1}}, {"presence": {"channel": "nowhere:x"}}]
         response = (await http.post("/api/batch", json={"commands": commands, "parallel": False})).json()
         assert response["replies"][0] == {"publish": {"offset": 1, "epoch": "epoch"}}
@@ -447,7 +447,7 @@ def test_the_response_of_a_batch_has_no_result_field() -> None:
 def test_lines_of_commands(path: str) -> None:
     """The response has one line for each command, in order, even if a payload contains line breaks."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         lines = [
             b'{"method":"publish","params":{"channel":"chat","data":[1,\n2]}}',
             b'{"method":"history","params":{"channel":"chat","limit":1}}',
@@ -471,7 +471,7 @@ def test_lines_of_commands(path: str) -> None:
 def test_a_single_line_decides_the_status() -> None:
     """Its error decides the status in error mode transport."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         line = b'{"method":"presence","params":{"channel":"nowhere:x"}}'
         assert (await http.post("/api", content=line)).status_code == 200
         assert (await http.post("/api", content=line, headers=TRANSPORT)).status_code == 404
@@ -484,7 +484,7 @@ def test_invalid_lines() -> None:
     have.
     """
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         for content in (b'{"method":', b'{"method":5}', b'{"params":{}}', b"[]"):
             response = await http.post("/api", content=content)
             assert response.status_code == 400
@@ -492,7 +492,7 @@ def test_invalid_lines() -> None:
         assert (await http.post("/api", content=b"")).json()["error"]["detail"] == "expected 1 to 2 commands, got 0"
         response = await http.post("/api", content=b'{"method":"info"}\n' * 3, headers=TRANSPORT)
         assert (response.status_code, response.json()["error"]["code"]) == (400, 107)
-        assert world.limits_hit() == ["api.batch_max"]
+        assert harness.limits_hit() == ["api.batch_max"]
 
     serve(requests, ApiOptions(keys=["right"], batch_max=2))
 
@@ -522,13 +522,13 @@ BODIES = st.one_of(
 def test_random_bodies(method: str, content: bytes, transport: bool) -> None:
     """Every body is answered without status 500, and no unexpected exception is reported."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         path = f"/api/{method}" if method else "/api"
         response = await http.post(path, content=content, headers=TRANSPORT if transport else {})
         assert response.status_code in ((200, 400, 404, 416) if transport else (200, 400))
         if response.headers["content-type"] == "application/json" and method:
             assert len(set(response.json()) & {"result", "error", "replies"}) == 1
-        assert world.internal_errors() == []
+        assert harness.internal_errors() == []
 
     serve(requests)
 
@@ -536,8 +536,8 @@ def test_random_bodies(method: str, content: bytes, transport: bool) -> None:
 def test_lines_are_not_executed_if_the_response_is_full() -> None:
     """Each remaining line gets error 111."""
 
-    async def requests(world: World, http: httpx.AsyncClient) -> None:
-        await world.call("publish", channel="chat", data="x" * 300)
+    async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
+        await harness.call("publish", channel="chat", data="x" * 300)
         line = json.dumps({"method": "history", "params": {"channel": "chat", "limit": -1}})
         response = await http.post("/api", content="\n".join([line] * 5))
         codes = [json.loads(text).get("error", {"code": 0})["code"] for text in response.text.splitlines()]

@@ -21,7 +21,7 @@ from beaconfire.base.errors import (
 )
 from beaconfire.base.units import Size
 from beaconfire.observe.metric_table import API_METHODS
-from tests.unit.api.world import World
+from tests.unit.api.harness import ApiHarness
 
 
 def test_metrics_know_every_method() -> None:
@@ -42,9 +42,9 @@ def test_params_can_be_text_mapping_or_struct(params: Params) -> None:
     """All three have the same result."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann", "chat")
-        assert await world.api.call("publish", params) == PublishResult(offset=1, epoch="epoch")
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat")
+        assert await harness.api.call("publish", params) == PublishResult(offset=1, epoch="epoch")
         assert client.data() == [{"n": 1}]
 
     asyncio.run(main())
@@ -54,11 +54,11 @@ def test_an_unknown_method_is_error_104() -> None:
     """In events all unknown methods have the same name, because clients can use any name."""
 
     async def main() -> None:
-        world = await World().start()
+        harness = await ApiHarness().start()
         with pytest.raises(CommandError, match="unknown method 'publsh'") as caught:
-            await world.api.call("publsh")
+            await harness.api.call("publsh")
         assert caught.value.code is METHOD_NOT_FOUND
-        assert world.calls() == [("unknown", 104)]
+        assert harness.calls() == [("unknown", 104)]
 
     asyncio.run(main())
 
@@ -67,11 +67,11 @@ def test_text_that_is_not_json_has_its_own_exception() -> None:
     """HTTP uses another status for it. For other callers it is error 107."""
 
     async def main() -> None:
-        world = await World().start()
+        harness = await ApiHarness().start()
         with pytest.raises(InvalidJsonError) as caught:
-            await world.api.call("publish", b'{"channel"')
+            await harness.api.call("publish", b'{"channel"')
         assert caught.value.code is BAD_REQUEST
-        assert world.calls() == [("publish", 107)]
+        assert harness.calls() == [("publish", 107)]
 
     asyncio.run(main())
 
@@ -83,13 +83,13 @@ def test_an_unexpected_exception_becomes_error_100(monkeypatch: pytest.MonkeyPat
         raise OSError("password in the message")
 
     async def main() -> None:
-        world = await World().start()
-        monkeypatch.setattr(world.engine.presence, "members", fail)
+        harness = await ApiHarness().start()
+        monkeypatch.setattr(harness.engine.presence, "members", fail)
         with pytest.raises(CommandError) as caught:
-            await world.call("presence", channel="chat")
+            await harness.call("presence", channel="chat")
         assert (caught.value.code, caught.value.detail) == (INTERNAL, "")
-        assert world.internal_errors() == ["api presence"]
-        assert world.calls() == [("presence", 100)]
+        assert harness.internal_errors() == ["api presence"]
+        assert harness.calls() == [("presence", 100)]
 
     asyncio.run(main())
 
@@ -98,8 +98,8 @@ def test_a_call_needs_no_task_if_the_engine_does_not_suspend() -> None:
     """The call consists of function calls without a task switch."""
 
     async def main() -> None:
-        world = await World().start()
-        world.connect("ann", "chat")
+        harness = await ApiHarness().start()
+        harness.connect("ann", "chat")
         made: list[object] = []
 
         def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> Any:
@@ -107,12 +107,12 @@ def test_a_call_needs_no_task_if_the_engine_does_not_suspend() -> None:
             return asyncio.Task(coroutine, loop=loop, **more)
 
         asyncio.get_running_loop().set_task_factory(factory)
-        await world.call("publish", channel="chat", data=1)
-        await world.call("broadcast", channels=["chat", "x", "y"], data=1)
-        await world.call("subscribe", user="ann", channel="other")
-        await world.call("disconnect", user="ann")
+        await harness.call("publish", channel="chat", data=1)
+        await harness.call("broadcast", channels=["chat", "x", "y"], data=1)
+        await harness.call("subscribe", user="ann", channel="other")
+        await harness.call("disconnect", user="ann")
         publish = {"publish": {"channel": "chat", "data": 1}}
-        await world.call("batch", commands=[publish, {"info": {}}], parallel=True)
+        await harness.call("batch", commands=[publish, {"info": {}}], parallel=True)
         assert made == []
 
     asyncio.run(main())
@@ -123,8 +123,8 @@ def test_a_batch_has_replies_in_order(parallel: bool) -> None:
     """Each command has a reply, also if it fails. An empty result still has the key of its method."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann", "chat")
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat")
         commands: list[dict[str, Any]] = [
             {"publish": {"channel": "chat", "data": 1}},
             {"publish": {"channel": "", "data": 2}},
@@ -136,7 +136,7 @@ def test_a_batch_has_replies_in_order(parallel: bool) -> None:
             {"publish": None},
             {"broadcast": {"channels": ["chat", "nowhere:x"], "data": 3}},
         ]
-        replies = (await world.call("batch", commands=commands, parallel=parallel))["replies"]
+        replies = (await harness.call("batch", commands=commands, parallel=parallel))["replies"]
         assert replies[0] == {"publish": {"offset": 1, "epoch": "epoch"}}
         assert replies[1]["error"]["code"] == 107
         assert replies[2] == {"history_remove": {}}
@@ -144,7 +144,7 @@ def test_a_batch_has_replies_in_order(parallel: bool) -> None:
         assert [reply["error"]["code"] for reply in replies[4:8]] == [104, 104, 104, 104]
         assert replies[8]["broadcast"]["responses"][1]["error"]["code"] == 102
         assert client.data() == [1, 3]
-        assert world.calls() == [
+        assert harness.calls() == [
             ("publish", 0),
             ("publish", 107),
             ("history_remove", 0),
@@ -160,10 +160,10 @@ def test_a_batch_without_commands() -> None:
     """The list may be empty, but is required."""
 
     async def main() -> None:
-        world = await World().start()
-        assert await world.call("batch", commands=[]) == {"replies": []}
+        harness = await ApiHarness().start()
+        assert await harness.call("batch", commands=[]) == {"replies": []}
         with pytest.raises(CommandError, match="commands is required"):
-            await world.call("batch")
+            await harness.call("batch")
 
     asyncio.run(main())
 
@@ -172,14 +172,14 @@ def test_a_batch_has_a_limit() -> None:
     """Above `api.batch_max` no command is executed, and the limit is counted."""
 
     async def main() -> None:
-        world = await World(ApiOptions(batch_max=2)).start()
-        client = world.connect("ann", "chat")
+        harness = await ApiHarness(ApiOptions(batch_max=2)).start()
+        client = harness.connect("ann", "chat")
         command = {"publish": {"channel": "chat", "data": 1}}
-        assert len((await world.call("batch", commands=[command] * 2))["replies"]) == 2
+        assert len((await harness.call("batch", commands=[command] * 2))["replies"]) == 2
         with pytest.raises(CommandError, match="commands: expected at most 2, got 3"):
-            await world.call("batch", commands=[command] * 3)
+            await harness.call("batch", commands=[command] * 3)
         assert client.data() == [1, 1]
-        assert world.limits_hit() == ["api.batch_max"]
+        assert harness.limits_hit() == ["api.batch_max"]
 
     asyncio.run(main())
 
@@ -189,16 +189,16 @@ def test_a_batch_stops_if_the_response_is_full(parallel: bool) -> None:
     """Each remaining command gets error 111 and can be sent again."""
 
     async def main() -> None:
-        world = await World(ApiOptions(response_max_size=Size(1000))).start()
-        client = world.connect("ann", "chat")
-        await world.call("publish", channel="chat", data="x" * 300)
+        harness = await ApiHarness(ApiOptions(response_max_size=Size(1000))).start()
+        client = harness.connect("ann", "chat")
+        await harness.call("publish", channel="chat", data="x" * 300)
         commands: list[dict[str, Any]] = [{"history": {"channel": "chat", "limit": -1}}] * 5
         commands.append({"publish": {"channel": "chat", "data": "too late"}})
-        replies = (await world.call("batch", commands=commands, parallel=parallel))["replies"]
+        replies = (await harness.call("batch", commands=commands, parallel=parallel))["replies"]
         assert [reply.get("error", {"code": 0})["code"] for reply in replies] == [0, 0, 0, 111, 111, 111]
         assert "send this command again" in replies[-1]["error"]["detail"]
         assert client.data() == ["x" * 300]
-        assert world.limits_hit() == ["api.response_max_size"] * 3
+        assert harness.limits_hit() == ["api.response_max_size"] * 3
 
     asyncio.run(main())
 
@@ -207,22 +207,22 @@ def test_a_long_batch_runs_in_slices() -> None:
     """The event loop runs other work in between."""
 
     async def main() -> None:
-        world = await World().start()
+        harness = await ApiHarness().start()
         turns = 0
 
         async def count() -> None:
             nonlocal turns
             turns += 1
 
-        world.node.turns.wait_for_next = count  # type: ignore[method-assign]
-        history = world.node.channels.history
+        harness.node.turns.wait_for_next = count  # type: ignore[method-assign]
+        history = harness.node.channels.history
 
         async def take_a_while(*arguments: Any, **more: Any) -> Any:
-            world.clock.advance(0.001)
+            harness.clock.advance(0.001)
             return await history(*arguments, **more)
 
-        world.node.channels.history = take_a_while  # type: ignore[method-assign]
-        await world.call("batch", commands=[{"history": {"channel": "chat", "limit": 0}}] * 40)
+        harness.node.channels.history = take_a_while  # type: ignore[method-assign]
+        await harness.call("batch", commands=[{"history": {"channel": "chat", "limit": 0}}] * 40)
         assert turns == 40 / COMMANDS_PER_TIME_CHECK - 1
 
     asyncio.run(main())
@@ -232,9 +232,9 @@ def test_results_are_always_valid_json() -> None:
     """Published bytes that are not JSON are returned in base64."""
 
     async def main() -> None:
-        world = await World().start()
-        await world.call("publish", channel="chat", b64data="e30g/w==")
-        result = await world.api.call("batch", {"commands": [{"history": {"channel": "chat", "limit": 1}}]})
+        harness = await ApiHarness().start()
+        await harness.call("publish", channel="chat", b64data="e30g/w==")
+        result = await harness.api.call("batch", {"commands": [{"history": {"channel": "chat", "limit": 1}}]})
         replies = msgspec.json.decode(msgspec.json.encode(result))["replies"]
         assert replies[0]["history"]["publications"] == [{"b64data": "e30g/w==", "offset": 1}]
 

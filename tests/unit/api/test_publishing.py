@@ -14,17 +14,17 @@ from beaconfire.base.errors import (
     CommandError,
     ErrorCode,
 )
-from tests.unit.api.world import World
+from tests.unit.api.harness import ApiHarness
 
 
 def test_publish_stores_and_delivers() -> None:
     """Subscribers get the data, the backend gets the position, and offsets rise by one."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann", "chat")
-        assert await world.call("publish", channel="chat", data={"n": 1}) == {"offset": 1, "epoch": "epoch"}
-        assert await world.call("publish", channel="chat", data=[2]) == {"offset": 2, "epoch": "epoch"}
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat")
+        assert await harness.call("publish", channel="chat", data={"n": 1}) == {"offset": 1, "epoch": "epoch"}
+        assert await harness.call("publish", channel="chat", data=[2]) == {"offset": 2, "epoch": "epoch"}
         assert client.data() == [{"n": 1}, [2]]
 
     asyncio.run(main())
@@ -34,11 +34,11 @@ def test_publish_without_history_has_no_position() -> None:
     """The result is empty. With `skip_history` it is also empty, and the stored offsets do not change."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann", "chat", "fleeting:x")
-        assert await world.call("publish", channel="fleeting:x", data=1) == {}
-        assert await world.call("publish", channel="chat", data=2, skip_history=True) == {}
-        assert await world.call("publish", channel="chat", data=3) == {"offset": 1, "epoch": "epoch"}
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat", "fleeting:x")
+        assert await harness.call("publish", channel="fleeting:x", data=1) == {}
+        assert await harness.call("publish", channel="chat", data=2, skip_history=True) == {}
+        assert await harness.call("publish", channel="chat", data=3) == {"offset": 1, "epoch": "epoch"}
         assert client.data() == [1, 2, 3]
 
     asyncio.run(main())
@@ -48,9 +48,9 @@ def test_null_can_be_published() -> None:
     """JSON's null is not the same as missing data."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann", "chat")
-        await world.call("publish", channel="chat", data=None)
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat")
+        await harness.call("publish", channel="chat", data=None)
         assert client.pushes("pub")[0]["data"] is None
         assert client.pushes("pub")[0]["offset"] == 1
 
@@ -61,9 +61,9 @@ def test_data_in_base64() -> None:
     """`b64data` has the same effect as `data`. A null `data` next to it counts as missing."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann", "chat")
-        await world.call("publish", channel="chat", b64data=base64.b64encode(b'{"n":1}').decode(), data=None)
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat")
+        await harness.call("publish", channel="chat", b64data=base64.b64encode(b'{"n":1}').decode(), data=None)
         assert client.data() == [{"n": 1}]
 
     asyncio.run(main())
@@ -73,11 +73,11 @@ def test_tags_are_delivered_and_stored() -> None:
     """Subscribers get them, and history has them."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann", "chat")
-        await world.call("publish", channel="chat", data=1, tags={"lang": "en"})
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat")
+        await harness.call("publish", channel="chat", data=1, tags={"lang": "en"})
         assert client.pushes("pub")[0]["tags"] == {"lang": "en"}
-        page = await world.call("history", channel="chat", limit=-1)
+        page = await harness.call("history", channel="chat", limit=-1)
         assert page["publications"][0]["tags"] == {"lang": "en"}
 
     asyncio.run(main())
@@ -88,12 +88,12 @@ def test_delta_is_passed_to_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     allowed: list[bool] = []
 
     async def main() -> None:
-        world = await World().start()
-        world.connect("ann", "chat")
-        monkeypatch.setattr(world.node.hub, "publish", lambda *arguments: allowed.append(arguments[-1]))
-        await world.call("publish", channel="chat", data=1, delta=True)
-        await world.call("publish", channel="chat", data=1)
-        await world.call("broadcast", channels=["chat"], data=1, delta=True)
+        harness = await ApiHarness().start()
+        harness.connect("ann", "chat")
+        monkeypatch.setattr(harness.node.hub, "publish", lambda *arguments: allowed.append(arguments[-1]))
+        await harness.call("publish", channel="chat", data=1, delta=True)
+        await harness.call("publish", channel="chat", data=1)
+        await harness.call("broadcast", channels=["chat"], data=1, delta=True)
 
     asyncio.run(main())
     assert allowed == [True, False, True]
@@ -103,12 +103,12 @@ def test_exclude_affects_only_live_delivery() -> None:
     """The excluded client does not get the publication, other clients do, and history has it."""
 
     async def main() -> None:
-        world = await World().start()
-        ann, bob = world.connect("ann", "chat"), world.connect("bob", "chat")
-        await world.call("publish", channel="chat", data=1, exclude=[ann.id, "unknown"])
-        await world.call("broadcast", channels=["chat"], data=2, exclude=[bob.id])
+        harness = await ApiHarness().start()
+        ann, bob = harness.connect("ann", "chat"), harness.connect("bob", "chat")
+        await harness.call("publish", channel="chat", data=1, exclude=[ann.id, "unknown"])
+        await harness.call("broadcast", channels=["chat"], data=2, exclude=[bob.id])
         assert (ann.data(), bob.data()) == ([2], [1])
-        page = await world.call("history", channel="chat", limit=-1)
+        page = await harness.call("history", channel="chat", limit=-1)
         assert [publication["data"] for publication in page["publications"]] == [1, 2]
 
     asyncio.run(main())
@@ -118,15 +118,15 @@ def test_idempotency_key() -> None:
     """The second publish with a key in the same channel has no effect and gets the position of the first one."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann", "chat", "other")
-        first = await world.call("publish", channel="chat", data=1, idempotency_key="k")
-        await world.call("publish", channel="chat", data=2)
-        assert await world.call("publish", channel="chat", data=3, idempotency_key="k") == first
-        assert await world.call("publish", channel="other", data=4, idempotency_key="k") == first
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat", "other")
+        first = await harness.call("publish", channel="chat", data=1, idempotency_key="k")
+        await harness.call("publish", channel="chat", data=2)
+        assert await harness.call("publish", channel="chat", data=3, idempotency_key="k") == first
+        assert await harness.call("publish", channel="other", data=4, idempotency_key="k") == first
         assert client.data() == [1, 2, 4]
-        world.clock.advance(301)
-        assert (await world.call("publish", channel="chat", data=5, idempotency_key="k"))["offset"] == 3
+        harness.clock.advance(301)
+        assert (await harness.call("publish", channel="chat", data=5, idempotency_key="k"))["offset"] == 3
 
     asyncio.run(main())
 
@@ -137,12 +137,12 @@ def test_version_suppression() -> None:
     """
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann", "chat")
-        await world.call("publish", channel="chat", data=1, version=5)
-        assert await world.call("publish", channel="chat", data=2, version=5) == {"offset": 1, "epoch": "epoch"}
-        assert (await world.call("publish", channel="chat", data=3, version=6))["offset"] == 2
-        assert (await world.call("publish", channel="chat", data=4, version=1, version_epoch="new"))["offset"] == 3
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat")
+        await harness.call("publish", channel="chat", data=1, version=5)
+        assert await harness.call("publish", channel="chat", data=2, version=5) == {"offset": 1, "epoch": "epoch"}
+        assert (await harness.call("publish", channel="chat", data=3, version=6))["offset"] == 2
+        assert (await harness.call("publish", channel="chat", data=4, version=1, version_epoch="new"))["offset"] == 3
         assert client.data() == [1, 3, 4]
 
     asyncio.run(main())
@@ -172,14 +172,14 @@ def test_invalid_publishes_are_rejected(request_: dict[str, Any], code: ErrorCod
     """The error has the right code and names the field, and nothing is published."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann", "chat")
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat")
         with pytest.raises(CommandError) as caught:
-            await world.call("publish", **request_)
+            await harness.call("publish", **request_)
         assert caught.value.code is code
         assert word in caught.value.detail
         assert client.data() == []
-        assert world.calls() == [("publish", code.code)]
+        assert harness.calls() == [("publish", code.code)]
 
     asyncio.run(main())
 
@@ -188,10 +188,10 @@ def test_binary_namespaces_accept_any_data() -> None:
     """Also empty data, as `publication_data_format` defines."""
 
     async def main() -> None:
-        world = await World().start()
-        assert (await world.call("publish", channel="open:x", b64data="/w=="))["offset"] == 1
-        assert (await world.call("publish", channel="open:x"))["offset"] == 2
-        page = await world.call("history", channel="open:x", limit=-1)
+        harness = await ApiHarness().start()
+        assert (await harness.call("publish", channel="open:x", b64data="/w=="))["offset"] == 1
+        assert (await harness.call("publish", channel="open:x"))["offset"] == 2
+        page = await harness.call("history", channel="open:x", limit=-1)
         assert page["publications"] == [{"b64data": "/w==", "offset": 1}, {"offset": 2}]
 
     asyncio.run(main())
@@ -201,9 +201,9 @@ def test_broadcast_responses_are_in_order() -> None:
     """Publishing in each channel succeeds or fails separately."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann", "chat", "fleeting:x")
-        result = await world.call("broadcast", channels=["chat", "nowhere:x", "", "fleeting:x", "strict:x"], data=1)
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat", "fleeting:x")
+        result = await harness.call("broadcast", channels=["chat", "nowhere:x", "", "fleeting:x", "strict:x"], data=1)
         responses = result["responses"]
         assert responses[0] == {"result": {"offset": 1, "epoch": "epoch"}}
         assert [response.get("error", {}).get("code") for response in responses] == [None, 102, 107, None, 107]
@@ -217,10 +217,10 @@ def test_broadcast_needs_channels_and_valid_data() -> None:
     """Errors that affect all channels are errors of the whole call."""
 
     async def main() -> None:
-        world = await World().start()
+        harness = await ApiHarness().start()
         for request in ({"channels": [], "data": 1}, {"data": 1}, {"channels": ["chat"], "b64data": "!"}):
             with pytest.raises(CommandError):
-                await world.call("broadcast", **request)
+                await harness.call("broadcast", **request)
 
     asyncio.run(main())
 
@@ -229,20 +229,20 @@ def test_a_failing_engine_fails_one_channel_of_a_broadcast(monkeypatch: pytest.M
     """The positions of other channels are still returned, and the exception is reported."""
 
     async def main() -> None:
-        world = await World().start()
-        publish = world.engine.broker.publish
+        harness = await ApiHarness().start()
+        publish = harness.engine.broker.publish
 
         async def fail_in_chat(channel: str, *rest: Any, **more: Any) -> Any:
             if channel == "chat":
                 raise OSError("no link")
             return await publish(channel, *rest, **more)
 
-        monkeypatch.setattr(world.engine.broker, "publish", fail_in_chat)
-        responses = (await world.call("broadcast", channels=["chat", "other"], data=1))["responses"]
+        monkeypatch.setattr(harness.engine.broker, "publish", fail_in_chat)
+        responses = (await harness.call("broadcast", channels=["chat", "other"], data=1))["responses"]
         assert responses == [
             {"error": {"code": 100, "message": "internal server error"}},
             {"result": {"offset": 1, "epoch": "epoch"}},
         ]
-        assert world.internal_errors() == ["api broadcast"]
+        assert harness.internal_errors() == ["api broadcast"]
 
     asyncio.run(main())

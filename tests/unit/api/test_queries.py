@@ -23,20 +23,20 @@ from beaconfire.base.errors import (
 )
 from beaconfire.base.units import Size
 from beaconfire.model.publication import ClientInfo
-from tests.unit.api.world import World
+from tests.unit.api.harness import ApiHarness
 
 
 def test_presence_and_presence_stats() -> None:
     """Two connections of one user are two clients and one user."""
 
     async def main() -> None:
-        world = await World().start()
-        assert await world.call("presence", channel="chat") == {"presence": {}}
-        one, other = world.connect("ann", "chat"), world.connect("ann", "chat")
-        presence = (await world.call("presence", channel="chat"))["presence"]
+        harness = await ApiHarness().start()
+        assert await harness.call("presence", channel="chat") == {"presence": {}}
+        one, other = harness.connect("ann", "chat"), harness.connect("ann", "chat")
+        presence = (await harness.call("presence", channel="chat"))["presence"]
         assert set(presence) == {one.id, other.id}
         assert presence[one.id] == {"user": "ann", "client": one.id, "conn_info": {"name": "ann"}}
-        assert await world.call("presence_stats", channel="chat") == {"num_clients": 2, "num_users": 1}
+        assert await harness.call("presence_stats", channel="chat") == {"num_clients": 2, "num_users": 1}
 
     asyncio.run(main())
 
@@ -45,20 +45,20 @@ def test_info_that_is_not_json_is_returned_in_base64() -> None:
     """Clients with Protobuf may have any bytes there, and the response must be JSON."""
 
     async def main() -> None:
-        world = await World().start()
+        harness = await ApiHarness().start()
         info = ClientInfo("ann", "c", msgspec.Raw(b"\xff"), msgspec.Raw(b"{"))
-        await world.engine.presence.add("chat", info, 60.0)
-        presence = (await world.call("presence", channel="chat"))["presence"]
+        await harness.engine.presence.add("chat", info, 60.0)
+        presence = (await harness.call("presence", channel="chat"))["presence"]
         assert presence == {"c": {"user": "ann", "client": "c", "b64conn_info": "/w==", "b64chan_info": "ew=="}}
 
     asyncio.run(main())
 
 
-async def _filled(count: int) -> World:
-    world = await World().start()
+async def _filled(count: int) -> ApiHarness:
+    harness = await ApiHarness().start()
     for number in range(1, count + 1):
-        await world.call("publish", channel="chat", data=number)
-    return world
+        await harness.call("publish", channel="chat", data=number)
+    return harness
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_history_pages(request_: dict[str, Any], data: list[int]) -> None:
     """
 
     async def main() -> None:
-        world = await _filled(4)
-        page = await world.call("history", channel="chat", **request_)
+        harness = await _filled(4)
+        page = await harness.call("history", channel="chat", **request_)
         assert [publication["data"] for publication in page["publications"]] == data
         assert (page["offset"], page["epoch"]) == (4, "epoch")
 
@@ -95,10 +95,10 @@ def test_the_history_limit_of_clients_does_not_apply() -> None:
     """`client.history_max_publication_limit` is only for clients."""
 
     async def main() -> None:
-        world = await World().start()
+        harness = await ApiHarness().start()
         for number in range(3):
-            await world.call("publish", channel="chat", data=number)
-        assert len((await world.call("history", channel="chat", limit=-1))["publications"]) == 3
+            await harness.call("publish", channel="chat", data=number)
+        assert len((await harness.call("history", channel="chat", limit=-1))["publications"]) == 3
 
     asyncio.run(main())
 
@@ -107,11 +107,11 @@ def test_history_has_the_publisher_and_the_exact_text() -> None:
     """`info` is set if a client published. Payloads are not encoded again."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann", "chat")
-        namespace = world.namespaces.resolve("chat")
-        await world.node.channels.publish("chat", namespace, msgspec.Raw(b'{"n": 1.50}'), client.session.info("chat"))
-        result = await world.api.call("history", b'{"channel":"chat","limit":1}')
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat")
+        namespace = harness.namespaces.resolve("chat")
+        await harness.node.channels.publish("chat", namespace, msgspec.Raw(b'{"n": 1.50}'), client.session.info("chat"))
+        result = await harness.api.call("history", b'{"channel":"chat","limit":1}')
         assert isinstance(result, HistoryResult)
         text = msgspec.json.encode(result)
         assert b'"data":{"n": 1.50}' in text
@@ -125,14 +125,14 @@ def test_history_remove_keeps_the_position() -> None:
     """Offsets continue."""
 
     async def main() -> None:
-        world = await _filled(2)
-        assert await world.call("history_remove", channel="chat") == {}
-        assert await world.call("history", channel="chat", limit=-1) == {
+        harness = await _filled(2)
+        assert await harness.call("history_remove", channel="chat") == {}
+        assert await harness.call("history", channel="chat", limit=-1) == {
             "publications": [],
             "epoch": "epoch",
             "offset": 2,
         }
-        assert (await world.call("publish", channel="chat", data=1))["offset"] == 3
+        assert (await harness.call("publish", channel="chat", data=1))["offset"] == 3
 
     asyncio.run(main())
 
@@ -141,13 +141,13 @@ def test_channels_with_subscribers() -> None:
     """With their numbers of clients, filtered by a glob pattern."""
 
     async def main() -> None:
-        world = await World().start()
-        world.connect("ann", "chat", "fleeting:x")
-        world.connect("bob", "chat")
+        harness = await ApiHarness().start()
+        harness.connect("ann", "chat", "fleeting:x")
+        harness.connect("bob", "chat")
         everything = {"chat": {"num_clients": 2}, "fleeting:x": {"num_clients": 1}}
-        assert await world.call("channels") == {"channels": everything}
-        assert await world.call("channels", pattern="fleet*") == {"channels": {"fleeting:x": {"num_clients": 1}}}
-        assert await world.call("channels", pattern="none*") == {"channels": {}}
+        assert await harness.call("channels") == {"channels": everything}
+        assert await harness.call("channels", pattern="fleet*") == {"channels": {"fleeting:x": {"num_clients": 1}}}
+        assert await harness.call("channels", pattern="none*") == {"channels": {}}
 
     asyncio.run(main())
 
@@ -156,9 +156,9 @@ def test_connections_are_listed_by_client_id() -> None:
     """Each with user, transport and channels."""
 
     async def main() -> None:
-        world = await World().start()
-        ann, bob = world.connect("ann", "news", "chat"), world.connect("bob", "chat")
-        everyone = await world.call("connections")
+        harness = await ApiHarness().start()
+        ann, bob = harness.connect("ann", "news", "chat"), harness.connect("bob", "chat")
+        everyone = await harness.call("connections")
         assert set(everyone["connections"]) == {ann.id, bob.id}
         assert everyone["connections"][ann.id] == {
             "user": "ann",
@@ -168,9 +168,9 @@ def test_connections_are_listed_by_client_id() -> None:
             "connected_at_ms": 1_700_000_000_000,
         }
         assert "truncated" not in everyone
-        assert set((await world.call("connections", user="bob"))["connections"]) == {bob.id}
-        assert set((await world.call("connections", channel="news"))["connections"]) == {ann.id}
-        assert (await world.call("connections", user="bob", channel="news"))["connections"] == {}
+        assert set((await harness.call("connections", user="bob"))["connections"]) == {bob.id}
+        assert set((await harness.call("connections", channel="news"))["connections"]) == {ann.id}
+        assert (await harness.call("connections", user="bob", channel="news"))["connections"] == {}
 
     asyncio.run(main())
 
@@ -179,12 +179,12 @@ def test_a_truncated_list_of_connections_is_marked() -> None:
     """The limit is exact."""
 
     async def main() -> None:
-        world = await World().start()
+        harness = await ApiHarness().start()
         for _ in range(3):
-            world.connect("ann")
-        cut = await world.call("connections", limit=2)
+            harness.connect("ann")
+        cut = await harness.call("connections", limit=2)
         assert (len(cut["connections"]), cut["truncated"]) == (2, True)
-        assert "truncated" not in await world.call("connections", limit=3)
+        assert "truncated" not in await harness.call("connections", limit=3)
 
     asyncio.run(main())
 
@@ -193,10 +193,10 @@ def test_info_lists_every_node() -> None:
     """With all figures, including zeros."""
 
     async def main() -> None:
-        world = await World().start()
-        world.connect("ann", "chat")
-        world.clock.advance(61.9)
-        assert await world.call("info") == {
+        harness = await ApiHarness().start()
+        harness.connect("ann", "chat")
+        harness.clock.advance(61.9)
+        assert await harness.call("info") == {
             "nodes": [
                 {
                     "uid": "uid",
@@ -243,12 +243,12 @@ def test_invalid_requests_are_rejected(method: str, request_: dict[str, Any], co
     """The error has the right code and names the field or option."""
 
     async def main() -> None:
-        world = await World().start()
+        harness = await ApiHarness().start()
         with pytest.raises(CommandError) as caught:
-            await world.call(method, **request_)
+            await harness.call(method, **request_)
         assert caught.value.code is code
         assert word in caught.value.detail
-        assert world.calls() == [(method, code.code)]
+        assert harness.calls() == [(method, code.code)]
 
     asyncio.run(main())
 
@@ -259,25 +259,27 @@ def test_responses_have_a_size_limit() -> None:
     """
 
     async def main() -> None:
-        world = await World(ApiOptions(response_max_size=Size(1000))).start()
+        harness = await ApiHarness(ApiOptions(response_max_size=Size(1000))).start()
         for number in range(30):
-            world.connect("ann", f"other{number}" + "y" * 30, "chat")
+            harness.connect("ann", f"other{number}" + "y" * 30, "chat")
         for number in range(10):
-            await world.call("publish", channel="chat", data=f"{number}" + "x" * 150)
+            await harness.call("publish", channel="chat", data=f"{number}" + "x" * 150)
         found: list[int] = []
         while len(found) < 10:
-            page = await world.call("history", channel="chat", limit=-1, since={"offset": len(found), "epoch": "epoch"})
+            page = await harness.call(
+                "history", channel="chat", limit=-1, since={"offset": len(found), "epoch": "epoch"}
+            )
             assert 0 < len(page["publications"]) < 7
             found += [publication["offset"] for publication in page["publications"]]
         assert found == list(range(1, 11))
-        connections = await world.call("connections")
+        connections = await harness.call("connections")
         assert connections["truncated"] is True
         assert 0 < len(connections["connections"]) < 4
         for method, request in (("presence", {"channel": "chat"}), ("channels", {})):
             with pytest.raises(CommandError, match=r"larger than api\.response_max_size: use") as caught:
-                await world.call(method, **request)
+                await harness.call(method, **request)
             assert caught.value.code is LIMIT_EXCEEDED
-        assert len((await world.call("channels", pattern="other1*"))["channels"]) == 11
-        assert set(world.limits_hit()) == {"api.response_max_size"}
+        assert len((await harness.call("channels", pattern="other1*"))["channels"]) == 11
+        assert set(harness.limits_hit()) == {"api.response_max_size"}
 
     asyncio.run(main())

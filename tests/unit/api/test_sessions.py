@@ -14,7 +14,7 @@ from beaconfire.base.errors import (
     CommandError,
     ErrorCode,
 )
-from tests.unit.api.world import Client, World
+from tests.unit.api.harness import ApiHarness, Client
 
 NOBODY: dict[str, Any] = {"channel": "chat"}
 
@@ -28,9 +28,9 @@ def test_a_selection_is_required(method: str) -> None:
     """The error names `user`, `client` and `session`."""
 
     async def main() -> None:
-        world = await World().start()
+        harness = await ApiHarness().start()
         with pytest.raises(CommandError, match="user, client or session is required") as caught:
-            await world.call(method, **NOBODY)
+            await harness.call(method, **NOBODY)
         assert caught.value.code is BAD_REQUEST
 
     asyncio.run(main())
@@ -41,10 +41,10 @@ def test_no_matching_connection_is_no_error(method: str) -> None:
     """Users can be connected to any node, or not at all."""
 
     async def main() -> None:
-        world = await World().start()
-        bystander = world.connect("ann", "chat")
-        assert await world.call(method, **NOBODY, user="nobody") == {}
-        assert await world.call(method, **NOBODY, user="nobody", client=bystander.id) == {}
+        harness = await ApiHarness().start()
+        bystander = harness.connect("ann", "chat")
+        assert await harness.call(method, **NOBODY, user="nobody") == {}
+        assert await harness.call(method, **NOBODY, user="nobody", client=bystander.id) == {}
         assert closed(bystander) is None
         assert list(bystander.session.subscriptions) == ["chat"]
 
@@ -56,15 +56,15 @@ def test_client_and_session_must_match_the_same_connection(method: str) -> None:
     """API clients of Centrifugo send both. If no connection matches both, nothing happens."""
 
     async def main() -> None:
-        world = await World().start()
-        one, other = world.connect("ann", "chat"), world.connect("ann", "chat")
+        harness = await ApiHarness().start()
+        one, other = harness.connect("ann", "chat"), harness.connect("ann", "chat")
         request: dict[str, Any] = {"channel": "news" if method == "subscribe" else "chat", "expired": True}
         for session in (other.id, "unknown"):
-            assert await world.call(method, **request, client=one.id, session=session) == {}
+            assert await harness.call(method, **request, client=one.id, session=session) == {}
         assert [(closed(client), list(client.session.subscriptions)) for client in (one, other)] == [
             (None, ["chat"])
         ] * 2
-        assert await world.call(method, **request, client=one.id, session=one.id) == {}
+        assert await harness.call(method, **request, client=one.id, session=one.id) == {}
         assert (closed(one), list(one.session.subscriptions)) != (None, ["chat"])
         assert (closed(other), list(other.session.subscriptions)) == (None, ["chat"])
 
@@ -76,10 +76,10 @@ def test_one_connection_can_be_selected(word: str) -> None:
     """By its client id, which is also the session id if the connect result has no `session`."""
 
     async def main() -> None:
-        world = await World().start()
-        one, other = world.connect("ann"), world.connect("ann")
-        await world.call("subscribe", channel="chat", **{word: one.id})
-        await world.call("disconnect", user="ann", **{word: other.id})
+        harness = await ApiHarness().start()
+        one, other = harness.connect("ann"), harness.connect("ann")
+        await harness.call("subscribe", channel="chat", **{word: one.id})
+        await harness.call("disconnect", user="ann", **{word: other.id})
         assert list(one.session.subscriptions) == ["chat"]
         assert (closed(one), closed(other)) == (None, (3503, "force disconnect"))
 
@@ -90,14 +90,14 @@ def test_subscribe_subscribes_every_connection_of_the_user() -> None:
     """The client gets `data`, other clients see `info`, and publications of the channel are delivered from then on."""
 
     async def main() -> None:
-        world = await World().start()
-        phone, desk = world.connect("ann"), world.connect("ann")
-        await world.call("subscribe", user="ann", channel="chat", data={"hello": 1}, info={"role": "guest"})
+        harness = await ApiHarness().start()
+        phone, desk = harness.connect("ann"), harness.connect("ann")
+        await harness.call("subscribe", user="ann", channel="chat", data={"hello": 1}, info={"role": "guest"})
         for client in (phone, desk):
             assert client.pushes("subscribe")[0]["data"] == {"hello": 1}
-        await world.call("publish", channel="chat", data=1)
+        await harness.call("publish", channel="chat", data=1)
         assert (phone.data(), desk.data()) == ([1], [1])
-        presence = (await world.call("presence", channel="chat"))["presence"]
+        presence = (await harness.call("presence", channel="chat"))["presence"]
         assert presence[phone.id] == {
             "user": "ann",
             "client": phone.id,
@@ -112,11 +112,11 @@ def test_null_data_and_info_count_as_missing() -> None:
     """In subscribe requests."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann")
-        await world.call("subscribe", user="ann", channel="chat", data=None, info=None)
+        harness = await ApiHarness().start()
+        client = harness.connect("ann")
+        await harness.call("subscribe", user="ann", channel="chat", data=None, info=None)
         assert "data" not in client.pushes("subscribe")[0]
-        assert "chan_info" not in (await world.call("presence", channel="chat"))["presence"][client.id]
+        assert "chan_info" not in (await harness.call("presence", channel="chat"))["presence"][client.id]
 
     asyncio.run(main())
 
@@ -125,11 +125,11 @@ def test_data_and_info_in_base64() -> None:
     """`b64info` and `b64data` replace `info` and `data`."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann")
-        await world.call("subscribe", user="ann", channel="chat", b64data="eyJuIjoxfQ==", b64info="W10=")
+        harness = await ApiHarness().start()
+        client = harness.connect("ann")
+        await harness.call("subscribe", user="ann", channel="chat", b64data="eyJuIjoxfQ==", b64info="W10=")
         assert client.pushes("subscribe")[0]["data"] == {"n": 1}
-        assert (await world.call("presence", channel="chat"))["presence"][client.id]["chan_info"] == []
+        assert (await harness.call("presence", channel="chat"))["presence"][client.id]["chan_info"] == []
 
     asyncio.run(main())
 
@@ -138,11 +138,11 @@ def test_subscribe_recovers_since_a_position() -> None:
     """Later publications are delivered directly after the subscribe push."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann")
+        harness = await ApiHarness().start()
+        client = harness.connect("ann")
         for number in range(1, 4):
-            await world.call("publish", channel="chat", data=number)
-        await world.call("subscribe", user="ann", channel="chat", recover_since={"offset": 1, "epoch": "epoch"})
+            await harness.call("publish", channel="chat", data=number)
+        await harness.call("subscribe", user="ann", channel="chat", recover_since={"offset": 1, "epoch": "epoch"})
         assert client.data() == [2, 3]
 
     asyncio.run(main())
@@ -152,11 +152,11 @@ def test_override_changes_options_of_this_subscription() -> None:
     """An option with the value false differs from a missing option."""
 
     async def main() -> None:
-        world = await World().start()
-        hidden, plain = world.connect("ann"), world.connect("bob")
-        await world.call("subscribe", user="ann", channel="chat", override={"presence": {"value": False}})
-        await world.call("subscribe", user="bob", channel="chat", override={"join_leave": {"value": True}})
-        assert list((await world.call("presence", channel="chat"))["presence"]) == [plain.id]
+        harness = await ApiHarness().start()
+        hidden, plain = harness.connect("ann"), harness.connect("bob")
+        await harness.call("subscribe", user="ann", channel="chat", override={"presence": {"value": False}})
+        await harness.call("subscribe", user="bob", channel="chat", override={"join_leave": {"value": True}})
+        assert list((await harness.call("presence", channel="chat"))["presence"]) == [plain.id]
         assert list(hidden.session.subscriptions) == ["chat"]
 
     asyncio.run(main())
@@ -166,10 +166,10 @@ def test_a_subscription_with_expiry() -> None:
     """`expire_at` is in seconds since 1970."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann")
-        end = int(world.clock.unix_s()) + 60
-        await world.call("subscribe", user="ann", channel="chat", expire_at=end)
+        harness = await ApiHarness().start()
+        client = harness.connect("ann")
+        end = int(harness.clock.unix_s()) + 60
+        await harness.call("subscribe", user="ann", channel="chat", expire_at=end)
         assert client.session.subscriptions["chat"].grant.expire_at_unix_s == end
 
     asyncio.run(main())
@@ -179,11 +179,11 @@ def test_unsubscribe_from_one_channel_or_all() -> None:
     """Clients get code 2000. An empty channel means all channels."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann", "chat", "news", "fleeting:x")
-        await world.call("unsubscribe", user="ann", channel="chat")
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat", "news", "fleeting:x")
+        await harness.call("unsubscribe", user="ann", channel="chat")
         assert client.pushes("unsubscribe") == [{"channel": "chat", "code": 2000, "reason": "server unsubscribed"}]
-        await world.call("unsubscribe", user="ann")
+        await harness.call("unsubscribe", user="ann")
         assert [push["channel"] for push in client.pushes("unsubscribe")] == ["chat", "news", "fleeting:x"]
         assert client.session.subscriptions == {}
 
@@ -194,9 +194,9 @@ def test_disconnect_keeps_the_whitelisted_connections() -> None:
     """All other connections of the user are closed, with 3503 by default."""
 
     async def main() -> None:
-        world = await World().start()
-        old, new, other = world.connect("ann"), world.connect("ann"), world.connect("bob")
-        await world.call("disconnect", user="ann", whitelist=[new.id])
+        harness = await ApiHarness().start()
+        old, new, other = harness.connect("ann"), harness.connect("ann"), harness.connect("bob")
+        await harness.call("disconnect", user="ann", whitelist=[new.id])
         assert (closed(old), closed(new), closed(other)) == ((3503, "force disconnect"), None, None)
 
     asyncio.run(main())
@@ -216,9 +216,9 @@ def test_disconnect_codes(wanted: dict[str, Any], told: tuple[int, str]) -> None
     """Code and reason are passed on. A known code has a default reason, and the reason is never empty."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann")
-        await world.call("disconnect", user="ann", disconnect=wanted)
+        harness = await ApiHarness().start()
+        client = harness.connect("ann")
+        await harness.call("disconnect", user="ann", disconnect=wanted)
         assert closed(client) == told
 
     asyncio.run(main())
@@ -228,9 +228,9 @@ def test_refresh_can_expire_connections_now() -> None:
     """With the code after which clients reconnect with new tokens."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann")
-        await world.call("refresh", user="ann", expired=True)
+        harness = await ApiHarness().start()
+        client = harness.connect("ann")
+        await harness.call("refresh", user="ann", expired=True)
         assert closed(client) == (CONNECTION_EXPIRED.code, CONNECTION_EXPIRED.reason)
 
     asyncio.run(main())
@@ -240,12 +240,12 @@ def test_refresh_changes_expiry_and_info() -> None:
     """The connection continues, and other clients see the new info."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann")
-        end = int(world.clock.unix_s()) + 60
-        await world.call("refresh", user="ann", expire_at=end, info={"name": "Ann"})
+        harness = await ApiHarness().start()
+        client = harness.connect("ann")
+        end = int(harness.clock.unix_s()) + 60
+        await harness.call("refresh", user="ann", expire_at=end, info={"name": "Ann"})
         assert client.session.identity.expire_at_unix_s == end
-        await world.call("refresh", user="ann")
+        await harness.call("refresh", user="ann")
         assert client.session.identity.expire_at_unix_s == 0
         assert bytes(client.session.identity.info) == b'{"name": "Ann"}'
 
@@ -282,14 +282,14 @@ def test_invalid_requests_are_rejected(method: str, request_: dict[str, Any], co
     """The error names the field, and the request has no effect."""
 
     async def main() -> None:
-        world = await World().start()
-        client = world.connect("ann", "chat")
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat")
         with pytest.raises(CommandError) as caught:
-            await world.call(method, user="ann", **request_)
+            await harness.call(method, user="ann", **request_)
         assert caught.value.code is code
         assert word in caught.value.detail
         assert closed(client) is None
         assert list(client.session.subscriptions) == ["chat"]
-        assert world.calls() == [(method, code.code)]
+        assert harness.calls() == [(method, code.code)]
 
     asyncio.run(main())

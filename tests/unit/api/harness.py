@@ -68,7 +68,7 @@ class Client:
         return [publication["data"] for publication in self.pushes("pub")]
 
 
-class World:
+class ApiHarness:
     """A server for tests. Create it inside a running event loop, and call `start` first."""
 
     def __init__(self, options: ApiOptions | None = None) -> None:
@@ -104,7 +104,7 @@ class World:
         )
         self._sessions = self.node.sessions(SessionTraits(), self._new_id)
 
-    async def start(self) -> World:
+    async def start(self) -> ApiHarness:
         await self.node.start()
         return self
 
