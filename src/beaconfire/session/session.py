@@ -278,11 +278,13 @@ class Session:
     def on_writable(self) -> None:
         self.outbox.flush()
         self._wake_writer()
-        conflated = [subscription for subscription in self.subscriptions.values() if subscription.strategy is not None]
-        for subscription in conflated:
+        with_strategy = [
+            subscription for subscription in self.subscriptions.values() if subscription.strategy is not None
+        ]
+        for subscription in with_strategy:
             self.context.hub.deliver_held(subscription)
-        if conflated:
-            self.outbox.flush()  # `positions` counts the publication as sent, and this may be the last write
+        if with_strategy:
+            self.outbox.flush()  # `positions` counts a delivered publication as sent, and this may be the last write
 
     async def wait_until_writable(self) -> None:
         """Returns when everything queued is written and the connection takes more, or when the session has ended.
