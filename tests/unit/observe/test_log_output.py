@@ -1,9 +1,10 @@
-"""Log lines that nobody reads: writing never blocks, lines stay whole, and losses are reported."""
+"""Writing log lines: it never blocks, lines stay whole, losses are reported, and a broken output raises no error."""
 
 from __future__ import annotations
 
 import codecs
 import fcntl
+import io
 import logging
 import os
 import sys
@@ -13,10 +14,10 @@ from typing import TextIO
 import pytest
 
 from beaconfire.base.clock import ManualClock
-from beaconfire.observe import logs
 from beaconfire.observe.log_output import BUFFER_BYTES_MAX, LogOutput
+from beaconfire.observe.logs import LogSink, configure, get_logger
 from beaconfire.observe.options import LogOptions
-from tests.unit.observe.test_logs import configured, lines
+from tests.unit.observe.log_capture import configured, lines
 
 LINE = "x" * 999
 
@@ -117,18 +118,51 @@ def test_a_closed_reader_is_no_error(pipe: Pipe) -> None:
 def test_no_standard_error_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process may be started without standard error."""
     monkeypatch.setattr(sys, "stderr", None)
-    logs.configure(LogOptions())
-    logs.get_logger().info("x")
+    configure(LogOptions())
+    get_logger().info("x")
     logging.getLogger("library").error("x")
     assert not LogOutput(None).is_terminal()
 
 
+def test_standard_error_is_read_for_each_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines after a replacement of sys.stderr go to the new stream."""
+    configure(LogOptions(format="json"))
+    logger = get_logger().bind()
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    logger.info("x")
+    assert len(lines(stream)) == 1
+
+
+def test_broken_output_does_not_stop_the_server() -> None:
+    """A closed or full standard error raises no exception."""
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BlockingIOError("pipe is full")
+
+    closed = io.StringIO()
+    closed.close()
+    for stream in (Full(), closed):
+        configure(LogOptions(), stream)
+        get_logger().error("x")
+        logging.getLogger("library").error("x")
+
+
+def test_text_that_the_stream_cannot_encode_is_escaped() -> None:
+    """A terminal without Unicode gets escapes, so that no line is lost."""
+    raw = io.BytesIO()
+    configure(LogOptions(format="text"), io.TextIOWrapper(raw, encoding="ascii"))
+    get_logger().info("x", user="烽火")
+    assert b"user=\\u70fd\\u706b" in raw.getvalue()
+
+
 def test_the_sink_flushes_the_output(pipe: Pipe) -> None:
     """`tick` and `flush` of the sink write buffered lines."""
-    logs.configure(LogOptions(format="json"), pipe.stream)
-    sink = logs.LogSink(clock=ManualClock())
+    configure(LogOptions(format="json"), pipe.stream)
+    sink = LogSink(clock=ManualClock())
     for _ in range(16):
-        logs.get_logger().info("x", text=LINE)
+        get_logger().info("x", text=LINE)
     seen = pipe.read().count("\n")
     assert seen < 16
     sink.tick()
