@@ -46,6 +46,12 @@ def test_files_are_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= FILE_LINES_MAX
 
 
+@pytest.mark.parametrize("path", TESTS, ids=identify)
+def test_test_files_are_short(path: Path) -> None:
+    """No file of the tests has more than `FILE_LINES_MAX` lines."""
+    assert len(path.read_text().splitlines()) <= FILE_LINES_MAX
+
+
 def test_median_file_is_short() -> None:
     """Half of the files have at most `MEDIAN_FILE_LINES_MAX` lines."""
     lengths = sorted(len(path.read_text().splitlines()) for path in SOURCES)

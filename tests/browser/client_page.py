@@ -9,7 +9,7 @@ import urllib.request
 from contextlib import suppress
 from typing import Any
 
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, WebSocketRoute
 
 from beaconfire.auth.issue import connection_token
 from tests.acceptance.server_process import ServerProcess
@@ -17,6 +17,9 @@ from tests.acceptance.server_process import ServerProcess
 DEADLINE_S = 20.0
 API_KEY = "api_key"
 SECRET = "secret"
+TRANSPORTS = ("websocket", "http_stream", "sse", "poll")
+WEBSOCKET_AND_POLL = ("websocket", "poll")
+"""A transport with a real connection, and the polling transport."""
 
 CONFIG = """
 [server]
@@ -179,3 +182,12 @@ class Backend:
         while not self._stopped.wait(self._pause_s):
             call(self._server, "publish", channel=self._channel, data=self.published)
             self.published += 1
+
+
+def allow_only(page: Page, transport: str, sockets: list[WebSocketRoute]) -> None:
+    """Blocks all other transports as networks do: WebSockets open and stay silent, requests fail."""
+    if transport != "websocket":
+        page.route_web_socket("**/connection/websocket", lambda route: sockets.append(route))
+    for other in ("http_stream", "sse", "poll"):
+        if transport != other:
+            page.route(f"**/connection/{other}*", lambda route: route.abort())

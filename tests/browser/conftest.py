@@ -31,6 +31,7 @@ CHROMIUM_FLAGS = [
 ]
 
 OpenPage = Callable[..., ChatPage]
+OpenClient = Callable[[], ClientPage]
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +55,35 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
+def network(server: ServerProcess) -> Iterator[Network]:
+    """A network between the browser and the server. The test can interrupt it."""
+    with Network(server.port) as network:
+        yield network
+
+
+@pytest.fixture
 def ann(browser: Browser, server: ServerProcess) -> Iterator[ClientPage]:
     """A page for one client. At the end it may have thrown no error."""
     page = ClientPage(browser.new_context(), server)
     yield page
     page.page.context.close()
     assert page.problems == []
+
+
+@pytest.fixture
+def open_client(browser: Browser, server: ServerProcess) -> Iterator[OpenClient]:
+    """Opens pages in separate contexts. At the end no page may have thrown an error."""
+    pages: list[ClientPage] = []
+
+    def open_one() -> ClientPage:
+        page = ClientPage(browser.new_context(), server)
+        pages.append(page)
+        return page
+
+    yield open_one
+    for page in pages:
+        page.page.context.close()
+    assert [problem for page in pages for problem in page.problems] == []
 
 
 @pytest.fixture

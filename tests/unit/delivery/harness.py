@@ -12,6 +12,7 @@ from beaconfire.base.clock import ManualClock
 from beaconfire.base.timers import Timers
 from beaconfire.channels.namespaces import Namespace
 from beaconfire.channels.options import ChannelOptions
+from beaconfire.delivery.conflation import Conflation
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.outbox import Flusher, Outbox
 from beaconfire.delivery.patches import Patches
@@ -33,6 +34,8 @@ from tests.unit.patching import apply, chained_text
 FILTERS = TagsFilters(10, 10)
 WANTED = FilterNode(key="kind", cmp="eq", val="wanted")
 """A filter that passes publications of the kind `wanted`."""
+START = StreamPosition(0, "e")
+"""The position of a stream without publications."""
 
 
 def text(number: int) -> bytes:
@@ -254,3 +257,49 @@ class PlainHarness(HubHarness):
         for offset in offsets:
             publication = Publication(Raw(b"%d" % offset), offset=offset)
             self.hub.publish(channel, publication, epoch if offset else "", exclude)
+
+
+class ConflationHarness(HubHarness):
+    """A hub with one channel and conflated subscriptions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = 0
+
+    def subscribe(
+        self,
+        max_rate: float,
+        *,
+        filtered: bool = False,
+        deltas: bool = False,
+        top: StreamPosition | None = START,
+        wire: LineWire | None = None,
+    ) -> Reader:
+        """A live conflated subscription."""
+        subscriber = self.new_subscriber(wire)
+        tags_filter = FILTERS.compile(WANTED) if filtered else None
+        strategy = DeliveryStrategy(tags_filter, self.codec if deltas else None, Conflation(max_rate))
+        subscription = subscriber.subscription("news", strategy, receives_join_leave=True)
+        self.hub.add(subscription)
+        subscription.go_live(top)
+        return Reader(subscriber, subscription)
+
+    def publish(self, *data: Any, kind: str = "wanted", in_stream: bool = True, exclude: tuple[str, ...] = ()) -> None:
+        """Publishes each in its own turn, so in its own batch."""
+        for datum in data:
+            self.offset += in_stream
+            raw = Raw(json.dumps(datum).encode())
+            publication = Publication(raw, None, self.offset if in_stream else 0, {"kind": kind})
+            self.hub.publish("news", publication, "e" if in_stream else "", exclude, True)
+            self.run_scheduled()
+
+    def block(self, reader: Reader) -> None:
+        """The reader's connection takes no more data."""
+        reader.subscriber.transport.writable = False
+
+    def unblock(self, reader: Reader) -> None:
+        """The reader's connection takes data again. Does what a session does then."""
+        reader.subscriber.transport.writable = True
+        reader.subscriber.outbox.flush()
+        self.hub.deliver_held(reader.subscription)
+        self.run_scheduled()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,69 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from beaconfire.base.clock import ManualClock
-from beaconfire.base.timers import Timers
 from beaconfire.delivery.batch import Item
-from beaconfire.delivery.conflation import DUE_AT_ONCE_MAX, Conflation, DeliverySchedule
 from beaconfire.delivery.patches import Patches
-from beaconfire.delivery.strategy import DeliveryStrategy
-from beaconfire.model.events import InternalError
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.model.pushes import JoinPush, PublicationPush
-from beaconfire.protocols.port import Frame, Payload
-from tests.fakes.transport import LineWire
-from tests.unit.delivery.harness import FILTERS, WANTED, HubHarness, Reader
+from tests.unit.delivery.harness import START, ConflationHarness
 from tests.unit.patching import apply
-
-WANTED_FILTER = FILTERS.compile(WANTED)
-START = StreamPosition(0, "e")
-
-
-class ConflationHarness(HubHarness):
-    """A hub with one channel and conflated subscriptions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.offset = 0
-
-    def subscribe(
-        self,
-        max_rate: float,
-        *,
-        filtered: bool = False,
-        deltas: bool = False,
-        top: StreamPosition | None = START,
-        wire: LineWire | None = None,
-    ) -> Reader:
-        """A live conflated subscription."""
-        subscriber = self.new_subscriber(wire)
-        tags_filter = WANTED_FILTER if filtered else None
-        strategy = DeliveryStrategy(tags_filter, self.codec if deltas else None, Conflation(max_rate))
-        subscription = subscriber.subscription("news", strategy, receives_join_leave=True)
-        self.hub.add(subscription)
-        subscription.go_live(top)
-        return Reader(subscriber, subscription)
-
-    def publish(self, *data: Any, kind: str = "wanted", in_stream: bool = True, exclude: tuple[str, ...] = ()) -> None:
-        """Publishes each in its own turn, so in its own batch."""
-        for datum in data:
-            self.offset += in_stream
-            raw = Raw(json.dumps(datum).encode())
-            publication = Publication(raw, None, self.offset if in_stream else 0, {"kind": kind})
-            self.hub.publish("news", publication, "e" if in_stream else "", exclude, True)
-            self.run_scheduled()
-
-    def block(self, reader: Reader) -> None:
-        """The reader's connection takes no more data."""
-        reader.subscriber.transport.writable = False
-
-    def unblock(self, reader: Reader) -> None:
-        """The reader's connection takes data again. Does what a session does then."""
-        reader.subscriber.transport.writable = True
-        reader.subscriber.outbox.flush()
-        self.hub.deliver_held(reader.subscription)
-        self.run_scheduled()
 
 
 def test_first_update_is_sent_at_once_and_the_newest_after_the_interval() -> None:
@@ -265,57 +208,6 @@ def test_subscriptions_without_a_position_are_conflated() -> None:
     assert reader.subscription.position is None
 
 
-def test_removed_subscription_gets_no_held_publication() -> None:
-    """The delivery schedule drops the subscription at once, not only when it is due."""
-    harness = ConflationHarness()
-    reader = harness.subscribe(0.01)
-    harness.publish(1, 2, 3)
-    harness.hub.remove(reader.subscription)
-    assert len(harness.hub._selective._schedule) == 0
-    harness.advance_time(100.0)
-    assert reader.offsets_and_left_out() == [(1, 0)]
-
-
-def test_repeated_subscribing_leaves_no_timer() -> None:
-    """A client that subscribes, gets a held publication and unsubscribes, again and again, leaves nothing in the
-    delivery schedule."""
-    harness = ConflationHarness()
-    most = 0
-    for _ in range(1000):
-        harness.clock.advance(0.001)  # each subscription has its own due time
-        reader = harness.subscribe(0.01)
-        harness.publish(1, 2)
-        harness.hub.remove(reader.subscription)
-        most = max(most, len(harness.timers))
-    assert len(harness.timers) == 0
-    assert harness.hub._selective._schedule._waiting == {}
-    assert most == 0, "at no time"
-
-
-def test_timer_stays_for_the_other_subscriptions_of_its_time() -> None:
-    """If one of two subscriptions that are due together is removed, the other one still gets its update."""
-    harness = ConflationHarness()
-    removed, reader = harness.subscribe(1.0), harness.subscribe(1.0)
-    harness.publish(1, 2)
-    harness.hub.remove(removed.subscription)
-    harness.advance_time(1.0)
-    assert (removed.offsets_and_left_out(), reader.offsets_and_left_out()) == ([(1, 0)], [(1, 0), (2, 0)])
-
-
-def test_all_remaining_due_subscriptions_are_removed_before_the_next_turn() -> None:
-    """Then the next turn delivers nothing, and the delivery schedule is empty."""
-    harness = ConflationHarness()
-    readers = [harness.subscribe(1.0) for _ in range(DUE_AT_ONCE_MAX + 2)]
-    harness.publish(1, 2)
-    harness.clock.advance(1.0)
-    harness.timers.run_due()
-    for reader in readers[DUE_AT_ONCE_MAX:]:
-        harness.hub.remove(reader.subscription)
-    harness.run_scheduled()
-    assert [reader.offsets_and_left_out() for reader in readers[DUE_AT_ONCE_MAX:]] == [[(1, 0)]] * 2
-    assert harness.hub._selective._schedule._waiting == {}
-
-
 def test_held_publication_keeps_a_bounded_number_of_frames() -> None:
     """A held publication with five hundred different left-out counts keeps at most sixteen frames, and every count is
     right."""
@@ -343,48 +235,6 @@ def test_held_publication_that_cannot_be_encoded_is_reported_when_it_is_due() ->
     assert reader.subscriber.undeliverable == 0
     harness.advance_time(1.0)
     assert reader.subscriber.undeliverable == 1
-
-
-def test_error_in_one_delivery_does_not_stop_the_others() -> None:
-    """The other subscription that is due gets its updates, now and later. The error is reported."""
-
-    class Broken(LineWire):
-        def pack(self, payloads: Sequence[Payload]) -> Frame:
-            if any(b'"data":2' in payload.data for payload in payloads):
-                raise ZeroDivisionError
-            return super().pack(payloads)
-
-    harness = ConflationHarness()
-    broken = harness.subscribe(1.0, wire=Broken(harness.codec))
-    reader = harness.subscribe(1.0)
-    harness.publish(1, 2)
-    harness.recorder.expects_errors = True
-    harness.advance_time(1.0)
-    harness.publish(3)
-    harness.advance_time(1.0)
-    assert reader.offsets_and_left_out() == [(1, 0), (2, 0), (3, 0)]
-    assert broken.offsets_and_left_out() == [(1, 0), (3, 0)]
-    assert [event.where for event in harness.recorder.of(InternalError)] == ["conflation"]
-
-
-def test_deliveries_that_are_due_together_are_spread_over_turns() -> None:
-    """At most `DUE_AT_ONCE_MAX` are delivered in one turn.
-
-    A subscription that is removed between two turns gets nothing.
-    """
-    harness = ConflationHarness()
-    readers = [harness.subscribe(1.0) for _ in range(DUE_AT_ONCE_MAX + 10)]
-    harness.publish(1, 2)
-    assert len(harness.timers) == 1, "all were sent a publication in the same turn"
-    harness.clock.advance(1.0)
-    harness.timers.run_due()
-    assert sum(reader.subscriber.outbox.queued_bytes > 0 for reader in readers) == DUE_AT_ONCE_MAX
-    harness.hub.remove(readers[-1].subscription)
-    harness.run_scheduled()
-    assert [reader.offsets_and_left_out() for reader in readers[:-1]] == [[(1, 0), (2, 0)]] * (DUE_AT_ONCE_MAX + 9)
-    assert readers[-1].offsets_and_left_out() == [(1, 0)]
-    harness.publish(3)
-    assert len(harness.timers) == 1, "they share a due time again, although the delivery took two turns"
 
 
 STEPS = st.lists(
@@ -436,21 +286,3 @@ def test_latest_publication_is_always_sent_in_the_end(
     if max_rate:
         intervals = [later - earlier for earlier, later in pairwise(times)]
         assert all(interval >= 1 / max_rate - 1e-9 for interval in intervals)
-
-
-def test_removing_a_subscription_twice_changes_nothing() -> None:
-    """The last subscription of a time takes the timer with it; the others of that time are still delivered."""
-    clock = ManualClock()
-    timers = Timers(clock)
-    delivered: list[str] = []
-    schedule: DeliverySchedule[str] = DeliverySchedule(timers, lambda _: None, delivered.extend)
-    for subscription, when_s in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
-        schedule.add(subscription, clock.now_s() + when_s)
-    for _ in range(2):
-        schedule.remove("a", clock.now_s() + 1.0)
-        schedule.remove("c", clock.now_s() + 2.0)
-    assert len(schedule) == 1
-    clock.advance(3.0)
-    timers.run_due()
-    assert delivered == ["b"]
-    assert len(schedule) == 0

@@ -22,7 +22,7 @@ from beaconfire.engines.port import PresenceStats
 from beaconfire.observe.http import DirectPostObserver
 from beaconfire.server.app import App
 from beaconfire.transports.http.limits import PIPELINE_MAX, HttpLimits
-from tests.unit.transports.http.test_limits import FakeHttpStream
+from tests.unit.transports.http.support import FakeHttpStream
 
 KEY = b"X-API-Key: right\r\n"
 BODY = b'{"channel":"chat","data":{"n": 1.50}}'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from beaconfire.model.events import LimitHit
-from tests.unit.transports.http.test_limits import OPTIONS, HttpHarness, scenario
+from tests.unit.transports.http.support import OPTIONS, HttpHarness, scenario
 from tests.unit.transports.http.test_upgrades import H2C, both_paths, chunked
 
 HEAD = b"POST %b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import pytest
 
 from beaconfire.transports.http.limits import PIPELINE_MAX
+from tests.unit.transports.http.support import FakeHttpStream
 from tests.unit.transports.http.test_direct_posts import (
     GET_HEALTH,
     KEY,
@@ -23,7 +24,6 @@ from tests.unit.transports.http.test_direct_posts import (
     settle,
     waiting,
 )
-from tests.unit.transports.http.test_limits import FakeHttpStream
 
 OFFERS = {
     "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n",

@@ -22,6 +22,9 @@ from beaconfire.transports.websocket.single_frame_reader import SingleFrameReade
 
 RESPONSE = b"101\r\n\r\n"
 
+RESET = ["drop unsent", "abort"]
+"""The calls that end a stream with a reset."""
+
 
 class FakeStream(asyncio.Transport):
     """The asyncio transport of a connection. `takes` is how many bytes the peer still accepts.
@@ -233,6 +236,7 @@ def frame(data: bytes) -> Frame:
 
 
 __all__ = [
+    "RESET",
     "RESPONSE",
     "ConnectionHarness",
     "FakeStream",
