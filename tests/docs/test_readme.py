@@ -113,3 +113,15 @@ def test_the_translation_has_the_same_code() -> None:
     assert [(b.language, b.text) for b in blocks(README)] == [(b.language, b.text) for b in blocks(CHINESE)]
     assert "(README.zh-CN.md)" in README.read_text(encoding="utf-8")
     assert "(README.md)" in CHINESE.read_text(encoding="utf-8")
+
+
+def test_architecture_names_files_that_exist() -> None:
+    """Each path in code style exists in the repository or in the package. A single name may be that of any file or
+    folder of the package."""
+    source = ROOT / "src" / "beaconfire"
+    names = {f"{path.name}/" if path.is_dir() else path.name for path in source.rglob("*")}
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`([a-z_]+(?:/[a-z_]*)*(?:/|\.py|\.js))`", text)
+    assert len(paths) > 30
+    places = (ROOT, source, source / "session")
+    assert [path for path in paths if path not in names and not any((place / path).exists() for place in places)] == []

@@ -69,7 +69,7 @@ class ChannelService:
         reverse: bool = False,
     ) -> HistoryPage:
         """Like `Broker.history`. Raises CommandError 108 if the namespace keeps no history."""
-        _check_history(channel, namespace)
+        check_history(channel, namespace)
         return await self._broker.history(channel, namespace.history, limit, since, reverse)
 
     async def page(
@@ -89,7 +89,7 @@ class ChannelService:
 
     async def remove_history(self, channel: str, namespace: Namespace) -> None:
         """Removes the publications; the position stays. Raises CommandError 108 if the namespace keeps no history."""
-        _check_history(channel, namespace)
+        check_history(channel, namespace)
         await self._broker.remove_history(channel)
 
     async def presence(self, channel: str, namespace: Namespace) -> dict[str, ClientInfo]:
@@ -103,7 +103,8 @@ class ChannelService:
         return await self._presence.stats(channel)
 
 
-def _check_history(channel: str, namespace: Namespace) -> None:
+def check_history(channel: str, namespace: Namespace) -> None:
+    """Raises CommandError 108 if the namespace keeps no history."""
     if not namespace.history.enabled:
         raise CommandError(NOT_AVAILABLE, f"history is off in {channel!r}: set history_size and history_ttl")
 

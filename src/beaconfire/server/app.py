@@ -162,11 +162,11 @@ class App:
     def _make_http(self, api: ApiHttp | None, recorder: RequestRecorder) -> Callable[..., asyncio.Protocol]:
         """The protocol factory of the listening socket: WebSocket upgrades, direct API calls, and all other HTTP."""
         server = self.config.server
-        guard = HttpLimits(server, self.timers, self.events)
-        http: Callable[..., asyncio.Protocol] = guard.protocol
+        limits = HttpLimits(server, self.timers, self.events)
+        http: Callable[..., asyncio.Protocol] = limits.protocol
         if api is not None:
-            answer = DirectPostObserver(api.handle_post, recorder, self.clock)
-            http = DirectPosts(guard, CALL_PATHS, answer, server.trusted_proxies).protocol
+            handle_post = DirectPostObserver(api.handle_post, recorder, self.clock)
+            http = DirectPosts(limits, CALL_PATHS, handle_post, server.trusted_proxies).protocol
         return UpgradeDetector(self.acceptor, http, server, self.timers, self.events).protocol
 
     # Figures and time

@@ -63,11 +63,11 @@ class RequestChecks:
             "Vary": "Origin",
         }
 
-    def preflight(self, request: Request, methods: str) -> Response:
-        """The response to OPTIONS. It permits all headers that the page requests."""
+    def preflight(self, request: Request, methods: Sequence[str]) -> Response:
+        """The response to OPTIONS. It permits `methods`, and all headers that the page requests."""
         headers = {
             **self.cors(request),
-            "Access-Control-Allow-Methods": methods,
+            "Access-Control-Allow-Methods": _with_options(methods),
             "Access-Control-Max-Age": str(PREFLIGHT_MAX_AGE_S),
         }
         if requested := request.headers.get("access-control-request-headers"):
@@ -77,7 +77,7 @@ class RequestChecks:
     def check(self, request: Request, methods: Sequence[str]) -> None:
         """Raises RequestRefused for a method that is not in `methods`, and for an origin that is not allowed."""
         if request.method not in methods:
-            allowed = ", ".join([*methods, "OPTIONS"])
+            allowed = _with_options(methods)
             text = f"{request.method[:16]} is not allowed here. Allowed: {allowed}."
             raise RequestRefused(ErrorResponse(405, "bad", text, (("Allow", allowed),)))
         if not self._origins.allow(_origin(request)):
@@ -116,6 +116,11 @@ class RequestChecks:
         self._events.emit(HandshakeRefused(request.url.path, response.status, response.reason))
         headers = {**self.cors(request), **dict(response.headers)}
         return PlainTextResponse(response.text + "\n", response.status, headers)
+
+
+def _with_options(methods: Sequence[str]) -> str:
+    """The value of a header that lists the methods. Every endpoint answers OPTIONS as well."""
+    return ", ".join([*methods, "OPTIONS"])
 
 
 def _origin(request: Request) -> str | None:

@@ -53,10 +53,6 @@ class RetainedPublications:
     def oldest_expires_s(self) -> float:
         return self._expires_s[self._head]
 
-    @property
-    def newest_expires_s(self) -> float:
-        return self._expires_s[-1]
-
     def is_expired(self, now_s: float) -> bool:
         """Whether all publications have expired, or there are none."""
         return not self or self._expires_s[-1] <= now_s

@@ -5,14 +5,13 @@ from __future__ import annotations
 from beaconfire.base.errors import (
     BAD_PROTOCOL,
     LIMIT_EXCEEDED,
-    NOT_AVAILABLE,
     PERMISSION_DENIED,
     CommandError,
     Disconnect,
 )
 from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespace
-from beaconfire.channels.service import ChannelService, check_presence
+from beaconfire.channels.service import ChannelService, check_history, check_presence
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.requests import HistoryRequest, PresenceRequest, PresenceStatsRequest
@@ -72,8 +71,7 @@ class ReadHandler:
         if not channel:
             raise Disconnect(BAD_PROTOCOL, "history: channel must not be empty")
         namespace = self._lookup.namespace(session, channel)
-        if not namespace.history.enabled:
-            raise CommandError(NOT_AVAILABLE, f"history is off in {channel!r}: set history_size and history_ttl")
+        check_history(channel, namespace)
         if not self._access.may_read_history(session.user, channel in session.subscriptions, namespace):
             raise CommandError(PERMISSION_DENIED, f"history of {channel!r} is not permitted to this client")
         limit_max = self._options.history_max_publication_limit

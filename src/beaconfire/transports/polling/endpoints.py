@@ -18,12 +18,12 @@ from starlette.types import Receive, Scope, Send
 from beaconfire.base.errors import TOO_MANY_REQUESTS
 from beaconfire.base.request_body import ClientDisconnectedError
 from beaconfire.protocols.json_payload import NotJSONError, decode_json
+from beaconfire.transports.endpoint_table import POLL
 from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, disconnect_response
 from beaconfire.transports.port import ErrorResponse, OpenSession
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
 
-LIMIT: Final = "poll.max_request_body_size"
-RESPONSE_LIMIT: Final = "poll.max_response_size"
+LIMIT, RESPONSE_LIMIT = POLL.limit_settings
 
 COMMANDS_MAX: Final = 100
 """The most commands in one request. A request with more of them is refused with 400."""
@@ -225,7 +225,7 @@ async def _serve(checks: RequestChecks, respond: Handler, scope: Scope, receive:
     request = Request(scope, receive)
     try:
         if request.method == "OPTIONS":
-            response = checks.preflight(request, "POST, OPTIONS")
+            response = checks.preflight(request, POLL.methods)
         else:
             response = await respond(request)
     except RequestRefused as refused:
@@ -237,7 +237,7 @@ async def _serve(checks: RequestChecks, respond: Handler, scope: Scope, receive:
 
 async def _read(checks: RequestChecks, request: Request, body_max: int, decode: Callable[[bytes], T]) -> T:
     """Checks the request and decodes its body. Raises RequestRefused and ClientDisconnectedError."""
-    checks.check(request, ("POST",))
+    checks.check(request, POLL.methods)
     body = await checks.body(request, body_max, LIMIT)
     try:
         decoded = decode_json(decode, body or b"{}")

@@ -16,11 +16,12 @@ from starlette.types import Receive, Scope, Send
 
 from beaconfire.base.request_body import ClientDisconnectedError
 from beaconfire.protocols.port import ProtocolError
+from beaconfire.transports.endpoint_table import EMULATION
 from beaconfire.transports.port import ErrorResponse
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
 from beaconfire.transports.streams.response_stream import ResponseStream
 
-LIMIT: Final = "emulation.max_request_body_size"
+(LIMIT,) = EMULATION.limit_settings
 BINARY: Final = "application/octet-stream"
 
 
@@ -84,7 +85,7 @@ class Emulation:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         if request.method == "OPTIONS":
-            response = self._checks.preflight(request, "POST, OPTIONS")
+            response = self._checks.preflight(request, EMULATION.methods)
         else:
             try:
                 response = await self._receive(request)
@@ -95,7 +96,7 @@ class Emulation:
         await response(scope, receive, send)
 
     async def _receive(self, request: Request) -> Response:
-        self._checks.check(request, ("POST",))
+        self._checks.check(request, EMULATION.methods)
         body = await self._checks.body(request, self._body_max, LIMIT)
         binary = request.headers.get("content-type", "").startswith(BINARY)
         try:

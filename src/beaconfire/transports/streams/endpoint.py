@@ -99,7 +99,7 @@ class StreamEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         if request.method == "OPTIONS":
-            await self._checks.preflight(request, ", ".join([*self._kind.methods, "OPTIONS"]))(scope, receive, send)
+            await self._checks.preflight(request, self._kind.methods)(scope, receive, send)
             return
         try:
             message = await self._first_message(request)
