@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from beaconfire.base.errors import CommandError
 from beaconfire.model.pushes import Push
-from beaconfire.model.requests import Command, RPCRequest
-from beaconfire.model.results import Result
+from beaconfire.protocols.centrifuge.requests import Command, RPCRequest
+from beaconfire.protocols.centrifuge.results import Result
 from beaconfire.protocols.port import Codec, Frame, Payload, ProtocolError, Wire
 
 

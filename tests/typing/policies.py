@@ -8,8 +8,8 @@ from beaconfire.base.errors import METHOD_NOT_FOUND, PERMISSION_DENIED, UNAUTHOR
 from beaconfire.channels.namespaces import Namespace
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import Identity
-from beaconfire.model.requests import ConnectRequest, SubscribeRequest
 from beaconfire.policy.port import Policy
+from beaconfire.protocols.centrifuge.requests import ConnectRequest, SubscribeRequest
 
 
 class StaffPolicy:

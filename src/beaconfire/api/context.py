@@ -26,6 +26,7 @@ from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.node.cluster import Cluster, Selector
 from beaconfire.protocols.json_payload import check_json
+from beaconfire.session.operations.publish import Publishing
 
 RESPONSE_LIMIT = "api.response_max_size"
 
@@ -44,11 +45,16 @@ class ApiContext:
         clock: Clock,
         events: EventSink,
         options: ApiOptions,
+        publishing: Publishing,
+        may_suspend: bool,
     ) -> None:
+        """`may_suspend` tells whether the engine, or a decision about a publication, may suspend."""
         self.channels = channels
         self.namespaces = namespaces
         self.cluster = cluster
         self.turns = turns
+        self.publishing = publishing
+        self.may_suspend = may_suspend
         self.now_s = clock.now_s
         self.events = events
         self.options = options

@@ -54,6 +54,8 @@ _PREFIX: Final = "/api"
 CALL_PATHS: Final = tuple(f"{_PREFIX}/{method}" for method in METHODS)
 """The paths of all methods."""
 
+_LONG_PATHS: Final = frozenset({f"{_PREFIX}/batch", f"{_PREFIX}/broadcast"})
+
 _ERROR_MODES: Final = (b"x-centrifugo-error-mode", b"x-beaconfire-error-mode")
 _LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
 _encode: Final = msgspec.json.Encoder().encode
@@ -122,10 +124,17 @@ class ApiHttp:
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": body if verb != "HEAD" else b""})
 
+    def never_suspends(self, path: str) -> bool:
+        """Whether `handle_post` runs in one step for this path.
+
+        Methods with many steps let other work run in between.
+        """
+        return path not in _LONG_PATHS and not self._methods.may_suspend
+
     async def handle_post(self, path: str, query: bytes, headers: Headers, body: bytes) -> Response:
         """Returns the response to a POST to one of `CALL_PATHS`. The names of `headers` are in lower case.
 
-        Never raises. Suspends only if the engine suspends, and between the commands of a long batch.
+        Never raises. For when it suspends see `never_suspends`.
         """
         return await self._respond("POST", path[len(_PREFIX) :], query, headers, body)
 

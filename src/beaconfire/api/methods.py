@@ -25,7 +25,7 @@ from beaconfire.base.errors import (
     METHOD_NOT_FOUND,
     CommandError,
 )
-from beaconfire.base.tasks import gather_eagerly
+from beaconfire.base.tasks import run_all
 from beaconfire.model.events import ApiCallHandled, LimitHit, report_error
 
 Params: TypeAlias = bytes | Raw | ApiRequest | Mapping[str, object]
@@ -120,7 +120,8 @@ async def _batch(api: ApiMethods, request: BatchRequest) -> BatchResult:
             replies[index] = {"error": api_error(error)}
 
     if request.parallel:
-        await gather_eagerly(reply(index, command) for index, command in enumerate(commands))
+        calls = (reply(index, command) for index, command in enumerate(commands))
+        await run_all(calls, concurrently=api.may_suspend)
     else:
         started_s = api.now_s()
         for index, command in enumerate(commands):

@@ -14,8 +14,7 @@ from beaconfire.api.messages.publishing import (
     PublishResult,
 )
 from beaconfire.base.errors import INTERNAL, CommandError
-from beaconfire.base.tasks import gather_eagerly
-from beaconfire.channels.data_format import check_data
+from beaconfire.base.tasks import run_all
 from beaconfire.model.events import report_error
 
 
@@ -32,7 +31,8 @@ async def broadcast(api: ApiContext, request: BroadcastRequest) -> BroadcastResu
     async def publish_one(index: int, channel: str) -> None:
         responses[index] = await _try_publish(api, channel, request, data)
 
-    await gather_eagerly(publish_one(index, channel) for index, channel in enumerate(request.channels))
+    calls = (publish_one(index, channel) for index, channel in enumerate(request.channels))
+    await run_all(calls, concurrently=api.may_suspend)
     return BroadcastResult(responses=responses)
 
 
@@ -48,12 +48,11 @@ async def _try_publish(api: ApiContext, channel: str, fields: PublishFields, dat
 
 async def _publish(api: ApiContext, channel: str, fields: PublishFields, data: Raw) -> PublishResult:
     namespace = api.namespace(channel)
-    check_data(data, namespace)
-    outcome = await api.channels.publish(
+    outcome = await api.publishing.publish_for_api(
         channel,
         namespace,
         data,
-        tags=fields.tags or None,
+        fields.tags or None,
         skip_history=fields.skip_history,
         idempotency_key=fields.idempotency_key,
         version=fields.version,

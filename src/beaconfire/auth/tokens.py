@@ -60,6 +60,11 @@ class JWTVerifier:
         if options.jwks_url:
             self._key_set = KeySet(options, clock, events, source or _http_source(options.jwks_url), later)
 
+    @property
+    def suspends(self) -> bool:
+        """True with a key set."""
+        return self._key_set is not None
+
     async def close(self) -> None:
         """Ends the fetch of the key set, if one runs, and closes its connections. May be called more than once."""
         if self._key_set is not None:

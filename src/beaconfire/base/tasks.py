@@ -1,73 +1,84 @@
-"""Runs coroutines without a task until they suspend.
+"""Runs coroutines: in one step if they never suspend, otherwise in real tasks of asyncio.
 
 Most commands use only data of this process and never suspend, and creating a task would cost more than the command
-itself. So `run_eagerly` starts a coroutine immediately, and creates a task only if the coroutine suspends. Python 3.12
-has a similar feature, `asyncio.eager_task_factory`; this module works with Python 3.11 and creates no task at all for
-a coroutine that never suspends.
-
-Until the first suspension there is no current task. Code that needs one (`asyncio.timeout`, anyio) must run in a task
-of its own.
+itself. Code that may suspend always runs in a task, because `asyncio.timeout`, context variables and libraries such as
+anyio need a current task.
 """
 
 from __future__ import annotations
 
 import asyncio
-import types
-from collections.abc import Callable, Coroutine, Generator, Iterable
-from typing import Any, Final
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
 
 
-@types.coroutine
-def _resume(coroutine: Coroutine[Any, Any, None], waiting: Any) -> Generator[Any, Any, None]:
-    """Continues a coroutine that has been started and has yielded `waiting`."""
-    while True:
-        try:
-            try:
-                value = yield waiting
-            except BaseException as error:  # noqa: BLE001 - the coroutine gets every exception that is thrown into the task
-                waiting = coroutine.throw(error)
-            else:
-                waiting = coroutine.send(value)
-        except StopIteration:
-            return
+class SuspendedError(RuntimeError):
+    """A coroutine has suspended although its owner has declared that it never suspends."""
 
 
-async def _finish(coroutine: Coroutine[Any, Any, None], waiting: Any) -> None:
-    await _resume(coroutine, waiting)
-
-
-def run_eagerly(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
-    """Runs `coroutine` up to its first suspension.
-
-    Returns None if the coroutine has finished, otherwise the task that runs the rest; the caller must keep a
-    reference to the task. An exception before the first suspension is raised here, a later one belongs to the task.
-    """
+def run_in_one_step(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that never suspends. Raises what the coroutine raises, and SuspendedError if it
+    suspends: then the coroutine is closed."""
     try:
-        waiting = coroutine.send(None)
-    except StopIteration:
-        return None
-    return asyncio.get_running_loop().create_task(_finish(coroutine, waiting))
+        coroutine.send(None)
+    except StopIteration as finished:
+        result: T = finished.value
+        return result
+    coroutine.close()
+    raise SuspendedError(f"{coroutine!r} has suspended, although it must not")
+
+
+if sys.version_info >= (3, 12):
+
+    def start_task(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Runs a coroutine in a task. The caller must keep a reference to the task.
+
+        The coroutine starts at once; the task is done if the coroutine has not suspended.
+        """
+        return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), eager_start=True)
+
+else:
+
+    def start_task(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Runs a coroutine in a task. The caller must keep a reference to the task.
+
+        The coroutine starts on the next turn of the event loop.
+        """
+        return asyncio.get_running_loop().create_task(coroutine)
 
 
 COROUTINES_PER_SLICE: Final = 256
-"""How many coroutines `gather_eagerly` starts before other work of the event loop runs: a few milliseconds."""
+"""How many coroutines `run_all` runs before other work of the event loop runs: a few milliseconds, if they do not
+suspend. It is also the number of coroutines that run at the same time, if they do."""
 
 
-async def gather_eagerly(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Runs many coroutines concurrently, with a task only for those that suspend.
+async def run_all(coroutines: Iterable[Coroutine[Any, Any, None]], concurrently: bool) -> None:
+    """Runs many coroutines, which must not raise, and returns when all have finished.
 
-    Starts the coroutines in order, each up to its first suspension, and returns when all have finished. They must not
-    raise. `coroutines` should be a generator, so that no coroutine object is left over if this call is cancelled.
+    With `concurrently` each coroutine has a task, and they start in order. Otherwise they run one after the other,
+    which is cheaper for coroutines that do not suspend. `coroutines` should be a generator, so that no coroutine object
+    is left over if this call is cancelled.
     """
-    tasks: list[asyncio.Task[None]] = []
-    for number, coroutine in enumerate(coroutines, 1):
-        task = run_eagerly(coroutine)
-        if task is not None:
-            tasks.append(task)
-        if number % COROUTINES_PER_SLICE == 0:
-            await asyncio.sleep(0)
-    if tasks:
-        await asyncio.gather(*tasks)
+    tasks: set[asyncio.Task[None]] = set()
+    try:
+        for number, coroutine in enumerate(coroutines, 1):
+            if not concurrently:
+                await coroutine
+                if number % COROUTINES_PER_SLICE == 0:
+                    await asyncio.sleep(0)
+                continue
+            tasks.add(start_task(coroutine))
+            if len(tasks) >= COROUTINES_PER_SLICE:
+                tasks = (await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))[1]
+        if tasks:
+            await asyncio.wait(tasks)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        raise
 
 
 class BackgroundTasks:
@@ -76,23 +87,37 @@ class BackgroundTasks:
     `on_error` is called with each exception other than a cancellation. It must not raise.
     """
 
-    def __init__(self, on_error: Callable[[BaseException], None]) -> None:
+    def __init__(self, on_error: Callable[[BaseException], None], engine_suspends: bool = True) -> None:
+        """`engine_suspends` is `Engine.suspends` of the node's engine."""
+        self.engine_suspends = engine_suspends
         self._tasks: set[asyncio.Task[None]] = set()
         self._on_error = on_error
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Runs `coroutine` eagerly. Never raises an `Exception`."""
-        try:
-            task = run_eagerly(coroutine)
-        except Exception as error:  # noqa: BLE001 - a failure in the background must not affect the caller
-            self._on_error(error)
-            return
-        if task is not None:
+        """Runs a coroutine that may suspend in a task. Never raises."""
+        task = start_task(coroutine)
+        if task.done():
+            self._report(task)
+        else:
             self._tasks.add(task)
             task.add_done_callback(self._on_done)
 
+    def start_engine_work(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Runs a coroutine that suspends only if the engine does: in one step, or in a task. Never raises an
+        `Exception`."""
+        if self.engine_suspends:
+            self.start(coroutine)
+            return
+        try:
+            run_in_one_step(coroutine)
+        except Exception as error:  # noqa: BLE001 - a failure in the background must not affect the caller
+            self._on_error(error)
+
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._report(task)
+
+    def _report(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_error(error)
 

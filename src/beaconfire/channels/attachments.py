@@ -73,7 +73,7 @@ class Attachments:
             channel = self._lingering.popleft()[1]
             # A channel that is being attached has a lock. Its subscriber may have left before the attach was done.
             if (channel in self._attached or channel in self._locks) and not self._is_needed(channel):
-                self._background.start(self._detach(channel))
+                self._background.start_engine_work(self._detach(channel))
         if self._lingering:
             self._timers.at(self._lingering[0][0], self._detach_due)
 

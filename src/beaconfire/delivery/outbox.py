@@ -160,6 +160,11 @@ class Outbox:
         self._frame = self._more = None
         self.queued_bytes = 0
 
+    def move_to(self, transport: Writable) -> None:
+        """Drops the queued frames, which are frames of the old transport, and writes later frames to `transport`."""
+        self._drop()
+        self._transport = transport
+
     def close(self) -> None:
         """Writes the frames that can be written at once. Drops every later frame."""
         self.flush()

@@ -77,7 +77,7 @@ class TagsFilters:
         text = msgspec.json.encode(root)
         found = self._in_use.get(text)
         if found is None:
-            found = self._in_use[text] = TagsFilter(_compile(root, "tf"))
+            found = self._in_use[text] = TagsFilter(_compile(root, "tags_filter"))
         return found
 
     def _check_size(self, root: FilterNode) -> None:
@@ -90,12 +90,14 @@ class TagsFilters:
             values += len(node.vals)
             if nodes > self._nodes_max:
                 name = "client.tags_filter_max_nodes"
-                raise FilterError(f"tf: more nodes than {name} ({self._nodes_max})", name)
+                raise FilterError(f"tags_filter: more nodes than {name} ({self._nodes_max})", name)
             if values > self._values_max:
                 name = "client.tags_filter_max_values"
-                raise FilterError(f"tf: more vals than {name} ({self._values_max})", name)
+                raise FilterError(f"tags_filter: more vals than {name} ({self._values_max})", name)
             if depth > DEPTH_MAX:
-                raise FilterError(f"tf: nodes are nested more than {DEPTH_MAX} levels deep", "tags_filter_depth_max")
+                raise FilterError(
+                    f"tags_filter: nodes are nested more than {DEPTH_MAX} levels deep", "tags_filter_depth_max"
+                )
             waiting.extend((child, depth + 1) for child in node.nodes)
 
 

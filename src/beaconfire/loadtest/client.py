@@ -13,9 +13,9 @@ from beaconfire.loadtest.messages import Encoding
 from beaconfire.loadtest.results import Results
 from beaconfire.loadtest.sequence import SequenceChecker
 from beaconfire.model.pushes import UnsubscribePush
-from beaconfire.model.requests import ConnectRequest, SubscribeRequest
-from beaconfire.model.results import ConnectResult
 from beaconfire.protocols.centrifuge.client_codec import PING, Reply, ReplyError, ServerMessage
+from beaconfire.protocols.centrifuge.requests import ConnectRequest, SubscribeRequest
+from beaconfire.protocols.centrifuge.results import ConnectResult
 from beaconfire.protocols.port import ProtocolError
 
 _NO_CODE: Final = 1005

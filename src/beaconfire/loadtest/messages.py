@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from beaconfire.model.requests import PublishRequest
 from beaconfire.protocols.centrifuge.client_codec import ClientCodec
 from beaconfire.protocols.centrifuge.client_json import ClientJsonCodec
 from beaconfire.protocols.centrifuge.client_protobuf import ClientProtobufCodec
+from beaconfire.protocols.centrifuge.requests import PublishRequest
 
 DATA: Final = re.compile(rb'\{"t":(\d{1,20}),"n":(\d{1,20}),"x":"')
 """How the data of a load test message begins: the time at which it was due (monotonic, nanoseconds), and its number.

@@ -18,7 +18,8 @@ class Identity(Struct, frozen=True):
     `user` "" is the anonymous user. `info` becomes `conn_info` in presence, joins, leaves and publications.
     `channels` are the server-side subscriptions to make at connect, by channel. `expire_at_unix_s` is in seconds since
     1970; 0 means that the connection does not expire. If `client_refresh` is true, the client renews the connection
-    with refresh. `meta` is never sent to clients.
+    with refresh. `data` goes to the client with the reply to connect. `meta` is never sent to clients: policies and the
+    server API see it.
     """
 
     user: str = ""
@@ -26,4 +27,5 @@ class Identity(Struct, frozen=True):
     expire_at_unix_s: float = 0.0
     client_refresh: bool = False
     channels: dict[str, SubscriptionGrant] = {}
+    data: Raw = NO_PAYLOAD
     meta: Raw = NO_PAYLOAD

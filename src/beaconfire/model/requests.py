@@ -1,24 +1,21 @@
-"""Requests of clients, and the command that carries a request.
+"""Requests of clients, as the operations of a session take them: the same for every protocol.
 
-These are the requests of the Centrifuge client protocol v2 (section 1 of the protocol reference), plus a few that
-only the plain protocol needs. Other protocols translate their own messages into these requests. A field that the
-client did not send has its default value.
+A protocol translates its own messages into these requests. A field that the client did not send has its default value.
+Section numbers are those of the Centrifuge client protocol v2, whose semantics the operations follow.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from collections.abc import Mapping
 
 from msgspec import Raw, Struct
 
-from beaconfire.base.errors import ErrorCode
-from beaconfire.model.position import SincePosition
+from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import NO_PAYLOAD
 
 
 class Conflate(Struct, frozen=True, omit_defaults=True):
-    """Requests conflation: the client wants the latest publication rather than all of them. Not in the Centrifuge
-    protocol.
+    """Requests conflation: the client wants the latest publication rather than all of them.
 
     `max_rate` is the highest number of deliveries per second; 0 means no limit. While the connection is not writable,
     only the latest publication is kept, whatever the rate.
@@ -40,173 +37,40 @@ class FilterNode(Struct, frozen=True, omit_defaults=True):
     nodes: list[FilterNode] = []
 
 
-class SubscribeRequest(Struct, frozen=True, omit_defaults=True):
-    """Subscribes to `channel` (section 9).
+class SubscriptionRequest(Struct, frozen=True):
+    """A request to be subscribed to `channel` (section 9).
 
-    If `recover` is true, the client asks for all publications after the position of `offset` and `epoch` (section 10).
-    `positioned`, `recoverable` and `join_leave` request these options. `delta` names a delta format (section 11).
-    `tf` is a tags filter (section 12). The bit of value 2 in `flag` asks for error 112 if recovery fails (section 10).
-    `type` is 0 for the only supported type of subscription.
+    With `since`, the client asks for all publications after this position (section 10); an empty epoch stands for the
+    current epoch. With `reject_unrecovered`, the request fails with error 112 if some of them are missing.
+    `positioned`, `recoverable` and `join_leave` request these options. `delta` names a delta format, or is empty
+    (section 11). `data` is for the application.
     """
 
-    channel: str = ""
+    channel: str
     token: str = ""
-    recover: bool = False
-    epoch: str = ""
-    offset: int = 0
     data: Raw = NO_PAYLOAD
+    since: StreamPosition | None = None
+    reject_unrecovered: bool = False
     positioned: bool = False
     recoverable: bool = False
     join_leave: bool = False
     delta: str = ""
-    tf: FilterNode | None = None
+    tags_filter: FilterNode | None = None
     conflate: Conflate | None = None
-    flag: int = 0
-    type: int = 0
 
 
-class ConnectRequest(Struct, frozen=True, omit_defaults=True):
-    """Authenticates the session (section 6).
+class ConnectionRequest(Struct, frozen=True):
+    """A request to authenticate the session (section 6).
 
-    `subs` holds, by channel, positions for server-side subscriptions and further channels to subscribe to. `name` and
-    `version` are those of the client's SDK. `headers` are HTTP headers that a browser cannot set itself.
+    `subscriptions` holds, by channel, positions for server-side subscriptions and further channels to subscribe to.
+    `name` and `version` are those of the client's SDK. `headers` are HTTP headers that a browser cannot set itself.
+    `user` is an unverified user name, which becomes the user id only in insecure mode.
     """
 
     token: str = ""
     data: Raw = NO_PAYLOAD
-    subs: dict[str, SubscribeRequest] = {}
+    subscriptions: Mapping[str, SubscriptionRequest] = {}
     name: str = ""
     version: str = ""
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = {}
     user: str = ""
-    """An unverified user name. Only the plain protocol sends it, and it becomes the user id only in insecure mode."""
-
-
-class UnsubscribeRequest(Struct, frozen=True, omit_defaults=True):
-    """Ends the subscription to `channel` (section 9). Unknown channels are no error."""
-
-    channel: str = ""
-
-
-class PublishRequest(Struct, frozen=True, omit_defaults=True):
-    """Publishes `data` in `channel` (section 13)."""
-
-    channel: str = ""
-    data: Raw = NO_PAYLOAD
-
-
-class PresenceRequest(Struct, frozen=True, omit_defaults=True):
-    """Asks for the clients in `channel` (section 13)."""
-
-    channel: str = ""
-
-
-class PresenceStatsRequest(Struct, frozen=True, omit_defaults=True):
-    """Asks for the numbers of clients and users in `channel` (section 13)."""
-
-    channel: str = ""
-
-
-class HistoryRequest(Struct, frozen=True, omit_defaults=True):
-    """Asks for a page of a channel's history (section 13).
-
-    `limit` 0 asks only for the position; a negative limit asks for as many publications as allowed. `since` is
-    exclusive. With `reverse`, the order is newest first, and `since` selects earlier ones.
-    """
-
-    channel: str = ""
-    limit: int = 0
-    since: SincePosition | None = None
-    reverse: bool = False
-
-
-class PingRequest(Struct, frozen=True, omit_defaults=True):
-    """A ping from the client. Centrifuge SDKs do not send it (section 5, rule 3)."""
-
-
-class SendRequest(Struct, frozen=True, omit_defaults=True):
-    """A message for the server's application, without a reply (section 13)."""
-
-    data: Raw = NO_PAYLOAD
-
-
-class RPCRequest(Struct, frozen=True, omit_defaults=True):
-    """Calls an RPC method of the server's application (section 13)."""
-
-    data: Raw = NO_PAYLOAD
-    method: str = ""
-
-
-class RefreshRequest(Struct, frozen=True, omit_defaults=True):
-    """A new token for the connection (section 8)."""
-
-    token: str = ""
-
-
-class SubRefreshRequest(Struct, frozen=True, omit_defaults=True):
-    """A new token for the subscription to `channel` (section 8)."""
-
-    channel: str = ""
-    token: str = ""
-
-
-class RoomMessage(Struct, frozen=True):
-    """A publish of the plain protocol. Unless `echo` is true, the sender does not get its own publication. The reply
-    carries the offset.
-    """
-
-    channel: str
-    data: Raw
-    echo: bool = False
-    tags: dict[str, str] | None = None
-
-
-class LobbyFrame(Struct, frozen=True):
-    """A frame that is no message of the plain protocol. It is published unchanged in the lobby channel."""
-
-    data: Raw
-    tags: dict[str, str]
-
-
-class InvalidRequest(Struct, frozen=True):
-    """A malformed request. The reply is this error, and the session continues."""
-
-    code: ErrorCode
-    detail: str
-
-
-Request: TypeAlias = (
-    ConnectRequest
-    | SubscribeRequest
-    | UnsubscribeRequest
-    | PublishRequest
-    | PresenceRequest
-    | PresenceStatsRequest
-    | HistoryRequest
-    | PingRequest
-    | SendRequest
-    | RPCRequest
-    | RefreshRequest
-    | SubRefreshRequest
-    | RoomMessage
-    | LobbyFrame
-    | InvalidRequest
-)
-
-
-class Pong(Struct, frozen=True):
-    """The client's reply to an application-level ping: a command without an id and without a request (section 7)."""
-
-
-PONG = Pong()
-
-
-class Command(NamedTuple):
-    """A decoded command.
-
-    `ref` is an opaque value with which the codec addresses the reply. `ref` is None if the command has no reply (pong,
-    send, lobby frames).
-    """
-
-    ref: object
-    request: Request | Pong

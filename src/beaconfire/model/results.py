@@ -1,139 +1,48 @@
-"""Results: the successful replies to commands.
+"""Results of the operations of a session, the same for every protocol, which translates them into its own messages.
 
-These are the results of the Centrifuge client protocol v2 (section 1 of the protocol reference). Other protocols
-translate these results into their own messages. Failed commands get a `CommandError` instead.
+Failed operations raise `CommandError` or `Disconnect` instead.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from msgspec import Raw, Struct
 
-from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
+from beaconfire.model.position import StreamPosition
+from beaconfire.model.publication import NO_PAYLOAD, Publication
 
 
-class SubscribeResult(Struct, frozen=True, omit_defaults=True):
-    """The client is subscribed (section 9).
+class SubscriptionStart(Struct, frozen=True):
+    """The session is subscribed to `channel`.
 
-    `ttl` is the time in seconds after which the client must refresh the subscription, if `expires`. `offset` and
-    `epoch` are the position of the subscription. `publications` are in ascending order of offsets. `recovered` tells
-    whether they are all that the client missed; it has a meaning only if `was_recovering` is true, which means that
-    the request asked for recovery (section 10). After a successful recovery, `offset` is that of the request.
+    `position` is the position from which the subscription delivers; None if the subscription has no position. After a
+    successful recovery with publications it is the position of the request, and the client moves on from there by the
+    offsets of `publications`, which are in ascending order. `recovered` tells whether they are all that the client
+    missed; it has a meaning only if `was_recovering`, which means that the request had a position. `has_patches` says
+    that publications may be delivered as patches. `ttl_s` is the time in whole seconds after which the client must
+    refresh the subscription; 0 if it need not. `data` comes from the grant.
     """
 
-    expires: bool = False
-    ttl: int = 0
+    channel: str
+    position: StreamPosition | None = None
     recoverable: bool = False
-    epoch: str = ""
-    publications: list[Publication] = []
-    recovered: bool = False
-    offset: int = 0
-    positioned: bool = False
-    data: Raw = NO_PAYLOAD
     was_recovering: bool = False
-    delta: bool = False
-    """Publications may be delivered as patches (section 11)."""
+    recovered: bool = False
+    publications: Sequence[Publication] = ()
+    has_patches: bool = False
+    ttl_s: int = 0
+    data: Raw = NO_PAYLOAD
 
 
-class ConnectResult(Struct, frozen=True, omit_defaults=True):
-    """The session is connected (section 6).
+class ConnectionStart(Struct, frozen=True):
+    """The session is connected.
 
-    `client` is the id of the session. `ttl` is the time in seconds after which the client must refresh the
-    connection, if `expires`. `subs` holds the server-side subscriptions by channel. `ping` is the interval of
-    application-level pings in seconds, 0 if there are none; `pong` tells whether the client must answer them.
-    `session` is a secret session id, and `node` the id of this node, for emulation (section 16). `time` is in
-    milliseconds since 1970.
+    `client` is its id, and `data` comes from the identity. `ttl_s` is the time in whole seconds after which the client
+    must refresh the connection; 0 if it need not. `subscriptions` are the server-side subscriptions.
     """
 
     client: str
-    version: str
-    expires: bool = False
-    ttl: int = 0
+    ttl_s: int = 0
     data: Raw = NO_PAYLOAD
-    subs: dict[str, SubscribeResult] = {}
-    ping: int = 0
-    pong: bool = False
-    session: str = ""
-    node: str = ""
-    time: int = 0
-
-
-class UnsubscribeResult(Struct, frozen=True):
-    """The client is not subscribed to the channel any more (section 9)."""
-
-
-class PublishResult(Struct, frozen=True):
-    """The publication was accepted (section 13).
-
-    The Centrifuge protocol sends an empty result; the plain protocol and the server API send the position. Without
-    history `offset` is 0.
-    """
-
-    offset: int = 0
-    epoch: str = ""
-
-
-class PresenceResult(Struct, frozen=True):
-    """The clients that are present in a channel, by client id (section 13)."""
-
-    presence: dict[str, ClientInfo]
-
-
-class PresenceStatsResult(Struct, frozen=True):
-    """The numbers of clients and of distinct users in a channel; the anonymous user counts as one (section 13)."""
-
-    num_clients: int
-    num_users: int
-
-
-class HistoryResult(Struct, frozen=True):
-    """A page of a channel's history (section 13).
-
-    `offset` and `epoch` are the top position of the stream, not the end of the page.
-    """
-
-    publications: list[Publication]
-    epoch: str
-    offset: int
-
-
-class PingResult(Struct, frozen=True):
-    """The reply to a ping command (section 13)."""
-
-
-class RPCResult(Struct, frozen=True, omit_defaults=True):
-    """The data that an RPC method returned (section 13)."""
-
-    data: Raw = NO_PAYLOAD
-
-
-class RefreshResult(Struct, frozen=True, omit_defaults=True):
-    """The connection has a new expiry (section 8). `ttl` is in seconds; 0 unless `expires`."""
-
-    client: str = ""
-    version: str = ""
-    expires: bool = False
-    ttl: int = 0
-
-
-class SubRefreshResult(Struct, frozen=True, omit_defaults=True):
-    """The subscription has a new expiry (section 8). `ttl` is in seconds; 0 unless `expires`."""
-
-    expires: bool = False
-    ttl: int = 0
-
-
-Result: TypeAlias = (
-    ConnectResult
-    | SubscribeResult
-    | UnsubscribeResult
-    | PublishResult
-    | PresenceResult
-    | PresenceStatsResult
-    | HistoryResult
-    | PingResult
-    | RPCResult
-    | RefreshResult
-    | SubRefreshResult
-)
+    subscriptions: Sequence[SubscriptionStart] = ()

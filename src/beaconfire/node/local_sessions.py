@@ -19,8 +19,9 @@ from beaconfire.channels.namespaces import Namespaces
 from beaconfire.delivery.hub import Hub
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.node import NodeIdentity
-from beaconfire.model.pushes import SubscribePush
-from beaconfire.model.requests import SubscribeRequest
+from beaconfire.model.pushes import PublicationPush, SubscribePush
+from beaconfire.model.requests import SubscriptionRequest
+from beaconfire.model.results import SubscriptionStart
 from beaconfire.node.cluster import (
     ConnectionInfo,
     ConnectionsSurvey,
@@ -33,8 +34,8 @@ from beaconfire.node.cluster import (
     UnsubscribeSessions,
     payload,
 )
-from beaconfire.session.operations.expiry import Expiry
-from beaconfire.session.operations.prepare import Preparation, PreparedSubscription, go_live
+from beaconfire.policy.port import Via
+from beaconfire.session.operations.assembly import Operations
 from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.session import Session, SessionPhase
 
@@ -47,8 +48,7 @@ class LocalSessions:
         registry: SessionRegistry[Session],
         hub: Hub,
         namespaces: Namespaces,
-        preparation: Preparation,
-        expiry: Expiry,
+        operations: Operations,
         background: BackgroundTasks,
         node: NodeIdentity,
         uptime_s: Callable[[], int],
@@ -56,8 +56,7 @@ class LocalSessions:
         self._registry = registry
         self._hub = hub
         self._namespaces = namespaces
-        self._preparation = preparation
-        self._expiry = expiry
+        self._operations = operations
         self._background = background
         self._node = node
         self._uptime_s = uptime_s
@@ -71,7 +70,7 @@ class LocalSessions:
         for session in self._select(message.who):
             if isinstance(message, SubscribeSessions):
                 if session.phase is SessionPhase.CONNECTED:
-                    self._background.start(self._subscribe(session, message))
+                    self._background.start_engine_work(self._subscribe(session, message))
             elif isinstance(message, UnsubscribeSessions):
                 if session.phase is SessionPhase.CONNECTED:
                     _unsubscribe(session, message.channel)
@@ -101,25 +100,18 @@ class LocalSessions:
             expire_at_unix_s=message.expire_at_unix_s,
             override=message.override,
         )
-        since = message.since
-        request = SubscribeRequest(
-            channel=message.channel,
-            recover=since is not None,
-            offset=since.offset if since is not None else 0,
-            epoch=since.epoch if since is not None else "",
-        )
+        request = SubscriptionRequest(message.channel, since=message.since)
+        preparation = self._operations.preparation
         try:
-            self._preparation.check_limits(session, message.channel)
+            preparation.check_limits(session, message.channel)
             namespace = self._namespaces.resolve(message.channel)
-            prepared = await self._preparation.prepare(session, request, namespace, grant, server_side=True)
-            publications = go_live(prepared)
+            grant = await self._operations.decisions.subscribe(session, request, namespace, Via.SERVER_API, grant)
+            prepared = await preparation.prepare(session, request, namespace, grant, server_side=True)
+            preparation.enter(session, [prepared], lambda: _push_start(session, prepared.start))
         except CommandError:
             return
         except Disconnect as disconnect:
             session.end_with(disconnect)
-            return
-        session.push(_subscribe_push(prepared))
-        self._preparation.complete(session, prepared, [*prepared.result.publications, *publications])
 
     def _refresh(self, session: Session, message: RefreshSessions) -> None:
         if message.expired:
@@ -128,7 +120,7 @@ class LocalSessions:
         if message.info is not None:
             session.identity = structs.replace(session.identity, info=payload(message.info))
             session.update_info()
-        self._expiry.set_connection_expiry(session, message.expire_at_unix_s)
+        self._operations.expiry.set_connection_expiry(session, message.expire_at_unix_s)
 
     def channel_counts(self) -> dict[str, int]:
         return dict(self._hub.channels())
@@ -167,19 +159,15 @@ class LocalSessions:
 
 
 def _unsubscribe(session: Session, channel: str) -> None:
-    """Ends the subscription to the channel, or to every channel if `channel` is empty. The lobby stays."""
+    """Ends the subscription to the channel, or to every channel if `channel` is empty."""
     for subscription in list(session.subscriptions.values()):
-        if channel in ("", subscription.channel) and subscription.channel != session.traits.lobby:
+        if channel in ("", subscription.channel) and not subscription.options.is_permanent:
             session.unsubscribe_with_push(subscription, UNSUBSCRIBED_BY_SERVER)
 
 
-def _subscribe_push(prepared: PreparedSubscription) -> SubscribePush:
-    result = prepared.result
-    return SubscribePush(
-        channel=prepared.subscription.channel,
-        recoverable=result.recoverable,
-        epoch=result.epoch,
-        offset=result.offset,
-        positioned=result.positioned,
-        data=result.data,
-    )
+def _push_start(session: Session, start: SubscriptionStart) -> None:
+    """Tells the client that it is subscribed, and sends the publications that it has missed."""
+    offset, epoch = start.position or (0, "")
+    session.push(SubscribePush(start.channel, start.recoverable, epoch, offset, start.position is not None, start.data))
+    for publication in start.publications:
+        session.push(PublicationPush(start.channel, publication))

@@ -12,7 +12,6 @@ from msgspec import Struct
 
 from beaconfire.base.loop import LoopTurns, Runtime
 from beaconfire.base.tasks import BackgroundTasks
-from beaconfire.channels.access import Access
 from beaconfire.channels.attachments import Attachments
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.service import ChannelService
@@ -27,6 +26,7 @@ from beaconfire.node.broker_listener import BrokerListener
 from beaconfire.node.cluster import Cluster
 from beaconfire.node.local_sessions import LocalSessions
 from beaconfire.policy.port import Policy
+from beaconfire.protocols.port import ProtocolConnection
 from beaconfire.session.context import SessionContext
 from beaconfire.session.factory import SessionFactory
 from beaconfire.session.membership import Memberships
@@ -54,7 +54,6 @@ class Node:
         options: NodeOptions,
         engine: Engine,
         namespaces: Namespaces,
-        access: Access,
         policy: Policy,
         runtime: Runtime,
         events: EventSink,
@@ -63,8 +62,7 @@ class Node:
         """`send_all` writes frames to sockets."""
         client, clock = options.client, runtime.timers.clock
         self._engine = engine
-        self._namespaces = namespaces
-        self.background = BackgroundTasks(lambda error: report_error(events, "background", error))
+        self.background = BackgroundTasks(lambda error: report_error(events, "background", error), engine.suspends)
         self.turns = LoopTurns(runtime.schedule, clock.now_s)
         self.channels = ChannelService(engine.broker, engine.presence)
         self.registry: SessionRegistry[Session] = SessionRegistry()
@@ -90,10 +88,9 @@ class Node:
         )
         filters = TagsFilters(client.tags_filter_max_nodes, client.tags_filter_max_values)
         strategies = Strategies(filters, patches, self.hub, clock, events)
-        self._operations = Operations(
+        self.operations = Operations(
             policy=policy,
             namespaces=namespaces,
-            access=access,
             channels=self.channels,
             memberships=self.memberships,
             strategies=strategies,
@@ -111,8 +108,7 @@ class Node:
             self.registry,
             self.hub,
             namespaces,
-            self._operations.preparation,
-            self._operations.expiry,
+            self.operations,
             self.background,
             options.identity,
             lambda: int(clock.now_s() - started_s),
@@ -130,12 +126,11 @@ class Node:
         await self.background.wait_idle()
         await self._engine.broker.stop()
 
-    def sessions(self, traits: SessionTraits, new_id: Callable[[], str]) -> SessionFactory:
+    def sessions(
+        self, traits: SessionTraits, make_protocol: Callable[[Session], ProtocolConnection], new_id: Callable[[], str]
+    ) -> SessionFactory:
         """The factory of one endpoint's sessions. `new_id` makes client ids, unique and impossible to guess."""
-        operations = self._operations
-        return SessionFactory(
-            self._context, operations.dispatcher.dispatch, operations.upkeep.run, self._namespaces, traits, new_id
-        )
+        return SessionFactory(self._context, self.operations.upkeep.run, traits, make_protocol, new_id)
 
     def statistics(self) -> NodeStatistics:
         hub, context, registry = self.hub.statistics(), self._context, self.registry

@@ -1,11 +1,11 @@
 """The policy of the configuration: tokens, permissions of namespaces, anonymous and insecure modes.
 
-Its decisions never suspend, except while keys of tokens are fetched.
+It permits and refuses only what the configuration says, and has no opinion about everything else.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -15,21 +15,20 @@ from beaconfire.base.errors import (
     CONNECTION_EXPIRED,
     INTERNAL,
     INVALID_TOKEN,
-    METHOD_NOT_FOUND,
-    NOT_AVAILABLE,
     PERMISSION_DENIED,
     SUBSCRIPTION_EXPIRED,
     TOKEN_EXPIRED,
-    UNAUTHORIZED,
     CommandError,
     Disconnect,
 )
 from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespace, Namespaces
-from beaconfire.model.grants import SubscriptionGrant
+from beaconfire.model.grants import SubscriptionClaims, SubscriptionGrant
 from beaconfire.model.identity import NAME_LENGTH_MAX, Identity
 from beaconfire.model.publication import NO_PAYLOAD
-from beaconfire.model.requests import ConnectRequest, SubscribeRequest
+from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
+from beaconfire.policy.no_opinion import NoOpinion
+from beaconfire.policy.port import Caller, ConnectionAttempt, PublicationAttempt, Via
 from beaconfire.policy.tokens import (
     TokenExpired,
     TokenInvalid,
@@ -39,8 +38,11 @@ from beaconfire.policy.tokens import (
 from beaconfire.protocols import json_payload
 from beaconfire.session.options import ClientOptions
 
+_TOKEN_DECISIONS: Final = frozenset({"connect", "refresh", "subscribe", "sub_refresh"})
+_GRANTED: Final = SubscriptionGrant()
 
-class ConfiguredPolicy:
+
+class ConfiguredPolicy(NoOpinion):
     """Implements `policy.port.Policy`."""
 
     def __init__(
@@ -57,8 +59,14 @@ class ConfiguredPolicy:
         self._access = access
         self._options = options
 
-    async def connect(self, request: ConnectRequest) -> Identity:
-        options = self._options
+    @property
+    def suspending(self) -> frozenset[str]:
+        """Decisions about tokens, if the keys of tokens may have to be fetched."""
+        return _TOKEN_DECISIONS if self._verifier.suspends or self._subscription_verifier.suspends else frozenset()
+
+    async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
+        """No opinion about a request without a token, unless anonymous clients or any users may connect."""
+        request, options = attempt.request, self._options
         if request.token:
             identity = await self._verify(request.token)
             if request.user and request.user != identity.user:
@@ -68,7 +76,7 @@ class ConfiguredPolicy:
             return Identity(user=request.user)
         if options.allow_anonymous:
             return Identity(info=_anonymous_info(request))
-        raise CommandError(UNAUTHORIZED, "no token: send a connection token")
+        return None
 
     async def _verify(self, token: str) -> Identity:
         try:
@@ -83,7 +91,7 @@ class ConfiguredPolicy:
             raise Disconnect(CONNECTION_DENIED, "the token has no sub claim, and anonymous tokens are not allowed")
         return identity
 
-    async def refresh(self, identity: Identity, token: str) -> Identity:
+    async def refresh(self, caller: Caller, token: str) -> Identity | None:
         try:
             renewed = await self._verifier.verify_connection(token)
         except TokenExpired as error:
@@ -92,13 +100,21 @@ class ConfiguredPolicy:
             raise Disconnect(INVALID_TOKEN, str(error)) from error
         except TokenUnverifiable as error:
             raise CommandError(INTERNAL, str(error)) from error
-        if renewed.user != identity.user:
+        if renewed.user != caller.identity.user:
             raise Disconnect(INVALID_TOKEN, "the token's sub is not the connected user")
         return renewed
 
     async def subscribe(
-        self, identity: Identity, client: str, request: SubscribeRequest, namespace: Namespace
-    ) -> SubscriptionGrant:
+        self,
+        caller: Caller,
+        request: SubscriptionRequest,
+        namespace: Namespace,
+        via: Via,
+        proposed: SubscriptionGrant | None,
+    ) -> SubscriptionGrant | None:
+        """No opinion about a request that has a grant already, or that has neither a token nor a permission."""
+        if proposed is not None:
+            return None
         channel = request.channel
         if request.token:
             try:
@@ -109,13 +125,11 @@ class ConfiguredPolicy:
                 raise CommandError(PERMISSION_DENIED, str(error)) from error
             except TokenUnverifiable as error:
                 raise CommandError(INTERNAL, str(error)) from error
-            _check_bearer(claims.user, claims.client, claims.channel, identity, client, channel)
+            _check_bearer(claims, caller, channel)
             return claims.grant
-        if not self._access.may_subscribe(identity.user, channel, namespace):
-            raise CommandError(PERMISSION_DENIED, f"channel {channel!r} needs a subscription token or a permission")
-        return SubscriptionGrant()
+        return _GRANTED if self._access.may_subscribe(caller.identity.user, channel, namespace) else None
 
-    async def sub_refresh(self, identity: Identity, client: str, channel: str, token: str) -> SubscriptionGrant:
+    async def sub_refresh(self, caller: Caller, channel: str, token: str) -> SubscriptionGrant | None:
         try:
             claims = await self._subscription_verifier.verify_subscription(token)
         except TokenExpired as error:
@@ -124,30 +138,33 @@ class ConfiguredPolicy:
             raise Disconnect(INVALID_TOKEN, str(error)) from error
         except TokenUnverifiable as error:
             raise CommandError(INTERNAL, str(error)) from error
-        _check_bearer(claims.user, claims.client, claims.channel, identity, client, channel)
+        _check_bearer(claims, caller, channel)
         return claims.grant
 
-    async def publish(self, identity: Identity, subscribed: bool, channel: str, namespace: Namespace, data: Raw) -> Raw:
-        if not self._access.may_publish(identity.user, subscribed, namespace):
-            raise CommandError(PERMISSION_DENIED, f"publishing to {channel!r} is not permitted to this client")
-        return data
+    async def publish(self, attempt: PublicationAttempt) -> Raw | None:
+        caller = attempt.caller
+        if caller is None:
+            return attempt.data
+        permitted = self._access.may_publish(caller.identity.user, attempt.subscribed, attempt.namespace)
+        return attempt.data if permitted else None
 
-    async def rpc(self, identity: Identity, method: str, data: Raw) -> Raw:
-        if ":" in method:
-            raise CommandError(METHOD_NOT_FOUND, f"no RPC namespace for method {method!r} is configured")
-        raise CommandError(NOT_AVAILABLE, "no RPC handler is configured")
+    async def presence(self, caller: Caller, channel: str, namespace: Namespace, subscribed: bool) -> bool | None:
+        return self._access.may_see_presence(caller.identity.user, subscribed, namespace) or None
+
+    async def history(self, caller: Caller, channel: str, namespace: Namespace, subscribed: bool) -> bool | None:
+        return self._access.may_read_history(caller.identity.user, subscribed, namespace) or None
 
 
-def _check_bearer(user: str, bearer: str, granted: str, identity: Identity, client: str, channel: str) -> None:
+def _check_bearer(claims: SubscriptionClaims, caller: Caller, channel: str) -> None:
     """A subscription token is valid for one user in one channel, and for one connection if it names a client.
 
     Raises Disconnect 3500.
     """
-    if granted != channel:
+    if claims.channel != channel:
         raise Disconnect(INVALID_TOKEN, "the subscription token's channel is not the requested channel")
-    if user != identity.user:
+    if claims.user != caller.identity.user:
         raise Disconnect(INVALID_TOKEN, "the subscription token's sub is not the connected user")
-    if bearer and bearer != client:
+    if claims.client and claims.client != caller.client:
         raise Disconnect(INVALID_TOKEN, "the subscription token's client is not this connection")
 
 
@@ -160,7 +177,7 @@ class _Data(Struct):
 _data_decoder = msgspec.json.Decoder(_Data)
 
 
-def _anonymous_info(request: ConnectRequest) -> Raw:
+def _anonymous_info(request: ConnectionRequest) -> Raw:
     """The info of an anonymous client: `{"name": ...}`, or none. The name is shown and not verified.
 
     Clients of the plain protocol send it as `user`, native clients as `name` in their data.

@@ -27,6 +27,10 @@ class TokenUnverifiable(TokenError):
 class TokenVerifier(Protocol):
     """Verifies tokens. Both methods raise TokenExpired, TokenInvalid or TokenUnverifiable."""
 
+    @property
+    def suspends(self) -> bool:
+        """Whether a method may suspend, because keys may have to be fetched."""
+
     async def verify_connection(self, token: str) -> Identity: ...
 
     async def verify_subscription(self, token: str) -> SubscriptionClaims: ...

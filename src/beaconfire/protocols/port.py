@@ -1,29 +1,25 @@
-"""The port of protocols: how commands, results and pushes become bytes, and the other way round.
+"""The port of protocols: the connection object that reads what a client sends, and how pushes become bytes.
 
-* A **codec** is one encoding of one protocol. It decodes the bytes of a frame to commands, and encodes results, errors
-  and pushes to payloads.
-* A **framing** belongs to the transport. It packs payloads into frames.
+* A **protocol connection** is one client's conversation in one protocol. It may keep state: parts of a message, ids,
+  messages that the client has not acknowledged. It calls the operations of the session (`session.operations`), which
+  take and return the types of `beaconfire.model`, and it encodes their results.
+* A **codec** is one encoding of the pushes of a protocol.
+* A **framing** belongs to the transport. It packs encoded messages into frames.
 * A **wire** is a codec with a framing. Fan-out encodes a publication once per wire and shares the bytes between all
-  sessions of this wire.
+  sessions of this wire. A protocol that numbers each delivery gives every connection a wire of its own.
 
-Codecs and wires have no state besides their settings, do no I/O and never suspend. One object serves all sessions. All
-methods are called on the thread of the event loop, often during fan-out: they must not block.
-
-The messages of a codec (`Command`, `Result`, `Push`) are those of the Centrifuge client protocol v2; see
-`beaconfire.model`. A codec of another protocol translates between its own messages and these.
+Codecs and wires do no I/O and never suspend. All methods are called on the thread of the event loop, often during
+fan-out: they must not block. The commands of a protocol are its own: the session only queues them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Coroutine, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Raw
 
-from beaconfire.base.errors import CommandError
 from beaconfire.model.pushes import Push
-from beaconfire.model.requests import Command
-from beaconfire.model.results import Result
 
 
 class ProtocolError(Exception):
@@ -40,7 +36,7 @@ class Payload(NamedTuple):
 
 
 class Codec(Protocol):
-    """One encoding of one protocol.
+    """One encoding of the pushes of one protocol.
 
     User data in messages is opaque: a codec passes on its bytes unchanged, or raises PayloadError if the encoding
     cannot express them, for example bytes that are not JSON in a JSON protocol.
@@ -54,31 +50,8 @@ class Codec(Protocol):
     def separator(self) -> bytes | None:
         """The bytes between two messages in one frame. None if each message needs a frame of its own."""
 
-    @property
-    def app_pings(self) -> bool:
-        """Whether pings are messages of the protocol. If not, the pings of the transport are used."""
-
-    def decode(self, data: bytes, binary: bool) -> Sequence[Command]:
-        """Returns all commands of one frame, in the order of the frame; at least one.
-
-        `data` is a complete frame; the text of a text frame is valid UTF-8. `binary` is the kind of the WebSocket
-        frame. The result must not refer to the memory of `data`, because commands can live much longer than the
-        frame. Raises ProtocolError, and nothing else, for bytes that are no message of the protocol. A codec can
-        instead return an `InvalidRequest`, which is answered with an error.
-        """
-
-    def encode_reply(self, ref: object, result: Result) -> Payload:
-        """Encodes the successful reply to the command with this `ref`. Raises PayloadError."""
-
-    def encode_error(self, ref: object, error: CommandError, detail: str) -> Payload:
-        """Encodes the error reply to the command with this `ref`. `detail` is the text that the client may see; empty
-        if `debug_reasons` is off."""
-
     def encode_push(self, push: Push) -> Payload:
         """Encodes a push. Called once per wire for a publication, for all subscribers together. Raises PayloadError."""
-
-    def encode_ping(self) -> Payload:
-        """Encodes an application-level ping. Called only if `app_pings`."""
 
 
 @runtime_checkable
@@ -111,3 +84,34 @@ class Wire(Protocol):
 
     def pack(self, payloads: Sequence[Payload]) -> Frame:
         """Packs one or more payloads into one frame, in order."""
+
+
+class ProtocolConnection(Protocol):
+    """One client's conversation, as its session calls it. No method raises or blocks.
+
+    `receive` passes the commands of a message to `Session.run_commands`. The session runs them in their order, each
+    after the one before has finished, except those that run beside others.
+    """
+
+    def receive(self, data: bytes, binary: bool) -> None:
+        """Handles one whole message of the transport. Not called after the end of the session.
+
+        `data` is a complete message; the text of a text message is valid UTF-8. `binary` is the kind of a WebSocket
+        message. A message of the protocol may span several messages of the transport, and the other way round.
+        """
+
+    def execute(self, command: Any) -> Coroutine[Any, Any, None]:
+        """Runs one of the commands that `receive` has passed to the session. Never raises an `Exception`.
+
+        Failures become replies or the end of the session. The end of the session cancels a command that waits for a
+        decision of a policy.
+        """
+
+    def never_suspends(self, command: Any) -> bool:
+        """Whether `execute` runs this command to its end without suspending. Then no task is made for it."""
+
+    def runs_beside(self, command: Any) -> bool:
+        """Whether later commands need not wait until this command has finished."""
+
+    def ping(self) -> None:
+        """Sends a ping of the protocol. Called only for a session whose pings are messages of its protocol."""

@@ -132,7 +132,6 @@ class App:
             NodeOptions(self.identity, client, detach_delay_s=float(config.engine.detach_delay)),
             self.engine,
             self.namespaces,
-            access,
             ConfiguredPolicy(*self.verifiers, self.namespaces, access, client),
             Runtime(loop.call_soon, self.timers, PreciseTimers(self.clock, loop.call_later), random.random),
             self.events,
@@ -143,7 +142,17 @@ class App:
         options, node = self.config.api, self.node
         if not options.enabled:
             return None
-        methods = ApiMethods(node.channels, self.namespaces, node.cluster, node.turns, self.clock, self.events, options)
+        methods = ApiMethods(
+            node.channels,
+            self.namespaces,
+            node.cluster,
+            node.turns,
+            self.clock,
+            self.events,
+            options,
+            node.operations.publishing,
+            node.operations.may_suspend("publish"),
+        )
         return ApiHttp(methods, ApiKeys(options.keys), options)
 
     def _routes(self, api: ApiHttp | None) -> list[BaseRoute]:
@@ -166,7 +175,8 @@ class App:
         http: Callable[..., asyncio.Protocol] = limits.protocol
         if api is not None:
             handle_post = DirectPostObserver(api.handle_post, recorder, self.clock)
-            http = DirectPosts(limits, CALL_PATHS, handle_post, server.trusted_proxies).protocol
+            posts = DirectPosts(limits, CALL_PATHS, handle_post, api.never_suspends, server.trusted_proxies)
+            http = posts.protocol
         return UpgradeDetector(self.acceptor, http, server, self.timers, self.events).protocol
 
     # Figures and time

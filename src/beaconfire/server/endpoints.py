@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -21,7 +22,7 @@ from beaconfire.protocols.centrifuge.emulation import decode_emulation_request
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
-from beaconfire.protocols.plain import PlainCodec
+from beaconfire.protocols.plain import PlainCodec, PlainConnection
 from beaconfire.protocols.port import Codec, Wire
 from beaconfire.transports import endpoint_table as rows
 from beaconfire.transports import streams
@@ -29,7 +30,7 @@ from beaconfire.transports.endpoint_table import ENDPOINTS, EndpointRow
 from beaconfire.transports.polling import Poll, PollCommands
 from beaconfire.transports.port import Admit, OpenSession
 from beaconfire.transports.request_checks import RequestChecks
-from beaconfire.transports.traits import SessionTraits
+from beaconfire.transports.traits import Pings
 from beaconfire.transports.websocket import (
     CentrifugeEndpoint,
     Endpoint,
@@ -71,27 +72,34 @@ class Endpoints:
     # WebSocket
 
     def _native(self, row: EndpointRow) -> Endpoint:
-        sessions = self._node.sessions(row.traits, _new_client_id)
+        json, protobuf = JsonCodec(), ProtobufCodec()
+        sessions = {codec.name: self._centrifuge(row, codec) for codec in (json, protobuf)}
 
         def open_session(request: UpgradeRequest, wire: Wire, transport_pings: bool) -> OpenSession:
-            traits = SessionTraits(app_pings=False) if transport_pings else None
-            return lambda transport: sessions.open_session(transport, wire, traits)
+            traits = replace(row.traits, pings=Pings.TRANSPORT) if transport_pings else None
+            factory = sessions[wire.codec.name]
+            return lambda transport: factory.open_session(transport, wire, traits)
 
-        return CentrifugeEndpoint(self._wires(JsonCodec()), self._wires(ProtobufCodec()), open_session)
+        return CentrifugeEndpoint(self._wires(json), self._wires(protobuf), open_session)
 
     def _uni_websocket(self, row: EndpointRow) -> Endpoint:
-        sessions = self._sessions(row.traits)
+        sessions = self._unidirectional(row)
         return SingleCodecEndpoint(
             self._wires(UnidirectionalCodec()),
             lambda request, wire: with_first_message(sessions(wire), request.parameter(streams.CONNECT_PARAMETER)),
         )
 
     def _plain(self, row: EndpointRow) -> Endpoint:
-        options = self._config.plain
+        options, operations = self._config.plain, self._node.operations
         lobby = options.lobby_channel if options.lobby else None
-        traits = SessionTraits(connect_first=row.traits.connect_first, app_pings=row.traits.app_pings, lobby=lobby)
-        sessions = self._sessions(traits)
-        return SingleCodecEndpoint(self._wires(PlainCodec(lobby)), lambda request, wire: sessions(wire))
+        traits = replace(row.traits, may_stay_anonymous=lobby is not None)
+        sessions = self._node.sessions(
+            traits, lambda session: PlainConnection(session, operations, lobby), _new_client_id
+        )
+        return SingleCodecEndpoint(
+            self._wires(PlainCodec(lobby)),
+            lambda request, wire: lambda transport: sessions.open_session(transport, wire),
+        )
 
     def _wires(self, codec: Codec) -> WireSelector:
         return WireSelector(codec, self._config.websocket)
@@ -100,58 +108,49 @@ class Endpoints:
 
     def _http_stream(self, row: EndpointRow) -> ASGIApp:
         json, protobuf = streams.lines(JsonCodec()), streams.varint_delimited(ProtobufCodec())
-        return self._stream(row, streams.HTTP_STREAM, json, protobuf, self._emulated)
+        return self._stream(row, streams.HTTP_STREAM, self._bidirectional(row), json, protobuf, self._emulated)
 
     def _sse(self, row: EndpointRow) -> ASGIApp:
-        return self._stream(row, streams.SSE, streams.events(JsonCodec()), None, self._emulated)
+        json = streams.events(JsonCodec())
+        return self._stream(row, streams.SSE, self._bidirectional(row), json, None, self._emulated)
 
     def _uni_http_stream(self, row: EndpointRow) -> ASGIApp:
-        return self._stream(row, streams.UNI_HTTP_STREAM, streams.lines(UnidirectionalCodec()))
+        wire = streams.lines(UnidirectionalCodec())
+        return self._stream(row, streams.UNI_HTTP_STREAM, self._unidirectional(row), wire)
 
     def _uni_sse(self, row: EndpointRow) -> ASGIApp:
-        return self._stream(row, streams.UNI_SSE, streams.events(UnidirectionalCodec()))
+        wire = streams.events(UnidirectionalCodec())
+        return self._stream(row, streams.UNI_SSE, self._unidirectional(row), wire)
 
     def _stream(
         self,
         row: EndpointRow,
         kind: streams.StreamKind,
+        sessions: Callable[[Wire], OpenSession],
         json: Wire,
         protobuf: Wire | None = None,
         emulated: streams.EmulatedSessions | None = None,
     ) -> ASGIApp:
         options = getattr(self._config, row.section)
         ending = streams.StreamCloseTimeout(float(options.close_timeout), self._timers, self._events)
-        return streams.StreamEndpoint(
-            kind,
-            self._checks,
-            int(options.max_request_body_size),
-            ending,
-            self._sessions(row.traits),
-            json,
-            protobuf,
-            emulated,
-        )
+        body_max = int(options.max_request_body_size)
+        return streams.StreamEndpoint(kind, self._checks, body_max, ending, sessions, json, protobuf, emulated)
 
     def _emulation(self, row: EndpointRow) -> ASGIApp:
         body_max = int(self._config.emulation.max_request_body_size)
         return streams.Emulation(self._checks, body_max, self._emulated, decode_emulation_request, self._identity.uid)
 
     def _poll(self, row: EndpointRow) -> ASGIApp:
-        return Poll(
-            self._checks, *self._poll_limits(), self._sessions(row.traits)(streams.lines(UnidirectionalCodec()))
-        )
+        wire = streams.lines(UnidirectionalCodec())
+        return Poll(self._checks, *self._poll_limits(), self._unidirectional(row)(wire))
 
     def _commands(self, row: EndpointRow) -> ASGIApp:
         wire = streams.lines(JsonCodec())
-        return PollCommands(self._checks, *self._poll_limits(), self._sessions(row.traits)(wire))
+        return PollCommands(self._checks, *self._poll_limits(), self._bidirectional(row)(wire))
 
     def _poll_limits(self) -> tuple[int, int, float]:
         options = self._config.poll
         return int(options.max_request_body_size), int(options.max_response_size), float(options.max_wait)
-
-    def _sessions(self, traits: SessionTraits) -> Callable[[Wire], OpenSession]:
-        sessions = self._node.sessions(traits, _new_client_id)
-        return lambda wire: lambda transport: sessions.open_session(transport, wire)
 
 
 _WEBSOCKET_MAKERS: Final[Mapping[str, Callable[[Endpoints, EndpointRow], Endpoint]]] = {

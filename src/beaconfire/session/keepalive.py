@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from beaconfire.base.errors import BAD_PROTOCOL, CONNECTION_EXPIRED, NO_PONG, STALE, Disconnect, DisconnectCode
+from beaconfire.base.errors import CONNECTION_EXPIRED, NO_PONG, STALE, DisconnectCode
 from beaconfire.base.timers import Timer
 from beaconfire.model.events import LimitHit
 from beaconfire.session.context import SessionContext
+from beaconfire.transports.traits import Pings, SessionTraits
 
 NEVER = float("inf")
 
@@ -36,25 +37,34 @@ class KeptSession(Protocol):
     def start_upkeep(self) -> None:
         """Refreshes presence, compares positions and ends expired subscriptions."""
 
+    def on_transport_not_replaced(self) -> None:
+        """The session has waited for another transport in vain."""
+
     def end(self, code: DisconnectCode, detail: str = "") -> None: ...
 
 
 class Keepalive:
     """Deadlines in monotonic seconds. `NEVER` stands for no deadline."""
 
-    __slots__ = ("_answers_pings", "_expire_s", "_ping_s", "_pong_s", "_session", "_stale_s", "_timer", "_upkeep_s")
+    __slots__ = (
+        "_expire_s",
+        "_ping_s",
+        "_pings",
+        "_pong_s",
+        "_resume_s",
+        "_session",
+        "_stale_s",
+        "_timer",
+        "_upkeep_s",
+    )
 
-    def __init__(self, session: KeptSession, may_stay_stale: bool, answers_pings: bool = True) -> None:
-        """Sets the deadline for connect. With `may_stay_stale` there is none, and pings start at once.
-
-        A peer that cannot answer (`answers_pings` is false) is pinged as well, so that both ends notice a dead
-        connection.
-        """
-        self._answers_pings = answers_pings
+    def __init__(self, session: KeptSession, traits: SessionTraits) -> None:
+        """Sets the deadline for connect. If the session may stay anonymous, there is none, and pings start at once."""
+        self._pings = traits.pings
         self._session: KeptSession | None = session
         self._timer: Timer | None = None
-        self._ping_s = self._pong_s = self._expire_s = self._upkeep_s = self._stale_s = NEVER
-        if may_stay_stale:
+        self._ping_s = self._pong_s = self._expire_s = self._upkeep_s = self._stale_s = self._resume_s = NEVER
+        if traits.may_stay_anonymous:
             self._start_pings(session)
         else:
             context = session.context
@@ -66,7 +76,7 @@ class Keepalive:
         if self._session is None:
             return
         self._stale_s = NEVER
-        if self._ping_s == NEVER:
+        if self._ping_s == NEVER and self._pong_s == NEVER:
             self._start_pings(self._session)
         context = self._session.context
         interval_s = float(context.options.presence_update_interval)
@@ -77,7 +87,9 @@ class Keepalive:
     def _start_pings(self, session: KeptSession) -> None:
         context = session.context
         interval_s = float(context.options.ping_interval)
-        if interval_s:
+        if interval_s and self._pings is Pings.CLIENT:
+            self._expect_ping(context)
+        elif interval_s:
             self._ping_s = context.clock.now_s() + interval_s * (0.5 + context.random() / 2)
 
     def expire_at(self, when_s: float) -> None:
@@ -91,11 +103,35 @@ class Keepalive:
             self._upkeep_s = when_s
             self._set_timer()
 
-    def pong(self, solicited_only: bool) -> None:
-        """Removes the deadline for the pong. With `solicited_only`, a pong without a ping raises Disconnect 3501."""
-        if self._pong_s == NEVER and solicited_only:
-            raise Disconnect(BAD_PROTOCOL, "a pong came without a ping")
+    def _expect_ping(self, context: SessionContext[Any]) -> None:
+        options = context.options
+        self._pong_s = context.clock.now_s() + options.ping_interval + options.pong_timeout
+
+    def client_ping(self) -> None:
+        """The client has sent a ping. The next one must come within the ping interval and the pong timeout."""
+        if self._session is not None and self._pings is Pings.CLIENT and self._session.context.options.ping_interval:
+            self._expect_ping(self._session.context)
+
+    def pong(self) -> bool:
+        """Removes the deadline for the pong. False if no ping waits for a pong."""
+        if self._pong_s == NEVER:
+            return False
         self._pong_s = NEVER
+        return True
+
+    def transport_lost(self, resume_s: float) -> None:
+        """Waits `resume_s` seconds for another transport. There are no pings meanwhile."""
+        if self._session is not None:
+            self._ping_s = self._pong_s = NEVER
+            self._resume_s = self._session.context.clock.now_s() + resume_s
+            self._set_timer()
+
+    def transport_replaced(self) -> None:
+        """The session has another transport."""
+        if self._session is not None:
+            self._resume_s = NEVER
+            self._start_pings(self._session)
+            self._set_timer()
 
     def cancel(self) -> None:
         """Removes all deadlines of an ended session. No deadline can be set afterwards.
@@ -110,7 +146,7 @@ class Keepalive:
     def _set_timer(self) -> None:
         if self._session is None:
             return  # a command that was suspended continues after the end of its session
-        nearest_s = min(self._ping_s, self._pong_s, self._expire_s, self._upkeep_s, self._stale_s)
+        nearest_s = min(self._ping_s, self._pong_s, self._expire_s, self._upkeep_s, self._stale_s, self._resume_s)
         if self._timer is not None:
             if self._timer.callback is not None and self._timer.when_s <= nearest_s:
                 return  # the timer fires earlier, and is set again then
@@ -125,6 +161,8 @@ class Keepalive:
         if self._stale_s <= now_s:
             context.events.emit(LimitHit("client.stale_close_delay", session.client))
             session.end(STALE, "no connect command in time")
+        elif self._resume_s <= now_s:
+            session.on_transport_not_replaced()
         elif self._pong_s <= now_s and session.is_reading_paused:
             # The pong may be there already: this node does not read from the client at the moment.
             self._pong_s = now_s + context.options.pong_timeout
@@ -142,7 +180,7 @@ class Keepalive:
         options = session.context.options
         if self._ping_s <= now_s:
             self._ping_s = now_s + options.ping_interval
-            if self._answers_pings:
+            if self._pings is not Pings.UNANSWERED:
                 self._pong_s = now_s + options.pong_timeout
             session.ping()
         if self._upkeep_s <= now_s:

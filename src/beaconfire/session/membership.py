@@ -57,7 +57,7 @@ class Memberships:
         """Announces the join. Call this method after the subscribe reply is queued."""
         subscription.replied = True
         if subscription.options.announces_join_leave:
-            self._background.start(self._broker.publish_join(subscription.channel, subscription.info))
+            self._background.start_engine_work(self._broker.publish_join(subscription.channel, subscription.info))
         self._events.emit(Subscribed(subscription.client, subscription.channel, subscription.namespace.name))
 
     def remove(self, subscription: Subscription, code: int) -> None:
@@ -72,7 +72,7 @@ class Memberships:
         if was_last:
             self._attachments.release(subscription.channel)
         if subscription.options.presence or subscription.options.announces_join_leave:
-            self._background.start(self._leave(subscription))
+            self._background.start_engine_work(self._leave(subscription))
         if subscription.replied:
             channel, namespace = subscription.channel, subscription.namespace.name
             self._events.emit(Unsubscribed(subscription.client, channel, namespace, code))

@@ -94,6 +94,22 @@ class ClientOptions(Options, frozen=True, kw_only=True):
             "connection.",
         ),
     ] = 64
+    concurrent_calls_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="RPC calls of one connection that may run at the same time; the next call and the commands "
+            "after it wait.",
+        ),
+    ] = 16
+    decision_timeout: Annotated[
+        Seconds,
+        Meta(
+            gt=0,
+            description="How long a handler of the application or a webhook may take for one decision; then the "
+            "command fails with error 100, which clients may retry.",
+        ),
+    ] = Seconds(5)
     connection_limit: Annotated[
         int,
         Meta(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct
 
@@ -19,6 +20,9 @@ class Recovery(Struct, frozen=True):
 
     recovered: bool
     publications: Sequence[Publication]
+
+
+NOT_RECOVERED: Final = Recovery(False, ())
 
 
 def recover_stream(since: StreamPosition, page: HistoryPage) -> Recovery:

@@ -1,62 +1,46 @@
-"""One client's session: identity, subscriptions, the queue of its commands, and its end.
+"""One client's session: identity, subscriptions, and its end.
 
-This module holds the state. `operations` holds what happens when a client sends a command. A session lives on the
-event loop's thread. Its commands run one after the other: while one command waits for the engine, the next commands
-are queued, and reading from the client pauses when the queue is full. Every session ends in `end` or `on_closed`.
+This module holds the state. `operations` holds what happens at the request of a client, and the protocol connection
+translates between the client's messages and the operations. A session lives on the event loop's thread. Usually it
+ends together with its transport; with `SessionTraits.resume_s` it may move to another one. Every session ends in `end`
+or `on_closed`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
 from beaconfire.base.errors import (
-    BAD_PROTOCOL,
     CONNECTION_CLOSED,
-    CONNECTION_DENIED,
-    CONNECTION_EXPIRED,
     CONNECTION_TOO_MANY_REQUESTS,
-    EXPIRED,
     INAPPROPRIATE_PROTOCOL,
     INSUFFICIENT_STATE,
-    INTERNAL,
-    SERVER_ERROR,
     SLOW,
-    TOKEN_EXPIRED,
     UNSUBSCRIBED_BY_CLIENT,
     UNSUBSCRIBED_INSUFFICIENT,
-    CommandError,
     Disconnect,
     DisconnectCode,
     PayloadError,
     UnsubscribeCode,
 )
-from beaconfire.base.loop import SLICE_S
 from beaconfire.base.rates import RateMeter
-from beaconfire.base.tasks import run_eagerly
+from beaconfire.base.tasks import run_in_one_step
 from beaconfire.delivery.outbox import Outbox
 from beaconfire.delivery.subscription import Subscription
-from beaconfire.model.events import ConnectionOpened, LimitHit, SessionEnded, report_error
+from beaconfire.model.events import ConnectionOpened, LimitHit, SessionEnded
 from beaconfire.model.identity import Identity
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.model.pushes import Push, UnsubscribePush
-from beaconfire.model.requests import Command, Pong
-from beaconfire.model.results import Result
-from beaconfire.protocols.port import Payload, ProtocolError, Wire
+from beaconfire.protocols.port import Payload, ProtocolConnection, Wire
+from beaconfire.session.command_queue import CommandQueue
 from beaconfire.session.context import SessionContext
 from beaconfire.session.keepalive import Keepalive
+from beaconfire.session.transport_link import NO_TRANSPORT
 from beaconfire.transports.port import Transport
-from beaconfire.transports.traits import SessionTraits
-
-_DISCONNECT_FOR_ERROR: Final = {
-    EXPIRED: CONNECTION_EXPIRED,
-    TOKEN_EXPIRED: CONNECTION_EXPIRED,
-    INTERNAL: SERVER_ERROR,
-}
-"""The disconnect code of a unidirectional session for an error. Any other error means `CONNECTION_DENIED`."""
+from beaconfire.transports.traits import Pings, SessionTraits
 
 
 class SessionPhase(Enum):
@@ -69,15 +53,36 @@ class SessionPhase(Enum):
     ENDED = "ended"
 
 
+class _EndedProtocol:
+    """The protocol connection of an ended session, which is never called."""
+
+    def receive(self, data: bytes, binary: bool) -> None:
+        raise AssertionError("the session has ended")
+
+    async def execute(self, command: object) -> None:
+        raise AssertionError("the session has ended")
+
+    def never_suspends(self, command: object) -> bool:
+        raise AssertionError("the session has ended")
+
+    def runs_beside(self, command: object) -> bool:
+        raise AssertionError("the session has ended")
+
+    def ping(self) -> None:
+        raise AssertionError("the session has ended")
+
+
+ENDED: Final = _EndedProtocol()
+
+
 class Session:
     """State of one client. Implements `transports.port.Receiver` and `delivery.subscription.Subscriber`."""
 
     __slots__ = (
         "__weakref__",
-        "_dispatch",
+        "_deciding",
         "_queue",
         "_rates",
-        "_running",
         "_upkeep",
         "_writable",
         "app_name",
@@ -86,11 +91,11 @@ class Session:
         "connected_at_unix_s",
         "context",
         "identity",
-        "is_reading_paused",
         "keepalive",
         "outbox",
         "phase",
         "position_check_s",
+        "protocol",
         "recoveries",
         "subscriptions",
         "traits",
@@ -105,10 +110,10 @@ class Session:
         transport: Transport,
         wire: Wire,
         traits: SessionTraits,
-        dispatch: Callable[[Session, Command], Coroutine[Any, Any, None]],
+        make_protocol: Callable[[Session], ProtocolConnection],
         upkeep: Callable[[Session], Coroutine[Any, Any, None]],
     ) -> None:
-        """`client` is the client id. `dispatch` runs one command.
+        """`client` is the client id. `make_protocol` makes the protocol connection.
 
         The keepalive calls `upkeep`, which refreshes presence, compares positions and ends expired subscriptions.
         """
@@ -117,7 +122,6 @@ class Session:
         self.transport = transport
         self.wire = wire
         self.traits = traits
-        self._dispatch = dispatch
         self._upkeep = upkeep
         self.phase = SessionPhase.NEW
         self.identity = Identity()
@@ -129,19 +133,18 @@ class Session:
         self.subscriptions: dict[str, Subscription] = {}
         self.outbox = Outbox(transport, context.flusher, int(context.options.queue_max_size), self._on_slow)
         self._rates = RateMeter()
-        self._running: asyncio.Task[None] | None = None
-        self._queue: deque[Command] | None = None
-        """Commands that wait for the running command or for the next turn of the event loop. None if there are none."""
-        self.is_reading_paused = False
-        """True while the command queue is full. The client's pongs are not read either."""
+        self._queue: CommandQueue | None = None
+        """The commands that run or wait. None if there are none."""
+        self._deciding: set[asyncio.Task[Any]] | None = None
+        """Tasks that wait for a decision of a policy. None if there are none."""
         self._writable: asyncio.Future[None] | None = None
         self.recoveries: dict[str, Subscription] | None = None
         """Subscriptions whose recovery continues after their reply, by channel, in the order of their next pieces. None
         if there are none. See `operations.recover_in_pieces`."""
         context.registry.open.add(self)
-        answers_pings = not (traits.app_pings and traits.unidirectional)
-        self.keepalive = Keepalive(self, may_stay_stale=traits.lobby is not None, answers_pings=answers_pings)
+        self.keepalive = Keepalive(self, traits)
         context.events.emit(ConnectionOpened(transport.name, wire.codec.name, client))
+        self.protocol = make_protocol(self)
 
     @property
     def user(self) -> str:
@@ -170,46 +173,24 @@ class Session:
             info = self.info(subscription.channel)
             if info != subscription.info:
                 subscription.info = info
-                self.context.background.start(self.context.memberships.update_presence(subscription))
+                self.context.background.start_engine_work(self.context.memberships.update_presence(subscription))
 
     # From the transport
 
     def on_data(self, data: bytes, binary: bool) -> None:
-        """Runs or queues the commands of one message from the client."""
-        if self.has_ended():
-            return
-        if self.traits.unidirectional and self.phase is not SessionPhase.NEW:
-            self._count(1, len(data))
-            return
-        try:
-            commands = self.wire.codec.decode(data, binary)
-        except ProtocolError as error:
-            self.end(BAD_PROTOCOL, str(error))
-            return
-        self._count(len(commands), len(data))
-        if self.has_ended():
-            return
-        waiting = self._running is not None or self._queue is not None
-        if len(commands) == 1 and not waiting:
-            self._run(commands[0])
-            return
-        for command in commands:
-            if isinstance(command.request, Pong):
-                self._run_pong(command)
-                if self.has_ended():
-                    return
-            else:
-                self._enqueue(command)
-        if not waiting:
-            self._run_queued()
-        self._pause_reading_if_full()
+        """Passes one message of the client to the protocol."""
+        if self.phase is not SessionPhase.ENDED:
+            self.protocol.receive(data, binary)
 
     def on_control_frame(self, size: int) -> None:
         """Counts pings and pongs of the transport against the message rate."""
         if not self.has_ended():
-            self._count(1, size)
+            self.count(1, size)
 
-    def _count(self, messages: int, size: int) -> None:
+    # From the protocol
+
+    def count(self, messages: int, size: int) -> None:
+        """Counts messages of the client with `size` bytes together. Ends the session if it sends too much."""
         context, rates = self.context, self._rates
         context.messages_in_total += messages
         context.bytes_in_total += size
@@ -219,61 +200,40 @@ class Session:
             context.events.emit(LimitHit(limit, self.client))
             self.end(CONNECTION_TOO_MANY_REQUESTS, f"{limit} exceeded: send less per second")
 
-    def _run(self, command: Command) -> None:
-        self._running = run_eagerly(self._dispatch(self, command))
-        if self._running is not None:
-            self._running.add_done_callback(self._on_command_done)
-
-    def _run_pong(self, command: Command) -> None:
-        """Runs a pong before queued commands, because a pong answers a ping however busy the server is."""
-        task = run_eagerly(self._dispatch(self, command))
-        assert task is None, "a pong never suspends"
-
-    def _enqueue(self, command: Command) -> None:
+    def run_commands(self, commands: Sequence[object]) -> None:
+        """Runs commands after those that run or wait already, each with `ProtocolConnection.execute`."""
         if self._queue is None:
-            self._queue = deque()
-        self._queue.append(command)
+            if len(commands) == 1 and self.protocol.never_suspends(commands[0]):
+                run_in_one_step(self.protocol.execute(commands[0]))
+                return
+            self._queue = CommandQueue(self)
+        self._queue.add(commands)
 
-    def _run_queued(self) -> None:
-        """Runs queued commands for one slice. The rest waits for the next turn of the event loop.
+    def begin_deciding(self, task: asyncio.Task[Any]) -> None:
+        """The task waits for a decision of a policy. The end of the session cancels the task."""
+        if self._deciding is None:
+            self._deciding = set()
+        self._deciding.add(task)
 
-        A frame may hold a thousand commands, and other clients must not wait for all of them.
-        """
-        now_s = self.context.clock.now_s
-        until_s = now_s() + SLICE_S
-        while self._queue and not self._is_running():
-            if now_s() > until_s:
-                self.context.schedule(self._continue_queue)
-                break
-            self._run(self._queue.popleft())
-        if self._queue is not None and not self._queue:  # the end of the session removes the queue
-            self._queue = None
-            if self.is_reading_paused:
-                self.is_reading_paused = False
-                self.transport.resume_reading()
+    def end_deciding(self, task: asyncio.Task[Any]) -> None:
+        assert self._deciding is not None, "the task waits for a decision"
+        self._deciding.discard(task)
+        if not self._deciding:
+            self._deciding = None
 
-    def _continue_queue(self) -> None:
-        if not self._is_running():
-            self._run_queued()
+    def drop_queue(self) -> None:
+        """Called by the queue when it is empty."""
+        self._queue = None
 
-    def _pause_reading_if_full(self) -> None:
-        limit = self.context.options.command_queue_max
-        if not self.is_reading_paused and self._queue is not None and len(self._queue) >= limit:
-            self.is_reading_paused = True
-            self.context.events.emit(LimitHit("client.command_queue_max", self.client))
-            self.transport.pause_reading()
+    @property
+    def is_reading_paused(self) -> bool:
+        """True while the command queue is full. The client's pongs are not read either."""
+        return self._queue is not None and self._queue.is_reading_paused
 
-    def _on_command_done(self, task: asyncio.Task[None]) -> None:
-        self._running = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            report_error(self.context.events, "command", error)
-        self._run_queued()
-
-    def _is_running(self) -> bool:
-        return self._running is not None
+    # From the transport
 
     def on_transport_pong(self) -> None:
-        self.keepalive.pong(solicited_only=False)
+        self.keepalive.pong()
 
     def on_writable(self) -> None:
         self.outbox.flush()
@@ -302,8 +262,31 @@ class Session:
             writable.set_result(None)
 
     def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
+        if self.traits.resume_s and self.phase is SessionPhase.CONNECTED:
+            self.transport = NO_TRANSPORT
+            self.outbox.move_to(NO_TRANSPORT)
+            self.keepalive.transport_lost(self.traits.resume_s)
+            return
         self._finish(code, "")
         self.context.registry.closing.discard(self)
+
+    def on_transport_not_replaced(self) -> None:
+        self._finish(CONNECTION_CLOSED, "the client did not come back in time")
+
+    def move_to(self, transport: Transport, wire: Wire) -> None:
+        """Replaces the transport of a connected session, for example after the loss of the one before.
+
+        What the old transport does not take at once is lost: a protocol whose sessions move sends again what its client
+        has not acknowledged. The old transport is closed. Its calls must not reach this session any more: see
+        `TransportLink`.
+        """
+        self.outbox.flush()
+        old, self.transport, self.wire = self.transport, transport, wire
+        self.outbox.move_to(transport)
+        for subscription in self.subscriptions.values():
+            subscription.wire = wire
+        self.keepalive.transport_replaced()
+        old.close(CONNECTION_CLOSED, "")
 
     def positions(self) -> Mapping[str, tuple[int, str]] | None:
         if self.has_ended():
@@ -316,34 +299,23 @@ class Session:
 
     # To the client
 
-    def reply(self, ref: object, result: Result) -> None:
-        """Answers the command with this ref. Raises PayloadError."""
-        self._send(self.wire.codec.encode_reply(ref, result))
-
-    def reply_error(self, ref: object, error: CommandError) -> None:
-        """Answers the command with an error. A unidirectional session has no replies and is disconnected instead."""
-        if self.traits.unidirectional:
-            self.end(_DISCONNECT_FOR_ERROR.get(error.code, CONNECTION_DENIED), error.detail)
-            return
-        detail = error.detail if self.context.options.debug_reasons else ""
-        self._send(self.wire.codec.encode_error(ref, error, detail))
+    def send(self, message: Payload) -> None:
+        """Sends one message of the protocol."""
+        self.context.replies_total += 1
+        self.outbox.append(self.wire.pack([message]))
 
     def push(self, push: Push) -> None:
         """Sends a push. A payload that the client's encoding cannot express ends the session."""
         try:
-            self._send(self.wire.codec.encode_push(push))
+            self.send(self.wire.codec.encode_push(push))
         except PayloadError as error:
             self.end(INAPPROPRIATE_PROTOCOL, str(error))
 
-    def _send(self, payload: Payload) -> None:
-        self.context.replies_total += 1
-        self.outbox.append(self.wire.pack([payload]))
-
     def ping(self) -> None:
-        if self.traits.app_pings:
-            self._send(self.wire.codec.encode_ping())
-        else:
+        if self.traits.pings is Pings.TRANSPORT:
             self.transport.ping()
+        else:
+            self.protocol.ping()
 
     # From the hub
 
@@ -382,7 +354,7 @@ class Session:
         self.push(UnsubscribePush(subscription.channel, code.code, code.reason))
 
     def start_upkeep(self) -> None:
-        self.context.background.start(self._upkeep(self))
+        self.context.background.start_engine_work(self._upkeep(self))
 
     def end(self, code: DisconnectCode, detail: str = "") -> None:
         """Sends what is queued, tells the client code and reason, and releases everything. Idempotent.
@@ -411,7 +383,12 @@ class Session:
             self.unsubscribe(subscription)
         self.outbox.close()
         self._wake_writer()
-        self._queue = None
+        if self._queue is not None:
+            self._queue.close()
+            self._queue = None
+        for task in self._deciding or ():
+            task.cancel()
+        self.protocol = ENDED  # breaks the reference cycle
         context.events.emit(
             SessionEnded(
                 client=self.client,

@@ -11,14 +11,15 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from beaconfire.transports.traits import SessionTraits
+from beaconfire.transports.traits import Pings, SessionTraits
 
 
 class EndpointRow(Struct, frozen=True, kw_only=True):
     """One endpoint.
 
     `path` is empty if a setting holds the path: `<section>.path`. `section` is the table of its settings; an endpoint
-    is served if `<section>.enabled` is true or does not exist. `limits` are settings of that table that bound what one
+    is served if `<section>.enabled` is true or does not exist. The client of a unidirectional endpoint sends nothing
+    after its connect request. `limits` are settings of that table that bound what one
     client may use. `announced` is false for endpoints that are used together with another one.
     """
 
@@ -30,6 +31,7 @@ class EndpointRow(Struct, frozen=True, kw_only=True):
     protocol: str
     summary: str
     traits: SessionTraits = SessionTraits()
+    is_unidirectional: bool = False
     limits: tuple[str, ...] = ()
     announced: bool = True
 
@@ -82,7 +84,8 @@ UNI_WEBSOCKET: Final = EndpointRow(
     methods=("GET",),
     protocol=_ONE_WAY,
     summary="Pushes over WebSocket, for clients that only listen.",
-    traits=SessionTraits(app_pings=False, unidirectional=True),
+    traits=SessionTraits(Pings.TRANSPORT),
+    is_unidirectional=True,
 )
 UNI_HTTP_STREAM: Final = EndpointRow(
     name="uni_http_stream",
@@ -92,7 +95,8 @@ UNI_HTTP_STREAM: Final = EndpointRow(
     methods=("POST",),
     protocol=_ONE_WAY,
     summary="Pushes in one response that does not end, for clients that only listen.",
-    traits=SessionTraits(unidirectional=True),
+    traits=SessionTraits(Pings.UNANSWERED),
+    is_unidirectional=True,
     limits=_STREAM_LIMITS,
 )
 UNI_SSE: Final = EndpointRow(
@@ -103,7 +107,8 @@ UNI_SSE: Final = EndpointRow(
     methods=("GET", "POST"),
     protocol=_ONE_WAY,
     summary="Pushes as Server-Sent Events, for clients that only listen.",
-    traits=SessionTraits(unidirectional=True),
+    traits=SessionTraits(Pings.UNANSWERED),
+    is_unidirectional=True,
     limits=_STREAM_LIMITS,
 )
 EMULATION: Final = EndpointRow(
@@ -125,7 +130,8 @@ POLL: Final = EndpointRow(
     methods=("POST",),
     protocol=_ONE_WAY,
     summary="Long polling: one response with the publications after given positions.",
-    traits=SessionTraits(unidirectional=True, per_request=True),
+    traits=SessionTraits(Pings.UNANSWERED, per_request=True),
+    is_unidirectional=True,
     limits=("max_request_body_size", "max_response_size"),
 )
 COMMANDS: Final = EndpointRow(
@@ -147,7 +153,7 @@ PLAIN: Final = EndpointRow(
     methods=("GET",),
     protocol="plain",
     summary="The plain protocol: JSON messages for clients without an SDK.",
-    traits=SessionTraits(connect_first=False, app_pings=False),
+    traits=SessionTraits(Pings.TRANSPORT, connect_is_final=False),
 )
 
 ENDPOINTS: Final = (

@@ -22,6 +22,9 @@ _KERNEL_LATER_S: Final = 1.0
 EXTENSION: Final = "beaconfire.reset"
 """The ASGI extension of our HTTP connections: `scope["extensions"][EXTENSION]()` resets the request's connection."""
 
+SENDS_AT_ONCE: Final = "beaconfire.sends_at_once"
+"""A further one: `scope["extensions"][SENDS_AT_ONCE]()` tells whether the next `send` will run without suspending."""
+
 
 def reset(stream: asyncio.Transport) -> None:
     """Ends the connection at once with a reset. For peers that have exceeded a timeout. Idempotent, never raises."""

@@ -13,13 +13,13 @@ from msgspec.structs import asdict, replace
 from beaconfire.base.errors import ERRORS, CommandError, ErrorCode, PayloadError
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.model.pushes import DisconnectPush, JoinPush, Push, RefreshPush, UnsubscribePush
-from beaconfire.model.requests import PONG, Command, HistoryRequest, PublishRequest, Request, SendRequest
-from beaconfire.model.results import HistoryResult, PresenceResult, PublishResult, Result
 from beaconfire.protocols.centrifuge.client_codec import PING, ClientCodec, Reply, ReplyError, ServerMessage
 from beaconfire.protocols.centrifuge.client_json import ClientJsonCodec
 from beaconfire.protocols.centrifuge.client_protobuf import ClientProtobufCodec
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec, write_varint
+from beaconfire.protocols.centrifuge.requests import PONG, Command, HistoryRequest, PublishRequest, Request, SendRequest
+from beaconfire.protocols.centrifuge.results import HistoryResult, PresenceResult, PublishResult, Result
 from beaconfire.protocols.port import Codec, Payload, ProtocolError
 
 from .test_round_trips import any_pushes, any_requests, any_results, quick, refs

@@ -12,9 +12,9 @@ from msgspec import Raw
 from beaconfire.base.errors import PayloadError
 from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import PublicationPush
-from beaconfire.model.requests import Command
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
+from beaconfire.protocols.centrifuge.requests import Command
 from beaconfire.protocols.port import Codec, ProtocolError
 
 from .test_vectors import REQUESTS

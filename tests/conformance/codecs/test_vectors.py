@@ -15,10 +15,10 @@ from msgspec import Raw, Struct
 from beaconfire.base import errors
 from beaconfire.base.errors import CommandError
 from beaconfire.model import position, publication, pushes, requests, results
-from beaconfire.model.requests import Command
 from beaconfire.protocols.centrifuge import fields
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
+from beaconfire.protocols.centrifuge.requests import Command
 from beaconfire.protocols.port import Codec, Payload, ProtocolError
 
 from . import official

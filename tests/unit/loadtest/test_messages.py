@@ -12,11 +12,11 @@ from msgspec import Raw
 from beaconfire.loadtest.messages import DATA, JSON, PROTOBUF, Encoding, encode_data
 from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import PublicationPush, Push
-from beaconfire.model.requests import PublishRequest
-from beaconfire.model.results import PublishResult, Result
 from beaconfire.protocols.centrifuge.client_codec import Reply
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
+from beaconfire.protocols.centrifuge.requests import PublishRequest
+from beaconfire.protocols.centrifuge.results import PublishResult, Result
 from beaconfire.protocols.port import Codec
 from tests.conformance.codecs.test_round_trips import any_pushes, any_results, publications, quick, refs, texts
 

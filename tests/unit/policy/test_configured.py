@@ -15,10 +15,10 @@ from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.options import ChannelNameOptions
 from beaconfire.model.identity import NAME_LENGTH_MAX, Identity
 from beaconfire.model.publication import NO_PAYLOAD
-from beaconfire.model.requests import ConnectRequest, SubscribeRequest
 from beaconfire.policy.configured import ConfiguredPolicy
 from beaconfire.policy.port import Policy
 from beaconfire.policy.tokens import TokenExpired, TokenInvalid, TokenUnverifiable
+from beaconfire.protocols.centrifuge.requests import ConnectRequest, SubscribeRequest
 from beaconfire.session.options import ClientOptions
 from tests.fakes.engine import ManualCalls
 from tests.fakes.tokens import KnownTokens

@@ -8,8 +8,8 @@ import pytest
 from msgspec import Raw
 
 from beaconfire.model.publication import ClientInfo, Publication
-from beaconfire.model.results import HistoryResult, PresenceResult
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
+from beaconfire.protocols.centrifuge.results import HistoryResult, PresenceResult
 from beaconfire.session.reply_budget import PUBLICATION_BYTES, ReplyBudget, client_info_size
 
 INFO = ClientInfo("ann" * 20, "client" * 6, Raw(b'{"name":"Ann"}'), Raw(b'"guest"'))

@@ -15,8 +15,8 @@ from msgspec import Raw, Struct
 
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.model.pushes import Push
-from beaconfire.model.requests import Request
-from beaconfire.model.results import Result
+from beaconfire.protocols.centrifuge.requests import Request
+from beaconfire.protocols.centrifuge.results import Result
 
 
 class ReplyError(Struct, frozen=True):

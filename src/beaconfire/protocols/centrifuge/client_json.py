@@ -12,10 +12,10 @@ from msgspec import Raw, Struct
 
 from beaconfire.model.publication import NO_PAYLOAD, Publication
 from beaconfire.model.pushes import PublicationPush, Push
-from beaconfire.model.requests import Request
 from beaconfire.protocols.centrifuge.client_codec import PING, Reply, ReplyError, ServerMessage, required_fields, zero
 from beaconfire.protocols.centrifuge.fields import PUSHES, REQUESTS, RESULTS
 from beaconfire.protocols.centrifuge.json_codec import encode_message
+from beaconfire.protocols.centrifuge.requests import Request
 from beaconfire.protocols.json_payload import NotJSONError, decode_json
 from beaconfire.protocols.port import ProtocolError
 

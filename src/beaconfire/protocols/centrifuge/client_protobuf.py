@@ -19,11 +19,11 @@ from msgspec import Raw, Struct
 from beaconfire.base.errors import PayloadError
 from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import PublicationPush, Push
-from beaconfire.model.requests import PublishRequest, Request
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
 from beaconfire.protocols.centrifuge.client_codec import PING, Reply, ReplyError, ServerMessage, required_fields, zero
 from beaconfire.protocols.centrifuge.fields import PUSHES, REQUESTS, RESULTS
 from beaconfire.protocols.centrifuge.protobuf_codec import read_varint, write_varint
+from beaconfire.protocols.centrifuge.requests import PublishRequest, Request
 from beaconfire.protocols.port import ProtocolError
 
 _REQUEST_NAMES: Final = {request: name for name, request in REQUESTS.items()}

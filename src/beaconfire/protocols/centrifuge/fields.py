@@ -21,7 +21,7 @@ from beaconfire.model.pushes import (
     SubscribePush,
     UnsubscribePush,
 )
-from beaconfire.model.requests import (
+from beaconfire.protocols.centrifuge.requests import (
     PONG,
     Command,
     ConnectRequest,
@@ -38,7 +38,7 @@ from beaconfire.model.requests import (
     SubscribeRequest,
     UnsubscribeRequest,
 )
-from beaconfire.model.results import (
+from beaconfire.protocols.centrifuge.results import (
     ConnectResult,
     HistoryResult,
     PingResult,

@@ -20,10 +20,10 @@ from beaconfire.model.pushes import (
     Push,
     RefreshPush,
 )
-from beaconfire.model.requests import Command
-from beaconfire.model.results import PublishResult, Result
 from beaconfire.protocols.centrifuge.fields import PUSHES, RESULTS, error_message
 from beaconfire.protocols.centrifuge.json_messages import decode_commands, push_body, read_command, result_body
+from beaconfire.protocols.centrifuge.requests import Command
+from beaconfire.protocols.centrifuge.results import PublishResult, Result
 from beaconfire.protocols.json_payload import NotJSONError, check_json, decode_json
 from beaconfire.protocols.port import Payload, ProtocolError
 

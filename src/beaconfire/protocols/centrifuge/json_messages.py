@@ -23,24 +23,6 @@ from beaconfire.model.pushes import (
     SubscribePush,
     UnsubscribePush,
 )
-from beaconfire.model.requests import (
-    Command,
-    ConnectRequest,
-    HistoryRequest,
-    PublishRequest,
-    Request,
-    RPCRequest,
-    SendRequest,
-    SubscribeRequest,
-)
-from beaconfire.model.results import (
-    ConnectResult,
-    HistoryResult,
-    PresenceResult,
-    Result,
-    RPCResult,
-    SubscribeResult,
-)
 from beaconfire.protocols.centrifuge.fields import (
     I32_RANGE,
     I64_RANGE,
@@ -51,6 +33,24 @@ from beaconfire.protocols.centrifuge.fields import (
     raise_unknown_request,
 )
 from beaconfire.protocols.centrifuge.json_nulls import without_null_fields
+from beaconfire.protocols.centrifuge.requests import (
+    Command,
+    ConnectRequest,
+    HistoryRequest,
+    PublishRequest,
+    Request,
+    RPCRequest,
+    SendRequest,
+    SubscribeRequest,
+)
+from beaconfire.protocols.centrifuge.results import (
+    ConnectResult,
+    HistoryResult,
+    PresenceResult,
+    Result,
+    RPCResult,
+    SubscribeResult,
+)
 from beaconfire.protocols.json_payload import check_json
 from beaconfire.protocols.port import ProtocolError
 

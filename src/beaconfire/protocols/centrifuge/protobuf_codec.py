@@ -12,8 +12,6 @@ from msgspec import Raw
 
 from beaconfire.base.errors import CommandError, PayloadError
 from beaconfire.model.pushes import Push
-from beaconfire.model.requests import Command
-from beaconfire.model.results import Result
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
 from beaconfire.protocols.centrifuge.fields import PONG_COMMAND, REQUESTS, raise_unknown_request
 from beaconfire.protocols.centrifuge.protobuf_messages import (
@@ -22,6 +20,8 @@ from beaconfire.protocols.centrifuge.protobuf_messages import (
     write_push,
     write_result,
 )
+from beaconfire.protocols.centrifuge.requests import Command
+from beaconfire.protocols.centrifuge.results import Result
 from beaconfire.protocols.port import Payload, ProtocolError
 
 P = ParamSpec("P")

@@ -23,10 +23,11 @@ from beaconfire.model.pushes import (
     SubscribePush,
     UnsubscribePush,
 )
-from beaconfire.model.requests import (
-    Conflate,
+from beaconfire.model.requests import Conflate, FilterNode
+from beaconfire.protocols.centrifuge import schema_pb2 as wire
+from beaconfire.protocols.centrifuge.fields import RESULTS, error_message
+from beaconfire.protocols.centrifuge.requests import (
     ConnectRequest,
-    FilterNode,
     HistoryRequest,
     PingRequest,
     PresenceRequest,
@@ -40,7 +41,7 @@ from beaconfire.model.requests import (
     SubscribeRequest,
     UnsubscribeRequest,
 )
-from beaconfire.model.results import (
+from beaconfire.protocols.centrifuge.results import (
     ConnectResult,
     HistoryResult,
     PingResult,
@@ -54,8 +55,6 @@ from beaconfire.model.results import (
     SubscribeResult,
     UnsubscribeResult,
 )
-from beaconfire.protocols.centrifuge import schema_pb2 as wire
-from beaconfire.protocols.centrifuge.fields import RESULTS, error_message
 
 if TYPE_CHECKING:
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer

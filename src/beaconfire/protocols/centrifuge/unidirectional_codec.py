@@ -17,11 +17,11 @@ from beaconfire.model.pushes import (
     Push,
     RefreshPush,
 )
-from beaconfire.model.requests import Command, ConnectRequest
-from beaconfire.model.results import Result
 from beaconfire.protocols.centrifuge.fields import PUSHES, RESULTS
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec, encode_message
 from beaconfire.protocols.centrifuge.json_messages import push_body, result_body
+from beaconfire.protocols.centrifuge.requests import Command, ConnectRequest
+from beaconfire.protocols.centrifuge.results import Result
 from beaconfire.protocols.json_payload import NotJSONError, decode_json
 from beaconfire.protocols.port import Payload, ProtocolError
 

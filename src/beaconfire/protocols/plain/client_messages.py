@@ -14,23 +14,23 @@ from msgspec import Meta, Raw, Struct
 
 from beaconfire.base.errors import BAD_REQUEST, METHOD_NOT_FOUND, ErrorCode
 from beaconfire.model.identity import NAME_LENGTH_MAX
-from beaconfire.model.position import SincePosition
+from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import NO_PAYLOAD
-from beaconfire.model.requests import (
-    Command,
-    ConnectRequest,
-    HistoryRequest,
-    InvalidRequest,
-    PingRequest,
-    PresenceRequest,
-    RefreshRequest,
-    RoomMessage,
-    SubRefreshRequest,
-    SubscribeRequest,
-    UnsubscribeRequest,
-)
+from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
 from beaconfire.protocols import json_payload
 from beaconfire.protocols.plain import lobby as lobby_frames
+from beaconfire.protocols.plain.requests import (
+    ClientPing,
+    InvalidMessage,
+    LeaveRoom,
+    PlainCommand,
+    Ref,
+    RoomHistory,
+    RoomMessage,
+    RoomPresence,
+    RoomRefresh,
+    TokenRefresh,
+)
 
 HISTORY_LIMIT_DEFAULT = 100
 
@@ -42,21 +42,13 @@ _Name: TypeAlias = Annotated[str, Meta(max_length=NAME_LENGTH_MAX)]
 _Natural: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
-class Ref(Struct, frozen=True):
-    """The data that a reply needs: the JSON text of the `id`, the room, and whether the message was malformed."""
-
-    id: Raw = NO_PAYLOAD
-    room: str = ""
-    malformed: bool = False
-
-
 class _ClientMessage(Struct, tag_field="type", kw_only=True):
     """Base of all messages. Optional fields may also be null, because many languages write null for a field that is not
     set."""
 
     id: Raw = NO_PAYLOAD
 
-    def command(self) -> Command:
+    def command(self) -> PlainCommand:
         """Converts the message to a command."""
         raise NotImplementedError
 
@@ -65,8 +57,8 @@ class _Since(Struct):
     offset: _Natural | None = None
     epoch: str | None = None
 
-    def position(self) -> SincePosition:
-        return SincePosition(self.offset or 0, self.epoch or "")
+    def position(self) -> StreamPosition:
+        return StreamPosition(self.offset or 0, self.epoch or "")
 
 
 class _Handshake(_ClientMessage, tag="handshake", kw_only=True):
@@ -74,9 +66,9 @@ class _Handshake(_ClientMessage, tag="handshake", kw_only=True):
     token: str | None = None
     data: Raw = NO_PAYLOAD
 
-    def command(self) -> Command:
+    def command(self) -> PlainCommand:
         data = _copy(self.data)
-        return Command(Ref(self.id), ConnectRequest(token=self.token or "", user=self.user or "", data=data))
+        return PlainCommand(Ref(self.id), ConnectionRequest(token=self.token or "", user=self.user or "", data=data))
 
 
 class _Join(_ClientMessage, tag="join", kw_only=True):
@@ -84,25 +76,18 @@ class _Join(_ClientMessage, tag="join", kw_only=True):
     token: str | None = None
     since: _Since | None = None
 
-    def command(self) -> Command:
+    def command(self) -> PlainCommand:
         token, since = self.token or "", None if self.since is None else self.since.position()
         # Always recoverable if the channel allows it, so that users of this protocol need not know the option.
-        request = SubscribeRequest(
-            channel=self.room,
-            token=token,
-            recover=since is not None,
-            epoch=since.epoch if since is not None else "",
-            offset=since.offset if since is not None else 0,
-            recoverable=True,
-        )
-        return Command(Ref(self.id, self.room), request)
+        request = SubscriptionRequest(self.room, token, since=since, recoverable=True)
+        return PlainCommand(Ref(self.id, self.room), request)
 
 
 class _Leave(_ClientMessage, tag="leave", kw_only=True):
     room: _Room
 
-    def command(self) -> Command:
-        return Command(Ref(self.id, self.room), UnsubscribeRequest(channel=self.room))
+    def command(self) -> PlainCommand:
+        return PlainCommand(Ref(self.id, self.room), LeaveRoom(self.room))
 
 
 class _Message(_ClientMessage, tag="message", kw_only=True):
@@ -110,15 +95,15 @@ class _Message(_ClientMessage, tag="message", kw_only=True):
     data: Raw
     echo: bool | None = None
 
-    def command(self) -> Command:
-        return Command(Ref(self.id, self.room), RoomMessage(self.room, self.data.copy(), self.echo or False))
+    def command(self) -> PlainCommand:
+        return PlainCommand(Ref(self.id, self.room), RoomMessage(self.room, self.data.copy(), self.echo or False))
 
 
 class _Presence(_ClientMessage, tag="presence", kw_only=True):
     room: _Room
 
-    def command(self) -> Command:
-        return Command(Ref(self.id, self.room), PresenceRequest(channel=self.room))
+    def command(self) -> PlainCommand:
+        return PlainCommand(Ref(self.id, self.room), RoomPresence(self.room))
 
 
 class _History(_ClientMessage, tag="history", kw_only=True):
@@ -127,26 +112,26 @@ class _History(_ClientMessage, tag="history", kw_only=True):
     since: _Since | None = None
     reverse: bool | None = None
 
-    def command(self) -> Command:
+    def command(self) -> PlainCommand:
         limit = HISTORY_LIMIT_DEFAULT if self.limit is None else self.limit
         since = None if self.since is None else self.since.position()
-        request = HistoryRequest(channel=self.room, limit=limit, since=since, reverse=self.reverse or False)
-        return Command(Ref(self.id, self.room), request)
+        request = RoomHistory(self.room, limit, since, self.reverse or False)
+        return PlainCommand(Ref(self.id, self.room), request)
 
 
 class _Refresh(_ClientMessage, tag="refresh", kw_only=True):
     token: str
     room: _Room | None = None
 
-    def command(self) -> Command:
+    def command(self) -> PlainCommand:
         if self.room is None:
-            return Command(Ref(self.id), RefreshRequest(token=self.token))
-        return Command(Ref(self.id, self.room), SubRefreshRequest(channel=self.room, token=self.token))
+            return PlainCommand(Ref(self.id), TokenRefresh(self.token))
+        return PlainCommand(Ref(self.id, self.room), RoomRefresh(self.room, self.token))
 
 
 class _Ping(_ClientMessage, tag="ping", kw_only=True):
-    def command(self) -> Command:
-        return Command(Ref(self.id), PingRequest())
+    def command(self) -> PlainCommand:
+        return PlainCommand(Ref(self.id), ClientPing())
 
 
 class _Envelope(Struct):
@@ -168,10 +153,10 @@ _decoder: msgspec.json.Decoder[_ClientMessage] = msgspec.json.Decoder(
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
 
 
-def decode(frame: bytes, binary: bool, lobby: bool) -> Command:
+def decode(frame: bytes, binary: bool, lobby: bool) -> PlainCommand:
     """Decodes the command of one frame. The text of a text frame must be valid UTF-8. Never raises.
 
-    If `lobby` is true, a frame that is no message becomes a `LobbyFrame`, otherwise an `InvalidRequest`.
+    If `lobby` is true, a frame that is no message becomes a `LobbyFrame`, otherwise an `InvalidMessage`.
     """
     problem = "the frame is binary"
     if not binary:
@@ -189,7 +174,7 @@ def decode(frame: bytes, binary: bool, lobby: bool) -> Command:
     return _decode_other(frame, binary, lobby, problem)
 
 
-def _decode_other(frame: bytes, binary: bool, lobby: bool, problem: str) -> Command:
+def _decode_other(frame: bytes, binary: bool, lobby: bool, problem: str) -> PlainCommand:
     """Decodes a frame that is not a valid message: a malformed message, or a lobby frame."""
     try:
         envelope = None if binary else _envelope(frame)
@@ -201,7 +186,7 @@ def _decode_other(frame: bytes, binary: bool, lobby: bool, problem: str) -> Comm
         detail = "unknown `type`; expected one of " + ", ".join(sorted(CLIENT_TYPES))
         return _invalid(_valid_id(envelope.id), METHOD_NOT_FOUND, detail)
     if lobby:
-        return Command(None, lobby_frames.wrap(frame, binary))
+        return PlainCommand(None, lobby_frames.wrap(frame, binary))
     return _invalid(NO_PAYLOAD, BAD_REQUEST, f"{_EXPECTED_MESSAGE}: {problem}")
 
 
@@ -226,8 +211,8 @@ def _valid_id(value: Raw) -> Raw:
     return value if bytes(value)[:1] in _ID_STARTS else NO_PAYLOAD
 
 
-def _invalid(identifier: Raw, code: ErrorCode, detail: str) -> Command:
-    return Command(Ref(identifier, malformed=True), InvalidRequest(code, detail))
+def _invalid(identifier: Raw, code: ErrorCode, detail: str) -> PlainCommand:
+    return PlainCommand(Ref(identifier, malformed=True), InvalidMessage(code, detail))
 
 
 def _copy(data: Raw) -> Raw:

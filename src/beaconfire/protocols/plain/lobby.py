@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Raw
 
 from beaconfire.model.publication import Publication
-from beaconfire.model.requests import LobbyFrame
 from beaconfire.protocols import json_payload
+from beaconfire.protocols.plain.requests import LobbyFrame
 from beaconfire.protocols.port import Payload
 
 FRAME_TAG = "frame"

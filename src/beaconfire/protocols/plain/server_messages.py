@@ -6,13 +6,14 @@ whole message unreadable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from beaconfire.base.errors import CommandError
+from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
 from beaconfire.model.pushes import (
     DisconnectPush,
@@ -25,20 +26,9 @@ from beaconfire.model.pushes import (
     SubscribePush,
     UnsubscribePush,
 )
-from beaconfire.model.results import (
-    ConnectResult,
-    HistoryResult,
-    PingResult,
-    PresenceResult,
-    PublishResult,
-    RefreshResult,
-    Result,
-    SubRefreshResult,
-    SubscribeResult,
-    UnsubscribeResult,
-)
+from beaconfire.model.results import ConnectionStart, SubscriptionStart
 from beaconfire.protocols.json_payload import check_json
-from beaconfire.protocols.plain.client_messages import Ref
+from beaconfire.protocols.plain.requests import Ref
 
 _NULL = Raw(b"null")
 _Id: TypeAlias = Raw | UnsetType
@@ -169,9 +159,47 @@ class _Disconnect(_ServerMessage, tag="disconnect"):
 _encode = msgspec.json.Encoder().encode
 
 
-def encode_result(ref: Ref, result: Result) -> bytes:
-    """The successful reply to the command with this `ref`. Raises PayloadError if a payload is not JSON."""
-    return _encode(_reply(ref.id or UNSET, ref.room, result))
+def welcome(ref: Ref, version: str, start: ConnectionStart) -> bytes:
+    """The reply to a handshake. Raises PayloadError if a payload is not JSON, like all functions here."""
+    rooms = {room.channel: _joined(UNSET, room.channel, room) for room in start.subscriptions}
+    about = (start.client, version, start.ttl_s > 0, start.ttl_s)
+    return _encode(_Welcome(ref.id or UNSET, *about, _checked(start.data), rooms))
+
+
+def joined(ref: Ref, start: SubscriptionStart) -> bytes:
+    """The reply to a join."""
+    return _encode(_joined(ref.id or UNSET, ref.room, start))
+
+
+def left(ref: Ref) -> bytes:
+    """The reply to a leave."""
+    return _encode(_Left(ref.id or UNSET, ref.room))
+
+
+def ack(ref: Ref, position: StreamPosition) -> bytes:
+    """The reply to a message."""
+    return _encode(_Ack(ref.id or UNSET, position.offset, position.epoch if position.offset else ""))
+
+
+def presence(ref: Ref, members: Mapping[str, ClientInfo]) -> bytes:
+    """The reply to a presence request."""
+    clients = {client: _member(info) for client, info in members.items()}
+    return _encode(_Presence(ref.id or UNSET, ref.room, clients))
+
+
+def history(ref: Ref, publications: Iterable[Publication], top: StreamPosition) -> bytes:
+    """The reply to a history request."""
+    return _encode(_History(ref.id or UNSET, ref.room, _messages(ref.room, publications), top.offset, top.epoch))
+
+
+def refreshed(ref: Ref, ttl_s: int) -> bytes:
+    """The reply to a refresh."""
+    return _encode(_Refreshed(ref.id or UNSET, ref.room, ttl_s > 0, ttl_s))
+
+
+def pong(ref: Ref) -> bytes:
+    """The reply to a ping."""
+    return _encode(_Pong(ref.id or UNSET))
 
 
 def encode_error(ref: Ref, error: CommandError, detail: str) -> bytes:
@@ -187,41 +215,16 @@ def encode_push(push: Push) -> bytes:
     return _encode(_push(push))
 
 
-def _reply(id_: _Id, room: str, result: Result) -> _ServerMessage:
-    match result:
-        case PublishResult():
-            return _Ack(id_, result.offset, result.epoch if result.offset else "")
-        case PingResult():
-            return _Pong(id_)
-        case SubscribeResult():
-            return _joined(id_, room, result)
-        case UnsubscribeResult():
-            return _Left(id_, room)
-        case ConnectResult():
-            rooms = {name: _joined(UNSET, name, joined) for name, joined in result.subs.items()}
-            about = (result.client, result.version, result.expires, result.ttl)
-            return _Welcome(id_, *about, _checked(result.data), rooms)
-        case PresenceResult():
-            return _Presence(id_, room, {client: _member(info) for client, info in result.presence.items()})
-        case HistoryResult():
-            messages = _messages(room, result.publications)
-            return _History(id_, room, messages, result.offset, result.epoch)
-        case RefreshResult() | SubRefreshResult():
-            return _Refreshed(id_, room, result.expires, result.ttl)
-        case _:
-            raise AssertionError(f"no command of the plain protocol has the result {type(result).__name__}")
-
-
-def _joined(id_: _Id, room: str, result: SubscribeResult) -> _Joined:
+def _joined(id_: _Id, room: str, start: SubscriptionStart) -> _Joined:
     """The position in the message is that after `messages`, so the client needs to store only this position."""
-    joined = _Joined(id_, room, data=_checked(result.data), expires=result.expires, ttl=result.ttl)
-    if result.epoch:
-        last = result.publications[-1].offset if result.publications else 0
-        joined.offset, joined.epoch = max(result.offset, last), result.epoch
-    if result.was_recovering:
-        joined.recovered = result.recovered
-    if result.was_recovering or result.publications:
-        joined.messages = _messages(room, result.publications)
+    joined = _Joined(id_, room, data=_checked(start.data), expires=start.ttl_s > 0, ttl=start.ttl_s)
+    if start.position is not None:
+        last = start.publications[-1].offset if start.publications else 0
+        joined.offset, joined.epoch = max(start.position.offset, last), start.position.epoch
+    if start.was_recovering:
+        joined.recovered = start.recovered
+    if start.was_recovering or start.publications:
+        joined.messages = _messages(room, start.publications)
     return joined
 
 

@@ -1,44 +1,61 @@
-"""Makes the operations of a node, and connects them with each other."""
+"""The operations of a session, as every protocol calls them, and how they are made and connected with each other."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from beaconfire.base.errors import SERVER_ERROR, UNSUBSCRIBED_BY_CLIENT, CommandError, Disconnect
 from beaconfire.base.loop import LoopTurns, Runtime
 from beaconfire.base.tasks import BackgroundTasks
-from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.service import ChannelService
 from beaconfire.model.events import EventSink
+from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.node import NodeIdentity
-from beaconfire.policy.port import Policy
+from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
+from beaconfire.policy.port import DECISIONS, Policy
 from beaconfire.session.membership import Memberships
-from beaconfire.session.operations.connect import ConnectHandler
-from beaconfire.session.operations.dispatch import Dispatcher
+from beaconfire.session.operations.connect import Connecting
+from beaconfire.session.operations.decisions import Decisions
+from beaconfire.session.operations.execution import CommandExecution
 from beaconfire.session.operations.expiry import Expiry
 from beaconfire.session.operations.lookup import ChannelLookup
-from beaconfire.session.operations.messages import MessageHandler
 from beaconfire.session.operations.prepare import Preparation
-from beaconfire.session.operations.publish import PublishHandler
-from beaconfire.session.operations.read import ReadHandler
+from beaconfire.session.operations.publish import Publishing
+from beaconfire.session.operations.read import Reading
 from beaconfire.session.operations.recover_in_pieces import RecoveryInPieces
-from beaconfire.session.operations.refresh import RefreshHandler
-from beaconfire.session.operations.server_side import ServerSideSubscriptions
+from beaconfire.session.operations.refresh import Refreshing
+from beaconfire.session.operations.server_side import ServerSideSubscriptions, is_small
 from beaconfire.session.operations.strategy import Strategies
-from beaconfire.session.operations.subscribe import SubscribeHandler
+from beaconfire.session.operations.subscribe import Subscribing
 from beaconfire.session.operations.upkeep import Upkeep
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.session import Session
 
+_SUBSCRIBE: Final = ("subscribe", "history", "presence")
+_ASKED: Final[Mapping[str, Sequence[str]]] = {
+    **{decision: (decision,) for decision in DECISIONS},
+    "subscribe": _SUBSCRIBE,
+    "connect": ("connect", *_SUBSCRIBE),
+}
+"""The decisions that each operation may ask for."""
+
 
 class Operations:
-    """`dispatcher` and `upkeep` are for sessions, `preparation` and `expiry` for control messages of the cluster."""
+    """What the protocols of a node do for their clients, by topic.
+
+    `connecting`, `subscribing`, `publishing`, `reading`, `refreshing` and `decisions` (for rpc and messages) raise
+    CommandError and Disconnect. `execution` turns both into replies and disconnects. `preparation` and `expiry` are
+    also for control messages of the cluster, and `upkeep` for the keepalive of sessions.
+    """
 
     def __init__(
         self,
         *,
         policy: Policy,
         namespaces: Namespaces,
-        access: Access,
         channels: ChannelService,
         memberships: Memberships,
         strategies: Strategies,
@@ -52,23 +69,63 @@ class Operations:
     ) -> None:
         clock = runtime.timers.clock
         lookup = ChannelLookup(namespaces, events)
+        self.node = node
+        self.options = options
+        self.clock = clock
+        self.background = background
+        self._suspending = frozenset(
+            operation for operation, asked in _ASKED.items() if not policy.suspending.isdisjoint(asked)
+        )
+        self._namespaces = namespaces
+        self.execution = CommandExecution(namespaces, clock, events)
+        self.decisions = decisions = Decisions(policy, float(options.decision_timeout), events)
         self.expiry = expiry = Expiry(options, clock)
         self.upkeep = Upkeep(channels, memberships, expiry, options, clock, runtime.random)
         recoveries = RecoveryInPieces(channels, strategies, self.upkeep, options, background, turns, events)
         self.preparation = preparation = Preparation(
-            lookup, access, channels, memberships, strategies, recoveries, expiry, self.upkeep, options, events
+            lookup, decisions, channels, memberships, strategies, recoveries, expiry, self.upkeep, options, events
         )
         server_side = ServerSideSubscriptions(
-            policy, namespaces, lookup, preparation, expiry, options, turns, clock, events
+            decisions, namespaces, lookup, preparation, expiry, options, turns, clock, events
         )
-        self.dispatcher = Dispatcher(
-            ConnectHandler(policy, server_side, preparation, expiry, registry, node, options, clock, events),
-            SubscribeHandler(policy, namespaces, lookup, preparation, expiry),
-            PublishHandler(policy, lookup, namespaces, channels),
-            ReadHandler(access, lookup, channels, options, events),
-            RefreshHandler(policy, expiry, node),
-            MessageHandler(policy),
-            namespaces,
-            clock,
-            events,
-        )
+        self.connecting = Connecting(decisions, server_side, preparation, expiry, registry, options, events)
+        self.subscribing = Subscribing(decisions, namespaces, lookup, preparation, expiry)
+        self.publishing = Publishing(decisions, lookup, namespaces, channels)
+        self.reading = Reading(decisions, lookup, channels, options, events)
+        self.refreshing = Refreshing(decisions, expiry)
+
+    def may_suspend(self, operation: str) -> bool:
+        """Whether an operation, named by its main decision (see `policy.port.DECISIONS`), may suspend."""
+        return self.background.engine_suspends or operation in self._suspending
+
+    def connect_may_suspend(self, request: ConnectionRequest) -> bool:
+        """Like `may_suspend`. A connect with many channels lets other work of the event loop run in between."""
+        return not is_small(request) or self.may_suspend("connect")
+
+    def unsubscribe(self, session: Session, channel: str) -> None:
+        """Ends the subscription of a client to the channel, if there is one. Nothing of it is sent afterwards."""
+        subscription = session.subscriptions.get(channel)
+        if subscription is not None and not subscription.options.is_permanent:
+            session.unsubscribe(subscription, UNSUBSCRIBED_BY_CLIENT)
+
+    def enter_permanently(self, session: Session, channel: str) -> None:
+        """Subscribes a session to a channel of its protocol, without permission, presence, position, join and leave.
+
+        If that fails, the session ends with a code after which the client connects again.
+        """
+        self.background.start_engine_work(self._enter_permanently(session, channel))
+
+    async def _enter_permanently(self, session: Session, channel: str) -> None:
+        namespace, grant = self._namespaces.resolve(channel), SubscriptionGrant()
+        try:
+            prepared = await self.preparation.prepare(
+                session, SubscriptionRequest(channel), namespace, grant, server_side=True, is_permanent=True
+            )
+            self.preparation.enter(session, [prepared])
+        except CommandError as error:
+            session.end(SERVER_ERROR, f"{channel!r}: {error.detail}")
+        except Disconnect as disconnect:
+            session.end_with(disconnect)
+        except Exception:
+            session.end(SERVER_ERROR, f"the session could not be subscribed to {channel!r}")
+            raise

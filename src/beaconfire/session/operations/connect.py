@@ -1,28 +1,23 @@
-"""The command connect: authentication, the connection limits of a user, and server-side subscriptions."""
+"""Connecting: authentication, the connection limits of a user, and server-side subscriptions."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 
-from beaconfire.base.clock import Clock
 from beaconfire.base.errors import (
-    BAD_PROTOCOL,
     CONNECTION_CLOSED,
     CONNECTION_LIMIT,
     EXPIRED,
-    PERMISSION_DENIED,
-    UNAUTHORIZED,
     CommandError,
     Disconnect,
 )
 from beaconfire.model.events import EventSink, LimitHit, SessionConnected
 from beaconfire.model.identity import Identity
-from beaconfire.model.node import NodeIdentity
-from beaconfire.model.requests import ConnectRequest
-from beaconfire.model.results import ConnectResult
-from beaconfire.policy.port import Policy
+from beaconfire.model.requests import ConnectionRequest
+from beaconfire.model.results import ConnectionStart
+from beaconfire.session.operations.decisions import Decisions
 from beaconfire.session.operations.expiry import Expiry
-from beaconfire.session.operations.prepare import Preparation, PreparedSubscription, go_live
+from beaconfire.session.operations.prepare import Preparation, PreparedSubscription
 from beaconfire.session.operations.server_side import ServerSideSubscriptions
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.registry import SessionRegistry
@@ -32,70 +27,58 @@ APP_NAME_LENGTH_MAX = 64
 """Characters that are kept of the name and version that an SDK gives itself."""
 
 
-class ConnectHandler:
+class Connecting:
     """Section 6 of the reference."""
 
     def __init__(
         self,
-        policy: Policy,
+        decisions: Decisions,
         server_side: ServerSideSubscriptions,
         preparation: Preparation,
         expiry: Expiry,
         registry: SessionRegistry[Session],
-        node: NodeIdentity,
         options: ClientOptions,
-        clock: Clock,
         events: EventSink,
     ) -> None:
-        self._policy = policy
+        self._decisions = decisions
         self._server_side = server_side
         self._preparation = preparation
         self._expiry = expiry
         self._registry = registry
-        self._node = node
         self._options = options
-        self._clock = clock
         self._events = events
 
-    async def connect(self, session: Session, ref: object, request: ConnectRequest) -> None:
-        if session.phase is not SessionPhase.NEW:
-            if session.traits.connect_first:
-                raise Disconnect(BAD_PROTOCOL, "connect was sent twice")
-            raise CommandError(PERMISSION_DENIED, "handshake must be the first message of a connection")
-        result, subscriptions = await self._establish(session, request)
-        live = [(prepared, go_live(prepared)) for prepared in subscriptions]
-        session.reply(ref, result)
-        for prepared, publications in live:
-            self._preparation.complete(session, prepared, publications)
+    async def connect(
+        self, session: Session, request: ConnectionRequest, reply: Callable[[ConnectionStart], None]
+    ) -> None:
+        """Authenticates a new session and makes its server-side subscriptions.
 
-    async def connect_anonymously(self, session: Session) -> None:
-        """Connects a session of the plain protocol whose client sent another message first. There is no reply."""
-        _, subscriptions = await self._establish(session, ConnectRequest())
-        for prepared in subscriptions:
-            self._preparation.complete(session, prepared, go_live(prepared))
-
-    async def _establish(
-        self, session: Session, request: ConnectRequest
-    ) -> tuple[ConnectResult, list[PreparedSubscription]]:
-        """Everything of connect but the reply.
-
-        After a CommandError, a session that must connect first can only disconnect.
+        `reply` is called when the session is connected, before anything else is sent to the client. After a
+        CommandError the client may try again, unless `SessionTraits.connect_is_final`.
         """
+        assert session.phase is SessionPhase.NEW, "the session is new"
+        subscriptions = await self._establish(session, request)
+        start = ConnectionStart(
+            session.client,
+            self._expiry.connection_ttl_s(session.identity),
+            session.identity.data,
+            [prepared.start for prepared in subscriptions],
+        )
+        self._preparation.enter(session, subscriptions, lambda: reply(start))
+
+    async def _establish(self, session: Session, request: ConnectionRequest) -> list[PreparedSubscription]:
+        """Everything of connect but the reply."""
         session.phase = SessionPhase.CONNECTING
+        prepared: list[PreparedSubscription] = []
         try:
-            identity = await self._policy.connect(request)
+            identity = await self._decisions.connect(session, request)
             self._authenticate(session, identity)
             permitted = await self._server_side.permitted(session, identity, request)
-            subscriptions = await self._server_side.prepare(session, permitted)
-        except CommandError as error:
-            self._undo(session)
-            if error.code is UNAUTHORIZED and session.traits.connect_first:
-                raise Disconnect(BAD_PROTOCOL, error.detail) from error
-            raise
+            await self._server_side.prepare(session, permitted, prepared)
         except Disconnect:
             raise
-        except Exception:
-            self._undo(session)  # the policy or the engine failed
+        except BaseException:  # the policy or the engine has refused, has failed or was cancelled
+            self._undo(session, prepared)
             raise
         _check_open(session)
         session.phase = SessionPhase.CONNECTED
@@ -113,7 +96,7 @@ class ConnectHandler:
                 version=session.app_version,
             )
         )
-        return self._result(session, subscriptions), subscriptions
+        return prepared
 
     def _authenticate(self, session: Session, identity: Identity) -> None:
         """Gives the session its identity. Raises CommandError 110 or Disconnect 3504."""
@@ -128,34 +111,15 @@ class ConnectHandler:
         session.identity = identity
         registry.add(session)
 
-    def _undo(self, session: Session) -> None:
+    def _undo(self, session: Session, prepared: list[PreparedSubscription]) -> None:
         """Takes identity and subscriptions away from a session whose connect failed with an error."""
         self._registry.remove(session)
-        for subscription in list(session.subscriptions.values()):
-            if subscription.channel != session.traits.lobby:
-                session.unsubscribe(subscription)
+        for made in prepared:
+            session.unsubscribe(made.subscription)
         session.identity = Identity()
         if not session.has_ended():
-            session.phase = SessionPhase.REFUSED if session.traits.connect_first else SessionPhase.NEW
-
-    def _result(self, session: Session, subscriptions: list[PreparedSubscription]) -> ConnectResult:
-        options = self._options
-        ttl_s = self._expiry.connection_ttl_s(session.identity)
-        # Rounded up, because 0 would mean that the server sends no pings, and clients would not answer them.
-        ping_s = math.ceil(options.ping_interval) if session.traits.app_pings else 0
-        secret = session.transport.secret
-        return ConnectResult(
-            client=session.client,
-            version=self._node.product,
-            expires=ttl_s > 0,
-            ttl=ttl_s,
-            subs={prepared.subscription.channel: prepared.result for prepared in subscriptions},
-            ping=ping_s,
-            pong=ping_s > 0 and not session.traits.unidirectional,
-            session=secret,
-            node=self._node.uid if secret else "",
-            time=int(self._clock.unix_s() * 1000) if options.connect_include_server_time else 0,
-        )
+            final = session.traits.connect_is_final
+            session.phase = SessionPhase.REFUSED if final else SessionPhase.NEW
 
 
 def _check_open(session: Session) -> None:

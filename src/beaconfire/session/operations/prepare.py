@@ -1,10 +1,12 @@
 """The one way into a channel, for client commands, tokens, the configuration and the server API.
 
 `prepare` does the first three steps of *hold, attach, read, merge* (see `delivery.subscription`), and may suspend.
-`go_live` does the last step. The caller then sends the reply and calls `complete`, without suspending in between.
+`enter` does the rest without suspending: merge, reply, and everything that follows the reply.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -18,7 +20,6 @@ from beaconfire.base.errors import (
     CommandError,
     Disconnect,
 )
-from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespace
 from beaconfire.channels.service import ChannelService
 from beaconfire.delivery.subscription import Gap, Subscription, SubscriptionOptions, SubscriptionPhase
@@ -26,32 +27,34 @@ from beaconfire.model.events import EventSink, LimitHit, RecoveryFinished
 from beaconfire.model.grants import SubscriptionGrant, SubscriptionOverride
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
-from beaconfire.model.requests import SubscribeRequest
-from beaconfire.model.results import SubscribeResult
+from beaconfire.model.requests import SubscriptionRequest
+from beaconfire.model.results import SubscriptionStart
 from beaconfire.session.membership import Memberships
+from beaconfire.session.operations.decisions import Decisions
 from beaconfire.session.operations.expiry import Expiry
 from beaconfire.session.operations.lookup import ChannelLookup
 from beaconfire.session.operations.recover_in_pieces import RecoveryInPieces
 from beaconfire.session.operations.strategy import Strategies, has_patches, is_conflated
 from beaconfire.session.operations.upkeep import Upkeep
 from beaconfire.session.options import ClientOptions
-from beaconfire.session.recovery import Recovery, recover_cache, recover_stream
+from beaconfire.session.recovery import NOT_RECOVERED, Recovery, recover_cache, recover_stream
 from beaconfire.session.reply_budget import ReplyBudget
 from beaconfire.session.session import Session
 
-REJECT_UNRECOVERED = 2
-"""The bit of `SubscribeRequest.flag` that asks for error 112 instead of `recovered: false`."""
+
+def do_nothing() -> None:
+    """The reply of a client that gets none."""
 
 
 class PreparedSubscription(Struct, frozen=True):
     """A subscription that is held, attached and read.
 
-    `top` is the top of the stream, None if the subscription has no position. If the subscription is behind, the result
+    `top` is the top of the stream, None if the subscription has no position. If the subscription is behind, `start`
     holds only the first piece of its recovery.
     """
 
     subscription: Subscription
-    result: SubscribeResult
+    start: SubscriptionStart
     top: StreamPosition | None
 
 
@@ -61,7 +64,7 @@ class Preparation:
     def __init__(
         self,
         lookup: ChannelLookup,
-        access: Access,
+        decisions: Decisions,
         channels: ChannelService,
         memberships: Memberships,
         strategies: Strategies,
@@ -72,7 +75,7 @@ class Preparation:
         events: EventSink,
     ) -> None:
         self._lookup = lookup
-        self._access = access
+        self._decisions = decisions
         self._channels = channels
         self._memberships = memberships
         self._strategies = strategies
@@ -85,8 +88,7 @@ class Preparation:
     def check_limits(self, session: Session, channel: str) -> None:
         """Whether the session may have one more subscription, to this channel. Raises CommandError 105, 106 or 107."""
         self._lookup.check_length(session, channel)
-        if channel in session.subscriptions:
-            raise CommandError(ALREADY_SUBSCRIBED, f"channel {channel!r}: already subscribed")
+        self._check_not_subscribed(session, channel)
         if len(session.subscriptions) >= self._options.channel_limit:
             self._events.emit(LimitHit("client.channel_limit", session.client))
             raise CommandError(LIMIT_EXCEEDED, "more channels than client.channel_limit")
@@ -94,22 +96,27 @@ class Preparation:
     async def prepare(
         self,
         session: Session,
-        request: SubscribeRequest,
+        request: SubscriptionRequest,
         namespace: Namespace,
         grant: SubscriptionGrant,
-        server_side: bool,
+        *,
+        server_side: bool = False,
+        is_permanent: bool = False,
         budget: ReplyBudget | None = None,
     ) -> PreparedSubscription:
         """Hold, attach, read. Raises CommandError or Disconnect, and then the subscription has ended.
 
-        `budget` belongs to a reply that several subscriptions share. Without it the reply is for this one only.
+        `is_permanent` as in `SubscriptionOptions`. `budget` belongs to a reply that several subscriptions share.
+        Without it the reply is for this one only.
         """
+        options = await self._subscription_options(session, request, namespace, grant, server_side, is_permanent)
         _check_open(session)
+        self._check_not_subscribed(session, request.channel)
         subscription = Subscription(
             request.channel,
             namespace,
             session,
-            self._subscription_options(session, request, namespace, grant, server_side),
+            options,
             grant,
             ClientInfo(session.user, session.client, session.identity.info, grant.info),
             self._strategies.create(session, request, namespace),
@@ -119,7 +126,7 @@ class Preparation:
         try:
             await self._memberships.attach(request.channel)
             budget = budget or ReplyBudget(self._options.reply_size_limit)
-            result, top = await self._read(session, subscription, request, budget)
+            start, top = await self._read(session, subscription, request, budget)
             await self._memberships.update_presence(subscription)
             _check_open(session)
             if subscription.phase is SubscriptionPhase.ENDED:
@@ -127,12 +134,27 @@ class Preparation:
         except BaseException:
             session.unsubscribe(subscription)
             raise
-        return PreparedSubscription(subscription, result, top)
+        return PreparedSubscription(subscription, start, top)
 
-    def complete(self, session: Session, prepared: PreparedSubscription, publications: list[Publication]) -> None:
-        """Sends the publications that `go_live` returned, and announces the join. Call right after the reply."""
-        subscription = prepared.subscription
-        self._strategies.push_held(session, subscription, publications)
+    def _check_not_subscribed(self, session: Session, channel: str) -> None:
+        if channel in session.subscriptions:
+            raise CommandError(ALREADY_SUBSCRIBED, f"channel {channel!r}: already subscribed")
+
+    def enter(
+        self, session: Session, prepared: Sequence[PreparedSubscription], reply: Callable[[], None] = do_nothing
+    ) -> None:
+        """Makes the subscriptions live, calls `reply`, sends what was published meanwhile, and announces the joins.
+
+        Raises Disconnect 3010 if publications are missing, and what `reply` raises. Nothing of the channels is sent to
+        the client before the reply.
+        """
+        live = [(entered, go_live(entered)) for entered in prepared]
+        reply()
+        for entered, held in live:
+            self._complete(session, entered.subscription, held)
+
+    def _complete(self, session: Session, subscription: Subscription, held: list[Publication]) -> None:
+        self._strategies.push_held(session, subscription, held)
         if session.has_ended():
             return
         self._expiry.watch_subscription(session, subscription)
@@ -142,87 +164,84 @@ class Preparation:
         else:
             self._upkeep.watch_position(session, subscription)
 
-    def _subscription_options(
+    async def _subscription_options(
         self,
         session: Session,
-        request: SubscribeRequest,
+        request: SubscriptionRequest,
         namespace: Namespace,
         grant: SubscriptionGrant,
         server_side: bool,
+        is_permanent: bool,
     ) -> SubscriptionOptions:
         """The effective options of namespace, grant and request (section 9 of the reference)."""
-        options, access, user = namespace.options, self._access, session.user
-        override = grant.override or SubscriptionOverride()
-        reads_history = access.may_read_history(user, True, namespace)
-        recoverable = _either(override.force_recovery, options.force_recovery) or (
-            request.recoverable and (options.allow_recovery or reads_history)
-        )
-        positioned = _either(override.force_positioning, options.force_positioning) or (
-            request.positioned and (options.allow_positioning or reads_history)
-        )
-        recoverable = recoverable and namespace.history.enabled
+        if is_permanent:
+            return SubscriptionOptions(server_side=server_side, is_permanent=True)
+        options, override = namespace.options, grant.override or SubscriptionOverride()
+        recoverable = _either(override.force_recovery, options.force_recovery)
+        positioned = _either(override.force_positioning, options.force_positioning)
+        if (request.recoverable and not recoverable) or (request.positioned and not positioned):
+            reads_history = (options.allow_recovery and options.allow_positioning) or (
+                await self._decisions.may_read_history(session, request.channel, namespace, True)
+            )
+            recoverable = recoverable or (request.recoverable and (options.allow_recovery or reads_history))
+            positioned = positioned or (request.positioned and (options.allow_positioning or reads_history))
         lasts = not session.traits.per_request
         announces = lasts and _either(override.join_leave, options.join_leave)
+        receives = announces and _either(override.force_push_join_leave, options.force_push_join_leave)
+        if announces and request.join_leave and not receives:
+            receives = await self._decisions.may_see_presence(session, request.channel, namespace, True)
+        recoverable = recoverable and namespace.history.enabled
         return SubscriptionOptions(
             positioned=recoverable or (positioned and namespace.history.enabled),
             recoverable=recoverable,
             presence=lasts and _either(override.presence, options.presence),
             announces_join_leave=announces,
-            receives_join_leave=announces
-            and (
-                _either(override.force_push_join_leave, options.force_push_join_leave)
-                or (request.join_leave and access.may_see_presence(user, True, namespace))
-            ),
+            receives_join_leave=receives,
             server_side=server_side,
         )
 
     async def _read(
-        self, session: Session, subscription: Subscription, request: SubscribeRequest, budget: ReplyBudget
-    ) -> tuple[SubscribeResult, StreamPosition | None]:
+        self, session: Session, subscription: Subscription, request: SubscriptionRequest, budget: ReplyBudget
+    ) -> tuple[SubscriptionStart, StreamPosition | None]:
         """The result for the reply, and the top of the stream."""
-        options, grant = subscription.options, subscription.grant
+        options, grant, was_recovering = subscription.options, subscription.grant, request.since is not None
         ttl_s = self._expiry.subscription_ttl_s(grant) if grant.client_refresh else 0
         if not options.positioned:
             # A client that asked for a recovery must learn that nothing was recovered.
-            result = SubscribeResult(
-                expires=ttl_s > 0,
-                ttl=ttl_s,
+            start = SubscriptionStart(
+                request.channel,
+                was_recovering=was_recovering,
+                has_patches=has_patches(subscription),
+                ttl_s=ttl_s,
                 data=grant.data,
-                was_recovering=request.recover,
-                delta=has_patches(subscription),
             )
-            return result, None
-        recovery: Recovery | None = None
-        since = StreamPosition(request.offset, request.epoch)
+            return start, None
+        since = request.since or StreamPosition(0, "")
         wants_latest = subscription.namespace.cache_mode and subscription.namespace.options.auto_cache_recover
-        if options.recoverable and (request.recover or wants_latest):
+        if options.recoverable and (was_recovering or wants_latest):
             recovery, top = await self._recover(session, subscription, since, budget)
-            if request.recover and not recovery.recovered and request.flag & REJECT_UNRECOVERED:
+            if request.reject_unrecovered and was_recovering and not recovery.recovered:
                 raise CommandError(UNRECOVERABLE_POSITION, "history does not reach back to the given position")
         else:
             page = await self._channels.history(subscription.channel, subscription.namespace, 0)
-            top = page.position
-        recovered = recovery is not None and recovery.recovered
-        publications = recovery.publications if recovery is not None else ()
-        return (
-            SubscribeResult(
-                expires=ttl_s > 0,
-                ttl=ttl_s,
-                recoverable=options.recoverable,
-                epoch=top.epoch,
-                publications=self._strategies.patch(subscription, top.epoch, publications),
-                recovered=recovered,
-                # With publications: the offset that the client sent, because SDKs move on from there by the offsets of
-                # the publications. Without publications (none was missed, or none passed the subscription's filter):
-                # the top of the stream, or the end of the first piece if the recovery continues in pieces.
-                offset=since.offset if recovered and publications else (subscription.reached or top).offset,
-                positioned=True,
-                data=grant.data,
-                was_recovering=request.recover,
-                delta=has_patches(subscription),
-            ),
-            top,
+            recovery, top = NOT_RECOVERED, page.position
+        publications = recovery.publications
+        # With publications: the offset that the client sent, because SDKs move on from there by the offsets of the
+        # publications. Without publications (none was missed, or none passed the subscription's filter): the top of
+        # the stream, or the end of the first piece if the recovery continues in pieces.
+        offset = since.offset if recovery.recovered and publications else (subscription.reached or top).offset
+        start = SubscriptionStart(
+            request.channel,
+            StreamPosition(offset, top.epoch),
+            options.recoverable,
+            was_recovering,
+            recovery.recovered,
+            self._strategies.patch(subscription, top.epoch, publications),
+            has_patches(subscription),
+            ttl_s,
+            grant.data,
         )
+        return start, top
 
     async def _recover(
         self, session: Session, subscription: Subscription, since: StreamPosition, budget: ReplyBudget

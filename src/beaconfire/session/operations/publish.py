@@ -1,55 +1,79 @@
-"""Publish commands: of SDKs, of the plain protocol, and into its lobby."""
+"""Publishing: of clients, of the server API, and of a protocol itself. The checks are the same for all."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from msgspec import Raw
 
-from beaconfire.base.errors import BAD_PROTOCOL, Disconnect
 from beaconfire.channels.data_format import check_data
-from beaconfire.channels.namespaces import Namespaces
+from beaconfire.channels.namespaces import Namespace, Namespaces
 from beaconfire.channels.service import ChannelService
 from beaconfire.engines.port import PublishOutcome
-from beaconfire.model.requests import LobbyFrame, PublishRequest, RoomMessage
-from beaconfire.model.results import PublishResult
-from beaconfire.policy.port import Policy
+from beaconfire.policy.port import PublicationAttempt, Via
+from beaconfire.session.operations.decisions import Decisions
 from beaconfire.session.operations.lookup import ChannelLookup
 from beaconfire.session.session import Session
 
 
-class PublishHandler:
-    """The reply to a publish command means that the publication is stored."""
+class Publishing:
+    """An outcome means that the publication is stored. Every method raises CommandError and Disconnect."""
 
-    def __init__(self, policy: Policy, lookup: ChannelLookup, namespaces: Namespaces, channels: ChannelService) -> None:
-        self._policy = policy
+    def __init__(
+        self, decisions: Decisions, lookup: ChannelLookup, namespaces: Namespaces, channels: ChannelService
+    ) -> None:
+        self._decisions = decisions
         self._lookup = lookup
         self._namespaces = namespaces
         self._channels = channels
 
-    async def publish(self, session: Session, ref: object, request: PublishRequest) -> None:
-        """The publisher receives its own publication if it is subscribed."""
-        if not request.channel:
-            raise Disconnect(BAD_PROTOCOL, "publish: channel must not be empty")
-        outcome = await self._publish(session, request.channel, request.data)
-        session.reply(ref, PublishResult(outcome.position.offset, outcome.position.epoch))
-
-    async def room_message(self, session: Session, ref: object, request: RoomMessage) -> None:
-        """Like `publish`, but the sender receives its own message only with `echo`."""
-        exclude = () if request.echo else (session.client,)
-        outcome = await self._publish(session, request.channel, request.data, exclude)
-        session.reply(ref, PublishResult(outcome.position.offset, outcome.position.epoch))
-
-    async def _publish(
-        self, session: Session, channel: str, data: Raw, exclude: tuple[str, ...] = ()
+    async def publish(
+        self, session: Session, channel: str, data: Raw, tags: Mapping[str, str] | None = None, *, echo: bool = True
     ) -> PublishOutcome:
+        """Publishes for a client, if a policy permits. The publisher receives its own publication only with `echo`."""
         namespace = self._lookup.namespace(session, channel)
         subscribed = channel in session.subscriptions
-        data = await self._policy.publish(session.identity, subscribed, channel, namespace, data)
+        attempt = PublicationAttempt(session, Via.COMMAND, channel, namespace, data, tags, subscribed)
+        data = await self._decisions.publish(session, attempt)
         check_data(data, namespace)
-        return await self._channels.publish(channel, namespace, data, session.info(channel), exclude=exclude)
+        exclude = () if echo else (session.client,)
+        return await self._channels.publish(channel, namespace, data, session.info(channel), tags, exclude=exclude)
 
-    async def lobby_frame(self, session: Session, ref: object, request: LobbyFrame) -> None:
-        """Sends the frame to every connection in the lobby, the sender too. A connection needs no permission."""
-        channel = session.traits.lobby
-        assert channel is not None, "the codec makes lobby frames only for endpoints with a lobby"
+    async def publish_for_api(
+        self,
+        channel: str,
+        namespace: Namespace,
+        data: Raw,
+        tags: Mapping[str, str] | None = None,
+        *,
+        skip_history: bool = False,
+        idempotency_key: str = "",
+        version: int = 0,
+        version_epoch: str = "",
+        exclude: Sequence[str] = (),
+        delta: bool = False,
+    ) -> PublishOutcome:
+        """Publishes for the server API, unless a policy refuses. For the options see `ChannelService.publish`."""
+        attempt = PublicationAttempt(None, Via.SERVER_API, channel, namespace, data, tags)
+        data = await self._decisions.publish(None, attempt)
+        check_data(data, namespace)
+        return await self._channels.publish(
+            channel,
+            namespace,
+            data,
+            None,
+            tags,
+            skip_history=skip_history,
+            idempotency_key=idempotency_key,
+            version=version,
+            version_epoch=version_epoch,
+            exclude=exclude,
+            delta=delta,
+        )
+
+    async def publish_for_protocol(
+        self, session: Session, channel: str, data: Raw, tags: Mapping[str, str] | None = None
+    ) -> PublishOutcome:
+        """Publishes what the protocol of a session itself sends. No permission is needed."""
         namespace = self._namespaces.resolve(channel)
-        await self._channels.publish(channel, namespace, request.data, session.info(channel), request.tags)
+        return await self._channels.publish(channel, namespace, data, session.info(channel), tags)

@@ -1,4 +1,7 @@
-"""The commands refresh and sub_refresh: a new token for a connection or a subscription that expires."""
+"""Refreshing: a new token for a connection or a subscription that expires (section 8 of the reference).
+
+A token without `info` does not change the info, as in Centrifugo: many tokens only extend the lifetime.
+"""
 
 from __future__ import annotations
 
@@ -15,31 +18,25 @@ from beaconfire.base.errors import (
     CommandError,
     Disconnect,
 )
-from beaconfire.model.node import NodeIdentity
-from beaconfire.model.requests import RefreshRequest, SubRefreshRequest
-from beaconfire.model.results import RefreshResult, SubRefreshResult
-from beaconfire.policy.port import Policy
+from beaconfire.session.operations.decisions import Decisions
 from beaconfire.session.operations.expiry import Expiry
 from beaconfire.session.session import Session
 
 
-class RefreshHandler:
-    """Section 8 of the reference.
+class Refreshing:
+    """Both methods return the time in whole seconds until the next refresh; 0 if no further refresh is needed."""
 
-    A token without `info` does not change the info, as in Centrifugo: many tokens only extend the lifetime.
-    """
-
-    def __init__(self, policy: Policy, expiry: Expiry, node: NodeIdentity) -> None:
-        self._policy = policy
+    def __init__(self, decisions: Decisions, expiry: Expiry) -> None:
+        self._decisions = decisions
         self._expiry = expiry
-        self._version = node.product
 
-    async def refresh(self, session: Session, ref: object, request: RefreshRequest) -> None:
-        if not request.token:
+    async def refresh(self, session: Session, token: str) -> int:
+        """Renews the connection. Raises CommandError and Disconnect."""
+        if not token:
             raise Disconnect(BAD_PROTOCOL, "refresh: token must not be empty")
         if not session.identity.client_refresh:
             raise Disconnect(BAD_PROTOCOL, "refresh: this connection does not expire")
-        identity = await self._policy.refresh(session.identity, request.token)
+        identity = await self._decisions.refresh(session, token)
         if session.has_ended():
             raise Disconnect(CONNECTION_CLOSED, "the connection ended while it was refreshed")
         if self._expiry.is_over(identity.expire_at_unix_s):
@@ -49,29 +46,27 @@ class RefreshHandler:
         session.identity = structs.replace(identity, info=identity.info or session.identity.info)
         session.update_info()
         self._expiry.watch_connection(session)
-        ttl_s = self._expiry.connection_ttl_s(identity)
-        result = RefreshResult(client=session.client, version=self._version, expires=ttl_s > 0, ttl=ttl_s)
-        session.reply(ref, result)
+        return self._expiry.connection_ttl_s(identity)
 
-    async def sub_refresh(self, session: Session, ref: object, request: SubRefreshRequest) -> None:
-        if not request.channel:
+    async def sub_refresh(self, session: Session, channel: str, token: str) -> int:
+        """Renews the subscription to the channel. Raises CommandError and Disconnect."""
+        if not channel:
             # An error and not a disconnect, because centrifuge-python 0.5 sends no channel: its subscription then
             # expires (2501) and is made again with a new token and recovery, while its connection stays.
             raise CommandError(BAD_REQUEST, "sub_refresh: channel must not be empty")
-        subscription = session.subscriptions.get(request.channel)
+        subscription = session.subscriptions.get(channel)
         if subscription is None:
-            raise CommandError(PERMISSION_DENIED, f"channel {request.channel!r}: not subscribed")
+            raise CommandError(PERMISSION_DENIED, f"channel {channel!r}: not subscribed")
         if not subscription.grant.client_refresh:
-            raise Disconnect(BAD_PROTOCOL, f"channel {request.channel!r}: the subscription does not expire")
-        if not request.token:
+            raise Disconnect(BAD_PROTOCOL, f"channel {channel!r}: the subscription does not expire")
+        if not token:
             raise CommandError(BAD_REQUEST, "sub_refresh: token must not be empty")
-        grant = await self._policy.sub_refresh(session.identity, session.client, request.channel, request.token)
+        grant = await self._decisions.sub_refresh(session, channel, token)
         if self._expiry.is_over(grant.expire_at_unix_s):
             raise Disconnect(SUBSCRIPTION_EXPIRED, "the subscription's new expiry is in the past")
-        if session.subscriptions.get(request.channel) is not subscription:
-            raise CommandError(PERMISSION_DENIED, f"channel {request.channel!r}: not subscribed any more")
+        if session.subscriptions.get(channel) is not subscription:
+            raise CommandError(PERMISSION_DENIED, f"channel {channel!r}: not subscribed any more")
         subscription.grant = structs.replace(grant, info=grant.info or subscription.grant.info)
         session.update_info()
         self._expiry.watch_subscription(session, subscription)
-        ttl_s = self._expiry.subscription_ttl_s(grant)
-        session.reply(ref, SubRefreshResult(expires=ttl_s > 0, ttl=ttl_s))
+        return self._expiry.subscription_ttl_s(grant)

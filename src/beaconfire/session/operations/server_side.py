@@ -1,9 +1,9 @@
-"""The server-side subscriptions of a new connection: of its token, the personal channel, and those in connect.subs."""
+"""The server-side subscriptions of a new connection: of its token, the personal channel, and those of its request."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from beaconfire.base.clock import Clock
 from beaconfire.base.errors import (
@@ -15,12 +15,13 @@ from beaconfire.base.errors import (
     Disconnect,
 )
 from beaconfire.base.loop import LoopTurns
-from beaconfire.channels.namespaces import Namespaces
+from beaconfire.channels.namespaces import Namespace, Namespaces
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import Identity
-from beaconfire.model.requests import ConnectRequest, SubscribeRequest
-from beaconfire.policy.port import Policy
+from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
+from beaconfire.policy.port import Via
+from beaconfire.session.operations.decisions import Decisions
 from beaconfire.session.operations.expiry import Expiry
 from beaconfire.session.operations.lookup import ChannelLookup
 from beaconfire.session.operations.prepare import Preparation, PreparedSubscription
@@ -29,11 +30,17 @@ from beaconfire.session.options import ClientOptions
 from beaconfire.session.reply_budget import ReplyBudget
 from beaconfire.session.session import Session
 
+SMALL_TOKEN_MAX: Final = 2048
+"""Characters of a token with at most `SMALL_CHANNELS_MAX` channels."""
+
+SMALL_CHANNELS_MAX: Final = 256
+"""Channels that are subscribed to without a turn of the event loop in between: some 10 ms."""
+
 
 class Permitted(NamedTuple):
     """A subscription that is permitted and not made yet."""
 
-    request: SubscribeRequest
+    request: SubscriptionRequest
     grant: SubscriptionGrant
 
 
@@ -42,7 +49,7 @@ class ServerSideSubscriptions:
 
     def __init__(
         self,
-        policy: Policy,
+        decisions: Decisions,
         namespaces: Namespaces,
         lookup: ChannelLookup,
         preparation: Preparation,
@@ -52,7 +59,7 @@ class ServerSideSubscriptions:
         clock: Clock,
         events: EventSink,
     ) -> None:
-        self._policy = policy
+        self._decisions = decisions
         self._namespaces = namespaces
         self._lookup = lookup
         self._preparation = preparation
@@ -62,8 +69,8 @@ class ServerSideSubscriptions:
         self._clock = clock
         self._events = events
 
-    async def permitted(self, session: Session, identity: Identity, request: ConnectRequest) -> list[Permitted]:
-        """The subscriptions to make. Channels of connect.subs that the policy refuses are left out.
+    async def permitted(self, session: Session, identity: Identity, request: ConnectionRequest) -> list[Permitted]:
+        """The subscriptions to make. Channels of the request that the policy refuses are left out.
 
         Raises Disconnect 3505 for more channels than `client.channel_limit`, and CommandError if the policy cannot
         decide at the moment.
@@ -72,7 +79,7 @@ class ServerSideSubscriptions:
         grants = dict(identity.channels)
         if options.user_personal_channel and identity.user:
             grants.setdefault(self._personal_channel(identity.user), SubscriptionGrant())
-        asked = [name for name in request.subs if name not in grants and self._has_good_name(session, name)]
+        asked = [name for name in request.subscriptions if name not in grants and self._has_good_name(session, name)]
         channels = [channel for channel in (*grants, *asked) if channel not in session.subscriptions]
         # Checked before the policy is asked. Otherwise one request could have any number of tokens verified.
         if len(channels) + len(session.subscriptions) > options.channel_limit:
@@ -81,29 +88,32 @@ class ServerSideSubscriptions:
         permitted = []
         started_s = self._clock.now_s()
         for channel in channels:
-            started_s = await self._turns.yield_after_slice(started_s)
-            wanted = _server_side_request(channel, request.subs.get(channel, SubscribeRequest()))
-            grant = grants[channel] if channel in grants else await self._grant(session, identity, wanted)
+            if not is_small(request):
+                started_s = await self._turns.yield_after_slice(started_s)
+            wanted = _server_side_request(channel, request.subscriptions.get(channel))
+            grant = await self._grant(session, wanted, grants.get(channel))
             if grant is not None:
                 permitted.append(Permitted(wanted, grant))
         return permitted
 
-    async def prepare(self, session: Session, permitted: Sequence[Permitted]) -> list[PreparedSubscription]:
-        """Makes the subscriptions, whose publications share one reply. Raises CommandError and Disconnect."""
-        prepared = []
+    async def prepare(
+        self, session: Session, permitted: Sequence[Permitted], prepared: list[PreparedSubscription]
+    ) -> None:
+        """Makes the subscriptions, whose publications share one reply, and appends each to `prepared`.
+
+        Raises CommandError and Disconnect.
+        """
+        yields = len(permitted) > SMALL_CHANNELS_MAX
         budget = ReplyBudget(self._options.reply_size_limit)
         started_s = self._clock.now_s()
         for request, grant in permitted:
-            started_s = await self._turns.yield_after_slice(started_s)
-            try:
-                namespace = self._namespaces.resolve(request.channel)
-            except CommandError as error:
-                raise Disconnect(BAD_PROTOCOL, f"server-side {error.detail}") from error
+            if yields:
+                started_s = await self._turns.yield_after_slice(started_s)
+            namespace = self._namespace(request.channel)
             check_strategy(request, namespace)
             prepared.append(
                 await self._preparation.prepare(session, request, namespace, grant, server_side=True, budget=budget)
             )
-        return prepared
 
     def _personal_channel(self, user: str) -> str:
         """The user's personal channel. Raises Disconnect 3507 if its name would permit other users."""
@@ -125,34 +135,51 @@ class ServerSideSubscriptions:
             return False
         return True
 
-    async def _grant(self, session: Session, identity: Identity, request: SubscribeRequest) -> SubscriptionGrant | None:
-        """The permission for a channel of connect.subs, None if the policy refuses it.
+    async def _grant(
+        self, session: Session, request: SubscriptionRequest, proposed: SubscriptionGrant | None
+    ) -> SubscriptionGrant | None:
+        """The permission for a channel, None if the policy refuses it.
 
-        Raises CommandError if the policy cannot decide at the moment. If the channel were left out then, a
-        unidirectional client would never be subscribed to it.
+        `proposed` is the grant of the token, None for a channel that only the request names. Raises CommandError if the
+        policy cannot decide at the moment. If the channel were left out then, a unidirectional client would never be
+        subscribed to it.
         """
-        namespace = self._namespaces.resolve(request.channel)
+        namespace = self._namespace(request.channel)
+        via = Via.CONNECT if proposed is None else Via.TOKEN
         try:
-            grant = await self._policy.subscribe(identity, session.client, request, namespace)
+            grant = await self._decisions.subscribe(session, request, namespace, via, proposed)
         except CommandError as error:
             if error.code.temporary:
                 raise
             return None
-        return None if self._expiry.is_over(grant.expire_at_unix_s) else grant
+        return None if proposed is None and self._expiry.is_over(grant.expire_at_unix_s) else grant
+
+    def _namespace(self, channel: str) -> Namespace:
+        """Raises Disconnect 3501 for an unknown namespace."""
+        try:
+            return self._namespaces.resolve(channel)
+        except CommandError as error:
+            raise Disconnect(BAD_PROTOCOL, f"server-side {error.detail}") from error
 
 
-def _server_side_request(channel: str, entry: SubscribeRequest) -> SubscribeRequest:
-    """The fields of an entry of connect.subs that count: the token, the position, the filter and conflation.
+def is_small(request: ConnectionRequest) -> bool:
+    """Whether a connect needs no turn of the event loop between two channels: the request names no channels, and a
+    token of this size holds at most some hundred."""
+    return not request.subscriptions and len(request.token) <= SMALL_TOKEN_MAX
+
+
+def _server_side_request(channel: str, entry: SubscriptionRequest | None) -> SubscriptionRequest:
+    """The fields of the request's entry for the channel that count: the token, the position, the filter and conflation.
 
     A client with a position had a recoverable subscription, so it gets a recoverable one again.
     """
-    return SubscribeRequest(
-        channel=channel,
+    if entry is None:
+        return SubscriptionRequest(channel)
+    return SubscriptionRequest(
+        channel,
         token=entry.token,
-        recover=entry.recover,
-        epoch=entry.epoch,
-        offset=entry.offset,
-        recoverable=entry.recoverable or entry.recover,
-        tf=entry.tf,
+        since=entry.since,
+        recoverable=entry.recoverable or entry.since is not None,
+        tags_filter=entry.tags_filter,
         conflate=entry.conflate,
     )

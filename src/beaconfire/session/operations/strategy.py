@@ -26,16 +26,16 @@ from beaconfire.delivery.tags_filter import FilterError, TagsFilter, TagsFilters
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import PublicationPush
-from beaconfire.model.requests import SubscribeRequest
+from beaconfire.model.requests import SubscriptionRequest
 from beaconfire.protocols.port import DeltaCodec
 from beaconfire.session.session import Session
 
 
-def check_strategy(request: SubscribeRequest, namespace: Namespace) -> None:
+def check_strategy(request: SubscriptionRequest, namespace: Namespace) -> None:
     """Raises CommandError 107 for a filter that the namespace does not allow and for a rate out of range, and
     Disconnect 3501 for an unknown type of deltas."""
-    if request.tf is not None and not namespace.options.allow_tags_filter:
-        raise CommandError(BAD_REQUEST, "tf: tags filters are not allowed in this channel")
+    if request.tags_filter is not None and not namespace.options.allow_tags_filter:
+        raise CommandError(BAD_REQUEST, "tags_filter: tags filters are not allowed in this channel")
     if request.delta not in ("", FOSSIL):
         raise Disconnect(BAD_PROTOCOL, f"delta {request.delta!r} is unknown")
     rate = request.conflate.max_rate if request.conflate is not None else 0
@@ -61,7 +61,7 @@ class Strategies:
         self._clock = clock
         self._events = events
 
-    def create(self, session: Session, request: SubscribeRequest, namespace: Namespace) -> DeliveryStrategy | None:
+    def create(self, session: Session, request: SubscriptionRequest, namespace: Namespace) -> DeliveryStrategy | None:
         """The strategy that the request asks for, or None if the subscription gets every publication as it is.
 
         Deltas that the namespace does not allow are ignored, because they only save bytes. Raises CommandError 107 for
@@ -77,11 +77,11 @@ class Strategies:
             return None
         return DeliveryStrategy(tags_filter, delta_codec, conflation)
 
-    def _compile_filter(self, session: Session, request: SubscribeRequest) -> TagsFilter | None:
-        if request.tf is None:
+    def _compile_filter(self, session: Session, request: SubscriptionRequest) -> TagsFilter | None:
+        if request.tags_filter is None:
             return None
         try:
-            return self._filters.compile(request.tf)
+            return self._filters.compile(request.tags_filter)
         except FilterError as error:
             if error.limit:
                 self._events.emit(LimitHit(error.limit, session.client))

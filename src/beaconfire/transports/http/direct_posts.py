@@ -12,7 +12,7 @@ part of the body, but only for `HOLD_S`: the HTTP server has limits for bodies t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from os.path import commonpath
 from typing import Any, Final, NamedTuple, Protocol, cast
@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from beaconfire.base.tasks import run_eagerly
+from beaconfire.base.tasks import run_in_one_step, start_task
 from beaconfire.base.timers import Timer
 from beaconfire.transports.http.limits import HttpLimits, LimitedHttpProtocol
 from beaconfire.transports.request_reader import Headers, RequestReader
@@ -70,10 +70,17 @@ class DirectPosts:
     """
 
     def __init__(
-        self, limits: HttpLimits, paths: Sequence[str], handler: PostHandler, trusted_proxies: Sequence[str] = ()
+        self,
+        limits: HttpLimits,
+        paths: Sequence[str],
+        handler: PostHandler,
+        never_suspends: Callable[[str], bool],
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
+        """`never_suspends` tells whether `handler` runs in one step for a path."""
         self.limits = limits
         self.handler = handler
+        self.never_suspends = never_suspends
         self.paths: Mapping[bytes, str] = {path.encode(): path for path in paths}
         self.prefix = b"POST " + commonpath(paths).encode()
         self._proxy_headers = ProxyHeadersMiddleware(_no_op, list(trusted_proxies)) if trusted_proxies else None
@@ -87,7 +94,7 @@ class DirectPosts:
         if self._proxy_headers is not None:
             scope: Any = {"type": "http", "client": client, "headers": headers}
             # The middleware changes the scope in place and never suspends.
-            run_eagerly(self._proxy_headers(scope, _no_op, _no_op))  # type: ignore[arg-type]  # a coroutine, in fact
+            run_in_one_step(self._proxy_headers(scope, _no_op, _no_op))  # type: ignore[arg-type]  # a coroutine, in fact
             client = scope["client"]
         return client[0] if client else ""
 
@@ -173,8 +180,12 @@ class DirectHttpProtocol(LimitedHttpProtocol):
         self._cancel_request_timer()
         self._unset_keepalive_if_required()
         self._is_handling = True
-        task = run_eagerly(self._respond(path, query, *self._reader.take()))
-        if task is not None:
+        responding = self._respond(path, query, *self._reader.take())
+        if self._direct_posts.never_suspends(path) and not self.flow.write_paused:
+            run_in_one_step(responding)
+            return
+        task = start_task(responding)
+        if not task.done():
             self.flow.pause_reading()
             task.add_done_callback(self.tasks.discard)
             self.tasks.add(task)

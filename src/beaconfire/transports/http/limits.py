@@ -16,7 +16,7 @@ from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.transports.http.upgrades import UpgradingHttpProtocol
 from beaconfire.transports.options import ServerOptions
-from beaconfire.transports.reset import EXTENSION, abandon_after, reset
+from beaconfire.transports.reset import EXTENSION, SENDS_AT_ONCE, abandon_after, reset
 
 _REQUEST_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -81,7 +81,7 @@ class LimitedHttpProtocol(UpgradingHttpProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self._extensions = {EXTENSION: partial(reset, transport)}
+        self._extensions = {EXTENSION: partial(reset, transport), SENDS_AT_ONCE: self._sends_at_once}
         if self._head_deadline_s is None:
             self._start_request_timer(self._limits.head_timeout_s)
         else:
@@ -92,6 +92,9 @@ class LimitedHttpProtocol(UpgradingHttpProtocol):
         self._cancel_write_timer()
         self._drop_requests()
         super().connection_lost(error)
+
+    def _sends_at_once(self) -> bool:
+        return not self.flow.write_paused
 
     # -- Reading -----------------------------------------------------------------------------------------------------
 

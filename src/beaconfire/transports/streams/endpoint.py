@@ -16,10 +16,15 @@ from beaconfire.transports import endpoint_table
 from beaconfire.transports.endpoint_table import EndpointRow
 from beaconfire.transports.port import ErrorResponse, OpenSession
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
-from beaconfire.transports.reset import EXTENSION
+from beaconfire.transports.reset import EXTENSION, SENDS_AT_ONCE
 from beaconfire.transports.streams.emulation import BINARY, EmulatedSessions
 from beaconfire.transports.streams.event_ids import resume
-from beaconfire.transports.streams.response_stream import ResponseStream, StreamCloseTimeout, StreamTraits
+from beaconfire.transports.streams.response_stream import (
+    ResponseStream,
+    StreamCloseTimeout,
+    StreamConnection,
+    StreamTraits,
+)
 
 CONNECT_PARAMETER: Final = "cf_connect"
 
@@ -59,7 +64,7 @@ line ends as the events. The reference implementation starts with CR LF. Clients
 
 
 def _kind(row: EndpointRow, content_type: str, preamble: bytes = b"", has_ids: bool = False) -> StreamKind:
-    traits = StreamTraits(row.name, preamble, unidirectional=row.traits.unidirectional, has_ids=has_ids)
+    traits = StreamTraits(row.name, preamble, unidirectional=row.is_unidirectional, has_ids=has_ids)
     return StreamKind(traits, row.methods, content_type)
 
 
@@ -136,10 +141,18 @@ class StreamEndpoint:
         headers = {"Content-Type": content_type, **_HEADERS, **self._checks.cors(request)}
         fields = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
         secret = self._emulated.new_secret() if self._emulated is not None else ""
-        reset = request.scope.get("extensions", {}).get(EXTENSION, _no_reset)
-        stream = ResponseStream(kind.traits, wire, send, fields, self._close_timeout, reset, secret)
+        extensions = request.scope.get("extensions", {})
+        connection = StreamConnection(
+            send, extensions.get(SENDS_AT_ONCE, _may_suspend), extensions.get(EXTENSION, _no_reset)
+        )
+        stream = ResponseStream(kind.traits, wire, connection, fields, self._close_timeout, secret)
         with self._emulated.present(stream) if self._emulated is not None else nullcontext():
             await stream.run(self._session_factory(wire), request.receive, message, binary)
+
+
+def _may_suspend() -> bool:
+    """Nothing is known about `send` of other ASGI servers."""
+    return False
 
 
 def _no_reset() -> None:

@@ -1,8 +1,9 @@
 """The transport of a session that writes to the body of one HTTP response.
 
-Theory of operation. ASGI's `send` is a coroutine, but servers write at once and suspend only if the peer does not read.
-So `send` runs immediately, without a task. If it suspends, a task finishes it, and until then the stream is not
-writable. The task of the request waits for the client to disconnect, and uses no CPU meanwhile.
+Theory of operation. ASGI's `send` is a coroutine. Our own server says beforehand whether it will suspend, which it does
+only if the peer does not read: otherwise it runs without a task. A `send` that may suspend runs in a task, and until
+the task is done the stream is not writable. The task of the request waits for the client to disconnect, and uses no
+CPU meanwhile.
 
 The head of the response is sent with the first bytes. So a unidirectional client can still be refused by an HTTP
 status, and only that stops an `EventSource` from reconnecting for ever. The client's commands come by other requests,
@@ -12,14 +13,14 @@ through `receive`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections import deque
+from collections.abc import Callable
 
 from msgspec import Struct
-from starlette.types import Receive, Send
+from starlette.types import Message, Receive, Send
 
 from beaconfire.base.errors import CONNECTION_CLOSED, DisconnectCode
-from beaconfire.base.tasks import run_eagerly
+from beaconfire.base.tasks import run_in_one_step, start_task
 from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.pushes import DisconnectPush
@@ -53,20 +54,28 @@ class StreamCloseTimeout(Struct, frozen=True):
     events: EventSink
 
 
+class StreamConnection(Struct, frozen=True):
+    """The request's connection: ASGI's `send`, whether the next `send` runs without suspending, and how to end the
+    connection at once, which drops the data that the client has not read."""
+
+    send: Send
+    sends_at_once: Callable[[], bool]
+    reset: Callable[[], None]
+
+
 class ResponseStream:
     """The `Transport` of one response."""
 
     __slots__ = (
         "_close_timeout",
         "_close_timer",
+        "_connection",
         "_headers",
         "_in_flight",
         "_is_closed",
         "_is_ending",
         "_readable",
         "_receiver",
-        "_reset",
-        "_send",
         "_started",
         "_traits",
         "_waiting",
@@ -80,19 +89,16 @@ class ResponseStream:
         self,
         traits: StreamTraits,
         wire: Wire,
-        send: Send,
+        connection: StreamConnection,
         headers: list[tuple[bytes, bytes]],
         close_timeout: StreamCloseTimeout,
-        reset: Callable[[], None],
         secret: str = "",
     ) -> None:
-        """`reset` ends the request's connection at once, and drops the data that the client has not read."""
         self.secret = secret
         self._close_timeout = close_timeout
-        self._reset = reset
         self._traits = traits
         self._wire = wire
-        self._send = send
+        self._connection = connection
         self._headers = headers
         self._receiver: Receiver | None = None
         self._in_flight: int | None = None
@@ -166,7 +172,7 @@ class ResponseStream:
             return
         self._is_ending = True
         if self._traits.unidirectional and not self._started and not code.reconnect:
-            self._run(self._refuse(http_status(code), f"{code.code} {reason}\n".encode()), 0)
+            self._send(self._refusal(http_status(code), f"{code.code} {reason}\n".encode()), 0)
         elif code.code == CONNECTION_CLOSED.code:
             self._write(b"")
         else:
@@ -186,7 +192,7 @@ class ResponseStream:
 
     def _on_close_timeout(self) -> None:
         self._close_timeout.events.emit(LimitHit(f"{self.name}.close_timeout", ""))
-        self._reset()
+        self._connection.reset()
 
     # -- Writing to the ASGI server ----------------------------------------------------------------------------------
 
@@ -194,35 +200,43 @@ class ResponseStream:
         if self._in_flight is not None:
             self._waiting.append(data)
         else:
-            self._run(self._deliver(data, not self._is_ending), len(data))
+            self._send(self._body(data, not self._is_ending), len(data))
 
-    def _run(self, sending: Coroutine[Any, Any, None], size: int) -> None:
-        """Runs a coroutine that sends `size` bytes. A task finishes it if the server suspends it."""
-        if self._is_closed:
-            sending.close()
-            return
+    def _send(self, messages: deque[Message], size: int) -> None:
+        """Sends messages with `size` bytes of the body: at once, or in a task from the first one that may suspend."""
+        connection = self._connection
         try:
-            task = run_eagerly(sending)
+            while messages and not self._is_closed and connection.sends_at_once():
+                run_in_one_step(connection.send(messages.popleft()))  # type: ignore[arg-type]  # a coroutine, in fact
         except Exception:  # noqa: BLE001 - servers may raise if the client has disconnected; `receive` reports that as well
             self._is_closed = True
-            return
-        if task is not None:
+        if messages and not self._is_closed:
             self._in_flight = size
-            task.add_done_callback(self._on_sent)
+            start_task(self._send_rest(messages)).add_done_callback(self._on_sent)
 
-    async def _deliver(self, data: Frame, more: bool) -> None:
+    async def _send_rest(self, messages: deque[Message]) -> None:
+        while messages:
+            await self._connection.send(messages.popleft())
+
+    def _body(self, data: Frame, more: bool) -> deque[Message]:
+        messages: deque[Message] = deque()
         if not self._started:
             self._started = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            messages.append({"type": "http.response.start", "status": 200, "headers": self._headers})
             data = self._traits.preamble + data
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        messages.append({"type": "http.response.body", "body": data, "more_body": more})
+        return messages
 
-    async def _refuse(self, status: int, text: bytes) -> None:
+    def _refusal(self, status: int, text: bytes) -> deque[Message]:
         self._started = True
         headers = [field for field in self._headers if field[0] != b"content-type"]
         headers.append((b"content-type", b"text/plain; charset=utf-8"))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": text})
+        return deque(
+            (
+                {"type": "http.response.start", "status": status, "headers": headers},
+                {"type": "http.response.body", "body": text},
+            )
+        )
 
     def _on_sent(self, task: asyncio.Task[None]) -> None:
         self._in_flight = None

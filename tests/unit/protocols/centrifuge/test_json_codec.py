@@ -15,7 +15,8 @@ from beaconfire.model.pushes import (
     SubscribePush,
     UnsubscribePush,
 )
-from beaconfire.model.requests import (
+from beaconfire.protocols.centrifuge.json_codec import JsonCodec
+from beaconfire.protocols.centrifuge.requests import (
     PONG,
     Command,
     ConnectRequest,
@@ -26,7 +27,7 @@ from beaconfire.model.requests import (
     SendRequest,
     SubscribeRequest,
 )
-from beaconfire.model.results import (
+from beaconfire.protocols.centrifuge.results import (
     ConnectResult,
     HistoryResult,
     PresenceResult,
@@ -34,7 +35,6 @@ from beaconfire.model.results import (
     RPCResult,
     SubscribeResult,
 )
-from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.port import Codec, ProtocolError
 
 CODEC: Codec = JsonCodec()

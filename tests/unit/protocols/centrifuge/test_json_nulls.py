@@ -12,15 +12,10 @@ import msgspec
 import pytest
 from msgspec import Raw, Struct
 
-from beaconfire.model.requests import (
-    Command,
-    ConnectRequest,
-    FilterNode,
-    PublishRequest,
-    SubscribeRequest,
-)
+from beaconfire.model.requests import FilterNode
 from beaconfire.protocols.centrifuge.fields import REQUESTS
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
+from beaconfire.protocols.centrifuge.requests import Command, ConnectRequest, PublishRequest, SubscribeRequest
 from beaconfire.protocols.port import ProtocolError
 
 FRAME_SIZE = 64 * 1024

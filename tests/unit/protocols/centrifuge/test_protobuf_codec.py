@@ -8,7 +8,9 @@ from msgspec import Raw
 from beaconfire.base.errors import PERMISSION_DENIED, CommandError, PayloadError
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
 from beaconfire.model.pushes import MessagePush, PublicationPush, UnsubscribePush
-from beaconfire.model.requests import (
+from beaconfire.protocols.centrifuge import schema_pb2 as wire
+from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
+from beaconfire.protocols.centrifuge.requests import (
     PONG,
     Command,
     ConnectRequest,
@@ -17,9 +19,7 @@ from beaconfire.model.requests import (
     SendRequest,
     SubscribeRequest,
 )
-from beaconfire.model.results import ConnectResult, RPCResult, SubscribeResult
-from beaconfire.protocols.centrifuge import schema_pb2 as wire
-from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
+from beaconfire.protocols.centrifuge.results import ConnectResult, RPCResult, SubscribeResult
 from beaconfire.protocols.port import Codec
 
 CODEC: Codec = ProtobufCodec()

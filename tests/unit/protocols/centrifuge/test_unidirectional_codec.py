@@ -14,8 +14,8 @@ from beaconfire.model.pushes import (
     MessagePush,
     PublicationPush,
 )
-from beaconfire.model.requests import ConnectRequest
-from beaconfire.model.results import ConnectResult
+from beaconfire.protocols.centrifuge.requests import ConnectRequest
+from beaconfire.protocols.centrifuge.results import ConnectResult
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.port import ProtocolError
 

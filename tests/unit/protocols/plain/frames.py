@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from beaconfire.model.requests import Command
+from beaconfire.protocols.centrifuge.requests import Command
 from beaconfire.protocols.plain import PlainCodec
 from beaconfire.protocols.port import Codec, Payload
 

@@ -13,7 +13,7 @@ from beaconfire.base.errors import BAD_REQUEST, INTERNAL, METHOD_NOT_FOUND, Comm
 from beaconfire.model.identity import NAME_LENGTH_MAX
 from beaconfire.model.position import SincePosition
 from beaconfire.model.publication import NO_PAYLOAD
-from beaconfire.model.requests import (
+from beaconfire.protocols.centrifuge.requests import (
     ConnectRequest,
     HistoryRequest,
     InvalidRequest,

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.model.pushes import PublicationPush
-from beaconfire.model.requests import InvalidRequest, LobbyFrame
+from beaconfire.protocols.centrifuge.requests import InvalidRequest, LobbyFrame
 from beaconfire.protocols.plain.client_messages import SERVER_TYPES
 from beaconfire.protocols.port import Codec, Payload
 from tests.unit.protocols.plain.frames import CODEC, LOBBY, NO_MESSAGES, decode, decoded

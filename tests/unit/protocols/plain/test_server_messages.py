@@ -20,8 +20,8 @@ from beaconfire.model.pushes import (
     SubscribePush,
     UnsubscribePush,
 )
-from beaconfire.model.requests import Pong, RoomMessage
-from beaconfire.model.results import (
+from beaconfire.protocols.centrifuge.requests import Pong, RoomMessage
+from beaconfire.protocols.centrifuge.results import (
     ConnectResult,
     HistoryResult,
     PingResult,

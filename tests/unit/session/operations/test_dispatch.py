@@ -9,7 +9,7 @@ import pytest
 from beaconfire.base.errors import BAD_PROTOCOL, BAD_REQUEST, CommandError, Disconnect, PayloadError
 from beaconfire.model.events import CommandHandled, InternalError
 from beaconfire.model.identity import Identity
-from beaconfire.model.requests import Request
+from beaconfire.protocols.centrifuge.requests import Request
 from tests.unit.kit import OPEN, RECOVERABLE, NodeHarness
 
 

@@ -13,8 +13,8 @@ from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.grants import SubscriptionClaims, SubscriptionGrant
 from beaconfire.model.identity import Identity
-from beaconfire.model.requests import SubscribeRequest
 from beaconfire.policy.tokens import TokenExpired, TokenUnverifiable
+from beaconfire.protocols.centrifuge.requests import SubscribeRequest
 from beaconfire.transports.traits import SessionTraits
 from tests.unit.kit import OPEN, RECOVERABLE, NodeHarness, run, settle
 from tests.unit.session.operations.support import OPEN_TO_ANONYMOUS, UNIX_S, connect_with, grants_for

@@ -8,8 +8,8 @@ import pytest
 
 from beaconfire.base.errors import CommandError
 from beaconfire.model.pushes import Push
-from beaconfire.model.requests import Command
-from beaconfire.model.results import Result
+from beaconfire.protocols.centrifuge.requests import Command
+from beaconfire.protocols.centrifuge.results import Result
 from beaconfire.protocols.port import Payload
 from beaconfire.transports.websocket.framing import (
     JOINED_BYTES_MAX,

@@ -1,0 +1,109 @@
+"""Several policies as one. Every policy is asked, in order, so a permission never hides a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Raw
+from msgspec.structs import replace
+
+from beaconfire.channels.namespaces import Namespace
+from beaconfire.model.grants import SubscriptionGrant
+from beaconfire.model.identity import Identity
+from beaconfire.model.requests import SubscriptionRequest
+from beaconfire.policy.port import (
+    Caller,
+    ConnectionAttempt,
+    EndedSession,
+    EndedSubscription,
+    Policy,
+    PublicationAttempt,
+    Via,
+)
+
+
+class PolicyChain:
+    """Implements `policy.port.Policy`.
+
+    The answer of a later policy replaces that of an earlier one. The first policy that raises ends the chain. An rpc
+    or a message has one result, so there the first policy with an answer ends the chain as well.
+    """
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        self._policies = tuple(policies)
+        self.suspending = frozenset().union(*(policy.suspending for policy in self._policies))
+        self.wants_endings = any(policy.wants_endings for policy in self._policies)
+
+    async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
+        identity = None
+        for policy in self._policies:
+            identity = await policy.connect(attempt) or identity
+        return identity
+
+    async def refresh(self, caller: Caller, token: str) -> Identity | None:
+        identity = None
+        for policy in self._policies:
+            identity = await policy.refresh(caller, token) or identity
+        return identity
+
+    async def subscribe(
+        self,
+        caller: Caller,
+        request: SubscriptionRequest,
+        namespace: Namespace,
+        via: Via,
+        proposed: SubscriptionGrant | None,
+    ) -> SubscriptionGrant | None:
+        for policy in self._policies:
+            proposed = await policy.subscribe(caller, request, namespace, via, proposed) or proposed
+        return proposed
+
+    async def sub_refresh(self, caller: Caller, channel: str, token: str) -> SubscriptionGrant | None:
+        grant = None
+        for policy in self._policies:
+            grant = await policy.sub_refresh(caller, channel, token) or grant
+        return grant
+
+    async def publish(self, attempt: PublicationAttempt) -> Raw | None:
+        permitted = None
+        for policy in self._policies:
+            data = await policy.publish(attempt)
+            if data is not None:
+                permitted = data
+                attempt = attempt if data is attempt.data else replace(attempt, data=data)
+        return permitted
+
+    async def presence(self, caller: Caller, channel: str, namespace: Namespace, subscribed: bool) -> bool | None:
+        permitted = None
+        for policy in self._policies:
+            permitted = await policy.presence(caller, channel, namespace, subscribed) or permitted
+        return permitted
+
+    async def history(self, caller: Caller, channel: str, namespace: Namespace, subscribed: bool) -> bool | None:
+        permitted = None
+        for policy in self._policies:
+            permitted = await policy.history(caller, channel, namespace, subscribed) or permitted
+        return permitted
+
+    async def rpc(self, caller: Caller, method: str, data: Raw) -> Raw | None:
+        for policy in self._policies:
+            result = await policy.rpc(caller, method, data)
+            if result is not None:
+                return result
+        return None
+
+    async def message(self, caller: Caller, data: Raw) -> bool | None:
+        for policy in self._policies:
+            if await policy.message(caller, data):
+                return True
+        return None
+
+    async def unsubscribed(self, ended: Sequence[EndedSubscription]) -> None:
+        for policy in self._policies:
+            if policy.wants_endings:
+                await policy.unsubscribed(ended)
+
+    async def disconnected(self, ended: Sequence[EndedSession]) -> None:
+        for policy in self._policies:
+            if policy.wants_endings:
+                await policy.disconnected(ended)

@@ -1,0 +1,65 @@
+"""The base class of policies that decide only some of the questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Raw
+
+from beaconfire.channels.namespaces import Namespace
+from beaconfire.model.grants import SubscriptionGrant
+from beaconfire.model.identity import Identity
+from beaconfire.model.requests import SubscriptionRequest
+from beaconfire.policy.port import Caller, ConnectionAttempt, EndedSession, EndedSubscription, PublicationAttempt, Via
+
+
+class NoOpinion:
+    """Implements `policy.port.Policy`: has no opinion, never suspends, and wants no endings."""
+
+    @property
+    def suspending(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
+    def wants_endings(self) -> bool:
+        return False
+
+    async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
+        return None
+
+    async def refresh(self, caller: Caller, token: str) -> Identity | None:
+        return None
+
+    async def subscribe(
+        self,
+        caller: Caller,
+        request: SubscriptionRequest,
+        namespace: Namespace,
+        via: Via,
+        proposed: SubscriptionGrant | None,
+    ) -> SubscriptionGrant | None:
+        return None
+
+    async def sub_refresh(self, caller: Caller, channel: str, token: str) -> SubscriptionGrant | None:
+        return None
+
+    async def publish(self, attempt: PublicationAttempt) -> Raw | None:
+        return None
+
+    async def presence(self, caller: Caller, channel: str, namespace: Namespace, subscribed: bool) -> bool | None:
+        return None
+
+    async def history(self, caller: Caller, channel: str, namespace: Namespace, subscribed: bool) -> bool | None:
+        return None
+
+    async def rpc(self, caller: Caller, method: str, data: Raw) -> Raw | None:
+        return None
+
+    async def message(self, caller: Caller, data: Raw) -> bool | None:
+        return None
+
+    async def unsubscribed(self, ended: Sequence[EndedSubscription]) -> None:
+        pass
+
+    async def disconnected(self, ended: Sequence[EndedSession]) -> None:
+        pass

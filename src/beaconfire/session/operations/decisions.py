@@ -1,0 +1,124 @@
+"""Asks the policy on behalf of a session. All operations, and the server API, ask here.
+
+A request that no policy permits is refused. A decision that may suspend has a deadline, and the end of its session
+cancels it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from msgspec import Raw
+
+from beaconfire.base.errors import (
+    COMMAND_NOT_AVAILABLE,
+    INTERNAL,
+    METHOD_NOT_FOUND,
+    NOT_AVAILABLE,
+    PERMISSION_DENIED,
+    UNAUTHORIZED,
+    CommandError,
+    Disconnect,
+)
+from beaconfire.channels.namespaces import Namespace
+from beaconfire.model.events import EventSink, LimitHit
+from beaconfire.model.grants import SubscriptionGrant
+from beaconfire.model.identity import Identity
+from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
+from beaconfire.policy.port import ConnectionAttempt, Policy, PublicationAttempt, Via
+from beaconfire.session.session import Session
+
+T = TypeVar("T")
+
+
+class Decisions:
+    """Every method raises CommandError to refuse, or Disconnect to end the session as well."""
+
+    def __init__(self, policy: Policy, timeout_s: float, events: EventSink) -> None:
+        """`timeout_s` is the deadline of one decision."""
+        self._policy = policy
+        self._timeout_s = timeout_s
+        self._events = events
+
+    async def connect(self, session: Session, request: ConnectionRequest) -> Identity:
+        attempt = ConnectionAttempt(request, session.client, session.transport.name)
+        identity = await self._ask(session, "connect", self._policy.connect(attempt))
+        if identity is None:
+            raise CommandError(UNAUTHORIZED, "no token: send a connection token")
+        return identity
+
+    async def refresh(self, session: Session, token: str) -> Identity:
+        identity = await self._ask(session, "refresh", self._policy.refresh(session, token))
+        if identity is None:
+            raise CommandError(PERMISSION_DENIED, "the connection cannot be refreshed")
+        return identity
+
+    async def subscribe(
+        self,
+        session: Session,
+        request: SubscriptionRequest,
+        namespace: Namespace,
+        via: Via,
+        proposed: SubscriptionGrant | None = None,
+    ) -> SubscriptionGrant:
+        asked = self._policy.subscribe(session, request, namespace, via, proposed)
+        grant = await self._ask(session, "subscribe", asked) or proposed
+        if grant is None:
+            detail = f"channel {request.channel!r} needs a subscription token or a permission"
+            raise CommandError(PERMISSION_DENIED, detail)
+        return grant
+
+    async def sub_refresh(self, session: Session, channel: str, token: str) -> SubscriptionGrant:
+        grant = await self._ask(session, "sub_refresh", self._policy.sub_refresh(session, channel, token))
+        if grant is None:
+            raise CommandError(PERMISSION_DENIED, f"the subscription to {channel!r} cannot be refreshed")
+        return grant
+
+    async def publish(self, session: Session | None, attempt: PublicationAttempt) -> Raw:
+        """The data to publish. `session` is None for the server API."""
+        data = await self._ask(session, "publish", self._policy.publish(attempt))
+        if data is None:
+            raise CommandError(PERMISSION_DENIED, f"publishing to {attempt.channel!r} is not permitted to this client")
+        return data
+
+    async def may_see_presence(self, session: Session, channel: str, namespace: Namespace, subscribed: bool) -> bool:
+        asked = self._policy.presence(session, channel, namespace, subscribed)
+        return bool(await self._ask(session, "presence", asked))
+
+    async def may_read_history(self, session: Session, channel: str, namespace: Namespace, subscribed: bool) -> bool:
+        asked = self._policy.history(session, channel, namespace, subscribed)
+        return bool(await self._ask(session, "history", asked))
+
+    async def rpc(self, session: Session, method: str, data: Raw) -> Raw:
+        result = await self._ask(session, "rpc", self._policy.rpc(session, method, data))
+        if result is not None:
+            return result
+        if ":" in method:
+            raise CommandError(METHOD_NOT_FOUND, f"no RPC namespace for method {method!r} is configured")
+        raise CommandError(NOT_AVAILABLE, "no RPC handler is configured")
+
+    async def message(self, session: Session, data: Raw) -> None:
+        if not await self._ask(session, "message", self._policy.message(session, data)):
+            raise Disconnect(COMMAND_NOT_AVAILABLE, "send: no message handler is configured")
+
+    async def _ask(self, session: Session | None, decision: str, asked: Coroutine[Any, Any, T]) -> T:
+        if decision not in self._policy.suspending:
+            return await asked
+        task = asyncio.current_task()
+        assert task is not None, "a decision that may suspend runs in a task"
+        if session is not None:
+            session.begin_deciding(task)
+        try:
+            async with asyncio.timeout(self._timeout_s) as deadline:
+                return await asked
+        except TimeoutError:
+            if not deadline.expired():
+                raise  # of the policy itself
+            self._events.emit(LimitHit("client.decision_timeout", session.client if session is not None else ""))
+            detail = f"{decision}: no decision within client.decision_timeout ({self._timeout_s:g} s): try again"
+            raise CommandError(INTERNAL, detail) from None
+        finally:
+            if session is not None:
+                session.end_deciding(task)
