@@ -18,7 +18,7 @@ from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.loop import Runtime
-from beaconfire.base.tasks import run_eagerly
+from beaconfire.base.tasks import run_in_one_step
 from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds
 from beaconfire.channels.access import Access
@@ -32,13 +32,16 @@ from beaconfire.model.position import StreamPosition
 from beaconfire.node.cluster import ControlMessage
 from beaconfire.node.node import Node, NodeOptions
 from beaconfire.policy.configured import ConfiguredPolicy
+from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
-from beaconfire.protocols.plain import PlainCodec
+from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
+from beaconfire.protocols.centrifuge.unidirectional_connection import UnidirectionalConnection
+from beaconfire.protocols.plain import PlainCodec, PlainConnection
 from beaconfire.protocols.port import Codec
 from beaconfire.session.factory import SessionFactory
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
-from beaconfire.transports.traits import SessionTraits
+from beaconfire.transports.traits import Pings, SessionTraits
 from tests.fakes.engine import ControlledBroker, ControlledPresence, ManualCalls
 from tests.fakes.events import EventRecorder
 from tests.fakes.tokens import KnownTokens
@@ -73,13 +76,7 @@ WITH_PRESENCE = ChannelOptions(
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that does not suspend."""
-    result: list[T] = []
-
-    async def keep() -> None:
-        result.append(await coroutine)
-
-    assert run_eagerly(keep()) is None, "the coroutine suspends: use asyncio.run"
-    return result[0]
+    return run_in_one_step(coroutine)
 
 
 async def settle() -> None:
@@ -92,7 +89,7 @@ class HarnessClient:
     """A session, and the messages that its client has received."""
 
     def __init__(
-        self, harness: NodeHarness, factory: SessionFactory, codec: Codec, traits: SessionTraits | None
+        self, harness: NodeHarness, factory: SessionFactory, codec: Codec, traits: SessionTraits | None = None
     ) -> None:
         self.harness = harness
         self.transport = RecordingTransport()
@@ -203,7 +200,6 @@ class NodeHarness:
             NodeOptions(NodeIdentity(uid="uid", name="node", version="1.2.3"), options),
             self.engine,
             self.namespaces,
-            access,
             self.policy,
             Runtime(self.scheduled.append, self.timers, self.timers, lambda: self.random_value),
             self.recorder,
@@ -219,7 +215,21 @@ class NodeHarness:
 
     def open_session(self, traits: SessionTraits | None = None) -> HarnessClient:
         """A client of the Centrifuge protocol that has sent nothing yet."""
-        return HarnessClient(self, self.node.sessions(SessionTraits(), self._new_id), JsonCodec(), traits)
+        operations, codec = self.node.operations, JsonCodec()
+        sessions = self.node.sessions(
+            SessionTraits(), lambda session: CentrifugeConnection(session, operations, codec), self._new_id
+        )
+        return HarnessClient(self, sessions, codec, traits)
+
+    def open_unidirectional_session(self, traits: SessionTraits | None = None) -> HarnessClient:
+        """A client of the unidirectional protocol that has sent nothing yet."""
+        operations, codec = self.node.operations, UnidirectionalCodec()
+        sessions = self.node.sessions(
+            traits or SessionTraits(Pings.UNANSWERED),
+            lambda session: UnidirectionalConnection(session, operations, codec),
+            self._new_id,
+        )
+        return HarnessClient(self, sessions, codec)
 
     def connect(self, user: str = "", *channels: str, **identity: Any) -> HarnessClient:
         """A client of this user that is subscribed to these channels, and has received everything so far.
@@ -240,8 +250,13 @@ class NodeHarness:
 
     def open_plain_session(self, lobby: str | None = None) -> HarnessClient:
         """A client of the plain protocol that has sent nothing yet."""
-        traits = SessionTraits(connect_first=False, app_pings=False, lobby=lobby)
-        return HarnessClient(self, self.node.sessions(traits, self._new_id), PlainCodec(lobby), None)
+        operations = self.node.operations
+        sessions = self.node.sessions(
+            SessionTraits(Pings.TRANSPORT, connect_is_final=False, may_stay_anonymous=lobby is not None),
+            lambda session: PlainConnection(session, operations, lobby),
+            self._new_id,
+        )
+        return HarnessClient(self, sessions, PlainCodec(lobby))
 
     def connect_plain(self, user: str) -> HarnessClient:
         """A client of the plain protocol after its handshake, with a token that has the name of the user."""

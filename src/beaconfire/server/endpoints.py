@@ -18,12 +18,15 @@ from beaconfire.config import Config
 from beaconfire.model.events import EventSink
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.node import Node
+from beaconfire.protocols.centrifuge.connection import CentrifugeCodec, CentrifugeConnection
 from beaconfire.protocols.centrifuge.emulation import decode_emulation_request
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
+from beaconfire.protocols.centrifuge.unidirectional_connection import UnidirectionalConnection
 from beaconfire.protocols.plain import PlainCodec, PlainConnection
 from beaconfire.protocols.port import Codec, Wire
+from beaconfire.session.factory import SessionFactory
 from beaconfire.transports import endpoint_table as rows
 from beaconfire.transports import streams
 from beaconfire.transports.endpoint_table import ENDPOINTS, EndpointRow
@@ -151,6 +154,27 @@ class Endpoints:
     def _poll_limits(self) -> tuple[int, int, float]:
         options = self._config.poll
         return int(options.max_request_body_size), int(options.max_response_size), float(options.max_wait)
+
+    # Sessions
+
+    def _centrifuge(self, row: EndpointRow, codec: CentrifugeCodec) -> SessionFactory:
+        operations = self._node.operations
+        return self._node.sessions(
+            row.traits, lambda session: CentrifugeConnection(session, operations, codec), _new_client_id
+        )
+
+    def _bidirectional(self, row: EndpointRow) -> Callable[[Wire], OpenSession]:
+        """Makes the function that opens sessions on a wire of the bidirectional protocol."""
+        sessions = {codec.name: self._centrifuge(row, codec) for codec in (JsonCodec(), ProtobufCodec())}
+        return lambda wire: lambda transport: sessions[wire.codec.name].open_session(transport, wire)
+
+    def _unidirectional(self, row: EndpointRow) -> Callable[[Wire], OpenSession]:
+        """Makes the function that opens sessions on a wire of the unidirectional protocol."""
+        operations, codec = self._node.operations, UnidirectionalCodec()
+        sessions = self._node.sessions(
+            row.traits, lambda session: UnidirectionalConnection(session, operations, codec), _new_client_id
+        )
+        return lambda wire: lambda transport: sessions.open_session(transport, wire)
 
 
 _WEBSOCKET_MAKERS: Final[Mapping[str, Callable[[Endpoints, EndpointRow], Endpoint]]] = {
