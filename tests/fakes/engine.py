@@ -41,6 +41,8 @@ class ManualCalls:
 
     def __init__(self) -> None:
         self._held: dict[str, asyncio.Event] = {}
+        self.when_changed: Callable[[], None] = lambda: None
+        """Called when calls are held back or released."""
         self._failures: dict[str, Exception] = {}
         self.completed: list[str] = []
         """Method and subject of every call that was neither held back nor failed, in order: `attach news`. The subject
@@ -48,12 +50,24 @@ class ManualCalls:
 
     def hold(self, method: str) -> Callable[[], None]:
         """Makes later calls wait. The returned function releases the calls that came before another `hold`."""
-        self._held[method] = asyncio.Event()
-        return self._held[method].set
+        held = self._held[method] = asyncio.Event()
+        self.when_changed()
+
+        def release() -> None:
+            held.set()
+            self.when_changed()
+
+        return release
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether any call would wait."""
+        return any(not held.is_set() for held in self._held.values())
 
     def release(self, method: str) -> None:
         """Releases the calls that wait, and does not hold later calls back."""
         self._held.pop(method).set()
+        self.when_changed()
 
     def fail_next(self, method: str, error: Exception) -> None:
         """Makes the next call of this method raise `error`. It is not in `completed`."""

@@ -38,6 +38,10 @@ class KnownTokens:
         self.connections: TokenTable[Identity] = TokenTable()
         self.subscriptions: TokenTable[SubscriptionClaims] = TokenTable()
 
+    @property
+    def suspends(self) -> bool:
+        return getattr(self._calls, "is_holding", False)
+
     async def verify_connection(self, token: str) -> Identity:
         await self._calls.before("verify", token)
         return self.connections.find(token)
@@ -54,6 +58,8 @@ class KnownTokens:
 
 class UserNameTokens:
     """A verifier for which every connection token is the name of a user, and every subscription token is invalid."""
+
+    suspends = False
 
     async def verify_connection(self, token: str) -> Identity:
         return Identity(user=token, info=Raw(json.dumps({"name": token}, separators=(",", ":")).encode()))

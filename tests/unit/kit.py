@@ -32,6 +32,7 @@ from beaconfire.model.position import StreamPosition
 from beaconfire.node.cluster import ControlMessage
 from beaconfire.node.node import Node, NodeOptions
 from beaconfire.policy.configured import ConfiguredPolicy
+from beaconfire.policy.port import DECISIONS
 from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
@@ -195,6 +196,7 @@ class NodeHarness:
             ControlledBroker(self.calls, self.memory.broker),
             ControlledPresence(self.calls, self.memory.presence),
             self.memory.control,
+            suspends=False,  # see `_declare_suspending`
         )
         self.node = Node(
             NodeOptions(NodeIdentity(uid="uid", name="node", version="1.2.3"), options),
@@ -205,7 +207,14 @@ class NodeHarness:
             self.recorder,
             RecordingTransport.send_all,
         )
+        self.calls.when_changed = self._declare_suspending
         run(self.node.start())
+
+    def _declare_suspending(self) -> None:
+        """Commands run in one step while no call is held back, and in tasks while one is."""
+        holding = self.calls.is_holding
+        self.node.background.engine_suspends = holding
+        self.node.operations.suspending = frozenset(DECISIONS) if holding else frozenset()
 
     def wire(self, codec: Codec) -> LineWire:
         """The wire that all clients of a codec share, as in production."""

@@ -73,7 +73,7 @@ class Operations:
         self.options = options
         self.clock = clock
         self.background = background
-        self._suspending = frozenset(
+        self.suspending = frozenset(
             operation for operation, asked in _ASKED.items() if not policy.suspending.isdisjoint(asked)
         )
         self._namespaces = namespaces
@@ -96,7 +96,7 @@ class Operations:
 
     def may_suspend(self, operation: str) -> bool:
         """Whether an operation, named by its main decision (see `policy.port.DECISIONS`), may suspend."""
-        return self.background.engine_suspends or operation in self._suspending
+        return self.background.engine_suspends or operation in self.suspending
 
     def connect_may_suspend(self, request: ConnectionRequest) -> bool:
         """Like `may_suspend`. A connect with many channels lets other work of the event loop run in between."""
