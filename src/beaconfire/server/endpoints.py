@@ -75,7 +75,7 @@ class Endpoints:
 
         def open_session(request: UpgradeRequest, wire: Wire, transport_pings: bool) -> OpenSession:
             traits = SessionTraits(app_pings=False) if transport_pings else None
-            return lambda transport: sessions.open_session(transport, wire, traits)
+            return lambda transport, handshake: sessions.open_session(transport, wire, handshake, traits)
 
         return CentrifugeEndpoint(self._wires(JsonCodec()), self._wires(ProtobufCodec()), open_session)
 
@@ -115,8 +115,8 @@ class Endpoints:
         self,
         row: EndpointRow,
         kind: streams.StreamKind,
-        json: Wire,
-        protobuf: Wire | None = None,
+        json: streams.StreamWire,
+        protobuf: streams.StreamWire | None = None,
         emulated: streams.EmulatedSessions | None = None,
     ) -> ASGIApp:
         options = getattr(self._config, row.section)
@@ -151,7 +151,7 @@ class Endpoints:
 
     def _sessions(self, traits: SessionTraits) -> Callable[[Wire], OpenSession]:
         sessions = self._node.sessions(traits, _new_client_id)
-        return lambda wire: lambda transport: sessions.open_session(transport, wire)
+        return lambda wire: lambda transport, handshake: sessions.open_session(transport, wire, handshake)
 
 
 _WEBSOCKET_MAKERS: Final[Mapping[str, Callable[[Endpoints, EndpointRow], Endpoint]]] = {

@@ -8,6 +8,7 @@ from typing import Any
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.delivery.subscription import Subscription, SubscriptionOptions
 from beaconfire.model.grants import SubscriptionGrant
+from beaconfire.model.handshake import Handshake
 from beaconfire.model.requests import Command
 from beaconfire.protocols.port import Wire
 from beaconfire.session.context import SessionContext
@@ -36,10 +37,19 @@ class SessionFactory:
         self._traits = traits
         self._new_id = new_id
 
-    def open_session(self, transport: Transport, wire: Wire, traits: SessionTraits | None = None) -> Session:
+    def open_session(
+        self, transport: Transport, wire: Wire, handshake: Handshake, traits: SessionTraits | None = None
+    ) -> Session:
         """A session on an open transport. `traits` replaces the traits of the endpoint."""
         session = Session(
-            self._context, self._new_id(), transport, wire, traits or self._traits, self._dispatch, self._upkeep
+            self._context,
+            self._new_id(),
+            transport,
+            wire,
+            handshake,
+            traits or self._traits,
+            self._dispatch,
+            self._upkeep,
         )
         if session.traits.lobby is not None:
             self._enter_lobby(session, session.traits.lobby)

@@ -40,6 +40,7 @@ from beaconfire.base.tasks import run_eagerly
 from beaconfire.delivery.outbox import Outbox
 from beaconfire.delivery.subscription import Subscription
 from beaconfire.model.events import ConnectionOpened, LimitHit, SessionEnded, report_error
+from beaconfire.model.handshake import Handshake
 from beaconfire.model.identity import Identity
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.model.pushes import Push, UnsubscribePush
@@ -85,6 +86,7 @@ class Session:
         "client",
         "connected_at_unix_s",
         "context",
+        "handshake",
         "identity",
         "is_reading_paused",
         "keepalive",
@@ -104,6 +106,7 @@ class Session:
         client: str,
         transport: Transport,
         wire: Wire,
+        handshake: Handshake,
         traits: SessionTraits,
         dispatch: Callable[[Session, Command], Coroutine[Any, Any, None]],
         upkeep: Callable[[Session], Coroutine[Any, Any, None]],
@@ -116,6 +119,8 @@ class Session:
         self.client = client
         self.transport = transport
         self.wire = wire
+        self.handshake: Handshake | None = handshake
+        """None once the session has connected, failed to connect or ended, to save memory in idle connections."""
         self.traits = traits
         self._dispatch = dispatch
         self._upkeep = upkeep
@@ -403,6 +408,7 @@ class Session:
         if self.has_ended():
             return
         self.phase = SessionPhase.ENDED
+        self.handshake = None
         context = self.context
         self.keepalive.cancel()
         context.registry.remove(self)

@@ -113,6 +113,7 @@ class ConnectHandler:
                 version=session.app_version,
             )
         )
+        session.handshake = None
         return self._result(session, subscriptions), subscriptions
 
     def _authenticate(self, session: Session, identity: Identity) -> None:
@@ -136,7 +137,11 @@ class ConnectHandler:
                 session.unsubscribe(subscription)
         session.identity = Identity()
         if not session.has_ended():
-            session.phase = SessionPhase.REFUSED if session.traits.connect_first else SessionPhase.NEW
+            if session.traits.connect_first:
+                session.phase = SessionPhase.REFUSED
+                session.handshake = None
+            else:
+                session.phase = SessionPhase.NEW
 
     def _result(self, session: Session, subscriptions: list[PreparedSubscription]) -> ConnectResult:
         options = self._options

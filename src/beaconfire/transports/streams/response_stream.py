@@ -12,7 +12,7 @@ through `receive`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -22,11 +22,13 @@ from beaconfire.base.errors import CONNECTION_CLOSED, DisconnectCode
 from beaconfire.base.tasks import run_eagerly
 from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import EventSink, LimitHit
+from beaconfire.model.handshake import Handshake
 from beaconfire.model.pushes import DisconnectPush
-from beaconfire.protocols.port import Frame, Wire
+from beaconfire.protocols.port import Frame
 from beaconfire.transports.port import OpenSession, Receiver
 from beaconfire.transports.request_checks import http_status
 from beaconfire.transports.streams.event_ids import event_id
+from beaconfire.transports.streams.wires import StreamWire
 
 
 class StreamTraits(Struct, frozen=True):
@@ -79,7 +81,7 @@ class ResponseStream:
     def __init__(
         self,
         traits: StreamTraits,
-        wire: Wire,
+        wire: StreamWire,
         send: Send,
         headers: list[tuple[bytes, bytes]],
         close_timeout: StreamCloseTimeout,
@@ -97,7 +99,7 @@ class ResponseStream:
         self._receiver: Receiver | None = None
         self._in_flight: int | None = None
         """Bytes in a suspended `send`; None while no `send` is suspended."""
-        self._waiting: list[Frame] = []
+        self._waiting: list[bytes] = []
         self._started = False
         self._is_ending = False
         self._is_closed = False
@@ -106,9 +108,11 @@ class ResponseStream:
         self._close_timer: Timer | None = None
         """Runs while the client of an ended stream has not read the rest."""
 
-    async def run(self, open_session: OpenSession, receive: Receive, message: bytes, binary: bool) -> None:
+    async def run(
+        self, open_session: OpenSession, handshake: Handshake, receive: Receive, message: bytes, binary: bool
+    ) -> None:
         """Runs the session, from its first message to the end of the response or of the connection."""
-        receiver = self._receiver = open_session(self)
+        receiver = self._receiver = open_session(self, handshake)
         try:
             receiver.on_data(message, binary)
             while (await receive())["type"] != "http.disconnect":
@@ -145,8 +149,9 @@ class ResponseStream:
         """Bytes that wait for the HTTP server. A server buffers up to a few dozen KiB more, which are not counted."""
         return (self._in_flight or 0) + sum(map(len, self._waiting))
 
-    def write(self, data: Frame) -> None:
+    def write(self, frames: Sequence[Frame]) -> None:
         if not self._is_ending:
+            data = b"".join(frames)  # type: ignore[arg-type]  # a `StreamWire` makes bytes
             if self._traits.has_ids and self._receiver is not None:
                 positions = self._receiver.positions()
                 if positions is None:
@@ -154,7 +159,7 @@ class ResponseStream:
                 data = event_id(data, positions)
             self._write(data)
 
-    def write_rest(self, data: Frame, sent: int) -> None:
+    def write_rest(self, data: bytes, sent: int) -> None:
         raise AssertionError("a response stream has no direct socket")
 
     def ping(self) -> None:
@@ -190,7 +195,7 @@ class ResponseStream:
 
     # -- Writing to the ASGI server ----------------------------------------------------------------------------------
 
-    def _write(self, data: Frame) -> None:
+    def _write(self, data: bytes) -> None:
         if self._in_flight is not None:
             self._waiting.append(data)
         else:
@@ -210,7 +215,7 @@ class ResponseStream:
             self._in_flight = size
             task.add_done_callback(self._on_sent)
 
-    async def _deliver(self, data: Frame, more: bool) -> None:
+    async def _deliver(self, data: bytes, more: bool) -> None:
         if not self._started:
             self._started = True
             await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
