@@ -37,7 +37,7 @@ from beaconfire.transports.traits import SessionTraits
 from tests.fakes.engine import ControlledBroker
 from tests.fakes.events import EventRecorder
 from tests.fakes.tokens import UserNameTokens
-from tests.fakes.transport import LineWire
+from tests.fakes.transport import HANDSHAKE, LineWire
 from tests.simulation.broken_guarantee import BrokenGuarantee
 from tests.simulation.broker import LossyBroker, RandomSteps
 from tests.simulation.client import CHANNELS, HISTORY_SIZE, SimulatedClient
@@ -104,7 +104,7 @@ class Simulation:
     def _open_session(self, transport: PartialWriteTransport, name: str) -> Session:
         number = next(self._numbers)
         sessions = self.node.sessions(SessionTraits(), lambda: f"{name}-{number}")
-        return sessions.open_session(transport, self._wire)
+        return sessions.open_session(transport, self._wire, HANDSHAKE)
 
     async def run(self, steps: int) -> None:
         await self.node.start()

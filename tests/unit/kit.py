@@ -46,7 +46,7 @@ from beaconfire.transports.traits import Pings, SessionTraits
 from tests.fakes.engine import ControlledBroker, ControlledPresence, ManualCalls
 from tests.fakes.events import EventRecorder
 from tests.fakes.tokens import KnownTokens
-from tests.fakes.transport import LineWire, RecordingTransport
+from tests.fakes.transport import HANDSHAKE, LineWire, RecordingTransport
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ class HarnessClient:
     ) -> None:
         self.harness = harness
         self.transport = RecordingTransport()
-        self.session: Session = factory.open_session(self.transport, harness.wire(codec), traits)
+        self.session: Session = factory.open_session(self.transport, harness.wire(codec), HANDSHAKE, traits)
         self._ids = itertools.count(1)
         self._received = 0
 

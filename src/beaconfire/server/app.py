@@ -89,6 +89,7 @@ class App:
             self.admission.admit,
             self.timers,
             self.events,
+            config.server.trusted_proxies,
         )
         api = self._make_api()
         recorder = RequestRecorder(self.metrics, (*_PATH_LABELS, *self.endpoints.websocket), QUIET_PATHS + CALL_PATHS)

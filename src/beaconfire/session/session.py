@@ -31,6 +31,7 @@ from beaconfire.base.tasks import run_in_one_step
 from beaconfire.delivery.outbox import Outbox
 from beaconfire.delivery.subscription import Subscription
 from beaconfire.model.events import ConnectionOpened, LimitHit, SessionEnded
+from beaconfire.model.handshake import Handshake
 from beaconfire.model.identity import Identity
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.model.pushes import Push, UnsubscribePush
@@ -90,6 +91,7 @@ class Session:
         "client",
         "connected_at_unix_s",
         "context",
+        "handshake",
         "identity",
         "keepalive",
         "outbox",
@@ -109,6 +111,7 @@ class Session:
         client: str,
         transport: Transport,
         wire: Wire,
+        handshake: Handshake,
         traits: SessionTraits,
         make_protocol: Callable[[Session], ProtocolConnection],
         upkeep: Callable[[Session], Coroutine[Any, Any, None]],
@@ -121,6 +124,8 @@ class Session:
         self.client = client
         self.transport = transport
         self.wire = wire
+        self.handshake: Handshake | None = handshake
+        """None once the session has connected, failed to connect or ended, to save memory in idle connections."""
         self.traits = traits
         self._upkeep = upkeep
         self.phase = SessionPhase.NEW
@@ -375,6 +380,7 @@ class Session:
         if self.has_ended():
             return
         self.phase = SessionPhase.ENDED
+        self.handshake = None
         context = self.context
         self.keepalive.cancel()
         context.registry.remove(self)

@@ -11,6 +11,7 @@ from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.node.cluster import Selector, UnsubscribeSessions
 from beaconfire.transports.traits import SessionTraits
+from tests.fakes.transport import HANDSHAKE
 from tests.unit.kit import OPEN, NodeHarness, settle
 
 WITH_JOIN_LEAVE = ChannelOptions(
@@ -33,6 +34,30 @@ def test_every_session_has_its_own_client_id() -> None:
     ]
     statistics = harness.node.statistics()
     assert (statistics.connections, statistics.sessions) == (2, 0)
+
+
+def test_handshake_is_kept_until_the_session_has_connected() -> None:
+    """Connections that are open for long must not keep their headers. A plain session may still connect later."""
+    harness = NodeHarness(allow_anonymous=False)
+    native, refused, gone, plain = (
+        harness.open_session(),
+        harness.open_session(),
+        harness.open_session(),
+        harness.open_plain_session("lobby"),
+    )
+    for client in (native, refused, gone, plain):
+        assert client.session.handshake is HANDSHAKE
+    harness.tokens.connections.known["t"] = Identity("ann")
+    harness.tokens.connections.known["old"] = Identity("ann", expire_at_unix_s=1)
+    native.request("connect", token="t")
+    assert refused.request_code("connect", token="old") == 110
+    gone.drop_connection()
+    for client in (native, refused, gone):
+        assert client.session.handshake is None
+    plain.send_plain(type="handshake", token="old")
+    assert plain.session.handshake is HANDSHAKE
+    plain.send_plain(type="handshake", token="t")
+    assert plain.session.handshake is None
 
 
 def test_traits_may_be_given_for_one_connection() -> None:

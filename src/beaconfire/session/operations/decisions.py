@@ -43,7 +43,8 @@ class Decisions:
         self._events = events
 
     async def connect(self, session: Session, request: ConnectionRequest) -> Identity:
-        attempt = ConnectionAttempt(request, session.client, session.transport.name)
+        assert session.handshake is not None, "the session has not connected yet"
+        attempt = ConnectionAttempt(request, session.client, session.handshake)
         identity = await self._ask(session, "connect", self._policy.connect(attempt))
         if identity is None:
             raise CommandError(UNAUTHORIZED, "no token: send a connection token")
