@@ -18,7 +18,7 @@ class BrokerListener:
     def on_publication(
         self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str], delta: bool = False
     ) -> None:
-        self._hub.publish(channel, publication, epoch, exclude, delta)
+        self._hub.publish(channel, publication, epoch, exclude, delta, publication.offset - 1)
 
     def on_join(self, channel: str, info: ClientInfo) -> None:
         self._hub.announce(JoinPush(channel, info))

@@ -19,7 +19,7 @@ from beaconfire.channels.namespaces import Namespaces
 from beaconfire.delivery.hub import Hub
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.node import NodeIdentity
-from beaconfire.model.pushes import SubscribePush
+from beaconfire.model.pushes import PublicationPush, SubscribePush
 from beaconfire.model.requests import SubscribeRequest
 from beaconfire.node.cluster import (
     ConnectionInfo,
@@ -112,14 +112,16 @@ class LocalSessions:
             self._preparation.check_limits(session, message.channel)
             namespace = self._namespaces.resolve(message.channel)
             prepared = await self._preparation.prepare(session, request, namespace, grant, server_side=True)
-            publications = go_live(prepared)
+            held = go_live(prepared)
         except CommandError:
             return
         except Disconnect as disconnect:
             session.end_with(disconnect)
             return
         session.push(_subscribe_push(prepared))
-        self._preparation.complete(session, prepared, [*prepared.result.publications, *publications])
+        for publication in prepared.result.publications:
+            session.push(PublicationPush(message.channel, publication))
+        self._preparation.complete(session, prepared, held)
 
     def _refresh(self, session: Session, message: RefreshSessions) -> None:
         if message.expired:

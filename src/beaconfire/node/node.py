@@ -89,7 +89,7 @@ class Node:
             client, runtime, events, self._flusher, self.hub, self.memberships, self.registry, self.background
         )
         filters = TagsFilters(client.tags_filter_max_nodes, client.tags_filter_max_values)
-        strategies = Strategies(filters, patches, self.hub, clock, events)
+        strategies = Strategies(filters, self.hub.context, events)
         self._operations = Operations(
             policy=policy,
             namespaces=namespaces,

@@ -54,7 +54,7 @@ class Operations:
         lookup = ChannelLookup(namespaces, events)
         self.expiry = expiry = Expiry(options, clock)
         self.upkeep = Upkeep(channels, memberships, expiry, options, clock, runtime.random)
-        recoveries = RecoveryInPieces(channels, strategies, self.upkeep, options, background, turns, events)
+        recoveries = RecoveryInPieces(channels, self.upkeep, options, background, turns, events)
         self.preparation = preparation = Preparation(
             lookup, access, channels, memberships, strategies, recoveries, expiry, self.upkeep, options, events
         )

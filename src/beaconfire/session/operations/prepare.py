@@ -21,18 +21,19 @@ from beaconfire.base.errors import (
 from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespace
 from beaconfire.channels.service import ChannelService
+from beaconfire.delivery.item import Item
 from beaconfire.delivery.subscription import Gap, Subscription, SubscriptionOptions, SubscriptionPhase
 from beaconfire.model.events import EventSink, LimitHit, RecoveryFinished
 from beaconfire.model.grants import SubscriptionGrant, SubscriptionOverride
 from beaconfire.model.position import StreamPosition
-from beaconfire.model.publication import ClientInfo, Publication
+from beaconfire.model.publication import ClientInfo
 from beaconfire.model.requests import SubscribeRequest
 from beaconfire.model.results import SubscribeResult
 from beaconfire.session.membership import Memberships
 from beaconfire.session.operations.expiry import Expiry
 from beaconfire.session.operations.lookup import ChannelLookup
 from beaconfire.session.operations.recover_in_pieces import RecoveryInPieces
-from beaconfire.session.operations.strategy import Strategies, has_patches, is_conflated
+from beaconfire.session.operations.strategy import Strategies
 from beaconfire.session.operations.upkeep import Upkeep
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.recovery import Recovery, recover_cache, recover_stream
@@ -129,10 +130,10 @@ class Preparation:
             raise
         return PreparedSubscription(subscription, result, top)
 
-    def complete(self, session: Session, prepared: PreparedSubscription, publications: list[Publication]) -> None:
+    def complete(self, session: Session, prepared: PreparedSubscription, held: list[Item]) -> None:
         """Sends the publications that `go_live` returned, and announces the join. Call right after the reply."""
         subscription = prepared.subscription
-        self._strategies.push_held(session, subscription, publications)
+        session.context.hub.deliver_held(subscription, held)
         if session.has_ended():
             return
         self._expiry.watch_subscription(session, subscription)
@@ -189,7 +190,7 @@ class Preparation:
                 ttl=ttl_s,
                 data=grant.data,
                 was_recovering=request.recover,
-                delta=has_patches(subscription),
+                delta=subscription.strategy.has_patches,
             )
             return result, None
         recovery: Recovery | None = None
@@ -210,7 +211,7 @@ class Preparation:
                 ttl=ttl_s,
                 recoverable=options.recoverable,
                 epoch=top.epoch,
-                publications=self._strategies.patch(subscription, top.epoch, publications),
+                publications=list(subscription.strategy.encode(subscription.channel, top.epoch, publications)),
                 recovered=recovered,
                 # With publications: the offset that the client sent, because SDKs move on from there by the offsets of
                 # the publications. Without publications (none was missed, or none passed the subscription's filter):
@@ -219,7 +220,7 @@ class Preparation:
                 positioned=True,
                 data=grant.data,
                 was_recovering=request.recover,
-                delta=has_patches(subscription),
+                delta=subscription.strategy.has_patches,
             ),
             top,
         )
@@ -242,9 +243,9 @@ class Preparation:
         if not recovery.recovered and len(page.publications) == limit and not namespace.cache_mode:
             self._events.emit(LimitHit("client.recovery_max_publication_limit", session.client))
         missed = recovery.publications
-        selected = self._strategies.select(subscription, missed)
+        selected = subscription.strategy.select(missed)
         self._events.emit(RecoveryFinished(subscription.channel, namespace.name, recovery.recovered, len(selected)))
-        wanted = selected if is_conflated(subscription) else missed
+        wanted = selected if subscription.strategy.is_conflated else missed
         piece = budget.take(wanted)
         if len(piece) < len(wanted):
             self._events.emit(LimitHit("client.reply_max_size", session.client))
@@ -255,7 +256,7 @@ class Preparation:
         return Recovery(recovery.recovered, selected), page.position
 
 
-def go_live(prepared: PreparedSubscription) -> list[Publication]:
+def go_live(prepared: PreparedSubscription) -> list[Item]:
     """Merge: makes the subscription live, and returns the held publications to send right after the reply.
 
     A subscription that is behind stays so until it has caught up, and there are none. Raises Disconnect 3010 if
