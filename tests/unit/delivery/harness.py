@@ -271,11 +271,13 @@ class PlainHarness(HubHarness):
         return subscriber
 
     def subscribe(
-        self, top: int | None = None, channel: str = "news", **options: bool
+        self, top: int | None = None, channel: str = "news", receives_join_leave: bool = False
     ) -> tuple[FakeSubscriber, Subscription]:
         """A live subscription, with the position `top` unless that is None."""
         subscriber = self.new_subscriber()
-        subscription = subscriber.subscription(channel, **options)
+        subscription = subscriber.subscription(
+            channel, positioned=top is not None, receives_join_leave=receives_join_leave
+        )
         self.hub.add(subscription)
         subscription.go_live(None if top is None else StreamPosition(top, "e"))
         return subscriber, subscription
