@@ -23,7 +23,7 @@ WITH_HISTORY = PublishOptions(history=HistoryOptions(size=10, ttl_s=4.0, meta_tt
 
 async def use_channel(engine: MemoryEngine, name: str) -> None:
     """Adds a presence entry and publishes."""
-    await engine.presence.add(name, ANN, 2.0)
+    await engine.presence.add(name, [ANN], 2.0)
     await engine.broker.publish(name, Raw(b'{"text":"hello"}'), WITH_HISTORY)
 
 

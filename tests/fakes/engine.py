@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Raw
@@ -13,6 +13,7 @@ from beaconfire.engines.port import (
     BrokerEvents,
     HistoryOptions,
     HistoryPage,
+    MemberChange,
     PresenceStats,
     PresenceStore,
     PublishOptions,
@@ -42,7 +43,8 @@ class ManualCalls:
         self._held: dict[str, asyncio.Event] = {}
         self._failures: dict[str, Exception] = {}
         self.completed: list[str] = []
-        """Method and subject of every call that was neither held back nor failed, in order: `attach news`."""
+        """Method and subject of every call that was neither held back nor failed, in order: `attach news`. The subject
+        of `announce` has the changes: `announce news join client1`."""
 
     def hold(self, method: str) -> Callable[[], None]:
         """Makes later calls wait. The returned function releases the calls that came before another `hold`."""
@@ -83,14 +85,19 @@ class ControlledBroker:
     async def stop(self) -> None:
         await self._inner.stop()
 
-    async def attach(self, channel: str) -> None:
-        await self._calls.before("attach", channel)
-        await self._inner.attach(channel)
+    async def ping(self) -> None:
+        await self._calls.before("ping", "")
+        await self._inner.ping()
+
+    async def attach(self, channels: Sequence[str]) -> None:
+        assert not isinstance(channels, str), "a str is a sequence of channels with one letter"
+        await self._calls.before("attach", " ".join(channels))
+        await self._inner.attach(channels)
         await self._calls.after("attach")
 
-    async def detach(self, channel: str) -> None:
-        await self._calls.before("detach", channel)
-        await self._inner.detach(channel)
+    async def detach(self, channels: Sequence[str]) -> None:
+        await self._calls.before("detach", " ".join(channels))
+        await self._inner.detach(channels)
         await self._calls.after("detach")
 
     async def publish(
@@ -106,13 +113,10 @@ class ControlledBroker:
         await self._calls.after("publish")
         return outcome
 
-    async def publish_join(self, channel: str, info: ClientInfo) -> None:
-        await self._calls.before("publish_join", f"{channel} {info.client}")
-        await self._inner.publish_join(channel, info)
-
-    async def publish_leave(self, channel: str, info: ClientInfo) -> None:
-        await self._calls.before("publish_leave", f"{channel} {info.client}")
-        await self._inner.publish_leave(channel, info)
+    async def announce(self, channel: str, changes: Sequence[MemberChange]) -> None:
+        described = (f"{'join' if change.joined else 'leave'} {change.info.client}" for change in changes)
+        await self._calls.before("announce", f"{channel} {' '.join(described)}")
+        await self._inner.announce(channel, changes)
 
     async def history(
         self,
@@ -127,6 +131,12 @@ class ControlledBroker:
         await self._calls.after("history")
         return page
 
+    async def positions(self, channels: Mapping[str, HistoryOptions]) -> dict[str, StreamPosition]:
+        await self._calls.before("positions", " ".join(channels))
+        positions = await self._inner.positions(channels)
+        await self._calls.after("positions")
+        return positions
+
     async def remove_history(self, channel: str) -> None:
         await self._inner.remove_history(channel)
 
@@ -138,13 +148,17 @@ class ControlledPresence:
         self._calls = calls
         self._inner = inner
 
-    async def add(self, channel: str, info: ClientInfo, ttl_s: float) -> None:
-        await self._calls.before("presence_add", f"{channel} {info.client}")
-        await self._inner.add(channel, info, ttl_s)
+    async def add(self, channel: str, members: Sequence[ClientInfo], ttl_s: float) -> None:
+        await self._calls.before("presence_add", " ".join((channel, *(info.client for info in members))))
+        await self._inner.add(channel, members, ttl_s)
 
-    async def remove(self, channel: str, client: str) -> None:
-        await self._calls.before("presence_remove", f"{channel} {client}")
-        await self._inner.remove(channel, client)
+    async def remove(self, channel: str, clients: Sequence[str]) -> None:
+        await self._calls.before("presence_remove", " ".join((channel, *clients)))
+        await self._inner.remove(channel, clients)
+
+    async def refresh(self, channel: str, clients: Sequence[str], ttl_s: float) -> Sequence[str]:
+        await self._calls.before("presence_refresh", " ".join((channel, *clients)))
+        return await self._inner.refresh(channel, clients, ttl_s)
 
     async def members(self, channel: str) -> dict[str, ClientInfo]:
         return await self._inner.members(channel)

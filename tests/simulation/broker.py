@@ -6,11 +6,18 @@ import asyncio
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Raw
 
-from beaconfire.engines.port import BrokerEvents, HistoryOptions, HistoryPage, PublishOptions, PublishOutcome
+from beaconfire.engines.port import (
+    BrokerEvents,
+    HistoryOptions,
+    HistoryPage,
+    MemberChange,
+    PublishOptions,
+    PublishOutcome,
+)
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
 
@@ -61,10 +68,14 @@ class LossyBroker:
         announcement(self._events)
 
     def lose_link(self) -> None:
-        """Drops the announcements on their way to the node, and reports the lost link."""
+        """Drops the announcements on their way to the node, and reports that the link is down and up again.
+
+        The attachments stay, which is more than the port promises.
+        """
         self.announcements.clear()
         assert self._events is not None
-        self._events.on_link_lost(None)
+        self._events.on_link_down(None)
+        self._events.on_link_up(None)
 
     def lose_stream(self, channel: str) -> None:
         """Forgets the stream of a channel. Its next epoch starts at offset 0."""
@@ -85,11 +96,14 @@ class LossyBroker:
     async def stop(self) -> None:
         self._events = None
 
-    async def attach(self, channel: str) -> None:
-        self.attached.add(channel)
+    async def ping(self) -> None:
+        pass
 
-    async def detach(self, channel: str) -> None:
-        self.attached.discard(channel)
+    async def attach(self, channels: Sequence[str]) -> None:
+        self.attached.update(channels)
+
+    async def detach(self, channels: Sequence[str]) -> None:
+        self.attached.difference_update(channels)
 
     async def publish(
         self,
@@ -107,15 +121,14 @@ class LossyBroker:
         stream.append(publication)
         del stream[: max(0, len(stream) - options.history.size)]
         self._announce(
-            channel, lambda events: events.on_publication(channel, publication, epoch, options.exclude, options.delta)
+            channel,
+            lambda events: events.on_publication(channel, publication, epoch, top, options.exclude, options.delta),
         )
         return PublishOutcome(StreamPosition(top + 1, epoch))
 
-    async def publish_join(self, channel: str, info: ClientInfo) -> None:
-        self._announce(channel, lambda events: events.on_join(channel, info))
-
-    async def publish_leave(self, channel: str, info: ClientInfo) -> None:
-        self._announce(channel, lambda events: events.on_leave(channel, info))
+    async def announce(self, channel: str, changes: Sequence[MemberChange]) -> None:
+        for change in changes:
+            self._announce(channel, _member_announcement(channel, change))
 
     def _announce(self, channel: str, announcement: Callable[[BrokerEvents], None]) -> None:
         if channel in self.attached:
@@ -129,9 +142,28 @@ class LossyBroker:
         since: StreamPosition | None = None,
         reverse: bool = False,
     ) -> HistoryPage:
+        assert since is None or not reverse, "no caller reads backwards from a position"
         position = self.position(channel)
         kept = [p for p in self.streams.get(channel, []) if since is None or p.offset > since.offset]
-        return HistoryPage(kept[:limit] if limit >= 0 else kept, position)
+        continues = since is None or continues_from(since, kept, position)
+        if reverse:
+            kept.reverse()
+        return HistoryPage(kept[:limit] if limit >= 0 else kept, position, continues)
+
+    async def positions(self, channels: Mapping[str, HistoryOptions]) -> dict[str, StreamPosition]:
+        return {channel: self.position(channel) for channel in channels}
 
     async def remove_history(self, channel: str) -> None:
         self.streams.pop(channel, None)
+
+
+def continues_from(since: StreamPosition, later: Sequence[Publication], top: StreamPosition) -> bool:
+    """Whether `later` holds every publication between `since` and `top`."""
+    first = later[0].offset if later else top.offset + 1
+    return since.epoch in ("", top.epoch) and since.offset == first - 1
+
+
+def _member_announcement(channel: str, change: MemberChange) -> Callable[[BrokerEvents], None]:
+    if change.joined:
+        return lambda events: events.on_join(channel, change.info)
+    return lambda events: events.on_leave(channel, change.info)

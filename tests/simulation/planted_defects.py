@@ -30,6 +30,7 @@ from beaconfire.session.membership import Memberships
 from beaconfire.session.operations import prepare, recover_in_pieces
 from beaconfire.session.operations.prepare import Preparation
 from beaconfire.session.recovery import Recovery
+from tests.simulation import broker
 from tests.simulation.transport import PartialWriteTransport
 
 
@@ -119,7 +120,7 @@ def _detach_ignores_new_subscribers(patch: pytest.MonkeyPatch) -> None:
     """Detach does not check again whether the channel has subscribers."""
 
     async def detach(self: Attachments, channel: str) -> None:
-        await self._broker.detach(channel)
+        await self._broker.detach([channel])
         self._attached.discard(channel)
 
     patch.setattr(Attachments, "_detach", detach)
@@ -128,13 +129,13 @@ def _detach_ignores_new_subscribers(patch: pytest.MonkeyPatch) -> None:
 
 def _lost_link_and_offsets_are_ignored(patch: pytest.MonkeyPatch) -> None:
     """A lost link is ignored, and live subscriptions accept missing offsets."""
-    patch.setattr(BrokerListener, "on_link_lost", lambda self, channels: None)
+    patch.setattr(BrokerListener, "on_link_down", lambda self, channels: None)
     patch.setattr(Subscription, "advance", _accept_any_offset)
 
 
 def _lost_link_is_ignored_and_positions_are_not_compared(patch: pytest.MonkeyPatch) -> None:
     """A lost link is ignored, and positions are not compared with the stream."""
-    patch.setattr(BrokerListener, "on_link_lost", lambda self, channels: None)
+    patch.setattr(BrokerListener, "on_link_down", lambda self, channels: None)
     patch.setattr(Subscription, "check", _compare_epochs)
 
 
@@ -166,13 +167,22 @@ def _subscription_is_live_from_the_start(patch: pytest.MonkeyPatch) -> None:
 
 
 def _recovery_ignores_the_epoch(patch: pytest.MonkeyPatch) -> None:
-    """Recovery does not compare epochs."""
-    recover_stream = recovery.recover_stream
+    """The broker does not compare epochs."""
+    continues = broker.continues_from
 
-    def ignore_epoch(since: StreamPosition, page: HistoryPage) -> Recovery:
-        return recover_stream(StreamPosition(since.offset, page.position.epoch), page)
+    def ignore_epoch(since: StreamPosition, later: Sequence[Publication], top: StreamPosition) -> bool:
+        return continues(StreamPosition(since.offset, top.epoch), later, top)
 
-    patch.setattr(prepare, "recover_stream", ignore_epoch)
+    patch.setattr(broker, "continues_from", ignore_epoch)
+
+
+def _recovery_ignores_missing_publications(patch: pytest.MonkeyPatch) -> None:
+    """Recovery does not ask whether history continues from the position."""
+
+    def ignore_continues(since: StreamPosition, page: HistoryPage) -> Recovery:
+        return recovery.recover_stream(since, HistoryPage(page.publications, page.position, True))
+
+    patch.setattr(prepare, "recover_stream", ignore_continues)
 
 
 def _write_batch_overtakes_the_outbox(patch: pytest.MonkeyPatch) -> None:
@@ -231,7 +241,8 @@ def _filter_is_applied_before_the_continuity_check(patch: pytest.MonkeyPatch) ->
 
     def check_selected(since: StreamPosition, page: HistoryPage) -> Recovery:
         left = [publication for publication in page.publications if (publication.tags or {}).get("kind") != "unwanted"]
-        return recover_stream(since, HistoryPage(left, page.position))
+        continues = broker.continues_from(since, left, page.position)
+        return recover_stream(since, HistoryPage(left, page.position, continues))
 
     patch.setattr(prepare, "recover_stream", check_selected)
 
@@ -279,7 +290,7 @@ def _conflation_is_applied_before_the_continuity_check(patch: pytest.MonkeyPatch
     recover_stream = recovery.recover_stream
 
     def check_selected(since: StreamPosition, page: HistoryPage) -> Recovery:
-        return recover_stream(since, HistoryPage(page.publications[-1:], page.position))
+        return recover_stream(since, HistoryPage(page.publications[-1:], page.position, True))
 
     patch.setattr(prepare, "recover_stream", check_selected)
 
@@ -388,7 +399,7 @@ def _leave_loses_the_batch_of_the_walk(patch: pytest.MonkeyPatch) -> None:
 
 def _predecessors_are_ignored(patch: pytest.MonkeyPatch) -> None:
     """A lost link is ignored, and a publication is accepted, held or live, although its predecessor never came."""
-    patch.setattr(BrokerListener, "on_link_lost", lambda self, channels: None)
+    patch.setattr(BrokerListener, "on_link_down", lambda self, channels: None)
     patch.setattr(subscription_module, "_advance", _advance_past_gaps)
 
 
@@ -423,6 +434,7 @@ DEFECTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _recovery_always_fails,
     _subscription_is_live_from_the_start,
     _recovery_ignores_the_epoch,
+    _recovery_ignores_missing_publications,
     _write_batch_overtakes_the_outbox,
     _rest_of_a_frame_is_dropped,
     _partly_sent_frame_is_sent_again,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Raw
 
@@ -12,8 +12,11 @@ from beaconfire.engines.port import (
     ControlBus,
     ControlHandler,
     Engine,
+    EngineState,
+    EngineStatistics,
     HistoryOptions,
     HistoryPage,
+    MemberChange,
     PresenceStats,
     PresenceStore,
     PublishOptions,
@@ -32,11 +35,14 @@ class LoopbackBroker:
         self._events = events
 
     async def stop(self) -> None:
-        self._events.on_link_lost(None)
+        self._events.on_link_down(None)
+        self._events.on_link_up(["news"])
 
-    async def attach(self, channel: str) -> None: ...
+    async def ping(self) -> None: ...
 
-    async def detach(self, channel: str) -> None: ...
+    async def attach(self, channels: Sequence[str]) -> None: ...
+
+    async def detach(self, channels: Sequence[str]) -> None: ...
 
     async def publish(
         self,
@@ -47,14 +53,15 @@ class LoopbackBroker:
         tags: Mapping[str, str] | None = None,
     ) -> PublishOutcome:
         publication = Publication(data=data, info=info, tags=dict(tags) if tags else None)
-        self._events.on_publication(channel, publication, "", options.exclude, options.delta)
+        self._events.on_publication(channel, publication, "", 0, options.exclude, options.delta)
         return PublishOutcome(StreamPosition(0, ""))
 
-    async def publish_join(self, channel: str, info: ClientInfo) -> None:
-        self._events.on_join(channel, info)
-
-    async def publish_leave(self, channel: str, info: ClientInfo) -> None:
-        self._events.on_leave(channel, info)
+    async def announce(self, channel: str, changes: Sequence[MemberChange]) -> None:
+        for change in changes:
+            if change.joined:
+                self._events.on_join(channel, change.info)
+            else:
+                self._events.on_leave(channel, change.info)
 
     async def history(
         self,
@@ -64,7 +71,10 @@ class LoopbackBroker:
         since: StreamPosition | None = None,
         reverse: bool = False,
     ) -> HistoryPage:
-        return HistoryPage([], StreamPosition(0, "") if since is None else since)
+        return HistoryPage([], StreamPosition(0, "") if since is None else since, continues=since is None)
+
+    async def positions(self, channels: Mapping[str, HistoryOptions]) -> dict[str, StreamPosition]:
+        return dict.fromkeys(channels, StreamPosition(0, ""))
 
     async def remove_history(self, channel: str) -> None: ...
 
@@ -75,11 +85,15 @@ class LocalPresence:
     def __init__(self) -> None:
         self._channels: dict[str, dict[str, ClientInfo]] = {}
 
-    async def add(self, channel: str, info: ClientInfo, ttl_s: float) -> None:
-        self._channels.setdefault(channel, {})[info.client] = info
+    async def add(self, channel: str, members: Sequence[ClientInfo], ttl_s: float) -> None:
+        self._channels.setdefault(channel, {}).update({info.client: info for info in members})
 
-    async def remove(self, channel: str, client: str) -> None:
-        self._channels.get(channel, {}).pop(client, None)
+    async def remove(self, channel: str, clients: Sequence[str]) -> None:
+        for client in clients:
+            self._channels.get(channel, {}).pop(client, None)
+
+    async def refresh(self, channel: str, clients: Sequence[str], ttl_s: float) -> Sequence[str]:
+        return [client for client in clients if client not in self._channels.get(channel, {})]
 
     async def members(self, channel: str) -> dict[str, ClientInfo]:
         return dict(self._channels.get(channel, {}))
@@ -94,7 +108,8 @@ class LocalControlBus:
 
     _handler: ControlHandler
 
-    async def start(self, handler: ControlHandler) -> None:
+    async def start(self, uid: str, handler: ControlHandler) -> None:
+        self._uid = uid
         self._handler = handler
 
     async def stop(self) -> None: ...
@@ -102,8 +117,22 @@ class LocalControlBus:
     async def broadcast(self, message: bytes) -> None:
         self._handler.on_control(message)
 
+    async def send(self, node: str, message: bytes) -> bool:
+        self._handler.on_control(message)
+        return True
+
+    async def nodes(self) -> Sequence[str]:
+        return [self._uid]
+
     async def survey(self, request: bytes, timeout_s: float) -> list[bytes]:
         return [self._handler.on_survey(request)]
+
+
+class EngineWithLink(Engine, frozen=True):
+    """An engine that knows its state. The other methods keep their defaults."""
+
+    def state(self) -> EngineState:
+        return EngineState(up=False, detail="the link is lost")
 
 
 class PresenceByTuple(LocalPresence):
@@ -115,6 +144,8 @@ broker: Broker = LoopbackBroker()
 presence: PresenceStore = LocalPresence()
 control: ControlBus = LocalControlBus()
 engine = Engine("loopback", broker, presence, control)
+
+statistics: EngineStatistics = EngineWithLink("linked", broker, presence, control, suspends=True).statistics()
 
 Engine("swapped", presence, broker, control)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Engine("incomplete", broker, presence)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -168,6 +168,31 @@ class CommandError(BeaconfireError):
         self.detail = detail
 
 
+class EngineError(CommandError):
+    """The engine did not do what was asked. The client gets error 100, which is temporary: it may try again later.
+
+    `detail` names the call and the remedy.
+    """
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(INTERNAL, detail)
+
+
+class EngineUnavailable(EngineError):
+    """The engine did not answer: its link is lost, the deadline has passed, or the call failed.
+
+    Whether the call has taken effect is not known. It may be repeated.
+    """
+
+
+class NotReplicated(EngineError):
+    """The publication is stored and announced, but fewer replicas than asked for have confirmed it."""
+
+
+class StorageFull(EngineError):
+    """The engine has no room for the publication, which is neither stored nor announced."""
+
+
 class Disconnect(BeaconfireError):
     """The session must end with this code. For `detail` see `CommandError`."""
 

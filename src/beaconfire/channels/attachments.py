@@ -58,7 +58,7 @@ class Attachments:
             return
         async with self._exclusively(channel):
             if channel not in self._attached:
-                await self._broker.attach(channel)
+                await self._broker.attach([channel])
                 self._attached.add(channel)
 
     def release(self, channel: str) -> None:
@@ -82,7 +82,7 @@ class Attachments:
             if channel in self._attached and not self._is_needed(channel):
                 # Removed first: a subscriber that comes while the broker detaches must attach again.
                 self._attached.discard(channel)
-                await self._broker.detach(channel)
+                await self._broker.detach([channel])
 
     @asynccontextmanager
     async def _exclusively(self, channel: str) -> AsyncIterator[None]:

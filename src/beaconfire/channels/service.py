@@ -77,13 +77,14 @@ class ChannelService:
     ) -> HistoryPage:
         """Like `history`, for a request that names a position of its own.
 
-        Raises CommandError 107 for a reverse page before offset 0, and 112 if the epoch of `since` is not the epoch of
-        the stream.
+        Raises CommandError 107 for a reverse page before offset 0, and 112 if `since` is a position of another stream.
+        Publications that have expired after `since` are no error.
         """
         if since is not None and reverse and since.offset == 0:
             raise CommandError(BAD_REQUEST, "since.offset must be above 0 with reverse: nothing is earlier")
         page = await self.history(channel, namespace, limit, since, reverse)
-        if since is not None and since.epoch not in ("", page.position.epoch):
+        # A page of an older epoch may continue after a failover, see `HistoryPage.continues`.
+        if since is not None and not page.continues and since.epoch not in ("", page.position.epoch):
             raise CommandError(UNRECOVERABLE_POSITION, "since.epoch is not the stream's: read from the start")
         return page
 

@@ -3,28 +3,41 @@
 The docstrings here state what each engine guarantees. The tests in `tests/conformance/engines` check these guarantees
 for every engine.
 
-* **Suspension.** Methods are coroutines because an engine may use the network. A method of an engine inside this
-  process never suspends; then the whole command runs without a task (see `base.tasks`).
+* **Suspension.** Methods are coroutines because an engine may use the network. If `Engine.suspends` is false, no call
+  ever suspends; then the whole command runs without a task (see `base.tasks`).
 * **Threads.** The node calls all methods on the thread of its event loop. The engine makes all callbacks
   (`BrokerEvents`, `ControlHandler`) on the same thread, as plain function calls.
 * **Concurrency.** The node may call methods concurrently, also for the same channel. Each call takes effect as one
-  atomic step.
-* **Errors.** Expected cases are results, not errors: unknown channels, empty streams, missing entries. Any exception
-  of a method means that the engine could not do its work; the node reports the exception and answers the client with
-  error 100.
-* **Lifetime.** The node calls `start` before any other method and `stop` last.
+  atomic step for each channel. Calls that are not finished may take effect in any order: a caller that needs an order
+  waits for one call before it makes the next. Calls about different channels do not wait for each other longer than
+  the engine's link makes them.
+* **Order.** In each channel, announcements are made in the order in which publications, joins and leaves took effect.
+  There is no order between channels.
+* **Errors.** Expected cases are results, not errors: unknown channels, empty streams, missing entries. A method raises
+  `EngineUnavailable` if the engine did not answer, `NotReplicated` or `StorageFull` as described in `base.errors`, and
+  CommandError 108 for what the engine cannot offer. Any other exception is a defect; the node reports the exception
+  and answers the client with error 100. After `EngineUnavailable` the call may or may not have taken effect, or may
+  still do so.
+* **Deadlines.** The caller sets deadlines and cancels calls. A cancelled call may or may not take effect. It leaves the
+  engine usable, and does not disturb other calls.
+* **Lifetime.** The node calls `start` before any other method and `stop` last. After `stop` it may call `start` again.
 * **Units.** Times to live are in seconds. Payloads are opaque bytes: an engine never interprets or changes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Raw, Struct
 
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
+
+Durability: TypeAlias = Literal["memory", "disk", "replicated"]
+"""What a stored publication survives. `memory`: the end of a node, if the engine is another process. `disk`: also the
+end of the engine and a power failure, because the publication was flushed to disk. `replicated`: also the loss of one
+machine, because another one has a copy."""
 
 
 class HistoryOptions(Struct, frozen=True):
@@ -62,24 +75,42 @@ class PublishOptions(Struct, frozen=True):
     """Client ids to which the node does not deliver the publication live. Passed to `BrokerEvents`, not stored."""
     delta: bool = False
     """Whether subscribers that apply patches may get a patch. Passed to `BrokerEvents`, not stored."""
+    durability: Durability = "memory"
+    """The least durability that the publication must have before `publish` returns."""
 
 
 class PublishOutcome(Struct, frozen=True):
     """The result of a publish.
 
     `position` is that of the publication, or (0, "") without history. `suppressed` is empty, or the reason why nothing
-    was stored and announced: "idempotency" or "version".
+    was stored and announced: "idempotency" or "version". `durability` is what the publication has reached.
     """
 
     position: StreamPosition
     suppressed: str = ""
+    durability: Durability = "memory"
 
 
 class HistoryPage(Struct, frozen=True):
-    """A page of history. `position` is the top of the stream at the moment of reading, not the end of the page."""
+    """A page of history. `position` is the top of the stream at the moment of reading, not the end of the page.
+
+    `continues` is true if the `since` of the request belongs to this history and no publication between `since` and
+    the page is missing. Only the engine can tell: after a failover that lost the newest publications, the stream has a
+    new epoch but still continues the positions before the loss. A position above the top does not belong to the
+    history. With `reverse`, `continues` only tells whether the epoch of `since` belongs to the history. `continues` is
+    true without `since`. It says nothing about publications after the page, which `limit` has cut off.
+    """
 
     publications: Sequence[Publication]
     position: StreamPosition
+    continues: bool
+
+
+class MemberChange(Struct, frozen=True):
+    """A client has joined a channel, or has left it."""
+
+    joined: bool
+    info: ClientInfo
 
 
 class PresenceStats(Struct, frozen=True):
@@ -98,12 +129,20 @@ class BrokerEvents(Protocol):
     """
 
     def on_publication(
-        self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str], delta: bool = False
+        self,
+        channel: str,
+        publication: Publication,
+        epoch: str,
+        previous: int,
+        exclude: Sequence[str],
+        delta: bool = False,
     ) -> None:
         """A publication in an attached channel.
 
-        If the publication is not stored in history, `publication.offset` is 0 and `epoch` is empty. `exclude` and
-        `delta` are those of `PublishOptions`.
+        `previous` is the offset of the publication before this one in the stream, 0 for the first of the epoch; a node
+        that has not received `previous` has missed publications. If the publication is not stored in history,
+        `publication.offset` and `previous` are 0 and `epoch` is empty. `exclude` and `delta` are those of
+        `PublishOptions`.
         """
 
     def on_join(self, channel: str, info: ClientInfo) -> None:
@@ -112,16 +151,27 @@ class BrokerEvents(Protocol):
     def on_leave(self, channel: str, info: ClientInfo) -> None:
         """A client has left an attached channel."""
 
-    def on_link_lost(self, channels: Sequence[str] | None) -> None:
-        """Announcements of these channels (None means all channels) may have been lost. The node must compare the
-        positions of its subscribers with the streams."""
+    def on_link_down(self, channels: Sequence[str] | None) -> None:
+        """The attachments of these channels are void from now on (None: of all channels). Announcements may be lost.
+
+        The engine reconnects by itself, and calls `on_link_up` when it has. A channel may go down again before that.
+        """
+
+    def on_link_up(self, channels: Sequence[str] | None) -> None:
+        """These channels can be attached again (None: all channels).
+
+        The node must attach the channels that it needs again, and then compare the positions of its subscribers with
+        the streams. Nothing is announced in a channel between `on_link_down` and the new attach.
+        """
 
 
 class Broker(Protocol):
     """Publishing and subscribing between nodes, with history.
 
-    A stream is the history of one channel. Its offsets start at 1 and rise by one within an epoch. The epoch is a
-    random name that is neither empty nor "_"; it changes when a stream has lost its position.
+    A stream is the history of one channel. Its offsets are above 0 and rise within an epoch. The offsets of the memory
+    engine start at 1 and rise by one; other engines may leave out numbers, so each announcement names its predecessor.
+    The epoch is a random name that is neither empty nor "_"; it changes when a stream has lost its position, or
+    publications that it had announced or acknowledged.
     """
 
     async def start(self, events: BrokerEvents) -> None:
@@ -130,16 +180,22 @@ class Broker(Protocol):
     async def stop(self) -> None:
         """Ends all attachments and callbacks. Idempotent."""
 
-    async def attach(self, channel: str) -> None:
-        """Starts the announcements of the channel on this node.
+    async def ping(self) -> None:
+        """Returns when the engine has answered. Readiness uses this to find out whether the engine works."""
 
-        When this returns, every later publication, join and leave in the channel reaches `BrokerEvents`. Idempotent.
+    async def attach(self, channels: Sequence[str]) -> None:
+        """Starts the announcements of these channels on this node.
+
+        When this returns, every later publication, join and leave in each of the channels reaches `BrokerEvents`, until
+        `detach` or `on_link_down`. Idempotent for each channel. If this raises, each of the channels may be attached or
+        not: the node attaches again or detaches.
         """
 
-    async def detach(self, channel: str) -> None:
-        """Ends the announcements of the channel on this node.
+    async def detach(self, channels: Sequence[str]) -> None:
+        """Ends the announcements of these channels on this node.
 
-        A few announcements that are already on their way may still be made. Idempotent.
+        A few announcements that are already on their way may still be made. Idempotent for each channel; a failed
+        detach may be repeated.
         """
 
     async def publish(
@@ -156,6 +212,10 @@ class Broker(Protocol):
         history. Announcements of a channel are made in the order of offsets. The engine copies `data` if it stores the
         data; the caller may reuse `tags` afterwards. `info` is None if the server API publishes.
 
+        Raises CommandError 108 if the engine cannot offer `options.durability`, also because a publication without
+        history is not stored. After `NotReplicated` the publication is stored and announced, after `StorageFull` it is
+        neither.
+
         A publish is suppressed in two cases, the first of which is checked first:
 
         * An `idempotency_key` was already used in this channel within the last five minutes. Then the result has the
@@ -164,11 +224,8 @@ class Broker(Protocol):
           result has the current position. Versions need history; without history they are ignored.
         """
 
-    async def publish_join(self, channel: str, info: ClientInfo) -> None:
-        """Announces that a client has joined. Nothing is stored. The order with publications is kept."""
-
-    async def publish_leave(self, channel: str, info: ClientInfo) -> None:
-        """Announces that a client has left. Nothing is stored. The order with publications is kept."""
+    async def announce(self, channel: str, changes: Sequence[MemberChange]) -> None:
+        """Announces joins and leaves, in this order. Nothing is stored. The order with publications is kept."""
 
     async def history(
         self,
@@ -182,8 +239,16 @@ class Broker(Protocol):
 
         If the channel has no stream, this creates an empty one with a new epoch. `limit` is the largest number of
         publications: 0 returns only the position, a negative limit all publications. Publications are in ascending
-        order, or in descending order with `reverse`. `since` is exclusive: it selects later publications, with
-        `reverse` earlier ones. The engine does not compare the epoch of `since`; the caller must do so.
+        order, or in descending order with `reverse`.
+
+        `since` is exclusive: its offset selects later publications, with `reverse` earlier ones. Its epoch does not
+        change the selection, only `HistoryPage.continues`; an empty epoch means the current epoch.
+        """
+
+    async def positions(self, channels: Mapping[str, HistoryOptions]) -> dict[str, StreamPosition]:
+        """The top positions of these channels, read as by `history` with limit 0, in one call.
+
+        Each position is from its own moment within the call. The dictionary belongs to the caller.
         """
 
     async def remove_history(self, channel: str) -> None:
@@ -193,11 +258,17 @@ class Broker(Protocol):
 class PresenceStore(Protocol):
     """The clients in each channel, over all nodes. An entry that is not refreshed in time expires."""
 
-    async def add(self, channel: str, info: ClientInfo, ttl_s: float) -> None:
-        """Adds or replaces the entry of `info.client`. The entry expires `ttl_s` seconds from now."""
+    async def add(self, channel: str, members: Sequence[ClientInfo], ttl_s: float) -> None:
+        """Adds or replaces the entries of these clients. The entries expire `ttl_s` seconds from now."""
 
-    async def remove(self, channel: str, client: str) -> None:
-        """Removes the entry of the client, if there is one."""
+    async def remove(self, channel: str, clients: Sequence[str]) -> None:
+        """Removes the entries of these client ids, as far as there are any."""
+
+    async def refresh(self, channel: str, clients: Sequence[str], ttl_s: float) -> Sequence[str]:
+        """Makes the entries of these client ids expire `ttl_s` seconds from now.
+
+        Returns the ids that have no entry, because it has expired or was lost. The caller must add them again.
+        """
 
     async def members(self, channel: str) -> dict[str, ClientInfo]:
         """The entries that have not expired, by client id. The dictionary belongs to the caller."""
@@ -207,40 +278,84 @@ class PresenceStore(Protocol):
 
 
 class ControlBus(Protocol):
-    """Messages between nodes. Each message is delivered at most once, and in order per sender."""
+    """Messages between nodes. Each message is delivered at most once, and in order per sender and receiver."""
 
-    async def start(self, handler: ControlHandler) -> None:
-        """Connects the bus with its node. After this the bus makes callbacks."""
+    async def start(self, uid: str, handler: ControlHandler) -> None:
+        """Connects the bus with its node. After this the bus makes callbacks, and `uid` is a live node for all nodes.
+        `uid` must be unique, also over time."""
 
     async def stop(self) -> None:
-        """Ends all callbacks. Idempotent."""
+        """Ends all callbacks. The node is not live any more. Idempotent."""
 
     async def broadcast(self, message: bytes) -> None:
         """Sends the message to all live nodes, including this node. If the engine has only one node, its handler has
         run when this returns."""
 
+    async def send(self, node: str, message: bytes) -> bool:
+        """Sends the message to the node with this uid, at most once. False if that node is not live: then nothing was
+        sent. True does not mean that the node has received the message."""
+
     async def survey(self, request: bytes, timeout_s: float) -> list[bytes]:
         """Sends the request to all live nodes and collects the answers of `timeout_s` seconds, in any order. The answer
         of this node is always included."""
+
+    async def nodes(self) -> Sequence[str]:
+        """The uids of the live nodes, including this node, in any order. A node that has ended without `stop` may stay
+        in the list for a few seconds."""
 
 
 class ControlHandler(Protocol):
     """Callbacks of the control bus, implemented by the node. They must not raise and do not suspend."""
 
     def on_control(self, message: bytes) -> None:
-        """A broadcast has arrived, possibly from this node."""
+        """A broadcast or a message to this node has arrived, possibly from this node."""
 
     def on_survey(self, request: bytes) -> bytes:
         """Returns the answer of this node to a survey."""
 
 
+class EngineState(Struct, frozen=True):
+    """Whether the engine works at present, for readiness and metrics. `detail` says why it does not, for operators."""
+
+    up: bool
+    detail: str = ""
+
+
+class EngineStatistics(Struct, frozen=True):
+    """What the engine keeps in the memory of this process: publications, and their bytes together with positions."""
+
+    history_publications: int = 0
+    history_bytes: int = 0
+
+
 class Engine(Struct, frozen=True):
-    """A broker, a presence store and a control bus. `name` is the engine's name in logs and metrics."""
+    """A broker, a presence store and a control bus.
+
+    `name` is the engine's name in logs and metrics. `suspends` is false only if no call of the engine ever suspends.
+    Subclasses override those methods that their engine needs. None of the methods suspends or raises.
+    """
 
     name: str
     broker: Broker
     presence: PresenceStore
     control: ControlBus
+    suspends: bool = True
+
+    def state(self) -> EngineState:
+        """What the engine knows about its link and its storage, without asking anybody."""
+        return EngineState(up=True)
+
+    def sweep(self) -> bool:
+        """Frees the memory of expired data, for a few milliseconds at most. The owner calls this about every second.
+
+        True if more remains; then the owner calls again after other work of the event loop. Expired data is never
+        returned, whether it has been swept or not.
+        """
+        return False
+
+    def statistics(self) -> EngineStatistics:
+        """A snapshot of what the engine keeps in this process. Expired data counts until it is swept."""
+        return EngineStatistics()
 
 
 __all__ = [
@@ -249,9 +364,13 @@ __all__ = [
     "BrokerEvents",
     "ControlBus",
     "ControlHandler",
+    "Durability",
     "Engine",
+    "EngineState",
+    "EngineStatistics",
     "HistoryOptions",
     "HistoryPage",
+    "MemberChange",
     "PresenceStats",
     "PresenceStore",
     "PublishOptions",

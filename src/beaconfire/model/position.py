@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class StreamPosition(NamedTuple):
-    """A position in a stream. Offsets rise by one within an epoch; offset 0 is the position before the first
+    """A position in a stream. Offsets rise within an epoch; offset 0 is the position before the first
     publication. An empty epoch means that the epoch is not known.
     """
 

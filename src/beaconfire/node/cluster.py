@@ -132,14 +132,16 @@ class LocalControl(Protocol):
 class Cluster:
     """Sends control messages and surveys to all nodes, and handles those of other nodes."""
 
-    def __init__(self, control: ControlBus, resident: LocalControl) -> None:
+    def __init__(self, control: ControlBus, resident: LocalControl, uid: str) -> None:
+        """`uid` is the unique id of this node."""
         self._control = control
         self._resident = resident
+        self._uid = uid
         self._messages = msgspec.msgpack.Decoder(ControlMessage)
         self._surveys = msgspec.msgpack.Decoder(Survey)
 
     async def start(self) -> None:
-        await self._control.start(self)
+        await self._control.start(self._uid, self)
 
     async def stop(self) -> None:
         await self._control.stop()

@@ -117,7 +117,7 @@ class Node:
             options.identity,
             lambda: int(clock.now_s() - started_s),
         )
-        self.cluster = Cluster(engine.control, local_sessions)
+        self.cluster = Cluster(engine.control, local_sessions, options.identity.uid)
 
     async def start(self) -> None:
         """Starts the broker and the control bus. Announcements and control messages arrive from then on."""

@@ -176,9 +176,11 @@ class App:
 
     def _statistics(self) -> NodeStatistics:
         """The figures of the node and of its engine."""
-        history = self.engine.broker.statistics()
+        engine = self.engine.statistics()
         return structs.replace(
-            self.node.statistics(), history_publications=history.publications, history_bytes=history.bytes
+            self.node.statistics(),
+            history_publications=engine.history_publications,
+            history_bytes=engine.history_bytes,
         )
 
     def _run_timers(self) -> None:

@@ -8,19 +8,20 @@ from typing import Final
 from msgspec import Struct
 
 from beaconfire.base.clock import Clock
-from beaconfire.engines.memory import MemoryEngine, memory_engine
+from beaconfire.engines.memory import memory_engine
 from beaconfire.engines.options import EngineOptions
+from beaconfire.engines.port import Engine
 from beaconfire.model.events import EventSink, LimitHit
 
 
 class EngineRow(Struct, frozen=True):
     """`make` builds the engine. It is called inside a running event loop."""
 
-    make: Callable[[EngineOptions, Clock, EventSink], MemoryEngine]
+    make: Callable[[EngineOptions, Clock, EventSink], Engine]
     summary: str
 
 
-def _memory(options: EngineOptions, clock: Clock, events: EventSink) -> MemoryEngine:
+def _memory(options: EngineOptions, clock: Clock, events: EventSink) -> Engine:
     return memory_engine(
         clock,
         history_bytes_max=int(options.history_max_bytes),

@@ -8,7 +8,7 @@ from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.channels.attachments import Attachments
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.subscription import Subscription
-from beaconfire.engines.port import Broker, PresenceStore
+from beaconfire.engines.port import Broker, MemberChange, PresenceStore
 from beaconfire.model.events import EventSink, Subscribed, Unsubscribed
 
 PRESENCE_TTL_INTERVALS: Final = 2.2
@@ -48,16 +48,16 @@ class Memberships:
     async def update_presence(self, subscription: Subscription) -> None:
         """Adds or refreshes the presence entry of a subscription with presence."""
         if subscription.options.presence:
-            await self._presence.add(subscription.channel, subscription.info, self._presence_ttl_s)
+            await self._presence.add(subscription.channel, [subscription.info], self._presence_ttl_s)
             if subscription.removed and self._hub.find(subscription.channel, subscription.client) is None:
                 # The subscription ended meanwhile. Its entry may have been removed before it was added.
-                await self._presence.remove(subscription.channel, subscription.client)
+                await self._presence.remove(subscription.channel, [subscription.client])
 
     def complete(self, subscription: Subscription) -> None:
         """Announces the join. Call this method after the subscribe reply is queued."""
         subscription.replied = True
         if subscription.options.announces_join_leave:
-            self._background.start(self._broker.publish_join(subscription.channel, subscription.info))
+            self._background.start(self._announce(subscription, joined=True))
         self._events.emit(Subscribed(subscription.client, subscription.channel, subscription.namespace.name))
 
     def remove(self, subscription: Subscription, code: int) -> None:
@@ -79,6 +79,9 @@ class Memberships:
 
     async def _leave(self, subscription: Subscription) -> None:
         if subscription.options.presence:
-            await self._presence.remove(subscription.channel, subscription.client)
+            await self._presence.remove(subscription.channel, [subscription.client])
         if subscription.options.announces_join_leave and subscription.replied:
-            await self._broker.publish_leave(subscription.channel, subscription.info)
+            await self._announce(subscription, joined=False)
+
+    async def _announce(self, subscription: Subscription, joined: bool) -> None:
+        await self._broker.announce(subscription.channel, [MemberChange(joined, subscription.info)])

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from beaconfire.delivery.subscription import (
-    Gap,
-)
+from beaconfire.delivery.subscription import Gap
 from beaconfire.engines.port import HistoryPage
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
@@ -25,24 +23,20 @@ def recover_stream(since: StreamPosition, page: HistoryPage) -> Recovery:
     """Every publication after `since`, or `recovered` false if history does not hold them all (section 10 of the
     reference).
 
-    `page` holds the publications after `since`, oldest first. A limit may have shortened it.
+    `page` was read with `since`. A limit may have shortened it.
     """
     publications = page.publications
-    if since.epoch not in ("", page.position.epoch):
-        return Recovery(False, ())
-    if not publications:
-        return Recovery(page.position.offset == since.offset, ())
-    whole = publications[0].offset == since.offset + 1 and publications[-1].offset == page.position.offset
+    end = publications[-1].offset if publications else since.offset
+    whole = page.continues and end == page.position.offset
     return Recovery(whole, publications if whole else ())
 
 
 def read_on(since: StreamPosition, page: HistoryPage) -> Sequence[Publication]:
-    """The publications after `since`, oldest first. A limit may have shortened `page`. Raises `Gap`."""
-    publications, top = page.publications, page.position
-    first = publications[0].offset if publications else top.offset + 1
-    if top.epoch != since.epoch or first != since.offset + 1:
+    """The publications after `since`, oldest first. `page` was read with `since`; a limit may have shortened it. Raises
+    `Gap`."""
+    if not page.continues:
         raise Gap(f"history does not reach back to offset {since.offset} of epoch {since.epoch!r}")
-    return publications
+    return page.publications
 
 
 def read_latest(since: StreamPosition, page: HistoryPage) -> Sequence[Publication]:

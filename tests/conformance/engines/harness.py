@@ -13,6 +13,7 @@ from msgspec import Raw
 from beaconfire.base.clock import ManualClock
 from beaconfire.engines.memory import memory_engine
 from beaconfire.engines.port import (
+    Durability,
     Engine,
     HistoryOptions,
     PublishOptions,
@@ -21,6 +22,9 @@ from beaconfire.engines.port import (
 from beaconfire.model.publication import ClientInfo, Publication
 
 SCENARIO_TIMEOUT_S = 30.0
+
+NODE = "node-1"
+"""The uid of the node."""
 
 HISTORY = HistoryOptions(size=100, ttl_s=60.0, meta_ttl_s=600.0)
 KEPT = PublishOptions(history=HISTORY)
@@ -32,6 +36,7 @@ class Announced(NamedTuple):
     channel: str
     publication: Publication
     epoch: str
+    previous: int
     exclude: tuple[str, ...]
     delta: bool = False
 
@@ -64,9 +69,15 @@ class Node:
             await self._more.wait()
 
     def on_publication(
-        self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str], delta: bool = False
+        self,
+        channel: str,
+        publication: Publication,
+        epoch: str,
+        previous: int,
+        exclude: Sequence[str],
+        delta: bool = False,
     ) -> None:
-        announced = Announced(channel, publication, epoch, tuple(exclude), delta)
+        announced = Announced(channel, publication, epoch, previous, tuple(exclude), delta)
         self._receive(announced)
         self.when_publication(announced)
 
@@ -76,7 +87,10 @@ class Node:
     def on_leave(self, channel: str, info: ClientInfo) -> None:
         self._receive(("leave", channel, info))
 
-    def on_link_lost(self, channels: Sequence[str] | None) -> None:
+    def on_link_down(self, channels: Sequence[str] | None) -> None:
+        raise AssertionError("no link was cut")
+
+    def on_link_up(self, channels: Sequence[str] | None) -> None:
         raise AssertionError("no link was cut")
 
     def on_control(self, message: bytes) -> None:
@@ -95,6 +109,8 @@ class Harness:
 
     engine: Engine
     node: Node
+    durabilities: Sequence[Durability] = ("memory",)
+    """The durabilities that the engine offers."""
 
     async def open(self) -> None:
         """Creates and starts an engine without any data of earlier engines."""
@@ -129,7 +145,7 @@ class MemoryHarness(Harness):
         self.engine = memory_engine(self.clock)
         self.node = Node()
         await self.engine.broker.start(self.node)
-        await self.engine.control.start(self.node)
+        await self.engine.control.start(NODE, self.node)
 
     async def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)

@@ -77,14 +77,86 @@ def test_since_is_exclusive(run: Run) -> None:
     run(scenario)
 
 
-def test_the_epoch_of_since_is_not_compared(run: Run) -> None:
-    """Another epoch makes no difference; the caller must compare epochs."""
+def test_the_epoch_of_since_does_not_change_the_selection(run: Run) -> None:
+    """The offset selects publications. The page of another epoch does not continue."""
 
     async def scenario(h: Harness) -> None:
         await h.publish("a")
         await h.publish("a")
-        page = await h.engine.broker.history("a", HISTORY, -1, StreamPosition(1, "foreign"))
-        assert [publication.offset for publication in page.publications] == [2]
+        for epoch in ("foreign", "_"):
+            page = await h.engine.broker.history("a", HISTORY, -1, StreamPosition(1, epoch))
+            assert [publication.offset for publication in page.publications] == [2]
+            assert not page.continues
+            assert not (await h.engine.broker.history("a", HISTORY, -1, StreamPosition(2, epoch), True)).continues
+
+    run(scenario)
+
+
+def test_a_page_continues_if_no_publication_after_since_is_missing(run: Run) -> None:
+    """Whatever `limit` cuts off. A position above the top is not of this history. An empty epoch is the current one."""
+
+    async def scenario(h: Harness) -> None:
+        small = PublishOptions(history=HistoryOptions(size=3, ttl_s=60.0))
+        for _ in range(5):
+            epoch = (await h.publish("a", options=small)).position.epoch
+        for since, continues in ((0, False), (1, False), (2, True), (3, True), (5, True), (6, False)):
+            for limit in (-1, 0, 1):
+                for name in (epoch, ""):
+                    page = await h.engine.broker.history("a", HISTORY, limit, StreamPosition(since, name))
+                    assert page.continues is continues, (since, limit, name)
+        assert (await h.engine.broker.history("a", HISTORY, -1)).continues
+
+    run(scenario)
+
+
+def test_the_top_continues_without_any_publication(run: Run) -> None:
+    """After removal or expiry of all publications only the top continues. The position of a new stream does so, too."""
+
+    async def scenario(h: Harness) -> None:
+        fresh = (await h.engine.broker.history("new", HISTORY, 0)).position
+        assert (await h.engine.broker.history("new", HISTORY, -1, fresh)).continues
+        for expired in (False, True):
+            await h.publish("a")
+            top = (await h.publish("a")).position
+            if expired:
+                await h.advance(61.0)
+            else:
+                await h.engine.broker.remove_history("a")
+            for offset, continues in ((top.offset, True), (top.offset - 1, False), (top.offset + 1, False)):
+                page = await h.engine.broker.history("a", HISTORY, -1, StreamPosition(offset, top.epoch))
+                assert page.continues is continues, offset
+
+    run(scenario)
+
+
+def test_a_reverse_page_continues_in_the_same_epoch(run: Run) -> None:
+    """Whether publications are missing does not matter then."""
+
+    async def scenario(h: Harness) -> None:
+        for _ in range(3):
+            epoch = (await h.publish("a")).position.epoch
+        await h.engine.broker.remove_history("a")
+        for offset in (1, 3, 99):
+            for name in (epoch, ""):
+                page = await h.engine.broker.history("a", HISTORY, -1, StreamPosition(offset, name), True)
+                assert page.continues
+
+    run(scenario)
+
+
+def test_positions_are_those_of_history(run: Run) -> None:
+    """Reading positions creates streams and counts as their use, as reading history does."""
+
+    async def scenario(h: Harness) -> None:
+        top = (await h.publish("a")).position
+        positions = await h.engine.broker.positions({"a": HISTORY, "b": HISTORY})
+        assert positions["a"] == top
+        assert positions["b"] == (await h.engine.broker.history("b", HISTORY, 0)).position
+        assert set(positions) == {"a", "b"}
+        assert await h.engine.broker.positions({}) == {}
+        for _ in range(3):
+            await h.advance(400.0)
+            assert (await h.engine.broker.positions({"a": HISTORY}))["a"] == top
 
     run(scenario)
 
@@ -177,7 +249,7 @@ def test_a_position_expires_after_its_last_use(run: Run) -> None:
     """`meta_ttl_s` after its last use the stream is removed. The next one has another epoch and starts at offset 1."""
 
     async def scenario(h: Harness) -> None:
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         await h.publish("a")
         first = (await h.publish("a")).position
         await h.advance(601.0)
@@ -296,6 +368,10 @@ class Model:
         self.top += 1
         self.kept = [*self.kept, (self.top, self.now_s + self.ttl_s)][-self.size :]
 
+    def continues(self, since: int | None, reverse: bool) -> bool:
+        oldest = self.kept[0][0] if self.kept else self.top + 1
+        return since is None or reverse or oldest - 1 <= since <= self.top
+
     def read(self, limit: int, since: int | None, reverse: bool) -> list[int]:
         self.use()
         offsets = [offset for offset, _ in self.kept]
@@ -334,6 +410,7 @@ def test_history_agrees_with_a_simple_model(run: Run, size: int, ttl_s: float, s
                     page = await h.engine.broker.history("a", history, limit, start, reverse)
                     offsets = [publication.offset for publication in page.publications]
                     assert offsets == model.read(limit, since, reverse)
+                    assert page.continues is model.continues(since, reverse)
                     epoch = epochs.setdefault(model.generation, page.position.epoch)
                     assert page.position == StreamPosition(model.top, epoch)
         assert len(set(epochs.values())) == len(epochs)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from msgspec import Raw
 
-from beaconfire.engines.port import NO_HISTORY, HistoryOptions, PublishOptions
+from beaconfire.base.errors import NOT_AVAILABLE, CommandError
+from beaconfire.engines.port import NO_HISTORY, Durability, HistoryOptions, MemberChange, PublishOptions
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 
@@ -43,7 +45,7 @@ def test_a_publication_arrives_as_it_was_published(run: Run) -> None:
     """Payload bytes, publisher, tags, exclusions and position reach the node and history unchanged."""
 
     async def scenario(h: Harness) -> None:
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         options = PublishOptions(history=HISTORY, exclude=("c7", "c9"), delta=True)
         outcome = await h.engine.broker.publish("a", Raw(b'{"x": 1 }'), options, ANN, {"kind": "test"})
         await h.settle()
@@ -67,7 +69,7 @@ def test_payloads_are_any_bytes(run: Run) -> None:
     """An engine does not interpret payloads: binary, empty and large ones stay the same."""
 
     async def scenario(h: Harness) -> None:
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         payloads = [b"", bytes(range(256)), b"\r\n$-1\r\n", b"x" * 300_000]
         for payload in payloads:
             await h.publish("a", payload)
@@ -85,7 +87,7 @@ def test_the_empty_payload_stays_the_empty_payload(run: Run) -> None:
     """Encoders recognize `NO_PAYLOAD` by identity, so missing data must not become empty data."""
 
     async def scenario(h: Harness) -> None:
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         await h.engine.broker.publish("a", NO_PAYLOAD, KEPT, BOB)
         await h.settle()
         page = await h.engine.broker.history("a", HISTORY, -1)
@@ -103,7 +105,7 @@ def test_the_first_publication_of_a_stream_names_the_epoch(run: Run) -> None:
     """
 
     async def scenario(h: Harness) -> None:
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         epoch = (await h.publish("a")).position.epoch
         await h.publish("a")
         await h.settle()
@@ -117,7 +119,7 @@ def test_without_history_there_is_no_position(run: Run) -> None:
     """With no history, no size or no time to live, a publication has offset 0 and no epoch, and is not stored."""
 
     async def scenario(h: Harness) -> None:
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         for history in (NO_HISTORY, HistoryOptions(size=0, ttl_s=60.0), HistoryOptions(size=10, ttl_s=0.0)):
             outcome = await h.publish("a", b"1", PublishOptions(history=history))
             assert outcome.position == StreamPosition(0, "")
@@ -155,7 +157,7 @@ def test_a_publication_is_stored_before_it_is_announced(run: Run) -> None:
             readings.append(asyncio.get_running_loop().create_task(read(announced.publication.offset)))
 
         h.node.when_publication = look
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         for _ in range(20):
             await h.publish("a")
         await h.settle()
@@ -170,7 +172,7 @@ def test_concurrent_publishers_share_one_order(run: Run) -> None:
     """Concurrent publishers get different offsets, and announcements are made in the order of offsets."""
 
     async def scenario(h: Harness) -> None:
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         outcomes: dict[bytes, int] = {}
 
         async def publisher(name: int) -> None:
@@ -205,8 +207,8 @@ def test_publishing_from_an_announcement_keeps_the_order(run: Run) -> None:
                 answers.append(asyncio.get_running_loop().create_task(answer()))
 
         h.node.when_publication = react
-        await h.engine.broker.attach("a")
-        await h.engine.broker.attach("b")
+        await h.engine.broker.attach(["a"])
+        await h.engine.broker.attach(["b"])
         await h.publish("a")
         await h.node.wait_received(50 + 49)
         await asyncio.gather(*answers)
@@ -221,9 +223,9 @@ def test_only_attached_channels_are_announced(run: Run) -> None:
     """A publication in a channel that is not attached is stored but not announced."""
 
     async def scenario(h: Harness) -> None:
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         await h.publish("b")
-        await h.engine.broker.publish_join("b", ANN)
+        await h.engine.broker.announce("b", [MemberChange(True, ANN)])
         await h.publish("a")
         await h.settle()
         assert [announced.channel for announced in h.node.publications] == ["a"]
@@ -238,9 +240,9 @@ def test_after_attach_every_publication_is_announced(run: Run) -> None:
 
     async def scenario(h: Harness) -> None:
         await h.publish("a", b"before")
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         await h.publish("a", b"1")
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         await h.publish("a", b"2")
         await h.settle()
         assert h.node.payloads("a") == [b"1", b"2"]
@@ -252,19 +254,19 @@ def test_detach_ends_announcements(run: Run) -> None:
     """Apart from announcements that were already on their way. A second detach has no effect."""
 
     async def scenario(h: Harness) -> None:
-        await h.engine.broker.attach("a")
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
+        await h.engine.broker.attach(["a"])
         await h.publish("a", b"1")
-        await h.engine.broker.detach("a")
-        await h.engine.broker.detach("a")
-        await h.engine.broker.detach("never attached")
+        await h.engine.broker.detach(["a"])
+        await h.engine.broker.detach(["a"])
+        await h.engine.broker.detach(["never attached"])
         await h.settle()
         await h.publish("a", b"2")
-        await h.engine.broker.publish_leave("a", ANN)
+        await h.engine.broker.announce("a", [MemberChange(False, ANN)])
         await h.settle()
         assert h.node.payloads("a") == [b"1"]
         assert len(h.node.received) == 1
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         await h.publish("a", b"3")
         await h.settle()
         assert h.node.payloads("a") == [b"1", b"3"]
@@ -276,11 +278,11 @@ def test_joins_and_leaves_are_announced_in_order(run: Run) -> None:
     """They keep their order relative to publications, and take no offset."""
 
     async def scenario(h: Harness) -> None:
-        await h.engine.broker.attach("a")
-        await h.engine.broker.publish_join("a", ANN)
+        await h.engine.broker.attach(["a"])
+        await h.engine.broker.announce("a", [MemberChange(True, ANN)])
         await h.publish("a", b"1")
-        await h.engine.broker.publish_join("a", BOB)
-        await h.engine.broker.publish_leave("a", ANN)
+        await h.engine.broker.announce("a", [MemberChange(True, BOB)])
+        await h.engine.broker.announce("a", [MemberChange(False, ANN)])
         await h.publish("a", b"2")
         await h.settle()
         kinds = [
@@ -288,5 +290,88 @@ def test_joins_and_leaves_are_announced_in_order(run: Run) -> None:
         ]
         assert kinds == [("join", ANN), ("pub", b"1"), ("join", BOB), ("leave", ANN), ("pub", b"2")]
         assert h.node.offsets("a") == [1, 2]
+
+    run(scenario)
+
+
+def test_one_call_announces_several_changes_in_order(run: Run) -> None:
+    """No change is left out, also not of a client that leaves at once. Without changes nothing is announced."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.broker.attach(["a"])
+        await h.engine.broker.announce("a", [])
+        changes = [MemberChange(True, ANN), MemberChange(True, BOB), MemberChange(False, ANN), MemberChange(True, ANN)]
+        await h.engine.broker.announce("a", changes)
+        await h.settle()
+        assert h.node.received == [("join", "a", ANN), ("join", "a", BOB), ("leave", "a", ANN), ("join", "a", ANN)]
+
+    run(scenario)
+
+
+def test_one_call_attaches_and_detaches_several_channels(run: Run) -> None:
+    """Also if some of them are attached or detached already."""
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.broker.attach(["a"])
+        await h.engine.broker.attach([])
+        await h.engine.broker.attach(["a", "b", "c"])
+        for channel in "abc":
+            await h.publish(channel)
+        await h.settle()
+        assert sorted(announced.channel for announced in h.node.publications) == ["a", "b", "c"]
+        await h.engine.broker.detach(["c", "d"])
+        await h.engine.broker.detach(["a", "c"])
+        await h.settle()
+        for channel in "abcd":
+            await h.publish(channel)
+        await h.settle()
+        assert [announced.channel for announced in h.node.publications[3:]] == ["b"]
+
+    run(scenario)
+
+
+def test_an_announcement_names_its_predecessor(run: Run) -> None:
+    """`previous` is the offset of the publication before, also if that one is not retained any more. It is 0 for the
+    first publication, and without history.
+    """
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.broker.attach(["a"])
+        small = PublishOptions(history=HistoryOptions(size=1, ttl_s=60.0))
+        outcomes = [await h.publish("a", options=small) for _ in range(3)]
+        await h.engine.broker.remove_history("a")
+        outcomes.append(await h.publish("a", options=small))
+        await h.publish("a", options=PublishOptions())
+        outcomes.append(await h.publish("a", options=small))
+        await h.settle()
+        offsets = [outcome.position.offset for outcome in outcomes]
+        stored = [announced for announced in h.node.publications if announced.publication.offset]
+        assert [announced.publication.offset for announced in stored] == offsets
+        assert [announced.previous for announced in stored] == [0, *offsets[:-1]]
+        assert [announced.previous for announced in h.node.publications if not announced.publication.offset] == [0]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("durability", ["memory", "disk", "replicated"])
+def test_a_durability_is_reached_or_refused(run: Run, durability: Durability) -> None:
+    """The outcome names at least what was asked for. Otherwise error 108 names the durability and the engine, and
+    nothing is stored or announced.
+    """
+
+    async def scenario(h: Harness) -> None:
+        await h.engine.broker.attach(["a"])
+        options = PublishOptions(history=HISTORY, durability=durability)
+        if durability in h.durabilities:
+            assert (await h.publish("a", options=options)).durability in h.durabilities
+            return
+        with pytest.raises(CommandError) as refused:
+            await h.publish("a", options=options)
+        assert refused.value.code is NOT_AVAILABLE
+        assert repr(durability) in refused.value.detail
+        assert h.engine.name in refused.value.detail
+        await h.settle()
+        assert h.node.received == []
+        assert await h.offsets("a") == []
 
     run(scenario)

@@ -22,7 +22,7 @@ def test_a_repeated_key_suppresses_the_publish(run: Run) -> None:
     """The second publish with a key returns the position of the first one. Nothing is stored or announced."""
 
     async def scenario(h: Harness) -> None:
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         first = await h.publish("a", b"1", keyed("k"))
         await h.publish("a", b"2")
         second = await h.publish("a", b"3", keyed("k"))
@@ -65,7 +65,7 @@ def test_keys_work_without_history(run: Run) -> None:
     """Repetition is suppressed also in a channel without history."""
 
     async def scenario(h: Harness) -> None:
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         outcomes = [await h.publish("a", b"1", keyed("k", NO_HISTORY)) for _ in range(2)]
         await h.settle()
         assert [outcome.suppressed for outcome in outcomes] == ["", "idempotency"]
@@ -98,7 +98,7 @@ def test_concurrent_repetitions_publish_once(run: Run) -> None:
     """Of several concurrent publishes with the same key, one publishes, and all get its position."""
 
     async def scenario(h: Harness) -> None:
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         outcomes = await asyncio.gather(*(h.publish("a", b"1", keyed("k")) for _ in range(20)))
         await h.settle()
         assert sorted(outcome.suppressed for outcome in outcomes) == [""] + ["idempotency"] * 19
@@ -112,7 +112,7 @@ def test_an_old_version_suppresses_the_publish(run: Run) -> None:
     """A version at or below the last one is suppressed with the current position. A higher version may skip numbers."""
 
     async def scenario(h: Harness) -> None:
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         epoch = (await h.publish("a", b"5", versioned(5))).position.epoch
         for version in (5, 4, 1):
             outcome = await h.publish("a", b"old", versioned(version))
@@ -190,7 +190,7 @@ def test_versions_need_history(run: Run) -> None:
     """Without history versions are ignored, and everything is published."""
 
     async def scenario(h: Harness) -> None:
-        await h.engine.broker.attach("a")
+        await h.engine.broker.attach(["a"])
         for _ in range(2):
             assert (await h.publish("a", b"1", PublishOptions(version=1))).suppressed == ""
         await h.settle()

@@ -47,7 +47,7 @@ def test_info_that_is_not_json_is_returned_in_base64() -> None:
     async def main() -> None:
         harness = await ApiHarness().start()
         info = ClientInfo("ann", "c", msgspec.Raw(b"\xff"), msgspec.Raw(b"{"))
-        await harness.engine.presence.add("chat", info, 60.0)
+        await harness.engine.presence.add("chat", [info], 60.0)
         presence = (await harness.call("presence", channel="chat"))["presence"]
         assert presence == {"c": {"user": "ann", "client": "c", "b64conn_info": "/w==", "b64chan_info": "ew=="}}
 

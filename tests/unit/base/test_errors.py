@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from beaconfire.base.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES, DisconnectCode, ErrorCode, UnsubscribeCode
+from beaconfire.base.errors import (
+    DISCONNECTS,
+    ERRORS,
+    INTERNAL,
+    UNSUBSCRIBES,
+    CommandError,
+    DisconnectCode,
+    EngineError,
+    EngineUnavailable,
+    ErrorCode,
+    NotReplicated,
+    StorageFull,
+    UnsubscribeCode,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,3 +49,11 @@ def test_numbers_are_unique_and_sorted(codes: tuple[ErrorCode | DisconnectCode |
     """Each table is in the order of its numbers."""
     numbers = [code.code for code in codes]
     assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.parametrize("kind", [EngineError, EngineUnavailable, NotReplicated, StorageFull])
+def test_every_failure_of_the_engine_is_the_same_temporary_error(kind: type[EngineError]) -> None:
+    """So the client may try again. The detail says what failed."""
+    error = kind("publish: no answer in 3 s")
+    assert isinstance(error, CommandError)
+    assert (error.code, error.code.temporary, error.detail) == (INTERNAL, True, "publish: no answer in 3 s")

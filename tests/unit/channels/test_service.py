@@ -8,7 +8,10 @@ from msgspec import Raw
 from beaconfire.base.errors import CommandError
 from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelOptions
+from beaconfire.channels.service import ChannelService
+from beaconfire.engines.port import HistoryOptions, HistoryPage
 from beaconfire.model.position import StreamPosition
+from tests.fakes.engine import ControlledBroker
 from tests.unit.kit import RECOVERABLE, NodeHarness, run
 from tests.unit.patching import chained_text
 
@@ -128,6 +131,31 @@ def test_page_checks_its_position(since: StreamPosition | None, reverse: bool, c
     with pytest.raises(CommandError) as raised:
         run(page)
     assert raised.value.code.code == code
+
+
+class ForkedBroker(ControlledBroker):
+    """A broker that has lost the publications after offset 2 of each stream, and then started a new epoch."""
+
+    async def history(
+        self,
+        channel: str,
+        options: HistoryOptions,
+        limit: int,
+        since: StreamPosition | None = None,
+        reverse: bool = False,
+    ) -> HistoryPage:
+        return HistoryPage([], StreamPosition(5, "new"), continues=since is None or since.offset <= 2)
+
+
+def test_a_page_of_an_earlier_epoch_may_continue() -> None:
+    """The engine decides: a position is an error only if publications up to it were lost."""
+    harness = NodeHarness(RECOVERABLE)
+    namespace = harness.namespaces.resolve("news")
+    channels = ChannelService(ForkedBroker(harness.calls, harness.memory.broker), harness.engine.presence)
+    assert run(channels.page("news", namespace, 1, StreamPosition(2, "old"), False)).position.epoch == "new"
+    with pytest.raises(CommandError) as raised:
+        run(channels.page("news", namespace, 1, StreamPosition(3, "old"), False))
+    assert raised.value.code.code == 112
 
 
 @pytest.mark.parametrize(("option", "argument"), [(True, False), (False, True), (False, False)])

@@ -19,8 +19,8 @@ def test_publication_is_delivered_with_its_exclusions() -> None:
     harness = NodeHarness(RECOVERABLE)
     ann, bob = harness.connect("ann", "news"), harness.connect("bob", "news")
     epoch = ann.session.subscriptions["news"].epoch
-    harness.node.listener.on_publication("news", Publication(Raw(b"1"), offset=1), epoch, (ann.id,))
-    harness.node.listener.on_publication("other", Publication(Raw(b"2"), offset=1), epoch, ())
+    harness.node.listener.on_publication("news", Publication(Raw(b"1"), offset=1), epoch, 0, (ann.id,))
+    harness.node.listener.on_publication("other", Publication(Raw(b"2"), offset=1), epoch, 0, ())
     assert ann.receive() == []
     assert [push["pub"]["data"] for push in bob.receive_pushes()] == [1]
     assert ann.session.subscriptions["news"].position == (1, epoch)
@@ -33,7 +33,7 @@ def test_publication_is_sent_as_a_patch_only_if_the_broker_says_so() -> None:
     client.request("subscribe", channel="news", delta="fossil")
     for number, delta in enumerate((True, False, True)):
         data = Raw(json.dumps(chained_text(number)).encode())
-        harness.node.listener.on_publication("news", Publication(data), "", (), delta)
+        harness.node.listener.on_publication("news", Publication(data), "", 0, (), delta)
     assert [push["pub"].get("delta", False) for push in client.receive_pushes()] == [False, False, True]
 
 
@@ -53,10 +53,10 @@ def test_lost_link_ends_subscriptions_with_a_position() -> None:
     harness = NodeHarness(OPEN, {"kept": with_history()})
     client = harness.connect("ann", "kept:a", "kept:b", "free")
     served = harness.connect("bob", channels={"kept:b": SubscriptionGrant(), "kept:c": SubscriptionGrant()})
-    harness.node.listener.on_link_lost(["kept:a", "free", "unknown"])
+    harness.node.listener.on_link_down(["kept:a", "free", "unknown"])
     assert set(client.session.subscriptions) == {"kept:b", "free"}
     assert served.disconnect_code == 0
-    harness.node.listener.on_link_lost(None)
+    harness.node.listener.on_link_down(None)
     assert set(client.session.subscriptions) == {"free"}
     assert [push["unsubscribe"]["code"] for push in client.receive_pushes()] == [2500, 2500]
     assert served.disconnect_code == 3010

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 
@@ -31,20 +33,28 @@ class InProcessBus:
     """A control bus that connects several nodes in this process."""
 
     def __init__(self) -> None:
-        self.nodes: list[ControlHandler] = []
+        self.handlers: dict[str, ControlHandler] = {}
 
-    async def start(self, handler: ControlHandler) -> None:
-        self.nodes.append(handler)
+    async def start(self, uid: str, handler: ControlHandler) -> None:
+        self.handlers[uid] = handler
 
     async def stop(self) -> None:
-        self.nodes.clear()
+        self.handlers.clear()
 
     async def broadcast(self, message: bytes) -> None:
-        for node in self.nodes:
-            node.on_control(message)
+        for handler in self.handlers.values():
+            handler.on_control(message)
+
+    async def send(self, node: str, message: bytes) -> bool:
+        if node in self.handlers:
+            self.handlers[node].on_control(message)
+        return node in self.handlers
+
+    async def nodes(self) -> Sequence[str]:
+        return list(self.handlers)
 
     async def survey(self, request: bytes, timeout_s: float) -> list[bytes]:
-        return [node.on_survey(request) for node in self.nodes]
+        return [handler.on_survey(request) for handler in self.handlers.values()]
 
 
 class FakeLocalControl:
@@ -73,7 +83,7 @@ class FakeLocalControl:
 def start_clusters() -> tuple[Cluster, list[FakeLocalControl]]:
     bus = InProcessBus()
     controls = [FakeLocalControl("one", {"news": 2, "chat:a": 1}), FakeLocalControl("two", {"news": 3, "chat:b": 1})]
-    clusters = [Cluster(bus, control) for control in controls]
+    clusters = [Cluster(bus, control, control.name) for control in controls]
     for cluster in clusters:
         run(cluster.start())
     return clusters[0], controls
@@ -134,7 +144,7 @@ def test_stopped_node_gets_no_control_messages() -> None:
     """It has left the control bus."""
     bus = InProcessBus()
     control = FakeLocalControl("one", {})
-    cluster = Cluster(bus, control)
+    cluster = Cluster(bus, control, control.name)
     run(cluster.start())
     run(cluster.stop())
     run(cluster.send(UnsubscribeSessions(Selector(user="ann"))))

@@ -15,28 +15,29 @@ from beaconfire.engines.memory.broker import (
 )
 from beaconfire.engines.memory.control import MemoryControlBus, MemoryControlStatistics
 from beaconfire.engines.memory.presence import MemoryPresenceStatistics, MemoryPresenceStore
-from beaconfire.engines.port import Engine
+from beaconfire.engines.port import Engine, EngineStatistics
 
 _EPOCH_LETTERS = 8
 _LETTER_OF_BYTE = bytes(ord(string.ascii_letters[byte % len(string.ascii_letters)]) for byte in range(256))
 
 
 class MemoryEngine(Engine, frozen=True):
-    """An `Engine` with the types of its parts, which also offer `sweep` and `statistics`."""
+    """An `Engine` with the types of its parts, which offer more figures. No call ever suspends."""
 
     broker: MemoryBroker
     presence: MemoryPresenceStore
     control: MemoryControlBus
 
     def sweep(self) -> bool:
-        """Frees the memory of expired data, for a few milliseconds at most. The owner calls this about every second.
-
-        True if more remains; then the owner calls again after other work of the event loop. Expired data is never
-        returned, whether it has been swept or not.
-        """
+        """See `Engine.sweep`."""
         more_in_broker = self.broker.sweep()
         more_in_presence = self.presence.sweep()
         return more_in_broker or more_in_presence
+
+    def statistics(self) -> EngineStatistics:
+        """See `Engine.statistics`."""
+        broker = self.broker.statistics()
+        return EngineStatistics(history_publications=broker.publications, history_bytes=broker.bytes)
 
 
 def memory_engine(
@@ -59,6 +60,7 @@ def memory_engine(
         broker=MemoryBroker(clock, new_epoch or random_epoch, idempotency_keys_max, history_bytes_max, on_history_full),
         presence=MemoryPresenceStore(clock),
         control=MemoryControlBus(),
+        suspends=False,
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Raw, Struct
 
 from beaconfire.base.clock import Clock
+from beaconfire.base.errors import NOT_AVAILABLE, CommandError
 from beaconfire.engines.memory.dicts import shrink_dict
 from beaconfire.engines.memory.idempotency import IdempotencyKeys
 from beaconfire.engines.memory.streams import Stream, Streams
@@ -15,6 +16,7 @@ from beaconfire.engines.port import (
     BrokerEvents,
     HistoryOptions,
     HistoryPage,
+    MemberChange,
     PublishOptions,
     PublishOutcome,
 )
@@ -109,18 +111,23 @@ class MemoryBroker:
 
     # --- publish and subscribe -----------------------------------------------------------------------------------
 
-    async def attach(self, channel: str) -> None:
+    async def ping(self) -> None:
+        """Returns at once."""
+
+    async def attach(self, channels: Sequence[str]) -> None:
         """Raises RuntimeError unless started."""
         if self._events is None:
             raise RuntimeError("the memory broker is not started")
-        self._attached[channel] = None
+        for channel in channels:
+            self._attached[channel] = None
 
-    async def detach(self, channel: str) -> None:
-        """Stronger than `Broker.detach`: afterwards no announcement of the channel is made, not even a queued one."""
-        if channel in self._attached:
-            del self._attached[channel]
-            shrink_dict(self._attached)
-            self._streams.on_detached(channel)
+    async def detach(self, channels: Sequence[str]) -> None:
+        """Stronger than `Broker.detach`: afterwards no announcement of the channels is made, not even a queued one."""
+        for channel in channels:
+            if channel in self._attached:
+                del self._attached[channel]
+                shrink_dict(self._attached)
+                self._streams.on_detached(channel)
 
     async def publish(
         self,
@@ -131,7 +138,11 @@ class MemoryBroker:
         tags: Mapping[str, str] | None = None,
     ) -> PublishOutcome:
         """See `Broker.publish`. When this method returns, the announcement has been made, unless the call came from
-        another announcement."""
+        another announcement. The only durability is "memory"."""
+        if options.durability != "memory":
+            raise CommandError(
+                NOT_AVAILABLE, f"durability {options.durability!r}: the engine 'memory' offers only 'memory'"
+            )
         now_s = self._clock.now_s()
         self._publishes_since_sweep += 1
         if self._publishes_since_sweep >= _PUBLISHES_PER_SWEEP:
@@ -147,8 +158,10 @@ class MemoryBroker:
             if not suppressed:
                 publication = self._store(stream, data, options.history, info, tags, now_s)
             position = stream.position
+            previous = position.offset - 1
         else:
             suppressed = False
+            previous = 0
             publication = Publication(data, info, 0, dict(tags) if tags else None)
             position = _NO_POSITION
         if key:
@@ -156,14 +169,14 @@ class MemoryBroker:
         if suppressed:
             return PublishOutcome(position, "version")
         epoch, exclude, delta = position.epoch, options.exclude, options.delta
-        self._announce(channel, lambda events: events.on_publication(channel, publication, epoch, exclude, delta))
+        self._announce(
+            channel, lambda events: events.on_publication(channel, publication, epoch, previous, exclude, delta)
+        )
         return PublishOutcome(position)
 
-    async def publish_join(self, channel: str, info: ClientInfo) -> None:
-        self._announce(channel, lambda events: events.on_join(channel, info))
-
-    async def publish_leave(self, channel: str, info: ClientInfo) -> None:
-        self._announce(channel, lambda events: events.on_leave(channel, info))
+    async def announce(self, channel: str, changes: Sequence[MemberChange]) -> None:
+        for change in changes:
+            self._announce(channel, _member_announcement(channel, change))
 
     # --- history -------------------------------------------------------------------------------------------------
 
@@ -181,9 +194,22 @@ class MemoryBroker:
         returns. Then the channel gets another epoch at its next use."""
         now_s = self._clock.now_s()
         stream = self._streams.get_or_create(channel, options.meta_ttl_s, now_s)
-        page = HistoryPage(stream.read(now_s, limit, None if since is None else since.offset, reverse), stream.position)
+        page = HistoryPage(
+            stream.read(now_s, limit, None if since is None else since.offset, reverse),
+            stream.position,
+            since is None or stream.continues(now_s, since, reverse),
+        )
         self._streams.enforce_limit()  # Last, because this may remove the new position.
         return page
+
+    async def positions(self, channels: Mapping[str, HistoryOptions]) -> dict[str, StreamPosition]:
+        """See `history`: also the new positions may be removed before this returns."""
+        now_s, get_or_create = self._clock.now_s(), self._streams.get_or_create
+        positions = {
+            channel: get_or_create(channel, options.meta_ttl_s, now_s).position for channel, options in channels.items()
+        }
+        self._streams.enforce_limit()
+        return positions
 
     async def remove_history(self, channel: str) -> None:
         self._streams.clear(channel)
@@ -239,3 +265,10 @@ class MemoryBroker:
         more_streams = self._streams.sweep(now_s, budget)
         more_outcomes = self._idempotency.sweep(now_s, budget)
         return more_streams or more_outcomes
+
+
+def _member_announcement(channel: str, change: MemberChange) -> Callable[[BrokerEvents], None]:
+    info = change.info
+    if change.joined:
+        return lambda events: events.on_join(channel, info)
+    return lambda events: events.on_leave(channel, info)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from beaconfire.base.clock import Clock
@@ -13,9 +15,9 @@ from beaconfire.model.publication import ClientInfo
 SWEEP_BUDGET = 1000
 """How many entries one `sweep` examines at most: a few milliseconds, at one or two microseconds each."""
 
-_ADD_SWEEP_BUDGET = 2
-"""How many entries each `add` examines. An `add` creates at most one entry, so expired entries cannot grow faster than
-they are removed."""
+_SWEEP_BUDGET_PER_CHANGE = 2
+"""How many entries `add` and `refresh` examine for each client. They create at most one entry for each, so expired
+entries cannot grow faster than they are removed."""
 
 _NO_INFO = ClientInfo("", "")
 
@@ -47,26 +49,30 @@ class MemoryPresenceStore:
         self._expiry: ExpiryBuckets[_Entry] = ExpiryBuckets()
         self._entries = 0
 
-    async def add(self, channel: str, info: ClientInfo, ttl_s: float) -> None:
+    async def add(self, channel: str, members: Sequence[ClientInfo], ttl_s: float) -> None:
         now_s = self._clock.now_s()
-        self._sweep(now_s, _ADD_SWEEP_BUDGET)
-        members = self._channels.setdefault(channel, {})
-        expires_s = now_s + ttl_s
-        entry = members.get(info.client)
-        if entry is None or expires_s < entry.expires_s:
-            # An entry with an earlier expiry than before would be due too late in its bucket, so it is replaced.
-            if entry is None:
-                self._entries += 1
-            entry = members[info.client] = _Entry(channel, info, expires_s)
-            self._expiry.add(entry, expires_s)
-        else:
-            entry.info = info
-            entry.expires_s = expires_s
+        self._sweep(now_s, _SWEEP_BUDGET_PER_CHANGE * len(members))
+        for info in members:
+            self._set_entry(channel, info, now_s + ttl_s)
 
-    async def remove(self, channel: str, client: str) -> None:
-        entry = self._channels.get(channel, {}).get(client)
-        if entry is not None:
-            self._remove_entry(entry)
+    async def remove(self, channel: str, clients: Sequence[str]) -> None:
+        for client in clients:
+            entry = self._channels.get(channel, {}).get(client)
+            if entry is not None:
+                self._remove_entry(entry)
+
+    async def refresh(self, channel: str, clients: Sequence[str], ttl_s: float) -> Sequence[str]:
+        now_s = self._clock.now_s()
+        self._sweep(now_s, _SWEEP_BUDGET_PER_CHANGE * len(clients))
+        entries = self._channels.get(channel, {})
+        missing = []
+        for client in clients:
+            entry = entries.get(client)
+            if entry is not None and entry.expires_s > now_s:
+                self._set_entry(channel, entry.info, now_s + ttl_s)
+            else:
+                missing.append(client)
+        return missing
 
     async def members(self, channel: str) -> dict[str, ClientInfo]:
         return {info.client: info for info in self._alive(channel)}
@@ -83,6 +89,19 @@ class MemoryPresenceStore:
 
     def statistics(self) -> MemoryPresenceStatistics:
         return MemoryPresenceStatistics(channels=len(self._channels), entries=self._entries)
+
+    def _set_entry(self, channel: str, info: ClientInfo, expires_s: float) -> None:
+        entries = self._channels.setdefault(channel, {})
+        entry = entries.get(info.client)
+        if entry is None or expires_s < entry.expires_s:
+            # An entry with an earlier expiry than before would be due too late in its bucket, so it is replaced.
+            if entry is None:
+                self._entries += 1
+            entry = entries[info.client] = _Entry(channel, info, expires_s)
+            self._expiry.add(entry, expires_s)
+        else:
+            entry.info = info
+            entry.expires_s = expires_s
 
     def _alive(self, channel: str) -> list[ClientInfo]:
         now_s = self._clock.now_s()

@@ -60,6 +60,9 @@ class RetainedPublications:
     def count_expired(self, now_s: float) -> int:
         return self._first_alive(now_s) - self._head
 
+    def count_alive(self, now_s: float) -> int:
+        return len(self._publications) - self._first_alive(now_s)
+
     def append(self, publication: Publication, expires_s: float, cost: int) -> None:
         """Appends a publication. `cost` is its `cost_bytes`.
 

@@ -99,6 +99,13 @@ class Stream:
             return self.retained.read_backward(now_s, limit, self.top + 1 if since is None else since, self.top)
         return self.retained.read_forward(now_s, limit, 0 if since is None else since, self.top)
 
+    def continues(self, now_s: float, since: StreamPosition, reverse: bool) -> bool:
+        """See `HistoryPage.continues`."""
+        if since.epoch not in ("", self.epoch):
+            return False
+        oldest = self.top + 1 - (0 if self.retained is None else self.retained.count_alive(now_s))
+        return reverse or oldest - 1 <= since.offset <= self.top
+
 
 class Streams:
     """The streams by channel.

@@ -40,7 +40,13 @@ class Node:
         self.react: Callable[[str, bytes], None] = lambda channel, data: None
 
     def on_publication(
-        self, channel: str, publication: Publication, epoch: str, exclude: Sequence[str], delta: bool = False
+        self,
+        channel: str,
+        publication: Publication,
+        epoch: str,
+        previous: int,
+        exclude: Sequence[str],
+        delta: bool = False,
     ) -> None:
         data = bytes(publication.data)
         self.heard.append((channel, data))
@@ -52,7 +58,10 @@ class Node:
     def on_leave(self, channel: str, info: ClientInfo) -> None:
         self.heard.append((channel, b"leave"))
 
-    def on_link_lost(self, channels: Sequence[str] | None) -> None:
+    def on_link_down(self, channels: Sequence[str] | None) -> None:
+        raise AssertionError("there is no link")
+
+    def on_link_up(self, channels: Sequence[str] | None) -> None:
         raise AssertionError("there is no link")
 
 

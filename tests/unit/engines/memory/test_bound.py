@@ -123,7 +123,7 @@ def test_the_position_of_an_attached_channel_is_kept() -> None:
     epochs = {}
     for number in range(20):
         channel = f"room{number}"
-        now(world.broker.attach(channel))
+        now(world.broker.attach([channel]))
         epochs[channel] = world.publish(channel, b"1").position.epoch
     for number in range(1000):
         now(world.broker.history(f"guess{number}", HISTORY, 0))
@@ -136,7 +136,7 @@ def test_the_position_of_an_attached_channel_is_kept() -> None:
 def test_a_publication_larger_than_the_limit_is_announced_but_not_retained() -> None:
     """The publication has an offset."""
     world = World(history_bytes_max=ROOM_FOR_TEN)
-    now(world.broker.attach("a"))
+    now(world.broker.attach(["a"]))
     world.publish("a", b"small")
     outcome = world.publish("a", b"x" * 20_000)
     assert outcome.position.offset == 2
@@ -196,10 +196,10 @@ def test_accounting_is_right_for_any_sequence_of_operations(seed: int) -> None:
         elif step < 0.85:
             now(world.broker.remove_history(channel))
         elif step < 0.9 and len(attached) < 3:
-            now(world.broker.attach(channel))
+            now(world.broker.attach([channel]))
             attached[channel] = None
         elif step < 0.93 and attached:
-            now(world.broker.detach(attached.popitem()[0]))
+            now(world.broker.detach([attached.popitem()[0]]))
         else:
             world.clock.advance(rng.choice((0.4, 3.0, 50.0, 400.0)))
             world.engine.sweep()
@@ -209,7 +209,7 @@ def test_accounting_is_right_for_any_sequence_of_operations(seed: int) -> None:
     check_accounting_after_sweep(world)
     world.clock.advance(10_000.0)
     for channel in attached:
-        now(world.broker.detach(channel))
+        now(world.broker.detach([channel]))
     world.sweep_all()
     world.clock.advance(10_000.0)
     world.sweep_all()

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from beaconfire.engines.memory import MemoryBrokerStatistics
 from beaconfire.engines.memory.streams import RETAINED_BYTES
-from beaconfire.engines.port import PublishOptions
+from beaconfire.engines.port import MemberChange, PublishOptions
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo
 
@@ -28,7 +28,7 @@ def test_publishing_announces_before_it_returns() -> None:
     world = World()
     found: list[list[int]] = []
     world.node.react = lambda channel, data: found.append(world.offsets(channel))
-    now(world.broker.attach("a"))
+    now(world.broker.attach(["a"]))
     world.publish("a", b"1")
     world.publish("a", b"2")
     assert found == [[1], [1, 2]]
@@ -39,8 +39,8 @@ def test_an_inner_publish_is_announced_after_the_outer_one() -> None:
     recursion.
     """
     world = World()
-    now(world.broker.attach("a"))
-    now(world.broker.attach("b"))
+    now(world.broker.attach(["a"]))
+    now(world.broker.attach(["b"]))
     depths: list[int] = []
 
     def react(channel: str, data: bytes) -> None:
@@ -62,13 +62,13 @@ def test_an_inner_publish_is_announced_after_the_outer_one() -> None:
 def test_a_join_is_announced_after_earlier_publications() -> None:
     """Also if the join is published from within an announcement."""
     world = World()
-    now(world.broker.attach("a"))
+    now(world.broker.attach(["a"]))
 
     def react(channel: str, data: bytes) -> None:
         if data == b"1":
             world.publish("a", b"2")
-            now(world.broker.publish_join("a", ClientInfo("ann", "c1")))
-            now(world.broker.publish_leave("a", ClientInfo("ann", "c1")))
+            now(world.broker.announce("a", [MemberChange(True, ClientInfo("ann", "c1"))]))
+            now(world.broker.announce("a", [MemberChange(False, ClientInfo("ann", "c1"))]))
             world.publish("a", b"3")
 
     world.node.react = react
@@ -79,11 +79,11 @@ def test_a_join_is_announced_after_earlier_publications() -> None:
 def test_detach_inside_an_announcement_drops_queued_announcements() -> None:
     """Queued announcements of the channel are not made any more. The publications stay in history."""
     world = World()
-    now(world.broker.attach("a"))
+    now(world.broker.attach(["a"]))
 
     def react(channel: str, data: bytes) -> None:
         world.publish("a", b"2")
-        now(world.broker.detach("a"))
+        now(world.broker.detach(["a"]))
 
     world.node.react = react
     world.publish("a", b"1")
@@ -96,7 +96,7 @@ def test_an_exception_of_a_callback_does_not_stop_other_announcements() -> None:
     made.
     """
     world = World()
-    now(world.broker.attach("a"))
+    now(world.broker.attach(["a"]))
 
     def react(channel: str, data: bytes) -> None:
         if data == b"1":
@@ -116,19 +116,19 @@ def test_the_broker_serves_exactly_one_node() -> None:
     world = World()
     with pytest.raises(RuntimeError, match="already"):
         now(world.broker.start(Node()))
-    now(world.broker.attach("a"))
+    now(world.broker.attach(["a"]))
     now(world.broker.stop())
     now(world.broker.stop())
     world.publish("a")
     assert world.node.heard == []
     with pytest.raises(RuntimeError, match="not started"):
-        now(world.broker.attach("a"))
+        now(world.broker.attach(["a"]))
 
 
 def test_stop_inside_an_announcement_ends_announcements() -> None:
     """Nothing is announced after `stop`. Streams are still there after the next `start`."""
     world = World()
-    now(world.broker.attach("a"))
+    now(world.broker.attach(["a"]))
 
     def react(channel: str, data: bytes) -> None:
         world.publish("a", b"2")
@@ -139,7 +139,7 @@ def test_stop_inside_an_announcement_ends_announcements() -> None:
     assert world.node.heard == [("a", b"1")]
     other = Node()
     now(world.broker.start(other))
-    now(world.broker.attach("a"))
+    now(world.broker.attach(["a"]))
     world.publish("a", b"3")
     assert other.heard == [("a", b"3")]
     assert world.offsets("a") == [1, 2, 3]
@@ -187,9 +187,9 @@ def test_the_broker_copies_tags() -> None:
 def test_statistics_follow_the_stored_data() -> None:
     """Channels, streams, publications, bytes and keys are counted when they are added and removed."""
     world = World()
-    now(world.broker.attach("a"))
-    now(world.broker.attach("b"))
-    now(world.broker.detach("b"))
+    now(world.broker.attach(["a"]))
+    now(world.broker.attach(["b"]))
+    now(world.broker.detach(["b"]))
     world.publish("a", b"12345", keyed("k"))
     world.publish("c", b"123")
     for _ in range(20):

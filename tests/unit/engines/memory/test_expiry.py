@@ -122,7 +122,7 @@ def test_the_buckets_do_not_grow_with_use() -> None:
     for _ in range(300):
         world.publish("a")
         now(world.broker.history("a", HISTORY, 0))
-        now(world.presence.add("a", ann, 60.0))
+        now(world.presence.add("a", [ann], 60.0))
         now(world.broker.remove_history("a"))
         world.clock.advance(7.0)
         world.engine.sweep()
@@ -154,7 +154,7 @@ def test_one_sweep_has_a_budget() -> None:
         world.publish("long", options=long)
     for number in range(3 * SWEEP_BUDGET):
         world.publish(f"channel-{number}")
-        now(world.presence.add(f"channel-{number}", ClientInfo("ann", "c1"), 60.0))
+        now(world.presence.add(f"channel-{number}", [ClientInfo("ann", "c1")], 60.0))
     world.clock.advance(1000.0)
     before, entries = world.broker.statistics(), world.presence.statistics().entries
     assert world.engine.sweep()
@@ -186,11 +186,11 @@ def test_presence_frees_memory() -> None:
     """Expired entries are swept without reads. Refreshed entries stay, and removed entries are freed immediately."""
     world = World()
     for number in range(100):
-        now(world.presence.add("a", ClientInfo("ann", f"c{number}"), 60.0))
-        now(world.presence.add(f"channel-{number}", ClientInfo("bob", "c"), 60.0))
+        now(world.presence.add("a", [ClientInfo("ann", f"c{number}")], 60.0))
+        now(world.presence.add(f"channel-{number}", [ClientInfo("bob", "c")], 60.0))
     world.clock.advance(40.0)
-    now(world.presence.add("a", ClientInfo("ann", "c7"), 60.0))
-    now(world.presence.remove("channel-3", "c"))
+    now(world.presence.add("a", [ClientInfo("ann", "c7")], 60.0))
+    now(world.presence.remove("channel-3", ["c"]))
     assert world.presence.statistics() == MemoryPresenceStatistics(channels=100, entries=199)
     world.clock.advance(22.0)
     world.sweep_all()
@@ -206,11 +206,11 @@ def test_presence_with_a_changing_time_to_live() -> None:
     """A shorter time to live frees the memory earlier. The replaced entry does not remove the new one."""
     world = World()
     ann = ClientInfo("ann", "c1")
-    now(world.presence.add("a", ann, 60.0))
-    now(world.presence.add("a", ann, 10.0))
-    now(world.presence.add("b", ann, 60.0))
-    now(world.presence.add("b", ann, 10.0))
-    now(world.presence.add("b", ann, 600.0))
+    now(world.presence.add("a", [ann], 60.0))
+    now(world.presence.add("a", [ann], 10.0))
+    now(world.presence.add("b", [ann], 60.0))
+    now(world.presence.add("b", [ann], 10.0))
+    now(world.presence.add("b", [ann], 600.0))
     world.clock.advance(12.0)
     world.sweep_all()
     assert world.presence.statistics() == MemoryPresenceStatistics(channels=1, entries=1)
@@ -227,10 +227,10 @@ def test_adding_presence_alone_frees_memory() -> None:
     """Each `add` also removes expired entries."""
     world = World()
     for number in range(5000):
-        now(world.presence.add(f"first-{number}", ClientInfo("ann", "c1"), 60.0))
+        now(world.presence.add(f"first-{number}", [ClientInfo("ann", "c1")], 60.0))
     world.clock.advance(62.0)
     for number in range(5000):
-        now(world.presence.add(f"second-{number}", ClientInfo("ann", "c1"), 60.0))
+        now(world.presence.add(f"second-{number}", [ClientInfo("ann", "c1")], 60.0))
     assert world.presence.statistics() == MemoryPresenceStatistics(channels=5000, entries=5000)
 
 
@@ -239,8 +239,8 @@ def test_the_info_of_a_removed_client_is_freed_immediately() -> None:
     world = World()
     info = ClientInfo("ann", "c1")
     references = sys.getrefcount(info)
-    now(world.presence.add("a", info, 60.0))
-    now(world.presence.remove("a", "c1"))
+    now(world.presence.add("a", [info], 60.0))
+    now(world.presence.remove("a", ["c1"]))
     assert sys.getrefcount(info) == references
 
 
@@ -248,11 +248,11 @@ def use_channels(world: World, channels: int) -> None:
     """Uses so many channels: attaches, publishes, reads the position, adds a client to presence, and detaches."""
     for number in range(channels):
         name = f"channel-{number}"
-        now(world.broker.attach(name))
-        now(world.presence.add(name, ClientInfo("ann", "c1"), 60.0))
+        now(world.broker.attach([name]))
+        now(world.presence.add(name, [ClientInfo("ann", "c1")], 60.0))
         world.publish(name, b'{"x":1}', KEPT if number % 8 else PublishOptions(HISTORY, idempotency_key="k"))
         now(world.broker.history(name, HISTORY, 0))
-        now(world.broker.detach(name))
+        now(world.broker.detach([name]))
         if number % 1000 == 0:
             world.node.heard.clear()
     world.node.heard.clear()

@@ -213,15 +213,21 @@ def test_the_control_bus_works_only_while_started() -> None:
             now(control.broadcast(b"1"))
         with pytest.raises(RuntimeError, match="not started"):
             now(control.survey(b"1", 1.0))
-        now(control.start(handler))
+        with pytest.raises(RuntimeError, match="not started"):
+            now(control.send("uid", b"1"))
+        with pytest.raises(RuntimeError, match="not started"):
+            now(control.nodes())
+        now(control.start("uid", handler))
         with pytest.raises(RuntimeError, match="already"):
-            now(control.start(handler))
+            now(control.start("uid", handler))
         now(control.broadcast(b"2"))
+        assert now(control.send("uid", b"3"))
+        assert not now(control.send("another", b"4"))
         assert now(control.survey(b"ab", 1.0)) == [b"ba"]
         now(control.stop())
         now(control.stop())
-    assert handler.heard == [b"2", b"2"]
-    assert control.statistics() == MemoryControlStatistics(broadcasts_total=2, surveys_total=2)
+    assert handler.heard == [b"2", b"3", b"2", b"3"]
+    assert control.statistics() == MemoryControlStatistics(broadcasts_total=2, sends_total=2, surveys_total=2)
 
 
 def test_engines_share_no_data() -> None:

@@ -23,7 +23,9 @@ class IgnoringNode(BrokerEvents):
 
     def on_leave(self, *_: object) -> None: ...
 
-    def on_link_lost(self, *_: object) -> None: ...
+    def on_link_up(self, channels: object) -> None: ...
+
+    def on_link_down(self, *_: object) -> None: ...
 
 
 async def epoch(engine: MemoryEngine, channel: str) -> str:
@@ -58,7 +60,7 @@ def test_the_unused_position_of_an_attached_channel_is_kept() -> None:
         clock = ManualClock()
         engine = memory_engine(clock)
         await engine.broker.start(IgnoringNode())
-        await engine.broker.attach("quiet")
+        await engine.broker.attach(["quiet"])
         before = await epoch(engine, "quiet")
         for _ in range(10):
             clock.advance(UNUSED_TTL_S * 0.9)

@@ -26,7 +26,7 @@ WITH_JOIN_LEAVE = ChannelOptions(
 ALL_STEPS = ChannelOptions(
     allow_subscribe_for_client=True, presence=True, join_leave=True, force_recovery=True, **HISTORY
 )
-"""A subscribe command makes every call to the engine: attach, history, presence_add and publish_join."""
+"""A subscribe command makes every call to the engine: attach, history, presence_add and announce."""
 
 
 def with_history(mode: Literal["stream", "cache"] = "stream", **options: Any) -> ChannelOptions:
@@ -63,8 +63,8 @@ def subscribe_with_expiry(harness: NodeHarness, **grant: Any) -> HarnessClient:
 
 def lose_publication(harness: NodeHarness, channel: str = "news", *, publish_next: bool = True) -> None:
     """Publishes without an announcement to this node, and then once more with one unless `publish_next` is false."""
-    run(harness.memory.broker.detach(channel))
+    run(harness.memory.broker.detach([channel]))
     harness.publish(channel, "lost")
-    run(harness.memory.broker.attach(channel))
+    run(harness.memory.broker.attach([channel]))
     if publish_next:
         harness.publish(channel, "after")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from beaconfire.base.errors import EngineUnavailable
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.events import RecoveryFinished, Subscribed
 from beaconfire.model.grants import SubscriptionOverride
@@ -277,7 +278,7 @@ def test_lost_link_while_catching_up_ends_the_session_with_3010() -> None:
         harness.calls.hold("history")
         client.send("subscribe", channel="news")
         await settle()
-        harness.node.listener.on_link_lost(None)
+        harness.node.listener.on_link_down(None)
         assert client.disconnect_code == 0
         harness.calls.release("history")
         await settle()
@@ -393,12 +394,13 @@ def test_server_may_unsubscribe_during_subscribe(held: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["attach", "history", "presence_add"])
-def test_failing_engine_is_a_temporary_error(method: str) -> None:
-    """The client may try again, and then it succeeds."""
+@pytest.mark.parametrize("error", [EngineUnavailable("no answer in 3 s"), OSError("no link")], ids=["known", "unknown"])
+def test_failing_engine_is_a_temporary_error(method: str, error: Exception) -> None:
+    """The client may try again, and then it succeeds. Only an error that the port does not allow is a defect."""
     harness = NodeHarness(ALL_STEPS)
-    harness.recorder.expects_errors = True
+    harness.recorder.expects_errors = isinstance(error, OSError)
     client = harness.connect("ann")
-    harness.calls.fail_next(method, OSError("no link"))
+    harness.calls.fail_next(method, error)
     reply = client.request_reply("subscribe", channel="news")
     assert reply["error"] == {"code": 100, "message": "internal server error", "temporary": True}
     assert harness.node.hub.statistics().subscriptions == 0

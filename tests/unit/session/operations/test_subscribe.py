@@ -161,8 +161,8 @@ def test_unsubscribe_waits_for_the_subscribe_before_it(held: str) -> None:
         assert [message["id"] for message in client.receive() if "id" in message] == [first, second]
         assert client.session.subscriptions == {}
         assert harness.present_clients("news") == set()
-        leaves = [call for call in harness.calls.completed if call.startswith("publish_")]
-        assert leaves == [f"publish_join news {client.id}", f"publish_leave news {client.id}"]
+        leaves = [call for call in harness.calls.completed if call.startswith("announce")]
+        assert leaves == [f"announce news join {client.id}", f"announce news leave {client.id}"]
 
     asyncio.run(scenario())
 

@@ -33,7 +33,7 @@ def test_presence_is_refreshed_while_the_session_is_open() -> None:
     for _ in range(20):
         harness.advance_time(10)
         assert harness.present_clients("news") == {client.id}
-    run(harness.memory.presence.remove("news", client.id))
+    run(harness.memory.presence.remove("news", [client.id]))
     harness.advance_time(10)
     assert harness.present_clients("news") == {client.id}
 
