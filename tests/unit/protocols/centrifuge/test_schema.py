@@ -14,8 +14,9 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 from msgspec import Struct
 
-from beaconfire.model import position, publication, pushes, requests, results
-from beaconfire.protocols.centrifuge import schema_pb2
+from beaconfire.model import position, publication, pushes
+from beaconfire.model import requests as model_requests
+from beaconfire.protocols.centrifuge import requests, results, schema_pb2
 
 REPOSITORY = Path(__file__).parents[4]
 PACKAGE = Path("beaconfire/protocols/centrifuge")
@@ -31,7 +32,6 @@ OUR_OWN_FROM = 1000
 ELSEWHERE = {
     ("PublishResult", "offset"),
     ("PublishResult", "epoch"),
-    ("ConnectRequest", "user"),
     *((push, "channel") for push in ("JoinPush", "LeavePush", "SubscribePush", "UnsubscribePush")),
 }
 """Fields of our messages that other protocols use, or that stand around the message in this one."""
@@ -65,7 +65,9 @@ def declared_fields(schema: FileDescriptor, message: str) -> Iterable[FieldDescr
 
 
 OURS = {
-    name: kind for module in (position, publication, pushes, requests, results) for name, kind in vars(module).items()
+    name: kind
+    for module in (position, publication, pushes, model_requests, requests, results)
+    for name, kind in vars(module).items()
 }
 
 
