@@ -161,7 +161,7 @@ class LocalSessions:
 def _unsubscribe(session: Session, channel: str) -> None:
     """Ends the subscription to the channel, or to every channel if `channel` is empty."""
     for subscription in list(session.subscriptions.values()):
-        if channel in ("", subscription.channel) and not subscription.options.is_permanent:
+        if channel in ("", subscription.channel) and not subscription.options.of_protocol:
             session.unsubscribe_with_push(subscription, UNSUBSCRIBED_BY_SERVER)
 
 

@@ -133,7 +133,7 @@ class CentrifugeConnection:
     def never_suspends(self, command: Command) -> bool:
         request = command.request
         if isinstance(request, ConnectRequest):
-            return not (request.subs or self._operations.connect_may_suspend(ConnectionRequest(request.token)))
+            return not self._operations.connect_may_suspend(len(request.subs), request.token)
         decision = _ROWS[type(request)].decision
         return not decision or not self._operations.may_suspend(decision)
 
@@ -181,6 +181,7 @@ class CentrifugeConnection:
 
     async def _subscribe(self, ref: object, request: SubscribeRequest) -> None:
         if request.type != 0:
+            self._operations.subscribing.check_channel(self._session, request.channel)  # reported first
             raise CommandError(PERMISSION_DENIED, f"type {request.type}: only stream subscriptions (0) exist")
         await self._operations.subscribing.subscribe(
             self._session,

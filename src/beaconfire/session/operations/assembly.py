@@ -13,7 +13,7 @@ from beaconfire.channels.service import ChannelService
 from beaconfire.model.events import EventSink
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.node import NodeIdentity
-from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
+from beaconfire.model.requests import SubscriptionRequest
 from beaconfire.policy.port import DECISIONS, Policy
 from beaconfire.session.membership import Memberships
 from beaconfire.session.operations.connect import Connecting
@@ -98,28 +98,31 @@ class Operations:
         """Whether an operation, named by its main decision (see `policy.port.DECISIONS`), may suspend."""
         return self.background.engine_suspends or operation in self.suspending
 
-    def connect_may_suspend(self, request: ConnectionRequest) -> bool:
-        """Like `may_suspend`. A connect with many channels lets other work of the event loop run in between."""
-        return not is_small(request) or self.may_suspend("connect")
+    def connect_may_suspend(self, channels: int, token: str) -> bool:
+        """Like `may_suspend`, for a connect request with so many channels and this token.
+
+        A connect with many channels lets other work of the event loop run in between.
+        """
+        return not is_small(channels, token) or self.may_suspend("connect")
 
     def unsubscribe(self, session: Session, channel: str) -> None:
         """Ends the subscription of a client to the channel, if there is one. Nothing of it is sent afterwards."""
         subscription = session.subscriptions.get(channel)
-        if subscription is not None and not subscription.options.is_permanent:
+        if subscription is not None:
             session.unsubscribe(subscription, UNSUBSCRIBED_BY_CLIENT)
 
-    def enter_permanently(self, session: Session, channel: str) -> None:
+    def enter_for_protocol(self, session: Session, channel: str) -> None:
         """Subscribes a session to a channel of its protocol, without permission, presence, position, join and leave.
 
         If that fails, the session ends with a code after which the client connects again.
         """
-        self.background.start_engine_work(self._enter_permanently(session, channel))
+        self.background.start_engine_work(self._enter_for_protocol(session, channel))
 
-    async def _enter_permanently(self, session: Session, channel: str) -> None:
+    async def _enter_for_protocol(self, session: Session, channel: str) -> None:
         namespace, grant = self._namespaces.resolve(channel), SubscriptionGrant()
         try:
             prepared = await self.preparation.prepare(
-                session, SubscriptionRequest(channel), namespace, grant, server_side=True, is_permanent=True
+                session, SubscriptionRequest(channel), namespace, grant, server_side=True, of_protocol=True
             )
             self.preparation.enter(session, [prepared])
         except CommandError as error:
