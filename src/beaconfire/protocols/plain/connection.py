@@ -71,9 +71,9 @@ class PlainConnection:
         if isinstance(request, ConnectionRequest):
             return not operations.connect_may_suspend(len(request.subscriptions), request.token)
         row = _ROWS[type(request)]
-        if row.needs_identity and self._session.phase is SessionPhase.NEW and operations.may_suspend("connect"):
+        if row.needs_identity and self._session.phase is SessionPhase.NEW and "connect" in operations.suspending:
             return False
-        return not row.decision or not operations.may_suspend(row.decision)
+        return row.decision not in operations.suspending
 
     def runs_beside(self, command: PlainCommand) -> bool:
         return False

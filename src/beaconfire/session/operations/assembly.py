@@ -43,6 +43,13 @@ _ASKED: Final[Mapping[str, Sequence[str]]] = {
 """The decisions that each operation may ask for."""
 
 
+def suspending_operations(policy: Policy, engine_suspends: bool) -> frozenset[str]:
+    """The names for `Operations.suspending`."""
+    return frozenset(
+        operation for operation, asked in _ASKED.items() if engine_suspends or not policy.suspending.isdisjoint(asked)
+    )
+
+
 class Operations:
     """What the protocols of a node do for their clients, by topic.
 
@@ -73,9 +80,8 @@ class Operations:
         self.options = options
         self.clock = clock
         self.background = background
-        self.suspending = frozenset(
-            operation for operation, asked in _ASKED.items() if not policy.suspending.isdisjoint(asked)
-        )
+        self.suspending = suspending_operations(policy, background.engine_suspends)
+        """The operations that may suspend, named by their main decisions (see `policy.port.DECISIONS`)."""
         self._namespaces = namespaces
         self.execution = CommandExecution(namespaces, clock, events)
         self.decisions = decisions = Decisions(policy, float(options.decision_timeout), events)
@@ -94,16 +100,12 @@ class Operations:
         self.reading = Reading(decisions, lookup, channels, options, events)
         self.refreshing = Refreshing(decisions, expiry)
 
-    def may_suspend(self, operation: str) -> bool:
-        """Whether an operation, named by its main decision (see `policy.port.DECISIONS`), may suspend."""
-        return self.background.engine_suspends or operation in self.suspending
-
     def connect_may_suspend(self, channels: int, token: str) -> bool:
-        """Like `may_suspend`, for a connect request with so many channels and this token.
+        """Whether a connect may suspend, with a request that has so many channels and this token.
 
         A connect with many channels lets other work of the event loop run in between.
         """
-        return not is_small(channels, token) or self.may_suspend("connect")
+        return "connect" in self.suspending or not is_small(channels, token)
 
     def unsubscribe(self, session: Session, channel: str) -> None:
         """Ends the subscription of a client to the channel, if there is one. Nothing of it is sent afterwards."""
