@@ -192,7 +192,7 @@ def test_verifications_suspend_only_with_a_key_set() -> None:
     while all keys are known: a fetch may become necessary with any token."""
     without = JWTVerifier(TokenOptions(hmac_secret=SECRET), ManualClock(), RecordedEvents())
     assert not without.suspends
-    assert at_once(without.verify_connection(token_of({"sub": "42"}))).user == "42"
+    assert at_once(without.verify_connection(token_of(sub="42"))).user == "42"
     slow = SlowProvider()
 
     async def scenario(setup: Setup) -> None:
