@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from beaconfire.protocols.centrifuge.requests import Command
-from beaconfire.protocols.plain import PlainCodec
+from beaconfire.protocols.plain.codec import PlainCodec
 from beaconfire.protocols.port import Codec, Payload
 
 CODEC: Codec = PlainCodec(None)
