@@ -30,6 +30,7 @@ from beaconfire.model.events import InternalError
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.node import Node, NodeOptions
 from beaconfire.policy.configured import ConfiguredPolicy
+from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
@@ -83,7 +84,6 @@ class Simulation:
             NodeOptions(NodeIdentity("node", "node", "test"), client_options, detach_delay_s=1.0),
             Engine("simulation", ControlledBroker(self.steps, self.broker), memory.presence, memory.control),
             channels,
-            access,
             ConfiguredPolicy(tokens, tokens, channels, access, client_options),
             Runtime(self.turns.append, self.timers, self.timers, self.rng.random),
             self.recorder,
@@ -94,7 +94,8 @@ class Simulation:
         self.interrupted = 0
         """Turns after which a walk was not over."""
         self.namespace: Namespace = channels.resolve("a")
-        self._wire = LineWire(JsonCodec())
+        self._codec = JsonCodec()
+        self._wire = LineWire(self._codec)
         self._numbers = itertools.count()
         self.clients = [
             SimulatedClient(f"client{index}", self.rng, self.broker, self._open_session) for index in range(clients)
@@ -103,7 +104,11 @@ class Simulation:
 
     def _open_session(self, transport: PartialWriteTransport, name: str) -> Session:
         number = next(self._numbers)
-        sessions = self.node.sessions(SessionTraits(), lambda: f"{name}-{number}")
+        sessions = self.node.sessions(
+            SessionTraits(),
+            lambda session: CentrifugeConnection(session, self.node.operations, self._codec),
+            lambda: f"{name}-{number}",
+        )
         return sessions.open_session(transport, self._wire, HANDSHAKE)
 
     async def run(self, steps: int) -> None:

@@ -32,7 +32,6 @@ from beaconfire.model.position import StreamPosition
 from beaconfire.node.cluster import ControlMessage
 from beaconfire.node.node import Node, NodeOptions
 from beaconfire.policy.configured import ConfiguredPolicy
-from beaconfire.policy.port import DECISIONS
 from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
@@ -40,6 +39,7 @@ from beaconfire.protocols.centrifuge.unidirectional_connection import Unidirecti
 from beaconfire.protocols.plain import PlainCodec, PlainConnection
 from beaconfire.protocols.port import Codec
 from beaconfire.session.factory import SessionFactory
+from beaconfire.session.operations.assembly import suspending_operations
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
 from beaconfire.transports.traits import Pings, SessionTraits
@@ -214,7 +214,8 @@ class NodeHarness:
         """Commands run in one step while no call is held back, and in tasks while one is."""
         holding = self.calls.is_holding
         self.node.background.engine_suspends = holding
-        self.node.operations.suspending = frozenset(DECISIONS) if holding else frozenset()
+        self.node.operations.suspending = suspending_operations(self.policy, holding)
+        self.node.operations.decisions.suspending = self.policy.suspending
 
     def wire(self, codec: Codec) -> LineWire:
         """The wire that all clients of a codec share, as in production."""

@@ -152,7 +152,7 @@ class App:
             self.events,
             options,
             node.operations.publishing,
-            node.operations.may_suspend("publish"),
+            "publish" in node.operations.suspending,
         )
         return ApiHttp(methods, ApiKeys(options.keys), options)
 

@@ -35,6 +35,7 @@ from beaconfire.model.handshake import Handshake
 from beaconfire.model.identity import Identity
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.model.pushes import Push, UnsubscribePush
+from beaconfire.policy.port import EndedSession, EndedSubscription
 from beaconfire.protocols.port import Payload, ProtocolConnection, Wire
 from beaconfire.session.command_queue import CommandQueue
 from beaconfire.session.context import SessionContext
@@ -351,6 +352,9 @@ class Session:
         # A client that subscribes and unsubscribes in a loop would leave any number of recoveries behind otherwise.
         if self.recoveries is not None and self.recoveries.get(subscription.channel) is subscription:
             del self.recoveries[subscription.channel]
+        endings = self.context.endings
+        if endings is not None and subscription.replied and not subscription.removed:
+            endings.unsubscribed(EndedSubscription(self.client, self.identity, subscription.channel, code.code))
         self.context.memberships.remove(subscription, code.code)
 
     def unsubscribe_with_push(self, subscription: Subscription, code: UnsubscribeCode) -> None:
@@ -379,6 +383,7 @@ class Session:
     def _finish(self, code: DisconnectCode, detail: str) -> None:
         if self.has_ended():
             return
+        was_connected = self.phase is SessionPhase.CONNECTED
         self.phase = SessionPhase.ENDED
         self.handshake = None
         context = self.context
@@ -395,6 +400,8 @@ class Session:
         for task in self._deciding or ():
             task.cancel()
         self.protocol = ENDED  # breaks the reference cycle
+        if context.endings is not None and was_connected:
+            context.endings.disconnected(EndedSession(self.client, self.identity, code.code, code.reason))
         context.events.emit(
             SessionEnded(
                 client=self.client,
