@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 from starlette.routing import BaseRoute, Mount, Route, Router
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from beaconfire import __version__
 from beaconfire.api.http import CALL_PATHS, ApiHttp
@@ -96,7 +96,7 @@ class App:
         )
         api = self._make_api()
         recorder = RequestRecorder(self.metrics, (*_PATH_LABELS, *self.endpoints.websocket), QUIET_PATHS + CALL_PATHS)
-        self.asgi: ASGIApp = RequestObserver(Router(self._routes(api)), recorder, self.clock)
+        self.asgi: ASGIApp = RequestObserver(self._make_router(api), recorder, self.clock)
         self.http: Callable[..., asyncio.Protocol] = self._make_http(api, recorder)
         self.metrics.set_statistics_source(self._statistics)
         self._sweep_s = self.clock.now_s()
@@ -163,6 +163,17 @@ class App:
             "publish" in node.operations.suspending,
         )
         return ApiHttp(methods, ApiKeys(options.keys), options)
+
+    def _make_router(self, api: ApiHttp | None) -> Router:
+        router = Router(self._routes(api))
+        not_found = router.default
+
+        async def default(scope: Scope, receive: Receive, send: Send) -> None:
+            handle = self.endpoints.not_found if scope["type"] == "websocket" else not_found
+            await handle(scope, receive, send)
+
+        router.default = default
+        return router
 
     def _routes(self, api: ApiHttp | None) -> list[BaseRoute]:
         routes: list[BaseRoute] = [
