@@ -25,6 +25,8 @@ LIMITS = (
     "client.queue_max_size",
     "client.reply_max_size",
     "client.command_queue_max",
+    "client.concurrent_calls_max",
+    "client.decision_timeout",
     "client.channel_limit",
     "client.history_max_publication_limit",
     "client.recovery_max_publication_limit",
@@ -47,6 +49,7 @@ LIMITS = (
     "tags_filter_depth_max",
     "token_length_max",
     "jwks_unknown_kids_max",
+    "ended_waiting_max",
 )
 """The names of limits in `LimitHit`: settings (section and name), and the fixed limits of HTTP, filters and tokens."""
 
