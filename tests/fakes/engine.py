@@ -20,7 +20,7 @@ from beaconfire.engines.port import (
     PublishOutcome,
 )
 from beaconfire.model.position import StreamPosition
-from beaconfire.model.publication import ClientInfo
+from beaconfire.model.publication import ClientInfo, Publication
 
 
 class CallControl(Protocol):
@@ -179,3 +179,36 @@ class ControlledPresence:
 
     async def stats(self, channel: str) -> PresenceStats:
         return await self._inner.stats(channel)
+
+
+class NoCallbacks:
+    """Implements `BrokerEvents` and `ControlHandler` for tests without announcements: drops everything."""
+
+    def on_publication(
+        self,
+        channel: str,
+        publication: Publication,
+        epoch: str,
+        previous: int,
+        exclude: Sequence[str],
+        delta: bool = False,
+    ) -> None:
+        pass
+
+    def on_join(self, channel: str, info: ClientInfo) -> None:
+        pass
+
+    def on_leave(self, channel: str, info: ClientInfo) -> None:
+        pass
+
+    def on_link_down(self, channels: Sequence[str] | None) -> None:
+        pass
+
+    def on_link_up(self, channels: Sequence[str] | None) -> None:
+        pass
+
+    def on_control(self, message: bytes) -> None:
+        pass
+
+    def on_survey(self, request: bytes) -> bytes:
+        return b""
