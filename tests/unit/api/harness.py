@@ -103,7 +103,7 @@ class ApiHarness:
             self.recorder,
             self.options,
             operations.publishing,
-            operations.may_suspend("publish"),
+            "publish" in operations.suspending,
         )
         self._sessions = self.node.sessions(
             SessionTraits(), lambda session: CentrifugeConnection(session, operations, JsonCodec()), self._new_id
