@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("session",),
     ("node",),
     ("policy", "engines", "protocols", "transports", "auth", "api", "observe"),
-    ("loadtest",),
+    ("loadtest", "testing"),
     ("config",),
     ("server", "web"),
     ("cli", "__init__"),
