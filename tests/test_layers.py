@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("session",),
     ("node",),
     ("policy", "engines", *CONNECTIONS, "transports", "auth", "api", "observe"),
-    ("loadtest",),
+    ("loadtest", "testing"),
     ("config",),
     ("server", "web"),
     ("cli", "__init__"),
