@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("loadtest", "testing"),
     ("config",),
     ("server", "web"),
-    ("cli", "__init__"),
+    ("cli", "asgi", "__init__"),
 )
 """From the lowest layer to the highest. A module belongs to the layer of its longest prefix."""
 
@@ -62,7 +62,7 @@ IMPURE_IN_PURE = ("channels.attachments", "channels.service", *CONNECTIONS)
 """Pure modules decide synchronously: no event loop, no clock, no randomness, no log."""
 FORBIDDEN_IN_PURE = {"asyncio", "socket", "ssl", "threading", "time", "random", "logging", "structlog", "uvloop"}
 
-CONFIG_READERS = ("config", "server", "cli")
+CONFIG_READERS = ("config", "server", "cli", "asgi")
 
 
 def modules() -> dict[str, Path]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from msgspec import structs
 from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.typing import FilteringBoundLogger
 
 from beaconfire import __version__
 from beaconfire.api.http import CALL_PATHS, ApiHttp
@@ -65,12 +66,13 @@ _PATH_LABELS = (
 class App:
     """A whole server without its process and listening socket. Make it inside a running event loop."""
 
-    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+    def __init__(self, config: Config, clock: Clock | None = None, logger: FilteringBoundLogger | None = None) -> None:
+        """`logger` writes the log; by default it is the one that `observe.logs` has configured."""
         self.config = config
         self.clock = clock or SystemClock()
         self.timers = Timers(self.clock)
         self.metrics = MetricsSink(config.namespaces)
-        self.log = LogSink(clock=self.clock)
+        self.log = LogSink(logger, self.clock)
         self.events: EventSink = EventDispatcher(self.metrics, self.log)
         self.engine = self._make_engine()
         self.identity = NodeIdentity(
@@ -95,7 +97,8 @@ class App:
             config.server.trusted_proxies,
         )
         api = self._make_api()
-        recorder = RequestRecorder(self.metrics, (*_PATH_LABELS, *self.endpoints.websocket), QUIET_PATHS + CALL_PATHS)
+        labels = (*_PATH_LABELS, *self.endpoints.websocket)
+        recorder = RequestRecorder(self.metrics, labels, QUIET_PATHS + CALL_PATHS, logger)
         self.asgi: ASGIApp = RequestObserver(self._make_router(api), recorder, self.clock)
         self.http: Callable[..., asyncio.Protocol] = self._make_http(api, recorder)
         self.metrics.set_statistics_source(self._statistics)
