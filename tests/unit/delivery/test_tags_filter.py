@@ -74,7 +74,7 @@ def test_operators_of_filters(node: FilterNode, passed: list[str | None], stoppe
         (leaf("ex", "a"), "tags_filter.val: ex takes none"),
         (leaf("gt", "ten"), "tags_filter.val: expected a decimal number"),
         (leaf("lt"), "tags_filter.val: expected a decimal number"),
-        (FilterNode(key="k", cmp="eq", nodes=[TRUE]), "tags_filter.op: expected and, or or not, because there are nodes"),
+        (FilterNode(key="k", cmp="eq", nodes=[TRUE]), "tags_filter.op: expected and, or or not, because there are"),
         (branch("xor", TRUE, TRUE), "tags_filter.op: expected and, or or not"),
         (branch("and"), "tags_filter.nodes: expected at least one"),
         (branch("not", TRUE, TRUE), "tags_filter.nodes: expected exactly one"),
