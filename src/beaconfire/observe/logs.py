@@ -147,6 +147,7 @@ class LogSink:
             events.HandshakeRefused: self._handshake_refused,
             events.DrainAdvanced: self._drain_advanced,
             events.TokenKeysFetched: self._token_keys_fetched,
+            events.EngineStateChanged: self._engine_state_changed,
             events.InternalError: self._internal_error,
         }
         self._debug = self._log.is_enabled_for(logging.DEBUG)
@@ -278,6 +279,12 @@ class LogSink:
             self._log.warning("token_keys_fetched", status="error", detail=event.error)
         else:
             self._log.info("token_keys_fetched", keys=event.keys)
+
+    def _engine_state_changed(self, event: events.EngineStateChanged) -> None:
+        if event.up:
+            self._log.info("engine_state_changed", engine=event.engine)
+        else:
+            self._log.warning("engine_state_changed", status="error", engine=event.engine, detail=event.detail)
 
     def _internal_error(self, event: events.InternalError) -> None:
         self._log_limited(

@@ -26,6 +26,8 @@ from beaconfire.base.units import Seconds
 from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.config import Config
+from beaconfire.engines.guard import guard_engine
+from beaconfire.engines.port import Engine
 from beaconfire.model.events import EventDispatcher, EventSink, NodeStatistics
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.admission import Admission
@@ -72,7 +74,7 @@ class App:
         self.metrics = MetricsSink(config.namespaces)
         self.log = LogSink(logger, self.clock)
         self.events: EventSink = EventDispatcher(self.metrics, self.log)
-        self.engine = ENGINES[config.engine.type].make(config.engine, self.clock, self.events)
+        self.engine = self._make_engine()
         self.identity = NodeIdentity(
             uid=str(uuid.uuid4()), name=f"{socket.gethostname()}_{config.server.port}", version=__version__
         )
@@ -82,6 +84,7 @@ class App:
         self.verifiers = _verifiers(config, self.clock, self.events)
         self.node = self._make_node()
         self.health = Health()
+        self.health.add_check("engine", self._engine_problem)
         self.admission = Admission(config.client, self._count_connections, self.clock, self.events)
         self.endpoints = Endpoints(config, self.node, self.identity, self.admission.admit, self.timers, self.events)
         self.acceptor = WebSocketAcceptor(
@@ -123,6 +126,11 @@ class App:
         self.log.flush()
 
     # Parts
+
+    def _make_engine(self) -> Engine:
+        options = self.config.engine
+        engine = ENGINES[options.type].make(options, self.clock, self.events)
+        return guard_engine(engine, float(options.timeout), self.timers, self.events) if engine.suspends else engine
 
     def _make_node(self) -> Node:
         config, loop = self.config, asyncio.get_running_loop()
@@ -199,6 +207,11 @@ class App:
     def _count_connections(self) -> int:
         return len(self.node.registry.open) + len(self.node.registry.closing)
 
+    def _engine_problem(self) -> str | None:
+        """The readiness check of the engine."""
+        state = self.engine.state()
+        return None if state.up else state.detail or "down"
+
     def _statistics(self) -> NodeStatistics:
         """The figures of the node and of its engine."""
         engine = self.engine.statistics()
@@ -206,6 +219,7 @@ class App:
             self.node.statistics(),
             history_publications=engine.history_publications,
             history_bytes=engine.history_bytes,
+            engine_up=int(self.engine.state().up),
         )
 
     def _run_timers(self) -> None:

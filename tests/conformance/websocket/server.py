@@ -22,7 +22,7 @@ from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds, Size
 from beaconfire.model.events import Event
 from beaconfire.model.handshake import Handshake
-from beaconfire.protocols.plain import PlainCodec
+from beaconfire.protocols.plain.codec import PlainCodec
 from beaconfire.protocols.port import Frame, Payload, Wire
 from beaconfire.transports.http.limits import HttpLimits
 from beaconfire.transports.options import ServerOptions, WebSocketOptions
