@@ -28,6 +28,7 @@ from tests.conformance.sessions.parcel.messages import (
 from tests.fakes.transport import HANDSHAKE, RecordingTransport
 from tests.unit.kit import NodeHarness
 
+
 class ParcelClient(Client):
     """`acknowledges` tells whether the client acknowledges what it receives."""
 
