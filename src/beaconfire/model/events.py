@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeAlias, get_args
 
 from msgspec import Struct
 
+from beaconfire.base.errors import EngineError
+
 
 class ConnectionOpened(Struct, frozen=True):
     """A transport is connected. The client has not authenticated yet."""
@@ -138,6 +140,24 @@ class TokenKeysFetched(Struct, frozen=True):
     error: str
 
 
+class EngineCallFailed(Struct, frozen=True):
+    """A call of the engine failed. `call` is its name, for example publish or presence_add.
+
+    `reason` is one of: timeout, unavailable, defect (an unexpected exception), not_replicated, storage_full.
+    """
+
+    call: str
+    reason: str
+
+
+class EngineStateChanged(Struct, frozen=True):
+    """The engine has stopped working, or works again. `detail` says why it does not work, and is empty if it works."""
+
+    engine: str
+    up: bool
+    detail: str
+
+
 class InternalError(Struct, frozen=True):
     """An unexpected error of the server. `where` is the part of the server, `error` is the traceback."""
 
@@ -159,6 +179,8 @@ Event: TypeAlias = (
     | HandshakeRefused
     | DrainAdvanced
     | TokenKeysFetched
+    | EngineCallFailed
+    | EngineStateChanged
     | InternalError
 )
 
@@ -213,6 +235,7 @@ class NodeStatistics(Struct, frozen=True):
     queue_bytes: int = 0
     history_publications: int = 0
     history_bytes: int = 0
+    engine_up: int = 1
     messages_in_total: int = 0
     bytes_in_total: int = 0
     messages_out_total: int = 0
@@ -224,5 +247,10 @@ class NodeStatistics(Struct, frozen=True):
 
 
 def report_error(events: EventSink, where: str, error: BaseException) -> None:
-    """Emits `InternalError` with the traceback of an exception that should not happen. `where` names the operation."""
+    """Emits `InternalError` with the traceback of an exception that should not happen. `where` names the operation.
+
+    Emits nothing for an `EngineError`: engines may fail, and the guard of the engine has counted the failure.
+    """
+    if isinstance(error, EngineError):
+        return
     events.emit(InternalError(where, "".join(traceback.format_exception(error))))

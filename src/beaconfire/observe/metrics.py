@@ -70,6 +70,8 @@ class MetricsSink:
             events.HandshakeRefused: self._handshake_refused,
             events.DrainAdvanced: self._drain_advanced,
             events.TokenKeysFetched: self._token_keys_fetched,
+            events.EngineCallFailed: self._engine_call_failed,
+            events.EngineStateChanged: self._engine_state_changed,
             events.InternalError: self._internal_error,
         }
         self._create_series(("", *namespaces))
@@ -200,6 +202,12 @@ class MetricsSink:
         self._count("beaconfire_token_key_fetches_total", "error" if event.error else "ok")
         if not event.error:
             self._families.numbers("beaconfire_token_keys").series().value = event.keys
+
+    def _engine_call_failed(self, event: events.EngineCallFailed) -> None:
+        self._count("beaconfire_engine_failures_total", event.call, event.reason)
+
+    def _engine_state_changed(self, event: events.EngineStateChanged) -> None:
+        """Counts nothing: `beaconfire_engine_up` is read at each scrape."""
 
     def _internal_error(self, event: events.InternalError) -> None:
         self._count("beaconfire_internal_errors_total", event.where)
