@@ -205,7 +205,8 @@ class App:
     # Figures and time
 
     def _count_connections(self) -> int:
-        return len(self.node.registry.open) + len(self.node.registry.closing)
+        registry = self.node.registry
+        return len(registry.open) + len(registry.closing) + len(registry.unassigned)
 
     def _engine_problem(self) -> str | None:
         """The readiness check of the engine."""

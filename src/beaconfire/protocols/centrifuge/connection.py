@@ -14,6 +14,7 @@ from beaconfire.base.errors import (
     UNAUTHORIZED,
     CommandError,
     Disconnect,
+    DisconnectCode,
 )
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
@@ -142,6 +143,9 @@ class CentrifugeConnection:
 
     def ping(self) -> None:
         self._session.send(self._codec.encode_ping())
+
+    def on_ended(self, code: DisconnectCode) -> None:
+        """Nothing refers to this object any more."""
 
     # Commands
 
