@@ -18,7 +18,8 @@ from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.centrifuge.unidirectional_connection import UnidirectionalConnection
-from beaconfire.protocols.plain import PlainCodec, PlainConnection
+from beaconfire.protocols.plain.codec import PlainCodec
+from beaconfire.protocols.plain.connection import PlainConnection
 from beaconfire.transports.streams.wires import lines, varint_delimited
 from beaconfire.transports.traits import Pings, SessionTraits
 from tests.conformance.sessions.centrifuge_client import CentrifugeClient, UnidirectionalClient

@@ -28,6 +28,7 @@ from tests.conformance.sessions.parcel.messages import (
 from tests.fakes.transport import HANDSHAKE, RecordingTransport
 from tests.unit.kit import NodeHarness
 
+
 class ParcelClient(Client):
     """`acknowledges` tells whether the client acknowledges what it receives."""
 
@@ -36,6 +37,7 @@ class ParcelClient(Client):
         self._endpoint = endpoint
         self._id = client
         self.secret = secret
+        self._token = ""
         self.acknowledges = True
         self.last = 0
         """The number of the last message that the client has received."""
@@ -68,6 +70,7 @@ class ParcelClient(Client):
         self.receiver.on_closed()
 
     def send_connect(self, token: str, channels: Iterable[str] = ()) -> None:
+        self._token = token
         self.send_message(Hello(self._id, self.secret, token, channels=list(channels)))
 
     def move(self, acked: int | None = None) -> RecordingTransport:
@@ -76,7 +79,7 @@ class ParcelClient(Client):
         self._read_bytes = 0
         self._buffer = MessageBuffer()
         self.receiver = self._endpoint.open(self.transport, HANDSHAKE)
-        self.send_message(Hello(self._id, self.secret, acked=self.last if acked is None else acked))
+        self.send_message(Hello(self._id, self.secret, self._token, self.last if acked is None else acked))
         return old
 
     def send_together(self, *requests: Request) -> list[int]:
@@ -148,6 +151,10 @@ def _received(client: str, body: dict[str, Any]) -> Received:
             return neutral.Left(channel, info["client"])
         case {"event": "UnsubscribePush", "args": {"channel": channel, "code": code}}:
             return neutral.Ended(channel, code)
+        case {"event": "SubscribePush", "args": {"channel": channel}}:
+            return neutral.Started(channel)
+        case {"event": "RefreshPush", "args": {"ttl": ttl_s}}:
+            return neutral.Expires(ttl_s)
         case _:
             raise AssertionError(f"unexpected: {body}")
 

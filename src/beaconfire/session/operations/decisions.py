@@ -127,3 +127,4 @@ class Decisions:
         finally:
             if session is not None:
                 session.end_deciding(task)
+            del task, deadline  # a cancelled task refers to this frame, which would refer to the task
