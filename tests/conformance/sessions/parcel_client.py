@@ -45,7 +45,8 @@ class ParcelClient(Client):
         """Messages that the client has received more than once."""
         self.resumed: list[int] = []
         """The numbers of the last event that the server had when the session moved."""
-        self.last_event = 0
+        self.bye = 0
+        """The code in the last message of the session. 0 while the session lives."""
         self._buffer = MessageBuffer()
         self.receiver = endpoint.open(self.transport, HANDSHAKE)
 
@@ -88,7 +89,6 @@ class ParcelClient(Client):
         return refs
 
     def encode(self, ref: int, request: Request) -> bytes:
-        self.last_event = ref
         event, args = _event(request)
         return framed(encode(Emit(ref, event, Raw(encode(args)))))
 
@@ -107,6 +107,8 @@ class ParcelClient(Client):
             self.last = number
             if "resumed" in body:
                 self.resumed.append(body["resumed"]["event"])
+            elif "bye" in body:
+                self.bye = body["bye"]
             elif "pong" not in body:
                 yield _received(self._id, body)
         if self.acknowledges and self.last > before and not self.disconnect_code:

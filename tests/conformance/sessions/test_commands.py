@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from msgspec import Raw
 
-from beaconfire.base.errors import EngineUnavailable
+from beaconfire.base.errors import FORCE_RECONNECT, EngineUnavailable
 from beaconfire.base.units import Seconds, Size
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.policy.no_opinion import NoOpinion
@@ -210,8 +210,7 @@ def test_end_of_the_session_drops_the_commands_that_wait(protocol: ProtocolUnder
         client.send(Subscribe("news"))
         client.send(Publish("news", 1))
         await settle()
-        session.on_data(b"\xff" * 8, True)
-        session.end_with(_kick())
+        session.end(FORCE_RECONNECT)
         bench.harness.calls.release("attach")
         await settle()
         assert not any(call.startswith("publish") for call in bench.harness.calls.completed)
@@ -220,12 +219,6 @@ def test_end_of_the_session_drops_the_commands_that_wait(protocol: ProtocolUnder
         assert client.receive() == []
 
     asyncio.run(scenario())
-
-
-def _kick() -> Any:
-    from beaconfire.base.errors import FORCE_RECONNECT, Disconnect
-
-    return Disconnect(FORCE_RECONNECT)
 
 
 # --- calls of the application
@@ -281,12 +274,28 @@ def test_end_of_the_session_cancels_its_calls(protocol: ProtocolUnderTest) -> No
         client.send(Rpc("slow", 1))
         client.send(Rpc("slow", 2))
         await settle()
-        client.session.end_with(_kick())
+        client.session.end(FORCE_RECONNECT)
         await settle()
         assert sorted(policy.cancelled) == [b"1", b"2"]
         assert len(asyncio.all_tasks()) == 1
         assert client.receive() == []
         assert client.disconnect_code == 3011
+
+    asyncio.run(scenario())
+
+
+@with_features(Feature.CALLS)
+def test_call_of_a_session_that_has_ended_is_not_made(protocol: ProtocolUnderTest) -> None:
+    """The session ends before the task of the call runs. Nothing would cancel the handler."""
+
+    async def scenario() -> None:
+        policy = SlowCalls("rpc")
+        bench = Bench(protocol, RECOVERABLE, policy=policy)
+        client = bench.connect()
+        client.send(Rpc("slow", 1))
+        client.session.end(FORCE_RECONNECT)
+        await settle()
+        assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(scenario())
 

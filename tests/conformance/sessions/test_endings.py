@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from beaconfire.base.errors import FORCE_RECONNECT
+from beaconfire.base.errors import FORCE_RECONNECT, EngineUnavailable
 from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.node.cluster import (
@@ -21,7 +21,7 @@ from beaconfire.node.cluster import (
     UnsubscribeSessions,
 )
 from tests.conformance.sessions.client import Client, give_token
-from tests.conformance.sessions.drivers import Bench, Feature, ProtocolUnderTest, with_features
+from tests.conformance.sessions.drivers import PROTOCOLS, Bench, Feature, ProtocolUnderTest, with_features
 from tests.conformance.sessions.neutral import (
     Ended,
     Expires,
@@ -34,7 +34,7 @@ from tests.conformance.sessions.neutral import (
     Subscribe,
 )
 from tests.conformance.sessions.test_commands import SlowCalls
-from tests.unit.kit import OPEN, settle
+from tests.unit.kit import OPEN, NodeHarness, settle
 from tests.unit.session.operations.support import UNIX_S
 
 EVERYTHING: Final = ChannelOptions(
@@ -215,10 +215,26 @@ def test_garbage_ends_a_connected_session(protocol: ProtocolUnderTest, data: byt
     assert client.disconnect_code == 3501
 
 
+def test_session_that_ends_while_it_is_made_is_freed() -> None:
+    """The lobby of the plain protocol cannot be entered. The transport still holds the session until it has closed."""
+    harness = NodeHarness()
+    gc.collect()
+    gc.disable()
+    try:
+        harness.calls.fail_next("attach", EngineUnavailable("attach: no link"))
+        client = harness.open_plain_session("lobby")
+        assert client.disconnect_code == 3004
+        client.send_text("late")
+        client.drop_connection()
+        session = weakref.ref(client.session)
+        del client
+        assert session() is None
+    finally:
+        gc.enable()
+
+
 def test_garbage_is_an_error_of_the_plain_protocol() -> None:
     """No input ends a session of this protocol."""
-    from tests.conformance.sessions.drivers import PROTOCOLS
-
     [plain] = [protocol for protocol in PROTOCOLS if protocol.name == "plain"]
     client = Bench(plain).connect()
     client.send_bytes(b"garbage")

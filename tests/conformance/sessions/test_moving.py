@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 
 import pytest
 from msgspec import Raw
@@ -138,6 +139,42 @@ def test_session_may_move_again_and_again() -> None:
         client.move()
     assert client.publications() == list(range(6))
     assert client.resumed == [1] * 6
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_everything_arrives_once_and_in_order_whatever_happens(seed: int) -> None:
+    """Publications, losses, moves, slow transports and acknowledgements in a random order."""
+    random = Random(seed)
+    harness = NodeHarness(RECOVERABLE)
+    client = connect(harness, "news")
+    found: list[object] = []
+    published = 0
+    is_lost = False
+    for _ in range(60):
+        match random.choice(("publish", "publish", "turn", "lose", "move", "slow", "quick", "read", "deaf")):
+            case "publish":
+                harness.publish("news", published)
+                published += 1
+            case "turn" if harness.scheduled:
+                harness.scheduled.pop(0)()
+            case "lose" if not is_lost:
+                client.drop_connection()
+                is_lost = True
+            case "move":
+                client.move()
+                is_lost = False
+            case "slow":
+                client.transport.writable = False
+            case "quick" if not client.transport.writable:
+                client.transport.writable = True
+                client.receiver.on_writable()
+            case "read":
+                found += client.publications()
+            case "deaf":
+                client.acknowledges = not client.acknowledges
+    client.move()
+    assert found + client.publications() == list(range(published))
+    assert client.disconnect_code == 0
 
 
 def test_late_calls_of_the_old_transport_change_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 
+from beaconfire.base.errors import SHUTDOWN
 from tests.conformance.sessions.client import give_token
 from tests.conformance.sessions.drivers import start_parcel
 from tests.conformance.sessions.neutral import Connected, History, Publish, Reply, Request, Subscribe
@@ -87,6 +88,18 @@ def test_acknowledgement_of_a_message_that_was_never_sent_ends_the_session() -> 
     client.connect("ann")
     client.send_message(Ack(50))
     assert client.disconnect_code == 3501
+
+
+def test_goodbye_is_the_last_message() -> None:
+    """A protocol may still send a message when its session ends. The message follows everything else."""
+    client = open_client()
+    client.connect("ann")
+    client.subscribe("news")
+    client.harness.publish("news", 1)
+    client.session.end(SHUTDOWN)
+    client.harness.publish("news", 2)
+    assert client.publications() == [1]
+    assert client.bye == client.disconnect_code == 3001
 
 
 def test_first_message_must_be_hello_and_no_other_may_be() -> None:

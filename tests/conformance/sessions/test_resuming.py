@@ -11,11 +11,12 @@ import pytest
 from beaconfire.base.errors import CONNECTION_CLOSED
 from beaconfire.base.units import Seconds, Size
 from beaconfire.model.events import SessionEnded
+from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.node.cluster import DisconnectSessions, Selector
 from beaconfire.transports.traits import Pings, SessionTraits
 from tests.conformance.sessions.client import give_token
 from tests.conformance.sessions.drivers import start_parcel
-from tests.conformance.sessions.neutral import Joined, Left
+from tests.conformance.sessions.neutral import Connected, Joined, Left
 from tests.conformance.sessions.parcel.endpoint import RESUME_S
 from tests.conformance.sessions.parcel_client import ParcelClient
 from tests.conformance.sessions.test_moving import connect
@@ -193,6 +194,27 @@ def test_id_of_a_session_that_is_connecting_is_refused() -> None:
         third.receive()
         assert harness.node.registry.by_client("id") is third.session
         assert len(harness.node.registry) == 1
+
+    asyncio.run(scenario())
+
+
+def test_id_of_a_session_that_makes_its_subscriptions_is_refused() -> None:
+    """The session is known already, but its client must get the reply to its connect first."""
+
+    async def scenario() -> None:
+        harness = NodeHarness()
+        endpoint = start_parcel(harness)
+        token = give_token(harness, "ann", channels={"news": SubscriptionGrant()})
+        harness.calls.hold("attach")
+        first, second = ParcelClient(harness, endpoint, "id"), ParcelClient(harness, endpoint, "id")
+        first.send_connect(token)
+        await settle()
+        second.send_connect(token)
+        harness.calls.release("attach")
+        await settle()
+        assert (first.disconnect_code, second.disconnect_code) == (0, 3011)
+        [connected] = first.receive()
+        assert isinstance(connected, Connected)
 
     asyncio.run(scenario())
 
