@@ -325,6 +325,11 @@ class Session:
         self.context.replies_total += 1
         self.outbox.append(self.wire.pack([message]))
 
+    def count_sent(self, size: int) -> None:
+        """Counts a message of `size` bytes that the protocol gives to the client without the outbox."""
+        self.context.replies_total += 1
+        self.context.flusher.count(1, size)
+
     def push(self, push: Push) -> None:
         """Sends a push. A payload that the client's encoding cannot express ends the session."""
         try:
