@@ -205,8 +205,7 @@ class App:
     # Figures and time
 
     def _count_connections(self) -> int:
-        registry = self.node.registry
-        return len(registry.open) + len(registry.closing) + len(registry.unassigned)
+        return self.node.registry.connections
 
     def _engine_problem(self) -> str | None:
         """The readiness check of the engine."""
