@@ -8,7 +8,7 @@ from typing import Any
 from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.port import ProtocolConnection, Wire
 from beaconfire.session.context import SessionContext
-from beaconfire.session.session import Session
+from beaconfire.session.session import Session, SessionPhase
 from beaconfire.session.transport_link import NewTransport
 from beaconfire.transports.port import Transport
 from beaconfire.transports.traits import SessionTraits
@@ -66,4 +66,5 @@ class SessionFactory:
 
     def find_session(self, client: str) -> Session | None:
         """The connected session with this client id on this node, of any endpoint."""
-        return self._context.registry.by_client(client)
+        session = self._context.registry.by_client(client)
+        return session if session is not None and session.phase is SessionPhase.CONNECTED else None

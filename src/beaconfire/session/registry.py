@@ -92,6 +92,11 @@ class SessionRegistry(Generic[SessionT]):
         elif present is session:
             del self._by_user[session.user]
 
+    @property
+    def connections(self) -> int:
+        """The number of transports that sessions have, had until now, or will have: what connection limits count."""
+        return len(self.open) + len(self.closing) + len(self.unassigned)
+
     def claim(self, client: str) -> None:
         """Takes a client id that a client has chosen, until its session ends. Raises ClientIdInUse."""
         if client in self._by_client or client in self.chosen_ids:

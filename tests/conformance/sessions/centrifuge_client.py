@@ -9,7 +9,15 @@ from msgspec import Raw
 
 from beaconfire.model.position import SincePosition, StreamPosition
 from beaconfire.model.publication import NO_PAYLOAD, Publication
-from beaconfire.model.pushes import DisconnectPush, JoinPush, LeavePush, PublicationPush, UnsubscribePush
+from beaconfire.model.pushes import (
+    DisconnectPush,
+    JoinPush,
+    LeavePush,
+    PublicationPush,
+    RefreshPush,
+    SubscribePush,
+    UnsubscribePush,
+)
 from beaconfire.protocols.centrifuge import requests, results
 from beaconfire.protocols.centrifuge.client_codec import ClientCodec, Ping, ReplyError, ServerMessage
 from beaconfire.protocols.centrifuge.client_codec import Reply as CentrifugeReply
@@ -141,6 +149,10 @@ def _received(message: ServerMessage) -> Received:
             return neutral.Left(channel, info.client)
         case UnsubscribePush(channel, code):
             return neutral.Ended(channel, code)
+        case SubscribePush(channel):
+            return neutral.Started(channel)
+        case RefreshPush(_, ttl_s):
+            return neutral.Expires(ttl_s)
         case _:
             raise AssertionError(f"unexpected: {message}")
 

@@ -98,4 +98,16 @@ class Ended(NamedTuple):
     code: int
 
 
-Received: TypeAlias = Connected | Reply | Published | Joined | Left | Ended
+class Started(NamedTuple):
+    """The server has made a subscription."""
+
+    channel: str
+
+
+class Expires(NamedTuple):
+    """The server has changed the expiry of the connection. 0 is never."""
+
+    ttl_s: int
+
+
+Received: TypeAlias = Connected | Reply | Published | Joined | Left | Ended | Started | Expires

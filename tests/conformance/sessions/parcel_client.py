@@ -37,6 +37,7 @@ class ParcelClient(Client):
         self._endpoint = endpoint
         self._id = client
         self.secret = secret
+        self._token = ""
         self.acknowledges = True
         self.last = 0
         """The number of the last message that the client has received."""
@@ -44,7 +45,8 @@ class ParcelClient(Client):
         """Messages that the client has received more than once."""
         self.resumed: list[int] = []
         """The numbers of the last event that the server had when the session moved."""
-        self.last_event = 0
+        self.bye = 0
+        """The code in the last message of the session. 0 while the session lives."""
         self._buffer = MessageBuffer()
         self.receiver = endpoint.open(self.transport, HANDSHAKE)
 
@@ -69,6 +71,7 @@ class ParcelClient(Client):
         self.receiver.on_closed()
 
     def send_connect(self, token: str, channels: Iterable[str] = ()) -> None:
+        self._token = token
         self.send_message(Hello(self._id, self.secret, token, channels=list(channels)))
 
     def move(self, acked: int | None = None) -> RecordingTransport:
@@ -77,7 +80,7 @@ class ParcelClient(Client):
         self._read_bytes = 0
         self._buffer = MessageBuffer()
         self.receiver = self._endpoint.open(self.transport, HANDSHAKE)
-        self.send_message(Hello(self._id, self.secret, acked=self.last if acked is None else acked))
+        self.send_message(Hello(self._id, self.secret, self._token, self.last if acked is None else acked))
         return old
 
     def send_together(self, *requests: Request) -> list[int]:
@@ -86,7 +89,6 @@ class ParcelClient(Client):
         return refs
 
     def encode(self, ref: int, request: Request) -> bytes:
-        self.last_event = ref
         event, args = _event(request)
         return framed(encode(Emit(ref, event, Raw(encode(args)))))
 
@@ -105,6 +107,8 @@ class ParcelClient(Client):
             self.last = number
             if "resumed" in body:
                 self.resumed.append(body["resumed"]["event"])
+            elif "bye" in body:
+                self.bye = body["bye"]
             elif "pong" not in body:
                 yield _received(self._id, body)
         if self.acknowledges and self.last > before and not self.disconnect_code:
@@ -149,6 +153,10 @@ def _received(client: str, body: dict[str, Any]) -> Received:
             return neutral.Left(channel, info["client"])
         case {"event": "UnsubscribePush", "args": {"channel": channel, "code": code}}:
             return neutral.Ended(channel, code)
+        case {"event": "SubscribePush", "args": {"channel": channel}}:
+            return neutral.Started(channel)
+        case {"event": "RefreshPush", "args": {"ttl": ttl_s}}:
+            return neutral.Expires(ttl_s)
         case _:
             raise AssertionError(f"unexpected: {body}")
 

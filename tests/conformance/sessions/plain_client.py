@@ -85,12 +85,16 @@ def _received(message: dict[str, Any]) -> Received:
             return neutral.Reply(ref, value=tuple(entry["data"] for entry in message["messages"]))
         case "presence":
             return neutral.Reply(ref, value=set(message["clients"]))
+        case "refreshed" if ref == -1:
+            return neutral.Expires(message.get("ttl", 0))
         case "refreshed":
             return neutral.Reply(ref, value=message.get("ttl", 0))
         case "ack":
             return neutral.Reply(ref)
         case "message":
             return neutral.Published(message["room"], message["data"], message.get("offset", 0))
+        case "join" if "self" in message:
+            return neutral.Started(message["room"])
         case "join":
             return neutral.Joined(message["room"], message["client"])
         case "leave":

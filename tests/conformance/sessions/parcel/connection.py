@@ -160,7 +160,9 @@ class ParcelConnection:
         raise AssertionError("the client sends the pings")
 
     def on_ended(self, code: DisconnectCode) -> None:
+        """Says goodbye, because not every transport tells its peer a code."""
         self._wire.when_full = None
+        self._send({"bye": code.code})
 
     def _on_full(self) -> None:
         """Called during fan-out, where the session must not end."""
