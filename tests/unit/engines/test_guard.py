@@ -174,6 +174,19 @@ def test_a_cancelled_call_is_neither_an_answer_nor_a_failure() -> None:
     run(scenario)
 
 
+def test_a_call_whose_coroutine_is_closed_leaves_no_deadline() -> None:
+    """A coroutine is closed if its event loop ends before it."""
+
+    async def scenario(s: Setup) -> None:
+        call = s.guard.call("publish", hang())
+        call.send(None)
+        call.close()
+        assert len(s.guard._deadlines._running) == 0
+        assert s.events.events == []
+
+    run(scenario)
+
+
 def test_a_deadline_of_the_caller_is_not_a_failure_of_the_engine() -> None:
     """The caller gets the TimeoutError of its own deadline."""
 
@@ -201,6 +214,27 @@ def test_typed_errors_pass_unchanged(error: CommandError, reasons: list[str]) ->
     async def scenario(s: Setup) -> None:
         assert await s.fail(error) is error
         assert s.failures == [("publish", reason) for reason in reasons]
+        assert s.events.of(InternalError) == []
+
+    run(scenario)
+
+
+def test_an_engine_that_hides_the_deadline_is_late_as_well() -> None:
+    """Some libraries turn a cancellation into an error of their own. This is a timeout, and no defect."""
+
+    async def scenario(s: Setup) -> None:
+        async def hide() -> None:
+            try:
+                await hang()
+            except asyncio.CancelledError:
+                raise OSError("connection closed") from None
+
+        call = asyncio.ensure_future(s.guard.call("publish", hide()))
+        await settle()
+        s.advance(TIMEOUT_S)
+        with pytest.raises(EngineUnavailable, match="within 3s"):
+            await call
+        assert s.failures == [("publish", "timeout")]
         assert s.events.of(InternalError) == []
 
     run(scenario)
