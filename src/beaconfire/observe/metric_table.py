@@ -73,6 +73,7 @@ API_METHODS = frozenset(
         "info",
         "batch",
         "rpc",
+        "send",
     }
 )
 HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -19,10 +19,13 @@ from beaconfire.model.identity import Identity
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.polling import CommandsConnection, OnReply, OnStart, PollConnection
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
-from beaconfire.protocols.port import Codec, ProtocolConnection
+from beaconfire.protocols.port import ProtocolConnection
+from beaconfire.session.factory import SessionFactory
 from beaconfire.session.session import Session
 from beaconfire.transports.endpoint_table import COMMANDS, POLL, EndpointRow
 from beaconfire.transports.polling import Poll, PollCommands, PollWire
+from beaconfire.transports.polling.commands_transport import OpenCommands
+from beaconfire.transports.polling.poll_transport import OpenPoll
 from beaconfire.transports.port import Receiver, Transport
 from beaconfire.transports.request_checks import RequestChecks
 from tests.unit.kit import RECOVERABLE, NodeHarness, settle
@@ -47,36 +50,34 @@ class PollClient:
         checks = RequestChecks(["*"], lambda: None, harness.recorder)
         self._endpoint: Poll | PollCommands
         if kind is Poll:
-            self._endpoint = Poll(checks, 65536, response_max, timeout_s, self._open_poll)
+            self._endpoint = Poll(checks, 65536, response_max, timeout_s, self._poll_opener())
         else:
-            self._endpoint = PollCommands(checks, 65536, response_max, timeout_s, self._open_commands)
+            self._endpoint = PollCommands(checks, 65536, response_max, timeout_s, self._commands_opener())
 
-    def _open_poll(self, transport: Transport, handshake: Handshake, on_start: OnStart) -> Receiver:
+    def _poll_opener(self) -> OpenPoll:
         codec, operations = UnidirectionalCodec(), self.harness.node.operations
-        return self._open(
-            transport, handshake, codec, lambda session: PollConnection(session, operations, codec, on_start), POLL
-        )
+        wire = PollWire(codec)
 
-    def _open_commands(self, transport: Transport, handshake: Handshake, on_reply: OnReply) -> Receiver:
+        def open_session(transport: Transport, handshake: Handshake, on_start: OnStart) -> Receiver:
+            sessions = self._sessions(POLL, lambda session: PollConnection(session, operations, codec, on_start))
+            return sessions.open_session(transport, wire, handshake)
+
+        return open_session
+
+    def _commands_opener(self) -> OpenCommands:
         codec, operations = JsonCodec(), self.harness.node.operations
-        return self._open(
-            transport,
-            handshake,
-            codec,
-            lambda session: CommandsConnection(session, operations, codec, on_reply),
-            COMMANDS,
-        )
+        wire = PollWire(codec)
 
-    def _open(
-        self,
-        transport: Transport,
-        handshake: Handshake,
-        codec: Codec,
-        make_protocol: Callable[[Session], ProtocolConnection],
-        row: EndpointRow,
-    ) -> Receiver:
-        factory = self.harness.node.sessions(row.traits, make_protocol, lambda: f"caller{next(self._numbers)}")
-        return factory.open_session(transport, PollWire(codec), handshake)
+        def open_session(transport: Transport, handshake: Handshake, on_reply: OnReply) -> Receiver:
+            sessions = self._sessions(
+                COMMANDS, lambda session: CommandsConnection(session, operations, codec, on_reply)
+            )
+            return sessions.open_session(transport, wire, handshake)
+
+        return open_session
+
+    def _sessions(self, row: EndpointRow, make_protocol: Callable[[Session], ProtocolConnection]) -> SessionFactory:
+        return self.harness.node.sessions(row.traits, make_protocol, lambda: f"caller{next(self._numbers)}")
 
     async def request(self, **request: Any) -> tuple[int, bytes]:
         """Sends a request and returns status and body. Runs the scheduled callbacks meanwhile."""
