@@ -24,12 +24,13 @@ from beaconfire.transports.streams.wires import lines, varint_delimited
 from beaconfire.transports.traits import Pings, SessionTraits
 from tests.conformance.sessions.centrifuge_client import CentrifugeClient, UnidirectionalClient
 from tests.conformance.sessions.client import Client, give_token
+from tests.conformance.sessions.neutral import Connected
 from tests.conformance.sessions.parcel.connection import ParcelConnection
 from tests.conformance.sessions.parcel.delivery import ParcelCodec
 from tests.conformance.sessions.parcel.endpoint import TRAITS, ParcelEndpoint
 from tests.conformance.sessions.parcel_client import ParcelClient
 from tests.conformance.sessions.plain_client import PlainClient
-from tests.unit.kit import OPEN, NodeHarness
+from tests.unit.kit import OPEN, NodeHarness, settle
 
 
 class Feature(Enum):
@@ -85,6 +86,15 @@ class Bench:
             grants = {channel: SubscriptionGrant() for channel in channels}
             client.connect(give_token(self.harness, user, **{"channels": grants, **identity}))
         client.receive()
+        return client
+
+    async def connect_slowly(self, user: str = "ann") -> Client:
+        """Like `connect`, on a node where connecting may suspend."""
+        client = self.open()
+        client.send_connect(give_token(self.harness, user))
+        await settle()
+        [connected] = client.receive()
+        assert isinstance(connected, Connected)
         return client
 
 

@@ -74,9 +74,13 @@ class ParcelClient(Client):
         self._token = token
         self.send_message(Hello(self._id, self.secret, token, channels=list(channels)))
 
-    def move(self, acked: int | None = None) -> RecordingTransport:
-        """Opens another transport for the session, and returns the old one."""
+    def move(self, acked: int | None = None, secret: str = "") -> RecordingTransport:
+        """Opens another transport for the session, and returns the old one.
+
+        `acked` replaces the number of the last message. `secret` is the secret of the transport.
+        """
         old, self.transport = self.transport, RecordingTransport()
+        self.transport.secret = secret
         self._read_bytes = 0
         self._buffer = MessageBuffer()
         self.receiver = self._endpoint.open(self.transport, HANDSHAKE)

@@ -6,13 +6,10 @@ import asyncio
 from typing import Final
 
 import pytest
-from msgspec import Raw
 
 from beaconfire.base.errors import FORCE_RECONNECT, EngineUnavailable
 from beaconfire.base.units import Seconds, Size
 from beaconfire.channels.options import ChannelOptions
-from beaconfire.policy.no_opinion import NoOpinion
-from beaconfire.policy.port import Caller, PublicationAttempt
 from tests.conformance.sessions.drivers import Bench, Feature, ProtocolUnderTest, with_features
 from tests.conformance.sessions.neutral import (
     History,
@@ -25,41 +22,19 @@ from tests.conformance.sessions.neutral import (
     Subscribe,
     Unsubscribe,
 )
+from tests.conformance.sessions.slow_policy import SlowPolicy
 from tests.unit.kit import RECOVERABLE, settle
 
+READABLE: Final = ChannelOptions(
+    allow_subscribe_for_client=True,
+    allow_publish_for_client=True,
+    allow_presence_for_client=True,
+    allow_history_for_client=True,
+    presence=True,
+    history_size=10,
+    history_ttl=Seconds(300),
+)
 CLOSED: Final = ChannelOptions(presence=True, history_size=10, history_ttl=Seconds(300))
-
-
-class SlowCalls(NoOpinion):
-    """Calls take until `finish` is set. `cancelled` are the data of the calls that were cancelled."""
-
-    def __init__(self, *suspending: str) -> None:
-        self.finish = asyncio.Event()
-        self.cancelled: list[bytes] = []
-        self.when_cancelled = asyncio.Event()
-        self._suspending = frozenset(suspending)
-
-    @property
-    def suspending(self) -> frozenset[str]:
-        return self._suspending
-
-    async def _decide(self, decision: str, data: Raw) -> None:
-        if decision not in self._suspending:
-            return
-        try:
-            await self.finish.wait()
-        except asyncio.CancelledError:
-            self.cancelled.append(bytes(data))
-            self.when_cancelled.set()
-            raise
-
-    async def rpc(self, caller: Caller, method: str, data: Raw) -> Raw | None:
-        await self._decide("rpc", data)
-        return data
-
-    async def publish(self, attempt: PublicationAttempt) -> Raw | None:
-        await self._decide("publish", attempt.data)
-        return None
 
 
 @with_features(Feature.COMMANDS)
@@ -229,7 +204,7 @@ def test_slow_call_delays_no_other_command(protocol: ProtocolUnderTest) -> None:
     """Calls run side by side, and each gets its own reply."""
 
     async def scenario() -> None:
-        policy = SlowCalls("rpc")
+        policy = SlowPolicy("rpc")
         bench = Bench(protocol, RECOVERABLE, policy=policy)
         client = bench.connect()
         first, second = client.send(Rpc("slow", 1)), client.send(Rpc("slow", 2))
@@ -248,7 +223,7 @@ def test_calls_beyond_the_limit_wait(protocol: ProtocolUnderTest) -> None:
     """At most `client.concurrent_calls_max` calls run at the same time."""
 
     async def scenario() -> None:
-        policy = SlowCalls("rpc")
+        policy = SlowPolicy("rpc")
         bench = Bench(protocol, RECOVERABLE, policy=policy, concurrent_calls_max=2)
         client = bench.connect()
         refs = [client.send(request) for request in (Rpc("slow"), Rpc("slow"), Rpc("slow"), History("news"))]
@@ -268,7 +243,7 @@ def test_end_of_the_session_cancels_its_calls(protocol: ProtocolUnderTest) -> No
     """The handler gets CancelledError, nothing is left running, and no reply is sent."""
 
     async def scenario() -> None:
-        policy = SlowCalls("rpc")
+        policy = SlowPolicy("rpc")
         bench = Bench(protocol, RECOVERABLE, policy=policy)
         client = bench.connect()
         client.send(Rpc("slow", 1))
@@ -276,7 +251,7 @@ def test_end_of_the_session_cancels_its_calls(protocol: ProtocolUnderTest) -> No
         await settle()
         client.session.end(FORCE_RECONNECT)
         await settle()
-        assert sorted(policy.cancelled) == [b"1", b"2"]
+        assert policy.cancelled == ["rpc", "rpc"]
         assert len(asyncio.all_tasks()) == 1
         assert client.receive() == []
         assert client.disconnect_code == 3011
@@ -289,7 +264,7 @@ def test_call_of_a_session_that_has_ended_is_not_made(protocol: ProtocolUnderTes
     """The session ends before the task of the call runs. Nothing would cancel the handler."""
 
     async def scenario() -> None:
-        policy = SlowCalls("rpc")
+        policy = SlowPolicy("rpc")
         bench = Bench(protocol, RECOVERABLE, policy=policy)
         client = bench.connect()
         client.send(Rpc("slow", 1))
@@ -300,23 +275,58 @@ def test_call_of_a_session_that_has_ended_is_not_made(protocol: ProtocolUnderTes
     asyncio.run(scenario())
 
 
+DECISIONS: Final[dict[str, Request]] = {
+    "subscribe": Subscribe("news"),
+    "publish": Publish("news", 1),
+    "presence": Presence("news"),
+    "history": History("news"),
+}
+
+
 @with_features(Feature.COMMANDS)
-def test_decision_beyond_its_deadline_is_the_temporary_error_100(protocol: ProtocolUnderTest) -> None:
-    """The handler is cancelled, and the next commands go on."""
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_decision_beyond_its_deadline_is_the_temporary_error_100(protocol: ProtocolUnderTest, decision: str) -> None:
+    """The handler is cancelled, nothing is changed, and the next commands go on."""
 
     async def scenario() -> None:
-        policy = SlowCalls("publish")
-        bench = Bench(protocol, RECOVERABLE, policy=policy, decision_timeout=0.001)
-        client = bench.connect()
-        late, ref = client.send(Publish("news", "late")), client.send(History("news"))
+        policy = SlowPolicy(decision)
+        bench = Bench(protocol, READABLE, policy=policy, decision_timeout=0.001)
+        client = await bench.connect_slowly()
+        late, ref = client.send(DECISIONS[decision]), client.send(Unsubscribe("sport"))
         await policy.when_cancelled.wait()
         await settle()
-        assert client.receive() == [Reply(late, 100), Reply(ref, value=())]
+        assert client.receive() == [Reply(late, 100), Reply(ref)]
+        assert policy.cancelled == [decision]
         assert bench.harness.recorder.limits() == ["client.decision_timeout"]
+        assert client.session.subscriptions == {}
         policy.finish.set()
-        again = client.send(Publish("news", "again"))
+        again = client.send(DECISIONS[decision])
         await settle()
-        assert client.receive() == [Reply(again)]
+        [reply] = client.receive()
+        assert isinstance(reply, Reply)
+        assert (reply.ref, reply.error) == (again, 0)
+
+    asyncio.run(scenario())
+
+
+@with_features(Feature.COMMANDS)
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_end_of_the_session_cancels_its_decision(protocol: ProtocolUnderTest, decision: str) -> None:
+    """Whatever is decided. The commands after it do not run."""
+
+    async def scenario() -> None:
+        policy = SlowPolicy(decision)
+        bench = Bench(protocol, READABLE, policy=policy)
+        client = await bench.connect_slowly()
+        client.send(DECISIONS[decision])
+        client.send(Publish("news", 2))
+        await settle()
+        client.session.end(FORCE_RECONNECT)
+        await settle()
+        assert policy.cancelled == [decision]
+        assert len(asyncio.all_tasks()) == 1
+        assert not any(call.startswith("publish") for call in bench.harness.calls.completed)
+        assert bench.harness.node.hub.statistics().subscriptions == 0
 
     asyncio.run(scenario())
 

@@ -33,7 +33,7 @@ from tests.conformance.sessions.neutral import (
     SubRefresh,
     Subscribe,
 )
-from tests.conformance.sessions.test_commands import SlowCalls
+from tests.conformance.sessions.slow_policy import SlowPolicy
 from tests.unit.kit import OPEN, NodeHarness, settle
 from tests.unit.session.operations.support import UNIX_S
 
@@ -299,7 +299,7 @@ def test_session_that_ends_during_commands_is_freed(protocol: ProtocolUnderTest)
     """After its commands have come to their end: a call that is cancelled, a suspended one, and those that wait."""
 
     async def scenario() -> None:
-        bench = Bench(protocol, EVERYTHING, policy=SlowCalls("rpc"))
+        bench = Bench(protocol, EVERYTHING, policy=SlowPolicy("rpc"))
         harness = bench.harness
         client = bench.connect("ann", "a")
         harness.calls.hold("attach")
@@ -314,7 +314,7 @@ def test_session_that_ends_during_commands_is_freed(protocol: ProtocolUnderTest)
             del client
             harness.calls.release("attach")
             await settle()
-            harness.advance_time(5)
+            harness.advance_time(100)
             await settle()
             assert session() is None
         finally:
@@ -341,5 +341,55 @@ def test_server_side_subscription_after_the_end_is_not_made(protocol: ProtocolUn
         await settle()
         assert client.receive() == []
         assert harness.node.hub.statistics().subscriptions == 0
+
+    asyncio.run(scenario())
+
+
+@with_features(Feature.COMMANDS)
+@pytest.mark.parametrize("call", ["attach", "history", "presence_add"])
+def test_session_that_ends_during_a_subscribe_leaves_nothing(protocol: ProtocolUnderTest, call: str) -> None:
+    """Whatever step of the subscribe waits for the engine."""
+
+    async def scenario() -> None:
+        bench = Bench(protocol, EVERYTHING)
+        harness = bench.harness
+        client = bench.connect()
+        session = client.session
+        harness.calls.hold(call)
+        client.send(Subscribe("a"))
+        await settle()
+        client.drop_connection()
+        session.end(FORCE_RECONNECT)
+        harness.advance_time(100)
+        harness.calls.release(call)
+        await settle()
+        harness.advance_time(100)
+        await settle()
+        check_nothing_is_left(bench)
+        assert not any(call.startswith("announce") for call in harness.calls.completed)
+
+    asyncio.run(scenario())
+
+
+@with_features()
+@pytest.mark.parametrize("call", ["presence_remove", "announce"])
+def test_slow_engine_gets_the_leave_of_a_session_that_has_ended(protocol: ProtocolUnderTest, call: str) -> None:
+    """The work goes on in the background, and then nothing is left."""
+
+    async def scenario() -> None:
+        bench = Bench(protocol, EVERYTHING)
+        harness = bench.harness
+        client = bench.connect("ann", "a")
+        session = client.session
+        harness.calls.hold(call)
+        client.drop_connection()
+        session.end(FORCE_RECONNECT)
+        await settle()
+        assert client.receive() == []
+        harness.calls.release(call)
+        await settle()
+        harness.advance_time(100)
+        await settle()
+        check_nothing_is_left(bench)
 
     asyncio.run(scenario())

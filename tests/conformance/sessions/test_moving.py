@@ -11,13 +11,14 @@ from msgspec import Raw
 from beaconfire.base.units import Size
 from beaconfire.model.position import StreamPosition
 from beaconfire.transports.traits import SessionTraits
-from tests.conformance.sessions.client import give_token
+from tests.conformance.sessions.client import give_token, published
 from tests.conformance.sessions.drivers import start_parcel
-from tests.conformance.sessions.neutral import History, Publish, Published, Reply
+from tests.conformance.sessions.neutral import History, Joined, Publish, Published, Reply, Subscribe, Subscribed
 from tests.conformance.sessions.parcel.connection import Args
 from tests.conformance.sessions.parcel.endpoint import RESUME_S, TRAITS
 from tests.conformance.sessions.parcel.messages import Emit, encode, framed
 from tests.conformance.sessions.parcel_client import ParcelClient
+from tests.conformance.sessions.test_endings import EVERYTHING
 from tests.unit.kit import RECOVERABLE, NodeHarness, settle
 
 
@@ -148,13 +149,13 @@ def test_everything_arrives_once_and_in_order_whatever_happens(seed: int) -> Non
     harness = NodeHarness(RECOVERABLE)
     client = connect(harness, "news")
     found: list[object] = []
-    published = 0
+    count = 0
     is_lost = False
     for _ in range(60):
         match random.choice(("publish", "publish", "turn", "lose", "move", "slow", "quick", "read", "deaf")):
             case "publish":
-                harness.publish("news", published)
-                published += 1
+                harness.publish("news", count)
+                count += 1
             case "turn" if harness.scheduled:
                 harness.scheduled.pop(0)()
             case "lose" if not is_lost:
@@ -173,7 +174,7 @@ def test_everything_arrives_once_and_in_order_whatever_happens(seed: int) -> Non
             case "deaf":
                 client.acknowledges = not client.acknowledges
     client.move()
-    assert found + client.publications() == list(range(published))
+    assert found + client.publications() == list(range(count))
     assert client.disconnect_code == 0
 
 
@@ -222,6 +223,39 @@ def test_reply_to_a_command_comes_on_the_new_transport() -> None:
         assert sorted(map(str, received)) == sorted(map(str, [Published("news", "once", 1), Reply(ref)]))
         assert client.resumed == [ref]
         assert client.ask(History("news")).value == ("once",)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("call", ["attach", "history", "presence_add"])
+@pytest.mark.parametrize("lost", [False, True], ids=["living", "lost"])
+def test_subscribe_is_finished_on_the_new_transport(call: str, lost: bool) -> None:
+    """Nothing of the channel comes before the reply, and nothing is missing after it."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(EVERYTHING)
+        client = connect(harness)
+        harness.calls.hold(call)
+        ref = client.send(Subscribe("news"))
+        harness.publish("news", 0)
+        await settle()
+        if lost:
+            client.drop_connection()
+        harness.publish("news", 1)
+        harness.run_scheduled()
+        client.move()
+        harness.publish("news", 2)
+        assert client.receive() == []
+        harness.calls.release(call)
+        await settle()
+        harness.publish("news", 3)
+        reply, *others = client.receive()
+        assert isinstance(reply, Reply)
+        assert reply.ref == ref
+        assert isinstance(reply.value, Subscribed)
+        assert reply.value.position is not None
+        publications = [message for message in others if not isinstance(message, Joined)]
+        assert published(publications) == list(range(reply.value.position.offset, 4))
 
     asyncio.run(scenario())
 

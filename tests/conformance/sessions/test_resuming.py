@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections.abc import Sequence
 
 import pytest
 
@@ -13,6 +14,8 @@ from beaconfire.base.units import Seconds, Size
 from beaconfire.model.events import SessionEnded
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.node.cluster import DisconnectSessions, Selector
+from beaconfire.policy.no_opinion import NoOpinion
+from beaconfire.policy.port import EndedSession, EndedSubscription
 from beaconfire.transports.traits import Pings, SessionTraits
 from tests.conformance.sessions.client import give_token
 from tests.conformance.sessions.drivers import start_parcel
@@ -36,6 +39,40 @@ def test_session_without_a_transport_stays_subscribed_and_present() -> None:
     assert client.receive() == []
     assert [push for push in other.receive() if "push" in push] == []
     assert harness.present_clients("news") == {client.id, other.id}
+
+
+def test_policy_learns_once_that_a_session_has_ended() -> None:
+    """Not when its transport is lost, and not when it moves."""
+
+    async def scenario() -> None:
+        policy = EndingsRecorder()
+        harness = NodeHarness(policy=policy)
+        client = connect(harness, "news")
+        client.drop_connection()
+        client.move()
+        client.drop_connection()
+        await settle()
+        assert policy.ended == []
+        harness.advance_time(RESUME_S + 1)
+        await settle()
+        assert policy.ended == [(client.id, "news", 0), (client.id, "", 3000)]
+
+    asyncio.run(scenario())
+
+
+class EndingsRecorder(NoOpinion):
+    """Client, channel (empty for a session) and code of each ending."""
+
+    wants_endings = True
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, str, int]] = []
+
+    async def unsubscribed(self, ended: Sequence[EndedSubscription]) -> None:
+        self.ended += [(entry.client, entry.channel, entry.code) for entry in ended]
+
+    async def disconnected(self, ended: Sequence[EndedSession]) -> None:
+        self.ended += [(entry.client, "", entry.code) for entry in ended]
 
 
 def test_session_that_does_not_move_in_time_ends() -> None:
@@ -246,11 +283,10 @@ def test_session_is_found_by_the_secret_of_its_present_transport() -> None:
     assert registry.by_session("first") is session
     client.drop_connection()
     assert registry.by_session("first") is None
-    client.move()
-    assert registry.by_session("id") is session
-    client.transport.secret = "second"  # as if the transport had had it from its start
-    registry.transport_replaced(session, client.transport)
+    client.move(secret="second")
     assert registry.by_session("second") is session
+    client.move(secret="third")
+    assert (registry.by_session("second"), registry.by_session("third")) == (None, session)
     session.end(CONNECTION_CLOSED)
     assert registry._by_secret == {}
 
