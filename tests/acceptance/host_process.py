@@ -17,7 +17,11 @@ from msgspec import Struct
 from tests.acceptance.hosts import PREFIX
 from tests.acceptance.server_process import START_DEADLINE_S, ServerProcess
 
-_UVICORN: Final = ("uvicorn", "--factory", "--host", "127.0.0.1", "--port", "PORT", "--log-level", "warning")
+_UVICORN: Final = (
+    *("uvicorn", "--factory", "--host", "127.0.0.1", "--port", "PORT", "--log-level", "warning"),
+    *("--timeout-keep-alive", "60", "--timeout-graceful-shutdown", "2"),
+)
+"""With the options that `docs/how-to/asgi.md` recommends."""
 
 
 class Host(Struct, frozen=True):
@@ -36,9 +40,12 @@ HOSTS: Final[Mapping[str, Host]] = {
     "uvicorn": Host((*_UVICORN, "--ws", "websockets-sansio")),
     "uvicorn-websockets": Host((*_UVICORN, "--ws", "websockets")),
     "granian": Host(
-        ("granian", "--interface", "asgi", "--factory", "--host", "127.0.0.1", "--port", "PORT", "--log-level", "error")
+        (
+            *("granian", "--interface", "asgi", "--factory", "--host", "127.0.0.1", "--port", "PORT"),
+            *("--log-level", "error", "--workers-kill-timeout", "2"),
+        )
     ),
-    "hypercorn": Host(("hypercorn", "--bind", "127.0.0.1:PORT", "--log-level", "error")),
+    "hypercorn": Host(("hypercorn", "--bind", "127.0.0.1:PORT", "--log-level", "error", "--graceful-timeout", "2")),
     "mounted": Host(_UVICORN, "mounted", PREFIX),
     "middleware": Host(_UVICORN, "behind_middleware"),
 }

@@ -232,24 +232,10 @@ def test_slow_reader_is_disconnected_with_3008(persistent_transport: str, start_
                     await asyncio.to_thread(call, server, "publish", channel="room", data="x" * 100_000)
                     count += 1
                     assert count < 1000, "the slow client is still connected"
+                    await ann.wait_publications("room", count)  # otherwise this client may become slow as well
                 assert server.resident_bytes() - before < 60 * 1024 * 1024
-            assert len(await ann.wait_publications("room", count)) == count
+            assert len(ann.publications("room")) == count
             assert "publish" in await ann.request(publish={"channel": "room", "data": 1})
-
-    run_scenario(scenario())
-
-
-def test_sigterm_disconnects_all_clients(transport: str, start_server: StartServer) -> None:
-    """With code 3001, after which they reconnect to another node. The exit code is 0."""
-    server = start_server({"server.drain_window": "200ms"})
-
-    async def scenario() -> None:
-        async with connected_client(CLIENT_TRANSPORTS[transport](server), token("ann"), "room") as ann:
-            await wait_until(
-                lambda: "room" in call(server, "channels")["channels"], "the client is subscribed, also if it polls"
-            )
-            assert await asyncio.to_thread(server.stop) == 0
-            assert await ann.wait_ended() == 3001
 
     run_scenario(scenario())
 

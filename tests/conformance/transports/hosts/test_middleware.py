@@ -8,4 +8,4 @@ from tests.conformance.transports.test_scenario import *  # noqa: F403
 from tests.conformance.transports.test_unidirectional import *  # noqa: F403
 
 HOST = "middleware"
-TRANSPORTS = ("websocket-json", "websocket-protobuf", "http_stream-json", "poll-json")
+TRANSPORTS = ("websocket-json", "http_stream-json", "poll-json")
