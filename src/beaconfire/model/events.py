@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeAlias, get_args
 
 from msgspec import Struct
 
+from beaconfire.base.errors import EngineError
+
 
 class ConnectionOpened(Struct, frozen=True):
     """A transport is connected. The client has not authenticated yet."""
@@ -138,6 +140,18 @@ class TokenKeysFetched(Struct, frozen=True):
     error: str
 
 
+class WorkDropped(Struct, frozen=True):
+    """Background work was given up, because the engine has failed for too long.
+
+    `work` is one of: announcements (of joins and leaves), subscribe (at the request of the server API), shutdown (what
+    was left at the end of the node). `count` is how many pieces of work were dropped.
+    """
+
+    work: str
+    count: int
+    detail: str
+
+
 class InternalError(Struct, frozen=True):
     """An unexpected error of the server. `where` is the part of the server, `error` is the traceback."""
 
@@ -159,6 +173,7 @@ Event: TypeAlias = (
     | HandshakeRefused
     | DrainAdvanced
     | TokenKeysFetched
+    | WorkDropped
     | InternalError
 )
 
@@ -224,5 +239,10 @@ class NodeStatistics(Struct, frozen=True):
 
 
 def report_error(events: EventSink, where: str, error: BaseException) -> None:
-    """Emits `InternalError` with the traceback of an exception that should not happen. `where` names the operation."""
+    """Emits `InternalError` with the traceback of an exception that should not happen. `where` names the operation.
+
+    Emits nothing for an `EngineError`: engines may fail, and the guard of the engine has counted the failure.
+    """
+    if isinstance(error, EngineError):
+        return
     events.emit(InternalError(where, "".join(traceback.format_exception(error))))
