@@ -8,7 +8,11 @@ from typing import Any
 
 from beaconfire.base.errors import DisconnectCode
 from beaconfire.delivery.outbox import Writable
+from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.port import Codec, Frame, Payload
+
+HANDSHAKE = Handshake("test")
+"""A handshake without headers."""
 
 
 class LineWire:
@@ -18,7 +22,7 @@ class LineWire:
         self.codec = codec
         self.packed = 0
 
-    def pack(self, payloads: Sequence[Payload]) -> Frame:
+    def pack(self, payloads: Sequence[Payload]) -> bytes:
         self.packed += 1
         return b"".join(payload.data + b"\n" for payload in payloads)
 
@@ -44,22 +48,24 @@ class RecordingTransport:
         self.when_closed: Callable[[], None] = lambda: None
         """Called by `close`, as a peer that closes its side at once."""
 
-    def write(self, data: Frame) -> None:
+    def write(self, frames: Sequence[Frame]) -> None:
+        assert frames, "a write without frames"
+        data = b"".join(frames)  # type: ignore[arg-type]  # `LineWire` makes bytes
         assert self.writable, "written while the transport is not writable"
         assert self.closed is None, "written after the end"
         assert data, "an empty write"
         self.writes.append(data)
 
-    def write_rest(self, data: Frame, sent: int) -> None:
+    def write_rest(self, data: bytes, sent: int) -> None:
         raise AssertionError("the socket of this transport takes whole frames")
 
     @staticmethod
-    def send_all(transports: Sequence[Writable], frames: Sequence[Frame]) -> list[int]:
+    def send_all(transports: Sequence[Writable], frames: Sequence[bytes]) -> list[int]:
         """Implements `delivery.outbox.SendAll` for sockets that take whole frames."""
         for transport, data in zip(transports, frames, strict=True):
             assert isinstance(transport, RecordingTransport)
             assert transport.direct is transport, "sent to the socket of a transport that is not direct"
-            transport.write(data)
+            transport.write([data])
         return list(map(len, frames))
 
     def messages(self) -> list[Any]:

@@ -30,6 +30,7 @@ from beaconfire.model.events import InternalError
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.node import Node, NodeOptions
 from beaconfire.policy.configured import ConfiguredPolicy
+from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
@@ -37,7 +38,7 @@ from beaconfire.transports.traits import SessionTraits
 from tests.fakes.engine import ControlledBroker
 from tests.fakes.events import EventRecorder
 from tests.fakes.tokens import UserNameTokens
-from tests.fakes.transport import LineWire
+from tests.fakes.transport import HANDSHAKE, LineWire
 from tests.simulation.broken_guarantee import BrokenGuarantee
 from tests.simulation.broker import LossyBroker, RandomSteps
 from tests.simulation.client import CHANNELS, HISTORY_SIZE, SimulatedClient
@@ -83,7 +84,6 @@ class Simulation:
             NodeOptions(NodeIdentity("node", "node", "test"), client_options, detach_delay_s=1.0),
             Engine("simulation", ControlledBroker(self.steps, self.broker), memory.presence, memory.control),
             channels,
-            access,
             ConfiguredPolicy(tokens, tokens, channels, access, client_options),
             Runtime(self.turns.append, self.timers, self.timers, self.rng.random),
             self.recorder,
@@ -94,7 +94,8 @@ class Simulation:
         self.interrupted = 0
         """Turns after which a walk was not over."""
         self.namespace: Namespace = channels.resolve("a")
-        self._wire = LineWire(JsonCodec())
+        self._codec = JsonCodec()
+        self._wire = LineWire(self._codec)
         self._numbers = itertools.count()
         self.clients = [
             SimulatedClient(f"client{index}", self.rng, self.broker, self._open_session) for index in range(clients)
@@ -103,8 +104,12 @@ class Simulation:
 
     def _open_session(self, transport: PartialWriteTransport, name: str) -> Session:
         number = next(self._numbers)
-        sessions = self.node.sessions(SessionTraits(), lambda: f"{name}-{number}")
-        return sessions.open_session(transport, self._wire)
+        sessions = self.node.sessions(
+            SessionTraits(),
+            lambda session: CentrifugeConnection(session, self.node.operations, self._codec),
+            lambda: f"{name}-{number}",
+        )
+        return sessions.open_session(transport, self._wire, HANDSHAKE)
 
     async def run(self, steps: int) -> None:
         await self.node.start()

@@ -243,7 +243,7 @@ def _rest_of_a_frame_is_dropped(patch: pytest.MonkeyPatch) -> None:
 
 def _partly_sent_frame_is_sent_again(patch: pytest.MonkeyPatch) -> None:
     """A frame that a socket takes only partly is sent again from its start."""
-    patch.setattr(PartialWriteTransport, "write_rest", lambda self, data, sent: self.write(data))
+    patch.setattr(PartialWriteTransport, "write_rest", lambda self, data, sent: self.write([data]))
 
 
 def _patches_ignore_the_base(patch: pytest.MonkeyPatch) -> None:

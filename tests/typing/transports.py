@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 
 from beaconfire.base.errors import SHUTDOWN, DisconnectCode
+from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.port import Frame
 from beaconfire.transports.port import OpenSession, Receiver, Transport
 
@@ -24,10 +26,10 @@ class PipeTransport:
     def buffered_bytes(self) -> int:
         return sum(map(len, self.frames))
 
-    def write(self, data: Frame) -> None:
-        self.frames.append(data)
+    def write(self, frames: Sequence[Frame]) -> None:
+        self.frames += frames
 
-    def write_rest(self, data: Frame, sent: int) -> None:
+    def write_rest(self, data: bytes, sent: int) -> None:
         self.frames.append(data[sent:])
 
     def ping(self) -> None: ...
@@ -40,8 +42,13 @@ class PipeTransport:
 
 
 class AwaitedWrites(PipeTransport):
-    async def write(self, data: Frame) -> None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.frames.append(data)
+    async def write(self, frames: Sequence[Frame]) -> None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.frames += frames
+
+
+class SingleFrames(PipeTransport):
+    def write(self, frames: bytes) -> None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.frames.append(frames)
 
 
 transport: Transport = PipeTransport()
@@ -49,8 +56,10 @@ socket_as_transport: Transport = socket.socket()  # type: ignore[assignment]  # 
 
 
 def serve(open_session: OpenSession) -> Receiver:
-    receiver = open_session(PipeTransport())
-    open_session(object())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    handshake = Handshake("pipe", headers={"origin": "https://example.com"})
+    receiver = open_session(PipeTransport(), handshake)
+    open_session(PipeTransport())  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    open_session(object(), handshake)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     receiver.on_data(b"{}", False)
     receiver.on_data("{}", False)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     receiver.on_closed(SHUTDOWN)

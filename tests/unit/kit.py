@@ -31,8 +31,9 @@ from beaconfire.model.node import NodeIdentity
 from beaconfire.model.position import StreamPosition
 from beaconfire.node.cluster import ControlMessage
 from beaconfire.node.node import Node, NodeOptions
+from beaconfire.policy.chain import PolicyChain
 from beaconfire.policy.configured import ConfiguredPolicy
-from beaconfire.policy.port import DECISIONS
+from beaconfire.policy.port import Policy
 from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
@@ -40,13 +41,14 @@ from beaconfire.protocols.centrifuge.unidirectional_connection import Unidirecti
 from beaconfire.protocols.plain import PlainCodec, PlainConnection
 from beaconfire.protocols.port import Codec
 from beaconfire.session.factory import SessionFactory
+from beaconfire.session.operations.assembly import suspending_operations
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
 from beaconfire.transports.traits import Pings, SessionTraits
 from tests.fakes.engine import ControlledBroker, ControlledPresence, ManualCalls
 from tests.fakes.events import EventRecorder
 from tests.fakes.tokens import KnownTokens
-from tests.fakes.transport import LineWire, RecordingTransport
+from tests.fakes.transport import HANDSHAKE, LineWire, RecordingTransport
 
 T = TypeVar("T")
 
@@ -94,7 +96,7 @@ class HarnessClient:
     ) -> None:
         self.harness = harness
         self.transport = RecordingTransport()
-        self.session: Session = factory.open_session(self.transport, harness.wire(codec), traits)
+        self.session: Session = factory.open_session(self.transport, harness.wire(codec), HANDSHAKE, traits)
         self._ids = itertools.count(1)
         self._received = 0
 
@@ -172,10 +174,11 @@ class NodeHarness:
         namespaces: Mapping[str, ChannelOptions] | None = None,
         *,
         names: ChannelNameOptions | None = None,
+        policy: Policy | None = None,
         **client_options: Any,
     ) -> None:
-        """`client_options` are fields of `ClientOptions`. Anonymous clients may connect unless these fields forbid
-        it."""
+        """`policy` is asked after the configured rules. `client_options` are fields of `ClientOptions`. Anonymous
+        clients may connect unless these fields forbid it."""
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
         self.recorder = EventRecorder()
@@ -191,6 +194,7 @@ class NodeHarness:
         self.namespaces = Namespaces(channel or OPEN, namespaces or {}, names or ChannelNameOptions(), 3600.0)
         access = Access(self.namespaces, options.insecure)
         self.policy = ConfiguredPolicy(self.tokens, self.tokens, self.namespaces, access, options)
+        self._policies: Policy = self.policy if policy is None else PolicyChain((self.policy, policy))
         self.engine = Engine(
             "test",
             ControlledBroker(self.calls, self.memory.broker),
@@ -202,7 +206,7 @@ class NodeHarness:
             NodeOptions(NodeIdentity(uid="uid", name="node", version="1.2.3"), options),
             self.engine,
             self.namespaces,
-            self.policy,
+            self._policies,
             Runtime(self.scheduled.append, self.timers, self.timers, lambda: self.random_value),
             self.recorder,
             RecordingTransport.send_all,
@@ -214,7 +218,8 @@ class NodeHarness:
         """Commands run in one step while no call is held back, and in tasks while one is."""
         holding = self.calls.is_holding
         self.node.background.engine_suspends = holding
-        self.node.operations.suspending = frozenset(DECISIONS) if holding else frozenset()
+        self.node.operations.suspending = suspending_operations(self._policies, holding)
+        self.node.operations.decisions.suspending = self._policies.suspending
 
     def wire(self, codec: Codec) -> LineWire:
         """The wire that all clients of a codec share, as in production."""

@@ -179,6 +179,12 @@ METHODS: Mapping[str, Method] = {
         sessions.refresh,
         "Changes when the connections of a user expire.",
     ),
+    "send": _row(
+        session_messages.SendRequest,
+        EmptyResult,
+        sessions.send,
+        "Sends data to the connections of a user, outside of any channel.",
+    ),
     "presence": _row(
         query_messages.PresenceRequest,
         query_messages.PresenceResult,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import UNSET, structs
+from msgspec import UNSET, Raw, structs
 
 from beaconfire.api.context import RESPONSE_LIMIT, ApiContext, client_entry, json_or_base64
 from beaconfire.api.messages.calls import RpcRequest, RpcResult
@@ -102,7 +102,7 @@ async def connections(api: ApiContext, request: ConnectionsRequest) -> Connectio
     entries: dict[str, ConnectionEntry] = {}
     size = 0
     for info in found[:limit]:
-        size += CONNECTION_BYTES + len(info.user) + texts_size(info.channels)
+        size += CONNECTION_BYTES + len(info.user) + len(info.meta) + texts_size(info.channels)
         if size > api.options.response_max_size and entries:
             api.events.emit(LimitHit(RESPONSE_LIMIT, ""))
             break
@@ -111,7 +111,9 @@ async def connections(api: ApiContext, request: ConnectionsRequest) -> Connectio
 
 
 def _connection_entry(info: ConnectionInfo) -> ConnectionEntry:
-    return ConnectionEntry(**{name: value for name, value in structs.asdict(info).items() if name != "client"})
+    fields = structs.asdict(info)
+    del fields["client"]
+    return ConnectionEntry(**{**fields, "meta": Raw(info.meta) if info.meta else UNSET})
 
 
 async def info(api: ApiContext, request: InfoRequest) -> InfoResult:

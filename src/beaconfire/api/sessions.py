@@ -1,4 +1,4 @@
-"""API methods that change sessions: subscribe, unsubscribe, disconnect and refresh.
+"""API methods for sessions: subscribe, unsubscribe, disconnect, refresh and send.
 
 Each method sends a control message to all nodes. Each node applies the message to its own sessions.
 """
@@ -14,6 +14,7 @@ from beaconfire.api.messages.sessions import (
     DisconnectReason,
     DisconnectRequest,
     RefreshRequest,
+    SendRequest,
     SubscribeOverride,
     SubscribeRequest,
     UnsubscribeRequest,
@@ -28,6 +29,7 @@ from beaconfire.model.grants import SubscriptionOverride
 from beaconfire.model.position import StreamPosition
 from beaconfire.node.cluster import (
     DisconnectSessions,
+    MessageSessions,
     RefreshSessions,
     SubscribeSessions,
     UnsubscribeSessions,
@@ -101,6 +103,15 @@ def _code_and_reason(requested: DisconnectReason) -> tuple[int, str]:
     if len(requested.reason.encode()) > _REASON_BYTES_MAX:
         raise CommandError(BAD_REQUEST, f"disconnect.reason: expected at most {_REASON_BYTES_MAX} bytes")
     return code, requested.reason or _REASONS.get(code, _REASON_DEFAULT)
+
+
+async def send(api: ApiContext, request: SendRequest) -> EmptyResult:
+    """Sends data to the selected sessions, outside of any channel."""
+    data = optional_payload("data", request.data, request.b64data)
+    if not data:
+        raise CommandError(BAD_REQUEST, "data or b64data is required")
+    await api.cluster.send(MessageSessions(selector(request), data))
+    return EmptyResult()
 
 
 async def refresh(api: ApiContext, request: RefreshRequest) -> EmptyResult:

@@ -41,24 +41,27 @@ class Writable(Protocol):
     @property
     def buffered_bytes(self) -> int: ...
 
-    def write(self, data: Frame) -> None: ...
+    def write(self, frames: Sequence[Frame]) -> None: ...
 
-    def write_rest(self, data: Frame, sent: int) -> None: ...
+    def write_rest(self, data: bytes, sent: int) -> None: ...
 
 
-SendAll: TypeAlias = Callable[[Sequence[Writable], Sequence[Frame]], list[int]]
+SendAll: TypeAlias = Callable[[Sequence[Writable], Sequence[bytes]], list[int]]
 """Sends each frame to the `direct` socket of its transport. Returns how many bytes of each frame the socket took. Never
 raises."""
 
 
 class WriteBatch:
-    """Frames to send together, each with its transport. A transport is in a batch once. Its `direct` is a socket."""
+    """Frames to send together, each with its transport. A transport is in a batch once.
+
+    Its `direct` is a socket, so its frames are bytes.
+    """
 
     __slots__ = ("frames", "transports")
 
     def __init__(self) -> None:
         self.transports: list[Writable] = []
-        self.frames: list[Frame] = []
+        self.frames: list[bytes] = []
 
 
 class Outbox:
@@ -119,13 +122,12 @@ class Outbox:
             self._drop()
         elif transport.writable:
             self._listed = False
-            data = self._frame
-            if data is not None:
-                if self._more is not None:
-                    data = b"".join((data, *self._more))
+            frame = self._frame
+            if frame is not None:
+                frames = (frame,) if self._more is None else (frame, *self._more)
+                self._flusher.count(1, self.queued_bytes)
                 self._drop()
-                self._flusher.count(1, len(data))
-                transport.write(data)
+                transport.write(frames)
         # An unwritable outbox counts as listed, so that `append` does not call the flusher until `flush` is called.
 
     def collect(self, write_batch: WriteBatch) -> None:
@@ -136,13 +138,13 @@ class Outbox:
             self.flush()
             return
         if self._more is not None:
-            data = b"".join((data, *self._more))
+            data = b"".join((data, *self._more))  # type: ignore[arg-type]  # bytes: the transport has a direct socket
             self._more = None
         self._frame = None
         self._listed = False
         self.queued_bytes = 0
         write_batch.transports.append(transport)
-        write_batch.frames.append(data)
+        write_batch.frames.append(data)  # type: ignore[arg-type]  # as above
 
     def add_to(self, frame: Frame, write_batch: WriteBatch) -> None:
         """Adds a frame to a write batch that is sent in this turn.
@@ -152,7 +154,7 @@ class Outbox:
         transport = self._transport
         if self._frame is None and transport is not None and transport.direct is not None:
             write_batch.transports.append(transport)
-            write_batch.frames.append(frame)
+            write_batch.frames.append(frame)  # type: ignore[arg-type]  # as in `collect`
         else:
             self.append(frame)
 

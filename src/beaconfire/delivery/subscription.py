@@ -96,8 +96,8 @@ class SubscriptionOptions(Struct, frozen=True):
     receives_join_leave: bool = False
     """The client gets the joins and leaves of other subscriptions."""
     server_side: bool = False
-    is_permanent: bool = False
-    """The protocol of the session has made the subscription. It ends only with the session."""
+    of_protocol: bool = False
+    """The protocol of the session has made the subscription. The server API does not end it."""
 
 
 class Subscription:

@@ -67,7 +67,16 @@ class RefreshSessions(Struct, frozen=True, tag=True, omit_defaults=True):
     info: bytes | None = None
 
 
-ControlMessage: TypeAlias = SubscribeSessions | UnsubscribeSessions | DisconnectSessions | RefreshSessions
+class MessageSessions(Struct, frozen=True, tag=True, omit_defaults=True):
+    """Send this payload to these sessions, outside of any channel."""
+
+    who: Selector
+    data: bytes
+
+
+ControlMessage: TypeAlias = (
+    SubscribeSessions | UnsubscribeSessions | DisconnectSessions | RefreshSessions | MessageSessions
+)
 
 
 class ChannelsSurvey(Struct, frozen=True, tag=True):
@@ -105,7 +114,7 @@ class NodeInfo(Struct, frozen=True):
 
 
 class ConnectionInfo(Struct, frozen=True):
-    """One connection as the server API shows it."""
+    """One connection as the server API shows it. `meta` is JSON text or empty."""
 
     client: str
     user: str
@@ -115,6 +124,7 @@ class ConnectionInfo(Struct, frozen=True):
     connected_at_ms: int
     app_name: str = ""
     app_version: str = ""
+    meta: bytes = b""
 
 
 class LocalControl(Protocol):

@@ -19,7 +19,7 @@ from beaconfire.channels.namespaces import Namespaces
 from beaconfire.delivery.hub import Hub
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.node import NodeIdentity
-from beaconfire.model.pushes import PublicationPush, SubscribePush
+from beaconfire.model.pushes import MessagePush, PublicationPush, RefreshPush, SubscribePush
 from beaconfire.model.requests import SubscriptionRequest
 from beaconfire.model.results import SubscriptionStart
 from beaconfire.node.cluster import (
@@ -27,6 +27,7 @@ from beaconfire.node.cluster import (
     ConnectionsSurvey,
     ControlMessage,
     DisconnectSessions,
+    MessageSessions,
     NodeInfo,
     RefreshSessions,
     Selector,
@@ -77,6 +78,9 @@ class LocalSessions:
             elif isinstance(message, DisconnectSessions):
                 if session.client not in message.whitelist:
                     session.end(DisconnectCode(message.code, message.reason, ""))
+            elif isinstance(message, MessageSessions):
+                if session.phase is SessionPhase.CONNECTED:
+                    session.push(MessagePush(payload(message.data)))
             else:
                 self._refresh(session, message)
 
@@ -121,6 +125,9 @@ class LocalSessions:
             session.identity = structs.replace(session.identity, info=payload(message.info))
             session.update_info()
         self._operations.expiry.set_connection_expiry(session, message.expire_at_unix_s)
+        if session.phase is SessionPhase.CONNECTED:
+            ttl_s = self._operations.expiry.ttl_s(message.expire_at_unix_s)
+            session.push(RefreshPush(ttl_s > 0, ttl_s))
 
     def channel_counts(self) -> dict[str, int]:
         return dict(self._hub.channels())
@@ -153,6 +160,7 @@ class LocalSessions:
                 connected_at_ms=int(session.connected_at_unix_s * 1000),
                 app_name=session.app_name,
                 app_version=session.app_version,
+                meta=bytes(session.identity.meta),
             )
             for session in itertools.islice(sessions, survey.limit)
         ]
@@ -161,7 +169,7 @@ class LocalSessions:
 def _unsubscribe(session: Session, channel: str) -> None:
     """Ends the subscription to the channel, or to every channel if `channel` is empty."""
     for subscription in list(session.subscriptions.values()):
-        if channel in ("", subscription.channel) and not subscription.options.is_permanent:
+        if channel in ("", subscription.channel) and not subscription.options.of_protocol:
             session.unsubscribe_with_push(subscription, UNSUBSCRIBED_BY_SERVER)
 
 

@@ -28,6 +28,7 @@ from beaconfire.node.local_sessions import LocalSessions
 from beaconfire.policy.port import Policy
 from beaconfire.protocols.port import ProtocolConnection
 from beaconfire.session.context import SessionContext
+from beaconfire.session.endings import Endings
 from beaconfire.session.factory import SessionFactory
 from beaconfire.session.membership import Memberships
 from beaconfire.session.operations.assembly import Operations
@@ -84,7 +85,17 @@ class Node:
             float(client.presence_update_interval),
         )
         self._context = SessionContext(
-            client, runtime, events, self._flusher, self.hub, self.memberships, self.registry, self.background
+            client,
+            runtime,
+            events,
+            self._flusher,
+            self.hub,
+            self.memberships,
+            self.registry,
+            self.background,
+            Endings(policy, float(client.decision_timeout), runtime.timers, self.background, events)
+            if policy.wants_endings
+            else None,
         )
         filters = TagsFilters(client.tags_filter_max_nodes, client.tags_filter_max_values)
         strategies = Strategies(filters, patches, self.hub, clock, events)

@@ -31,8 +31,14 @@ class PolicyChain:
 
     def __init__(self, policies: Sequence[Policy]) -> None:
         self._policies = tuple(policies)
-        self.suspending = frozenset().union(*(policy.suspending for policy in self._policies))
-        self.wants_endings = any(policy.wants_endings for policy in self._policies)
+
+    @property
+    def suspending(self) -> frozenset[str]:
+        return frozenset[str]().union(*(policy.suspending for policy in self._policies))
+
+    @property
+    def wants_endings(self) -> bool:
+        return any(policy.wants_endings for policy in self._policies)
 
     async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
         identity = None

@@ -23,6 +23,7 @@ from msgspec import Raw, Struct
 
 from beaconfire.channels.namespaces import Namespace
 from beaconfire.model.grants import SubscriptionGrant
+from beaconfire.model.handshake import Handshake
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
 
@@ -65,11 +66,11 @@ class Caller(Protocol):
 
 
 class ConnectionAttempt(Struct, frozen=True):
-    """A client that wants to connect: its request, its client id, and the name of its transport."""
+    """A client that wants to connect: its request, its client id, and the HTTP request of its connection."""
 
     request: ConnectionRequest
     client: str
-    transport: str
+    handshake: Handshake
 
 
 class PublicationAttempt(Struct, frozen=True):

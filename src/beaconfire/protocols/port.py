@@ -15,7 +15,7 @@ fan-out: they must not block. The commands of a protocol are its own: the sessio
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from msgspec import Raw
 
@@ -71,8 +71,15 @@ class DeltaCodec(Protocol):
         the patch. Then the publication is sent in full."""
 
 
-Frame: TypeAlias = bytes
-"""Complete bytes for a transport, shared by all sessions that get them. Frames of one wire may be concatenated."""
+class Frame(Protocol):
+    """One or more messages that a wire has packed for a transport. All sessions that get a frame share the object.
+
+    Where a transport writes to a byte stream, frames are `bytes`, and frames of one wire may be concatenated. Another
+    transport may need frames that keep their messages apart. A transport gets only frames of its session's wire.
+    """
+
+    def __len__(self) -> int:
+        """The size in bytes. The limits of queues and the counts of written bytes use it."""
 
 
 class Wire(Protocol):

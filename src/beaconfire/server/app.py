@@ -89,6 +89,7 @@ class App:
             self.admission.admit,
             self.timers,
             self.events,
+            config.server.trusted_proxies,
         )
         api = self._make_api()
         recorder = RequestRecorder(self.metrics, (*_PATH_LABELS, *self.endpoints.websocket), QUIET_PATHS + CALL_PATHS)
@@ -151,7 +152,7 @@ class App:
             self.events,
             options,
             node.operations.publishing,
-            node.operations.may_suspend("publish"),
+            "publish" in node.operations.suspending,
         )
         return ApiHttp(methods, ApiKeys(options.keys), options)
 

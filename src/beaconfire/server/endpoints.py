@@ -81,7 +81,7 @@ class Endpoints:
         def open_session(request: UpgradeRequest, wire: Wire, transport_pings: bool) -> OpenSession:
             traits = replace(row.traits, pings=Pings.TRANSPORT) if transport_pings else None
             factory = sessions[wire.codec.name]
-            return lambda transport: factory.open_session(transport, wire, traits)
+            return lambda transport, handshake: factory.open_session(transport, wire, handshake, traits)
 
         return CentrifugeEndpoint(self._wires(json), self._wires(protobuf), open_session)
 
@@ -101,7 +101,7 @@ class Endpoints:
         )
         return SingleCodecEndpoint(
             self._wires(PlainCodec(lobby)),
-            lambda request, wire: lambda transport: sessions.open_session(transport, wire),
+            lambda request, wire: lambda transport, handshake: sessions.open_session(transport, wire, handshake),
         )
 
     def _wires(self, codec: Codec) -> WireSelector:
@@ -130,8 +130,8 @@ class Endpoints:
         row: EndpointRow,
         kind: streams.StreamKind,
         sessions: Callable[[Wire], OpenSession],
-        json: Wire,
-        protobuf: Wire | None = None,
+        json: streams.StreamWire,
+        protobuf: streams.StreamWire | None = None,
         emulated: streams.EmulatedSessions | None = None,
     ) -> ASGIApp:
         options = getattr(self._config, row.section)
@@ -166,7 +166,9 @@ class Endpoints:
     def _bidirectional(self, row: EndpointRow) -> Callable[[Wire], OpenSession]:
         """Makes the function that opens sessions on a wire of the bidirectional protocol."""
         sessions = {codec.name: self._centrifuge(row, codec) for codec in (JsonCodec(), ProtobufCodec())}
-        return lambda wire: lambda transport: sessions[wire.codec.name].open_session(transport, wire)
+        return lambda wire: (
+            lambda transport, handshake: sessions[wire.codec.name].open_session(transport, wire, handshake)
+        )
 
     def _unidirectional(self, row: EndpointRow) -> Callable[[Wire], OpenSession]:
         """Makes the function that opens sessions on a wire of the unidirectional protocol."""
@@ -174,7 +176,7 @@ class Endpoints:
         sessions = self._node.sessions(
             row.traits, lambda session: UnidirectionalConnection(session, operations, codec), _new_client_id
         )
-        return lambda wire: lambda transport: sessions.open_session(transport, wire)
+        return lambda wire: lambda transport, handshake: sessions.open_session(transport, wire, handshake)
 
 
 _WEBSOCKET_MAKERS: Final[Mapping[str, Callable[[Endpoints, EndpointRow], Endpoint]]] = {

@@ -43,13 +43,14 @@ class CommandQueue:
     from the client pauses while `client.command_queue_max` commands wait.
     """
 
-    __slots__ = ("_beside", "_is_scheduled", "_running", "_session", "_waiting", "is_reading_paused")
+    __slots__ = ("_beside", "_is_full", "_is_scheduled", "_running", "_session", "_waiting", "is_reading_paused")
 
     def __init__(self, session: QueuedSession) -> None:
         self._session: QueuedSession | None = session
         self._waiting: deque[object] = deque()
         self._running: asyncio.Task[None] | None = None
         self._beside: set[asyncio.Task[None]] = set()
+        self._is_full = False
         self._is_scheduled = False
         self.is_reading_paused = False
 
@@ -86,6 +87,8 @@ class CommandQueue:
                 self._is_scheduled = True
                 context.schedule(self._continue)
                 return
+            if not self._has_place(session, self._waiting[0]):
+                return
             self._start(session.protocol, self._waiting.popleft())
         if not self._waiting and self._session is not None:
             self._resume_reading(session)
@@ -105,20 +108,22 @@ class CommandQueue:
         task = start_task(protocol.execute(command))
         if task.done():
             self._report(task)
-        elif protocol.runs_beside(command) and self._has_place():
+        elif protocol.runs_beside(command):
             self._beside.add(task)
             task.add_done_callback(self._on_beside_done)
         else:
             self._running = task
             task.add_done_callback(self._on_done)
 
-    def _has_place(self) -> bool:
-        """Whether one more command may run beside others. If not, later commands wait for it."""
-        assert self._session is not None, "the session is open"
-        context = self._session.context
-        if len(self._beside) < context.options.concurrent_calls_max:
+    def _has_place(self, session: QueuedSession, command: object) -> bool:
+        """False for a command that runs beside others while the limit of such commands is reached."""
+        context = session.context
+        if len(self._beside) < context.options.concurrent_calls_max or not session.protocol.runs_beside(command):
+            self._is_full = False
             return True
-        context.events.emit(LimitHit("client.concurrent_calls_max", self._session.client))
+        if not self._is_full:
+            self._is_full = True
+            context.events.emit(LimitHit("client.concurrent_calls_max", session.client))
         return False
 
     def _continue(self) -> None:

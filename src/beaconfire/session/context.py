@@ -9,6 +9,7 @@ from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.outbox import Flusher
 from beaconfire.model.events import EventSink
+from beaconfire.session.endings import Endings
 from beaconfire.session.membership import Memberships
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.registry import SessionRegistry, SessionT
@@ -24,6 +25,7 @@ class SessionContext(Generic[SessionT]):
         "background",
         "bytes_in_total",
         "clock",
+        "endings",
         "events",
         "flusher",
         "hub",
@@ -47,7 +49,9 @@ class SessionContext(Generic[SessionT]):
         memberships: Memberships,
         registry: SessionRegistry[SessionT],
         background: BackgroundTasks,
+        endings: Endings | None = None,
     ) -> None:
+        """`endings` is None if the policy does not want to know about endings."""
         self.options = options
         self.timers = runtime.timers
         self.clock = runtime.timers.clock
@@ -59,6 +63,7 @@ class SessionContext(Generic[SessionT]):
         self.memberships = memberships
         self.registry = registry
         self.background = background
+        self.endings = endings
         self.messages_in_total = 0
         self.bytes_in_total = 0
         self.replies_total = 0

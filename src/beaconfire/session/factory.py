@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.port import ProtocolConnection, Wire
 from beaconfire.session.context import SessionContext
 from beaconfire.session.session import Session
@@ -31,9 +32,15 @@ class SessionFactory:
         self._new_id = new_id
 
     def open_session(
-        self, transport: Transport, wire: Wire, traits: SessionTraits | None = None, client: str = ""
+        self,
+        transport: Transport,
+        wire: Wire,
+        handshake: Handshake,
+        traits: SessionTraits | None = None,
+        client: str = "",
     ) -> Session:
         """A session on an open transport. `traits` replaces the traits of the endpoint.
+
 
         `client` is an id that the client has chosen. It must not be the id of a session that is open on this node.
         """
@@ -42,6 +49,7 @@ class SessionFactory:
             client or self._new_id(),
             transport,
             wire,
+            handshake,
             traits or self._traits,
             self._make_protocol,
             self._upkeep,

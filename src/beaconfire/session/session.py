@@ -31,9 +31,11 @@ from beaconfire.base.tasks import run_in_one_step
 from beaconfire.delivery.outbox import Outbox
 from beaconfire.delivery.subscription import Subscription
 from beaconfire.model.events import ConnectionOpened, LimitHit, SessionEnded
+from beaconfire.model.handshake import Handshake
 from beaconfire.model.identity import Identity
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.model.pushes import Push, UnsubscribePush
+from beaconfire.policy.port import EndedSession, EndedSubscription
 from beaconfire.protocols.port import Payload, ProtocolConnection, Wire
 from beaconfire.session.command_queue import CommandQueue
 from beaconfire.session.context import SessionContext
@@ -90,6 +92,7 @@ class Session:
         "client",
         "connected_at_unix_s",
         "context",
+        "handshake",
         "identity",
         "keepalive",
         "outbox",
@@ -109,6 +112,7 @@ class Session:
         client: str,
         transport: Transport,
         wire: Wire,
+        handshake: Handshake,
         traits: SessionTraits,
         make_protocol: Callable[[Session], ProtocolConnection],
         upkeep: Callable[[Session], Coroutine[Any, Any, None]],
@@ -121,6 +125,8 @@ class Session:
         self.client = client
         self.transport = transport
         self.wire = wire
+        self.handshake: Handshake | None = handshake
+        """None once the session has connected, failed to connect or ended, to save memory in idle connections."""
         self.traits = traits
         self._upkeep = upkeep
         self.phase = SessionPhase.NEW
@@ -346,6 +352,9 @@ class Session:
         # A client that subscribes and unsubscribes in a loop would leave any number of recoveries behind otherwise.
         if self.recoveries is not None and self.recoveries.get(subscription.channel) is subscription:
             del self.recoveries[subscription.channel]
+        endings = self.context.endings
+        if endings is not None and subscription.replied and not subscription.removed:
+            endings.unsubscribed(EndedSubscription(self.client, self.identity, subscription.channel, code.code))
         self.context.memberships.remove(subscription, code.code)
 
     def unsubscribe_with_push(self, subscription: Subscription, code: UnsubscribeCode) -> None:
@@ -374,7 +383,9 @@ class Session:
     def _finish(self, code: DisconnectCode, detail: str) -> None:
         if self.has_ended():
             return
+        was_connected = self.phase is SessionPhase.CONNECTED
         self.phase = SessionPhase.ENDED
+        self.handshake = None
         context = self.context
         self.keepalive.cancel()
         context.registry.remove(self)
@@ -389,6 +400,8 @@ class Session:
         for task in self._deciding or ():
             task.cancel()
         self.protocol = ENDED  # breaks the reference cycle
+        if context.endings is not None and was_connected:
+            context.endings.disconnected(EndedSession(self.client, self.identity, code.code, code.reason))
         context.events.emit(
             SessionEnded(
                 client=self.client,

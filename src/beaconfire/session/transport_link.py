@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from beaconfire.base.errors import CONNECTION_CLOSED, DisconnectCode
@@ -62,10 +62,10 @@ class NoTransport:
     buffered_bytes = 0
     direct = None
 
-    def write(self, data: Frame) -> None:
+    def write(self, frames: Sequence[Frame]) -> None:
         raise AssertionError("the transport is not writable")
 
-    def write_rest(self, data: Frame, sent: int) -> None:
+    def write_rest(self, data: bytes, sent: int) -> None:
         raise AssertionError("the transport is not writable")
 
     def ping(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
 from beaconfire.base.errors import CONNECTION_CLOSED, DisconnectCode
+from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.port import Frame
 
 
@@ -38,17 +39,19 @@ class Transport(Protocol):
     def direct(self) -> socket.socket | None:
         """The socket, while frames may be sent to it directly; None under TLS, during congestion and after the end.
 
-        If the socket takes only a part of a frame, the caller must call `write_rest` before anything else.
+        The frames of a transport that can have a direct socket are bytes. If the socket takes only a part of a frame,
+        the caller must call `write_rest` before anything else.
         """
 
-    def write(self, data: Frame) -> None:
-        """Sends one frame or several joined frames: at once if possible, otherwise from the transport's buffer.
+    def write(self, frames: Sequence[Frame]) -> None:
+        """Sends one or more frames of the session's wire, in order: at once if possible, otherwise from its buffer.
 
-        Makes no callback before it returns, because fan-out may be iterating over a table.
+        The transport joins the frames as far as its connection permits, for example to one write on a socket. Makes no
+        callback before it returns, because fan-out may be iterating over a table.
         """
 
-    def write_rest(self, data: Frame, sent: int) -> None:
-        """As `write`, for the rest of a frame of which the `direct` socket took only the first `sent` bytes."""
+    def write_rest(self, data: bytes, sent: int) -> None:
+        """As `write`, for the rest of joined frames of which the `direct` socket took only the first `sent` bytes."""
 
     def ping(self) -> None:
         """Sends the transport's own ping, for protocols without pings. The pong calls `Receiver.on_transport_pong`."""
@@ -110,4 +113,5 @@ a reached limit has status 503."""
 class OpenSession(Protocol):
     """Opens the session of a connection that has just been accepted, and returns it as the receiver."""
 
-    def __call__(self, transport: Transport) -> Receiver: ...
+    def __call__(self, transport: Transport, handshake: Handshake, /) -> Receiver:
+        """`handshake` is the request that opened the connection."""

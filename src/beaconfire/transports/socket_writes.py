@@ -8,13 +8,12 @@ from operator import attrgetter
 from typing import Final
 
 from beaconfire.delivery.outbox import Writable
-from beaconfire.protocols.port import Frame
 
 _SEND: Final = socket.socket.send
 _SOCKET: Final = attrgetter("direct")
 
 
-def send_all(transports: Sequence[Writable], frames: Sequence[Frame]) -> list[int]:
+def send_all(transports: Sequence[Writable], frames: Sequence[bytes]) -> list[int]:
     """Sends each frame to the `direct` socket of its transport. Returns how many bytes of each frame were taken.
 
     No `direct` may be None. A full or broken socket takes no bytes: its transport finds out which, and reports it.

@@ -21,6 +21,7 @@ from beaconfire.base.errors import (
 from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds, Size
 from beaconfire.model.events import Event
+from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.plain import PlainCodec
 from beaconfire.protocols.port import Frame, Payload, Wire
 from beaconfire.transports.http.limits import HttpLimits
@@ -55,11 +56,11 @@ class Echo:
         if data == b"close":
             self.transport.close(SHUTDOWN, "shutdown")
         elif data == b"flood":
-            self.transport.write(message(b"x" * 1_000_000, True) * 20)
+            self.transport.write([message(b"x" * 1_000_000, True)] * 20)
         elif data == b"ping":
             self.transport.ping()
         else:
-            self.transport.write(self.pack(data, binary))
+            self.transport.write([self.pack(data, binary)])
 
     def pack(self, data: bytes, binary: bool) -> Frame:
         return message(data, binary)
@@ -70,7 +71,7 @@ class Echo:
             self.transport.close(CONNECTION_TOO_MANY_REQUESTS, "too many requests")
 
     def on_transport_pong(self) -> None:
-        self.transport.write(message(b"pong received", False))
+        self.transport.write([message(b"pong received", False)])
 
     def on_writable(self) -> None:
         self._server.writable.set()
@@ -168,7 +169,7 @@ class EchoServer:
 
         asyncio.run_coroutine_threadsafe(watch(), self._loop).result(2 * DEADLINE_S)
 
-    def open_session(self, transport: Transport) -> Echo:
+    def open_session(self, transport: Transport, handshake: Handshake) -> Echo:
         return Echo(self, transport)
 
     def _run(self) -> None:
@@ -227,7 +228,9 @@ class CompressingEndpoint:
         wire, extension = self._wires.select(request)
         if not extension:
             return NegotiatedHandshake(self._server.open_session)
-        return NegotiatedHandshake(lambda transport: CompressedEcho(self._server, transport, wire), extension=extension)
+        return NegotiatedHandshake(
+            lambda transport, handshake: CompressedEcho(self._server, transport, wire), extension=extension
+        )
 
 
 class SubprotocolEndpoint:
@@ -249,7 +252,7 @@ class FailingEndpoint:
         raise RuntimeError("a bug")
 
 
-def message(data: bytes, binary: bool) -> Frame:
+def message(data: bytes, binary: bool) -> bytes:
     return frame_header(BINARY if binary else TEXT, len(data)) + data
 
 

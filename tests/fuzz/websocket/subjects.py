@@ -28,6 +28,7 @@ from beaconfire.transports.websocket.frame_reader import READ_BYTES_MAX, FrameRe
 from beaconfire.transports.websocket.picows_log import PicowsLog
 from beaconfire.transports.websocket.sender import ConnectionContext
 from beaconfire.transports.websocket.single_frame_reader import SingleFrameReader
+from tests.fakes.transport import HANDSHAKE
 
 LogEntry: TypeAlias = tuple[str, Any] | tuple[str, bytes, bool]
 Log: TypeAlias = list[LogEntry]
@@ -42,7 +43,7 @@ def run_ours(chunks: Iterable[bytes], limit: int) -> Log:
     context = ConnectionContext(limit, 10.0, 5.0, Timers(ManualClock()), NoEvents(), PicowsLog(NoEvents()))
     connection = WebSocketConnection(context, stream)
     stream.reader = SingleFrameReader(connection)
-    connection.begin(b"", lambda transport: _LoggingReceiver(transport, log))
+    connection.begin(b"", lambda transport, handshake: _LoggingReceiver(transport, log), HANDSHAKE)
     for chunk in chunks:
         for at in range(0, len(chunk), READ_BYTES_MAX):  # the reader may be replaced in between
             feed(stream.reader, chunk[at : at + READ_BYTES_MAX])

@@ -31,7 +31,7 @@ from beaconfire.session.session import Session
 from beaconfire.transports.traits import SessionTraits
 from tests.fakes.events import EventRecorder
 from tests.fakes.tokens import UserNameTokens
-from tests.fakes.transport import LineWire, RecordingTransport
+from tests.fakes.transport import HANDSHAKE, LineWire, RecordingTransport
 
 RECOVERABLE_WITH_PRESENCE = ChannelOptions(
     presence=True, history_size=10, history_ttl=Seconds(300), force_recovery=True, allow_subscribe_for_client=True
@@ -119,7 +119,7 @@ class ApiHarness:
     def connect(self, user: str, *channels: str) -> Client:
         """Connects a client of this user and subscribes it to these channels."""
         transport = RecordingTransport()
-        session = self._sessions.open_session(transport, LineWire(JsonCodec()))
+        session = self._sessions.open_session(transport, LineWire(JsonCodec()), HANDSHAKE)
         client = Client(session, transport, self.run_scheduled)
         client.send(connect={"token": user})
         for channel in channels:

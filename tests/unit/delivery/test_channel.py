@@ -15,7 +15,6 @@ from beaconfire.model.events import BatchFannedOut, InternalError
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
 from beaconfire.model.requests import FilterNode
-from beaconfire.protocols.port import Frame
 from tests.fakes.clock import AdvancingClock
 from tests.fakes.transport import LineWire
 from tests.unit.delivery.harness import WANTED, FakeSubscriber, HubHarness, Reader, StrategyHarness, text
@@ -203,7 +202,7 @@ def test_error_in_a_walk_does_not_stop_the_channel() -> None:
     """The error is reported, and the next batch reaches every subscription."""
 
     class Broken(LineWire):
-        def pack(self, payloads: object) -> Frame:
+        def pack(self, payloads: object) -> bytes:
             packed = super().pack(payloads)  # type: ignore[arg-type]
             if self.packed == 1:
                 raise ZeroDivisionError

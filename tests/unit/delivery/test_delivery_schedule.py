@@ -8,7 +8,7 @@ from beaconfire.base.clock import ManualClock
 from beaconfire.base.timers import Timers
 from beaconfire.delivery.conflation import DUE_AT_ONCE_MAX, DeliverySchedule
 from beaconfire.model.events import InternalError
-from beaconfire.protocols.port import Frame, Payload
+from beaconfire.protocols.port import Payload
 from tests.fakes.transport import LineWire
 from tests.unit.delivery.harness import ConflationHarness
 
@@ -68,7 +68,7 @@ def test_error_in_one_delivery_does_not_stop_the_others() -> None:
     """The other subscription that is due gets its updates, now and later. The error is reported."""
 
     class Broken(LineWire):
-        def pack(self, payloads: Sequence[Payload]) -> Frame:
+        def pack(self, payloads: Sequence[Payload]) -> bytes:
             if any(b'"data":2' in payload.data for payload in payloads):
                 raise ZeroDivisionError
             return super().pack(payloads)

@@ -21,11 +21,11 @@ class TimedTransport(RecordingTransport):
         self._clock = clock
         self._write_s = write_s
 
-    def write(self, data: Frame) -> None:
-        super().write(data)
+    def write(self, frames: Sequence[Frame]) -> None:
+        super().write(frames)
         self._clock.advance(self._write_s)
 
-    def write_rest(self, data: Frame, sent: int) -> None:
+    def write_rest(self, data: bytes, sent: int) -> None:
         self.direct = None
         self.writes.append(data[sent:])
 
@@ -42,7 +42,7 @@ class FlusherHarness:
         self.batches: list[int] = []
         """The sizes of the write batches."""
 
-    def send_all(self, transports: Sequence[Writable], frames: Sequence[Frame]) -> list[int]:
+    def send_all(self, transports: Sequence[Writable], frames: Sequence[bytes]) -> list[int]:
         for transport, frame in zip(transports, frames, strict=True):
             assert isinstance(transport, TimedTransport)
             assert transport.direct is transport
@@ -188,7 +188,7 @@ def test_failing_transport_does_not_stop_others() -> None:
     """Neither the frames of the same write batch nor later ones are lost."""
 
     class Broken(TimedTransport):
-        def write(self, data: Frame) -> None:
+        def write(self, frames: Sequence[Frame]) -> None:
             raise ZeroDivisionError
 
     harness = FlusherHarness()
@@ -202,6 +202,37 @@ def test_failing_transport_does_not_stop_others() -> None:
         harness.run_turn()
     harness.run_turn()
     assert [transport.writes for _, transport in (before, behind)] == [[b"a"], [b"a"]]
+
+
+class MessageFrame:
+    """A frame that cannot be concatenated."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+
+def test_frames_are_passed_on_without_joining() -> None:
+    """Only the transport knows how to join its frames. All frames are one write, and count with their sizes."""
+
+    class Collecting(TimedTransport):
+        def write(self, frames: Sequence[Frame]) -> None:
+            written.append(list(frames))
+
+    harness = FlusherHarness()
+    written: list[list[Frame]] = []
+    outbox = Outbox(Collecting(harness.clock), harness.flusher, 10, lambda: None)
+    one, two, three = MessageFrame(3), MessageFrame(4), MessageFrame(2)
+    outbox.append(one)
+    harness.run_turn()
+    outbox.append(two)
+    outbox.append(three)
+    assert outbox.queued_bytes == 6
+    harness.run_turn()
+    assert written == [[one], [two, three]]
+    assert (harness.flusher.writes_total, harness.flusher.bytes_total) == (2, 9)
 
 
 def test_closing_writes_queued_frames_and_drops_later_ones() -> None:

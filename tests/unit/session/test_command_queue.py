@@ -52,14 +52,23 @@ def test_commands_of_later_frames_wait_for_queued_ones(monkeypatch: pytest.Monke
 
 def test_pong_deadline_is_extended_while_reading_is_paused() -> None:
     """The pong may wait in the socket."""
-    harness = NodeHarness(PRESENCE)
-    client = harness.connect("ann")
-    client.session.is_reading_paused = True
-    harness.advance_time(60)
-    assert client.disconnect_code == 0
-    client.session.is_reading_paused = False
-    harness.advance_time(60)
-    assert client.disconnect_code == 3012
+
+    async def scenario() -> None:
+        harness = NodeHarness(READING, command_queue_max=1)
+        client = harness.connect("ann")
+        harness.calls.hold("history")
+        for _ in range(2):
+            client.send("history", channel="a")
+        assert client.transport.reading == ["pause"]
+        harness.advance_time(60)
+        assert client.disconnect_code == 0
+        harness.calls.release("history")
+        await settle()
+        assert client.transport.reading == ["pause", "resume"]
+        harness.advance_time(60)
+        assert client.disconnect_code == 3012
+
+    asyncio.run(scenario())
 
 
 READING = ChannelOptions(
@@ -99,7 +108,9 @@ def test_sessions_do_not_wait_for_each_other() -> None:
         harness.calls.hold("history")
         slow.send("history", channel="a")
         await settle()
-        assert fast.request_code("subscribe", channel="a") == 0
+        number = fast.send("subscribe", channel="a")
+        await settle()
+        assert [message["id"] for message in fast.receive()] == [number]
         harness.calls.release("history")
         await settle()
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
-from beaconfire.base.errors import PERMISSION_DENIED, CommandError
+import pytest
+
+from beaconfire.base.errors import BAD_PROTOCOL, PERMISSION_DENIED, CommandError, Disconnect, EngineUnavailable
 from beaconfire.channels.options import ChannelOptions
-from beaconfire.model.events import ConnectionOpened
+from beaconfire.model.events import ConnectionOpened, InternalError
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.node.cluster import Selector, UnsubscribeSessions
-from beaconfire.transports.traits import SessionTraits
+from beaconfire.transports.traits import Pings, SessionTraits
+from tests.fakes.transport import HANDSHAKE
 from tests.unit.kit import OPEN, NodeHarness, settle
 
 WITH_JOIN_LEAVE = ChannelOptions(
@@ -35,10 +38,34 @@ def test_every_session_has_its_own_client_id() -> None:
     assert (statistics.connections, statistics.sessions) == (2, 0)
 
 
+def test_handshake_is_kept_until_the_session_has_connected() -> None:
+    """Connections that are open for long must not keep their headers. A plain session may still connect later."""
+    harness = NodeHarness(allow_anonymous=False)
+    native, refused, gone, plain = (
+        harness.open_session(),
+        harness.open_session(),
+        harness.open_session(),
+        harness.open_plain_session("lobby"),
+    )
+    for client in (native, refused, gone, plain):
+        assert client.session.handshake is HANDSHAKE
+    harness.tokens.connections.known["t"] = Identity("ann")
+    harness.tokens.connections.known["old"] = Identity("ann", expire_at_unix_s=1)
+    native.request("connect", token="t")
+    assert refused.request_code("connect", token="old") == 110
+    gone.drop_connection()
+    for client in (native, refused, gone):
+        assert client.session.handshake is None
+    plain.send_plain(type="handshake", token="old")
+    assert plain.session.handshake is HANDSHAKE
+    plain.send_plain(type="handshake", token="t")
+    assert plain.session.handshake is None
+
+
 def test_traits_may_be_given_for_one_connection() -> None:
     """Otherwise the traits of the endpoint apply."""
     harness = NodeHarness()
-    own = SessionTraits(app_pings=False)
+    own = SessionTraits(Pings.TRANSPORT)
     assert harness.open_session(own).session.traits is own
     assert harness.open_session().session.traits == SessionTraits()
 
@@ -150,17 +177,21 @@ def test_lobby_counts_against_the_channel_limit() -> None:
     assert client.send_plain(type="join", room="b")[0]["code"] == 106
 
 
-def test_failed_attach_of_the_lobby_is_reported() -> None:
-    """The connection stays open, and the next connection attaches again."""
+@pytest.mark.parametrize(
+    "failure", [OSError("no link"), EngineUnavailable("attach: no link"), Disconnect(BAD_PROTOCOL)]
+)
+def test_failed_attach_of_the_lobby_ends_the_session(failure: Exception) -> None:
+    """A session that stays open would get nothing of the lobby. The next connection attaches again."""
     harness = NodeHarness()
     harness.recorder.expects_errors = True
-    harness.calls.fail_next("attach", OSError("no link"))
+    harness.calls.fail_next("attach", failure)
     client = harness.open_plain_session("lobby")
-    assert client.disconnect_code == 0
-    assert len(harness.recorder.events) == 2
-    harness.open_plain_session("lobby")
+    assert client.disconnect_code == (3501 if isinstance(failure, Disconnect) else 3004)
+    assert len(harness.recorder.of(InternalError)) == isinstance(failure, OSError)
+    other = harness.open_plain_session("lobby")
     harness.publish("lobby", 1)
-    assert len(client.receive()) == 1
+    assert len(other.receive()) == 1
+    assert harness.node.hub.statistics().subscriptions == 1
 
 
 def test_connection_that_ends_during_the_attach_leaves_the_lobby() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from beaconfire.base.units import Seconds
-from beaconfire.transports.traits import SessionTraits
+from beaconfire.transports.traits import Pings, SessionTraits
 from tests.unit.kit import HarnessClient, NodeHarness, settle
 
 UNIX_S = 1_700_000_000
@@ -126,7 +126,7 @@ def test_connect_result_has_the_interval_in_whole_seconds(interval_s: float, pin
 def connect_with_transport_pings() -> tuple[NodeHarness, HarnessClient]:
     """A client that asked for WebSocket pings in its URL."""
     harness = NodeHarness(**TIMES)
-    client = harness.open_session(SessionTraits(app_pings=False))
+    client = harness.open_session(SessionTraits(Pings.TRANSPORT))
     result = client.request("connect")
     assert "ping" not in result
     assert "pong" not in result

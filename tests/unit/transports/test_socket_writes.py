@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
 
+from beaconfire.protocols.port import Frame
 from beaconfire.transports.socket_writes import send_all
 
 
@@ -20,7 +21,7 @@ class DirectTransport:
     def __init__(self, direct: socket.socket) -> None:
         self.direct = direct
 
-    def write(self, data: bytes) -> None:
+    def write(self, frames: Sequence[Frame]) -> None:
         raise AssertionError("only the direct socket is used")
 
     def write_rest(self, data: bytes, sent: int) -> None:

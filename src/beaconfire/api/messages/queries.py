@@ -133,6 +133,7 @@ class ConnectionEntry(ApiResult, frozen=True, kw_only=True, omit_defaults=True):
     connected_at_ms: int
     app_name: str = ""
     app_version: str = ""
+    meta: Annotated[Raw, Meta(description="The `meta` claim of the connection's token.")] | UnsetType = UNSET
 
 
 class ConnectionsResult(ApiResult, frozen=True, kw_only=True, omit_defaults=True):

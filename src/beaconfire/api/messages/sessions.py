@@ -1,4 +1,4 @@
-"""Requests of the methods subscribe, unsubscribe, disconnect and refresh. Their result is always empty."""
+"""Requests of the methods subscribe, unsubscribe, disconnect, refresh and send. Their result is always empty."""
 
 from __future__ import annotations
 
@@ -134,3 +134,11 @@ class RefreshRequest(SessionSelection, frozen=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+
+
+class SendRequest(SessionSelection, frozen=True, kw_only=True):
+    """Sends data to connections, outside of any channel. Delivery is at most once, without history. `data` or `b64data`
+    is required."""
+
+    data: Annotated[Raw, Meta(description="JSON that the clients get as a message.")] | UnsetType = UNSET
+    b64data: Annotated[str, Meta(description="Any bytes in base64, instead of `data`.")] = ""

@@ -5,7 +5,7 @@ replies (sections 5 to 13 of the protocol reference).
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from beaconfire.base.errors import (
@@ -115,27 +115,24 @@ class CentrifugeConnection:
             session.run_commands(others)
 
     def execute(self, command: Command) -> Coroutine[Any, Any, None]:
-        request = command.request
+        ref, request = command
         row = _ROWS[type(request)]
         channel: str = getattr(request, "channel", "")
-        return self._operations.execution.run(
-            self._session, row.method, channel, self._run(row, command), command.ref, self.reply_error
-        )
-
-    async def _run(self, row: _Row, command: Command) -> None:
-        request = command.request
-        if self._session.phase is not SessionPhase.CONNECTED and not isinstance(request, ConnectRequest):
-            raise Disconnect(BAD_PROTOCOL, "the first command must be connect")
-        if row.needs_channel and not getattr(request, "channel", ""):
-            raise Disconnect(BAD_PROTOCOL, f"{row.topic}: channel must not be empty")
-        await row.handler(self, command.ref, request)
+        if self._session.phase is not SessionPhase.CONNECTED and row.method != "connect":
+            operation = _refuse("the first command must be connect")
+        elif row.topic and not channel:
+            operation = _refuse(f"{row.topic}: channel must not be empty")
+        else:
+            operation = row.handler(self, ref, request)
+        return self._operations.execution.run(self._session, row.method, channel, operation, ref, self.reply_error)
 
     def never_suspends(self, command: Command) -> bool:
         request = command.request
-        if isinstance(request, ConnectRequest):
-            return not (request.subs or self._operations.connect_may_suspend(ConnectionRequest(request.token)))
         decision = _ROWS[type(request)].decision
-        return not decision or not self._operations.may_suspend(decision)
+        if decision != "connect":
+            return decision not in self._operations.suspending
+        assert isinstance(request, ConnectRequest), "only a connect asks for this decision"
+        return not self._operations.connect_may_suspend(len(request.subs), request.token)
 
     def runs_beside(self, command: Command) -> bool:
         """A slow RPC delays no other command."""
@@ -181,6 +178,7 @@ class CentrifugeConnection:
 
     async def _subscribe(self, ref: object, request: SubscribeRequest) -> None:
         if request.type != 0:
+            self._operations.subscribing.check_channel(self._session, request.channel)  # reported first
             raise CommandError(PERMISSION_DENIED, f"type {request.type}: only stream subscriptions (0) exist")
         await self._operations.subscribing.subscribe(
             self._session,
@@ -253,31 +251,35 @@ class CentrifugeConnection:
         self._session.send(self._codec.encode_error(ref, error, detail))
 
 
-_Handler: TypeAlias = Callable[[CentrifugeConnection, object, Any], Awaitable[None]]
+async def _refuse(detail: str) -> None:
+    raise Disconnect(BAD_PROTOCOL, detail)
+
+
+_Handler: TypeAlias = Callable[[CentrifugeConnection, object, Any], Coroutine[Any, Any, None]]
 """Runs one command: takes the connection, the command's ref and its request."""
 
 
 class _Row(NamedTuple):
-    """One kind of command. `method` is its name in metrics, `topic` its name in errors.
+    """One kind of command. `method` is its name in metrics.
 
-    `decision` is the decision on which suspending depends, empty if the command never suspends.
+    `decision` is the decision on which suspending depends, empty if the command never suspends. `topic` is the name of
+    the command in the error for a missing channel, empty if the command may have none.
     """
 
     method: str
     handler: _Handler
     decision: str = ""
-    needs_channel: bool = False
     topic: str = ""
 
 
 _ROWS: Final[Mapping[type, _Row]] = {
     ConnectRequest: _Row("connect", CentrifugeConnection.connect, "connect"),
-    SubscribeRequest: _Row("subscribe", CentrifugeConnection._subscribe, "subscribe", True, "subscribe"),
-    UnsubscribeRequest: _Row("unsubscribe", CentrifugeConnection._unsubscribe, "", True, "unsubscribe"),
-    PublishRequest: _Row("publish", CentrifugeConnection._publish, "publish", True, "publish"),
-    PresenceRequest: _Row("presence", CentrifugeConnection._presence, "presence", True, "presence"),
-    PresenceStatsRequest: _Row("presence_stats", CentrifugeConnection._presence_stats, "presence", True, "presence"),
-    HistoryRequest: _Row("history", CentrifugeConnection._history, "history", True, "history"),
+    SubscribeRequest: _Row("subscribe", CentrifugeConnection._subscribe, "subscribe", "subscribe"),
+    UnsubscribeRequest: _Row("unsubscribe", CentrifugeConnection._unsubscribe, "", "unsubscribe"),
+    PublishRequest: _Row("publish", CentrifugeConnection._publish, "publish", "publish"),
+    PresenceRequest: _Row("presence", CentrifugeConnection._presence, "presence", "presence"),
+    PresenceStatsRequest: _Row("presence_stats", CentrifugeConnection._presence_stats, "presence", "presence"),
+    HistoryRequest: _Row("history", CentrifugeConnection._history, "history", "history"),
     PingRequest: _Row("ping", CentrifugeConnection._ping_command),
     SendRequest: _Row("send", CentrifugeConnection._send, "message"),
     RPCRequest: _Row("rpc", CentrifugeConnection._rpc, "rpc"),

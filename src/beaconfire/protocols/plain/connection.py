@@ -43,7 +43,7 @@ class PlainConnection:
         self._operations = operations
         self._lobby_channel = lobby_channel
         if lobby_channel is not None:
-            operations.enter_permanently(session, lobby_channel)
+            operations.enter_for_protocol(session, lobby_channel)
 
     # From the session
 
@@ -69,11 +69,11 @@ class PlainConnection:
     def never_suspends(self, command: PlainCommand) -> bool:
         request, operations = command.request, self._operations
         if isinstance(request, ConnectionRequest):
-            return not operations.connect_may_suspend(request)
+            return not operations.connect_may_suspend(len(request.subscriptions), request.token)
         row = _ROWS[type(request)]
-        if row.needs_identity and self._session.phase is SessionPhase.NEW and operations.may_suspend("connect"):
+        if row.needs_identity and self._session.phase is SessionPhase.NEW and "connect" in operations.suspending:
             return False
-        return not row.decision or not operations.may_suspend(row.decision)
+        return row.decision not in operations.suspending
 
     def runs_beside(self, command: PlainCommand) -> bool:
         return False

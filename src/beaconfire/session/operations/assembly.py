@@ -13,7 +13,7 @@ from beaconfire.channels.service import ChannelService
 from beaconfire.model.events import EventSink
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.node import NodeIdentity
-from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
+from beaconfire.model.requests import SubscriptionRequest
 from beaconfire.policy.port import DECISIONS, Policy
 from beaconfire.session.membership import Memberships
 from beaconfire.session.operations.connect import Connecting
@@ -41,6 +41,13 @@ _ASKED: Final[Mapping[str, Sequence[str]]] = {
     "connect": ("connect", *_SUBSCRIBE),
 }
 """The decisions that each operation may ask for."""
+
+
+def suspending_operations(policy: Policy, engine_suspends: bool) -> frozenset[str]:
+    """The names for `Operations.suspending`."""
+    return frozenset(
+        operation for operation, asked in _ASKED.items() if engine_suspends or not policy.suspending.isdisjoint(asked)
+    )
 
 
 class Operations:
@@ -73,9 +80,8 @@ class Operations:
         self.options = options
         self.clock = clock
         self.background = background
-        self.suspending = frozenset(
-            operation for operation, asked in _ASKED.items() if not policy.suspending.isdisjoint(asked)
-        )
+        self.suspending = suspending_operations(policy, background.engine_suspends)
+        """The operations that may suspend, named by their main decisions (see `policy.port.DECISIONS`)."""
         self._namespaces = namespaces
         self.execution = CommandExecution(namespaces, clock, events)
         self.decisions = decisions = Decisions(policy, float(options.decision_timeout), events)
@@ -94,32 +100,31 @@ class Operations:
         self.reading = Reading(decisions, lookup, channels, options, events)
         self.refreshing = Refreshing(decisions, expiry)
 
-    def may_suspend(self, operation: str) -> bool:
-        """Whether an operation, named by its main decision (see `policy.port.DECISIONS`), may suspend."""
-        return self.background.engine_suspends or operation in self.suspending
+    def connect_may_suspend(self, channels: int, token: str) -> bool:
+        """Whether a connect may suspend, with a request that has so many channels and this token.
 
-    def connect_may_suspend(self, request: ConnectionRequest) -> bool:
-        """Like `may_suspend`. A connect with many channels lets other work of the event loop run in between."""
-        return not is_small(request) or self.may_suspend("connect")
+        A connect with many channels lets other work of the event loop run in between.
+        """
+        return "connect" in self.suspending or not is_small(channels, token)
 
     def unsubscribe(self, session: Session, channel: str) -> None:
         """Ends the subscription of a client to the channel, if there is one. Nothing of it is sent afterwards."""
         subscription = session.subscriptions.get(channel)
-        if subscription is not None and not subscription.options.is_permanent:
+        if subscription is not None:
             session.unsubscribe(subscription, UNSUBSCRIBED_BY_CLIENT)
 
-    def enter_permanently(self, session: Session, channel: str) -> None:
+    def enter_for_protocol(self, session: Session, channel: str) -> None:
         """Subscribes a session to a channel of its protocol, without permission, presence, position, join and leave.
 
         If that fails, the session ends with a code after which the client connects again.
         """
-        self.background.start_engine_work(self._enter_permanently(session, channel))
+        self.background.start_engine_work(self._enter_for_protocol(session, channel))
 
-    async def _enter_permanently(self, session: Session, channel: str) -> None:
+    async def _enter_for_protocol(self, session: Session, channel: str) -> None:
         namespace, grant = self._namespaces.resolve(channel), SubscriptionGrant()
         try:
             prepared = await self.preparation.prepare(
-                session, SubscriptionRequest(channel), namespace, grant, server_side=True, is_permanent=True
+                session, SubscriptionRequest(channel), namespace, grant, server_side=True, of_protocol=True
             )
             self.preparation.enter(session, [prepared])
         except CommandError as error:

@@ -96,6 +96,7 @@ class Connecting:
                 version=session.app_version,
             )
         )
+        session.handshake = None
         return prepared
 
     def _authenticate(self, session: Session, identity: Identity) -> None:
@@ -120,6 +121,8 @@ class Connecting:
         if not session.has_ended():
             final = session.traits.connect_is_final
             session.phase = SessionPhase.REFUSED if final else SessionPhase.NEW
+            if final:
+                session.handshake = None
 
 
 def _check_open(session: Session) -> None:

@@ -33,13 +33,14 @@ class Expiry:
         """Whole seconds until the client must refresh its connection. 0 if the client does not refresh."""
         if not identity.client_refresh or self._options.insecure:
             return 0
-        return self._ttl_s(identity.expire_at_unix_s)
+        return self.ttl_s(identity.expire_at_unix_s)
 
     def subscription_ttl_s(self, grant: SubscriptionGrant) -> int:
         """Whole seconds until the subscription expires. 0 if it does not expire."""
-        return self._ttl_s(grant.expire_at_unix_s)
+        return self.ttl_s(grant.expire_at_unix_s)
 
-    def _ttl_s(self, expire_at_unix_s: float) -> int:
+    def ttl_s(self, expire_at_unix_s: float) -> int:
+        """Whole seconds until this expiry, at least 1. 0 if it is 0, which is never."""
         if not expire_at_unix_s:
             return 0
         return max(1, min(int(expire_at_unix_s - self._clock.unix_s()), TTL_MAX_S))

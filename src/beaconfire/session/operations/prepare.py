@@ -101,15 +101,15 @@ class Preparation:
         grant: SubscriptionGrant,
         *,
         server_side: bool = False,
-        is_permanent: bool = False,
+        of_protocol: bool = False,
         budget: ReplyBudget | None = None,
     ) -> PreparedSubscription:
         """Hold, attach, read. Raises CommandError or Disconnect, and then the subscription has ended.
 
-        `is_permanent` as in `SubscriptionOptions`. `budget` belongs to a reply that several subscriptions share.
+        `of_protocol` as in `SubscriptionOptions`. `budget` belongs to a reply that several subscriptions share.
         Without it the reply is for this one only.
         """
-        options = await self._subscription_options(session, request, namespace, grant, server_side, is_permanent)
+        options = await self._subscription_options(session, request, namespace, grant, server_side, of_protocol)
         _check_open(session)
         self._check_not_subscribed(session, request.channel)
         subscription = Subscription(
@@ -171,11 +171,11 @@ class Preparation:
         namespace: Namespace,
         grant: SubscriptionGrant,
         server_side: bool,
-        is_permanent: bool,
+        of_protocol: bool,
     ) -> SubscriptionOptions:
         """The effective options of namespace, grant and request (section 9 of the reference)."""
-        if is_permanent:
-            return SubscriptionOptions(server_side=server_side, is_permanent=True)
+        if of_protocol:
+            return SubscriptionOptions(server_side=server_side, of_protocol=True)
         options, override = namespace.options, grant.override or SubscriptionOverride()
         recoverable = _either(override.force_recovery, options.force_recovery)
         positioned = _either(override.force_positioning, options.force_positioning)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from beaconfire.base.errors import PERMISSION_DENIED, TOKEN_EXPIRED, CommandError
-from beaconfire.channels.namespaces import Namespaces
+from beaconfire.channels.namespaces import Namespace, Namespaces
 from beaconfire.model.requests import SubscriptionRequest
 from beaconfire.model.results import SubscriptionStart
 from beaconfire.policy.port import Via
@@ -34,6 +34,11 @@ class Subscribing:
         self._preparation = preparation
         self._expiry = expiry
 
+    def check_channel(self, session: Session, channel: str) -> Namespace:
+        """The namespace of the channel. Raises CommandError 102, 105, 106 or 107 if the session cannot subscribe."""
+        self._preparation.check_limits(session, channel)
+        return self._lookup.namespace(session, channel)
+
     async def subscribe(
         self, session: Session, request: SubscriptionRequest, reply: Callable[[SubscriptionStart], None]
     ) -> None:
@@ -43,8 +48,7 @@ class Subscribing:
         Raises CommandError and Disconnect.
         """
         channel = request.channel
-        self._preparation.check_limits(session, channel)
-        namespace = self._lookup.namespace(session, channel)
+        namespace = self.check_channel(session, channel)
         check_strategy(request, namespace)
         if self._namespaces.is_private(channel) and not request.token:
             raise CommandError(PERMISSION_DENIED, f"channel {channel!r} is private: send a subscription token")

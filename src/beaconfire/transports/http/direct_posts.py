@@ -17,11 +17,11 @@ from functools import lru_cache
 from os.path import commonpath
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from beaconfire.base.tasks import run_in_one_step, start_task
 from beaconfire.base.timers import Timer
+from beaconfire.transports.client_address import ClientAddresses
 from beaconfire.transports.http.limits import HttpLimits, LimitedHttpProtocol
 from beaconfire.transports.request_reader import Headers, RequestReader
 
@@ -83,7 +83,7 @@ class DirectPosts:
         self.never_suspends = never_suspends
         self.paths: Mapping[bytes, str] = {path.encode(): path for path in paths}
         self.prefix = b"POST " + commonpath(paths).encode()
-        self._proxy_headers = ProxyHeadersMiddleware(_no_op, list(trusted_proxies)) if trusted_proxies else None
+        self._addresses = ClientAddresses(trusted_proxies)
 
     def protocol(self, head_deadline_s: float | None = None, **uvicorn: Any) -> DirectHttpProtocol:
         """As `HttpLimits.protocol`."""
@@ -91,12 +91,7 @@ class DirectPosts:
 
     def address(self, client: tuple[str, int] | None, headers: Headers) -> str:
         """The client's address for the log."""
-        if self._proxy_headers is not None:
-            scope: Any = {"type": "http", "client": client, "headers": headers}
-            # The middleware changes the scope in place and never suspends.
-            run_in_one_step(self._proxy_headers(scope, _no_op, _no_op))  # type: ignore[arg-type]  # a coroutine, in fact
-            client = scope["client"]
-        return client[0] if client else ""
+        return self._addresses.find(client, headers)
 
 
 class DirectHttpProtocol(LimitedHttpProtocol):
@@ -223,7 +218,3 @@ class DirectHttpProtocol(LimitedHttpProtocol):
 def _encode_headers(headers: tuple[tuple[bytes, bytes], ...]) -> tuple[bytes, bool]:
     """The header fields as bytes, and whether they close the connection."""
     return b"".join(b"%b: %b\r\n" % header for header in headers), (b"connection", b"close") in headers
-
-
-async def _no_op(*_: object) -> None:
-    """Stands in for an ASGI application, `receive` and `send`, which the middleware must get."""

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from beaconfire.base.errors import TOO_MANY_REQUESTS
 from beaconfire.base.request_body import ClientDisconnectedError
 from beaconfire.protocols.json_payload import NotJSONError, decode_json
+from beaconfire.transports.asgi_scope import read_handshake
 from beaconfire.transports.endpoint_table import POLL
 from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, disconnect_response
 from beaconfire.transports.port import ErrorResponse, OpenSession
@@ -144,6 +145,7 @@ class Poll:
         positions = _client_positions(poll_request.subs or {})
         outcome = await PollTransport("poll", self._response_max).gather(
             self._open_session,
+            read_handshake(request.scope, "poll"),
             request.receive,
             _encode(poll_request.connect()),
             self._wait_max_s,
@@ -195,7 +197,11 @@ class PollCommands:
         commands += [{**command, "id": number} for number, command in enumerate(commands_request.commands, start=2)]
         poll_transport = PollTransport("poll", self._response_max)
         outcome = await poll_transport.exchange(
-            self._open_session, request.receive, list(map(_encode, commands)), self._timeout_s
+            self._open_session,
+            read_handshake(request.scope, poll_transport.name),
+            request.receive,
+            list(map(_encode, commands)),
+            self._timeout_s,
         )
         if outcome is None:
             raise ClientDisconnectedError

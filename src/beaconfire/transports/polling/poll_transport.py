@@ -21,6 +21,7 @@ from starlette.types import Receive
 
 from beaconfire.base.errors import CONNECTION_CLOSED, DisconnectCode
 from beaconfire.base.loop import SLICE_S
+from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.port import Frame
 from beaconfire.transports.port import OpenSession
 from beaconfire.transports.request_checks import http_status
@@ -66,6 +67,7 @@ class PollTransport:
     async def gather(
         self,
         open_session: OpenSession,
+        handshake: Handshake,
         receive: Receive,
         connect_request: bytes,
         connect_timeout_s: float,
@@ -80,7 +82,7 @@ class PollTransport:
         even a client with a wait of zero must get the first message.
         """
         self._is_enough = is_enough
-        receiver = open_session(self)
+        receiver = open_session(self, handshake)
         try:
             receiver.on_data(connect_request, False)
             disconnected = asyncio.create_task(_wait_disconnected(receive))
@@ -99,7 +101,12 @@ class PollTransport:
         return outcome
 
     async def exchange(
-        self, open_session: OpenSession, receive: Receive, commands: Sequence[bytes], timeout_s: float
+        self,
+        open_session: OpenSession,
+        handshake: Handshake,
+        receive: Receive,
+        commands: Sequence[bytes],
+        timeout_s: float,
     ) -> PollOutcome | None:
         """Passes commands to a session one by one, each after the reply to the previous one, and collects the replies.
 
@@ -107,7 +114,7 @@ class PollTransport:
         None if the client has disconnected.
         """
         self._keeps = is_reply
-        receiver = open_session(self)
+        receiver = open_session(self, handshake)
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + timeout_s
         try:
@@ -138,7 +145,8 @@ class PollTransport:
             receiver.on_closed()
         return PollOutcome(tuple(self._messages), {}, self._end)
 
-    def write(self, data: Frame) -> None:
+    def write(self, frames: Sequence[Frame]) -> None:
+        data = b"".join(frames)  # type: ignore[arg-type]  # lines, which are bytes
         messages = list(filter(self._keeps, data.splitlines()))
         self._messages += messages
         self._size += sum(map(len, messages))
@@ -146,7 +154,7 @@ class PollTransport:
         if self.is_full or self._is_enough(self._messages):
             self._enough.set()
 
-    def write_rest(self, data: Frame, sent: int) -> None:
+    def write_rest(self, data: bytes, sent: int) -> None:
         raise AssertionError("a poll has no direct socket")
 
     def ping(self) -> None:

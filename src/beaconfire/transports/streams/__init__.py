@@ -11,7 +11,7 @@ from beaconfire.transports.streams.endpoint import (
     StreamKind,
 )
 from beaconfire.transports.streams.response_stream import StreamCloseTimeout
-from beaconfire.transports.streams.wires import events, lines, varint_delimited
+from beaconfire.transports.streams.wires import StreamWire, events, lines, varint_delimited
 
 __all__ = [
     "CONNECT_PARAMETER",
@@ -24,6 +24,7 @@ __all__ = [
     "StreamCloseTimeout",
     "StreamEndpoint",
     "StreamKind",
+    "StreamWire",
     "events",
     "lines",
     "varint_delimited",

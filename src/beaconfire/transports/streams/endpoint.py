@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from beaconfire.base.request_body import ClientDisconnectedError
 from beaconfire.protocols.port import Wire
 from beaconfire.transports import endpoint_table
+from beaconfire.transports.asgi_scope import read_handshake
 from beaconfire.transports.endpoint_table import EndpointRow
 from beaconfire.transports.port import ErrorResponse, OpenSession
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
@@ -25,6 +26,7 @@ from beaconfire.transports.streams.response_stream import (
     StreamConnection,
     StreamTraits,
 )
+from beaconfire.transports.streams.wires import StreamWire
 
 CONNECT_PARAMETER: Final = "cf_connect"
 
@@ -88,8 +90,8 @@ class StreamEndpoint:
         body_max: int,
         close_timeout: StreamCloseTimeout,
         session_factory: StreamSessionFactory,
-        json: Wire,
-        protobuf: Wire | None = None,
+        json: StreamWire,
+        protobuf: StreamWire | None = None,
         emulated: EmulatedSessions | None = None,
     ) -> None:
         self._kind = kind
@@ -147,7 +149,8 @@ class StreamEndpoint:
         )
         stream = ResponseStream(kind.traits, wire, connection, fields, self._close_timeout, secret)
         with self._emulated.present(stream) if self._emulated is not None else nullcontext():
-            await stream.run(self._session_factory(wire), request.receive, message, binary)
+            handshake = read_handshake(request.scope, stream.name)
+            await stream.run(self._session_factory(wire), handshake, request.receive, message, binary)
 
 
 def _may_suspend() -> bool:

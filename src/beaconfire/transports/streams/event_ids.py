@@ -16,7 +16,6 @@ import msgspec
 from msgspec import Meta
 
 from beaconfire.protocols.json_payload import NotJSONError, decode_json
-from beaconfire.protocols.port import Frame
 
 ID_BYTES_MAX: Final = 8 * 1024
 """An id must fit into a request head. Larger ids are not sent; the client then resumes from an earlier id."""
@@ -29,7 +28,7 @@ _decode_id: Final = msgspec.json.Decoder(dict[str, tuple[_Offset, str]]).decode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def event_id(data: Frame, positions: Mapping[str, _Position]) -> Frame:
+def event_id(data: bytes, positions: Mapping[str, _Position]) -> bytes:
     """Adds an id to the last event of `data`, which are whole events. `positions` are offset and epoch by channel."""
     if not positions:
         return data

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 from starlette.types import Message, Receive, Send
@@ -23,11 +23,13 @@ from beaconfire.base.errors import CONNECTION_CLOSED, DisconnectCode
 from beaconfire.base.tasks import run_in_one_step, start_task
 from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import EventSink, LimitHit
+from beaconfire.model.handshake import Handshake
 from beaconfire.model.pushes import DisconnectPush
-from beaconfire.protocols.port import Frame, Wire
+from beaconfire.protocols.port import Frame
 from beaconfire.transports.port import OpenSession, Receiver
 from beaconfire.transports.request_checks import http_status
 from beaconfire.transports.streams.event_ids import event_id
+from beaconfire.transports.streams.wires import StreamWire
 
 
 class StreamTraits(Struct, frozen=True):
@@ -88,7 +90,7 @@ class ResponseStream:
     def __init__(
         self,
         traits: StreamTraits,
-        wire: Wire,
+        wire: StreamWire,
         connection: StreamConnection,
         headers: list[tuple[bytes, bytes]],
         close_timeout: StreamCloseTimeout,
@@ -103,7 +105,7 @@ class ResponseStream:
         self._receiver: Receiver | None = None
         self._in_flight: int | None = None
         """Bytes in a suspended `send`; None while no `send` is suspended."""
-        self._waiting: list[Frame] = []
+        self._waiting: list[bytes] = []
         self._started = False
         self._is_ending = False
         self._is_closed = False
@@ -112,9 +114,11 @@ class ResponseStream:
         self._close_timer: Timer | None = None
         """Runs while the client of an ended stream has not read the rest."""
 
-    async def run(self, open_session: OpenSession, receive: Receive, message: bytes, binary: bool) -> None:
+    async def run(
+        self, open_session: OpenSession, handshake: Handshake, receive: Receive, message: bytes, binary: bool
+    ) -> None:
         """Runs the session, from its first message to the end of the response or of the connection."""
-        receiver = self._receiver = open_session(self)
+        receiver = self._receiver = open_session(self, handshake)
         try:
             receiver.on_data(message, binary)
             while (await receive())["type"] != "http.disconnect":
@@ -151,8 +155,9 @@ class ResponseStream:
         """Bytes that wait for the HTTP server. A server buffers up to a few dozen KiB more, which are not counted."""
         return (self._in_flight or 0) + sum(map(len, self._waiting))
 
-    def write(self, data: Frame) -> None:
+    def write(self, frames: Sequence[Frame]) -> None:
         if not self._is_ending:
+            data = b"".join(frames)  # type: ignore[arg-type]  # a `StreamWire` makes bytes
             if self._traits.has_ids and self._receiver is not None:
                 positions = self._receiver.positions()
                 if positions is None:
@@ -160,7 +165,7 @@ class ResponseStream:
                 data = event_id(data, positions)
             self._write(data)
 
-    def write_rest(self, data: Frame, sent: int) -> None:
+    def write_rest(self, data: bytes, sent: int) -> None:
         raise AssertionError("a response stream has no direct socket")
 
     def ping(self) -> None:
@@ -196,7 +201,7 @@ class ResponseStream:
 
     # -- Writing to the ASGI server ----------------------------------------------------------------------------------
 
-    def _write(self, data: Frame) -> None:
+    def _write(self, data: bytes) -> None:
         if self._in_flight is not None:
             self._waiting.append(data)
         else:
@@ -218,7 +223,7 @@ class ResponseStream:
         while messages:
             await self._connection.send(messages.popleft())
 
-    def _body(self, data: Frame, more: bool) -> deque[Message]:
+    def _body(self, data: bytes, more: bool) -> deque[Message]:
         messages: deque[Message] = deque()
         if not self._started:
             self._started = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from beaconfire.protocols.port import Codec, Frame, Payload
+from beaconfire.protocols.port import Codec, Payload
 
 
 class StreamWire:
@@ -22,7 +22,7 @@ class StreamWire:
     def codec(self) -> Codec:
         return self._codec
 
-    def pack(self, payloads: Sequence[Payload]) -> Frame:
+    def pack(self, payloads: Sequence[Payload]) -> bytes:
         """All payloads in order. Frames may be joined and cut anywhere: a response body has no message boundaries."""
         return self._prefix + self._separator.join([data for data, _ in payloads]) + self._suffix
 

@@ -14,6 +14,8 @@ from beaconfire.model.events import (
     InternalError,
     LimitHit,
 )
+from beaconfire.model.handshake import Handshake
+from beaconfire.transports.client_address import ClientAddresses
 from beaconfire.transports.options import WebSocketOptions
 from beaconfire.transports.origins import OriginRules
 from beaconfire.transports.port import Admit, ErrorResponse
@@ -57,11 +59,14 @@ class WebSocketAcceptor:
         admit: Admit,
         timers: Timers,
         events: EventSink,
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
+        """The addresses of clients are taken from the forwarding headers of `trusted_proxies`."""
         self._endpoints = dict(endpoints)
         self._origins = OriginRules(origins)
         self._admit = admit
         self._events = events
+        self._addresses = ClientAddresses(trusted_proxies)
         self._context = ConnectionContext(
             message_size_limit=options.message_size_limit,
             write_timeout_s=options.write_timeout,
@@ -90,8 +95,15 @@ class WebSocketAcceptor:
             stream.close()
             return None
         connection = WebSocketConnection(self._context, stream, inflates=bool(negotiated.extension))
-        connection.begin(accept_response(key, negotiated.subprotocol, negotiated.extension), negotiated.open_session)
+        accepted = accept_response(key, negotiated.subprotocol, negotiated.extension)
+        connection.begin(accepted, negotiated.open_session, self._handshake(stream, request))
         return connection
+
+    def _handshake(self, stream: asyncio.Transport, request: UpgradeRequest) -> Handshake:
+        forwarded_for = request.headers.get("x-forwarded-for")
+        fields = [(b"x-forwarded-for", forwarded_for.encode("latin-1"))] if forwarded_for is not None else []
+        address = self._addresses.find(stream.get_extra_info("peername"), fields)
+        return Handshake(WebSocketConnection.name, request.path, request.query, request.headers, address)
 
     def start_close_timer(self, stream: asyncio.Transport) -> Timer:
         """Resets a closing connection after `websocket.close_timeout`, if the peer has not read the rest by then.

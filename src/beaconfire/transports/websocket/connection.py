@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections.abc import Sequence
 
 from picows import WSTransport
 
 from beaconfire.base.errors import CONNECTION_CLOSED, WRITE_ERROR, DisconnectCode
 from beaconfire.model.events import InternalError, LimitHit
+from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.port import Frame
 from beaconfire.transports.port import OpenSession
 from beaconfire.transports.reset import abandon_after, reset
@@ -60,13 +62,13 @@ class WebSocketConnection(FrameHandler):
         self._reading = True
         self._discarded_bytes = 0
 
-    def begin(self, response: bytes, open_session: OpenSession) -> None:
-        """Sends the handshake response and opens the session. Called once, before any frame is read."""
+    def begin(self, response: bytes, open_session: OpenSession, handshake: Handshake) -> None:
+        """Sends the response to the handshake and opens the session. Called once, before any frame is read."""
         if not self.writable:
             self.pause_writing()  # an earlier response is unread, and only the previous protocol was paused
         self._send(response)
         try:
-            self._receiver = open_session(self)
+            self._receiver = open_session(self, handshake)
         except Exception:  # noqa: BLE001 - the event loop must not see an exception of the session
             self._on_internal_error()
 
@@ -85,11 +87,11 @@ class WebSocketConnection(FrameHandler):
         """Under TLS this excludes encrypted bytes: at most one write is missing, and later writes are counted."""
         return self._stream.get_write_buffer_size() if self._phase != LOST else 0
 
-    def write(self, data: Frame) -> None:
+    def write(self, frames: Sequence[Frame]) -> None:
         if self._phase == OPEN:
-            self._send(data)
+            self._send(b"".join(frames))  # type: ignore[arg-type]  # our wires make bytes; a single frame is not copied
 
-    def write_rest(self, data: Frame, sent: int) -> None:
+    def write_rest(self, data: bytes, sent: int) -> None:
         if self._phase == OPEN:
             self._send_later(memoryview(data)[sent:])
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-from beaconfire.protocols.port import Codec, Frame, Payload
+from beaconfire.protocols.port import Codec, Payload
 from beaconfire.transports.websocket.closing import (
     INVALID_DATA,
     MESSAGE_TOO_BIG,
@@ -48,11 +48,11 @@ class CompressedWire(WebSocketWire):
         self._level = level
         self._window_bits = window_bits
 
-    def pack(self, payloads: Sequence[Payload]) -> Frame:
+    def pack(self, payloads: Sequence[Payload]) -> bytes:
         """All payloads in order, in as few WebSocket frames as possible, each compressed or not."""
         return b"".join([self._frame(data, binary) for data, binary in self._messages(payloads)])
 
-    def _frame(self, data: bytes, binary: bool) -> Frame:
+    def _frame(self, data: bytes, binary: bool) -> bytes:
         opcode = BINARY if binary else TEXT
         if self._min_size <= len(data) <= COMPRESSED_BYTES_MAX:
             compressed = deflate(data, self._level, self._window_bits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.port import Wire
 from beaconfire.transports.port import OpenSession, Receiver, Transport
 from beaconfire.transports.websocket.handshake import NegotiatedHandshake, UpgradeRequest
@@ -65,8 +66,8 @@ class SingleCodecEndpoint:
 def with_first_message(open_session: OpenSession, message: str) -> OpenSession:
     """As `open_session`, but the session then receives `message` as its first message, unless it is empty."""
 
-    def open_with_message(transport: Transport) -> Receiver:
-        receiver = open_session(transport)
+    def open_with_message(transport: Transport, handshake: Handshake) -> Receiver:
+        receiver = open_session(transport, handshake)
         if message:
             receiver.on_data(message.encode(), False)
         return receiver

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from beaconfire.protocols.port import Codec, Frame, Payload
+from beaconfire.protocols.port import Codec, Payload
 
 TEXT = 0x1
 BINARY = 0x2
@@ -56,7 +56,7 @@ class WebSocketWire:
     def codec(self) -> Codec:
         return self._codec
 
-    def pack(self, payloads: Sequence[Payload]) -> Frame:
+    def pack(self, payloads: Sequence[Payload]) -> bytes:
         """All payloads in order, in as few WebSocket frames as possible."""
         if len(payloads) == 1:
             data, binary = payloads[0]

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 from msgspec import Struct
 
+from beaconfire.model.handshake import decode_headers
 from beaconfire.transports.port import ErrorResponse, OpenSession
 from beaconfire.transports.request_reader import RequestReader
 
@@ -29,8 +30,7 @@ class HandshakeError(Exception):
 class UpgradeRequest:
     """A client's request for a WebSocket.
 
-    - `headers` maps lower-case names to values. The values of a repeated header are joined with ", " (RFC 9110
-      section 5.2).
+    - `headers` maps lower-case names to values: see `decode_headers`.
     - `subprotocols` are the offered ones in order of preference. An empty header offers none.
     - `path` is percent-decoded, `query` is not.
     - `version` is the version of HTTP: `1.1`.
@@ -115,12 +115,8 @@ def read_upgrade(data: bytes, size_max: int) -> tuple[UpgradeRequest, int] | Non
 
 def upgrade_request(reader: RequestReader) -> UpgradeRequest:
     """Makes the request from a reader that has read its head."""
-    headers: dict[str, str] = {}
-    for name, value in reader.headers:
-        key, text = name.decode("latin-1"), value.decode("latin-1").strip(" \t")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
     target = reader.target.decode("latin-1")
-    return UpgradeRequest(reader.method, target, headers, reader.version, reader.has_valid_host)
+    return UpgradeRequest(reader.method, target, decode_headers(reader.headers), reader.version, reader.has_valid_host)
 
 
 def check_http(request: UpgradeRequest) -> None:

@@ -151,6 +151,7 @@ def test_connections_that_are_still_connecting_count_against_the_users_limit() -
         first, second = harness.open_session(), harness.open_session()
         first.send("connect", token="t")
         second.send("connect", token="t")
+        await settle()
         assert second.disconnect_code == 3504
         harness.calls.release("history")
         await settle()

@@ -9,15 +9,15 @@ import pytest
 from beaconfire.base.errors import BAD_PROTOCOL, BAD_REQUEST, CommandError, Disconnect, PayloadError
 from beaconfire.model.events import CommandHandled, InternalError
 from beaconfire.model.identity import Identity
+from beaconfire.protocols.centrifuge.connection import _ROWS
 from beaconfire.protocols.centrifuge.requests import Request
 from tests.unit.kit import OPEN, RECOVERABLE, NodeHarness
 
 
 def test_every_request_type_has_a_handler() -> None:
     """Each has its own name for metrics."""
-    handlers = NodeHarness().node._operations.dispatcher.handlers
-    assert set(handlers) == set(get_args(Request))
-    assert len({name for name, _ in handlers.values()}) == len(handlers)
+    assert set(_ROWS) == set(get_args(Request))
+    assert len({row.method for row in _ROWS.values()}) == len(_ROWS)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from beaconfire.transports.traits import SessionTraits
+from beaconfire.transports.traits import Pings, SessionTraits
 from tests.unit.kit import NodeHarness
 
 
@@ -21,7 +21,7 @@ def test_send_without_a_handler_ends_the_session_with_3508() -> None:
     assert client.disconnect_code == 3508
 
 
-@pytest.mark.parametrize("traits", [SessionTraits(), SessionTraits(app_pings=False)])
+@pytest.mark.parametrize("traits", [SessionTraits(), SessionTraits(Pings.TRANSPORT)])
 def test_ping_of_a_native_client_ends_the_session_with_3501(traits: SessionTraits) -> None:
     """Section 5, rule 3. Also for clients with the transport's pings."""
     client = NodeHarness().open_session(traits)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from msgspec import structs
 
 from beaconfire.base.units import Seconds, Size
 from beaconfire.delivery import patches
 from beaconfire.protocols.fossil import create
+from beaconfire.protocols.port import Frame
 from tests.unit.kit import RECOVERABLE, NodeHarness, settle
 from tests.unit.session.operations.pieces import (
     ALL_FEATURES,
@@ -321,8 +324,8 @@ def test_channel_name_counts_against_the_size_of_a_piece() -> None:
         transport = client.transport
         write = transport.write
 
-        def write_once(data: bytes) -> None:
-            write(data)
+        def write_once(frames: Sequence[Frame]) -> None:
+            write(frames)
             transport.writable = False
 
         transport.write = write_once  # type: ignore[method-assign]

@@ -46,7 +46,7 @@ class PollClient:
         factory = harness.node.sessions(traits, lambda: f"caller{next(numbers)}")
         checks = RequestChecks(["*"], lambda: None, harness.recorder)
         self._endpoint = kind(
-            checks, 65536, response_max, timeout_s, lambda t: factory.open_session(t, harness.wire(codec))
+            checks, 65536, response_max, timeout_s, lambda t, h: factory.open_session(t, harness.wire(codec), h)
         )
 
     async def request(self, **request: Any) -> tuple[int, bytes]:

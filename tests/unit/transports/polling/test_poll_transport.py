@@ -13,33 +13,35 @@ from beaconfire.base.errors import (
     SHUTDOWN,
     DisconnectCode,
 )
+from beaconfire.model.handshake import Handshake
 from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, disconnect_response
 from beaconfire.transports.port import Transport
+from tests.fakes.transport import HANDSHAKE
 
 
 class ScriptedSession:
     """A receiver that writes one message at once, one when writable, and one when it is closed."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, handshake: Handshake) -> None:
         self._transport = transport
         self.has_ended = False
 
     def on_data(self, data: bytes, binary: bool) -> None:
-        self._transport.write(b"written\n")
+        self._transport.write([b"written\n"])
 
     def on_control_frame(self, size: int) -> None: ...
 
     def on_transport_pong(self) -> None: ...
 
     def on_writable(self) -> None:
-        self._transport.write(b"queued\n")
+        self._transport.write([b"queued\n"])
 
     def positions(self) -> Mapping[str, tuple[int, str]] | None:
         return None if self.has_ended else {"room": (2, "e")}
 
     def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         self.has_ended = True
-        self._transport.write(b"too late\n")
+        self._transport.write([b"too late\n"])
 
 
 def gather(is_enough: Any, *, disconnected: bool = False, wait_s: float = 5.0) -> PollOutcome | None:
@@ -49,7 +51,8 @@ def gather(is_enough: Any, *, disconnected: bool = False, wait_s: float = 5.0) -
         return {"type": "http.disconnect"}
 
     async def scenario() -> PollOutcome | None:
-        return await PollTransport("poll", 1000).gather(ScriptedSession, receive, b"", 5.0, wait_s, is_enough)
+        poll_transport = PollTransport("poll", 1000)
+        return await poll_transport.gather(ScriptedSession, HANDSHAKE, receive, b"", 5.0, wait_s, is_enough)
 
     return asyncio.run(scenario())
 

@@ -16,10 +16,12 @@ from beaconfire.base.errors import (
 )
 from beaconfire.base.timers import Timers
 from beaconfire.model.events import Event, LimitHit
+from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.transports.port import Transport
 from beaconfire.transports.streams.response_stream import ResponseStream, StreamCloseTimeout, StreamTraits
 from beaconfire.transports.streams.wires import lines
+from tests.fakes.transport import HANDSHAKE
 
 PLAIN = StreamTraits("http_stream")
 HEADERS = [(b"content-type", b"application/json")]
@@ -68,9 +70,11 @@ class StreamHarness:
         ending = StreamCloseTimeout(5.0, self.timers, self)
         wire = lines(JsonCodec())
         self.stream = ResponseStream(traits, wire, self._send, HEADERS, ending, self._reset, "secret")
-        self.running = asyncio.create_task(self.stream.run(self._open_session, self._receive, b"first", False))
+        self.running = asyncio.create_task(
+            self.stream.run(self._open_session, HANDSHAKE, self._receive, b"first", False)
+        )
 
-    def _open_session(self, transport: Transport) -> RecordingSession:
+    def _open_session(self, transport: Transport, handshake: Handshake) -> RecordingSession:
         return self.session
 
     async def _send(self, message: Any) -> None:
@@ -117,7 +121,7 @@ def test_head_is_sent_with_the_first_bytes() -> None:
     async def scenario() -> None:
         harness = await start(StreamTraits("sse", b":\n\n"))
         assert harness.sent == []
-        harness.stream.write(b"one\n")
+        harness.stream.write([b"one\n"])
         assert harness.sent == [
             {"type": "http.response.start", "status": 200, "headers": HEADERS},
             {"type": "http.response.body", "body": b":\n\none\n", "more_body": True},
@@ -133,10 +137,10 @@ def test_writes_are_buffered_while_the_server_waits() -> None:
 
     async def scenario() -> None:
         harness = await start()
-        harness.stream.write(b"one\n")
+        harness.stream.write([b"one\n"])
         harness.accepting.clear()
-        harness.stream.write(b"two\n")
-        harness.stream.write(b"three\n")
+        harness.stream.write([b"two\n"])
+        harness.stream.write([b"three\n"])
         assert (harness.stream.writable, harness.stream.buffered_bytes) == (False, len(b"two\nthree\n"))
         harness.accepting.set()
         await harness.session.writable_again.wait()
@@ -154,9 +158,9 @@ def test_close_while_the_server_waits() -> None:
     async def scenario() -> None:
         harness = await start()
         harness.accepting.clear()
-        harness.stream.write(b"one\n")
+        harness.stream.write([b"one\n"])
         harness.stream.close(SHUTDOWN, "shutdown")
-        harness.stream.write(b"late\n")
+        harness.stream.write([b"late\n"])
         harness.stream.close(CONNECTION_CLOSED, "")
         harness.accepting.set()
         await harness.running
@@ -174,8 +178,8 @@ def test_exception_in_send_ends_the_stream() -> None:
     async def scenario() -> None:
         harness = await start()
         harness.fails = True
-        harness.stream.write(b"one\n")
-        harness.stream.write(b"two\n")
+        harness.stream.write([b"one\n"])
+        harness.stream.write([b"two\n"])
         assert not harness.stream.writable
         harness.disconnected.set()
         await harness.running
@@ -189,9 +193,9 @@ def test_exception_in_a_suspended_send_ends_the_stream() -> None:
 
     async def scenario() -> None:
         harness = await start()
-        harness.stream.write(b"one\n")
+        harness.stream.write([b"one\n"])
         harness.accepting.clear()
-        harness.stream.write(b"two\n")
+        harness.stream.write([b"two\n"])
         task = next(task for task in asyncio.all_tasks() if task not in (harness.running, asyncio.current_task()))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -239,7 +243,7 @@ def test_unidirectional_clients_are_refused_with_a_status() -> None:
         assert refused.sent[0]["headers"] == [(b"content-type", b"text/plain; charset=utf-8")]
         assert refused.body == b"3500 invalid token\n"
         later = await start(traits)
-        later.stream.write(b"one\n")
+        later.stream.write([b"one\n"])
         later.stream.close(INVALID_TOKEN, "invalid token")
         await later.running
         assert later.sent[0]["status"] == 200
@@ -253,9 +257,9 @@ def test_each_write_ends_with_an_event_id() -> None:
 
     async def scenario() -> None:
         harness = await start(StreamTraits("uni_sse", has_ids=True))
-        harness.stream.write(b"data: 1\n\n")
+        harness.stream.write([b"data: 1\n\n"])
         harness.session.has_ended = True
-        harness.stream.write(b"data: 2\n\n")
+        harness.stream.write([b"data: 2\n\n"])
         assert harness.body == b'data: 1\nid: {"room":[5,"e"]}\n\n'
         harness.stream.close(CONNECTION_CLOSED, "")
         await harness.running
@@ -269,7 +273,7 @@ def test_close_timeout_resets_an_unread_stream() -> None:
     async def scenario() -> None:
         harness = await start()
         harness.accepting.clear()
-        harness.stream.write(b"one\n")
+        harness.stream.write([b"one\n"])
         harness.stream.close(SLOW, "slow")
         harness.advance(4.9)
         assert (harness.was_reset, harness.events) == (False, [])
@@ -287,8 +291,8 @@ def test_stream_that_is_read_in_time_is_not_reset() -> None:
     async def scenario() -> None:
         harness = await start()
         harness.accepting.clear()
-        harness.stream.write(b"one\n")
-        harness.stream.write(b"two\n")
+        harness.stream.write([b"one\n"])
+        harness.stream.write([b"two\n"])
         harness.stream.close(SLOW, "slow")
         harness.advance(4.9)
         harness.accepting.set()

@@ -12,13 +12,14 @@ from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import CONNECTION_CLOSED, DisconnectCode
 from beaconfire.base.timers import Timers
 from beaconfire.model.events import Event
-from beaconfire.protocols.port import Frame
+from beaconfire.model.handshake import Handshake
 from beaconfire.transports.port import Receiver, Transport
 from beaconfire.transports.websocket.connection import WebSocketConnection
 from beaconfire.transports.websocket.frame_reader import READ_BYTES_MAX, FrameReader, feed
 from beaconfire.transports.websocket.picows_log import PicowsLog
 from beaconfire.transports.websocket.sender import ConnectionContext
 from beaconfire.transports.websocket.single_frame_reader import SingleFrameReader
+from tests.fakes.transport import HANDSHAKE
 
 RESPONSE = b"101\r\n\r\n"
 
@@ -47,6 +48,8 @@ class FakeStream(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "ssl_object":
             return None if self.descriptor >= 0 else self
+        if name == "peername":
+            return ("192.0.2.1", 50000)
         return self if name == "socket" else default
 
     family, type, proto = socket.AF_UNIX, socket.SOCK_STREAM, 0
@@ -173,14 +176,14 @@ class ConnectionHarness:
         self.context = ConnectionContext(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink))
         self.connection = WebSocketConnection(self.context, self.stream, inflates)
         self.stream.protocol = self.connection.single_frame_reader()
-        self.connection.begin(RESPONSE, self._open_session)
+        self.connection.begin(RESPONSE, self._open_session, HANDSHAKE)
 
     @property
     def reader(self) -> SingleFrameReader | FrameReader:
         assert isinstance(self.stream.protocol, SingleFrameReader | FrameReader)
         return self.stream.protocol
 
-    def _open_session(self, transport: Transport) -> Receiver:
+    def _open_session(self, transport: Transport, handshake: Handshake) -> Receiver:
         self.receiver = RecordingReceiver(transport)
         return self.receiver
 
@@ -231,8 +234,9 @@ def masked(opcode: int, payload: bytes = b"", final: bool = True, reserved: int 
     return head + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
 
 
-def frame(data: bytes) -> Frame:
-    return data
+def frame(data: bytes) -> list[bytes]:
+    """What the session writes if it has queued one frame."""
+    return [data]
 
 
 __all__ = [

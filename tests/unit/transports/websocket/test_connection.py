@@ -8,11 +8,13 @@ from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, SHUTDOWN, SLOW
 from beaconfire.base.timers import Timers
 from beaconfire.model.events import InternalError, LimitHit
+from beaconfire.model.handshake import Handshake
 from beaconfire.transports.port import Transport
 from beaconfire.transports.websocket.connection import DISCARDED_BYTES_MAX, WebSocketConnection
 from beaconfire.transports.websocket.frame_reader import OVERSIZED_BYTES
 from beaconfire.transports.websocket.picows_log import PicowsLog
 from beaconfire.transports.websocket.sender import ConnectionContext
+from tests.fakes.transport import HANDSHAKE
 
 from .support import RESET, ConnectionHarness, FakeStream, RecordingReceiver, RecordingSink, frame, in_loop, masked
 
@@ -173,14 +175,14 @@ def test_exception_in_the_receiver_closes_with_1011() -> None:
 def test_exception_in_open_session_closes_with_1011() -> None:
     """After the handshake response. The traceback is an event."""
 
-    def open_session(transport: Transport) -> RecordingReceiver:
+    def open_session(transport: Transport, handshake: Handshake) -> RecordingReceiver:
         raise RuntimeError("receiver failed")
 
     sink, stream = RecordingSink(), FakeStream()
     connection = WebSocketConnection(
         ConnectionContext(1000, 10.0, 5.0, Timers(ManualClock()), sink, PicowsLog(sink)), stream
     )
-    connection.begin(b"", open_session)
+    connection.begin(b"", open_session, HANDSHAKE)
     assert code_of(bytes(stream.written)) == 1011
     assert isinstance(sink.events[0], InternalError)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.port import Wire
 from beaconfire.transports.options import WebSocketOptions
 from beaconfire.transports.port import OpenSession, Transport
@@ -93,5 +94,5 @@ def test_connections_share_one_wire_for_each_window() -> None:
     assert all(wire(f"permessage-deflate; server_max_window_bits={bits}") is windows[bits] for bits in range(8, 16))
 
 
-def open_session(transport: Transport) -> RecordingReceiver:
+def open_session(transport: Transport, handshake: Handshake) -> RecordingReceiver:
     return RecordingReceiver(transport)

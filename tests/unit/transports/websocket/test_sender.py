@@ -136,8 +136,8 @@ def test_rest_of_a_frame_is_not_copied() -> None:
         harness = ConnectionHarness(descriptor=theirs.fileno())
         written: list[object] = []
         harness.stream.write = written.append  # type: ignore[assignment, method-assign]
-        large = frame(b"x" * 1_000_000)
-        harness.connection.write(large)
+        large = b"x" * 1_000_000
+        harness.connection.write(frame(large))
         harness.connection.write_rest(large, 999_999)
         assert [isinstance(data, memoryview) and data.obj is large for data in written] == [True, True]
         harness.lose()

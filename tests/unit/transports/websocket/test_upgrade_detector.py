@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -13,6 +13,7 @@ from beaconfire.base.clock import ManualClock
 from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds, Size
 from beaconfire.model.events import HandshakeRefused, LimitHit
+from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.port import Wire
 from beaconfire.transports.options import ServerOptions, WebSocketOptions
 from beaconfire.transports.port import OpenSession, Receiver, Transport
@@ -58,12 +59,17 @@ class HttpServer(asyncio.Protocol):
 class DetectorHarness:
     """One new connection."""
 
-    def __init__(self, options: WebSocketOptions = WebSocketOptions()) -> None:  # noqa: B008 - it is frozen
+    def __init__(
+        self,
+        options: WebSocketOptions = WebSocketOptions(),  # noqa: B008 - it is frozen
+        trusted_proxies: Sequence[str] = (),
+    ) -> None:
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
         self.sink = RecordingSink()
         self.state = ServerState()
         self.receiver: RecordingReceiver | None = None
+        self.handshake: Handshake
         acceptor = WebSocketAcceptor(
             {"/ws": SingleCodecEndpoint(WireSelector(StubCodec(None), options), self._session_factory)},
             options,
@@ -71,6 +77,7 @@ class DetectorHarness:
             lambda: None,
             self.timers,
             self.sink,
+            trusted_proxies,
         )
         shortcut = UpgradeDetector(acceptor, HttpServer, OPTIONS, self.timers, self.sink)
         self.stream = FakeStream()
@@ -81,8 +88,9 @@ class DetectorHarness:
     def _session_factory(self, request: UpgradeRequest, wire: Wire) -> OpenSession:
         return self._open_session
 
-    def _open_session(self, transport: Transport) -> Receiver:
+    def _open_session(self, transport: Transport, handshake: Handshake) -> Receiver:
         self.receiver = RecordingReceiver(transport)
+        self.handshake = handshake
         return self.receiver
 
     def advance(self, seconds: float) -> None:
@@ -100,6 +108,9 @@ def test_whole_upgrade_request_is_accepted_without_an_http_server() -> None:
     feed(harness.stream.protocol, masked(1, b"hello"))
     assert harness.receiver is not None
     assert harness.receiver.messages == [(b"hello", False)]
+    assert (harness.handshake.transport, harness.handshake.path, harness.handshake.query) == ("websocket", "/ws", "a=b")
+    assert harness.handshake.header("X-Twice") == "a, b"
+    assert harness.handshake.client_address == "192.0.2.1"
     harness.advance(1000)
     assert (harness.sink.events, harness.stream.calls.count("close"), harness.state.connections) == ([], 0, set())
 
@@ -174,6 +185,25 @@ def test_other_bytes_go_to_the_http_server(data: bytes) -> None:
         assert (harness.sink.events, harness.state.connections) == ([], set())
 
     run()
+
+
+@in_loop
+def test_address_of_the_client_behind_a_trusted_proxy() -> None:
+    """The last forwarded address that is no trusted proxy. Without a trusted proxy, the address of the connection."""
+    forwarded = b"X-Forwarded-For: 203.0.113.7, 198.51.100.2\r\nX-Forwarded-For: 192.0.2.9\r\nX-Twice: a"
+    for proxies, address in (
+        ((), "192.0.2.1"),
+        (("127.0.0.1",), "192.0.2.1"),
+        (("192.0.2.1",), "192.0.2.9"),
+        (("192.0.2.0/24",), "198.51.100.2"),
+        (("*",), "203.0.113.7"),
+    ):
+        harness = DetectorHarness(trusted_proxies=proxies)
+        harness.protocol.data_received(REQUEST.replace(b"X-Twice: a", forwarded))
+        assert harness.handshake.client_address == address, proxies
+    harness = DetectorHarness(trusted_proxies=["192.0.2.1"])
+    harness.protocol.data_received(REQUEST)
+    assert harness.handshake.client_address == "192.0.2.1"
 
 
 def ended(end: Callable[[DetectorHarness], object]) -> DetectorHarness:
