@@ -89,8 +89,9 @@ class Simulation:
             self.recorder,
             PartialWriteTransport.send_all,
         )
-        # In half of the simulations the walk over subscriptions with a strategy is interrupted after each of them.
-        self.node.hub.slice_s = self.rng.choice((-1.0, self.node.hub.slice_s))
+        # In half of the simulations every walk is interrupted after each subscription.
+        fan_out = self.node.hub.fan_out
+        fan_out.slice_s, fan_out.chunk = self.rng.choice(((-1.0, 1), (fan_out.slice_s, fan_out.chunk)))
         self.interrupted = 0
         """Turns after which a walk was not over."""
         self.namespace: Namespace = channels.resolve("a")
@@ -124,27 +125,40 @@ class Simulation:
             self._check_complete(client)
 
     def _run_event(self) -> None:
+        # Calls take longer while a recovery continues in pieces, so that more is published during its reads.
+        has_recoveries = self._has_recoveries()
         choices: list[tuple[int, Callable[[], None]]] = [
             (4, self._publish),
             (5, self._run_client),
             (1, self._advance_time),
         ]
         if self.steps.waiting:
-            choices.append((12, self.steps.take_one))
+            choices.append((2 if has_recoveries else 12, self.steps.take_one))
         if self.broker.announcements:
-            choices.append((5, self.broker.announce_one))
+            choices.append((12 if has_recoveries else 5, self.broker.announce_one))
         if self.turns:
-            choices.append((12 if self.node.hub._walking else 5, self._run_turn))
+            choices.append((12 if has_recoveries or self.node.hub.fan_out.is_interrupted else 5, self._run_turn))
         if self.rng.random() < 0.02:
             choices.append((4, self.broker.lose_link))
         if self.rng.random() < 0.01:
             choices.append((4, lambda: self.broker.lose_stream(self.rng.choice(CHANNELS))))
+        if self.rng.random() < 0.005:
+            choices.append((4, self._lose_announcements))
         weights = [weight for weight, _ in choices]
         self.rng.choices(choices, weights)[0][1]()
 
+    def _has_recoveries(self) -> bool:
+        return any(client.session is not None and client.session.recoveries is not None for client in self.clients)
+
+    def _lose_announcements(self) -> None:
+        """As `LossyBroker.lose_link`, but the node only learns which channels have a gap."""
+        self.broker.announcements.clear()
+        for channel in CHANNELS:
+            self.node.hub.mark_gap(channel, "announcements were lost")
+
     def _run_turn(self) -> None:
         self.turns.popleft()()
-        self.interrupted += bool(self.node.hub._walking)
+        self.interrupted += self.node.hub.fan_out.is_interrupted
 
     def _advance_time(self) -> None:
         self.clock.advance(self.rng.choice((0.3, 1.1, 4.0)))

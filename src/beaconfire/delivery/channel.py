@@ -1,12 +1,13 @@
-"""One channel on this node: its local subscriptions, and its pending items."""
+"""One channel on this node: its local subscriptions, its pending items, and the walk over its subscriptions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Sequence
 
-from beaconfire.delivery.batch import Batch, Item
-from beaconfire.delivery.subscription import Subscription
+from beaconfire.delivery.batch import Batch
+from beaconfire.delivery.item import Item
+from beaconfire.delivery.subscription import NEVER, Subscription
+from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
 
 STRATEGY_BATCH_MAX = 64
@@ -15,86 +16,127 @@ because each filter is applied to each item."""
 
 
 class Walk:
-    """The delivery of one batch to the subscriptions with a strategy, which may take more than one turn.
+    """The rest of the delivery of one batch to the subscriptions of its channel, in later slices of time.
 
-    Meanwhile nothing else of the channel is fanned out. A subscription that ends is taken out of `waiting` and gets the
-    batch then. A new subscription is not in `waiting`.
+    Theory of operation. The subscriptions of a channel are numbered in the order in which they were added, and they are
+    visited in this order. So one number says which of them the batch has reached, at no cost per delivery, and joins
+    and leaves during the walk cost the same for any number of subscriptions. A subscription that is added has a higher
+    number than the last one of the walk. A subscription that leaves gets the batch when it leaves, unless it was
+    visited; the walk finds it ended when it comes to it.
+
+    Meanwhile nothing else of the channel is fanned out.
     """
 
-    __slots__ = ("batch", "begun", "spent_s", "subscribers", "waiting")
+    __slots__ = ("batch", "last", "left", "spent_s", "subscribers", "visited")
 
-    def __init__(self, batch: Batch, local: LocalChannel) -> None:
+    def __init__(
+        self, batch: Batch, left: Sequence[Subscription], visited: int, subscribers: int, spent_s: float
+    ) -> None:
+        """`left` are the subscriptions to visit, in the order of their numbers, at least one."""
         self.batch = batch
-        self.waiting = dict(reversed((local.with_strategy or {}).items()))
-        """The subscriptions that the batch has not reached, by client. The last one is next: `popitem` is cheapest."""
-        self.subscribers = len(local)
-        """All subscriptions of the channel when the walk began."""
-        self.begun = False
-        self.spent_s = 0.0
+        self.left = iter(left)
+        self.visited = visited
+        """The batch has reached the subscription with this number, and all before it."""
+        self.last = left[-1].number
+        """The number of the last subscription to visit."""
+        self.subscribers = subscribers
+        """The number of all subscriptions of the walk."""
+        self.spent_s = spent_s
+
+    def is_to_visit(self, subscription: Subscription) -> bool:
+        """The batch has not reached this subscription yet, and is going to."""
+        return self.visited < subscription.number <= self.last
 
 
 class LocalChannel:
-    """Subscriptions are keyed by client id, because a session is in a channel once."""
+    """Subscriptions are keyed by client id, because a session is in a channel once.
 
-    __slots__ = ("epoch", "latest", "namespace", "pending", "subscriptions", "walk", "with_strategy")
+    `announced_offset` and `epoch` are the position of the last stored publication that the hub was given, or, before
+    the first one, the top of the stream when a subscription with a position went live. The offset is None before both.
+    `latest` is the last publication. It is kept only while a subscription has a strategy.
+    """
+
+    __slots__ = (
+        "announced_offset",
+        "epoch",
+        "latest",
+        "namespace",
+        "numbers",
+        "pending",
+        "strategies",
+        "subscriptions",
+        "walk",
+    )
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self.subscriptions: dict[str, Subscription] = {}
-        """The subscriptions without a strategy."""
-        self.with_strategy: dict[str, Subscription] | None = None
-        """The subscriptions with a strategy. None if there are none."""
+        """In the order of their numbers."""
+        self.numbers = 0
+        """The number of the subscription that was added last."""
+        self.strategies = 0
+        """How many subscriptions are not plain."""
         self.pending: list[Item] = []
         self.walk: Walk | None = None
-        """The walk that is not over."""
-        self.latest: Publication | None = None
-        """The last publication, and the epoch of its stream. Kept only while a subscription has a strategy."""
+        """The walk that is not over, after its first slice."""
+        self.announced_offset: int | None = None
         self.epoch = ""
-
-    def __len__(self) -> int:
-        return len(self.subscriptions) + (len(self.with_strategy) if self.with_strategy is not None else 0)
-
-    def members(self) -> Iterator[Subscription]:
-        """All subscriptions."""
-        return chain(self.subscriptions.values(), self.with_strategy.values() if self.with_strategy is not None else ())
-
-    def find(self, client: str) -> Subscription | None:
-        found = self.subscriptions.get(client)
-        if found is None and self.with_strategy is not None:
-            found = self.with_strategy.get(client)
-        return found
+        self.latest: Publication | None = None
 
     def add(self, subscription: Subscription) -> None:
-        if subscription.strategy is None:
-            self.subscriptions[subscription.client] = subscription
+        """The subscription does not get items that are pending or on their way already."""
+        self.numbers += 1
+        subscription.local = self
+        subscription.number = self.numbers
+        if subscription.strategy.is_plain:
+            subscription.whole_number = self.numbers
         else:
-            if self.with_strategy is None:
-                self.with_strategy = {}
-            self.with_strategy[subscription.client] = subscription
+            subscription.whole_number = NEVER
+            self.strategies += 1
+        self.subscriptions[subscription.client] = subscription
 
     def remove(self, subscription: Subscription) -> None:
         """The subscription must be in the channel."""
-        if subscription.strategy is None:
-            del self.subscriptions[subscription.client]
+        del self.subscriptions[subscription.client]
+        subscription.local = None
+        if not subscription.strategy.is_plain:
+            self.strategies -= 1
+            if not self.strategies:
+                self.latest = None
+
+    def take_batch(self) -> Batch:
+        """Makes a batch of the first pending items. The channel must have some, and no walk."""
+        items = self.pending
+        if not self.strategies or len(items) <= STRATEGY_BATCH_MAX:
+            self.pending = []
         else:
-            assert self.with_strategy is not None, "the subscription is in the channel"
-            del self.with_strategy[subscription.client]
-            if not self.with_strategy:
-                self.with_strategy = self.latest = None
+            self.pending = items[STRATEGY_BATCH_MAX:]
+            del items[STRATEGY_BATCH_MAX:]
+        return Batch(items)
 
-    def begin_walk(self) -> Batch:
-        """Makes a batch of the first pending items, and starts its walk."""
-        assert self.walk is None, "a channel has one walk at a time"
-        batch = Batch(self.pending[:STRATEGY_BATCH_MAX])
-        del self.pending[:STRATEGY_BATCH_MAX]
-        self.walk = Walk(batch, self)
-        return batch
+    def note(self, publication: Publication, epoch: str) -> Publication | None:
+        """Keeps the position of the publication, and the publication as the latest while a subscription needs it.
 
-    def note_latest(self, publication: Publication, epoch: str) -> Publication | None:
-        """Keeps the publication as the latest. Returns the one before, or None if its epoch was another one."""
+        Returns the publication before it, or None if that is not known or was in another epoch.
+        """
         before = self.latest
-        if publication.offset and epoch != self.epoch:
-            self.epoch = epoch
-            before = None
-        self.latest = publication
+        if publication.offset:
+            self.announced_offset = publication.offset
+            if epoch != self.epoch:
+                self.epoch = epoch
+                before = None
+        if self.strategies:
+            self.latest = publication
         return before
+
+    @property
+    def announced(self) -> StreamPosition | None:
+        """The position that the channel has reached on this node. None if it is not known."""
+        return None if self.announced_offset is None else StreamPosition(self.announced_offset, self.epoch)
+
+    def on_live(self, top: StreamPosition) -> None:
+        """A subscription with a position has gone live. Everything up to `top` has been published."""
+        if self.announced_offset is None:
+            if top.epoch != self.epoch:
+                self.latest = None  # the offsets of another epoch do not identify publications of this one
+            self.announced_offset, self.epoch = top

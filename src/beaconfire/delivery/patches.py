@@ -2,7 +2,7 @@
 
 The client's *base* is the last publication that it received, whole or as a patch. A patch may be sent only to a client
 with exactly the base that the patch starts from. A client with another base or none gets the publication whole, and
-that publication is its base from then on. Patches between two neighbours of a stream are kept for a while: a thousand
+that publication is its base from then on. Patches between two publications of a stream are kept for a while: a thousand
 clients that come back after a network failure have all missed the same publications.
 """
 
@@ -33,11 +33,11 @@ _ENTRY_BYTES = 256
 
 
 class Patches:
-    """Makes patches, and keeps those between neighbours of a stream."""
+    """Makes patches, and keeps those between publications of a stream."""
 
     def __init__(self, bytes_max: int = PATCH_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
-        self._known: dict[tuple[str, str, int, str], bytes | None] = {}
+        self._known: dict[tuple[str, str, int, int, str], bytes | None] = {}
         self._budget = COMPARED_BYTES_MAX
         self.bytes = 0
 
@@ -86,11 +86,11 @@ class Patches:
         self, channel: str, epoch: str, publication: Publication, base: Publication, codec: DeltaCodec, text: Raw
     ) -> bytes | None:
         source = codec.delta_text(base.data)
-        if not epoch or base.offset == 0 or base.offset != publication.offset - 1:
-            return self._make(source, text)  # not neighbours of a stream, so no other client needs this patch
+        if not epoch or base.offset == 0:
+            return self._make(source, text)  # not publications of one stream, so no other client needs this patch
         # Most codecs use most texts as they are, and then share the patch.
         own = "" if text is publication.data and source is base.data else codec.name
-        key = (channel, epoch, publication.offset, own)
+        key = (channel, epoch, base.offset, publication.offset, own)
         try:
             return self._known[key]
         except KeyError:

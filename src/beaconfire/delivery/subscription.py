@@ -13,7 +13,8 @@ once, while publishers keep publishing. The steps are *hold, attach, read, merge
 If any step were left out, publications would be lost or delivered twice: the simulation shows that for each step. A
 missing offset, another epoch, or too many bytes to hold raise `Gap`. The client is then told that its state is
 insufficient, and subscribes again with its position. In the phase LIVE the same check runs for every publication:
-`expected` is the only offset that may come next.
+each publication names its predecessor in the stream, and the subscription must have seen that one (`seen`). Offsets
+rise, but not necessarily by one.
 
 A recovery that is too large for one reply is sent in pieces. After each piece except the last one, the subscription is
 *behind*: it keeps the position that it has reached, and does not hold stored publications, because the next read of
@@ -22,6 +23,7 @@ history contains them. Steps 1, 3 and 4 are then repeated from that position (se
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol
@@ -29,18 +31,23 @@ from typing import Protocol
 from msgspec import Struct
 
 from beaconfire.channels.namespaces import Namespace
+from beaconfire.delivery.item import Item
 from beaconfire.delivery.outbox import Outbox
+from beaconfire.delivery.plain import PLAIN
 from beaconfire.delivery.strategy import DeliveryStrategy
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.position import StreamPosition
-from beaconfire.model.publication import ClientInfo, Publication
+from beaconfire.model.publication import ClientInfo
 from beaconfire.protocols.port import Wire
 
 ANY = -1
-"""`Subscription.expected` of a subscription without a position: any publication may come next."""
+"""`Subscription.seen` of a subscription without a position: any publication may come next."""
 
 HELD = -2
-"""`Subscription.expected` of a subscription that is not live: no publication is delivered."""
+"""`Subscription.seen` of a subscription that is not live: no publication is delivered."""
+
+NEVER = sys.maxsize
+"""`Subscription.whole_number` of a subscription that never gets a whole batch."""
 
 HELD_ITEM_BYTES = 256
 """Roughly what a held publication costs in addition to its data. Many tiny publications count as well."""
@@ -69,6 +76,13 @@ class Subscriber(Protocol):
         """The session's encoding cannot express a publication."""
 
 
+class LiveChannel(Protocol):
+    """The part of `channel.LocalChannel` that a subscription uses."""
+
+    def on_live(self, top: StreamPosition) -> None:
+        """A subscription with a position has gone live. Everything up to `top` has been published."""
+
+
 class SubscriptionPhase(Enum):
     CATCHING_UP = "catching up"
     LIVE = "live"
@@ -78,11 +92,10 @@ class SubscriptionPhase(Enum):
 class Held(Struct, frozen=True):
     """A publication that came while its subscription was catching up."""
 
-    publication: Publication
-    epoch: str
+    item: Item
     delivered: bool
-    """False if the subscription does not get the publication, because its client is excluded or its filter does not
-    pass it. The publication then only moves the position."""
+    """False if the subscription does not get the publication, because its client is excluded. The publication then only
+    moves the position."""
 
 
 class SubscriptionOptions(Struct, frozen=True):
@@ -101,7 +114,12 @@ class SubscriptionOptions(Struct, frozen=True):
 
 
 class Subscription:
-    """The hub reads `expected`, `epoch`, `wire`, `outbox` and `client` for every batch."""
+    """The hub reads `seen`, `epoch`, `whole_number`, `wire` and `outbox` for every batch.
+
+    `seen` is the offset up to which the subscription has every publication, or `ANY` or `HELD`. `number` counts the
+    subscriptions of the channel in the order in which they were added. `whole_number` is the same number if the
+    subscription may get whole batches, because its strategy is plain, and else `NEVER`. The hub sets both.
+    """
 
     __slots__ = (
         "_held",
@@ -111,10 +129,11 @@ class Subscription:
         "checked_offset",
         "client",
         "epoch",
-        "expected",
         "grant",
         "info",
+        "local",
         "namespace",
+        "number",
         "options",
         "outbox",
         "owner",
@@ -122,8 +141,9 @@ class Subscription:
         "reached",
         "removed",
         "replied",
-        "skip",
+        "seen",
         "strategy",
+        "whole_number",
         "wire",
     )
 
@@ -135,9 +155,9 @@ class Subscription:
         options: SubscriptionOptions,
         grant: SubscriptionGrant,
         info: ClientInfo,
-        strategy: DeliveryStrategy | None = None,
+        strategy: DeliveryStrategy = PLAIN,
     ) -> None:
-        """`strategy` is None for most subscriptions."""
+        """`strategy` belongs to this subscription alone, unless it is `PLAIN`."""
         self.channel = channel
         self.namespace = namespace
         self.owner = owner
@@ -150,32 +170,43 @@ class Subscription:
         self.info = info
         self.strategy = strategy
         self.phase = SubscriptionPhase.CATCHING_UP
-        self.expected = HELD
+        self.seen = HELD
         self.epoch = ""
         self.checked_offset = 0
         self.replied = False
         self.removed = False
-        self.skip = 0
-        """How many items of the channel's pending batch are older than this subscription."""
+        self.local: LiveChannel | None = None
+        """The channel of the hub while the subscription is in the hub."""
+        self.number = 0
+        self.whole_number = NEVER
         self.reached: StreamPosition | None = None
         """The end of the last piece of a recovery in pieces. None if no piece is left."""
         self._held: list[Held] | None = []
         self._held_bytes = 0
         self._holds_stored = True
 
-    def hold(self, publication: Publication, epoch: str, delivered: bool, limit_bytes: int) -> None:
+    def hold(self, item: Item, delivered: bool, limit_bytes: int) -> None:
         """Holds a publication that came while catching up. Beyond the limit, the next `go_live` raises `Gap`."""
-        if self._held is None or (publication.offset and not self._holds_stored):
+        if self._held is None or (item.offset and not self._holds_stored):
             return
-        self._held_bytes += len(publication.data) + HELD_ITEM_BYTES
+        self._held_bytes += _held_bytes(item)
         if self._held_bytes > limit_bytes:
             self._held = None
         else:
-            self._held.append(Held(publication, epoch, delivered))
+            self._held.append(Held(item, delivered))
 
     @property
     def is_catching_up(self) -> bool:
         return self.phase is SubscriptionPhase.CATCHING_UP
+
+    @property
+    def is_positioned(self) -> bool:
+        """The subscription is live and moves on in one epoch, from offset to offset."""
+        return self.seen >= 0
+
+    def report_undeliverable(self) -> None:
+        """The session's encoding cannot express a publication."""
+        self.owner.on_undeliverable(self)
 
     def mark_gap(self) -> None:
         """Publications were missed while catching up: `go_live` will raise `Gap`."""
@@ -190,46 +221,44 @@ class Subscription:
         self.epoch = reached.epoch
         self._holds_stored = False
         if self._held is not None:
-            self._held = [held for held in self._held if not held.publication.offset]
-            self._held_bytes = sum(len(held.publication.data) + HELD_ITEM_BYTES for held in self._held)
+            self._held = [held for held in self._held if not held.item.offset]
+            self._held_bytes = sum(_held_bytes(held.item) for held in self._held)
 
     def hold_again(self) -> None:
         """Call this method before the next read of history, which may not contain later publications."""
         self._holds_stored = True
 
-    def go_live(self, top: StreamPosition | None) -> list[Publication]:
+    def go_live(self, top: StreamPosition | None) -> list[Item]:
         """Makes the subscription live. `top` is the top of the stream, None for a subscription without a position.
 
-        Returns the held publications to send right after the reply, in order. Raises `Gap`, and then the subscription
-        is still catching up.
+        Returns the held publications to deliver right after the reply, in order. Raises `Gap`, and then the
+        subscription is still catching up.
         """
         if self._held is None:
             raise Gap(f"publications in {self.channel!r} were missed, or too many came, while catching up")
         if top is None:
-            publications = [held.publication for held in self._held if held.delivered]
-            expected = ANY
+            items = [held.item for held in self._held if held.delivered]
+            seen = ANY
         else:
-            publications, expected = _merge(self._held, top)
+            items, seen = _merge(self._held, top)
             self.epoch = top.epoch
+            if self.local is not None:
+                self.local.on_live(top)
         self._held = None
         self.reached = None
-        self.expected = expected
+        self.seen = seen
         self.phase = SubscriptionPhase.LIVE
-        return publications
+        return items
 
-    def advance(self, offset: int, epoch: str) -> bool:
+    def advance(self, item: Item) -> bool:
         """Moves the position of a live subscription by one publication. False for a publication it has already.
 
-        Raises `Gap` for a missing offset or another epoch. The caller must then end the subscription.
+        Raises `Gap` for a missing publication or another epoch. The caller must then end the subscription.
         """
-        if epoch != self.epoch:
-            raise Gap(f"the stream's epoch changed from {self.epoch!r} to {epoch!r}")
-        if offset > self.expected:
-            raise Gap(f"offset {offset} came where {self.expected} was expected")
-        if offset < self.expected:
-            return False
-        self.expected += 1
-        return True
+        seen = _advance(self.seen, self.epoch, item)
+        moved = seen > self.seen
+        self.seen = seen
+        return moved
 
     @property
     def position(self) -> StreamPosition | None:
@@ -237,11 +266,10 @@ class Subscription:
 
         None before the subscribe reply, and for a subscription without a position.
         """
-        if self.expected <= 0:
+        if self.seen < 0:
             return self.reached if self.replied else None
-        conflation = self.strategy.conflation if self.strategy is not None else None
-        held_since = conflation.since if conflation is not None else None
-        return StreamPosition(self.expected - 1 if held_since is None else held_since, self.epoch)
+        held_since = self.strategy.held_since
+        return StreamPosition(self.seen if held_since is None else held_since, self.epoch)
 
     def check(self, top: StreamPosition) -> None:
         """Compares the position of a live subscription with the top of the stream. Raises `Gap` if it is too old.
@@ -251,36 +279,47 @@ class Subscription:
         """
         if top.epoch != self.epoch:
             raise Gap(f"the stream's epoch is {top.epoch!r}, the subscription's {self.epoch!r}")
-        if self.expected <= self.checked_offset:
-            raise Gap(f"offset {self.checked_offset} never came; {self.expected} is expected")
+        if self.seen < self.checked_offset:
+            raise Gap(f"offset {self.checked_offset} never came; the last one was {self.seen}")
         self.checked_offset = top.offset
 
     def end(self) -> None:
+        """Ends the subscription: nothing is delivered any more, and held publications are dropped. Idempotent."""
         self.phase = SubscriptionPhase.ENDED
-        self.expected = HELD
+        self.seen = HELD
         self.reached = None
         self._held = None
-        if self.strategy is not None and self.strategy.conflation is not None:
-            self.strategy.conflation.end()
+        self.strategy.end(self)
 
 
-def _merge(held: Sequence[Held], top: StreamPosition) -> tuple[list[Publication], int]:
-    """The held publications after `top`, and the next expected offset. Raises `Gap`."""
-    publications = []
-    expected = top.offset + 1
-    for item in held:
-        offset = item.publication.offset
-        if offset == 0:  # published without history, so it has no place in the order
-            if item.delivered:
-                publications.append(item.publication)
-            continue
-        if item.epoch != top.epoch:
-            raise Gap(f"the stream's epoch changed from {top.epoch!r} to {item.epoch!r} while catching up")
-        if offset < expected:
-            continue
-        if offset > expected:
-            raise Gap(f"offset {offset} arrived while catching up where {expected} was expected")
-        expected += 1
-        if item.delivered:
-            publications.append(item.publication)
-    return publications, expected
+def _held_bytes(item: Item) -> int:
+    return len(item.publication.data) + HELD_ITEM_BYTES
+
+
+def _merge(held: Sequence[Held], top: StreamPosition) -> tuple[list[Item], int]:
+    """The held publications after `top`, and the offset of the last stored one. Raises `Gap`."""
+    items = []
+    seen = top.offset
+    for item, delivered in ((entry.item, entry.delivered) for entry in held):
+        if item.offset:
+            before, seen = seen, _advance(seen, top.epoch, item)
+            delivered = delivered and seen > before
+        # A publication without an offset has no place in the order, so history cannot contain it.
+        if delivered:
+            items.append(item)
+    return items, seen
+
+
+def _advance(seen: int, epoch: str, item: Item) -> int:
+    """The offset up to which everything is there after this publication. `seen` is the offset before it.
+
+    The predecessor of the publication may be older than `seen` if it is not the one that was delivered last: nothing is
+    between the two, so nothing is missing. Raises `Gap` if the predecessor is missing, and for another epoch.
+    """
+    if item.epoch != epoch:
+        raise Gap(f"the stream's epoch changed from {epoch!r} to {item.epoch!r}")
+    if item.offset <= seen:
+        return seen
+    if item.previous > seen:
+        raise Gap(f"offset {item.offset} came after {seen}, but its predecessor {item.previous} did not")
+    return item.offset

@@ -24,7 +24,7 @@ class BrokerListener:
         exclude: Sequence[str],
         delta: bool = False,
     ) -> None:
-        self._hub.publish(channel, publication, epoch, exclude, delta)
+        self._hub.publish(channel, publication, epoch, exclude, delta, previous)
 
     def on_join(self, channel: str, info: ClientInfo) -> None:
         self._hub.announce(JoinPush(channel, info))

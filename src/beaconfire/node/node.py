@@ -98,7 +98,7 @@ class Node:
             else None,
         )
         filters = TagsFilters(client.tags_filter_max_nodes, client.tags_filter_max_values)
-        strategies = Strategies(filters, patches, self.hub, clock, events)
+        strategies = Strategies(filters, self.hub.context, events)
         self.operations = Operations(
             policy=policy,
             namespaces=namespaces,

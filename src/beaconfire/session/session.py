@@ -244,12 +244,10 @@ class Session:
     def on_writable(self) -> None:
         self.outbox.flush()
         self._wake_writer()
-        with_strategy = [
-            subscription for subscription in self.subscriptions.values() if subscription.strategy is not None
-        ]
-        for subscription in with_strategy:
-            self.context.hub.deliver_held(subscription)
-        if with_strategy:
+        conflated = [subscription for subscription in self.subscriptions.values() if subscription.strategy.is_conflated]
+        for subscription in conflated:
+            self.context.hub.resume(subscription)
+        if conflated:
             self.outbox.flush()  # `positions` counts a delivered publication as sent, and this may be the last write
 
     async def wait_until_writable(self) -> None:

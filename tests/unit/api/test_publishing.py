@@ -90,7 +90,7 @@ def test_delta_is_passed_to_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         harness = await ApiHarness().start()
         harness.connect("ann", "chat")
-        monkeypatch.setattr(harness.node.hub, "publish", lambda *arguments: allowed.append(arguments[-1]))
+        monkeypatch.setattr(harness.node.hub, "publish", lambda *arguments: allowed.append(arguments[4]))
         await harness.call("publish", channel="chat", data=1, delta=True)
         await harness.call("publish", channel="chat", data=1)
         await harness.call("broadcast", channels=["chat"], data=1, delta=True)

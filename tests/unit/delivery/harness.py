@@ -12,10 +12,13 @@ from beaconfire.base.clock import ManualClock
 from beaconfire.base.timers import Timers
 from beaconfire.channels.namespaces import Namespace
 from beaconfire.channels.options import ChannelOptions
-from beaconfire.delivery.conflation import Conflation
+from beaconfire.delivery.conflated import Conflated
+from beaconfire.delivery.filtered import Filtered
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.outbox import Flusher, Outbox
+from beaconfire.delivery.patched import Patched
 from beaconfire.delivery.patches import Patches
+from beaconfire.delivery.plain import PLAIN
 from beaconfire.delivery.strategy import DeliveryStrategy
 from beaconfire.delivery.subscription import Subscription, SubscriptionOptions
 from beaconfire.delivery.tags_filter import TagsFilters
@@ -74,9 +77,7 @@ class FakeSubscriber:
     def on_undeliverable(self, subscription: Subscription) -> None:
         self.undeliverable += 1
 
-    def subscription(
-        self, channel: str = "news", strategy: DeliveryStrategy | None = None, **options: bool
-    ) -> Subscription:
+    def subscription(self, channel: str = "news", strategy: DeliveryStrategy = PLAIN, **options: bool) -> Subscription:
         """A new subscription of this subscriber, in the phase CATCHING_UP and not in a hub."""
         return Subscription(
             channel,
@@ -125,8 +126,7 @@ class Reader:
 
     def received(self) -> list[ReceivedPublication]:
         """Every publication. Patches are applied to the publication before."""
-        strategy = self.subscription.strategy
-        deltas = strategy is not None and strategy.codec is not None
+        deltas = self.subscription.strategy.has_patches
         base, received = b"", []
         for data, offset, patched in self._written(deltas):
             base = apply(base, data) if patched else data
@@ -173,6 +173,35 @@ class HubHarness:
         self._clients += 1
         return FakeSubscriber(f"c{self._clients}", self.flusher, wire or self.wire)
 
+    def strategy(
+        self, deltas: DeltaCodec | None = None, max_rate: float | None = None, node: FilterNode | None = None
+    ) -> DeliveryStrategy:
+        """Patches for this codec, conflation with this rate, and a filter, each unless it is None."""
+        context = self.hub.context
+        strategy: DeliveryStrategy = PLAIN if deltas is None else Patched(deltas, context)
+        if max_rate is not None:
+            strategy = Conflated(strategy, max_rate, context)
+        return strategy if node is None else Filtered(strategy, FILTERS.compile(node), context)
+
+    def interrupt_walks(self) -> None:
+        """From now on a walk reaches one subscription in each turn."""
+        self.hub.fan_out.slice_s = -1.0
+        self.hub.fan_out.chunk = 1
+
+    def publish_one(
+        self,
+        publication: Publication,
+        epoch: str = "",
+        exclude: Sequence[str] = (),
+        delta: bool = False,
+        *,
+        previous: int | None = None,
+        channel: str = "news",
+    ) -> None:
+        """Gives the hub a publication. Its predecessor has the offset before it unless `previous` says otherwise."""
+        before = publication.offset - 1 if previous is None else previous
+        self.hub.publish(channel, publication, epoch, exclude, delta, before)
+
     def run_turn(self) -> None:
         """One turn of the event loop: the first scheduled callback, if there is one."""
         if self.scheduled:
@@ -193,11 +222,11 @@ class StrategyHarness(HubHarness):
     """A hub with subscriptions that have filters and patches, or no strategy."""
 
     def __init__(self, interrupted: bool = False) -> None:
-        """With `interrupted`, a walk over subscriptions with a strategy reaches one of them in each turn."""
+        """With `interrupted`, a walk reaches one subscription in each turn."""
         self.counting_codec = CountingCodec()
         super().__init__(self.counting_codec)
         if interrupted:
-            self.hub.slice_s = -1.0
+            self.interrupt_walks()
         self.protobuf = LineWire(ProtobufCodec())
 
     def subscribe(
@@ -206,10 +235,9 @@ class StrategyHarness(HubHarness):
         """A live subscription, with the position `top` unless that is None."""
         wire = self.protobuf if binary else self.wire
         subscriber = self.new_subscriber(wire)
-        tags_filter = FILTERS.compile(node) if node is not None else None
         codec = wire.codec
         assert isinstance(codec, DeltaCodec)
-        strategy = DeliveryStrategy(tags_filter, codec if deltas else None) if deltas or node is not None else None
+        strategy = self.strategy(codec if deltas else None, node=node)
         subscription = subscriber.subscription("news", strategy, receives_join_leave=True)
         self.hub.add(subscription)
         subscription.go_live(top)
@@ -225,7 +253,7 @@ class StrategyHarness(HubHarness):
         delta: bool = True,
     ) -> None:
         publication = Publication(Raw(data), None, offset, {"kind": kind})
-        self.hub.publish("news", publication, epoch if offset else "", exclude, delta)
+        self.publish_one(publication, epoch if offset else "", exclude, delta)
 
 
 class PlainHarness(HubHarness):
@@ -243,11 +271,13 @@ class PlainHarness(HubHarness):
         return subscriber
 
     def subscribe(
-        self, top: int | None = None, channel: str = "news", **options: bool
+        self, top: int | None = None, channel: str = "news", receives_join_leave: bool = False
     ) -> tuple[FakeSubscriber, Subscription]:
         """A live subscription, with the position `top` unless that is None."""
         subscriber = self.new_subscriber()
-        subscription = subscriber.subscription(channel, None, **options)
+        subscription = subscriber.subscription(
+            channel, positioned=top is not None, receives_join_leave=receives_join_leave
+        )
         self.hub.add(subscription)
         subscription.go_live(None if top is None else StreamPosition(top, "e"))
         return subscriber, subscription
@@ -256,7 +286,7 @@ class PlainHarness(HubHarness):
         """Publishes with these offsets. The data of each publication is its offset."""
         for offset in offsets:
             publication = Publication(Raw(b"%d" % offset), offset=offset)
-            self.hub.publish(channel, publication, epoch if offset else "", exclude)
+            self.publish_one(publication, epoch if offset else "", exclude, channel=channel)
 
 
 class ConflationHarness(HubHarness):
@@ -277,8 +307,7 @@ class ConflationHarness(HubHarness):
     ) -> Reader:
         """A live conflated subscription."""
         subscriber = self.new_subscriber(wire)
-        tags_filter = FILTERS.compile(WANTED) if filtered else None
-        strategy = DeliveryStrategy(tags_filter, self.codec if deltas else None, Conflation(max_rate))
+        strategy = self.strategy(self.codec if deltas else None, max_rate, WANTED if filtered else None)
         subscription = subscriber.subscription("news", strategy, receives_join_leave=True)
         self.hub.add(subscription)
         subscription.go_live(top)
@@ -290,7 +319,7 @@ class ConflationHarness(HubHarness):
             self.offset += in_stream
             raw = Raw(json.dumps(datum).encode())
             publication = Publication(raw, None, self.offset if in_stream else 0, {"kind": kind})
-            self.hub.publish("news", publication, "e" if in_stream else "", exclude, True)
+            self.publish_one(publication, "e" if in_stream else "", exclude, True)
             self.run_scheduled()
 
     def block(self, reader: Reader) -> None:
@@ -301,5 +330,5 @@ class ConflationHarness(HubHarness):
         """The reader's connection takes data again. Does what a session does then."""
         reader.subscriber.transport.writable = True
         reader.subscriber.outbox.flush()
-        self.hub.deliver_held(reader.subscription)
+        self.hub.resume(reader.subscription)
         self.run_scheduled()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.timers import Timers
-from beaconfire.delivery.conflation import DUE_AT_ONCE_MAX, DeliverySchedule
+from beaconfire.delivery.delivery_schedule import DUE_AT_ONCE_MAX, DeliverySchedule
 from beaconfire.model.events import InternalError
 from beaconfire.protocols.port import Payload
 from tests.fakes.transport import LineWire
@@ -19,7 +19,7 @@ def test_removed_subscription_gets_no_held_publication() -> None:
     reader = harness.subscribe(0.01)
     harness.publish(1, 2, 3)
     harness.hub.remove(reader.subscription)
-    assert len(harness.hub._selective._schedule) == 0
+    assert len(harness.hub.context.schedule) == 0
     harness.advance_time(100.0)
     assert reader.offsets_and_left_out() == [(1, 0)]
 
@@ -36,7 +36,7 @@ def test_repeated_subscribing_leaves_no_timer() -> None:
         harness.hub.remove(reader.subscription)
         most = max(most, len(harness.timers))
     assert len(harness.timers) == 0
-    assert harness.hub._selective._schedule._waiting == {}
+    assert harness.hub.context.schedule._waiting == {}
     assert most == 0, "at no time"
 
 
@@ -61,7 +61,7 @@ def test_all_remaining_due_subscriptions_are_removed_before_the_next_turn() -> N
         harness.hub.remove(reader.subscription)
     harness.run_scheduled()
     assert [reader.offsets_and_left_out() for reader in readers[DUE_AT_ONCE_MAX:]] == [[(1, 0)]] * 2
-    assert harness.hub._selective._schedule._waiting == {}
+    assert harness.hub.context.schedule._waiting == {}
 
 
 def test_error_in_one_delivery_does_not_stop_the_others() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from msgspec import Raw
 
-from beaconfire.delivery.hub import DIRECT_SUBSCRIBERS_MAX, Hub
+from beaconfire.delivery.fan_out import DIRECT_SUBSCRIBERS_MAX, FanOut
 from beaconfire.delivery.subscription import Subscription, SubscriptionPhase
 from beaconfire.model.events import BatchFannedOut, InternalError
 from beaconfire.model.position import StreamPosition
@@ -179,7 +179,7 @@ def test_payload_that_is_not_json_is_reported_for_json_clients_only(harness: Pla
     subscription = binary.subscription()
     harness.hub.add(subscription)
     subscription.go_live(StreamPosition(0, "e"))
-    harness.hub.publish("news", Publication(Raw(b"\xff\x00"), offset=1), "e")
+    harness.publish_one(Publication(Raw(b"\xff\x00"), offset=1), "e")
     harness.run_scheduled()
     assert (first.undeliverable, second.undeliverable, binary.undeliverable) == (1, 1, 0)
     assert b"\xff\x00" in b"".join(binary.transport.writes)
@@ -267,22 +267,22 @@ def test_error_in_one_channel_does_not_stop_the_others(harness: PlainHarness, mo
         harness.hub.add(subscription)
         subscription.go_live(None)
     with monkeypatch.context() as patch:
-        patch.setattr(Hub, "_fan_out", _fail_once(Hub._fan_out))
+        patch.setattr(FanOut, "_visit", _fail_once(FanOut._visit))
         for channel in ("one", "two"):
-            harness.hub.publish(channel, Publication(Raw(b"1")), "")
+            harness.publish_one(Publication(Raw(b"1")), channel=channel)
         harness.run_scheduled()
     assert [message["push"]["channel"] for message in subscriber.messages()] == ["two"]
     assert [event.where for event in harness.recorder.of(InternalError)] == ["fan-out"]
 
 
-def _fail_once(fan_out: Callable[..., None]) -> Callable[..., None]:
-    calls: list[str] = []
+def _fail_once(visit: Callable[..., int]) -> Callable[..., int]:
+    calls: list[object] = []
 
-    def broken(self: Hub, channel: str, *more: object) -> None:
-        calls.append(channel)
+    def broken(self: FanOut, *arguments: object) -> int:
+        calls.append(arguments)
         if len(calls) == 1:
             raise RuntimeError("a bug of a codec")
-        fan_out(self, channel, *more)
+        return visit(self, *arguments)
 
     return broken
 
@@ -327,7 +327,7 @@ def test_error_in_a_walk_does_not_drop_earlier_deliveries() -> None:
     harness.recorder.expects_errors = True
     first, _ = harness.subscribe(0)
     second, broken = harness.subscribe(0)
-    broken.wire = None  # type: ignore[assignment]  # makes `_deliver` fail
+    broken.wire = None  # type: ignore[assignment]  # makes the delivery fail
     harness.publish(1)
     harness.run_scheduled()
     assert first.data() == [1]

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from beaconfire.delivery.filtered import Filtered
 from beaconfire.delivery.subscription import SubscriptionPhase
 from beaconfire.delivery.tags_filter import Tags
 from beaconfire.model.events import BatchFannedOut
@@ -57,14 +58,13 @@ def test_every_subscription_gets_what_it_wants_in_order(
             if first == "epoch":
                 epoch, offset = epoch + 1, 0
                 for reader, _ in readers:  # a new epoch would be a gap for them
-                    if reader.subscription.expected > 0:
+                    if reader.subscription.is_positioned:
                         harness.hub.remove(reader.subscription)
             offset += first != "outside"
             harness.publish(0 if first == "outside" else offset, text(number), second, f"e{epoch}", third, fourth)
             for reader, expected in readers:
                 live = reader.subscription.phase is SubscriptionPhase.LIVE
-                strategy = reader.subscription.strategy
-                filtered = strategy is not None and strategy.tags_filter is not None
+                filtered = isinstance(reader.subscription.strategy, Filtered)
                 if live and reader.subscriber.client not in third and (second == "wanted" or not filtered):
                     expected.append((text(number), 0 if first == "outside" else offset))
         elif operation == "subscribe":
@@ -119,8 +119,7 @@ def test_equal_filters_are_evaluated_once_per_publication() -> None:
 
     readers = [harness.subscribe(None, node=WANTED, binary=binary) for binary in (False, False, True)]
     strategy = readers[0].subscription.strategy
-    assert strategy is not None
-    assert strategy.tags_filter is not None
+    assert isinstance(strategy, Filtered)
     passes = strategy.tags_filter._predicate
     strategy.tags_filter._predicate = record
     try:

@@ -6,18 +6,22 @@ import pytest
 from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
+from beaconfire.delivery.item import Item
 from beaconfire.delivery.outbox import Flusher
 from beaconfire.delivery.subscription import ANY, HELD, HELD_ITEM_BYTES, Gap, Subscription, SubscriptionPhase
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
+from beaconfire.model.pushes import PublicationPush
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.transports.socket_writes import send_all
 from tests.fakes.transport import LineWire
 from tests.unit.delivery.harness import FakeSubscriber
 
 
-def at(offset: int, data: str = "x") -> Publication:
-    return Publication(Raw(data.encode()), offset=offset)
+def at(offset: int, data: str = "x", previous: int | None = None, epoch: str = "e") -> Item:
+    """A publication. Its predecessor has the offset before it unless `previous` says otherwise."""
+    push = PublicationPush("news", Publication(Raw(data.encode()), offset=offset))
+    return Item(push, offset, offset - 1 if previous is None else previous, epoch if offset else "", (), 0)
 
 
 def new_subscription() -> Subscription:
@@ -27,11 +31,11 @@ def new_subscription() -> Subscription:
 
 def hold(subscription: Subscription, *offsets: int, epoch: str = "e", delivered: bool = True) -> None:
     for offset in offsets:
-        subscription.hold(at(offset), epoch if offset else "", delivered, limit_bytes=10_000)
+        subscription.hold(at(offset, epoch=epoch), delivered, limit_bytes=10_000)
 
 
-def offsets(publications: list[Publication]) -> list[int]:
-    return [publication.offset for publication in publications]
+def offsets(items: list[Item]) -> list[int]:
+    return [item.offset for item in items]
 
 
 # --- hold and merge
@@ -50,7 +54,7 @@ def offsets(publications: list[Publication]) -> list[int]:
     ],
 )
 def test_merge_drops_publications_that_history_contains(held: tuple[int, ...], top: int, sent: list[int]) -> None:
-    """Publications after the top are returned once each, and the next offset is expected."""
+    """Publications after the top are returned once each, and the position is that of the last one."""
     subscription = new_subscription()
     hold(subscription, *held)
     assert offsets(subscription.go_live(StreamPosition(top, "e"))) == sent
@@ -66,7 +70,7 @@ def test_merge_raises_gap_for_a_missing_offset(held: tuple[int, ...]) -> None:
     with pytest.raises(Gap):
         subscription.go_live(StreamPosition(5, "e"))
     assert subscription.phase is SubscriptionPhase.CATCHING_UP
-    assert subscription.expected == HELD
+    assert subscription.seen == HELD
 
 
 @pytest.mark.parametrize("offset", [3, 6])
@@ -83,7 +87,7 @@ def test_merge_keeps_publications_without_an_offset() -> None:
     subscription = new_subscription()
     hold(subscription, 0, 6, 0)
     assert offsets(subscription.go_live(StreamPosition(5, "e"))) == [0, 6, 0]
-    assert subscription.expected == 7
+    assert subscription.seen == 6
 
 
 def test_excluded_publications_move_the_position() -> None:
@@ -93,7 +97,7 @@ def test_excluded_publications_move_the_position() -> None:
     hold(subscription, 7)
     hold(subscription, 0, delivered=False)
     assert offsets(subscription.go_live(StreamPosition(5, "e"))) == [7]
-    assert subscription.expected == 8
+    assert subscription.seen == 7
 
 
 def test_subscription_without_a_position_returns_every_held_publication() -> None:
@@ -102,7 +106,7 @@ def test_subscription_without_a_position_returns_every_held_publication() -> Non
     hold(subscription, 3, 9, 0)
     hold(subscription, 10, delivered=False)
     assert offsets(subscription.go_live(None)) == [3, 9, 0]
-    assert subscription.expected == ANY
+    assert subscription.seen == ANY
     assert subscription.position is None
 
 
@@ -113,14 +117,14 @@ LIMIT = 10 + 2 * HELD_ITEM_BYTES
 def test_too_many_held_bytes_are_a_gap() -> None:
     """Memory is bounded while catching up, and dropped publications are reported."""
     subscription = new_subscription()
-    subscription.hold(at(6, "12345"), "e", True, limit_bytes=LIMIT)
-    subscription.hold(at(7, "67890"), "e", True, limit_bytes=LIMIT)
-    subscription.hold(at(8, "x"), "e", True, limit_bytes=LIMIT)
-    subscription.hold(at(9, "y"), "e", True, limit_bytes=LIMIT)
+    subscription.hold(at(6, "12345"), True, limit_bytes=LIMIT)
+    subscription.hold(at(7, "67890"), True, limit_bytes=LIMIT)
+    subscription.hold(at(8, "x"), True, limit_bytes=LIMIT)
+    subscription.hold(at(9, "y"), True, limit_bytes=LIMIT)
     with pytest.raises(Gap):
         subscription.go_live(StreamPosition(5, "e"))
     exact = new_subscription()
-    exact.hold(at(6, "1234567890"), "e", True, limit_bytes=10 + HELD_ITEM_BYTES)
+    exact.hold(at(6, "1234567890"), True, limit_bytes=10 + HELD_ITEM_BYTES)
     assert offsets(exact.go_live(StreamPosition(5, "e"))) == [6]
 
 
@@ -149,36 +153,36 @@ def live(top: int = 5) -> Subscription:
 def test_live_subscription_accepts_only_the_next_offset() -> None:
     """An earlier offset is a duplicate, a later one is a gap."""
     subscription = live()
-    assert subscription.advance(6, "e")
-    assert not subscription.advance(6, "e")
-    assert not subscription.advance(1, "e")
+    assert subscription.advance(at(6))
+    assert not subscription.advance(at(6))
+    assert not subscription.advance(at(1))
     assert subscription.position == StreamPosition(6, "e")
     with pytest.raises(Gap):
-        subscription.advance(8, "e")
+        subscription.advance(at(8))
 
 
 def test_live_subscription_raises_gap_for_another_epoch() -> None:
     """The offset may be the expected one, or an older one."""
     for offset in (6, 1):
         with pytest.raises(Gap, match="epoch"):
-            live().advance(offset, "other")
+            live().advance(at(offset, epoch="other"))
 
 
 def test_ended_subscription_has_no_position() -> None:
     """The hub delivers nothing to it."""
     subscription = live()
     subscription.end()
-    assert (subscription.phase, subscription.expected, subscription.position) == (SubscriptionPhase.ENDED, HELD, None)
+    assert (subscription.phase, subscription.seen, subscription.position) == (SubscriptionPhase.ENDED, HELD, None)
 
 
 def test_position_check_tolerates_publications_in_flight() -> None:
     """The position is too old only if it has not reached the top of the previous check."""
     subscription = live(5)
     subscription.check(StreamPosition(7, "e"))
-    subscription.advance(6, "e")
-    subscription.advance(7, "e")
+    subscription.advance(at(6))
+    subscription.advance(at(7))
     subscription.check(StreamPosition(9, "e"))
-    subscription.advance(8, "e")
+    subscription.advance(at(8))
     with pytest.raises(Gap, match="offset 9 never came"):
         subscription.check(StreamPosition(9, "e"))
 

@@ -87,7 +87,7 @@ class Operations:
         self.decisions = decisions = Decisions(policy, float(options.decision_timeout), events)
         self.expiry = expiry = Expiry(options, clock)
         self.upkeep = Upkeep(channels, memberships, expiry, options, clock, runtime.random)
-        recoveries = RecoveryInPieces(channels, strategies, self.upkeep, options, background, turns, events)
+        recoveries = RecoveryInPieces(channels, self.upkeep, options, background, turns, events)
         self.preparation = preparation = Preparation(
             lookup, decisions, channels, memberships, strategies, recoveries, expiry, self.upkeep, options, events
         )

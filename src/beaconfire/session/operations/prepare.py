@@ -22,11 +22,12 @@ from beaconfire.base.errors import (
 )
 from beaconfire.channels.namespaces import Namespace
 from beaconfire.channels.service import ChannelService
+from beaconfire.delivery.item import Item
 from beaconfire.delivery.subscription import Gap, Subscription, SubscriptionOptions, SubscriptionPhase
 from beaconfire.model.events import EventSink, LimitHit, RecoveryFinished
 from beaconfire.model.grants import SubscriptionGrant, SubscriptionOverride
 from beaconfire.model.position import StreamPosition
-from beaconfire.model.publication import ClientInfo, Publication
+from beaconfire.model.publication import ClientInfo
 from beaconfire.model.requests import SubscriptionRequest
 from beaconfire.model.results import SubscriptionStart
 from beaconfire.session.membership import Memberships
@@ -34,7 +35,7 @@ from beaconfire.session.operations.decisions import Decisions
 from beaconfire.session.operations.expiry import Expiry
 from beaconfire.session.operations.lookup import ChannelLookup
 from beaconfire.session.operations.recover_in_pieces import RecoveryInPieces
-from beaconfire.session.operations.strategy import Strategies, has_patches, is_conflated
+from beaconfire.session.operations.strategy import Strategies
 from beaconfire.session.operations.upkeep import Upkeep
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.recovery import NOT_RECOVERED, Recovery, recover_cache, recover_stream
@@ -153,8 +154,8 @@ class Preparation:
         for entered, held in live:
             self._complete(session, entered.subscription, held)
 
-    def _complete(self, session: Session, subscription: Subscription, held: list[Publication]) -> None:
-        self._strategies.push_held(session, subscription, held)
+    def _complete(self, session: Session, subscription: Subscription, held: list[Item]) -> None:
+        session.context.hub.deliver_held(subscription, held)
         if session.has_ended():
             return
         self._expiry.watch_subscription(session, subscription)
@@ -211,7 +212,7 @@ class Preparation:
             start = SubscriptionStart(
                 request.channel,
                 was_recovering=was_recovering,
-                has_patches=has_patches(subscription),
+                has_patches=subscription.strategy.has_patches,
                 ttl_s=ttl_s,
                 data=grant.data,
             )
@@ -236,8 +237,8 @@ class Preparation:
             options.recoverable,
             was_recovering,
             recovery.recovered,
-            self._strategies.patch(subscription, top.epoch, publications),
-            has_patches(subscription),
+            subscription.strategy.encode(subscription.channel, top.epoch, publications),
+            subscription.strategy.has_patches,
             ttl_s,
             grant.data,
         )
@@ -261,9 +262,9 @@ class Preparation:
         if not recovery.recovered and len(page.publications) == limit and not namespace.cache_mode:
             self._events.emit(LimitHit("client.recovery_max_publication_limit", session.client))
         missed = recovery.publications
-        selected = self._strategies.select(subscription, missed)
+        selected = subscription.strategy.select(missed)
         self._events.emit(RecoveryFinished(subscription.channel, namespace.name, recovery.recovered, len(selected)))
-        wanted = selected if is_conflated(subscription) else missed
+        wanted = selected if subscription.strategy.is_conflated else missed
         piece = budget.take(wanted)
         if len(piece) < len(wanted):
             self._events.emit(LimitHit("client.reply_max_size", session.client))
@@ -274,7 +275,7 @@ class Preparation:
         return Recovery(recovery.recovered, selected), page.position
 
 
-def go_live(prepared: PreparedSubscription) -> list[Publication]:
+def go_live(prepared: PreparedSubscription) -> list[Item]:
     """Merge: makes the subscription live, and returns the held publications to send right after the reply.
 
     A subscription that is behind stays so until it has caught up, and there are none. Raises Disconnect 3010 if

@@ -19,7 +19,7 @@ from beaconfire.channels.service import ChannelService
 from beaconfire.delivery.subscription import Gap, Subscription
 from beaconfire.model.events import EventSink, report_error
 from beaconfire.model.position import StreamPosition
-from beaconfire.session.operations.strategy import Strategies, is_conflated
+from beaconfire.session.operations.strategy import push_missed
 from beaconfire.session.operations.upkeep import Upkeep
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.recovery import read_latest, read_on
@@ -33,7 +33,6 @@ class RecoveryInPieces:
     def __init__(
         self,
         channels: ChannelService,
-        strategies: Strategies,
         upkeep: Upkeep,
         options: ClientOptions,
         background: BackgroundTasks,
@@ -41,7 +40,6 @@ class RecoveryInPieces:
         events: EventSink,
     ) -> None:
         self._channels = channels
-        self._strategies = strategies
         self._upkeep = upkeep
         self._options = options
         self._background = background
@@ -91,17 +89,17 @@ class RecoveryInPieces:
         if subscription.reached != since:
             return  # the subscription ended while history was read
         piece = read_latest(since, page) if namespace.cache_mode else read_on(since, page)
-        if not is_conflated(subscription):  # a conflated subscription gets one publication of the page
+        if not subscription.strategy.is_conflated:  # a conflated subscription gets one publication of the page
             piece = ReplyBudget(self._options.reply_size_limit, push_size(channel)).take(piece)
         end = piece[-1].offset if piece else since.offset
-        selected = self._strategies.select(subscription, piece)
+        selected = subscription.strategy.select(piece)
         if end < page.position.offset and not namespace.cache_mode:
             subscription.fall_behind(StreamPosition(end, since.epoch))
-            self._strategies.push_missed(session, subscription, selected)
+            push_missed(session, subscription, selected)
         else:
             held = subscription.go_live(page.position)
-            self._strategies.push_missed(session, subscription, selected)
-            self._strategies.push_held(session, subscription, held)
+            push_missed(session, subscription, selected)
+            session.context.hub.deliver_held(subscription, held)
             self._upkeep.watch_position(session, subscription)
 
 

@@ -1,15 +1,14 @@
-"""Delivery of some items of a batch to one subscription."""
+"""Which items of a batch a subscription is entitled to."""
 
 from __future__ import annotations
 
 import pytest
 from msgspec import Raw
 
-from beaconfire.delivery.strategy import DeliveryStrategy
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.model.pushes import JoinPush, LeavePush
-from tests.unit.delivery.harness import FILTERS, WANTED, PlainHarness
+from tests.unit.delivery.harness import WANTED, PlainHarness
 
 
 def test_excluded_client_does_not_get_the_publication_and_its_position_advances(harness: PlainHarness) -> None:
@@ -61,7 +60,7 @@ def test_subscription_that_is_catching_up_holds_publications(harness: PlainHarne
     harness.run_scheduled()
     assert subscriber.messages() == []
     merged = subscription.go_live(StreamPosition(1, "e"))
-    assert [publication.offset for publication in merged] == [2, 4]
+    assert [item.offset for item in merged] == [2, 4]
 
 
 def test_held_publications_are_bounded(harness: PlainHarness) -> None:
@@ -70,7 +69,7 @@ def test_held_publications_are_bounded(harness: PlainHarness) -> None:
     subscription = subscriber.subscription()
     harness.hub.add(subscription)
     for offset in (1, 2, 3):
-        harness.hub.publish("news", Publication(Raw(b"x" * 4000), offset=offset), "e")
+        harness.publish_one(Publication(Raw(b"x" * 4000), offset=offset), "e")
     harness.run_scheduled()
     with pytest.raises(Exception, match="too many"):
         subscription.go_live(StreamPosition(0, "e"))
@@ -79,7 +78,7 @@ def test_held_publications_are_bounded(harness: PlainHarness) -> None:
 def test_excluded_client_is_not_affected_by_an_undeliverable_payload(harness: PlainHarness) -> None:
     """A client that does not get the publication need not be able to decode it."""
     subscriber, _ = harness.subscribe(top=0)
-    harness.hub.publish("news", Publication(Raw(b"\xff"), offset=1), "e", (subscriber.client,))
+    harness.publish_one(Publication(Raw(b"\xff"), offset=1), "e", (subscriber.client,))
     harness.publish(2)
     harness.run_scheduled()
     assert (subscriber.undeliverable, subscriber.data()) == (0, [2])
@@ -109,7 +108,7 @@ def test_publications_without_an_offset_move_no_position(harness: PlainHarness) 
 def test_items_are_counted_by_their_outcome(harness: PlainHarness) -> None:
     """Delivered, or filtered. An excluded client counts as neither."""
     subscriber = harness.new_subscriber()
-    strategy = DeliveryStrategy(FILTERS.compile(WANTED), None)
+    strategy = harness.strategy(node=WANTED)
     subscription = subscriber.subscription("news", strategy)
     harness.hub.add(subscription)
     subscription.go_live(StreamPosition(0, "e"))
@@ -119,18 +118,8 @@ def test_items_are_counted_by_their_outcome(harness: PlainHarness) -> None:
         (3, "unwanted", ("c1",)),
         (4, "wanted", ("c1",)),
     ):
-        harness.hub.publish("news", Publication(Raw(b"1"), None, offset, {"kind": kind}), "e", exclude)
+        harness.publish_one(Publication(Raw(b"1"), None, offset, {"kind": kind}), "e", exclude)
     harness.run_scheduled()
     statistics = harness.hub.statistics()
     assert (statistics.delivered_total, statistics.filtered_total) == (1, 1)
     assert subscription.position == StreamPosition(4, "e")
-
-
-def test_subscription_without_conflation_has_no_held_publication(harness: PlainHarness) -> None:
-    """A session calls `deliver_held` for every subscription with a strategy."""
-    subscriber, subscription = harness.subscribe()
-    harness.hub.deliver_held(subscription)
-    subscription.strategy = DeliveryStrategy(FILTERS.compile(WANTED), None)
-    harness.hub.deliver_held(subscription)
-    harness.run_scheduled()
-    assert subscriber.messages() == []

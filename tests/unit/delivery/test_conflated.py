@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from beaconfire.delivery.batch import Item
-from beaconfire.delivery.patches import Patches
+from beaconfire.delivery.item import WHOLE, Item
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.model.pushes import JoinPush, PublicationPush
@@ -50,7 +49,7 @@ def test_newest_publication_of_a_batch_is_sent() -> None:
     harness = ConflationHarness()
     reader = harness.subscribe(1.0)
     for number in range(1, 4):
-        harness.hub.publish("news", Publication(Raw(b"1"), None, number), "e")
+        harness.publish_one(Publication(Raw(b"1"), None, number), "e")
     harness.run_scheduled()
     assert reader.offsets_and_left_out() == [(3, 2)]
 
@@ -107,7 +106,7 @@ def test_subscriptions_with_equal_left_out_counts_share_a_frame() -> None:
     readers = [harness.subscribe(1.0) for _ in range(5)]
     harness.publish(1, 2)
     late = harness.subscribe(1.0, top=StreamPosition(2, "e"))
-    late.subscription.strategy.conflation.sent(harness.clock.now_s())  # type: ignore[union-attr]
+    late.subscription.strategy.select([Publication(Raw(b"2"), offset=2)])  # sent in the subscribe reply
     harness.publish(3)
     packed = harness.wire.packed
     harness.advance_time(1.0)
@@ -193,7 +192,7 @@ def test_position_is_that_of_the_last_publication_that_was_sent() -> None:
     assert reader.subscription.position == (1, "e")
     harness.publish(3, 4)
     assert reader.subscription.position == (1, "e")
-    assert reader.subscription.expected == 4
+    assert reader.subscription.seen == 3
     harness.advance_time(1.0)
     assert reader.subscription.position == (3, "e")
 
@@ -212,16 +211,16 @@ def test_held_publication_keeps_a_bounded_number_of_frames() -> None:
     """A held publication with five hundred different left-out counts keeps at most sixteen frames, and every count is
     right."""
     harness = ConflationHarness()
-    wire, patches = harness.wire, Patches()
-    item = Item(PublicationPush("news", Publication(Raw(b'"' + b"x" * 1000 + b'"'), None, 9)), 9, "e", ())
+    wire = harness.wire
+    item = Item(PublicationPush("news", Publication(Raw(b'"' + b"x" * 1000 + b'"'), None, 9)), 9, 8, "e", (), 0)
     for left_out in range(500):
         for repeated in (left_out, 0 if left_out < 5 else left_out):
-            single = item.single_frame(wire, repeated, None, None, patches)
+            single = item.single_frame(wire, repeated, WHOLE)
             assert json.loads(cast(bytes, single.frame))["push"]["pub"].get("conflated", 0) == repeated
     kept = sum(len(single_frame.frame) for single_frame in (item._singles or {}).values())
     assert kept < 20 * 1100, "at most twenty of five hundred frames"
     packed = wire.packed
-    item.single_frame(wire, 499, None, None, patches)
+    item.single_frame(wire, 499, WHOLE)
     assert wire.packed == packed, "the newest frame is shared"
 
 
@@ -230,7 +229,7 @@ def test_held_publication_that_cannot_be_encoded_is_reported_when_it_is_due() ->
     harness = ConflationHarness()
     reader = harness.subscribe(1.0)
     harness.publish(1)
-    harness.hub.publish("news", Publication(Raw(b"\xff"), None, 2), "e")
+    harness.publish_one(Publication(Raw(b"\xff"), None, 2), "e")
     harness.run_scheduled()
     assert reader.subscriber.undeliverable == 0
     harness.advance_time(1.0)
@@ -263,7 +262,7 @@ def test_latest_publication_is_always_sent_in_the_end(
         if step == "publish":
             harness.offset += 1
             publication = Publication(Raw(b'"%d"' % harness.offset), None, harness.offset, {"kind": value})
-            harness.hub.publish("news", publication, "e", (), True)
+            harness.publish_one(publication, "e", (), True)
             if value == "wanted" or not filtered:
                 wanted.append(harness.offset)
         elif step == "time":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.loop import SLICE_S
-from beaconfire.delivery.channel import STRATEGY_BATCH_MAX, LocalChannel
-from beaconfire.delivery.hub import PENDING_ITEMS_MAX
-from beaconfire.delivery.strategy import DeliveryStrategy
+from beaconfire.delivery.channel import STRATEGY_BATCH_MAX
+from beaconfire.delivery.fan_out import PENDING_ITEMS_MAX
+from beaconfire.delivery.filtered import Filtered
 from beaconfire.delivery.tags_filter import Predicate, Tags, TagsFilters
 from beaconfire.model.events import BatchFannedOut, InternalError
 from beaconfire.model.position import StreamPosition
@@ -17,7 +16,7 @@ from beaconfire.model.publication import Publication
 from beaconfire.model.requests import FilterNode
 from tests.fakes.clock import AdvancingClock
 from tests.fakes.transport import LineWire
-from tests.unit.delivery.harness import WANTED, FakeSubscriber, HubHarness, Reader, StrategyHarness, text
+from tests.unit.delivery.harness import WANTED, FakeSubscriber, Reader, StrategyHarness, text
 
 
 class RecordedPredicate:
@@ -50,9 +49,9 @@ def test_many_different_filters_are_evaluated_in_slices() -> None:
         tags_filter = filters.compile(FilterNode(key="kind", cmp="neq", val=str(number)))
         tags_filter._predicate = RecordedPredicate(tags_filter._predicate, evaluated)
         strategy = harness.subscribe(None, node=WANTED).subscription.strategy
-        assert strategy is not None
+        assert isinstance(strategy, Filtered)
         strategy.tags_filter = tags_filter
-    harness.hub._now_s = AdvancingClock(ManualClock(), 0.001).now_s
+    harness.hub.fan_out._now_s = AdvancingClock(ManualClock(), 0.001).now_s
     harness.publish(0, text(1))
     most = turns = 0
     while harness.scheduled:
@@ -143,7 +142,7 @@ def test_walk_ends_if_all_its_subscriptions_are_removed() -> None:
     harness.run_scheduled()
     assert [reader.offsets() for reader in readers] == [[1, 2]] * 3
     assert [reader.offsets() for reader in late] == [[3]] * 2
-    assert not harness.hub._walking
+    assert not harness.hub.fan_out.is_interrupted
 
 
 def test_walks_of_several_channels_take_turns() -> None:
@@ -159,13 +158,13 @@ def test_walks_of_several_channels_take_turns() -> None:
     publish(harness, 1)
     for _ in range(4):
         harness.run_turn()
-    harness.hub.publish("elsewhere", Publication(Raw(b"1"), None, 0, {"kind": "wanted"}), "")
+    harness.publish_one(Publication(Raw(b"1"), None, 0, {"kind": "wanted"}), channel="elsewhere")
     for _ in range(12):
         harness.run_turn()
-    assert harness.hub._walking, "the long walk is not over"
+    assert harness.hub.fan_out.is_interrupted, "the long walk is not over"
     assert len(other.messages()) == len(plain.messages()) == 1
     harness.run_scheduled()
-    assert not harness.hub._walking
+    assert not harness.hub.fan_out.is_interrupted
 
 
 def test_long_batch_is_split() -> None:
@@ -228,15 +227,15 @@ def test_error_in_a_walk_does_not_stop_waiting_items() -> None:
     harness = StrategyHarness(interrupted=True)
     harness.recorder.expects_errors = True
     readers = subscribe_many(harness, 3)
-    strategy = readers[1].subscription.strategy
-    assert strategy is not None
+    broken = readers[1].subscription
+    strategy = broken.strategy
     harness.publish(0, text(1), "wanted")
     harness.run_turn()
     harness.publish(0, text(2), "wanted")
-    strategy.codec = object()  # type: ignore[assignment]  # every delivery to this subscription fails
+    broken.strategy = None  # type: ignore[assignment]  # every delivery to this subscription fails
     harness.run_turn()
     harness.run_turn()
-    strategy.codec = None
+    broken.strategy = strategy
     harness.run_scheduled()
     assert [event.where for event in harness.recorder.of(InternalError)] == ["fan-out"]
     assert [[publication.data for publication in reader.received()] for reader in readers] == [
@@ -244,29 +243,3 @@ def test_error_in_a_walk_does_not_stop_waiting_items() -> None:
         [text(2)],
         [text(2)],
     ]
-
-
-def test_previous_publication_is_of_the_same_epoch() -> None:
-    """A publication without an offset is in no epoch, and is the previous one of the next publication."""
-    local = LocalChannel("")
-    publications = [Publication(Raw(b"1"), offset=offset) for offset in (1, 2, 0, 1)]
-    previous = [
-        local.note_latest(publication, epoch)
-        for publication, epoch in zip(publications, ("e", "e", "", "f"), strict=True)
-    ]
-    assert previous == [None, publications[0], publications[1], None]
-
-
-@pytest.mark.parametrize("with_strategy", [False, True])
-def test_channel_finds_and_removes_its_subscriptions(with_strategy: bool) -> None:
-    """With and without a strategy. The latest publication is dropped with the last subscription that has one."""
-    local = LocalChannel("")
-    strategy = DeliveryStrategy(None, None) if with_strategy else None
-    subscription = HubHarness().new_subscriber().subscription("news", strategy)
-    local.add(subscription)
-    assert (len(local), list(local.members()), local.find("c1")) == (1, [subscription], subscription)
-    assert (local.with_strategy is not None) is with_strategy
-    local.latest = Publication(Raw(b"1")) if with_strategy else None
-    local.remove(subscription)
-    assert (len(local), list(local.members()), local.find("c1")) == (0, [], None)
-    assert (local.with_strategy, local.latest) == (None, None)
