@@ -140,6 +140,18 @@ class TokenKeysFetched(Struct, frozen=True):
     error: str
 
 
+class ChannelHealed(Struct, frozen=True):
+    """This node had missed publications of a channel.
+
+    `bridged` is true if history had all of them: then they were delivered, and `publications` is their number.
+    Otherwise the subscriptions with a position were told.
+    """
+
+    namespace: str
+    bridged: bool
+    publications: int
+
+
 class WorkDropped(Struct, frozen=True):
     """Background work was given up, because the engine has failed for too long.
 
@@ -173,6 +185,7 @@ Event: TypeAlias = (
     | HandshakeRefused
     | DrainAdvanced
     | TokenKeysFetched
+    | ChannelHealed
     | WorkDropped
     | InternalError
 )

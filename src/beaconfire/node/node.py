@@ -6,13 +6,18 @@ it uses. `server.app` hands the public parts to the server API, the transports a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from msgspec import Struct
 
-from beaconfire.base.loop import LoopTurns, Runtime
-from beaconfire.base.tasks import BackgroundTasks
+from beaconfire.base.backoff import Backoff
+from beaconfire.base.errors import SHUTDOWN
+from beaconfire.base.loop import LoopTurns, Runtime, SharedSlice
+from beaconfire.base.tasks import BackgroundTasks, start_task
 from beaconfire.channels.attachments import Attachments
+from beaconfire.channels.lanes import Lanes
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.service import ChannelService
 from beaconfire.delivery.hub import Hub
@@ -20,16 +25,19 @@ from beaconfire.delivery.outbox import Flusher, SendAll
 from beaconfire.delivery.patches import Patches
 from beaconfire.delivery.tags_filter import TagsFilters
 from beaconfire.engines.port import Engine
-from beaconfire.model.events import EventSink, NodeStatistics, report_error
+from beaconfire.model.events import EventSink, NodeStatistics, WorkDropped, report_error
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.broker_listener import BrokerListener
+from beaconfire.node.channel_upkeep import ChannelUpkeep, presence_ttl_s
 from beaconfire.node.cluster import Cluster
+from beaconfire.node.healing import Healing
 from beaconfire.node.local_sessions import LocalSessions
 from beaconfire.policy.port import Policy
 from beaconfire.protocols.port import ProtocolConnection
 from beaconfire.session.context import SessionContext
 from beaconfire.session.endings import Endings
 from beaconfire.session.factory import SessionFactory
+from beaconfire.session.gap_notices import GapNotices
 from beaconfire.session.membership import Memberships
 from beaconfire.session.operations.assembly import Operations
 from beaconfire.session.operations.strategy import Strategies
@@ -38,13 +46,18 @@ from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.session import Session
 from beaconfire.transports.traits import SessionTraits
 
+STOP_TIMEOUT_S: Final = 5.0
+"""How long `Node.stop` waits for background work by default."""
+
 
 class NodeOptions(Struct, frozen=True):
-    """`detach_delay_s` is how long the node stays attached to a channel without subscribers."""
+    """`detach_delay_s` is how long the node stays attached to a channel without subscribers. `attach_timeout_s` is how
+    long a subscriber waits for an attach, including the wait for a lost link."""
 
     identity: NodeIdentity
     client: ClientOptions
     detach_delay_s: float = 1.0
+    attach_timeout_s: float = 3.0
 
 
 class Node:
@@ -63,6 +76,8 @@ class Node:
         """`send_all` writes frames to sockets."""
         client, clock = options.client, runtime.timers.clock
         self._engine = engine
+        self._timers = runtime.timers
+        self._events = events
         self.background = BackgroundTasks(lambda error: report_error(events, "background", error), engine.suspends)
         self.turns = LoopTurns(runtime.schedule, clock.now_s)
         self.channels = ChannelService(engine.broker, engine.presence)
@@ -72,17 +87,42 @@ class Node:
         self.hub = Hub(
             runtime.schedule, runtime.prompt_timers, events, int(client.queue_max_size), self._flusher, patches
         )
+        backoff = Backoff(runtime.random)
         self.attachments = Attachments(
-            engine.broker, runtime.timers, self.background, options.detach_delay_s, self.hub.has_subscribers
+            engine.broker,
+            runtime.timers,
+            self.background,
+            backoff,
+            options.detach_delay_s,
+            options.attach_timeout_s,
+            self.hub.has_subscribers,
         )
-        self.memberships = Memberships(
+        self.lanes = Lanes(
+            engine.broker,
+            engine.presence,
+            runtime.timers,
+            self.background,
+            backoff,
+            events,
+            presence_ttl_s(client),
+        )
+        self.healing = self.hub.healer = Healing(
             self.hub,
             self.attachments,
             engine.broker,
-            engine.presence,
+            namespaces,
             self.background,
+            SharedSlice(runtime.schedule, clock.now_s),
+            runtime.timers,
+            backoff,
             events,
-            float(client.presence_update_interval),
+            client.reply_size_limit,
+        )
+        self.upkeep = ChannelUpkeep(
+            engine, self.hub, self.lanes, self.healing, namespaces, client, runtime, self.background
+        )
+        self.memberships = Memberships(
+            self.hub, self.attachments, self.lanes, self.upkeep.presence, self.upkeep.positions, events
         )
         self._context = SessionContext(
             client,
@@ -93,6 +133,7 @@ class Node:
             self.memberships,
             self.registry,
             self.background,
+            GapNotices(client.gap_rate_limit, runtime.timers, runtime.random, events),
             Endings(policy, float(client.decision_timeout), runtime.timers, self.background, events)
             if policy.wants_endings
             else None,
@@ -113,7 +154,7 @@ class Node:
             runtime=runtime,
             events=events,
         )
-        self.listener = BrokerListener(self.hub)
+        self.listener = BrokerListener(self.hub, self.attachments, self.healing)
         started_s = clock.now_s()
         local_sessions = LocalSessions(
             self.registry,
@@ -121,6 +162,9 @@ class Node:
             namespaces,
             self.operations,
             self.background,
+            runtime.timers,
+            backoff,
+            events,
             options.identity,
             lambda: int(clock.now_s() - started_s),
         )
@@ -131,11 +175,30 @@ class Node:
         await self._engine.broker.start(self.listener)
         await self.cluster.start()
 
-    async def stop(self) -> None:
-        """Stops the control bus, waits for the background work of ended sessions, and stops the broker."""
+    async def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Stops the control bus, ends the sessions that are left, waits for background work, and stops the broker.
+
+        Waits at most `timeout_s` seconds for the work, for example the removal of presence entries. Then the rest is
+        dropped and reported as `WorkDropped`.
+        """
         await self.cluster.stop()
-        await self.background.wait_idle()
+        self.upkeep.stop()
+        self.healing.stop()
+        for session in list(self.registry.open):
+            session.end(SHUTDOWN)
+        work = start_task(self._finish_work())
+        deadline = self._timers.after(timeout_s, lambda: _cancel(work))
+        await asyncio.wait([work])
+        deadline.cancel()
+        left = len(self.lanes) + len(self.background)
+        if left:
+            self._events.emit(WorkDropped("shutdown", left, f"the engine did not answer within {timeout_s:g} s"))
+            self.background.cancel()
         await self._engine.broker.stop()
+
+    async def _finish_work(self) -> None:
+        await self.lanes.wait_until_empty()
+        await self.background.wait_idle()
 
     def sessions(
         self, traits: SessionTraits, make_protocol: Callable[[Session], ProtocolConnection], new_id: Callable[[], str]
@@ -161,3 +224,7 @@ class Node:
             filtered_total=hub.filtered_total,
             conflated_total=hub.conflated_total,
         )
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
