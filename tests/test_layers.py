@@ -12,20 +12,29 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "beaconfire"
 
+CONNECTIONS = (
+    "protocols.centrifuge.connection",
+    "protocols.centrifuge.unidirectional_connection",
+    "protocols.plain.connection",
+)
+"""The connection objects of protocols. They call the operations of the session. All other modules of protocols, such as
+the codecs, are below the session."""
+
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("base",),
     ("model",),
     ("engines.port", "engines.options", "protocols.port", "protocols.json_payload", "protocols.fossil"),
+    ("protocols",),
     ("channels",),
     ("policy.port", "policy.tokens", "transports.port", "transports.options", "transports.traits"),
     ("delivery",),
     ("session",),
     ("node",),
-    ("policy", "engines", "protocols", "transports", "auth", "api", "observe"),
-    ("loadtest",),
+    ("policy", "engines", *CONNECTIONS, "transports", "auth", "api", "observe"),
+    ("loadtest", "testing"),
     ("config",),
     ("server", "web"),
-    ("cli", "__init__"),
+    ("cli", "asgi", "__init__"),
 )
 """From the lowest layer to the highest. A module belongs to the layer of its longest prefix."""
 
@@ -44,15 +53,22 @@ SHARED = (
 SIBLINGS = ("engines", "protocols", "transports", "policy", "auth", "api", "observe")
 """Folders of one layer. They do not import each other, and neither do the folders within the first three."""
 
-LOADTEST_IMPORTS = ("protocols", "model", "base", "auth.issue")
-"""The load generator is a client: it may import these, and of the server only the command line imports it."""
+LOADTEST_IMPORTS = ("protocols.port", "protocols.centrifuge", "model", "base", "auth.issue")
+"""The load generator is a client: it may import these, without the connection objects of the server. Of the server only
+the command line imports it."""
 
 PURE = ("channels", "delivery", "model", "protocols", "base.errors", "base.units", "base.rates")
-IMPURE_IN_PURE = ("channels.attachments", "channels.lanes", "channels.periodic", "channels.service")
+IMPURE_IN_PURE = (
+    "channels.attachments",
+    "channels.lanes",
+    "channels.periodic",
+    "channels.service",
+    *CONNECTIONS,
+)
 """Pure modules decide synchronously: no event loop, no clock, no randomness, no log."""
 FORBIDDEN_IN_PURE = {"asyncio", "socket", "ssl", "threading", "time", "random", "logging", "structlog", "uvloop"}
 
-CONFIG_READERS = ("config", "server", "cli")
+CONFIG_READERS = ("config", "server", "cli", "asgi")
 
 
 def modules() -> dict[str, Path]:
@@ -146,10 +162,25 @@ def test_the_load_generator_stands_apart() -> None:
     wrong = [
         f"{a} -> {b}"
         for a, b in sorted(EDGES)
-        if (starts_with(a, "loadtest") and not starts_with(b, "loadtest", *LOADTEST_IMPORTS))
+        if (starts_with(a, "loadtest") and (not starts_with(b, "loadtest", *LOADTEST_IMPORTS) or b in CONNECTIONS))
         or (starts_with(b, "loadtest") and not starts_with(a, "loadtest", "cli"))
     ]
     assert wrong == []
+
+
+def test_the_load_generator_loads_nothing_of_a_server() -> None:
+    """Not through other modules either. Of decisions it knows only the port of tokens."""
+    loaded = {module for module in ALL if starts_with(module, "loadtest")}
+    while reached := {b for a, b in EDGES if a in loaded} - loaded:
+        loaded |= reached
+    folders = {module.split(".")[0] for module in loaded if not starts_with(module, "policy.tokens")}
+    assert folders == {"loadtest", "protocols", "model", "base", "auth"}
+
+
+def test_only_connection_objects_know_the_session() -> None:
+    """A codec works without a session: clients and the load generator use codecs as well."""
+    users = {a for a, b in EDGES if starts_with(a, "protocols") and starts_with(b, "session", "node")}
+    assert users <= set(CONNECTIONS)
 
 
 def cycles(graph: dict[str, set[str]]) -> list[str]:

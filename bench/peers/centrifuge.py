@@ -10,10 +10,10 @@ from typing import NamedTuple, Protocol
 from msgspec import Raw
 
 from beaconfire.auth.issue import connection_token
-from beaconfire.model.requests import ConnectRequest, PublishRequest, Request, SubscribeRequest
 from beaconfire.protocols.centrifuge.client_codec import ClientCodec
 from beaconfire.protocols.centrifuge.client_json import ClientJsonCodec
 from beaconfire.protocols.centrifuge.client_protobuf import ClientProtobufCodec
+from beaconfire.protocols.centrifuge.requests import ConnectRequest, PublishRequest, Request, SubscribeRequest
 from bench.peers.base import PeerProtocol
 
 SECRET = "a-secret-of-the-benchmark-of-32-bytes"

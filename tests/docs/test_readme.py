@@ -30,6 +30,7 @@ PAGES_WITH_CODE = [
             "how-to/recover.md",
             "how-to/save-bytes.md",
             "how-to/scale-limits.md",
+            "how-to/write-an-engine.md",
             "operations/troubleshooting.md",
             "protocols/streams.md",
         )

@@ -20,23 +20,24 @@ from beaconfire.engines.port import (
 )
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
+from beaconfire.testing.calls import LIFETIME_CALLS
 
 
 class RandomSteps:
-    """Implements `tests.fakes.engine.CallControl`: most calls wait before and after their effect for `take_one`."""
+    """Implements `beaconfire.testing.CallControl`: most calls wait before and after their effect for `take_one`."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self.waiting: list[asyncio.Future[None]] = []
 
-    async def before(self, method: str, subject: str) -> None:
-        await self._wait()
+    async def before(self, call: str, subject: str) -> None:
+        await self._wait(call)
 
-    async def after(self, method: str) -> None:
-        await self._wait()
+    async def after(self, call: str, subject: str) -> None:
+        await self._wait(call)
 
-    async def _wait(self) -> None:
-        if self._rng.random() < 0.25:
+    async def _wait(self, call: str) -> None:
+        if call in LIFETIME_CALLS or self._rng.random() < 0.25:
             return  # some calls are fast
         step: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting.append(step)

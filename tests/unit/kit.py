@@ -38,7 +38,8 @@ from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.centrifuge.unidirectional_connection import UnidirectionalConnection
-from beaconfire.protocols.plain import PlainCodec, PlainConnection
+from beaconfire.protocols.plain.codec import PlainCodec
+from beaconfire.protocols.plain.connection import PlainConnection
 from beaconfire.protocols.port import Codec
 from beaconfire.session.factory import SessionFactory
 from beaconfire.session.operations.assembly import suspending_operations

@@ -40,6 +40,7 @@ from beaconfire.base.request_body import (
     Receive,
     read_body,
 )
+from beaconfire.base.route_path import route_path
 from beaconfire.model.events import LimitHit, report_error
 from beaconfire.protocols.json_payload import NotJSONError, decode_json
 
@@ -247,10 +248,7 @@ class ApiHttp:
 
 def _path(scope: Scope) -> str:
     """The path below `/api`: empty, or with a leading slash."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    if root and (path == root or path.startswith(root + "/")):
-        path = path[len(root) :]
+    path = route_path(scope)
     if path == _PREFIX or path.startswith(_PREFIX + "/"):
         path = path[len(_PREFIX) :]
     return path

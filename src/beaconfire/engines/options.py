@@ -16,6 +16,14 @@ class EngineOptions(Options, frozen=True, kw_only=True):
     type: Annotated[
         Literal["memory"], Meta(description="`memory`: inside this process, without any other service.")
     ] = "memory"
+    timeout: Annotated[
+        Seconds,
+        Meta(
+            gt=0,
+            description="Deadline of each call to an engine outside this process. Then the command fails with error "
+            "100, which is temporary. The engine `memory` needs no deadline.",
+        ),
+    ] = Seconds(3)
     history_meta_ttl: Annotated[
         Seconds, Meta(description="How long the epoch and offset of a channel are kept after its last publication.")
     ] = Seconds(30 * 86400)

@@ -164,6 +164,24 @@ class WorkDropped(Struct, frozen=True):
     detail: str
 
 
+class EngineCallFailed(Struct, frozen=True):
+    """A call of the engine failed. `call` is its name, for example publish or presence_add.
+
+    `reason` is one of: timeout, unavailable, defect (an unexpected exception), not_replicated, storage_full.
+    """
+
+    call: str
+    reason: str
+
+
+class EngineStateChanged(Struct, frozen=True):
+    """The engine has stopped working, or works again. `detail` says why it does not work, and is empty if it works."""
+
+    engine: str
+    up: bool
+    detail: str
+
+
 class InternalError(Struct, frozen=True):
     """An unexpected error of the server. `where` is the part of the server, `error` is the traceback."""
 
@@ -187,6 +205,8 @@ Event: TypeAlias = (
     | TokenKeysFetched
     | ChannelHealed
     | WorkDropped
+    | EngineCallFailed
+    | EngineStateChanged
     | InternalError
 )
 
@@ -241,6 +261,7 @@ class NodeStatistics(Struct, frozen=True):
     queue_bytes: int = 0
     history_publications: int = 0
     history_bytes: int = 0
+    engine_up: int = 1
     messages_in_total: int = 0
     bytes_in_total: int = 0
     messages_out_total: int = 0

@@ -16,8 +16,9 @@ from beaconfire.base.errors import (
     Disconnect,
     DisconnectCode,
 )
+from beaconfire.base.loop import Runtime
 from beaconfire.base.tasks import BackgroundTasks
-from beaconfire.base.timers import Timer, Timers
+from beaconfire.base.timers import Timer
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.delivery.hub import Hub
 from beaconfire.model.events import EventSink, WorkDropped
@@ -58,8 +59,7 @@ class LocalSessions:
         namespaces: Namespaces,
         operations: Operations,
         background: BackgroundTasks,
-        timers: Timers,
-        backoff: Backoff,
+        runtime: Runtime,
         events: EventSink,
         node: NodeIdentity,
         uptime_s: Callable[[], int],
@@ -69,8 +69,8 @@ class LocalSessions:
         self._namespaces = namespaces
         self._operations = operations
         self._background = background
-        self._timers = timers
-        self._backoff = backoff
+        self._timers = runtime.timers
+        self._backoff = Backoff(runtime.random)
         self._events = events
         self._repeated: dict[tuple[str, str], Timer] = {}
         """Subscribes that have failed and are repeated, by client and channel."""

@@ -12,12 +12,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from beaconfire.base.backoff import Backoff
 from beaconfire.base.errors import SHUTDOWN
-from beaconfire.base.loop import LoopTurns, Runtime, SharedSlice
+from beaconfire.base.loop import LoopTurns, Runtime
 from beaconfire.base.tasks import BackgroundTasks, start_task
-from beaconfire.channels.attachments import Attachments
-from beaconfire.channels.lanes import Lanes
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.service import ChannelService
 from beaconfire.delivery.hub import Hub
@@ -27,10 +24,8 @@ from beaconfire.delivery.tags_filter import TagsFilters
 from beaconfire.engines.port import Engine
 from beaconfire.model.events import EventSink, NodeStatistics, WorkDropped, report_error
 from beaconfire.model.node import NodeIdentity
-from beaconfire.node.broker_listener import BrokerListener
-from beaconfire.node.channel_upkeep import ChannelUpkeep, presence_ttl_s
+from beaconfire.node.channel_work import ChannelWork
 from beaconfire.node.cluster import Cluster
-from beaconfire.node.healing import Healing
 from beaconfire.node.local_sessions import LocalSessions
 from beaconfire.policy.port import Policy
 from beaconfire.protocols.port import ProtocolConnection
@@ -38,7 +33,6 @@ from beaconfire.session.context import SessionContext
 from beaconfire.session.endings import Endings
 from beaconfire.session.factory import SessionFactory
 from beaconfire.session.gap_notices import GapNotices
-from beaconfire.session.membership import Memberships
 from beaconfire.session.operations.assembly import Operations
 from beaconfire.session.operations.strategy import Strategies
 from beaconfire.session.options import ClientOptions
@@ -87,43 +81,18 @@ class Node:
         self.hub = Hub(
             runtime.schedule, runtime.prompt_timers, events, int(client.queue_max_size), self._flusher, patches
         )
-        backoff = Backoff(runtime.random)
-        self.attachments = Attachments(
-            engine.broker,
-            runtime.timers,
+        self.work = ChannelWork(
+            engine,
+            self.hub,
+            namespaces,
+            client,
+            runtime,
             self.background,
-            backoff,
+            events,
             options.detach_delay_s,
             options.attach_timeout_s,
-            self.hub.has_subscribers,
         )
-        self.lanes = Lanes(
-            engine.broker,
-            engine.presence,
-            runtime.timers,
-            self.background,
-            backoff,
-            events,
-            presence_ttl_s(client),
-        )
-        self.healing = self.hub.healer = Healing(
-            self.hub,
-            self.attachments,
-            engine.broker,
-            namespaces,
-            self.background,
-            SharedSlice(runtime.schedule, clock.now_s),
-            runtime.timers,
-            backoff,
-            events,
-            client.reply_size_limit,
-        )
-        self.upkeep = ChannelUpkeep(
-            engine, self.hub, self.lanes, self.healing, namespaces, client, runtime, self.background
-        )
-        self.memberships = Memberships(
-            self.hub, self.attachments, self.lanes, self.upkeep.presence, self.upkeep.positions, events
-        )
+        self.memberships = self.work.memberships
         self._context = SessionContext(
             client,
             runtime,
@@ -154,7 +123,7 @@ class Node:
             runtime=runtime,
             events=events,
         )
-        self.listener = BrokerListener(self.hub, self.attachments, self.healing)
+        self.listener = self.work.listener
         started_s = clock.now_s()
         local_sessions = LocalSessions(
             self.registry,
@@ -162,8 +131,7 @@ class Node:
             namespaces,
             self.operations,
             self.background,
-            runtime.timers,
-            backoff,
+            runtime,
             events,
             options.identity,
             lambda: int(clock.now_s() - started_s),
@@ -182,22 +150,21 @@ class Node:
         dropped and reported as `WorkDropped`.
         """
         await self.cluster.stop()
-        self.upkeep.stop()
-        self.healing.stop()
+        self.work.stop()
         for session in list(self.registry.open):
             session.end(SHUTDOWN)
         work = start_task(self._finish_work())
         deadline = self._timers.after(timeout_s, lambda: _cancel(work))
         await asyncio.wait([work])
         deadline.cancel()
-        left = len(self.lanes) + len(self.background)
+        left = len(self.work.lanes) + len(self.background)
         if left:
             self._events.emit(WorkDropped("shutdown", left, f"the engine did not answer within {timeout_s:g} s"))
             self.background.cancel()
         await self._engine.broker.stop()
 
     async def _finish_work(self) -> None:
-        await self.lanes.wait_until_empty()
+        await self.work.lanes.wait_until_empty()
         await self.background.wait_idle()
 
     def sessions(

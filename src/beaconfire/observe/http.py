@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from beaconfire.base.clock import Clock, SystemClock
+from beaconfire.base.route_path import route_path
 from beaconfire.observe.logs import get_logger
 from beaconfire.observe.metric_table import OTHER
 from beaconfire.observe.metrics import MetricsSink
@@ -119,6 +120,7 @@ class RequestObserver:
                 status_without_response = CLIENT_CLOSED_REQUEST
             return message
 
+        path = route_path(scope)  # before the application, whose routers may change the scope
         started_s = self._clock.now_s()
         try:
             await self.app(scope, receive_observed, send_observed)
@@ -132,7 +134,7 @@ class RequestObserver:
             client = scope.get("client")
             self._recorder.record(
                 scope["method"],
-                scope["path"],
+                path,
                 status or status_without_response,
                 self._clock.now_s() - started_s,
                 client[0] if client else "",

@@ -96,6 +96,20 @@ def text_renderer(colours: bool) -> Sequence[Processor]:
     return _indent_exception, ConsoleRenderer(columns=columns, sort_keys=False)
 
 
+def message_renderer() -> Sequence[Processor]:
+    """As `text_renderer`, but without time, level and padding: the logging of another application adds its own."""
+
+    def without_time_and_level(logger: object, method: str, line: EventDict) -> EventDict:
+        return {name: value for name, value in line.items() if name not in ("timestamp", "level")}
+
+    columns = [
+        Column("action", _pad(0)),
+        Column("status", _pad(0)),
+        Column("", lambda key, value: f"{key}={_quote(value)}"),
+    ]
+    return _indent_exception, without_time_and_level, ConsoleRenderer(columns=columns, sort_keys=False)
+
+
 def render(processors: Sequence[Processor], level: str, line: Any) -> str:
     """The text of a line, without the line end."""
     for processor in processors:

@@ -18,7 +18,14 @@ from structlog.typing import FilteringBoundLogger, Processor
 from beaconfire.base import errors
 from beaconfire.base.clock import Clock, SystemClock
 from beaconfire.model import events
-from beaconfire.observe.log_lines import FieldNormalizer, LibraryHandler, json_renderer, render, text_renderer
+from beaconfire.observe.log_lines import (
+    FieldNormalizer,
+    LibraryHandler,
+    json_renderer,
+    message_renderer,
+    render,
+    text_renderer,
+)
 from beaconfire.observe.log_output import LogOutput
 from beaconfire.observe.options import LogOptions
 from beaconfire.observe.redaction import Redactor
@@ -93,6 +100,26 @@ def reset() -> None:
         structlog.reset_defaults()
 
 
+def host_logger(options: LogOptions, secrets: Iterable[str] = (), clock: Clock | None = None) -> FilteringBoundLogger:
+    """A logger inside another application, whose logging this function does not change.
+
+    If that application has configured structlog, its lines go there. Otherwise they go to the logger `beaconfire` of
+    the standard library: as JSON with `log.format = "json"`, else as `action status key=value …`, without time and
+    level, which the host's formatter adds. `secrets` as in `configure`.
+    """
+    if structlog.is_configured():
+        return get_logger()
+    normalizer = FieldNormalizer(Redactor(secrets), clock or SystemClock())
+    renderers = (json_renderer(),) if options.format == "json" else message_renderer()
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        logging.getLogger("beaconfire"),
+        processors=[structlog.stdlib.filter_by_level, normalizer, *renderers],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[options.level]),
+        cache_logger_on_first_use=False,
+    )
+    return logger
+
+
 def get_logger(**fields: Any) -> FilteringBoundLogger:
     """A logger: `get_logger().info("node_started", engine="memory")`. Each of its lines contains `fields`.
 
@@ -121,6 +148,7 @@ class LogSink:
             events.DrainAdvanced: self._drain_advanced,
             events.TokenKeysFetched: self._token_keys_fetched,
             events.WorkDropped: self._work_dropped,
+            events.EngineStateChanged: self._engine_state_changed,
             events.InternalError: self._internal_error,
         }
         self._debug = self._log.is_enabled_for(logging.DEBUG)
@@ -263,6 +291,12 @@ class LogSink:
             dropped=event.count,
             **_detail(event.detail),
         )
+
+    def _engine_state_changed(self, event: events.EngineStateChanged) -> None:
+        if event.up:
+            self._log.info("engine_state_changed", engine=event.engine)
+        else:
+            self._log.warning("engine_state_changed", status="error", engine=event.engine, detail=event.detail)
 
     def _internal_error(self, event: events.InternalError) -> None:
         self._log_limited(

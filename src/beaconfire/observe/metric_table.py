@@ -25,6 +25,8 @@ LIMITS = (
     "client.queue_max_size",
     "client.reply_max_size",
     "client.command_queue_max",
+    "client.concurrent_calls_max",
+    "client.decision_timeout",
     "client.channel_limit",
     "client.gap_rate_limit",
     "client.history_max_publication_limit",
@@ -48,6 +50,7 @@ LIMITS = (
     "tags_filter_depth_max",
     "token_length_max",
     "jwks_unknown_kids_max",
+    "ended_waiting_max",
 )
 """The names of limits in `LimitHit`: settings (section and name), and the fixed limits of HTTP, filters and tokens."""
 
@@ -146,6 +149,7 @@ METRICS: tuple[Metric, ...] = (
         "Memory for the history and positions of all channels. `engine.history_max_bytes` limits it.",
         unit="bytes",
     ),
+    _gauge("beaconfire_engine_up", "1 while the engine works, else 0. The check `engine` of readiness says why."),
     _gauge("beaconfire_draining", "1 from the beginning of a drain, else 0."),
     _gauge("beaconfire_drain_remaining", "Sessions that a drain has not closed yet."),
     # traffic
@@ -226,6 +230,12 @@ METRICS: tuple[Metric, ...] = (
         "work",
     ),
     _counter(
+        "beaconfire_engine_failures_total",
+        "Failed calls of the engine. The reason is timeout, unavailable, defect, not_replicated or storage_full.",
+        "call",
+        "reason",
+    ),
+    _counter(
         "beaconfire_token_key_fetches_total", "Fetches of the JSON Web Key Set. The outcome is ok or error.", "outcome"
     ),
     _gauge("beaconfire_token_keys", "Keys in the JSON Web Key Set that was fetched last."),
@@ -240,6 +250,7 @@ NODE_METRICS = {
     "queue_bytes": "beaconfire_queue_bytes",
     "history_publications": "beaconfire_history_publications",
     "history_bytes": "beaconfire_history_bytes",
+    "engine_up": "beaconfire_engine_up",
     "messages_in_total": "beaconfire_messages_received_total",
     "bytes_in_total": "beaconfire_bytes_received_total",
     "messages_out_total": "beaconfire_messages_sent_total",

@@ -73,6 +73,8 @@ class MetricsSink:
             events.TokenKeysFetched: self._token_keys_fetched,
             events.ChannelHealed: self._channel_healed,
             events.WorkDropped: self._work_dropped,
+            events.EngineCallFailed: self._engine_call_failed,
+            events.EngineStateChanged: self._engine_state_changed,
             events.InternalError: self._internal_error,
         }
         self._create_series(("", *namespaces))
@@ -209,6 +211,12 @@ class MetricsSink:
 
     def _work_dropped(self, event: events.WorkDropped) -> None:
         self._families.numbers("beaconfire_work_dropped_total").series(event.work).value += event.count
+
+    def _engine_call_failed(self, event: events.EngineCallFailed) -> None:
+        self._count("beaconfire_engine_failures_total", event.call, event.reason)
+
+    def _engine_state_changed(self, event: events.EngineStateChanged) -> None:
+        """Counts nothing: `beaconfire_engine_up` is read at each scrape."""
 
     def _internal_error(self, event: events.InternalError) -> None:
         self._count("beaconfire_internal_errors_total", event.where)

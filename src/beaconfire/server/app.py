@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from msgspec import structs
 from starlette.routing import BaseRoute, Mount, Route, Router
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.typing import FilteringBoundLogger
 
 from beaconfire import __version__
 from beaconfire.api.http import CALL_PATHS, ApiHttp
@@ -25,6 +26,8 @@ from beaconfire.base.units import Seconds
 from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.config import Config
+from beaconfire.engines.guard import guard_engine
+from beaconfire.engines.port import Engine
 from beaconfire.model.events import EventDispatcher, EventSink, NodeStatistics
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.admission import Admission
@@ -63,14 +66,15 @@ _PATH_LABELS = (
 class App:
     """A whole server without its process and listening socket. Make it inside a running event loop."""
 
-    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+    def __init__(self, config: Config, clock: Clock | None = None, logger: FilteringBoundLogger | None = None) -> None:
+        """`logger` writes the log; by default it is the one that `observe.logs` has configured."""
         self.config = config
         self.clock = clock or SystemClock()
         self.timers = Timers(self.clock)
         self.metrics = MetricsSink(config.namespaces)
-        self.log = LogSink(clock=self.clock)
+        self.log = LogSink(logger, self.clock)
         self.events: EventSink = EventDispatcher(self.metrics, self.log)
-        self.engine = ENGINES[config.engine.type].make(config.engine, self.clock, self.events)
+        self.engine = self._make_engine()
         self.identity = NodeIdentity(
             uid=str(uuid.uuid4()), name=f"{socket.gethostname()}_{config.server.port}", version=__version__
         )
@@ -80,6 +84,7 @@ class App:
         self.verifiers = _verifiers(config, self.clock, self.events)
         self.node = self._make_node()
         self.health = Health()
+        self.health.add_check("engine", self._engine_problem)
         self.admission = Admission(config.client, self._count_connections, self.clock, self.events)
         self.endpoints = Endpoints(config, self.node, self.identity, self.admission.admit, self.timers, self.events)
         self.acceptor = WebSocketAcceptor(
@@ -92,8 +97,9 @@ class App:
             config.server.trusted_proxies,
         )
         api = self._make_api()
-        recorder = RequestRecorder(self.metrics, (*_PATH_LABELS, *self.endpoints.websocket), QUIET_PATHS + CALL_PATHS)
-        self.asgi: ASGIApp = RequestObserver(Router(self._routes(api)), recorder, self.clock)
+        labels = (*_PATH_LABELS, *self.endpoints.websocket)
+        recorder = RequestRecorder(self.metrics, labels, QUIET_PATHS + CALL_PATHS, logger)
+        self.asgi: ASGIApp = RequestObserver(self._make_router(api), recorder, self.clock)
         self.http: Callable[..., asyncio.Protocol] = self._make_http(api, recorder)
         self.metrics.set_statistics_source(self._statistics)
         self._sweep_s = self.clock.now_s()
@@ -120,6 +126,11 @@ class App:
         self.log.flush()
 
     # Parts
+
+    def _make_engine(self) -> Engine:
+        options = self.config.engine
+        engine = ENGINES[options.type].make(options, self.clock, self.events)
+        return guard_engine(engine, float(options.timeout), self.timers, self.events) if engine.suspends else engine
 
     def _make_node(self) -> Node:
         config, loop = self.config, asyncio.get_running_loop()
@@ -156,6 +167,17 @@ class App:
         )
         return ApiHttp(methods, ApiKeys(options.keys), options)
 
+    def _make_router(self, api: ApiHttp | None) -> Router:
+        router = Router(self._routes(api))
+        not_found = router.default
+
+        async def default(scope: Scope, receive: Receive, send: Send) -> None:
+            handle = self.endpoints.not_found if scope["type"] == "websocket" else not_found
+            await handle(scope, receive, send)
+
+        router.default = default
+        return router
+
     def _routes(self, api: ApiHttp | None) -> list[BaseRoute]:
         routes: list[BaseRoute] = [
             Route("/metrics", self.metrics.endpoint),
@@ -185,6 +207,11 @@ class App:
     def _count_connections(self) -> int:
         return len(self.node.registry.open) + len(self.node.registry.closing)
 
+    def _engine_problem(self) -> str | None:
+        """The readiness check of the engine."""
+        state = self.engine.state()
+        return None if state.up else state.detail or "down"
+
     def _statistics(self) -> NodeStatistics:
         """The figures of the node and of its engine."""
         engine = self.engine.statistics()
@@ -192,6 +219,7 @@ class App:
             self.node.statistics(),
             history_publications=engine.history_publications,
             history_bytes=engine.history_bytes,
+            engine_up=int(self.engine.state().up),
         )
 
     def _run_timers(self) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from beaconfire.base.timers import Timers
 from beaconfire.config import Config
-from beaconfire.model.events import EventSink
+from beaconfire.model.events import EventSink, HandshakeRefused
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.node import Node
 from beaconfire.protocols.centrifuge.connection import CentrifugeCodec, CentrifugeConnection
@@ -24,24 +25,36 @@ from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.centrifuge.unidirectional_connection import UnidirectionalConnection
-from beaconfire.protocols.plain import PlainCodec, PlainConnection
+from beaconfire.protocols.plain.codec import PlainCodec
+from beaconfire.protocols.plain.connection import PlainConnection
 from beaconfire.protocols.port import Codec, Wire
 from beaconfire.session.factory import SessionFactory
 from beaconfire.transports import endpoint_table as rows
 from beaconfire.transports import streams
+from beaconfire.transports.asgi import MessageWires, WebSocketChecks, WebSocketEndpoint, refuse_websocket
 from beaconfire.transports.endpoint_table import ENDPOINTS, EndpointRow
 from beaconfire.transports.polling import Poll, PollCommands
 from beaconfire.transports.port import Admit, OpenSession
 from beaconfire.transports.request_checks import RequestChecks
 from beaconfire.transports.traits import Pings
-from beaconfire.transports.websocket import (
+from beaconfire.transports.websocket import WireSelector
+from beaconfire.transports.websocket_endpoints import (
+    NOT_FOUND,
+    OTHER_PATH,
     CentrifugeEndpoint,
     Endpoint,
     SingleCodecEndpoint,
-    UpgradeRequest,
-    WireSelector,
+    Wires,
     with_first_message,
 )
+from beaconfire.transports.websocket_request import WebSocketRequest
+
+
+class _Framing(Struct, frozen=True):
+    """How WebSocket messages are sent: on our own connections, or by an ASGI server, which has no pings for us."""
+
+    make_wires: Callable[[Codec], Wires]
+    has_pings: bool = True
 
 
 class Endpoints:
@@ -64,35 +77,56 @@ class Endpoints:
         self._checks = RequestChecks(config.client.allowed_origins, admit, events)
         self._emulated = streams.EmulatedSessions(lambda: secrets.token_urlsafe(24))
         enabled = [row for row in ENDPOINTS if is_enabled(config, row)]
-        self.websocket: dict[str, Endpoint] = {
-            endpoint_path(config, row): _WEBSOCKET_MAKERS[row.name](self, row) for row in enabled if row.scheme == "ws"
-        }
-        """WebSocket endpoints by path."""
-        self.routes: list[BaseRoute] = [Route(path, _upgrade_required) for path in self.websocket]
-        """Routes for all endpoints. A WebSocket path answers other requests with 426."""
+        own = _Framing(lambda codec: WireSelector(codec, config.websocket))
+        self.websocket = self._make_websocket(enabled, own)
+        """The WebSocket endpoints of our own HTTP server, by path."""
+        self._websocket_checks = WebSocketChecks(config.websocket, config.client.allowed_origins, admit, timers, events)
+        self.routes: list[BaseRoute] = [
+            WebSocketRoute(path, WebSocketEndpoint(path, endpoint, self._websocket_checks))
+            for path, endpoint in self._make_websocket(enabled, _Framing(MessageWires, has_pings=False)).items()
+        ]
+        """Routes for all endpoints: those of WebSockets are for other ASGI servers. A WebSocket path answers other
+        requests with 426."""
+        self.routes += [Route(path, _upgrade_required) for path in self.websocket]
         self.routes += [Route(row.path, _HTTP_MAKERS[row.name](self, row)) for row in enabled if row.scheme == "http"]
+
+    async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application for WebSockets on other paths."""
+        await receive()
+        self._events.emit(HandshakeRefused(OTHER_PATH, NOT_FOUND.status, NOT_FOUND.reason))
+        await refuse_websocket(scope, send, NOT_FOUND)
 
     # WebSocket
 
-    def _native(self, row: EndpointRow) -> Endpoint:
+    def _make_websocket(self, enabled: Iterable[EndpointRow], framing: _Framing) -> dict[str, Endpoint]:
+        """The WebSocket endpoints by path."""
+        return {
+            endpoint_path(self._config, row): _WEBSOCKET_MAKERS[row.name](self, row, framing)
+            for row in enabled
+            if row.scheme == "ws"
+        }
+
+    def _native(self, row: EndpointRow, framing: _Framing) -> Endpoint:
         json, protobuf = JsonCodec(), ProtobufCodec()
         sessions = {codec.name: self._centrifuge(row, codec) for codec in (json, protobuf)}
 
-        def open_session(request: UpgradeRequest, wire: Wire, transport_pings: bool) -> OpenSession:
-            traits = replace(row.traits, pings=Pings.TRANSPORT) if transport_pings else None
+        def open_session(request: WebSocketRequest, wire: Wire, transport_pings: bool) -> OpenSession:
+            traits = replace(row.traits, pings=Pings.TRANSPORT) if transport_pings and framing.has_pings else None
             factory = sessions[wire.codec.name]
             return lambda transport, handshake: factory.open_session(transport, wire, handshake, traits)
 
-        return CentrifugeEndpoint(self._wires(json), self._wires(protobuf), open_session)
+        return CentrifugeEndpoint(framing.make_wires(json), framing.make_wires(protobuf), open_session)
 
-    def _uni_websocket(self, row: EndpointRow) -> Endpoint:
+    def _uni_websocket(self, row: EndpointRow, framing: _Framing) -> Endpoint:
+        if not framing.has_pings:  # the protocol's own, as on other one-way transports
+            row = replace(row, traits=replace(row.traits, pings=Pings.UNANSWERED))
         sessions = self._unidirectional(row)
         return SingleCodecEndpoint(
-            self._wires(UnidirectionalCodec()),
+            framing.make_wires(UnidirectionalCodec()),
             lambda request, wire: with_first_message(sessions(wire), request.parameter(streams.CONNECT_PARAMETER)),
         )
 
-    def _plain(self, row: EndpointRow) -> Endpoint:
+    def _plain(self, row: EndpointRow, framing: _Framing) -> Endpoint:
         options, operations = self._config.plain, self._node.operations
         lobby = options.lobby_channel if options.lobby else None
         traits = replace(row.traits, may_stay_anonymous=lobby is not None)
@@ -100,12 +134,9 @@ class Endpoints:
             traits, lambda session: PlainConnection(session, operations, lobby), _new_client_id
         )
         return SingleCodecEndpoint(
-            self._wires(PlainCodec(lobby)),
+            framing.make_wires(PlainCodec(lobby)),
             lambda request, wire: lambda transport, handshake: sessions.open_session(transport, wire, handshake),
         )
-
-    def _wires(self, codec: Codec) -> WireSelector:
-        return WireSelector(codec, self._config.websocket)
 
     # HTTP
 
@@ -179,7 +210,7 @@ class Endpoints:
         return lambda wire: lambda transport, handshake: sessions.open_session(transport, wire, handshake)
 
 
-_WEBSOCKET_MAKERS: Final[Mapping[str, Callable[[Endpoints, EndpointRow], Endpoint]]] = {
+_WEBSOCKET_MAKERS: Final[Mapping[str, Callable[[Endpoints, EndpointRow, _Framing], Endpoint]]] = {
     rows.WEBSOCKET.name: Endpoints._native,
     rows.UNI_WEBSOCKET.name: Endpoints._uni_websocket,
     rows.PLAIN.name: Endpoints._plain,

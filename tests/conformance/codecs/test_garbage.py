@@ -12,15 +12,16 @@ from msgspec import Raw
 from beaconfire.base.errors import PayloadError
 from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import PublicationPush
+from beaconfire.protocols.centrifuge.connection import CentrifugeCodec
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.requests import Command
-from beaconfire.protocols.port import Codec, ProtocolError
+from beaconfire.protocols.port import ProtocolError
 
 from .test_vectors import REQUESTS
 
-JSON: Codec = JsonCodec()
-PROTOBUF: Codec = ProtobufCodec()
+JSON: CentrifugeCodec = JsonCodec()
+PROTOBUF: CentrifugeCodec = ProtobufCodec()
 many = settings(max_examples=1500, deadline=None, derandomize=True, database=None)
 
 VALID_JSON = [b"\n".join(bytes(line) for line in vector.json) for vector in REQUESTS]
@@ -44,7 +45,7 @@ def mutated(draw: st.DrawFn, valid: list[bytes], pieces: st.SearchStrategy[bytes
     return frame
 
 
-def survives(codec: Codec, frame: bytes) -> list[Command]:
+def survives(codec: CentrifugeCodec, frame: bytes) -> list[Command]:
     try:
         commands = list(codec.decode(frame, True))
     except ProtocolError:

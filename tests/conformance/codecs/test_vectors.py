@@ -14,17 +14,19 @@ from msgspec import Raw, Struct
 
 from beaconfire.base import errors
 from beaconfire.base.errors import CommandError
-from beaconfire.model import position, publication, pushes, requests, results
-from beaconfire.protocols.centrifuge import fields
+from beaconfire.model import position, publication, pushes
+from beaconfire.model import requests as model_requests
+from beaconfire.protocols.centrifuge import fields, requests, results
+from beaconfire.protocols.centrifuge.connection import CentrifugeCodec
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.requests import Command
-from beaconfire.protocols.port import Codec, Payload, ProtocolError
+from beaconfire.protocols.port import Payload, ProtocolError
 
 from . import official
 
-JSON: Codec = JsonCodec()
-PROTOBUF: Codec = ProtobufCodec()
+JSON: CentrifugeCodec = JsonCodec()
+PROTOBUF: CentrifugeCodec = ProtobufCodec()
 CODECS = {codec.name: codec for codec in (JSON, PROTOBUF)}
 VECTORS = Path(__file__).parent / "vectors"
 
@@ -86,7 +88,9 @@ def load(file: str, kind: type) -> list[Any]:
 
 
 MODEL = {
-    name: kind for module in (position, publication, pushes, requests, results) for name, kind in vars(module).items()
+    name: kind
+    for module in (position, publication, pushes, model_requests, requests, results)
+    for name, kind in vars(module).items()
 }
 
 

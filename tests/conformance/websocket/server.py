@@ -22,19 +22,15 @@ from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds, Size
 from beaconfire.model.events import Event
 from beaconfire.model.handshake import Handshake
-from beaconfire.protocols.plain import PlainCodec
+from beaconfire.protocols.plain.codec import PlainCodec
 from beaconfire.protocols.port import Frame, Payload, Wire
 from beaconfire.transports.http.limits import HttpLimits
 from beaconfire.transports.options import ServerOptions, WebSocketOptions
 from beaconfire.transports.port import ErrorResponse, Transport
-from beaconfire.transports.websocket import (
-    NegotiatedHandshake,
-    UpgradeDetector,
-    UpgradeRequest,
-    WebSocketAcceptor,
-    WireSelector,
-)
+from beaconfire.transports.websocket import UpgradeDetector, WebSocketAcceptor, WireSelector
 from beaconfire.transports.websocket.framing import BINARY, TEXT, frame_header
+from beaconfire.transports.websocket_endpoints import NegotiatedHandshake
+from beaconfire.transports.websocket_request import WebSocketRequest
 
 T = TypeVar("T")
 
@@ -213,7 +209,7 @@ class PlainEndpoint:
     def __init__(self, server: EchoServer) -> None:
         self._server = server
 
-    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake:
+    def negotiate(self, request: WebSocketRequest) -> NegotiatedHandshake:
         return NegotiatedHandshake(self._server.open_session)
 
 
@@ -224,7 +220,7 @@ class CompressingEndpoint:
         self._server = server
         self._wires = WireSelector(PlainCodec(None), WebSocketOptions(compression=True))
 
-    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake:
+    def negotiate(self, request: WebSocketRequest) -> NegotiatedHandshake:
         wire, extension = self._wires.select(request)
         if not extension:
             return NegotiatedHandshake(self._server.open_session)
@@ -239,7 +235,7 @@ class SubprotocolEndpoint:
     def __init__(self, server: EchoServer) -> None:
         self._server = server
 
-    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake | ErrorResponse:
+    def negotiate(self, request: WebSocketRequest) -> NegotiatedHandshake | ErrorResponse:
         if "known" in request.subprotocols:
             return NegotiatedHandshake(self._server.open_session, "known")
         return ErrorResponse(400, "bad", "unknown subprotocol")
@@ -248,7 +244,7 @@ class SubprotocolEndpoint:
 class FailingEndpoint:
     """An endpoint that raises an exception."""
 
-    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake:
+    def negotiate(self, request: WebSocketRequest) -> NegotiatedHandshake:
         raise RuntimeError("a bug")
 
 

@@ -25,6 +25,7 @@ from beaconfire.model.events import (
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.node import Node, NodeOptions
 from beaconfire.policy.configured import ConfiguredPolicy
+from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
@@ -86,12 +87,12 @@ class ApiHarness:
             NodeOptions(NodeIdentity(uid="uid", name="node", version="1.2.3"), client_options),
             engine,
             self.namespaces,
-            access,
             ConfiguredPolicy(UserNameTokens(), UserNameTokens(), self.namespaces, access, client_options),
             Runtime(self._scheduled.append, self.timers, self.timers, lambda: 0.5),
             self.recorder,
             RecordingTransport.send_all,
         )
+        operations = self.node.operations
         self.options = options or ApiOptions(keys=["right", "old"])
         self.api = ApiMethods(
             self.node.channels,
@@ -101,8 +102,12 @@ class ApiHarness:
             self.clock,
             self.recorder,
             self.options,
+            operations.publishing,
+            "publish" in operations.suspending,
         )
-        self._sessions = self.node.sessions(SessionTraits(), self._new_id)
+        self._sessions = self.node.sessions(
+            SessionTraits(), lambda session: CentrifugeConnection(session, operations, JsonCodec()), self._new_id
+        )
 
     async def start(self) -> ApiHarness:
         await self.node.start()

@@ -10,7 +10,7 @@ from beaconfire.auth.jwks import FETCH_INTERVAL_MIN_S
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.tokens import JWTVerifier
 from beaconfire.base.clock import ManualClock
-from beaconfire.base.tasks import run_eagerly
+from beaconfire.base.tasks import start_task
 from beaconfire.model.events import Event, TokenKeysFetched
 from beaconfire.model.identity import Identity
 from beaconfire.policy.tokens import TokenUnverifiable
@@ -187,23 +187,22 @@ def test_known_keys_do_not_wait_for_a_running_fetch() -> None:
     run(Setup(slow, timeout_s=30), scenario)
 
 
-def test_a_verification_may_begin_outside_a_task() -> None:
-    """`run_eagerly` runs a command outside of any task until the command suspends."""
+def test_verifications_suspend_only_with_a_key_set() -> None:
+    """So commands with tokens run in one step if all keys are in the settings. With a key set they run in tasks, even
+    while all keys are known: a fetch may become necessary with any token."""
+    without = JWTVerifier(TokenOptions(hmac_secret=SECRET), ManualClock(), RecordedEvents())
+    assert not without.suspends
+    assert at_once(without.verify_connection(token_of(sub="42"))).user == "42"
     slow = SlowProvider()
 
     async def scenario(setup: Setup) -> None:
-        found: list[Identity] = []
-
-        async def verify() -> None:
-            found.append(await setup.verifier.verify_connection(signed("a")))
-
-        tasks: list[asyncio.Task[None] | None] = []
-        asyncio.get_running_loop().call_soon(lambda: tasks.append(run_eagerly(verify())))
+        assert setup.verifier.suspends
+        verifying = start_task(setup.verifier.verify_connection(signed("a")))
         await slow.started.wait()
+        assert not verifying.done()
         slow.release.set()
-        assert tasks[0] is not None
-        await tasks[0]
-        assert found == [Identity(user="42")]
+        assert await verifying == Identity(user="42")
+        assert setup.verifier.suspends
 
     run(Setup(slow, timeout_s=30), scenario)
 

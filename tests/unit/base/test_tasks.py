@@ -1,85 +1,162 @@
-"""Coroutines that run without a task until they suspend."""
+"""Coroutines that run in one step, and coroutines that run in tasks."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import sys
 
 import pytest
 
-from beaconfire.base.tasks import BackgroundTasks, run_eagerly
+from beaconfire.base.tasks import BackgroundTasks, SuspendedError, run_in_one_step, start_task
 from tests.unit.kit import settle
+
+STARTS_AT_ONCE = sys.version_info >= (3, 12)
+"""Whether `start_task` runs a coroutine up to its first suspension."""
+
+
+# --- run_in_one_step --------------------------------------------------------------------------------------------------
 
 
 def test_a_coroutine_that_never_suspends_needs_no_task_and_no_loop() -> None:
-    """The coroutine has finished when `run_eagerly` returns, even without a running event loop."""
+    """`run_in_one_step` returns the result of the coroutine, even without a running event loop."""
     steps: list[str] = []
 
-    async def work() -> None:
-        steps.append("done")
+    async def inner() -> int:
+        steps.append("inner")
+        return 7
 
-    assert run_eagerly(work()) is None
-    assert steps == ["done"]
+    async def work() -> int:
+        return await inner() + 1
+
+    assert run_in_one_step(work()) == 8
+    assert steps == ["inner"]
 
 
-def test_an_exception_before_the_first_suspension_reaches_the_caller() -> None:
+def test_an_exception_in_one_step_reaches_the_caller() -> None:
     """There is no task that could hold the exception."""
 
     async def fail() -> None:
         raise KeyError("x")
 
     with pytest.raises(KeyError):
-        run_eagerly(fail())
+        run_in_one_step(fail())
 
 
-def test_a_coroutine_that_suspends_continues_in_a_task() -> None:
-    """No step runs twice, and the coroutine gets the results of its awaits."""
+def test_a_coroutine_that_suspends_in_one_step_is_closed() -> None:
+    """Its `finally` blocks run, and the error names the coroutine. Nothing continues it later."""
 
     async def scenario() -> list[str]:
         steps: list[str] = []
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         async def work() -> None:
+            try:
+                await future
+                steps.append("continued")
+            finally:
+                steps.append("cleaned")
+
+        with pytest.raises(SuspendedError, match="work"):
+            run_in_one_step(work())
+        assert steps == ["cleaned"]
+        future.set_result(None)
+        await settle()
+        return steps
+
+    assert asyncio.run(scenario()) == ["cleaned"]
+
+
+# --- start_task -------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_runs_the_coroutine_to_its_end() -> None:
+    """No step runs twice, and the coroutine gets the results of its awaits."""
+
+    async def scenario() -> tuple[list[str], str]:
+        steps: list[str] = []
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def work() -> str:
             steps.append("begun")
             steps.append(await future)
             await asyncio.sleep(0)
             steps.append("done")
+            return "result"
 
-        task = run_eagerly(work())
-        assert task is not None
-        assert steps == ["begun"]
+        task = start_task(work())
+        assert steps == (["begun"] if STARTS_AT_ONCE else [])
         future.set_result("answered")
-        await task
-        return steps
+        return steps, await task
 
-    assert asyncio.run(scenario()) == ["begun", "answered", "done"]
+    assert asyncio.run(scenario()) == (["begun", "answered", "done"], "result")
 
 
-def test_exceptions_of_awaited_futures_reach_the_coroutine() -> None:
-    """The coroutine can handle such an exception; an exception that it does not handle belongs to its task."""
+def test_a_coroutine_that_does_not_suspend_is_done_when_it_starts() -> None:
+    """At once, or on the next turn of the event loop."""
 
-    async def scenario() -> tuple[list[str], BaseException | None]:
-        handled: list[str] = []
-        first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        second: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def scenario() -> None:
+        async def work() -> int:
+            return 7
+
+        task = start_task(work())
+        assert task.done() == STARTS_AT_ONCE
+        await asyncio.sleep(0)
+        assert task.result() == 7
+
+    asyncio.run(scenario())
+
+
+def test_a_coroutine_in_a_task_is_the_current_task_from_its_first_step() -> None:
+    """So `asyncio.timeout` and context variables work before the first suspension as well."""
+
+    async def scenario() -> None:
+        variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="of the caller")
+        current: list[asyncio.Task[None] | None] = []
 
         async def work() -> None:
+            current.append(asyncio.current_task())
+            variable.set("of the task")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await asyncio.get_running_loop().create_future()
+            current.append(asyncio.current_task())
+
+        task = start_task(work())
+        await task
+        assert current == [task, task]
+        assert variable.get() == "of the caller"
+
+    asyncio.run(scenario())
+
+
+def test_an_exception_belongs_to_the_task() -> None:
+    """Also an exception before the first suspension: it does not reach the caller of `start_task`. The coroutine can
+    handle exceptions of the futures that it awaits."""
+
+    async def scenario() -> tuple[list[str], BaseException | None, BaseException | None]:
+        handled: list[str] = []
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def fail_at_once() -> None:
+            raise KeyError("at once")
+
+        async def fail_later() -> None:
             try:
-                await first
+                await future
             except ValueError as error:
                 handled.append(str(error))
-            await second
+            raise KeyError("later")
 
-        task = run_eagerly(work())
-        assert task is not None
-        first.set_exception(ValueError("first"))
+        tasks = [start_task(fail_at_once()), start_task(fail_later())]
         await settle()
-        second.set_exception(KeyError("second"))
-        await asyncio.wait([task])
-        return handled, task.exception()
+        future.set_exception(ValueError("handled"))
+        await asyncio.wait(tasks)
+        return handled, tasks[0].exception(), tasks[1].exception()
 
-    handled, error = asyncio.run(scenario())
-    assert handled == ["first"]
-    assert isinstance(error, KeyError)
+    handled, at_once, later = asyncio.run(scenario())
+    assert handled == ["handled"]
+    assert (repr(at_once), repr(later)) == ("KeyError('at once')", "KeyError('later')")
 
 
 def test_cancelling_the_task_cancels_the_coroutine() -> None:
@@ -94,8 +171,7 @@ def test_cancelling_the_task_cancels_the_coroutine() -> None:
             finally:
                 steps.append("cleaned")
 
-        task = run_eagerly(work())
-        assert task is not None
+        task = start_task(work())
         await settle()
         task.cancel()
         await asyncio.wait([task])
@@ -104,7 +180,7 @@ def test_cancelling_the_task_cancels_the_coroutine() -> None:
     assert asyncio.run(scenario()) == (["cleaned"], True)
 
 
-def test_a_future_may_be_done_before_the_task_starts() -> None:
+def test_a_future_may_be_done_before_the_task_continues() -> None:
     """The coroutine waits for a future that has its result before the task looks at it."""
 
     async def scenario() -> list[int]:
@@ -114,8 +190,7 @@ def test_a_future_may_be_done_before_the_task_starts() -> None:
         async def work() -> None:
             results.append(await future)
 
-        task = run_eagerly(work())
-        assert task is not None
+        task = start_task(work())
         future.set_result(7)
         await task
         return results
@@ -123,8 +198,11 @@ def test_a_future_may_be_done_before_the_task_starts() -> None:
     assert asyncio.run(scenario()) == [7]
 
 
+# --- BackgroundTasks --------------------------------------------------------------------------------------------------
+
+
 def test_background_failures_are_reported_and_do_not_reach_the_caller() -> None:
-    """An exception is reported whether it is raised immediately or later. The caller continues in both cases."""
+    """An exception is reported once, whether it is raised before or after the first suspension."""
 
     async def scenario() -> list[str]:
         errors: list[str] = []
@@ -136,14 +214,89 @@ def test_background_failures_are_reported_and_do_not_reach_the_caller() -> None:
             raise ValueError(waits)
 
         background.start(fail(waits=False))
-        assert errors == ["ValueError(False)"]
         background.start(fail(waits=True))
-        assert len(background) == 1
+        assert len(background) == (1 if STARTS_AT_ONCE else 2)
         await background.wait_idle()
         assert len(background) == 0
         return errors
 
     assert asyncio.run(scenario()) == ["ValueError(False)", "ValueError(True)"]
+
+
+def test_work_for_an_engine_that_never_suspends_runs_in_one_step() -> None:
+    """Without a task and without an event loop. A failure is reported, and so is a coroutine that suspends although
+    the engine must not: it is closed."""
+    steps: list[str] = []
+    errors: list[BaseException] = []
+    background = BackgroundTasks(errors.append, engine_suspends=False)
+
+    async def work() -> None:
+        steps.append("done")
+
+    async def fail() -> None:
+        raise ValueError("failed")
+
+    async def suspend() -> None:
+        try:
+            await asyncio.sleep(0)
+        finally:
+            steps.append("closed")
+
+    background.start_engine_work(work())
+    background.start_engine_work(fail())
+    background.start_engine_work(suspend())
+    assert steps == ["done", "closed"]
+    assert [type(error) for error in errors] == [ValueError, SuspendedError]
+    assert len(background) == 0
+
+
+def test_work_for_an_engine_that_suspends_runs_in_a_task() -> None:
+    """As with `start`, so that the engine can use timeouts. This is the default."""
+
+    async def scenario() -> tuple[list[str], list[str]]:
+        steps: list[str] = []
+        errors: list[str] = []
+        background = BackgroundTasks(lambda error: errors.append(repr(error)))
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def work() -> None:
+            async with asyncio.timeout(60):
+                await future
+            steps.append("done")
+            raise ValueError("failed")
+
+        background.start_engine_work(work())
+        await settle()
+        assert (steps, len(background)) == ([], 1)
+        future.set_result(None)
+        await background.wait_idle()
+        return steps, errors
+
+    assert asyncio.run(scenario()) == (["done"], ["ValueError('failed')"])
+
+
+def test_a_cancelled_background_task_is_no_failure() -> None:
+    """Whoever cancels a task knows that the task has not finished."""
+
+    async def scenario() -> list[str]:
+        errors: list[str] = []
+        background = BackgroundTasks(lambda error: errors.append(repr(error)))
+        inner: list[asyncio.Task[None] | None] = []
+
+        async def work() -> None:
+            inner.append(asyncio.current_task())
+            await asyncio.get_running_loop().create_future()
+
+        background.start(work())
+        await settle()
+        [task] = inner
+        assert task is not None
+        task.cancel()
+        await background.wait_idle()
+        assert len(background) == 0
+        return errors
+
+    assert asyncio.run(scenario()) == []
 
 
 def test_wait_idle_includes_coroutines_started_meanwhile() -> None:

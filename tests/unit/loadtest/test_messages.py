@@ -13,14 +13,14 @@ from beaconfire.loadtest.messages import DATA, JSON, PROTOBUF, Encoding, encode_
 from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import PublicationPush, Push
 from beaconfire.protocols.centrifuge.client_codec import Reply
+from beaconfire.protocols.centrifuge.connection import CentrifugeCodec
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.requests import PublishRequest
 from beaconfire.protocols.centrifuge.results import PublishResult, Result
-from beaconfire.protocols.port import Codec
 from tests.conformance.codecs.test_round_trips import any_pushes, any_results, publications, quick, refs, texts
 
-SERVER_CODECS: dict[str, Codec] = {"centrifuge-json": JsonCodec(), "centrifuge-protobuf": ProtobufCodec()}
+SERVER_CODECS: dict[str, CentrifugeCodec] = {"centrifuge-json": JsonCodec(), "centrifuge-protobuf": ProtobufCodec()}
 both = pytest.mark.parametrize("encoding", [JSON, PROTOBUF], ids=["json", "protobuf"])
 
 times_ns = st.integers(0, 2**63)

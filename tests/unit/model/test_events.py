@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from beaconfire.base.clock import ManualClock
+from beaconfire.base.errors import EngineUnavailable
 from beaconfire.model.events import (
     Event,
     EventDispatcher,
+    InternalError,
     LimitHit,
     NoEvents,
     TokenKeysFetched,
+    report_error,
 )
 from beaconfire.observe.logs import LogSink
 from beaconfire.observe.metrics import MetricsSink
@@ -49,3 +52,16 @@ def test_our_sinks_know_every_type_of_event() -> None:
     wanted = {kind for kind in get_args(Event) if log.handler(kind) is not None}
     assert LimitHit in wanted
     assert wanted < set(get_args(Event))
+
+
+def test_a_failure_of_the_engine_is_no_internal_error() -> None:
+    """The guard of the engine has counted the failure. Every other exception is reported with its traceback."""
+    sink = PartialSink(InternalError)
+    dispatcher = EventDispatcher(sink)
+    report_error(dispatcher, "background", EngineUnavailable("no connection"))
+    assert sink.events == []
+    report_error(dispatcher, "background", RuntimeError("boom"))
+    (event,) = sink.events
+    assert isinstance(event, InternalError)
+    assert event.where == "background"
+    assert "RuntimeError: boom" in event.error

@@ -172,13 +172,19 @@ def test_failed_command_line() -> None:
 
 
 def test_lines_of_limits_and_errors() -> None:
-    """Level and fields of limits, refused upgrades, lost recoveries, key fetches, unexpected errors and drains."""
+    """Level and fields of limits, refused upgrades, lost recoveries, key fetches, engine, unexpected errors and drains.
+
+    A failed call of the engine has no line of its own: the command or the change of the state has one.
+    """
     found = emitted(
         events.LimitHit("client.queue_max_size", "c1"),
         events.HandshakeRefused("/ws", 403, "origin"),
         events.RecoveryFinished("chat:1", "chat", False, 0),
         events.TokenKeysFetched(2, ""),
         events.TokenKeysFetched(0, "timed out"),
+        events.EngineStateChanged("redis", False, "no connection"),
+        events.EngineStateChanged("redis", True, ""),
+        events.EngineCallFailed("publish", "timeout"),
         events.InternalError("hub", "Traceback …\nRuntimeError: boom"),
         events.DrainAdvanced("closing", 12),
         events.ApiCallHandled("publish", 0.001, 102),
@@ -198,6 +204,11 @@ def test_lines_of_limits_and_errors() -> None:
         },
         {"level": "info", "action": "token_keys_fetched", "status": "ok", "keys": 2},
         {"level": "warning", "action": "token_keys_fetched", "status": "error", "detail": "timed out"},
+        {
+            **{"level": "warning", "action": "engine_state_changed", "status": "error"},
+            **{"engine": "redis", "detail": "no connection"},
+        },
+        {"level": "info", "action": "engine_state_changed", "status": "ok", "engine": "redis"},
         {
             **{"level": "error", "action": "internal_error", "status": "error"},
             **{"count": 1, "where": "hub", "exception": "Traceback …\nRuntimeError: boom"},

@@ -61,6 +61,8 @@ NAMES = {
     "beaconfire_fanout_batch_subscribers": ("histogram", ()),
     "beaconfire_limit_hits_total": ("counter", ("limit",)),
     "beaconfire_internal_errors_total": ("counter", ("where",)),
+    "beaconfire_engine_up": ("gauge", ()),
+    "beaconfire_engine_failures_total": ("counter", ("call", "reason")),
     "beaconfire_token_key_fetches_total": ("counter", ("outcome",)),
     "beaconfire_token_keys": ("gauge", ()),
 }
@@ -147,6 +149,8 @@ def test_every_event_is_counted() -> None:
         events.HandshakeRefused("/ws", 403, "origin"),
         events.DrainAdvanced("closing", 7),
         events.TokenKeysFetched(2, ""),
+        events.EngineCallFailed("publish", "timeout"),
+        events.EngineStateChanged("redis", False, "no connection"),
         events.InternalError("hub", "Traceback"),
     ]
     assert {type(event) for event in examples} == set(get_args(events.Event))
@@ -183,6 +187,7 @@ def test_every_event_is_counted() -> None:
         "beaconfire_drain_remaining": 7,
         "beaconfire_token_key_fetches_total{outcome=ok}": 1,
         "beaconfire_token_keys": 2,
+        "beaconfire_engine_failures_total{call=publish,reason=timeout}": 1,
         "beaconfire_internal_errors_total{where=hub}": 1,
     }
 
@@ -256,6 +261,7 @@ def test_limits_have_the_names_of_settings() -> None:
         "token_length_max",
         "jwks_unknown_kids_max",
         "tags_filter_depth_max",
+        "ended_waiting_max",
     }
     for limit in set(LIMITS) - fixed:
         section, name = limit.split(".")

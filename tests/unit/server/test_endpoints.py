@@ -18,6 +18,7 @@ from beaconfire.server.app import App
 from beaconfire.server.endpoints import endpoint_path
 from beaconfire.server.engines import ENGINES
 from beaconfire.transports.endpoint_table import ENDPOINTS, EndpointRow
+from beaconfire.transports.traits import Pings
 
 
 def paths(config: Config) -> dict[str, Any]:
@@ -63,6 +64,25 @@ def test_limits_of_rows_are_settings_and_have_a_metric() -> None:
         for limit in row.limits:
             assert hasattr(getattr(Config(), row.section), limit)
         assert set(row.limit_settings) <= set(LIMITS)
+
+
+def test_pings_of_each_endpoint() -> None:
+    """A client that cannot send must not have to answer pings; its transport answers, or its own end notices the loss.
+    Clients of the plain protocol need no code for pings: their WebSocket library answers."""
+    pings = {row.name: row.traits.pings for row in ENDPOINTS if row.name != "emulation"}
+    assert {name for name, kind in pings.items() if kind is Pings.PROTOCOL} == {
+        "websocket",
+        "http_stream",
+        "sse",
+        "commands",
+    }
+    assert {name for name, kind in pings.items() if kind is Pings.TRANSPORT} == {"uni_websocket", "plain"}
+    assert {name for name, kind in pings.items() if kind is Pings.UNANSWERED} == {"uni_http_stream", "uni_sse", "poll"}
+    for row in ENDPOINTS:
+        if row.traits.pings is Pings.TRANSPORT:
+            assert row.scheme == "ws"
+        if row.is_unidirectional:
+            assert row.traits.pings in (Pings.TRANSPORT, Pings.UNANSWERED)
 
 
 def test_every_engine_type_has_a_row() -> None:

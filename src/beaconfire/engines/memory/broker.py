@@ -214,6 +214,11 @@ class MemoryBroker:
     async def remove_history(self, channel: str) -> None:
         self._streams.clear(channel)
 
+    def forget(self, channel: str) -> None:
+        """Removes the stream of the channel with its position, as a server that loses its data does. For tests of
+        recovery; clients can only remove the publications."""
+        self._streams.forget(channel)
+
     def _is_attached(self, channel: str) -> bool:
         return channel in self._attached
 

@@ -206,6 +206,13 @@ class Streams:
             self._drop(stream, stream.retained, len(stream.retained))
             self._on_emptied(stream)
 
+    def forget(self, channel: str) -> None:
+        """Removes the stream of the channel, with its position."""
+        self.clear(channel)
+        stream = self._table.get(channel)
+        if stream is not None:
+            self._remove(stream)
+
     def enforce_limit(self) -> None:
         """Removes data until the memory limit is met. The average time per publication and per new stream is constant,
         because each of them is removed once."""

@@ -52,6 +52,8 @@ from beaconfire.session.operations.assembly import Operations
 from beaconfire.session.session import Session, SessionPhase
 from beaconfire.transports.traits import Pings
 
+_PUBLISHED: Final = PublishResult()
+
 REJECT_UNRECOVERED: Final = 2
 """The bit of `SubscribeRequest.flag` that asks for error 112 instead of `recovered: false`."""
 
@@ -193,8 +195,8 @@ class CentrifugeConnection:
 
     async def _publish(self, ref: object, request: PublishRequest) -> None:
         """The publisher receives its own publication if it is subscribed."""
-        outcome = await self._operations.publishing.publish(self._session, request.channel, request.data)
-        self.reply(ref, PublishResult(outcome.position.offset, outcome.position.epoch))
+        await self._operations.publishing.publish(self._session, request.channel, request.data)
+        self.reply(ref, _PUBLISHED)
 
     async def _presence(self, ref: object, request: PresenceRequest) -> None:
         members = await self._operations.reading.presence(self._session, request.channel)

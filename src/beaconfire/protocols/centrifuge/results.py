@@ -60,14 +60,7 @@ class UnsubscribeResult(Struct, frozen=True):
 
 
 class PublishResult(Struct, frozen=True):
-    """The publication was accepted (section 13).
-
-    The Centrifuge protocol sends an empty result; the plain protocol and the server API send the position. Without
-    history `offset` is 0.
-    """
-
-    offset: int = 0
-    epoch: str = ""
+    """The publication was accepted (section 13). This protocol does not send its position."""
 
 
 class PresenceResult(Struct, frozen=True):

@@ -3,8 +3,3 @@
 `client_messages` decodes messages of clients, `server_messages` encodes replies and pushes, and `lobby` converts frames
 that are no message of the protocol to publications and back. `connection` runs the commands.
 """
-
-from beaconfire.protocols.plain.codec import PlainCodec
-from beaconfire.protocols.plain.connection import PlainConnection
-
-__all__ = ["PlainCodec", "PlainConnection"]

@@ -58,7 +58,8 @@ class Strategies:
         tags_filter = self._compile_filter(session, request)
         strategy: DeliveryStrategy = PLAIN
         codec = session.wire.codec
-        if isinstance(codec, DeltaCodec) and request.delta in namespace.options.allowed_delta_types:
+        # The type of the codec is checked last, because the check of a protocol class is slow.
+        if request.delta in namespace.options.allowed_delta_types and isinstance(codec, DeltaCodec):
             strategy = Patched(codec, self._context)
         if request.conflate is not None:
             strategy = Conflated(strategy, request.conflate.max_rate, self._context)

@@ -23,9 +23,7 @@ from beaconfire.transports.reset import abandon_after, reset
 from beaconfire.transports.websocket.connection import WebSocketConnection
 from beaconfire.transports.websocket.frame_reader import FrameReader, feed
 from beaconfire.transports.websocket.handshake import (
-    Endpoint,
     HandshakeError,
-    NegotiatedHandshake,
     UpgradeRequest,
     accept_key,
     accept_response,
@@ -35,13 +33,14 @@ from beaconfire.transports.websocket.handshake import (
 )
 from beaconfire.transports.websocket.picows_log import PicowsLog
 from beaconfire.transports.websocket.sender import ConnectionContext
-
-_NOT_FOUND = ErrorResponse(404, "bad", "no WebSocket endpoint here")
-_FOREIGN_ORIGIN = ErrorResponse(403, "origin", "this origin may not connect")
-_INTERNAL = ErrorResponse(500, "bad", "internal server error")
-
-_OTHER_PATH = "other"
-"""The path in `HandshakeRefused` if the requested path is not an endpoint's."""
+from beaconfire.transports.websocket_endpoints import (
+    FOREIGN_ORIGIN,
+    INTERNAL,
+    NOT_FOUND,
+    OTHER_PATH,
+    Endpoint,
+    NegotiatedHandshake,
+)
 
 
 class WebSocketAcceptor:
@@ -89,7 +88,7 @@ class WebSocketAcceptor:
             key, negotiated = self._negotiate(request)
         except HandshakeError as error:
             response = error.response
-            path = request.path if request.path in self._endpoints else _OTHER_PATH
+            path = request.path if request.path in self._endpoints else OTHER_PATH
             self._events.emit(HandshakeRefused(path, response.status, response.reason))
             stream.write(encode_error_response(response))
             stream.close()
@@ -131,15 +130,15 @@ class WebSocketAcceptor:
         endpoint = self._endpoints.get(request.path)
         if endpoint is None:
             check_http(request)
-            raise HandshakeError(_NOT_FOUND)
+            raise HandshakeError(NOT_FOUND)
         key = accept_key(request)
         if not self._origins.allow(request.origin):
-            raise HandshakeError(_FOREIGN_ORIGIN)
+            raise HandshakeError(FOREIGN_ORIGIN)
         try:
             result = self._admit() or endpoint.negotiate(request)
         except Exception:  # noqa: BLE001 - a bug in an endpoint must not leave the client without a response
             self._events.emit(InternalError("websocket handshake", traceback.format_exc()))
-            raise HandshakeError(_INTERNAL) from None
+            raise HandshakeError(INTERNAL) from None
         if isinstance(result, ErrorResponse):
             raise HandshakeError(result)
         return key, result

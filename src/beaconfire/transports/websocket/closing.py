@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+from beaconfire.transports.websocket_messages import shorten_reason
+
 PROTOCOL_ERROR = 1002
 INVALID_DATA = 1007
-MESSAGE_TOO_BIG = 1009
-INTERNAL_ERROR = 1011
-
-REASON_BYTES_MAX = 123
-"""A control frame has at most 125 bytes, and two of them are the code."""
 
 
 class ProtocolViolation(Exception):
@@ -18,11 +15,6 @@ class ProtocolViolation(Exception):
         super().__init__(f"{code} {reason}")
         self.code = code
         self.reason = reason
-
-
-def too_big(limit: int) -> str:
-    """The close reason for MESSAGE_TOO_BIG."""
-    return f"message exceeds {limit:d} bytes"
 
 
 def is_sendable_code(code: int) -> bool:
@@ -36,10 +28,7 @@ def is_sendable_code(code: int) -> bool:
 
 def close_payload(code: int, reason: str) -> bytes:
     """The payload of a close frame. A long reason is truncated, never inside a character."""
-    text = reason.encode()
-    if len(text) > REASON_BYTES_MAX:
-        text = text[:REASON_BYTES_MAX].decode(errors="ignore").encode()
-    return code.to_bytes(2, "big") + text
+    return code.to_bytes(2, "big") + shorten_reason(reason)
 
 
 def echoed_payload(payload: bytes) -> bytes:

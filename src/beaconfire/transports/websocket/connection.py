@@ -27,13 +27,7 @@ from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.port import Frame
 from beaconfire.transports.port import OpenSession
 from beaconfire.transports.reset import abandon_after, reset
-from beaconfire.transports.websocket.closing import (
-    INTERNAL_ERROR,
-    MESSAGE_TOO_BIG,
-    ProtocolViolation,
-    close_payload,
-    too_big,
-)
+from beaconfire.transports.websocket.closing import ProtocolViolation, close_payload
 from beaconfire.transports.websocket.deflate import compressed_size_limit
 from beaconfire.transports.websocket.frame_handler import CLOSING, DISCARDING, ENDING, LOST, OPEN, FrameHandler
 from beaconfire.transports.websocket.frame_reader import FrameReader, feed
@@ -41,6 +35,7 @@ from beaconfire.transports.websocket.framing import CLOSE, PING, PONG, control_f
 from beaconfire.transports.websocket.null_receiver import NULL_RECEIVER
 from beaconfire.transports.websocket.sender import ConnectionContext
 from beaconfire.transports.websocket.single_frame_reader import CompressedSingleFrameReader, SingleFrameReader
+from beaconfire.transports.websocket_messages import INTERNAL_ERROR, MESSAGE_TOO_BIG, too_big
 
 DISCARDED_BYTES_MAX = 16 * 1024 * 1024
 """How many bytes of a peer that violated the protocol are read and dropped, until the peer sees our close frame."""

@@ -11,14 +11,10 @@ import zlib
 from collections.abc import Sequence
 
 from beaconfire.protocols.port import Codec, Payload
-from beaconfire.transports.websocket.closing import (
-    INVALID_DATA,
-    MESSAGE_TOO_BIG,
-    ProtocolViolation,
-    too_big,
-)
+from beaconfire.transports.websocket.closing import INVALID_DATA, ProtocolViolation
 from beaconfire.transports.websocket.extensions import WINDOW_BITS
 from beaconfire.transports.websocket.framing import BINARY, RSV1, TEXT, WebSocketWire, frame_header
+from beaconfire.transports.websocket_messages import MESSAGE_TOO_BIG, join_payloads, too_big
 
 COMPRESSED_BYTES_MAX = 256 * 1024
 """A larger message is not compressed: compressing it would block the event loop for longer than a slice of fan-out."""
@@ -50,7 +46,7 @@ class CompressedWire(WebSocketWire):
 
     def pack(self, payloads: Sequence[Payload]) -> bytes:
         """All payloads in order, in as few WebSocket frames as possible, each compressed or not."""
-        return b"".join([self._frame(data, binary) for data, binary in self._messages(payloads)])
+        return b"".join([self._frame(data, binary) for data, binary in join_payloads(payloads, self._separator)])
 
     def _frame(self, data: bytes, binary: bool) -> bytes:
         opcode = BINARY if binary else TEXT

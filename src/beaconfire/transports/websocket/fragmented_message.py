@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import codecs
 
-from beaconfire.transports.websocket.closing import INVALID_DATA, MESSAGE_TOO_BIG, ProtocolViolation, too_big
+from beaconfire.transports.websocket.closing import INVALID_DATA, ProtocolViolation
 from beaconfire.transports.websocket.deflate import Inflater
+from beaconfire.transports.websocket_messages import MESSAGE_TOO_BIG, too_big
 
 _UTF8 = codecs.getincrementaldecoder("utf-8")
 

@@ -7,18 +7,13 @@ import asyncio
 from picows import WSFrame, WSMsgType, WSTransport
 
 from beaconfire.transports.port import Receiver
-from beaconfire.transports.websocket.closing import (
-    MESSAGE_TOO_BIG,
-    PROTOCOL_ERROR,
-    ProtocolViolation,
-    echoed_payload,
-    too_big,
-)
+from beaconfire.transports.websocket.closing import PROTOCOL_ERROR, ProtocolViolation, echoed_payload
 from beaconfire.transports.websocket.deflate import Inflater
 from beaconfire.transports.websocket.fragmented_message import FragmentedMessage, check_text
 from beaconfire.transports.websocket.framing import CLOSE, PONG, control_frame
 from beaconfire.transports.websocket.null_receiver import NULL_RECEIVER
 from beaconfire.transports.websocket.sender import ConnectionContext, Sender
+from beaconfire.transports.websocket_messages import MESSAGE_TOO_BIG, too_big
 
 SURPLUS_FREE = 64
 """Bytes by which a compressed message may exceed its inflated data without counting against rate limits."""

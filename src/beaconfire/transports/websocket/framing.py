@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 
 from beaconfire.protocols.port import Codec, Payload
+from beaconfire.transports.websocket_messages import join_payloads
 
 TEXT = 0x1
 BINARY = 0x2
@@ -16,9 +16,6 @@ PONG = 0xA
 
 RSV1 = 0x40
 """Set with the opcode of a message's first frame if the message is compressed (RFC 7692 section 6)."""
-
-JOINED_BYTES_MAX = 64 * 1024
-"""The largest WebSocket message that contains several protocol messages. A single protocol message may be larger."""
 
 _FINAL = 0x80
 _LENGTH_16 = struct.Struct("!BBH").pack
@@ -64,28 +61,7 @@ class WebSocketWire:
         return b"".join(
             [
                 part
-                for data, binary in self._messages(payloads)
+                for data, binary in join_payloads(payloads, self._separator)
                 for part in (frame_header(BINARY if binary else TEXT, len(data)), data)
             ]
         )
-
-    def _messages(self, payloads: Sequence[Payload]) -> Iterator[tuple[bytes, bool]]:
-        """The WebSocket messages that contain the payloads: the data, and whether it is binary."""
-        separator = self._separator
-        if separator is None:
-            yield from payloads
-            return
-        for binary, group in groupby(payloads, key=_is_binary):
-            joined: list[bytes] = []
-            size = 0
-            for data, _ in group:
-                if joined and size + len(separator) + len(data) > JOINED_BYTES_MAX:
-                    yield separator.join(joined), binary
-                    joined, size = [], 0
-                size += len(data) + (len(separator) if joined else 0)
-                joined.append(data)
-            yield separator.join(joined), binary
-
-
-def _is_binary(payload: Payload) -> bool:
-    return payload.binary

@@ -7,14 +7,12 @@ import binascii
 from collections.abc import Mapping
 from hashlib import sha1
 from http import HTTPStatus
-from typing import Protocol
-from urllib.parse import parse_qs, unquote_to_bytes
-
-from msgspec import Struct
+from urllib.parse import unquote_to_bytes
 
 from beaconfire.model.handshake import decode_headers
-from beaconfire.transports.port import ErrorResponse, OpenSession
+from beaconfire.transports.port import ErrorResponse
 from beaconfire.transports.request_reader import RequestReader
+from beaconfire.transports.websocket_request import WebSocketRequest, split_tokens
 
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -27,17 +25,14 @@ class HandshakeError(Exception):
         self.response = response
 
 
-class UpgradeRequest:
-    """A client's request for a WebSocket.
+class UpgradeRequest(WebSocketRequest):
+    """A client's request for a WebSocket, as the bytes of the connection contain it.
 
-    - `headers` maps lower-case names to values: see `decode_headers`.
-    - `subprotocols` are the offered ones in order of preference. An empty header offers none.
-    - `path` is percent-decoded, `query` is not.
     - `version` is the version of HTTP: `1.1`.
     - `has_valid_host` says whether the request has exactly one Host field and it is valid.
     """
 
-    __slots__ = ("_parameters", "has_valid_host", "headers", "method", "path", "query", "subprotocols", "version")
+    __slots__ = ("has_valid_host", "method", "version")
 
     def __init__(
         self,
@@ -47,56 +42,15 @@ class UpgradeRequest:
         version: str = "1.1",
         has_valid_host: bool = True,
     ) -> None:
+        path, _, query = target.partition("?")
+        super().__init__(unquote_to_bytes(path).decode(errors="replace") if "%" in path else path, query, headers)
         self.method = method
         self.version = version
         self.has_valid_host = has_valid_host
-        path, _, self.query = target.partition("?")
-        self.path = unquote_to_bytes(path).decode(errors="replace") if "%" in path else path
-        self.headers = headers
-        self.subprotocols = _tokens(headers.get("sec-websocket-protocol", ""))
-        self._parameters: dict[str, list[str]] | None = None
-
-    @property
-    def extensions(self) -> str:
-        """The Sec-WebSocket-Extensions header: usually one offer, often none."""
-        return self.headers.get("sec-websocket-extensions", "")
-
-    @property
-    def origin(self) -> str | None:
-        return self.headers.get("origin")
 
     @property
     def host(self) -> str:
         return self.headers.get("host", "")
-
-    def parameter(self, name: str) -> str:
-        """The first value of a query parameter; empty if it is missing, or if there are over 100 parameters."""
-        if self._parameters is None:
-            try:
-                self._parameters = parse_qs(self.query, max_num_fields=100) if self.query else {}
-            except ValueError:  # too many parameters
-                self._parameters = {}
-        values = self._parameters.get(name)
-        return values[0] if values else ""
-
-
-class NegotiatedHandshake(Struct, frozen=True):
-    """The parameters of an accepted connection.
-
-    `open_session` opens its session. `subprotocol` and `extension` are the values of the response headers, empty for
-    none. An extension is always compression: with it, the client may send compressed messages.
-    """
-
-    open_session: OpenSession
-    subprotocol: str = ""
-    extension: str = ""
-
-
-class Endpoint(Protocol):
-    """Handles the WebSocket requests for one path."""
-
-    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake | ErrorResponse:
-        """Called for a valid handshake from an allowed origin. The endpoint must not keep the request."""
 
 
 def read_upgrade(data: bytes, size_max: int) -> tuple[UpgradeRequest, int] | None:
@@ -180,14 +134,7 @@ def _bad(text: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST, *headers: tuple
     return HandshakeError(ErrorResponse(int(status), "bad", text, headers))
 
 
-def _tokens(value: str) -> tuple[str, ...]:
-    """The tokens of a comma-separated header."""
-    if not value:
-        return ()
-    return tuple(token for part in value.split(",") if (token := part.strip(" \t")))
-
-
 def _contains(value: str, token: str) -> bool:
     """Whether a comma-separated header contains this token, in any case. Usually it is the only one."""
     value = value.lower()
-    return value == token or token in _tokens(value)
+    return value == token or token in split_tokens(value)

@@ -7,7 +7,7 @@ from beaconfire.transports.options import WebSocketOptions
 from beaconfire.transports.websocket.deflate import CompressedWire
 from beaconfire.transports.websocket.extensions import negotiate
 from beaconfire.transports.websocket.framing import WebSocketWire
-from beaconfire.transports.websocket.handshake import UpgradeRequest
+from beaconfire.transports.websocket_request import WebSocketRequest
 
 
 class WireSelector:
@@ -21,7 +21,7 @@ class WireSelector:
         self._plain = WebSocketWire(codec)
         self._compressed: dict[int, CompressedWire] = {}
 
-    def select(self, request: UpgradeRequest) -> tuple[Wire, str]:
+    def select(self, request: WebSocketRequest) -> tuple[Wire, str]:
         """The wire for a request, and the value of the Sec-WebSocket-Extensions response header (empty for none)."""
         if self._options.compression and (negotiated := negotiate(request.extensions)) is not None:
             return self._compressed_wire(negotiated.window_bits), negotiated.response_header

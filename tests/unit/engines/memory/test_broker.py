@@ -220,3 +220,21 @@ def test_a_page_in_the_middle_of_a_large_history() -> None:
     page = now(world.broker.history("a", HISTORY, 3, StreamPosition(10_000, ""), True))
     assert [publication.offset for publication in page.publications] == [9_999, 9_998, 9_997]
     assert world.offsets("a") == list(range(7_346, 12_346))
+
+
+def test_a_forgotten_stream_leaves_nothing_behind() -> None:
+    """Neither publications, nor the position, nor memory. The next use starts a new epoch."""
+    world = World()
+    before = world.broker.statistics()
+    first = world.publish("a").position
+    world.publish("a")
+    now(world.broker.history("empty", HISTORY, 0))
+    for channel in ("a", "empty", "unknown"):
+        world.broker.forget(channel)
+    assert world.broker.statistics() == before
+    second = world.publish("a").position
+    assert second.offset == 1
+    assert second.epoch != first.epoch
+    world.clock.advance(10_000)
+    world.sweep_all()
+    assert world.broker.statistics() == before

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import get_args
 
-from beaconfire.model import pushes, requests, results
-from beaconfire.protocols.centrifuge import schema_pb2
+from beaconfire.model import pushes
+from beaconfire.protocols.centrifuge import requests, results, schema_pb2
 from beaconfire.protocols.centrifuge.fields import PUSHES, REQUESTS, RESULTS
-
-OF_OTHER_PROTOCOLS = {requests.RoomMessage, requests.LobbyFrame, requests.InvalidRequest}
 
 
 def test_every_message_has_a_name() -> None:
-    """Every request, result and push has a name, except requests of other protocols."""
-    assert set(REQUESTS.values()) == set(get_args(requests.Request)) - OF_OTHER_PROTOCOLS
+    """Every request, result and push has a name."""
+    assert set(REQUESTS.values()) == set(get_args(requests.Request))
     assert set(RESULTS) == set(get_args(results.Result))
     assert set(PUSHES) == set(get_args(pushes.Push))
 

@@ -15,6 +15,7 @@ from beaconfire.model.pushes import (
     SubscribePush,
     UnsubscribePush,
 )
+from beaconfire.protocols.centrifuge.connection import CentrifugeCodec
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.requests import (
     PONG,
@@ -35,9 +36,9 @@ from beaconfire.protocols.centrifuge.results import (
     RPCResult,
     SubscribeResult,
 )
-from beaconfire.protocols.port import Codec, ProtocolError
+from beaconfire.protocols.port import ProtocolError
 
-CODEC: Codec = JsonCodec()
+CODEC: CentrifugeCodec = JsonCodec()
 
 
 def decode(text: str) -> list[Command]:
@@ -50,8 +51,8 @@ def request_of(text: str) -> object:
 
 
 def test_properties_for_transports() -> None:
-    """Messages can share a frame, separated by line breaks, and pings are messages."""
-    assert (CODEC.name, CODEC.separator, CODEC.app_pings) == ("centrifuge-json", b"\n", True)
+    """Messages can share a frame, separated by line breaks."""
+    assert (CODEC.name, CODEC.separator) == ("centrifuge-json", b"\n")
 
 
 def test_payloads_are_not_changed() -> None:

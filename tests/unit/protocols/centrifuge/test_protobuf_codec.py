@@ -9,6 +9,7 @@ from beaconfire.base.errors import PERMISSION_DENIED, CommandError, PayloadError
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
 from beaconfire.model.pushes import MessagePush, PublicationPush, UnsubscribePush
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
+from beaconfire.protocols.centrifuge.connection import CentrifugeCodec
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.requests import (
     PONG,
@@ -20,9 +21,8 @@ from beaconfire.protocols.centrifuge.requests import (
     SubscribeRequest,
 )
 from beaconfire.protocols.centrifuge.results import ConnectResult, RPCResult, SubscribeResult
-from beaconfire.protocols.port import Codec
 
-CODEC: Codec = ProtobufCodec()
+CODEC: CentrifugeCodec = ProtobufCodec()
 
 
 def delimited(body: bytes) -> bytes:
@@ -36,8 +36,8 @@ def decode(*commands: wire.Command) -> list[Command]:
 
 
 def test_properties_for_transports() -> None:
-    """Messages can share a frame without a separator, and pings are messages."""
-    assert (CODEC.name, CODEC.separator, CODEC.app_pings) == ("centrifuge-protobuf", b"", True)
+    """Messages can share a frame without a separator."""
+    assert (CODEC.name, CODEC.separator) == ("centrifuge-protobuf", b"")
 
 
 @pytest.mark.parametrize("size", [0, 1, 120, 121, 122, 127, 128, 16_000, 16_376, 16_377, 16_384, 70_000, 2_100_000])

@@ -14,8 +14,9 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 from msgspec import Struct
 
-from beaconfire.model import position, publication, pushes, requests, results
-from beaconfire.protocols.centrifuge import schema_pb2
+from beaconfire.model import position, publication, pushes
+from beaconfire.model import requests as model_requests
+from beaconfire.protocols.centrifuge import requests, results, schema_pb2
 
 REPOSITORY = Path(__file__).parents[4]
 PACKAGE = Path("beaconfire/protocols/centrifuge")
@@ -28,13 +29,8 @@ OUR_OWN = {"Conflate"}
 """Messages that the protocol does not have."""
 OUR_OWN_FROM = 1000
 """Field numbers that the protocol will not come to."""
-ELSEWHERE = {
-    ("PublishResult", "offset"),
-    ("PublishResult", "epoch"),
-    ("ConnectRequest", "user"),
-    *((push, "channel") for push in ("JoinPush", "LeavePush", "SubscribePush", "UnsubscribePush")),
-}
-"""Fields of our messages that other protocols use, or that stand around the message in this one."""
+ELSEWHERE = {(push, "channel") for push in ("JoinPush", "LeavePush", "SubscribePush", "UnsubscribePush")}
+"""Fields of our messages that stand around the message in this protocol."""
 
 
 def test_the_generated_module_is_up_to_date(tmp_path: Path) -> None:
@@ -65,7 +61,9 @@ def declared_fields(schema: FileDescriptor, message: str) -> Iterable[FieldDescr
 
 
 OURS = {
-    name: kind for module in (position, publication, pushes, requests, results) for name, kind in vars(module).items()
+    name: kind
+    for module in (position, publication, pushes, model_requests, requests, results)
+    for name, kind in vars(module).items()
 }
 
 

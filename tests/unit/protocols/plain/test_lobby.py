@@ -12,10 +12,10 @@ from msgspec import Raw
 
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.model.pushes import PublicationPush
-from beaconfire.protocols.centrifuge.requests import InvalidRequest, LobbyFrame
 from beaconfire.protocols.plain.client_messages import SERVER_TYPES
-from beaconfire.protocols.port import Codec, Payload
-from tests.unit.protocols.plain.frames import CODEC, LOBBY, NO_MESSAGES, decode, decoded
+from beaconfire.protocols.plain.requests import InvalidMessage, LobbyFrame
+from beaconfire.protocols.port import Payload
+from tests.unit.protocols.plain.frames import LOBBY, NO_MESSAGES, decode, pushed, with_and_without_lobby
 
 
 @pytest.mark.parametrize(("frame", "binary"), [*NO_MESSAGES, (b'{"type":"what", "a": 1}\n', False)])
@@ -23,7 +23,7 @@ def test_a_lobby_frame_is_delivered_unchanged(frame: bytes, binary: bool) -> Non
     """The publication is JSON for clients of other protocols. Clients of the plain protocol get the same bytes
     as sent.
     """
-    command = decode(frame, LOBBY, binary)
+    command = decode(frame, lobby=True, binary=binary)
     assert command.ref is None
     assert isinstance(command.request, LobbyFrame)
     json.loads(bytes(command.request.data))
@@ -41,12 +41,12 @@ def test_a_lobby_frame_is_delivered_unchanged(frame: bytes, binary: bool) -> Non
 )
 def test_a_lobby_frame_for_other_protocols(frame: bytes, binary: bool, data: bytes, tag: str) -> None:
     """JSON stays the same, other text becomes a JSON string, bytes become base64. A tag names the form."""
-    assert decode(frame, LOBBY, binary).request == LobbyFrame(Raw(data), {"frame": tag})
+    assert decode(frame, lobby=True, binary=binary).request == LobbyFrame(Raw(data), {"frame": tag})
 
 
 def test_the_lobby_uses_standard_base64() -> None:
     """So that any backend can decode it."""
-    request = decode(bytes(range(256)), LOBBY, binary=True).request
+    request = decode(bytes(range(256)), lobby=True, binary=True).request
     assert isinstance(request, LobbyFrame)
     assert base64.b64decode(json.loads(bytes(request.data))) == bytes(range(256))
 
@@ -65,8 +65,8 @@ def test_the_lobby_uses_standard_base64() -> None:
 )
 def test_other_publications_in_the_lobby_are_messages(data: bytes, tags: dict[str, str] | None) -> None:
     """An SDK or the server API can publish in the lobby channel, too, even with a tag that does not match the data."""
-    pushed = decoded(LOBBY.encode_push(PublicationPush("lobby", Publication(Raw(data), tags=tags))))
-    assert pushed == {
+    message = pushed(PublicationPush("lobby", Publication(Raw(data), tags=tags)), LOBBY)
+    assert message == {
         "type": "message",
         "room": "lobby",
         "data": json.loads(data),
@@ -77,8 +77,8 @@ def test_other_publications_in_the_lobby_are_messages(data: bytes, tags: dict[st
 def test_the_frame_tag_is_ignored_outside_the_lobby() -> None:
     """Otherwise any publisher could send raw frames to the clients of any room."""
     push = PublicationPush("kitchen", Publication(Raw(b'"x"'), tags={"frame": "text"}))
-    assert decoded(LOBBY.encode_push(push))["type"] == "message"
-    assert decoded(CODEC.encode_push(PublicationPush("lobby", push.pub)))["type"] == "message"
+    assert pushed(push, LOBBY)["type"] == "message"
+    assert pushed(PublicationPush("lobby", push.pub))["type"] == "message"
 
 
 SPOOFS: list[bytes] = [
@@ -92,17 +92,17 @@ SPOOFS: list[bytes] = [
 ]
 
 
-@pytest.mark.parametrize("codec", [CODEC, LOBBY], ids=["lobby off", "lobby on"])
+@with_and_without_lobby
 @pytest.mark.parametrize("frame", SPOOFS)
-def test_clients_cannot_send_messages_of_the_server(frame: bytes, codec: Codec) -> None:
+def test_clients_cannot_send_messages_of_the_server(frame: bytes, lobby: bool) -> None:
     """The lobby rejects any frame that a browser would decode as a message of the server, however it is encoded."""
-    assert isinstance(decode(frame, codec).request, InvalidRequest)
+    assert isinstance(decode(frame, lobby).request, InvalidMessage)
 
 
 def test_a_lone_surrogate_is_allowed_in_a_lobby_frame() -> None:
     """For other protocols such a frame is published as text."""
     frame = b'{"type":"chat","x":"\\ud800"}'
-    command = decode(frame, LOBBY)
+    command = decode(frame, lobby=True)
     assert command.request == LobbyFrame(Raw(json.dumps(frame.decode()).encode()), {"frame": "text"})
 
 
@@ -110,8 +110,8 @@ def test_a_lone_surrogate_is_allowed_in_a_lobby_frame() -> None:
 def test_any_text_frame_is_one_command(value: object) -> None:
     """No text raises, and the lobby delivers every accepted text unchanged."""
     frame = value if isinstance(value, str) else json.dumps(value)
-    assert isinstance(decode(frame).request, InvalidRequest)
-    command = decode(frame, LOBBY)
+    assert isinstance(decode(frame).request, InvalidMessage)
+    command = decode(frame, lobby=True)
     assert isinstance(command.request, LobbyFrame)
     push = PublicationPush("lobby", Publication(command.request.data, tags=command.request.tags))
     assert LOBBY.encode_push(push) == Payload(frame.encode())
@@ -120,8 +120,8 @@ def test_any_text_frame_is_one_command(value: object) -> None:
 @given(st.binary())
 def test_any_binary_frame_is_one_command(frame: bytes) -> None:
     """No bytes raise, and the lobby delivers all bytes unchanged."""
-    assert isinstance(decode(frame, binary=True).request, InvalidRequest)
-    command = decode(frame, LOBBY, binary=True)
+    assert isinstance(decode(frame, binary=True).request, InvalidMessage)
+    command = decode(frame, lobby=True, binary=True)
     assert isinstance(command.request, LobbyFrame)
     push = PublicationPush("lobby", Publication(command.request.data, tags=command.request.tags))
     assert LOBBY.encode_push(push) == Payload(frame, binary=True)

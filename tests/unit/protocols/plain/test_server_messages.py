@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from msgspec import Raw
 
 from beaconfire.base.errors import BAD_REQUEST, INTERNAL, CommandError, PayloadError
+from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
 from beaconfire.model.pushes import (
     DisconnectPush,
@@ -20,24 +22,13 @@ from beaconfire.model.pushes import (
     SubscribePush,
     UnsubscribePush,
 )
-from beaconfire.protocols.centrifuge.requests import Pong, RoomMessage
-from beaconfire.protocols.centrifuge.results import (
-    ConnectResult,
-    HistoryResult,
-    PingResult,
-    PresenceResult,
-    PresenceStatsResult,
-    PublishResult,
-    RefreshResult,
-    Result,
-    RPCResult,
-    SubRefreshResult,
-    SubscribeResult,
-    UnsubscribeResult,
-)
+from beaconfire.model.results import ConnectionStart, SubscriptionStart
 from beaconfire.protocols.plain import server_messages
 from beaconfire.protocols.plain.client_messages import CLIENT_TYPES, SERVER_TYPES
-from tests.unit.protocols.plain.frames import CODEC, decode, decoded, ref
+from beaconfire.protocols.plain.connection import PlainConnection
+from beaconfire.protocols.plain.requests import Ref, RoomMessage
+from tests.unit.kit import NodeHarness
+from tests.unit.protocols.plain.frames import CODEC, decode, decoded, pushed, ref
 
 ANN = ClientInfo("ann", "c1", Raw(b'{"name":"Ann"}'), Raw(b'{"mood": "hot"}'))
 ANN_SHOWN = {"user": "ann", "client": "c1", "info": {"name": "Ann"}, "room_info": {"mood": "hot"}}
@@ -51,11 +42,19 @@ STORED_SHOWN = {
     **ANN_SHOWN,
 }
 
-RESULTS: list[tuple[str, Result, dict[str, Any]]] = [
-    ("handshake", ConnectResult("c1", "0.1"), {"type": "welcome", "id": 1, "client": "c1", "version": "0.1"}),
+REPLIES: list[tuple[str, Callable[[Ref], bytes], dict[str, Any]]] = [
     (
         "handshake",
-        ConnectResult("c1", "0.1", True, 60, Raw(b"[1]"), {"#ann": SubscribeResult(epoch="e", offset=2)}),
+        lambda ref: server_messages.welcome(ref, "0.1", ConnectionStart("c1")),
+        {"type": "welcome", "id": 1, "client": "c1", "version": "0.1"},
+    ),
+    (
+        "handshake",
+        lambda ref: server_messages.welcome(
+            ref,
+            "0.1",
+            ConnectionStart("c1", 60, Raw(b"[1]"), [SubscriptionStart("#ann", StreamPosition(2, "e"))]),
+        ),
         {
             "type": "welcome",
             "id": 1,
@@ -67,10 +66,17 @@ RESULTS: list[tuple[str, Result, dict[str, Any]]] = [
             "rooms": {"#ann": {"type": "joined", "room": "#ann", "offset": 2, "epoch": "e"}},
         },
     ),
-    ("join", SubscribeResult(), {"type": "joined", "id": 1, "room": "kitchen"}),
     (
         "join",
-        SubscribeResult(recoverable=True, positioned=True, epoch="e", expires=True, ttl=9, data=Raw(b"{}")),
+        lambda ref: server_messages.joined(ref, SubscriptionStart("kitchen")),
+        {"type": "joined", "id": 1, "room": "kitchen"},
+    ),
+    (
+        "join",
+        lambda ref: server_messages.joined(
+            ref,
+            SubscriptionStart("kitchen", StreamPosition(0, "e"), recoverable=True, ttl_s=9, data=Raw(b"{}")),
+        ),
         {
             "type": "joined",
             "id": 1,
@@ -84,7 +90,12 @@ RESULTS: list[tuple[str, Result, dict[str, Any]]] = [
     ),
     (
         "join",
-        SubscribeResult(epoch="e", offset=7, was_recovering=True, recovered=True, publications=[STORED]),
+        lambda ref: server_messages.joined(
+            ref,
+            SubscriptionStart(
+                "kitchen", StreamPosition(7, "e"), was_recovering=True, recovered=True, publications=[STORED]
+            ),
+        ),
         {
             "type": "joined",
             "id": 1,
@@ -97,7 +108,9 @@ RESULTS: list[tuple[str, Result, dict[str, Any]]] = [
     ),
     (
         "join",
-        SubscribeResult(epoch="e", offset=9, was_recovering=True),
+        lambda ref: server_messages.joined(
+            ref, SubscriptionStart("kitchen", StreamPosition(9, "e"), was_recovering=True)
+        ),
         {
             "type": "joined",
             "id": 1,
@@ -108,12 +121,23 @@ RESULTS: list[tuple[str, Result, dict[str, Any]]] = [
             "messages": [],
         },
     ),
-    ("leave", UnsubscribeResult(), {"type": "left", "id": 1, "room": "kitchen"}),
-    ("message", PublishResult(), {"type": "ack", "id": 1}),
-    ("message", PublishResult(7, "e"), {"type": "ack", "id": 1, "offset": 7, "epoch": "e"}),
+    (
+        "join",
+        lambda ref: server_messages.joined(
+            ref, SubscriptionStart("kitchen", StreamPosition(8, "e"), publications=[STORED])
+        ),
+        {"type": "joined", "id": 1, "room": "kitchen", "offset": 8, "epoch": "e", "messages": [STORED_SHOWN]},
+    ),
+    ("leave", server_messages.left, {"type": "left", "id": 1, "room": "kitchen"}),
+    ("message", lambda ref: server_messages.ack(ref, StreamPosition(0, "e")), {"type": "ack", "id": 1}),
+    (
+        "message",
+        lambda ref: server_messages.ack(ref, StreamPosition(7, "e")),
+        {"type": "ack", "id": 1, "offset": 7, "epoch": "e"},
+    ),
     (
         "presence",
-        PresenceResult({"c1": ANN, "c2": ClientInfo("", "c2")}),
+        lambda ref: server_messages.presence(ref, {"c1": ANN, "c2": ClientInfo("", "c2")}),
         {
             "type": "presence",
             "id": 1,
@@ -123,36 +147,42 @@ RESULTS: list[tuple[str, Result, dict[str, Any]]] = [
     ),
     (
         "history",
-        HistoryResult([STORED], "e", 8),
+        lambda ref: server_messages.history(ref, [STORED], StreamPosition(8, "e")),
         {"type": "history", "id": 1, "room": "kitchen", "messages": [STORED_SHOWN], "offset": 8, "epoch": "e"},
     ),
     (
         "history",
-        HistoryResult([], "e", 0),
+        lambda ref: server_messages.history(ref, [], StreamPosition(0, "e")),
         {"type": "history", "id": 1, "room": "kitchen", "messages": [], "offset": 0, "epoch": "e"},
     ),
     (
         "refresh",
-        SubRefreshResult(True, 60),
+        lambda ref: server_messages.refreshed(ref, 60),
         {"type": "refreshed", "id": 1, "room": "kitchen", "expires": True, "ttl": 60},
     ),
-    ("ping", PingResult(), {"type": "pong", "id": 1}),
+    (
+        "refresh",
+        lambda ref: server_messages.refreshed(ref, 0),
+        {"type": "refreshed", "id": 1, "room": "kitchen"},
+    ),
+    ("ping", server_messages.pong, {"type": "pong", "id": 1}),
 ]
 
 
-@pytest.mark.parametrize(("kind", "result", "expected"), RESULTS)
-def test_each_result_becomes_its_reply(kind: str, result: Result, expected: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("kind", "encode", "expected"), REPLIES)
+def test_each_result_becomes_its_reply(kind: str, encode: Callable[[Ref], bytes], expected: dict[str, Any]) -> None:
     """Every reply of the table of server messages, with and without optional fields, with and without an id."""
-    assert decoded(CODEC.encode_reply(ref(kind), result)) == expected
+    assert decoded(encode(ref(kind))) == expected
     nameless = {name: value for name, value in expected.items() if name != "id"}
     for identifier in (None, "null"):
-        assert decoded(CODEC.encode_reply(ref(kind, identifier), result)) == nameless
+        assert decoded(encode(ref(kind, identifier))) == nameless
 
 
 def test_the_reply_to_a_connection_refresh_has_no_room() -> None:
     """Only the refresh of a subscription belongs to a room."""
     connection = decode('{"type":"refresh","token":"t","id":1}').ref
-    assert decoded(CODEC.encode_reply(connection, RefreshResult("c1", "0.1", True, 60))) == {
+    assert connection is not None
+    assert decoded(server_messages.refreshed(connection, 60)) == {
         "type": "refreshed",
         "id": 1,
         "expires": True,
@@ -163,14 +193,14 @@ def test_the_reply_to_a_connection_refresh_has_no_room() -> None:
 @pytest.mark.parametrize("identifier", ["0", "7", "-1", "1.50", "1e3", "12345678901234567890123", '""', '"a\\u00e4"'])
 def test_ids_are_returned_unchanged(identifier: str) -> None:
     """Numbers are not rounded and strings are not re-encoded."""
-    answer = CODEC.encode_reply(ref(identifier=identifier), PingResult())
-    assert answer.data == b'{"type":"pong","id":' + identifier.encode() + b"}"
+    answer = server_messages.pong(ref(identifier=identifier))
+    assert answer == b'{"type":"pong","id":' + identifier.encode() + b"}"
 
 
 def test_an_error_reply_has_code_message_and_temporary() -> None:
     """The detail of an error that does not describe the message itself is included only if the caller allows it."""
     error = CommandError(INTERNAL, "the database is at 10.0.0.7")
-    assert decoded(CODEC.encode_error(ref("join"), error, "")) == {
+    assert decoded(server_messages.encode_error(ref("join"), error, "")) == {
         "type": "error",
         "id": 1,
         "room": "kitchen",
@@ -178,7 +208,7 @@ def test_an_error_reply_has_code_message_and_temporary() -> None:
         "message": "internal server error",
         "temporary": True,
     }
-    assert decoded(CODEC.encode_error(ref("join", None), CommandError(BAD_REQUEST), "why")) == {
+    assert decoded(server_messages.encode_error(ref("join", None), CommandError(BAD_REQUEST), "why")) == {
         "type": "error",
         "room": "kitchen",
         "code": 107,
@@ -217,7 +247,7 @@ PUSHES: list[tuple[Push, dict[str, Any]]] = [
 @pytest.mark.parametrize(("push", "expected"), PUSHES)
 def test_each_push_becomes_its_message(push: Push, expected: dict[str, Any]) -> None:
     """Every push of the table of server messages."""
-    assert decoded(CODEC.encode_push(push)) == expected
+    assert pushed(push) == expected
 
 
 def test_payloads_are_embedded_unchanged() -> None:
@@ -246,31 +276,31 @@ def test_a_payload_that_is_not_json_raises(data: bytes) -> None:
     for push in pushes:
         with pytest.raises(PayloadError):
             CODEC.encode_push(push)
-    results: list[Result] = [
-        ConnectResult("c", "v", data=raw),
-        SubscribeResult(data=raw),
-        HistoryResult([Publication(raw)], "e", 1),
-        PresenceResult({"c": member}),
+    replies: list[Callable[[], bytes]] = [
+        lambda: server_messages.welcome(ref(), "v", ConnectionStart("c", data=raw)),
+        lambda: server_messages.welcome(
+            ref(), "v", ConnectionStart("c", subscriptions=[SubscriptionStart("k", data=raw)])
+        ),
+        lambda: server_messages.joined(ref(), SubscriptionStart("k", data=raw)),
+        lambda: server_messages.joined(ref(), SubscriptionStart("k", publications=[Publication(raw)])),
+        lambda: server_messages.history(ref(), [Publication(raw)], StreamPosition(1, "e")),
+        lambda: server_messages.presence(ref(), {"c": member}),
     ]
-    for result in results:
+    for reply in replies:
         with pytest.raises(PayloadError):
-            CODEC.encode_reply(ref(), result)
+            reply()
 
 
 def test_impossible_calls_raise_assertion_errors() -> None:
-    """Results of commands that this protocol does not have, replies without a ref, and application-level pings are
-    bugs.
-    """
-    for result in (RPCResult(), PresenceStatsResult(1, 1)):
-        with pytest.raises(AssertionError):
-            CODEC.encode_reply(ref(), result)
+    """Replies without a ref, application-level pings, and pushes that this protocol does not know are bugs."""
+    connection = NodeHarness().open_plain_session().session.protocol
+    assert isinstance(connection, PlainConnection)
     with pytest.raises(AssertionError):
-        CODEC.encode_reply(None, PingResult())
+        connection.ping()
     with pytest.raises(AssertionError):
-        CODEC.encode_error(None, CommandError(INTERNAL), "")
+        connection._reply_error(None, CommandError(INTERNAL))
     with pytest.raises(AssertionError):
-        CODEC.encode_ping()
-    assert not isinstance(decode('{"type":"ping"}').request, Pong)
+        server_messages.encode_push(object())  # type: ignore[arg-type]
 
 
 def test_server_types_lists_all_types_of_server_messages() -> None:

@@ -9,18 +9,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 import uvicorn
+from msgspec import structs
 from uvicorn.server import ServerState
 
 from beaconfire.api.methods import METHODS
-from beaconfire.base.clock import ManualClock
+from beaconfire.base.clock import Clock, ManualClock
 from beaconfire.config import load
-from beaconfire.engines.port import PresenceStats
+from beaconfire.engines.memory import memory_engine
+from beaconfire.engines.options import EngineOptions
+from beaconfire.engines.port import Engine, PresenceStats
+from beaconfire.model.events import EventSink
 from beaconfire.observe.http import DirectPostObserver
 from beaconfire.server.app import App
+from beaconfire.server.engines import ENGINES, EngineRow
 from beaconfire.transports.http.limits import PIPELINE_MAX, HttpLimits
 from tests.unit.transports.http.support import FakeHttpStream
 
@@ -41,13 +47,24 @@ GET_HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"POST /api/publish HTTP/1.1\r\nHost: x\r\n" + KEY + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
+def make_suspending_engine(options: EngineOptions, clock: Clock, events: EventSink) -> Engine:
+    """The memory engine, except that it says of itself that it may suspend."""
+    return structs.replace(memory_engine(clock), suspends=True)
+
+
+SUSPENDING = EngineRow(make_suspending_engine, "An engine for tests.")
+
+
 class ServerHarness:
     """A whole server and one connection to it."""
 
-    def __init__(self, direct: bool, settings: dict[str, str]) -> None:
+    def __init__(self, direct: bool, settings: dict[str, str], engine_suspends: bool = False) -> None:
+        """`engine_suspends` is what the engine says of itself: the server may run its calls in one step if it does not
+        suspend."""
         self.clock = ManualClock()
         settings = {"api.keys": '["right", "old"]', "api.request_max_size": "2000", **settings}
-        self.app = App(load(None, {}, settings), self.clock)
+        with patch.dict(cast(dict[str, EngineRow], ENGINES), {"memory": SUSPENDING} if engine_suspends else {}):
+            self.app = App(load(None, {}, settings), self.clock)
         self.state = ServerState()
         self.config = uvicorn.Config(
             self.app.asgi, ws=self.app.acceptor.upgrade, interface="asgi3", lifespan="off", log_config=None,  # type: ignore[arg-type]
@@ -103,20 +120,21 @@ async def settle() -> None:
 Script = Callable[[ServerHarness], Awaitable[None]]
 
 
-def run_script(direct: bool, script: Script, **settings: str) -> tuple[bytes, bool, list[str]]:
+def run_script(
+    direct: bool, script: Script, engine_suspends: bool = False, **settings: str
+) -> tuple[bytes, bool, list[str]]:
     async def main() -> tuple[bytes, bool, list[str]]:
-        server = await ServerHarness(
-            direct, {name.replace("__", "."): value for name, value in settings.items()}
-        ).open()
+        named = {name.replace("__", "."): value for name, value in settings.items()}
+        server = await ServerHarness(direct, named, engine_suspends).open()
         await script(server)
         return await server.close()
 
     return asyncio.run(main())
 
 
-def both(script: Script, **settings: str) -> tuple[bytes, bool, list[str]]:
+def both(script: Script, engine_suspends: bool = False, **settings: str) -> tuple[bytes, bool, list[str]]:
     """Runs the script on both paths, asserts the same result, and returns it."""
-    direct, asgi = (run_script(direct_posts, script, **settings) for direct_posts in (True, False))
+    direct, asgi = (run_script(direct_posts, script, engine_suspends, **settings) for direct_posts in (True, False))
     assert direct == asgi
     return direct
 
@@ -135,8 +153,8 @@ def record_direct_paths(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         direct_paths.append(path)
         return await call(self, path, *rest)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(DirectPostObserver, "__call__", record)
+    with monkeypatch.context() as patched:
+        patched.setattr(DirectPostObserver, "__call__", record)
         yield direct_paths
 
 
@@ -218,9 +236,11 @@ CASES: dict[str, tuple[int, Sequence[bytes]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_responses_are_the_same(case: str) -> None:
-    """The same bytes, the same closing, the same metrics."""
+    """The same bytes, the same closing, the same metrics, whether calls run in one step or in tasks."""
     status, data = CASES[case]
-    assert both(pieces(*data))[0].startswith(b"HTTP/1.1 %d " % status)
+    in_one_step = both(pieces(*data))
+    assert in_one_step[0].startswith(b"HTTP/1.1 %d " % status)
+    assert both(pieces(*data), engine_suspends=True) == in_one_step
 
 
 @pytest.mark.parametrize("case", ["published", "no key", "chunked", "batch", "HTTP/1.0", "Expect without waiting"])
@@ -308,7 +328,7 @@ SLOW = request(b'{"channel":"chat"}', target=b"/api/presence_stats")
 
 
 class SlowEngine:
-    """An engine that suspends, as one across a network."""
+    """Makes an engine suspend, as one across a network. The server must have been made with `engine_suspends`."""
 
     def __init__(self, server: ServerHarness) -> None:
         self.resume = asyncio.Event()
@@ -332,7 +352,9 @@ def waiting(then: Callable[[ServerHarness, SlowEngine], Coroutine[Any, Any, None
     return script
 
 
-PRESENCE = {"channel__presence": "true"}
+def both_slow(then: Callable[[ServerHarness, SlowEngine], Coroutine[Any, Any, None]]) -> tuple[bytes, bool, list[str]]:
+    """As `both`, with a call that waits for its engine while `then` begins."""
+    return both(waiting(then), engine_suspends=True, channel__presence="true")
 
 
 def test_responses_are_sent_in_order() -> None:
@@ -345,7 +367,7 @@ def test_responses_are_sent_in_order() -> None:
         await settle()
         await server.receive(request(headers=b"")[50:])
 
-    written, closed, _ = both(waiting(then), **PRESENCE)
+    written, closed, _ = both_slow(then)
     assert [part[:3] for part in written.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"401"]
     assert b'"num_clients":2' in written.split(b"HTTP/1.1 ")[1]
     assert not closed
@@ -360,7 +382,7 @@ def test_shutdown_waits_for_a_running_call() -> None:
         engine.resume.set()
         await settle()
 
-    written, closed, _ = both(waiting(then), **PRESENCE)
+    written, closed, _ = both_slow(then)
     assert (b"connection: close" in written, closed) == (True, True)
 
 
@@ -373,7 +395,7 @@ def test_cancelled_call_gets_500() -> None:
             task.cancel()
         await settle()
 
-    written, closed, counts = both(waiting(then), **PRESENCE)
+    written, closed, counts = both_slow(then)
     assert (written.startswith(b"HTTP/1.1 500 "), closed) == (True, True)
     assert any('status="499"' in line for line in counts)
 
@@ -387,7 +409,7 @@ def test_connection_lost_while_a_call_waits() -> None:
         engine.resume.set()
         await settle()
 
-    written, _, counts = both(waiting(then), **PRESENCE)
+    written, _, counts = both_slow(then)
     assert written == b""
     assert any('method="presence_stats"' in line for line in counts)
 

@@ -16,13 +16,11 @@ from tests.unit.transports.http.support import FakeHttpStream
 from tests.unit.transports.http.test_direct_posts import (
     GET_HEALTH,
     KEY,
-    PRESENCE,
     ServerHarness,
     SlowEngine,
-    both,
+    both_slow,
     request,
     settle,
-    waiting,
 )
 
 OFFERS = {
@@ -179,6 +177,6 @@ def test_no_upgrade_while_a_response_is_pending() -> None:
         engine.resume.set()
         await settle()
 
-    written, closed, _ = both(waiting(then), **PRESENCE)
+    written, closed, _ = both_slow(then)
     assert [part[:3] for part in written.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"426"]
     assert not closed

@@ -15,12 +15,13 @@ from beaconfire.base.units import Seconds, Size
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.events import RecoveryFinished, SessionConnected
 from beaconfire.model.identity import Identity
+from beaconfire.protocols.centrifuge.connection import CentrifugeCodec, CentrifugeConnection
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
-from beaconfire.protocols.port import Codec
+from beaconfire.protocols.centrifuge.unidirectional_connection import UnidirectionalConnection
+from beaconfire.transports.endpoint_table import COMMANDS, POLL
 from beaconfire.transports.polling import Poll, PollCommands
 from beaconfire.transports.request_checks import RequestChecks
-from beaconfire.transports.traits import SessionTraits
 from tests.unit.kit import RECOVERABLE, NodeHarness, settle
 
 TIMEOUT_S = 5.0
@@ -40,10 +41,12 @@ class PollClient:
     ) -> None:
         self.harness = harness
         numbers = itertools.count(1)
-        unidirectional = kind is Poll
-        codec: Codec = UnidirectionalCodec() if unidirectional else JsonCodec()
-        traits = SessionTraits(unidirectional=unidirectional, per_request=True)
-        factory = harness.node.sessions(traits, lambda: f"caller{next(numbers)}")
+        operations, row = harness.node.operations, POLL if kind is Poll else COMMANDS
+        codec: CentrifugeCodec = UnidirectionalCodec() if row.is_unidirectional else JsonCodec()
+        connection = UnidirectionalConnection if row.is_unidirectional else CentrifugeConnection
+        factory = harness.node.sessions(
+            row.traits, lambda session: connection(session, operations, codec), lambda: f"caller{next(numbers)}"
+        )
         checks = RequestChecks(["*"], lambda: None, harness.recorder)
         self._endpoint = kind(
             checks, 65536, response_max, timeout_s, lambda t, h: factory.open_session(t, harness.wire(codec), h)

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import (
     CONNECTION_CLOSED,
@@ -19,9 +21,15 @@ from beaconfire.model.events import Event, LimitHit
 from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.transports.port import Transport
-from beaconfire.transports.streams.response_stream import ResponseStream, StreamCloseTimeout, StreamTraits
+from beaconfire.transports.streams.response_stream import (
+    ResponseStream,
+    StreamCloseTimeout,
+    StreamConnection,
+    StreamTraits,
+)
 from beaconfire.transports.streams.wires import lines
 from tests.fakes.transport import HANDSHAKE
+from tests.unit.kit import settle
 
 PLAIN = StreamTraits("http_stream")
 HEADERS = [(b"content-type", b"application/json")]
@@ -54,13 +62,19 @@ class RecordingSession:
 
 
 class StreamHarness:
-    """A stream with an ASGI server that can be made to wait or fail."""
+    """A stream with an ASGI server that can be made to wait or fail.
 
-    def __init__(self, traits: StreamTraits = PLAIN) -> None:
+    Our own server says whether it will wait. With `is_foreign`, the server is another one, of which nothing is known.
+    """
+
+    def __init__(self, traits: StreamTraits = PLAIN, is_foreign: bool = False) -> None:
+        self.is_foreign = is_foreign
         self.sent: list[dict[str, Any]] = []
         self.accepting = asyncio.Event()
         self.accepting.set()
         self.fails = False
+        self.waits_after = -1
+        """The server waits after it has sent this many messages."""
         self.was_reset = False
         self.disconnected = asyncio.Event()
         self.session = RecordingSession()
@@ -69,7 +83,8 @@ class StreamHarness:
         self.events: list[Event] = []
         ending = StreamCloseTimeout(5.0, self.timers, self)
         wire = lines(JsonCodec())
-        self.stream = ResponseStream(traits, wire, self._send, HEADERS, ending, self._reset, "secret")
+        connection = StreamConnection(self._send, self._sends_at_once, self._reset)
+        self.stream = ResponseStream(traits, wire, connection, HEADERS, ending, "secret")
         self.running = asyncio.create_task(
             self.stream.run(self._open_session, HANDSHAKE, self._receive, b"first", False)
         )
@@ -83,8 +98,13 @@ class StreamHarness:
         if not self.accepting.is_set():
             await self.accepting.wait()
         self.sent.append(dict(message))
+        if len(self.sent) == self.waits_after:
+            self.accepting.clear()
         if message["type"] == "http.response.body" and not message.get("more_body"):
             self.disconnected.set()
+
+    def _sends_at_once(self) -> bool:
+        return not self.is_foreign and self.accepting.is_set()
 
     def _reset(self) -> None:
         """Acts as the HTTP server: the client is disconnected, and no `send` waits any longer."""
@@ -108,8 +128,8 @@ class StreamHarness:
         return b"".join(message.get("body", b"") for message in self.sent)
 
 
-async def start(traits: StreamTraits = PLAIN) -> StreamHarness:
-    harness = StreamHarness(traits)
+async def start(traits: StreamTraits = PLAIN, is_foreign: bool = False) -> StreamHarness:
+    harness = StreamHarness(traits, is_foreign)
     await asyncio.sleep(0)
     assert harness.session.received == [b"first"]
     return harness
@@ -152,11 +172,12 @@ def test_writes_are_buffered_while_the_server_waits() -> None:
     asyncio.run(scenario())
 
 
-def test_close_while_the_server_waits() -> None:
+@pytest.mark.parametrize("is_foreign", [False, True])
+def test_close_while_the_server_waits(is_foreign: bool) -> None:
     """Earlier writes are sent before the disconnect push, and then the response ends. Later writes are dropped."""
 
     async def scenario() -> None:
-        harness = await start()
+        harness = await start(is_foreign=is_foreign)
         harness.accepting.clear()
         harness.stream.write([b"one\n"])
         harness.stream.close(SHUTDOWN, "shutdown")
@@ -172,14 +193,52 @@ def test_close_while_the_server_waits() -> None:
     asyncio.run(scenario())
 
 
-def test_exception_in_send_ends_the_stream() -> None:
-    """The stream is not writable any more. Writing to it raises no exception."""
+def test_other_servers_send_in_a_task() -> None:
+    """Until the task is done, the stream is not writable and later writes wait. They are sent in order."""
+
+    async def scenario() -> None:
+        harness = await start(StreamTraits("sse", b":\n\n"), is_foreign=True)
+        harness.stream.write([b"one\n"])
+        harness.stream.write([b"two\n"])
+        assert (harness.stream.writable, harness.stream.buffered_bytes) == (False, len(b"one\ntwo\n"))
+        await harness.session.writable_again.wait()
+        assert (harness.stream.writable, harness.stream.buffered_bytes) == (True, 0)
+        assert [message["type"] for message in harness.sent] == ["http.response.start", *["http.response.body"] * 2]
+        assert harness.body == b":\n\none\ntwo\n"
+        harness.stream.close(CONNECTION_CLOSED, "")
+        await harness.running
+
+    asyncio.run(scenario())
+
+
+def test_server_that_waits_after_the_head() -> None:
+    """The rest of the write is sent in a task, once and after the head."""
 
     async def scenario() -> None:
         harness = await start()
+        harness.waits_after = 1
+        harness.stream.write([b"one\n"])
+        assert [message["type"] for message in harness.sent] == ["http.response.start"]
+        assert (harness.stream.writable, harness.stream.buffered_bytes) == (False, len(b"one\n"))
+        harness.accepting.set()
+        await harness.session.writable_again.wait()
+        assert [message["type"] for message in harness.sent] == ["http.response.start", "http.response.body"]
+        harness.stream.close(CONNECTION_CLOSED, "")
+        await harness.running
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("is_foreign", [False, True])
+def test_exception_in_send_ends_the_stream(is_foreign: bool) -> None:
+    """The stream is not writable any more. Writing to it raises no exception."""
+
+    async def scenario() -> None:
+        harness = await start(is_foreign=is_foreign)
         harness.fails = True
         harness.stream.write([b"one\n"])
         harness.stream.write([b"two\n"])
+        await settle()
         assert not harness.stream.writable
         harness.disconnected.set()
         await harness.running
@@ -231,18 +290,19 @@ def test_commands_wait_while_reading_is_paused() -> None:
     asyncio.run(scenario())
 
 
-def test_unidirectional_clients_are_refused_with_a_status() -> None:
+@pytest.mark.parametrize("is_foreign", [False, True])
+def test_unidirectional_clients_are_refused_with_a_status(is_foreign: bool) -> None:
     """If the code is final and nothing was sent before. Otherwise the code is sent in the stream."""
 
     async def scenario() -> None:
         traits = StreamTraits("uni_sse", unidirectional=True)
-        refused = await start(traits)
+        refused = await start(traits, is_foreign)
         refused.stream.close(INVALID_TOKEN, "invalid token")
         await refused.running
         assert refused.sent[0]["status"] == 401
         assert refused.sent[0]["headers"] == [(b"content-type", b"text/plain; charset=utf-8")]
         assert refused.body == b"3500 invalid token\n"
-        later = await start(traits)
+        later = await start(traits, is_foreign)
         later.stream.write([b"one\n"])
         later.stream.close(INVALID_TOKEN, "invalid token")
         await later.running

@@ -19,7 +19,7 @@ from beaconfire.transports.websocket.deflate import (
     compressed_size_limit,
     deflate,
 )
-from beaconfire.transports.websocket.framing import JOINED_BYTES_MAX
+from beaconfire.transports.websocket_messages import JOINED_BYTES_MAX
 
 from .test_framing import StubCodec
 

@@ -9,9 +9,10 @@ from beaconfire.protocols.port import Wire
 from beaconfire.transports.options import WebSocketOptions
 from beaconfire.transports.port import OpenSession, Transport
 from beaconfire.transports.websocket.deflate import CompressedWire
-from beaconfire.transports.websocket.endpoints import CentrifugeEndpoint
 from beaconfire.transports.websocket.handshake import UpgradeRequest
 from beaconfire.transports.websocket.wire_selector import WireSelector
+from beaconfire.transports.websocket_endpoints import CentrifugeEndpoint
+from beaconfire.transports.websocket_request import WebSocketRequest
 
 from .support import RecordingReceiver
 from .test_framing import StubCodec
@@ -48,7 +49,7 @@ def test_encoding_is_selected_by_subprotocol_or_query(
     request = UpgradeRequest("GET", f"/connection/websocket?{query}", headers)
     selected: list[tuple[Wire, bool]] = []
 
-    def session_factory(request: UpgradeRequest, wire: Wire, transport_pings: bool) -> OpenSession:
+    def session_factory(request: WebSocketRequest, wire: Wire, transport_pings: bool) -> OpenSession:
         selected.append((wire, transport_pings))
         return open_session
 

@@ -12,11 +12,11 @@ from beaconfire.protocols.centrifuge.requests import Command
 from beaconfire.protocols.centrifuge.results import Result
 from beaconfire.protocols.port import Payload
 from beaconfire.transports.websocket.framing import (
-    JOINED_BYTES_MAX,
     WebSocketWire,
     control_frame,
     frame_header,
 )
+from beaconfire.transports.websocket_messages import JOINED_BYTES_MAX
 
 
 class StubCodec:

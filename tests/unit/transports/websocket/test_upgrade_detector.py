@@ -18,9 +18,7 @@ from beaconfire.protocols.port import Wire
 from beaconfire.transports.options import ServerOptions, WebSocketOptions
 from beaconfire.transports.port import OpenSession, Receiver, Transport
 from beaconfire.transports.websocket import (
-    SingleCodecEndpoint,
     UpgradeDetector,
-    UpgradeRequest,
     WebSocketAcceptor,
     WireSelector,
 )
@@ -28,6 +26,8 @@ from beaconfire.transports.websocket.deflate import deflate
 from beaconfire.transports.websocket.frame_reader import FrameReader, feed
 from beaconfire.transports.websocket.single_frame_reader import SingleFrameReader
 from beaconfire.transports.websocket.upgrade_detector import UpgradeDetectorProtocol
+from beaconfire.transports.websocket_endpoints import SingleCodecEndpoint
+from beaconfire.transports.websocket_request import WebSocketRequest
 
 from .support import FakeStream, RecordingReceiver, RecordingSink, in_loop, masked
 from .test_framing import StubCodec
@@ -85,7 +85,7 @@ class DetectorHarness:
         self.stream.protocol = self.protocol
         self.protocol.connection_made(self.stream)
 
-    def _session_factory(self, request: UpgradeRequest, wire: Wire) -> OpenSession:
+    def _session_factory(self, request: WebSocketRequest, wire: Wire) -> OpenSession:
         return self._open_session
 
     def _open_session(self, transport: Transport, handshake: Handshake) -> Receiver:

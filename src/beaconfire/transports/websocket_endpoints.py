@@ -1,27 +1,65 @@
-"""The WebSocket endpoints: each selects the wire of a connection and the session that receives it."""
+"""The WebSocket endpoints: each selects the wire of a connection and the session that receives it.
+
+They are the same for our own WebSocket connections (`transports.websocket`) and for those of an ASGI server
+(`transports.asgi`), which differ in their wires.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
+
+from msgspec import Struct
 
 from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.port import Wire
-from beaconfire.transports.port import OpenSession, Receiver, Transport
-from beaconfire.transports.websocket.handshake import NegotiatedHandshake, UpgradeRequest
-from beaconfire.transports.websocket.wire_selector import WireSelector
+from beaconfire.transports.port import ErrorResponse, OpenSession, Receiver, Transport
+from beaconfire.transports.websocket_request import WebSocketRequest
 
 JSON_SUBPROTOCOL = "centrifuge-json"
 PROTOBUF_SUBPROTOCOL = "centrifuge-protobuf"
 
+OTHER_PATH = "other"
+"""The path in `HandshakeRefused` if the requested path is not an endpoint's."""
+
+NOT_FOUND = ErrorResponse(404, "bad", "no WebSocket endpoint here")
+FOREIGN_ORIGIN = ErrorResponse(403, "origin", "this origin may not connect")
+INTERNAL = ErrorResponse(500, "bad", "internal server error")
+
 _SUBPROTOCOLS = frozenset((JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL))
 
-CentrifugeSessionFactory: TypeAlias = Callable[[UpgradeRequest, Wire, bool], OpenSession]
+CentrifugeSessionFactory: TypeAlias = Callable[[WebSocketRequest, Wire, bool], OpenSession]
 """Returns the function that opens the session of a request on this wire. The flag selects WebSocket pings instead of
 the protocol's own."""
 
-WebSocketSessionFactory: TypeAlias = Callable[[UpgradeRequest, Wire], OpenSession]
+WebSocketSessionFactory: TypeAlias = Callable[[WebSocketRequest, Wire], OpenSession]
 """Returns the function that opens the session of a request on this wire."""
+
+
+class NegotiatedHandshake(Struct, frozen=True):
+    """The parameters of an accepted connection.
+
+    `open_session` opens its session. `subprotocol` and `extension` are the values of the response headers, empty for
+    none. An extension is always compression: with it, the client may send compressed messages.
+    """
+
+    open_session: OpenSession
+    subprotocol: str = ""
+    extension: str = ""
+
+
+class Endpoint(Protocol):
+    """Handles the WebSocket requests for one path."""
+
+    def negotiate(self, request: WebSocketRequest) -> NegotiatedHandshake | ErrorResponse:
+        """Called for a valid handshake from an allowed origin. The endpoint must not keep the request."""
+
+
+class Wires(Protocol):
+    """The wires of one codec."""
+
+    def select(self, request: WebSocketRequest) -> tuple[Wire, str]:
+        """The wire for a request, and the value of the Sec-WebSocket-Extensions response header (empty for none)."""
 
 
 class CentrifugeEndpoint:
@@ -29,12 +67,12 @@ class CentrifugeEndpoint:
 
     __slots__ = ("_json", "_protobuf", "_session_factory")
 
-    def __init__(self, json: WireSelector, protobuf: WireSelector, session_factory: CentrifugeSessionFactory) -> None:
+    def __init__(self, json: Wires, protobuf: Wires, session_factory: CentrifugeSessionFactory) -> None:
         self._json = json
         self._protobuf = protobuf
         self._session_factory = session_factory
 
-    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake:
+    def negotiate(self, request: WebSocketRequest) -> NegotiatedHandshake:
         """Selects the first subprotocol that the server knows, and echoes it.
 
         Without a known subprotocol the query selects the encoding, and JSON is the default.
@@ -54,11 +92,11 @@ class SingleCodecEndpoint:
 
     __slots__ = ("_session_factory", "_wires")
 
-    def __init__(self, wires: WireSelector, session_factory: WebSocketSessionFactory) -> None:
+    def __init__(self, wires: Wires, session_factory: WebSocketSessionFactory) -> None:
         self._wires = wires
         self._session_factory = session_factory
 
-    def negotiate(self, request: UpgradeRequest) -> NegotiatedHandshake:
+    def negotiate(self, request: WebSocketRequest) -> NegotiatedHandshake:
         wire, extension = self._wires.select(request)
         return NegotiatedHandshake(self._session_factory(request, wire), extension=extension)
 
