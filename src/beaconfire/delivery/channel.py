@@ -136,6 +136,16 @@ class LocalChannel:
             self.latest = publication
         return before
 
+    def restart(self, position: StreamPosition | None) -> None:
+        """Continues at this position after a gap. None if the position is not known."""
+        self.delivered_offset = 0
+        if position is None:
+            self.announced_offset = None
+            return
+        if position.epoch != self.epoch:
+            self.latest = None  # as in `on_live`
+        self.announced_offset, self.epoch = position
+
     @property
     def announced(self) -> StreamPosition | None:
         """The position that the channel has reached on this node. None if it is not known."""

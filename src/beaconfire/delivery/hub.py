@@ -195,18 +195,20 @@ class Hub:
         if local is not None:
             self.fan_out.add(local, Item(push, 0, 0, "", (), local.numbers))
 
-    def mark_gap(self, channel: str, reason: str) -> None:
+    def mark_gap(self, channel: str, reason: str, kept: StreamPosition | None = None) -> None:
         """Tells every subscription with a position that publications are missing after those it was given so far.
+
+        With `kept`, live subscriptions at this position or after it are not told, and the channel is at `kept` from now
+        on.
 
         This takes slices of a few milliseconds over turns of the event loop. A subscription that is added later is not
         told. A live subscription gets nothing that is published after this call, and usually nothing that is pending.
-        The position of the channel is not known from now on.
+        Without `kept` the position of the channel is not known from now on.
         """
         local = self._channels.get(channel)
         if local is not None:
-            local.announced_offset = None
-            local.delivered_offset = 0
-            self.fan_out.add(local, Item(GapMark(channel, reason), 0, 0, "", (), local.numbers))
+            local.restart(kept)
+            self.fan_out.add(local, Item(GapMark(channel, reason, kept), 0, 0, "", (), local.numbers))
 
     # Delivery to one subscription
 

@@ -49,7 +49,7 @@ class ChannelWork:
             timers,
             backoff,
             events,
-            options.reply_size_limit,
+            int(options.queue_max_size) // 2,
         )
         self.upkeep = ChannelUpkeep(engine, hub, self.lanes, self.healing, namespaces, options, runtime, background)
         self.memberships = Memberships(

@@ -43,6 +43,9 @@ PAGE_MAX: Final = 64
 ITEM_BYTES: Final = 256
 """Roughly what a publication costs in addition to its data."""
 
+SKIPS_MAX: Final = 3
+"""How often one healing continues at the start of history, because publications have left history meanwhile."""
+
 UNKNOWN_DELAY_S: Final = 0.5
 """When a channel without a position is looked at again, because a subscription is about to give it one."""
 
@@ -109,6 +112,8 @@ class Healing:
         """Batches in a row that have failed."""
         self._flushed = ""
         """The channel whose held announcements are being delivered."""
+        self._must_repeat = False
+        """This channel must be healed once more."""
         self._is_stopped = False
 
     # What starts a healing
@@ -132,8 +137,7 @@ class Healing:
 
     def on_hole(self, channel: str, announcement: Announcement) -> None:
         if channel == self._flushed:
-            self._mark_gap(channel, "history does not contain all publications before an announcement")
-            self._publish(channel, announcement)
+            self._on_hole_after_healing(channel, announcement)
             return
         healing = self._healings.get(channel)
         if healing is None or healing.local is not self._hub.find_channel(channel):
@@ -145,6 +149,17 @@ class Healing:
             self._give_up(channel, healing, "too many publications came while missing ones were read")
         else:
             self._start()
+
+    def _on_hole_after_healing(self, channel: str, announcement: Announcement) -> None:
+        """History has not bridged the gap before a held announcement."""
+        local = self._hub.find_channel(channel)
+        if local is not None and announcement.epoch != local.epoch:
+            # The announcement is either of a stream that was lost before the healing, or of a newer one. Then the next
+            # healing finds the newer one.
+            self._must_repeat = True
+            return
+        self._mark_gap(channel, "history does not contain all publications before an announcement")
+        self._publish(channel, announcement)
 
     def stop(self) -> None:
         """No healing starts any more."""
@@ -295,7 +310,7 @@ class Healing:
     async def _read_missing(self, channel: str, healing: ChannelHealing) -> None:
         """Reads the publications after the position of the channel, and delivers them, page by page."""
         history = self._namespaces.resolve(channel).history
-        read_bytes = publications = 0
+        read_bytes = publications = skipped = 0
         while self._is_current(channel, healing) and (since := healing.local.announced) is not None:
             page = await self._broker.history(channel, history, PAGE_MAX, since)
             if self._background.engine_suspends:
@@ -305,8 +320,12 @@ class Healing:
             end = page.publications[-1].offset if page.publications else since.offset
             read_bytes += sum(size(publication) for publication in page.publications)
             if not page.continues or page.position.epoch != since.epoch:
-                self._give_up(channel, healing, "history does not contain all missed publications")
-                return
+                skipped += 1
+                if skipped > SKIPS_MAX:
+                    self._give_up(channel, healing, "history changes too often")
+                    return
+                await self._skip_missing(channel, healing, since)
+                continue
             if read_bytes > self._limit_bytes or (end < page.position.offset and not page.publications):
                 self._give_up(channel, healing, "too many publications were missed")
                 return
@@ -314,8 +333,18 @@ class Healing:
             publications += len(page.publications)
             if end >= page.position.offset:
                 break
-        self._events.emit(ChannelHealed(self._namespaces.label(channel), True, publications))
+        if publications:
+            self._events.emit(ChannelHealed(self._namespaces.label(channel), True, publications))
         self._finish(channel, healing)
+
+    async def _skip_missing(self, channel: str, healing: ChannelHealing, since: StreamPosition) -> None:
+        """Tells the subscriptions that are behind the start of history. The healing continues at the start."""
+        history = self._namespaces.resolve(channel).history
+        page = await self._broker.history(channel, history, 1)
+        if self._is_current(channel, healing) and healing.local.announced == since:
+            start = page.publications[0].offset - 1 if page.publications else page.position.offset
+            kept = StreamPosition(start, page.position.epoch)
+            self._mark_gap(channel, "history does not contain all missed publications", kept)
 
     def _deliver(
         self, channel: str, healing: ChannelHealing, publications: Sequence[Publication], since: StreamPosition
@@ -339,8 +368,8 @@ class Healing:
 
     # The end of a healing
 
-    def _mark_gap(self, channel: str, reason: str) -> None:
-        self._hub.mark_gap(channel, reason)
+    def _mark_gap(self, channel: str, reason: str, kept: StreamPosition | None = None) -> None:
+        self._hub.mark_gap(channel, reason, kept)
         self._events.emit(ChannelHealed(self._namespaces.label(channel), False, 0))
 
     def _give_up(self, channel: str, healing: ChannelHealing, reason: str) -> None:
@@ -355,13 +384,13 @@ class Healing:
         del self._healings[channel]
         if self._hub.find_channel(channel) is not healing.local:
             return
-        self._flushed = channel
+        self._flushed, self._must_repeat = channel, healing.again
         try:
             for announcement in healing.held.values():
                 self._publish(channel, announcement)
         finally:
             self._flushed = ""
-        if healing.again:
+        if self._must_repeat:
             self.heal(channel)
 
 

@@ -317,7 +317,7 @@ def test_publications_while_catching_up_are_sent_once(held: str) -> None:
         harness = NodeHarness(ALL_STEPS)
         harness.publish("news", 1, 2)
         if held != "attach":
-            run(harness.node.attachments.attach("news"))
+            run(harness.node.work.attachments.attach("news"))
         client = harness.connect("ann")
         harness.calls.hold(held)
         client.send("subscribe", channel="news", recover=True, offset=1, epoch="epoch1")
