@@ -74,8 +74,8 @@ class LossyBroker:
         self.streams: dict[str, list[Publication]] = {}
         self.epochs: dict[str, str] = {}
         self.tops: dict[str, int] = {}
-        self.announcements: deque[tuple[str, Callable[[BrokerEvents], None]]] = deque()
-        """The channel of each announcement, and what the node is called with."""
+        self.announcements: deque[tuple[str, Callable[[BrokerEvents], None], bool]] = deque()
+        """The channel of each announcement, what the node is called with, and whether it is a join or leave."""
         self.down: set[str] = set()
         """The channels whose link is lost."""
         self.links_lost = 0
@@ -85,7 +85,7 @@ class LossyBroker:
         self._epoch_numbers = itertools.count()
 
     def announce_one(self) -> None:
-        _, announcement = self.announcements.popleft()
+        _, announcement, _ = self.announcements.popleft()
         assert self._events is not None
         announcement(self._events)
 
@@ -135,7 +135,10 @@ class LossyBroker:
         self.attached.update(channels)
 
     async def detach(self, channels: Sequence[str]) -> None:
+        """Announcements of publications that are on their way are still made. Those of joins and leaves are not: a client
+        that subscribes later would see a join, but not the leave that was announced in between."""
         self.attached.difference_update(channels)
+        self.announcements = deque(entry for entry in self.announcements if entry[0] not in channels or not entry[2])
 
     async def publish(
         self,
@@ -160,11 +163,11 @@ class LossyBroker:
 
     async def announce(self, channel: str, changes: Sequence[MemberChange]) -> None:
         for change in changes:
-            self._announce(channel, _member_announcement(channel, change))
+            self._announce(channel, _member_announcement(channel, change), True)
 
-    def _announce(self, channel: str, announcement: Callable[[BrokerEvents], None]) -> None:
+    def _announce(self, channel: str, announcement: Callable[[BrokerEvents], None], is_member: bool = False) -> None:
         if channel in self.attached:
-            self.announcements.append((channel, announcement))
+            self.announcements.append((channel, announcement, is_member))
 
     async def history(
         self,

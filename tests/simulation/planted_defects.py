@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from beaconfire.channels.attachments import Attachments
 from beaconfire.delivery import subscription as subscription_module
 from beaconfire.delivery.batch import NO_OFFSET, Batch
 from beaconfire.delivery.channel import LocalChannel, Walk
 from beaconfire.delivery.conflated import Conflated, HeldUpdate, Newest
+from beaconfire.delivery.healer import Announcement
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.item import Item
 from beaconfire.delivery.outbox import Outbox, WriteBatch
@@ -25,10 +25,9 @@ from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import PublicationPush
 from beaconfire.node.broker_listener import BrokerListener
+from beaconfire.node.channel_upkeep import ChannelUpkeep
 from beaconfire.session import recovery
-from beaconfire.session.membership import Memberships
 from beaconfire.session.operations import prepare, recover_in_pieces
-from beaconfire.session.operations.prepare import Preparation
 from beaconfire.session.recovery import Recovery
 from tests.simulation import broker
 from tests.simulation.transport import PartialWriteTransport
@@ -39,6 +38,7 @@ def _publications_are_not_held(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Subscription, "hold", lambda self, *arguments: None)
     # The check of offsets would find the first missing one, so this defect disables it as well.
     patch.setattr(Subscription, "advance", _accept_any_offset)
+    patch.setattr(Hub, "_is_out_of_order", _is_never_out_of_order)
 
 
 def _advance_past_gaps(seen: int, epoch: str, item: Item) -> int:
@@ -54,10 +54,14 @@ def _accept_any_offset(self: Subscription, item: Item) -> bool:
     return self.seen > before
 
 
-def _compare_epochs(self: Subscription, top: StreamPosition) -> None:
-    """Does not compare offsets."""
-    if top.epoch != self.epoch:
-        raise Gap("another epoch")
+def _is_never_behind(self: ChannelUpkeep, channel: str, top: StreamPosition) -> bool:
+    """Does not compare positions."""
+    return False
+
+
+def _is_never_out_of_order(self: Hub, channel: str, local: LocalChannel, announcement: Announcement) -> bool:
+    """Takes each announcement as the next one."""
+    return False
 
 
 def _subscription_is_added_to_the_hub_after_the_read(patch: pytest.MonkeyPatch) -> None:
@@ -75,35 +79,7 @@ def _subscription_is_added_to_the_hub_after_the_read(patch: pytest.MonkeyPatch) 
     patch.setattr(Hub, "add", remember)
     patch.setattr(Subscription, "go_live", go_live_late)
     patch.setattr(Subscription, "advance", _accept_any_offset)
-
-
-def _second_subscriber_does_not_wait_for_the_attach(patch: pytest.MonkeyPatch) -> None:
-    """A second subscriber does not wait for an attach that is in flight."""
-    attach = Attachments.attach
-
-    async def attach_unless_in_flight(self: Attachments, channel: str) -> None:
-        if channel not in self._locks:
-            await attach(self, channel)
-
-    patch.setattr(Attachments, "attach", attach_unless_in_flight)
-    patch.setattr(Subscription, "check", _compare_epochs)
-
-
-def _history_is_read_before_the_attach(patch: pytest.MonkeyPatch) -> None:
-    """History is read before the channel is attached."""
-    attach, read = Memberships.attach, Preparation._read
-
-    async def skip_attach(self: Memberships, channel: str) -> None:
-        pass
-
-    async def read_then_attach(self: Any, session: Any, subscription: Subscription, *arguments: Any) -> Any:
-        answer = await read(self, session, subscription, *arguments)
-        await attach(session.context.memberships, subscription.channel)
-        return answer
-
-    patch.setattr(Memberships, "attach", skip_attach)
-    patch.setattr(Preparation, "_read", read_then_attach)
-    patch.setattr(Subscription, "check", _compare_epochs)
+    patch.setattr(Hub, "_is_out_of_order", _is_never_out_of_order)
 
 
 def _merge_keeps_duplicates(patch: pytest.MonkeyPatch) -> None:
@@ -114,29 +90,6 @@ def _merge_keeps_duplicates(patch: pytest.MonkeyPatch) -> None:
         return items, max([top.offset, *(item.offset for item in items)])
 
     patch.setattr(subscription_module, "_merge", keep_all)
-
-
-def _detach_ignores_new_subscribers(patch: pytest.MonkeyPatch) -> None:
-    """Detach does not check again whether the channel has subscribers."""
-
-    async def detach(self: Attachments, channel: str) -> None:
-        await self._broker.detach([channel])
-        self._attached.discard(channel)
-
-    patch.setattr(Attachments, "_detach", detach)
-    patch.setattr(Subscription, "check", _compare_epochs)
-
-
-def _lost_link_and_offsets_are_ignored(patch: pytest.MonkeyPatch) -> None:
-    """A lost link is ignored, and live subscriptions accept missing offsets."""
-    patch.setattr(BrokerListener, "on_link_down", lambda self, channels: None)
-    patch.setattr(Subscription, "advance", _accept_any_offset)
-
-
-def _lost_link_is_ignored_and_positions_are_not_compared(patch: pytest.MonkeyPatch) -> None:
-    """A lost link is ignored, and positions are not compared with the stream."""
-    patch.setattr(BrokerListener, "on_link_down", lambda self, channels: None)
-    patch.setattr(Subscription, "check", _compare_epochs)
 
 
 def _recovery_always_succeeds(patch: pytest.MonkeyPatch) -> None:
@@ -299,7 +252,8 @@ def _publications_are_not_held_between_pieces(patch: pytest.MonkeyPatch) -> None
     """Publications that arrive while a later piece of a recovery is read are dropped."""
     patch.setattr(Subscription, "hold_again", lambda self: None)
     patch.setattr(Subscription, "advance", _accept_any_offset)
-    patch.setattr(Subscription, "check", _compare_epochs)
+    patch.setattr(Hub, "_is_out_of_order", _is_never_out_of_order)
+    patch.setattr(ChannelUpkeep, "_is_behind", _is_never_behind)
 
 
 def _subscription_is_live_after_the_first_piece(patch: pytest.MonkeyPatch) -> None:
@@ -333,7 +287,8 @@ def _interrupted_walk_does_not_continue(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(Walk, "__init__", drop_the_rest)
     patch.setattr(Subscription, "advance", _accept_any_offset)
-    patch.setattr(Subscription, "check", _compare_epochs)
+    patch.setattr(Hub, "_is_out_of_order", _is_never_out_of_order)
+    patch.setattr(ChannelUpkeep, "_is_behind", _is_never_behind)
 
 
 def _publication_overtakes_an_interrupted_walk(patch: pytest.MonkeyPatch) -> None:
@@ -352,7 +307,8 @@ def _publication_overtakes_an_interrupted_walk(patch: pytest.MonkeyPatch) -> Non
 
     patch.setattr(Hub, "publish", overtake)
     patch.setattr(Subscription, "advance", _accept_any_offset)
-    patch.setattr(Subscription, "check", _compare_epochs)
+    patch.setattr(Hub, "_is_out_of_order", _is_never_out_of_order)
+    patch.setattr(ChannelUpkeep, "_is_behind", _is_never_behind)
 
 
 def _walk_visits_a_subscription_twice(patch: pytest.MonkeyPatch) -> None:
@@ -395,6 +351,7 @@ def _leave_loses_the_batch_of_the_walk(patch: pytest.MonkeyPatch) -> None:
     """A subscription that leaves during a walk does not get the batch of the walk, only what is pending."""
     patch.setattr(Walk, "is_to_visit", lambda self, subscription: False)
     patch.setattr(Subscription, "advance", _accept_any_offset)
+    patch.setattr(Hub, "_is_out_of_order", _is_never_out_of_order)
 
 
 def _predecessors_are_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -407,6 +364,7 @@ def _marked_gap_is_ignored(patch: pytest.MonkeyPatch) -> None:
     """Nobody learns of a marked gap, and live subscriptions accept missing offsets."""
     patch.setattr(Hub, "mark_gap", lambda self, channel, reason: None)
     patch.setattr(Subscription, "advance", _accept_any_offset)
+    patch.setattr(Hub, "_is_out_of_order", _is_never_out_of_order)
 
 
 def _marked_gap_spares_subscriptions_that_are_catching_up(patch: pytest.MonkeyPatch) -> None:
@@ -415,21 +373,24 @@ def _marked_gap_spares_subscriptions_that_are_catching_up(patch: pytest.MonkeyPa
     patch.setattr(subscription_module, "_advance", _advance_past_gaps)
 
 
+def _has_another_epoch(self: ChannelUpkeep, channel: str, top: StreamPosition) -> bool:
+    """Does not compare offsets."""
+    announced = self._hub.announced(channel)
+    return announced is not None and announced.epoch != top.epoch
+
+
 def accept_missing_offsets(patch: pytest.MonkeyPatch) -> None:
-    """Disables the checks that hide some defects. Alone it is no defect, because the node learns of every loss."""
+    """Disables the checks that hide some defects. Without lost links it is no defect alone, because no announcement is
+    missing."""
     patch.setattr(subscription_module, "_advance", _advance_past_gaps)
-    patch.setattr(Subscription, "check", _compare_epochs)
+    patch.setattr(Hub, "_is_out_of_order", _is_never_out_of_order)
+    patch.setattr(ChannelUpkeep, "_is_behind", _has_another_epoch)
 
 
 DEFECTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _publications_are_not_held,
     _subscription_is_added_to_the_hub_after_the_read,
-    _second_subscriber_does_not_wait_for_the_attach,
-    _history_is_read_before_the_attach,
     _merge_keeps_duplicates,
-    _detach_ignores_new_subscribers,
-    _lost_link_and_offsets_are_ignored,
-    _lost_link_is_ignored_and_positions_are_not_compared,
     _recovery_always_succeeds,
     _recovery_always_fails,
     _subscription_is_live_from_the_start,

@@ -43,9 +43,6 @@ PAGE_MAX: Final = 64
 ITEM_BYTES: Final = 256
 """Roughly what a publication costs in addition to its data."""
 
-SKIPS_MAX: Final = 3
-"""How often one healing continues at the start of history, because publications have left history meanwhile."""
-
 UNKNOWN_DELAY_S: Final = 0.5
 """When a channel without a position is looked at again, because a subscription is about to give it one."""
 
@@ -280,7 +277,7 @@ class Healing:
         tops = await self._broker.positions(histories) if histories else {}
         for channel, top in tops.items():
             healing = healings[channel]
-            if self._is_ahead(top, healing.local.announced):
+            if healing.is_hole or self._is_ahead(top, healing.local.announced):
                 ahead.append(channel)
             else:
                 self._finish(channel, healing)
@@ -310,8 +307,9 @@ class Healing:
     async def _read_missing(self, channel: str, healing: ChannelHealing) -> None:
         """Reads the publications after the position of the channel, and delivers them, page by page."""
         history = self._namespaces.resolve(channel).history
-        read_bytes = publications = skipped = 0
+        read_bytes = publications = 0
         while self._is_current(channel, healing) and (since := healing.local.announced) is not None:
+            held = len(healing.held)
             page = await self._broker.history(channel, history, PAGE_MAX, since)
             if self._background.engine_suspends:
                 await self._slice.enter()
@@ -320,10 +318,6 @@ class Healing:
             end = page.publications[-1].offset if page.publications else since.offset
             read_bytes += sum(size(publication) for publication in page.publications)
             if not page.continues or page.position.epoch != since.epoch:
-                skipped += 1
-                if skipped > SKIPS_MAX:
-                    self._give_up(channel, healing, "history changes too often")
-                    return
                 await self._skip_missing(channel, healing, since)
                 continue
             if read_bytes > self._limit_bytes or (end < page.position.offset and not page.publications):
@@ -331,8 +325,8 @@ class Healing:
                 return
             self._deliver(channel, healing, page.publications, since)
             publications += len(page.publications)
-            if end >= page.position.offset:
-                break
+            if end >= page.position.offset and len(healing.held) == held:
+                break  # otherwise the page may be older than the announcements that came during the read
         if publications:
             self._events.emit(ChannelHealed(self._namespaces.label(channel), True, publications))
         self._finish(channel, healing)
@@ -341,10 +335,15 @@ class Healing:
         """Tells the subscriptions that are behind the start of history. The healing continues at the start."""
         history = self._namespaces.resolve(channel).history
         page = await self._broker.history(channel, history, 1)
-        if self._is_current(channel, healing) and healing.local.announced == since:
-            start = page.publications[0].offset - 1 if page.publications else page.position.offset
-            kept = StreamPosition(start, page.position.epoch)
-            self._mark_gap(channel, "history does not contain all missed publications", kept)
+        if not self._is_current(channel, healing) or healing.local.announced != since:
+            return
+        start = page.publications[0].offset - 1 if page.publications else page.position.offset
+        kept = StreamPosition(start, page.position.epoch)
+        reason = "history does not contain all missed publications"
+        if kept.epoch == since.epoch and kept.offset <= since.offset:
+            self._give_up(channel, healing, reason)  # the engine contradicts itself
+        else:
+            self._mark_gap(channel, reason, kept)
 
     def _deliver(
         self, channel: str, healing: ChannelHealing, publications: Sequence[Publication], since: StreamPosition
