@@ -117,6 +117,8 @@ class Healing:
 
     def heal_all(self, channels: Sequence[str] | None) -> None:
         """Heals these channels after the link of the broker was lost and is back, None: all channels of this node."""
+        if self._is_stopped:
+            return
         if channels is None:
             self._backlogs.clear()
             channels = self._hub.channel_names()
@@ -308,16 +310,18 @@ class Healing:
         """Reads the publications after the position of the channel, and delivers them, page by page."""
         history = self._namespaces.resolve(channel).history
         read_bytes = publications = 0
+        bridged = True
         while self._is_current(channel, healing) and (since := healing.local.announced) is not None:
             held = len(healing.held)
             page = await self._broker.history(channel, history, PAGE_MAX, since)
             if self._background.engine_suspends:
                 await self._slice.enter()
             if not self._is_current(channel, healing):
-                return
+                break
             end = page.publications[-1].offset if page.publications else since.offset
             read_bytes += sum(size(publication) for publication in page.publications)
             if not page.continues or page.position.epoch != since.epoch:
+                bridged = False
                 await self._skip_missing(channel, healing, since)
                 continue
             if read_bytes > self._limit_bytes or (end < page.position.offset and not page.publications):
@@ -327,7 +331,7 @@ class Healing:
             publications += len(page.publications)
             if end >= page.position.offset and len(healing.held) == held:
                 break  # otherwise the page may be older than the announcements that came during the read
-        if publications:
+        if publications and bridged:
             self._events.emit(ChannelHealed(self._namespaces.label(channel), True, publications))
         self._finish(channel, healing)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_work_is_repeated_while_the_channel_needs_it() -> None:
         harness.advance_time(10 * INTERVAL_S)
         times = [0.0, *harness.times("a")]
         step_s = INTERVAL_S / STEPS
-        for before, after in zip(times, times[1:], strict=False):
+        for before, after in itertools.pairwise(times):
             assert 0.75 * INTERVAL_S <= after - before <= INTERVAL_S + 2 * step_s
         harness.needed.clear()
         harness.advance_time(2 * INTERVAL_S)
