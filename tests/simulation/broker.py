@@ -135,8 +135,8 @@ class LossyBroker:
         self.attached.update(channels)
 
     async def detach(self, channels: Sequence[str]) -> None:
-        """Announcements of publications that are on their way are still made. Those of joins and leaves are not: a client
-        that subscribes later would see a join, but not the leave that was announced in between."""
+        """Announcements of publications that are on their way are still made. Those of joins and leaves are not: a later
+        subscriber would see a join, but not the leave that was announced in between."""
         self.attached.difference_update(channels)
         self.announcements = deque(entry for entry in self.announcements if entry[0] not in channels or not entry[2])
 

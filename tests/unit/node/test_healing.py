@@ -320,4 +320,4 @@ def test_stopped_healing_reads_nothing() -> None:
     lose_publication(harness)
     harness.node.listener.on_link_up(None)
     assert client.receive() == []
-    assert harness.calls.completed[before:] == []
+    assert all(call.startswith("publish") for call in harness.calls.completed[before:])
