@@ -14,6 +14,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "beaconfire"
 
 CONNECTIONS = (
     "protocols.centrifuge.connection",
+    "protocols.centrifuge.polling",
     "protocols.centrifuge.unidirectional_connection",
     "protocols.plain.connection",
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -26,6 +26,7 @@ from beaconfire.base.units import Seconds
 from beaconfire.config import Config, load, secret_values
 from beaconfire.node.drain import Drain
 from beaconfire.observe import logs
+from beaconfire.policy.port import Policy
 from beaconfire.server import announcement
 from beaconfire.server.app import App
 from beaconfire.transports.asgi import refuse_websocket
@@ -34,9 +35,12 @@ from beaconfire.transports.port import ErrorResponse
 _STOPPED: Final = ErrorResponse(503, "draining", "this node has stopped: try again")
 
 
-def create_app(config: Config | None = None) -> Application:
-    """Makes the ASGI application. Without `config` the environment is read, which may raise ConfigError."""
-    return Application(load(None, os.environ, {}) if config is None else config)
+def create_app(config: Config | None = None, policies: Sequence[Policy] = ()) -> Application:
+    """Makes the ASGI application. Without `config` the environment is read, which may raise ConfigError.
+
+    `policies` decide about clients after the configured rules: see `policy.port`.
+    """
+    return Application(load(None, os.environ, {}) if config is None else config, policies)
 
 
 class Application:
@@ -47,8 +51,9 @@ class Application:
     does; then nothing drains it.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, policies: Sequence[Policy] = ()) -> None:
         self.config = config
+        self._policies = policies
         self._starting: asyncio.Task[_RunningServer] | None = None
         """The task that starts the server, or has started it. None before the start."""
         self._is_stopped = False
@@ -104,7 +109,7 @@ class Application:
         loop = asyncio.get_running_loop()
         starting = self._starting
         if starting is None:
-            starting = self._starting = loop.create_task(_start(self.config, late))
+            starting = self._starting = loop.create_task(_start(self.config, self._policies, late))
         elif starting.get_loop() is not loop:
             raise RuntimeError("this application runs in another event loop: create one application for each loop")
         if starting.done() and not starting.cancelled() and starting.exception() is None:
@@ -127,9 +132,9 @@ class Application:
 class _RunningServer:
     """A started server, with the log of its application."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, policies: Sequence[Policy]) -> None:
         self.log: FilteringBoundLogger = logs.host_logger(config.log, secret_values(config))
-        self.app = App(config, logger=self.log)
+        self.app = App(config, logger=self.log, policies=policies)
         proxies = config.server.trusted_proxies
         self.asgi: ASGIApp = self.app.asgi
         if proxies:
@@ -159,8 +164,8 @@ class _RunningServer:
         await Drain(app.node.registry, options, app.clock, app.events, app.begin_drain, _host_listens).run()
 
 
-async def _start(config: Config, late: bool) -> _RunningServer:
-    server = _RunningServer(config)
+async def _start(config: Config, policies: Sequence[Policy], late: bool) -> _RunningServer:
+    server = _RunningServer(config, policies)
     await server.app.start()
     server.announce(late)
     return server

@@ -100,6 +100,8 @@ class ServerProcess:
     def __init__(
         self, folder: Path, config: str = REFERENCE_CONFIG, overrides: Mapping[str, str] | None = None
     ) -> None:
+        self.prefix = ""
+        """The path at which the server is mounted in another application."""
         self._file = folder / f"beaconfire-{id(self):x}.toml"
         self._file.write_text(config)
         self._held = HeldPort()
@@ -122,15 +124,15 @@ class ServerProcess:
 
     @property
     def http(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}{self.prefix}"
 
     @property
     def websocket(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/connection/websocket"
+        return f"ws://127.0.0.1:{self.port}{self.prefix}/connection/websocket"
 
     @property
     def plain(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/ws"
+        return f"ws://127.0.0.1:{self.port}{self.prefix}/ws"
 
     @property
     def pid(self) -> int:
@@ -143,11 +145,9 @@ class ServerProcess:
 
     def start(self) -> None:
         """Starts the process and returns when the server listens. Raises RuntimeError with the log if it fails."""
-        command = [str(Path(sys.executable).with_name("beaconfire")), "serve", "--config", str(self._file)]
-        for name, value in self._overrides.items():
-            command += ["--set", f"{name}={value}"]
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("BEACONFIRE_")}
-        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("BEACONFIRE_")}
+        environment = inherited | self._environment()
+        self._process = subprocess.Popen(self._command(), stderr=subprocess.PIPE, text=True, env=environment)
         started: queue.Queue[bool] = queue.Queue()  # a new one: the thread of the last start may still write to its own
         threading.Thread(target=self._read_log, args=(self._process, started), daemon=True).start()
         try:
@@ -157,6 +157,16 @@ class ServerProcess:
         if not is_listening:
             self._process.kill()
             raise RuntimeError(f"the server did not start: {self.log}")
+
+    def _command(self) -> list[str]:
+        command = [str(Path(sys.executable).with_name("beaconfire")), "serve", "--config", str(self._file)]
+        for name, value in self._overrides.items():
+            command += ["--set", f"{name}={value}"]
+        return command
+
+    def _environment(self) -> dict[str, str]:
+        """Variables that are added to our environment."""
+        return {}
 
     def _read_log(self, process: subprocess.Popen[str], started: queue.Queue[bool]) -> None:
         """Puts true into `started` when the server listens, and false at the end of the log."""

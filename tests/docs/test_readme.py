@@ -22,6 +22,7 @@ PAGES_WITH_CODE = [
         for name in (
             "quick-start.md",
             "concepts.md",
+            "how-to/asgi.md",
             "how-to/authenticate.md",
             "how-to/browser-client.md",
             "how-to/connect-an-sdk.md",

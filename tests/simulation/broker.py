@@ -45,7 +45,8 @@ class RandomSteps:
         self._fail(call, FAILING_BEFORE)
 
     async def after(self, call: str, subject: str) -> None:
-        await self._wait(call)
+        for _ in range(self._rng.choice((1, 1, 6)) if call == "history" else 1):
+            await self._wait(call)  # much may be published between a slow read and its end
         self._fail(call, FAILING_AFTER)
 
     def _fail(self, call: str, failing: frozenset[str]) -> None:
@@ -68,7 +69,9 @@ class RandomSteps:
 class LossyBroker:
     """Keeps streams of bounded size. Announcements wait in order for `announce_one`; a lost link drops them."""
 
-    def __init__(self) -> None:
+    def __init__(self, sparse: random.Random | None = None) -> None:
+        """Offsets rise by one, or, with `sparse`, by one or two."""
+        self._sparse = sparse
         self._events: BrokerEvents | None = None
         self.attached: set[str] = set()
         self.streams: dict[str, list[Publication]] = {}
@@ -82,6 +85,8 @@ class LossyBroker:
         self.streams_lost: set[str] = set()
         self.published: dict[tuple[str, str, int], Publication] = {}
         """Every publication of the simulation, by channel, epoch and offset."""
+        self.predecessors: dict[tuple[str, str, int], int] = {}
+        """The offset before that of each publication, by channel, epoch and offset."""
         self._epoch_numbers = itertools.count()
 
     def announce_one(self) -> None:
@@ -135,8 +140,8 @@ class LossyBroker:
         self.attached.update(channels)
 
     async def detach(self, channels: Sequence[str]) -> None:
-        """Announcements of publications that are on their way are still made. Those of joins and leaves are not: a later
-        subscriber would see a join, but not the leave that was announced in between."""
+        """Announcements of publications that are on their way are still made. Those of joins and leaves are not: later
+        subscribers would see a join, but not the leave that was announced in between."""
         self.attached.difference_update(channels)
         self.announcements = deque(entry for entry in self.announcements if entry[0] not in channels or not entry[2])
 
@@ -149,9 +154,11 @@ class LossyBroker:
         tags: Mapping[str, str] | None = None,
     ) -> PublishOutcome:
         top, epoch = self.position(channel)
-        publication = Publication(data, info, top + 1, dict(tags or {}))
-        self.published[channel, epoch, top + 1] = publication
-        self.tops[channel] = top + 1
+        offset = top + (1 if self._sparse is None else self._sparse.randint(1, 2))
+        publication = Publication(data, info, offset, dict(tags or {}))
+        self.published[channel, epoch, offset] = publication
+        self.predecessors[channel, epoch, offset] = top
+        self.tops[channel] = offset
         stream = self.streams.setdefault(channel, [])
         stream.append(publication)
         del stream[: max(0, len(stream) - options.history.size)]
@@ -159,7 +166,7 @@ class LossyBroker:
             channel,
             lambda events: events.on_publication(channel, publication, epoch, top, options.exclude, options.delta),
         )
-        return PublishOutcome(StreamPosition(top + 1, epoch))
+        return PublishOutcome(StreamPosition(offset, epoch))
 
     async def announce(self, channel: str, changes: Sequence[MemberChange]) -> None:
         for change in changes:
@@ -180,7 +187,9 @@ class LossyBroker:
         assert since is None or not reverse, "no caller reads backwards from a position"
         position = self.position(channel)
         kept = [p for p in self.streams.get(channel, []) if since is None or p.offset > since.offset]
-        continues = since is None or continues_from(since, kept, position)
+        first = kept[0].offset if kept else 0
+        predecessor = self.predecessors.get((channel, position.epoch, first), position.offset)
+        continues = since is None or continues_from(since, predecessor, position.epoch)
         if reverse:
             kept.reverse()
         return HistoryPage(kept[:limit] if limit >= 0 else kept, position, continues)
@@ -192,10 +201,13 @@ class LossyBroker:
         self.streams.pop(channel, None)
 
 
-def continues_from(since: StreamPosition, later: Sequence[Publication], top: StreamPosition) -> bool:
-    """Whether `later` holds every publication between `since` and `top`."""
-    first = later[0].offset if later else top.offset + 1
-    return since.epoch in ("", top.epoch) and since.offset == first - 1
+def continues_from(since: StreamPosition, predecessor: int, epoch: str) -> bool:
+    """Whether nothing is missing between `since` and the first publication after it in history.
+
+    `predecessor` is the offset before this publication, or the top of the stream if there is none. `epoch` is that of
+    the stream.
+    """
+    return since.epoch in ("", epoch) and since.offset >= predecessor
 
 
 def _member_announcement(channel: str, change: MemberChange) -> Callable[[BrokerEvents], None]:

@@ -12,7 +12,7 @@ from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
 from beaconfire.session.session import Session
 from tests.simulation.broken_guarantee import BrokenGuarantee
-from tests.simulation.broker import CHANNELS, LossyBroker, continues_from
+from tests.simulation.broker import CHANNELS, LossyBroker
 from tests.simulation.transport import PartialWriteTransport
 from tests.unit.patching import apply
 
@@ -212,7 +212,9 @@ class SimulatedClient:
         ]
         # After the loss of a stream, announcements of the old epoch may reach subscriptions to the new one.
         excused = self.expects_gaps or state.was_interrupted or channel in self._broker.streams_lost
-        if not excused and continues_from(position, later, self._broker.position(channel)):
+        top = self._broker.position(channel)
+        first = later[0].offset if later else top.offset + 1
+        if not excused and position.epoch == top.epoch and position.offset == first - 1:
             raise BrokenGuarantee(f"{self.name}: {channel} was ended at {position}, although history continues there")
 
     def _on_subscribed(self, channel: str, result: dict[str, Any]) -> None:
@@ -226,6 +228,8 @@ class SimulatedClient:
         if bool(result.get("delta")) is not state.deltas:
             raise BrokenGuarantee(f"{self.name}: deltas of {channel} are not as requested: {result}")
         epoch, offset = result["epoch"], result.get("offset", 0)
+        if offset and (channel, epoch, offset) not in self._broker.published:
+            raise BrokenGuarantee(f"{self.name}: offset {offset} of {channel} was never published in {epoch}")
         since = state.recovered_from
         publications = result.get("publications", [])
         if since is None:
@@ -244,7 +248,8 @@ class SimulatedClient:
             self.unrecovered += 1
             if publications:
                 raise BrokenGuarantee(f"{self.name}: publications without recovered")
-            if epoch == since.epoch and offset - since.offset <= HISTORY_SIZE and offset >= since.offset:
+            missed = self._published(channel, since, offset)
+            if epoch == since.epoch and len(missed) <= HISTORY_SIZE and offset >= since.offset:
                 raise BrokenGuarantee(f"{self.name}: {channel} was not recovered although history had it: {result}")
             state.position = StreamPosition(offset, epoch)
 
@@ -274,15 +279,20 @@ class SimulatedClient:
         if self.count_missing(channel, offset - 1) != left_out or (left_out and state.max_rate is None):
             raise BrokenGuarantee(f"{self.name}: offset {offset} after {state.position} with {left_out} left out")
         self.conflated += left_out
-        self.filtered += offset - 1 - state.position.offset - left_out
+        self.filtered += len(self._published(channel, state.position, offset - 1)) - left_out
 
     def count_missing(self, channel: str, top: int) -> int:
-        """How many publications after the position, up to offset `top`, the client wants. Unknown ones count."""
+        """How many publications after the position, up to offset `top`, the client wants."""
         state = self.channels[channel]
         assert state.position is not None
-        published, epoch = self._broker.published, state.position.epoch
-        between = [published.get((channel, epoch, missing)) for missing in range(state.position.offset + 1, top + 1)]
-        return sum(publication is None or not state.filtered or _passes(publication) for publication in between)
+        between = self._published(channel, state.position, top)
+        return sum(not state.filtered or _passes(publication) for publication in between)
+
+    def _published(self, channel: str, since: StreamPosition, top: int) -> list[Publication]:
+        """What was published after a position, up to offset `top`."""
+        published = self._broker.published
+        offsets = range(since.offset + 1, top + 1)
+        return [published[channel, since.epoch, at] for at in offsets if (channel, since.epoch, at) in published]
 
     def _decode(self, state: ChannelState, publication: dict[str, Any]) -> bytes:
         """The JSON that was published. A patch is applied to the publication before."""

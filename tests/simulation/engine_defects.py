@@ -14,16 +14,10 @@ from beaconfire.delivery.subscription import Subscription
 from beaconfire.engines.port import MemberChange
 from beaconfire.model.position import StreamPosition
 from beaconfire.node.broker_listener import BrokerListener
-from beaconfire.node.channel_upkeep import ChannelUpkeep
 from beaconfire.node.healing import ChannelHealing, Healing
 from beaconfire.session.membership import Memberships
 from beaconfire.session.operations.prepare import Preparation
-from tests.simulation.planted_defects import accept_missing_offsets
-
-
-def _ignore_positions(patch: pytest.MonkeyPatch) -> None:
-    """Positions are not compared with the streams. That finds most defects of attachments in the end."""
-    patch.setattr(ChannelUpkeep, "_is_behind", lambda self, channel, top: False)
+from tests.simulation.disabled_checks import accept_missing_offsets, ignore_positions
 
 
 def _second_subscriber_does_not_wait_for_the_attach(patch: pytest.MonkeyPatch) -> None:
@@ -35,7 +29,7 @@ def _second_subscriber_does_not_wait_for_the_attach(patch: pytest.MonkeyPatch) -
             await attach(self, channel)
 
     patch.setattr(Attachments, "attach", attach_unless_in_flight)
-    _ignore_positions(patch)
+    ignore_positions(patch)
 
 
 def _history_is_read_before_the_attach(patch: pytest.MonkeyPatch) -> None:
@@ -52,7 +46,7 @@ def _history_is_read_before_the_attach(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(Memberships, "attach", skip_attach)
     patch.setattr(Preparation, "_read", read_then_attach)
-    _ignore_positions(patch)
+    ignore_positions(patch)
 
 
 def _detach_ignores_new_subscribers(patch: pytest.MonkeyPatch) -> None:
@@ -65,20 +59,20 @@ def _detach_ignores_new_subscribers(patch: pytest.MonkeyPatch) -> None:
         self._background.start(run())
 
     patch.setattr(Attachments, "_detach_unneeded", detach)
-    _ignore_positions(patch)
+    ignore_positions(patch)
 
 
 def _lost_link_is_ignored(patch: pytest.MonkeyPatch) -> None:
     """Nothing happens when a link is lost and comes back."""
     patch.setattr(BrokerListener, "on_link_down", lambda self, channels: None)
     patch.setattr(BrokerListener, "on_link_up", lambda self, channels: None)
-    _ignore_positions(patch)
+    ignore_positions(patch)
 
 
 def _attachments_survive_the_link(patch: pytest.MonkeyPatch) -> None:
     """Channels count as attached although their link was lost."""
     patch.setattr(Attachments, "link_down", lambda self, channels: None)
-    _ignore_positions(patch)
+    ignore_positions(patch)
 
 
 def _attach_of_a_lost_link_counts(patch: pytest.MonkeyPatch) -> None:
@@ -90,7 +84,7 @@ def _attach_of_a_lost_link_counts(patch: pytest.MonkeyPatch) -> None:
         end_attach(self, channel, error)
 
     patch.setattr(Attachments, "_end_attach", end)
-    _ignore_positions(patch)
+    ignore_positions(patch)
 
 
 def _attach_does_not_wait_for_the_link(patch: pytest.MonkeyPatch) -> None:
@@ -103,7 +97,7 @@ def _attach_does_not_wait_for_the_link(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(Attachments, "attach", attach_if_up)
     patch.setattr(Healing, "heal_all", lambda self, channels: None)
-    _ignore_positions(patch)
+    ignore_positions(patch)
 
 
 def _detach_overtakes_a_later_attach(patch: pytest.MonkeyPatch) -> None:
@@ -119,13 +113,13 @@ def _detach_overtakes_a_later_attach(patch: pytest.MonkeyPatch) -> None:
         self._background.start(run())
 
     patch.setattr(Attachments, "_detach_unneeded", detach)
-    _ignore_positions(patch)
+    ignore_positions(patch)
 
 
 def _channels_are_not_healed_after_a_lost_link(patch: pytest.MonkeyPatch) -> None:
     """Nothing is read after a link is back."""
     patch.setattr(Healing, "heal_all", lambda self, channels: None)
-    _ignore_positions(patch)
+    ignore_positions(patch)
 
 
 def _healing_skips_the_missing_publications(patch: pytest.MonkeyPatch) -> None:
@@ -151,7 +145,7 @@ def _healing_delivers_only_the_first_publication(patch: pytest.MonkeyPatch) -> N
 def _held_announcements_are_dropped(patch: pytest.MonkeyPatch) -> None:
     """Announcements that come during a healing are lost."""
     patch.setattr(ChannelHealing, "hold", lambda self, announcement: None)
-    _ignore_positions(patch)
+    ignore_positions(patch)
 
 
 def _healing_ends_every_subscription(patch: pytest.MonkeyPatch) -> None:
@@ -233,7 +227,7 @@ def _leaves_are_not_announced(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Lanes, "remove", lambda self, channel, client, leave=None: remove(self, channel, client))
 
 
-ENGINE_DEFECTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
+DEFECTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _second_subscriber_does_not_wait_for_the_attach,
     _history_is_read_before_the_attach,
     _detach_ignores_new_subscribers,

@@ -53,7 +53,8 @@ class Simulation:
         self.rng = random.Random(seed)
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
-        self.broker = LossyBroker()
+        # In half of the simulations some offsets are left out.
+        self.broker = LossyBroker(self.rng if self.rng.random() < 0.5 else None)
         self.steps = RandomSteps(self.rng, self.rng.choice((0.0, 0.0, 0.05)))
         self.loses_announcements = self.rng.random() < 0.6 if loses_announcements is None else loses_announcements
         """Links and announcements get lost. Otherwise every join and leave reaches the subscribers."""
@@ -150,19 +151,18 @@ class Simulation:
             self._check_complete(client)
 
     def _run_event(self) -> None:
-        # Calls take longer while a recovery continues in pieces, so that more is published during its reads.
-        has_recoveries = self._has_recoveries()
         choices: list[tuple[int, Callable[[], None]]] = [
             (4, self._publish),
             (5, self._run_client),
             (1, self._advance_time),
+            (2, self._announce_all),
         ]
         if self.steps.waiting:
-            choices.append((2 if has_recoveries else 16, self.steps.take_one))
+            choices.append((16, self.steps.take_one))
         if self.broker.announcements:
-            choices.append((12 if has_recoveries else 5, self.broker.announce_one))
+            choices.append((5, self.broker.announce_one))
         if self.turns:
-            choices.append((12 if has_recoveries or self.node.hub.fan_out.is_interrupted else 5, self._run_turn))
+            choices.append((12 if self.node.hub.fan_out.is_interrupted else 5, self._run_turn))
         if self.broker.down:
             choices.append((2, self.broker.restore_link))
         elif self.loses_announcements and self.rng.random() < 0.03:
@@ -175,8 +175,12 @@ class Simulation:
         weights = [weight for weight, _ in choices]
         self.rng.choices(choices, weights)[0][1]()
 
-    def _has_recoveries(self) -> bool:
-        return any(client.session is not None and client.session.recoveries is not None for client in self.clients)
+    def _announce_all(self) -> None:
+        """Everything that was published reaches the subscriptions at once."""
+        while self.broker.announcements:
+            self.broker.announce_one()
+        while self.turns:
+            self._run_turn()
 
     def _lose_announcements(self) -> None:
         """As `LossyBroker.lose_link`, but the node only learns which channels have a gap."""
@@ -262,10 +266,7 @@ class Simulation:
             while self.steps.waiting:
                 self.steps.take_one()
                 await asyncio.sleep(0)
-            while self.broker.announcements:
-                self.broker.announce_one()
-            while self.turns:
-                self._run_turn()
+            self._announce_all()
             for event in self.recorder.of(InternalError):
                 raise BrokenGuarantee(event.error)
             busy = False

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.simulation import delivery_defects, engine_defects, recovery_defects
 from tests.simulation.broken_guarantee import BrokenGuarantee
-from tests.simulation.engine_defects import ENGINE_DEFECTS
-from tests.simulation.planted_defects import DEFECTS, accept_missing_offsets
+from tests.simulation.disabled_checks import accept_missing_offsets
 from tests.simulation.simulation import Simulation
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "4000"))
@@ -59,7 +59,11 @@ def test_publications_arrive_once_and_in_order(block: int) -> None:
     assert interrupted > SEEDS / BLOCKS * 5
 
 
-@pytest.mark.parametrize("plant", DEFECTS + ENGINE_DEFECTS, ids=lambda function: function.__name__.strip("_"))
+@pytest.mark.parametrize(
+    "plant",
+    [*recovery_defects.DEFECTS, *delivery_defects.DEFECTS, *engine_defects.DEFECTS],
+    ids=lambda function: function.__name__.strip("_"),
+)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine")
 def test_every_planted_defect_is_found(plant: Callable[[pytest.MonkeyPatch], None]) -> None:
     """At most 1,500 simulations are necessary to find each defect. For most defects ten are enough."""

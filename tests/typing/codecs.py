@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Raw
 
-from beaconfire.base.errors import BAD_PROTOCOL, CommandError
+from beaconfire.base.errors import BAD_PROTOCOL, CommandError, DisconnectCode
 from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import PublicationPush, Push
 from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
@@ -98,6 +98,9 @@ class LineConnection:
 
     def ping(self) -> None:
         self._session.send(Payload(b""))
+
+    def on_ended(self, code: DisconnectCode) -> None:
+        pass
 
 
 class WithAwaitedReceive(LineConnection):

@@ -96,7 +96,7 @@ class BackgroundTasks:
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Runs a coroutine that may suspend in a task. Never raises."""
         task = start_task(coroutine)
-        if task.done():
+        if task.done():  # pragma: no cover - only from Python 3.12 on
             self._report(task)
         else:
             self._tasks.add(task)

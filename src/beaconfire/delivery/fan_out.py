@@ -157,15 +157,16 @@ class FanOut:
                     self._flusher.flush_batch(write_batch)
         except Exception:  # noqa: BLE001 - reported; a bug in one channel must not stop the other channels
             self._fail(local)
-            return self._now_s()
-        now_s = self._now_s()
-        if rest := list(left):
-            local.walk = Walk(batch, rest, visited, count, now_s - started_s)
-            self._walking.append(local)
+            now_s = self._now_s()
         else:
-            self._end(local, batch, count, now_s - started_s)
+            now_s = self._now_s()
+            if rest := list(left):
+                local.walk = Walk(batch, rest, visited, count, now_s - started_s)
+                self._walking.append(local)
+            else:
+                self._end(local, batch, count, now_s - started_s)
         if reports:
-            _send(reports)
+            self._send(reports)
             now_s = self._now_s()
         return now_s
 
@@ -182,9 +183,9 @@ class FanOut:
                 walk.visited = self._visit(walk.batch, islice(walk.left, self.chunk), until_s, None, reports)
             except Exception:  # noqa: BLE001 - as in `_start`
                 self._fail(local)
+                self._send(reports)
                 return self._now_s()
-            if reports:
-                _send(reports)
+            self._send(reports)
             now_s = self._now_s()
             if now_s > until_s:
                 break
@@ -271,11 +272,13 @@ class FanOut:
         if indexes:
             self.delivered_total += subscription.strategy.deliver(batch, indexes, subscription)
 
-
-def _send(reports: Sequence[Report]) -> None:
-    """Calls the owners of the subscriptions, which may call the hub again."""
-    for subscription, reason in reports:
-        if reason is None:
-            subscription.owner.on_undeliverable(subscription)
-        else:
-            subscription.owner.on_gap(subscription, reason)
+    def _send(self, reports: Sequence[Report]) -> None:
+        """Calls the owners of the subscriptions, which may call the hub again."""
+        for subscription, reason in reports:
+            try:
+                if reason is None:
+                    subscription.owner.on_undeliverable(subscription)
+                else:
+                    subscription.owner.on_gap(subscription, reason)
+            except Exception:  # noqa: BLE001 - reported; a bug with one subscription must not stop the reports to others
+                self._events.emit(InternalError("fan-out", traceback.format_exc()))

@@ -111,7 +111,7 @@ class DeliveryStrategy:
     def deliver(self, batch: Batch, indexes: tuple[int, ...], target: Target) -> int:
         """Delivers these items of a batch, at least one, in order. Pass `batch.everything` for all of them.
 
-        Returns how many items were appended to the outbox now. Raises PayloadError, and then none were.
+        Returns how many items were appended to the outbox now. Raises PayloadError if one of them cannot be encoded.
         """
         target.outbox.append(batch.selection(target.wire, indexes))
         return len(indexes)

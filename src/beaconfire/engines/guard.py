@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from beaconfire.base.errors import CommandError, EngineUnavailable, NotReplicated, StorageFull
 from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds
+from beaconfire.engines.deadlines import Deadlines
 from beaconfire.engines.health import EngineHealth
 from beaconfire.engines.interceptor import (
     EngineCall,
@@ -42,6 +43,7 @@ class CallGuard:
         self.health = EngineHealth(engine, timers, events, self._start_ping)
         self._engine = engine
         self._timeout_s = timeout_s
+        self._deadlines = Deadlines(timeout_s, timers)
         self._timers = timers
         self._events = events
         self._ping: asyncio.Task[None] | None = None
@@ -51,28 +53,26 @@ class CallGuard:
         self, name: EngineCall, running: Coroutine[Any, Any, T], *arguments: object, waits_s: float = 0.0
     ) -> T:
         """See `CallInterceptor.call`."""
-        timeout_s = self._timeout_s + waits_s
+        deadline = self._deadlines.start(waits_s)
         try:
-            async with asyncio.timeout(None) as deadline:
-                # Our timers instead of the event loop's: they cost less, and tests move their clock.
-                timer = self._timers.after(timeout_s, lambda: deadline.reschedule(0.0))
-                try:
-                    result = await running
-                finally:
-                    timer.cancel()
+            result = await running
         except CommandError as error:
+            deadline.finish()
             self._on_error(name, error)
             raise
-        except TimeoutError as error:
-            late = deadline.expired()
-            problem = f"no answer within {Seconds(timeout_s)}" if late else "the engine waited too long"
-            raise self._failed(name, "timeout", problem) from error
-        except asyncio.CancelledError as error:
-            if _is_cancelled():
+        except (Exception, asyncio.CancelledError) as error:
+            if deadline.finish():
+                problem = f"no answer within {Seconds(self._timeout_s + waits_s)}"
+                raise self._failed(name, "timeout", problem) from error
+            if isinstance(error, TimeoutError):
+                raise self._failed(name, "timeout", "the engine waited too long") from error
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
             raise self._defect(name, error) from error
-        except Exception as error:
-            raise self._defect(name, error) from error
+        except BaseException:
+            deadline.finish()  # The process or the coroutine ends.
+            raise
+        deadline.finish()
         self.health.answered()
         return result
 

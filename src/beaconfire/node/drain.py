@@ -63,6 +63,8 @@ class Drain:
 
     async def _close_sessions(self, deadline_s: float) -> None:
         """Ends equal batches of sessions over the window. Some sessions end by themselves meanwhile."""
+        for transport in list(self._registry.unassigned):
+            transport.refuse(SHUTDOWN)
         sessions = self._registry.open
         end_s = min(self._clock.now_s() + self._options.drain_window, deadline_s)
         while sessions:

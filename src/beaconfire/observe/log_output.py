@@ -3,7 +3,8 @@
 Standard error may be a pipe whose reader is slow or stopped, and a write to a full pipe blocks the whole server. So
 this module asks the kernel whether a descriptor has room, writes pieces that cannot block, and buffers the rest up to
 a limit. Beyond the limit lines are lost, and a line reports their number. The buffer is written by later calls, not
-by a thread. structlog's own loggers (`PrintLogger`, `WriteLogger`, `BytesLogger`) block.
+by a thread. Several threads may write lines: those of libraries, and of other event loops. structlog's own loggers
+(`PrintLogger`, `WriteLogger`, `BytesLogger`) block.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import select
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Final, TextIO
@@ -29,6 +31,7 @@ class LogOutput:
         self._render_loss = render_loss
         self._buffer = bytearray()
         self._lost = 0
+        self._lock = threading.RLock()  # a finalizer that runs within a call may write a line, too
         self._descriptor: _PolledDescriptor | None = None
         self._descriptor_stream: TextIO | None = None
         """The stream that `_descriptor` belongs to."""
@@ -47,26 +50,34 @@ class LogOutput:
 
     def write(self, line: str) -> None:
         """Writes or buffers a line. Drops all lines if the stream is closed or broken: the server must go on."""
-        try:
-            stream = self.stream
-            if stream is not self._descriptor_stream:
-                self._descriptor_stream, self._descriptor = stream, _polled_descriptor(stream)
-            if self._descriptor is not None:
-                self._add(self._descriptor, line)
-                self._write_buffer(self._descriptor, 0)
-            elif stream is not None:
-                _write_to_file(stream, line)
-        except (OSError, ValueError):
-            self._buffer.clear()
+        with self._lock:
+            try:
+                self._write(line)
+            except (OSError, ValueError):
+                self._buffer.clear()
+
+    def _write(self, line: str) -> None:
+        stream = self.stream
+        if stream is not self._descriptor_stream:
+            self._descriptor_stream, self._descriptor = stream, _polled_descriptor(stream)
+        if self._descriptor is not None:
+            self._add(self._descriptor, line)
+            self._write_buffer(self._descriptor, 0)
+        elif stream is not None:
+            _write_to_file(stream, line)
 
     def flush(self, timeout_s: float = 0) -> None:
         """Writes the buffer as far as the descriptor takes it within `timeout_s`. The owner calls this regularly."""
-        if self._buffer and self._descriptor is not None:
+        if not self._buffer:
+            return
+        with self._lock:
+            descriptor = self._descriptor
             try:
-                self._write_buffer(self._descriptor, timeout_s)
-                if self._lost and not self._buffer:
-                    self._report_loss(self._descriptor)
-                    self._write_buffer(self._descriptor, 0)
+                if descriptor is not None:
+                    self._write_buffer(descriptor, timeout_s)
+                    if self._lost and not self._buffer:
+                        self._report_loss(descriptor)
+                        self._write_buffer(descriptor, 0)
             except (OSError, ValueError):
                 self._buffer.clear()
 

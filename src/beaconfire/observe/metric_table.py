@@ -74,6 +74,7 @@ API_METHODS = frozenset(
         "info",
         "batch",
         "rpc",
+        "send",
     }
 )
 HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -112,8 +112,9 @@ class ConfiguredPolicy(NoOpinion):
         via: Via,
         proposed: SubscriptionGrant | None,
     ) -> SubscriptionGrant | None:
-        """No opinion about a request that has a grant already, or that has neither a token nor a permission."""
-        if proposed is not None:
+        """No opinion about a channel that the connection token or the server API grants, and about a request that has
+        neither a token nor a permission."""
+        if via in (Via.TOKEN, Via.SERVER_API):
             return None
         channel = request.channel
         if request.token:

@@ -6,7 +6,7 @@ server API (`Via`). Policies form a chain (`policy.chain`). Each policy has one 
 * it *permits*, by returning the identity, the grant or the data;
 * it has *no opinion*, by returning None; a request without any permission is refused;
 * it *refuses*, by raising CommandError, or Disconnect to end the session as well. All policies of the chain are asked,
-  so a permission never hides a refusal.
+  so a permission never hides a refusal. Only an rpc and a message are answered by the first policy that handles them.
 
 Any other exception is reported, and the client gets error 100. A policy may suspend only in the decisions that it
 lists in `suspending`. Such a decision has a deadline, `client.decision_timeout`, and is cancelled when the session

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from msgspec import Raw
 
+from beaconfire.base.errors import DisconnectCode
 from beaconfire.model.pushes import Push
 
 
@@ -122,3 +123,10 @@ class ProtocolConnection(Protocol):
 
     def ping(self) -> None:
         """Sends a ping of the protocol. Called only for a session whose pings are messages of its protocol."""
+
+    def on_ended(self, code: DisconnectCode) -> None:
+        """The session has ended; this is the last call. Messages that are sent now still reach the client.
+
+        The connection must drop what refers to the session, so that reference counting frees both: for example timers,
+        and callbacks of its wire. Not called if the session ends while this object is made.
+        """

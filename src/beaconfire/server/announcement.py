@@ -34,6 +34,8 @@ _LIMITS = (
     "client.byte_rate_limit",
     "client.queue_max_size",
     "client.reply_max_size",
+    "client.concurrent_calls_max",
+    "client.decision_timeout",
     "client.command_queue_max",
     "client.stale_close_delay",
     "client.pong_timeout",

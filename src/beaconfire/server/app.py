@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import structs
 from starlette.routing import BaseRoute, Mount, Route, Router
@@ -36,7 +36,9 @@ from beaconfire.observe.health import Health
 from beaconfire.observe.http import QUIET_PATHS, DirectPostObserver, RequestObserver, RequestRecorder
 from beaconfire.observe.logs import LogSink
 from beaconfire.observe.metrics import MetricsSink
+from beaconfire.policy.chain import PolicyChain
 from beaconfire.policy.configured import ConfiguredPolicy
+from beaconfire.policy.port import Policy
 from beaconfire.server.endpoints import Endpoints
 from beaconfire.server.engines import ENGINES
 from beaconfire.server.pages import PAGE_PATHS, client_routes, demo_routes
@@ -66,9 +68,19 @@ _PATH_LABELS = (
 class App:
     """A whole server without its process and listening socket. Make it inside a running event loop."""
 
-    def __init__(self, config: Config, clock: Clock | None = None, logger: FilteringBoundLogger | None = None) -> None:
-        """`logger` writes the log; by default it is the one that `observe.logs` has configured."""
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock | None = None,
+        logger: FilteringBoundLogger | None = None,
+        policies: Sequence[Policy] = (),
+    ) -> None:
+        """`logger` writes the log; by default it is the one that `observe.logs` has configured.
+
+        `policies` are asked after the configured rules, in this order.
+        """
         self.config = config
+        self._policies = policies
         self.clock = clock or SystemClock()
         self.timers = Timers(self.clock)
         self.metrics = MetricsSink(config.namespaces)
@@ -143,6 +155,7 @@ class App:
             client.insecure,
             client.user_personal_channel_namespace if client.user_personal_channel else None,
         )
+        configured = ConfiguredPolicy(*self.verifiers, self.namespaces, access, client)
         return Node(
             NodeOptions(
                 self.identity,
@@ -152,7 +165,7 @@ class App:
             ),
             self.engine,
             self.namespaces,
-            ConfiguredPolicy(*self.verifiers, self.namespaces, access, client),
+            PolicyChain((configured, *self._policies)) if self._policies else configured,
             Runtime(loop.call_soon, self.timers, PreciseTimers(self.clock, loop.call_later), random.random),
             self.events,
             send_all,
@@ -213,7 +226,7 @@ class App:
     # Figures and time
 
     def _count_connections(self) -> int:
-        return len(self.node.registry.open) + len(self.node.registry.closing)
+        return self.node.registry.connections
 
     def _engine_problem(self) -> str | None:
         """The readiness check of the engine."""

@@ -17,11 +17,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from beaconfire.base.timers import Timers
 from beaconfire.config import Config
 from beaconfire.model.events import EventSink, HandshakeRefused
+from beaconfire.model.handshake import Handshake
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.node import Node
 from beaconfire.protocols.centrifuge.connection import CentrifugeCodec, CentrifugeConnection
 from beaconfire.protocols.centrifuge.emulation import decode_emulation_request
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
+from beaconfire.protocols.centrifuge.polling import CommandsConnection, OnReply, OnStart, PollConnection
 from beaconfire.protocols.centrifuge.protobuf_codec import ProtobufCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
 from beaconfire.protocols.centrifuge.unidirectional_connection import UnidirectionalConnection
@@ -33,8 +35,8 @@ from beaconfire.transports import endpoint_table as rows
 from beaconfire.transports import streams
 from beaconfire.transports.asgi import MessageWires, WebSocketChecks, WebSocketEndpoint, refuse_websocket
 from beaconfire.transports.endpoint_table import ENDPOINTS, EndpointRow
-from beaconfire.transports.polling import Poll, PollCommands
-from beaconfire.transports.port import Admit, OpenSession
+from beaconfire.transports.polling import Poll, PollCommands, PollWire
+from beaconfire.transports.port import Admit, OpenSession, Receiver, Transport
 from beaconfire.transports.request_checks import RequestChecks
 from beaconfire.transports.traits import Pings
 from beaconfire.transports.websocket import WireSelector
@@ -175,12 +177,28 @@ class Endpoints:
         return streams.Emulation(self._checks, body_max, self._emulated, decode_emulation_request, self._identity.uid)
 
     def _poll(self, row: EndpointRow) -> ASGIApp:
-        wire = streams.lines(UnidirectionalCodec())
-        return Poll(self._checks, *self._poll_limits(), self._unidirectional(row)(wire))
+        operations, codec = self._node.operations, UnidirectionalCodec()
+        wire = PollWire(codec)
+
+        def open_session(transport: Transport, handshake: Handshake, on_start: OnStart) -> Receiver:
+            sessions = self._node.sessions(
+                row.traits, lambda session: PollConnection(session, operations, codec, on_start), _new_client_id
+            )
+            return sessions.open_session(transport, wire, handshake)
+
+        return Poll(self._checks, *self._poll_limits(), open_session)
 
     def _commands(self, row: EndpointRow) -> ASGIApp:
-        wire = streams.lines(JsonCodec())
-        return PollCommands(self._checks, *self._poll_limits(), self._bidirectional(row)(wire))
+        operations, codec = self._node.operations, JsonCodec()
+        wire = PollWire(codec)
+
+        def open_session(transport: Transport, handshake: Handshake, on_reply: OnReply) -> Receiver:
+            sessions = self._node.sessions(
+                row.traits, lambda session: CommandsConnection(session, operations, codec, on_reply), _new_client_id
+            )
+            return sessions.open_session(transport, wire, handshake)
+
+        return PollCommands(self._checks, *self._poll_limits(), open_session)
 
     def _poll_limits(self) -> tuple[int, int, float]:
         options = self._config.poll

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.port import ProtocolConnection, Wire
 from beaconfire.session.context import SessionContext
-from beaconfire.session.session import Session
+from beaconfire.session.session import Session, SessionPhase
+from beaconfire.session.transport_link import NewTransport
 from beaconfire.transports.port import Transport
 from beaconfire.transports.traits import SessionTraits
 
@@ -40,9 +41,11 @@ class SessionFactory:
     ) -> Session:
         """A session on an open transport. `traits` replaces the traits of the endpoint.
 
-
-        `client` is an id that the client has chosen. It must not be the id of a session that is open on this node.
+        `client` is an id that the client has chosen. Raises ClientIdInUse if it is the id of a session that is open on
+        this node.
         """
+        if client:
+            self._context.registry.claim(client)
         return Session(
             self._context,
             client or self._new_id(),
@@ -53,3 +56,14 @@ class SessionFactory:
             self._make_protocol,
             self._upkeep,
         )
+
+    def receive_first(
+        self, transport: Transport, handshake: Handshake, read: Callable[[NewTransport, bytes, bool], None]
+    ) -> NewTransport:
+        """The receiver of a transport that may belong to a session that exists. For `read` see `NewTransport`."""
+        return NewTransport(self._context, transport, handshake, read)
+
+    def find_session(self, client: str) -> Session | None:
+        """The connected session with this client id on this node, of any endpoint."""
+        session = self._context.registry.by_client(client)
+        return session if session is not None and session.phase is SessionPhase.CONNECTED else None

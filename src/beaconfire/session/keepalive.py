@@ -125,7 +125,7 @@ class Keepalive:
     def transport_replaced(self) -> None:
         """The session has another transport."""
         if self._session is not None:
-            self._resume_s = NEVER
+            self._resume_s = self._ping_s = self._pong_s = NEVER  # the old transport may have taken a ping with it
             self._start_pings(self._session)
             self._set_timer()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
+from beaconfire.base.errors import DisconnectCode
+
 
 class RegisteredTransport(Protocol):
     """The part of a session's transport that the registry uses."""
@@ -12,6 +14,17 @@ class RegisteredTransport(Protocol):
     @property
     def secret(self) -> str:
         """The session id that the connect result told the client. Empty if the session has none."""
+
+
+class UnassignedTransport(Protocol):
+    """A transport whose client has not yet told to which session it belongs."""
+
+    def refuse(self, code: DisconnectCode, detail: str = "") -> None:
+        """Closes the transport."""
+
+
+class ClientIdInUse(Exception):
+    """An open session has the client id that a client has chosen."""
 
 
 class RegisteredSession(Protocol):
@@ -42,6 +55,10 @@ class SessionRegistry(Generic[SessionT]):
         """Every session that has not ended, authenticated or not."""
         self.closing: set[SessionT] = set()
         """Sessions that have ended while their transport still sends the rest to the client."""
+        self.unassigned: set[UnassignedTransport] = set()
+        """Transports that do not belong to a session yet. See `session.transport_link`."""
+        self.chosen_ids: set[str] = set()
+        """The ids of open sessions whose clients have chosen them, authenticated or not."""
         self._by_client: dict[str, SessionT] = {}
         self._by_secret: dict[str, SessionT] = {}
         self._by_user: dict[str, SessionT | set[SessionT]] = {}
@@ -74,6 +91,24 @@ class SessionRegistry(Generic[SessionT]):
                 del self._by_user[session.user]
         elif present is session:
             del self._by_user[session.user]
+
+    @property
+    def connections(self) -> int:
+        """The number of transports that sessions have, had until now, or will have: what connection limits count."""
+        return len(self.open) + len(self.closing) + len(self.unassigned)
+
+    def claim(self, client: str) -> None:
+        """Takes a client id that a client has chosen, until its session ends. Raises ClientIdInUse."""
+        if client in self._by_client or client in self.chosen_ids:
+            raise ClientIdInUse(client)
+        self.chosen_ids.add(client)
+
+    def transport_replaced(self, session: SessionT, old: RegisteredTransport) -> None:
+        """An authenticated session has another transport than `old`."""
+        if self._by_secret.get(old.secret) is session:
+            del self._by_secret[old.secret]
+        if secret := session.transport.secret:
+            self._by_secret[secret] = session
 
     def by_client(self, client: str) -> SessionT | None:
         return self._by_client.get(client)

@@ -36,7 +36,7 @@ from beaconfire.model.identity import Identity
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.model.pushes import Push, UnsubscribePush
 from beaconfire.policy.port import EndedSession, EndedSubscription
-from beaconfire.protocols.port import Payload, ProtocolConnection, Wire
+from beaconfire.protocols.port import Frame, Payload, ProtocolConnection, Wire
 from beaconfire.session.command_queue import CommandQueue
 from beaconfire.session.context import SessionContext
 from beaconfire.session.keepalive import Keepalive
@@ -72,6 +72,9 @@ class _EndedProtocol:
 
     def ping(self) -> None:
         raise AssertionError("the session has ended")
+
+    def on_ended(self, code: DisconnectCode) -> None:
+        """The session has ended while its protocol connection was made."""
 
 
 ENDED: Final = _EndedProtocol()
@@ -147,7 +150,10 @@ class Session:
         context.registry.open.add(self)
         self.keepalive = Keepalive(self, traits)
         context.events.emit(ConnectionOpened(transport.name, wire.codec.name, client))
-        self.protocol = make_protocol(self)
+        self.protocol: ProtocolConnection = ENDED
+        protocol = make_protocol(self)
+        if not self.has_ended():
+            self.protocol = protocol
 
     @property
     def user(self) -> str:
@@ -264,8 +270,7 @@ class Session:
 
     def on_closed(self, code: DisconnectCode = CONNECTION_CLOSED) -> None:
         if self.traits.resume_s and self.phase is SessionPhase.CONNECTED:
-            self.transport = NO_TRANSPORT
-            self.outbox.move_to(NO_TRANSPORT)
+            self._replace_transport(NO_TRANSPORT)
             self.keepalive.transport_lost(self.traits.resume_s)
             return
         self._finish(code, "")
@@ -274,20 +279,32 @@ class Session:
     def on_transport_not_replaced(self) -> None:
         self._finish(CONNECTION_CLOSED, "the client did not come back in time")
 
-    def move_to(self, transport: Transport, wire: Wire) -> None:
+    def move_to(self, transport: Transport, wire: Wire, frames: Sequence[Frame] = ()) -> None:
         """Replaces the transport of a connected session, for example after the loss of the one before.
 
-        What the old transport does not take at once is lost: a protocol whose sessions move sends again what its client
-        has not acknowledged. The old transport is closed. Its calls must not reach this session any more: see
+        `wire` has the same codec as the wire before. `frames` of this wire are sent before everything else. What the
+        old transport does not take at once is lost, so a protocol whose sessions move sends here once more what its
+        client has not acknowledged. The old transport is closed. Its calls must not reach this session any more: see
         `TransportLink`.
         """
         self.outbox.flush()
-        old, self.transport, self.wire = self.transport, transport, wire
-        self.outbox.move_to(transport)
+        old, self.wire = self.transport, wire
+        self._replace_transport(transport)
         for subscription in self.subscriptions.values():
             subscription.wire = wire
+        for frame in frames:
+            self.outbox.append(frame)
         self.keepalive.transport_replaced()
+        if self.is_reading_paused:
+            transport.pause_reading()
+        if transport.writable:
+            self.on_writable()  # the session may have waited for the old transport to be writable
         old.close(CONNECTION_CLOSED, "")
+
+    def _replace_transport(self, transport: Transport) -> None:
+        old, self.transport = self.transport, transport
+        self.outbox.move_to(transport)
+        self.context.registry.transport_replaced(self, old)
 
     def positions(self) -> Mapping[str, tuple[int, str]] | None:
         if self.has_ended():
@@ -304,6 +321,11 @@ class Session:
         """Sends one message of the protocol."""
         self.context.replies_total += 1
         self.outbox.append(self.wire.pack([message]))
+
+    def count_sent(self, size: int) -> None:
+        """Counts a message of `size` bytes that the protocol gives to the client without the outbox."""
+        self.context.replies_total += 1
+        self.context.flusher.count(1, size)
 
     def push(self, push: Push) -> None:
         """Sends a push. A payload that the client's encoding cannot express ends the session."""
@@ -376,7 +398,8 @@ class Session:
         if self.has_ended():
             return
         reason = f"{code.reason}: {detail}" if detail and self.context.options.debug_reasons else code.reason
-        self.context.registry.closing.add(self)
+        if self.transport is not NO_TRANSPORT:
+            self.context.registry.closing.add(self)  # until the transport calls `on_closed`
         self._finish(code, detail)
         self.transport.close(code, reason)
 
@@ -393,8 +416,11 @@ class Session:
         self.keepalive.cancel()
         context.registry.remove(self)
         context.registry.open.discard(self)
+        context.registry.chosen_ids.discard(self.client)
         for subscription in list(self.subscriptions.values()):
             self.unsubscribe(subscription)
+        protocol, self.protocol = self.protocol, ENDED  # breaks the reference cycle
+        protocol.on_ended(code)
         self.outbox.close()
         self._wake_writer()
         if self._queue is not None:
@@ -402,7 +428,6 @@ class Session:
             self._queue = None
         for task in self._deciding or ():
             task.cancel()
-        self.protocol = ENDED  # breaks the reference cycle
         if context.endings is not None and was_connected:
             context.endings.disconnected(EndedSession(self.client, self.identity, code.code, code.reason))
         context.events.emit(

@@ -131,9 +131,8 @@ class ManualCalls:
         held = self._held.get((call, after))
         if held is not None:
             await held.wait()
-        failure = self._failures.pop((call, after), None)
-        if failure is not None:
-            raise failure
+        if (call, after) in self._failures:
+            raise self._failures.pop((call, after))  # a local variable would keep the frames of the failure alive
 
 
 class RandomCalls:

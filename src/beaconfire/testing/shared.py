@@ -12,6 +12,7 @@ from functools import partial
 
 from msgspec import Raw
 
+from beaconfire.base.errors import NOT_AVAILABLE, CommandError
 from beaconfire.base.loop import Schedule
 from beaconfire.base.timers import Timers
 from beaconfire.engines.memory import MemoryEngine, memory_engine
@@ -56,7 +57,7 @@ class SharedStore:
         self.links.append(link)
         return SharedEngine(
             name,
-            SharedBroker(self, link),
+            SharedBroker(self, link, name),
             SharedPresence(self, link),
             SharedControlBus(self, link),
             store=self,
@@ -159,9 +160,10 @@ class SharedEngine(Engine, frozen=True, kw_only=True):
 class SharedBroker:
     """Implements `Broker` for one node."""
 
-    def __init__(self, store: SharedStore, link: SharedLink) -> None:
+    def __init__(self, store: SharedStore, link: SharedLink, name: str) -> None:
         self._store = store
         self._link = link
+        self._name = name
         self._broker = store.memory.broker
 
     async def start(self, events: BrokerEvents) -> None:
@@ -208,8 +210,12 @@ class SharedBroker:
         info: ClientInfo | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> PublishOutcome:
-        """See `Broker.publish`."""
+        """See `Broker.publish`. The only durability is "memory"."""
         await self._link.pass_call("publish")
+        if options.durability != "memory":
+            raise CommandError(
+                NOT_AVAILABLE, f"durability {options.durability!r}: the engine {self._name!r} offers only 'memory'"
+            )
         return await self._broker.publish(channel, data, options, info, tags)
 
     async def announce(self, channel: str, changes: Sequence[MemberChange]) -> None:

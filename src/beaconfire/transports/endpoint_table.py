@@ -142,7 +142,7 @@ COMMANDS: Final = EndpointRow(
     methods=("POST",),
     protocol=_JSON,
     summary="Commands of clients that poll, with their replies in the response.",
-    traits=SessionTraits(per_request=True),
+    traits=SessionTraits(Pings.UNANSWERED, per_request=True),
     announced=False,
 )
 PLAIN: Final = EndpointRow(

@@ -107,6 +107,15 @@ EXCLUDED_OVER_HTTP = {
 """Checks that do not apply to transports that send commands in separate requests, with the reason."""
 
 
+EXCLUDED_UNDER_HOSTS = {
+    ("uvicorn", "python-0.7.0"): {
+        "lost_pongs": "uvicorn waits 10 s for the answer to a close frame, and the SDK reports its code only then",
+    },
+}
+"""Checks that an SDK cannot pass under another ASGI server, by the server's name and the SDK's label, with the
+reason."""
+
+
 def excluded_checks(sdk: str, variant: str) -> dict[str, str]:
     """The excluded checks, with the reason. `variant` is a codec, or a transport and a codec (`http_stream-json`)."""
     return {**EXCLUDED.get(sdk, {}), **(EXCLUDED_OVER_HTTP if "-" in variant else {})}

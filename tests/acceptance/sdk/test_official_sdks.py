@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -92,15 +92,18 @@ def reports_of(servers: tuple[ServerProcess, ServerProcess]) -> Callable[[str], 
     return cache(lambda sdk: run_sdk(sdk, ports, VARIANTS[sdk]))
 
 
-def run_sdk(sdk: str, ports: list[str], variants: Sequence[str]) -> Reports:
-    """Runs all variants in parallel, each in its own process. `ports` are those of the fixture `servers`."""
+def run_sdk(sdk: str, ports: list[str], variants: Sequence[str], excluded: Iterable[str] = ()) -> Reports:
+    """Runs all variants in parallel, each in its own process. `ports` are those of the fixture `servers`.
+
+    `excluded` are checks to exclude besides those of `excluded_checks`.
+    """
     _require(sdk)
     environment = dict(os.environ)
     if sdk == "python-0.5.0":
         environment["PYTHONPATH"] = str(OLD_PYTHON_SDK)
     processes = {
         variant: subprocess.Popen(
-            [*SDKS[sdk], f"{sdk}-{variant}", variant, *ports, *excluded_checks(sdk, variant)],
+            [*SDKS[sdk], f"{sdk}-{variant}", variant, *ports, *excluded_checks(sdk, variant), *excluded],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,16 +1,19 @@
 """The interface between the suite and an engine under test. A new engine needs one subclass here and one line in
-`ENGINES`.
+`ENGINES`. Tests that need failures, several nodes or a link run for the engines that have them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
+from beaconfire.base.timers import Timers
+from beaconfire.engines.guard import guard_engine
 from beaconfire.engines.memory import memory_engine
 from beaconfire.engines.port import (
     Durability,
@@ -20,8 +23,13 @@ from beaconfire.engines.port import (
     PublishOutcome,
 )
 from beaconfire.model.publication import ClientInfo, Publication
+from beaconfire.testing import ManualCalls, SharedStore, control_calls
+from tests.fakes.events import EventRecorder
 
 SCENARIO_TIMEOUT_S = 30.0
+
+TIMEOUT_S = 3.0
+"""The deadline of a call to a guarded engine."""
 
 NODE = "node-1"
 """The uid of the node."""
@@ -49,6 +57,9 @@ class Node:
         self.control: list[bytes] = []
         self.when_publication: Callable[[Announced], None] = lambda announced: None
         self.answer: bytes = b"pong"
+        self.links: list[tuple[str, Sequence[str] | None]] = []
+        """What the broker has said about its link: "down" or "up", and the channels."""
+        self.expects_link_events = False
         self._more = asyncio.Event()
 
     @property
@@ -88,10 +99,12 @@ class Node:
         self._receive(("leave", channel, info))
 
     def on_link_down(self, channels: Sequence[str] | None) -> None:
-        raise AssertionError("no link was cut")
+        assert self.expects_link_events, "no link was lost"
+        self.links.append(("down", channels))
 
     def on_link_up(self, channels: Sequence[str] | None) -> None:
-        raise AssertionError("no link was cut")
+        assert self.expects_link_events, "no link was lost"
+        self.links.append(("up", channels))
 
     def on_control(self, message: bytes) -> None:
         self.control.append(message)
@@ -104,29 +117,23 @@ class Node:
         self._more.set()
 
 
-class Harness:
-    """A started engine, its node, and control over the time."""
+class Member:
+    """One node with its engine."""
 
     engine: Engine
     node: Node
-    durabilities: Sequence[Durability] = ("memory",)
-    """The durabilities that the engine offers."""
 
-    async def open(self) -> None:
-        """Creates and starts an engine without any data of earlier engines."""
-        raise NotImplementedError
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.node = Node()
 
-    async def close(self) -> None:
+    async def start(self, uid: str) -> None:
+        await self.engine.broker.start(self.node)
+        await self.engine.control.start(uid, self.node)
+
+    async def stop(self) -> None:
         await self.engine.control.stop()
         await self.engine.broker.stop()
-
-    async def advance(self, seconds: float) -> None:
-        """Lets this much time pass for the engine."""
-        raise NotImplementedError
-
-    async def settle(self) -> None:
-        """Waits until the node has received all announcements that were made before."""
-        raise NotImplementedError
 
     async def publish(self, channel: str, data: bytes = b"{}", options: PublishOptions = KEPT) -> PublishOutcome:
         return await self.engine.broker.publish(channel, Raw(data), options)
@@ -137,25 +144,135 @@ class Harness:
         return [publication.offset for publication in page.publications]
 
 
+class Harness(Member):
+    """A started engine, its node, and control over the time and over failures.
+
+    The engine of a harness that `can_fail` is behind a guard, and its calls run through `calls` inside the guard.
+    """
+
+    can_fail: ClassVar[bool] = False
+    has_several_nodes: ClassVar[bool] = False
+    has_link: ClassVar[bool] = False
+    durabilities: Sequence[Durability] = ("memory",)
+    """The durabilities that the engine offers."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.timers = Timers(self.clock)
+        self.events = EventRecorder()
+        self.calls = ManualCalls()
+        self.prepare()
+        super().__init__(self.make_engine())
+        self.members: list[Member] = [self]
+
+    def prepare(self) -> None:
+        """Makes what the engines of all nodes share."""
+
+    def make_engine(self) -> Engine:
+        """The engine of one more node. All engines of a harness share their data."""
+        raise NotImplementedError
+
+    async def join(self, uid: str) -> Member:
+        """Starts one more node, if the engine has several."""
+        member = Member(self.make_engine())
+        self.members.append(member)
+        await member.start(uid)
+        return member
+
+    async def open(self) -> None:
+        """Starts an engine without any data of earlier engines."""
+        await self.start(NODE)
+
+    async def close(self) -> None:
+        """Stops all nodes."""
+        for member in self.members:
+            await member.stop()
+
+    async def advance(self, seconds: float) -> None:
+        """Lets this much time pass for the engine and its guard."""
+        self.clock.advance(seconds)
+        self.timers.run_due()
+
+    async def settle(self) -> None:
+        """Waits until all nodes have received everything that was announced or sent before."""
+
+    async def lose_link(self) -> None:
+        """This node loses its link to the engine, and the engine knows it, if the engine has a link."""
+        raise NotImplementedError
+
+    async def restore_link(self) -> None:
+        """The link works again, and the node was told."""
+        raise NotImplementedError
+
+
 class MemoryHarness(Harness):
     """The memory engine on a manual clock. Every announcement is made before the call that causes it returns."""
 
-    async def open(self) -> None:
-        self.clock = ManualClock()
-        self.engine = memory_engine(self.clock)
-        self.node = Node()
-        await self.engine.broker.start(self.node)
-        await self.engine.control.start(NODE, self.node)
+    def make_engine(self) -> Engine:
+        return memory_engine(self.clock)
 
-    async def advance(self, seconds: float) -> None:
-        self.clock.advance(seconds)
+
+class GuardedMemoryHarness(MemoryHarness):
+    """The memory engine behind the guard. Its calls can be held back and fail."""
+
+    can_fail = True
+
+    def make_engine(self) -> Engine:
+        return self.guard(super().make_engine())
+
+    def guard(self, engine: Engine) -> Engine:
+        return guard_engine(control_calls(engine, self.calls), TIMEOUT_S, self.timers, self.events)
+
+
+class InterleavedCalls(ManualCalls):
+    """Every call also waits for some turns of the event loop, before and after its effect."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__()
+        self._rng = rng
+
+    async def before(self, call: str, subject: str) -> None:
+        await self._wait()
+        await super().before(call, subject)
+
+    async def after(self, call: str, subject: str) -> None:
+        await super().after(call, subject)
+        await self._wait()
+
+    async def _wait(self) -> None:
+        for _ in range(self._rng.randrange(4)):
+            await asyncio.sleep(0)
+
+
+class SharedHarness(GuardedMemoryHarness):
+    """Several nodes with one store. Calls interleave, and announcements arrive later in a random order of channels."""
+
+    has_several_nodes = True
+    has_link = True
+
+    def prepare(self) -> None:
+        rng = random.Random(0)
+        self.calls = InterleavedCalls(rng)
+        self._store = SharedStore(self.timers, rng.random, asyncio.get_running_loop().call_soon)
+
+    def make_engine(self) -> Engine:
+        return self.guard(self._store.connect())
 
     async def settle(self) -> None:
-        pass
+        self._store.deliver_all()
+
+    async def lose_link(self) -> None:
+        self.node.expects_link_events = True
+        self._store.links[0].lose()
+
+    async def restore_link(self) -> None:
+        self._store.links[0].restore()
 
 
-ENGINES: dict[str, Callable[[], Harness]] = {
+ENGINES: dict[str, type[Harness]] = {
     "memory": MemoryHarness,
+    "memory-guarded": GuardedMemoryHarness,
+    "shared": SharedHarness,
 }
 
 Scenario: TypeAlias = Callable[[Harness], Awaitable[None]]

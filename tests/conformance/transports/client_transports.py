@@ -12,9 +12,10 @@ import httpx
 
 from beaconfire.protocols.centrifuge import schema_pb2 as wire
 from tests.acceptance.deadlines import DEADLINE_S
-from tests.acceptance.raw_peer import BINARY, CLOSE, PONG, TEXT, RawPeer, encode_frame
+from tests.acceptance.raw_peer import BINARY, CLOSE, NATIVE_PATH, PONG, TEXT, RawPeer, encode_frame
 from tests.conformance.transports.encodings import Encoding, JsonEncoding, Message, ProtobufEncoding, SessionEndedError
 from tests.conformance.transports.poll_client_transport import PollClientTransport
+from tests.conformance.transports.server_address import Address, base_url
 
 
 class ClientTransport(Protocol):
@@ -33,8 +34,8 @@ class ClientTransport(Protocol):
 class WebSocketClientTransport:
     """A WebSocket, with the encoding as its subprotocol."""
 
-    def __init__(self, port: int, encoding: Encoding) -> None:
-        self._port = port
+    def __init__(self, server: Address, encoding: Encoding) -> None:
+        self._server = server
         self._encoding = encoding
         self._peer: RawPeer | None = None
         self._opened = asyncio.Event()
@@ -42,7 +43,9 @@ class WebSocketClientTransport:
     async def send(self, commands: Sequence[Message]) -> None:
         if self._peer is None:
             self._peer = await RawPeer.connect_websocket(
-                self._port, headers=[("Sec-WebSocket-Protocol", self._encoding.subprotocol)]
+                self._server.port,
+                f"{self._server.prefix}{NATIVE_PATH}",
+                [("Sec-WebSocket-Protocol", self._encoding.subprotocol)],
             )
             self._opened.set()
         opcode = TEXT if isinstance(self._encoding, JsonEncoding) else BINARY
@@ -74,11 +77,11 @@ class WebSocketClientTransport:
 class HttpStreamClientTransport:
     """A response stream, and emulation for the client's commands; `path` as in the protocol reference."""
 
-    def __init__(self, port: int, encoding: Encoding, path: str = "/connection/http_stream") -> None:
+    def __init__(self, server: Address, encoding: Encoding, path: str = "/connection/http_stream") -> None:
         self._encoding = encoding
         self._path = path
         self._stack = AsyncExitStack()
-        self._http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE_S)
+        self._http = httpx.AsyncClient(base_url=base_url(server), timeout=DEADLINE_S)
         self._response: httpx.Response | None = None
         self._opened = asyncio.Event()
         self._session = self._node = ""
@@ -131,8 +134,8 @@ class HttpStreamClientTransport:
 class SseClientTransport(HttpStreamClientTransport):
     """Server-Sent Events, requested as by an `EventSource`."""
 
-    def __init__(self, port: int, encoding: Encoding) -> None:
-        super().__init__(port, encoding, "/connection/sse")
+    def __init__(self, server: Address, encoding: Encoding) -> None:
+        super().__init__(server, encoding, "/connection/sse")
 
     def _open_stream(self, commands: bytes) -> AbstractAsyncContextManager[httpx.Response]:
         return self._http.stream("GET", self._path, params={"cf_connect": commands.decode()})
@@ -143,16 +146,16 @@ class SseClientTransport(HttpStreamClientTransport):
         return [json.loads(event.removeprefix(b"data: ")) for event in events]
 
 
-PERSISTENT_TRANSPORTS: dict[str, Callable[[int], ClientTransport]] = {
-    "websocket-json": lambda port: WebSocketClientTransport(port, JsonEncoding()),
-    "websocket-protobuf": lambda port: WebSocketClientTransport(port, ProtobufEncoding()),
-    "http_stream-json": lambda port: HttpStreamClientTransport(port, JsonEncoding()),
-    "http_stream-protobuf": lambda port: HttpStreamClientTransport(port, ProtobufEncoding()),
-    "sse-json": lambda port: SseClientTransport(port, JsonEncoding()),
+PERSISTENT_TRANSPORTS: dict[str, Callable[[Address], ClientTransport]] = {
+    "websocket-json": lambda server: WebSocketClientTransport(server, JsonEncoding()),
+    "websocket-protobuf": lambda server: WebSocketClientTransport(server, ProtobufEncoding()),
+    "http_stream-json": lambda server: HttpStreamClientTransport(server, JsonEncoding()),
+    "http_stream-protobuf": lambda server: HttpStreamClientTransport(server, ProtobufEncoding()),
+    "sse-json": lambda server: SseClientTransport(server, JsonEncoding()),
 }
 """Every transport whose session lasts longer than one request, in every encoding of the transport."""
 
-CLIENT_TRANSPORTS: dict[str, Callable[[int], ClientTransport]] = {
+CLIENT_TRANSPORTS: dict[str, Callable[[Address], ClientTransport]] = {
     **PERSISTENT_TRANSPORTS,
     "poll-json": PollClientTransport,
 }

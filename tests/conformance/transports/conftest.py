@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -35,11 +37,29 @@ allow_history_for_subscriber = true
 
 MakeTransport = Callable[[], ClientTransport]
 
+MakeServer = Callable[..., ServerProcess]
+"""Makes a server that is not started yet: `make_server(folder, config, overrides)`."""
+
+
+StartServer = Callable[[dict[str, str]], ServerProcess]
+
 
 @pytest.fixture(scope="package")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path_factory.mktemp("server"), CONFIG) as process:
+def make_server() -> MakeServer:
+    return ServerProcess
+
+
+@pytest.fixture(scope="package")
+def server(make_server: MakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with make_server(tmp_path_factory.mktemp("server"), CONFIG) as process:
         yield process
+
+
+@pytest.fixture
+def start_server(make_server: MakeServer, tmp_path: Path) -> Iterator[StartServer]:
+    """Starts servers with other settings. Ends them after the test."""
+    with ExitStack() as stack:
+        yield lambda overrides: stack.enter_context(make_server(tmp_path, CONFIG, overrides))
 
 
 @pytest.fixture(params=CLIENT_TRANSPORTS)
@@ -49,11 +69,17 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=PERSISTENT_TRANSPORTS)
-def make_persistent_transport(server: ServerProcess, request: pytest.FixtureRequest) -> MakeTransport:
+def persistent_transport(request: pytest.FixtureRequest) -> str:
+    """The name of a transport whose session lasts longer than one request."""
+    return str(request.param)
+
+
+@pytest.fixture
+def make_persistent_transport(server: ServerProcess, persistent_transport: str) -> MakeTransport:
     """As `make_transport`, only for transports whose session lasts longer than one request."""
-    return lambda: PERSISTENT_TRANSPORTS[str(request.param)](server.port)
+    return lambda: PERSISTENT_TRANSPORTS[persistent_transport](server)
 
 
 @pytest.fixture
 def make_transport(server: ServerProcess, transport: str) -> MakeTransport:
-    return lambda: CLIENT_TRANSPORTS[transport](server.port)
+    return lambda: CLIENT_TRANSPORTS[transport](server)

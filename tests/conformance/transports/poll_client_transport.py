@@ -10,6 +10,7 @@ import httpx
 
 from tests.acceptance.deadlines import DEADLINE_S
 from tests.conformance.transports.encodings import Message, SessionEndedError
+from tests.conformance.transports.server_address import Address, base_url
 
 WAIT_S = 10
 
@@ -17,8 +18,8 @@ WAIT_S = 10
 class PollClientTransport:
     """Keeps positions and credentials. The server keeps nothing between two requests."""
 
-    def __init__(self, port: int) -> None:
-        self._http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/connection", timeout=DEADLINE_S + WAIT_S)
+    def __init__(self, server: Address) -> None:
+        self._http = httpx.AsyncClient(base_url=f"{base_url(server)}/connection", timeout=DEADLINE_S + WAIT_S)
         self._connect_request: Message = {}
         self._subs: dict[str, Message] = {}
         self._messages: asyncio.Queue[Message | SessionEndedError] = asyncio.Queue()

@@ -64,7 +64,7 @@ def test_missed_publications_are_returned_at_once(server: ServerProcess, room: s
     assert poller.poll() == [5]
 
 
-def test_null_counts_as_missing(server: ServerProcess) -> None:
+def test_null_in_a_poll_counts_as_missing(server: ServerProcess) -> None:
     """As in a connect request."""
     entry = {"token": None, "offset": None, "epoch": None}
     request = {"token": token("ann"), "data": None, "name": None, "version": None, "wait": None}
@@ -159,7 +159,7 @@ def test_commands_run_in_order(server: ServerProcess, room: str) -> None:  # noq
     """Each has its reply in order, and other subscribers get the publications."""
 
     async def scenario() -> None:
-        async with connected_client(CLIENT_TRANSPORTS["websocket-json"](server.port), token("ann"), room) as ann:
+        async with connected_client(CLIENT_TRANSPORTS["websocket-json"](server), token("ann"), room) as ann:
             commands = [{"publish": {"channel": room, "data": n}} for n in range(3)]
             commands += [{"history": {"channel": room, "limit": 10}}, {"publish": {"channel": "other", "data": 1}}]
             response = post(server, COMMANDS, token=token("bob"), subs={room: {}}, commands=commands)

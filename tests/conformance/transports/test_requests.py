@@ -142,7 +142,9 @@ def test_reset_connection_ends_the_session(server: ServerProcess) -> None:
     """At once, with code 3000."""
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         command = json.dumps({"id": 1, "connect": {"token": token("vanishing")}}).encode()
-        head = f"POST {HTTP_STREAM} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(command)}\r\n\r\n".encode()
+        head = (
+            f"POST {server.prefix}{HTTP_STREAM} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(command)}\r\n\r\n".encode()
+        )
         connection.sendall(head + command)
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

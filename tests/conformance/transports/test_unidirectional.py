@@ -206,7 +206,7 @@ def test_malformed_event_id_is_ignored(server: ServerProcess, room: str) -> None
 def test_websocket_connects_by_first_message_or_query(server: ServerProcess, room: str, in_query: bool) -> None:  # noqa: F811
     """Further messages from the client are ignored."""
     request = json.dumps({"token": token("ann"), "subs": {room: {}}})
-    url = f"ws://127.0.0.1:{server.port}/connection/uni_websocket"
+    url = f"ws://127.0.0.1:{server.port}{server.prefix}/connection/uni_websocket"
     with connect(f"{url}?{httpx.QueryParams(cf_connect=request)}" if in_query else url) as socket:
         if not in_query:
             socket.send(request)
@@ -219,7 +219,7 @@ def test_websocket_connects_by_first_message_or_query(server: ServerProcess, roo
 
 def test_websocket_with_invalid_token_gets_a_close_code(server: ServerProcess) -> None:
     """The code is 3500."""
-    with connect(f"ws://127.0.0.1:{server.port}/connection/uni_websocket") as socket:
+    with connect(f"ws://127.0.0.1:{server.port}{server.prefix}/connection/uni_websocket") as socket:
         socket.send('{"token":"nonsense"}')
         with pytest.raises(ConnectionClosed) as closed:
             socket.recv()

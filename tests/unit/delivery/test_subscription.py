@@ -173,3 +173,40 @@ def test_ended_subscription_has_no_position() -> None:
     subscription = live()
     subscription.end()
     assert (subscription.phase, subscription.seen, subscription.position) == (SubscriptionPhase.ENDED, HELD, None)
+
+
+# --- streams whose offsets do not rise by one
+
+
+def test_publication_is_accepted_if_its_predecessor_was_seen() -> None:
+    """Whatever its offset is. A later predecessor is a gap, and an offset that was seen is a duplicate."""
+    subscription = live(5)
+    assert subscription.advance(at(9, previous=5))
+    assert not subscription.advance(at(9, previous=5))
+    assert subscription.position == StreamPosition(9, "e")
+    with pytest.raises(Gap, match="predecessor 11"):
+        subscription.advance(at(12, previous=11))
+
+
+def test_predecessor_may_be_older_than_the_position() -> None:
+    """The position of a client may be an offset that no publication has. Nothing is between it and the publication."""
+    subscription = live(7)
+    assert subscription.advance(at(9, previous=5))
+    assert subscription.position == StreamPosition(9, "e")
+
+
+def test_merge_follows_predecessors() -> None:
+    """Held publications continue from the top of the stream, although offsets are left out."""
+    subscription = new_subscription()
+    for item in (at(4, previous=2), at(7, previous=4), at(0), at(12, previous=7)):
+        subscription.hold(item, True, limit_bytes=10_000)
+    assert offsets(subscription.go_live(StreamPosition(4, "e"))) == [7, 0, 12]
+    assert subscription.position == StreamPosition(12, "e")
+
+
+def test_merge_raises_gap_for_a_missing_predecessor() -> None:
+    """The offset of the publication alone does not show that one is missing."""
+    subscription = new_subscription()
+    subscription.hold(at(7, previous=6), True, limit_bytes=10_000)
+    with pytest.raises(Gap, match="predecessor 6"):
+        subscription.go_live(StreamPosition(5, "e"))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
 from msgspec import Raw
 
-from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import (
     INTERNAL,
     NOT_AVAILABLE,
@@ -18,68 +17,16 @@ from beaconfire.base.errors import (
     NotReplicated,
     StorageFull,
 )
-from beaconfire.base.timers import Timers
 from beaconfire.engines.guard import REPORT_INTERVAL_S, CallGuard, guard_engine
 from beaconfire.engines.interceptor import ENGINE_CALLS, EngineCall
-from beaconfire.engines.memory import memory_engine
-from beaconfire.engines.port import Engine, EngineState, HistoryOptions, MemberChange, PublishOptions
-from beaconfire.model.events import EngineCallFailed, EngineStateChanged, InternalError
+from beaconfire.engines.port import HistoryOptions, MemberChange, PublishOptions
+from beaconfire.model.events import InternalError
 from beaconfire.model.publication import ClientInfo
 from tests.fakes.engine import NoCallbacks
-from tests.fakes.events import EventRecorder
 
-TIMEOUT_S = 3.0
+from .support import TIMEOUT_S, Setup, hang, raise_, return_, run, settle
+
 ANN = ClientInfo("ann", "c1")
-
-
-class Setup:
-    """A guard in front of a memory engine."""
-
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.timers = Timers(self.clock)
-        self.events = EventRecorder(expects_errors=True)
-        self.inner = memory_engine(self.clock)
-        self.guard = CallGuard(self.inner, TIMEOUT_S, self.timers, self.events)
-
-    def advance(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-        self.timers.run_due()
-
-    async def fail(self, error: BaseException, name: EngineCall = "publish") -> CommandError:
-        """Makes a call that raises `error`, and returns what the caller gets."""
-        with pytest.raises(CommandError) as raised:
-            await self.guard.call(name, raise_(error))
-        return raised.value
-
-    @property
-    def failures(self) -> list[tuple[str, str]]:
-        return [(event.call, event.reason) for event in self.events.of(EngineCallFailed)]
-
-
-async def raise_(error: BaseException) -> None:
-    raise error
-
-
-async def return_(value: str) -> str:
-    return value
-
-
-async def hang() -> None:
-    await asyncio.get_running_loop().create_future()
-
-
-async def settle() -> None:
-    """Lets every task continue until it waits for something that the test controls."""
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-def run(scenario: Callable[[Setup], Coroutine[Any, Any, None]]) -> None:
-    async def play() -> None:
-        await scenario(Setup())
-
-    asyncio.run(play())
 
 
 def test_results_pass_unchanged() -> None:
@@ -174,6 +121,19 @@ def test_a_cancelled_call_is_neither_an_answer_nor_a_failure() -> None:
     run(scenario)
 
 
+def test_a_call_whose_coroutine_is_closed_leaves_no_deadline() -> None:
+    """A coroutine is closed if its event loop ends before it."""
+
+    async def scenario(s: Setup) -> None:
+        call = s.guard.call("publish", hang())
+        call.send(None)
+        call.close()
+        assert len(s.guard._deadlines._running) == 0
+        assert s.events.events == []
+
+    run(scenario)
+
+
 def test_a_deadline_of_the_caller_is_not_a_failure_of_the_engine() -> None:
     """The caller gets the TimeoutError of its own deadline."""
 
@@ -201,6 +161,27 @@ def test_typed_errors_pass_unchanged(error: CommandError, reasons: list[str]) ->
     async def scenario(s: Setup) -> None:
         assert await s.fail(error) is error
         assert s.failures == [("publish", reason) for reason in reasons]
+        assert s.events.of(InternalError) == []
+
+    run(scenario)
+
+
+def test_an_engine_that_hides_the_deadline_is_late_as_well() -> None:
+    """Some libraries turn a cancellation into an error of their own. This is a timeout, and no defect."""
+
+    async def scenario(s: Setup) -> None:
+        async def hide() -> None:
+            try:
+                await hang()
+            except asyncio.CancelledError:
+                raise OSError("connection closed") from None
+
+        call = asyncio.ensure_future(s.guard.call("publish", hide()))
+        await settle()
+        s.advance(TIMEOUT_S)
+        with pytest.raises(EngineUnavailable, match="within 3s"):
+            await call
+        assert s.failures == [("publish", "timeout")]
         assert s.events.of(InternalError) == []
 
     run(scenario)
@@ -309,113 +290,5 @@ def test_a_stop_that_fails_does_not_fail_the_shutdown(monkeypatch: pytest.Monkey
         await engine.control.stop()
         await engine.broker.stop()
         assert s.failures == [("control_stop", "defect"), ("stop", "defect")]
-
-    run(scenario)
-
-
-# --- health ---------------------------------------------------------------------------------------------------
-
-
-def test_three_failures_in_a_row_mean_down_and_an_answer_means_up() -> None:
-    """The state names the number of failures and the last problem. Each change is one event."""
-
-    async def scenario(s: Setup) -> None:
-        health = s.guard.health
-        await s.fail(EngineUnavailable("publish: no"))
-        await s.fail(EngineUnavailable("publish: no"))
-        assert health.state() == EngineState(True)
-        await s.fail(OSError("broken"), "history")
-        down = health.state()
-        assert down.up is False
-        assert "3 calls failed in a row: history: OSError" in down.detail
-        await s.fail(EngineUnavailable("publish: no"))
-        await s.guard.call("publish", return_("ok"))
-        assert health.state() == EngineState(True)
-        changes = s.events.of(EngineStateChanged)
-        assert [(change.engine, change.up) for change in changes] == [("memory", False), ("memory", True)]
-        assert changes[0].detail == down.detail
-        assert changes[1].detail == ""
-
-    run(scenario)
-
-
-@pytest.mark.parametrize("answer", [NotReplicated("1 of 2"), StorageFull("full"), CommandError(NOT_AVAILABLE)])
-def test_a_refusal_is_an_answer(answer: CommandError) -> None:
-    """An engine that refuses a call works. It may say itself that it is down."""
-
-    async def scenario(s: Setup) -> None:
-        for _ in range(2):
-            await s.fail(EngineUnavailable("no"))
-            await s.fail(EngineUnavailable("no"))
-            await s.fail(answer)
-        assert s.guard.health.state().up is True
-        assert s.events.of(EngineStateChanged) == []
-
-    run(scenario)
-
-
-def test_an_engine_that_is_down_is_asked_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ping that hangs ends when the next one begins. The first answer makes the state up, without any other call."""
-
-    async def scenario(s: Setup) -> None:
-        pings: list[asyncio.Future[None]] = []
-
-        async def ping() -> None:
-            pings.append(asyncio.get_running_loop().create_future())
-            await pings[-1]
-
-        monkeypatch.setattr(s.inner.broker, "ping", ping)
-        s.guard.health.start()
-        s.guard.health.start()
-        s.advance(1.0)
-        await settle()
-        assert pings == [], "the engine works, so nothing is asked"
-        for _ in range(3):
-            await s.fail(EngineUnavailable("no"))
-        for number in range(1, 4):
-            s.advance(1.0)
-            await settle()
-            assert len(pings) == number
-        assert [ping.cancelled() for ping in pings] == [True, True, False]
-        assert len(s.failures) == 3
-        pings[-1].set_result(None)
-        await settle()
-        assert s.guard.health.state().up is True
-        s.advance(1.0)
-        await settle()
-        assert len(pings) == 3
-        s.guard.stop()
-        s.advance(10.0)
-        assert len(s.timers) == 0
-
-    run(scenario)
-
-
-def test_the_state_of_the_engine_itself_comes_first() -> None:
-    """The engine knows its link. Changes of it are noticed at the checks, and readiness sees them at once."""
-
-    async def scenario(s: Setup) -> None:
-        state = EngineState(False, "connection refused")
-
-        class Offline(Engine, frozen=True):
-            def state(self) -> EngineState:
-                return state
-
-        inner = Offline(s.inner.name, s.inner.broker, s.inner.presence, s.inner.control)
-        engine = guard_engine(inner, TIMEOUT_S, s.timers, s.events)
-        await engine.broker.start(NoCallbacks())
-        assert engine.state() == state
-        s.advance(1.0)
-        assert s.events.of(EngineStateChanged) == [EngineStateChanged("memory", False, "connection refused")]
-        state = EngineState(True)
-        assert engine.state() == state
-        s.advance(1.0)
-        assert s.events.of(EngineStateChanged)[1:] == [EngineStateChanged("memory", True, "")]
-        await settle()
-        await engine.broker.stop()
-        await engine.broker.stop()
-        state = EngineState(False, "again")
-        s.advance(10.0)
-        assert len(s.events.of(EngineStateChanged)) == 2
 
     run(scenario)

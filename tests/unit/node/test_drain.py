@@ -12,7 +12,11 @@ from beaconfire.base.clock import ManualClock
 from beaconfire.base.units import Seconds
 from beaconfire.model.events import DrainAdvanced
 from beaconfire.node.drain import Drain
+from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
+from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.transports.options import ServerOptions
+from beaconfire.transports.traits import SessionTraits
+from tests.fakes.transport import HANDSHAKE, RecordingTransport
 from tests.unit.kit import HarnessClient, NodeHarness
 
 
@@ -211,3 +215,17 @@ def test_session_opened_during_the_drain_is_closed_as_well() -> None:
 
     harness.run(open_session())
     assert late[0].disconnect_code == 3001
+
+
+def test_transports_without_a_session_are_closed() -> None:
+    """With 3001. The drain does not wait for them."""
+    harness = DrainHarness(0)
+    node, transport = harness.node_harness.node, RecordingTransport()
+    operations = node.operations
+    sessions = node.sessions(
+        SessionTraits(), lambda session: CentrifugeConnection(session, operations, JsonCodec()), lambda: "id"
+    )
+    sessions.receive_first(transport, HANDSHAKE, lambda new, data, binary: None)
+    harness.run()
+    assert transport.closed == (3001, "shutdown")
+    assert harness.elapsed_s() == 0

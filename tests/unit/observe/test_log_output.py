@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -184,3 +185,34 @@ def test_repeated_library_messages_are_limited() -> None:
     library.warning("bad request")
     written = [(line["message"], line["count"]) for line in lines(stream)]
     assert written == [("bad request", 1), ("something else", 1), ("bad request", 5)]
+
+
+def test_lines_of_several_threads_are_never_mixed() -> None:
+    """Each line is written once and whole: two event loops, or a library's thread, may log at the same time."""
+    reading, writing = os.pipe()
+    received: list[bytes] = []
+
+    def read() -> None:
+        while data := os.read(reading, 4096):
+            received.append(data)
+
+    def write(name: str) -> None:
+        for number in range(2000):
+            output.write(f"{name} {number} {'x' * (number % 50)}")
+
+    with open(writing, "w") as stream:
+        output = LogOutput(stream)
+        reader = threading.Thread(target=read)
+        writers = [threading.Thread(target=write, args=(name,)) for name in "ab"]
+        for thread in (reader, *writers):
+            thread.start()
+        for thread in writers:
+            thread.join()
+        output.flush(10)
+    reader.join()
+    os.close(reading)
+    lines = b"".join(received).decode().splitlines()
+    for name in "ab":
+        own = [line for line in lines if line.startswith(name)]
+        assert own == [f"{name} {number} {'x' * (number % 50)}" for number in range(2000)]
+    assert len(lines) == 4000

@@ -68,16 +68,21 @@ def test_limits_of_rows_are_settings_and_have_a_metric() -> None:
 
 def test_pings_of_each_endpoint() -> None:
     """A client that cannot send must not have to answer pings; its transport answers, or its own end notices the loss.
-    Clients of the plain protocol need no code for pings: their WebSocket library answers."""
+    A client that waits for the response to its commands cannot send either. Clients of the plain protocol need no code
+    for pings: their WebSocket library answers."""
     pings = {row.name: row.traits.pings for row in ENDPOINTS if row.name != "emulation"}
     assert {name for name, kind in pings.items() if kind is Pings.PROTOCOL} == {
         "websocket",
         "http_stream",
         "sse",
-        "commands",
     }
     assert {name for name, kind in pings.items() if kind is Pings.TRANSPORT} == {"uni_websocket", "plain"}
-    assert {name for name, kind in pings.items() if kind is Pings.UNANSWERED} == {"uni_http_stream", "uni_sse", "poll"}
+    assert {name for name, kind in pings.items() if kind is Pings.UNANSWERED} == {
+        "uni_http_stream",
+        "uni_sse",
+        "poll",
+        "commands",
+    }
     for row in ENDPOINTS:
         if row.traits.pings is Pings.TRANSPORT:
             assert row.scheme == "ws"

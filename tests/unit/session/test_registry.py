@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
-from beaconfire.session.registry import SessionRegistry
+from beaconfire.session.registry import ClientIdInUse, SessionRegistry
 
 
 class FakeTransport(NamedTuple):
@@ -17,6 +17,15 @@ class FakeSession(NamedTuple):
     client: str
     user: str
     transport: FakeTransport = FakeTransport()
+
+
+class MovingSession:
+    """A session whose transport changes."""
+
+    def __init__(self, client: str, user: str, transport: FakeTransport) -> None:
+        self.client = client
+        self.user = user
+        self.transport = transport
 
 
 ANN_1, ANN_2, ANN_3 = (FakeSession(f"a{n}", "ann") for n in (1, 2, 3))
@@ -100,3 +109,30 @@ def test_sessions_may_be_removed_during_iteration(registry: SessionRegistry[Fake
     for session in registry:
         registry.remove(session)
     assert len(registry) == 0
+
+
+def test_session_is_found_by_the_secret_of_its_present_transport(registry: SessionRegistry[Any]) -> None:
+    """A transport that another session uses meanwhile stays that session's."""
+    old, new = FakeTransport("old"), FakeTransport("new")
+    session, other = MovingSession("a1", "ann", old), MovingSession("a2", "ann", old)
+    registry.add(session)
+    session.transport = new
+    registry.transport_replaced(session, old)
+    assert (registry.by_session("old"), registry.by_session("new")) == (None, session)
+    registry.add(other)
+    session.transport = FakeTransport()
+    registry.transport_replaced(session, old)
+    assert registry.by_session("old") is other
+    registry.transport_replaced(session, new)
+    assert registry.by_session("new") is None
+    assert registry.by_session("a1") is session
+
+
+def test_chosen_client_id_is_taken_once(registry: SessionRegistry[FakeSession]) -> None:
+    """It must not be the id of an authenticated session either."""
+    registry.add(ANN_1)
+    registry.claim("own")
+    for client in ("own", "a1"):
+        with pytest.raises(ClientIdInUse):
+            registry.claim(client)
+    assert registry.chosen_ids == {"own"}

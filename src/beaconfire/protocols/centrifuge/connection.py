@@ -14,6 +14,7 @@ from beaconfire.base.errors import (
     UNAUTHORIZED,
     CommandError,
     Disconnect,
+    DisconnectCode,
 )
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
@@ -143,6 +144,9 @@ class CentrifugeConnection:
     def ping(self) -> None:
         self._session.send(self._codec.encode_ping())
 
+    def on_ended(self, code: DisconnectCode) -> None:
+        """Nothing refers to this object any more."""
+
     # Commands
 
     async def connect(self, ref: object, request: ConnectRequest) -> None:
@@ -151,20 +155,21 @@ class CentrifugeConnection:
             raise Disconnect(BAD_PROTOCOL, "connect was sent twice")
         try:
             await self._operations.connecting.connect(
-                session, connection_request(request), lambda start: self.reply(ref, self._connect_result(start))
+                session, connection_request(request), lambda start: self.on_connected(ref, start)
             )
         except CommandError as error:
             if error.code is UNAUTHORIZED:
                 raise Disconnect(BAD_PROTOCOL, error.detail) from error
             raise
 
-    def _connect_result(self, start: ConnectionStart) -> ConnectResult:
+    def on_connected(self, ref: object, start: ConnectionStart) -> None:
+        """Answers the connect command, before anything else is sent to the client. Raises PayloadError."""
         session, operations = self._session, self._operations
         options, pings = operations.options, session.traits.pings
         # Rounded up, because 0 would mean that the server sends no pings, and clients would not answer them.
         ping_s = math.ceil(options.ping_interval) if pings is not Pings.TRANSPORT else 0
         secret = session.transport.secret
-        return ConnectResult(
+        result = ConnectResult(
             client=start.client,
             version=operations.node.product,
             expires=start.ttl_s > 0,
@@ -177,6 +182,7 @@ class CentrifugeConnection:
             node=operations.node.uid if secret else "",
             time=int(operations.clock.unix_s() * 1000) if options.connect_include_server_time else 0,
         )
+        self.reply(ref, result)
 
     async def _subscribe(self, ref: object, request: SubscribeRequest) -> None:
         if request.type != 0:
@@ -249,8 +255,12 @@ class CentrifugeConnection:
 
     def reply_error(self, ref: object, error: CommandError) -> None:
         """Answers the command with this ref with an error."""
+        self._session.send(self.encode_error(ref, error))
+
+    def encode_error(self, ref: object, error: CommandError) -> Payload:
+        """The error reply. The detail is left out unless the client may see it."""
         detail = field_names(error.detail) if self._operations.options.debug_reasons else ""
-        self._session.send(self._codec.encode_error(ref, error, detail))
+        return self._codec.encode_error(ref, error, detail)
 
 
 async def _refuse(detail: str) -> None:

@@ -44,7 +44,6 @@ class JsonCodec:
 
     name: Final = "centrifuge-json"
     separator: Final = b"\n"
-    app_pings: Final = True
 
     def decode(self, data: bytes, binary: bool) -> Sequence[Command]:
         """See `Codec.decode`. Accepts text and binary frames. Payloads are copies. Unknown fields are ignored.

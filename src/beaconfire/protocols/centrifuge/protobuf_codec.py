@@ -37,7 +37,6 @@ class ProtobufCodec:
 
     name: Final = "centrifuge-protobuf"
     separator: Final = b""
-    app_pings: Final = True
 
     def decode(self, data: bytes, binary: bool) -> Sequence[Command]:
         """See `Codec.decode`. Accepts text and binary frames. Payloads are copies. Unknown fields are ignored.

@@ -37,7 +37,6 @@ class UnidirectionalCodec:
 
     name: Final = "centrifuge-unidirectional"
     separator: Final = b"\n"
-    app_pings: Final = True
 
     def __init__(self) -> None:
         self._bidirectional = JsonCodec()

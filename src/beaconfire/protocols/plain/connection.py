@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, NamedTuple
 
-from beaconfire.base.errors import PERMISSION_DENIED, CommandError
+from beaconfire.base.errors import PERMISSION_DENIED, CommandError, DisconnectCode
 from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
 from beaconfire.model.results import ConnectionStart
 from beaconfire.protocols.plain import client_messages, server_messages
@@ -80,6 +80,9 @@ class PlainConnection:
 
     def ping(self) -> None:
         raise AssertionError("the plain protocol uses the pings of the transport")
+
+    def on_ended(self, code: DisconnectCode) -> None:
+        """Nothing refers to this object any more."""
 
     # Messages
 

@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from beaconfire.base.errors import (
     COMMAND_NOT_AVAILABLE,
+    CONNECTION_CLOSED,
     INTERNAL,
     METHOD_NOT_FOUND,
     NOT_AVAILABLE,
@@ -111,6 +112,9 @@ class Decisions:
         """Waits for a decision. Frequent decisions that never suspend are not passed to this method."""
         if decision not in self.suspending:
             return await asked
+        if session is not None and session.has_ended():  # nothing would cancel the decision
+            asked.close()
+            raise Disconnect(CONNECTION_CLOSED, f"{decision}: the session has ended")
         task = asyncio.current_task()
         assert task is not None, "a decision that may suspend runs in a task"
         if session is not None:
@@ -127,3 +131,4 @@ class Decisions:
         finally:
             if session is not None:
                 session.end_deciding(task)
+            del task, deadline  # a cancelled task refers to this frame, which would refer to the task

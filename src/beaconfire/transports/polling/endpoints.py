@@ -6,7 +6,7 @@ to any node. Two concurrent requests do not affect each other.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -20,8 +20,11 @@ from beaconfire.base.request_body import ClientDisconnectedError
 from beaconfire.protocols.json_payload import NotJSONError, decode_json
 from beaconfire.transports.asgi_scope import read_handshake
 from beaconfire.transports.endpoint_table import POLL
-from beaconfire.transports.polling.poll_transport import PollOutcome, PollTransport, disconnect_response
-from beaconfire.transports.port import ErrorResponse, OpenSession
+from beaconfire.transports.polling.commands_transport import CONNECT_REF, CommandsTransport, OpenCommands
+from beaconfire.transports.polling.poll_transport import OpenPoll, PollTransport
+from beaconfire.transports.polling.positions import client_positions, has_news, next_subs
+from beaconfire.transports.polling.request_transport import disconnect_response
+from beaconfire.transports.port import ErrorResponse
 from beaconfire.transports.request_checks import RequestChecks, RequestRefused
 
 LIMIT, RESPONSE_LIMIT = POLL.limit_settings
@@ -29,7 +32,6 @@ LIMIT, RESPONSE_LIMIT = POLL.limit_settings
 COMMANDS_MAX: Final = 100
 """The most commands in one request. A request with more of them is refused with 400."""
 
-_PING: Final = b"{}"
 _POSITION_FIELDS: Final = ("recover", "offset", "epoch")
 
 
@@ -82,40 +84,12 @@ def _without_position(entry: Raw) -> Raw | dict[str, Raw]:
     return {name: value for name, value in fields.items() if name not in _POSITION_FIELDS}
 
 
-class _SubscribeResult(Struct, frozen=True):
-    recoverable: bool = False
-    recovered: bool = False
-    publications: Sequence[Raw] = ()
-    offset: int = 0
-    epoch: str = ""
-
-
-class _ClientPosition(Struct, frozen=True):
-    """The client's position in a channel, from its request."""
-
-    recover: bool = False
-    offset: int = 0
-    epoch: str = ""
-
-
-class _ConnectResult(Struct, frozen=True):
-    subs: dict[str, _SubscribeResult] = {}
-
-
-class _ConnectPush(Struct, frozen=True):
-    """The first message of a unidirectional session. Only the fields that a poll reads."""
-
-    connect: _ConnectResult = _ConnectResult()
-
-
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 
 _read_poll_request: Final = msgspec.json.Decoder(PollRequest).decode
 _read_commands_request: Final = msgspec.json.Decoder(CommandsRequest).decode
-_read_connect_push: Final = msgspec.json.Decoder(_ConnectPush).decode
 _read_fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
-_read_position: Final = msgspec.json.Decoder(_ClientPosition).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -123,9 +97,9 @@ class Poll:
     """`POST /connection/poll`: responds as soon as there is news for the client, or after the wait."""
 
     def __init__(
-        self, checks: RequestChecks, body_max: int, response_max: int, wait_max_s: float, open_session: OpenSession
+        self, checks: RequestChecks, body_max: int, response_max: int, wait_max_s: float, open_session: OpenPoll
     ) -> None:
-        """`open_session` opens unidirectional sessions that write one line for each message.
+        """`open_session` opens unidirectional sessions on a `PollWire`.
 
         Connecting may take `wait_max_s` seconds as well. A response of `response_max` bytes is sent at once; the next
         poll gets the rest.
@@ -142,27 +116,27 @@ class Poll:
     async def _respond(self, request: Request) -> Response:
         poll_request = await _read(self._checks, request, self._body_max, _read_poll_request)
         wait_s = self._wait_max_s if poll_request.wait is None else min(poll_request.wait, self._wait_max_s)
-        positions = _client_positions(poll_request.subs or {})
-        outcome = await PollTransport("poll", self._response_max).gather(
+        positions = client_positions(poll_request.subs or {})
+        poll_transport = PollTransport(self._response_max, lambda start: has_news(start, positions))
+        outcome = await poll_transport.gather(
             self._open_session,
-            read_handshake(request.scope, "poll"),
+            read_handshake(request.scope, poll_transport.name),
             request.receive,
             _encode(poll_request.connect()),
             self._wait_max_s,
             wait_s,
-            lambda messages: _has_news(messages, positions),
         )
         if outcome is None:
             raise ClientDisconnectedError
         headers = {**self._checks.cors(request), "Cache-Control": "no-store"}
         if outcome.end is not None:
             return disconnect_response(*outcome.end, headers)
-        if not outcome.messages:
+        if outcome.start is None:
             raise RequestRefused(
                 ErrorResponse(503, "bad", "connecting took too long: send the request again, nothing has changed")
             )
-        messages = b",".join([message for message in outcome.messages if message != _PING])
-        body = b'{"messages":[%b],"subs":%b}' % (messages, _encode(_next_subs(outcome)))
+        subs = _encode(next_subs(outcome.start, outcome.positions))
+        body = b'{"messages":[%b],"subs":%b}' % (b",".join(outcome.messages), subs)
         return Response(body, 200, headers, "application/json")
 
 
@@ -173,9 +147,9 @@ class PollCommands:
     """
 
     def __init__(
-        self, checks: RequestChecks, body_max: int, response_max: int, timeout_s: float, open_session: OpenSession
+        self, checks: RequestChecks, body_max: int, response_max: int, timeout_s: float, open_session: OpenCommands
     ) -> None:
-        """`open_session` opens sessions of the bidirectional protocol that write one line for each message.
+        """`open_session` opens sessions of the bidirectional protocol on a `PollWire`.
 
         `response_max` is in bytes. All commands together may take `timeout_s` seconds.
         """
@@ -193,31 +167,34 @@ class PollCommands:
         if len(commands_request.commands) > COMMANDS_MAX:
             text = f"the body: expected at most {COMMANDS_MAX} commands, got {len(commands_request.commands)}"
             raise self._checks.limit_reached("poll_commands_max", ErrorResponse(400, "bad", text))
-        commands = [{"id": 1, "connect": commands_request.connect()}]
-        commands += [{**command, "id": number} for number, command in enumerate(commands_request.commands, start=2)]
-        poll_transport = PollTransport("poll", self._response_max)
-        outcome = await poll_transport.exchange(
+        commands = [{"id": CONNECT_REF, "connect": commands_request.connect()}]
+        numbers = range(CONNECT_REF + 1, CONNECT_REF + 1 + len(commands_request.commands))
+        commands += [
+            {**command, "id": number} for number, command in zip(numbers, commands_request.commands, strict=True)
+        ]
+        commands_transport = CommandsTransport(self._response_max)
+        outcome = await commands_transport.exchange(
             self._open_session,
-            read_handshake(request.scope, poll_transport.name),
+            read_handshake(request.scope, commands_transport.name),
             request.receive,
             list(map(_encode, commands)),
             self._timeout_s,
         )
         if outcome is None:
             raise ClientDisconnectedError
-        replies = list(outcome.messages)
         headers = self._checks.cors(request)
-        if replies and b'"error":' in replies[0] and b'"connect":' not in replies[0]:
-            return Response(replies[0], 401, headers, "application/json")
+        if outcome.refusal is not None:
+            return Response(outcome.refusal, 401, headers, "application/json")
         if outcome.end is not None:
             return disconnect_response(*outcome.end, headers)
-        if len(replies) < len(commands) and poll_transport.is_full:
+        replies = list(outcome.replies)
+        if len(replies) < len(numbers) and outcome.is_full:
             self._checks.count(RESPONSE_LIMIT)
-            replies += [_encode(_not_run(number)) for number in range(len(replies) + 1, len(commands) + 1)]
-        if len(replies) < len(commands):
+            replies += [_encode(_not_run(number)) for number in numbers[len(replies) :]]
+        if len(replies) < len(numbers):
             text = "the commands took too long: not all of them have a reply, and some may have been run"
             raise RequestRefused(ErrorResponse(503, "bad", text))
-        return Response(b'{"replies":[%b]}' % b",".join(replies[1:]), 200, headers, "application/json")
+        return Response(b'{"replies":[%b]}' % b",".join(replies), 200, headers, "application/json")
 
 
 def _not_run(number: int) -> dict[str, object]:
@@ -253,50 +230,3 @@ async def _read(checks: RequestChecks, request: Request, body_max: int, decode: 
     if error_response is not None:
         raise RequestRefused(error_response)
     return decoded
-
-
-def _client_positions(subs: Mapping[str, Raw]) -> dict[str, _ClientPosition]:
-    """The client's position by channel, for the entries of `subs` that contain a valid one.
-
-    They are parsed before the poll, because `_has_news` runs during fan-out, where a decode error would affect other
-    clients. The session accepts more forms (null counts as missing); such an entry has no position here.
-    """
-    positions = {}
-    for channel, entry in subs.items():
-        try:
-            positions[channel] = _read_position(entry)
-        except msgspec.DecodeError:
-            continue
-    return positions
-
-
-def _has_news(messages: Sequence[bytes], positions: Mapping[str, _ClientPosition]) -> bool:
-    """Whether the messages contain anything that the client did not have when it sent the poll, except pings.
-
-    A channel that cannot be recovered has no position. In such a channel, only publications during the poll are news.
-    """
-    if any(message != _PING for message in messages[1:]):
-        return True
-    subs = _read_connect_push(messages[0]).connect.subs
-    return any(result.recoverable and _is_news(result, positions.get(channel)) for channel, result in subs.items())
-
-
-def _is_news(result: _SubscribeResult, position: _ClientPosition | None) -> bool:
-    """Whether a recoverable channel has news for a client at this position.
-
-    A channel in cache mode without any publication reports `recovered` as false. So a subscription that was not
-    recovered is news only if the client's position differs from the channel's.
-    """
-    if result.publications or position is None:
-        return True
-    return not (result.recovered or position == _ClientPosition(True, result.offset, result.epoch))
-
-
-def _next_subs(outcome: PollOutcome) -> dict[str, object]:
-    """The `subs` for the next request: every channel, with its position if the channel has one."""
-    subs: dict[str, object] = {}
-    for message in outcome.messages[:1]:
-        subs = {channel: {} for channel in _read_connect_push(message).connect.subs}
-    for channel, (offset, epoch) in outcome.positions.items():
-        subs[channel] = {"recover": True, "offset": offset, "epoch": epoch}
-    return subs

@@ -20,7 +20,7 @@ from msgspec import Struct
 from starlette.types import Message, Receive, Send
 
 from beaconfire.base.errors import CONNECTION_CLOSED, DisconnectCode
-from beaconfire.base.tasks import run_in_one_step, start_task
+from beaconfire.base.tasks import SuspendedError, run_in_one_step, start_task
 from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.handshake import Handshake
@@ -213,6 +213,8 @@ class ResponseStream:
         try:
             while messages and not self._is_closed and connection.sends_at_once():
                 run_in_one_step(connection.send(messages.popleft()))  # type: ignore[arg-type]  # a coroutine, in fact
+        except SuspendedError:  # the server broke its word
+            raise
         except Exception:  # noqa: BLE001 - servers may raise if the client has disconnected; `receive` reports that as well
             self._is_closed = True
         if messages and not self._is_closed:

@@ -75,6 +75,14 @@ class WebSocketConnection(FrameHandler):
     def message_size_limit(self) -> int:
         return self._context.message_size_limit
 
+    @property
+    def read_buffer(self) -> memoryview:
+        return self._context.read_buffer
+
+    @property
+    def discard_buffer(self) -> memoryview:
+        return self._context.discard_buffer
+
     # -- Called by the session: Transport ----------------------------------------------------------------------------
 
     @property

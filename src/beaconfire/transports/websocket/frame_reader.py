@@ -25,8 +25,9 @@ OVERSIZED_BYTES = 8 * 1024
 
 _SMALL_READ_BYTES = 1024
 _READ_BUFFER_BYTES = 2048
-_DISCARDED = memoryview(bytearray(64 * 1024))
-"""The buffer of all connections for bytes that are read and dropped. It is large, so that few reads are needed."""
+DISCARD_BUFFER_BYTES = 64 * 1024
+"""The size of the buffer for bytes that are read and dropped, which all connections of an event loop share. It is
+large, so that few reads are needed."""
 
 _REQUEST = (
     b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -44,6 +45,10 @@ class FrameListener(Protocol):
     @property
     def discards(self) -> bool:
         """Whether the reader must drop all further bytes."""
+
+    @property
+    def discard_buffer(self) -> memoryview:
+        """Where the reader puts bytes that it drops."""
 
     def on_discarded(self, count: int) -> None:
         """The reader has dropped `count` bytes."""
@@ -90,7 +95,7 @@ class FrameReader(WSProtocol):  # type: ignore[misc]  # no types, see above
 
     def get_buffer(self, size_hint: int) -> memoryview:
         if self.listener.discards:
-            return _DISCARDED
+            return self.listener.discard_buffer  # type: ignore[no-any-return]  # as declared in `FrameListener`
         buffer: memoryview = WSProtocol.get_buffer(self, size_hint)
         return buffer if len(buffer) <= READ_BYTES_MAX else buffer[:READ_BYTES_MAX]
 

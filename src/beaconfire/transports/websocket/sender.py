@@ -17,13 +17,16 @@ from picows import WSListener
 from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.transports.reset import reset
+from beaconfire.transports.websocket.frame_reader import DISCARD_BUFFER_BYTES
 from beaconfire.transports.websocket.picows_log import PicowsLog
+from beaconfire.transports.websocket.single_frame_reader import READ_BUFFER_BYTES
 
 
 class ConnectionContext(Struct, frozen=True):
     """The settings and services that all connections share. Sizes are in bytes.
 
-    `closing` contains the connections that are being closed.
+    `closing` contains the connections that are being closed. The two buffers are those of `SingleFrameReader` and of
+    `FrameReader`: all connections of a context belong to one event loop, which reads them one after the other.
     """
 
     message_size_limit: int
@@ -33,6 +36,8 @@ class ConnectionContext(Struct, frozen=True):
     events: EventSink
     log: PicowsLog
     closing: set[Sender] = field(default_factory=set)
+    read_buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BUFFER_BYTES)))
+    discard_buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(DISCARD_BUFFER_BYTES)))
 
 
 class Sender(WSListener):

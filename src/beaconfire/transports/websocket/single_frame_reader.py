@@ -14,9 +14,8 @@ from typing import Protocol
 
 from beaconfire.transports.websocket.framing import BINARY, RSV1, TEXT
 
-_READ_BYTES_MAX = 16 * 1024
-_BUFFER = memoryview(bytearray(_READ_BYTES_MAX))
-"""The read buffer of all connections: the data is copied out before the event loop does anything else."""
+READ_BUFFER_BYTES = 16 * 1024
+"""The size of the read buffer that all connections of an event loop share."""
 
 _FINAL = 0x80
 _MASKED = 0x80
@@ -34,6 +33,10 @@ class MessageListener(Protocol):
     def message_size_limit(self) -> int:
         """In bytes."""
 
+    @property
+    def read_buffer(self) -> memoryview:
+        """The read buffer of all connections of this event loop."""
+
     def on_whole_message(self, data: bytes, binary: bool, compressed: bool = False) -> None:
         """One message. The connection is open."""
 
@@ -49,18 +52,23 @@ class MessageListener(Protocol):
 
 
 class SingleFrameReader(asyncio.BufferedProtocol):
-    """The asyncio protocol of an open WebSocket, until a read is not exactly one small message."""
+    """The asyncio protocol of an open WebSocket, until a read is not exactly one small message.
 
-    __slots__ = ("_connection",)
+    Connections share the read buffer: the data is copied out before their event loop does anything else. Two event
+    loops may run at the same time, each in its own thread, so each has a buffer of its own.
+    """
+
+    __slots__ = ("_buffer", "_connection")
 
     def __init__(self, connection: MessageListener) -> None:
         self._connection = connection
+        self._buffer = connection.read_buffer  # takes no memory: objects with one or two fields have the same size
 
     def get_buffer(self, size_hint: int) -> memoryview:
-        return _BUFFER
+        return self._buffer
 
     def buffer_updated(self, count: int) -> None:
-        connection, data = self._connection, bytes(_BUFFER[:count])
+        connection, data = self._connection, bytes(self._buffer[:count])
         payload = parse_single_frame(data, connection.message_size_limit) if connection.is_open else None
         if payload is None:
             connection.read_frames(data)
@@ -83,10 +91,10 @@ class CompressedSingleFrameReader(SingleFrameReader):
     __slots__ = ()
 
     def buffer_updated(self, count: int) -> None:
-        if not _BUFFER[0] & RSV1:
+        if not self._buffer[0] & RSV1:
             super().buffer_updated(count)
             return
-        connection, data = self._connection, bytes(_BUFFER[:count])
+        connection, data = self._connection, bytes(self._buffer[:count])
         head = data[0] & ~RSV1
         payload = (
             parse_single_frame(bytes((head,)) + data[1:], connection.message_size_limit) if connection.is_open else None

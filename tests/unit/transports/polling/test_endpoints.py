@@ -14,13 +14,19 @@ from msgspec import structs
 from beaconfire.base.units import Seconds, Size
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.events import RecoveryFinished, SessionConnected
+from beaconfire.model.handshake import Handshake
 from beaconfire.model.identity import Identity
-from beaconfire.protocols.centrifuge.connection import CentrifugeCodec, CentrifugeConnection
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
+from beaconfire.protocols.centrifuge.polling import CommandsConnection, OnReply, OnStart, PollConnection
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
-from beaconfire.protocols.centrifuge.unidirectional_connection import UnidirectionalConnection
-from beaconfire.transports.endpoint_table import COMMANDS, POLL
-from beaconfire.transports.polling import Poll, PollCommands
+from beaconfire.protocols.port import ProtocolConnection
+from beaconfire.session.factory import SessionFactory
+from beaconfire.session.session import Session
+from beaconfire.transports.endpoint_table import COMMANDS, POLL, EndpointRow
+from beaconfire.transports.polling import Poll, PollCommands, PollWire
+from beaconfire.transports.polling.commands_transport import OpenCommands
+from beaconfire.transports.polling.poll_transport import OpenPoll
+from beaconfire.transports.port import Receiver, Transport
 from beaconfire.transports.request_checks import RequestChecks
 from tests.unit.kit import RECOVERABLE, NodeHarness, settle
 
@@ -40,17 +46,38 @@ class PollClient:
         response_max: int = 524288,
     ) -> None:
         self.harness = harness
-        numbers = itertools.count(1)
-        operations, row = harness.node.operations, POLL if kind is Poll else COMMANDS
-        codec: CentrifugeCodec = UnidirectionalCodec() if row.is_unidirectional else JsonCodec()
-        connection = UnidirectionalConnection if row.is_unidirectional else CentrifugeConnection
-        factory = harness.node.sessions(
-            row.traits, lambda session: connection(session, operations, codec), lambda: f"caller{next(numbers)}"
-        )
+        self._numbers = itertools.count(1)
         checks = RequestChecks(["*"], lambda: None, harness.recorder)
-        self._endpoint = kind(
-            checks, 65536, response_max, timeout_s, lambda t, h: factory.open_session(t, harness.wire(codec), h)
-        )
+        self._endpoint: Poll | PollCommands
+        if kind is Poll:
+            self._endpoint = Poll(checks, 65536, response_max, timeout_s, self._poll_opener())
+        else:
+            self._endpoint = PollCommands(checks, 65536, response_max, timeout_s, self._commands_opener())
+
+    def _poll_opener(self) -> OpenPoll:
+        codec, operations = UnidirectionalCodec(), self.harness.node.operations
+        wire = PollWire(codec)
+
+        def open_session(transport: Transport, handshake: Handshake, on_start: OnStart) -> Receiver:
+            sessions = self._sessions(POLL, lambda session: PollConnection(session, operations, codec, on_start))
+            return sessions.open_session(transport, wire, handshake)
+
+        return open_session
+
+    def _commands_opener(self) -> OpenCommands:
+        codec, operations = JsonCodec(), self.harness.node.operations
+        wire = PollWire(codec)
+
+        def open_session(transport: Transport, handshake: Handshake, on_reply: OnReply) -> Receiver:
+            sessions = self._sessions(
+                COMMANDS, lambda session: CommandsConnection(session, operations, codec, on_reply)
+            )
+            return sessions.open_session(transport, wire, handshake)
+
+        return open_session
+
+    def _sessions(self, row: EndpointRow, make_protocol: Callable[[Session], ProtocolConnection]) -> SessionFactory:
+        return self.harness.node.sessions(row.traits, make_protocol, lambda: f"caller{next(self._numbers)}")
 
     async def request(self, **request: Any) -> tuple[int, bytes]:
         """Sends a request and returns status and body. Runs the scheduled callbacks meanwhile."""
@@ -237,6 +264,59 @@ def test_commands_after_a_full_response_are_not_run() -> None:
         assert replies[-1]["error"]["temporary"] is True
         assert "poll.max_response_size" in harness.recorder.limits()
         assert harness.memory.broker.statistics().publications == 1
+
+    run_scenario(scenario)
+
+
+def test_slow_command_needs_no_pongs() -> None:
+    """A client that waits for a response cannot answer pings, so the session must not wait for a pong."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        release = harness.calls.hold("history")
+        client = PollClient(harness, PollCommands)
+        response = asyncio.create_task(
+            client.request(token="t", commands=[{"history": {"channel": "news", "limit": 1}}])
+        )
+        await settle()
+        harness.advance_time(40)  # longer than ping_interval and pong_timeout together
+        release()
+        status, body = await response
+        assert (status, "history" in json.loads(body)["replies"][0]) == (200, True)
+
+    run_scenario(scenario)
+
+
+def test_commands_after_a_failed_connect_are_not_run() -> None:
+    """The body is the error reply to connect, whatever the text of the error contains."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann", expire_at_unix_s=1)
+        status, body = await PollClient(harness, PollCommands).request(
+            token="t", commands=[{"publish": {"channel": "news", "data": 1}}]
+        )
+        assert status == 401
+        assert body.startswith(b'{"id":1,"error":{"code":110,')
+        assert harness.memory.broker.statistics().publications == 0
+
+    run_scenario(scenario)
+
+
+def test_pushes_are_no_replies() -> None:
+    """Publications of the commands themselves arrive with the polls."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(RECOVERABLE)
+        harness.tokens.connections.known["t"] = Identity(user="ann")
+        command = {"publish": {"channel": "news", "data": "x" * 600}}
+        client = PollClient(harness, PollCommands, response_max=1000)
+        status, body = await client.request(token="t", subs={"news": {}}, commands=[command] * 5)
+        assert (status, body) == (
+            200,
+            b'{"replies":[%b]}' % b",".join(b'{"id":%d,"publish":{}}' % number for number in range(2, 7)),
+        )
 
     run_scenario(scenario)
 

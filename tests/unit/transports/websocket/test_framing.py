@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
-from beaconfire.base.errors import CommandError
 from beaconfire.model.pushes import Push
-from beaconfire.protocols.centrifuge.requests import Command
-from beaconfire.protocols.centrifuge.results import Result
 from beaconfire.protocols.port import Payload
 from beaconfire.transports.websocket.framing import (
     WebSocketWire,
@@ -23,24 +18,11 @@ class StubCodec:
     """A codec with only the attributes that a wire uses."""
 
     name = "stub"
-    app_pings = True
 
     def __init__(self, separator: bytes | None) -> None:
         self.separator = separator
 
-    def decode(self, data: bytes, binary: bool) -> Sequence[Command]:
-        raise NotImplementedError
-
-    def encode_reply(self, ref: object, result: Result) -> Payload:
-        raise NotImplementedError
-
-    def encode_error(self, ref: object, error: CommandError, detail: str) -> Payload:
-        raise NotImplementedError
-
     def encode_push(self, push: Push) -> Payload:
-        raise NotImplementedError
-
-    def encode_ping(self) -> Payload:
         raise NotImplementedError
 
 
