@@ -59,7 +59,13 @@ LOADTEST_IMPORTS = ("protocols.port", "protocols.centrifuge", "model", "base", "
 the command line imports it."""
 
 PURE = ("channels", "delivery", "model", "protocols", "base.errors", "base.units", "base.rates")
-IMPURE_IN_PURE = ("channels.attachments", "channels.service", *CONNECTIONS)
+IMPURE_IN_PURE = (
+    "channels.attachments",
+    "channels.lanes",
+    "channels.periodic",
+    "channels.service",
+    *CONNECTIONS,
+)
 """Pure modules decide synchronously: no event loop, no clock, no randomness, no log."""
 FORBIDDEN_IN_PURE = {"asyncio", "socket", "ssl", "threading", "time", "random", "logging", "structlog", "uvloop"}
 

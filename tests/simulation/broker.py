@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Raw
 
+from beaconfire.base.errors import EngineUnavailable
 from beaconfire.engines.port import (
     BrokerEvents,
     HistoryOptions,
@@ -22,20 +23,35 @@ from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.testing.calls import LIFETIME_CALLS
 
+CHANNELS = ("a", "b")
+
+FAILING_BEFORE = frozenset({"attach", "detach", "history", "positions", "announce"})
+FAILING_AFTER = frozenset({"attach", "detach"})
+"""Calls that may fail before and after their effect. Those of the presence store may do both. An announcement that is
+made and then fails would be made again, and clients would see the same join twice."""
+
 
 class RandomSteps:
     """Implements `beaconfire.testing.CallControl`: most calls wait before and after their effect for `take_one`."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, failures: float = 0.0) -> None:
+        """`failures` is the probability that a call fails that may fail."""
         self._rng = rng
+        self.failures = failures
         self.waiting: list[asyncio.Future[None]] = []
 
     async def before(self, call: str, subject: str) -> None:
         await self._wait(call)
+        self._fail(call, FAILING_BEFORE)
 
     async def after(self, call: str, subject: str) -> None:
         for _ in range(self._rng.choice((1, 1, 6)) if call == "history" else 1):
             await self._wait(call)  # much may be published between a slow read and its end
+        self._fail(call, FAILING_AFTER)
+
+    def _fail(self, call: str, failing: frozenset[str]) -> None:
+        if self.failures and (call in failing or call.startswith("presence_")) and self._rng.random() < self.failures:
+            raise EngineUnavailable(f"{call}: the simulation lets this call fail")
 
     async def _wait(self, call: str) -> None:
         if call in LIFETIME_CALLS or self._rng.random() < 0.25:
@@ -61,7 +77,12 @@ class LossyBroker:
         self.streams: dict[str, list[Publication]] = {}
         self.epochs: dict[str, str] = {}
         self.tops: dict[str, int] = {}
-        self.announcements: deque[Callable[[BrokerEvents], None]] = deque()
+        self.announcements: deque[tuple[str, Callable[[BrokerEvents], None], bool]] = deque()
+        """The channel of each announcement, what the node is called with, and whether it is a join or leave."""
+        self.down: set[str] = set()
+        """The channels whose link is lost."""
+        self.links_lost = 0
+        self.streams_lost: set[str] = set()
         self.published: dict[tuple[str, str, int], Publication] = {}
         """Every publication of the simulation, by channel, epoch and offset."""
         self.predecessors: dict[tuple[str, str, int], int] = {}
@@ -69,22 +90,30 @@ class LossyBroker:
         self._epoch_numbers = itertools.count()
 
     def announce_one(self) -> None:
-        announcement = self.announcements.popleft()
+        _, announcement, _ = self.announcements.popleft()
         assert self._events is not None
         announcement(self._events)
 
-    def lose_link(self) -> None:
-        """Drops the announcements on their way to the node, and reports that the link is down and up again.
-
-        The attachments stay, which is more than the port promises.
-        """
-        self.announcements.clear()
+    def lose_link(self, channels: Sequence[str] | None) -> None:
+        """Ends the attachments of these channels, None: of all channels, and drops announcements on their way."""
+        lost = set(CHANNELS if channels is None else channels)
+        self.links_lost += 1
+        self.down |= lost
+        self.attached -= lost
+        self.announcements = deque(entry for entry in self.announcements if entry[0] not in lost)
         assert self._events is not None
-        self._events.on_link_down(None)
-        self._events.on_link_up(None)
+        self._events.on_link_down(channels)
+
+    def restore_link(self) -> None:
+        """All channels that have lost their link can be attached again."""
+        channels = None if len(self.down) == len(CHANNELS) else sorted(self.down)
+        self.down.clear()
+        assert self._events is not None
+        self._events.on_link_up(channels)
 
     def lose_stream(self, channel: str) -> None:
         """Forgets the stream of a channel. Its next epoch starts at offset 0."""
+        self.streams_lost.add(channel)
         self.streams.pop(channel, None)
         self.tops.pop(channel, None)
         self.epochs.pop(channel, None)
@@ -106,10 +135,15 @@ class LossyBroker:
         pass
 
     async def attach(self, channels: Sequence[str]) -> None:
+        if not self.down.isdisjoint(channels):
+            raise EngineUnavailable("attach: no link")
         self.attached.update(channels)
 
     async def detach(self, channels: Sequence[str]) -> None:
+        """Announcements of publications that are on their way are still made. Those of joins and leaves are not: later
+        subscribers would see a join, but not the leave that was announced in between."""
         self.attached.difference_update(channels)
+        self.announcements = deque(entry for entry in self.announcements if entry[0] not in channels or not entry[2])
 
     async def publish(
         self,
@@ -136,11 +170,11 @@ class LossyBroker:
 
     async def announce(self, channel: str, changes: Sequence[MemberChange]) -> None:
         for change in changes:
-            self._announce(channel, _member_announcement(channel, change))
+            self._announce(channel, _member_announcement(channel, change), True)
 
-    def _announce(self, channel: str, announcement: Callable[[BrokerEvents], None]) -> None:
+    def _announce(self, channel: str, announcement: Callable[[BrokerEvents], None], is_member: bool = False) -> None:
         if channel in self.attached:
-            self.announcements.append(announcement)
+            self.announcements.append((channel, announcement, is_member))
 
     async def history(
         self,

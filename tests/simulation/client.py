@@ -12,11 +12,10 @@ from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
 from beaconfire.session.session import Session
 from tests.simulation.broken_guarantee import BrokenGuarantee
-from tests.simulation.broker import LossyBroker
+from tests.simulation.broker import CHANNELS, LossyBroker
 from tests.simulation.transport import PartialWriteTransport
 from tests.unit.patching import apply
 
-CHANNELS = ("a", "b")
 HISTORY_SIZE = 6
 
 
@@ -42,6 +41,12 @@ class ChannelState:
         self.phase = "unsubscribed"  # or "subscribing", "subscribed"
         self.unsubscribing = 0
         self.recovered_from: StreamPosition | None = None
+        self.links_lost = 0
+        """How many links had been lost when the client sent its last subscribe command."""
+        self.was_interrupted = False
+        """A link was lost while the subscription was made. Publications after its reading of history may be missing."""
+        self.members: dict[str, bool] = {}
+        """Whether the last announcement of each client was its join. Empty at the start of a subscription."""
 
 
 class SimulatedClient:
@@ -50,6 +55,8 @@ class SimulatedClient:
     - for a publication that is lost, duplicated, out of order or not equal to what was published,
     - for a wrong number of publications that conflation left out,
     - for a message of a channel before the subscribe reply,
+    - for the end of a subscription that history could have continued, unless `expects_gaps`,
+    - for two joins or two leaves of a client after each other, unless `expects_lost_announcements`,
     - for `recovered: true` with a missing publication, and for `recovered: false` although history had everything.
     """
 
@@ -69,6 +76,9 @@ class SimulatedClient:
             channel: ChannelState(rng.random() < 0.5, rng.random() < 0.5, rng.choice((None,) * 6 + (0.0, 0.5, 20.0)))
             for channel in CHANNELS
         }
+        self.expects_gaps = False
+        """The simulation may end subscriptions without a reason, or let calls fail."""
+        self.expects_lost_announcements = False
         self.session: Session | None = None
         self.transport = PartialWriteTransport(rng)
         self._ids = itertools.count(1)
@@ -79,6 +89,8 @@ class SimulatedClient:
         self.patched = 0
         self.filtered = 0
         self.conflated = 0
+        self.members_seen = 0
+        self.refused = 0
 
     def connect(self) -> None:
         self.transport = PartialWriteTransport(self._rng)
@@ -125,6 +137,7 @@ class SimulatedClient:
         if state.max_rate is not None:
             params["conflate"] = {"max_rate": state.max_rate}
         state.phase = "subscribing"
+        state.links_lost = self._broker.links_lost
         self.send("subscribe", channel, params)
 
     def unsubscribe(self, channel: str) -> None:
@@ -146,11 +159,21 @@ class SimulatedClient:
         elif message:
             method, channel = self._waiting.pop(message["id"])
             if "error" in message:
-                raise BrokenGuarantee(f"{self.name}: {method} {channel} failed: {message}")
+                self._on_error(method, channel, message)
+                return
             if method == "subscribe":
                 self._on_subscribed(channel, message["subscribe"])
             elif method == "unsubscribe":
                 self.channels[channel].unsubscribing -= 1
+
+    def _on_error(self, method: str, channel: str, message: dict[str, Any]) -> None:
+        """A subscribe may fail while the link is lost, or because a call of the engine has failed."""
+        excused = self.expects_lost_announcements or self.expects_gaps
+        if method != "subscribe" or message["error"]["code"] != 100 or not excused:
+            raise BrokenGuarantee(f"{self.name}: {method} {channel} failed: {message}")
+        self.refused += 1
+        if not self.channels[channel].unsubscribing:
+            self.channels[channel].phase = "unsubscribed"
 
     def _on_push(self, push: dict[str, Any]) -> None:
         channel = push["channel"]
@@ -161,9 +184,38 @@ class SimulatedClient:
             if state.phase != "subscribed":
                 raise BrokenGuarantee(f"{self.name}: publication in {channel} while {state.phase}: {push}")
             self._on_publication(channel, push["pub"])
+        elif "join" in push or "leave" in push:
+            if state.phase != "subscribed":
+                raise BrokenGuarantee(f"{self.name}: {push} while {state.phase}")
+            self._on_member(channel, push)
         elif "unsubscribe" in push:
             assert push["unsubscribe"]["code"] == 2500, push
             state.phase = "unsubscribed"
+            self._check_gap(channel)
+
+    def _on_member(self, channel: str, push: dict[str, Any]) -> None:
+        joined = "join" in push
+        client = (push["join"] if joined else push["leave"])["info"]["client"]
+        members = self.channels[channel].members
+        if members.get(client) is joined and not self.expects_lost_announcements:
+            raise BrokenGuarantee(f"{self.name}: {push} follows another one")
+        members[client] = joined
+        self.members_seen += 1
+
+    def _check_gap(self, channel: str) -> None:
+        """Checks that history does not continue at the position of a subscription that was ended because of a gap."""
+        state = self.channels[channel]
+        position = state.position
+        assert position is not None
+        later = [
+            publication for publication in self._broker.streams.get(channel, []) if publication.offset > position.offset
+        ]
+        # After the loss of a stream, announcements of the old epoch may reach subscriptions to the new one.
+        excused = self.expects_gaps or state.was_interrupted or channel in self._broker.streams_lost
+        top = self._broker.position(channel)
+        first = later[0].offset if later else top.offset + 1
+        if not excused and position.epoch == top.epoch and position.offset == first - 1:
+            raise BrokenGuarantee(f"{self.name}: {channel} was ended at {position}, although history continues there")
 
     def _on_subscribed(self, channel: str, result: dict[str, Any]) -> None:
         state = self.channels[channel]
@@ -171,6 +223,8 @@ class SimulatedClient:
             return
         state.phase = "subscribed"
         state.base = None
+        state.was_interrupted = state.links_lost != self._broker.links_lost
+        state.members.clear()
         if bool(result.get("delta")) is not state.deltas:
             raise BrokenGuarantee(f"{self.name}: deltas of {channel} are not as requested: {result}")
         epoch, offset = result["epoch"], result.get("offset", 0)

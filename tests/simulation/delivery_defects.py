@@ -21,7 +21,7 @@ from beaconfire.delivery.subscription import Gap, Subscription
 from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import PublicationPush
 from beaconfire.node.broker_listener import BrokerListener
-from tests.simulation.disabled_checks import accept_any_offset, advance_past_gaps, compare_epochs
+from tests.simulation.disabled_checks import advance_past_gaps, ignore_offsets_of_announcements, ignore_positions
 from tests.simulation.transport import PartialWriteTransport
 
 
@@ -109,8 +109,8 @@ def _interrupted_walk_does_not_continue(patch: pytest.MonkeyPatch) -> None:
         init(self, batch, left[-1:], *more)
 
     patch.setattr(Walk, "__init__", drop_the_rest)
-    patch.setattr(Subscription, "advance", accept_any_offset)
-    patch.setattr(Subscription, "check", compare_epochs)
+    ignore_offsets_of_announcements(patch)
+    ignore_positions(patch)
 
 
 def _publication_overtakes_an_interrupted_walk(patch: pytest.MonkeyPatch) -> None:
@@ -128,8 +128,8 @@ def _publication_overtakes_an_interrupted_walk(patch: pytest.MonkeyPatch) -> Non
                 self.fan_out._deliver_to(batch, subscription)
 
     patch.setattr(Hub, "publish", overtake)
-    patch.setattr(Subscription, "advance", accept_any_offset)
-    patch.setattr(Subscription, "check", compare_epochs)
+    ignore_offsets_of_announcements(patch)
+    ignore_positions(patch)
 
 
 def _walk_visits_a_subscription_twice(patch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def _new_subscription_joins_the_walk(patch: pytest.MonkeyPatch) -> None:
 def _leave_loses_the_batch_of_the_walk(patch: pytest.MonkeyPatch) -> None:
     """A subscription that leaves during a walk does not get the batch of the walk, only what is pending."""
     patch.setattr(Walk, "is_to_visit", lambda self, subscription: False)
-    patch.setattr(Subscription, "advance", accept_any_offset)
+    ignore_offsets_of_announcements(patch)
 
 
 def _predecessors_are_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -183,7 +183,7 @@ def _predecessors_are_ignored(patch: pytest.MonkeyPatch) -> None:
 def _marked_gap_is_ignored(patch: pytest.MonkeyPatch) -> None:
     """Nobody learns of a marked gap, and live subscriptions accept missing offsets."""
     patch.setattr(Hub, "mark_gap", lambda self, channel, reason: None)
-    patch.setattr(Subscription, "advance", accept_any_offset)
+    ignore_offsets_of_announcements(patch)
 
 
 def _marked_gap_spares_subscriptions_that_are_catching_up(patch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from beaconfire.channels.attachments import Attachments
 from beaconfire.delivery import subscription as subscription_module
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.patched import Patched
@@ -17,21 +16,18 @@ from beaconfire.delivery.subscription import HELD, Held, Subscription, Subscript
 from beaconfire.engines.port import HistoryPage
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
-from beaconfire.node.broker_listener import BrokerListener
 from beaconfire.session import recovery
-from beaconfire.session.membership import Memberships
 from beaconfire.session.operations import prepare, recover_in_pieces
-from beaconfire.session.operations.prepare import Preparation
 from beaconfire.session.recovery import Recovery
 from tests.simulation import broker
-from tests.simulation.disabled_checks import accept_any_offset, compare_epochs
+from tests.simulation.disabled_checks import ignore_offsets_of_announcements, ignore_positions
 
 
 def _publications_are_not_held(patch: pytest.MonkeyPatch) -> None:
     """Publications that arrive while a subscription is catching up are dropped."""
     patch.setattr(Subscription, "hold", lambda self, *arguments: None)
     # The check of offsets would find the first missing one, so this defect disables it as well.
-    patch.setattr(Subscription, "advance", accept_any_offset)
+    ignore_offsets_of_announcements(patch)
 
 
 def _subscription_is_added_to_the_hub_after_the_read(patch: pytest.MonkeyPatch) -> None:
@@ -48,36 +44,7 @@ def _subscription_is_added_to_the_hub_after_the_read(patch: pytest.MonkeyPatch) 
 
     patch.setattr(Hub, "add", remember)
     patch.setattr(Subscription, "go_live", go_live_late)
-    patch.setattr(Subscription, "advance", accept_any_offset)
-
-
-def _second_subscriber_does_not_wait_for_the_attach(patch: pytest.MonkeyPatch) -> None:
-    """A second subscriber does not wait for an attach that is in flight."""
-    attach = Attachments.attach
-
-    async def attach_unless_in_flight(self: Attachments, channel: str) -> None:
-        if channel not in self._locks:
-            await attach(self, channel)
-
-    patch.setattr(Attachments, "attach", attach_unless_in_flight)
-    patch.setattr(Subscription, "check", compare_epochs)
-
-
-def _history_is_read_before_the_attach(patch: pytest.MonkeyPatch) -> None:
-    """History is read before the channel is attached."""
-    attach, read = Memberships.attach, Preparation._read
-
-    async def skip_attach(self: Memberships, channel: str) -> None:
-        pass
-
-    async def read_then_attach(self: Any, session: Any, subscription: Subscription, *arguments: Any) -> Any:
-        answer = await read(self, session, subscription, *arguments)
-        await attach(session.context.memberships, subscription.channel)
-        return answer
-
-    patch.setattr(Memberships, "attach", skip_attach)
-    patch.setattr(Preparation, "_read", read_then_attach)
-    patch.setattr(Subscription, "check", compare_epochs)
+    ignore_offsets_of_announcements(patch)
 
 
 def _merge_keeps_duplicates(patch: pytest.MonkeyPatch) -> None:
@@ -88,29 +55,6 @@ def _merge_keeps_duplicates(patch: pytest.MonkeyPatch) -> None:
         return items, max([top.offset, *(item.offset for item in items)])
 
     patch.setattr(subscription_module, "_merge", keep_all)
-
-
-def _detach_ignores_new_subscribers(patch: pytest.MonkeyPatch) -> None:
-    """Detach does not check again whether the channel has subscribers."""
-
-    async def detach(self: Attachments, channel: str) -> None:
-        await self._broker.detach([channel])
-        self._attached.discard(channel)
-
-    patch.setattr(Attachments, "_detach", detach)
-    patch.setattr(Subscription, "check", compare_epochs)
-
-
-def _lost_link_and_offsets_are_ignored(patch: pytest.MonkeyPatch) -> None:
-    """A lost link is ignored, and live subscriptions accept missing offsets."""
-    patch.setattr(BrokerListener, "on_link_down", lambda self, channels: None)
-    patch.setattr(Subscription, "advance", accept_any_offset)
-
-
-def _lost_link_is_ignored_and_positions_are_not_compared(patch: pytest.MonkeyPatch) -> None:
-    """A lost link is ignored, and positions are not compared with the stream."""
-    patch.setattr(BrokerListener, "on_link_down", lambda self, channels: None)
-    patch.setattr(Subscription, "check", compare_epochs)
 
 
 def _recovery_always_succeeds(patch: pytest.MonkeyPatch) -> None:
@@ -198,8 +142,8 @@ def _conflation_is_applied_before_the_continuity_check(patch: pytest.MonkeyPatch
 def _publications_are_not_held_between_pieces(patch: pytest.MonkeyPatch) -> None:
     """Publications that arrive while a later piece of a recovery is read are dropped."""
     patch.setattr(Subscription, "hold_again", lambda self: None)
-    patch.setattr(Subscription, "advance", accept_any_offset)
-    patch.setattr(Subscription, "check", compare_epochs)
+    ignore_offsets_of_announcements(patch)
+    ignore_positions(patch)
 
 
 def _subscription_is_live_after_the_first_piece(patch: pytest.MonkeyPatch) -> None:
@@ -227,12 +171,7 @@ def _recovery_continues_after_the_subscription_ended(patch: pytest.MonkeyPatch) 
 DEFECTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _publications_are_not_held,
     _subscription_is_added_to_the_hub_after_the_read,
-    _second_subscriber_does_not_wait_for_the_attach,
-    _history_is_read_before_the_attach,
     _merge_keeps_duplicates,
-    _detach_ignores_new_subscribers,
-    _lost_link_and_offsets_are_ignored,
-    _lost_link_is_ignored_and_positions_are_not_compared,
     _recovery_always_succeeds,
     _recovery_always_fails,
     _subscription_is_live_from_the_start,

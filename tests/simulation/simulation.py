@@ -35,13 +35,13 @@ from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
 from beaconfire.transports.traits import SessionTraits
-from tests.fakes.engine import ControlledBroker
+from tests.fakes.engine import ControlledBroker, ControlledPresence
 from tests.fakes.events import EventRecorder
 from tests.fakes.tokens import UserNameTokens
 from tests.fakes.transport import HANDSHAKE, LineWire
 from tests.simulation.broken_guarantee import BrokenGuarantee
-from tests.simulation.broker import LossyBroker, RandomSteps
-from tests.simulation.client import CHANNELS, HISTORY_SIZE, SimulatedClient
+from tests.simulation.broker import CHANNELS, LossyBroker, RandomSteps
+from tests.simulation.client import HISTORY_SIZE, SimulatedClient
 from tests.simulation.transport import PartialWriteTransport
 from tests.unit.patching import chained_text
 
@@ -49,27 +49,37 @@ from tests.unit.patching import chained_text
 class Simulation:
     """Node, broker and clients, and the random choice of the next event."""
 
-    def __init__(self, seed: int, clients: int = 3) -> None:
+    def __init__(self, seed: int, clients: int = 3, loses_announcements: bool | None = None) -> None:
         self.rng = random.Random(seed)
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
         # In half of the simulations some offsets are left out.
         self.broker = LossyBroker(self.rng if self.rng.random() < 0.5 else None)
-        self.steps = RandomSteps(self.rng)
+        self.steps = RandomSteps(self.rng, self.rng.choice((0.0, 0.0, 0.05)))
+        self.loses_announcements = self.rng.random() < 0.6 if loses_announcements is None else loses_announcements
+        """Links and announcements get lost. Otherwise every join and leave reaches the subscribers."""
+        has_members = self.rng.random() < 0.5
+        """Channels have presence, and clients see joins and leaves. These calls make all commands slower."""
+        self.is_presence_kept = self.rng.random() < 0.5
+        """No entry expires, so presence is right whenever no call is on its way."""
+        self.quiet_moments = 0
         memory = memory_engine(self.clock)
+        self._presence = memory.presence
         options = ChannelOptions(
             history_size=HISTORY_SIZE,
             history_ttl=Seconds(1000),
             force_recovery=True,
             allow_subscribe_for_client=True,
             allow_publish_for_client=True,
-            join_leave=True,
+            join_leave=has_members,
+            force_push_join_leave=True,
+            presence=has_members,
             allow_tags_filter=True,
             allowed_delta_types=["fossil"],
         )
         client_options = ClientOptions(
             ping_interval=Seconds(0),
-            presence_update_interval=Seconds(3),
+            presence_update_interval=Seconds(1000 if self.is_presence_kept else 3),
             channel_position_check_delay=Seconds(6),
             stale_close_delay=Seconds(100000),
             # In half of the simulations a reply has room for one publication. History keeps up to six.
@@ -82,8 +92,18 @@ class Simulation:
         self.recorder = EventRecorder(expects_errors=True)
         self.namespaces = channels
         self.node = Node(
-            NodeOptions(NodeIdentity("node", "node", "test"), client_options, detach_delay_s=1.0),
-            Engine("simulation", ControlledBroker(self.steps, self.broker), memory.presence, memory.control),
+            NodeOptions(
+                NodeIdentity("node", "node", "test"),
+                client_options,
+                detach_delay_s=1.0,
+                attach_timeout_s=3.0 if self.loses_announcements else 1000.0,
+            ),
+            Engine(
+                "simulation",
+                ControlledBroker(self.steps, self.broker),
+                ControlledPresence(self.steps, memory.presence),
+                memory.control,
+            ),
             channels,
             ConfiguredPolicy(tokens, tokens, channels, access, client_options),
             Runtime(self.turns.append, self.timers, self.timers, self.rng.random),
@@ -102,6 +122,9 @@ class Simulation:
         self.clients = [
             SimulatedClient(f"client{index}", self.rng, self.broker, self._open_session) for index in range(clients)
         ]
+        for client in self.clients:
+            client.expects_gaps = self.steps.failures > 0
+            client.expects_lost_announcements = self.loses_announcements
         self.published = 0
 
     def _open_session(self, transport: PartialWriteTransport, name: str) -> Session:
@@ -121,6 +144,8 @@ class Simulation:
             self._run_event()
             for _ in range(self.rng.randrange(3)):
                 await asyncio.sleep(0)
+            if self.is_presence_kept and self.rng.random() < 0.1:
+                await self._check_presence_if_quiet()
         await self._settle()
         for client in self.clients:
             self._check_complete(client)
@@ -133,16 +158,19 @@ class Simulation:
             (2, self._announce_all),
         ]
         if self.steps.waiting:
-            choices.append((12, self.steps.take_one))
+            choices.append((16, self.steps.take_one))
         if self.broker.announcements:
             choices.append((5, self.broker.announce_one))
         if self.turns:
             choices.append((12 if self.node.hub.fan_out.is_interrupted else 5, self._run_turn))
-        if self.rng.random() < 0.02:
-            choices.append((4, self.broker.lose_link))
+        if self.broker.down:
+            choices.append((2, self.broker.restore_link))
+        elif self.loses_announcements and self.rng.random() < 0.03:
+            channels = self.rng.choice((None, [self.rng.choice(CHANNELS)]))
+            choices.append((4, lambda: self.broker.lose_link(channels)))
         if self.rng.random() < 0.01:
             choices.append((4, lambda: self.broker.lose_stream(self.rng.choice(CHANNELS))))
-        if self.rng.random() < 0.005:
+        if self.loses_announcements and self.rng.random() < 0.005:
             choices.append((4, self._lose_announcements))
         weights = [weight for weight, _ in choices]
         self.rng.choices(choices, weights)[0][1]()
@@ -156,9 +184,40 @@ class Simulation:
 
     def _lose_announcements(self) -> None:
         """As `LossyBroker.lose_link`, but the node only learns which channels have a gap."""
+        for client in self.clients:
+            client.expects_gaps = True
         self.broker.announcements.clear()
         for channel in CHANNELS:
             self.node.hub.mark_gap(channel, "announcements were lost")
+
+    async def _check_presence_if_quiet(self) -> None:
+        """Compares presence with the subscriptions if no call is on its way and no change waits."""
+        for _ in range(5):
+            await asyncio.sleep(0)
+        if not self.steps.waiting and not len(self.node.work.lanes):
+            self.quiet_moments += 1
+            for channel in CHANNELS:
+                await self._check_presence(channel)
+
+    async def _is_presence_right(self) -> bool:
+        try:
+            for channel in CHANNELS:
+                await self._check_presence(channel)
+        except BrokenGuarantee:
+            return False
+        return True
+
+    async def _check_presence(self, channel: str) -> None:
+        """Subscriptions that are being made may be present already."""
+        present = set(await self._presence.members(channel))
+        subscriptions = self.node.hub.subscribers(channel)
+        expected = {
+            subscription.client
+            for subscription in subscriptions
+            if subscription.replied and subscription.options.presence
+        }
+        if not expected <= present <= {subscription.client for subscription in subscriptions}:
+            raise BrokenGuarantee(f"present in {channel}: {present}, subscribed: {expected}")
 
     def _run_turn(self) -> None:
         self.turns.popleft()()
@@ -198,6 +257,9 @@ class Simulation:
 
     async def _settle(self) -> None:
         """Completes all pending events and connects clients again, until every client has every publication."""
+        self.steps.failures = 0.0
+        if self.broker.down:
+            self.broker.restore_link()
         for _ in range(200):
             for _ in range(3):
                 await asyncio.sleep(0)
@@ -219,11 +281,28 @@ class Simulation:
                     if state.phase == "unsubscribed" and not state.unsubscribing:
                         client.subscribe(channel)
                     busy = busy or state.phase != "subscribed"
-            if not busy and self._all_complete():
-                return
+            busy = busy or bool(len(self.node.work.lanes) or self.broker.announcements)
+            if not busy and self._all_complete() and (self.is_presence_kept or await self._is_presence_right()):
+                break
             # The node compares positions from time to time. Two comparisons must find even a silent loss.
             self.clock.advance(3.5)
             self.timers.run_due()
+        else:
+            self._report_unsettled()
+        for channel in CHANNELS:
+            await self._check_presence(channel)
+        for client in self.clients:
+            self._check_members(client)
+
+    def _check_members(self, client: SimulatedClient) -> None:
+        """Checks that the last announcement of each client tells whether the client is subscribed."""
+        for channel, state in client.channels.items():
+            subscribed = {subscription.client for subscription in self.node.hub.subscribers(channel)}
+            wrong = {name for name, joined in state.members.items() if joined is not (name in subscribed)}
+            if wrong and not client.expects_lost_announcements:
+                raise BrokenGuarantee(f"{client.name}: {channel} has {subscribed}, announced: {state.members}")
+
+    def _report_unsettled(self) -> None:
         clients = {
             client.name: {
                 channel: (state.phase, state.unsubscribing, state.position)

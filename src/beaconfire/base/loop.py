@@ -54,3 +54,34 @@ class LoopTurns:
             return started_s
         await self.wait_for_next()
         return self._now_s()
+
+
+class SharedSlice:
+    """One slice of time in each turn of the event loop, for many tasks together."""
+
+    def __init__(self, schedule: Schedule, now_s: Callable[[], float]) -> None:
+        """`now_s` returns the monotonic time in seconds."""
+        self._schedule = schedule
+        self._now_s = now_s
+        self._end_s = 0.0
+        self._next: asyncio.Future[None] | None = None
+
+    async def enter(self) -> None:
+        """Returns when the slice of the current turn is not over. The caller may then work for a short time."""
+        while True:
+            now_s = self._now_s()
+            if now_s < self._end_s:
+                return
+            if now_s > self._end_s + SLICE_S and self._next is None:
+                self._end_s = now_s + SLICE_S  # nobody has worked recently
+                return
+            if self._next is None:
+                self._next = asyncio.get_running_loop().create_future()
+                self._schedule(self._begin)
+            await asyncio.shield(self._next)
+
+    def _begin(self) -> None:
+        following, self._next = self._next, None
+        self._end_s = self._now_s() + SLICE_S
+        if following is not None and not following.done():
+            following.set_result(None)

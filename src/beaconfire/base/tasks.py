@@ -113,6 +113,15 @@ class BackgroundTasks:
         except Exception as error:  # noqa: BLE001 - a failure in the background must not affect the caller
             self._on_error(error)
 
+    def report(self, error: BaseException) -> None:
+        """Calls `on_error`, for work that handles its failures itself."""
+        self._on_error(error)
+
+    def cancel(self) -> None:
+        """Cancels all tasks."""
+        for task in list(self._tasks):
+            task.cancel()
+
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._report(task)

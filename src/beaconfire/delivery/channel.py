@@ -53,11 +53,13 @@ class LocalChannel:
 
     `announced_offset` and `epoch` are the position of the last stored publication that the hub was given, or, before
     the first one, the top of the stream when a subscription with a position went live. The offset is None before both.
+    `delivered_offset` is that of the last stored publication that the hub was given, 0 before the first one.
     `latest` is the last publication. It is kept only while a subscription has a strategy.
     """
 
     __slots__ = (
         "announced_offset",
+        "delivered_offset",
         "epoch",
         "latest",
         "namespace",
@@ -80,6 +82,7 @@ class LocalChannel:
         self.walk: Walk | None = None
         """The walk that is not over, after its first slice."""
         self.announced_offset: int | None = None
+        self.delivered_offset = 0
         self.epoch = ""
         self.latest: Publication | None = None
 
@@ -120,14 +123,28 @@ class LocalChannel:
         Returns the publication before it, or None if that is not known or was in another epoch.
         """
         before = self.latest
-        if publication.offset:
-            self.announced_offset = publication.offset
+        offset = publication.offset
+        if offset:
             if epoch != self.epoch:
+                self.announced_offset = offset
                 self.epoch = epoch
                 before = None
+            elif self.announced_offset is None or offset > self.announced_offset:
+                self.announced_offset = offset
+            self.delivered_offset = offset
         if self.strategies:
             self.latest = publication
         return before
+
+    def restart(self, position: StreamPosition | None) -> None:
+        """Continues at this position after a gap. None if the position is not known."""
+        self.delivered_offset = 0
+        if position is None:
+            self.announced_offset = None
+            return
+        if position.epoch != self.epoch:
+            self.latest = None  # as in `on_live`
+        self.announced_offset, self.epoch = position
 
     @property
     def announced(self) -> StreamPosition | None:

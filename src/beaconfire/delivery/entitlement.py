@@ -53,7 +53,12 @@ def _takes(item: Item, subscription: Subscription, hold_limit_bytes: int) -> boo
             return subscription.advance(item) and wanted
         return wanted
     if isinstance(push, GapMark):
-        if subscription.options.positioned:
+        if subscription.options.positioned and not (is_live and _is_kept(push, subscription)):
             raise Gap(push.reason)
         return False
     return (is_live or subscription.replied) and subscription.options.receives_join_leave
+
+
+def _is_kept(mark: GapMark, subscription: Subscription) -> bool:
+    kept = mark.kept
+    return kept is not None and subscription.epoch == kept.epoch and subscription.seen >= kept.offset

@@ -22,6 +22,7 @@ from beaconfire.base.timers import Timers
 from beaconfire.delivery.batch import Batch
 from beaconfire.delivery.channel import LocalChannel
 from beaconfire.delivery.fan_out import FanOut
+from beaconfire.delivery.healer import Announcement, Healer
 from beaconfire.delivery.item import GapMark, Item
 from beaconfire.delivery.outbox import Flusher
 from beaconfire.delivery.patches import Patches
@@ -58,6 +59,8 @@ class Hub:
     ) -> None:
         """`hold_limit_bytes` bounds what one subscription holds while it catches up."""
         self._events = events
+        self.healer: Healer | None = None
+        """Gets publications after a hole. Without a healer they are delivered, and subscriptions find the gap."""
         self._channels: dict[str, LocalChannel] = {}
         self._subscriptions = 0
         self.context = StrategyContext(patches, timers, schedule, self._resume_due)
@@ -92,6 +95,14 @@ class Hub:
             return False
         del self._channels[subscription.channel]
         return True
+
+    def channel_names(self) -> list[str]:
+        """The names of all channels with subscribers. This costs little even for very many."""
+        return list(self._channels)
+
+    def find_channel(self, channel: str) -> LocalChannel | None:
+        """The channel, if it has subscribers. It is another object if all subscribers had left in between."""
+        return self._channels.get(channel)
 
     def has_subscribers(self, channel: str) -> bool:
         return channel in self._channels
@@ -152,10 +163,31 @@ class Hub:
         """
         local = self._channels.get(channel)
         if local is not None:
+            offset = publication.offset
+            if (
+                offset
+                and (previous != local.announced_offset or epoch != local.epoch)
+                and self._is_out_of_order(channel, local, Announcement(publication, epoch, previous, exclude, delta))
+            ):
+                return
             predecessor = local.note(publication, epoch)
             push = PublicationPush(channel, publication)
-            item = Item(push, publication.offset, previous, epoch, exclude, local.numbers, delta, predecessor)
+            item = Item(push, offset, previous, epoch, exclude, local.numbers, delta, predecessor)
             self.fan_out.add(local, item)
+
+    def _is_out_of_order(self, channel: str, local: LocalChannel, announcement: Announcement) -> bool:
+        """Whether the publication must not be delivered now: the channel has it already, or the healer got it, because
+        publications before it are missing."""
+        announced = local.announced_offset
+        if announced is None or self.healer is None:
+            return False
+        if announcement.epoch == local.epoch:
+            if announcement.publication.offset <= local.delivered_offset:
+                return True
+            if announcement.previous <= announced:
+                return False
+        self.healer.on_hole(channel, announcement)
+        return True
 
     def announce(self, push: JoinPush | LeavePush) -> None:
         """Adds a join or leave to the channel's pending items, for the subscribers that receive them."""
@@ -163,17 +195,20 @@ class Hub:
         if local is not None:
             self.fan_out.add(local, Item(push, 0, 0, "", (), local.numbers))
 
-    def mark_gap(self, channel: str, reason: str) -> None:
+    def mark_gap(self, channel: str, reason: str, kept: StreamPosition | None = None) -> None:
         """Tells every subscription with a position that publications are missing after those it was given so far.
+
+        With `kept`, live subscriptions at this position or after it are not told, and the channel is at `kept` from now
+        on.
 
         This takes slices of a few milliseconds over turns of the event loop. A subscription that is added later is not
         told. A live subscription gets nothing that is published after this call, and usually nothing that is pending.
-        The position of the channel is not known from now on.
+        Without `kept` the position of the channel is not known from now on.
         """
         local = self._channels.get(channel)
         if local is not None:
-            local.announced_offset = None
-            self.fan_out.add(local, Item(GapMark(channel, reason), 0, 0, "", (), local.numbers))
+            local.restart(kept)
+            self.fan_out.add(local, Item(GapMark(channel, reason, kept), 0, 0, "", (), local.numbers))
 
     # Delivery to one subscription
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
+from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import JoinPush, LeavePush, PublicationPush
 from beaconfire.protocols.port import Frame, Payload, Wire
@@ -22,10 +23,12 @@ WHOLE = -2
 
 
 class GapMark(Struct, frozen=True):
-    """Publications of the channel are missing from here on. Subscriptions with a position must recover."""
+    """Publications of the channel are missing from here on. Subscriptions with a position must recover, unless they are
+    live and have reached `kept`."""
 
     channel: str
     reason: str
+    kept: StreamPosition | None = None
 
 
 Push: TypeAlias = PublicationPush | JoinPush | LeavePush | GapMark

@@ -126,7 +126,6 @@ class Subscription:
         "_held_bytes",
         "_holds_stored",
         "channel",
-        "checked_offset",
         "client",
         "epoch",
         "grant",
@@ -172,7 +171,6 @@ class Subscription:
         self.phase = SubscriptionPhase.CATCHING_UP
         self.seen = HELD
         self.epoch = ""
-        self.checked_offset = 0
         self.replied = False
         self.removed = False
         self.local: LiveChannel | None = None
@@ -270,18 +268,6 @@ class Subscription:
             return self.reached if self.replied else None
         held_since = self.strategy.held_since
         return StreamPosition(self.seen if held_since is None else held_since, self.epoch)
-
-    def check(self, top: StreamPosition) -> None:
-        """Compares the position of a live subscription with the top of the stream. Raises `Gap` if it is too old.
-
-        Recent publications may not have reached this node yet. So the position is too old only if it has not reached
-        the top that the previous check saw.
-        """
-        if top.epoch != self.epoch:
-            raise Gap(f"the stream's epoch is {top.epoch!r}, the subscription's {self.epoch!r}")
-        if self.seen < self.checked_offset:
-            raise Gap(f"offset {self.checked_offset} never came; the last one was {self.seen}")
-        self.checked_offset = top.offset
 
     def end(self) -> None:
         """Ends the subscription: nothing is delivered any more, and held publications are dropped. Idempotent."""

@@ -140,6 +140,30 @@ class TokenKeysFetched(Struct, frozen=True):
     error: str
 
 
+class ChannelHealed(Struct, frozen=True):
+    """This node had missed publications of a channel.
+
+    `bridged` is true if history had all of them: then they were delivered, and `publications` is their number.
+    Otherwise the subscriptions with a position were told.
+    """
+
+    namespace: str
+    bridged: bool
+    publications: int
+
+
+class WorkDropped(Struct, frozen=True):
+    """Background work was given up, because the engine has failed for too long.
+
+    `work` is one of: announcements (of joins and leaves), subscribe (at the request of the server API), shutdown (what
+    was left at the end of the node). `count` is how many pieces of work were dropped.
+    """
+
+    work: str
+    count: int
+    detail: str
+
+
 class EngineCallFailed(Struct, frozen=True):
     """A call of the engine failed. `call` is its name, for example publish or presence_add.
 
@@ -179,6 +203,8 @@ Event: TypeAlias = (
     | HandshakeRefused
     | DrainAdvanced
     | TokenKeysFetched
+    | ChannelHealed
+    | WorkDropped
     | EngineCallFailed
     | EngineStateChanged
     | InternalError

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from beaconfire.channels.attachments import Attachments
 from beaconfire.delivery.hub import Hub
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.model.pushes import JoinPush, LeavePush
+from beaconfire.node.healing import Healing
 
 
 class BrokerListener:
     """Implements `engines.port.BrokerEvents`."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, attachments: Attachments, healing: Healing) -> None:
         self._hub = hub
+        self._attachments = attachments
+        self._healing = healing
 
     def on_publication(
         self,
@@ -33,11 +37,10 @@ class BrokerListener:
         self._hub.announce(LeavePush(channel, info))
 
     def on_link_down(self, channels: Sequence[str] | None) -> None:
-        """Makes every subscription with a position recover, because publications may be missing."""
-        for channel in [name for name, _ in self._hub.channels()] if channels is None else channels:
-            for subscription in self._hub.subscribers(channel):
-                if subscription.options.positioned:
-                    subscription.owner.on_gap(subscription, "the link to the broker was lost")
+        """Subscribers keep their subscriptions: nobody is told before it is known whether anything is missing."""
+        self._attachments.link_down(channels)
 
     def on_link_up(self, channels: Sequence[str] | None) -> None:
-        """Does nothing: the subscriptions have been told to recover when the link was lost."""
+        """Attaches the channels again, and finds what was published meanwhile."""
+        self._attachments.link_up(channels)
+        self._healing.heal_all(channels)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Final
 
 from msgspec import structs
 
+from beaconfire.base.backoff import Backoff
 from beaconfire.base.errors import (
     CONNECTION_EXPIRED,
     UNSUBSCRIBED_BY_SERVER,
@@ -14,9 +16,12 @@ from beaconfire.base.errors import (
     Disconnect,
     DisconnectCode,
 )
+from beaconfire.base.loop import Runtime
 from beaconfire.base.tasks import BackgroundTasks
+from beaconfire.base.timers import Timer
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.delivery.hub import Hub
+from beaconfire.model.events import EventSink, WorkDropped
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.node import NodeIdentity
 from beaconfire.model.pushes import MessagePush, PublicationPush, RefreshPush, SubscribePush
@@ -40,6 +45,9 @@ from beaconfire.session.operations.assembly import Operations
 from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.session import Session, SessionPhase
 
+SUBSCRIBE_TRIES_MAX: Final = 6
+"""How often a subscribe of the server API is tried: for some six seconds, if the engine fails at once."""
+
 
 class LocalSessions:
     """Implements `cluster.LocalControl` for the sessions of a node."""
@@ -51,6 +59,8 @@ class LocalSessions:
         namespaces: Namespaces,
         operations: Operations,
         background: BackgroundTasks,
+        runtime: Runtime,
+        events: EventSink,
         node: NodeIdentity,
         uptime_s: Callable[[], int],
     ) -> None:
@@ -59,6 +69,11 @@ class LocalSessions:
         self._namespaces = namespaces
         self._operations = operations
         self._background = background
+        self._timers = runtime.timers
+        self._backoff = Backoff(runtime.random)
+        self._events = events
+        self._repeated: dict[tuple[str, str], Timer] = {}
+        """Subscribes that have failed and are repeated, by client and channel."""
         self._node = node
         self._uptime_s = uptime_s
 
@@ -71,10 +86,10 @@ class LocalSessions:
         for session in self._select(message.who):
             if isinstance(message, SubscribeSessions):
                 if session.phase is SessionPhase.CONNECTED:
-                    self._background.start_engine_work(self._subscribe(session, message))
+                    self._start_subscribing(session, message)
             elif isinstance(message, UnsubscribeSessions):
                 if session.phase is SessionPhase.CONNECTED:
-                    _unsubscribe(session, message.channel)
+                    self._unsubscribe(session, message.channel)
             elif isinstance(message, DisconnectSessions):
                 if session.client not in message.whitelist:
                     session.end(DisconnectCode(message.code, message.reason, ""))
@@ -96,8 +111,16 @@ class LocalSessions:
             return []
         return [found]
 
-    async def _subscribe(self, session: Session, message: SubscribeSessions) -> None:
-        """Makes a server-side subscription. A session that is subscribed already or has too many stays as it is."""
+    def _start_subscribing(self, session: Session, message: SubscribeSessions, failures: int = 0) -> None:
+        """A newer request for the channel replaces one that waits for its repetition."""
+        self._stop_repeating(session, message.channel)
+        self._background.start_engine_work(self._subscribe(session, message, failures))
+
+    async def _subscribe(self, session: Session, message: SubscribeSessions, failures: int) -> None:
+        """Makes a server-side subscription. A session that is subscribed already or has too many stays as it is.
+
+        The server API has its answer already, so a temporary failure is repeated a few times.
+        """
         grant = SubscriptionGrant(
             info=payload(message.info),
             data=payload(message.data),
@@ -112,10 +135,38 @@ class LocalSessions:
             grant = await self._operations.decisions.subscribe(session, request, namespace, Via.SERVER_API, grant)
             prepared = await preparation.prepare(session, request, namespace, grant, server_side=True)
             preparation.enter(session, [prepared], lambda: _push_start(session, prepared.start))
-        except CommandError:
-            return
+        except CommandError as error:
+            if error.code.temporary and not session.has_ended():
+                self._repeat_later(session, message, failures + 1, error)
         except Disconnect as disconnect:
             session.end_with(disconnect)
+
+    def _repeat_later(self, session: Session, message: SubscribeSessions, failures: int, error: CommandError) -> None:
+        if failures >= SUBSCRIBE_TRIES_MAX:
+            self._events.emit(WorkDropped("subscribe", 1, f"channel {message.channel!r}: {error}"))
+            return
+
+        def repeat() -> None:
+            del self._repeated[session.client, message.channel]
+            if session.phase is SessionPhase.CONNECTED:
+                self._start_subscribing(session, message, failures)
+
+        timer = self._timers.after(self._backoff.delay_s(failures), repeat)
+        self._repeated[session.client, message.channel] = timer
+
+    def _stop_repeating(self, session: Session, channel: str) -> None:
+        timer = self._repeated.pop((session.client, channel), None)
+        if timer is not None:
+            timer.cancel()
+
+    def _unsubscribe(self, session: Session, channel: str) -> None:
+        """Ends the subscription to the channel, or to every channel if `channel` is empty."""
+        for client, waiting in list(self._repeated):
+            if client == session.client and channel in ("", waiting):
+                self._stop_repeating(session, waiting)
+        for subscription in list(session.subscriptions.values()):
+            if channel in ("", subscription.channel) and not subscription.options.of_protocol:
+                session.unsubscribe_with_push(subscription, UNSUBSCRIBED_BY_SERVER)
 
     def _refresh(self, session: Session, message: RefreshSessions) -> None:
         if message.expired:
@@ -164,13 +215,6 @@ class LocalSessions:
             )
             for session in itertools.islice(sessions, survey.limit)
         ]
-
-
-def _unsubscribe(session: Session, channel: str) -> None:
-    """Ends the subscription to the channel, or to every channel if `channel` is empty."""
-    for subscription in list(session.subscriptions.values()):
-        if channel in ("", subscription.channel) and not subscription.options.of_protocol:
-            session.unsubscribe_with_push(subscription, UNSUBSCRIBED_BY_SERVER)
 
 
 def _push_start(session: Session, start: SubscriptionStart) -> None:

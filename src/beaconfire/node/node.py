@@ -6,13 +6,15 @@ it uses. `server.app` hands the public parts to the server API, the transports a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from msgspec import Struct
 
+from beaconfire.base.errors import SHUTDOWN
 from beaconfire.base.loop import LoopTurns, Runtime
-from beaconfire.base.tasks import BackgroundTasks
-from beaconfire.channels.attachments import Attachments
+from beaconfire.base.tasks import BackgroundTasks, start_task
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.service import ChannelService
 from beaconfire.delivery.hub import Hub
@@ -20,9 +22,9 @@ from beaconfire.delivery.outbox import Flusher, SendAll
 from beaconfire.delivery.patches import Patches
 from beaconfire.delivery.tags_filter import TagsFilters
 from beaconfire.engines.port import Engine
-from beaconfire.model.events import EventSink, NodeStatistics, report_error
+from beaconfire.model.events import EventSink, NodeStatistics, WorkDropped, report_error
 from beaconfire.model.node import NodeIdentity
-from beaconfire.node.broker_listener import BrokerListener
+from beaconfire.node.channel_work import ChannelWork
 from beaconfire.node.cluster import Cluster
 from beaconfire.node.local_sessions import LocalSessions
 from beaconfire.policy.port import Policy
@@ -30,7 +32,7 @@ from beaconfire.protocols.port import ProtocolConnection
 from beaconfire.session.context import SessionContext
 from beaconfire.session.endings import Endings
 from beaconfire.session.factory import SessionFactory
-from beaconfire.session.membership import Memberships
+from beaconfire.session.gap_notices import GapNotices
 from beaconfire.session.operations.assembly import Operations
 from beaconfire.session.operations.strategy import Strategies
 from beaconfire.session.options import ClientOptions
@@ -38,13 +40,18 @@ from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.session import Session
 from beaconfire.transports.traits import SessionTraits
 
+STOP_TIMEOUT_S: Final = 5.0
+"""How long `Node.stop` waits for background work by default."""
+
 
 class NodeOptions(Struct, frozen=True):
-    """`detach_delay_s` is how long the node stays attached to a channel without subscribers."""
+    """`detach_delay_s` is how long the node stays attached to a channel without subscribers. `attach_timeout_s` is how
+    long a subscriber waits for an attach, including the wait for a lost link."""
 
     identity: NodeIdentity
     client: ClientOptions
     detach_delay_s: float = 1.0
+    attach_timeout_s: float = 3.0
 
 
 class Node:
@@ -63,6 +70,8 @@ class Node:
         """`send_all` writes frames to sockets."""
         client, clock = options.client, runtime.timers.clock
         self._engine = engine
+        self._timers = runtime.timers
+        self._events = events
         self.background = BackgroundTasks(lambda error: report_error(events, "background", error), engine.suspends)
         self.turns = LoopTurns(runtime.schedule, clock.now_s)
         self.channels = ChannelService(engine.broker, engine.presence)
@@ -72,18 +81,18 @@ class Node:
         self.hub = Hub(
             runtime.schedule, runtime.prompt_timers, events, int(client.queue_max_size), self._flusher, patches
         )
-        self.attachments = Attachments(
-            engine.broker, runtime.timers, self.background, options.detach_delay_s, self.hub.has_subscribers
-        )
-        self.memberships = Memberships(
+        self.work = ChannelWork(
+            engine,
             self.hub,
-            self.attachments,
-            engine.broker,
-            engine.presence,
+            namespaces,
+            client,
+            runtime,
             self.background,
             events,
-            float(client.presence_update_interval),
+            options.detach_delay_s,
+            options.attach_timeout_s,
         )
+        self.memberships = self.work.memberships
         self._context = SessionContext(
             client,
             runtime,
@@ -93,6 +102,7 @@ class Node:
             self.memberships,
             self.registry,
             self.background,
+            GapNotices(client.gap_rate_limit, runtime.timers, runtime.random, events),
             Endings(policy, float(client.decision_timeout), runtime.timers, self.background, events)
             if policy.wants_endings
             else None,
@@ -113,7 +123,7 @@ class Node:
             runtime=runtime,
             events=events,
         )
-        self.listener = BrokerListener(self.hub)
+        self.listener = self.work.listener
         started_s = clock.now_s()
         local_sessions = LocalSessions(
             self.registry,
@@ -121,6 +131,8 @@ class Node:
             namespaces,
             self.operations,
             self.background,
+            runtime,
+            events,
             options.identity,
             lambda: int(clock.now_s() - started_s),
         )
@@ -131,11 +143,29 @@ class Node:
         await self._engine.broker.start(self.listener)
         await self.cluster.start()
 
-    async def stop(self) -> None:
-        """Stops the control bus, waits for the background work of ended sessions, and stops the broker."""
+    async def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Stops the control bus, ends the sessions that are left, waits for background work, and stops the broker.
+
+        Waits at most `timeout_s` seconds for the work, for example the removal of presence entries. Then the rest is
+        dropped and reported as `WorkDropped`.
+        """
         await self.cluster.stop()
-        await self.background.wait_idle()
+        self.work.stop()
+        for session in list(self.registry.open):
+            session.end(SHUTDOWN)
+        work = start_task(self._finish_work())
+        deadline = self._timers.after(timeout_s, lambda: _cancel(work))
+        await asyncio.wait([work])
+        deadline.cancel()
+        left = len(self.work.lanes) + len(self.background)
+        if left:
+            self._events.emit(WorkDropped("shutdown", left, f"the engine did not answer within {timeout_s:g} s"))
+            self.background.cancel()
         await self._engine.broker.stop()
+
+    async def _finish_work(self) -> None:
+        await self.work.lanes.wait_until_empty()
+        await self.background.wait_idle()
 
     def sessions(
         self, traits: SessionTraits, make_protocol: Callable[[Session], ProtocolConnection], new_id: Callable[[], str]
@@ -161,3 +191,7 @@ class Node:
             filtered_total=hub.filtered_total,
             conflated_total=hub.conflated_total,
         )
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()

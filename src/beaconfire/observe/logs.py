@@ -147,6 +147,7 @@ class LogSink:
             events.HandshakeRefused: self._handshake_refused,
             events.DrainAdvanced: self._drain_advanced,
             events.TokenKeysFetched: self._token_keys_fetched,
+            events.WorkDropped: self._work_dropped,
             events.EngineStateChanged: self._engine_state_changed,
             events.InternalError: self._internal_error,
         }
@@ -279,6 +280,17 @@ class LogSink:
             self._log.warning("token_keys_fetched", status="error", detail=event.error)
         else:
             self._log.info("token_keys_fetched", keys=event.keys)
+
+    def _work_dropped(self, event: events.WorkDropped) -> None:
+        self._log_limited(
+            ("work_dropped", event.work),
+            logging.WARNING,
+            "work_dropped",
+            status="error",
+            work=event.work,
+            dropped=event.count,
+            **_detail(event.detail),
+        )
 
     def _engine_state_changed(self, event: events.EngineStateChanged) -> None:
         if event.up:

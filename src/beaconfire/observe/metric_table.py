@@ -28,6 +28,7 @@ LIMITS = (
     "client.concurrent_calls_max",
     "client.decision_timeout",
     "client.channel_limit",
+    "client.gap_rate_limit",
     "client.history_max_publication_limit",
     "client.recovery_max_publication_limit",
     "client.tags_filter_max_nodes",
@@ -77,6 +78,7 @@ API_METHODS = frozenset(
     }
 )
 HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+DROPPED_WORK = ("announcements", "subscribe", "shutdown")
 HANDSHAKE_REASONS = ("origin", "limit", "rate", "draining", "bad")
 
 DISCONNECT_CODES = {code.code: str(code.code) for code in DISCONNECTS}
@@ -211,10 +213,22 @@ METRICS: tuple[Metric, ...] = (
     ),
     _histogram("beaconfire_fanout_batch_publications", "Publications in one batch of a channel.", _PUBLICATIONS),
     _histogram("beaconfire_fanout_batch_subscribers", "Sessions that got one batch.", _SUBSCRIBERS),
+    _counter(
+        "beaconfire_channels_healed_total",
+        "Channels of which this node had missed publications. The label bridged is true if history had all of them, "
+        "and false if subscribers were told.",
+        "bridged",
+    ),
     # limits, errors and dependencies
     _counter("beaconfire_limit_hits_total", "How often a limit took effect, by the name of its setting.", "limit"),
     _counter(
         "beaconfire_internal_errors_total", "Unexpected errors of the server. The log has the traceback.", "where"
+    ),
+    _counter(
+        "beaconfire_work_dropped_total",
+        "Background work given up because the engine has failed for too long: announcements of joins and leaves, "
+        "subscriptions at the request of the server API, and work that was left at shutdown.",
+        "work",
     ),
     _counter(
         "beaconfire_engine_failures_total",

@@ -15,6 +15,7 @@ from beaconfire.model import events
 from beaconfire.observe.metric_table import (
     API_METHODS,
     DISCONNECT_CODES,
+    DROPPED_WORK,
     ERROR_CODES,
     HANDSHAKE_REASONS,
     HTTP_METHODS,
@@ -70,6 +71,8 @@ class MetricsSink:
             events.HandshakeRefused: self._handshake_refused,
             events.DrainAdvanced: self._drain_advanced,
             events.TokenKeysFetched: self._token_keys_fetched,
+            events.ChannelHealed: self._channel_healed,
+            events.WorkDropped: self._work_dropped,
             events.EngineCallFailed: self._engine_call_failed,
             events.EngineStateChanged: self._engine_state_changed,
             events.InternalError: self._internal_error,
@@ -203,6 +206,12 @@ class MetricsSink:
         if not event.error:
             self._families.numbers("beaconfire_token_keys").series().value = event.keys
 
+    def _channel_healed(self, event: events.ChannelHealed) -> None:
+        self._count("beaconfire_channels_healed_total", "true" if event.bridged else "false")
+
+    def _work_dropped(self, event: events.WorkDropped) -> None:
+        self._families.numbers("beaconfire_work_dropped_total").series(event.work).value += event.count
+
     def _engine_call_failed(self, event: events.EngineCallFailed) -> None:
         self._count("beaconfire_engine_failures_total", event.call, event.reason)
 
@@ -234,6 +243,10 @@ class MetricsSink:
             numbers("beaconfire_disconnects_total").series(code)
         for code in UNSUBSCRIBE_CODES.values():
             numbers("beaconfire_unsubscriptions_total").series(code)
+        for bridged in ("true", "false"):
+            numbers("beaconfire_channels_healed_total").series(bridged)
+        for work in DROPPED_WORK:
+            numbers("beaconfire_work_dropped_total").series(work)
         for outcome in ("ok", "error"):
             numbers("beaconfire_token_key_fetches_total").series(outcome)
         for namespace in namespaces:

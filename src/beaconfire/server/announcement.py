@@ -30,6 +30,7 @@ _LIMITS = (
     "client.connection_rate_limit",
     "client.user_connection_limit",
     "client.channel_limit",
+    "client.gap_rate_limit",
     "client.message_rate_limit",
     "client.byte_rate_limit",
     "client.queue_max_size",

@@ -31,7 +31,7 @@ from beaconfire.engines.port import Engine
 from beaconfire.model.events import EventDispatcher, EventSink, NodeStatistics
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.admission import Admission
-from beaconfire.node.node import Node, NodeOptions
+from beaconfire.node.node import STOP_TIMEOUT_S, Node, NodeOptions
 from beaconfire.observe.health import Health
 from beaconfire.observe.http import QUIET_PATHS, DirectPostObserver, RequestObserver, RequestRecorder
 from beaconfire.observe.logs import LogSink
@@ -128,9 +128,12 @@ class App:
         self.admission.draining = True
         self.health.draining()
 
-    async def stop(self) -> None:
-        """Stops in the reverse order of `start`, after all sessions have ended."""
-        await self.node.stop()
+    async def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Stops in the reverse order of `start`, after all sessions have ended.
+
+        Waits at most `timeout_s` seconds for work of the engine that is left.
+        """
+        await self.node.stop(timeout_s)
         for verifier in self.verifiers:
             await verifier.close()
         if self._tick is not None:
@@ -154,7 +157,12 @@ class App:
         )
         configured = ConfiguredPolicy(*self.verifiers, self.namespaces, access, client)
         return Node(
-            NodeOptions(self.identity, client, detach_delay_s=float(config.engine.detach_delay)),
+            NodeOptions(
+                self.identity,
+                client,
+                detach_delay_s=float(config.engine.detach_delay),
+                attach_timeout_s=float(config.engine.timeout),
+            ),
             self.engine,
             self.namespaces,
             PolicyChain((configured, *self._policies)) if self._policies else configured,

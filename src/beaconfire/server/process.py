@@ -21,6 +21,7 @@ from beaconfire import __version__
 from beaconfire.config import Config, ConfigError, Problem, secret_values
 from beaconfire.node.admission import raise_open_files_limit
 from beaconfire.node.drain import Drain
+from beaconfire.node.node import STOP_TIMEOUT_S
 from beaconfire.observe import logs
 from beaconfire.server import announcement
 from beaconfire.server.app import App
@@ -110,7 +111,7 @@ async def _serve(config: Config) -> int:
     except SystemExit:
         return 1  # uvicorn could not listen, and has logged the reason
     finally:
-        await app.stop()
+        await app.stop(server.time_left_s())
     return 0
 
 
@@ -121,6 +122,7 @@ class Server(uvicorn.Server):
         self._app = app
         self._drain: Drain | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._deadline_s: float | None = None
         super().__init__(_uvicorn_config(app))
 
     async def startup(self, sockets: Any = None) -> None:
@@ -190,7 +192,7 @@ class Server(uvicorn.Server):
 
     async def _leave(self, drain: Drain) -> None:
         clock = self._app.clock
-        deadline_s = clock.now_s() + self._app.config.server.shutdown_timeout
+        deadline_s = self._deadline_s = clock.now_s() + self._app.config.server.shutdown_timeout
         try:
             await drain.run()
         finally:
@@ -198,6 +200,12 @@ class Server(uvicorn.Server):
             left_s = max(LEAST_GRACE_S, deadline_s - clock.now_s())
             self.config.timeout_graceful_shutdown = left_s  # type: ignore[assignment]
             self.should_exit = True
+
+    def time_left_s(self) -> float:
+        """What is left of `server.shutdown_timeout`, at least `STOP_TIMEOUT_S`: the engine must learn who has left."""
+        if self._deadline_s is None:
+            return STOP_TIMEOUT_S
+        return max(STOP_TIMEOUT_S, self._deadline_s - self._app.clock.now_s())
 
     def _stop_listening(self) -> None:
         for listener in self.servers:

@@ -10,6 +10,7 @@ from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.outbox import Flusher
 from beaconfire.model.events import EventSink
 from beaconfire.session.endings import Endings
+from beaconfire.session.gap_notices import GapNotices
 from beaconfire.session.membership import Memberships
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.registry import SessionRegistry, SessionT
@@ -28,6 +29,7 @@ class SessionContext(Generic[SessionT]):
         "endings",
         "events",
         "flusher",
+        "gap_notices",
         "hub",
         "memberships",
         "messages_in_total",
@@ -49,6 +51,7 @@ class SessionContext(Generic[SessionT]):
         memberships: Memberships,
         registry: SessionRegistry[SessionT],
         background: BackgroundTasks,
+        gap_notices: GapNotices,
         endings: Endings | None = None,
     ) -> None:
         """`endings` is None if the policy does not want to know about endings."""
@@ -63,6 +66,7 @@ class SessionContext(Generic[SessionT]):
         self.memberships = memberships
         self.registry = registry
         self.background = background
+        self.gap_notices = gap_notices
         self.endings = endings
         self.messages_in_total = 0
         self.bytes_in_total = 0

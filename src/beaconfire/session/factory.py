@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from beaconfire.model.handshake import Handshake
 from beaconfire.protocols.port import ProtocolConnection, Wire
@@ -20,7 +19,7 @@ class SessionFactory:
     def __init__(
         self,
         context: SessionContext[Session],
-        upkeep: Callable[[Session], Coroutine[Any, Any, None]],
+        upkeep: Callable[[Session], None],
         traits: SessionTraits,
         make_protocol: Callable[[Session], ProtocolConnection],
         new_id: Callable[[], str],

@@ -35,7 +35,7 @@ class KeptSession(Protocol):
     def ping(self) -> None: ...
 
     def start_upkeep(self) -> None:
-        """Refreshes presence, compares positions and ends expired subscriptions."""
+        """Ends expired subscriptions."""
 
     def on_transport_not_replaced(self) -> None:
         """The session has waited for another transport in vain."""
@@ -72,16 +72,12 @@ class Keepalive:
         self._set_timer()
 
     def connected(self) -> None:
-        """Removes the deadline for connect, and starts pings and upkeep."""
+        """Removes the deadline for connect, and starts pings."""
         if self._session is None:
             return
         self._stale_s = NEVER
         if self._ping_s == NEVER and self._pong_s == NEVER:
             self._start_pings(self._session)
-        context = self._session.context
-        interval_s = float(context.options.presence_update_interval)
-        if interval_s:
-            self._upkeep_s = context.clock.now_s() + interval_s * (0.75 + context.random() / 4)
         self._set_timer()
 
     def _start_pings(self, session: KeptSession) -> None:
@@ -98,7 +94,7 @@ class Keepalive:
         self._set_timer()
 
     def upkeep_by(self, when_s: float) -> None:
-        """Runs upkeep at `when_s` at the latest, because a subscription expires or positions must be compared then."""
+        """Runs upkeep at `when_s` at the latest, because a subscription expires then."""
         if when_s < self._upkeep_s:
             self._upkeep_s = when_s
             self._set_timer()
@@ -184,5 +180,5 @@ class Keepalive:
                 self._pong_s = now_s + options.pong_timeout
             session.ping()
         if self._upkeep_s <= now_s:
-            self._upkeep_s = now_s + options.presence_update_interval if options.presence_update_interval else NEVER
+            self._upkeep_s = NEVER
             session.start_upkeep()

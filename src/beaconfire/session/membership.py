@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.channels.attachments import Attachments
+from beaconfire.channels.lanes import Lanes
+from beaconfire.channels.periodic import PeriodicWork
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.subscription import Subscription
-from beaconfire.engines.port import Broker, MemberChange, PresenceStore
+from beaconfire.engines.port import MemberChange
 from beaconfire.model.events import EventSink, Subscribed, Unsubscribed
-
-PRESENCE_TTL_INTERVALS: Final = 2.2
-"""Presence entries live this many refresh intervals, so that one refresh may fail without a client disappearing."""
 
 
 class Memberships:
-    """The subscriptions of one node, in the hub and in the engine."""
+    """The subscriptions of one node, in the hub and in the engine.
+
+    `presence_upkeep` and `position_upkeep` work for channels from their first subscription that needs them.
+    """
 
     def __init__(
         self,
         hub: Hub,
         attachments: Attachments,
-        broker: Broker,
-        presence: PresenceStore,
-        background: BackgroundTasks,
+        lanes: Lanes,
+        presence_upkeep: PeriodicWork,
+        position_upkeep: PeriodicWork,
         events: EventSink,
-        presence_interval_s: float,
     ) -> None:
-        """`presence_interval_s` is the time between two refreshes of a presence entry."""
         self._hub = hub
         self._attachments = attachments
-        self._broker = broker
-        self._presence = presence
-        self._background = background
+        self._lanes = lanes
+        self._presence_upkeep = presence_upkeep
+        self._position_upkeep = position_upkeep
         self._events = events
-        self._presence_ttl_s = presence_interval_s * PRESENCE_TTL_INTERVALS
 
     def add(self, subscription: Subscription) -> None:
         """Adds the subscription to the hub. It receives what is published from now on."""
@@ -45,20 +41,30 @@ class Memberships:
         """Like `Attachments.attach`."""
         await self._attachments.attach(channel)
 
-    async def update_presence(self, subscription: Subscription) -> None:
-        """Adds or refreshes the presence entry of a subscription with presence."""
+    async def add_presence(self, subscription: Subscription) -> None:
+        """Adds the presence entry of a subscription with presence. Raises what the engine raises.
+
+        Does nothing for a subscription that was removed meanwhile: its entry would stay.
+        """
+        if subscription.options.presence and not subscription.removed:
+            await self._lanes.add(subscription.channel, subscription.info)
+
+    def update_presence(self, subscription: Subscription) -> None:
+        """Replaces the presence entry of a subscription whose `info` has changed."""
         if subscription.options.presence:
-            await self._presence.add(subscription.channel, [subscription.info], self._presence_ttl_s)
-            if subscription.removed and self._hub.find(subscription.channel, subscription.client) is None:
-                # The subscription ended meanwhile. Its entry may have been removed before it was added.
-                await self._presence.remove(subscription.channel, [subscription.client])
+            self._lanes.replace(subscription.channel, subscription.info)
 
     def complete(self, subscription: Subscription) -> None:
         """Announces the join. Call this method after the subscribe reply is queued."""
         subscription.replied = True
-        if subscription.options.announces_join_leave:
-            self._background.start_engine_work(self._announce(subscription, joined=True))
-        self._events.emit(Subscribed(subscription.client, subscription.channel, subscription.namespace.name))
+        channel, options = subscription.channel, subscription.options
+        if options.presence:
+            self._presence_upkeep.add(channel)
+        if options.positioned:
+            self._position_upkeep.add(channel)
+        if options.announces_join_leave:
+            self._lanes.announce(channel, MemberChange(True, subscription.info))
+        self._events.emit(Subscribed(subscription.client, channel, subscription.namespace.name))
 
     def remove(self, subscription: Subscription, code: int) -> None:
         """Ends the subscription with this unsubscribe code, and announces the leave. Idempotent.
@@ -69,19 +75,14 @@ class Memberships:
         if subscription.removed:
             return
         subscription.removed = True
+        channel, options = subscription.channel, subscription.options
         if was_last:
-            self._attachments.release(subscription.channel)
-        if subscription.options.presence or subscription.options.announces_join_leave:
-            self._background.start_engine_work(self._leave(subscription))
+            self._attachments.release(channel)
+        announces = options.announces_join_leave and subscription.replied
+        leave = MemberChange(False, subscription.info) if announces else None
+        if options.presence:
+            self._lanes.remove(channel, subscription.client, leave)
+        elif leave is not None:
+            self._lanes.announce(channel, leave)
         if subscription.replied:
-            channel, namespace = subscription.channel, subscription.namespace.name
-            self._events.emit(Unsubscribed(subscription.client, channel, namespace, code))
-
-    async def _leave(self, subscription: Subscription) -> None:
-        if subscription.options.presence:
-            await self._presence.remove(subscription.channel, [subscription.client])
-        if subscription.options.announces_join_leave and subscription.replied:
-            await self._announce(subscription, joined=False)
-
-    async def _announce(self, subscription: Subscription, joined: bool) -> None:
-        await self._broker.announce(subscription.channel, [MemberChange(joined, subscription.info)])
+            self._events.emit(Unsubscribed(subscription.client, channel, subscription.namespace.name, code))

@@ -48,6 +48,14 @@ class ClientOptions(Options, frozen=True, kw_only=True):
     expired_sub_close_delay: Annotated[
         Seconds, Meta(description="Extra time after a subscription expires; then unsubscribe 2501.")
     ] = Seconds(25)
+    gap_rate_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Subscriptions per second of this node that are told that publications are missing and "
+            "subscribe again; more of them wait in random order. 0 means no limit.",
+        ),
+    ] = 2000
     presence_update_interval: Annotated[
         Seconds,
         Meta(gt=0, description="Time between two updates of a presence entry; an entry lives 2.2 times as long."),
@@ -55,8 +63,8 @@ class ClientOptions(Options, frozen=True, kw_only=True):
     channel_position_check_delay: Annotated[
         Seconds,
         Meta(
-            description="Time between two comparisons of a positioned subscription with its stream, with jitter; "
-            "0 means never."
+            description="Time between two comparisons of a channel with its stream, with jitter, if the channel has "
+            "positioned subscriptions; 0 means never."
         ),
     ] = Seconds(40)
     connect_include_server_time: Annotated[

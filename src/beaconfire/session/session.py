@@ -9,7 +9,7 @@ or `on_closed`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ from beaconfire.base.errors import (
 from beaconfire.base.rates import RateMeter
 from beaconfire.base.tasks import run_in_one_step
 from beaconfire.delivery.outbox import Outbox
-from beaconfire.delivery.subscription import Subscription
+from beaconfire.delivery.subscription import Subscription, SubscriptionPhase
 from beaconfire.model.events import ConnectionOpened, LimitHit, SessionEnded
 from beaconfire.model.handshake import Handshake
 from beaconfire.model.identity import Identity
@@ -100,7 +100,6 @@ class Session:
         "keepalive",
         "outbox",
         "phase",
-        "position_check_s",
         "protocol",
         "recoveries",
         "subscriptions",
@@ -118,11 +117,11 @@ class Session:
         handshake: Handshake,
         traits: SessionTraits,
         make_protocol: Callable[[Session], ProtocolConnection],
-        upkeep: Callable[[Session], Coroutine[Any, Any, None]],
+        upkeep: Callable[[Session], None],
     ) -> None:
         """`client` is the client id. `make_protocol` makes the protocol connection.
 
-        The keepalive calls `upkeep`, which refreshes presence, compares positions and ends expired subscriptions.
+        The keepalive calls `upkeep`, which ends expired subscriptions.
         """
         self.context = context
         self.client = client
@@ -137,8 +136,6 @@ class Session:
         self.app_name = ""
         self.app_version = ""
         self.connected_at_unix_s = context.clock.unix_s()
-        self.position_check_s = 0.0
-        """The monotonic time of the next comparison of positions with their streams."""
         self.subscriptions: dict[str, Subscription] = {}
         self.outbox = Outbox(transport, context.flusher, int(context.options.queue_max_size), self._on_slow)
         self._rates = RateMeter()
@@ -185,7 +182,7 @@ class Session:
             info = self.info(subscription.channel)
             if info != subscription.info:
                 subscription.info = info
-                self.context.background.start_engine_work(self.context.memberships.update_presence(subscription))
+                self.context.memberships.update_presence(subscription)
 
     # From the transport
 
@@ -346,12 +343,18 @@ class Session:
     # From the hub
 
     def on_gap(self, subscription: Subscription, reason: str) -> None:
-        """Makes the client recover: it subscribes again, or connects again if the subscription is server-side."""
         if self.subscriptions.get(subscription.channel) is not subscription:
             return
         if subscription.is_catching_up:
             subscription.mark_gap()
-        elif subscription.options.server_side:
+        else:
+            self.context.gap_notices.add(self, subscription, reason)
+
+    # From the gap notices
+
+    def tell_gap(self, subscription: Subscription, reason: str) -> None:
+        """Makes the client recover: it subscribes again, or connects again if the subscription is server-side."""
+        if subscription.options.server_side:
             self.end(INSUFFICIENT_STATE, reason)
         else:
             self.unsubscribe_with_push(subscription, UNSUBSCRIBED_INSUFFICIENT)
@@ -375,6 +378,8 @@ class Session:
         endings = self.context.endings
         if endings is not None and subscription.replied and not subscription.removed:
             endings.unsubscribed(EndedSubscription(self.client, self.identity, subscription.channel, code.code))
+        if subscription.phase is SubscriptionPhase.ENDED:
+            self.context.gap_notices.discard(subscription)
         self.context.memberships.remove(subscription, code.code)
 
     def unsubscribe_with_push(self, subscription: Subscription, code: UnsubscribeCode) -> None:
@@ -383,7 +388,7 @@ class Session:
         self.push(UnsubscribePush(subscription.channel, code.code, code.reason))
 
     def start_upkeep(self) -> None:
-        self.context.background.start_engine_work(self._upkeep(self))
+        self._upkeep(self)
 
     def end(self, code: DisconnectCode, detail: str = "") -> None:
         """Sends what is queued, tells the client code and reason, and releases everything. Idempotent.

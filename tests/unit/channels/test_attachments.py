@@ -3,66 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
 import pytest
 
-from beaconfire.base.clock import ManualClock
-from beaconfire.base.tasks import BackgroundTasks
-from beaconfire.base.timers import Timers
-from beaconfire.channels.attachments import Attachments
-from beaconfire.engines.memory import memory_engine
-from beaconfire.model.events import NoEvents
-from tests.fakes.engine import ControlledBroker, ManualCalls
+from beaconfire.base.errors import EngineUnavailable
+from tests.unit.channels.attaching import (
+    DETACH_DELAY_S,
+    AttachmentsHarness,
+    assert_nothing_is_left,
+    run_scenario,
+)
 from tests.unit.kit import run, settle
-
-DETACH_DELAY_S = 1.0
-
-
-class AttachmentsHarness:
-    """Attachments with a broker that the test controls. `needed` are the channels with subscribers."""
-
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.timers = Timers(self.clock)
-        self.calls = ManualCalls()
-        self.needed: set[str] = set()
-        self.errors: list[BaseException] = []
-        self.background = BackgroundTasks(self.errors.append)
-        engine = memory_engine(self.clock)
-        run(engine.broker.start(_IgnoredEvents()))
-        broker = ControlledBroker(self.calls, engine.broker)
-        self.attachments = Attachments(broker, self.timers, self.background, DETACH_DELAY_S, self.needed.__contains__)
-
-    def release(self, channel: str = "news") -> None:
-        self.needed.discard(channel)
-        self.attachments.release(channel)
-
-    def advance_time(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-        self.timers.run_due()
-
-
-class _IgnoredEvents(NoEvents):
-    def on_publication(self, *_: object) -> None: ...
-
-    def on_join(self, *_: object) -> None: ...
-
-    def on_leave(self, *_: object) -> None: ...
-
-    def on_link_down(self, *_: object) -> None: ...
-
-    def on_link_up(self, *_: object) -> None: ...
-
-
-def run_scenario(scenario: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(scenario, 5))
 
 
 def test_channel_is_attached_once() -> None:
     """Later subscribers make no call to the broker."""
-    harness = AttachmentsHarness()
+    harness = AttachmentsHarness(suspends=False)
     harness.needed.add("news")
     for _ in range(3):
         run(harness.attachments.attach("news"))
@@ -87,29 +43,66 @@ def test_every_subscriber_waits_for_the_same_attach() -> None:
     run_scenario(scenario())
 
 
-def test_failed_attach_fails_one_subscriber_and_the_next_one_attaches_again() -> None:
-    """The next subscriber may have waited for the same attach."""
+def test_failed_attach_fails_all_that_wait_and_the_next_one_attaches_again() -> None:
+    """Nobody waits for a repetition: the clients repeat their commands."""
 
     async def scenario() -> None:
         harness = AttachmentsHarness()
         harness.needed.add("news")
         harness.calls.hold("attach")
-        harness.calls.fail_next("attach", OSError("no link"))
-        first, second = (asyncio.ensure_future(harness.attachments.attach("news")) for _ in range(2))
+        harness.calls.fail_next("attach", EngineUnavailable("no link"))
+        waiting = [asyncio.ensure_future(harness.attachments.attach("news")) for _ in range(2)]
         await settle()
         harness.calls.release("attach")
-        with pytest.raises(OSError, match="no link"):
-            await first
-        await second
+        for result in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(result, EngineUnavailable)
+        await harness.attachments.attach("news")
         assert harness.calls.completed == ["attach news"]
         assert len(harness.attachments) == 1
 
     run_scenario(scenario())
 
 
+def test_cancelled_subscriber_does_not_disturb_the_others() -> None:
+    """The attach goes on."""
+
+    async def scenario() -> None:
+        harness = AttachmentsHarness()
+        harness.needed.add("news")
+        harness.calls.hold("attach")
+        first, second = (asyncio.ensure_future(harness.attachments.attach("news")) for _ in range(2))
+        await settle()
+        first.cancel()
+        await settle()
+        harness.calls.release("attach")
+        await second
+        assert harness.calls.completed == ["attach news"]
+
+    run_scenario(scenario())
+
+
+def test_channels_that_ask_in_the_same_turn_share_a_call() -> None:
+    """A call has at most 512 channels, and at most eight calls are on their way."""
+
+    async def scenario() -> None:
+        harness = AttachmentsHarness()
+        names = [f"c{number}" for number in range(10 * 512 + 1)]
+        harness.needed.update(names)
+        harness.calls.hold("attach")
+        waiting = [asyncio.ensure_future(harness.attachments.attach(name)) for name in names]
+        await settle()
+        assert len(harness.background) == 8
+        harness.calls.release("attach")
+        await asyncio.gather(*waiting)
+        sizes = [len(call.split()) - 1 for call in harness.calls.completed]
+        assert sizes == [512] * 10 + [1]
+
+    run_scenario(scenario())
+
+
 def test_channel_without_subscribers_is_detached_after_the_delay() -> None:
     """The channel is detached once, and not earlier."""
-    harness = AttachmentsHarness()
+    harness = AttachmentsHarness(suspends=False)
     harness.needed.add("news")
     run(harness.attachments.attach("news"))
     harness.release()
@@ -123,7 +116,7 @@ def test_channel_without_subscribers_is_detached_after_the_delay() -> None:
 
 def test_channel_with_a_new_subscriber_stays_attached() -> None:
     """A subscriber that reconnects causes no call to the broker."""
-    harness = AttachmentsHarness()
+    harness = AttachmentsHarness(suspends=False)
     harness.needed.add("news")
     run(harness.attachments.attach("news"))
     harness.release()
@@ -139,7 +132,7 @@ def test_channel_with_a_new_subscriber_stays_attached() -> None:
 
 def test_every_channel_has_its_own_delay() -> None:
     """All channels share one timer, and none is detached too early."""
-    harness = AttachmentsHarness()
+    harness = AttachmentsHarness(suspends=False)
     for channel in ("a", "b"):
         harness.needed.add(channel)
         run(harness.attachments.attach(channel))
@@ -212,6 +205,7 @@ def test_channel_is_detached_if_its_subscriber_ends_during_a_slow_attach() -> No
         harness.advance_time(DETACH_DELAY_S)
         harness.calls.release("attach")
         await attach
+        harness.advance_time(DETACH_DELAY_S)
         await harness.background.wait_idle()
         assert harness.calls.completed == ["attach news", "detach news"]
         assert len(harness.attachments) == 0
@@ -219,23 +213,58 @@ def test_channel_is_detached_if_its_subscriber_ends_during_a_slow_attach() -> No
     run_scenario(scenario())
 
 
-def test_failed_detach_is_reported_and_the_next_subscriber_attaches() -> None:
-    """Attach is idempotent at the broker."""
-    harness = AttachmentsHarness()
+def test_failed_detach_is_reported_and_repeated_until_it_succeeds() -> None:
+    """Otherwise the broker would stay attached for ever. The delay doubles with each failure."""
+    harness = AttachmentsHarness(suspends=False)
+    harness.needed.add("news")
+    run(harness.attachments.attach("news"))
+    for error in ("first", "second"):
+        harness.calls.fail_next("detach", OSError(error))
+        if error == "first":
+            harness.release()
+            harness.advance_time(DETACH_DELAY_S)
+        else:
+            harness.advance_time(0.2)
+    assert [str(error) for error in harness.errors] == ["first", "second"]
+    harness.advance_time(0.2)
+    assert harness.calls.completed == ["attach news"]
+    harness.advance_time(0.2)
+    assert harness.calls.completed == ["attach news", "detach news"]
+    harness.advance_time(100)
+    assert_nothing_is_left(harness)
+
+
+def test_attach_after_a_failed_detach_wins() -> None:
+    """The detach is not repeated while the channel has a subscriber."""
+    harness = AttachmentsHarness(suspends=False)
     harness.needed.add("news")
     run(harness.attachments.attach("news"))
     harness.calls.fail_next("detach", OSError("no link"))
     harness.release()
     harness.advance_time(DETACH_DELAY_S)
-    assert [str(error) for error in harness.errors] == ["no link"]
     harness.needed.add("news")
     run(harness.attachments.attach("news"))
+    harness.advance_time(100)
     assert harness.calls.completed == ["attach news", "attach news"]
+    assert len(harness.attachments) == 1
+
+
+def test_attach_that_has_failed_is_detached() -> None:
+    """The broker may be attached although the call has failed."""
+    harness = AttachmentsHarness(suspends=False)
+    harness.needed.add("news")
+    harness.calls.fail_next("attach", EngineUnavailable("no link"))
+    with pytest.raises(EngineUnavailable):
+        run(harness.attachments.attach("news"))
+    harness.release()
+    harness.advance_time(DETACH_DELAY_S)
+    assert harness.calls.completed == ["detach news"]
+    assert_nothing_is_left(harness)
 
 
 def test_many_channels_leave_nothing_behind() -> None:
     """Locks, delays and timers are dropped with the channels."""
-    harness = AttachmentsHarness()
+    harness = AttachmentsHarness(suspends=False)
     for number in range(1000):
         channel = f"channel{number}"
         harness.needed.add(channel)
@@ -245,5 +274,4 @@ def test_many_channels_leave_nothing_behind() -> None:
     harness.advance_time(DETACH_DELAY_S)
     assert len(harness.attachments) == 0
     assert len(harness.timers) == 0
-    assert harness.attachments._locks == {}
-    assert not harness.attachments._lingering
+    assert_nothing_is_left(harness)

@@ -175,32 +175,6 @@ def test_ended_subscription_has_no_position() -> None:
     assert (subscription.phase, subscription.seen, subscription.position) == (SubscriptionPhase.ENDED, HELD, None)
 
 
-def test_position_check_tolerates_publications_in_flight() -> None:
-    """The position is too old only if it has not reached the top of the previous check."""
-    subscription = live(5)
-    subscription.check(StreamPosition(7, "e"))
-    subscription.advance(at(6))
-    subscription.advance(at(7))
-    subscription.check(StreamPosition(9, "e"))
-    subscription.advance(at(8))
-    with pytest.raises(Gap, match="offset 9 never came"):
-        subscription.check(StreamPosition(9, "e"))
-
-
-def test_position_check_finds_a_new_epoch() -> None:
-    """The first check with another epoch raises Gap."""
-    with pytest.raises(Gap, match="epoch"):
-        live(5).check(StreamPosition(5, "other"))
-
-
-def test_position_check_of_an_idle_stream_finds_no_gap() -> None:
-    """The number of checks does not matter, and the stream may be empty."""
-    for top in (0, 5):
-        subscription = live(top)
-        for _ in range(3):
-            subscription.check(StreamPosition(top, "e"))
-
-
 # --- streams whose offsets do not rise by one
 
 

@@ -48,15 +48,19 @@ def test_joins_and_leaves_are_delivered() -> None:
     assert client.receive_pushes() == [{"channel": "news", "join": shown}, {"channel": "news", "leave": shown}]
 
 
-def test_lost_link_ends_subscriptions_with_a_position() -> None:
-    """The link may concern all channels or the named ones. Subscriptions without a position stay."""
+def test_lost_link_is_not_told_to_clients() -> None:
+    """The link may concern all channels or the named ones. The next subscriber attaches again."""
     harness = NodeHarness(OPEN, {"kept": with_history()})
     client = harness.connect("ann", "kept:a", "kept:b", "free")
     served = harness.connect("bob", channels={"kept:b": SubscriptionGrant(), "kept:c": SubscriptionGrant()})
     harness.node.listener.on_link_down(["kept:a", "free", "unknown"])
-    assert set(client.session.subscriptions) == {"kept:b", "free"}
-    assert served.disconnect_code == 0
+    attachments = harness.node.work.attachments
+    assert [attachments.is_attached(name) for name in ("kept:a", "kept:b", "free")] == [False, True, False]
     harness.node.listener.on_link_down(None)
-    assert set(client.session.subscriptions) == {"free"}
-    assert [push["unsubscribe"]["code"] for push in client.receive_pushes()] == [2500, 2500]
-    assert served.disconnect_code == 3010
+    assert not attachments.is_attached("kept:b")
+    assert set(client.session.subscriptions) == {"kept:a", "kept:b", "free"}
+    assert (client.receive(), served.receive(), served.disconnect_code) == ([], [], 0)
+    harness.node.listener.on_link_up(["free"])
+    assert [attachments.is_attached(name) for name in ("kept:a", "kept:b", "free")] == [False, False, True]
+    harness.node.listener.on_link_up(None)
+    assert len(attachments) == 4

@@ -235,7 +235,8 @@ def test_gap_during_a_subscribe_message_ends_the_session_with_3010() -> None:
         harness.calls.hold("history")
         harness.send_control(SubscribeSessions(Selector(user="ann"), "news"))
         await settle()
-        harness.node.listener.on_link_down(None)
+        harness.node.hub.mark_gap("news", "publications were lost")
+        harness.run_scheduled()
         harness.calls.release("history")
         await settle()
         assert client.disconnect_code == 3010

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from beaconfire.base.errors import EngineUnavailable
 from beaconfire.channels.options import ChannelOptions
-from beaconfire.model.events import InternalError
+from beaconfire.model.events import InternalError, WorkDropped
 from tests.unit.kit import OPEN, RECOVERABLE, NodeHarness, settle
 
 
@@ -59,6 +60,44 @@ def test_failures_of_background_work_are_reported() -> None:
     assert client.disconnect_code == 0
     [report] = harness.recorder.of(InternalError)
     assert (report.where, "no link" in report.error) == ("background", True)
+
+
+def test_stop_gives_up_after_its_deadline() -> None:
+    """A hanging engine does not keep the process alive. The event says how much was left."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(ChannelOptions(allow_subscribe_for_client=True, presence=True))
+        clients = [harness.connect("ann", "a"), harness.connect("ann", "b")]
+        harness.calls.hold("presence_remove")
+        stopping = asyncio.ensure_future(harness.node.stop(2.0))
+        await settle()
+        assert [client.disconnect_code for client in clients] == [3001, 3001]
+        harness.advance_time(1.9)
+        await settle()
+        assert not stopping.done()
+        harness.advance_time(0.1)
+        await stopping
+        [event] = harness.recorder.of(WorkDropped)
+        assert (event.work, event.count) == ("shutdown", 4)
+
+    asyncio.run(scenario())
+
+
+def test_stop_repeats_failed_removals() -> None:
+    """Within its deadline."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(ChannelOptions(allow_subscribe_for_client=True, presence=True))
+        harness.connect("ann", "news")
+        harness.calls.fail_next("presence_remove", EngineUnavailable("no link"))
+        stopping = asyncio.ensure_future(harness.node.stop(2.0))
+        await settle()
+        harness.advance_time(1)
+        await stopping
+        assert harness.present_clients("news") == set()
+        assert harness.recorder.of(WorkDropped) == []
+
+    asyncio.run(scenario())
 
 
 def test_statistics_count_connections_users_channels_and_subscriptions() -> None:

@@ -174,7 +174,8 @@ def test_failed_command_line() -> None:
 def test_lines_of_limits_and_errors() -> None:
     """Level and fields of limits, refused upgrades, lost recoveries, key fetches, engine, unexpected errors and drains.
 
-    A failed call of the engine has no line of its own: the command or the change of the state has one.
+    A failed call of the engine has no line of its own: the command or the change of the state has one. Nor has a healed
+    channel.
     """
     found = emitted(
         events.LimitHit("client.queue_max_size", "c1"),
@@ -185,6 +186,8 @@ def test_lines_of_limits_and_errors() -> None:
         events.EngineStateChanged("redis", False, "no connection"),
         events.EngineStateChanged("redis", True, ""),
         events.EngineCallFailed("publish", "timeout"),
+        events.ChannelHealed("chat", False, 0),
+        events.WorkDropped("announcements", 3, "channel 'news'"),
         events.InternalError("hub", "Traceback …\nRuntimeError: boom"),
         events.DrainAdvanced("closing", 12),
         events.ApiCallHandled("publish", 0.001, 102),
@@ -209,6 +212,10 @@ def test_lines_of_limits_and_errors() -> None:
             **{"engine": "redis", "detail": "no connection"},
         },
         {"level": "info", "action": "engine_state_changed", "status": "ok", "engine": "redis"},
+        {
+            **{"level": "warning", "action": "work_dropped", "status": "error"},
+            **{"count": 1, "work": "announcements", "dropped": 3, "detail": "channel 'news'"},
+        },
         {
             **{"level": "error", "action": "internal_error", "status": "error"},
             **{"count": 1, "where": "hub", "exception": "Traceback …\nRuntimeError: boom"},

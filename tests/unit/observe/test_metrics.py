@@ -63,6 +63,8 @@ NAMES = {
     "beaconfire_internal_errors_total": ("counter", ("where",)),
     "beaconfire_engine_up": ("gauge", ()),
     "beaconfire_engine_failures_total": ("counter", ("call", "reason")),
+    "beaconfire_channels_healed_total": ("counter", ("bridged",)),
+    "beaconfire_work_dropped_total": ("counter", ("work",)),
     "beaconfire_token_key_fetches_total": ("counter", ("outcome",)),
     "beaconfire_token_keys": ("gauge", ()),
 }
@@ -151,6 +153,9 @@ def test_every_event_is_counted() -> None:
         events.TokenKeysFetched(2, ""),
         events.EngineCallFailed("publish", "timeout"),
         events.EngineStateChanged("redis", False, "no connection"),
+        events.ChannelHealed("small", True, 3),
+        events.ChannelHealed("small", False, 0),
+        events.WorkDropped("announcements", 3, "detail"),
         events.InternalError("hub", "Traceback"),
     ]
     assert {type(event) for event in examples} == set(get_args(events.Event))
@@ -188,6 +193,9 @@ def test_every_event_is_counted() -> None:
         "beaconfire_token_key_fetches_total{outcome=ok}": 1,
         "beaconfire_token_keys": 2,
         "beaconfire_engine_failures_total{call=publish,reason=timeout}": 1,
+        "beaconfire_channels_healed_total{bridged=true}": 1,
+        "beaconfire_channels_healed_total{bridged=false}": 1,
+        "beaconfire_work_dropped_total{work=announcements}": 3,
         "beaconfire_internal_errors_total{where=hub}": 1,
     }
 

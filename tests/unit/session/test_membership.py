@@ -10,7 +10,7 @@ from msgspec import Raw
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.events import Subscribed, Unsubscribed
 from beaconfire.model.grants import SubscriptionOverride
-from beaconfire.node.cluster import Selector, SubscribeSessions, UnsubscribeSessions
+from beaconfire.node.cluster import RefreshSessions, Selector, SubscribeSessions, UnsubscribeSessions
 from tests.unit.kit import OPEN, HarnessClient, NodeHarness, settle
 from tests.unit.session.operations.support import ALL_STEPS, WITH_JOIN_LEAVE
 
@@ -151,19 +151,38 @@ def test_removal_is_idempotent() -> None:
     assert sum(" leave " in call for call in harness.calls.completed) == 1
 
 
-def test_presence_refresh_of_an_ended_subscription_adds_no_entry() -> None:
-    """A refresh may be in flight when the subscription ends."""
+def test_entry_with_new_info_is_not_added_after_the_subscription_ended() -> None:
+    """The update may be on its way when the subscription ends."""
 
     async def scenario() -> None:
         harness = NodeHarness(WITH_JOIN_LEAVE)
         client = harness.connect("ann", "news")
-        subscription = client.session.subscriptions["news"]
         harness.calls.hold("presence_add")
-        refresh = asyncio.ensure_future(harness.node.memberships.update_presence(subscription))
+        harness.send_control(RefreshSessions(Selector(user="ann"), info=b'"new"'))
         await settle()
         client.request("unsubscribe", channel="news")
         harness.calls.release("presence_add")
-        await refresh
+        await settle()
         assert harness.present_clients("news") == set()
+
+    asyncio.run(scenario())
+
+
+def test_unsubscribe_and_subscribe_with_a_slow_engine() -> None:
+    """The client is present, and the others see a leave and then a join."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(WITH_JOIN_LEAVE)
+        subscriber, client = harness.connect("bob", "news"), harness.connect("ann", "news")
+        subscriber.receive()
+        harness.calls.hold("presence_remove")
+        client.send("unsubscribe", channel="news")
+        client.send("subscribe", channel="news")
+        await settle()
+        harness.calls.release("presence_remove")
+        await settle()
+        client.receive()
+        assert harness.present_clients("news") == {subscriber.id, client.id}
+        assert announcements(subscriber) == [f"leave {client.id}", f"join {client.id}"]
 
     asyncio.run(scenario())

@@ -86,10 +86,10 @@ class Operations:
         self.execution = CommandExecution(namespaces, clock, events)
         self.decisions = decisions = Decisions(policy, float(options.decision_timeout), events)
         self.expiry = expiry = Expiry(options, clock)
-        self.upkeep = Upkeep(channels, memberships, expiry, options, clock, runtime.random)
-        recoveries = RecoveryInPieces(channels, self.upkeep, options, background, turns, events)
+        self.upkeep = Upkeep(expiry, clock)
+        recoveries = RecoveryInPieces(channels, options, background, turns, events)
         self.preparation = preparation = Preparation(
-            lookup, decisions, channels, memberships, strategies, recoveries, expiry, self.upkeep, options, events
+            lookup, decisions, channels, memberships, strategies, recoveries, expiry, options, events
         )
         server_side = ServerSideSubscriptions(
             decisions, namespaces, lookup, preparation, expiry, options, turns, clock, events

@@ -36,7 +36,6 @@ from beaconfire.session.operations.expiry import Expiry
 from beaconfire.session.operations.lookup import ChannelLookup
 from beaconfire.session.operations.recover_in_pieces import RecoveryInPieces
 from beaconfire.session.operations.strategy import Strategies
-from beaconfire.session.operations.upkeep import Upkeep
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.recovery import NOT_RECOVERED, Recovery, recover_cache, recover_stream
 from beaconfire.session.reply_budget import ReplyBudget
@@ -71,7 +70,6 @@ class Preparation:
         strategies: Strategies,
         recoveries: RecoveryInPieces,
         expiry: Expiry,
-        upkeep: Upkeep,
         options: ClientOptions,
         events: EventSink,
     ) -> None:
@@ -82,7 +80,6 @@ class Preparation:
         self._strategies = strategies
         self._recoveries = recoveries
         self._expiry = expiry
-        self._upkeep = upkeep
         self._options = options
         self._events = events
 
@@ -128,7 +125,7 @@ class Preparation:
             await self._memberships.attach(request.channel)
             budget = budget or ReplyBudget(self._options.reply_size_limit)
             start, top = await self._read(session, subscription, request, budget)
-            await self._memberships.update_presence(subscription)
+            await self._memberships.add_presence(subscription)
             _check_open(session)
             if subscription.phase is SubscriptionPhase.ENDED:
                 raise CommandError(PERMISSION_DENIED, "the subscription was ended while it was made")
@@ -162,8 +159,6 @@ class Preparation:
         self._memberships.complete(subscription)
         if subscription.reached is not None:
             self._recoveries.start(session, subscription)
-        else:
-            self._upkeep.watch_position(session, subscription)
 
     async def _subscription_options(
         self,

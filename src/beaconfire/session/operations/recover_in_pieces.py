@@ -20,7 +20,6 @@ from beaconfire.delivery.subscription import Gap, Subscription
 from beaconfire.model.events import EventSink, report_error
 from beaconfire.model.position import StreamPosition
 from beaconfire.session.operations.strategy import push_missed
-from beaconfire.session.operations.upkeep import Upkeep
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.recovery import read_latest, read_on
 from beaconfire.session.reply_budget import ReplyBudget, push_size
@@ -33,14 +32,12 @@ class RecoveryInPieces:
     def __init__(
         self,
         channels: ChannelService,
-        upkeep: Upkeep,
         options: ClientOptions,
         background: BackgroundTasks,
         turns: LoopTurns,
         events: EventSink,
     ) -> None:
         self._channels = channels
-        self._upkeep = upkeep
         self._options = options
         self._background = background
         self._turns = turns
@@ -100,7 +97,6 @@ class RecoveryInPieces:
             held = subscription.go_live(page.position)
             push_missed(session, subscription, selected)
             session.context.hub.deliver_held(subscription, held)
-            self._upkeep.watch_position(session, subscription)
 
 
 def _give_up(session: Session, subscription: Subscription, reason: str) -> None:

@@ -61,6 +61,14 @@ def subscribe_with_expiry(harness: NodeHarness, **grant: Any) -> HarnessClient:
     return client
 
 
+def lose_history(harness: NodeHarness, channel: str = "news", *, publish_next: bool = True) -> None:
+    """As `lose_publication`, and history does not have the publication any more."""
+    lose_publication(harness, channel, publish_next=False)
+    run(harness.memory.broker.remove_history(channel))
+    if publish_next:
+        harness.publish(channel, "after")
+
+
 def lose_publication(harness: NodeHarness, channel: str = "news", *, publish_next: bool = True) -> None:
     """Publishes without an announcement to this node, and then once more with one unless `publish_next` is false."""
     run(harness.memory.broker.detach([channel]))

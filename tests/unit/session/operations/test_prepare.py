@@ -18,7 +18,6 @@ from tests.unit.session.operations.support import (
     HISTORY,
     UNIX_S,
     WITH_JOIN_LEAVE,
-    lose_publication,
     with_history,
 )
 
@@ -269,46 +268,6 @@ def test_auto_cache_recover_sends_the_latest_publication_to_new_subscribers() ->
 # --- while catching up
 
 
-def test_lost_link_while_catching_up_ends_the_session_with_3010() -> None:
-    """Publications are missing, so there is no reply (section 10, merging)."""
-
-    async def scenario() -> None:
-        harness = NodeHarness(ALL_STEPS)
-        client = harness.connect("ann")
-        harness.calls.hold("history")
-        client.send("subscribe", channel="news")
-        await settle()
-        harness.node.listener.on_link_down(None)
-        assert client.disconnect_code == 0
-        harness.calls.release("history")
-        await settle()
-        assert client.receive() == []
-        assert client.disconnect_code == 3010
-        assert harness.node.hub.statistics().subscriptions == 0
-
-    asyncio.run(scenario())
-
-
-def test_missing_offset_among_held_publications_ends_the_session_with_3010() -> None:
-    """One publication between two held ones was not announced."""
-
-    async def scenario() -> None:
-        harness = NodeHarness(ALL_STEPS)
-        client = harness.connect("ann")
-        harness.calls.hold("presence_add")
-        client.send("subscribe", channel="news")
-        await settle()
-        harness.publish("news", 1)
-        lose_publication(harness)
-        harness.run_scheduled()
-        harness.calls.release("presence_add")
-        await settle()
-        assert client.disconnect_code == 3010
-        assert not any(call.startswith("publish_") for call in harness.calls.completed)
-
-    asyncio.run(scenario())
-
-
 @pytest.mark.parametrize("held", ["attach", "history", "presence_add"])
 def test_publications_while_catching_up_are_sent_once(held: str) -> None:
     """In the reply or directly after it, in order, at every call where the subscription may be suspended."""
@@ -317,7 +276,7 @@ def test_publications_while_catching_up_are_sent_once(held: str) -> None:
         harness = NodeHarness(ALL_STEPS)
         harness.publish("news", 1, 2)
         if held != "attach":
-            run(harness.node.attachments.attach("news"))
+            run(harness.node.work.attachments.attach("news"))
         client = harness.connect("ann")
         harness.calls.hold(held)
         client.send("subscribe", channel="news", recover=True, offset=1, epoch="epoch1")

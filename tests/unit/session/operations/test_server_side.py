@@ -341,7 +341,7 @@ def test_publications_during_connect_are_sent_after_the_reply() -> None:
         harness = NodeHarness(RECOVERABLE)
         harness.tokens.connections.known["t"] = Identity(user="ann", channels=grants_for("a", "b"))
         harness.publish("a", "before")
-        run(harness.node.attachments.attach("a"))
+        run(harness.node.work.attachments.attach("a"))
         harness.calls.hold("attach")
         client = harness.open_session()
         client.send("connect", token="t")

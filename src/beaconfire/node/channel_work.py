@@ -1,0 +1,63 @@
+"""What the node does for its channels in the engine: attachments, presence, healing and periodic work."""
+
+from __future__ import annotations
+
+from beaconfire.base.backoff import Backoff
+from beaconfire.base.loop import Runtime, SharedSlice
+from beaconfire.base.tasks import BackgroundTasks
+from beaconfire.channels.attachments import Attachments
+from beaconfire.channels.lanes import Lanes
+from beaconfire.channels.namespaces import Namespaces
+from beaconfire.delivery.hub import Hub
+from beaconfire.engines.port import Engine
+from beaconfire.model.events import EventSink
+from beaconfire.node.broker_listener import BrokerListener
+from beaconfire.node.channel_upkeep import ChannelUpkeep, presence_ttl_s
+from beaconfire.node.healing import Healing
+from beaconfire.session.membership import Memberships
+from beaconfire.session.options import ClientOptions
+
+
+class ChannelWork:
+    """Makes these parts of a node and connects them with each other and with the hub."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        hub: Hub,
+        namespaces: Namespaces,
+        options: ClientOptions,
+        runtime: Runtime,
+        background: BackgroundTasks,
+        events: EventSink,
+        detach_delay_s: float,
+        attach_timeout_s: float,
+    ) -> None:
+        """The times are those of `NodeOptions`."""
+        timers, backoff = runtime.timers, Backoff(runtime.random)
+        self.attachments = Attachments(
+            engine.broker, timers, background, backoff, detach_delay_s, attach_timeout_s, hub.has_subscribers
+        )
+        self.lanes = Lanes(engine.broker, engine.presence, timers, background, backoff, events, presence_ttl_s(options))
+        self.healing = hub.healer = Healing(
+            hub,
+            self.attachments,
+            engine.broker,
+            namespaces,
+            background,
+            SharedSlice(runtime.schedule, timers.clock.now_s),
+            timers,
+            backoff,
+            events,
+            int(options.queue_max_size) // 2,
+        )
+        self.upkeep = ChannelUpkeep(engine, hub, self.lanes, self.healing, namespaces, options, runtime, background)
+        self.memberships = Memberships(
+            hub, self.attachments, self.lanes, self.upkeep.presence, self.upkeep.positions, events
+        )
+        self.listener = BrokerListener(hub, self.attachments, self.healing)
+
+    def stop(self) -> None:
+        """No healing and no periodic work starts any more. Changes of presence go on."""
+        self.upkeep.stop()
+        self.healing.stop()

@@ -1,0 +1,95 @@
+"""Publications that are lost while a subscription is made."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.unit.kit import NodeHarness, run, settle
+from tests.unit.session.operations.support import ALL_STEPS, lose_history, lose_publication
+
+
+def test_gap_while_catching_up_ends_the_session_with_3010() -> None:
+    """Publications are missing, so there is no reply (section 10, merging)."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(ALL_STEPS)
+        client = harness.connect("ann")
+        harness.calls.hold("history")
+        client.send("subscribe", channel="news")
+        await settle()
+        harness.node.hub.mark_gap("news", "publications were lost")
+        harness.run_scheduled()
+        assert client.disconnect_code == 0
+        harness.calls.release("history")
+        await settle()
+        assert client.receive() == []
+        assert client.disconnect_code == 3010
+        assert harness.node.hub.statistics().subscriptions == 0
+
+    asyncio.run(scenario())
+
+
+def test_lost_link_while_catching_up_is_healed() -> None:
+    """The client gets what was published while the link was lost, although nobody else has a position."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(ALL_STEPS)
+        client = harness.connect("ann")
+        harness.calls.hold("presence_add")
+        client.send("subscribe", channel="news")
+        await settle()
+        harness.node.listener.on_link_down(None)
+        run(harness.memory.broker.detach(["news"]))
+        harness.publish("news", "lost")
+        harness.node.listener.on_link_up(None)
+        await settle()
+        harness.calls.release("presence_add")
+        await settle()
+        harness.advance_time(1)
+        reply, *pushes = client.receive()
+        assert reply["subscribe"]["epoch"] == "epoch1"
+        assert [push["push"]["pub"]["data"] for push in pushes if "pub" in push["push"]] == ["lost"]
+
+    asyncio.run(scenario())
+
+
+def test_missing_offset_among_held_publications_is_healed() -> None:
+    """One publication between two held ones was not announced."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(ALL_STEPS)
+        client = harness.connect("ann")
+        harness.calls.hold("presence_add")
+        client.send("subscribe", channel="news")
+        await settle()
+        harness.publish("news", 1)
+        lose_publication(harness)
+        harness.run_scheduled()
+        await settle()
+        harness.calls.release("presence_add")
+        await settle()
+        _, *pushes = client.receive()
+        assert [push["push"]["pub"]["data"] for push in pushes if "pub" in push["push"]] == [1, "lost", "after"]
+
+    asyncio.run(scenario())
+
+
+def test_missing_offset_among_held_publications_ends_the_session_with_3010() -> None:
+    """History does not have the missing publication either."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(ALL_STEPS)
+        client = harness.connect("ann")
+        harness.calls.hold("presence_add")
+        client.send("subscribe", channel="news")
+        await settle()
+        harness.publish("news", 1)
+        lose_history(harness)
+        await settle()
+        harness.run_scheduled()
+        harness.calls.release("presence_add")
+        await settle()
+        assert client.disconnect_code == 3010
+        assert not any(call.startswith("announce") for call in harness.calls.completed)
+
+    asyncio.run(scenario())
