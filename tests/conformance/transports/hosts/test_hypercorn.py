@@ -17,8 +17,8 @@ HOST = "hypercorn"
 TRANSPORTS = ("websocket-json", "websocket-protobuf", "http_stream-json", "poll-json")
 
 
-@pytest.fixture
-def http(server: ServerProcess) -> Iterator[httpx.Client]:  # type: ignore[no-redef]  # replaces the imported one
+@pytest.fixture  # type: ignore[no-redef]  # replaces the imported one
+def http(server: ServerProcess) -> Iterator[httpx.Client]:
     """A client that opens a connection for each request: hypercorn closes a connection, without announcing it, after a
     response for which it has not read the whole request."""
     with httpx.Client(base_url=server.http, timeout=10, limits=httpx.Limits(max_keepalive_connections=0)) as client:
