@@ -52,7 +52,7 @@ class LocalChannel:
     """Subscriptions are keyed by client id, because a session is in a channel once.
 
     `announced_offset` and `epoch` are the position of the last stored publication that the hub was given, or, before
-    the first one, the top of the stream when a subscription with a position went live. The offset is None before both.
+    the first one, the lowest position at which a subscription went live. The offset is None before both.
     `delivered_offset` is that of the last stored publication that the hub was given, 0 before the first one.
     `latest` is the last publication. It is kept only while a subscription has a strategy.
     """
@@ -151,9 +151,13 @@ class LocalChannel:
         """The position that the channel has reached on this node. None if it is not known."""
         return None if self.announced_offset is None else StreamPosition(self.announced_offset, self.epoch)
 
-    def on_live(self, top: StreamPosition) -> None:
-        """A subscription with a position has gone live. Everything up to `top` has been published."""
+    def on_live(self, position: StreamPosition) -> None:
+        """A subscription with a position has gone live at this position."""
         if self.announced_offset is None:
-            if top.epoch != self.epoch:
+            if position.epoch != self.epoch:
                 self.latest = None  # the offsets of another epoch do not identify publications of this one
-            self.announced_offset, self.epoch = top
+            self.announced_offset, self.epoch = position
+        elif position.offset < self.announced_offset and position.epoch == self.epoch:
+            # Another subscription has read history later, and gone live earlier. What is between the two positions
+            # must still come: if it was lost, the channel must count as behind its stream.
+            self.announced_offset = max(position.offset, self.delivered_offset)
