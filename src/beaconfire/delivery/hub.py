@@ -198,8 +198,8 @@ class Hub:
     def mark_gap(self, channel: str, reason: str, kept: StreamPosition | None = None) -> None:
         """Tells every subscription with a position that publications are missing after those it was given so far.
 
-        With `kept`, live subscriptions at this position or after it are not told, and the channel is at `kept` from now
-        on.
+        With `kept`, subscriptions at this position or after it are not told, live or with a recovery in pieces, and the
+        channel is at `kept` from now on.
 
         This takes slices of a few milliseconds over turns of the event loop. A subscription that is added later is not
         told. A live subscription gets nothing that is published after this call, and usually nothing that is pending.

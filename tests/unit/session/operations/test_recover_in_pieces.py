@@ -89,7 +89,7 @@ def test_recoveries_of_one_session_take_turns() -> None:
 
 
 def test_position_without_a_piece_is_that_of_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offsets may have holes, so the offset before the first missed publication need not be a position of the stream."""
+    """Offsets may have holes: the offset before the first missed publication need not be a position of the stream."""
 
     async def scenario() -> None:
         harness = new_harness()
