@@ -37,6 +37,8 @@ class ScenarioClient:
 
     async def request_all(self, commands: Sequence[Message]) -> list[Message]:
         """As `request`, for several commands that are sent together."""
+        if self.ended.done():
+            raise SessionEndedError(self.ended.result())
         numbered = {next(self._ids): command for command in commands}
         futures = [self._replies.setdefault(number, asyncio.Future()) for number in numbered]
         await self._transport.send([{"id": number, **command} for number, command in numbered.items()])
