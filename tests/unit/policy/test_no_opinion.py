@@ -20,7 +20,7 @@ def test_no_decision_has_an_answer(decision: str) -> None:
 
 
 def test_a_policy_without_opinions_costs_nothing() -> None:
-    """It never suspends, is not told about endings, and is not asked about the server API. It may be called nevertheless."""
+    """It never suspends, and is neither told about endings nor asked about the server API. It may be called anyway."""
     policy: Policy = NoOpinion()
     assert (policy.suspending, policy.wants_endings, policy.decides_for_server_api) == (frozenset(), False, False)
     run(policy.unsubscribed(()))
