@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from beaconfire.base.tasks import BackgroundTasks
+from beaconfire.base.tasks import BackgroundTasks, is_being_cancelled
 from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import EventSink, LimitHit, report_error
 from beaconfire.policy.port import EndedSession, EndedSubscription, Policy
@@ -55,7 +55,8 @@ class Endings:
         self._subscriptions: _Batches[EndedSubscription] = _Batches("unsubscribed", policy.unsubscribed)
         self._sessions: _Batches[EndedSession] = _Batches("disconnected", policy.disconnected)
         self._timer: Timer | None = None
-        self._is_running = False
+        """Set while a batch waits for its start."""
+        self._is_telling = False
 
     def unsubscribed(self, ended: EndedSubscription) -> None:
         self._add(self._subscriptions, ended)
@@ -68,16 +69,19 @@ class Endings:
             batches.waiting.popleft()
             self._events.emit(LimitHit("ended_waiting_max", ""))
         batches.waiting.append(ended)
-        if self._timer is None and not self._is_running:
-            self._timer = self._timers.after(BATCH_DELAY_S, self.tell_now)
+        if self._timer is None and not self._is_telling:
+            self._timer = self._timers.after(BATCH_DELAY_S, self._start)
 
-    def tell_now(self) -> None:
-        """Tells the policy in the background what waits, without waiting for more: the node stops."""
+    def flush(self) -> None:
+        """Tells the policy without a delay, because the node stops."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-            self._is_running = True
-            self._background.start(self._run())
+            self._start()
+
+    def _start(self) -> None:
+        self._timer = None
+        self._is_telling = True
+        self._background.start(self._run())
 
     async def _run(self) -> None:
         try:
@@ -85,7 +89,7 @@ class Endings:
                 await self._tell(self._subscriptions)
                 await self._tell(self._sessions)
         finally:
-            self._is_running = False
+            self._is_telling = False
 
     async def _tell(self, batches: _Batches[T]) -> None:
         if not batches.waiting:
@@ -93,5 +97,7 @@ class Endings:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await batches.tell(batches.take())
-        except Exception as error:  # noqa: BLE001 - reported; the next batch must be told all the same
+        except (Exception, asyncio.CancelledError) as error:  # reported; the next batch must be told all the same
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
             report_error(self._events, batches.name, error)
