@@ -54,6 +54,7 @@ class CallGuard:
     ) -> T:
         """See `CallInterceptor.call`."""
         deadline = self._deadlines.start(waits_s)
+        answers = self.health.answers
         try:
             result = await running
         except CommandError as error:
@@ -63,7 +64,7 @@ class CallGuard:
         except (Exception, asyncio.CancelledError) as error:
             if deadline.finish():
                 problem = f"no answer within {Seconds(self._timeout_s + waits_s)}"
-                raise self._failed(name, "timeout", problem) from error
+                raise self._failed(name, "timeout", problem, answers) from error
             if isinstance(error, TimeoutError):
                 raise self._failed(name, "timeout", "the engine waited too long") from error
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
@@ -95,9 +96,10 @@ class CallGuard:
             report_error(self._events, f"engine {name}", error)
         return self._failed(name, "defect", f"{type(error).__name__}, see internal_error in the log")
 
-    def _failed(self, name: EngineCall, reason: str, problem: str) -> EngineUnavailable:
+    def _failed(self, name: EngineCall, reason: str, problem: str, answers: int | None = None) -> EngineUnavailable:
+        """`answers` as in `EngineHealth.failed`."""
         self._count(name, reason)
-        self.health.failed(f"{name}: {problem}")
+        self.health.failed(f"{name}: {problem}", answers)
         return EngineUnavailable(
             f"{name}: engine {self._engine.name!r}: {problem}. Whether the call took effect is not known; try again. "
             "If this lasts, check the engine and engine.timeout"

@@ -77,8 +77,8 @@ class CheckingClient:
     - for a message of a channel before the subscribe reply or after the unsubscribe reply,
     - for an error other than the temporary one, or for one that is not marked as temporary.
 
-    `outbox` has the commands that the client wants to send; its owner sends them, so that the client's own work and that
-    of the server can be measured separately.
+    `outbox` has the commands that the client wants to send. Its owner sends them, so that the client's own work and
+    that of the server can be measured separately.
     """
 
     def __init__(

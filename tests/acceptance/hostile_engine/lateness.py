@@ -1,9 +1,9 @@
 """Measures how long the node keeps the event loop busy without a turn.
 
 A timer of one millisecond looks at the CPU time of the thread. If a turn of the event loop takes longer than a
-millisecond, the timer fires once per turn, so the CPU time between two calls is that of one turn. The clients run on the
-same event loop. They work in slices of their own, which report their CPU time, and that is subtracted. CPU time does
-not count what other programs of the machine do.
+millisecond, the timer fires once per turn, so the CPU time between two calls is that of one turn. The clients run on
+the same event loop. They work in slices of their own, which report their CPU time, and that is subtracted. CPU time
+does not count what other programs of the machine do.
 """
 
 from __future__ import annotations

@@ -59,9 +59,7 @@ async def check_one_session(world: World) -> None:
     assert client.longest_wait_s < TIMEOUT_S + SLACK_S
 
 
-async def run(
-    make_hang: Callable[[World, Freezer], Callable[[], None]], log: Path, is_link_lost: bool = False
-) -> World:
+async def run(make_hang: Callable[[World, Freezer], Callable[[], None]], is_link_lost: bool = False) -> World:
     """`make_hang` makes the engine hang, and returns what makes the engine work again."""
     freezer = Freezer()
     world = World(1, lambda engine, timers, rng: intercept(engine, freezer))
@@ -94,13 +92,15 @@ async def run(
     print(f"\nred after {red_s:.1f} s, green after {green_s:.1f} s, settled after {settled_s:.1f} s")
     print(f"{world.meter.stop()}\n{dict(sorted(world.counts.items()))}")
     check_nobody_was_disturbed(world)
-    states = [line for line in log.read_text().splitlines() if "engine_state" in line]
-    print(*states, sep="\n")
-    assert len(states) == 2, "the log says once that the engine is down, and once that it is up"
     world.check_ledger()
     await world.check_presence(with_announcements=not is_link_lost)
     await world.stop()
     return world
+
+
+def check_log(log: Path) -> None:
+    states = [line for line in log.read_text().splitlines() if "engine_state" in line]
+    assert len(states) == 2, f"the log says once that the engine is down, and once that it is up: {states}"
 
 
 def check_nobody_was_disturbed(world: World) -> None:
@@ -119,7 +119,8 @@ def test_engine_that_stops_and_continues(log: Path) -> None:
         freezer.is_frozen = True
         return freezer.thaw
 
-    uvloop.run(run(freeze, log))
+    uvloop.run(run(freeze))
+    check_log(log)
 
 
 @pytest.mark.timeout(300)
@@ -130,5 +131,6 @@ def test_link_that_is_silently_lost(log: Path) -> None:
         world.shared.link.lose_silently()
         return world.shared.link.restore
 
-    world = uvloop.run(run(lose, log, is_link_lost=True))
+    world = uvloop.run(run(lose, is_link_lost=True))
+    check_log(log)
     assert world.metric("beaconfire_channels_healed_total") > 0

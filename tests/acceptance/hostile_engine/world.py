@@ -9,8 +9,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+from unittest.mock import patch
 
-from msgspec import json, structs
+from msgspec import json
 
 from beaconfire.api.options import ApiOptions
 from beaconfire.base.clock import Clock, SystemClock
@@ -23,7 +24,6 @@ from beaconfire.engines.port import Engine
 from beaconfire.model.events import EventSink
 from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
-from beaconfire.server import app as app_module
 from beaconfire.server.app import App
 from beaconfire.server.engines import EngineRow
 from beaconfire.session.options import ClientOptions
@@ -66,7 +66,9 @@ class World:
         self.store = SharedStore(self.timers, self.rng.random, loop.call_soon)
         self.shared: SharedEngine = record(self.store.connect(), self.ledger)
         self._engine = make_hostile(self.shared, self.timers, self.rng)
-        options = ClientOptions(**{"insecure": True, "channel_limit": 1000, "gap_rate_limit": 0, **client})
+        options = ClientOptions(
+            **{"insecure": True, "channel_limit": 1000, "recovery_max_publication_limit": 100_000, **client}
+        )
         self.app = self._make_app(
             Config(
                 client=options,
@@ -95,18 +97,18 @@ class World:
         def make(options: EngineOptions, clock: Clock, events: EventSink) -> Engine:
             return self._engine
 
-        engines = app_module.ENGINES
-        app_module.ENGINES = {"memory": EngineRow(make, "")}  # type: ignore[misc]
-        try:
+        with patch("beaconfire.server.app.ENGINES", {"memory": EngineRow(make, "")}):
             return App(config)
-        finally:
-            app_module.ENGINES = engines  # type: ignore[misc]
 
     # Connections
 
     def add_client(self, rooms: Sequence[str]) -> CheckingClient:
         def after(seconds: float, act: Callable[[], None]) -> None:
-            self.timers.after(seconds, lambda: (act(), self.send(client)))  # type: ignore[func-returns-value]
+            def act_and_send() -> None:
+                act()
+                self.send(client)
+
+            self.timers.after(seconds, act_and_send)
 
         client = CheckingClient(f"c{len(self.clients)}", rooms, self.ledger, self.counts, self.rng, after)
         self.clients.append(client)
@@ -214,7 +216,7 @@ class World:
             "scheme": "http",
             "http_version": "1.1",
         }
-        await self.app.asgi(scope, receive, send)  # type: ignore[arg-type]
+        await self.app.asgi(scope, receive, send)
         reply: dict[str, Any] = json.decode(b"".join(message.get("body", b"") for message in sent))
         return reply
 

@@ -8,11 +8,12 @@ import pytest
 
 from beaconfire.base.errors import NOT_AVAILABLE, CommandError, EngineUnavailable, NotReplicated, StorageFull
 from beaconfire.engines.guard import guard_engine
+from beaconfire.engines.health import FAILURES_MAX
 from beaconfire.engines.port import Engine, EngineState
 from beaconfire.model.events import EngineStateChanged
 from tests.fakes.engine import NoCallbacks
 
-from .support import TIMEOUT_S, Setup, return_, run, settle
+from .support import TIMEOUT_S, Setup, hang, return_, run, settle
 
 
 def test_three_failures_in_a_row_mean_down_and_an_answer_means_up() -> None:
@@ -34,6 +35,28 @@ def test_three_failures_in_a_row_mean_down_and_an_answer_means_up() -> None:
         assert [(change.engine, change.up) for change in changes] == [("memory", False), ("memory", True)]
         assert changes[0].detail == down.detail
         assert changes[1].detail == ""
+
+    run(scenario)
+
+
+def test_calls_from_before_an_answer_do_not_make_an_engine_down() -> None:
+    """Their deadlines pass after the engine has begun to answer again. Calls that began after the answer count."""
+
+    async def scenario(s: Setup) -> None:
+        calls = [asyncio.ensure_future(s.guard.call("publish", hang())) for _ in range(FAILURES_MAX)]
+        await settle()
+        await s.guard.call("ping", return_("ok"))
+        s.advance(TIMEOUT_S)
+        await settle()
+        assert all(isinstance(call.exception(), EngineUnavailable) for call in calls)
+        assert s.guard.health.state().up is True
+        assert s.events.of(EngineStateChanged) == []
+        calls = [asyncio.ensure_future(s.guard.call("publish", hang())) for _ in range(FAILURES_MAX)]
+        await settle()
+        s.advance(TIMEOUT_S)
+        await settle()
+        assert all(call.done() and call.exception() for call in calls)
+        assert s.guard.health.state().up is False
 
     run(scenario)
 
