@@ -55,14 +55,14 @@ class EngineHealth:
         if not self._up:
             self._emit_change()
 
-    def failed(self, problem: str, answers: int | None = None) -> None:
+    def failed(self, problem: str, answers: int) -> None:
         """The engine has not answered a call. `problem` says why, for operators.
 
-        `answers` is the value of `answers` when a call began that had no answer in time. If the engine has answered
-        other calls since then, that call says nothing about the present: when an engine works again after a pause, the
-        deadlines of calls from the pause pass among its first answers.
+        `answers` is the value of `answers` when the call began. If the engine has answered another call since then, the
+        failure says nothing about the present: calls that were made while the engine hung may fail among the first
+        answers after that.
         """
-        if answers is not None and answers != self.answers:
+        if answers != self.answers:
             return
         self._failures += 1
         self._problem = problem

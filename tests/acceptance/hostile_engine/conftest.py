@@ -10,6 +10,7 @@ import pytest
 
 from beaconfire.observe import logs
 from beaconfire.observe.options import LogOptions
+from beaconfire.server.process import tune_garbage_collector
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +27,7 @@ def log(tmp_path: Path) -> Iterator[Path]:
 def garbage_collection() -> Iterator[None]:
     """See `server.process`."""
     threshold = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 100)
+    tune_garbage_collector()
     yield
     gc.set_threshold(*threshold)
     gc.unfreeze()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from beaconfire.engines.interceptor import EngineCall
 
 T = TypeVar("T")
+
+CALLS_PER_TURN: Final = 256
+"""How many answers of the engine arrive in one turn of the event loop."""
 
 
 class Freezer:
@@ -43,8 +46,11 @@ class Freezer:
         self._running.discard(task)
         task.exception()  # the caller may have gone
 
-    def thaw(self) -> None:
+    async def thaw(self) -> None:
+        """The engine answers a few calls in each turn of the event loop. Later calls wait until it has done."""
+        while self._waiting:
+            for thawed in self._waiting[:CALLS_PER_TURN]:
+                thawed.set_result(None)
+            del self._waiting[:CALLS_PER_TURN]
+            await asyncio.sleep(0)
         self.is_frozen = False
-        waiting, self._waiting = self._waiting, []
-        for thawed in waiting:
-            thawed.set_result(None)

@@ -90,7 +90,7 @@ class LoopMeter:
         self._last = now
         self._handle = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
-    def _on_collection(self, phase: str, _: dict[str, int]) -> None:
+    def _on_collection(self, phase: str, info: dict[str, int]) -> None:
         if phase == "start":
             self._collection_began_s = time.thread_time()
         else:

@@ -39,23 +39,32 @@ def test_three_failures_in_a_row_mean_down_and_an_answer_means_up() -> None:
     run(scenario)
 
 
-def test_calls_from_before_an_answer_do_not_make_an_engine_down() -> None:
-    """Their deadlines pass after the engine has begun to answer again. Calls that began after the answer count."""
+def test_failures_of_calls_from_before_an_answer_do_not_count() -> None:
+    """When an engine works again, calls that were made while it hung fail or reach their deadlines among its first
+    answers. Calls that began after the last answer count."""
 
     async def scenario(s: Setup) -> None:
-        calls = [asyncio.ensure_future(s.guard.call("publish", hang())) for _ in range(FAILURES_MAX)]
+        reset = asyncio.get_running_loop().create_future()
+
+        async def wait_for_reset() -> None:
+            await reset
+
+        late = [asyncio.ensure_future(s.guard.call("publish", hang())) for _ in range(FAILURES_MAX)]
+        failing = [asyncio.ensure_future(s.guard.call("history", wait_for_reset())) for _ in range(FAILURES_MAX)]
         await settle()
         await s.guard.call("ping", return_("ok"))
+        reset.set_exception(EngineUnavailable("the link was reset"))
         s.advance(TIMEOUT_S)
         await settle()
-        assert all(isinstance(call.exception(), EngineUnavailable) for call in calls)
+        assert all(isinstance(call.exception(), EngineUnavailable) for call in late + failing)
+        assert len(s.failures) == 2 * FAILURES_MAX
         assert s.guard.health.state().up is True
         assert s.events.of(EngineStateChanged) == []
-        calls = [asyncio.ensure_future(s.guard.call("publish", hang())) for _ in range(FAILURES_MAX)]
+        late = [asyncio.ensure_future(s.guard.call("publish", hang())) for _ in range(FAILURES_MAX)]
         await settle()
         s.advance(TIMEOUT_S)
         await settle()
-        assert all(call.done() and call.exception() for call in calls)
+        assert all(isinstance(call.exception(), EngineUnavailable) for call in late)
         assert s.guard.health.state().up is False
 
     run(scenario)
