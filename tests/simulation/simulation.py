@@ -153,7 +153,7 @@ class Simulation:
     def _run_event(self) -> None:
         choices: list[tuple[int, Callable[[], None]]] = [
             (4, self._publish),
-            (5, self._run_client),
+            (6, self._run_client),
             (1, self._advance_time),
             (2, self._announce_all),
         ]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from beaconfire.model.events import ChannelHealed
 from tests.simulation import delivery_defects, engine_defects, recovery_defects
 from tests.simulation.broken_guarantee import BrokenGuarantee
 from tests.simulation.disabled_checks import accept_missing_offsets
@@ -16,7 +17,7 @@ from tests.simulation.simulation import Simulation
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "4000"))
 FIRST_SEED = int(os.environ.get("SIMULATION_FIRST_SEED", "0"))
-STEPS = 280
+STEPS = 320
 BLOCKS = 10
 
 
@@ -37,6 +38,7 @@ def simulate(seed: int, loses_announcements: bool | None = None) -> Simulation:
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_publications_arrive_once_and_in_order(block: int) -> None:
     """In every interleaving, a client gets each publication once and in order, or learns that some are missing."""
+    bridged = told = quiet = members = 0
     received = recovered = unrecovered = patched = filtered = conflated = in_pieces = interrupted = 0
     for seed in range(FIRST_SEED + block, FIRST_SEED + SEEDS, BLOCKS):
         simulation = simulate(seed)
@@ -48,6 +50,11 @@ def test_publications_arrive_once_and_in_order(block: int) -> None:
         conflated += sum(client.conflated for client in simulation.clients)
         in_pieces += simulation.recorder.limits().count("client.reply_max_size")
         interrupted += simulation.interrupted
+        healed = [event.bridged for event in simulation.recorder.of(ChannelHealed)]
+        bridged += healed.count(True)
+        told += healed.count(False)
+        quiet += simulation.quiet_moments
+        members += sum(client.members_seen for client in simulation.clients)
     # A simulation without events would pass as well.
     assert received + filtered + conflated > SEEDS / BLOCKS * 20
     assert recovered > SEEDS / BLOCKS * 0.6
@@ -57,6 +64,10 @@ def test_publications_arrive_once_and_in_order(block: int) -> None:
     assert conflated > SEEDS / BLOCKS * 2
     assert in_pieces > SEEDS / BLOCKS * 0.1
     assert interrupted > SEEDS / BLOCKS * 5
+    assert bridged > SEEDS / BLOCKS * 0.1
+    assert told > SEEDS / BLOCKS * 0.1
+    assert quiet > SEEDS / BLOCKS
+    assert members > SEEDS / BLOCKS * 4
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,8 @@ class Node:
         self.work.stop()
         for session in list(self.registry.open):
             session.end(SHUTDOWN)
+        if self._context.endings is not None:
+            self._context.endings.tell_now()
         work = start_task(self._finish_work())
         deadline = self._timers.after(timeout_s, lambda: _cancel(work))
         await asyncio.wait([work])

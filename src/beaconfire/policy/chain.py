@@ -37,6 +37,10 @@ class PolicyChain:
         return frozenset[str]().union(*(policy.suspending for policy in self._policies))
 
     @property
+    def decides_for_server_api(self) -> bool:
+        return any(policy.decides_for_server_api for policy in self._policies)
+
+    @property
     def wants_endings(self) -> bool:
         return any(policy.wants_endings for policy in self._policies)
 

@@ -21,6 +21,10 @@ class NoOpinion:
         return frozenset()
 
     @property
+    def decides_for_server_api(self) -> bool:
+        return True
+
+    @property
     def wants_endings(self) -> bool:
         return False
 

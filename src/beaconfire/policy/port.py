@@ -114,6 +114,11 @@ class Policy(Protocol):
         """The decisions (see `DECISIONS`) that may suspend. All others finish in one step."""
 
     @property
+    def decides_for_server_api(self) -> bool:
+        """Whether `publish` is called for the server API. If no policy wants that, all its publications are
+        permitted."""
+
+    @property
     def wants_endings(self) -> bool:
         """Whether `unsubscribed` and `disconnected` are called."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from beaconfire.base.tasks import BackgroundTasks
-from beaconfire.base.timers import Timers
+from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import EventSink, LimitHit, report_error
 from beaconfire.policy.port import EndedSession, EndedSubscription, Policy
 
@@ -54,7 +54,8 @@ class Endings:
         self._events = events
         self._subscriptions: _Batches[EndedSubscription] = _Batches("unsubscribed", policy.unsubscribed)
         self._sessions: _Batches[EndedSession] = _Batches("disconnected", policy.disconnected)
-        self._is_scheduled = False
+        self._timer: Timer | None = None
+        self._is_running = False
 
     def unsubscribed(self, ended: EndedSubscription) -> None:
         self._add(self._subscriptions, ended)
@@ -67,9 +68,16 @@ class Endings:
             batches.waiting.popleft()
             self._events.emit(LimitHit("ended_waiting_max", ""))
         batches.waiting.append(ended)
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._timers.after(BATCH_DELAY_S, lambda: self._background.start(self._run()))
+        if self._timer is None and not self._is_running:
+            self._timer = self._timers.after(BATCH_DELAY_S, self.tell_now)
+
+    def tell_now(self) -> None:
+        """Tells the policy in the background what waits, without waiting for more: the node stops."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._is_running = True
+            self._background.start(self._run())
 
     async def _run(self) -> None:
         try:
@@ -77,7 +85,7 @@ class Endings:
                 await self._tell(self._subscriptions)
                 await self._tell(self._sessions)
         finally:
-            self._is_scheduled = False
+            self._is_running = False
 
     async def _tell(self, batches: _Batches[T]) -> None:
         if not batches.waiting:

@@ -174,3 +174,19 @@ def test_every_way_out_is_told_once() -> None:
         ]
 
     asyncio.run(scenario())
+
+
+def test_a_node_that_stops_tells_all_endings() -> None:
+    """Also those of the sessions that the stop has ended."""
+
+    async def scenario() -> None:
+        listener = Listener()
+        harness = NodeHarness(policy=listener)
+        client = harness.connect("ann", "news")
+        await harness.node.stop()
+        assert listener.batches == [
+            [EndedSubscription(client.id, Identity(user="ann"), "news", 0)],
+            [EndedSession(client.id, Identity(user="ann"), 3001, "shutdown")],
+        ]
+
+    asyncio.run(scenario())

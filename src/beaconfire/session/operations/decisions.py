@@ -41,6 +41,8 @@ class Decisions:
         """`timeout_s` is the deadline of one decision."""
         self._policy = policy
         self.suspending = policy.suspending
+        self.asks_about_server_api = policy.decides_for_server_api
+        """Whether publications of the server API need a decision."""
         self._timeout_s = timeout_s
         self._events = events
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from msgspec import Raw
 
@@ -39,37 +39,15 @@ class Publishing:
         exclude = () if echo else (session.client,)
         return await self._channels.publish(channel, namespace, data, session.info(channel), tags, exclude=exclude)
 
-    async def publish_for_api(
-        self,
-        channel: str,
-        namespace: Namespace,
-        data: Raw,
-        tags: Mapping[str, str] | None = None,
-        *,
-        skip_history: bool = False,
-        idempotency_key: str = "",
-        version: int = 0,
-        version_epoch: str = "",
-        exclude: Sequence[str] = (),
-        delta: bool = False,
-    ) -> PublishOutcome:
-        """Publishes for the server API, unless a policy refuses. For the options see `ChannelService.publish`."""
-        attempt = PublicationAttempt(None, Via.SERVER_API, channel, namespace, data, tags)
-        data = await self._decisions.publish(None, attempt)
+    async def permit_for_api(
+        self, channel: str, namespace: Namespace, data: Raw, tags: Mapping[str, str] | None = None
+    ) -> Raw:
+        """The data that the server API may publish, unless a policy refuses. The caller publishes it."""
+        if self._decisions.asks_about_server_api:
+            attempt = PublicationAttempt(None, Via.SERVER_API, channel, namespace, data, tags)
+            data = await self._decisions.publish(None, attempt)
         check_data(data, namespace)
-        return await self._channels.publish(
-            channel,
-            namespace,
-            data,
-            None,
-            tags,
-            skip_history=skip_history,
-            idempotency_key=idempotency_key,
-            version=version,
-            version_epoch=version_epoch,
-            exclude=exclude,
-            delta=delta,
-        )
+        return data
 
     async def publish_for_protocol(
         self, session: Session, channel: str, data: Raw, tags: Mapping[str, str] | None = None

@@ -123,11 +123,11 @@ def test_server_api_asks_the_policy_about_publications() -> None:
     harness = NodeHarness(EVERYTHING, policy=recorder)
     publishing = harness.node.operations.publishing
     namespace = harness.namespaces.resolve("news")
-    assert run(publishing.publish_for_api("news", namespace, Raw(b"1"))).position.offset == 1
+    assert run(publishing.permit_for_api("news", namespace, Raw(b"1"))) == Raw(b"1")
     assert recorder.asked == [("publish", None, "news", Via.SERVER_API, False)]
     recorder.refused = "publish"
     with pytest.raises(CommandError, match="refused by the recorder"):
-        run(publishing.publish_for_api("news", namespace, Raw(b"2")))
+        run(publishing.permit_for_api("news", namespace, Raw(b"2")))
 
 
 class Slow(NoOpinion):
