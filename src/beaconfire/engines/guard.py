@@ -11,10 +11,10 @@ from collections.abc import Coroutine
 from math import inf
 from typing import Any, Final, TypeVar
 
+from beaconfire.base.deadlines import Deadlines
 from beaconfire.base.errors import CommandError, EngineUnavailable, NotReplicated, StorageFull
 from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds
-from beaconfire.engines.deadlines import Deadlines
 from beaconfire.engines.health import EngineHealth
 from beaconfire.engines.interceptor import (
     EngineCall,

@@ -9,7 +9,9 @@ from typing import Any, Final
 import pytest
 from msgspec import Raw
 
+from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import CONNECTION_CLOSED, CommandError, Disconnect
+from beaconfire.base.timers import Timers
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.options import ChannelNameOptions
 from beaconfire.model.events import LimitHit
@@ -49,8 +51,13 @@ ASK: Final[dict[str, Ask]] = {
 }
 
 
-def decisions_of(policy: Policy, recorder: EventRecorder | None = None, timeout_s: float = 60.0) -> Decisions:
-    return Decisions(policy, timeout_s, recorder or EventRecorder())
+TIMEOUT_S = 60.0
+
+
+def decisions_of(policy: Policy, recorder: EventRecorder | None = None, timers: Timers | None = None) -> Decisions:
+    if timers is None:
+        timers = Timers(ManualClock())
+    return Decisions(policy, TIMEOUT_S, timers, recorder or EventRecorder())
 
 
 def new_session() -> Session:
@@ -160,6 +167,14 @@ class SlowPolicy(NoOpinion):
         return await self._wait()
 
 
+async def pass_time(timers: Timers, clock: ManualClock, seconds: float) -> None:
+    """Lets the decisions begin, advances the clock, and lets what is due finish."""
+    await settle()
+    clock.advance(seconds)
+    timers.run_due()
+    await settle()
+
+
 def test_a_slow_decision_is_awaited() -> None:
     """Its answer counts, and nothing of it stays in the session."""
 
@@ -181,9 +196,14 @@ def test_a_decision_has_a_deadline(decision: str) -> None:
     the setting."""
 
     async def scenario() -> None:
-        policy, session, recorder = SlowPolicy(), connected_session(), EventRecorder()
+        policy, session, recorder, clock = SlowPolicy(), connected_session(), EventRecorder(), ManualClock()
+        timers = Timers(clock)
+        asking = asyncio.ensure_future(ASK[decision](decisions_of(policy, recorder, timers), session))
+        await pass_time(timers, clock, TIMEOUT_S - 0.5)
+        assert not asking.done()
+        await pass_time(timers, clock, 0.5)
         with pytest.raises(CommandError, match=r"client\.decision_timeout") as raised:
-            await ASK[decision](decisions_of(policy, recorder, timeout_s=0.0), session)
+            await asking
         assert (raised.value.code.code, raised.value.code.temporary) == (100, True)
         assert policy.cancelled == 1
         assert recorder.of(LimitHit) == [LimitHit("client.decision_timeout", session.client)]
@@ -196,9 +216,12 @@ def test_decisions_for_the_server_api_have_a_deadline() -> None:
     """There is no session whose limit could be named."""
 
     async def scenario() -> None:
-        recorder = EventRecorder()
+        recorder, clock = EventRecorder(), ManualClock()
+        timers = Timers(clock)
+        asking = asyncio.ensure_future(decisions_of(SlowPolicy(), recorder, timers).publish(None, publication(None)))
+        await pass_time(timers, clock, TIMEOUT_S)
         with pytest.raises(CommandError):
-            await decisions_of(SlowPolicy(), recorder, timeout_s=0.0).publish(None, publication(None))
+            await asking
         assert recorder.of(LimitHit) == [LimitHit("client.decision_timeout", "")]
 
     asyncio.run(scenario())

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from msgspec import Raw
 
+from beaconfire.base.deadlines import Deadlines
 from beaconfire.base.errors import (
     COMMAND_NOT_AVAILABLE,
     CONNECTION_CLOSED,
@@ -23,6 +24,7 @@ from beaconfire.base.errors import (
     CommandError,
     Disconnect,
 )
+from beaconfire.base.timers import Timers
 from beaconfire.channels.namespaces import Namespace
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.grants import SubscriptionGrant
@@ -38,13 +40,14 @@ T = TypeVar("T")
 class Decisions:
     """Every method raises CommandError to refuse, or Disconnect to end the session as well."""
 
-    def __init__(self, policy: Policy, timeout_s: float, events: EventSink) -> None:
+    def __init__(self, policy: Policy, timeout_s: float, timers: Timers, events: EventSink) -> None:
         """`timeout_s` is the deadline of one decision."""
         self._policy = policy
         self.suspending = policy.suspending
         self.asks_about_server_api = policy.decides_for_server_api
         """Whether publications of the server API need a decision."""
         self._timeout_s = timeout_s
+        self._deadlines = Deadlines(timeout_s, timers)
         self._events = events
 
     async def connect(self, session: Session, request: ConnectionRequest) -> Identity:
@@ -125,15 +128,28 @@ class Decisions:
         if session is not None:
             session.begin_deciding(task)
         try:
-            async with asyncio.timeout(self._timeout_s) as deadline:
-                return await asked
-        except TimeoutError:
-            if not deadline.expired():
-                raise  # of the policy itself
-            self._events.emit(LimitHit("client.decision_timeout", session.client if session is not None else ""))
-            detail = f"{decision}: no decision within client.decision_timeout ({self._timeout_s:g} s): try again"
-            raise CommandError(INTERNAL, detail) from None
+            return await self._in_time(session, decision, asked)
         finally:
             if session is not None:
                 session.end_deciding(task)
-            del task, deadline  # a cancelled task refers to this frame, which would refer to the task
+            del task  # a cancelled task refers to this frame, which would refer to the task
+
+    async def _in_time(self, session: Session | None, decision: str, asked: Coroutine[Any, Any, T]) -> T:
+        """The decision. Raises CommandError 100 if it is not made in time."""
+        deadline = self._deadlines.start()
+        try:
+            answer = await asked
+        except asyncio.CancelledError:
+            if not deadline.finish():
+                raise  # the session has ended
+        except BaseException:
+            deadline.finish()
+            raise
+        else:
+            deadline.finish()
+            return answer
+        finally:
+            del deadline  # refers to the task, which refers to this frame if it is cancelled
+        self._events.emit(LimitHit("client.decision_timeout", session.client if session is not None else ""))
+        detail = f"{decision}: no decision within client.decision_timeout ({self._timeout_s:g} s): try again"
+        raise CommandError(INTERNAL, detail)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from beaconfire.base.clock import ManualClock
+from beaconfire.base.deadlines import EXPIRIES_PER_TURN, Deadlines
 from beaconfire.base.timers import Timers
-from beaconfire.engines.deadlines import EXPIRIES_PER_TURN, Deadlines
 
 TIMEOUT_S = 3.0
 
