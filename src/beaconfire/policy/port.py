@@ -5,8 +5,9 @@ server API (`Via`). Policies form a chain (`policy.chain`). Each policy has one 
 
 * it *permits*, by returning the identity, the grant or the data;
 * it has *no opinion*, by returning None; a request without any permission is refused;
-* it *refuses*, by raising CommandError, or Disconnect to end the session as well. All policies of the chain are asked,
-  so a permission never hides a refusal. Only an rpc and a message are answered by the first policy that handles them.
+* it *refuses*, by raising CommandError, or Disconnect to end the session as well. About reading presence and history,
+  False is a refusal, too. All policies of the chain are asked, so a permission never hides a refusal. Only an rpc and
+  a message are answered by the first policy that handles them.
 
 Any other exception is reported, and the client gets error 100. A policy may suspend only in the decisions that it
 lists in `suspending`. Such a decision has a deadline, `client.decision_timeout`, and is cancelled when the session
@@ -149,10 +150,10 @@ class Policy(Protocol):
         """The data to publish: `attempt.data` or changed data, which the next policy of the chain gets."""
 
     async def presence(self, caller: Caller, channel: str, namespace: Namespace, subscribed: bool) -> bool | None:
-        """True if the caller may see who is in the channel. `subscribed` as in `PublicationAttempt`."""
+        """True if the caller may see who is in the channel, False if not. `subscribed` as in `PublicationAttempt`."""
 
     async def history(self, caller: Caller, channel: str, namespace: Namespace, subscribed: bool) -> bool | None:
-        """True if the caller may read history. `subscribed` as in `PublicationAttempt`."""
+        """True if the caller may read history, False if not. `subscribed` as in `PublicationAttempt`."""
 
     async def rpc(self, caller: Caller, method: str, data: Raw) -> Raw | None:
         """The data of the result."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 import pytest
@@ -198,6 +198,15 @@ def test_a_grant_about_which_no_policy_has_an_opinion_stays() -> None:
     assert run(chain.subscribe(CALLER, SubscriptionRequest("news"), NAMESPACE, Via.SERVER_API, proposed)) is proposed
 
 
+@pytest.mark.parametrize("decision", ["presence", "history"])
+def test_false_is_a_refusal_in_any_order(decision: str) -> None:
+    """A handler that returns whether its user may read must not be overruled by a policy that permits."""
+    refusing, permitting = AnsweringPolicy(lambda _: False), AnsweringPolicy(lambda _: True)
+    for policies in ([refusing, permitting], [permitting, refusing]):
+        assert run(QUESTIONS[decision](PolicyChain(policies))) is False
+    assert run(QUESTIONS[decision](PolicyChain([permitting, NoOpinion()]))) is True
+
+
 def test_a_chain_suspends_where_any_policy_does() -> None:
     """A decision that no policy lists runs in one step."""
     chain = PolicyChain(
@@ -220,3 +229,30 @@ def test_endings_reach_only_the_policies_that_want_them() -> None:
     assert told.ended == also_told.ended == [subscriptions, sessions]
     assert not_told.ended == []
     assert not PolicyChain([not_told, NoOpinion()]).wants_endings
+
+
+class FailingListener(NoOpinion):
+    """Wants endings, and fails with a text."""
+
+    wants_endings = True
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    async def unsubscribed(self, ended: Sequence[EndedSubscription]) -> None:
+        raise ValueError(self._text)
+
+    async def disconnected(self, ended: Sequence[EndedSession]) -> None:
+        raise ValueError(self._text)
+
+
+def test_endings_reach_the_policies_after_one_that_fails() -> None:
+    """Endings are no decision, so a failure must not hide them. Every failure is raised in the end."""
+    told = EndingsRecorder()
+    sessions = [EndedSession("c1", Identity(), 3001, "shutdown")]
+    with pytest.raises(ValueError, match="first"):
+        run(PolicyChain([FailingListener("first"), told]).disconnected(sessions))
+    with pytest.raises(ExceptionGroup) as failures:
+        run(PolicyChain([FailingListener("first"), FailingListener("second"), told]).unsubscribed([]))
+    assert [str(error) for error in failures.value.exceptions] == ["first", "second"]
+    assert told.ended == [sessions, []]
