@@ -50,6 +50,13 @@ else:
         return asyncio.get_running_loop().create_task(coroutine)
 
 
+def is_being_cancelled() -> bool:
+    """Whether somebody has cancelled the current task. If not, a CancelledError comes from the code that the task has
+    awaited, for example from a future that this code had cancelled itself: it is a failure like any other."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 COROUTINES_PER_SLICE: Final = 256
 """How many coroutines `run_all` runs before other work of the event loop runs: a few milliseconds, if they do not
 suspend. It is also the number of coroutines that run at the same time, if they do."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from beaconfire.base.tasks import BackgroundTasks
+from beaconfire.base.tasks import BackgroundTasks, is_being_cancelled
 from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import EventSink, LimitHit, report_error
 from beaconfire.policy.port import EndedSession, EndedSubscription, Policy
@@ -93,5 +93,7 @@ class Endings:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await batches.tell(batches.take())
-        except Exception as error:  # noqa: BLE001 - reported; the next batch must be told all the same
+        except (Exception, asyncio.CancelledError) as error:  # reported; the next batch must be told all the same
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
             report_error(self._events, batches.name, error)

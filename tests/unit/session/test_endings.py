@@ -29,7 +29,7 @@ class Listener(NoOpinion):
     def __init__(self) -> None:
         self.batches: list[Sequence[EndedSubscription | EndedSession]] = []
         self.waits: asyncio.Event | None = None
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
 
     @property
     def wants_endings(self) -> bool:
@@ -109,6 +109,21 @@ def test_one_call_runs_at_a_time_with_at_most_a_thousand_endings() -> None:
         assert [ended.client for batch in bench.listener.batches for ended in batch] == [
             f"client{number}" for number in range(BATCH_MAX + 3)
         ]
+
+    asyncio.run(scenario())
+
+
+def test_a_policy_that_raises_a_cancellation_is_told_the_rest() -> None:
+    """Nobody has cancelled the call, so this is a failure like any other."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        bench.listener.failure = asyncio.CancelledError()
+        bench.endings.unsubscribed(EndedSubscription("client1", ANN, "news", 0))
+        bench.endings.disconnected(left(1))
+        await bench.pass_delay()
+        assert bench.listener.batches == [[EndedSubscription("client1", ANN, "news", 0)], [left(1)]]
+        assert [event.where for event in bench.recorder.of(InternalError)] == ["unsubscribed"]
 
     asyncio.run(scenario())
 
