@@ -13,6 +13,7 @@ from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import EngineUnavailable
 from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.base.timers import Timers
+from beaconfire.channels import lanes
 from beaconfire.channels.lanes import ANNOUNCE_TRIES_MAX, BATCH_MAX, Lanes
 from beaconfire.engines.memory import memory_engine
 from beaconfire.engines.port import MemberChange
@@ -232,6 +233,34 @@ def test_many_changes_of_a_slow_engine_take_a_few_calls() -> None:
         assert sum(sizes) == len(harness.present()) == 1000
         assert max(sizes) <= BATCH_MAX
         assert len(harness.calls.completed) <= 12
+
+    run_scenario(scenario())
+
+
+@pytest.mark.parametrize("suspends", [True, False])
+def test_announcements_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch, suspends: bool) -> None:
+    """In all channels together, also while the engine hangs. Further ones are dropped and counted."""
+
+    async def scenario() -> None:
+        monkeypatch.setattr(lanes, "ANNOUNCEMENTS_MAX", 3)
+        harness = LanesHarness(suspends)
+        harness.calls.fail_next("announce", EngineUnavailable("lost"))
+        harness.lanes.announce("news", join("c1"))
+        await settle()
+        for number in range(2, 6):
+            harness.lanes.announce("news", join(f"c{number}"))
+        harness.lanes.remove("news", "c5", leave("c5"))
+        if suspends:  # otherwise a channel without failures announces at once
+            harness.lanes.announce("sport", join("c6"))
+        await settle()
+        assert harness.recorder.limits() == ["announcements_waiting_max"] * (4 if suspends else 3)
+        harness.advance_time(1)
+        await settle()
+        assert harness.calls.completed[-1] == "announce news join c1 join c2 join c3"
+        assert len(harness.lanes) == 0
+        harness.lanes.announce("news", join("c7"))
+        await settle()
+        assert harness.calls.completed[-1] == "announce news join c7"
 
     run_scenario(scenario())
 
