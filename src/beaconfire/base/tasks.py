@@ -109,6 +109,11 @@ class BackgroundTasks:
             self._tasks.add(task)
             task.add_done_callback(self._on_done)
 
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Waits for a task of somebody else, and cancels it, with the others. Reports nothing."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     def start_engine_work(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Runs a coroutine that suspends only if the engine does: in one step, or in a task. Never raises an
         `Exception`."""

@@ -154,6 +154,7 @@ class Lanes:
         self._announcements = 0
         """Announcements in all lanes."""
         self._emptied: asyncio.Future[None] | None = None
+        self._is_closed = False
 
     # Changes
 
@@ -209,6 +210,10 @@ class Lanes:
             self._emptied = asyncio.get_running_loop().create_future()
             await self._emptied
 
+    def close(self) -> None:
+        """No batch starts any more. What the engine has not confirmed is lost."""
+        self._is_closed = True
+
     def _expiry_s(self) -> float:
         return self._timers.clock.now_s() + self._presence_ttl_s
 
@@ -257,7 +262,7 @@ class Lanes:
     # Batches
 
     def _start(self, channel: str, lane: Lane) -> None:
-        if not lane.is_running and lane.is_ready:
+        if not lane.is_running and lane.is_ready and not self._is_closed:
             lane.is_running = True
             self._background.start_engine_work(self._run(channel, lane))
 
@@ -286,7 +291,7 @@ class Lanes:
             self._emptied.set_result(None)
 
     def _repeat_later(self, channel: str, lane: Lane) -> None:
-        if lane.retry is None:
+        if lane.retry is None and not self._is_closed:
             delay_s = self._backoff.delay_s(max(1, lane.failures))
             lane.retry = self._timers.after(delay_s, lambda: self._repeat(channel, lane))
 
