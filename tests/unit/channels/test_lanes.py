@@ -226,8 +226,10 @@ def test_many_changes_of_a_slow_engine_take_a_few_calls() -> None:
         await settle()
         harness.calls.release("presence_add")
         await asyncio.gather(*adding)
+        harness.calls.hold("announce")
         for number in range(1000):
             harness.lanes.announce("news", join(f"c{number}"))
+        harness.calls.release("announce")
         await harness.background.wait_idle()
         sizes = [len(call.split()) - 2 for call in harness.calls.completed if call.startswith("presence_add")]
         assert sum(sizes) == len(harness.present()) == 1000
@@ -375,7 +377,8 @@ def test_announcements_that_fail_too_often_are_dropped_and_reported() -> None:
             harness.calls.fail_next("announce", EngineUnavailable("lost"))
             if not number:
                 harness.lanes.announce("news", join("c1"))
-            harness.advance_time(10)
+            else:
+                harness.advance_time(10)
             await settle()
         assert [(event.work, event.count) for event in harness.recorder.of(WorkDropped)] == [("announcements", 1)]
         harness.lanes.announce("news", leave("c1"))
