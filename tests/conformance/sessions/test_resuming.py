@@ -219,6 +219,7 @@ def test_session_moves_only_with_its_secret() -> None:
     assert thief.transport.closed == (3507, "permission denied")
     harness.publish("news", 1)
     assert client.publications() == [1]
+    thief.receiver.on_closed()
     assert harness.node.registry.unassigned == set()
 
 
