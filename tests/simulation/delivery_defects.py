@@ -20,7 +20,7 @@ from beaconfire.delivery.strategy import Target
 from beaconfire.delivery.subscription import Gap, Subscription
 from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import PublicationPush
-from beaconfire.node.healing import Healing
+from beaconfire.node.broker_listener import BrokerListener
 from tests.simulation.disabled_checks import (
     advance_past_gaps,
     ignore_offsets_of_announcements,
@@ -180,16 +180,17 @@ def _leave_loses_the_batch_of_the_walk(patch: pytest.MonkeyPatch) -> None:
 
 
 def _predecessors_are_ignored(patch: pytest.MonkeyPatch) -> None:
-    """Nothing is read after a lost link, and a publication is accepted, by the hub, held or live, although its
-    predecessor never came."""
-    patch.setattr(Healing, "heal_all", lambda self, channels: None)
+    """A lost link is ignored, and a publication is accepted, by the hub, held or live, although its predecessor never
+    came."""
+    patch.setattr(BrokerListener, "on_link_down", lambda self, channels: None)
+    patch.setattr(BrokerListener, "on_link_up", lambda self, channels: None)
     patch.setattr(Hub, "_is_out_of_order", is_never_out_of_order)
     patch.setattr(subscription_module, "_advance", advance_past_gaps)
 
 
 def _marked_gap_is_ignored(patch: pytest.MonkeyPatch) -> None:
     """Nobody learns of a marked gap, and live subscriptions accept missing offsets."""
-    patch.setattr(Hub, "mark_gap", lambda self, channel, reason: None)
+    patch.setattr(Hub, "mark_gap", lambda self, channel, reason, kept=None: None)
     ignore_offsets_of_announcements(patch)
 
 

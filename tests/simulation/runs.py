@@ -26,4 +26,5 @@ def simulate(seed: int, loses_announcements: bool | None = None) -> Simulation:
     except BrokenGuarantee as failure:
         raise BrokenGuarantee(f"seed {seed}: {failure}") from failure
     except Exception as failure:
-        raise AssertionError(f"seed {seed}: {failure!r}") from failure
+        failure.add_note(f"seed {seed}")
+        raise

@@ -172,9 +172,12 @@ class Simulation:
         for channel in CHANNELS:
             each.node.hub.mark_gap(channel, "announcements were lost")
 
-    def _advance_time(self) -> None:
-        self.clock.advance(self.rng.choice((0.3, 1.1, 4.0)))
-        self.timers.run_due()
+    def _advance_time(self, seconds: float = 0.0) -> None:
+        self.clock.advance(seconds or self.rng.choice((0.3, 1.1, 4.0)))
+        try:
+            self.timers.run_due()
+        except KeyError as error:
+            raise BrokenGuarantee(f"a timer has failed: {error!r}") from error
 
     def _publish(self) -> None:
         self.published += 1
@@ -352,5 +355,4 @@ class Simulation:
 
     async def _pass_time(self) -> None:
         await self.complete_pending()
-        self.clock.advance(3.5)
-        self.timers.run_due()
+        self._advance_time(3.5)

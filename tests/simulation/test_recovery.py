@@ -29,7 +29,8 @@ def count(simulation: Simulation) -> Counter[str]:
     found["walks interrupted"] = sum(each.interrupted for each in nodes)
     found["pieces"] = simulation.recorder.limits().count("client.reply_max_size")
     found["late decisions"] = simulation.recorder.limits().count("client.decision_timeout")
-    found["healed"] = len(simulation.recorder.of(ChannelHealed))
+    healed = [event.bridged for event in simulation.recorder.of(ChannelHealed)]
+    found["bridged"], found["told"] = healed.count(True), healed.count(False)
     return found
 
 
@@ -50,7 +51,8 @@ EXPECTED = {
     "late decisions": 0.2,
     "second nodes": 0.3,
     "links lost": 0.3,
-    "healed": 0.2,
+    "bridged": 0.1,
+    "told": 0.05,
     "quiet moments": 0.5,
     "walks interrupted": 3.0,
     "pieces": 0.1,

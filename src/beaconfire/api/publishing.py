@@ -48,11 +48,13 @@ async def _try_publish(api: ApiContext, channel: str, fields: PublishFields, dat
 
 async def _publish(api: ApiContext, channel: str, fields: PublishFields, data: Raw) -> PublishResult:
     namespace = api.namespace(channel)
-    outcome = await api.publishing.publish_for_api(
+    tags = fields.tags or None
+    data = await api.publishing.permit_for_api(channel, namespace, data, tags)
+    outcome = await api.channels.publish(
         channel,
         namespace,
         data,
-        fields.tags or None,
+        tags=tags,
         skip_history=fields.skip_history,
         idempotency_key=fields.idempotency_key,
         version=fields.version,

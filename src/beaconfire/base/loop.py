@@ -83,5 +83,5 @@ class SharedSlice:
     def _begin(self) -> None:
         following, self._next = self._next, None
         self._end_s = self._now_s() + SLICE_S
-        if following is not None and not following.done():
-            following.set_result(None)
+        assert following is not None, "a task waits for the turn"
+        following.set_result(None)

@@ -71,6 +71,11 @@ class Attachments:
         """Attach calls on their way."""
         self._is_starting = False
         self._lingering: deque[tuple[float, str]] = deque()
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Nothing is attached or detached any more. Subscribers that wait get EngineUnavailable in time."""
+        self._is_closed = True
 
     # Attaching
 
@@ -151,7 +156,7 @@ class Attachments:
             self._start_attaching()
 
     def _start_attaching(self) -> None:
-        if self._queue and not self._is_starting and self._calls < CALLS_MAX:
+        if self._queue and not self._is_starting and self._calls < CALLS_MAX and not self._is_closed:
             self._is_starting = True
             self._background.start(self._attach_queued())
 
@@ -221,7 +226,7 @@ class Attachments:
         the attach has ended."""
         unneeded = [
             channel
-            for channel in channels
+            for channel in (channels if not self._is_closed else ())
             if (channel in self._attached or channel in self._unsure)
             and channel not in self._calling
             and channel not in self._wanted

@@ -28,7 +28,7 @@ from beaconfire.base.backoff import Backoff
 from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.base.timers import Timer, Timers
 from beaconfire.engines.port import Broker, MemberChange, PresenceStore
-from beaconfire.model.events import EventSink, WorkDropped
+from beaconfire.model.events import EventSink, LimitHit, WorkDropped
 from beaconfire.model.publication import ClientInfo
 
 T = TypeVar("T")
@@ -38,6 +38,10 @@ BATCH_MAX: Final = 250
 
 ANNOUNCE_TRIES_MAX: Final = 6
 """How often an announcement is tried: for some six seconds, if the engine fails at once."""
+
+ANNOUNCEMENTS_MAX: Final = 100_000
+"""Announcements of all channels that wait for a slow engine. Further ones are dropped: a client may subscribe and
+unsubscribe ten thousand times per second, whether the engine answers or not."""
 
 
 class PresenceChange:
@@ -147,7 +151,10 @@ class Lanes:
         self._events = events
         self._presence_ttl_s = presence_ttl_s
         self._lanes: dict[str, Lane] = {}
+        self._announcements = 0
+        """Announcements in all lanes."""
         self._emptied: asyncio.Future[None] | None = None
+        self._is_closed = False
 
     # Changes
 
@@ -178,7 +185,7 @@ class Lanes:
         lane = self._lane(channel)
         lane.put(client, PresenceChange(None, self._expiry_s()))
         if leave is not None:
-            lane.announcements.append(leave)
+            self._append(lane, leave)
         self._start(channel, lane)
 
     def announce(self, channel: str, change: MemberChange) -> None:
@@ -187,8 +194,11 @@ class Lanes:
             self._background.start_engine_work(self._announce_at_once(channel, change))
             return
         lane = self._lane(channel)
-        lane.announcements.append(change)
-        self._start(channel, lane)
+        self._append(lane, change)
+        if lane.is_empty and not lane.is_running:
+            self._drop(channel)  # there was no room
+        else:
+            self._start(channel, lane)
 
     def __len__(self) -> int:
         """The number of channels with changes that the engine has not confirmed."""
@@ -200,6 +210,10 @@ class Lanes:
             self._emptied = asyncio.get_running_loop().create_future()
             await self._emptied
 
+    def close(self) -> None:
+        """No batch starts any more. What the engine has not confirmed is lost."""
+        self._is_closed = True
+
     def _expiry_s(self) -> float:
         return self._timers.clock.now_s() + self._presence_ttl_s
 
@@ -207,6 +221,13 @@ class Lanes:
         lane = self._lane(channel)
         lane.put(client, change)
         self._start(channel, lane)
+
+    def _append(self, lane: Lane, change: MemberChange) -> None:
+        if self._announcements >= ANNOUNCEMENTS_MAX:
+            self._events.emit(LimitHit("announcements_waiting_max", change.info.client))
+            return
+        self._announcements += 1
+        lane.announcements.append(change)
 
     def _lane(self, channel: str) -> Lane:
         lane = self._lanes.get(channel)
@@ -233,7 +254,7 @@ class Lanes:
         except Exception as error:  # noqa: BLE001 - reported; the announcement is repeated
             self._background.report(error)
             lane = self._lane(channel)
-            lane.announcements.append(change)
+            self._append(lane, change)
             lane.is_blocked = True
             lane.announce_failures = 1
             self._repeat_later(channel, lane)
@@ -241,7 +262,7 @@ class Lanes:
     # Batches
 
     def _start(self, channel: str, lane: Lane) -> None:
-        if not lane.is_running and lane.is_ready:
+        if not lane.is_running and lane.is_ready and not self._is_closed:
             lane.is_running = True
             self._background.start_engine_work(self._run(channel, lane))
 
@@ -270,7 +291,7 @@ class Lanes:
             self._emptied.set_result(None)
 
     def _repeat_later(self, channel: str, lane: Lane) -> None:
-        if lane.retry is None:
+        if lane.retry is None and not self._is_closed:
             delay_s = self._backoff.delay_s(max(1, lane.failures))
             lane.retry = self._timers.after(delay_s, lambda: self._repeat(channel, lane))
 
@@ -329,6 +350,7 @@ class Lanes:
                     return False
                 self._events.emit(WorkDropped("announcements", len(changes), f"channel {channel!r}"))
             del lane.announcements[: len(changes)]
+            self._announcements -= len(changes)
             lane.announce_failures = 0
             count -= len(changes)
         return True

@@ -15,6 +15,10 @@ STRATEGY_BATCH_MAX = 64
 because each filter is applied to each item."""
 
 
+UNKNOWN_EPOCH = "_"
+"""The epoch of a channel whose subscriptions are in different epochs. No stream has this name."""
+
+
 class Walk:
     """The rest of the delivery of one batch to the subscriptions of its channel, in later slices of time.
 
@@ -152,12 +156,18 @@ class LocalChannel:
         return None if self.announced_offset is None else StreamPosition(self.announced_offset, self.epoch)
 
     def on_live(self, position: StreamPosition) -> None:
-        """A subscription with a position has gone live at this position."""
-        if self.announced_offset is None:
+        """A subscription has gone live at this position.
+
+        If subscriptions disagree, one of them has read history before a loss. The channel then takes the position that
+        needs to be compared with the stream: the older one, or an unknown epoch.
+        """
+        announced = self.announced_offset
+        if announced is None:
             if position.epoch != self.epoch:
                 self.latest = None  # the offsets of another epoch do not identify publications of this one
             self.announced_offset, self.epoch = position
-        elif position.offset < self.announced_offset and position.epoch == self.epoch:
-            # Another subscription has read history later, and gone live earlier. What is between the two positions
-            # must still come: if it was lost, the channel must count as behind its stream.
+        elif position.epoch != self.epoch:
+            self.epoch = UNKNOWN_EPOCH
+            self.latest = None
+        elif position.offset < announced and self.delivered_offset < announced:
             self.announced_offset = max(position.offset, self.delivered_offset)

@@ -80,7 +80,7 @@ class LiveChannel(Protocol):
     """The part of `channel.LocalChannel` that a subscription uses."""
 
     def on_live(self, position: StreamPosition) -> None:
-        """A subscription with a position has gone live at this position."""
+        """A subscription has gone live at this position of the stream."""
 
 
 class SubscriptionPhase(Enum):
@@ -241,7 +241,7 @@ class Subscription:
             items, seen = _merge(self._held, top)
             self.epoch = top.epoch
             if self.local is not None:
-                self.local.on_live(StreamPosition(seen, top.epoch))
+                self.local.on_live(top if seen == top.offset else StreamPosition(seen, top.epoch))
         self._held = None
         self.reached = None
         self.seen = seen

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from http import cookies
 from typing import Final
 
 from msgspec import Struct
@@ -39,8 +39,22 @@ class Handshake(Struct, frozen=True):
         for pair in self.headers.get("cookie", "").split(";"):
             name, equals, value = pair.partition("=")
             if equals:
-                found[name.strip()] = cookies._unquote(value.strip())
+                found[name.strip()] = _unquote(value.strip())
         return found
+
+
+_escapes: Final = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
+
+
+def _unquote(value: str) -> str:
+    """The value of a cookie without quotes and escapes, as `http.cookies` decodes it.
+
+    In `http.cookies` of Python before 3.11.10 and 3.12.6, the time grows with the square of the length
+    (CVE-2024-7592): a head of 16 KB would take a second.
+    """
+    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
+        return value
+    return _escapes.sub(lambda found: chr(int(found[1], 8)) if found[1] else found[2], value[1:-1])
 
 
 _KNOWN_NAMES: Final = {

@@ -61,3 +61,8 @@ class ChannelWork:
         """No healing and no periodic work starts any more. Changes of presence go on."""
         self.upkeep.stop()
         self.healing.stop()
+
+    def close(self) -> None:
+        """Drops what is left: nothing of this starts a call of the engine any more."""
+        self.lanes.close()
+        self.attachments.close()

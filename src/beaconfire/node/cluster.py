@@ -142,10 +142,10 @@ class LocalControl(Protocol):
 class Cluster:
     """Sends control messages and surveys to all nodes, and handles those of other nodes."""
 
-    def __init__(self, control: ControlBus, resident: LocalControl, uid: str) -> None:
+    def __init__(self, control: ControlBus, local: LocalControl, uid: str) -> None:
         """`uid` is the unique id of this node."""
         self._control = control
-        self._resident = resident
+        self._local = local
         self._uid = uid
         self._messages = msgspec.msgpack.Decoder(ControlMessage)
         self._surveys = msgspec.msgpack.Decoder(Survey)
@@ -183,18 +183,18 @@ class Cluster:
     # From the control bus
 
     def on_control(self, message: bytes) -> None:
-        self._resident.apply(self._messages.decode(message))
+        self._local.apply(self._messages.decode(message))
 
     def on_survey(self, request: bytes) -> bytes:
         survey = self._surveys.decode(request)
         if isinstance(survey, ChannelsSurvey):
-            counts = self._resident.channel_counts()
+            counts = self._local.channel_counts()
             if survey.pattern:
                 counts = {name: n for name, n in counts.items() if fnmatch.fnmatchcase(name, survey.pattern)}
             return msgspec.msgpack.encode(counts)
         if isinstance(survey, NodeSurvey):
-            return msgspec.msgpack.encode(self._resident.node_info())
-        return msgspec.msgpack.encode(self._resident.connection_infos(survey))
+            return msgspec.msgpack.encode(self._local.node_info())
+        return msgspec.msgpack.encode(self._local.connection_infos(survey))
 
 
 def payload(data: bytes) -> Raw:

@@ -277,9 +277,9 @@ class Healing:
             else:
                 histories[channel] = history
         tops = await self._broker.positions(histories) if histories else {}
-        for channel, top in tops.items():
-            healing = healings[channel]
-            if healing.is_hole or self._is_ahead(top, healing.local.announced):
+        for channel in histories:
+            healing, top = healings[channel], tops.get(channel)  # None is a defect of the engine
+            if healing.is_hole or (top is not None and self._is_ahead(top, healing.local.announced)):
                 ahead.append(channel)
             else:
                 self._finish(channel, healing)

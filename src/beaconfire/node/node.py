@@ -146,17 +146,21 @@ class Node:
     async def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Stops the control bus, ends the sessions that are left, waits for background work, and stops the broker.
 
-        Waits at most `timeout_s` seconds for the work, for example the removal of presence entries. Then the rest is
-        dropped and reported as `WorkDropped`.
+        Waits at most `timeout_s` seconds for the work: commands that run, the removal of presence entries, and what the
+        policy is told about endings. Then the rest is dropped and reported as `WorkDropped`. Nothing calls the engine
+        afterwards.
         """
         await self.cluster.stop()
         self.work.stop()
         for session in list(self.registry.open):
             session.end(SHUTDOWN)
+        if self._context.endings is not None:
+            self._context.endings.flush()
         work = start_task(self._finish_work())
         deadline = self._timers.after(timeout_s, lambda: _cancel(work))
         await asyncio.wait([work])
         deadline.cancel()
+        self.work.close()
         left = len(self.work.lanes) + len(self.background)
         if left:
             self._events.emit(WorkDropped("shutdown", left, f"the engine did not answer within {timeout_s:g} s"))

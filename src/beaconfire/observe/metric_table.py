@@ -50,6 +50,7 @@ LIMITS = (
     "tags_filter_depth_max",
     "token_length_max",
     "jwks_unknown_kids_max",
+    "announcements_waiting_max",
     "ended_waiting_max",
 )
 """The names of limits in `LimitHit`: settings (section and name), and the fixed limits of HTTP, filters and tokens."""

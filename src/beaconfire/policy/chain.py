@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -21,11 +22,13 @@ from beaconfire.policy.port import (
     Via,
 )
 
+T = TypeVar("T")
+
 
 class PolicyChain:
     """Implements `policy.port.Policy`.
 
-    The answer of a later policy replaces that of an earlier one. The first policy that raises ends the chain. An rpc
+    The answer of a later policy replaces that of an earlier one. The first policy that refuses ends the chain. An rpc
     or a message has one result, so there the first policy with an answer ends the chain as well.
     """
 
@@ -37,14 +40,19 @@ class PolicyChain:
         return frozenset[str]().union(*(policy.suspending for policy in self._policies))
 
     @property
+    def decides_for_server_api(self) -> bool:
+        return any(policy.decides_for_server_api for policy in self._policies)
+
+    @property
     def wants_endings(self) -> bool:
         return any(policy.wants_endings for policy in self._policies)
 
     async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
-        identity = None
         for policy in self._policies:
-            identity = await policy.connect(attempt) or identity
-        return identity
+            identity = await policy.connect(attempt)
+            if identity is not None:
+                attempt = replace(attempt, proposed=identity)
+        return attempt.proposed
 
     async def refresh(self, caller: Caller, token: str) -> Identity | None:
         identity = None
@@ -82,13 +90,19 @@ class PolicyChain:
     async def presence(self, caller: Caller, channel: str, namespace: Namespace, subscribed: bool) -> bool | None:
         permitted = None
         for policy in self._policies:
-            permitted = await policy.presence(caller, channel, namespace, subscribed) or permitted
+            answer = await policy.presence(caller, channel, namespace, subscribed)
+            if answer is False:
+                return False
+            permitted = answer or permitted
         return permitted
 
     async def history(self, caller: Caller, channel: str, namespace: Namespace, subscribed: bool) -> bool | None:
         permitted = None
         for policy in self._policies:
-            permitted = await policy.history(caller, channel, namespace, subscribed) or permitted
+            answer = await policy.history(caller, channel, namespace, subscribed)
+            if answer is False:
+                return False
+            permitted = answer or permitted
         return permitted
 
     async def rpc(self, caller: Caller, method: str, data: Raw) -> Raw | None:
@@ -105,11 +119,25 @@ class PolicyChain:
         return None
 
     async def unsubscribed(self, ended: Sequence[EndedSubscription]) -> None:
-        for policy in self._policies:
-            if policy.wants_endings:
-                await policy.unsubscribed(ended)
+        await _tell(ended, [policy.unsubscribed for policy in self._policies if policy.wants_endings])
 
     async def disconnected(self, ended: Sequence[EndedSession]) -> None:
-        for policy in self._policies:
-            if policy.wants_endings:
-                await policy.disconnected(ended)
+        await _tell(ended, [policy.disconnected for policy in self._policies if policy.wants_endings])
+
+
+async def _tell(ended: T, listeners: Sequence[Callable[[T], Awaitable[None]]]) -> None:
+    """Calls the listeners in order. A failure of one does not keep the endings from the others, and is raised at the
+    end."""
+    failures: list[Exception] = []
+    for listener in listeners:
+        try:
+            await listener(ended)
+        except Exception as error:  # noqa: BLE001 - raised below
+            failures.append(error)
+    try:
+        if len(failures) > 1:
+            raise ExceptionGroup("several policies have failed", failures)
+        if failures:
+            raise failures[0]
+    finally:
+        del failures  # a failure refers to this frame, which would refer to the failure

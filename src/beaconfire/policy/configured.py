@@ -64,6 +64,11 @@ class ConfiguredPolicy(NoOpinion):
         """Decisions about tokens, if the keys of tokens may have to be fetched."""
         return _TOKEN_DECISIONS if self._verifier.suspends or self._subscription_verifier.suspends else frozenset()
 
+    @property
+    def decides_for_server_api(self) -> bool:
+        """The owner of an API key may publish anywhere."""
+        return False
+
     async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
         """No opinion about a request without a token, unless anonymous clients or any users may connect."""
         request, options = attempt.request, self._options

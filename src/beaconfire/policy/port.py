@@ -5,8 +5,9 @@ server API (`Via`). Policies form a chain (`policy.chain`). Each policy has one 
 
 * it *permits*, by returning the identity, the grant or the data;
 * it has *no opinion*, by returning None; a request without any permission is refused;
-* it *refuses*, by raising CommandError, or Disconnect to end the session as well. All policies of the chain are asked,
-  so a permission never hides a refusal. Only an rpc and a message are answered by the first policy that handles them.
+* it *refuses*, by raising CommandError, or Disconnect to end the session as well. About reading presence and history,
+  False is a refusal, too. All policies of the chain are asked, so a permission never hides a refusal. Only an rpc and
+  a message are answered by the first policy that handles them.
 
 Any other exception is reported, and the client gets error 100. A policy may suspend only in the decisions that it
 lists in `suspending`. Such a decision has a deadline, `client.decision_timeout`, and is cancelled when the session
@@ -66,11 +67,15 @@ class Caller(Protocol):
 
 
 class ConnectionAttempt(Struct, frozen=True):
-    """A client that wants to connect: its request, its client id, and the HTTP request of its connection."""
+    """A client that wants to connect: its request, its client id, and the HTTP request of its connection.
+
+    `proposed` is the identity so far: of the policies before this one in the chain, for example of a verified token.
+    """
 
     request: ConnectionRequest
     client: str
     handshake: Handshake
+    proposed: Identity | None = None
 
 
 class PublicationAttempt(Struct, frozen=True):
@@ -107,18 +112,30 @@ class EndedSession(Struct, frozen=True):
 
 
 class Policy(Protocol):
-    """Decisions about clients. For the three answers and their order see the module."""
+    """Decisions about clients. For the three answers and their order see the module.
+
+    `policy.no_opinion.NoOpinion` implements all of it: a subclass overrides what it decides.
+    """
 
     @property
     def suspending(self) -> frozenset[str]:
-        """The decisions (see `DECISIONS`) that may suspend. All others finish in one step."""
+        """The decisions (see `DECISIONS`) that may suspend, the same at each call. All others finish in one step.
+
+        A decision that awaits anything must be listed. Otherwise the connection of the client ends with an internal
+        error, which names the method that has suspended.
+        """
+
+    @property
+    def decides_for_server_api(self) -> bool:
+        """Whether `publish` is called for the server API. If no policy wants that, all its publications are
+        permitted. Read once."""
 
     @property
     def wants_endings(self) -> bool:
-        """Whether `unsubscribed` and `disconnected` are called."""
+        """Whether `unsubscribed` and `disconnected` are called. Both may suspend."""
 
     async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
-        """The identity of the client."""
+        """The identity of the client. A returned identity replaces `attempt.proposed`."""
 
     async def refresh(self, caller: Caller, token: str) -> Identity | None:
         """The identity of the same user with a later expiry."""
@@ -144,10 +161,10 @@ class Policy(Protocol):
         """The data to publish: `attempt.data` or changed data, which the next policy of the chain gets."""
 
     async def presence(self, caller: Caller, channel: str, namespace: Namespace, subscribed: bool) -> bool | None:
-        """True if the caller may see who is in the channel. `subscribed` as in `PublicationAttempt`."""
+        """True if the caller may see who is in the channel, False if not. `subscribed` as in `PublicationAttempt`."""
 
     async def history(self, caller: Caller, channel: str, namespace: Namespace, subscribed: bool) -> bool | None:
-        """True if the caller may read history. `subscribed` as in `PublicationAttempt`."""
+        """True if the caller may read history, False if not. `subscribed` as in `PublicationAttempt`."""
 
     async def rpc(self, caller: Caller, method: str, data: Raw) -> Raw | None:
         """The data of the result."""

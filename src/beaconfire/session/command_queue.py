@@ -68,9 +68,13 @@ class CommandQueue:
             session.transport.pause_reading()
 
     def close(self) -> None:
-        """The session has ended: drops the commands that wait. Commands that run come to their end."""
-        self._session = None
+        """The session has ended: drops the commands that wait. Commands that run come to their end in the background,
+        so the stop of the node waits for them."""
+        session, self._session = self._session, None
         self._waiting.clear()
+        assert session is not None, "the queue was not empty"
+        for task in self._beside if self._running is None else (self._running, *self._beside):
+            session.context.background.keep(task)
 
     def _run(self) -> None:
         """Runs commands for one slice. The rest waits for the next turn of the event loop.
@@ -89,7 +93,7 @@ class CommandQueue:
                 return
             if not self._has_place(session, self._waiting[0]):
                 return
-            self._start(session.protocol, self._waiting.popleft())
+            self._start(session, self._waiting.popleft())
         if not self._waiting and self._session is not None:
             self._resume_reading(session)
             if self._running is None and not self._beside:
@@ -101,19 +105,23 @@ class CommandQueue:
             self.is_reading_paused = False
             session.transport.resume_reading()
 
-    def _start(self, protocol: ProtocolConnection, command: object) -> None:
+    def _start(self, session: QueuedSession, command: object) -> None:
+        protocol = session.protocol
         if protocol.never_suspends(command):
             run_in_one_step(protocol.execute(command))
             return
         task = start_task(protocol.execute(command))
         if task.done():
             self._report(task)
-        elif protocol.runs_beside(command):
+            return
+        if protocol.runs_beside(command):
             self._beside.add(task)
             task.add_done_callback(self._on_beside_done)
         else:
             self._running = task
             task.add_done_callback(self._on_done)
+        if self._session is None:  # pragma: no cover - only from Python 3.12 on: the command has ended its session
+            session.context.background.keep(task)
 
     def _has_place(self, session: QueuedSession, command: object) -> bool:
         """False for a command that runs beside others while the limit of such commands is reached."""

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from beaconfire.base.tasks import BackgroundTasks
-from beaconfire.base.timers import Timers
+from beaconfire.base.tasks import BackgroundTasks, is_being_cancelled
+from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import EventSink, LimitHit, report_error
 from beaconfire.policy.port import EndedSession, EndedSubscription, Policy
 
@@ -54,7 +54,9 @@ class Endings:
         self._events = events
         self._subscriptions: _Batches[EndedSubscription] = _Batches("unsubscribed", policy.unsubscribed)
         self._sessions: _Batches[EndedSession] = _Batches("disconnected", policy.disconnected)
-        self._is_scheduled = False
+        self._timer: Timer | None = None
+        """Set while a batch waits for its start."""
+        self._is_telling = False
 
     def unsubscribed(self, ended: EndedSubscription) -> None:
         self._add(self._subscriptions, ended)
@@ -67,9 +69,19 @@ class Endings:
             batches.waiting.popleft()
             self._events.emit(LimitHit("ended_waiting_max", ""))
         batches.waiting.append(ended)
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._timers.after(BATCH_DELAY_S, lambda: self._background.start(self._run()))
+        if self._timer is None and not self._is_telling:
+            self._timer = self._timers.after(BATCH_DELAY_S, self._start)
+
+    def flush(self) -> None:
+        """Tells the policy without a delay, because the node stops."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._start()
+
+    def _start(self) -> None:
+        self._timer = None
+        self._is_telling = True
+        self._background.start(self._run())
 
     async def _run(self) -> None:
         try:
@@ -77,7 +89,7 @@ class Endings:
                 await self._tell(self._subscriptions)
                 await self._tell(self._sessions)
         finally:
-            self._is_scheduled = False
+            self._is_telling = False
 
     async def _tell(self, batches: _Batches[T]) -> None:
         if not batches.waiting:
@@ -85,5 +97,7 @@ class Endings:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await batches.tell(batches.take())
-        except Exception as error:  # noqa: BLE001 - reported; the next batch must be told all the same
+        except (Exception, asyncio.CancelledError) as error:  # reported; the next batch must be told all the same
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
             report_error(self._events, batches.name, error)

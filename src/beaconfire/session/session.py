@@ -383,9 +383,10 @@ class Session:
         self.context.memberships.remove(subscription, code.code)
 
     def unsubscribe_with_push(self, subscription: Subscription, code: UnsubscribeCode) -> None:
-        """Ends a subscription and sends an unsubscribe push."""
+        """Ends a subscription, and sends an unsubscribe push if the client knows that it is subscribed."""
         self.unsubscribe(subscription, code)
-        self.push(UnsubscribePush(subscription.channel, code.code, code.reason))
+        if subscription.replied:
+            self.push(UnsubscribePush(subscription.channel, code.code, code.reason))
 
     def start_upkeep(self) -> None:
         self._upkeep(self)

@@ -62,7 +62,8 @@ class TransportLink:
 class NewTransport:
     """The `Receiver` of a transport whose first messages tell to which session it belongs.
 
-    A transport without a session counts as a connection. It is closed after `client.stale_close_delay`.
+    A transport without a session counts as a connection until it is lost. It is closed after
+    `client.stale_close_delay`.
     """
 
     __slots__ = ("_context", "_link", "_read", "_timer", "handshake", "transport")
@@ -85,21 +86,21 @@ class NewTransport:
 
     def assign(self, session: LinkedSession) -> None:
         """The transport belongs to this session from now on."""
-        self._release()
+        self._stop_reading()
+        self._context.registry.unassigned.discard(self)
         self._link = TransportLink(session, self.transport)
 
     def refuse(self, code: DisconnectCode, detail: str = "") -> None:
         """Closes the transport. `detail` reaches the client only with `client.debug_reasons`. Idempotent."""
         if self._read is None:
             return
-        self._release()
+        self._stop_reading()
         is_shown = detail and self._context.options.debug_reasons
         self.transport.close(code, f"{code.reason}: {detail}" if is_shown else code.reason)
 
-    def _release(self) -> None:
+    def _stop_reading(self) -> None:
         self._read = None
         self._timer.cancel()
-        self._context.registry.unassigned.discard(self)
 
     def _on_stale(self) -> None:
         self._context.events.emit(LimitHit("client.stale_close_delay", ""))
@@ -130,7 +131,8 @@ class NewTransport:
         if self._link is not None:
             self._link.on_closed(code)
         else:
-            self._release()
+            self._stop_reading()
+            self._context.registry.unassigned.discard(self)
 
 
 class NoTransport:

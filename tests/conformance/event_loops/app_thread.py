@@ -60,6 +60,8 @@ class AppThread:
         self.port = server.servers[0].sockets[0].getsockname()[1]
         self._ready.set()
         await self._stopping.wait()
+        while len(app.node.registry.open) + len(app.node.registry.closing):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)  # the clients have closed their connections, which are then freed in this loop
         server.should_exit = server.force_exit = True
         await serving
         await app.stop()

@@ -241,3 +241,23 @@ def test_end_of_a_session_announces_the_leave(protocol: ProtocolUnderTest) -> No
                 bench.harness.advance_time(5)
         assert ann.receive() == [Left("news", other_id)]
     assert bench.harness.present_clients("news") == {ann.id}
+
+
+@with_features(Feature.COMMANDS)
+def test_client_that_subscribes_again_stays_present(protocol: ProtocolUnderTest) -> None:
+    """A slow removal of its earlier presence does not remove the present one."""
+
+    async def scenario() -> None:
+        bench = Bench(protocol, WITH_PRESENCE)
+        client = bench.connect("ann", "news")
+        bench.harness.calls.hold("presence_remove")
+        client.send(Unsubscribe("news"))
+        await settle()
+        client.send(Subscribe("news"))
+        await settle()
+        bench.harness.calls.release("presence_remove")
+        await settle()
+        assert set(client.session.subscriptions) == {"news"}
+        assert bench.harness.present_clients("news") == {client.id}
+
+    asyncio.run(scenario())

@@ -19,7 +19,7 @@ from beaconfire.policy.port import EndedSession, EndedSubscription
 from beaconfire.transports.traits import Pings, SessionTraits
 from tests.conformance.sessions.client import give_token
 from tests.conformance.sessions.drivers import start_parcel
-from tests.conformance.sessions.neutral import Connected, Joined, Left
+from tests.conformance.sessions.neutral import Connected, Joined, Left, Subscribe
 from tests.conformance.sessions.parcel.endpoint import RESUME_S
 from tests.conformance.sessions.parcel_client import ParcelClient
 from tests.conformance.sessions.test_moving import connect
@@ -115,6 +115,28 @@ def test_client_that_comes_back_too_late_gets_a_new_session() -> None:
     assert harness.present_clients("news") == {client.id}
 
 
+def test_new_session_with_the_same_id_stays_present() -> None:
+    """A slow removal of the presence of the session before does not remove it."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(WITH_PRESENCE)
+        client = connect(harness, "news")
+        harness.calls.hold("presence_remove")
+        client.session.end(CONNECTION_CLOSED)
+        await settle()
+        client.last = 0
+        client.move(0)
+        await settle()
+        client.send(Subscribe("news"))
+        await settle()
+        harness.calls.release("presence_remove")
+        await settle()
+        assert set(client.session.subscriptions) == {"news"}
+        assert harness.present_clients("news") == {client.id}
+
+    asyncio.run(scenario())
+
+
 def test_too_much_for_a_session_without_a_transport_ends_it_as_slow() -> None:
     """With 3008. The session does not wait for the end of a transport that it does not have."""
     harness = NodeHarness(queue_max_size=Size(1000))
@@ -197,6 +219,7 @@ def test_session_moves_only_with_its_secret() -> None:
     assert thief.transport.closed == (3507, "permission denied")
     harness.publish("news", 1)
     assert client.publications() == [1]
+    thief.receiver.on_closed()
     assert harness.node.registry.unassigned == set()
 
 

@@ -155,3 +155,22 @@ def test_many_channels_are_attached_together(suspends: bool) -> None:
         assert [name for name in "abc" if harness.attachments.is_attached(name)] == ["b", "c"]
 
     run_scenario(scenario())
+
+
+@pytest.mark.parametrize("channels", [None, ["news"]])
+def test_attach_that_has_not_started_waits_for_the_link(channels: list[str] | None) -> None:
+    """The broker is not called while the link is lost."""
+
+    async def scenario() -> None:
+        harness = AttachmentsHarness()
+        harness.needed.add("news")
+        waiting = asyncio.ensure_future(harness.attachments.attach("news"))
+        await asyncio.sleep(0)
+        harness.attachments.link_down(channels)
+        await settle()
+        assert harness.calls.completed == []
+        harness.attachments.link_up(channels)
+        await waiting
+        assert harness.calls.completed == ["attach news"]
+
+    run_scenario(scenario())

@@ -13,6 +13,7 @@ from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import EngineUnavailable
 from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.base.timers import Timers
+from beaconfire.channels import lanes
 from beaconfire.channels.lanes import ANNOUNCE_TRIES_MAX, BATCH_MAX, Lanes
 from beaconfire.engines.memory import memory_engine
 from beaconfire.engines.port import MemberChange
@@ -225,13 +226,43 @@ def test_many_changes_of_a_slow_engine_take_a_few_calls() -> None:
         await settle()
         harness.calls.release("presence_add")
         await asyncio.gather(*adding)
+        harness.calls.hold("announce")
         for number in range(1000):
             harness.lanes.announce("news", join(f"c{number}"))
+        harness.calls.release("announce")
         await harness.background.wait_idle()
         sizes = [len(call.split()) - 2 for call in harness.calls.completed if call.startswith("presence_add")]
         assert sum(sizes) == len(harness.present()) == 1000
         assert max(sizes) <= BATCH_MAX
         assert len(harness.calls.completed) <= 12
+
+    run_scenario(scenario())
+
+
+@pytest.mark.parametrize("suspends", [True, False])
+def test_announcements_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch, suspends: bool) -> None:
+    """In all channels together, also while the engine hangs. Further ones are dropped and counted."""
+
+    async def scenario() -> None:
+        monkeypatch.setattr(lanes, "ANNOUNCEMENTS_MAX", 3)
+        harness = LanesHarness(suspends)
+        harness.calls.fail_next("announce", EngineUnavailable("lost"))
+        harness.lanes.announce("news", join("c1"))
+        await settle()
+        for number in range(2, 6):
+            harness.lanes.announce("news", join(f"c{number}"))
+        harness.lanes.remove("news", "c5", leave("c5"))
+        if suspends:  # otherwise a channel without failures announces at once
+            harness.lanes.announce("sport", join("c6"))
+        await settle()
+        assert harness.recorder.limits() == ["announcements_waiting_max"] * (4 if suspends else 3)
+        harness.advance_time(1)
+        await settle()
+        assert harness.calls.completed[-1] == "announce news join c1 join c2 join c3"
+        assert len(harness.lanes) == 0
+        harness.lanes.announce("news", join("c7"))
+        await settle()
+        assert harness.calls.completed[-1] == "announce news join c7"
 
     run_scenario(scenario())
 
@@ -346,7 +377,8 @@ def test_announcements_that_fail_too_often_are_dropped_and_reported() -> None:
             harness.calls.fail_next("announce", EngineUnavailable("lost"))
             if not number:
                 harness.lanes.announce("news", join("c1"))
-            harness.advance_time(10)
+            else:
+                harness.advance_time(10)
             await settle()
         assert [(event.work, event.count) for event in harness.recorder.of(WorkDropped)] == [("announcements", 1)]
         harness.lanes.announce("news", leave("c1"))

@@ -50,3 +50,14 @@ def test_cookies(header: str, cookies: dict[str, str]) -> None:
 def test_request_without_cookies() -> None:
     """A request without the header has none."""
     assert Handshake("websocket").cookies == {}
+
+
+@pytest.mark.timeout(4)
+@pytest.mark.parametrize("filler", ["\\", '\\"', "\\101", '\\"a', "a"])
+def test_cookies_are_read_in_linear_time(filler: str) -> None:
+    """A client needs no token to send a large one. Escapes are those of `http.cookies`."""
+    quoted = filler * (64_000 // len(filler))
+    found = Handshake("websocket", headers={"cookie": f'name="{quoted}"'}).cookies["name"]
+    assert found == {"\\": "\\", '\\"': '"', "\\101": "A", '\\"a': '"a', "a": "a"}[filler] * (
+        32_000 if filler == "\\" else 64_000 // len(filler)
+    )

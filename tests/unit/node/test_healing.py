@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from msgspec import Raw
@@ -321,3 +321,21 @@ def test_stopped_healing_reads_nothing() -> None:
     harness.node.listener.on_link_up(None)
     assert client.receive() == []
     assert all(call.startswith("publish") for call in harness.calls.completed[before:])
+
+
+def test_channel_whose_position_the_engine_leaves_out_can_be_healed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is a defect of the engine, and must not end the healing of the channel for ever."""
+    harness = NodeHarness(RECOVERABLE)
+    client = harness.connect("ann", "news")
+    lose_link(harness)
+    harness.publish("news", "lost")
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.memory.broker, "positions", _leave_out)
+        harness.node.listener.on_link_up(None)
+    assert len(harness.node.work.healing) == 0
+    harness.publish("news", "after")
+    assert data(client) == ["lost", "after"]
+
+
+async def _leave_out(channels: Mapping[str, HistoryOptions]) -> dict[str, StreamPosition]:
+    return {}

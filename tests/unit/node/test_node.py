@@ -8,6 +8,7 @@ from beaconfire.base.errors import EngineUnavailable
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.events import InternalError, WorkDropped
 from tests.unit.kit import OPEN, RECOVERABLE, NodeHarness, settle
+from tests.unit.policy.fakes import EndingsRecorder
 
 
 def test_channel_is_attached_before_history_is_read() -> None:
@@ -79,6 +80,63 @@ def test_stop_gives_up_after_its_deadline() -> None:
         await stopping
         [event] = harness.recorder.of(WorkDropped)
         assert (event.work, event.count) == ("shutdown", 4)
+
+    asyncio.run(scenario())
+
+
+def test_stop_tells_the_policy_of_the_last_endings() -> None:
+    """Without the usual delay, after which nobody would be there to tell."""
+
+    async def scenario() -> None:
+        policy = EndingsRecorder()
+        harness = NodeHarness(policy=policy)
+        client = harness.connect("ann", "news")
+        await harness.node.stop()
+        [[subscription], [session]] = policy.ended
+        assert (subscription.client, subscription.channel) == (client.id, "news")  # type: ignore[union-attr]
+        assert (session.client, session.code) == (client.id, 3001)
+
+    asyncio.run(scenario())
+
+
+def test_nothing_calls_the_engine_after_the_stop() -> None:
+    """Neither what was left, nor repetitions and delayed detaches. A host may run on for long, with its timers."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(ChannelOptions(allow_subscribe_for_client=True, presence=True, join_leave=True))
+        harness.connect("ann", "news")
+        harness.calls.fail_next("presence_remove", EngineUnavailable("no link"))
+        harness.connect("bob", "sport").drop_connection()
+        harness.calls.hold("presence_remove")
+        stopping = asyncio.ensure_future(harness.node.stop(0.1))
+        await settle()
+        harness.advance_time(0.1)
+        await stopping
+        harness.calls.release("presence_remove")
+        before = list(harness.calls.completed)
+        for _ in range(10):
+            harness.advance_time(10)
+            await settle()
+        assert harness.calls.completed == before
+
+    asyncio.run(scenario())
+
+
+def test_no_command_survives_the_stop() -> None:
+    """A command that waits for a hanging engine is cancelled: the timers of deadlines may have stopped as well."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(RECOVERABLE)
+        client = harness.connect("ann")
+        harness.calls.hold("history")
+        client.send("subscribe", channel="news")
+        await settle()
+        stopping = asyncio.ensure_future(harness.node.stop(2.0))
+        await settle()
+        harness.advance_time(2)
+        await stopping
+        await settle()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(scenario())
 

@@ -269,6 +269,7 @@ def test_limits_have_the_names_of_settings() -> None:
         "token_length_max",
         "jwks_unknown_kids_max",
         "tags_filter_depth_max",
+        "announcements_waiting_max",
         "ended_waiting_max",
     }
     for limit in set(LIMITS) - fixed:

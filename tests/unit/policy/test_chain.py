@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
 from beaconfire.base.errors import INVALID_TOKEN, PERMISSION_DENIED, CommandError, Disconnect
 from beaconfire.channels.namespaces import Namespaces
@@ -191,11 +192,37 @@ def test_each_policy_sees_the_grant_of_those_before_it() -> None:
         assert seen == [proposed, proposed, first, first, second]
 
 
+def test_each_policy_sees_the_identity_of_those_before_it() -> None:
+    """So it may refuse a user whose token an earlier policy has verified, or add to the identity."""
+    given, first, second = Identity(user="given"), Identity(user="first"), Identity(user="second")
+    policies = [AnsweringPolicy(lambda _, answer=answer: answer) for answer in (None, first, None, second)]  # type: ignore[misc]  # a lambda with a default
+    looking = AnsweringPolicy(lambda _: None)
+    chain = PolicyChain([*policies, looking])
+    for proposed in (None, given):
+        for policy in (*policies, looking):
+            policy.asked.clear()
+        attempt = ConnectionAttempt(ConnectionRequest(token="t"), "c1", HANDSHAKE, proposed)
+        assert run(chain.connect(attempt)) is second
+        seen = [policy.asked[0][1] for policy in (*policies, looking)]
+        assert [each.proposed for each in seen] == [proposed, proposed, first, first, second]
+        assert all(replace(each, proposed=proposed) == attempt for each in seen)
+    assert run(PolicyChain([looking]).connect(attempt)) is given
+
+
 def test_a_grant_about_which_no_policy_has_an_opinion_stays() -> None:
     """The chain returns what was proposed."""
     proposed = SubscriptionGrant(info=Raw(b"1"))
     chain = PolicyChain([NoOpinion(), NoOpinion()])
     assert run(chain.subscribe(CALLER, SubscriptionRequest("news"), NAMESPACE, Via.SERVER_API, proposed)) is proposed
+
+
+@pytest.mark.parametrize("decision", ["presence", "history"])
+def test_false_is_a_refusal_in_any_order(decision: str) -> None:
+    """A handler that returns whether its user may read must not be overruled by a policy that permits."""
+    refusing, permitting = AnsweringPolicy(lambda _: False), AnsweringPolicy(lambda _: True)
+    for policies in ([refusing, permitting], [permitting, refusing]):
+        assert run(QUESTIONS[decision](PolicyChain(policies))) is False
+    assert run(QUESTIONS[decision](PolicyChain([permitting, NoOpinion()]))) is True
 
 
 def test_a_chain_suspends_where_any_policy_does() -> None:
@@ -220,3 +247,30 @@ def test_endings_reach_only_the_policies_that_want_them() -> None:
     assert told.ended == also_told.ended == [subscriptions, sessions]
     assert not_told.ended == []
     assert not PolicyChain([not_told, NoOpinion()]).wants_endings
+
+
+class FailingListener(NoOpinion):
+    """Wants endings, and fails with a text."""
+
+    wants_endings = True
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    async def unsubscribed(self, ended: Sequence[EndedSubscription]) -> None:
+        raise ValueError(self._text)
+
+    async def disconnected(self, ended: Sequence[EndedSession]) -> None:
+        raise ValueError(self._text)
+
+
+def test_endings_reach_the_policies_after_one_that_fails() -> None:
+    """Endings are no decision, so a failure must not hide them. Every failure is raised in the end."""
+    told = EndingsRecorder()
+    sessions = [EndedSession("c1", Identity(), 3001, "shutdown")]
+    with pytest.raises(ValueError, match="first"):
+        run(PolicyChain([FailingListener("first"), told]).disconnected(sessions))
+    with pytest.raises(ExceptionGroup) as failures:
+        run(PolicyChain([FailingListener("first"), FailingListener("second"), told]).unsubscribed([]))
+    assert [str(error) for error in failures.value.exceptions] == ["first", "second"]
+    assert told.ended == [sessions, []]

@@ -29,7 +29,7 @@ class Listener(NoOpinion):
     def __init__(self) -> None:
         self.batches: list[Sequence[EndedSubscription | EndedSession]] = []
         self.waits: asyncio.Event | None = None
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
 
     @property
     def wants_endings(self) -> bool:
@@ -113,6 +113,21 @@ def test_one_call_runs_at_a_time_with_at_most_a_thousand_endings() -> None:
     asyncio.run(scenario())
 
 
+def test_a_policy_that_raises_a_cancellation_is_told_the_rest() -> None:
+    """Nobody has cancelled the call, so this is a failure like any other."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        bench.listener.failure = asyncio.CancelledError()
+        bench.endings.unsubscribed(EndedSubscription("client1", ANN, "news", 0))
+        bench.endings.disconnected(left(1))
+        await bench.pass_delay()
+        assert bench.listener.batches == [[EndedSubscription("client1", ANN, "news", 0)], [left(1)]]
+        assert [event.where for event in bench.recorder.of(InternalError)] == ["unsubscribed"]
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("hangs", [False, True])
 def test_a_batch_that_fails_or_hangs_is_reported_and_not_repeated(hangs: bool) -> None:
     """The next batch is told all the same."""
@@ -171,6 +186,22 @@ def test_every_way_out_is_told_once() -> None:
             EndedSubscription(client.id, Identity(user="ann"), "news", 0),
             EndedSubscription(client.id, Identity(user="ann"), "sport", 0),
             EndedSession(client.id, Identity(user="ann"), 3000, "connection closed"),
+        ]
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_stops_tells_all_endings() -> None:
+    """Also those of the sessions that the stop has ended."""
+
+    async def scenario() -> None:
+        listener = Listener()
+        harness = NodeHarness(policy=listener)
+        client = harness.connect("ann", "news")
+        await harness.node.stop()
+        assert listener.batches == [
+            [EndedSubscription(client.id, Identity(user="ann"), "news", 0)],
+            [EndedSession(client.id, Identity(user="ann"), 3001, "shutdown")],
         ]
 
     asyncio.run(scenario())

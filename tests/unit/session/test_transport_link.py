@@ -82,7 +82,6 @@ def test_transport_without_a_session_is_closed_after_a_time() -> None:
     assert fixture.harness.recorder.events == [LimitHit("client.stale_close_delay", "")]
     fixture.new.on_data(b"late", False)
     assert fixture.read == []
-    assert fixture.harness.node.registry.connections == 0
 
 
 @pytest.mark.parametrize(("debug", "reason"), [(False, "bad request"), (True, "bad request: why")])
@@ -94,6 +93,16 @@ def test_transport_may_be_refused(debug: bool, reason: str) -> None:
     assert fixture.transport.closed == (3501, reason)
     fixture.harness.advance_time(60)
     assert len(fixture.harness.timers) == 0
+
+
+def test_refused_transport_counts_as_a_connection_until_it_is_lost() -> None:
+    """A peer that does not read its close frame must not make room for another one."""
+    fixture = Fixture()
+    registry = fixture.harness.node.registry
+    fixture.new.refuse(BAD_PROTOCOL)
+    assert registry.connections == 1
+    fixture.new.on_closed()
+    assert registry.connections == 0
 
 
 def test_lost_transport_leaves_nothing() -> None:

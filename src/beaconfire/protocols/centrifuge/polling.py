@@ -6,12 +6,13 @@ and which reply belongs to which command. These connections tell it, so it reads
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
 
 from beaconfire.base.errors import CommandError
 from beaconfire.model.results import ConnectionStart
 from beaconfire.protocols.centrifuge.connection import CentrifugeCodec, CentrifugeConnection
+from beaconfire.protocols.centrifuge.requests import Command
 from beaconfire.protocols.centrifuge.results import Result
 from beaconfire.protocols.centrifuge.unidirectional_connection import UnidirectionalConnection
 from beaconfire.protocols.port import Payload
@@ -22,7 +23,8 @@ OnStart: TypeAlias = Callable[[ConnectionStart], None]
 """Called once, when the session is connected, before the connect message is encoded and sent."""
 
 OnReply: TypeAlias = Callable[[bytes, CommandError | None, object], None]
-"""Called with each reply: the encoded message, the error if the command failed, and the ref of the command."""
+"""Called with each reply: the encoded message, the error if the command failed, and the ref of the command. For a
+command that has no reply, it is called after the command has run, with an empty message and without a ref."""
 
 
 class PollConnection(UnidirectionalConnection):
@@ -51,6 +53,14 @@ class CommandsConnection(CentrifugeConnection):
         """`on_reply` is not called after the end of the session."""
         super().__init__(session, operations, codec)
         self._on_reply = on_reply
+
+    def execute(self, command: Command) -> Coroutine[Any, Any, None]:
+        return super().execute(command) if command.ref is not None else self._execute_without_reply(command)
+
+    async def _execute_without_reply(self, command: Command) -> None:
+        await super().execute(command)
+        if not self._session.has_ended():
+            self._on_reply(b"", None, None)
 
     def reply(self, ref: object, result: Result) -> None:
         self._hand_over(self._codec.encode_reply(ref, result), None, ref)

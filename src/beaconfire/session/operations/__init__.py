@@ -1,1 +1,1 @@
-"""The client commands: one module per kind of command, and `dispatch`, which finds the handler of a command."""
+"""What a client can do, the same for every protocol: one module per topic, which `assembly` connects."""

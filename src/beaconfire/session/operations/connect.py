@@ -74,7 +74,7 @@ class Connecting:
             identity = await self._decisions.connect(session, request)
             self._authenticate(session, identity)
             permitted = await self._server_side.permitted(session, identity, request)
-            await self._server_side.prepare(session, permitted, prepared)
+            await self._server_side.prepare(session, request, permitted, prepared)
         except Disconnect:
             raise
         except BaseException:  # the policy or the engine has refused, has failed or was cancelled

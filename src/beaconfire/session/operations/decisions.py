@@ -31,6 +31,7 @@ from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
 from beaconfire.policy.port import ConnectionAttempt, Policy, PublicationAttempt, Via
+from beaconfire.session.operations.lookup import check_connected
 from beaconfire.session.session import Session
 
 T = TypeVar("T")
@@ -43,6 +44,8 @@ class Decisions:
         """`timeout_s` is the deadline of one decision."""
         self._policy = policy
         self.suspending = policy.suspending
+        self.asks_about_server_api = policy.decides_for_server_api
+        """Whether publications of the server API need a decision."""
         self._timeout_s = timeout_s
         self._deadlines = Deadlines(timeout_s, timers)
         self._events = events
@@ -100,6 +103,7 @@ class Decisions:
         return bool(await self._ask(session, "history", asked))
 
     async def rpc(self, session: Session, method: str, data: Raw) -> Raw:
+        check_connected(session)
         result = await self._ask(session, "rpc", self._policy.rpc(session, method, data))
         if result is not None:
             return result
@@ -108,6 +112,7 @@ class Decisions:
         raise CommandError(NOT_AVAILABLE, "no RPC handler is configured")
 
     async def message(self, session: Session, data: Raw) -> None:
+        check_connected(session)
         if not await self._ask(session, "message", self._policy.message(session, data)):
             raise Disconnect(COMMAND_NOT_AVAILABLE, "send: no message handler is configured")
 

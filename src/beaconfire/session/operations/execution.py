@@ -15,6 +15,7 @@ from beaconfire.base.errors import (
     Disconnect,
     PayloadError,
 )
+from beaconfire.base.tasks import is_being_cancelled
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.model.events import CommandHandled, EventSink, report_error
 from beaconfire.session.session import Session
@@ -57,11 +58,11 @@ class CommandExecution:
         except PayloadError as failure:
             error, detail = INAPPROPRIATE_PROTOCOL.code, str(failure)
             session.end(INAPPROPRIATE_PROTOCOL, str(failure))
-        except asyncio.CancelledError:
-            error, detail = INTERNAL.code, "cancelled, because the session has ended"
-            raise
-        except Exception as failure:  # noqa: BLE001 - reported; one client's failure must not reach the event loop
+        except (Exception, asyncio.CancelledError) as failure:  # reported; must not reach the event loop
             error, detail = INTERNAL.code, repr(failure)
+            if isinstance(failure, asyncio.CancelledError) and is_being_cancelled():
+                detail = "cancelled, because the session has ended"
+                raise
             report_error(self._events, method, failure)
             _fail(session, ref, reply_error)
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from msgspec import Raw
 
@@ -12,7 +12,7 @@ from beaconfire.channels.service import ChannelService
 from beaconfire.engines.port import PublishOutcome
 from beaconfire.policy.port import PublicationAttempt, Via
 from beaconfire.session.operations.decisions import Decisions
-from beaconfire.session.operations.lookup import ChannelLookup
+from beaconfire.session.operations.lookup import ChannelLookup, check_connected
 from beaconfire.session.session import Session
 
 
@@ -31,6 +31,7 @@ class Publishing:
         self, session: Session, channel: str, data: Raw, tags: Mapping[str, str] | None = None, *, echo: bool = True
     ) -> PublishOutcome:
         """Publishes for a client, if a policy permits. The publisher receives its own publication only with `echo`."""
+        check_connected(session)
         namespace = self._lookup.namespace(session, channel)
         subscribed = channel in session.subscriptions
         attempt = PublicationAttempt(session, Via.COMMAND, channel, namespace, data, tags, subscribed)
@@ -39,37 +40,15 @@ class Publishing:
         exclude = () if echo else (session.client,)
         return await self._channels.publish(channel, namespace, data, session.info(channel), tags, exclude=exclude)
 
-    async def publish_for_api(
-        self,
-        channel: str,
-        namespace: Namespace,
-        data: Raw,
-        tags: Mapping[str, str] | None = None,
-        *,
-        skip_history: bool = False,
-        idempotency_key: str = "",
-        version: int = 0,
-        version_epoch: str = "",
-        exclude: Sequence[str] = (),
-        delta: bool = False,
-    ) -> PublishOutcome:
-        """Publishes for the server API, unless a policy refuses. For the options see `ChannelService.publish`."""
-        attempt = PublicationAttempt(None, Via.SERVER_API, channel, namespace, data, tags)
-        data = await self._decisions.publish(None, attempt)
+    async def permit_for_api(
+        self, channel: str, namespace: Namespace, data: Raw, tags: Mapping[str, str] | None = None
+    ) -> Raw:
+        """The data that the server API may publish, unless a policy refuses. The caller publishes it."""
+        if self._decisions.asks_about_server_api:
+            attempt = PublicationAttempt(None, Via.SERVER_API, channel, namespace, data, tags)
+            data = await self._decisions.publish(None, attempt)
         check_data(data, namespace)
-        return await self._channels.publish(
-            channel,
-            namespace,
-            data,
-            None,
-            tags,
-            skip_history=skip_history,
-            idempotency_key=idempotency_key,
-            version=version,
-            version_epoch=version_epoch,
-            exclude=exclude,
-            delta=delta,
-        )
+        return data
 
     async def publish_for_protocol(
         self, session: Session, channel: str, data: Raw, tags: Mapping[str, str] | None = None

@@ -13,6 +13,7 @@ from beaconfire.base.errors import (
     CONNECTION_CLOSED,
     CONNECTION_EXPIRED,
     INSUFFICIENT_STATE,
+    INVALID_TOKEN,
     PERMISSION_DENIED,
     SUBSCRIPTION_EXPIRED,
     CommandError,
@@ -39,6 +40,8 @@ class Refreshing:
         identity = await self._decisions.refresh(session, token)
         if session.has_ended():
             raise Disconnect(CONNECTION_CLOSED, "the connection ended while it was refreshed")
+        if identity.user != session.user:  # other tables know the session by its user
+            raise Disconnect(INVALID_TOKEN, "the renewed identity is not that of the connected user")
         if self._expiry.is_over(identity.expire_at_unix_s):
             raise Disconnect(CONNECTION_EXPIRED, "expire_at of the new token is in the past")
         if identity.channels.keys() != session.identity.channels.keys():

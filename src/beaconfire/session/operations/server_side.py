@@ -89,9 +89,10 @@ class ServerSideSubscriptions:
             self._events.emit(LimitHit("client.channel_limit", session.client))
             raise Disconnect(CHANNEL_LIMIT, "more server-side channels than client.channel_limit")
         permitted = []
+        yields = not is_small(len(request.subscriptions), request.token)
         started_s = self._clock.now_s()
         for channel in channels:
-            if not is_small(len(request.subscriptions), request.token):
+            if yields:
                 started_s = await self._turns.yield_after_slice(started_s)
             wanted = _server_side_request(channel, request.subscriptions.get(channel))
             grant = await self._grant(session, wanted, grants.get(channel))
@@ -100,23 +101,33 @@ class ServerSideSubscriptions:
         return permitted
 
     async def prepare(
-        self, session: Session, permitted: Sequence[Permitted], prepared: list[PreparedSubscription]
+        self,
+        session: Session,
+        request: ConnectionRequest,
+        permitted: Sequence[Permitted],
+        prepared: list[PreparedSubscription],
     ) -> None:
         """Makes the subscriptions, whose publications share one reply, and appends each to `prepared`.
 
         Raises CommandError and Disconnect.
         """
-        yields = len(permitted) > SMALL_CHANNELS_MAX
+        # A policy may grant many channels to a small request, which runs in one step.
+        yields = len(permitted) > SMALL_CHANNELS_MAX and not self._runs_in_one_step(request)
         budget = ReplyBudget(self._options.reply_size_limit)
         started_s = self._clock.now_s()
-        for request, grant in permitted:
+        for wanted, grant in permitted:
             if yields:
                 started_s = await self._turns.yield_after_slice(started_s)
-            namespace = self._namespace(request.channel)
-            check_strategy(request, namespace)
+            namespace = self._namespace(wanted.channel)
+            check_strategy(wanted, namespace)
             prepared.append(
-                await self._preparation.prepare(session, request, namespace, grant, server_side=True, budget=budget)
+                await self._preparation.prepare(session, wanted, namespace, grant, server_side=True, budget=budget)
             )
+
+    def _runs_in_one_step(self, request: ConnectionRequest) -> bool:
+        """Whether the connect may not suspend, apart from the engine. See `Operations.connect_may_suspend`."""
+        small = is_small(len(request.subscriptions), request.token)
+        return small and "connect" not in self._decisions.suspending
 
     def _personal_channel(self, user: str) -> str:
         """The user's personal channel. Raises Disconnect 3507 if its name would permit other users."""

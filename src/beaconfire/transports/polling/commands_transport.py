@@ -35,17 +35,18 @@ class OpenCommands(Protocol):
         /,
     ) -> Receiver:
         """The session calls `on_reply` with each encoded reply, the error of a command that has failed, and the ref of
-        the command."""
+        the command. For a command that has no reply, the session calls `on_reply` with an empty message."""
 
 
 class CommandsOutcome(Struct, frozen=True):
-    """The replies to the commands after connect, in their order.
+    """The replies to the commands after connect, in their order, and how many of these commands have been run.
 
     `refusal` is the error reply to connect, if connect has failed. `is_full` tells that the replies have reached the
     size of a response. `end` is code and reason if the session ended itself.
     """
 
     replies: Sequence[bytes]
+    commands_run: int
     refusal: bytes | None
     is_full: bool
     end: tuple[DisconnectCode, str] | None
@@ -62,6 +63,7 @@ class CommandsTransport(RequestTransport):
         self._size_max = size_max
         self._size = 0
         self._replies: list[bytes] = []
+        self._commands_run = 0
         self._refusal: bytes | None = None
         self._replied = asyncio.Event()
         """Set with each reply, and when the session ends."""
@@ -91,7 +93,7 @@ class CommandsTransport(RequestTransport):
                     return None
         finally:
             receiver.on_closed()
-        return CommandsOutcome(tuple(self._replies), self._refusal, self._is_full, self.end)
+        return CommandsOutcome(tuple(self._replies), self._commands_run, self._refusal, self._is_full, self.end)
 
     async def _run(
         self, receiver: Receiver, commands: Sequence[bytes], disconnected: asyncio.Task[None], timeout_s: float
@@ -113,11 +115,13 @@ class CommandsTransport(RequestTransport):
                 slice_s = loop.time()
 
     def _on_reply(self, message: bytes, error: CommandError | None, ref: object) -> None:
-        if ref != CONNECT_REF:
-            self._replies.append(message)
+        if ref == CONNECT_REF:
+            self._refusal = message if error is not None else None
+        else:
+            self._commands_run += 1
             self._size += len(message)
-        elif error is not None:
-            self._refusal = message
+            if message:
+                self._replies.append(message)
         self._replied.set()
 
     def write(self, frames: Sequence[Frame]) -> None:

@@ -188,10 +188,11 @@ class PollCommands:
         if outcome.end is not None:
             return disconnect_response(*outcome.end, headers)
         replies = list(outcome.replies)
-        if len(replies) < len(numbers) and outcome.is_full:
+        not_run = numbers[outcome.commands_run :]
+        if not_run and outcome.is_full:
             self._checks.count(RESPONSE_LIMIT)
-            replies += [_encode(_not_run(number)) for number in numbers[len(replies) :]]
-        if len(replies) < len(numbers):
+            replies += [_encode(_not_run(number)) for number in not_run]
+        elif not_run:
             text = "the commands took too long: not all of them have a reply, and some may have been run"
             raise RequestRefused(ErrorResponse(503, "bad", text))
         return Response(b'{"replies":[%b]}' % b",".join(replies), 200, headers, "application/json")

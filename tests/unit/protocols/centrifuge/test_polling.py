@@ -6,11 +6,14 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from msgspec import Raw
 
-from beaconfire.base.errors import EXPIRED, SHUTDOWN, UNKNOWN_CHANNEL, CommandError
+from beaconfire.base.errors import EXPIRED, PERMISSION_DENIED, SHUTDOWN, UNKNOWN_CHANNEL, CommandError
 from beaconfire.model.identity import Identity
 from beaconfire.model.results import ConnectionStart
+from beaconfire.policy.no_opinion import NoOpinion
+from beaconfire.policy.port import Caller
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.polling import CommandsConnection, PollConnection
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
@@ -51,7 +54,7 @@ class CommandsHarness:
         self.client = HarnessClient(harness, sessions, codec)
 
     def _on_reply(self, message: bytes, error: CommandError | None, ref: object) -> None:
-        self.replies.append((json.loads(message), error, ref))
+        self.replies.append((json.loads(message) if message else {}, error, ref))
 
 
 def harness_with_ann() -> NodeHarness:
@@ -119,6 +122,30 @@ def test_replies_are_handed_over_and_not_sent() -> None:
     assert (error.code, ref) == (UNKNOWN_CHANNEL, 3)
     [push] = commands.client.receive()
     assert push["push"]["pub"]["data"] == 1
+
+
+class MessageHandler(NoOpinion):
+    """Handles each message, or refuses it."""
+
+    def __init__(self, refuses: bool) -> None:
+        self.refuses = refuses
+
+    async def message(self, caller: Caller, data: Raw) -> bool | None:
+        if self.refuses:
+            raise CommandError(PERMISSION_DENIED)
+        return True
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_the_end_of_a_command_without_a_reply_is_reported(refuses: bool) -> None:
+    """With an empty message. The receiver would wait for a reply otherwise, until its timeout."""
+    harness = NodeHarness(RECOVERABLE, policy=MessageHandler(refuses))
+    harness.tokens.connections.known["t"] = Identity(user="ann")
+    commands = CommandsHarness(harness)
+    commands.client.send("connect", token="t")
+    commands.client.send("send", data=1)
+    commands.client.send("publish", channel="news", data=1)
+    assert commands.replies[1:] == [({}, None, None), ({"id": 3, "publish": {}}, None, 3)]
 
 
 def test_a_failed_connect_is_a_reply() -> None:

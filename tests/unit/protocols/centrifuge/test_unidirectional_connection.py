@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -9,10 +10,12 @@ import pytest
 from beaconfire.base.errors import ERRORS, CommandError, ErrorCode
 from beaconfire.model.events import CommandHandled
 from beaconfire.model.identity import Identity
+from beaconfire.policy.no_opinion import NoOpinion
+from beaconfire.policy.port import ConnectionAttempt
 from beaconfire.policy.tokens import TokenExpired, TokenUnverifiable
 from beaconfire.protocols.centrifuge.unidirectional_connection import UnidirectionalConnection
 from beaconfire.transports.traits import Pings, SessionTraits
-from tests.unit.kit import RECOVERABLE, NodeHarness
+from tests.unit.kit import RECOVERABLE, NodeHarness, settle
 
 
 @pytest.mark.parametrize(
@@ -59,6 +62,36 @@ def test_later_messages_have_no_effect_but_count() -> None:
     assert client.disconnect_code == 3013
     assert harness.memory.broker.statistics().publications == 0
     assert [event.method for event in harness.recorder.of(CommandHandled)] == ["connect"]
+
+
+class SlowPolicy(NoOpinion):
+    """A connect waits until `finish` is set."""
+
+    suspending = frozenset({"connect"})
+
+    def __init__(self) -> None:
+        self.finish = asyncio.Event()
+
+    async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
+        await self.finish.wait()
+        return None
+
+
+def test_messages_before_a_slow_connect_has_begun_have_no_effect() -> None:
+    """The connect waits for its task, so the session is still new when the next messages come."""
+
+    async def scenario() -> None:
+        policy = SlowPolicy()
+        client = NodeHarness(RECOVERABLE, policy=policy).open_unidirectional_session()
+        for text in ("{}", "{}", "nonsense"):
+            client.send_text(text)
+        await settle()
+        policy.finish.set()
+        await settle()
+        [message] = client.receive()
+        assert ("connect" in message, client.disconnect_code) == (True, 0)
+
+    asyncio.run(scenario())
 
 
 def test_a_failed_connect_is_not_tried_again_with_the_next_message() -> None:

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from beaconfire.base.errors import PERMISSION_DENIED, CommandError
 from beaconfire.channels.options import ChannelOptions
+from beaconfire.model.events import InternalError
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.node.cluster import Selector, SubscribeSessions
@@ -123,11 +124,11 @@ def test_server_api_asks_the_policy_about_publications() -> None:
     harness = NodeHarness(EVERYTHING, policy=recorder)
     publishing = harness.node.operations.publishing
     namespace = harness.namespaces.resolve("news")
-    assert run(publishing.publish_for_api("news", namespace, Raw(b"1"))).position.offset == 1
+    assert run(publishing.permit_for_api("news", namespace, Raw(b"1"))) == Raw(b"1")
     assert recorder.asked == [("publish", None, "news", Via.SERVER_API, False)]
     recorder.refused = "publish"
     with pytest.raises(CommandError, match="refused by the recorder"):
-        run(publishing.publish_for_api("news", namespace, Raw(b"2")))
+        run(publishing.permit_for_api("news", namespace, Raw(b"2")))
 
 
 class Slow(NoOpinion):
@@ -206,6 +207,39 @@ def test_end_of_the_session_cancels_its_decisions() -> None:
         await settle()
         assert sorted(slow.cancelled) == ["first", "second"]
         assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(scenario())
+
+
+class Cancelling(NoOpinion):
+    """An rpc waits for a future that the policy has cancelled itself."""
+
+    def __init__(self, *suspending: str) -> None:
+        self._suspending = frozenset(suspending)
+
+    @property
+    def suspending(self) -> frozenset[str]:
+        return self._suspending
+
+    async def rpc(self, caller: Any, method: str, data: Raw) -> Raw | None:
+        answer: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
+        answer.cancel()
+        return await answer
+
+
+@pytest.mark.parametrize("suspending", [(), ("rpc",)])
+def test_cancellation_by_the_policy_itself_is_a_failure(suspending: tuple[str, ...]) -> None:
+    """Nobody has cancelled the command, so its client waits for a reply."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(EVERYTHING, policy=Cancelling(*suspending))
+        harness.recorder.expects_errors = True
+        client = harness.connect("ann")
+        number = client.send("rpc", method="first")
+        await settle()
+        [reply] = client.receive()
+        assert (reply["id"], reply["error"]["code"]) == (number, 100)
+        assert [event.where for event in harness.recorder.of(InternalError)] == ["rpc"]
 
     asyncio.run(scenario())
 

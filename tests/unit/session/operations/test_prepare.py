@@ -11,7 +11,7 @@ from beaconfire.base.errors import EngineUnavailable
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.events import RecoveryFinished, Subscribed
 from beaconfire.model.grants import SubscriptionOverride
-from beaconfire.node.cluster import Selector, UnsubscribeSessions
+from beaconfire.node.cluster import Selector, SubscribeSessions, UnsubscribeSessions
 from tests.unit.kit import OPEN, NodeHarness, run, settle
 from tests.unit.session.operations.support import (
     ALL_STEPS,
@@ -332,7 +332,7 @@ def test_session_that_ends_during_subscribe_leaves_nothing_behind(held: str) -> 
 
 @pytest.mark.parametrize("held", ["attach", "history", "presence_add"])
 def test_server_may_unsubscribe_during_subscribe(held: str) -> None:
-    """The subscribe command then fails with error 103."""
+    """The subscribe command then fails with error 103. The client gets nothing of the channel before."""
 
     async def scenario() -> None:
         harness = NodeHarness(ALL_STEPS)
@@ -343,11 +343,30 @@ def test_server_may_unsubscribe_during_subscribe(held: str) -> None:
         harness.send_control(UnsubscribeSessions(Selector(user="ann"), "news"))
         harness.calls.release(held)
         await settle()
-        [error] = [message for message in client.receive() if message.get("id") == number]
-        assert error["error"]["code"] == 103
+        [error] = client.receive()
+        assert (error["id"], error["error"]["code"]) == (number, 103)
         assert client.session.subscriptions == {}
         assert harness.present_clients("news") == set()
         assert client.request_code("subscribe", channel="news") == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("held", ["attach", "history", "presence_add"])
+def test_server_may_unsubscribe_during_its_own_subscribe(held: str) -> None:
+    """The client learns of neither."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(ALL_STEPS)
+        client = harness.connect("ann")
+        harness.calls.hold(held)
+        harness.send_control(SubscribeSessions(Selector(user="ann"), "news"))
+        await settle()
+        harness.send_control(UnsubscribeSessions(Selector(user="ann"), "news"))
+        harness.calls.release(held)
+        await settle()
+        assert client.receive() == []
+        assert client.session.subscriptions == {}
 
     asyncio.run(scenario())
 

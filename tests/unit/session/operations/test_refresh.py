@@ -11,6 +11,8 @@ from msgspec import Raw
 from beaconfire.base.units import Seconds
 from beaconfire.model.identity import Identity
 from beaconfire.node.cluster import Selector, UnsubscribeSessions
+from beaconfire.policy.no_opinion import NoOpinion
+from beaconfire.policy.port import Caller
 from beaconfire.policy.tokens import TokenExpired, TokenUnverifiable
 from tests.unit.kit import WITH_PRESENCE, HarnessClient, NodeHarness, settle
 from tests.unit.session.operations.support import UNIX_S, grants_for, subscribe_with_expiry, without_pings
@@ -71,6 +73,23 @@ def test_refresh_needs_a_valid_token_of_the_same_user_and_channels(
     if outcome is not None:
         harness.tokens.connections.known["new"] = outcome
     assert client.request_code("refresh", token="new") == code
+
+
+class Renames(NoOpinion):
+    """Renews every connection, and forgets the user."""
+
+    async def refresh(self, caller: Caller, token: str) -> Identity | None:
+        return Identity(expire_at_unix_s=UNIX_S + 600, client_refresh=True)
+
+
+def test_refresh_never_changes_the_user() -> None:
+    """Whatever the policy answers. The registry would keep the ended session under its old user for ever."""
+    harness = NodeHarness(policy=Renames())
+    client = expiring(harness)
+    harness.tokens.connections.known["new"] = Identity(user="ann", expire_at_unix_s=UNIX_S + 600, client_refresh=True)
+    client.send("refresh", token="new")
+    assert client.disconnect_code == 3500
+    assert (harness.node.registry.by_user("ann"), harness.node.registry.users) == ([], 0)
 
 
 def test_refresh_without_token_or_without_expiry_ends_the_session_with_3501() -> None:

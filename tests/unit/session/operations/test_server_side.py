@@ -12,10 +12,12 @@ from msgspec import Raw, structs
 from beaconfire.base.errors import PERMISSION_DENIED, CommandError
 from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelOptions
+from beaconfire.delivery.subscription import Subscription
 from beaconfire.model.grants import SubscriptionClaims, SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import SubscriptionRequest
-from beaconfire.policy.port import Via
+from beaconfire.policy.no_opinion import NoOpinion
+from beaconfire.policy.port import ConnectionAttempt, Via
 from beaconfire.policy.tokens import TokenExpired, TokenUnverifiable
 from tests.unit.kit import OPEN, RECOVERABLE, NodeHarness, run, settle
 from tests.unit.session.operations.support import OPEN_TO_ANONYMOUS, UNIX_S, connect_with, grants_for
@@ -289,6 +291,46 @@ def test_many_tokens_are_verified_in_slices() -> None:
             await settle()
         [reply] = client.receive()
         assert len(reply["connect"]["subs"]) == 40
+
+    asyncio.run(scenario())
+
+
+class Granting(NoOpinion):
+    """Grants 300 channels to every client."""
+
+    def __init__(self, *suspending: str) -> None:
+        self._suspending = frozenset(suspending)
+
+    @property
+    def suspending(self) -> frozenset[str]:
+        return self._suspending
+
+    async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
+        return Identity(user="ann", channels={f"c{number}": SubscriptionGrant() for number in range(300)})
+
+
+@pytest.mark.parametrize("suspending", [(), ("connect",)])
+def test_a_small_request_may_be_granted_many_channels(suspending: tuple[str, ...]) -> None:
+    """Nobody knows that before the policy is asked. So such a connect runs in one step, unless it has a task anyway."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(OPEN, policy=Granting(*suspending), channel_limit=300)
+        add = harness.node.memberships.add
+
+        def take_a_while(subscription: Subscription) -> None:
+            harness.clock.advance(0.0001)
+            add(subscription)
+
+        harness.node.memberships.add = take_a_while  # type: ignore[method-assign]
+        client = harness.open_session()
+        client.send("connect")
+        await settle()
+        assert (len(client.session.subscriptions) == 300) is not bool(suspending)
+        for _ in range(20):
+            await settle()
+            harness.run_scheduled()
+        [reply] = client.receive()
+        assert len(reply["connect"]["subs"]) == 300
 
     asyncio.run(scenario())
 

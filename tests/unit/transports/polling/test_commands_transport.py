@@ -124,31 +124,47 @@ def exchange(
     return outcome, session.commands
 
 
+class WithoutReplySession(ScriptedSession):
+    """Replies to all commands but the second one after connect, which has no reply."""
+
+    def run(self, data: bytes) -> None:
+        if self.commands == 3:
+            self.on_reply(b"", None, None)
+        else:
+            super().run(data)
+
+
+@pytest.mark.timeout(4)
+def test_a_command_without_a_reply_does_not_delay_the_next_one() -> None:
+    """It counts as run."""
+    assert exchange(WithoutReplySession) == (CommandsOutcome((b"a", b"c"), 3, None, False, None), 4)
+
+
 @pytest.mark.parametrize("kind", [ScriptedSession, LaterSession, DenyingCommandsSession])
 def test_each_command_has_its_reply(kind: type[ScriptedSession]) -> None:
     """In order, without the reply to connect and without pushes. An error is a reply like any other."""
-    assert exchange(kind) == (CommandsOutcome((b"a", b"b", b"c"), None, False, None), 4)
+    assert exchange(kind) == (CommandsOutcome((b"a", b"b", b"c"), 3, None, False, None), 4)
 
 
 def test_no_command_is_run_after_a_failed_connect() -> None:
     """The outcome has the error reply to connect."""
-    assert exchange(DenyingSession) == (CommandsOutcome((), b"connect", False, None), 1)
+    assert exchange(DenyingSession) == (CommandsOutcome((), 0, b"connect", False, None), 1)
 
 
 def test_no_command_is_run_after_a_full_response() -> None:
     """The reply to connect does not count."""
-    assert exchange(size_max=2) == (CommandsOutcome((b"a", b"b"), None, True, None), 3)
+    assert exchange(size_max=2) == (CommandsOutcome((b"a", b"b"), 2, None, True, None), 3)
 
 
 @pytest.mark.timeout(4)
 def test_end_of_the_session_ends_the_exchange() -> None:
     """The outcome has code and reason."""
-    assert exchange(EndingSession) == (CommandsOutcome((), None, False, (CONNECTION_EXPIRED, "why")), 2)
+    assert exchange(EndingSession) == (CommandsOutcome((), 0, None, False, (CONNECTION_EXPIRED, "why")), 2)
 
 
 def test_time_is_limited() -> None:
     """For all commands together."""
-    assert exchange(SilentSession, timeout_s=0.01) == (CommandsOutcome((), None, False, None), 2)
+    assert exchange(SilentSession, timeout_s=0.01) == (CommandsOutcome((), 0, None, False, None), 2)
 
 
 @pytest.mark.timeout(4)
