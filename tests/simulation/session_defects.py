@@ -146,7 +146,7 @@ def _control_messages_stay_on_their_node(patch: pytest.MonkeyPatch) -> None:
     """A control message is applied only to the sessions of the node that sends it."""
 
     async def send(self: Cluster, message: ControlMessage) -> None:
-        self._resident.apply(message)
+        self._local.apply(message)
 
     patch.setattr(Cluster, "send", send)
 
