@@ -20,7 +20,7 @@ from beaconfire.delivery.strategy import Target
 from beaconfire.delivery.subscription import Gap, Subscription
 from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import PublicationPush
-from beaconfire.node.broker_listener import BrokerListener
+from beaconfire.node.healing import Healing
 from tests.simulation.disabled_checks import (
     advance_past_gaps,
     ignore_offsets_of_announcements,
@@ -180,10 +180,9 @@ def _leave_loses_the_batch_of_the_walk(patch: pytest.MonkeyPatch) -> None:
 
 
 def _predecessors_are_ignored(patch: pytest.MonkeyPatch) -> None:
-    """A lost link is ignored, and a publication is accepted, by the hub, held or live, although its predecessor never
-    came."""
-    patch.setattr(BrokerListener, "on_link_down", lambda self, channels: None)
-    patch.setattr(BrokerListener, "on_link_up", lambda self, channels: None)
+    """Nothing is read after a lost link, and a publication is accepted, by the hub, held or live, although its
+    predecessor never came."""
+    patch.setattr(Healing, "heal_all", lambda self, channels: None)
     patch.setattr(Hub, "_is_out_of_order", is_never_out_of_order)
     patch.setattr(subscription_module, "_advance", advance_past_gaps)
 

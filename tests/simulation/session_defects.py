@@ -20,7 +20,6 @@ from beaconfire.model.publication import ClientInfo
 from beaconfire.node.broker_listener import BrokerListener
 from beaconfire.node.cluster import Cluster, ControlMessage, SubscribeSessions, UnsubscribeSessions
 from beaconfire.node.local_sessions import LocalSessions
-from beaconfire.node.requested_subscriptions import RequestedSubscriptions, _Request
 from beaconfire.policy.port import PublicationAttempt
 from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
 from beaconfire.session.command_queue import CommandQueue
@@ -168,22 +167,6 @@ def _control_message_reaches_a_session_that_is_connecting(patch: pytest.MonkeyPa
     patch.setattr(LocalSessions, "apply", apply_at_once)
 
 
-def _repeated_subscribes_of_the_server_api_pile_up(patch: pytest.MonkeyPatch) -> None:
-    """Two failed subscribes of one session and channel both wait for their repetition, and the second finds nothing."""
-
-    def start(self: RequestedSubscriptions, session: Session, message: SubscribeSessions) -> None:
-        self._requests[session.client, message.channel] = request = _Request(message)
-        self._try(session, request)
-
-    def cancel(self: RequestedSubscriptions, session: Session, channel: str) -> None:
-        if self._requests[session.client, channel].timer is None:
-            del self._requests[session.client, channel]
-
-    patch.setattr(RequestedSubscriptions, "start", start)
-    patch.setattr(RequestedSubscriptions, "cancel", cancel)
-    patch.setattr(RequestedSubscriptions, "_is_current", lambda self, session, request: True)
-
-
 # Decisions
 
 
@@ -287,7 +270,6 @@ DEFECTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _leaves_of_another_node_are_dropped,
     _control_messages_stay_on_their_node,
     _control_message_reaches_a_session_that_is_connecting,
-    _repeated_subscribes_of_the_server_api_pile_up,
     _decision_goes_on_after_its_session,
     _cancelled_decision_goes_on,
     _decision_has_no_deadline,
