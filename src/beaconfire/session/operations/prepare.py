@@ -146,7 +146,14 @@ class Preparation:
         Raises Disconnect 3010 if publications are missing, and what `reply` raises. Nothing of the channels is sent to
         the client before the reply.
         """
-        live = [(entered, go_live(entered)) for entered in prepared]
+        live: list[tuple[PreparedSubscription, list[Item]]] = []
+        try:
+            for entered in prepared:
+                live.append((entered, go_live(entered)))
+        except Disconnect:
+            for entered, _ in live:
+                entered.subscription.end()  # or the end of the session would send what is pending for them
+            raise
         reply()
         for entered, held in live:
             self._complete(session, entered.subscription, held)

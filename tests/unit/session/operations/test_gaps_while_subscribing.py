@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.unit.kit import NodeHarness, run, settle
+from tests.unit.kit import RECOVERABLE, NodeHarness, run, settle
 from tests.unit.session.operations.support import ALL_STEPS, lose_history, lose_publication
 
 
@@ -91,5 +91,30 @@ def test_missing_offset_among_held_publications_ends_the_session_with_3010() -> 
         await settle()
         assert client.disconnect_code == 3010
         assert not any(call.startswith("announce") for call in harness.calls.completed)
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_sent_before_the_connect_reply_that_a_gap_prevents() -> None:
+    """One subscription of the connect is live already when another one finds a gap. What is pending for the live one is
+    not sent."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(RECOVERABLE)
+        harness.connect("ann")
+        client = harness.open_session()
+        release_news = harness.calls.hold("history")
+        client.send("connect", token="ann", subs={"news": {}, "sport": {}})
+        await settle()
+        release_sport = harness.calls.hold("history")
+        release_news()
+        await settle()
+        harness.publish("news", 1)
+        client.session.subscriptions["sport"].mark_gap()
+        release_sport()
+        await settle()
+        harness.run_scheduled()
+        assert client.transport.closed is not None
+        assert (client.transport.closed[0], client.transport.messages()) == (3010, [])
 
     asyncio.run(scenario())
