@@ -182,7 +182,7 @@ def test_a_slow_decision_is_awaited() -> None:
         policy, session = SlowPolicy(), connected_session()
         asking = asyncio.create_task(decisions_of(policy).rpc(session, "echo", DATA))
         await settle()
-        assert session._deciding == {asking}
+        assert session._deciding == {asking: None}
         policy.resume.set()
         assert await asking is DATA
         assert session._deciding is None
