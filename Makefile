@@ -1,5 +1,5 @@
 # All commands of this repository, for developers and CI. Each command first installs what it needs.
-.PHONY: run test test-long test-protobuf coverage check fix docs bench bench-quick setup lock
+.PHONY: run test test-long test-engine test-protobuf coverage check fix docs bench bench-quick setup lock
 VENV := .venv/bin
 # Test processes that run at the same time: more than cores, because most tests wait for servers and timers.
 WORKERS ?= 4
@@ -14,10 +14,15 @@ run: setup              ## serve the demo on the embedded engine
 test: services check    ## lint, types, and all tests
 	$(VENV)/python -m pytest $(PARALLEL) --dist loadfile --no-loadscope-reorder
 
-test-long: test-protobuf ## the simulation and fuzz tests with many more rounds than `make test`: takes a night
-	SIMULATION_SEEDS=100000 BEACONFIRE_FUZZ_ROUNDS=100000 CHURN_CHANNELS=1000000 $(VENV)/python -m pytest \
+test-long: test-protobuf ## the simulation, fuzz and engine tests with many more rounds than `make test`: takes a night
+	SIMULATION_SEEDS=20000 BEACONFIRE_FUZZ_ROUNDS=100000 CHURN_CHANNELS=1000000 $(VENV)/python -m pytest \
 	  $(PARALLEL) --dist load --timeout 3600 \
 	  tests/simulation tests/fuzz tests/acceptance/test_million_channels.py
+	$(MAKE) test-engine
+
+test-engine: setup      ## 1,000 clients on an engine that is slow, fails, hangs and loses its link: prints what happened
+	HOSTILE_CLIENTS=1000 HOSTILE_SECONDS=60 HOSTILE_HANG_SECONDS=10 HOSTILE_CHANNELS=20000 \
+	  $(VENV)/python -m pytest -s -p no:randomly --timeout 3600 tests/acceptance/hostile_engine
 
 # The oldest version of the range in pyproject.toml, one of the next major version, and the newest. Each is installed into
 # a folder that precedes the environment on the path.

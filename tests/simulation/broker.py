@@ -1,12 +1,12 @@
-"""A broker across a network: it announces late, and can lose its link and its streams."""
+"""A broker across a network, for several nodes: it announces late, and can lose a node's link and its streams."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from msgspec import Raw
 
@@ -21,73 +21,85 @@ from beaconfire.engines.port import (
 )
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
-from beaconfire.testing.calls import LIFETIME_CALLS
 
 CHANNELS = ("a", "b")
 
-FAILING_BEFORE = frozenset({"attach", "detach", "history", "positions", "announce"})
-FAILING_AFTER = frozenset({"attach", "detach"})
-"""Calls that may fail before and after their effect. Those of the presence store may do both. An announcement that is
-made and then fails would be made again, and clients would see the same join twice."""
+Announcement: TypeAlias = Callable[[BrokerEvents], None]
 
 
-class RandomSteps:
-    """Implements `beaconfire.testing.CallControl`: most calls wait before and after their effect for `take_one`."""
-
-    def __init__(self, rng: random.Random, failures: float = 0.0) -> None:
-        """`failures` is the probability that a call fails that may fail."""
-        self._rng = rng
-        self.failures = failures
-        self.waiting: list[asyncio.Future[None]] = []
-
-    async def before(self, call: str, subject: str) -> None:
-        await self._wait(call)
-        self._fail(call, FAILING_BEFORE)
-
-    async def after(self, call: str, subject: str) -> None:
-        for _ in range(self._rng.choice((1, 1, 6)) if call == "history" else 1):
-            await self._wait(call)  # much may be published between a slow read and its end
-        self._fail(call, FAILING_AFTER)
-
-    def _fail(self, call: str, failing: frozenset[str]) -> None:
-        if self.failures and (call in failing or call.startswith("presence_")) and self._rng.random() < self.failures:
-            raise EngineUnavailable(f"{call}: the simulation lets this call fail")
-
-    async def _wait(self, call: str) -> None:
-        if call in LIFETIME_CALLS or self._rng.random() < 0.25:
-            return  # some calls are fast
-        step: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiting.append(step)
-        await step
-
-    def take_one(self) -> None:
-        """Lets a random call continue."""
-        step = self.waiting.pop(self._rng.randrange(len(self.waiting)))
-        step.set_result(None)
-
-
-class LossyBroker:
-    """Keeps streams of bounded size. Announcements wait in order for `announce_one`; a lost link drops them."""
+class StreamStore:
+    """Keeps streams of bounded size for all nodes, and hands announcements to their brokers."""
 
     def __init__(self, sparse: random.Random | None = None) -> None:
         """Offsets rise by one, or, with `sparse`, by one or two."""
         self._sparse = sparse
-        self._events: BrokerEvents | None = None
-        self.attached: set[str] = set()
+        self.brokers: list[LossyBroker] = []
         self.streams: dict[str, list[Publication]] = {}
         self.epochs: dict[str, str] = {}
         self.tops: dict[str, int] = {}
-        self.announcements: deque[tuple[str, Callable[[BrokerEvents], None], bool]] = deque()
-        """The channel of each announcement, what the node is called with, and whether it is a join or leave."""
-        self.down: set[str] = set()
-        """The channels whose link is lost."""
-        self.links_lost = 0
         self.streams_lost: set[str] = set()
         self.published: dict[tuple[str, str, int], Publication] = {}
         """Every publication of the simulation, by channel, epoch and offset."""
         self.predecessors: dict[tuple[str, str, int], int] = {}
         """The offset before that of each publication, by channel, epoch and offset."""
         self._epoch_numbers = itertools.count()
+
+    def connect(self) -> LossyBroker:
+        """The broker of one more node."""
+        broker = LossyBroker(self)
+        self.brokers.append(broker)
+        return broker
+
+    def lose_stream(self, channel: str) -> None:
+        """Forgets the stream of a channel. Its next epoch starts at offset 0."""
+        self.streams_lost.add(channel)
+        self.streams.pop(channel, None)
+        self.tops.pop(channel, None)
+        self.epochs.pop(channel, None)
+
+    def position(self, channel: str) -> StreamPosition:
+        if channel not in self.epochs:
+            self.epochs[channel] = f"epoch{next(self._epoch_numbers)}"
+        return StreamPosition(self.tops.get(channel, 0), self.epochs[channel])
+
+    def append(
+        self, channel: str, data: Raw, info: ClientInfo | None, tags: Mapping[str, str], size: int
+    ) -> tuple[Publication, str, int]:
+        """Stores a publication, and keeps at most `size` of them. Returns it, its epoch and the offset before it."""
+        top, epoch = self.position(channel)
+        offset = top + (1 if self._sparse is None else self._sparse.randint(1, 2))
+        publication = Publication(data, info, offset, dict(tags))
+        self.published[channel, epoch, offset] = publication
+        self.predecessors[channel, epoch, offset] = top
+        self.tops[channel] = offset
+        stream = self.streams.setdefault(channel, [])
+        stream.append(publication)
+        del stream[: max(0, len(stream) - size)]
+        return publication, epoch, top
+
+    def announce(self, origin: LossyBroker, channel: str, announcement: Announcement, is_member: bool = False) -> None:
+        """Puts an announcement on its way to every node. `origin` is the broker of the node that has caused it."""
+        for broker in self.brokers:
+            broker.queue(channel, announcement, is_member)
+
+
+class LossyBroker:
+    """Implements `Broker` for one node. Announcements wait in order for `announce_one`; a lost link drops them."""
+
+    def __init__(self, store: StreamStore) -> None:
+        self.store = store
+        self._events: BrokerEvents | None = None
+        self.attached: set[str] = set()
+        self.announcements: deque[tuple[str, Announcement, bool]] = deque()
+        """The channel of each announcement, what the node is called with, and whether it is a join or leave."""
+        self.down: set[str] = set()
+        """The channels whose link is lost."""
+        self.links_lost = 0
+
+    def queue(self, channel: str, announcement: Announcement, is_member: bool) -> None:
+        """An announcement comes from the store. It is dropped unless the node has attached the channel."""
+        if channel in self.attached:
+            self.announcements.append((channel, announcement, is_member))
 
     def announce_one(self) -> None:
         _, announcement, _ = self.announcements.popleft()
@@ -111,18 +123,6 @@ class LossyBroker:
         assert self._events is not None
         self._events.on_link_up(channels)
 
-    def lose_stream(self, channel: str) -> None:
-        """Forgets the stream of a channel. Its next epoch starts at offset 0."""
-        self.streams_lost.add(channel)
-        self.streams.pop(channel, None)
-        self.tops.pop(channel, None)
-        self.epochs.pop(channel, None)
-
-    def position(self, channel: str) -> StreamPosition:
-        if channel not in self.epochs:
-            self.epochs[channel] = f"epoch{next(self._epoch_numbers)}"
-        return StreamPosition(self.tops.get(channel, 0), self.epochs[channel])
-
     # engines.port.Broker
 
     async def start(self, events: BrokerEvents) -> None:
@@ -130,6 +130,8 @@ class LossyBroker:
 
     async def stop(self) -> None:
         self._events = None
+        self.attached.clear()
+        self.announcements.clear()
 
     async def ping(self) -> None:
         pass
@@ -153,28 +155,17 @@ class LossyBroker:
         info: ClientInfo | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> PublishOutcome:
-        top, epoch = self.position(channel)
-        offset = top + (1 if self._sparse is None else self._sparse.randint(1, 2))
-        publication = Publication(data, info, offset, dict(tags or {}))
-        self.published[channel, epoch, offset] = publication
-        self.predecessors[channel, epoch, offset] = top
-        self.tops[channel] = offset
-        stream = self.streams.setdefault(channel, [])
-        stream.append(publication)
-        del stream[: max(0, len(stream) - options.history.size)]
-        self._announce(
+        publication, epoch, top = self.store.append(channel, data, info, tags or {}, options.history.size)
+        self.store.announce(
+            self,
             channel,
             lambda events: events.on_publication(channel, publication, epoch, top, options.exclude, options.delta),
         )
-        return PublishOutcome(StreamPosition(offset, epoch))
+        return PublishOutcome(StreamPosition(publication.offset, epoch))
 
     async def announce(self, channel: str, changes: Sequence[MemberChange]) -> None:
         for change in changes:
-            self._announce(channel, _member_announcement(channel, change), True)
-
-    def _announce(self, channel: str, announcement: Callable[[BrokerEvents], None], is_member: bool = False) -> None:
-        if channel in self.attached:
-            self.announcements.append((channel, announcement, is_member))
+            self.store.announce(self, channel, _member_announcement(channel, change), True)
 
     async def history(
         self,
@@ -185,20 +176,21 @@ class LossyBroker:
         reverse: bool = False,
     ) -> HistoryPage:
         assert since is None or not reverse, "no caller reads backwards from a position"
-        position = self.position(channel)
-        kept = [p for p in self.streams.get(channel, []) if since is None or p.offset > since.offset]
+        store = self.store
+        position = store.position(channel)
+        kept = [p for p in store.streams.get(channel, []) if since is None or p.offset > since.offset]
         first = kept[0].offset if kept else 0
-        predecessor = self.predecessors.get((channel, position.epoch, first), position.offset)
+        predecessor = store.predecessors.get((channel, position.epoch, first), position.offset)
         continues = since is None or continues_from(since, predecessor, position.epoch)
         if reverse:
             kept.reverse()
         return HistoryPage(kept[:limit] if limit >= 0 else kept, position, continues)
 
     async def positions(self, channels: Mapping[str, HistoryOptions]) -> dict[str, StreamPosition]:
-        return {channel: self.position(channel) for channel in channels}
+        return {channel: self.store.position(channel) for channel in channels}
 
     async def remove_history(self, channel: str) -> None:
-        self.streams.pop(channel, None)
+        self.store.streams.pop(channel, None)
 
 
 def continues_from(since: StreamPosition, predecessor: int, epoch: str) -> bool:

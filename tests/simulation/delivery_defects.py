@@ -180,7 +180,8 @@ def _leave_loses_the_batch_of_the_walk(patch: pytest.MonkeyPatch) -> None:
 
 
 def _predecessors_are_ignored(patch: pytest.MonkeyPatch) -> None:
-    """A lost link is ignored, and a publication is accepted, held or live, although its predecessor never came."""
+    """A lost link is ignored, and a publication is accepted, by the hub, held or live, although its predecessor never
+    came."""
     patch.setattr(BrokerListener, "on_link_down", lambda self, channels: None)
     patch.setattr(BrokerListener, "on_link_up", lambda self, channels: None)
     patch.setattr(Hub, "_is_out_of_order", is_never_out_of_order)

@@ -27,6 +27,7 @@ class PartialWriteTransport:
         self.writable = True
         self.inbox: deque[dict[str, Any]] = deque()
         self.disconnect_code: int | None = None
+        self.is_closed = False
 
     @property
     def direct(self) -> Any:
@@ -36,6 +37,10 @@ class PartialWriteTransport:
         self._take(b"".join(frames))  # type: ignore[arg-type]  # `LineWire` makes bytes
 
     def _take(self, data: bytes) -> None:
+        if self.disconnect_code is not None:
+            raise BrokenGuarantee(f"written after the end: {data!r}")
+        if self.is_closed:
+            return
         *lines, self._line_start = (self._line_start + data).split(b"\n")
         try:
             self.inbox.extend(json.loads(line) for line in lines)

@@ -8,8 +8,9 @@ anyio need a current task.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -21,14 +22,23 @@ class SuspendedError(RuntimeError):
 
 def run_in_one_step(coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that never suspends. Raises what the coroutine raises, and SuspendedError if it
-    suspends: then the coroutine is closed."""
+    suspends: then the coroutine is closed. The error names the coroutines that waited for each other, innermost last.
+    """
     try:
         coroutine.send(None)
     except StopIteration as finished:
         result: T = finished.value
         return result
+    names = " > ".join(_awaited_names(coroutine))
     coroutine.close()
-    raise SuspendedError(f"{coroutine!r} has suspended, although it must not")
+    raise SuspendedError(f"suspended, although it must not: {names}")
+
+
+def _awaited_names(coroutine: Any) -> Iterator[str]:
+    """The qualified names of a suspended coroutine and of the coroutines that it waits for."""
+    while inspect.iscoroutine(coroutine):
+        yield coroutine.__qualname__
+        coroutine = coroutine.cr_await
 
 
 if sys.version_info >= (3, 12):

@@ -56,7 +56,7 @@ class LocalChannel:
     """Subscriptions are keyed by client id, because a session is in a channel once.
 
     `announced_offset` and `epoch` are the position of the last stored publication that the hub was given, or, before
-    the first one, the top of the stream when a subscription with a position went live. The offset is None before both.
+    the first one, the lowest position at which a subscription went live. The offset is None before both.
     `delivered_offset` is that of the last stored publication that the hub was given, 0 before the first one.
     `latest` is the last publication. It is kept only while a subscription has a strategy.
     """

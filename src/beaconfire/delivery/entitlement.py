@@ -53,12 +53,15 @@ def _takes(item: Item, subscription: Subscription, hold_limit_bytes: int) -> boo
             return subscription.advance(item) and wanted
         return wanted
     if isinstance(push, GapMark):
-        if subscription.options.positioned and not (is_live and _is_kept(push, subscription)):
+        if subscription.options.positioned and not _is_kept(push, subscription):
             raise Gap(push.reason)
         return False
     return (is_live or subscription.replied) and subscription.options.receives_join_leave
 
 
 def _is_kept(mark: GapMark, subscription: Subscription) -> bool:
-    kept = mark.kept
-    return kept is not None and subscription.epoch == kept.epoch and subscription.seen >= kept.offset
+    """Whether the subscription is live, or its recovery in pieces goes on, at a position from which nothing is
+    missing."""
+    kept, reached = mark.kept, subscription.reached
+    offset = subscription.seen if reached is None else reached.offset
+    return kept is not None and subscription.epoch == kept.epoch and offset >= kept.offset

@@ -127,7 +127,7 @@ class Hub:
 
     def announced(self, channel: str) -> StreamPosition | None:
         """The position that the channel has reached on this node: that of the last stored publication, or, before the
-        first one, the top of the stream when the first subscription with a position went live.
+        first one, the lowest position at which a subscription went live.
 
         None if neither has happened since the channel got its first subscriber, or since the last `mark_gap`.
         """
@@ -198,8 +198,8 @@ class Hub:
     def mark_gap(self, channel: str, reason: str, kept: StreamPosition | None = None) -> None:
         """Tells every subscription with a position that publications are missing after those it was given so far.
 
-        With `kept`, live subscriptions at this position or after it are not told, and the channel is at `kept` from now
-        on.
+        With `kept`, subscriptions at this position or after it are not told, live or with a recovery in pieces, and the
+        channel is at `kept` from now on.
 
         This takes slices of a few milliseconds over turns of the event loop. A subscription that is added later is not
         told. A live subscription gets nothing that is published after this call, and usually nothing that is pending.

@@ -23,8 +23,8 @@ WHOLE = -2
 
 
 class GapMark(Struct, frozen=True):
-    """Publications of the channel are missing from here on. Subscriptions with a position must recover, unless they are
-    live and have reached `kept`."""
+    """Publications of the channel are missing from here on. Subscriptions with a position must recover, unless they
+    have reached `kept`, live or with a piece of their recovery."""
 
     channel: str
     reason: str

@@ -7,6 +7,10 @@ form of them. A strategy is one of
 * a *form*, which says how publications look: `Plain` or `Patched`;
 * a *layer* around another strategy, which says which publications are delivered, and when: `Filtered`, `Conflated`.
 
+Items are publications, joins and leaves; layers usually hand on joins and leaves as they are. A subscription gets
+publications in two ways: live by `deliver`, and after a recovery by `select` and `encode`. A layer that leaves
+publications out does so in both.
+
 So combinations need no code of their own: `Filtered(Conflated(Patched()))` gets the newest of the publications that
 pass a filter, as patches. Publications that a strategy leaves out count as received when gaps are detected, because the
 client does not want them.
@@ -119,7 +123,9 @@ class DeliveryStrategy:
     def deliver_update(self, item: Item, left_out: int, target: Target) -> int:
         """Delivers one publication, of which the client learns that `left_out` publications before it were left out.
 
-        A layer calls this method of the strategy inside it. Returns 1. Raises PayloadError.
+        A form must implement this method. A layer that holds publications calls this method of the strategy inside it,
+        so a layer inside it that leaves publications out would not be asked: it must be outside. Returns 1. Raises
+        PayloadError.
         """
         raise NotImplementedError
 

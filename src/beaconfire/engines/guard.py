@@ -11,10 +11,10 @@ from collections.abc import Coroutine
 from math import inf
 from typing import Any, Final, TypeVar
 
+from beaconfire.base.deadlines import Deadlines
 from beaconfire.base.errors import CommandError, EngineUnavailable, NotReplicated, StorageFull
 from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds
-from beaconfire.engines.deadlines import Deadlines
 from beaconfire.engines.health import EngineHealth
 from beaconfire.engines.interceptor import (
     EngineCall,
@@ -54,21 +54,22 @@ class CallGuard:
     ) -> T:
         """See `CallInterceptor.call`."""
         deadline = self._deadlines.start(waits_s)
+        answers = self.health.answers
         try:
             result = await running
         except CommandError as error:
             deadline.finish()
-            self._on_error(name, error)
+            self._on_error(name, error, answers)
             raise
         except (Exception, asyncio.CancelledError) as error:
             if deadline.finish():
                 problem = f"no answer within {Seconds(self._timeout_s + waits_s)}"
-                raise self._failed(name, "timeout", problem) from error
+                raise self._failed(name, "timeout", problem, answers) from error
             if isinstance(error, TimeoutError):
-                raise self._failed(name, "timeout", "the engine waited too long") from error
+                raise self._failed(name, "timeout", "the engine waited too long", answers) from error
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
-            raise self._defect(name, error) from error
+            raise self._defect(name, error, answers) from error
         except BaseException:
             deadline.finish()  # The process or the coroutine ends.
             raise
@@ -76,11 +77,11 @@ class CallGuard:
         self.health.answered()
         return result
 
-    def _on_error(self, name: EngineCall, error: CommandError) -> None:
+    def _on_error(self, name: EngineCall, error: CommandError, answers: int) -> None:
         match error:
             case EngineUnavailable():
                 self._count(name, "unavailable")
-                self.health.failed(error.detail)
+                self.health.failed(error.detail, answers)
                 return
             case NotReplicated():
                 self._count(name, "not_replicated")
@@ -88,16 +89,16 @@ class CallGuard:
                 self._count(name, "storage_full")
         self.health.answered()
 
-    def _defect(self, name: EngineCall, error: BaseException) -> EngineUnavailable:
+    def _defect(self, name: EngineCall, error: BaseException, answers: int) -> EngineUnavailable:
         now_s = self._timers.clock.now_s()
         if now_s - self._reported_s.get(name, -inf) >= REPORT_INTERVAL_S:
             self._reported_s[name] = now_s
             report_error(self._events, f"engine {name}", error)
-        return self._failed(name, "defect", f"{type(error).__name__}, see internal_error in the log")
+        return self._failed(name, "defect", f"{type(error).__name__}, see internal_error in the log", answers)
 
-    def _failed(self, name: EngineCall, reason: str, problem: str) -> EngineUnavailable:
+    def _failed(self, name: EngineCall, reason: str, problem: str, answers: int) -> EngineUnavailable:
         self._count(name, reason)
-        self.health.failed(f"{name}: {problem}")
+        self.health.failed(f"{name}: {problem}", answers)
         return EngineUnavailable(
             f"{name}: engine {self._engine.name!r}: {problem}. Whether the call took effect is not known; try again. "
             "If this lasts, check the engine and engine.timeout"

@@ -29,6 +29,8 @@ class EngineHealth:
         self._timers = timers
         self._events = events
         self._ping = ping
+        self.answers = 0
+        """How many calls the engine has answered."""
         self._failures = 0
         self._problem = ""
         self._up = True
@@ -48,12 +50,20 @@ class EngineHealth:
 
     def answered(self) -> None:
         """The engine has answered a call. A refusal is an answer as well."""
+        self.answers += 1
         self._failures = 0
         if not self._up:
             self._emit_change()
 
-    def failed(self, problem: str) -> None:
-        """The engine has not answered a call. `problem` says why, for operators."""
+    def failed(self, problem: str, answers: int) -> None:
+        """The engine has not answered a call. `problem` says why, for operators.
+
+        `answers` is the value of `answers` when the call began. If the engine has answered another call since then, the
+        failure says nothing about the present: calls that were made while the engine hung may fail among the first
+        answers after that.
+        """
+        if answers != self.answers:
+            return
         self._failures += 1
         self._problem = problem
         if self._failures >= FAILURES_MAX and self._up:

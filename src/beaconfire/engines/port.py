@@ -21,7 +21,9 @@ for every engine.
 * **Deadlines.** The caller sets deadlines and cancels calls. A cancelled call may or may not take effect. It leaves the
   engine usable, and does not disturb other calls.
 * **Lifetime.** The node calls `start` before any other method and `stop` last. After `stop` it may call `start` again.
-* **Units.** Times to live are in seconds. Payloads are opaque bytes: an engine never interprets or changes them.
+* **Units.** Times to live are in seconds. Payloads are opaque bytes: an engine never interprets or changes them. The
+  empty payload is the object `NO_PAYLOAD` (`model.publication`), in what an engine returns and announces as well.
+* **Publications.** The engine makes them: `Publication.offset` and `epoch` as described there, `tags` as a copy.
 """
 
 from __future__ import annotations

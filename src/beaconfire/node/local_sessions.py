@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Final
 
 from msgspec import structs
 
-from beaconfire.base.backoff import Backoff
 from beaconfire.base.errors import (
     CONNECTION_EXPIRED,
     UNSUBSCRIBED_BY_SERVER,
-    CommandError,
-    Disconnect,
     DisconnectCode,
 )
 from beaconfire.base.loop import Runtime
 from beaconfire.base.tasks import BackgroundTasks
-from beaconfire.base.timers import Timer
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.delivery.hub import Hub
-from beaconfire.model.events import EventSink, WorkDropped
-from beaconfire.model.grants import SubscriptionGrant
+from beaconfire.model.events import EventSink
 from beaconfire.model.node import NodeIdentity
-from beaconfire.model.pushes import MessagePush, PublicationPush, RefreshPush, SubscribePush
-from beaconfire.model.requests import SubscriptionRequest
-from beaconfire.model.results import SubscriptionStart
+from beaconfire.model.pushes import MessagePush, RefreshPush
 from beaconfire.node.cluster import (
     ConnectionInfo,
     ConnectionsSurvey,
@@ -40,13 +32,10 @@ from beaconfire.node.cluster import (
     UnsubscribeSessions,
     payload,
 )
-from beaconfire.policy.port import Via
+from beaconfire.node.requested_subscriptions import RequestedSubscriptions
 from beaconfire.session.operations.assembly import Operations
 from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.session import Session, SessionPhase
-
-SUBSCRIBE_TRIES_MAX: Final = 6
-"""How often a subscribe of the server API is tried: for some six seconds, if the engine fails at once."""
 
 
 class LocalSessions:
@@ -66,14 +55,8 @@ class LocalSessions:
     ) -> None:
         self._registry = registry
         self._hub = hub
-        self._namespaces = namespaces
         self._operations = operations
-        self._background = background
-        self._timers = runtime.timers
-        self._backoff = Backoff(runtime.random)
-        self._events = events
-        self._repeated: dict[tuple[str, str], Timer] = {}
-        """Subscribes that have failed and are repeated, by client and channel."""
+        self._requested = RequestedSubscriptions(namespaces, operations, background, runtime, events)
         self._node = node
         self._uptime_s = uptime_s
 
@@ -86,7 +69,7 @@ class LocalSessions:
         for session in self._select(message.who):
             if isinstance(message, SubscribeSessions):
                 if session.phase is SessionPhase.CONNECTED:
-                    self._start_subscribing(session, message)
+                    self._requested.start(session, message)
             elif isinstance(message, UnsubscribeSessions):
                 if session.phase is SessionPhase.CONNECTED:
                     self._unsubscribe(session, message.channel)
@@ -111,59 +94,12 @@ class LocalSessions:
             return []
         return [found]
 
-    def _start_subscribing(self, session: Session, message: SubscribeSessions, failures: int = 0) -> None:
-        """A newer request for the channel replaces one that waits for its repetition."""
-        self._stop_repeating(session, message.channel)
-        self._background.start_engine_work(self._subscribe(session, message, failures))
-
-    async def _subscribe(self, session: Session, message: SubscribeSessions, failures: int) -> None:
-        """Makes a server-side subscription. A session that is subscribed already or has too many stays as it is.
-
-        The server API has its answer already, so a temporary failure is repeated a few times.
-        """
-        grant = SubscriptionGrant(
-            info=payload(message.info),
-            data=payload(message.data),
-            expire_at_unix_s=message.expire_at_unix_s,
-            override=message.override,
-        )
-        request = SubscriptionRequest(message.channel, since=message.since)
-        preparation = self._operations.preparation
-        try:
-            preparation.check_limits(session, message.channel)
-            namespace = self._namespaces.resolve(message.channel)
-            grant = await self._operations.decisions.subscribe(session, request, namespace, Via.SERVER_API, grant)
-            prepared = await preparation.prepare(session, request, namespace, grant, server_side=True)
-            preparation.enter(session, [prepared], lambda: _push_start(session, prepared.start))
-        except CommandError as error:
-            if error.code.temporary and not session.has_ended():
-                self._repeat_later(session, message, failures + 1, error)
-        except Disconnect as disconnect:
-            session.end_with(disconnect)
-
-    def _repeat_later(self, session: Session, message: SubscribeSessions, failures: int, error: CommandError) -> None:
-        if failures >= SUBSCRIBE_TRIES_MAX:
-            self._events.emit(WorkDropped("subscribe", 1, f"channel {message.channel!r}: {error}"))
-            return
-
-        def repeat() -> None:
-            del self._repeated[session.client, message.channel]
-            if session.phase is SessionPhase.CONNECTED:
-                self._start_subscribing(session, message, failures)
-
-        timer = self._timers.after(self._backoff.delay_s(failures), repeat)
-        self._repeated[session.client, message.channel] = timer
-
-    def _stop_repeating(self, session: Session, channel: str) -> None:
-        timer = self._repeated.pop((session.client, channel), None)
-        if timer is not None:
-            timer.cancel()
-
     def _unsubscribe(self, session: Session, channel: str) -> None:
         """Ends the subscription to the channel, or to every channel if `channel` is empty."""
-        for client, waiting in list(self._repeated):
-            if client == session.client and channel in ("", waiting):
-                self._stop_repeating(session, waiting)
+        if channel:
+            self._requested.cancel(session, channel)
+        else:
+            self._requested.cancel_all(session)
         for subscription in list(session.subscriptions.values()):
             if channel in ("", subscription.channel) and not subscription.options.of_protocol:
                 session.unsubscribe_with_push(subscription, UNSUBSCRIBED_BY_SERVER)
@@ -215,11 +151,3 @@ class LocalSessions:
             )
             for session in itertools.islice(sessions, survey.limit)
         ]
-
-
-def _push_start(session: Session, start: SubscriptionStart) -> None:
-    """Tells the client that it is subscribed, and sends the publications that it has missed."""
-    offset, epoch = start.position or (0, "")
-    session.push(SubscribePush(start.channel, start.recoverable, epoch, offset, start.position is not None, start.data))
-    for publication in start.publications:
-        session.push(PublicationPush(start.channel, publication))

@@ -155,7 +155,7 @@ class Node:
         for session in list(self.registry.open):
             session.end(SHUTDOWN)
         if self._context.endings is not None:
-            self._context.endings.tell_now()
+            self._context.endings.flush()
         work = start_task(self._finish_work())
         deadline = self._timers.after(timeout_s, lambda: _cancel(work))
         await asyncio.wait([work])

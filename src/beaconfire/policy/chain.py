@@ -48,10 +48,11 @@ class PolicyChain:
         return any(policy.wants_endings for policy in self._policies)
 
     async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
-        identity = None
         for policy in self._policies:
-            identity = await policy.connect(attempt) or identity
-        return identity
+            identity = await policy.connect(attempt)
+            if identity is not None:
+                attempt = replace(attempt, proposed=identity)
+        return attempt.proposed
 
     async def refresh(self, caller: Caller, token: str) -> Identity | None:
         identity = None

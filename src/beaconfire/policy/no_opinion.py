@@ -14,7 +14,10 @@ from beaconfire.policy.port import Caller, ConnectionAttempt, EndedSession, Ende
 
 
 class NoOpinion:
-    """Implements `policy.port.Policy`: has no opinion, never suspends, and wants no endings."""
+    """Implements `policy.port.Policy`: has no opinion and never suspends.
+
+    A subclass overrides the decisions that it wants to make, and `suspending` if one of them awaits anything.
+    """
 
     @property
     def suspending(self) -> frozenset[str]:
@@ -22,11 +25,14 @@ class NoOpinion:
 
     @property
     def decides_for_server_api(self) -> bool:
-        return True
+        """True for a subclass that overrides `publish`."""
+        return type(self).publish is not NoOpinion.publish
 
     @property
     def wants_endings(self) -> bool:
-        return False
+        """True for a subclass that overrides `unsubscribed` or `disconnected`."""
+        own = type(self)
+        return own.unsubscribed is not NoOpinion.unsubscribed or own.disconnected is not NoOpinion.disconnected
 
     async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
         return None

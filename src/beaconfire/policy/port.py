@@ -67,11 +67,15 @@ class Caller(Protocol):
 
 
 class ConnectionAttempt(Struct, frozen=True):
-    """A client that wants to connect: its request, its client id, and the HTTP request of its connection."""
+    """A client that wants to connect: its request, its client id, and the HTTP request of its connection.
+
+    `proposed` is the identity so far: of the policies before this one in the chain, for example of a verified token.
+    """
 
     request: ConnectionRequest
     client: str
     handshake: Handshake
+    proposed: Identity | None = None
 
 
 class PublicationAttempt(Struct, frozen=True):
@@ -108,23 +112,30 @@ class EndedSession(Struct, frozen=True):
 
 
 class Policy(Protocol):
-    """Decisions about clients. For the three answers and their order see the module."""
+    """Decisions about clients. For the three answers and their order see the module.
+
+    `policy.no_opinion.NoOpinion` implements all of it: a subclass overrides what it decides.
+    """
 
     @property
     def suspending(self) -> frozenset[str]:
-        """The decisions (see `DECISIONS`) that may suspend. All others finish in one step."""
+        """The decisions (see `DECISIONS`) that may suspend, the same at each call. All others finish in one step.
+
+        A decision that awaits anything must be listed. Otherwise the connection of the client ends with an internal
+        error, which names the method that has suspended.
+        """
 
     @property
     def decides_for_server_api(self) -> bool:
         """Whether `publish` is called for the server API. If no policy wants that, all its publications are
-        permitted."""
+        permitted. Read once."""
 
     @property
     def wants_endings(self) -> bool:
-        """Whether `unsubscribed` and `disconnected` are called."""
+        """Whether `unsubscribed` and `disconnected` are called. Both may suspend."""
 
     async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
-        """The identity of the client."""
+        """The identity of the client. A returned identity replaces `attempt.proposed`."""
 
     async def refresh(self, caller: Caller, token: str) -> Identity | None:
         """The identity of the same user with a later expiry."""

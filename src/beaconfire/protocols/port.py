@@ -97,12 +97,18 @@ class Wire(Protocol):
 class ProtocolConnection(Protocol):
     """One client's conversation, as its session calls it. No method raises or blocks.
 
+    The first command of a client must become `Operations.connecting.connect`, also if the protocol has no message for
+    that: until then all other operations end the session with 3501.
+
     `receive` passes the commands of a message to `Session.run_commands`. The session runs them in their order, each
     after the one before has finished, except those that run beside others.
     """
 
     def receive(self, data: bytes, binary: bool) -> None:
         """Handles one whole message of the transport. Not called after the end of the session.
+
+        It must count what the client sends with `Session.count`, which may end the session, and a session that has
+        ended must get no commands.
 
         `data` is a complete message; the text of a text message is valid UTF-8. `binary` is the kind of a WebSocket
         message. A message of the protocol may span several messages of the transport, and the other way round.

@@ -55,7 +55,8 @@ class Endings:
         self._subscriptions: _Batches[EndedSubscription] = _Batches("unsubscribed", policy.unsubscribed)
         self._sessions: _Batches[EndedSession] = _Batches("disconnected", policy.disconnected)
         self._timer: Timer | None = None
-        self._is_running = False
+        """Set while a batch waits for its start."""
+        self._is_telling = False
 
     def unsubscribed(self, ended: EndedSubscription) -> None:
         self._add(self._subscriptions, ended)
@@ -68,16 +69,19 @@ class Endings:
             batches.waiting.popleft()
             self._events.emit(LimitHit("ended_waiting_max", ""))
         batches.waiting.append(ended)
-        if self._timer is None and not self._is_running:
-            self._timer = self._timers.after(BATCH_DELAY_S, self.tell_now)
+        if self._timer is None and not self._is_telling:
+            self._timer = self._timers.after(BATCH_DELAY_S, self._start)
 
-    def tell_now(self) -> None:
-        """Tells the policy in the background what waits, without waiting for more: the node stops."""
+    def flush(self) -> None:
+        """Tells the policy without a delay, because the node stops."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-            self._is_running = True
-            self._background.start(self._run())
+            self._start()
+
+    def _start(self) -> None:
+        self._timer = None
+        self._is_telling = True
+        self._background.start(self._run())
 
     async def _run(self) -> None:
         try:
@@ -85,7 +89,7 @@ class Endings:
                 await self._tell(self._subscriptions)
                 await self._tell(self._sessions)
         finally:
-            self._is_running = False
+            self._is_telling = False
 
     async def _tell(self, batches: _Batches[T]) -> None:
         if not batches.waiting:

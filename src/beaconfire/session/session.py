@@ -141,8 +141,8 @@ class Session:
         self._rates = RateMeter()
         self._queue: CommandQueue | None = None
         """The commands that run or wait. None if there are none."""
-        self._deciding: set[asyncio.Task[Any]] | None = None
-        """Tasks that wait for a decision of a policy. None if there are none."""
+        self._deciding: dict[asyncio.Task[Any], None] | None = None
+        """Tasks that wait for a decision of a policy, in the order in which they began. None if there are none."""
         self._writable: asyncio.Future[None] | None = None
         self.recoveries: dict[str, Subscription] | None = None
         """Subscriptions whose recovery continues after their reply, by channel, in the order of their next pieces. None
@@ -221,12 +221,12 @@ class Session:
     def begin_deciding(self, task: asyncio.Task[Any]) -> None:
         """The task waits for a decision of a policy. The end of the session cancels the task."""
         if self._deciding is None:
-            self._deciding = set()
-        self._deciding.add(task)
+            self._deciding = {}
+        self._deciding[task] = None
 
     def end_deciding(self, task: asyncio.Task[Any]) -> None:
         assert self._deciding is not None, "the task waits for a decision"
-        self._deciding.discard(task)
+        del self._deciding[task]
         if not self._deciding:
             self._deciding = None
 

@@ -1,4 +1,18 @@
-"""The port of the transports: what a session needs of a transport, and a transport of a session."""
+"""The port of the transports: what a session needs of a transport, and a transport of a session.
+
+What a transport does for one connection, in this order:
+
+1. It refuses a connection that its endpoint, the origin check or `Admit` refuses, and emits `HandshakeRefused`.
+2. It calls `OpenSession` on the thread of the event loop. The session may call every method of `Transport` before
+   `OpenSession` returns, also `close`.
+3. It passes whole messages to the receiver, and calls `on_writable` after congestion. A message has a size limit, and a
+   peer that takes nothing has a write timeout. Both are settings, and each hit emits `LimitHit`.
+4. After `close`, or when the peer has gone, it calls `on_closed` once, also if the peer does not answer a closing
+   handshake: the wait has a timeout. The node keeps the session until then.
+
+The receiver raises only because of a defect. Then the transport emits `InternalError` and closes the connection,
+because no exception may reach the event loop or the server around the transport.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +43,8 @@ class Transport(Protocol):
 
     @property
     def writable(self) -> bool:
-        """False while the peer does not read and the transport's own buffer is full."""
+        """False while the peer does not read and the transport's own buffer is full. Then the session's outbox holds
+        further frames until `Receiver.on_writable`; what it writes nevertheless must be kept in order."""
 
     @property
     def buffered_bytes(self) -> int:
@@ -59,16 +74,22 @@ class Transport(Protocol):
     def close(self, code: DisconnectCode, reason: str) -> None:
         """Flushes what was written, sends code and reason to the peer, and ends the connection. Idempotent."""
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        """Reads nothing more from the peer, so that the peer must wait. Called while many commands wait. Idempotent."""
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        """Reads again. Idempotent."""
 
 
 class Receiver(Protocol):
     """The session, as its transport calls it. `on_closed` is the last call."""
 
     def on_data(self, data: bytes, binary: bool) -> None:
-        """One whole message from the peer."""
+        """One whole message from the peer. `binary` is false for text, which must be valid UTF-8.
+
+        A transport of byte streams finds the ends of messages itself. What comes after `Transport.close`, or before
+        `pause_reading` was called, may still be passed.
+        """
 
     def on_control_frame(self, size: int) -> None:
         """A frame without a whole message: a ping, a pong or a fragment before the last. For rate limits.
@@ -80,7 +101,7 @@ class Receiver(Protocol):
     def on_transport_pong(self) -> None: ...
 
     def on_writable(self) -> None:
-        """`writable` is true again."""
+        """`writable` is true again. Not called within `Transport.write`, and not after `Transport.close`."""
 
     def positions(self) -> Mapping[str, tuple[int, str]] | None:
         """Offset and epoch by channel, for channels that can be recovered.

@@ -290,9 +290,11 @@ def test_decision_beyond_its_deadline_is_the_temporary_error_100(protocol: Proto
 
     async def scenario() -> None:
         policy = SlowPolicy(decision)
-        bench = Bench(protocol, READABLE, policy=policy, decision_timeout=0.001)
+        bench = Bench(protocol, READABLE, policy=policy, decision_timeout=3.0)
         client = await bench.connect_slowly()
         late, ref = client.send(DECISIONS[decision]), client.send(Unsubscribe("sport"))
+        await settle()
+        bench.harness.advance_time(3.0)
         await policy.when_cancelled.wait()
         await settle()
         assert client.receive() == [Reply(late, 100), Reply(ref)]

@@ -13,7 +13,7 @@ from beaconfire.model.identity import Identity
 from beaconfire.policy.tokens import TokenExpired
 from tests.conformance.sessions.client import give_token, published
 from tests.conformance.sessions.drivers import Bench, Feature, ProtocolUnderTest, with_features
-from tests.conformance.sessions.neutral import Connected, Published
+from tests.conformance.sessions.neutral import Connected, Publish, Published, Subscribe
 from tests.unit.kit import OPEN, RECOVERABLE, settle
 
 WITHOUT_TOKEN: Final = {
@@ -60,6 +60,28 @@ def test_client_without_a_token_is_refused_otherwise(protocol: ProtocolUnderTest
     bench = Bench(protocol, allow_anonymous=False)
     assert bench.open().connect_code("") == WITHOUT_TOKEN[protocol.name]
     assert len(bench.harness.node.registry) == 0
+
+
+NOT_CONNECTED: Final = {"centrifuge-json": 3501, "centrifuge-protobuf": 3501, "plain": 101, "parcel": 3501}
+"""The code that a client gets that sends a command without an identity."""
+
+
+@with_features(Feature.COMMANDS)
+@pytest.mark.parametrize("refused", [False, True], ids=["new", "refused"])
+def test_client_that_is_not_connected_can_do_nothing(protocol: ProtocolUnderTest, refused: bool) -> None:
+    """Whether its first message is a command, or it sends one after a connect that was refused."""
+    bench = Bench(protocol, allow_anonymous=False)
+    bench.harness.tokens.connections.known["old"] = TokenExpired("it has expired")
+    listener = bench.connect("ann", "news")
+    for request in (Subscribe("news"), Publish("news", "hello")):
+        client = bench.open()
+        if refused:
+            assert client.connect_code("old") == EXPIRED_TOKEN[protocol.name]
+        assert client.ask_code(request) == NOT_CONNECTED[protocol.name]
+        registry = bench.harness.node.registry
+        assert registry.by_user("") == []
+        assert [session for session in registry.open if session.subscriptions] == [listener.session]
+    assert listener.publications() == []
 
 
 @with_features()

@@ -67,6 +67,20 @@ def test_a_coroutine_that_suspends_in_one_step_is_closed() -> None:
     assert asyncio.run(scenario()) == ["cleaned"]
 
 
+def test_the_error_names_the_coroutines_down_to_the_one_that_suspended() -> None:
+    """So the author of a policy finds the method that must be listed in `Policy.suspending`."""
+
+    class Inner:
+        async def decide(self) -> None:
+            await asyncio.sleep(0)
+
+    async def outer() -> None:
+        await Inner().decide()
+
+    with pytest.raises(SuspendedError, match=r"outer > .*Inner\.decide > sleep$"):
+        run_in_one_step(outer())
+
+
 # --- start_task -------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import pytest
 from msgspec import Raw
 
 from beaconfire.delivery.batch import Batch
-from beaconfire.delivery.channel import STRATEGY_BATCH_MAX, LocalChannel, Walk
+from beaconfire.delivery.channel import STRATEGY_BATCH_MAX, UNKNOWN_EPOCH, LocalChannel, Walk
 from beaconfire.delivery.item import Item
 from beaconfire.delivery.subscription import NEVER
 from beaconfire.model.position import StreamPosition
@@ -125,3 +125,28 @@ def test_first_position_of_a_channel_is_the_top_when_a_subscription_goes_live() 
     harness.subscribe(6)
     announced.append(harness.hub.announced("news"))
     assert announced == [None, (5, "e"), (5, "e"), (6, "e"), (6, "e")]
+
+
+def test_position_of_a_channel_is_the_lowest_at_which_a_subscription_went_live() -> None:
+    """The second subscription has read history before the first one. If the publications in between were lost with
+    the link, a comparison with the stream must find that they are missing."""
+    harness = PlainHarness()
+    announced = []
+    for top in (8, 5):
+        harness.subscribe(top)
+        announced.append(harness.hub.announced("news"))
+    harness.publish(7)
+    harness.subscribe(6)
+    announced.append(harness.hub.announced("news"))
+    assert announced == [(8, "e"), (5, "e"), (7, "e")]
+
+
+def test_a_live_subscription_does_not_move_the_channel_behind_what_the_hub_was_given() -> None:
+    """What is pending is not missing. With another epoch, the channel must be compared with its stream."""
+    local = channel(1)
+    local.on_live(StreamPosition(9, "e"))
+    local.note(Publication(Raw(b"1"), offset=7), "e")
+    local.on_live(StreamPosition(4, "e"))
+    assert local.announced == (7, "e")
+    local.on_live(StreamPosition(2, "f"))
+    assert local.announced == (7, UNKNOWN_EPOCH)

@@ -77,6 +77,22 @@ def test_position_of_the_channel_is_not_known_after_a_gap(harness: PlainHarness)
     assert announced == [None, (8, "e")]
 
 
+def test_subscriptions_that_miss_nothing_are_not_told_of_a_gap(harness: PlainHarness) -> None:
+    """Live, or while a recovery continues in pieces. One that has read nothing yet may miss publications."""
+    live = [harness.subscribe(top=top)[0] for top in (2, 3)]
+    others = [harness.new_subscriber() for _ in range(4)]
+    reached = (StreamPosition(2, "e"), StreamPosition(3, "e"), StreamPosition(3, "f"), None)
+    for subscriber, position in zip(others, reached, strict=True):
+        subscription = subscriber.subscription(positioned=True)
+        harness.hub.add(subscription)
+        if position is not None:
+            subscription.fall_behind(position)
+    harness.hub.mark_gap("news", "lost", StreamPosition(3, "e"))
+    harness.run_scheduled()
+    assert [subscriber.gaps for subscriber in live] == [["lost"], []]
+    assert [subscriber.gaps for subscriber in others] == [["lost"], [], ["lost"], ["lost"]]
+
+
 def test_subscriptions_are_told_of_a_gap_in_slices() -> None:
     """A report ends a subscription, which takes time. All of them are told once, and none gets a publication."""
     harness = PlainHarness()

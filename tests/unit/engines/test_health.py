@@ -8,11 +8,12 @@ import pytest
 
 from beaconfire.base.errors import NOT_AVAILABLE, CommandError, EngineUnavailable, NotReplicated, StorageFull
 from beaconfire.engines.guard import guard_engine
+from beaconfire.engines.health import FAILURES_MAX
 from beaconfire.engines.port import Engine, EngineState
 from beaconfire.model.events import EngineStateChanged
 from tests.fakes.engine import NoCallbacks
 
-from .support import TIMEOUT_S, Setup, return_, run, settle
+from .support import TIMEOUT_S, Setup, hang, return_, run, settle
 
 
 def test_three_failures_in_a_row_mean_down_and_an_answer_means_up() -> None:
@@ -34,6 +35,37 @@ def test_three_failures_in_a_row_mean_down_and_an_answer_means_up() -> None:
         assert [(change.engine, change.up) for change in changes] == [("memory", False), ("memory", True)]
         assert changes[0].detail == down.detail
         assert changes[1].detail == ""
+
+    run(scenario)
+
+
+def test_failures_of_calls_from_before_an_answer_do_not_count() -> None:
+    """When an engine works again, calls that were made while it hung fail or reach their deadlines among its first
+    answers. Calls that began after the last answer count."""
+
+    async def scenario(s: Setup) -> None:
+        reset = asyncio.get_running_loop().create_future()
+
+        async def wait_for_reset() -> None:
+            await reset
+
+        late = [asyncio.ensure_future(s.guard.call("publish", hang())) for _ in range(FAILURES_MAX)]
+        failing = [asyncio.ensure_future(s.guard.call("history", wait_for_reset())) for _ in range(FAILURES_MAX)]
+        await settle()
+        await s.guard.call("ping", return_("ok"))
+        reset.set_exception(EngineUnavailable("the link was reset"))
+        s.advance(TIMEOUT_S)
+        await settle()
+        assert all(isinstance(call.exception(), EngineUnavailable) for call in late + failing)
+        assert len(s.failures) == 2 * FAILURES_MAX
+        assert s.guard.health.state().up is True
+        assert s.events.of(EngineStateChanged) == []
+        late = [asyncio.ensure_future(s.guard.call("publish", hang())) for _ in range(FAILURES_MAX)]
+        await settle()
+        s.advance(TIMEOUT_S)
+        await settle()
+        assert all(isinstance(call.exception(), EngineUnavailable) for call in late)
+        assert s.guard.health.state().up is False
 
     run(scenario)
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
 from beaconfire.base.errors import INVALID_TOKEN, PERMISSION_DENIED, CommandError, Disconnect
 from beaconfire.channels.namespaces import Namespaces
@@ -189,6 +190,23 @@ def test_each_policy_sees_the_grant_of_those_before_it() -> None:
         assert granted is second
         seen = [policy.asked[0][1] for policy in (*policies, looking)]
         assert seen == [proposed, proposed, first, first, second]
+
+
+def test_each_policy_sees_the_identity_of_those_before_it() -> None:
+    """So it may refuse a user whose token an earlier policy has verified, or add to the identity."""
+    given, first, second = Identity(user="given"), Identity(user="first"), Identity(user="second")
+    policies = [AnsweringPolicy(lambda _, answer=answer: answer) for answer in (None, first, None, second)]  # type: ignore[misc]  # a lambda with a default
+    looking = AnsweringPolicy(lambda _: None)
+    chain = PolicyChain([*policies, looking])
+    for proposed in (None, given):
+        for policy in (*policies, looking):
+            policy.asked.clear()
+        attempt = ConnectionAttempt(ConnectionRequest(token="t"), "c1", HANDSHAKE, proposed)
+        assert run(chain.connect(attempt)) is second
+        seen = [policy.asked[0][1] for policy in (*policies, looking)]
+        assert [each.proposed for each in seen] == [proposed, proposed, first, first, second]
+        assert all(replace(each, proposed=proposed) == attempt for each in seen)
+    assert run(PolicyChain([looking]).connect(attempt)) is given
 
 
 def test_a_grant_about_which_no_policy_has_an_opinion_stays() -> None:

@@ -9,7 +9,9 @@ from typing import Any, Final
 import pytest
 from msgspec import Raw
 
+from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import CONNECTION_CLOSED, CommandError, Disconnect
+from beaconfire.base.timers import Timers
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.options import ChannelNameOptions
 from beaconfire.model.events import LimitHit
@@ -49,13 +51,27 @@ ASK: Final[dict[str, Ask]] = {
 }
 
 
-def decisions_of(policy: Policy, recorder: EventRecorder | None = None, timeout_s: float = 60.0) -> Decisions:
-    return Decisions(policy, timeout_s, recorder or EventRecorder())
+TIMEOUT_S = 60.0
+
+
+def decisions_of(policy: Policy, recorder: EventRecorder | None = None, timers: Timers | None = None) -> Decisions:
+    if timers is None:
+        timers = Timers(ManualClock())
+    return Decisions(policy, TIMEOUT_S, timers, recorder or EventRecorder())
 
 
 def new_session() -> Session:
     """A session that has sent nothing yet."""
     return NodeHarness().open_session().session
+
+
+def connected_session() -> Session:
+    return NodeHarness().connect("ann").session
+
+
+def session_for(decision: str) -> Session:
+    """A session for which this decision may be asked."""
+    return new_session() if decision == "connect" else connected_session()
 
 
 @pytest.mark.parametrize(
@@ -73,7 +89,7 @@ def new_session() -> Session:
 def test_a_request_without_a_permission_is_refused(decision: str, code: int) -> None:
     """If no policy has an opinion. The detail says what is missing."""
     with pytest.raises((CommandError, Disconnect)) as raised:
-        run(ASK[decision](decisions_of(NoOpinion()), new_session()))
+        run(ASK[decision](decisions_of(NoOpinion()), session_for(decision)))
     assert isinstance(raised.value, CommandError | Disconnect)
     assert (raised.value.code.code, bool(raised.value.detail)) == (code, True)
 
@@ -81,28 +97,28 @@ def test_a_request_without_a_permission_is_refused(decision: str, code: int) -> 
 def test_reading_without_a_permission_is_not_permitted() -> None:
     """The operations choose the error."""
     for decision in ("presence", "history"):
-        assert run(ASK[decision](decisions_of(NoOpinion()), new_session())) is False
+        assert run(ASK[decision](decisions_of(NoOpinion()), session_for(decision))) is False
 
 
 @pytest.mark.parametrize(("method", "code"), [("", 108), ("echo", 108), ("unknown:echo", 104)])
 def test_rpc_without_handlers_is_an_error(method: str, code: int) -> None:
     """108 for any method, 104 for an unknown namespace of methods (section 13)."""
     with pytest.raises(CommandError) as raised:
-        run(decisions_of(NoOpinion()).rpc(new_session(), method, DATA))
+        run(decisions_of(NoOpinion()).rpc(connected_session(), method, DATA))
     assert raised.value.code.code == code
 
 
 @pytest.mark.parametrize("decision", ASK)
 def test_a_permission_is_passed_on(decision: str) -> None:
     """The identity, the grant or the data of the policy. A message has no result."""
-    answer = run(ASK[decision](decisions_of(AnsweringPolicy(PERMISSIONS.__getitem__)), new_session()))
+    answer = run(ASK[decision](decisions_of(AnsweringPolicy(PERMISSIONS.__getitem__)), session_for(decision)))
     assert answer == (PERMISSIONS[decision] if decision != "message" else None)
 
 
 def test_a_proposed_grant_needs_no_further_permission() -> None:
     """Of a connection token or of the server API. A policy may replace the grant, or refuse."""
     proposed, other = SubscriptionGrant(info=Raw(b"1")), SubscriptionGrant(info=Raw(b"2"))
-    session, request = new_session(), SubscriptionRequest("news")
+    session, request = connected_session(), SubscriptionRequest("news")
 
     def granted(policy: Policy) -> SubscriptionGrant:
         return run(decisions_of(policy).subscribe(session, request, NAMESPACE, Via.SERVER_API, proposed))
@@ -151,14 +167,22 @@ class SlowPolicy(NoOpinion):
         return await self._wait()
 
 
+async def pass_time(timers: Timers, clock: ManualClock, seconds: float) -> None:
+    """Lets the decisions begin, advances the clock, and lets what is due finish."""
+    await settle()
+    clock.advance(seconds)
+    timers.run_due()
+    await settle()
+
+
 def test_a_slow_decision_is_awaited() -> None:
     """Its answer counts, and nothing of it stays in the session."""
 
     async def scenario() -> None:
-        policy, session = SlowPolicy(), new_session()
+        policy, session = SlowPolicy(), connected_session()
         asking = asyncio.create_task(decisions_of(policy).rpc(session, "echo", DATA))
         await settle()
-        assert session._deciding == {asking}
+        assert session._deciding == {asking: None}
         policy.resume.set()
         assert await asking is DATA
         assert session._deciding is None
@@ -172,9 +196,14 @@ def test_a_decision_has_a_deadline(decision: str) -> None:
     the setting."""
 
     async def scenario() -> None:
-        policy, session, recorder = SlowPolicy(), new_session(), EventRecorder()
+        policy, session, recorder, clock = SlowPolicy(), connected_session(), EventRecorder(), ManualClock()
+        timers = Timers(clock)
+        asking = asyncio.ensure_future(ASK[decision](decisions_of(policy, recorder, timers), session))
+        await pass_time(timers, clock, TIMEOUT_S - 0.5)
+        assert not asking.done()
+        await pass_time(timers, clock, 0.5)
         with pytest.raises(CommandError, match=r"client\.decision_timeout") as raised:
-            await ASK[decision](decisions_of(policy, recorder, timeout_s=0.0), session)
+            await asking
         assert (raised.value.code.code, raised.value.code.temporary) == (100, True)
         assert policy.cancelled == 1
         assert recorder.of(LimitHit) == [LimitHit("client.decision_timeout", session.client)]
@@ -187,9 +216,12 @@ def test_decisions_for_the_server_api_have_a_deadline() -> None:
     """There is no session whose limit could be named."""
 
     async def scenario() -> None:
-        recorder = EventRecorder()
+        recorder, clock = EventRecorder(), ManualClock()
+        timers = Timers(clock)
+        asking = asyncio.ensure_future(decisions_of(SlowPolicy(), recorder, timers).publish(None, publication(None)))
+        await pass_time(timers, clock, TIMEOUT_S)
         with pytest.raises(CommandError):
-            await decisions_of(SlowPolicy(), recorder, timeout_s=0.0).publish(None, publication(None))
+            await asking
         assert recorder.of(LimitHit) == [LimitHit("client.decision_timeout", "")]
 
     asyncio.run(scenario())
@@ -199,7 +231,7 @@ def test_a_timeout_of_the_policy_itself_is_its_failure() -> None:
     """Like any other exception. It is not counted as the limit of the server."""
 
     async def scenario() -> None:
-        policy, session, recorder = SlowPolicy(), new_session(), EventRecorder()
+        policy, session, recorder = SlowPolicy(), connected_session(), EventRecorder()
         policy.error = TimeoutError("the database did not answer")
         policy.resume.set()
         with pytest.raises(TimeoutError, match="the database"):
@@ -214,7 +246,7 @@ def test_the_end_of_the_session_cancels_its_decisions() -> None:
     """All of them. Decisions for other sessions and for the server API continue."""
 
     async def scenario() -> None:
-        policy, ending, other = SlowPolicy(), new_session(), new_session()
+        policy, ending, other = SlowPolicy(), connected_session(), connected_session()
         decisions = decisions_of(policy)
         cancelled = [asyncio.create_task(decisions.rpc(ending, "echo", DATA)) for _ in range(2)]
         continued = [
@@ -234,4 +266,6 @@ def test_the_end_of_the_session_cancels_its_decisions() -> None:
 
 def test_decisions_that_never_suspend_need_no_task() -> None:
     """They run without a running event loop, so commands can run in one step."""
-    assert run(decisions_of(AnsweringPolicy(PERMISSIONS.__getitem__)).rpc(new_session(), "echo", DATA)) is not None
+    assert (
+        run(decisions_of(AnsweringPolicy(PERMISSIONS.__getitem__)).rpc(connected_session(), "echo", DATA)) is not None
+    )

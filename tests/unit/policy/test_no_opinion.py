@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
+from msgspec import Raw
 
 from beaconfire.policy.no_opinion import NoOpinion
-from beaconfire.policy.port import DECISIONS, Policy
+from beaconfire.policy.port import DECISIONS, EndedSession, EndedSubscription, Policy, PublicationAttempt
 from tests.unit.kit import run
 from tests.unit.policy.test_chain import QUESTIONS
 
@@ -17,8 +20,41 @@ def test_no_decision_has_an_answer(decision: str) -> None:
 
 
 def test_a_policy_without_opinions_costs_nothing() -> None:
-    """It never suspends, and is not told about endings. It may be called nevertheless."""
+    """It never suspends, and is neither told about endings nor asked about the server API. It may be called anyway."""
     policy: Policy = NoOpinion()
-    assert (policy.suspending, policy.wants_endings) == (frozenset(), False)
+    assert (policy.suspending, policy.wants_endings, policy.decides_for_server_api) == (frozenset(), False, False)
     run(policy.unsubscribed(()))
     run(policy.disconnected(()))
+
+
+class Publishing(NoOpinion):
+    async def publish(self, attempt: PublicationAttempt) -> Raw | None:
+        return attempt.data
+
+
+class WhenUnsubscribed(NoOpinion):
+    async def unsubscribed(self, ended: Sequence[EndedSubscription]) -> None:
+        pass
+
+
+class WhenDisconnected(NoOpinion):
+    async def disconnected(self, ended: Sequence[EndedSession]) -> None:
+        pass
+
+
+class OfSubclass(WhenDisconnected):
+    """Inherits what it wants."""
+
+
+@pytest.mark.parametrize(
+    ("policy", "for_server_api", "endings"),
+    [
+        (Publishing(), True, False),
+        (WhenUnsubscribed(), False, True),
+        (WhenDisconnected(), False, True),
+        (OfSubclass(), False, True),
+    ],
+)
+def test_what_a_subclass_overrides_is_called(policy: Policy, for_server_api: bool, endings: bool) -> None:
+    """Nothing else must be declared, and what is not overridden costs nothing."""
+    assert (policy.decides_for_server_api, policy.wants_endings) == (for_server_api, endings)

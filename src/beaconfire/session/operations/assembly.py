@@ -84,7 +84,7 @@ class Operations:
         """The operations that may suspend, named by their main decisions (see `policy.port.DECISIONS`)."""
         self._namespaces = namespaces
         self.execution = CommandExecution(namespaces, clock, events)
-        self.decisions = decisions = Decisions(policy, float(options.decision_timeout), events)
+        self.decisions = decisions = Decisions(policy, float(options.decision_timeout), runtime.timers, events)
         self.expiry = expiry = Expiry(options, clock)
         self.upkeep = Upkeep(expiry, clock)
         recoveries = RecoveryInPieces(channels, options, background, turns, events)

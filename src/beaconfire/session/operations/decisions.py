@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from msgspec import Raw
 
+from beaconfire.base.deadlines import Deadlines
 from beaconfire.base.errors import (
     COMMAND_NOT_AVAILABLE,
     CONNECTION_CLOSED,
@@ -23,12 +24,14 @@ from beaconfire.base.errors import (
     CommandError,
     Disconnect,
 )
+from beaconfire.base.timers import Timers
 from beaconfire.channels.namespaces import Namespace
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
 from beaconfire.policy.port import ConnectionAttempt, Policy, PublicationAttempt, Via
+from beaconfire.session.operations.lookup import check_connected
 from beaconfire.session.session import Session
 
 T = TypeVar("T")
@@ -37,13 +40,14 @@ T = TypeVar("T")
 class Decisions:
     """Every method raises CommandError to refuse, or Disconnect to end the session as well."""
 
-    def __init__(self, policy: Policy, timeout_s: float, events: EventSink) -> None:
+    def __init__(self, policy: Policy, timeout_s: float, timers: Timers, events: EventSink) -> None:
         """`timeout_s` is the deadline of one decision."""
         self._policy = policy
         self.suspending = policy.suspending
         self.asks_about_server_api = policy.decides_for_server_api
         """Whether publications of the server API need a decision."""
         self._timeout_s = timeout_s
+        self._deadlines = Deadlines(timeout_s, timers)
         self._events = events
 
     async def connect(self, session: Session, request: ConnectionRequest) -> Identity:
@@ -99,6 +103,7 @@ class Decisions:
         return bool(await self._ask(session, "history", asked))
 
     async def rpc(self, session: Session, method: str, data: Raw) -> Raw:
+        check_connected(session)
         result = await self._ask(session, "rpc", self._policy.rpc(session, method, data))
         if result is not None:
             return result
@@ -107,6 +112,7 @@ class Decisions:
         raise CommandError(NOT_AVAILABLE, "no RPC handler is configured")
 
     async def message(self, session: Session, data: Raw) -> None:
+        check_connected(session)
         if not await self._ask(session, "message", self._policy.message(session, data)):
             raise Disconnect(COMMAND_NOT_AVAILABLE, "send: no message handler is configured")
 
@@ -122,15 +128,28 @@ class Decisions:
         if session is not None:
             session.begin_deciding(task)
         try:
-            async with asyncio.timeout(self._timeout_s) as deadline:
-                return await asked
-        except TimeoutError:
-            if not deadline.expired():
-                raise  # of the policy itself
-            self._events.emit(LimitHit("client.decision_timeout", session.client if session is not None else ""))
-            detail = f"{decision}: no decision within client.decision_timeout ({self._timeout_s:g} s): try again"
-            raise CommandError(INTERNAL, detail) from None
+            return await self._in_time(session, decision, asked)
         finally:
             if session is not None:
                 session.end_deciding(task)
-            del task, deadline  # a cancelled task refers to this frame, which would refer to the task
+            del task  # a cancelled task refers to this frame, which would refer to the task
+
+    async def _in_time(self, session: Session | None, decision: str, asked: Coroutine[Any, Any, T]) -> T:
+        """The decision. Raises CommandError 100 if it is not made in time."""
+        deadline = self._deadlines.start()
+        try:
+            answer = await asked
+        except asyncio.CancelledError:
+            if not deadline.finish():
+                raise  # the session has ended
+        except BaseException:
+            deadline.finish()
+            raise
+        else:
+            deadline.finish()
+            return answer
+        finally:
+            del deadline  # refers to the task, which refers to this frame if it is cancelled
+        self._events.emit(LimitHit("client.decision_timeout", session.client if session is not None else ""))
+        detail = f"{decision}: no decision within client.decision_timeout ({self._timeout_s:g} s): try again"
+        raise CommandError(INTERNAL, detail)

@@ -1,11 +1,11 @@
-"""From the channel name in a command to its namespace."""
+"""What the operations check first: that the client has connected, and the name of the channel."""
 
 from __future__ import annotations
 
-from beaconfire.base.errors import BAD_REQUEST, CommandError
+from beaconfire.base.errors import BAD_PROTOCOL, BAD_REQUEST, CommandError, Disconnect
 from beaconfire.channels.namespaces import Namespace, Namespaces
 from beaconfire.model.events import EventSink, LimitHit
-from beaconfire.session.session import Session
+from beaconfire.session.session import Session, SessionPhase
 
 
 class ChannelLookup:
@@ -28,3 +28,13 @@ class ChannelLookup:
         if channel not in session.subscriptions:  # a server-side subscription may have any name
             self._namespaces.check_name(channel, namespace)
         return namespace
+
+
+def check_connected(session: Session) -> None:
+    """Raises Disconnect 3501 for a session that has not connected, whatever its protocol lets its client do.
+
+    A session that has ended passes: a command that it sent before its end comes to its end.
+    """
+    phase = session.phase
+    if phase is not SessionPhase.CONNECTED and phase is not SessionPhase.ENDED:
+        raise Disconnect(BAD_PROTOCOL, "the client must connect first")

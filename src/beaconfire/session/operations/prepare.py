@@ -263,8 +263,10 @@ class Preparation:
         piece = budget.take(wanted)
         if len(piece) < len(wanted):
             self._events.emit(LimitHit("client.reply_max_size", session.client))
-            # Not `since`: in cache mode only the latest publication is missed, whatever the client's position was.
-            end = piece[-1].offset if piece else missed[0].offset - 1
+            # In cache mode only the latest publication is missed, whatever the client's position was. Otherwise the
+            # position must be one that the engine has given: not each offset before a publication is one.
+            start = missed[0].offset - 1 if namespace.cache_mode else since.offset
+            end = piece[-1].offset if piece else start
             subscription.fall_behind(StreamPosition(end, page.position.epoch))
             selected = [publication for publication in selected if publication.offset <= end]
         return Recovery(recovery.recovered, selected), page.position

@@ -12,7 +12,7 @@ from beaconfire.channels.service import ChannelService
 from beaconfire.engines.port import PublishOutcome
 from beaconfire.policy.port import PublicationAttempt, Via
 from beaconfire.session.operations.decisions import Decisions
-from beaconfire.session.operations.lookup import ChannelLookup
+from beaconfire.session.operations.lookup import ChannelLookup, check_connected
 from beaconfire.session.session import Session
 
 
@@ -31,6 +31,7 @@ class Publishing:
         self, session: Session, channel: str, data: Raw, tags: Mapping[str, str] | None = None, *, echo: bool = True
     ) -> PublishOutcome:
         """Publishes for a client, if a policy permits. The publisher receives its own publication only with `echo`."""
+        check_connected(session)
         namespace = self._lookup.namespace(session, channel)
         subscribed = channel in session.subscriptions
         attempt = PublicationAttempt(session, Via.COMMAND, channel, namespace, data, tags, subscribed)

@@ -14,7 +14,7 @@ from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo
 from beaconfire.session.operations.decisions import Decisions
-from beaconfire.session.operations.lookup import ChannelLookup
+from beaconfire.session.operations.lookup import ChannelLookup, check_connected
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.reply_budget import ReplyBudget, client_info_size
 from beaconfire.session.session import Session
@@ -54,6 +54,7 @@ class Reading:
         return await self._channels.presence_stats(channel, namespace)
 
     async def _check_presence(self, session: Session, channel: str) -> Namespace:
+        check_connected(session)
         namespace = self._lookup.namespace(session, channel)
         check_presence(channel, namespace)
         subscribed = channel in session.subscriptions
@@ -69,6 +70,7 @@ class Reading:
         `limit` 0 asks only for the position, and a negative limit for as many publications as allowed. `since` is
         exclusive. With `reverse` the newest publication is first, and `since` selects earlier ones.
         """
+        check_connected(session)
         namespace = self._lookup.namespace(session, channel)
         check_history(channel, namespace)
         subscribed = channel in session.subscriptions

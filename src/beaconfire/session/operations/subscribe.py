@@ -11,7 +11,7 @@ from beaconfire.model.results import SubscriptionStart
 from beaconfire.policy.port import Via
 from beaconfire.session.operations.decisions import Decisions
 from beaconfire.session.operations.expiry import Expiry
-from beaconfire.session.operations.lookup import ChannelLookup
+from beaconfire.session.operations.lookup import ChannelLookup, check_connected
 from beaconfire.session.operations.prepare import Preparation
 from beaconfire.session.operations.strategy import check_strategy
 from beaconfire.session.session import Session
@@ -35,7 +35,9 @@ class Subscribing:
         self._expiry = expiry
 
     def check_channel(self, session: Session, channel: str) -> Namespace:
-        """The namespace of the channel. Raises CommandError 102, 105, 106 or 107 if the session cannot subscribe."""
+        """The namespace of the channel. Raises CommandError 102, 105, 106 or 107, or Disconnect, if the session cannot
+        subscribe."""
+        check_connected(session)
         self._preparation.check_limits(session, channel)
         return self._lookup.namespace(session, channel)
 

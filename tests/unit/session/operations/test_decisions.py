@@ -249,9 +249,11 @@ def test_decision_has_a_deadline() -> None:
 
     async def scenario() -> None:
         slow = Slow()
-        harness = NodeHarness(EVERYTHING, policy=slow, decision_timeout=0.01, debug_reasons=True)
+        harness = NodeHarness(EVERYTHING, policy=slow, decision_timeout=3.0, debug_reasons=True)
         client = harness.connect("ann")
         number = client.send("rpc", method="first")
+        await settle()
+        harness.advance_time(3.0)
         await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
         [reply] = client.receive()
         assert (reply["id"], reply["error"]["code"], reply["error"]["temporary"]) == (number, 100, True)

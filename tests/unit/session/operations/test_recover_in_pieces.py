@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from msgspec import structs
 
 from beaconfire.base.units import Seconds, Size
 from beaconfire.delivery import patches
+from beaconfire.engines.port import HistoryPage
 from beaconfire.protocols.fossil import create
 from beaconfire.protocols.port import Frame
 from tests.unit.kit import RECOVERABLE, NodeHarness, settle
@@ -82,6 +84,30 @@ def test_recoveries_of_one_session_take_turns() -> None:
         assert offsets(messages, "sport") == [2, 3, 4, 5, 6, 7]
         order = [message["push"]["channel"] for message in messages]
         assert order == ["news", "news", "sport", "sport"] * 2 + ["sport", "sport"]
+
+    run_scenario(scenario)
+
+
+def test_position_without_a_piece_is_that_of_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offsets may have holes: the offset before the first missed publication need not be a position of the stream."""
+
+    async def scenario() -> None:
+        harness = new_harness()
+        history = harness.memory.broker.history
+
+        async def without_offset_2(*arguments: Any) -> HistoryPage:
+            page = await history(*arguments)
+            kept = [publication for publication in page.publications if publication.offset != 2]
+            return structs.replace(page, publications=kept)
+
+        monkeypatch.setattr(harness.memory.broker, "history", without_offset_2)
+        harness.connect("ann")
+        client = harness.open_session()
+        epochs = {"news": "epoch1", "sport": "epoch2"}
+        subs = {name: {"recover": True, "offset": 1, "epoch": epoch} for name, epoch in epochs.items()}
+        found = client.request("connect", token="ann", subs=subs)["subs"]
+        assert (found["sport"]["recovered"], found["sport"]["offset"]) == (True, 1)
+        assert offsets(await receive_all(client), "sport") == [3, 4, 5, 6, 7]
 
     run_scenario(scenario)
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections import deque
+from typing import Any, Final
 
 from beaconfire.base.timers import Timer, Timers
+
+EXPIRIES_PER_TURN: Final = 32
+"""How many calls fail at their deadline in one turn of the event loop. Each failure is an error reply, lines in the log
+and often a repetition, so some hundred of them together would keep the event loop busy for too long."""
 
 
 class Deadline:
@@ -15,7 +20,7 @@ class Deadline:
     must call `finish` as soon as the call has ended in any way.
     """
 
-    __slots__ = ("_cancelling", "_deadlines", "_task", "due_s", "expired", "timer")
+    __slots__ = ("_cancelling", "_deadlines", "_task", "due_s", "expired", "is_waiting", "timer")
 
     def __init__(self, deadlines: Deadlines, task: asyncio.Task[Any], due_s: float) -> None:
         self._deadlines = deadlines
@@ -23,6 +28,8 @@ class Deadline:
         self._cancelling = task.cancelling()
         self.due_s = due_s
         self.expired = False
+        self.is_waiting = True
+        """The time has not come yet."""
         self.timer: Timer | None = None
         """Only if the deadline is not in the common list."""
 
@@ -53,6 +60,8 @@ class Deadlines:
         self._running: dict[Deadline, None] = {}
         """In the order of their times, apart from those with a timer of their own."""
         self._timer_is_set = False
+        self._due: deque[Deadline] = deque()
+        """Those whose time has come, until they expire."""
 
     def start(self, more_s: float = 0.0) -> Deadline:
         """Starts the deadline of a call of the current task, which has `more_s` seconds in addition.
@@ -65,7 +74,7 @@ class Deadlines:
         deadline = Deadline(self, task, self._now_s() + self._timeout_s + more_s)
         self._running[deadline] = None
         if more_s:
-            deadline.timer = self._timers.at(deadline.due_s, lambda: _expire_soon(deadline))
+            deadline.timer = self._timers.at(deadline.due_s, lambda: self._expire_soon(deadline))
         elif not self._timer_is_set:
             self._set_timer(deadline)
         return deadline
@@ -87,14 +96,22 @@ class Deadlines:
         self._timer_is_set = False
         now_s = self._now_s()
         for deadline in self._running:
-            if deadline.timer is not None or deadline.expired:
+            if deadline.timer is not None or not deadline.is_waiting:
                 continue
             if deadline.due_s > now_s:
                 self._set_timer(deadline)
                 return
-            _expire_soon(deadline)
+            self._expire_soon(deadline)
 
+    def _expire_soon(self, deadline: Deadline) -> None:
+        """If the event loop was blocked, answers may wait in it: they go first."""
+        deadline.is_waiting = False
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._expire_some)
+        self._due.append(deadline)
 
-def _expire_soon(deadline: Deadline) -> None:
-    """If the event loop was blocked, answers may wait in it: they go first."""
-    asyncio.get_running_loop().call_soon(deadline.expire)
+    def _expire_some(self) -> None:
+        for _ in range(min(EXPIRIES_PER_TURN, len(self._due))):
+            self._due.popleft().expire()
+        if self._due:
+            asyncio.get_running_loop().call_soon(self._expire_some)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from beaconfire.base.clock import ManualClock
+from beaconfire.base.deadlines import EXPIRIES_PER_TURN, Deadlines
 from beaconfire.base.timers import Timers
-from beaconfire.engines.deadlines import Deadlines
 
 TIMEOUT_S = 3.0
 
@@ -235,5 +235,35 @@ def test_a_deadline_expires_once() -> None:
         s.deadlines._run_due()
         await settle()
         assert await task == (True, 0)
+
+    run(scenario)
+
+
+def test_many_deadlines_expire_over_several_turns_of_the_event_loop() -> None:
+    """Other work runs in between. Answers that come meanwhile are still in time, and all deadlines expire in the end,
+    also those that are due later."""
+
+    async def scenario(s: Setup) -> None:
+        answer = asyncio.get_running_loop().create_future()
+        calls = [s.call() for _ in range(3 * EXPIRIES_PER_TURN)]
+        answered = s.call(answer)
+        await settle()
+        s.clock.advance(TIMEOUT_S)
+        s.timers.run_due()
+        counts = [0]
+        while counts[-1] < len(calls):
+            await asyncio.sleep(0)
+            counts.append(sum(call.done() for call in calls))
+            if counts[-1] == EXPIRIES_PER_TURN:
+                answer.set_result("in time")
+            assert counts[-1] - counts[-2] <= EXPIRIES_PER_TURN
+            s.timers.run_due()
+        assert {call.result() for call in calls} == {"late"}
+        await settle()
+        assert answered.result() == "in time"
+        later = s.call()
+        await settle()
+        await s.advance(TIMEOUT_S)
+        assert later.result() == "late"
 
     run(scenario)

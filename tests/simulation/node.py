@@ -1,0 +1,198 @@
+"""One node of the simulation: the real node on an engine that is slow, fails and loses its link."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from msgspec import Struct
+
+from beaconfire.base.loop import Runtime
+from beaconfire.base.timers import Timers
+from beaconfire.base.units import Seconds, Size
+from beaconfire.channels.access import Access
+from beaconfire.channels.namespaces import Namespaces
+from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
+from beaconfire.delivery.subscription import Subscription
+from beaconfire.engines.interceptor import InterceptedControlBus
+from beaconfire.engines.port import Engine
+from beaconfire.model.node import NodeIdentity
+from beaconfire.node.node import Node, NodeOptions
+from beaconfire.policy.chain import PolicyChain
+from beaconfire.policy.configured import ConfiguredPolicy
+from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
+from beaconfire.protocols.centrifuge.json_codec import JsonCodec
+from beaconfire.session.options import ClientOptions
+from beaconfire.session.session import Session
+from beaconfire.testing import SharedStore
+from beaconfire.testing.calls import ControlledCalls
+from beaconfire.transports.traits import SessionTraits
+from tests.fakes.engine import ControlledBroker, ControlledPresence
+from tests.fakes.events import EventRecorder
+from tests.fakes.tokens import UserNameTokens
+from tests.fakes.transport import HANDSHAKE, LineWire
+from tests.simulation.broker import LossyBroker, StreamStore
+from tests.simulation.handlers import TIMEOUT_S, RandomHandlers
+from tests.simulation.steps import RandomSteps
+from tests.simulation.subscriber import HISTORY_SIZE
+from tests.simulation.transport import PartialWriteTransport
+
+
+class World(Struct, frozen=True):
+    """What the nodes of one simulation share, and how their channels behave.
+
+    `store` has the streams, `shared` presence and control messages. `handlers` is None if no decision suspends.
+    """
+
+    rng: random.Random
+    timers: Timers
+    steps: RandomSteps
+    store: StreamStore
+    shared: SharedStore
+    handlers: RandomHandlers | None
+    recorder: EventRecorder
+    has_members: bool
+    keeps_presence: bool
+    small_replies: bool
+    attach_timeout_s: float
+    interrupts_walks: bool
+    traits: SessionTraits
+
+
+class SessionsInOrder(set[Session]):
+    """Sessions in the order of their client ids. The order of a set depends on memory addresses, and no seed determines
+    those."""
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(sorted(super().__iter__(), key=lambda session: session.client))
+
+
+class SimulatedNode:
+    """A node with its link to the broker, its link for presence and control messages, and its event loop."""
+
+    def __init__(self, world: World, uid: str) -> None:
+        self.uid = uid
+        self._world = world
+        self.turns: deque[Callable[[], None]] = deque()
+        self.interrupted = 0
+        """Turns after which a walk was not over."""
+        self.broker = world.store.connect()
+        shared = world.shared.connect()
+        self.link = shared.link
+        options = _client_options(world)
+        self.namespaces = Namespaces(_channel_options(world), {}, ChannelNameOptions(), 1000.0)
+        tokens = UserNameTokens()
+        configured = ConfiguredPolicy(tokens, tokens, self.namespaces, Access(self.namespaces, False), options)
+        self.node = Node(
+            NodeOptions(
+                NodeIdentity(uid, uid, "test"), options, detach_delay_s=1.0, attach_timeout_s=world.attach_timeout_s
+            ),
+            Engine(
+                "simulation",
+                ControlledBroker(world.steps, self.broker),
+                ControlledPresence(world.steps, shared.presence),
+                InterceptedControlBus(shared.control, ControlledCalls(world.steps)),
+            ),
+            self.namespaces,
+            configured if world.handlers is None else PolicyChain((configured, world.handlers)),
+            Runtime(self.turns.append, world.timers, world.timers, world.rng.random),
+            world.recorder,
+            PartialWriteTransport.send_all,
+        )
+        self.node.registry.open = SessionsInOrder()
+        if world.interrupts_walks:
+            fan_out = self.node.hub.fan_out
+            fan_out.slice_s, fan_out.chunk = -1.0, 1
+        self._codec = JsonCodec()
+        self._wire = LineWire(self._codec)
+
+    def open_session(self, transport: PartialWriteTransport, client: str) -> Session:
+        """`client` is the client id."""
+        sessions = self.node.sessions(
+            self._world.traits,
+            lambda session: CentrifugeConnection(session, self.node.operations, self._codec),
+            lambda: client,
+        )
+        return sessions.open_session(transport, self._wire, HANDSHAKE)
+
+    # Events
+
+    def run_turn(self) -> None:
+        self.turns.popleft()()
+        self.interrupted += self.node.hub.fan_out.is_interrupted
+
+    def deliver_all(self) -> None:
+        """Everything that was announced reaches the subscriptions at once."""
+        while self.broker.announcements:
+            self.broker.announce_one()
+        while self.turns:
+            self.run_turn()
+
+    def lose_link(self, channels: Sequence[str] | None) -> None:
+        """With the whole link, presence and control messages are lost as well."""
+        if channels is None:
+            self.link.lose()
+        self.broker.lose_link(channels)
+
+    def restore_link(self) -> None:
+        if not self.link.state().up:
+            self.link.restore()
+        self.broker.restore_link()
+
+    @property
+    def is_idle(self) -> bool:
+        """No change of presence waits, and no announcement is on its way."""
+        return not len(self.node.work.lanes) and not self.broker.announcements and not self.turns
+
+
+def _channel_options(world: World) -> ChannelOptions:
+    return ChannelOptions(
+        history_size=HISTORY_SIZE,
+        history_ttl=Seconds(1000),
+        force_recovery=True,
+        allow_subscribe_for_client=True,
+        allow_publish_for_client=True,
+        allow_history_for_client=True,
+        allow_presence_for_client=True,
+        join_leave=world.has_members,
+        force_push_join_leave=True,
+        presence=world.has_members,
+        allow_tags_filter=True,
+        allowed_delta_types=["fossil"],
+    )
+
+
+def _client_options(world: World) -> ClientOptions:
+    return ClientOptions(
+        ping_interval=Seconds(0),
+        presence_update_interval=Seconds(1000 if world.keeps_presence else 3),
+        channel_position_check_delay=Seconds(6),
+        stale_close_delay=Seconds(100000),
+        decision_timeout=Seconds(TIMEOUT_S),
+        reply_max_size=Size(1) if world.small_replies else Size(512 * 1024),
+    )
+
+
+class Nodes:
+    """The nodes of one simulation as one. `sessions` are all sessions ever, by client id."""
+
+    def __init__(self, world: World, count: int) -> None:
+        self._rng = world.rng
+        self.all = [SimulatedNode(world, f"node{number}") for number in range(count)]
+        self.sessions: dict[str, Session] = {}
+        self._numbers = itertools.count()
+
+    def choose(self) -> SimulatedNode:
+        return self._rng.choice(self.all)
+
+    def open_session(self, transport: PartialWriteTransport, name: str) -> tuple[Session, LossyBroker]:
+        """A session at one of the nodes."""
+        node, client = self.choose(), f"{name}-{next(self._numbers)}"
+        session = self.sessions[client] = node.open_session(transport, client)
+        return session, node.broker
+
+    def subscriptions(self, channel: str) -> list[Subscription]:
+        """The subscriptions of a channel on all nodes."""
+        return [subscription for each in self.all for subscription in each.node.hub.subscribers(channel)]
