@@ -40,6 +40,10 @@ WORKERS_MAX: Final = 4
 PAGE_MAX: Final = 64
 """Publications of one read, which are delivered without a turn of the event loop in between."""
 
+HELD_BYTES_MAX: Final = 64 * 1024 * 1024
+"""What is held for all channels together. The history of many channels may hang while announcements still come. Beyond
+the limit, a channel that would hold more is given up."""
+
 ITEM_BYTES: Final = 256
 """Roughly what a publication costs in addition to its data."""
 
@@ -64,11 +68,14 @@ class ChannelHealing:
         """The announcements that wait, by epoch and offset, in order."""
         self.held_bytes = 0
 
-    def hold(self, announcement: Announcement) -> None:
+    def hold(self, announcement: Announcement) -> int:
+        """Returns the size of the announcement in bytes."""
         publication = announcement.publication
         self.is_hole = True
         self.held[announcement.epoch, publication.offset] = announcement
-        self.held_bytes += size(publication)
+        held_bytes = size(publication)
+        self.held_bytes += held_bytes
+        return held_bytes
 
 
 class Healing:
@@ -100,6 +107,8 @@ class Healing:
         self._events = events
         self._limit_bytes = limit_bytes
         self._healings: dict[str, ChannelHealing] = {}
+        self._held_bytes = 0
+        """What is held for all of them."""
         self._queue: deque[str] = deque()
         """Channels whose healing has not started. They are in `_healings`."""
         self._backlogs: deque[Iterator[str]] = deque()
@@ -143,8 +152,8 @@ class Healing:
             healing = self._begin(channel)
         if healing is None:
             return  # the node is stopping
-        healing.hold(announcement)
-        if healing.held_bytes > self._limit_bytes:
+        self._held_bytes += healing.hold(announcement)
+        if healing.held_bytes > self._limit_bytes or self._held_bytes > HELD_BYTES_MAX:
             self._give_up(channel, healing, "too many publications came while missing ones were read")
         else:
             self._start()
@@ -176,8 +185,15 @@ class Healing:
         healing = self._healings.get(channel)
         if local is None or self._is_stopped or (healing is not None and healing.local is local):
             return None
-        healing = self._healings[channel] = ChannelHealing(local)
         self._queue.append(channel)
+        return self._replace(channel, local)
+
+    def _replace(self, channel: str, local: LocalChannel) -> ChannelHealing:
+        """A new healing instead of one whose subscribers have all left, if there is one."""
+        old = self._healings.get(channel)
+        if old is not None:
+            self._held_bytes -= old.held_bytes
+        healing = self._healings[channel] = ChannelHealing(local)
         return healing
 
     # Batches
@@ -209,7 +225,7 @@ class Healing:
                 if local is None or (healing is not None and healing.local is local and not healing.is_waiting):
                     continue  # `heal_all` has marked the healing
                 if healing is None or healing.local is not local:
-                    healing = self._healings[channel] = ChannelHealing(local)
+                    healing = self._replace(channel, local)
                 healing.is_waiting = healing.again = False
                 batch[channel] = healing
         return batch
@@ -385,6 +401,7 @@ class Healing:
         if self._healings.get(channel) is not healing:
             return
         del self._healings[channel]
+        self._held_bytes -= healing.held_bytes
         if self._hub.find_channel(channel) is not healing.local:
             return
         self._flushed, self._must_repeat = channel, healing.again

@@ -14,6 +14,7 @@ from beaconfire.engines.port import HistoryOptions, HistoryPage
 from beaconfire.model.events import ChannelHealed
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
+from beaconfire.node import healing
 from beaconfire.node.healing import PAGE_MAX
 from tests.unit.kit import OPEN, RECOVERABLE, HarnessClient, NodeHarness, run, settle
 from tests.unit.session.operations.support import lose_history, lose_publication, with_history
@@ -170,6 +171,30 @@ def test_too_many_announcements_during_a_healing_are_a_gap() -> None:
         harness.calls.release("history")
         await settle()
         assert data(other) == []
+
+    asyncio.run(scenario())
+
+
+def test_what_is_held_for_all_channels_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One channel is given up, and another one is healed. What ends, in either way, makes room again."""
+
+    async def scenario() -> None:
+        monkeypatch.setattr(healing, "HELD_BYTES_MAX", 3000)
+        harness = NodeHarness(RECOVERABLE)
+        for _ in range(3):
+            ann, bob = harness.connect("ann", "news"), harness.connect("bob", "sport")
+            harness.calls.hold("history")
+            for channel in ("news", "sport"):
+                lose_publication(harness, channel)
+                harness.publish(channel, "x" * 1200)
+                await settle()
+            assert [push["unsubscribe"]["code"] for push in bob.receive_pushes()] == [2500]
+            harness.calls.release("history")
+            await settle()
+            assert data(ann) == ["lost", "after", "x" * 1200]
+            ann.drop_connection()
+            bob.drop_connection()
+        assert len(harness.node.work.healing) == 0
 
     asyncio.run(scenario())
 

@@ -8,7 +8,6 @@ from beaconfire.base.errors import EngineUnavailable
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.events import InternalError, WorkDropped
 from tests.unit.kit import OPEN, RECOVERABLE, NodeHarness, settle
-from tests.unit.policy.fakes import EndingsRecorder
 
 
 def test_channel_is_attached_before_history_is_read() -> None:
@@ -80,21 +79,6 @@ def test_stop_gives_up_after_its_deadline() -> None:
         await stopping
         [event] = harness.recorder.of(WorkDropped)
         assert (event.work, event.count) == ("shutdown", 4)
-
-    asyncio.run(scenario())
-
-
-def test_stop_tells_the_policy_of_the_last_endings() -> None:
-    """Without the usual delay, after which nobody would be there to tell."""
-
-    async def scenario() -> None:
-        policy = EndingsRecorder()
-        harness = NodeHarness(policy=policy)
-        client = harness.connect("ann", "news")
-        await harness.node.stop()
-        [[subscription], [session]] = policy.ended
-        assert (subscription.client, subscription.channel) == (client.id, "news")  # type: ignore[union-attr]
-        assert (session.client, session.code) == (client.id, 3001)
 
     asyncio.run(scenario())
 
