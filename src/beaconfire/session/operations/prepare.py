@@ -149,7 +149,8 @@ class Preparation:
         live: list[tuple[PreparedSubscription, list[Item]]] = []
         try:
             for entered in prepared:
-                live.append((entered, go_live(entered)))
+                held = go_live(entered)
+                live.append((entered, held))
         except Disconnect:
             for entered, _ in live:
                 entered.subscription.end()  # or the end of the session would send what is pending for them
