@@ -142,9 +142,9 @@ def _healing_delivers_only_the_first_publication(patch: pytest.MonkeyPatch) -> N
     patch.setattr(Healing, "_deliver", first)
 
 
-def _held_announcements_are_dropped(patch: pytest.MonkeyPatch) -> None:
-    """Announcements that come during a healing are lost."""
-    patch.setattr(ChannelHealing, "hold", lambda self, announcement: None)
+def _announcements_after_a_hole_are_dropped(patch: pytest.MonkeyPatch) -> None:
+    """An announcement whose predecessor has not come is lost, and nothing is read."""
+    patch.setattr(Healing, "on_hole", lambda self, channel, announcement: None)
     ignore_positions(patch)
 
 
@@ -239,7 +239,7 @@ DEFECTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _channels_are_not_healed_after_a_lost_link,
     _healing_skips_the_missing_publications,
     _healing_delivers_only_the_first_publication,
-    _held_announcements_are_dropped,
+    _announcements_after_a_hole_are_dropped,
     _healing_ends_every_subscription,
     _gap_is_not_told,
     _gap_is_told_to_subscriptions_without_one,
