@@ -344,3 +344,18 @@ def test_frame_is_added_to_the_write_batch_only_if_the_outbox_is_empty() -> None
     assert (free_transport.writes, waiting_transport.writes, bound_transport.writes) == ([b"2"], [], [])
     harness.run_turn()
     assert (free_transport.writes, waiting_transport.writes, bound_transport.writes) == ([b"2"], [b"12"], [b"2"])
+
+
+def test_moving_to_another_transport_drops_the_frames_of_the_old_one() -> None:
+    """The frames have the form of the old transport. Later frames are written to the new one."""
+    harness = FlusherHarness()
+    outbox, old = harness.new_outbox()
+    old.writable = False
+    outbox.append(b"for the old transport")
+    new = RecordingTransport()
+    outbox.move_to(new)
+    assert outbox.queued_bytes == 0
+    outbox.append(b"for the new transport")
+    harness.run_turn()
+    outbox.flush()
+    assert (old.writes, new.writes) == ([], [b"for the new transport"])

@@ -198,3 +198,12 @@ def test_commands_get_no_pings() -> None:
     commands.client.send("connect")
     harness.advance_time(100)
     assert (commands.client.receive(), commands.client.disconnect_code) == ([], 0)
+
+
+def test_a_command_without_a_reply_that_ends_the_session_is_not_reported() -> None:
+    """The end of the session is the outcome of the request."""
+    commands = CommandsHarness(harness_with_ann())
+    commands.client.send("connect", token="t")
+    commands.client.send_text('{"send":{"data":1}}')
+    assert commands.client.disconnect_code == 3508
+    assert [ref for _, _, ref in commands.replies] == [1]
