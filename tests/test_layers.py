@@ -44,6 +44,7 @@ SHARED = (
     *PORTS,
     "protocols.json_payload",
     "engines.options",
+    "engines.producers",
     "observe.options",
     "transports.endpoint_table",
     "transports.options",

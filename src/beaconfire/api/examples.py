@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 _CLIENT = "6f1d0cb1-2c1f-4f4e-9f59-3c2b1a0d9e8f"
 _OTHER_CLIENT = "0b7c9a52-8b1e-4f0c-a1d3-5e6f7a8b9c0d"
 _POSITION = {"offset": 7, "epoch": "kQzVbRtL"}
+_RECEIPT = {**_POSITION, "durability": "memory"}
 
 
 class Example(NamedTuple):
@@ -19,14 +20,14 @@ class Example(NamedTuple):
 
 EXAMPLES: Mapping[str, Example] = {
     "publish": Example(
-        {"channel": "chat", "data": {"text": "hello"}, "idempotency_key": "order-1234-paid"}, {"result": _POSITION}
+        {"channel": "chat", "data": {"text": "hello"}, "idempotency_key": "order-1234-paid"}, {"result": _RECEIPT}
     ),
     "broadcast": Example(
         {"channels": ["chat", "news", "nowhere:x"], "data": {"text": "maintenance at noon"}},
         {
             "result": {
                 "responses": [
-                    {"result": _POSITION},
+                    {"result": _RECEIPT},
                     {"result": {}},
                     {
                         "error": {

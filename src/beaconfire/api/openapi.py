@@ -14,7 +14,7 @@ from beaconfire.api.messages.calls import BatchResult
 from beaconfire.api.messages.common import U63_MAX, ApiError
 from beaconfire.api.methods import METHODS, Method
 
-STATUSES = {100: 500, 102: 404, 104: 404, 106: 500, 107: 400, 108: 400, 111: 500, 112: 416}
+STATUSES = {100: 500, 102: 404, 104: 404, 106: 500, 107: 400, 108: 400, 111: 500, 112: 416, 150: 409}
 """The HTTP status for each error code of API calls, in error mode `transport`."""
 
 SCHEMAS = "#/components/schemas/"

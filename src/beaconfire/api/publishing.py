@@ -56,10 +56,15 @@ async def _publish(api: ApiContext, channel: str, fields: PublishFields, data: R
         data,
         tags=tags,
         skip_history=fields.skip_history,
+        producer=fields.producer,
+        seq=fields.seq,
         idempotency_key=fields.idempotency_key,
         version=fields.version,
         version_epoch=fields.version_epoch,
         exclude=fields.exclude,
         delta=fields.delta,
     )
-    return PublishResult(offset=outcome.position.offset, epoch=outcome.position.epoch)
+    position = outcome.position
+    return PublishResult(
+        offset=position.offset, epoch=position.epoch, durability=outcome.durability if position.epoch else ""
+    )

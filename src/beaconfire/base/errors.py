@@ -2,7 +2,8 @@
 
 A failure is one of two things. An *error* is the reply to one command; the session continues. A *disconnect* ends
 the session, and its code tells the client whether to reconnect. The numbers and their meaning for reconnecting are
-those of the Centrifuge client protocol (section 15), because its SDKs depend on them. `docs/reference/codes.md` is
+those of the Centrifuge client protocol (section 15), because its SDKs depend on them. Error codes from 150 on are
+Beaconfire's own. `docs/reference/codes.md` is
 generated from these tables.
 """
 
@@ -65,6 +66,9 @@ TOKEN_EXPIRED = ErrorCode(109, "token expired", "Get a new token and try again."
 EXPIRED = ErrorCode(110, "expired", "The connection had already expired before it was established.")
 TOO_MANY_REQUESTS = ErrorCode(111, "too many requests", "Slow down and try again.", True)
 UNRECOVERABLE_POSITION = ErrorCode(112, "unrecoverable position", "The epoch has changed: load the state again.")
+OUT_OF_SEQUENCE = ErrorCode(
+    150, "out of sequence", "The producer's `seq` is not the next number; the detail names the expected one."
+)
 
 ERRORS: tuple[ErrorCode, ...] = (
     INTERNAL,
@@ -80,6 +84,7 @@ ERRORS: tuple[ErrorCode, ...] = (
     EXPIRED,
     TOO_MANY_REQUESTS,
     UNRECOVERABLE_POSITION,
+    OUT_OF_SEQUENCE,
 )
 
 CONNECTION_CLOSED = DisconnectCode(3000, "connection closed", "The connection was closed; no close frame is sent.")
@@ -166,6 +171,16 @@ class CommandError(BeaconfireError):
         super().__init__(f"{code.code} {code.message}" + (f": {detail}" if detail else ""))
         self.code = code
         self.detail = detail
+
+
+class OutOfSequence(CommandError):
+    """A number of a producer came after a gap, or from a producer that the channel does not know. Nothing was
+    published. `expected` is the number that the engine takes next."""
+
+    def __init__(self, producer: str, seq: int, expected: int) -> None:
+        problem = "the channel does not know this producer" if expected == 1 else f"{expected - 1} was the last number"
+        super().__init__(OUT_OF_SEQUENCE, f"seq: expected {expected} of producer {producer!r}, got {seq}: {problem}")
+        self.expected = expected
 
 
 class EngineError(CommandError):

@@ -28,6 +28,7 @@ class Namespace:
             ttl_s=float(options.history_ttl),
             # A position must never be removed before the publications that it counts.
             meta_ttl_s=max(float(options.history_meta_ttl) or history_meta_ttl_s, float(options.history_ttl)),
+            durability=options.durability,
         )
 
     @property

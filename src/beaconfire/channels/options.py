@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from beaconfire.base.options import Options
 from beaconfire.base.units import Seconds
+from beaconfire.engines.port import Durability
 
 
 class ChannelOptions(Options, frozen=True, kw_only=True):
@@ -31,6 +32,14 @@ class ChannelOptions(Options, frozen=True, kw_only=True):
             "engine.history_meta_ttl."
         ),
     ] = Seconds(0)
+    durability: Annotated[
+        Durability,
+        Meta(
+            description="What an acknowledged publication survives: `memory`, nothing but what the engine survives; "
+            "`disk`, also kill -9 and a power failure; `replicated`, also the loss of a machine. Needs history. The "
+            "server refuses to start if its engine does not offer this."
+        ),
+    ] = "memory"
     force_positioning: Annotated[
         bool, Meta(description="Every subscription tracks its position, so that the server notices gaps.")
     ] = False

@@ -40,6 +40,8 @@ class ChannelService:
         tags: Mapping[str, str] | None = None,
         *,
         skip_history: bool = False,
+        producer: str = "",
+        seq: int = 0,
         idempotency_key: str = "",
         version: int = 0,
         version_epoch: str = "",
@@ -48,10 +50,15 @@ class ChannelService:
     ) -> PublishOutcome:
         """Stores and announces the publication in one step. Returns its position.
 
-        `exclude` lists client ids that do not receive the publication live. `delta` allows patches.
+        `exclude` lists client ids that do not receive the publication live. `delta` allows patches. Raises CommandError
+        107 if only one of `producer` and `seq` is given.
         """
+        if bool(producer) != (seq > 0):
+            raise CommandError(BAD_REQUEST, "producer and seq belong together: give a name and a number from 1 on")
         options = PublishOptions(
             history=NO_HISTORY if skip_history else namespace.history,
+            producer=producer,
+            seq=seq,
             idempotency_key=idempotency_key,
             version=version,
             version_epoch=version_epoch,

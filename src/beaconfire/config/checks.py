@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import option_problems
-from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.config.sections import Config
+from beaconfire.engines.options import DURABILITIES, EngineOptions
 from beaconfire.protocols.plain.options import PlainOptions
 from beaconfire.session.options import ClientOptions
 from beaconfire.transports.endpoint_table import ENDPOINTS
@@ -41,18 +41,17 @@ class Violation(NamedTuple):
 
 def check_config(config: Config) -> Iterator[Violation]:
     """Yields every violation in the whole configuration."""
-    meta_ttl = config.engine.history_meta_ttl
     yield from check_server(config.server)
     yield from check_client(config.client, config.namespaces)
     yield from check_token("token", config.token)
     if config.subscription_token is not None:
         yield from check_subscription_token(config.subscription_token)
-    yield from check_channel("channel", config.channel, meta_ttl)
+    yield from check_channel("channel", config.channel, config.engine)
     yield from check_namespace_names(config.namespaces)
     yield from check_channel_names(config.channel_names)
     yield from check_plain(config.plain, config.server.demo, config.channel_names, config.namespaces)
     for name, options in config.namespaces.items():
-        yield from check_channel(f"namespaces.{name}", options, meta_ttl)
+        yield from check_channel(f"namespaces.{name}", options, config.engine)
 
 
 def check_server(server: ServerOptions) -> Iterator[Violation]:
@@ -139,8 +138,8 @@ def has_key(token: TokenOptions) -> bool:
     )
 
 
-def check_channel(table: str, channel: ChannelOptions, meta_ttl: Seconds) -> Iterator[Violation]:
-    """`table` is `channel` or `namespaces.<name>`. `meta_ttl` applies if the channel's own history_meta_ttl is zero."""
+def check_channel(table: str, channel: ChannelOptions, engine: EngineOptions) -> Iterator[Violation]:
+    """`table` is `channel` or `namespaces.<name>`."""
     history = (f"{table}.history_size", f"{table}.history_ttl")
     if channel.history_size and not channel.history_ttl:
         yield Violation(history[::-1], "expected a duration above zero, because history_size is set")
@@ -151,6 +150,7 @@ def check_channel(table: str, channel: ChannelOptions, meta_ttl: Seconds) -> Ite
             (f"{table}.force_recovery", *history),
             "expected history, because recovery reads it: set history_size and history_ttl",
         )
+    yield from _check_durability(table, channel, engine)
     if channel.auto_cache_recover:
         if not channel.force_recovery:
             keys = (f"{table}.force_recovery", f"{table}.auto_cache_recover")
@@ -164,7 +164,7 @@ def check_channel(table: str, channel: ChannelOptions, meta_ttl: Seconds) -> Ite
     if channel.delta_publish and not channel.allowed_delta_types:
         keys = (f"{table}.allowed_delta_types", f"{table}.delta_publish")
         yield Violation(keys, 'expected ["fossil"], because delta_publish is set')
-    kept_for = channel.history_meta_ttl or meta_ttl
+    kept_for = channel.history_meta_ttl or engine.history_meta_ttl
     if kept_for < channel.history_ttl:
         name = f"{table}.history_meta_ttl" if channel.history_meta_ttl else "engine.history_meta_ttl"
         text = f"expected at least {table}.history_ttl ({channel.history_ttl}), got {kept_for}"
@@ -173,6 +173,27 @@ def check_channel(table: str, channel: ChannelOptions, meta_ttl: Seconds) -> Ite
         re.compile(channel.channel_regex)
     except re.error as error:
         yield Violation((f"{table}.channel_regex",), f"expected a regular expression: {error}")
+
+
+def _check_durability(table: str, channel: ChannelOptions, engine: EngineOptions) -> Iterator[Violation]:
+    key = f"{table}.durability"
+    if channel.durability != "memory" and not (channel.history_size or channel.history_ttl):
+        yield Violation(
+            (key, f"{table}.history_size", f"{table}.history_ttl"),
+            f'expected "memory" without history, got "{channel.durability}": set history_size and history_ttl',
+        )
+    offered = DURABILITIES[engine.type]
+    if channel.durability not in offered:
+        others = [name for name, durabilities in DURABILITIES.items() if channel.durability in durabilities]
+        yield Violation(
+            (key, "engine.type"),
+            f'expected {_alternatives(offered)}, because the engine "{engine.type}" offers nothing else'
+            + (f'. "{channel.durability}" needs the engine {_alternatives(others)}' if others else ""),
+        )
+
+
+def _alternatives(values: Iterable[str]) -> str:
+    return " or ".join(f'"{value}"' for value in values)
 
 
 def check_namespace_names(namespaces: Mapping[str, ChannelOptions]) -> Iterator[Violation]:

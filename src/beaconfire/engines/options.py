@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta
 
 from beaconfire.base.options import Options
 from beaconfire.base.units import Seconds, Size
+from beaconfire.engines.port import Durability
+
+EngineType: TypeAlias = Literal["memory", "sqlite"]
+
+DURABILITIES: Final[Mapping[EngineType, tuple[Durability, ...]]] = {
+    "memory": ("memory",),
+    "sqlite": ("memory", "disk"),
+}
+"""What each engine offers. `Engine.durabilities` of the engine says the same."""
 
 
 class EngineOptions(Options, frozen=True, kw_only=True):
     """The engine: broker, history and presence."""
 
     type: Annotated[
-        Literal["memory"], Meta(description="`memory`: inside this process, without any other service.")
+        EngineType,
+        Meta(
+            description="`memory`: inside this process, without any other service; nothing survives a restart. "
+            '`sqlite`: also inside this process; channels with `durability = "disk"` are in the file `engine.path`.'
+        ),
     ] = "memory"
+    path: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="The database file of the engine `sqlite`. SQLite puts further files next to it, with the "
+            "same name and an ending. Must be on a local disk.",
+        ),
+    ] = "beaconfire.db"
     timeout: Annotated[
         Seconds,
         Meta(

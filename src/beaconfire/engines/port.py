@@ -29,7 +29,7 @@ for every engine.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import Raw, Struct
 
@@ -43,11 +43,15 @@ machine, because another one has a copy."""
 
 
 class HistoryOptions(Struct, frozen=True):
-    """How many publications of a channel are retained, and for how long.
+    """How many publications of a channel are retained, for how long, and what they survive.
 
     A stream retains at most `size` publications, none older than `ttl_s` seconds. If either is 0, the channel has no
     history. `meta_ttl_s` is how long the position (offset and epoch) is kept after the last use of the stream, in
-    seconds; it is kept at least as long as any publication.
+    seconds; it is kept at least as long as any publication. An engine that restarts may keep it longer.
+
+    `durability` is the least that a publication has reached before `Broker.publish` returns, and before it is
+    announced. An engine may keep streams of different durabilities in different places: then a channel whose
+    durability changes starts a new stream.
 
     An engine with a memory limit may keep less. Then a stream loses its oldest publications first, so that the rest
     has no gap. It loses its position only while the channel is not attached and no publication is left.
@@ -56,6 +60,7 @@ class HistoryOptions(Struct, frozen=True):
     size: int = 0
     ttl_s: float = 0.0
     meta_ttl_s: float = 30 * 86400.0
+    durability: Durability = "memory"
 
     @property
     def enabled(self) -> bool:
@@ -65,9 +70,17 @@ class HistoryOptions(Struct, frozen=True):
 
 NO_HISTORY = HistoryOptions()
 
+RECEIPTS_MAX: Final = 64
+"""How many numbers of a producer keep the position of their publication: how many publishes of one producer may be
+without an answer at the same time."""
+
+PRODUCERS_MAX: Final = 1000
+"""How many producers each channel remembers."""
+
 
 class PublishOptions(Struct, frozen=True):
-    """Options of one publish. See `Broker.publish` for `idempotency_key`, `version` and `version_epoch`."""
+    """Options of one publish. See `Broker.publish` for those that can suppress it: `producer` and `seq`,
+    `idempotency_key`, `version` and `version_epoch`."""
 
     history: HistoryOptions = NO_HISTORY
     idempotency_key: str = ""
@@ -77,15 +90,15 @@ class PublishOptions(Struct, frozen=True):
     """Client ids to which the node does not deliver the publication live. Passed to `BrokerEvents`, not stored."""
     delta: bool = False
     """Whether subscribers that apply patches may get a patch. Passed to `BrokerEvents`, not stored."""
-    durability: Durability = "memory"
-    """The least durability that the publication must have before `publish` returns."""
+    producer: str = ""
+    seq: int = 0
 
 
 class PublishOutcome(Struct, frozen=True):
     """The result of a publish.
 
     `position` is that of the publication, or (0, "") without history. `suppressed` is empty, or the reason why nothing
-    was stored and announced: "idempotency" or "version". `durability` is what the publication has reached.
+    was stored and announced: "producer", "idempotency" or "version". `durability` is what the publication has reached.
     """
 
     position: StreamPosition
@@ -214,12 +227,18 @@ class Broker(Protocol):
         history. Announcements of a channel are made in the order of offsets. The engine copies `data` if it stores the
         data; the caller may reuse `tags` afterwards. `info` is None if the server API publishes.
 
-        Raises CommandError 108 if the engine cannot offer `options.durability`, also because a publication without
-        history is not stored. After `NotReplicated` the publication is stored and announced, after `StorageFull` it is
-        neither.
+        Raises CommandError 108 if the engine cannot offer `options.history.durability`. After `NotReplicated` the
+        publication is stored and announced, after `StorageFull` it is neither.
 
-        A publish is suppressed in two cases, the first of which is checked first:
+        A publish is suppressed in three cases, which are checked in this order:
 
+        * `producer` has already published `seq` in this channel. A producer numbers its publishes in a channel 1, 2,
+          3 and so on. The engine takes a number only directly after the one before, in one step with the publication,
+          so a producer that repeats what was not answered publishes each number exactly once. A number that was taken
+          before gets the position of the first publish, if it is one of the last `RECEIPTS_MAX` numbers of the
+          producer, otherwise the position (0, ""). A number after a gap raises `OutOfSequence`, which names the
+          expected one. The numbers need history, otherwise CommandError 108. They are kept with the position of the
+          stream, for the `PRODUCERS_MAX` producers that published last; one that is forgotten starts again with 1.
         * An `idempotency_key` was already used in this channel within the last five minutes. Then the result has the
           position of the first publish. Repetition does not prolong the five minutes.
         * `version` is above 0 and not above the last version of the channel under the same `version_epoch`. Then the
@@ -334,7 +353,8 @@ class Engine(Struct, frozen=True):
     """A broker, a presence store and a control bus.
 
     `name` is the engine's name in logs and metrics. `suspends` is false only if no call of the engine ever suspends.
-    Subclasses override those methods that their engine needs. None of the methods suspends or raises.
+    `durabilities` are those that it offers. Subclasses override those methods that their engine needs. None of the
+    methods suspends or raises.
     """
 
     name: str
@@ -342,6 +362,7 @@ class Engine(Struct, frozen=True):
     presence: PresenceStore
     control: ControlBus
     suspends: bool = True
+    durabilities: tuple[Durability, ...] = ("memory",)
 
     def state(self) -> EngineState:
         """What the engine knows about its link and its storage, without asking anybody."""
@@ -362,6 +383,8 @@ class Engine(Struct, frozen=True):
 
 __all__ = [
     "NO_HISTORY",
+    "PRODUCERS_MAX",
+    "RECEIPTS_MAX",
     "Broker",
     "BrokerEvents",
     "ControlBus",

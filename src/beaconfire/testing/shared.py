@@ -212,9 +212,10 @@ class SharedBroker:
     ) -> PublishOutcome:
         """See `Broker.publish`. The only durability is "memory"."""
         await self._link.pass_call("publish")
-        if options.durability != "memory":
+        durability = options.history.durability
+        if durability != "memory":
             raise CommandError(
-                NOT_AVAILABLE, f"durability {options.durability!r}: the engine {self._name!r} offers only 'memory'"
+                NOT_AVAILABLE, f"durability {durability!r}: the engine {self._name!r} offers only 'memory'"
             )
         return await self._broker.publish(channel, data, options, info, tags)
 

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
 from beaconfire.base.errors import NOT_AVAILABLE, CommandError
 from beaconfire.engines.port import NO_HISTORY, Durability, HistoryOptions, MemberChange, PublishOptions
@@ -361,7 +362,7 @@ def test_a_durability_is_reached_or_refused(run: Run, durability: Durability) ->
 
     async def scenario(h: Harness) -> None:
         await h.engine.broker.attach(["a"])
-        options = PublishOptions(history=HISTORY, durability=durability)
+        options = PublishOptions(history=replace(HISTORY, durability=durability))
         if durability in h.durabilities:
             assert (await h.publish("a", options=options)).durability in h.durabilities
             return

@@ -23,7 +23,10 @@ def test_publish() -> None:
     async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         client = harness.connect("ann", "chat")
         response = await http.post("/api/publish", content=b'{"channel":"chat","data":{"n": 1.50}}')
-        assert (response.status_code, response.json()) == (200, {"result": {"offset": 1, "epoch": "epoch"}})
+        assert (response.status_code, response.json()) == (
+            200,
+            {"result": {"offset": 1, "epoch": "epoch", "durability": "memory"}},
+        )
         assert response.headers["content-type"] == "application/json"
         assert client.data() == [{"n": 1.5}]
 

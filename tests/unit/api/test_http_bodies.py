@@ -124,7 +124,7 @@ def test_the_response_of_a_batch_has_no_result_field() -> None:
     async def requests(harness: ApiHarness, http: httpx.AsyncClient) -> None:
         commands = [{"publish": {"channel": "chat", "data": 1}}, {"presence": {"channel": "nowhere:x"}}]
         response = (await http.post("/api/batch", json={"commands": commands, "parallel": False})).json()
-        assert response["replies"][0] == {"publish": {"offset": 1, "epoch": "epoch"}}
+        assert response["replies"][0] == {"publish": {"offset": 1, "epoch": "epoch", "durability": "memory"}}
         assert response["replies"][1]["error"]["code"] == 102
         assert set(response) == {"replies"}
         assert (await http.post("/api/batch", json={"commands": 1})).json()["error"]["code"] == 107
@@ -148,7 +148,7 @@ def test_lines_of_commands(path: str) -> None:
         response = await http.post(path, content=b"\n".join(lines), headers=TRANSPORT)
         assert response.status_code == 200
         responses = [json.loads(line) for line in response.text.split("\n")]
-        assert responses[0] == {"result": {"offset": 1, "epoch": "epoch"}}
+        assert responses[0] == {"result": {"offset": 1, "epoch": "epoch", "durability": "memory"}}
         assert responses[1]["result"]["publications"] == [{"data": [1, 2], "offset": 1}]
         assert [r["error"]["code"] for r in responses[2:4]] == [104, 107]
         assert responses[4]["result"]["nodes"][0]["uid"] == "uid"

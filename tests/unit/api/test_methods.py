@@ -44,7 +44,7 @@ def test_params_can_be_text_mapping_or_struct(params: Params) -> None:
     async def main() -> None:
         harness = await ApiHarness().start()
         client = harness.connect("ann", "chat")
-        assert await harness.api.call("publish", params) == PublishResult(offset=1, epoch="epoch")
+        assert await harness.api.call("publish", params) == PublishResult(offset=1, epoch="epoch", durability="memory")
         assert client.data() == [{"n": 1}]
 
     asyncio.run(main())
@@ -137,7 +137,7 @@ def test_a_batch_has_replies_in_order(parallel: bool) -> None:
             {"broadcast": {"channels": ["chat", "nowhere:x"], "data": 3}},
         ]
         replies = (await harness.call("batch", commands=commands, parallel=parallel))["replies"]
-        assert replies[0] == {"publish": {"offset": 1, "epoch": "epoch"}}
+        assert replies[0] == {"publish": {"offset": 1, "epoch": "epoch", "durability": "memory"}}
         assert replies[1]["error"]["code"] == 107
         assert replies[2] == {"history_remove": {}}
         assert replies[3] == {"presence_stats": {"num_clients": 1, "num_users": 1}}

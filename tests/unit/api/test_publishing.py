@@ -10,6 +10,8 @@ import pytest
 
 from beaconfire.base.errors import (
     BAD_REQUEST,
+    NOT_AVAILABLE,
+    OUT_OF_SEQUENCE,
     UNKNOWN_CHANNEL,
     CommandError,
     ErrorCode,
@@ -23,8 +25,16 @@ def test_publish_stores_and_delivers() -> None:
     async def main() -> None:
         harness = await ApiHarness().start()
         client = harness.connect("ann", "chat")
-        assert await harness.call("publish", channel="chat", data={"n": 1}) == {"offset": 1, "epoch": "epoch"}
-        assert await harness.call("publish", channel="chat", data=[2]) == {"offset": 2, "epoch": "epoch"}
+        assert await harness.call("publish", channel="chat", data={"n": 1}) == {
+            "offset": 1,
+            "epoch": "epoch",
+            "durability": "memory",
+        }
+        assert await harness.call("publish", channel="chat", data=[2]) == {
+            "offset": 2,
+            "epoch": "epoch",
+            "durability": "memory",
+        }
         assert client.data() == [{"n": 1}, [2]]
 
     asyncio.run(main())
@@ -38,8 +48,56 @@ def test_publish_without_history_has_no_position() -> None:
         client = harness.connect("ann", "chat", "fleeting:x")
         assert await harness.call("publish", channel="fleeting:x", data=1) == {}
         assert await harness.call("publish", channel="chat", data=2, skip_history=True) == {}
-        assert await harness.call("publish", channel="chat", data=3) == {"offset": 1, "epoch": "epoch"}
+        assert await harness.call("publish", channel="chat", data=3) == {
+            "offset": 1,
+            "epoch": "epoch",
+            "durability": "memory",
+        }
         assert client.data() == [1, 2, 3]
+
+    asyncio.run(main())
+
+
+def test_numbered_publishes_are_made_once() -> None:
+    """A repeated number gets the first result. A gap gets error 150, which names the expected number."""
+
+    async def main() -> None:
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat")
+        first = await harness.call("publish", channel="chat", data=1, producer="relay", seq=1)
+        await harness.call("publish", channel="chat", data=2, producer="relay", seq=2)
+        assert await harness.call("publish", channel="chat", data=1, producer="relay", seq=1) == first
+        with pytest.raises(CommandError) as refused:
+            await harness.call("publish", channel="chat", data=4, producer="relay", seq=4)
+        assert refused.value.code is OUT_OF_SEQUENCE
+        assert "expected 3" in refused.value.detail
+        assert client.data() == [1, 2]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("channel", "fields", "code", "detail"),
+    [
+        ("chat", {"seq": 1}, BAD_REQUEST, "producer and seq"),
+        ("chat", {"producer": "relay"}, BAD_REQUEST, "producer and seq"),
+        ("fleeting:x", {"producer": "relay", "seq": 1}, NOT_AVAILABLE, "history"),
+        ("chat", {"producer": "relay", "seq": 1, "skip_history": True}, NOT_AVAILABLE, "history"),
+    ],
+)
+def test_numbers_need_a_producer_and_history(
+    channel: str, fields: dict[str, Any], code: ErrorCode, detail: str
+) -> None:
+    """The error names what is missing, and nothing is published."""
+
+    async def main() -> None:
+        harness = await ApiHarness().start()
+        client = harness.connect("ann", "chat", "fleeting:x")
+        with pytest.raises(CommandError) as refused:
+            await harness.call("publish", channel=channel, data=1, **fields)
+        assert refused.value.code is code
+        assert detail in refused.value.detail
+        assert client.data() == []
 
     asyncio.run(main())
 
@@ -140,7 +198,11 @@ def test_version_suppression() -> None:
         harness = await ApiHarness().start()
         client = harness.connect("ann", "chat")
         await harness.call("publish", channel="chat", data=1, version=5)
-        assert await harness.call("publish", channel="chat", data=2, version=5) == {"offset": 1, "epoch": "epoch"}
+        assert await harness.call("publish", channel="chat", data=2, version=5) == {
+            "offset": 1,
+            "epoch": "epoch",
+            "durability": "memory",
+        }
         assert (await harness.call("publish", channel="chat", data=3, version=6))["offset"] == 2
         assert (await harness.call("publish", channel="chat", data=4, version=1, version_epoch="new"))["offset"] == 3
         assert client.data() == [1, 3, 4]
@@ -205,7 +267,7 @@ def test_broadcast_responses_are_in_order() -> None:
         client = harness.connect("ann", "chat", "fleeting:x")
         result = await harness.call("broadcast", channels=["chat", "nowhere:x", "", "fleeting:x", "strict:x"], data=1)
         responses = result["responses"]
-        assert responses[0] == {"result": {"offset": 1, "epoch": "epoch"}}
+        assert responses[0] == {"result": {"offset": 1, "epoch": "epoch", "durability": "memory"}}
         assert [response.get("error", {}).get("code") for response in responses] == [None, 102, 107, None, 107]
         assert responses[3] == {"result": {}}
         assert client.data() == [1, 1]
@@ -241,7 +303,7 @@ def test_a_failing_engine_fails_one_channel_of_a_broadcast(monkeypatch: pytest.M
         responses = (await harness.call("broadcast", channels=["chat", "other"], data=1))["responses"]
         assert responses == [
             {"error": {"code": 100, "message": "internal server error"}},
-            {"result": {"offset": 1, "epoch": "epoch"}},
+            {"result": {"offset": 1, "epoch": "epoch", "durability": "memory"}},
         ]
         assert harness.internal_errors() == ["api broadcast"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -11,11 +12,10 @@ from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.config import ConfigError, checks, load
 from beaconfire.config.checks import Violation
+from beaconfire.engines.options import EngineOptions, EngineType
 from beaconfire.protocols.plain.options import PlainOptions
 from beaconfire.session.options import ClientOptions
 from beaconfire.transports.options import ServerOptions
-
-MONTH = Seconds(30 * 86400)
 
 
 def first_keys(violations: Iterable[Violation]) -> list[str]:
@@ -124,7 +124,41 @@ def test_allowed_origins_must_be_origins(origin: str, valid: bool) -> None:
 )
 def test_channel_options_require_other_options(options: ChannelOptions, keys: list[str]) -> None:
     """Recovery requires history, history requires size and TTL, and the cache options require each other."""
-    assert first_keys(checks.check_channel("channel", options, MONTH)) == keys
+    assert first_keys(checks.check_channel("channel", options, EngineOptions())) == keys
+
+
+HISTORY: dict[str, Any] = {"history_size": 1, "history_ttl": Seconds(9)}
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "text"),
+    [
+        ("memory", ChannelOptions(durability="memory"), None),
+        ("sqlite", ChannelOptions(durability="disk", **HISTORY), None),
+        (
+            "memory",
+            ChannelOptions(durability="disk", **HISTORY),
+            'expected "memory", because the engine "memory" offers nothing else. "disk" needs the engine "sqlite"',
+        ),
+        (
+            "sqlite",
+            ChannelOptions(durability="replicated", **HISTORY),
+            'expected "memory" or "disk", because the engine "sqlite" offers nothing else',
+        ),
+        (
+            "sqlite",
+            ChannelOptions(durability="disk"),
+            'expected "memory" without history, got "disk": set history_size and history_ttl',
+        ),
+    ],
+)
+def test_durability_needs_history_and_an_engine_that_offers_it(
+    engine: EngineType, options: ChannelOptions, text: str | None
+) -> None:
+    """The message names what the engine offers, and the engines that offer more."""
+    violations = list(checks.check_channel("channel", options, EngineOptions(type=engine)))
+    assert [violation.text for violation in violations] == ([] if text is None else [text])
+    assert all(violation.keys[0] == "channel.durability" for violation in violations)
 
 
 @pytest.mark.parametrize(

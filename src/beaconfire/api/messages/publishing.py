@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Raw, UnsetType, field
 
 from beaconfire.api.messages.common import U63_MAX, ApiError, ApiRequest, ApiResult, ChannelName
+from beaconfire.engines.port import Durability
 
 
 class PublishFields(ApiRequest, frozen=True, kw_only=True):
@@ -30,6 +31,24 @@ class PublishFields(ApiRequest, frozen=True, kw_only=True):
     tags: Annotated[dict[str, str], Meta(description="Labels that are delivered with the publication.")] = field(
         default_factory=dict
     )
+    producer: Annotated[
+        str,
+        Meta(
+            max_length=255,
+            description="The name of a publisher that numbers its publications in each channel with `seq`. So it can "
+            "repeat requests without an answer: each number is published exactly once. Needs history.",
+        ),
+    ] = ""
+    seq: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=U63_MAX,
+            description="The number of this publication, for its `producer` and in its channel: 1, 2, 3 and so on. A "
+            "number that was published before has no effect, and gets the result of the first request. A number after "
+            "a gap gets error 150, which names the expected number.",
+        ),
+    ] = 0
     idempotency_key: Annotated[
         str,
         Meta(
@@ -71,6 +90,10 @@ class PublishResult(ApiResult, frozen=True, kw_only=True, omit_defaults=True):
 
     offset: int = 0
     epoch: str = ""
+    durability: Annotated[
+        Durability | Literal[""],
+        Meta(description="What the stored publication survives: `memory`, `disk` or `replicated`."),
+    ] = ""
 
 
 class BroadcastRequest(PublishFields, frozen=True, kw_only=True):

@@ -139,40 +139,66 @@ class MemoryBroker:
     ) -> PublishOutcome:
         """See `Broker.publish`. When this method returns, the announcement has been made, unless the call came from
         another announcement. The only durability is "memory"."""
-        if options.durability != "memory":
+        history = options.history
+        if history.durability != "memory":
             raise CommandError(
-                NOT_AVAILABLE, f"durability {options.durability!r}: the engine 'memory' offers only 'memory'"
+                NOT_AVAILABLE, f"durability {history.durability!r}: the engine 'memory' offers only 'memory'"
             )
         now_s = self._clock.now_s()
         self._publishes_since_sweep += 1
         if self._publishes_since_sweep >= _PUBLISHES_PER_SWEEP:
             self._sweep(now_s, _PUBLISH_SWEEP_BUDGET)
+        if not history.enabled:
+            return self._publish_unstored(channel, data, options, info, tags, now_s)
+        producer, key = options.producer, options.idempotency_key
+        if producer and (receipt := self._streams.receipt(channel, producer, options.seq, now_s)) is not None:
+            return PublishOutcome(receipt, "producer")
+        first = self._idempotency.find(channel, key, now_s) if key else None
+        if first is not None:
+            outcome = PublishOutcome(first, "idempotency")
+        else:
+            stream = self._streams.get_or_create(channel, history.meta_ttl_s, now_s)
+            if options.version > 0 and not stream.advance_version(options.version, options.version_epoch):
+                outcome = PublishOutcome(stream.position, "version")
+            else:
+                publication = self._store(stream, data, history, info, tags, now_s)
+                outcome = PublishOutcome(stream.position)
+            if key:
+                self._idempotency.store(channel, key, outcome.position, now_s)
+        if producer:
+            self._streams.take_number(channel, producer, outcome.position, history.meta_ttl_s, now_s)
+        if outcome.suppressed:
+            return outcome
+        position, exclude, delta = outcome.position, options.exclude, options.delta
+        previous = position.offset - 1
+        self._announce(
+            channel,
+            lambda events: events.on_publication(channel, publication, position.epoch, previous, exclude, delta),
+        )
+        return outcome
+
+    def _publish_unstored(
+        self,
+        channel: str,
+        data: Raw,
+        options: PublishOptions,
+        info: ClientInfo | None,
+        tags: Mapping[str, str] | None,
+        now_s: float,
+    ) -> PublishOutcome:
+        """Publishes without history: only an idempotency key can suppress this."""
+        if options.producer:
+            raise CommandError(NOT_AVAILABLE, "producer: the numbers of producers need history")
         key = options.idempotency_key
         if key:
             first = self._idempotency.find(channel, key, now_s)
             if first is not None:
                 return PublishOutcome(first, "idempotency")
-        if options.history.enabled:
-            stream = self._streams.get_or_create(channel, options.history.meta_ttl_s, now_s)
-            suppressed = options.version > 0 and not stream.advance_version(options.version, options.version_epoch)
-            if not suppressed:
-                publication = self._store(stream, data, options.history, info, tags, now_s)
-            position = stream.position
-            previous = position.offset - 1
-        else:
-            suppressed = False
-            previous = 0
-            publication = Publication(data, info, 0, dict(tags) if tags else None)
-            position = _NO_POSITION
-        if key:
-            self._idempotency.store(channel, key, position, now_s)
-        if suppressed:
-            return PublishOutcome(position, "version")
-        epoch, exclude, delta = position.epoch, options.exclude, options.delta
-        self._announce(
-            channel, lambda events: events.on_publication(channel, publication, epoch, previous, exclude, delta)
-        )
-        return PublishOutcome(position)
+            self._idempotency.store(channel, key, _NO_POSITION, now_s)
+        publication = Publication(data, info, 0, dict(tags) if tags else None)
+        exclude, delta = options.exclude, options.delta
+        self._announce(channel, lambda events: events.on_publication(channel, publication, "", 0, exclude, delta))
+        return PublishOutcome(_NO_POSITION)
 
     async def announce(self, channel: str, changes: Sequence[MemberChange]) -> None:
         for change in changes:

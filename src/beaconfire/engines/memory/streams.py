@@ -20,6 +20,7 @@ from beaconfire.engines.memory.expiry import ExpiryBuckets
 from beaconfire.engines.memory.retained import RetainedPublications, cost_bytes
 from beaconfire.engines.memory.storage_order import StorageOrder
 from beaconfire.engines.port import HistoryOptions
+from beaconfire.engines.producers import UNKNOWN_PRODUCER, Producers
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
 
@@ -55,6 +56,7 @@ class Stream:
         "expires_s",
         "oldest",
         "position_bytes",
+        "producers",
         "retained",
         "top",
         "version",
@@ -71,9 +73,11 @@ class Stream:
         self.version = 0
         self.version_epoch = ""
         self.retained: RetainedPublications | None = None
+        self.producers: Producers | None = None
         self.bucket_second = 0
         self.position_bytes = POSITION_BYTES + getsizeof(channel)
-        """Memory for the position. Stored, because the size of a non-ASCII `str` grows when it is first encoded."""
+        """Memory for the position, with the producers. Stored, because the size of a non-ASCII `str` grows when it is
+        first encoded."""
 
     @property
     def position(self) -> StreamPosition:
@@ -198,6 +202,25 @@ class Streams:
             self._drop(stream, retained, excess)
         if self.bytes > self._bytes_max:
             self.enforce_limit()
+
+    def receipt(self, channel: str, producer: str, seq: int, now_s: float) -> StreamPosition | None:
+        """See `Producer.receipt`. Creates nothing."""
+        stream = self._table.get(channel)
+        if stream is None or stream.producers is None or stream.is_expired(now_s):
+            return UNKNOWN_PRODUCER.receipt(producer, seq)
+        return stream.producers.receipt(producer, seq)
+
+    def take_number(
+        self, channel: str, producer: str, position: StreamPosition, meta_ttl_s: float, now_s: float
+    ) -> None:
+        """Takes the next number of the producer, which `receipt` has checked. See `Producers.take`."""
+        stream = self.get_or_create(channel, meta_ttl_s, now_s)
+        if stream.producers is None:
+            stream.producers = Producers()
+        size = stream.producers.take(producer, position)
+        stream.position_bytes += size
+        self.bytes += size
+        self.enforce_limit()
 
     def clear(self, channel: str) -> None:
         """Removes the publications of the channel and keeps the position."""

@@ -106,7 +106,7 @@ class PlainConnection:
     async def _message(self, ref: Ref, request: RoomMessage) -> None:
         publishing = self._operations.publishing
         outcome = await publishing.publish(self._session, request.channel, request.data, echo=request.echo)
-        self._send(server_messages.ack(ref, outcome.position))
+        self._send(server_messages.ack(ref, outcome.position, outcome.durability))
 
     async def _presence(self, ref: Ref, request: RoomPresence) -> None:
         members = await self._operations.reading.presence(self._session, request.channel)

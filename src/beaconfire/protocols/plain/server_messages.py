@@ -90,6 +90,7 @@ class _Ack(_ServerMessage, tag="ack"):
     id: _Id = UNSET
     offset: int = 0
     epoch: str = ""
+    durability: str = ""
 
 
 class _Presence(_ServerMessage, tag="presence"):
@@ -176,9 +177,11 @@ def left(ref: Ref) -> bytes:
     return _encode(_Left(ref.id or UNSET, ref.room))
 
 
-def ack(ref: Ref, position: StreamPosition) -> bytes:
-    """The reply to a message."""
-    return _encode(_Ack(ref.id or UNSET, position.offset, position.epoch if position.offset else ""))
+def ack(ref: Ref, position: StreamPosition, durability: str) -> bytes:
+    """The reply to a message. `durability` is what the publication survives, if it is stored."""
+    if not position.offset:
+        return _encode(_Ack(ref.id or UNSET))
+    return _encode(_Ack(ref.id or UNSET, position.offset, position.epoch, durability))
 
 
 def presence(ref: Ref, members: Mapping[str, ClientInfo]) -> bytes:

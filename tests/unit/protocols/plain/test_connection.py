@@ -121,7 +121,7 @@ def test_a_whole_conversation() -> None:
     [joined] = client.send_plain(type="join", room="kitchen", id=2)
     assert joined == {"type": "joined", "id": 2, "room": "kitchen", "offset": 0, "epoch": "epoch1"}
     [ack] = client.send_plain(type="message", room="kitchen", data="one", id=3)
-    assert ack == {"type": "ack", "id": 3, "offset": 1, "epoch": "epoch1"}
+    assert ack == {"type": "ack", "id": 3, "offset": 1, "epoch": "epoch1", "durability": "memory"}
     echoed = client.send_plain(type="message", room="kitchen", data="two", echo=True, id=4)
     assert sorted(message["type"] for message in echoed) == ["ack", "message"]
     [history] = client.send_plain(type="history", room="kitchen", id=5)

@@ -129,11 +129,11 @@ REPLIES: list[tuple[str, Callable[[Ref], bytes], dict[str, Any]]] = [
         {"type": "joined", "id": 1, "room": "kitchen", "offset": 8, "epoch": "e", "messages": [STORED_SHOWN]},
     ),
     ("leave", server_messages.left, {"type": "left", "id": 1, "room": "kitchen"}),
-    ("message", lambda ref: server_messages.ack(ref, StreamPosition(0, "e")), {"type": "ack", "id": 1}),
+    ("message", lambda ref: server_messages.ack(ref, StreamPosition(0, "e"), "memory"), {"type": "ack", "id": 1}),
     (
         "message",
-        lambda ref: server_messages.ack(ref, StreamPosition(7, "e")),
-        {"type": "ack", "id": 1, "offset": 7, "epoch": "e"},
+        lambda ref: server_messages.ack(ref, StreamPosition(7, "e"), "disk"),
+        {"type": "ack", "id": 1, "offset": 7, "epoch": "e", "durability": "disk"},
     ),
     (
         "presence",
