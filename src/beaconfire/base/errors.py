@@ -208,6 +208,10 @@ class StorageFull(EngineError):
     """The engine has no room for the publication, which is neither stored nor announced."""
 
 
+class StorageUnusable(EngineUnavailable):
+    """The engine cannot open its storage. The server does not start; `detail` names the file and the remedy."""
+
+
 class Disconnect(BeaconfireError):
     """The session must end with this code. For `detail` see `CommandError`."""
 
