@@ -209,7 +209,12 @@ class StorageFull(EngineError):
 
 
 class StorageUnusable(EngineUnavailable):
-    """The engine cannot open its storage. The server does not start; `detail` names the file and the remedy."""
+    """The engine cannot open the file `path`, so the server does not start. `problem` names the remedy."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path!r} {problem}")
+        self.path = path
+        self.problem = problem
 
 
 class Disconnect(BeaconfireError):

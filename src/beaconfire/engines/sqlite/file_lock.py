@@ -27,8 +27,9 @@ class FileLock:
             holder = os.pread(self._descriptor, 1000, 0).decode(errors="replace").strip() or "an unknown process"
             os.close(self._descriptor)
             raise StorageUnusable(
-                f"{database!r} is in use by {holder}. One process serves a file: stop the other one, or set "
-                "engine.path to another file"
+                database,
+                f"is in use by {holder}. One process serves a file: stop the other one, or set engine.path to another "
+                "file",
             ) from None
         except BaseException:
             os.close(self._descriptor)

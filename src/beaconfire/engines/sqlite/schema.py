@@ -6,6 +6,7 @@ of their offsets. Times are Unix times in seconds, because they outlive the proc
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from typing import Final
@@ -102,6 +103,8 @@ def open_database(path: str) -> Opened:
     changed then.
     """
     try:
+        with contextlib.suppress(OSError):  # SQLite names the reason.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite would let everybody read it.
         connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
         raise unusable(path, error) from error
@@ -126,11 +129,12 @@ def _check_or_create(path: str, connection: sqlite3.Connection) -> None:
     if not tables:
         connection.executescript(_SCHEMA)
     elif application != APPLICATION_ID:
-        raise StorageUnusable(f"{path!r} is a database of another program: set engine.path to another file")
+        raise StorageUnusable(path, "is a database of another program: set engine.path to another file")
     elif version > SCHEMA_VERSION:
         raise StorageUnusable(
-            f"{path!r} was written by a later version of Beaconfire (schema {version}, this one knows "
-            f"{SCHEMA_VERSION}): install that version, or set engine.path to another file"
+            path,
+            f"was written by a later version of Beaconfire (schema {version}, this one knows {SCHEMA_VERSION}): "
+            "install that version, or set engine.path to another file",
         )
 
 
@@ -172,7 +176,7 @@ def unusable(path: str, error: sqlite3.Error) -> StorageUnusable:
             text = "is locked by another program that writes to it: end that program"
         case _:
             text = f"cannot be used ({type(error).__name__}: {error}): check the disk and the folder"
-    return StorageUnusable(f"{path!r} {text}")
+    return StorageUnusable(path, text)
 
 
 def primary_code(error: sqlite3.Error) -> int:

@@ -77,8 +77,9 @@ class Writer:
             self._lock = FileLock(self._path)
         except OSError as error:
             raise StorageUnusable(
-                f"{self._path!r} cannot be used: {error.strerror}. Check that the folder exists and that this user may "
-                "write to it, or change engine.path"
+                self._path,
+                f"cannot be used: {error.strerror}. Check that the folder exists and that this user may write to it, "
+                "or change engine.path",
             ) from error
         try:
             self._open()
