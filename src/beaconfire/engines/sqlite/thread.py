@@ -58,13 +58,12 @@ class WriterThread:
 
     async def stop(self) -> None:
         """Runs what was submitted before, and closes the file. Idempotent."""
-        thread, ended = self._thread, self._ended
-        if thread is None or ended is None:
+        ended = self._ended
+        if self._thread is None or ended is None:
             return
         self._thread = None
         self._queue.put(None)
         await ended
-        thread.join()
 
     def submit(self, operation: Operation[Any]) -> None:
         """Raises EngineUnavailable if the thread does not run, or is too far behind; and what the writer refuses."""
