@@ -19,6 +19,8 @@ class Faults:
         self.kind: Fault | None = None
         self.calls_left = 0
         self.after = False
+        self.struck = 0
+        """How many faults there were."""
         self.disk_full = False
         """While this is true, every write to the file fails, except for those that make room."""
 
@@ -39,6 +41,7 @@ class Faults:
     def strike(self) -> None:
         """Raises the planned fault."""
         kind, self.kind = self.kind, None
+        self.struck += 1
         if kind == "crash":
             raise Crash
         raise sqlite_error("disk I/O error" if kind == "io" else "database or disk is full", kind == "full")
@@ -65,6 +68,7 @@ class FaultyConnection:
         if self._faults.is_due(after=False):
             self._faults.strike()
         if self._faults.disk_full and statement.startswith(("INSERT", "UPDATE", "COMMIT")):
+            self._faults.struck += 1
             raise sqlite_error("database or disk is full", full=True)
         cursor = self.real.execute(statement, parameters)
         if self._faults.is_due(after=True):

@@ -18,6 +18,7 @@ class Attempt(Struct):
 
     channel: str
     payload: bytes
+    submitted_s: float
     key: str = ""
     producer: str = ""
     seq: int = 0

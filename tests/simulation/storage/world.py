@@ -21,6 +21,7 @@ from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import CommandError, EngineUnavailable, OutOfSequence, StorageFull
 from beaconfire.engines.port import HistoryOptions, HistoryPage, PublishOptions
 from beaconfire.engines.sqlite.operations import Clear, Operation, Publish, Read
+from beaconfire.engines.sqlite.receipts import IDEMPOTENCY_TTL_S
 from beaconfire.engines.sqlite.schema import Opened, open_database
 from beaconfire.engines.sqlite.store import Published, Store
 from beaconfire.engines.sqlite.writer import Writer
@@ -33,7 +34,7 @@ SHARED_MEMORY = "/dev/shm"
 """A process that ends loses nothing that it wrote, so a file in memory serves as well, and is faster."""
 
 LARGE = HistoryOptions(size=10_000, ttl_s=1e6, meta_ttl_s=1e7, durability="disk")
-SMALL = HistoryOptions(size=40, ttl_s=300.0, meta_ttl_s=1e7, durability="disk")
+SMALL = HistoryOptions(size=5, ttl_s=300.0, meta_ttl_s=1e7, durability="disk")
 
 
 class Answer:
@@ -93,7 +94,7 @@ class World:
         """Submits a publish with some of the options that make repetition harmless."""
         name = self.rng.choice(("large", "large", "small"))
         self.payloads += 1
-        attempt = Attempt(name, b'"%d"' % self.payloads)
+        attempt = Attempt(name, b'"%d"' % self.payloads, self.clock.now_s())
         options = PublishOptions(history=self.channels[name].options)
         if name == "large" and self.rng.random() < 0.5:
             attempt.producer = self.rng.choice(("p", "q"))
@@ -149,10 +150,14 @@ class World:
 
     def run_batch(self) -> None:
         """The writer runs some of the operations. Their answers wait."""
+        was_up = self.writer.refusal is None
         count = self.rng.randrange(1, 9)
         batch, self.waiting = self.waiting[:count], self.waiting[count:]
+        faults = self.faults.struck
         if batch and self._on_thread(lambda: self.writer.run(batch)):
             self.finished += batch
+            if faults == self.faults.struck and self.writer.refusal is not None and was_up:
+                raise BrokenGuarantee(f"trouble without a fault: {self.writer.state.detail}")
 
     def finish(self) -> None:
         """The event loop hands over the answers."""
@@ -286,6 +291,7 @@ class World:
         channel = self.channels["large"]
         by_payload = {attempt.payload: attempt for attempt in self.attempts if attempt.channel == channel.name}
         numbers: dict[str, list[int]] = {"p": [], "q": []}
+        keys: dict[str, Attempt] = {}
         for offset in sorted(channel.content):
             attempt = by_payload.get(channel.content[offset][0])
             if attempt is None:
@@ -294,6 +300,11 @@ class World:
                 raise BrokenGuarantee(f"{attempt} was refused, but is at {offset}")
             if attempt.producer:
                 numbers[attempt.producer].append(attempt.seq)
+            if attempt.key:
+                first = keys.setdefault(attempt.key, attempt)
+                if first is not attempt and channel.content[offset][1] < first.submitted_s + IDEMPOTENCY_TTL_S:
+                    raise BrokenGuarantee(f"{attempt} at {offset} repeats {first}")
+                keys[attempt.key] = attempt
             if attempt.position is not None and attempt.outcome == "stored" and attempt.position.offset != offset:
                 raise BrokenGuarantee(f"{attempt} is at {offset}")
         for producer, found in numbers.items():
