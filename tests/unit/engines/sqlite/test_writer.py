@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from beaconfire.base.errors import EngineUnavailable, StorageFull
+from beaconfire.engines.sqlite import database_file
 from beaconfire.engines.sqlite import writer as writer_module
 from beaconfire.engines.sqlite.operations import Ping, Positions, Read
 from beaconfire.engines.sqlite.reserve import ReserveFile
@@ -33,6 +34,8 @@ def test_a_full_disk_refuses_publications_and_heals(start: Callable[[], Process]
         process.publish("a")
     with pytest.raises(StorageFull):
         process.publish("a")
+    process.clock.advance(0.4)
+    process.page("a")
     assert process.offsets("a") == [1]
     assert not process.is_up()
     assert str(process.path) in process.writer.state.detail
@@ -44,6 +47,23 @@ def test_a_full_disk_refuses_publications_and_heals(start: Callable[[], Process]
     heal(process)
     assert process.is_up()
     assert process.publish("a").position.offset == 2
+
+
+def test_reading_needs_no_room(start: Callable[[], Process]) -> None:
+    """Even if the use of the position would be written. It is written later. Only a new stream needs room."""
+    process = start()
+    epoch = process.publish("a").position.epoch
+    process.faults.disk_full = True
+    with pytest.raises(StorageFull):
+        process.publish("a")
+    process.clock.advance(500.0)
+    assert process.page("a").position.epoch == epoch
+    with pytest.raises(StorageFull):
+        process.page("new")
+    process.faults.disk_full = False
+    heal(process)
+    process.clock.advance(500.0)
+    assert process.page("a").position.epoch == epoch
 
 
 def test_the_whole_batch_of_a_full_disk_is_refused(start: Callable[[], Process]) -> None:
@@ -71,7 +91,7 @@ def test_a_disk_without_room_for_the_reserve_counts_as_full(
         process.publish("a")
     heal(process)
     assert not process.is_up()
-    monkeypatch.setattr(writer_module, "RESERVE_BYTES", 0)
+    monkeypatch.setattr(database_file, "RESERVE_BYTES", 0)
     heal(process)
     assert process.is_up()
     assert process.publish("a").position.offset == 1
