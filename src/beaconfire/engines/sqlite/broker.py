@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
@@ -77,36 +77,41 @@ class SqliteBroker:
     async def detach(self, channels: Sequence[str]) -> None:
         await self._live.detach(channels)
 
-    async def publish(
+    # The coroutines of the other broker are returned, which saves a coroutine for each call.
+
+    def publish(
         self,
         channel: str,
         data: Raw,
         options: PublishOptions,
         info: ClientInfo | None = None,
         tags: Mapping[str, str] | None = None,
-    ) -> PublishOutcome:
+    ) -> Coroutine[Any, Any, PublishOutcome]:
         """See `Broker.publish`."""
         if not _is_on_disk(options.history):
-            return await self._live.publish(channel, data, options, info, tags)
-        data, tags = data.copy(), dict(tags) if tags else None
-        operation = Publish(_future(), channel, data, options, info, tags, self._announce)
+            return self._live.publish(channel, data, options, info, tags)
+        return self._publish(
+            Publish(_future(), channel, data.copy(), options, info, dict(tags) if tags else None, self._announce)
+        )
+
+    async def _publish(self, operation: Publish) -> PublishOutcome:
         return (await self._run(operation)).outcome
 
     async def announce(self, channel: str, changes: Sequence[MemberChange]) -> None:
         await self._live.announce(channel, changes)
 
-    async def history(
+    def history(
         self,
         channel: str,
         options: HistoryOptions,
         limit: int,
         since: StreamPosition | None = None,
         reverse: bool = False,
-    ) -> HistoryPage:
+    ) -> Coroutine[Any, Any, HistoryPage]:
         """See `Broker.history`."""
         if not _is_on_disk(options):
-            return await self._live.history(channel, options, limit, since, reverse)
-        return await self._run(Read(_future(), channel, options, limit, since, reverse))
+            return self._live.history(channel, options, limit, since, reverse)
+        return self._run(Read(_future(), channel, options, limit, since, reverse))
 
     async def positions(self, channels: Mapping[str, HistoryOptions]) -> dict[str, StreamPosition]:
         """See `Broker.positions`."""
