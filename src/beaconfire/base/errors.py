@@ -180,6 +180,8 @@ class OutOfSequence(CommandError):
     def __init__(self, producer: str, seq: int, expected: int) -> None:
         problem = "the channel does not know this producer" if expected == 1 else f"{expected - 1} was the last number"
         super().__init__(OUT_OF_SEQUENCE, f"seq: expected {expected} of producer {producer!r}, got {seq}: {problem}")
+        self.producer = producer
+        self.seq = seq
         self.expected = expected
 
 

@@ -182,6 +182,16 @@ class EngineStateChanged(Struct, frozen=True):
     detail: str
 
 
+class HubConnectionEnded(Struct, frozen=True):
+    """The connection of a worker process to the hub has ended. `node` is the uid of its node, if that was known.
+
+    `reason` is empty if the worker has closed the connection in the normal way.
+    """
+
+    node: str
+    reason: str
+
+
 class InternalError(Struct, frozen=True):
     """An unexpected error of the server. `where` is the part of the server, `error` is the traceback."""
 
@@ -207,6 +217,7 @@ Event: TypeAlias = (
     | WorkDropped
     | EngineCallFailed
     | EngineStateChanged
+    | HubConnectionEnded
     | InternalError
 )
 

@@ -75,6 +75,7 @@ class MetricsSink:
             events.WorkDropped: self._work_dropped,
             events.EngineCallFailed: self._engine_call_failed,
             events.EngineStateChanged: self._engine_state_changed,
+            events.HubConnectionEnded: self._hub_connection_ended,
             events.InternalError: self._internal_error,
         }
         self._create_series(("", *namespaces))
@@ -217,6 +218,9 @@ class MetricsSink:
 
     def _engine_state_changed(self, event: events.EngineStateChanged) -> None:
         """Counts nothing: `beaconfire_engine_up` is read at each scrape."""
+
+    def _hub_connection_ended(self, event: events.HubConnectionEnded) -> None:
+        """Counts nothing: limits and lost links are counted where they happen."""
 
     def _internal_error(self, event: events.InternalError) -> None:
         self._count("beaconfire_internal_errors_total", event.where)

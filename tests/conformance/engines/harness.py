@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from tempfile import TemporaryDirectory
 from typing import ClassVar, NamedTuple, TypeAlias
 
 from msgspec import Raw
@@ -25,6 +26,7 @@ from beaconfire.engines.port import (
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.testing import ManualCalls, SharedStore, control_calls
 from tests.fakes.events import EventRecorder
+from tests.fakes.hub import LocalHub, wait_until
 
 SCENARIO_TIMEOUT_S = 30.0
 
@@ -269,10 +271,68 @@ class SharedHarness(GuardedMemoryHarness):
         self._store.links[0].restore()
 
 
+class RemoteHarness(GuardedMemoryHarness):
+    """Several nodes with a hub, whose inner engine never suspends. Between them are real sockets."""
+
+    has_several_nodes = True
+    has_link = True
+
+    def prepare(self) -> None:
+        rng = random.Random(0)
+        self.calls = InterleavedCalls(rng)
+        self._folder = TemporaryDirectory()
+        self._local = LocalHub(f"{self._folder.name}/hub", self.make_inner_engine(rng), self.timers)
+        self._workers: list[Engine] = []
+
+    def make_inner_engine(self, rng: random.Random) -> Engine:
+        """The engine of the hub."""
+        return memory_engine(self.clock)
+
+    def make_engine(self) -> Engine:
+        worker = self._local.worker()
+        self._workers.append(worker)
+        return self.guard(worker)
+
+    async def open(self) -> None:
+        await self._local.start()
+        await super().open()
+
+    async def close(self) -> None:
+        await super().close()
+        await self._local.stop()
+        self._folder.cleanup()
+
+    async def settle(self) -> None:
+        """Everything that the hub sends to a node stays in order, so a ping arrives after it."""
+        for worker in self._workers:
+            if worker.state().up:
+                await worker.broker.ping()
+
+    async def lose_link(self) -> None:
+        self.node.expects_link_events = True
+        links = len(self.node.links)
+        self._local.cut(NODE)
+        await wait_until(lambda: len(self.node.links) > links and self._local.hub.connection_of(NODE) is None)
+
+    async def restore_link(self) -> None:
+        links = len(self.node.links)
+        self._local.reconnect()
+        await wait_until(lambda: len(self.node.links) > links)
+
+
+class RemoteSuspendingHarness(RemoteHarness):
+    """The inner engine suspends, and its calls interleave."""
+
+    def make_inner_engine(self, rng: random.Random) -> Engine:
+        return control_calls(super().make_inner_engine(rng), InterleavedCalls(rng))
+
+
 ENGINES: dict[str, type[Harness]] = {
     "memory": MemoryHarness,
     "memory-guarded": GuardedMemoryHarness,
     "shared": SharedHarness,
+    "remote-memory": RemoteHarness,
+    "remote-suspending": RemoteSuspendingHarness,
 }
 
 Scenario: TypeAlias = Callable[[Harness], Awaitable[None]]
