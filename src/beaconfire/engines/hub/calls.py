@@ -1,15 +1,15 @@
-"""The calls of the inner engine that workers request: one function for each request, which returns the reply."""
+"""The calls of the inner engine that workers request: one row for each request."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from msgspec import Raw, Struct
 
 from beaconfire.engines.hub.channels import HubChannels
 from beaconfire.engines.hub.peer import Peer
-from beaconfire.engines.port import Broker, MemberChange, PresenceStore
+from beaconfire.engines.port import Broker, HistoryPage, MemberChange, PresenceStore
 from beaconfire.engines.wire.messages import (
     AddMembers,
     Announce,
@@ -46,97 +46,74 @@ class CallContext(Struct, frozen=True):
     channels: HubChannels
 
 
-async def _ping(context: CallContext, peer: Peer, request: Ping) -> Reply:
-    await context.broker.ping()
-    return Done(request.id)
+Running: TypeAlias = Coroutine[Any, Any, Any]
 
 
-async def _attach(context: CallContext, peer: Peer, request: Attach) -> Reply:
-    await context.channels.attach(peer, request.channels)
-    return Done(request.id)
-
-
-async def _detach(context: CallContext, peer: Peer, request: Detach) -> Reply:
-    context.channels.detach(peer, request.channels)
-    return Done(request.id)
-
-
-async def _publish(context: CallContext, peer: Peer, request: Publish) -> Reply:
-    info = request.info
-    data = request.data
-    return Outcome(
-        request.id,
-        await context.broker.publish(
-            request.channel,
-            Raw(data) if data else NO_PAYLOAD,
-            request.options,
-            None if info is None else from_info(info),
-            request.tags,
-        ),
+def _publish(context: CallContext, peer: Peer, request: Publish) -> Running:
+    data, info = request.data, request.info
+    return context.broker.publish(
+        request.channel,
+        Raw(data) if data else NO_PAYLOAD,
+        request.options,
+        None if info is None else from_info(info),
+        request.tags,
     )
 
 
-async def _announce(context: CallContext, peer: Peer, request: Announce) -> Reply:
+def _announce(context: CallContext, peer: Peer, request: Announce) -> Running:
     changes = [MemberChange(change.joined, from_info(change.info)) for change in request.changes]
-    await context.broker.announce(request.channel, changes)
-    return Done(request.id)
+    return context.broker.announce(request.channel, changes)
 
 
-async def _history(context: CallContext, peer: Peer, request: ReadHistory) -> Reply:
-    page = await context.broker.history(request.channel, request.options, request.limit, request.since, request.reverse)
-    return Page(request.id, [to_published(each) for each in page.publications], page.position, page.continues)
+def _history(context: CallContext, peer: Peer, request: ReadHistory) -> Running:
+    return context.broker.history(request.channel, request.options, request.limit, request.since, request.reverse)
 
 
-async def _positions(context: CallContext, peer: Peer, request: ReadPositions) -> Reply:
-    return Positions(request.id, await context.broker.positions(request.channels))
+def _page(id: int, page: HistoryPage) -> Reply:
+    return Page(id, [to_published(each) for each in page.publications], page.position, page.continues)
 
 
-async def _remove_history(context: CallContext, peer: Peer, request: RemoveHistory) -> Reply:
-    await context.broker.remove_history(request.channel)
-    return Done(request.id)
+def _add_members(context: CallContext, peer: Peer, request: AddMembers) -> Running:
+    return context.presence.add(request.channel, [from_info(info) for info in request.members], request.ttl_s)
 
 
-async def _add_members(context: CallContext, peer: Peer, request: AddMembers) -> Reply:
-    await context.presence.add(request.channel, [from_info(info) for info in request.members], request.ttl_s)
-    return Done(request.id)
+def _done(id: int, result: object) -> Reply:
+    return Done(id)
 
 
-async def _remove_members(context: CallContext, peer: Peer, request: RemoveMembers) -> Reply:
-    await context.presence.remove(request.channel, request.clients)
-    return Done(request.id)
+class Call(NamedTuple):
+    """One request. Any: each function takes the one type that it is listed for."""
 
+    start: Callable[[CallContext, Peer, Any], Running]
+    """Starts the call. Must not raise."""
+    reply: Callable[[int, Any], Reply]
+    """Makes the reply from the id of the request and the result of the call."""
 
-async def _refresh_members(context: CallContext, peer: Peer, request: RefreshMembers) -> Reply:
-    missing = await context.presence.refresh(request.channel, request.clients, request.ttl_s)
-    return Names(request.id, list(missing))
-
-
-async def _read_members(context: CallContext, peer: Peer, request: ReadMembers) -> Reply:
-    members = await context.presence.members(request.channel)
-    return Members(request.id, [to_info(info) for info in members.values()])
-
-
-async def _count_members(context: CallContext, peer: Peer, request: CountMembers) -> Reply:
-    stats = await context.presence.stats(request.channel)
-    return Counts(request.id, stats.num_clients, stats.num_users)
-
-
-Call: TypeAlias = Callable[[CallContext, Peer, Any], Coroutine[Any, Any, Reply]]
-"""Any: each function takes the one type that it is listed for."""
 
 CALLS: Final[Mapping[type[Message], Call]] = {
-    Ping: _ping,
-    Attach: _attach,
-    Detach: _detach,
-    Publish: _publish,
-    Announce: _announce,
-    ReadHistory: _history,
-    ReadPositions: _positions,
-    RemoveHistory: _remove_history,
-    AddMembers: _add_members,
-    RemoveMembers: _remove_members,
-    RefreshMembers: _refresh_members,
-    ReadMembers: _read_members,
-    CountMembers: _count_members,
+    Ping: Call(lambda context, peer, request: context.broker.ping(), _done),
+    Attach: Call(lambda context, peer, request: context.channels.attach(peer, request.channels), _done),
+    Detach: Call(lambda context, peer, request: context.channels.detach(peer, request.channels), _done),
+    Publish: Call(_publish, Outcome),
+    Announce: Call(_announce, _done),
+    ReadHistory: Call(_history, _page),
+    ReadPositions: Call(lambda context, peer, request: context.broker.positions(request.channels), Positions),
+    RemoveHistory: Call(lambda context, peer, request: context.broker.remove_history(request.channel), _done),
+    AddMembers: Call(_add_members, _done),
+    RemoveMembers: Call(
+        lambda context, peer, request: context.presence.remove(request.channel, request.clients), _done
+    ),
+    RefreshMembers: Call(
+        lambda context, peer, request: context.presence.refresh(request.channel, request.clients, request.ttl_s),
+        lambda id, missing: Names(id, list(missing)),
+    ),
+    ReadMembers: Call(
+        lambda context, peer, request: context.presence.members(request.channel),
+        lambda id, members: Members(id, [to_info(info) for info in members.values()]),
+    ),
+    CountMembers: Call(
+        lambda context, peer, request: context.presence.stats(request.channel),
+        lambda id, stats: Counts(id, stats.num_clients, stats.num_users),
+    ),
 }
 """The requests for the inner engine. All others are for `HubNodes`."""

@@ -78,15 +78,14 @@ class HubChannels:
                 peer.attached.add(channel)
                 self._receivers[channel] = (*self._receivers.get(channel, ()), peer)
         losses = self._losses
-        await self._attachments.attach_all(channels)
-        for channel in channels:
-            if not self._attachments.is_attached(channel) and not peer.is_closed:
-                await self._attachments.attach(channel)  # for its error
+        failure = await self._attachments.attach_all(channels)
+        if failure is not None:
+            raise failure
         if losses != self._losses:
             raise EngineUnavailable("attach: the engine of the hub has lost its link; attach again")
 
-    def detach(self, peer: Peer, channels: Sequence[str]) -> None:
-        """Ends the announcements in these channels to the worker."""
+    async def detach(self, peer: Peer, channels: Sequence[str]) -> None:
+        """Ends the announcements in these channels to the worker. Never suspends."""
         for channel in channels:
             if channel in peer.attached:
                 peer.attached.remove(channel)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from msgspec import Struct
 
@@ -12,7 +12,7 @@ from beaconfire.base.errors import LIMIT_EXCEEDED, CommandError, EngineUnavailab
 from beaconfire.base.loop import Runtime
 from beaconfire.base.tasks import is_being_cancelled, run_in_one_step, start_task
 from beaconfire.base.timers import Timer
-from beaconfire.engines.hub.calls import CALLS, CallContext
+from beaconfire.engines.hub.calls import CALLS, Call, CallContext, Running
 from beaconfire.engines.hub.channels import HubChannels
 from beaconfire.engines.hub.nodes import HubNodes
 from beaconfire.engines.wire.frames import FRAME_BYTES_MAX, REQUEST_BYTES_MAX, FrameStream, to_frame
@@ -72,6 +72,8 @@ class HubConnection:
         self._worker = ""
         """The uid of the node that was registered last, for events."""
         self._context = context
+        self._calls = context.calls
+        self._suspends = context.suspends
         self._is_welcome = False
         self._hello_timer: Timer | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -98,12 +100,12 @@ class HubConnection:
         call = CALLS.get(type(message))
         if call is not None:
             assert isinstance(message, Request)
-            running = call(self._context.calls, self, message)
-            if self._context.suspends:
-                self._start(message, running)
+            running = call.start(self._calls, self, message)
+            if self._suspends:
+                self._start(message, call, running)
                 return
             try:
-                reply: Message = run_in_one_step(running)
+                reply: Message = call.reply(message.id, run_in_one_step(running))
             except Exception as error:  # noqa: BLE001 - the worker gets it
                 reply = self._failure(message, error)
             self.reply(reply)
@@ -181,8 +183,8 @@ class HubConnection:
 
     # Calls
 
-    def _start(self, request: Request, running: Coroutine[Any, Any, Reply]) -> None:
-        task = start_task(self._run(request, running))
+    def _start(self, request: Request, call: Call, running: Running) -> None:
+        task = start_task(self._run(request, call, running))
         if task.done():  # pragma: no cover - only from Python 3.12 on
             return
         self._running.add(task)
@@ -196,9 +198,9 @@ class HubConnection:
             self.stream.release()
         self._running.discard(task)
 
-    async def _run(self, request: Request, running: Coroutine[Any, Any, Reply]) -> None:
+    async def _run(self, request: Request, call: Call, running: Running) -> None:
         try:
-            reply: Message = await running
+            reply: Message = call.reply(request.id, await running)
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                 raise

@@ -123,7 +123,7 @@ class Setup:
         for _ in range(10):
             await asyncio.sleep(0)
         for member in self.members:
-            await member.engine.broker.ping()
+            await member.engine.control.nodes()  # answered by the hub itself, after everything that it has sent before
 
     async def is_working(self) -> bool:
         """Whether the hub serves a worker that comes now."""
