@@ -18,7 +18,7 @@ from beaconfire.engines.hub.peer import Peer
 from beaconfire.engines.port import Broker
 from beaconfire.engines.wire.frames import to_frame
 from beaconfire.engines.wire.messages import Announced, Joined, Left, LinkDown, LinkUp, Message
-from beaconfire.engines.wire.values import to_info, to_published
+from beaconfire.engines.wire.values import data_of, to_info
 from beaconfire.model.publication import ClientInfo, Publication
 
 DETACH_DELAY_S: Final = 10.0
@@ -118,10 +118,24 @@ class HubChannels:
         delta: bool = False,
     ) -> None:
         receivers = self._receivers.get(channel)
-        if receivers is not None:
-            frame = to_frame(Announced(channel, to_published(publication), epoch, previous, exclude, delta))
-            for peer in receivers:
-                peer.write(frame)
+        if receivers is None:
+            return
+        info = publication.info
+        announcement = Announced(
+            channel,
+            data_of(publication.data),
+            None if info is None else to_info(info),
+            publication.offset,
+            publication.tags,
+            publication.epoch,
+            epoch,
+            previous,
+            exclude,
+            delta,
+        )
+        frame = to_frame(announcement)
+        for peer in receivers:
+            peer.write(frame)
 
     def on_join(self, channel: str, info: ClientInfo) -> None:
         self._announce(channel, Joined(channel, to_info(info)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -99,7 +99,8 @@ class HubConnection:
             return
         call = CALLS.get(type(message))
         if call is not None:
-            assert isinstance(message, Request)
+            if TYPE_CHECKING:
+                assert isinstance(message, Request)  # as all rows of `CALLS`
             running = call.start(self._calls, self, message)
             if self._suspends:
                 self._start(message, call, running)

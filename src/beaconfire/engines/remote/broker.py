@@ -39,7 +39,7 @@ from beaconfire.engines.wire.messages import (
 )
 from beaconfire.engines.wire.values import data_of, from_info, from_published, to_info
 from beaconfire.model.position import StreamPosition
-from beaconfire.model.publication import ClientInfo
+from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
 
 
 class RemoteBroker:
@@ -123,15 +123,19 @@ class RemoteBroker:
     # From the hub
 
     def _on_announced(self, message: Announced) -> None:
-        if self._events is not None:
-            self._events.on_publication(
-                message.channel,
-                from_published(message.publication),
-                message.epoch,
-                message.previous,
-                message.exclude,
-                message.delta,
-            )
+        if self._events is None:
+            return
+        data, info = message.data, message.info
+        publication = Publication(
+            Raw(data) if data else NO_PAYLOAD,
+            None if info is None else from_info(info),
+            message.offset,
+            message.tags,
+            message.publication_epoch,
+        )
+        self._events.on_publication(
+            message.channel, publication, message.epoch, message.previous, message.exclude, message.delta
+        )
 
     def _on_joined(self, message: Joined) -> None:
         if self._events is not None:

@@ -39,6 +39,7 @@ _WRITE_BYTES_MIN: Final = 1024 * 1024
 
 _LENGTH: Final = Struct(">I")
 _LENGTH_BYTES: Final = _LENGTH.size
+_pack_length: Final = _LENGTH.pack
 
 MessageT = TypeVar("MessageT", bound=Message)
 MessageT_contra = TypeVar("MessageT_contra", bound=Message, contravariant=True)
@@ -66,7 +67,7 @@ class Receiver(Protocol[MessageT_contra]):
 def to_frame(message: Message) -> bytes:
     """The frame of a message. Several connections can send the same frame."""
     data = encode(message)
-    return _LENGTH.pack(len(data)) + data
+    return _pack_length(len(data)) + data
 
 
 class FrameStream(asyncio.Protocol, Generic[MessageT]):
@@ -149,14 +150,14 @@ class FrameStream(asyncio.Protocol, Generic[MessageT]):
         """Hands over what has been received, as long as this turn allows."""
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         end, position, count = len(data), 0, 0
-        decode, on_message = self._decode, self._receiver.on_message
+        decode, on_message, unpack_from = self._decode, self._receiver.on_message, _LENGTH.unpack_from
         end_s = self._now_s() + SLICE_S
         while True:
             start = position + _LENGTH_BYTES
             if start > end:
                 self._needed_bytes = _LENGTH_BYTES
                 break
-            length = _LENGTH.unpack_from(data, position)[0]
+            (length,) = unpack_from(data, position)
             if start + length > end:
                 self._needed_bytes = _LENGTH_BYTES + length
                 if length > self._frame_bytes_max:

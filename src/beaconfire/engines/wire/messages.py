@@ -72,7 +72,7 @@ class Info(Message):
 
 
 class Published(Message):
-    """A `Publication`."""
+    """A `Publication` in a page of history."""
 
     data: bytes
     info: Info | None
@@ -270,10 +270,15 @@ class Answers(Reply, tag=60):
 
 
 class Announced(Message, tag=80):
-    """See `BrokerEvents.on_publication`."""
+    """See `BrokerEvents.on_publication`. The fields of the publication are not in a `Published`, which would cost both
+    ends one more object for each announcement."""
 
     channel: str
-    publication: Published
+    data: bytes
+    info: Info | None
+    offset: int
+    tags: dict[str, str] | None
+    publication_epoch: str
     epoch: str
     previous: int
     exclude: Sequence[str]

@@ -16,9 +16,9 @@ from beaconfire.base.errors import (
 )
 from beaconfire.engines.port import HistoryOptions, PublishOptions
 from beaconfire.engines.wire.messages import (
-    Announced,
     Failed,
     Message,
+    Page,
     Publish,
     Unexpected,
     decode_from_hub,
@@ -34,6 +34,7 @@ from beaconfire.engines.wire.values import (
     to_info,
     to_published,
 )
+from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
 
 ANN = ClientInfo("ann", "c1", Raw(b'{"name":"Ann"}'), Raw(b"\x00\xff"))
@@ -41,10 +42,10 @@ BOB = ClientInfo("", "c2")
 
 
 def sent(publication: Publication) -> Publication:
-    """The publication as a worker gets it."""
-    message = decode_from_hub(encode(Announced("a", to_published(publication), "e", 0, (), False)))
-    assert isinstance(message, Announced)
-    return from_published(message.publication)
+    """The publication as a worker finds it in a page of history."""
+    message = decode_from_hub(encode(Page(1, [to_published(publication)], StreamPosition(9, "e"), True)))
+    assert isinstance(message, Page)
+    return from_published(message.publications[0])
 
 
 @pytest.mark.parametrize(
