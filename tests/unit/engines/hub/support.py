@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import pytest
+import uvloop
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.timers import Timers
@@ -27,6 +30,11 @@ TIMEOUT_S = 20.0
 Inner: TypeAlias = Literal["memory", "suspending", "shared"]
 """The inner engine: a memory engine; the same, but its calls run through `Setup.calls` and may suspend; or the same
 with a link, `Setup.inner_link`."""
+
+RunLoop: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
+
+each_loop = pytest.mark.parametrize("run_loop", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+"""Runs a test on both event loops, whose transports differ in details."""
 
 
 class RawPeer:
@@ -137,7 +145,9 @@ class Setup:
         return payloads == [b"1"]
 
 
-def run(path: Path, scenario: Callable[[Setup], Awaitable[None]], inner: Inner = "memory") -> None:
+def run(
+    path: Path, scenario: Callable[[Setup], Awaitable[None]], inner: Inner = "memory", run_loop: RunLoop = asyncio.run
+) -> None:
     """Runs a scenario with a new hub."""
 
     async def play() -> None:
@@ -153,4 +163,4 @@ def run(path: Path, scenario: Callable[[Setup], Awaitable[None]], inner: Inner =
                 await member.stop()
             await setup.local.stop()
 
-    asyncio.run(play())
+    run_loop(play())

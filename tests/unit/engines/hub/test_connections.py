@@ -33,10 +33,11 @@ from beaconfire.engines.wire.messages import (
 from beaconfire.model.events import InternalError
 from tests.fakes.hub import VERSION, wait_until
 
-from .support import HISTORY, KEPT, RawPeer, Setup, run
+from .support import HISTORY, KEPT, RawPeer, RunLoop, Setup, each_loop, run
 
 
-def test_a_worker_is_welcomed(tmp_path: Path) -> None:
+@each_loop
+def test_a_worker_is_welcomed(tmp_path: Path, run_loop: RunLoop) -> None:
     """The hub says who it is and what its engine offers."""
 
     async def scenario(s: Setup) -> None:
@@ -49,7 +50,7 @@ def test_a_worker_is_welcomed(tmp_path: Path) -> None:
         await s.wait_end()
         assert s.ends == [""]
 
-    run(tmp_path, scenario)
+    run(tmp_path, scenario, run_loop=run_loop)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,10 @@ def test_a_worker_is_welcomed(tmp_path: Path) -> None:
     ids=["http", "garbage", "empty", "ping"],
 )
 @pytest.mark.parametrize("is_welcome", [False, True])
-def test_what_is_not_expected_ends_the_connection(tmp_path: Path, data: bytes, reason: str, is_welcome: bool) -> None:
+@each_loop
+def test_what_is_not_expected_ends_the_connection(
+    tmp_path: Path, data: bytes, reason: str, is_welcome: bool, run_loop: RunLoop
+) -> None:
     """At the beginning and later. Other connections go on."""
     if is_welcome and data == frames.to_frame(Ping(1)):
         data, reason = frames.to_frame(Hello(PROTOCOL, "", "")), "a second Hello"
@@ -79,10 +83,11 @@ def test_what_is_not_expected_ends_the_connection(tmp_path: Path, data: bytes, r
         assert member.node.links == []
         assert await s.is_working()
 
-    run(tmp_path, scenario)
+    run(tmp_path, scenario, run_loop=run_loop)
 
 
-def test_another_version_of_the_protocol_is_refused(tmp_path: Path) -> None:
+@each_loop
+def test_another_version_of_the_protocol_is_refused(tmp_path: Path, run_loop: RunLoop) -> None:
     """The worker is told both versions, before the connection ends."""
 
     async def scenario(s: Setup) -> None:
@@ -95,7 +100,7 @@ def test_another_version_of_the_protocol_is_refused(tmp_path: Path) -> None:
         await s.wait_end()
         assert s.ends == [refused.reason]
 
-    run(tmp_path, scenario)
+    run(tmp_path, scenario, run_loop=run_loop)
 
 
 def test_a_connection_without_hello_ends_in_time(tmp_path: Path) -> None:
@@ -114,7 +119,10 @@ def test_a_connection_without_hello_ends_in_time(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
-def test_a_process_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@each_loop
+def test_a_process_of_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_loop: RunLoop
+) -> None:
     """Whatever the mode of the socket is."""
 
     async def scenario(s: Setup) -> None:
@@ -127,10 +135,13 @@ def test_a_process_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytes
         assert "belongs to the user" in s.ends[0]
         assert await s.is_working()
 
-    run(tmp_path, scenario)
+    run(tmp_path, scenario, run_loop=run_loop)
 
 
-def test_a_worker_that_does_not_read_loses_its_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@each_loop
+def test_a_worker_that_does_not_read_loses_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_loop: RunLoop
+) -> None:
     """When more than the limit waits for it. The others get everything."""
     monkeypatch.setattr(frames, "OUTPUT_BYTES_MAX", 4 * 1024 * 1024)
 
@@ -151,10 +162,11 @@ def test_a_worker_that_does_not_read_loses_its_connection(tmp_path: Path, monkey
         assert member.node.offsets("a") == list(range(1, published + 1))
         assert list(await member.engine.control.nodes()) == ["node-1"]
 
-    run(tmp_path, scenario)
+    run(tmp_path, scenario, run_loop=run_loop)
 
 
-def test_requests_of_a_worker_that_does_not_read_wait(tmp_path: Path) -> None:
+@each_loop
+def test_requests_of_a_worker_that_does_not_read_wait(tmp_path: Path, run_loop: RunLoop) -> None:
     """So its replies do not fill the memory of the hub. When it reads, it gets all of them in order."""
 
     async def scenario(s: Setup) -> None:
@@ -173,7 +185,7 @@ def test_requests_of_a_worker_that_does_not_read_wait(tmp_path: Path) -> None:
             assert isinstance(page, Page)
             assert page.id == number
 
-    run(tmp_path, scenario)
+    run(tmp_path, scenario, run_loop=run_loop)
 
 
 def test_a_request_that_is_too_long_is_refused_by_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +222,8 @@ def test_an_answer_that_is_too_long_is_refused(tmp_path: Path, monkeypatch: pyte
     run(tmp_path, scenario)
 
 
-def test_a_busy_worker_leaves_time_for_the_others(tmp_path: Path) -> None:
+@each_loop
+def test_a_busy_worker_leaves_time_for_the_others(tmp_path: Path, run_loop: RunLoop) -> None:
     """A worker that sends ten thousand requests at once does not delay the request of another one by all of them."""
 
     async def scenario(s: Setup) -> None:
@@ -221,7 +234,7 @@ def test_a_busy_worker_leaves_time_for_the_others(tmp_path: Path) -> None:
         assert await other.receive() == Done(1)
         assert (await s.memory.broker.history("a", HISTORY, 0)).position.offset < 10_000
 
-    run(tmp_path, scenario)
+    run(tmp_path, scenario, run_loop=run_loop)
 
 
 def test_a_defect_of_the_inner_engine_is_reported_at_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +257,8 @@ def test_a_defect_of_the_inner_engine_is_reported_at_the_hub(tmp_path: Path, mon
     run(tmp_path, scenario)
 
 
-def test_a_connection_that_ends_is_forgotten(tmp_path: Path) -> None:
+@each_loop
+def test_a_connection_that_ends_is_forgotten(tmp_path: Path, run_loop: RunLoop) -> None:
     """With its attachments, however many, and its node."""
 
     async def scenario(s: Setup) -> None:
@@ -269,7 +283,7 @@ def test_a_connection_that_ends_is_forgotten(tmp_path: Path) -> None:
         statistics = s.local.hub.statistics()
         assert (statistics.connections, statistics.waiting_bytes) == (0, 0)
 
-    run(tmp_path, scenario)
+    run(tmp_path, scenario, run_loop=run_loop)
 
 
 def test_a_publication_is_encoded_once_for_all_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

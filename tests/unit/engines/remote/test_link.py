@@ -17,7 +17,7 @@ from beaconfire.engines.wire.messages import Done, Message, Refused, Welcome
 from beaconfire.engines.wire.unix_socket import HubSocketError
 from tests.conformance.engines.harness import Member
 from tests.fakes.hub import VERSION, wait_until
-from tests.unit.engines.hub.support import HISTORY, KEPT, Setup, run
+from tests.unit.engines.hub.support import HISTORY, KEPT, RunLoop, Setup, each_loop, run
 
 DOWN, UP = ("down", None), ("up", None)
 
@@ -28,7 +28,8 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_a_hub_that_stops_in_the_middle_of_calls(tmp_path: Path) -> None:
+@each_loop
+def test_a_hub_that_stops_in_the_middle_of_calls(tmp_path: Path, run_loop: RunLoop) -> None:
     """Waiting calls and later calls fail with EngineUnavailable. A new hub on the same path heals the link: the node is
     live again, attaches, and finds what it needs. The node knows that it is another hub.
     """
@@ -64,10 +65,11 @@ def test_a_hub_that_stops_in_the_middle_of_calls(tmp_path: Path) -> None:
         assert s.local.worker_links[0].hub is not None
         assert s.local.worker_links[0].hub.instance == "hub-2"
 
-    run(tmp_path, scenario, "suspending")
+    run(tmp_path, scenario, "suspending", run_loop=run_loop)
 
 
-def test_a_publish_whose_reply_was_lost_is_not_repeated(tmp_path: Path) -> None:
+@each_loop
+def test_a_publish_whose_reply_was_lost_is_not_repeated(tmp_path: Path, run_loop: RunLoop) -> None:
     """The caller gets EngineUnavailable, and the publication is stored once."""
 
     async def scenario(s: Setup) -> None:
@@ -83,7 +85,7 @@ def test_a_publish_whose_reply_was_lost_is_not_repeated(tmp_path: Path) -> None:
         await wait_until(lambda: member.node.links == [DOWN, UP])
         assert await member.offsets("a") == [1]
 
-    run(tmp_path, scenario, "suspending")
+    run(tmp_path, scenario, "suspending", run_loop=run_loop)
 
 
 def test_the_delays_between_attempts_grow(tmp_path: Path) -> None:
@@ -109,7 +111,8 @@ def test_the_delays_between_attempts_grow(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
-def test_a_start_without_a_hub_fails(tmp_path: Path) -> None:
+@each_loop
+def test_a_start_without_a_hub_fails(tmp_path: Path, run_loop: RunLoop) -> None:
     """Nothing goes on in the background. With a hub, the same engine starts; a second start is a defect."""
 
     async def scenario(s: Setup) -> None:
@@ -128,7 +131,7 @@ def test_a_start_without_a_hub_fails(tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match="already started"):
             await member.engine.control.start("node-2", member.node)
 
-    run(tmp_path, scenario)
+    run(tmp_path, scenario, run_loop=run_loop)
 
 
 def test_a_hub_with_other_durabilities_is_not_used(tmp_path: Path) -> None:
@@ -144,7 +147,8 @@ def test_a_hub_with_other_durabilities_is_not_used(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
-def test_a_hub_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@each_loop
+def test_a_hub_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_loop: RunLoop) -> None:
     """It may be anybody who has created a socket at this path."""
 
     async def scenario(s: Setup) -> None:
@@ -156,10 +160,11 @@ def test_a_hub_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.M
                 await member.start("node-1")
             await s.wait_end()
 
-    run(tmp_path, scenario)
+    run(tmp_path, scenario, run_loop=run_loop)
 
 
-def test_after_stop_the_node_is_told_nothing(tmp_path: Path) -> None:
+@each_loop
+def test_after_stop_the_node_is_told_nothing(tmp_path: Path, run_loop: RunLoop) -> None:
     """Neither of the link nor of publications. A stop while the link is down ends the attempts. Both are idempotent."""
 
     async def scenario(s: Setup) -> None:
@@ -181,7 +186,7 @@ def test_after_stop_the_node_is_told_nothing(tmp_path: Path) -> None:
         assert two.node.links == [DOWN]
         assert s.local.hub.statistics().connections == 0
 
-    run(tmp_path, scenario)
+    run(tmp_path, scenario, run_loop=run_loop)
 
 
 def test_a_new_connection_of_a_node_replaces_the_earlier_one(tmp_path: Path) -> None:
@@ -247,7 +252,8 @@ def test_a_hub_that_breaks_the_protocol_later_loses_its_link(tmp_path: Path, mes
     run(tmp_path, scenario)
 
 
-def test_a_link_that_is_lost_right_after_the_welcome_is_not_up(tmp_path: Path) -> None:
+@each_loop
+def test_a_link_that_is_lost_right_after_the_welcome_is_not_up(tmp_path: Path, run_loop: RunLoop) -> None:
     """Also if both arrive together."""
 
     async def scenario(s: Setup) -> None:
@@ -257,7 +263,7 @@ def test_a_link_that_is_lost_right_after_the_welcome_is_not_up(tmp_path: Path) -
                 await member.start("node-1")
             assert member.engine.state().up is False
 
-    run(tmp_path, scenario)
+    run(tmp_path, scenario, run_loop=run_loop)
 
 
 def test_a_reply_that_nobody_waits_for_is_dropped(tmp_path: Path) -> None:
