@@ -30,6 +30,7 @@ MAY_BLOCK = (
     ("beaconfire/engines/hub/socket_file.py", "__init__"),  # start-up
     ("beaconfire/engines/hub/socket_file.py", "close"),  # the end
     ("beaconfire/observe/send_queues.py", "send_queue_bytes"),  # files in /proc do not block
+    ("beaconfire/engines/sqlite/thread.py", "start"),  # start-up: the start of a thread
     ("prometheus_client/process_collector.py", "collect"),  # the same
     ("beaconfire/transports/websocket/sender.py", "_send"),  # the descriptor of the socket does not block
 )

@@ -192,6 +192,19 @@ class HubConnectionEnded(Struct, frozen=True):
     reason: str
 
 
+class StorageOpened(Struct, frozen=True):
+    """The engine has opened its file `path`: at the start, or again after an error.
+
+    `library` is the version of the library that stores the data. `is_copy` tells whether the file is a copy, so that
+    each stream gets a new epoch at its next use. `advice` is empty, or says what operators should know.
+    """
+
+    path: str
+    library: str
+    is_copy: bool
+    advice: str
+
+
 class InternalError(Struct, frozen=True):
     """An unexpected error of the server. `where` is the part of the server, `error` is the traceback."""
 
@@ -218,6 +231,7 @@ Event: TypeAlias = (
     | EngineCallFailed
     | EngineStateChanged
     | HubConnectionEnded
+    | StorageOpened
     | InternalError
 )
 

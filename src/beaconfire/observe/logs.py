@@ -150,6 +150,7 @@ class LogSink:
             events.WorkDropped: self._work_dropped,
             events.EngineStateChanged: self._engine_state_changed,
             events.HubConnectionEnded: self._hub_connection_ended,
+            events.StorageOpened: self._storage_opened,
             events.InternalError: self._internal_error,
         }
         self._debug = self._log.is_enabled_for(logging.DEBUG)
@@ -311,6 +312,15 @@ class LogSink:
             )
         else:
             self._log.info("hub_connection_ended", node=event.node)
+
+    def _storage_opened(self, event: events.StorageOpened) -> None:
+        self._log.info(
+            "storage_opened",
+            path=event.path,
+            library=event.library,
+            is_copy=event.is_copy,
+            **_detail(event.advice),
+        )
 
     def _internal_error(self, event: events.InternalError) -> None:
         self._log_limited(

@@ -76,6 +76,7 @@ class MetricsSink:
             events.EngineCallFailed: self._engine_call_failed,
             events.EngineStateChanged: self._engine_state_changed,
             events.HubConnectionEnded: self._hub_connection_ended,
+            events.StorageOpened: self._storage_opened,
             events.InternalError: self._internal_error,
         }
         self._create_series(("", *namespaces))
@@ -221,6 +222,9 @@ class MetricsSink:
 
     def _hub_connection_ended(self, event: events.HubConnectionEnded) -> None:
         """Counts nothing: limits and lost links are counted where they happen."""
+
+    def _storage_opened(self, event: events.StorageOpened) -> None:
+        self._count("beaconfire_storage_opened_total")
 
     def _internal_error(self, event: events.InternalError) -> None:
         self._count("beaconfire_internal_errors_total", event.where)

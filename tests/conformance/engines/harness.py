@@ -6,27 +6,35 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from tempfile import TemporaryDirectory
-from typing import ClassVar, NamedTuple, TypeAlias
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 from msgspec import Raw
+from msgspec.structs import replace
 
-from beaconfire.base.clock import ManualClock
+from beaconfire.base.clock import Clock, ManualClock
 from beaconfire.base.timers import Timers
-from beaconfire.engines.guard import guard_engine
-from beaconfire.engines.memory import memory_engine
+from beaconfire.engines.guard import GuardedEngine, guard_engine
+from beaconfire.engines.interceptor import EngineCall, InterceptedBroker
+from beaconfire.engines.memory import memory_engine, random_epoch
 from beaconfire.engines.port import (
     Durability,
     Engine,
     HistoryOptions,
+    HistoryPage,
     PublishOptions,
     PublishOutcome,
 )
+from beaconfire.engines.sqlite import sqlite_engine
+from beaconfire.model.events import NoEvents
+from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.testing import ManualCalls, SharedStore, control_calls
 from tests.fakes.events import EventRecorder
 from tests.fakes.hub import LocalHub, wait_until
+
+T = TypeVar("T")
 
 SCENARIO_TIMEOUT_S = 30.0
 
@@ -226,6 +234,71 @@ class GuardedMemoryHarness(MemoryHarness):
         return guard_engine(control_calls(engine, self.calls), TIMEOUT_S, self.timers, self.events)
 
 
+class Directly:
+    """Implements `CallInterceptor`: changes nothing."""
+
+    async def call(
+        self, name: EngineCall, running: Coroutine[Any, Any, T], *subject: object, waits_s: float = 0.0
+    ) -> T:
+        return await running
+
+
+class DiskBroker(InterceptedBroker):
+    """Asks for durability `disk` where the tests ask for `memory`, so that all streams are in the file."""
+
+    def publish(
+        self,
+        channel: str,
+        data: Raw,
+        options: PublishOptions,
+        info: ClientInfo | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Coroutine[Any, Any, PublishOutcome]:
+        options = replace(options, history=_on_disk(options.history))
+        return super().publish(channel, data, options, info, tags)
+
+    def history(
+        self,
+        channel: str,
+        options: HistoryOptions,
+        limit: int,
+        since: StreamPosition | None = None,
+        reverse: bool = False,
+    ) -> Coroutine[Any, Any, HistoryPage]:
+        return super().history(channel, _on_disk(options), limit, since, reverse)
+
+    def positions(self, channels: Mapping[str, HistoryOptions]) -> Coroutine[Any, Any, dict[str, StreamPosition]]:
+        return super().positions({channel: _on_disk(options) for channel, options in channels.items()})
+
+
+def _on_disk(options: HistoryOptions) -> HistoryOptions:
+    return replace(options, durability="disk") if options.enabled and options.durability == "memory" else options
+
+
+def sqlite_on_file(folder: str, clock: Clock) -> Engine:
+    live = memory_engine(clock)
+    return sqlite_engine(f"{folder}/history.db", live, live.broker, clock, random_epoch, NoEvents())
+
+
+class SqliteHarness(Harness):
+    """The SQLite engine on a file of its own, behind a guard."""
+
+    can_fail = True
+    durabilities = ("memory", "disk")
+
+    def prepare(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+
+    def make_engine(self) -> Engine:
+        engine = sqlite_on_file(self.folder.name, self.clock)
+        guarded = guard_engine(control_calls(engine, self.calls), TIMEOUT_S, self.timers, self.events)
+        return replace(guarded, broker=DiskBroker(guarded.broker, Directly()))
+
+    async def close(self) -> None:
+        await super().close()
+        self.folder.cleanup()
+
+
 class InterleavedCalls(ManualCalls):
     """Every call also waits for some turns of the event loop, before and after its effect."""
 
@@ -280,8 +353,9 @@ class RemoteHarness(GuardedMemoryHarness):
     def prepare(self) -> None:
         rng = random.Random(0)
         self.calls = InterleavedCalls(rng)
-        self._folder = TemporaryDirectory()
-        self._local = LocalHub(f"{self._folder.name}/hub", self.make_inner_engine(rng), self.timers)
+        self._folder = tempfile.TemporaryDirectory()
+        self._inner = self.make_inner_engine(rng)
+        self._local = LocalHub(f"{self._folder.name}/hub", self._inner, self.timers)
         self._workers: list[Engine] = []
 
     def make_inner_engine(self, rng: random.Random) -> Engine:
@@ -289,7 +363,7 @@ class RemoteHarness(GuardedMemoryHarness):
         return memory_engine(self.clock)
 
     def make_engine(self) -> Engine:
-        worker = self._local.worker()
+        worker = self._local.worker(self._inner.durabilities)
         self._workers.append(worker)
         return self.guard(worker)
 
@@ -327,12 +401,28 @@ class RemoteSuspendingHarness(RemoteHarness):
         return control_calls(super().make_inner_engine(rng), InterleavedCalls(rng))
 
 
+class RemoteSqliteHarness(RemoteHarness):
+    """The inner engine is the SQLite engine, and all streams are in its file."""
+
+    durabilities = ("memory", "disk")
+
+    def make_inner_engine(self, rng: random.Random) -> Engine:
+        return sqlite_on_file(self._folder.name, self.clock)
+
+    def make_engine(self) -> Engine:
+        guarded = super().make_engine()
+        assert isinstance(guarded, GuardedEngine)
+        return replace(guarded, broker=DiskBroker(guarded.broker, Directly()))
+
+
 ENGINES: dict[str, type[Harness]] = {
     "memory": MemoryHarness,
     "memory-guarded": GuardedMemoryHarness,
+    "sqlite": SqliteHarness,
     "shared": SharedHarness,
     "remote-memory": RemoteHarness,
     "remote-suspending": RemoteSuspendingHarness,
+    "remote-sqlite": RemoteSqliteHarness,
 }
 
 Scenario: TypeAlias = Callable[[Harness], Awaitable[None]]
