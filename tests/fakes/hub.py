@@ -56,7 +56,7 @@ class LocalHub:
 
     def worker(self, durabilities: tuple[Durability, ...] = ("memory",)) -> RemoteEngine:
         """The engine of one more worker."""
-        engine = remote_engine(self.path, runtime(self.links), VERSION, durabilities)
+        engine = remote_engine(self.path, runtime(self.links), VERSION, durabilities, self.engine.keeps_order)
         self.worker_links.append(engine.link)
         return engine
 

@@ -42,7 +42,7 @@ class EngineHub:
         self._channels = HubChannels(engine.broker, runtime, self._background, lambda: list(self._connections))
         self._nodes = HubNodes(runtime.timers)
         self._context = HubContext(
-            Welcome(PROTOCOL, instance, version, engine.name, engine.durabilities),
+            Welcome(PROTOCOL, instance, version, engine.name, engine.durabilities, engine.keeps_order),
             engine.suspends,
             CallContext(engine.broker, engine.presence, self._channels),
             self._channels,

@@ -26,21 +26,27 @@ class RemoteEngine(Engine, frozen=True, kw_only=True):
 
 
 def remote_engine(
-    path: str, runtime: Runtime, version: str, durabilities: tuple[Durability, ...] = ("memory",), name: str = "remote"
+    path: str,
+    runtime: Runtime,
+    version: str,
+    durabilities: tuple[Durability, ...] = ("memory",),
+    keeps_order: bool = True,
+    name: str = "remote",
 ) -> RemoteEngine:
     """Creates an engine that finds the hub at the Unix socket `path`.
 
-    `version` is Beaconfire's. `durabilities` are those that the hub's engine must offer: with any other hub the link
-    stays down. Raises HubSocketError if the path is too long.
+    `version` is Beaconfire's. `durabilities` and `keeps_order` are those of the hub's engine: with any other hub the
+    link stays down. Raises HubSocketError if the path is too long.
     """
     check_path(path)
-    link = Link(path, name, version, durabilities, runtime)
+    link = Link(path, name, version, durabilities, keeps_order, runtime)
     return RemoteEngine(
         name,
         RemoteBroker(link, name, durabilities),
         RemotePresenceStore(link),
         RemoteControlBus(link),
         durabilities=durabilities,
+        keeps_order=keeps_order,
         link=link,
     )
 

@@ -26,7 +26,13 @@ class Link:
     """
 
     def __init__(
-        self, path: str, name: str, version: str, durabilities: tuple[Durability, ...], runtime: Runtime
+        self,
+        path: str,
+        name: str,
+        version: str,
+        durabilities: tuple[Durability, ...],
+        keeps_order: bool,
+        runtime: Runtime,
     ) -> None:
         """See `remote_engine`."""
         self.node = ""
@@ -37,6 +43,7 @@ class Link:
         self._name = name
         self._version = version
         self._durabilities = durabilities
+        self._keeps_order = keeps_order
         self._runtime = runtime
         self._backoff = Backoff(runtime.random)
         self._handlers: dict[type[Message], Callable[[Any], None]] = {}
@@ -102,9 +109,9 @@ class Link:
         connection = Connection(self._runtime, self._handlers, self._on_lost)
         try:
             welcome = await connection.open(self._path, Hello(PROTOCOL, self.node, self._version))
-            if welcome.durabilities != self._durabilities:
-                offered, expected = ", ".join(welcome.durabilities), ", ".join(self._durabilities)
-                raise EngineUnavailable(f"the hub's engine {welcome.engine!r} offers {offered}, and not {expected}")
+            problem = self._difference(welcome)
+            if problem:
+                raise EngineUnavailable(f"the hub's engine {welcome.engine!r} {problem}")
         except EngineUnavailable as error:
             self._problem = error.detail
             connection.close(error.detail)
@@ -112,6 +119,14 @@ class Link:
         self.hub = welcome
         self._connection = connection
         self._failures = 0
+
+    def _difference(self, welcome: Welcome) -> str:
+        """How the hub's engine differs from what this node was told about it. Empty if it does not."""
+        if welcome.durabilities != self._durabilities:
+            return f"offers {', '.join(welcome.durabilities)}, and not {', '.join(self._durabilities)}"
+        if welcome.keeps_order != self._keeps_order:
+            return f"{'keeps' if welcome.keeps_order else 'does not keep'} the order of publishes"
+        return ""
 
     # The end of a connection, and the next one
 

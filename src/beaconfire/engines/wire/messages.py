@@ -51,6 +51,7 @@ class Welcome(Message, tag=1):
     version: str
     engine: str
     durabilities: tuple[Durability, ...]
+    keeps_order: bool
 
 
 class Refused(Message, tag=2):

@@ -43,7 +43,7 @@ def test_a_worker_is_welcomed(tmp_path: Path, run_loop: RunLoop) -> None:
     async def scenario(s: Setup) -> None:
         peer = await s.connect()
         peer.send(Hello(PROTOCOL, "", "9.9"))
-        assert await peer.receive() == Welcome(PROTOCOL, "hub-1", VERSION, "memory", ("memory",))
+        assert await peer.receive() == Welcome(PROTOCOL, "hub-1", VERSION, "memory", ("memory",), True)
         peer.send(Ping(7))
         assert await peer.receive() == Done(7)
         peer.close()

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from beaconfire.base.errors import EngineUnavailable
+from beaconfire.engines.remote import remote_engine
 from beaconfire.engines.remote.connection import HANDSHAKE_TIMEOUT_S
 from beaconfire.engines.wire.frames import to_frame
 from beaconfire.engines.wire.messages import Done, Message, Refused, Welcome
 from beaconfire.engines.wire.unix_socket import HubSocketError
 from tests.conformance.engines.harness import Member
-from tests.fakes.hub import VERSION, wait_until
+from tests.fakes.hub import VERSION, runtime, wait_until
 from tests.unit.engines.hub.support import HISTORY, KEPT, RunLoop, Setup, each_loop, run
 
 DOWN, UP = ("down", None), ("up", None)
@@ -147,6 +148,30 @@ def test_a_hub_with_other_durabilities_is_not_used(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
+def test_a_hub_with_another_order_of_publishes_is_not_used(tmp_path: Path) -> None:
+    """A node that believed in an order would let publishes of a client overlap."""
+
+    async def scenario(s: Setup) -> None:
+        engine = remote_engine(s.local.path, runtime(s.local.links), VERSION, keeps_order=True)
+        with pytest.raises(EngineUnavailable, match="'memory' does not keep the order of publishes"):
+            await Member(engine).start("node-1")
+        await s.wait_end()
+
+    run(tmp_path, scenario, "suspending")
+
+
+def test_publishes_that_do_not_wait_for_each_other_keep_their_order(tmp_path: Path) -> None:
+    """As `Engine.keeps_order` promises."""
+
+    async def scenario(s: Setup) -> None:
+        member = await s.join("node-1")
+        assert member.engine.keeps_order is True
+        outcomes = await asyncio.gather(*(member.publish("a", b"%d" % number, KEPT) for number in range(1, 101)))
+        assert [outcome.position.offset for outcome in outcomes] == list(range(1, 101))
+
+    run(tmp_path, scenario)
+
+
 @each_loop
 def test_a_hub_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_loop: RunLoop) -> None:
     """It may be anybody who has created a socket at this path."""
@@ -206,7 +231,7 @@ def test_a_new_connection_of_a_node_replaces_the_earlier_one(tmp_path: Path) -> 
     run(tmp_path, scenario)
 
 
-WELCOME = Welcome(1, "hub", VERSION, "memory", ("memory",))
+WELCOME = Welcome(1, "hub", VERSION, "memory", ("memory",), True)
 
 
 @pytest.mark.parametrize(
