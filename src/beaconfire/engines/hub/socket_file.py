@@ -50,7 +50,7 @@ class HubSocket:
 def _lock(path: str) -> int:
     """The descriptor of a locked file."""
     try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise HubSocketError(
             f"cannot create {path}.lock: {error.strerror}. Use a path that this user can write"

@@ -75,6 +75,15 @@ def test_another_file_is_not_removed(tmp_path: Path) -> None:
     HubSocket(str(path)).close()
 
 
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    """Somebody else may have put it there."""
+    path = tmp_path / "hub"
+    (tmp_path / "hub.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(HubSocketError, match=f"cannot create {path}.lock"):
+        HubSocket(str(path))
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_folder_that_does_not_exist_is_an_error_with_the_path(tmp_path: Path) -> None:
     """And says what the system said."""
     path = str(tmp_path / "missing" / "hub")

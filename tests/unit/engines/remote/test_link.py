@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from beaconfire.base.errors import EngineUnavailable
+from beaconfire.engines.port import EngineStatistics
 from beaconfire.engines.remote import remote_engine
 from beaconfire.engines.remote.connection import HANDSHAKE_TIMEOUT_S
 from beaconfire.engines.wire.frames import to_frame
@@ -127,6 +128,7 @@ def test_a_start_without_a_hub_fails(tmp_path: Path, run_loop: RunLoop) -> None:
         s.members.append(member)
         await member.start("node-1")
         assert member.engine.state().up is True
+        assert (member.engine.statistics(), member.engine.sweep()) == (EngineStatistics(), False)
         with pytest.raises(RuntimeError, match="already started"):
             await member.engine.broker.start(member.node)
         with pytest.raises(RuntimeError, match="already started"):
