@@ -15,6 +15,7 @@ from beaconfire.base.timers import Timer
 from beaconfire.engines.hub.calls import CALLS, Call, CallContext, Running
 from beaconfire.engines.hub.channels import HubChannels
 from beaconfire.engines.hub.nodes import HubNodes
+from beaconfire.engines.port import Durability
 from beaconfire.engines.wire.frames import FRAME_BYTES_MAX, REQUEST_BYTES_MAX, FrameStream, to_frame
 from beaconfire.engines.wire.messages import (
     PROTOCOL,
@@ -22,6 +23,8 @@ from beaconfire.engines.wire.messages import (
     FromWorker,
     Hello,
     Message,
+    Publish,
+    ReadHistory,
     Refused,
     Reply,
     Request,
@@ -41,10 +44,11 @@ CALLS_MAX: Final = 4096
 
 
 class HubContext(Struct):
-    """What all connections use. `suspends` is that of the inner engine."""
+    """What all connections use. `suspends` and `immediate` are those of the inner engine."""
 
     welcome: Welcome
     suspends: bool
+    immediate: tuple[Durability, ...]
     calls: CallContext
     channels: HubChannels
     nodes: HubNodes
@@ -61,8 +65,8 @@ class HubContext(Struct):
 class HubConnection:
     """Implements `frames.Receiver` and `peer.Peer`.
 
-    With an inner engine that never suspends, each request is handled in one step when it arrives. Otherwise each call
-    runs in a task of its own. If the connection ends, calls that wait for the inner engine go on, and their replies
+    A call in which the inner engine never suspends is made in one step when its request arrives. Any other call runs in
+    a task of its own. If the connection ends, calls that wait for the inner engine go on, and their replies
     are dropped.
     """
 
@@ -102,7 +106,7 @@ class HubConnection:
             if TYPE_CHECKING:
                 assert isinstance(message, Request)  # as all rows of `CALLS`
             running = call.start(self._calls, self, message)
-            if self._suspends:
+            if self._suspends and not self._is_immediate(message):
                 self._start(message, call, running)
                 return
             try:
@@ -183,6 +187,16 @@ class HubConnection:
             self._hello_timer.cancel()
 
     # Calls
+
+    def _is_immediate(self, message: Message) -> bool:
+        """Whether the inner engine never suspends in this call, although it does in others."""
+        match message:
+            case Publish(options=options):
+                return options.history.durability in self._context.immediate
+            case ReadHistory(options=options):
+                return options.durability in self._context.immediate
+            case _:
+                return False
 
     def _start(self, request: Request, call: Call, running: Running) -> None:
         task = start_task(self._run(request, call, running))

@@ -44,6 +44,7 @@ class EngineHub:
         self._context = HubContext(
             Welcome(PROTOCOL, instance, version, engine.name, engine.durabilities, engine.keeps_order),
             engine.suspends,
+            engine.immediate,
             CallContext(engine.broker, engine.presence, self._channels),
             self._channels,
             self._nodes,

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import pytest
 import uvloop
+from msgspec.structs import replace
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.timers import Timers
@@ -27,9 +28,9 @@ HISTORY = HistoryOptions(10, 60.0)
 KEPT = PublishOptions(history=HISTORY)
 TIMEOUT_S = 20.0
 
-Inner: TypeAlias = Literal["memory", "suspending", "shared"]
-"""The inner engine: a memory engine; the same, but its calls run through `Setup.calls` and may suspend; or the same
-with a link, `Setup.inner_link`."""
+Inner: TypeAlias = Literal["memory", "suspending", "immediate", "shared"]
+"""The inner engine: a memory engine; the same, but its calls run through `Setup.calls` and may suspend; the same, but
+it promises that calls about streams in memory do not suspend; or one with a link, `Setup.inner_link`."""
 
 RunLoop: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -82,12 +83,11 @@ class Setup:
         shared = store.connect()
         self.inner_link = shared.link
         engine: Engine = shared if inner == "shared" else self.memory
-        self.local = LocalHub(
-            str(path / "hub"),
-            engine if inner == "memory" else control_calls(engine, self.calls),
-            self.timers,
-            self.events,
-        )
+        if inner != "memory":
+            engine = control_calls(engine, self.calls)
+        if inner == "immediate":
+            engine = replace(engine, immediate=("memory",))
+        self.local = LocalHub(str(path / "hub"), engine, self.timers, self.events)
         self.members: list[Member] = []
         self.peers: list[RawPeer] = []
 

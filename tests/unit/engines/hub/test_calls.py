@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from beaconfire.base.errors import EngineUnavailable, NotReplicated, StorageFull
+from beaconfire.base.tasks import start_task
 from beaconfire.engines.hub import connection as connections
 from beaconfire.engines.hub.channels import ATTACH_TIMEOUT_S
-from beaconfire.engines.wire.messages import Done, Failed, Outcome, Ping, Publish
+from beaconfire.engines.port import HistoryOptions, PublishOptions
+from beaconfire.engines.wire.messages import Done, Failed, Outcome, Page, Ping, Publish, ReadHistory
 from beaconfire.model.events import InternalError
 from tests.fakes.hub import wait_until
 
-from .support import KEPT, Inner, Setup, run
+from .support import HISTORY, KEPT, Inner, Setup, run
 
 
 async def settle() -> None:
@@ -38,6 +41,30 @@ def test_a_call_that_waits_does_not_delay_others(tmp_path: Path) -> None:
         assert isinstance(await peer.receive(), Outcome)
 
     run(tmp_path, scenario, "suspending")
+
+
+def test_a_call_that_is_immediate_needs_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publish or a page of history of a durability for which the inner engine promises this. All others have one."""
+    started: list[str] = []
+
+    def start(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        started.append("task")
+        return start_task(coroutine)
+
+    monkeypatch.setattr(connections, "start_task", start)
+
+    async def scenario(s: Setup) -> None:
+        peer = await s.greet()
+        peer.send(Publish(1, "a", b"1", KEPT, None, None), ReadHistory(2, "a", HISTORY, -1, None, False))
+        assert [type(await peer.receive()) for _ in range(2)] == [Outcome, Page]
+        assert started == []
+        on_disk = HistoryOptions(10, 60.0, durability="disk")
+        peer.send(Publish(3, "a", b"1", PublishOptions(history=on_disk), None, None))
+        peer.send(ReadHistory(4, "a", on_disk, -1, None, False), Ping(5))
+        assert [type(await peer.receive()) for _ in range(3)] == [Failed, Page, Done]
+        assert started == ["task"] * 3
+
+    run(tmp_path, scenario, "immediate")
 
 
 def test_the_inner_engine_is_attached_once(tmp_path: Path) -> None:
