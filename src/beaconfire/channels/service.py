@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from beaconfire.base.errors import BAD_REQUEST, NOT_AVAILABLE, UNRECOVERABLE_POSITION, CommandError
 from beaconfire.channels.namespaces import Namespace
+from beaconfire.channels.shared_reads import SharedReads
 from beaconfire.engines.port import (
     NO_HISTORY,
     Broker,
@@ -27,9 +28,12 @@ from beaconfire.model.publication import ClientInfo
 class ChannelService:
     """Every method takes the channel and its namespace, and raises what the engine raises in addition."""
 
-    def __init__(self, broker: Broker, presence: PresenceStore) -> None:
+    def __init__(self, broker: Broker, presence: PresenceStore, reads: SharedReads | None = None) -> None:
+        """`reads` makes the reads of subscribers. None: each of them is a call of the broker, which costs little if the
+        engine never suspends."""
         self._broker = broker
         self._presence = presence
+        self._read_for_subscriber = broker.history if reads is None else reads.history
 
     async def publish(
         self,
@@ -78,6 +82,22 @@ class ChannelService:
         """Like `Broker.history`. Raises CommandError 108 if the namespace keeps no history."""
         check_history(channel, namespace)
         return await self._broker.history(channel, namespace.history, limit, since, reverse)
+
+    async def read_for_subscriber(
+        self,
+        channel: str,
+        namespace: Namespace,
+        limit: int,
+        since: StreamPosition | None = None,
+        reverse: bool = False,
+    ) -> HistoryPage:
+        """Like `history`, for a subscription that is in the hub and whose channel is attached.
+
+        Subscribers of a channel that ask at about the same time may share a read: see `SharedReads.history`, also for
+        the arguments.
+        """
+        check_history(channel, namespace)
+        return await self._read_for_subscriber(channel, namespace.history, limit, since, reverse)
 
     async def page(
         self, channel: str, namespace: Namespace, limit: int, since: StreamPosition | None, reverse: bool
