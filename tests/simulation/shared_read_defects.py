@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from beaconfire.channels import shared_reads
-from beaconfire.channels.shared_reads import ReadRequest, SharedReads, Waiter, Waiting
+from beaconfire.channels.kept_pages import KeptPages
+from beaconfire.channels.read_requests import ReadRequest, part_of
+from beaconfire.channels.shared_reads import SharedReads, Waiter, Waiting
 from beaconfire.engines.port import HistoryOptions, HistoryPage
 from beaconfire.model.position import StreamPosition
 from tests.simulation.disabled_checks import accept_missing_offsets
@@ -53,7 +55,6 @@ def _page_is_not_cut(patch: pytest.MonkeyPatch) -> None:
         part = part_of(page, lowest, request)
         return part and HistoryPage(page.publications, part.position, part.continues)
 
-    part_of = shared_reads.part_of
     patch.setattr(shared_reads, "part_of", whole)
 
 
@@ -66,7 +67,6 @@ def _part_begins_one_publication_too_late(patch: pytest.MonkeyPatch) -> None:
             return part
         return HistoryPage(part.publications[1:], part.position, part.continues)
 
-    part_of = shared_reads.part_of
     patch.setattr(shared_reads, "part_of", late)
 
 
@@ -77,7 +77,6 @@ def _all_positions_have_the_judgement_of_the_lowest(patch: pytest.MonkeyPatch) -
         part = part_of(page, lowest, request)
         return part and HistoryPage(part.publications, part.position, page.continues)
 
-    part_of = shared_reads.part_of
     patch.setattr(shared_reads, "part_of", judge)
 
 
@@ -87,7 +86,6 @@ def _unknown_positions_count_as_continued(patch: pytest.MonkeyPatch) -> None:
     def accept(page: HistoryPage, lowest: ReadRequest, request: ReadRequest) -> HistoryPage | None:
         return part_of(page, lowest, request) or HistoryPage(page.publications, page.position, True)
 
-    part_of = shared_reads.part_of
     patch.setattr(shared_reads, "part_of", accept)
 
 
@@ -105,7 +103,6 @@ def _positions_of_all_epochs_share_a_read(patch: pytest.MonkeyPatch) -> None:
             found.setdefault(request.since is None, []).append(request)
         return list(found.values())
 
-    part_of = shared_reads.part_of
     patch.setattr(shared_reads, "group", group_all)
     patch.setattr(shared_reads, "part_of", ignore_epoch)
 
@@ -120,6 +117,30 @@ def _failure_reaches_one_subscriber_only(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SharedReads, "_answer", answer_one)
 
 
+def _kept_pages_serve_whatever_was_announced(patch: pytest.MonkeyPatch) -> None:
+    """A subscriber gets a page although the hub was given a publication after the top of the page before."""
+
+    def find(self: KeptPages, channel: str, request: ReadRequest) -> HistoryPage | None:
+        kept = self._pages.get((channel, request.kind))
+        if kept is None or request.offset < kept.request.offset:
+            return None
+        return part_of(kept.page, kept.request, request)
+
+    patch.setattr(KeptPages, "find", find)
+    accept_missing_offsets(patch)  # as in `_subscribers_join_a_running_read`
+
+
+def _kept_pages_serve_earlier_positions(patch: pytest.MonkeyPatch) -> None:
+    """A subscriber whose position is before that of the page gets the page."""
+    find = KeptPages.find
+
+    def find_any(self: KeptPages, channel: str, request: ReadRequest) -> HistoryPage | None:
+        kept = self._pages.get((channel, request.kind))
+        return find(self, channel, request if kept is None or kept.request.offset < request.offset else kept.request)
+
+    patch.setattr(KeptPages, "find", find_any)
+
+
 DEFECTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _subscribers_join_a_running_read,
     _page_is_not_cut,
@@ -128,4 +149,6 @@ DEFECTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _unknown_positions_count_as_continued,
     _positions_of_all_epochs_share_a_read,
     _failure_reaches_one_subscriber_only,
+    _kept_pages_serve_whatever_was_announced,
+    _kept_pages_serve_earlier_positions,
 )

@@ -33,6 +33,7 @@ class ChannelService:
         engine never suspends."""
         self._broker = broker
         self._presence = presence
+        self._reads = reads
         self._read_for_subscriber = broker.history if reads is None else reads.history
 
     async def publish(
@@ -119,6 +120,8 @@ class ChannelService:
         """Removes the publications; the position stays. Raises CommandError 108 if the namespace keeps no history."""
         check_history(channel, namespace)
         await self._broker.remove_history(channel)
+        if self._reads is not None:
+            self._reads.forget(channel)
 
     async def presence(self, channel: str, namespace: Namespace) -> dict[str, ClientInfo]:
         """The present clients by client id. Raises CommandError 108 if presence is off."""

@@ -7,7 +7,8 @@ Theory of operation. A subscriber needs a read that begins after the subscriber 
 hub and its channel is attached, so it holds every publication that such a read does not contain (see
 `delivery.subscription`). A read that is on its way already may not contain a publication that was announced before the
 subscriber was in the hub. So all that ask during a read wait, and share the next one, which begins when the read has
-ended. However many ask during one read, the engine gets one more read.
+ended. However many ask during one read, the engine gets one more read. Those that ask a moment later may need none: see
+`kept_pages`.
 
 Subscribers that come back have different positions. Positions that are close to each other share a read from the lowest
 one, and each subscriber gets its part of the page. Where the page does not tell whether history continues from a
@@ -17,41 +18,19 @@ position, the engine is asked again with exactly this position.
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from beaconfire.base.loop import Schedule
 from beaconfire.base.tasks import BackgroundTasks, run_all
+from beaconfire.channels.kept_pages import KeptPages
+from beaconfire.channels.read_requests import ReadRequest, group, part_of
 from beaconfire.engines.port import Broker, HistoryOptions, HistoryPage
 from beaconfire.model.position import StreamPosition
-
-SPREAD_MAX: Final = 256
-"""How far the offsets may be apart that share a read. The page of a read has at most so many publications more than one
-subscriber may get. Positions that are further apart have reads of their own."""
 
 ANSWERS_PER_TURN: Final = 32
 """How many subscribers of this node get their page in one turn of the event loop. Each of them encodes a reply, so some
 thousand of them together would keep the event loop busy for too long."""
-
-
-class ReadRequest(NamedTuple):
-    """The arguments of `Broker.history` without the channel. `limit` is 0 or more. With `reverse`, `since` is None."""
-
-    options: HistoryOptions
-    limit: int
-    since: StreamPosition | None
-    reverse: bool
-
-    @property
-    def offset(self) -> int:
-        return 0 if self.since is None else self.since.offset
-
-    @property
-    def kind(self) -> ReadRequest:
-        """Equal for requests that differ at most in the offset of `since`."""
-        return self if self.since is None else self._replace(since=self.since._replace(offset=0))
 
 
 Waiter: TypeAlias = "asyncio.Future[HistoryPage]"
@@ -64,10 +43,11 @@ class SharedReads:
     `requests_total` counts what subscribers have asked for, `reads_total` the calls of the engine.
     """
 
-    def __init__(self, broker: Broker, background: BackgroundTasks, schedule: Schedule) -> None:
+    def __init__(self, broker: Broker, background: BackgroundTasks, schedule: Schedule, kept: KeptPages) -> None:
         self._broker = broker
         self._background = background
         self._schedule = schedule
+        self._kept = kept
         self._waiting: dict[str, Waiting] = {}
         """The requests for the next reads, for each channel whose reads are running or about to begin."""
         self._answers: deque[tuple[Waiter, HistoryPage | Exception]] = deque()
@@ -83,20 +63,30 @@ class SharedReads:
         since: StreamPosition | None = None,
         reverse: bool = False,
     ) -> HistoryPage:
-        """Like `Broker.history`, from a moment after this call. See `ReadRequest` for the arguments.
+        """Like `Broker.history`. See `ReadRequest` for the arguments.
 
-        The subscriber must be in the hub and its channel attached. A failed read raises the same error in all callers
+        The subscriber must be in the hub and its channel attached. What the page lacks is given to the hub after this
+        call, so the subscriber holds it. A failed read raises the same error in all callers
         that share it. A caller that is cancelled does not disturb the others. A caller waits for the end of the reads
         of its channel that are on their way, and then for its own.
         """
         self.requests_total += 1
+        request = ReadRequest(options, limit, since, reverse)
         waiter: Waiter = asyncio.get_running_loop().create_future()
+        page = self._kept.find(channel, request)
+        if page is not None:
+            self._answer([waiter], page)
+            return await waiter
         waiting = self._waiting.get(channel)
         if waiting is None:
             waiting = self._waiting[channel] = {}
             self._background.start(self._run(channel))
-        waiting.setdefault(ReadRequest(options, limit, since, reverse), []).append(waiter)
+        waiting.setdefault(request, []).append(waiter)
         return await waiter
+
+    def forget(self, channel: str) -> None:
+        """The history of the channel was removed."""
+        self._kept.forget(channel)
 
     async def _run(self, channel: str) -> None:
         """Reads until nobody waits any more."""
@@ -130,6 +120,7 @@ class SharedReads:
             for request in group:
                 self._answer(waiting[request], error)
             return
+        self._kept.keep(channel, lowest, page)
         unknown = []
         for request in group:
             part = part_of(page, lowest, request)
@@ -155,40 +146,3 @@ class SharedReads:
                 waiter.set_exception(answer)
         if self._answers:
             self._schedule(self._answer_some)
-
-
-def group(requests: Iterable[ReadRequest]) -> list[list[ReadRequest]]:
-    """Groups requests that can share a read. In each group, the offsets rise and are at most `SPREAD_MAX` apart."""
-    groups: list[list[ReadRequest]] = []
-    kinds: dict[ReadRequest, list[ReadRequest]] = {}
-    for request in sorted(requests, key=lambda request: request.offset):
-        alike = kinds.get(request.kind)
-        if alike is None or request.offset - alike[0].offset > SPREAD_MAX:
-            alike = kinds[request.kind] = []
-            groups.append(alike)
-        alike.append(request)
-    return groups
-
-
-def part_of(page: HistoryPage, lowest: ReadRequest, request: ReadRequest) -> HistoryPage | None:
-    """The page that the engine would have returned for `request`, or None if that is not known.
-
-    `page` was read for `lowest`, which differs from `request` at most by a lower offset, and with a limit that is
-    larger by this difference at least. So no publication of the result is cut off.
-    """
-    publications, top = page.publications, page.position
-    since = request.since
-    if since is None or since == lowest.since:
-        return HistoryPage(publications[: request.limit], top, page.continues)
-    if since.epoch not in ("", top.epoch):
-        return None  # only the engine knows up to which offset an earlier epoch belongs to the history
-    start = bisect_right(publications, since.offset, key=lambda publication: publication.offset)
-    # What continues from a position continues from each later one up to the top. And history has no gap after its
-    # oldest publication.
-    if since.offset > top.offset:
-        continues = False
-    elif page.continues or start > 0:
-        continues = True
-    else:
-        return None  # the publication before the first one of the page may be before or after this position
-    return HistoryPage(publications[start : start + request.limit], top, continues)

@@ -15,6 +15,7 @@ from msgspec import Struct
 from beaconfire.base.errors import SHUTDOWN
 from beaconfire.base.loop import LoopTurns, Runtime
 from beaconfire.base.tasks import BackgroundTasks, start_task
+from beaconfire.channels.kept_pages import KeptPages
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.service import ChannelService
 from beaconfire.channels.shared_reads import SharedReads
@@ -75,14 +76,15 @@ class Node:
         self._events = events
         self.background = BackgroundTasks(lambda error: report_error(events, "background", error), engine.suspends)
         self.turns = LoopTurns(runtime.schedule, clock.now_s)
-        self._reads = SharedReads(engine.broker, self.background, runtime.schedule)
-        self.channels = ChannelService(engine.broker, engine.presence, self._reads if engine.suspends else None)
         self.registry: SessionRegistry[Session] = SessionRegistry()
         self._flusher = Flusher(runtime.schedule, clock.now_s, send_all)
         patches = Patches()
         self.hub = Hub(
             runtime.schedule, runtime.prompt_timers, events, int(client.queue_max_size), self._flusher, patches
         )
+        kept = KeptPages(runtime.timers, self.hub.announced)
+        self._reads = SharedReads(engine.broker, self.background, runtime.schedule, kept)
+        self.channels = ChannelService(engine.broker, engine.presence, self._reads if engine.suspends else None)
         self.work = ChannelWork(
             engine,
             self.hub,

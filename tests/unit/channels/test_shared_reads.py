@@ -13,7 +13,13 @@ from msgspec import Raw
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import EngineUnavailable
 from beaconfire.base.tasks import BackgroundTasks
-from beaconfire.channels.shared_reads import ANSWERS_PER_TURN, SPREAD_MAX, ReadRequest, SharedReads, group, part_of
+from beaconfire.base.timers import Timers
+from beaconfire.channels.kept_pages import KeptPages
+from beaconfire.channels.namespaces import Namespaces
+from beaconfire.channels.options import ChannelNameOptions
+from beaconfire.channels.read_requests import SPREAD_MAX, ReadRequest, group, part_of
+from beaconfire.channels.service import ChannelService
+from beaconfire.channels.shared_reads import ANSWERS_PER_TURN, SharedReads
 from beaconfire.engines.memory import memory_engine
 from beaconfire.engines.port import Broker, HistoryOptions, HistoryPage, PublishOptions
 from beaconfire.model.position import StreamPosition
@@ -21,7 +27,7 @@ from beaconfire.model.publication import Publication
 from tests.fakes.engine import ControlledBroker, ManualCalls
 from tests.simulation.broker import StreamStore
 from tests.unit.channels.attaching import run_scenario
-from tests.unit.kit import run, settle
+from tests.unit.kit import RECOVERABLE, run, settle
 
 HISTORY = HistoryOptions(size=10, ttl_s=100.0)
 EPOCH = "epoch1"
@@ -32,7 +38,7 @@ def _call_soon(callback: Callable[[], None]) -> None:
 
 
 class Harness:
-    """Shared reads of the memory engine, whose calls the test controls. `asked` are the arguments of its reads."""
+    """Shared reads of the memory engine, whose calls the test controls."""
 
     def __init__(self, publications: int = 0, broker: Broker | None = None) -> None:
         self.calls = ManualCalls()
@@ -40,7 +46,13 @@ class Harness:
         self.broker = broker or memory_engine(ManualClock(), new_epoch=lambda: f"epoch{next(self._epochs)}").broker
         self.errors: list[BaseException] = []
         self.background = BackgroundTasks(self.errors.append)
-        self.reads = SharedReads(ControlledBroker(self.calls, self.broker), self.background, _call_soon)
+        self.clock = ManualClock()
+        self.timers = Timers(self.clock)
+        self.announced: StreamPosition | None = None
+        """What the hub was given last in the channel. None: no page that was kept serves a later subscriber."""
+        self.kept = KeptPages(self.timers, lambda channel: self.announced)
+        controlled = ControlledBroker(self.calls, self.broker)
+        self.reads = SharedReads(controlled, self.background, _call_soon, self.kept)
         self.publish(publications)
 
     def publish(self, count: int = 1, channel: str = "news") -> None:
@@ -140,6 +152,44 @@ def test_requests_for_the_position_and_for_the_latest_publication_share_reads_to
         assert {page.position for page in pages} == set(at(3))
         assert all(page.continues for page in pages)
         assert harness.reads.reads_total == 2
+
+    run_scenario(scenario())
+
+
+def test_page_serves_those_that_ask_a_moment_later() -> None:
+    """Without a call of the engine, unless the hub was given a publication after the page."""
+
+    async def scenario() -> None:
+        harness = Harness(publications=3)
+        harness.announced = StreamPosition(3, EPOCH)
+        for since, expected in ((1, [2, 3]), (1, [2, 3]), (2, [3])):
+            assert offsets(await harness.read(since)) == expected
+        assert (harness.reads.requests_total, harness.reads.reads_total) == (3, 1)
+        harness.publish()
+        harness.announced = StreamPosition(4, EPOCH)
+        assert offsets(await harness.read(1)) == [2, 3, 4]
+        assert harness.reads.reads_total == 2
+        await harness.check_nothing_left()
+
+    run_scenario(scenario())
+
+
+def test_removed_history_is_read_again() -> None:
+    """The service tells the reads that this node has removed the history of a channel."""
+
+    async def scenario() -> None:
+        harness = Harness(publications=3)
+        harness.announced = StreamPosition(3, EPOCH)
+        namespaces = Namespaces(RECOVERABLE, {}, ChannelNameOptions(), 3600.0)
+        channels = ChannelService(harness.broker, memory_engine(harness.clock).presence, harness.reads)
+        namespace = namespaces.resolve("news")
+
+        async def read() -> list[int]:
+            return offsets(await channels.read_for_subscriber("news", namespace, 5, StreamPosition(1, EPOCH)))
+
+        assert await read() == [2, 3]
+        await channels.remove_history("news", namespace)
+        assert await read() == []
 
     run_scenario(scenario())
 
