@@ -28,6 +28,7 @@ MAY_BLOCK = (
     ("beaconfire/server/app.py", "__init__"),  # start-up: no client is connected
     ("beaconfire/api/documents.py", "load_documents"),  # start-up
     ("beaconfire/observe/send_queues.py", "send_queue_bytes"),  # files in /proc do not block
+    ("beaconfire/engines/sqlite/thread.py", "start"),  # start-up: the start of a thread
     ("prometheus_client/process_collector.py", "collect"),  # the same
     ("beaconfire/transports/websocket/sender.py", "_send"),  # the descriptor of the socket does not block
 )

@@ -208,6 +208,15 @@ class StorageFull(EngineError):
     """The engine has no room for the publication, which is neither stored nor announced."""
 
 
+class StorageUnusable(EngineUnavailable):
+    """The engine cannot open the file `path`, so the server does not start. `problem` names the remedy."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path!r} {problem}")
+        self.path = path
+        self.problem = problem
+
+
 class Disconnect(BeaconfireError):
     """The session must end with this code. For `detail` see `CommandError`."""
 

@@ -21,6 +21,7 @@ def starter_config(hmac_secret: str, api_key: str) -> str:
         _format_table("client", {"allowed_origins": ["http://localhost:8000"], "allow_anonymous": False}),
         _format_table("token", {"hmac_secret": hmac_secret}),
         _format_table("api", {"keys": [api_key]}),
+        _format_table("engine", {"type": "sqlite", "path": "beaconfire.db"}),
         _format_table("channel", _CHANNEL),
         _commented_out_namespace(),
     ]
@@ -33,6 +34,7 @@ _CHANNEL: dict[str, Any] = {
     "force_push_join_leave": True,
     "history_size": 100,
     "history_ttl": Seconds(3600),
+    "durability": "disk",
     "force_recovery": True,
     "allow_subscribe_for_client": True,
     "allow_publish_for_subscriber": True,
@@ -42,6 +44,7 @@ _CHANNEL: dict[str, Any] = {
 _NEWS: dict[str, Any] = {
     "history_size": 1,
     "history_ttl": Seconds(86400),
+    "durability": "disk",
     "force_recovery": True,
     "force_recovery_mode": "cache",
     "auto_cache_recover": True,

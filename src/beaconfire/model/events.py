@@ -182,6 +182,19 @@ class EngineStateChanged(Struct, frozen=True):
     detail: str
 
 
+class StorageOpened(Struct, frozen=True):
+    """The engine has opened its file `path`: at the start, or again after an error.
+
+    `library` is the version of the library that stores the data. `is_copy` tells whether the file is a copy, so that
+    each stream gets a new epoch at its next use. `advice` is empty, or says what operators should know.
+    """
+
+    path: str
+    library: str
+    is_copy: bool
+    advice: str
+
+
 class LoopMeasured(Struct, frozen=True):
     """The event loop ran a timer `late_s` seconds after it was due. Other work has waited as long."""
 
@@ -213,6 +226,7 @@ Event: TypeAlias = (
     | WorkDropped
     | EngineCallFailed
     | EngineStateChanged
+    | StorageOpened
     | LoopMeasured
     | InternalError
 )

@@ -149,6 +149,7 @@ class LogSink:
             events.TokenKeysFetched: self._token_keys_fetched,
             events.WorkDropped: self._work_dropped,
             events.EngineStateChanged: self._engine_state_changed,
+            events.StorageOpened: self._storage_opened,
             events.InternalError: self._internal_error,
         }
         self._debug = self._log.is_enabled_for(logging.DEBUG)
@@ -297,6 +298,15 @@ class LogSink:
             self._log.info("engine_state_changed", engine=event.engine)
         else:
             self._log.warning("engine_state_changed", status="error", engine=event.engine, detail=event.detail)
+
+    def _storage_opened(self, event: events.StorageOpened) -> None:
+        self._log.info(
+            "storage_opened",
+            path=event.path,
+            library=event.library,
+            is_copy=event.is_copy,
+            **_detail(event.advice),
+        )
 
     def _internal_error(self, event: events.InternalError) -> None:
         self._log_limited(

@@ -253,6 +253,10 @@ METRICS: tuple[Metric, ...] = (
         "reason",
     ),
     _counter(
+        "beaconfire_storage_opened_total",
+        "How often the engine has opened its file: at the start, and after each I/O error.",
+    ),
+    _counter(
         "beaconfire_token_key_fetches_total", "Fetches of the JSON Web Key Set. The outcome is ok or error.", "outcome"
     ),
     _gauge("beaconfire_token_keys", "Keys in the JSON Web Key Set that was fetched last."),

@@ -76,6 +76,7 @@ class MetricsSink:
             events.WorkDropped: self._work_dropped,
             events.EngineCallFailed: self._engine_call_failed,
             events.EngineStateChanged: self._engine_state_changed,
+            events.StorageOpened: self._storage_opened,
             events.LoopMeasured: self._loop_measured,
             events.InternalError: self._internal_error,
         }
@@ -219,6 +220,9 @@ class MetricsSink:
 
     def _engine_state_changed(self, event: events.EngineStateChanged) -> None:
         """Counts nothing: `beaconfire_engine_up` is read at each scrape."""
+
+    def _storage_opened(self, event: events.StorageOpened) -> None:
+        self._count("beaconfire_storage_opened_total")
 
     def _loop_measured(self, event: events.LoopMeasured) -> None:
         self._loop_lateness.observe(event.late_s)

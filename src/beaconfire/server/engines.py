@@ -8,9 +8,10 @@ from typing import Final
 from msgspec import Struct
 
 from beaconfire.base.clock import Clock
-from beaconfire.engines.memory import memory_engine
+from beaconfire.engines.memory import MemoryEngine, memory_engine, random_epoch
 from beaconfire.engines.options import EngineOptions
 from beaconfire.engines.port import Engine
+from beaconfire.engines.sqlite import sqlite_engine
 from beaconfire.model.events import EventSink, LimitHit
 
 
@@ -21,7 +22,7 @@ class EngineRow(Struct, frozen=True):
     summary: str
 
 
-def _memory(options: EngineOptions, clock: Clock, events: EventSink) -> Engine:
+def _memory(options: EngineOptions, clock: Clock, events: EventSink) -> MemoryEngine:
     return memory_engine(
         clock,
         history_bytes_max=int(options.history_max_bytes),
@@ -29,6 +30,12 @@ def _memory(options: EngineOptions, clock: Clock, events: EventSink) -> Engine:
     )
 
 
+def _sqlite(options: EngineOptions, clock: Clock, events: EventSink) -> Engine:
+    live = _memory(options, clock, events)
+    return sqlite_engine(options.path, live, live.broker, clock, random_epoch, events)
+
+
 ENGINES: Final[Mapping[str, EngineRow]] = {
     "memory": EngineRow(_memory, "In this process. No other service is needed, and nothing survives a restart."),
+    "sqlite": EngineRow(_sqlite, "In this process, with a database file for the channels of durability `disk`."),
 }

@@ -18,6 +18,7 @@ import uvicorn
 import uvloop
 
 from beaconfire import __version__
+from beaconfire.base.errors import StorageUnusable
 from beaconfire.config import Config, ConfigError, Problem, secret_values
 from beaconfire.node.admission import raise_open_files_limit
 from beaconfire.node.drain import Drain
@@ -105,7 +106,10 @@ def _check_files(config: Config) -> None:
 async def _serve(config: Config) -> int:
     app = App(config)
     server = Server(app)
-    await app.start()
+    try:
+        await app.start()
+    except StorageUnusable as error:
+        raise ConfigError([Problem("engine.path", error.path, error.problem)]) from error
     try:
         await server.serve()
     except SystemExit:

@@ -6,25 +6,34 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from typing import ClassVar, NamedTuple, TypeAlias
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.timers import Timers
 from beaconfire.engines.guard import guard_engine
-from beaconfire.engines.memory import memory_engine
+from beaconfire.engines.interceptor import EngineCall, InterceptedBroker
+from beaconfire.engines.memory import memory_engine, random_epoch
 from beaconfire.engines.port import (
     Durability,
     Engine,
     HistoryOptions,
+    HistoryPage,
     PublishOptions,
     PublishOutcome,
 )
+from beaconfire.engines.sqlite import sqlite_engine
+from beaconfire.model.events import NoEvents
+from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.testing import ManualCalls, SharedStore, control_calls
 from tests.fakes.events import EventRecorder
+
+T = TypeVar("T")
 
 SCENARIO_TIMEOUT_S = 30.0
 
@@ -224,6 +233,68 @@ class GuardedMemoryHarness(MemoryHarness):
         return guard_engine(control_calls(engine, self.calls), TIMEOUT_S, self.timers, self.events)
 
 
+class Directly:
+    """Implements `CallInterceptor`: changes nothing."""
+
+    async def call(
+        self, name: EngineCall, running: Coroutine[Any, Any, T], *subject: object, waits_s: float = 0.0
+    ) -> T:
+        return await running
+
+
+class DiskBroker(InterceptedBroker):
+    """Asks for durability `disk` where the tests ask for `memory`, so that all streams are in the file."""
+
+    def publish(
+        self,
+        channel: str,
+        data: Raw,
+        options: PublishOptions,
+        info: ClientInfo | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Coroutine[Any, Any, PublishOutcome]:
+        options = replace(options, history=_on_disk(options.history))
+        return super().publish(channel, data, options, info, tags)
+
+    def history(
+        self,
+        channel: str,
+        options: HistoryOptions,
+        limit: int,
+        since: StreamPosition | None = None,
+        reverse: bool = False,
+    ) -> Coroutine[Any, Any, HistoryPage]:
+        return super().history(channel, _on_disk(options), limit, since, reverse)
+
+    def positions(self, channels: Mapping[str, HistoryOptions]) -> Coroutine[Any, Any, dict[str, StreamPosition]]:
+        return super().positions({channel: _on_disk(options) for channel, options in channels.items()})
+
+
+def _on_disk(options: HistoryOptions) -> HistoryOptions:
+    return replace(options, durability="disk") if options.enabled and options.durability == "memory" else options
+
+
+class SqliteHarness(Harness):
+    """The SQLite engine on a file of its own, behind a guard."""
+
+    can_fail = True
+    durabilities = ("memory", "disk")
+
+    def prepare(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+
+    def make_engine(self) -> Engine:
+        live = memory_engine(self.clock)
+        path = f"{self.folder.name}/history.db"
+        engine = sqlite_engine(path, live, live.broker, self.clock, random_epoch, NoEvents())
+        guarded = guard_engine(control_calls(engine, self.calls), TIMEOUT_S, self.timers, self.events)
+        return replace(guarded, broker=DiskBroker(guarded.broker, Directly()))
+
+    async def close(self) -> None:
+        await super().close()
+        self.folder.cleanup()
+
+
 class InterleavedCalls(ManualCalls):
     """Every call also waits for some turns of the event loop, before and after its effect."""
 
@@ -272,6 +343,7 @@ class SharedHarness(GuardedMemoryHarness):
 ENGINES: dict[str, type[Harness]] = {
     "memory": MemoryHarness,
     "memory-guarded": GuardedMemoryHarness,
+    "sqlite": SqliteHarness,
     "shared": SharedHarness,
 }
 

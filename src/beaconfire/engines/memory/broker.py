@@ -72,7 +72,7 @@ class MemoryBroker:
     ) -> None:
         """See `memory_engine`."""
         self._clock = clock
-        self._streams = Streams(new_epoch, self._is_attached, history_bytes_max, on_history_full)
+        self._streams = Streams(new_epoch, self.is_attached, history_bytes_max, on_history_full)
         self._idempotency = IdempotencyKeys(idempotency_keys_max)
         self._attached: dict[str, None] = {}
         self._events: BrokerEvents | None = None
@@ -171,7 +171,7 @@ class MemoryBroker:
             return outcome
         position, exclude, delta = outcome.position, options.exclude, options.delta
         previous = position.offset - 1
-        self._announce(
+        self.make_announcement(
             channel,
             lambda events: events.on_publication(channel, publication, position.epoch, previous, exclude, delta),
         )
@@ -197,12 +197,31 @@ class MemoryBroker:
             self._idempotency.store(channel, key, _NO_POSITION, now_s)
         publication = Publication(data, info, 0, dict(tags) if tags else None)
         exclude, delta = options.exclude, options.delta
-        self._announce(channel, lambda events: events.on_publication(channel, publication, "", 0, exclude, delta))
+        self.make_announcement(
+            channel, lambda events: events.on_publication(channel, publication, "", 0, exclude, delta)
+        )
         return PublishOutcome(_NO_POSITION)
 
     async def announce(self, channel: str, changes: Sequence[MemberChange]) -> None:
         for change in changes:
-            self._announce(channel, _member_announcement(channel, change))
+            self.make_announcement(channel, _member_announcement(channel, change))
+
+    # --- announcements -------------------------------------------------------------------------------------------
+
+    def is_attached(self, channel: str) -> bool:
+        """Whether the node gets the announcements of this channel. May be called in any thread."""
+        return channel in self._attached
+
+    def make_announcement(self, channel: str, announcement: Callable[[BrokerEvents], None]) -> None:
+        """Makes an announcement if the channel is attached: at once, or after those that are being made.
+
+        An engine that keeps some streams elsewhere uses this for them, so that all announcements have one order.
+        """
+        if channel not in self._attached:
+            return
+        self._queued.append((channel, announcement))
+        if not self._announcing:
+            self._announce_queued()
 
     # --- history -------------------------------------------------------------------------------------------------
 
@@ -245,9 +264,6 @@ class MemoryBroker:
         recovery; clients can only remove the publications."""
         self._streams.forget(channel)
 
-    def _is_attached(self, channel: str) -> bool:
-        return channel in self._attached
-
     # --- helpers -------------------------------------------------------------------------------------------------
 
     def _store(
@@ -269,13 +285,6 @@ class MemoryBroker:
         )
         self._streams.store(stream, publication, options, now_s)
         return publication
-
-    def _announce(self, channel: str, announcement: Callable[[BrokerEvents], None]) -> None:
-        if channel not in self._attached:
-            return
-        self._queued.append((channel, announcement))
-        if not self._announcing:
-            self._announce_queued()
 
     def _announce_queued(self) -> None:
         assert self._events is not None, "channels are attached only while the broker is started"

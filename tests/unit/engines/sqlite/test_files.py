@@ -1,0 +1,75 @@
+"""The lock and the reserve next to the database."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from beaconfire.base.errors import StorageUnusable
+from beaconfire.engines.sqlite.file_lock import FileLock
+from beaconfire.engines.sqlite.reserve import RESERVE_BYTES, ReserveFile
+from tests.unit.engines.sqlite.support import Process
+
+
+def test_a_second_process_is_refused_and_the_holder_is_named(path: Path) -> None:
+    lock = FileLock(str(path))
+    with pytest.raises(StorageUnusable, match=f"process {os.getpid()} on "):
+        FileLock(str(path))
+    lock.release()
+    FileLock(str(path)).release()
+
+
+def test_the_file_of_a_dead_process_does_not_lock(path: Path) -> None:
+    """Only the kernel's lock counts. Afterwards the file names the new holder."""
+    Path(f"{path}.lock").write_text("process 1 on a machine with a long name, long enough to be cut\n")
+    lock = FileLock(str(path))
+    assert Path(f"{path}.lock").read_text().startswith(f"process {os.getpid()} on ")
+    assert Path(f"{path}.lock").read_text().count("\n") == 1
+    lock.release()
+
+
+def test_a_writer_that_cannot_open_gives_the_lock_back(path: Path) -> None:
+    path.write_text("no database, but long enough for a header " * 10)
+    with pytest.raises(StorageUnusable):
+        Process(path).start()
+    FileLock(str(path)).release()
+
+
+def test_a_missing_folder_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageUnusable, match=r"Check that the folder exists"):
+        Process(tmp_path / "none" / "history.db").start()
+
+
+def test_the_reserve_takes_space_until_it_is_released(path: Path) -> None:
+    reserve = ReserveFile(str(path))
+    assert not reserve.exists
+    assert reserve.create()
+    assert reserve.create()
+    assert os.stat(f"{path}.reserve").st_blocks * 512 >= RESERVE_BYTES
+    reserve.release()
+    reserve.release()
+    assert not reserve.exists
+
+
+def test_no_room_for_the_reserve_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    reserve = ReserveFile(str(path))
+    assert not reserve.create()
+    assert not reserve.exists
+    assert not ReserveFile(f"{path.parent}/none/history.db").create()
+
+
+def test_an_empty_log_is_left_behind(start: Callable[[], Process], path: Path) -> None:
+    """After an orderly end everything is in the database file itself."""
+    process = start()
+    process.publish("a")
+    process.end()
+    process.end()
+    assert not Path(f"{path}-wal").exists()

@@ -1,0 +1,251 @@
+"""What the writer does in trouble, and how it gets out of it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from beaconfire.base.errors import EngineUnavailable, StorageFull
+from beaconfire.engines.sqlite import database_file
+from beaconfire.engines.sqlite import writer as writer_module
+from beaconfire.engines.sqlite.operations import Ping, Positions, Read
+from beaconfire.engines.sqlite.reserve import ReserveFile
+from beaconfire.model.events import InternalError, StorageOpened
+from tests.unit.engines.sqlite.support import HISTORY, KEPT, Answer, Process
+
+
+def heal(process: Process) -> None:
+    process.clock.advance(1.0)
+    process.writer.maintain(idle=True)
+
+
+def test_a_full_disk_refuses_publications_and_heals(start: Callable[[], Process]) -> None:
+    """Reading goes on. The error is typed, and the state names the file."""
+    process = start()
+    process.publish("a")
+    process.faults.disk_full = True
+    with pytest.raises(StorageFull, match="is full: nothing was published"):
+        process.publish("a")
+    with pytest.raises(StorageFull):
+        process.publish("a")
+    process.clock.advance(0.4)
+    process.page("a")
+    assert process.offsets("a") == [1]
+    assert not process.is_up()
+    assert str(process.path) in process.writer.state.detail
+    heal(process)
+    assert not process.is_up()
+    process.faults.disk_full = False
+    process.writer.maintain(idle=True)
+    assert not process.is_up(), "not tried again so soon"
+    heal(process)
+    assert process.is_up()
+    assert process.publish("a").position.offset == 2
+
+
+def test_reading_needs_no_room(start: Callable[[], Process]) -> None:
+    """Even if the use of the position would be written. It is written later. Only a new stream needs room."""
+    process = start()
+    epoch = process.publish("a").position.epoch
+    process.faults.disk_full = True
+    with pytest.raises(StorageFull):
+        process.publish("a")
+    process.clock.advance(500.0)
+    assert process.page("a").position.epoch == epoch
+    with pytest.raises(StorageFull):
+        process.page("new")
+    process.faults.disk_full = False
+    heal(process)
+    process.clock.advance(500.0)
+    assert process.page("a").position.epoch == epoch
+
+
+def test_the_whole_batch_of_a_full_disk_is_refused(start: Callable[[], Process]) -> None:
+    """Nothing of the batch is stored or announced."""
+    process = start()
+    process.faults.plan("full", 3, after=False)
+    batch = [process.publication("a") for _ in range(3)]
+    process.run(*(operation for operation, _ in batch))
+    for _, answer in batch:
+        with pytest.raises(StorageFull):
+            answer.get()
+    assert process.announced == []
+    heal(process)
+    assert process.offsets("a") == []
+    assert process.publish("a").position.offset == 1
+
+
+def test_a_disk_without_room_for_the_reserve_counts_as_full(
+    start: Callable[[], Process], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the start on. Room that retention has freed in the file counts as well."""
+    monkeypatch.setattr(ReserveFile, "create", lambda self: False)
+    process = start()
+    with pytest.raises(StorageFull):
+        process.publish("a")
+    heal(process)
+    assert not process.is_up()
+    monkeypatch.setattr(database_file, "RESERVE_BYTES", 0)
+    heal(process)
+    assert process.is_up()
+    assert process.publish("a").position.offset == 1
+
+
+def test_the_reserve_is_made_again_when_there_is_room(start: Callable[[], Process], path: Path) -> None:
+    process = start()
+    os.unlink(f"{path}.reserve")
+    heal(process)
+    assert os.path.exists(f"{path}.reserve")
+
+
+def test_after_an_io_error_the_file_is_opened_again(start: Callable[[], Process]) -> None:
+    """Everything is refused until then, and nothing that was acknowledged is lost."""
+    process = start()
+    process.publish("a")
+    process.faults.plan("io", 1, after=False)
+    for _ in range(2):
+        with pytest.raises(EngineUnavailable, match="disk I/O error"):
+            process.publish("a")
+    with pytest.raises(EngineUnavailable):
+        process.page("a")
+    assert not process.is_up()
+    heal(process)
+    assert process.is_up()
+    assert process.offsets("a") == [1]
+    assert process.publish("a").position.offset == 2
+    assert [type(event) for event in process.events.events] == [StorageOpened, StorageOpened]
+
+
+def test_an_io_error_after_the_commit_leaves_the_outcome_unknown(start: Callable[[], Process]) -> None:
+    """The publication is stored, and the caller learns only that the outcome is not known. Keys and numbers help."""
+    process = start()
+    numbered = replace(KEPT, producer="p", seq=1)
+    operation, answer = process.publication("a", options=numbered)
+    process.publish("b")
+    process.faults.plan("io", 6, after=True)
+    process.run(operation)
+    with pytest.raises(EngineUnavailable):
+        answer.get()
+    heal(process)
+    repeated = process.publish("a", options=numbered)
+    assert repeated.position.offset == 1
+
+
+def test_a_file_that_cannot_be_opened_is_tried_again(start: Callable[[], Process], path: Path) -> None:
+    process = start()
+    process.publish("a")
+    process.faults.plan("io", 0, after=False)
+    with pytest.raises(EngineUnavailable):
+        process.publish("a")
+    moved = path.rename(path.with_name("moved.db"))
+    path.mkdir()
+    heal(process)
+    assert "check that it is a file" in process.writer.state.detail
+    path.rmdir()
+    moved.rename(path)
+    heal(process)
+    assert process.offsets("a") == [1]
+
+
+def test_an_error_while_healing_is_trouble_as_well(start: Callable[[], Process]) -> None:
+    process = start()
+    process.faults.plan("full", 0, after=False)
+    with pytest.raises(StorageFull):
+        process.publish("a")
+    process.faults.plan("io", 2, after=False)
+    heal(process)
+    assert "disk I/O error" in process.writer.state.detail
+    heal(process)
+    assert process.is_up()
+
+
+def test_a_damaged_file_is_not_opened_again(start: Callable[[], Process], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator must decide. The state says how to save the data."""
+    process = start()
+
+    def damaged(*arguments: object) -> None:
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+    monkeypatch.setattr(process.store, "use", damaged)
+    with pytest.raises(EngineUnavailable, match="is damaged"):
+        process.page("a")
+    for _ in range(3):
+        heal(process)
+    assert ".recover" in process.writer.state.detail
+    assert len(process.events.events) == 1
+
+
+def test_a_defect_fails_only_its_own_operation(start: Callable[[], Process]) -> None:
+    """A name that SQLite cannot encode, for example. The others of the batch take effect; the defect is reported."""
+    process = start()
+    process.events.expects_errors = True
+    batch = [process.publication(channel) for channel in ("a", "\ud800", "a")]
+    process.run(*(operation for operation, _ in batch))
+    assert [batch[index][1].get().outcome.position.offset for index in (0, 2)] == [1, 2]
+    with pytest.raises(EngineUnavailable, match="UnicodeEncodeError"):
+        batch[1][1].get()
+    assert process.announced == [("a", 1), ("a", 2)]
+    assert process.is_up()
+    assert InternalError in [type(event) for event in process.events.events]
+
+
+def test_an_error_while_reading_fails_only_the_reads(start: Callable[[], Process]) -> None:
+    """The batch is committed before."""
+    process = start()
+    process.publish("a")
+    operation, answer = process.publication("a")
+    reading: Any = Answer()
+    read = Read(reading, "a", HISTORY, -1, None, False)
+    process.faults.plan("io", 4, after=False)
+    process.run(operation, read)
+    assert answer.get().outcome.position.offset == 2
+    with pytest.raises(EngineUnavailable):
+        reading.get()
+
+
+def test_the_log_is_emptied_when_nothing_happens(
+    start: Callable[[], Process], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "TRUNCATE_BYTES", 0)
+    process = start()
+    process.publish("a")
+    process.writer.maintain(idle=True)  # The first retention.
+    process.writer.maintain(idle=False)
+    assert os.path.getsize(f"{path}-wal") > 0
+    process.writer.maintain(idle=True)
+    assert os.path.getsize(f"{path}-wal") == 0
+    process.publish("a")
+    process.faults.plan("io", 0, after=False)
+    process.writer.maintain(idle=True)
+    assert not process.is_up()
+    heal(process)
+    assert process.offsets("a") == [1, 2]
+
+
+def test_retention_runs_at_intervals_and_survives_trouble(start: Callable[[], Process]) -> None:
+    process = start()
+    process.publish("a")
+    process.clock.advance(61.0)
+    process.faults.plan("io", 0, after=False)
+    assert not process.writer.maintain(idle=True)
+    assert not process.is_up()
+    heal(process)
+    heal(process)
+    assert process.count("publications") == 0
+
+
+def test_positions_and_pings_are_operations(start: Callable[[], Process]) -> None:
+    process = start()
+    epoch = process.publish("a").position.epoch
+    answer: Any = Answer()
+    process.run(Ping(answer), Positions(positions := Answer(), {"a": HISTORY}))  # type: ignore[arg-type]
+    assert answer.get() is None
+    assert positions.get() == {"a": (1, epoch)}
