@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from beaconfire.base.loop import Schedule
+from beaconfire.base.loop import Runtime
 from beaconfire.base.tasks import BackgroundTasks, run_all
 from beaconfire.channels.kept_pages import KeptPages
 from beaconfire.channels.read_requests import ReadRequest, group, part_of
@@ -43,11 +44,18 @@ class SharedReads:
     `requests_total` counts what subscribers have asked for, `reads_total` the calls of the engine.
     """
 
-    def __init__(self, broker: Broker, background: BackgroundTasks, schedule: Schedule, kept: KeptPages) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        background: BackgroundTasks,
+        runtime: Runtime,
+        announced: Callable[[str], StreamPosition | None],
+    ) -> None:
+        """`announced` is `Hub.announced`."""
         self._broker = broker
         self._background = background
-        self._schedule = schedule
-        self._kept = kept
+        self._schedule = runtime.schedule
+        self._kept = KeptPages(runtime.timers, announced)
         self._waiting: dict[str, Waiting] = {}
         """The requests for the next reads, for each channel whose reads are running or about to begin."""
         self._answers: deque[tuple[Waiter, HistoryPage | Exception]] = deque()

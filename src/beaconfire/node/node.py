@@ -15,7 +15,6 @@ from msgspec import Struct
 from beaconfire.base.errors import SHUTDOWN
 from beaconfire.base.loop import LoopTurns, Runtime
 from beaconfire.base.tasks import BackgroundTasks, start_task
-from beaconfire.channels.kept_pages import KeptPages
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.service import ChannelService
 from beaconfire.channels.shared_reads import SharedReads
@@ -82,8 +81,7 @@ class Node:
         self.hub = Hub(
             runtime.schedule, runtime.prompt_timers, events, int(client.queue_max_size), self._flusher, patches
         )
-        kept = KeptPages(runtime.timers, self.hub.announced)
-        self._reads = SharedReads(engine.broker, self.background, runtime.schedule, kept)
+        self._reads = SharedReads(engine.broker, self.background, runtime, self.hub.announced)
         self.channels = ChannelService(engine.broker, engine.presence, self._reads if engine.suspends else None)
         self.work = ChannelWork(
             engine,

@@ -120,6 +120,7 @@ def test_pages_are_kept_for_a_short_time() -> None:
 
 
 def test_new_page_replaces_the_one_before() -> None:
+    """It is newer, and its position is the one that was needed last."""
     harness = Harness()
     harness.keep("news", 5, page(6, 7, 8))
     harness.announced = at(9)

@@ -12,9 +12,9 @@ from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import EngineUnavailable
+from beaconfire.base.loop import Runtime
 from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.base.timers import Timers
-from beaconfire.channels.kept_pages import KeptPages
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.options import ChannelNameOptions
 from beaconfire.channels.read_requests import SPREAD_MAX, ReadRequest, group, part_of
@@ -50,9 +50,12 @@ class Harness:
         self.timers = Timers(self.clock)
         self.announced: StreamPosition | None = None
         """What the hub was given last in the channel. None: no page that was kept serves a later subscriber."""
-        self.kept = KeptPages(self.timers, lambda channel: self.announced)
-        controlled = ControlledBroker(self.calls, self.broker)
-        self.reads = SharedReads(controlled, self.background, _call_soon, self.kept)
+        self.reads = SharedReads(
+            ControlledBroker(self.calls, self.broker),
+            self.background,
+            Runtime(_call_soon, self.timers, self.timers, lambda: 0.5),
+            lambda channel: self.announced,
+        )
         self.publish(publications)
 
     def publish(self, count: int = 1, channel: str = "news") -> None:
@@ -254,6 +257,7 @@ def test_only_the_engine_judges_positions_of_an_earlier_epoch() -> None:
 
 
 def test_position_above_the_top_does_not_belong_to_the_history() -> None:
+    """Whatever the lowest position is."""
     page = HistoryPage([Publication(offset=8)], StreamPosition(8, EPOCH), True)
     low, high = (ReadRequest(HISTORY, 5, since, False) for since in at(7, 9))
     assert part_of(page, low, high) == HistoryPage([], page.position, False)
@@ -305,6 +309,8 @@ def test_failed_read_fails_all_that_share_it_and_nobody_else() -> None:
 
 
 def test_cancelled_subscriber_does_not_disturb_the_others() -> None:
+    """They get the page that all of them waited for."""
+
     async def scenario() -> None:
         harness = Harness(publications=3)
         harness.calls.hold("history")
