@@ -50,7 +50,7 @@ def test_a_full_disk_refuses_publications_and_heals(start: Callable[[], Process]
 
 
 def test_reading_needs_no_room(start: Callable[[], Process]) -> None:
-    """Even if the use of the position would be written. It is written later. Only a new stream needs room."""
+    """Even if the use of the position would be written: it is written later."""
     process = start()
     epoch = process.publish("a").position.epoch
     process.faults.disk_full = True
@@ -58,12 +58,22 @@ def test_reading_needs_no_room(start: Callable[[], Process]) -> None:
         process.publish("a")
     process.clock.advance(500.0)
     assert process.page("a").position.epoch == epoch
-    with pytest.raises(StorageFull):
-        process.page("new")
     process.faults.disk_full = False
     heal(process)
     process.clock.advance(500.0)
     assert process.page("a").position.epoch == epoch
+
+
+def test_a_new_stream_needs_room(start: Callable[[], Process]) -> None:
+    """The first reader of a channel without a stream gets the typed error, until there is room."""
+    process = start()
+    process.faults.disk_full = True
+    for _ in range(2):
+        with pytest.raises(StorageFull):
+            process.page("new")
+    process.faults.disk_full = False
+    heal(process)
+    assert process.page("new").position.offset == 0
 
 
 def test_the_whole_batch_of_a_full_disk_is_refused(start: Callable[[], Process]) -> None:
