@@ -74,9 +74,9 @@ class SharedReads:
         """Like `Broker.history`. See `ReadRequest` for the arguments.
 
         The subscriber must be in the hub and its channel attached. What the page lacks is given to the hub after this
-        call, so the subscriber holds it. A failed read raises the same error in all callers
-        that share it. A caller that is cancelled does not disturb the others. A caller waits for the end of the reads
-        of its channel that are on their way, and then for its own.
+        call, so the subscriber holds it. A failed read raises the same error in all callers that share it. A caller
+        that is cancelled does not disturb the others. A caller waits for the end of the reads of its channel that are
+        on their way, and then for its own.
         """
         self.requests_total += 1
         request = ReadRequest(options, limit, since, reverse)
@@ -139,6 +139,7 @@ class SharedReads:
         await run_all((self._read(channel, waiting, [request]) for request in unknown), concurrently=True)
 
     def _answer(self, waiters: list[Waiter], answer: HistoryPage | Exception) -> None:
+        """Answers on the next turns of the event loop, also those whose page was kept: many may come in one turn."""
         if not self._answers:
             self._schedule(self._answer_some)
         self._answers.extend((waiter, answer) for waiter in waiters)
