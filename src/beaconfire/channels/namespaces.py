@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from beaconfire.base.errors import BAD_REQUEST, UNKNOWN_CHANNEL, CommandError
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
-from beaconfire.engines.port import HistoryOptions
+from beaconfire.engines.port import Durability, HistoryOptions
 
 
 class Namespace:
@@ -62,6 +62,12 @@ class Namespaces:
             return self._namespaces[name]
         except KeyError:
             raise CommandError(UNKNOWN_CHANNEL, f"channel {channel!r}: no namespace {name!r} is configured") from None
+
+    def durability(self, channel: str) -> Durability:
+        """The durability of the channel's history. "memory" for an unknown namespace, whose channels have none."""
+        name = self._namespace_name(channel)
+        namespace = self._default if name is None else self._namespaces.get(name)
+        return "memory" if namespace is None else namespace.history.durability
 
     def label(self, channel: str) -> str:
         """The name of the channel's namespace for metrics. "" for no namespace or an unknown one, so labels are few."""

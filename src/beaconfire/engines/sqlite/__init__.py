@@ -63,6 +63,8 @@ def sqlite_engine(
         live.presence,
         live.control,
         durabilities=("memory", "disk"),
+        immediate=("memory",),
+        keeps_order=True,
         live=live,
         thread=thread,
     )

@@ -13,6 +13,9 @@ from msgspec.structs import replace
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import NOT_AVAILABLE, CommandError, EngineUnavailable, StorageFull, StorageUnusable
+from beaconfire.base.tasks import run_in_one_step
+from beaconfire.base.timers import Timers
+from beaconfire.engines.guard import guard_engine
 from beaconfire.engines.memory import memory_engine, random_epoch
 from beaconfire.engines.port import HistoryOptions, PublishOptions
 from beaconfire.engines.sqlite import SqliteEngine, sqlite_engine, thread
@@ -115,7 +118,33 @@ def test_durability_decides_where_a_stream_is(path: Path) -> None:
     assert world.engine.durabilities == ("memory", "disk")
 
 
+def test_streams_in_memory_are_immediate(path: Path) -> None:
+    """Their publishes and reads run in one step, also behind the guard, whose deadlines need a task."""
+
+    async def scenario(world: World) -> None:
+        guarded = guard_engine(world.engine, 3.0, Timers(world.clock), world.events)
+        assert (guarded.immediate, guarded.keeps_order, guarded.durabilities) == (("memory",), True, ("memory", "disk"))
+        for options in (PublishOptions(history=LIVE), PublishOptions()):
+            run_in_one_step(guarded.broker.publish("a", Raw(b"1"), options))
+        assert run_in_one_step(guarded.broker.history("a", LIVE, 0)).position.offset == 1
+        for call in (guarded.broker.publish("a", Raw(b"1"), KEPT), guarded.broker.history("a", HISTORY, 0)):
+            await call
+
+    play(path, scenario)
+
+
+def test_publishes_keep_their_order(path: Path) -> None:
+    """Those that overlap take effect in the order in which they were started, and share commits."""
+
+    async def scenario(world: World) -> None:
+        assert await asyncio.gather(*(world.publish() for _ in range(300))) == list(range(1, 301))
+
+    play(path, scenario)
+
+
 def test_replicas_are_refused(path: Path) -> None:
+    """By every call that names a durability."""
+
     async def scenario(world: World) -> None:
         replicated = replace(HISTORY, durability="replicated")
         for call in (
@@ -131,6 +160,8 @@ def test_replicas_are_refused(path: Path) -> None:
 
 
 def test_many_positions_are_read_in_parts(path: Path) -> None:
+    """So that publications do not wait for many channels."""
+
     async def scenario(world: World) -> None:
         channels = [f"c{number}" for number in range(2 * POSITIONS_PER_OPERATION + 1)]
         positions = await world.broker.positions(dict.fromkeys(channels, HISTORY))
@@ -222,6 +253,8 @@ def test_batches_are_limited_by_count_and_by_bytes(path: Path, monkeypatch: pyte
 
 
 def test_what_was_submitted_before_the_stop_is_stored(path: Path) -> None:
+    """In the order of submission."""
+
     async def scenario(world: World) -> None:
         waiting = [asyncio.ensure_future(world.publish()) for _ in range(1000)]
         await asyncio.sleep(0)

@@ -108,6 +108,7 @@ def test_a_disk_without_room_for_the_reserve_counts_as_full(
 
 
 def test_the_reserve_is_made_again_when_there_is_room(start: Callable[[], Process], path: Path) -> None:
+    """Retention looks for it."""
     process = start()
     os.unlink(f"{path}.reserve")
     heal(process)
@@ -148,6 +149,7 @@ def test_an_io_error_after_the_commit_leaves_the_outcome_unknown(start: Callable
 
 
 def test_a_file_that_cannot_be_opened_is_tried_again(start: Callable[[], Process], path: Path) -> None:
+    """The state says why it cannot be opened."""
     process = start()
     process.publish("a")
     process.faults.plan("io", 0, after=False)
@@ -164,6 +166,7 @@ def test_a_file_that_cannot_be_opened_is_tried_again(start: Callable[[], Process
 
 
 def test_an_error_while_healing_is_trouble_as_well(start: Callable[[], Process]) -> None:
+    """A full disk that then fails."""
     process = start()
     process.faults.plan("full", 0, after=False)
     with pytest.raises(StorageFull):
@@ -224,6 +227,7 @@ def test_an_error_while_reading_fails_only_the_reads(start: Callable[[], Process
 def test_the_log_is_emptied_when_nothing_happens(
     start: Callable[[], Process], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Not while operations wait. An error is trouble as usual."""
     monkeypatch.setattr(writer_module, "TRUNCATE_BYTES", 0)
     process = start()
     process.publish("a")
@@ -241,6 +245,7 @@ def test_the_log_is_emptied_when_nothing_happens(
 
 
 def test_retention_runs_at_intervals_and_survives_trouble(start: Callable[[], Process]) -> None:
+    """It goes on after the file was opened again."""
     process = start()
     process.publish("a")
     process.clock.advance(61.0)
@@ -253,6 +258,7 @@ def test_retention_runs_at_intervals_and_survives_trouble(start: Callable[[], Pr
 
 
 def test_positions_and_pings_are_operations(start: Callable[[], Process]) -> None:
+    """They run in batches like all others."""
     process = start()
     epoch = process.publish("a").position.epoch
     answer: Any = Answer()
