@@ -77,9 +77,8 @@ class Node:
         self.turns = LoopTurns(runtime.schedule, clock.now_s)
         self.registry: SessionRegistry[Session] = SessionRegistry()
         self._flusher = Flusher(runtime.schedule, clock.now_s, send_all)
-        patches = Patches()
         self.hub = Hub(
-            runtime.schedule, runtime.prompt_timers, events, int(client.queue_max_size), self._flusher, patches
+            runtime.schedule, runtime.prompt_timers, events, int(client.queue_max_size), self._flusher, Patches()
         )
         self._reads = SharedReads(engine.broker, self.background, runtime, self.hub.announced)
         self.channels = ChannelService(engine.broker, engine.presence, self._reads if engine.suspends else None)
