@@ -164,7 +164,9 @@ class World:
         """The event loop hands over the answers."""
         finished, self.finished = self.finished, []
         for operation in finished:
-            operation.finish()
+            operation.answer()
+        for operation in finished:
+            operation.announce()
 
     def maintain(self) -> None:
         self._on_thread(lambda: self.writer.maintain(idle=not self.waiting))
@@ -340,7 +342,8 @@ class World:
             return replace(opened, connection=connection)
 
         def make_store(opened: Opened) -> Store:
-            return Store(opened, self.clock.unix_s, self._new_epoch, lambda channel: False)
+            # All channels are attached: positions without any publication do not expire.
+            return Store(opened, self.clock.unix_s, self._new_epoch, lambda channel: True)
 
         writer = Writer(DatabaseFile(self.path, open_file), make_store, self.clock.now_s)
         writer.open()

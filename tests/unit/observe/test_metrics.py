@@ -162,6 +162,7 @@ def test_every_event_is_counted() -> None:
         events.ChannelHealed("small", False, 0),
         events.WorkDropped("announcements", 3, "detail"),
         events.LoopMeasured(0.02),
+        events.HubConnectionEnded("node-1", "reason"),
         events.InternalError("hub", "Traceback"),
     ]
     assert {type(event) for event in examples} == set(get_args(events.Event))
@@ -280,6 +281,10 @@ def test_limits_have_the_names_of_settings() -> None:
         "tags_filter_depth_max",
         "announcements_waiting_max",
         "ended_waiting_max",
+        "hub_frame_max",
+        "hub_output_max",
+        "hub_calls_max",
+        "hub_hello_timeout",
     }
     for limit in set(LIMITS) - fixed:
         section, name = limit.split(".")
