@@ -205,6 +205,12 @@ class StorageOpened(Struct, frozen=True):
     advice: str
 
 
+class LoopMeasured(Struct, frozen=True):
+    """The event loop ran a timer `late_s` seconds after it was due. Other work has waited as long."""
+
+    late_s: float
+
+
 class InternalError(Struct, frozen=True):
     """An unexpected error of the server. `where` is the part of the server, `error` is the traceback."""
 
@@ -232,6 +238,7 @@ Event: TypeAlias = (
     | EngineStateChanged
     | HubConnectionEnded
     | StorageOpened
+    | LoopMeasured
     | InternalError
 )
 
@@ -295,6 +302,8 @@ class NodeStatistics(Struct, frozen=True):
     patches_total: int = 0
     filtered_total: int = 0
     conflated_total: int = 0
+    reads_requested_total: int = 0
+    reads_total: int = 0
 
 
 def report_error(events: EventSink, where: str, error: BaseException) -> None:
