@@ -45,6 +45,7 @@ SHARED = (
     "protocols.json_payload",
     "engines.options",
     "engines.producers",
+    "engines.wire",
     "observe.options",
     "transports.endpoint_table",
     "transports.options",
@@ -65,6 +66,7 @@ IMPURE_IN_PURE = (
     "channels.lanes",
     "channels.periodic",
     "channels.service",
+    "channels.shared_reads",
     *CONNECTIONS,
 )
 """Pure modules decide synchronously: no event loop, no clock, no randomness, no log."""

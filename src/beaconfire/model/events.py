@@ -182,6 +182,16 @@ class EngineStateChanged(Struct, frozen=True):
     detail: str
 
 
+class HubConnectionEnded(Struct, frozen=True):
+    """The connection of a worker process to the hub has ended. `node` is the uid of its node, if that was known.
+
+    `reason` is empty if the worker has closed the connection in the normal way.
+    """
+
+    node: str
+    reason: str
+
+
 class StorageOpened(Struct, frozen=True):
     """The engine has opened its file `path`: at the start, or again after an error.
 
@@ -193,6 +203,12 @@ class StorageOpened(Struct, frozen=True):
     library: str
     is_copy: bool
     advice: str
+
+
+class LoopMeasured(Struct, frozen=True):
+    """The event loop ran a timer `late_s` seconds after it was due. Other work has waited as long."""
+
+    late_s: float
 
 
 class InternalError(Struct, frozen=True):
@@ -220,7 +236,9 @@ Event: TypeAlias = (
     | WorkDropped
     | EngineCallFailed
     | EngineStateChanged
+    | HubConnectionEnded
     | StorageOpened
+    | LoopMeasured
     | InternalError
 )
 
@@ -284,6 +302,8 @@ class NodeStatistics(Struct, frozen=True):
     patches_total: int = 0
     filtered_total: int = 0
     conflated_total: int = 0
+    reads_requested_total: int = 0
+    reads_total: int = 0
 
 
 def report_error(events: EventSink, where: str, error: BaseException) -> None:

@@ -55,6 +55,7 @@ class MetricsSink:
         self._fanned_out: dict[str, tuple[Number, Number]] = {}
         self._fanout_duration = families.distributions("beaconfire_fanout_duration_seconds").series()
         self._fanout_publications = families.distributions("beaconfire_fanout_batch_publications").series()
+        self._loop_lateness = families.distributions("beaconfire_loop_lateness_seconds").series()
         self._fanout_subscribers = families.distributions("beaconfire_fanout_batch_subscribers").series()
         # Any: each handler takes the one event type it is registered for.
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -75,7 +76,9 @@ class MetricsSink:
             events.WorkDropped: self._work_dropped,
             events.EngineCallFailed: self._engine_call_failed,
             events.EngineStateChanged: self._engine_state_changed,
+            events.HubConnectionEnded: self._hub_connection_ended,
             events.StorageOpened: self._storage_opened,
+            events.LoopMeasured: self._loop_measured,
             events.InternalError: self._internal_error,
         }
         self._create_series(("", *namespaces))
@@ -219,8 +222,14 @@ class MetricsSink:
     def _engine_state_changed(self, event: events.EngineStateChanged) -> None:
         """Counts nothing: `beaconfire_engine_up` is read at each scrape."""
 
+    def _hub_connection_ended(self, event: events.HubConnectionEnded) -> None:
+        """Counts nothing: limits and lost links are counted where they happen."""
+
     def _storage_opened(self, event: events.StorageOpened) -> None:
         self._count("beaconfire_storage_opened_total")
+
+    def _loop_measured(self, event: events.LoopMeasured) -> None:
+        self._loop_lateness.observe(event.late_s)
 
     def _internal_error(self, event: events.InternalError) -> None:
         self._count("beaconfire_internal_errors_total", event.where)

@@ -60,6 +60,9 @@ NAMES = {
     "beaconfire_fanout_batch_publications": ("histogram", ()),
     "beaconfire_fanout_batch_subscribers": ("histogram", ()),
     "beaconfire_limit_hits_total": ("counter", ("limit",)),
+    "beaconfire_loop_lateness_seconds": ("histogram", ()),
+    "beaconfire_history_reads_requested_total": ("counter", ()),
+    "beaconfire_history_reads_total": ("counter", ()),
     "beaconfire_internal_errors_total": ("counter", ("where",)),
     "beaconfire_engine_up": ("gauge", ()),
     "beaconfire_engine_failures_total": ("counter", ("call", "reason")),
@@ -158,6 +161,8 @@ def test_every_event_is_counted() -> None:
         events.ChannelHealed("small", True, 3),
         events.ChannelHealed("small", False, 0),
         events.WorkDropped("announcements", 3, "detail"),
+        events.LoopMeasured(0.02),
+        events.HubConnectionEnded("node-1", "reason"),
         events.InternalError("hub", "Traceback"),
     ]
     assert {type(event) for event in examples} == set(get_args(events.Event))
@@ -188,6 +193,8 @@ def test_every_event_is_counted() -> None:
         "beaconfire_fanout_batch_publications_sum": 3,
         "beaconfire_fanout_batch_subscribers_count": 1,
         "beaconfire_fanout_batch_subscribers_sum": 1000,
+        "beaconfire_loop_lateness_seconds_count": 1,
+        "beaconfire_loop_lateness_seconds_sum": 0.02,
         "beaconfire_limit_hits_total{limit=client.queue_max_size}": 1,
         "beaconfire_handshakes_refused_total{reason=origin}": 1,
         "beaconfire_draining": 1,
@@ -274,6 +281,10 @@ def test_limits_have_the_names_of_settings() -> None:
         "tags_filter_depth_max",
         "announcements_waiting_max",
         "ended_waiting_max",
+        "hub_frame_max",
+        "hub_output_max",
+        "hub_calls_max",
+        "hub_hello_timeout",
     }
     for limit in set(LIMITS) - fixed:
         section, name = limit.split(".")

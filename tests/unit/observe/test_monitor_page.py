@@ -100,6 +100,7 @@ def test_actions_and_their_fields_are_documented() -> None:
         sink.emit(events.TokenKeysFetched(1, "" if good else "error"))
         sink.emit(events.EngineStateChanged("redis", good, "" if good else "detail"))
         sink.emit(events.WorkDropped("announcements", 3, "detail"))
+        sink.emit(events.HubConnectionEnded("node", "" if good else "detail"))
         sink.emit(events.InternalError("hub", "Traceback"))
     RequestRecorder(MetricsSink(), []).record("GET", "/", 200, 0.1)
     logging.getLogger("library").warning("x")
