@@ -214,6 +214,7 @@ class NodeHarness:
         )
         self.calls.when_changed = self._declare_suspending
         run(self.node.start())
+        self._epochs = itertools.count(1)  # the node has created its internal stream
 
     def _declare_suspending(self) -> None:
         """Commands run in one step while no call is held back, and in tasks while one is."""
@@ -317,5 +318,5 @@ class NodeHarness:
         return set(run(self.memory.presence.members(channel)))
 
     def attached_channels(self) -> int:
-        """The number of channels that the node is attached to at the broker."""
-        return self.memory.broker.statistics().attached_channels
+        """The number of channels that the node is attached to at the broker, without the internal one."""
+        return self.memory.broker.statistics().attached_channels - 1

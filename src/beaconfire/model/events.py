@@ -195,6 +195,26 @@ class StorageOpened(Struct, frozen=True):
     advice: str
 
 
+class TokensRevoked(Struct, frozen=True):
+    """The server API has revoked tokens: that with `token_id`, or those of `user`, in `channel` only if it is given.
+
+    The revocation ends at `expire_at_unix_s`.
+    """
+
+    user: str
+    channel: str
+    token_id: str
+    expire_at_unix_s: float
+
+
+class RevocationApplied(Struct, frozen=True):
+    """A revocation took effect. `kind` says on what: a session or subscription that ended, or a token that was refused.
+    It is one of: session, subscription, token.
+    """
+
+    kind: str
+
+
 class InternalError(Struct, frozen=True):
     """An unexpected error of the server. `where` is the part of the server, `error` is the traceback."""
 
@@ -221,6 +241,8 @@ Event: TypeAlias = (
     | EngineCallFailed
     | EngineStateChanged
     | StorageOpened
+    | TokensRevoked
+    | RevocationApplied
     | InternalError
 )
 
@@ -276,6 +298,7 @@ class NodeStatistics(Struct, frozen=True):
     history_publications: int = 0
     history_bytes: int = 0
     engine_up: int = 1
+    revocations: int = 0
     messages_in_total: int = 0
     bytes_in_total: int = 0
     messages_out_total: int = 0

@@ -150,6 +150,7 @@ class LogSink:
             events.WorkDropped: self._work_dropped,
             events.EngineStateChanged: self._engine_state_changed,
             events.StorageOpened: self._storage_opened,
+            events.TokensRevoked: self._tokens_revoked,
             events.InternalError: self._internal_error,
         }
         self._debug = self._log.is_enabled_for(logging.DEBUG)
@@ -307,6 +308,11 @@ class LogSink:
             is_copy=event.is_copy,
             **_detail(event.advice),
         )
+
+    def _tokens_revoked(self, event: events.TokensRevoked) -> None:
+        named = {"user": event.user, "channel": event.channel, "token_id": event.token_id}
+        given = {name: value for name, value in named.items() if value}
+        self._log.info("tokens_revoked", expire_at=int(event.expire_at_unix_s), **given)
 
     def _internal_error(self, event: events.InternalError) -> None:
         self._log_limited(

@@ -51,6 +51,7 @@ LIMITS = (
     "token_length_max",
     "jwks_unknown_kids_max",
     "announcements_waiting_max",
+    "revocations_max",
     "ended_waiting_max",
 )
 """The names of limits in `LimitHit`: settings (section and name), and the fixed limits of HTTP, filters and tokens."""
@@ -76,10 +77,12 @@ API_METHODS = frozenset(
         "batch",
         "rpc",
         "send",
+        "revoke",
     }
 )
 HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 DROPPED_WORK = ("announcements", "subscribe", "shutdown")
+REVOKED = ("session", "subscription", "token")
 HANDSHAKE_REASONS = ("origin", "limit", "rate", "draining", "bad")
 
 DISCONNECT_CODES = {code.code: str(code.code) for code in DISCONNECTS}
@@ -152,6 +155,7 @@ METRICS: tuple[Metric, ...] = (
         unit="bytes",
     ),
     _gauge("beaconfire_engine_up", "1 while the engine works, else 0. The check `engine` of readiness says why."),
+    _gauge("beaconfire_revocations", "Revocations of tokens that this node keeps."),
     _gauge("beaconfire_draining", "1 from the beginning of a drain, else 0."),
     _gauge("beaconfire_drain_remaining", "Sessions that a drain has not closed yet."),
     # traffic
@@ -220,6 +224,11 @@ METRICS: tuple[Metric, ...] = (
         "and false if subscribers were told.",
         "bridged",
     ),
+    _counter(
+        "beaconfire_revocations_applied_total",
+        "Sessions and subscriptions that ended because their token was revoked, and revoked tokens that were refused.",
+        "kind",
+    ),
     # limits, errors and dependencies
     _counter("beaconfire_limit_hits_total", "How often a limit took effect, by the name of its setting.", "limit"),
     _counter(
@@ -257,6 +266,7 @@ NODE_METRICS = {
     "history_publications": "beaconfire_history_publications",
     "history_bytes": "beaconfire_history_bytes",
     "engine_up": "beaconfire_engine_up",
+    "revocations": "beaconfire_revocations",
     "messages_in_total": "beaconfire_messages_received_total",
     "bytes_in_total": "beaconfire_bytes_received_total",
     "messages_out_total": "beaconfire_messages_sent_total",

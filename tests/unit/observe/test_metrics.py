@@ -67,6 +67,8 @@ NAMES = {
     "beaconfire_work_dropped_total": ("counter", ("work",)),
     "beaconfire_token_key_fetches_total": ("counter", ("outcome",)),
     "beaconfire_token_keys": ("gauge", ()),
+    "beaconfire_revocations": ("gauge", ()),
+    "beaconfire_revocations_applied_total": ("counter", ("kind",)),
 }
 """Dashboards and alerts of users depend on these names. Metrics may be added, but not renamed."""
 
@@ -156,6 +158,8 @@ def test_every_event_is_counted() -> None:
         events.ChannelHealed("small", True, 3),
         events.ChannelHealed("small", False, 0),
         events.WorkDropped("announcements", 3, "detail"),
+        events.TokensRevoked("ann", "", "", 1.0),
+        events.RevocationApplied("session"),
         events.InternalError("hub", "Traceback"),
     ]
     assert {type(event) for event in examples} == set(get_args(events.Event))
@@ -176,6 +180,7 @@ def test_every_event_is_counted() -> None:
         "beaconfire_api_call_duration_seconds_sum{method=publish}": 0.001,
         "beaconfire_subscriptions_started_total{namespace=small}": 1,
         "beaconfire_unsubscriptions_total{code=2500}": 1,
+        "beaconfire_revocations_applied_total{kind=session}": 1,
         "beaconfire_recoveries_total{namespace=small,recovered=true}": 1,
         "beaconfire_recovered_publications_total{namespace=small}": 5,
         "beaconfire_publications_total{namespace=small}": 3,
@@ -271,6 +276,7 @@ def test_limits_have_the_names_of_settings() -> None:
         "tags_filter_depth_max",
         "announcements_waiting_max",
         "ended_waiting_max",
+        "revocations_max",
     }
     for limit in set(LIMITS) - fixed:
         section, name = limit.split(".")
