@@ -22,6 +22,7 @@ from beaconfire.node.cluster import Cluster, ControlMessage, SubscribeSessions, 
 from beaconfire.node.local_sessions import LocalSessions
 from beaconfire.policy.port import PublicationAttempt
 from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
+from beaconfire.protocols.port import CommandOrder
 from beaconfire.session.command_queue import CommandQueue
 from beaconfire.session.membership import Memberships
 from beaconfire.session.operations import prepare
@@ -232,7 +233,7 @@ def _command_answers_after_its_session(patch: pytest.MonkeyPatch) -> None:
 
 def _commands_do_not_wait_for_each_other(patch: pytest.MonkeyPatch) -> None:
     """Every command runs beside those before it, as only an rpc may."""
-    patch.setattr(CentrifugeConnection, "runs_beside", lambda self, command: True)
+    patch.setattr(CentrifugeConnection, "order", lambda self, command: CommandOrder.BESIDE)
 
 
 def _queue_drops_commands_that_wait(patch: pytest.MonkeyPatch) -> None:

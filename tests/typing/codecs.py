@@ -11,7 +11,16 @@ from beaconfire.model.publication import Publication
 from beaconfire.model.pushes import PublicationPush, Push
 from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
 from beaconfire.model.results import ConnectionStart, SubscriptionStart
-from beaconfire.protocols.port import Codec, DeltaCodec, Frame, Payload, ProtocolConnection, ProtocolError, Wire
+from beaconfire.protocols.port import (
+    Codec,
+    CommandOrder,
+    DeltaCodec,
+    Frame,
+    Payload,
+    ProtocolConnection,
+    ProtocolError,
+    Wire,
+)
 from beaconfire.session.operations.assembly import Operations
 from beaconfire.session.session import Session
 
@@ -93,8 +102,8 @@ class LineConnection:
     def never_suspends(self, command: str) -> bool:
         return False
 
-    def runs_beside(self, command: str) -> bool:
-        return False
+    def order(self, command: str) -> CommandOrder:
+        return CommandOrder.ALONE
 
     def ping(self) -> None:
         self._session.send(Payload(b""))

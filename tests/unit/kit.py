@@ -215,6 +215,7 @@ class NodeHarness:
         self.calls.when_changed = self._declare_suspending
         run(self.node.start())
         self._epochs = itertools.count(1)  # the node has created its internal stream
+        self.calls.completed.clear()
 
     def _declare_suspending(self) -> None:
         """Commands run in one step while no call is held back, and in tasks while one is."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from beaconfire.base.errors import BAD_REQUEST, UNKNOWN_CHANNEL, CommandError
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
-from beaconfire.engines.port import HistoryOptions
+from beaconfire.engines.port import Durability, HistoryOptions
 
 _INTERNAL: Final = "\x01"
 """The namespace of internal channels. No configuration has a namespace with this name."""
@@ -71,6 +71,12 @@ class Namespaces:
         """The name of a channel that only the nodes use. `resolve` refuses it, so no client, token or API call can
         name the channel."""
         return f"{_INTERNAL}{self._names.namespace_boundary}{name}"
+
+    def durability(self, channel: str) -> Durability:
+        """The durability of the channel's history. "memory" for an unknown namespace, whose channels have none."""
+        name = self._namespace_name(channel)
+        namespace = self._default if name is None else self._namespaces.get(name)
+        return "memory" if namespace is None else namespace.history.durability
 
     def label(self, channel: str) -> str:
         """The name of the channel's namespace for metrics. "" for no namespace or an unknown one, so labels are few."""

@@ -188,6 +188,9 @@ def guard_engine(engine: Engine, timeout_s: float, timers: Timers, events: Event
         GuardedBroker(engine.broker, guard),
         InterceptedPresence(engine.presence, guard),
         GuardedControlBus(engine.control, guard),
+        durabilities=engine.durabilities,
+        immediate=engine.immediate,
+        keeps_order=engine.keeps_order,
         inner=engine,
         health=guard.health,
     )

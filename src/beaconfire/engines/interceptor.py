@@ -197,5 +197,6 @@ def intercept(engine: Engine, interceptor: CallInterceptor) -> InterceptedEngine
         InterceptedBroker(engine.broker, interceptor),
         InterceptedPresence(engine.presence, interceptor),
         InterceptedControlBus(engine.control, interceptor),
+        durabilities=engine.durabilities,
         inner=engine,
     )

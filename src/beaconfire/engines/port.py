@@ -355,6 +355,10 @@ class Engine(Struct, frozen=True):
     `name` is the engine's name in logs and metrics. `suspends` is false only if no call of the engine ever suspends.
     `durabilities` are those that it offers. Subclasses override those methods that their engine needs. None of the
     methods suspends or raises.
+
+    `immediate` are durabilities for whose streams `publish`, `history` and `remove_history` never suspend, although
+    other calls may. `keeps_order` promises that publishes take effect in the order in which they were started, in each
+    channel, also if the caller does not wait for one before it starts the next.
     """
 
     name: str
@@ -363,6 +367,8 @@ class Engine(Struct, frozen=True):
     control: ControlBus
     suspends: bool = True
     durabilities: tuple[Durability, ...] = ("memory",)
+    immediate: tuple[Durability, ...] = ()
+    keeps_order: bool = False
 
     def state(self) -> EngineState:
         """What the engine knows about its link and its storage, without asking anybody."""

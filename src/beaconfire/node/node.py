@@ -119,6 +119,7 @@ class Node:
             registry=self.registry,
             node=options.identity,
             options=client,
+            engine=engine,
             background=self.background,
             turns=self.turns,
             runtime=runtime,

@@ -15,6 +15,7 @@ fan-out: they must not block. The commands of a protocol are its own: the sessio
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
+from enum import Enum, auto
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from msgspec import Raw
@@ -94,14 +95,27 @@ class Wire(Protocol):
         """Packs one or more payloads into one frame, in order."""
 
 
+class CommandOrder(Enum):
+    """How a command that suspends is ordered among the commands of its session.
+
+    `ALONE`: it starts when all commands before it have finished, except those beside, and later ones wait for it.
+    `OVERLAPPING`: as `ALONE`, but commands of this order that follow each other do not wait for each other.
+    `BESIDE`: as `ALONE`, but later commands do not wait for it.
+    """
+
+    ALONE = auto()
+    OVERLAPPING = auto()
+    BESIDE = auto()
+
+
 class ProtocolConnection(Protocol):
     """One client's conversation, as its session calls it. No method raises or blocks.
 
     The first command of a client must become `Operations.connecting.connect`, also if the protocol has no message for
     that: until then all other operations end the session with 3501.
 
-    `receive` passes the commands of a message to `Session.run_commands`. The session runs them in their order, each
-    after the one before has finished, except those that run beside others.
+    `receive` passes the commands of a message to `Session.run_commands`. The session starts them in their order, and
+    `order` tells which of them wait for each other.
     """
 
     def receive(self, data: bytes, binary: bool) -> None:
@@ -124,8 +138,8 @@ class ProtocolConnection(Protocol):
     def never_suspends(self, command: Any) -> bool:
         """Whether `execute` runs this command to its end without suspending. Then no task is made for it."""
 
-    def runs_beside(self, command: Any) -> bool:
-        """Whether later commands need not wait until this command has finished."""
+    def order(self, command: Any) -> CommandOrder:
+        """Which commands this one waits for, and which wait for it."""
 
     def ping(self) -> None:
         """Sends a ping of the protocol. Called only for a session whose pings are messages of its protocol."""

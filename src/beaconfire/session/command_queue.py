@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from beaconfire.base.loop import SLICE_S
 from beaconfire.base.tasks import run_in_one_step, start_task
 from beaconfire.model.events import LimitHit, report_error
-from beaconfire.protocols.port import ProtocolConnection
+from beaconfire.protocols.port import CommandOrder, ProtocolConnection
 from beaconfire.session.context import SessionContext
 
 if TYPE_CHECKING:
@@ -37,19 +37,29 @@ class QueuedSession(Protocol):
 
 
 class CommandQueue:
-    """Runs commands in order, each after the one before has finished.
+    """Starts commands in order, each when those that it must wait for have finished (see `CommandOrder`).
 
-    Commands that run beside others do not delay later commands, up to `client.concurrent_calls_max` of them. Reading
-    from the client pauses while `client.command_queue_max` commands wait.
+    At most `client.concurrent_calls_max` commands run beside others, and at most `client.command_queue_max` overlap.
+    Reading from the client pauses while `client.command_queue_max` commands wait.
     """
 
-    __slots__ = ("_beside", "_is_full", "_is_scheduled", "_running", "_session", "_waiting", "is_reading_paused")
+    __slots__ = (
+        "_beside",
+        "_is_full",
+        "_is_scheduled",
+        "_overlapping",
+        "_running",
+        "_session",
+        "_waiting",
+        "is_reading_paused",
+    )
 
     def __init__(self, session: QueuedSession) -> None:
         self._session: QueuedSession | None = session
         self._waiting: deque[object] = deque()
         self._running: asyncio.Task[None] | None = None
         self._beside: set[asyncio.Task[None]] = set()
+        self._overlapping: set[asyncio.Task[None]] = set()
         self._is_full = False
         self._is_scheduled = False
         self.is_reading_paused = False
@@ -73,8 +83,10 @@ class CommandQueue:
         session, self._session = self._session, None
         self._waiting.clear()
         assert session is not None, "the queue was not empty"
-        for task in self._beside if self._running is None else (self._running, *self._beside):
+        for task in (*self._overlapping, *self._beside):
             session.context.background.keep(task)
+        if self._running is not None:
+            session.context.background.keep(self._running)
 
     def _run(self) -> None:
         """Runs commands for one slice. The rest waits for the next turn of the event loop.
@@ -91,12 +103,13 @@ class CommandQueue:
                 self._is_scheduled = True
                 context.schedule(self._continue)
                 return
-            if not self._has_place(session, self._waiting[0]):
+            order = session.protocol.order(self._waiting[0])
+            if not self._has_place(session, order):
                 return
-            self._start(session, self._waiting.popleft())
+            self._start(session, self._waiting.popleft(), order)
         if not self._waiting and self._session is not None:
             self._resume_reading(session)
-            if self._running is None and not self._beside:
+            if self._running is None and not self._beside and not self._overlapping:
                 self._session = None
                 session.drop_queue()
 
@@ -105,7 +118,7 @@ class CommandQueue:
             self.is_reading_paused = False
             session.transport.resume_reading()
 
-    def _start(self, session: QueuedSession, command: object) -> None:
+    def _start(self, session: QueuedSession, command: object, order: CommandOrder) -> None:
         protocol = session.protocol
         if protocol.never_suspends(command):
             run_in_one_step(protocol.execute(command))
@@ -114,19 +127,25 @@ class CommandQueue:
         if task.done():
             self._report(task)
             return
-        if protocol.runs_beside(command):
-            self._beside.add(task)
-            task.add_done_callback(self._on_beside_done)
-        else:
-            self._running = task
-            task.add_done_callback(self._on_done)
+        match order:
+            case CommandOrder.ALONE:
+                self._running = task
+                task.add_done_callback(self._on_done)
+            case CommandOrder.OVERLAPPING:
+                self._overlapping.add(task)
+                task.add_done_callback(self._on_overlapping_done)
+            case CommandOrder.BESIDE:
+                self._beside.add(task)
+                task.add_done_callback(self._on_beside_done)
         if self._session is None:  # pragma: no cover - only from Python 3.12 on: the command has ended its session
             session.context.background.keep(task)
 
-    def _has_place(self, session: QueuedSession, command: object) -> bool:
-        """False for a command that runs beside others while the limit of such commands is reached."""
+    def _has_place(self, session: QueuedSession, order: CommandOrder) -> bool:
+        """Whether the next command may start now. No command of order `ALONE` runs."""
         context = session.context
-        if len(self._beside) < context.options.concurrent_calls_max or not session.protocol.runs_beside(command):
+        if self._overlapping:
+            return order is CommandOrder.OVERLAPPING and len(self._overlapping) < context.options.command_queue_max
+        if len(self._beside) < context.options.concurrent_calls_max or order is not CommandOrder.BESIDE:
             self._is_full = False
             return True
         if not self._is_full:
@@ -141,6 +160,12 @@ class CommandQueue:
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._running = None
+        self._report(task)
+        if not self._is_scheduled:
+            self._run()
+
+    def _on_overlapping_done(self, task: asyncio.Task[None]) -> None:
+        self._overlapping.discard(task)
         self._report(task)
         if not self._is_scheduled:
             self._run()

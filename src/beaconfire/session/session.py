@@ -36,7 +36,7 @@ from beaconfire.model.identity import Identity
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.model.pushes import Push, UnsubscribePush
 from beaconfire.policy.port import EndedSession, EndedSubscription
-from beaconfire.protocols.port import Frame, Payload, ProtocolConnection, Wire
+from beaconfire.protocols.port import CommandOrder, Frame, Payload, ProtocolConnection, Wire
 from beaconfire.session.command_queue import CommandQueue
 from beaconfire.session.context import SessionContext
 from beaconfire.session.keepalive import Keepalive
@@ -67,7 +67,7 @@ class _EndedProtocol:
     def never_suspends(self, command: object) -> bool:
         raise AssertionError("the session has ended")
 
-    def runs_beside(self, command: object) -> bool:
+    def order(self, command: object) -> CommandOrder:
         raise AssertionError("the session has ended")
 
     def ping(self) -> None:

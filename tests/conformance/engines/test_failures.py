@@ -167,8 +167,8 @@ def test_several_failures_in_a_row_mean_down_until_an_answer(run_failing: Run) -
         assert down.up is False
         assert "presence_add: reset" in down.detail
         await h.advance(1.0)
-        await settle()
-        assert h.engine.state().up is True
+        while not h.engine.state().up:  # Only the deadline of the scenario limits the wait.
+            await settle()
         assert [event.up for event in h.events.of(EngineStateChanged)] == [False, True]
 
     run_failing(scenario)

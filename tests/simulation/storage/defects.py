@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from beaconfire.engines.port import HistoryPage
 from beaconfire.engines.sqlite import store as store_module
 from beaconfire.engines.sqlite import writer as writer_module
+from beaconfire.engines.sqlite.database_file import DatabaseFile
 from beaconfire.engines.sqlite.operations import Operation, Publish
 from beaconfire.engines.sqlite.publications import PublicationTable
 from beaconfire.engines.sqlite.receipts import IdempotencyTable, ProducerTable
@@ -139,10 +140,10 @@ def _error_says_that_the_disk_is_full(patch: pytest.MonkeyPatch) -> None:
 def _broken_file_stays_open(patch: pytest.MonkeyPatch) -> None:
     """After an I/O error the connection goes on, with what it believes about the file."""
 
-    def keep(self: Writer) -> None:
+    def keep(self: DatabaseFile) -> None:
         pass
 
-    patch.setattr(Writer, "_close_file", keep)
+    patch.setattr(DatabaseFile, "close", keep)
     patch.setattr(StreamTable, "forget_cache", lambda self: None)
 
 

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import CommandError, EngineUnavailable, OutOfSequence, StorageFull
 from beaconfire.engines.port import HistoryOptions, HistoryPage, PublishOptions
+from beaconfire.engines.sqlite.database_file import DatabaseFile
 from beaconfire.engines.sqlite.operations import Clear, Operation, Publish, Read
 from beaconfire.engines.sqlite.receipts import IDEMPOTENCY_TTL_S
 from beaconfire.engines.sqlite.schema import Opened, open_database
@@ -181,11 +182,12 @@ class World:
 
     def crash(self) -> None:
         """The process ends: answers that are under way are lost. Another one starts, and everything is read."""
-        connection: Any = self.writer._connection
+        connection: Any = self.writer._file._connection
         if connection is not None:
             connection.real.close()  # Rolls back, as the next process would.
-        assert self.writer._lock is not None, "the writer has the lock"
-        self.writer._lock.release()
+        lock = self.writer._file._lock
+        assert lock is not None, "the writer has the lock"
+        lock.release()
         for attempt in self.attempts:
             attempt.outcome = attempt.outcome or "unknown"
         self.waiting, self.finished = [], []
@@ -196,7 +198,7 @@ class World:
 
     def back_up(self) -> None:
         """Makes a copy of the file with the backup API, for a later restore."""
-        connection: Any = self.writer._connection
+        connection: Any = self.writer._file._connection
         if connection is None or connection.real.in_transaction:
             return
         path = f"{self.folder.name}/copy-{self.files}.db"
@@ -340,7 +342,7 @@ class World:
         def make_store(opened: Opened) -> Store:
             return Store(opened, self.clock.unix_s, self._new_epoch, lambda channel: False)
 
-        writer = Writer(self.path, make_store, self.clock.now_s, open_file)
+        writer = Writer(DatabaseFile(self.path, open_file), make_store, self.clock.now_s)
         writer.open()
         return writer
 

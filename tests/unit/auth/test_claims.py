@@ -176,9 +176,7 @@ def test_subscription_token_with_all_claims() -> None:
 
 def test_subscription_token_with_only_a_channel() -> None:
     """Only the channel is required."""
-    assert subscription_of(channel="news") == SubscriptionClaims(
-        "", "news", "", SubscriptionGrant(issued_at_unix_s=0)
-    )
+    assert subscription_of(channel="news") == SubscriptionClaims("", "news", "", SubscriptionGrant(issued_at_unix_s=0))
 
 
 @pytest.mark.parametrize("claims", [{}, {"channel": ""}])

@@ -185,6 +185,7 @@ def test_lines_of_limits_and_errors() -> None:
         events.TokenKeysFetched(0, "timed out"),
         events.EngineStateChanged("redis", False, "no connection"),
         events.EngineStateChanged("redis", True, ""),
+        events.StorageOpened("history.db", "sqlite 3.40.1", True, "an old version"),
         events.EngineCallFailed("publish", "timeout"),
         events.ChannelHealed("chat", False, 0),
         events.WorkDropped("announcements", 3, "channel 'news'"),
@@ -212,6 +213,10 @@ def test_lines_of_limits_and_errors() -> None:
             **{"engine": "redis", "detail": "no connection"},
         },
         {"level": "info", "action": "engine_state_changed", "status": "ok", "engine": "redis"},
+        {
+            **{"level": "info", "action": "storage_opened", "status": "ok", "path": "history.db"},
+            **{"library": "sqlite 3.40.1", "is_copy": True, "detail": "an old version"},
+        },
         {
             **{"level": "warning", "action": "work_dropped", "status": "error"},
             **{"count": 1, "work": "announcements", "dropped": 3, "detail": "channel 'news'"},

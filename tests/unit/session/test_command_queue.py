@@ -99,6 +99,69 @@ def test_commands_wait_for_the_suspended_one() -> None:
     asyncio.run(scenario())
 
 
+PUBLISHING = ChannelOptions(
+    allow_subscribe_for_client=True, allow_publish_for_client=True, history_size=5, history_ttl=Seconds(60)
+)
+
+
+def test_publishes_overlap_if_the_engine_keeps_their_order() -> None:
+    """They are started together. A command after them waits for all of them, and those after it wait for it."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(PUBLISHING)
+        client = harness.connect("ann")
+        harness.calls.hold("publish", after=True)
+        harness.node.operations.publishes_overlap = True
+        numbers = [client.send("publish", channel="a", data=number) for number in range(3)]
+        numbers += [client.send("unsubscribe", channel="a"), client.send("publish", channel="a", data=3)]
+        await settle()
+        assert harness.calls.completed.count("publish a") == 3
+        assert client.receive() == []
+        harness.calls.release("publish", after=True)
+        await settle()
+        assert [message["id"] for message in client.receive() if "id" in message] == numbers
+
+    asyncio.run(scenario())
+
+
+def test_overlapping_publishes_are_limited() -> None:
+    """As many as commands may wait."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(PUBLISHING, command_queue_max=2)
+        client = harness.connect("ann")
+        harness.calls.hold("publish", after=True)
+        harness.node.operations.publishes_overlap = True
+        numbers = [client.send("publish", channel="a", data=number) for number in range(4)]
+        await settle()
+        assert harness.calls.completed.count("publish a") == 2
+        harness.calls.release("publish", after=True)
+        await settle()
+        assert [message["id"] for message in client.receive()] == numbers
+
+    asyncio.run(scenario())
+
+
+def test_a_session_that_ends_keeps_its_overlapping_publishes() -> None:
+    """They come to their end in the background, without replies."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(PUBLISHING)
+        client = harness.connect("ann")
+        harness.calls.hold("publish", after=True)
+        harness.node.operations.publishes_overlap = True
+        for number in range(2):
+            client.send("publish", channel="a", data=number)
+        await settle()
+        client.session.end(SHUTDOWN)
+        assert len(harness.node.background) == 2
+        harness.calls.release("publish", after=True)
+        await settle()
+        assert len(harness.node.background) == 0
+
+    asyncio.run(scenario())
+
+
 def test_sessions_do_not_wait_for_each_other() -> None:
     """A suspended command delays only the commands of its session."""
 

@@ -61,6 +61,7 @@ def memory_engine(
         presence=MemoryPresenceStore(clock),
         control=MemoryControlBus(),
         suspends=False,
+        keeps_order=True,
     )
 
 

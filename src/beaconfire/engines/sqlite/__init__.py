@@ -10,6 +10,7 @@ from collections.abc import Callable
 from beaconfire.base.clock import Clock
 from beaconfire.engines.port import Engine, EngineState, EngineStatistics
 from beaconfire.engines.sqlite.broker import LiveBroker, SqliteBroker
+from beaconfire.engines.sqlite.database_file import DatabaseFile
 from beaconfire.engines.sqlite.schema import Opened, open_database
 from beaconfire.engines.sqlite.store import Store
 from beaconfire.engines.sqlite.thread import WriterThread
@@ -55,13 +56,15 @@ def sqlite_engine(
     def make_store(opened: Opened) -> Store:
         return Store(opened, clock.unix_s, new_epoch, live_broker.is_attached)
 
-    thread = WriterThread(Writer(path, make_store, clock.now_s, open_file), events)
+    thread = WriterThread(Writer(DatabaseFile(path, open_file), make_store, clock.now_s), events)
     return SqliteEngine(
         "sqlite",
         SqliteBroker(live_broker, thread),
         live.presence,
         live.control,
         durabilities=("memory", "disk"),
+        immediate=("memory",),
+        keeps_order=True,
         live=live,
         thread=thread,
     )

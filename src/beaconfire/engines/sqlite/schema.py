@@ -31,7 +31,6 @@ WAL_FIX: Final = (3, 51, 3)
 (https://sqlite.org/wal.html, "WAL-reset bug"). Beaconfire itself has one connection; other programs may have more."""
 
 _SCHEMA: Final = f"""
-PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
 BEGIN IMMEDIATE;
 CREATE TABLE meta (

@@ -53,6 +53,10 @@ class Store:
         self._keys = IdempotencyTable(self._transaction)
         self._producers = ProducerTable(self._transaction)
 
+    def freeze(self, is_frozen: bool) -> None:
+        """Whether reading must not write. Operations that must write fail then, if the disk has no room."""
+        self._streams.is_frozen = is_frozen
+
     # Operations
 
     def publish(

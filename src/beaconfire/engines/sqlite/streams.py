@@ -175,6 +175,8 @@ class StreamTable:
         self._is_attached = is_attached
         self._cache: dict[str, Stream] = {}
         self._changed: list[Stream] = []
+        self.is_frozen = False
+        """While this is true, the use of a position is not written, because the disk has no room."""
 
     def find(self, channel: str, now_s: float) -> Stream | None:
         """The stream of the channel, or None if there is none or it has expired."""
@@ -196,7 +198,7 @@ class StreamTable:
         if stream.generation != self._generation:
             self._fork(stream)
         stream.expires_s = now_s + (meta_ttl_s if stream.top else min(meta_ttl_s, UNUSED_TTL_S))
-        if stream.expires_s > stream.stored_expires_s:
+        if stream.expires_s > stream.stored_expires_s and not self.is_frozen:
             self.mark_changed(stream)
         return stream
 

@@ -6,17 +6,15 @@ All methods block, and are called on one thread. `state` and `refusal` may be re
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from beaconfire.base.errors import CommandError, EngineUnavailable, StorageFull, StorageUnusable
 from beaconfire.engines.port import EngineState
-from beaconfire.engines.sqlite.file_lock import FileLock
+from beaconfire.engines.sqlite.database_file import TRUNCATE_BYTES, DatabaseFile
 from beaconfire.engines.sqlite.operations import Operation
-from beaconfire.engines.sqlite.reserve import RESERVE_BYTES, ReserveFile
-from beaconfire.engines.sqlite.schema import WAL_FIX, Opened, open_database, primary_code, unusable
+from beaconfire.engines.sqlite.schema import WAL_FIX, Opened, primary_code, unusable
 from beaconfire.engines.sqlite.store import Store
 from beaconfire.model.events import EventSink, NoEvents, StorageOpened, report_error
 
@@ -27,9 +25,6 @@ SWEEP_INTERVAL_S: Final = 1.0
 
 HEAL_INTERVAL_S: Final = 0.5
 """How often a file in trouble is tried again."""
-
-TRUNCATE_BYTES: Final = 4 * 1024 * 1024
-"""A write-ahead log above this size is emptied when there is nothing to do."""
 
 _UP: Final = EngineState(up=True)
 
@@ -47,21 +42,11 @@ class Writer:
     not opened again.
     """
 
-    def __init__(
-        self,
-        path: str,
-        make_store: Callable[[Opened], Store],
-        now_s: Callable[[], float],
-        open_file: Callable[[str], Opened] = open_database,
-    ) -> None:
-        """`now_s` is a monotonic clock. `open_file` is another function in tests of failures."""
-        self._path = path
+    def __init__(self, file: DatabaseFile, make_store: Callable[[Opened], Store], now_s: Callable[[], float]) -> None:
+        """`now_s` is a monotonic clock."""
+        self._file = file
         self._make_store = make_store
         self._now_s = now_s
-        self._open_file = open_file
-        self._reserve = ReserveFile(path)
-        self._lock: FileLock | None = None
-        self._connection: sqlite3.Connection | None = None
         self._store: Store | None = None
         self._sweep_s = self._heal_s = now_s()
         self._damaged = False
@@ -73,29 +58,22 @@ class Writer:
 
     def open(self) -> None:
         """Takes the lock and opens the file. Raises StorageUnusable, which says what to do."""
-        try:
-            self._lock = FileLock(self._path)
-        except OSError as error:
-            raise StorageUnusable(
-                self._path,
-                f"cannot be used: {error.strerror}. Check that the folder exists and that this user may write to it, "
-                "or change engine.path",
-            ) from error
+        self._file.lock()
         try:
             self._open()
         except BaseException:
-            self._unlock()
+            self._file.unlock()
             raise
-        if not self._reserve.create():
-            self._on_full(self._now_s())
+        if not self._file.take_reserve():
+            self._on_full()
 
     def close(self) -> None:
         """Empties the write-ahead log, if the disk has room, and gives the file free. Idempotent."""
-        if self._connection is not None:
+        if self._store is not None:
+            self._store = None
             with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._close_file()
-        self._unlock()
+                self._file.empty_log()
+        self._file.unlock()
 
     def run(self, operations: Sequence[Operation[Any]]) -> None:
         """Runs one batch, and sets the result or the error of each operation. Never raises sqlite3.Error.
@@ -110,7 +88,7 @@ class Writer:
             if operation.stores or self._store is None:
                 operation.error = self.refusal()
             else:
-                self._try([operation])  # Alone, because an operation that needs room fails.
+                self._try([operation])  # Alone, because one that creates a stream needs room, and fails.
 
     def maintain(self, idle: bool) -> bool:
         """Between batches: retention, checkpoints, healing. At most a few milliseconds, unless the disk is slow.
@@ -125,7 +103,7 @@ class Writer:
             return False
         if now_s < self._sweep_s:
             if idle:
-                self._truncate_log()
+                self._empty_log()
             return False
         more = self._sweep()
         if not more:
@@ -176,110 +154,79 @@ class Writer:
         if not isinstance(error, sqlite3.Error) or isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError):
             report_error(self.events, "sqlite writer", error)  # A defect of the code: the file is as it was.
         elif primary_code(error) == sqlite3.SQLITE_FULL:
-            self._on_full(self._now_s())
+            self._on_full()
         else:
             self._on_broken(error)
 
-    def _on_full(self, now_s: float) -> None:
-        text = f"the disk of {self._path!r} is full: nothing was published. Free some space; then this ends by itself"
+    def _on_full(self) -> None:
+        text = (
+            f"the disk of {self._file.path!r} is full: nothing was published. Free some space; then this ends by itself"
+        )
         self.refusal = lambda: StorageFull(text)
         self.state = EngineState(False, text)
-        self._heal_s = now_s
+        self._heal_s = self._now_s()
+        if self._store is not None:
+            self._store.freeze(True)
 
     def _on_broken(self, error: sqlite3.Error) -> None:
         """The connection may hold a wrong idea of the file, so it is closed. Opening the file reads all of it again."""
         self._damaged = primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-        detail = unusable(self._path, error).detail
+        detail = unusable(self._file.path, error).detail
         self.refusal = lambda: EngineUnavailable(detail)
         self.state = EngineState(False, detail)
         self._heal_s = self._now_s() + HEAL_INTERVAL_S
-        self._close_file()
+        self._store = None
+        self._file.close()
 
     def _heal(self) -> None:
         """Makes the file usable again, if this is possible now."""
-        if self._store is None:
-            try:
-                self._open()
-            except StorageUnusable as error:
-                self.state = EngineState(False, error.detail)
-                return
         try:
+            if self._store is None:
+                self._open()
             self._make_room()
-        except sqlite3.Error as error:
-            if primary_code(error) != sqlite3.SQLITE_FULL:
-                self._on_trouble(error)
-            else:
-                self._on_full_again()
-            return
-        if self._reserve.create() or self._free_bytes() >= RESERVE_BYTES:
-            self.refusal = None
-            self.state = _UP
+            healed = self._file.take_reserve() or self._file.has_room()
+        except StorageUnusable as error:
+            self.state = EngineState(False, error.detail)
+        except Exception as error:  # noqa: BLE001 - a defect must not end the thread
+            self._on_trouble(error)
+            self._heal_s = self._now_s() + HEAL_INTERVAL_S
+        else:
+            if healed and self._store is not None:
+                self._store.freeze(False)
+                self.refusal = None
+                self.state = _UP
 
     def _make_room(self) -> None:
         """Uses the reserve for a slice of retention, and tries a write. Raises sqlite3.Error."""
         assert self._store is not None, "the file is open"
-        assert self._connection is not None, "the file is open"
-        self._reserve.release()
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._file.release_reserve()
+        self._file.empty_log()
         self._store.sweep(SWEEP_BUDGET)
-        self._connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'probe'")
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def _on_full_again(self) -> None:
-        assert self._store is not None, "the file is open"
-        with contextlib.suppress(sqlite3.Error):
-            self._store.rollback()
-
-    def _free_bytes(self) -> int:
-        """The bytes in the file that retention has freed."""
-        assert self._connection is not None, "the file is open"
-        (pages,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-        (page_bytes,) = self._connection.execute("PRAGMA page_size").fetchone()
-        return int(pages * page_bytes)
+        self._file.try_write()
+        self._file.empty_log()
 
     # Upkeep
 
     def _sweep(self) -> bool:
         assert self._store is not None, "the file is open"
         try:
-            if not self._reserve.exists:
-                self._reserve.create()
+            self._file.take_reserve()
             return self._store.sweep(SWEEP_BUDGET)
         except Exception as error:  # noqa: BLE001 - likewise
             self._on_trouble(error)
             return False
 
-    def _truncate_log(self) -> None:
-        """Copies the write-ahead log into the database, and frees the pages that retention has emptied."""
-        assert self._connection is not None, "the file is open"
+    def _empty_log(self) -> None:
         try:
-            if os.stat(self._path + "-wal").st_size > TRUNCATE_BYTES:
-                self._connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except OSError:
-            pass  # There is no log.
+            self._file.empty_log(TRUNCATE_BYTES)
         except sqlite3.Error as error:
             self._on_trouble(error)
 
-    # The file
-
     def _open(self) -> None:
-        opened = self._open_file(self._path)
-        self._connection = opened.connection
+        opened = self._file.open()
         self._store = self._make_store(opened)
         advice = _OLD_LIBRARY if sqlite3.sqlite_version_info < WAL_FIX else ""
-        self.events.emit(StorageOpened(self._path, f"sqlite {sqlite3.sqlite_version}", opened.is_copy, advice))
-
-    def _close_file(self) -> None:
-        connection, self._connection, self._store = self._connection, None, None
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
-
-    def _unlock(self) -> None:
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            lock.release()
+        self.events.emit(StorageOpened(self._file.path, f"sqlite {sqlite3.sqlite_version}", opened.is_copy, advice))
 
 
 def _apply(operations: Sequence[Operation[Any]], store: Store) -> None:

@@ -48,7 +48,7 @@ from beaconfire.protocols.centrifuge.results import (
     SubscribeResult,
     UnsubscribeResult,
 )
-from beaconfire.protocols.port import Codec, Payload, ProtocolError
+from beaconfire.protocols.port import Codec, CommandOrder, Payload, ProtocolError
 from beaconfire.session.operations.assembly import Operations
 from beaconfire.session.session import Session, SessionPhase
 from beaconfire.transports.traits import Pings
@@ -133,13 +133,19 @@ class CentrifugeConnection:
         request = command.request
         decision = _ROWS[type(request)].decision
         if decision != "connect":
-            return decision not in self._operations.suspending
+            return self._operations.never_suspends(decision, getattr(request, "channel", ""))
         assert isinstance(request, ConnectRequest), "only a connect asks for this decision"
         return not self._operations.connect_may_suspend(len(request.subs), request.token)
 
-    def runs_beside(self, command: Command) -> bool:
+    def order(self, command: Command) -> CommandOrder:
         """A slow RPC delays no other command."""
-        return isinstance(command.request, RPCRequest)
+        match command.request:
+            case PublishRequest() if self._operations.publishes_overlap:
+                return CommandOrder.OVERLAPPING
+            case RPCRequest():
+                return CommandOrder.BESIDE
+            case _:
+                return CommandOrder.ALONE
 
     def ping(self) -> None:
         self._session.send(self._codec.encode_ping())

@@ -22,7 +22,7 @@ from beaconfire.protocols.plain.requests import (
     RoomRefresh,
     TokenRefresh,
 )
-from beaconfire.protocols.port import Payload
+from beaconfire.protocols.port import CommandOrder, Payload
 from beaconfire.session.operations.assembly import Operations
 from beaconfire.session.session import Session, SessionPhase
 
@@ -73,10 +73,14 @@ class PlainConnection:
         row = _ROWS[type(request)]
         if row.needs_identity and self._session.phase is SessionPhase.NEW and "connect" in operations.suspending:
             return False
-        return row.decision not in operations.suspending
+        return operations.never_suspends(row.decision, getattr(request, "channel", ""))
 
-    def runs_beside(self, command: PlainCommand) -> bool:
-        return False
+    def order(self, command: PlainCommand) -> CommandOrder:
+        """The first message may have to connect its session before the next one."""
+        is_connected = self._session.phase is SessionPhase.CONNECTED
+        if is_connected and self._operations.publishes_overlap and isinstance(command.request, RoomMessage):
+            return CommandOrder.OVERLAPPING
+        return CommandOrder.ALONE
 
     def ping(self) -> None:
         raise AssertionError("the plain protocol uses the pings of the transport")

@@ -10,6 +10,7 @@ from beaconfire.base.loop import LoopTurns, Runtime
 from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.service import ChannelService
+from beaconfire.engines.port import Engine
 from beaconfire.model.events import EventSink
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.node import NodeIdentity
@@ -43,6 +44,9 @@ _ASKED: Final[Mapping[str, Sequence[str]]] = {
 }
 """The decisions that each operation may ask for."""
 
+_IMMEDIATE: Final = frozenset(("publish", "history"))
+"""The operations that only use the stream of their channel (see `Engine.immediate`)."""
+
 
 def suspending_operations(policy: Policy, engine_suspends: bool) -> frozenset[str]:
     """The names for `Operations.suspending`."""
@@ -71,6 +75,7 @@ class Operations:
         registry: SessionRegistry[Session],
         node: NodeIdentity,
         options: ClientOptions,
+        engine: Engine,
         background: BackgroundTasks,
         turns: LoopTurns,
         runtime: Runtime,
@@ -84,6 +89,10 @@ class Operations:
         self.background = background
         self.suspending = suspending_operations(policy, background.engine_suspends)
         """The operations that may suspend, named by their main decisions (see `policy.port.DECISIONS`)."""
+        self._immediate = _IMMEDIATE - suspending_operations(policy, False) if engine.immediate else frozenset()
+        self._immediate_durabilities = engine.immediate
+        self.publishes_overlap = engine.keeps_order and "publish" not in suspending_operations(policy, False)
+        """Whether publishes of one session need not wait for each other, because they keep their order anyway."""
         self._namespaces = namespaces
         self.execution = CommandExecution(namespaces, clock, events)
         self.decisions = decisions = Decisions(
@@ -103,6 +112,12 @@ class Operations:
         self.publishing = Publishing(decisions, lookup, namespaces, channels)
         self.reading = Reading(decisions, lookup, channels, options, events)
         self.refreshing = Refreshing(decisions, expiry)
+
+    def never_suspends(self, operation: str, channel: str) -> bool:
+        """Whether this operation on this channel runs to its end without suspending."""
+        if operation not in self.suspending:
+            return True
+        return operation in self._immediate and self._namespaces.durability(channel) in self._immediate_durabilities
 
     def connect_may_suspend(self, channels: int, token: str) -> bool:
         """Whether a connect may suspend, with a request that has so many channels and this token.

@@ -20,7 +20,7 @@ from beaconfire.model.events import LimitHit
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.requests import Conflate, ConnectionRequest, SubscriptionRequest
 from beaconfire.model.results import ConnectionStart, SubscriptionStart
-from beaconfire.protocols.port import Frame, Payload, ProtocolError, Wire
+from beaconfire.protocols.port import CommandOrder, Frame, Payload, ProtocolError, Wire
 from beaconfire.session.operations.assembly import Operations
 from beaconfire.session.session import Session, SessionPhase
 from beaconfire.transports.port import Transport
@@ -153,8 +153,8 @@ class ParcelConnection:
         row = _ROWS.get(command.event)
         return row is None or row.decision not in self._operations.suspending
 
-    def runs_beside(self, command: Command) -> bool:
-        return command.event == "rpc"
+    def order(self, command: Command) -> CommandOrder:
+        return CommandOrder.BESIDE if command.event == "rpc" else CommandOrder.ALONE
 
     def ping(self) -> None:
         raise AssertionError("the client sends the pings")

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.engines.port import HistoryOptions, HistoryPage, PublishOptions, PublishOutcome
+from beaconfire.engines.sqlite.database_file import DatabaseFile
 from beaconfire.engines.sqlite.operations import Clear, Operation, Publish, Read
 from beaconfire.engines.sqlite.schema import Opened, open_database
 from beaconfire.engines.sqlite.store import Store
@@ -58,7 +59,7 @@ class Process:
         self.attached: set[str] = set()
         self.announced: list[tuple[str, int]] = []
         self._epochs = 0
-        self.writer = Writer(str(path), self._make_store, self.clock.now_s, self._open_file)
+        self.writer = Writer(DatabaseFile(str(path), self._open_file), self._make_store, self.clock.now_s)
         self.writer.events = self.events
 
     def start(self) -> Process:
@@ -73,7 +74,7 @@ class Process:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        connection: Any = self.writer._connection
+        connection: Any = self.writer._file._connection
         real: sqlite3.Connection = connection.real
         return real
 

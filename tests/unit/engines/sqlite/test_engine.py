@@ -116,6 +116,8 @@ def test_durability_decides_where_a_stream_is(path: Path) -> None:
 
 
 def test_replicas_are_refused(path: Path) -> None:
+    """By every call that names a durability."""
+
     async def scenario(world: World) -> None:
         replicated = replace(HISTORY, durability="replicated")
         for call in (
@@ -131,6 +133,8 @@ def test_replicas_are_refused(path: Path) -> None:
 
 
 def test_many_positions_are_read_in_parts(path: Path) -> None:
+    """So that publications do not wait for many channels."""
+
     async def scenario(world: World) -> None:
         channels = [f"c{number}" for number in range(2 * POSITIONS_PER_OPERATION + 1)]
         positions = await world.broker.positions(dict.fromkeys(channels, HISTORY))
@@ -222,6 +226,8 @@ def test_batches_are_limited_by_count_and_by_bytes(path: Path, monkeypatch: pyte
 
 
 def test_what_was_submitted_before_the_stop_is_stored(path: Path) -> None:
+    """In the order of submission."""
+
     async def scenario(world: World) -> None:
         waiting = [asyncio.ensure_future(world.publish()) for _ in range(1000)]
         await asyncio.sleep(0)

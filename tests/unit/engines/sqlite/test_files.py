@@ -16,6 +16,7 @@ from tests.unit.engines.sqlite.support import Process
 
 
 def test_a_second_process_is_refused_and_the_holder_is_named(path: Path) -> None:
+    """Until the first one releases the lock."""
     lock = FileLock(str(path))
     with pytest.raises(StorageUnusable, match=f"process {os.getpid()} on "):
         FileLock(str(path))
@@ -33,6 +34,7 @@ def test_the_file_of_a_dead_process_does_not_lock(path: Path) -> None:
 
 
 def test_a_writer_that_cannot_open_gives_the_lock_back(path: Path) -> None:
+    """Another attempt is not refused because of the first one."""
     path.write_text("no database, but long enough for a header " * 10)
     with pytest.raises(StorageUnusable):
         Process(path).start()
@@ -40,11 +42,13 @@ def test_a_writer_that_cannot_open_gives_the_lock_back(path: Path) -> None:
 
 
 def test_a_missing_folder_is_a_clear_error(tmp_path: Path) -> None:
+    """The lock is the first file that cannot be made."""
     with pytest.raises(StorageUnusable, match=r"Check that the folder exists"):
         Process(tmp_path / "none" / "history.db").start()
 
 
 def test_the_reserve_takes_space_until_it_is_released(path: Path) -> None:
+    """Blocks of the disk, not only a size. Both calls may be repeated."""
     reserve = ReserveFile(str(path))
     assert not reserve.exists
     assert reserve.create()
@@ -56,6 +60,8 @@ def test_the_reserve_takes_space_until_it_is_released(path: Path) -> None:
 
 
 def test_no_room_for_the_reserve_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file that looks like a reserve and has no space."""
+
     def refuse(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

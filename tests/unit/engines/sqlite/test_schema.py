@@ -59,17 +59,20 @@ def test_a_copy_starts_a_new_generation(path: Path) -> None:
 
 
 def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    """A text, for example."""
     path.write_text("a text of somebody, long enough to be read as the header of a database " * 10)
     assert "is not a SQLite database" in reason(path)
 
 
 def test_a_database_of_another_program_is_refused(path: Path) -> None:
+    """It has other tables, and no mark of Beaconfire."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE accounts (name TEXT)")
     assert "another program" in reason(path)
 
 
 def test_a_later_schema_is_refused(path: Path) -> None:
+    """An older version of the program must not write to it."""
     with closing(open_database(str(path)).connection) as connection:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     assert f"schema {SCHEMA_VERSION + 1}" in reason(path)
@@ -87,14 +90,17 @@ def test_a_damaged_file_is_refused(path: Path) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    """SQLite itself would only say that it cannot open the file."""
     assert f"there is no folder '{tmp_path}/none'" in reason(tmp_path / "none" / "history.db")
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
+    """A folder with the name of the file."""
     assert "check that it is a file" in reason(tmp_path)
 
 
 def test_a_file_that_another_program_writes_is_refused(path: Path) -> None:
+    """A transaction of that program is open."""
     open_database(str(path)).connection.close()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("UPDATE meta SET value = 0 WHERE name = 'inode'")

@@ -40,6 +40,7 @@ def test_an_empty_stream_keeps_its_epoch(start: Callable[[], Process]) -> None:
 
 
 def test_the_position_of_an_attached_channel_is_prolonged(start: Callable[[], Process]) -> None:
+    """Its subscribers hold the position. After the last one has left, the position expires."""
     process = start()
     process.attached.add("a")
     epoch = process.page("a").position.epoch
@@ -89,6 +90,7 @@ def test_retention_removes_in_slices(start: Callable[[], Process]) -> None:
 
 
 def test_a_stream_with_publications_left_is_swept_again(start: Callable[[], Process]) -> None:
+    """When the next publication expires."""
     process = start()
     process.publish("a")
     process.clock.advance(30.0)
@@ -102,6 +104,7 @@ def test_a_stream_with_publications_left_is_swept_again(start: Callable[[], Proc
 
 
 def test_an_expired_stream_is_removed_with_everything(start: Callable[[], Process]) -> None:
+    """Publications, producers and idempotency keys."""
     process = start()
     process.publish("a", options=replace(KEPT, producer="p", seq=1, idempotency_key="k"))
     process.clock.advance(2000.0)
@@ -123,6 +126,7 @@ def test_a_replaced_stream_is_removed_later(start: Callable[[], Process]) -> Non
 
 
 def test_what_exceeds_the_size_is_removed_together(start: Callable[[], Process]) -> None:
+    """Readers never get it, removed or not."""
     process = start()
     small = PublishOptions(history=replace(HISTORY, size=5))
     for _ in range(5 + TRIM_MIN - 1):
@@ -134,6 +138,7 @@ def test_what_exceeds_the_size_is_removed_together(start: Callable[[], Process])
 
 
 def test_removed_publications_are_swept(start: Callable[[], Process]) -> None:
+    """Removal only hides them; retention frees the space."""
     process = start()
     process.publish("a")
     process.clear("a")
@@ -182,6 +187,7 @@ def test_a_copy_goes_on_under_new_epochs(start: Callable[[], Process], tmp_path:
 
 
 def test_a_few_ancestors_are_remembered(start: Callable[[], Process], tmp_path: Path) -> None:
+    """The oldest one is forgotten: its positions do not continue any more."""
     process = start()
     epochs = [process.publish("a").position.epoch]
     for number in range(ANCESTORS_MAX + 1):

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from beaconfire.base.errors import EngineUnavailable, StorageFull
+from beaconfire.engines.sqlite import database_file
 from beaconfire.engines.sqlite import writer as writer_module
 from beaconfire.engines.sqlite.operations import Ping, Positions, Read
 from beaconfire.engines.sqlite.reserve import ReserveFile
@@ -33,6 +34,8 @@ def test_a_full_disk_refuses_publications_and_heals(start: Callable[[], Process]
         process.publish("a")
     with pytest.raises(StorageFull):
         process.publish("a")
+    process.clock.advance(0.4)
+    process.page("a")
     assert process.offsets("a") == [1]
     assert not process.is_up()
     assert str(process.path) in process.writer.state.detail
@@ -44,6 +47,33 @@ def test_a_full_disk_refuses_publications_and_heals(start: Callable[[], Process]
     heal(process)
     assert process.is_up()
     assert process.publish("a").position.offset == 2
+
+
+def test_reading_needs_no_room(start: Callable[[], Process]) -> None:
+    """Even if the use of the position would be written: it is written later."""
+    process = start()
+    epoch = process.publish("a").position.epoch
+    process.faults.disk_full = True
+    with pytest.raises(StorageFull):
+        process.publish("a")
+    process.clock.advance(500.0)
+    assert process.page("a").position.epoch == epoch
+    process.faults.disk_full = False
+    heal(process)
+    process.clock.advance(500.0)
+    assert process.page("a").position.epoch == epoch
+
+
+def test_a_new_stream_needs_room(start: Callable[[], Process]) -> None:
+    """The first reader of a channel without a stream gets the typed error, until there is room."""
+    process = start()
+    process.faults.disk_full = True
+    for _ in range(2):
+        with pytest.raises(StorageFull):
+            process.page("new")
+    process.faults.disk_full = False
+    heal(process)
+    assert process.page("new").position.offset == 0
 
 
 def test_the_whole_batch_of_a_full_disk_is_refused(start: Callable[[], Process]) -> None:
@@ -71,13 +101,14 @@ def test_a_disk_without_room_for_the_reserve_counts_as_full(
         process.publish("a")
     heal(process)
     assert not process.is_up()
-    monkeypatch.setattr(writer_module, "RESERVE_BYTES", 0)
+    monkeypatch.setattr(database_file, "RESERVE_BYTES", 0)
     heal(process)
     assert process.is_up()
     assert process.publish("a").position.offset == 1
 
 
 def test_the_reserve_is_made_again_when_there_is_room(start: Callable[[], Process], path: Path) -> None:
+    """Retention looks for it."""
     process = start()
     os.unlink(f"{path}.reserve")
     heal(process)
@@ -118,6 +149,7 @@ def test_an_io_error_after_the_commit_leaves_the_outcome_unknown(start: Callable
 
 
 def test_a_file_that_cannot_be_opened_is_tried_again(start: Callable[[], Process], path: Path) -> None:
+    """The state says why it cannot be opened."""
     process = start()
     process.publish("a")
     process.faults.plan("io", 0, after=False)
@@ -134,6 +166,7 @@ def test_a_file_that_cannot_be_opened_is_tried_again(start: Callable[[], Process
 
 
 def test_an_error_while_healing_is_trouble_as_well(start: Callable[[], Process]) -> None:
+    """A full disk that then fails."""
     process = start()
     process.faults.plan("full", 0, after=False)
     with pytest.raises(StorageFull):
@@ -194,6 +227,7 @@ def test_an_error_while_reading_fails_only_the_reads(start: Callable[[], Process
 def test_the_log_is_emptied_when_nothing_happens(
     start: Callable[[], Process], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Not while operations wait. An error is trouble as usual."""
     monkeypatch.setattr(writer_module, "TRUNCATE_BYTES", 0)
     process = start()
     process.publish("a")
@@ -211,6 +245,7 @@ def test_the_log_is_emptied_when_nothing_happens(
 
 
 def test_retention_runs_at_intervals_and_survives_trouble(start: Callable[[], Process]) -> None:
+    """It goes on after the file was opened again."""
     process = start()
     process.publish("a")
     process.clock.advance(61.0)
@@ -223,6 +258,7 @@ def test_retention_runs_at_intervals_and_survives_trouble(start: Callable[[], Pr
 
 
 def test_positions_and_pings_are_operations(start: Callable[[], Process]) -> None:
+    """They run in batches like all others."""
     process = start()
     epoch = process.publish("a").position.epoch
     answer: Any = Answer()

@@ -42,7 +42,7 @@ from beaconfire.protocols.centrifuge.requests import (
     UnsubscribeRequest,
 )
 from beaconfire.protocols.centrifuge.results import SubscribeResult
-from beaconfire.protocols.port import ProtocolConnection
+from beaconfire.protocols.port import CommandOrder, ProtocolConnection
 from beaconfire.transports.traits import Pings, SessionTraits
 from tests.unit.kit import OPEN, RECOVERABLE, HarnessClient, NodeHarness, settle
 
@@ -211,11 +211,20 @@ def test_a_connect_with_many_channels_suspends() -> None:
     assert not never_suspends(client, ConnectRequest(subs=many))
 
 
-def test_only_rpc_runs_beside_other_commands() -> None:
-    """Later commands rely on the effects of all others."""
-    connection = connection_of(NodeHarness(OPEN).connect("ann"))
+@pytest.mark.parametrize("publishes_overlap", [True, False])
+def test_only_rpc_runs_beside_other_commands(publishes_overlap: bool) -> None:
+    """Later commands rely on the effects of all others. Publishes overlap if they keep their order anyway."""
+    harness = NodeHarness(OPEN)
+    harness.node.operations.publishes_overlap = publishes_overlap
+    connection = connection_of(harness.connect("ann"))
     for request in (*CHANNEL_REQUESTS, *STEPS, *CALLS, ConnectRequest()):
-        assert connection.runs_beside(Command(1, request)) == isinstance(request, RPCRequest)
+        order = connection.order(Command(1, request))
+        if isinstance(request, RPCRequest):
+            assert order is CommandOrder.BESIDE
+        elif isinstance(request, PublishRequest) and publishes_overlap:
+            assert order is CommandOrder.OVERLAPPING
+        else:
+            assert order is CommandOrder.ALONE
 
 
 # --- the terms of the operations --------------------------------------------------------------------------------------

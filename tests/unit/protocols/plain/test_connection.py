@@ -29,7 +29,7 @@ from beaconfire.protocols.plain.requests import (
     RoomRefresh,
     TokenRefresh,
 )
-from beaconfire.protocols.port import ProtocolConnection
+from beaconfire.protocols.port import CommandOrder, ProtocolConnection
 from tests.unit.kit import OPEN, RECOVERABLE, WITH_PRESENCE, HarnessClient, NodeHarness, settle
 
 REQUESTS: list[PlainRequest] = [
@@ -75,7 +75,11 @@ def test_messages_suspend_only_with_their_decision(request_: PlainRequest) -> No
     assert connection.never_suspends(command) == (decision == "")
     operations.suspending = frozenset(DECISIONS) - {decision}
     assert connection.never_suspends(command)
-    assert not connection.runs_beside(command)
+    is_message = isinstance(request_, RoomMessage)
+    operations.publishes_overlap = True
+    assert connection.order(command) is (CommandOrder.OVERLAPPING if is_message else CommandOrder.ALONE)
+    operations.publishes_overlap = False
+    assert connection.order(command) is CommandOrder.ALONE
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: type(request).__name__)

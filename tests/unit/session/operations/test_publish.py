@@ -157,7 +157,7 @@ def test_room_message_reaches_the_other_clients() -> None:
     ann = harness.connect_plain("ann")
     ann.send_plain(type="join", room="news")
     assert ann.send_plain(type="message", room="news", data="hi", id=7) == [
-        {"type": "ack", "id": 7, "offset": 1, "epoch": "epoch1"}
+        {"type": "ack", "id": 7, "offset": 1, "epoch": "epoch1", "durability": "memory"}
     ]
     echoed = ann.send_plain(type="message", room="news", data="ho", id=8, echo=True)
     assert [(message["type"], message.get("data")) for message in echoed] == [("ack", None), ("message", "ho")]
