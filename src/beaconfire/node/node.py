@@ -93,7 +93,7 @@ class Node:
             options.detach_delay_s,
             options.attach_timeout_s,
         )
-        self.memberships = self.work.memberships
+        self.listener, self.memberships = self.work.listener, self.work.memberships
         self._context = SessionContext(
             client,
             runtime,
@@ -125,7 +125,6 @@ class Node:
             runtime=runtime,
             events=events,
         )
-        self.listener = self.work.listener
         started_s = clock.now_s()
         local_sessions = LocalSessions(
             self.registry,
@@ -141,13 +140,13 @@ class Node:
         self.cluster = Cluster(engine.control, local_sessions, options.identity.uid)
 
     async def start(self) -> None:
-        """Starts the broker and the control bus, and learns which tokens are revoked.
+        """Starts the broker and the control bus, and begins to learn which tokens are revoked.
 
         Announcements and control messages arrive from then on.
         """
         await self._engine.broker.start(self.listener)
         await self.cluster.start()
-        await self.work.revocation_stream.start()
+        self.work.revocation_stream.start()
 
     async def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Stops the control bus, ends the sessions that are left, waits for background work, and stops the broker.

@@ -13,6 +13,7 @@ so the stream soon becomes shorter.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -82,13 +83,20 @@ class RevocationStream:
         self._timer: Timer | None = None
         self._sweep: Timer | None = None
         self._is_stopped = False
+        self._known: asyncio.Future[None] | None = None
+        """Somebody waits until the revocations are known."""
 
-    async def start(self) -> None:
-        """Learns the revocations. If the engine fails, this is repeated in the background. Never raises an
-        `Exception`."""
+    def start(self) -> None:
+        """Starts to learn the revocations. They are known when this returns if the engine does not suspend."""
         self._revocations.are_known = False
-        self._is_learning = True
-        await self._learn()
+        self._start_learning()
+
+    async def wait_until_known(self, timeout_s: float) -> None:
+        """Returns when the revocations are known, or after `timeout_s` seconds."""
+        if not self._revocations.are_known:
+            self._known = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._known], timeout=timeout_s)
+            self._known = None
 
     def stop(self) -> None:
         """No call of the engine starts any more."""
@@ -184,6 +192,8 @@ class RevocationStream:
         else:
             self._failures = 0
             self._revocations.are_known = True
+            if self._known is not None and not self._known.done():
+                self._known.set_result(None)
         finally:
             self._is_learning = False
 
@@ -191,7 +201,7 @@ class RevocationStream:
         """Reads the stream from the position up to its top."""
         while True:
             page = await self._broker.history(self.channel, self._history, PAGE_MAX, self._position)
-            if not page.continues:
+            if self._position is not None and not page.continues:
                 self._position = None
                 continue
             for publication in page.publications:

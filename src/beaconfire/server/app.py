@@ -121,6 +121,7 @@ class App:
     async def start(self) -> None:
         """Starts the engine first. Readiness turns green when everything works."""
         await self.node.start()
+        await self.node.work.revocation_stream.wait_until_known(float(self.config.engine.timeout))
         self._run_timers()
         self.health.started()
 
