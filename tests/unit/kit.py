@@ -44,6 +44,7 @@ from beaconfire.protocols.port import Codec
 from beaconfire.session.factory import SessionFactory
 from beaconfire.session.operations.assembly import suspending_operations
 from beaconfire.session.options import ClientOptions
+from beaconfire.session.revocations import Revocation
 from beaconfire.session.session import Session
 from beaconfire.transports.traits import Pings, SessionTraits
 from tests.fakes.engine import ControlledBroker, ControlledPresence, ManualCalls
@@ -321,3 +322,13 @@ class NodeHarness:
     def attached_channels(self) -> int:
         """The number of channels that the node is attached to at the broker, without the internal one."""
         return self.memory.broker.statistics().attached_channels - 1
+
+    def revoke(self, **fields: Any) -> None:
+        """Revokes tokens like the server API."""
+        run(self.node.work.revocation_stream.revoke(self.revocation(**fields)))
+
+    def revocation(self, **fields: Any) -> Revocation:
+        """A revocation for an hour, of tokens that were issued until now."""
+        now_unix_s = self.clock.unix_s()
+        until_unix_s = 0.0 if "token_id" in fields else now_unix_s
+        return Revocation(now_unix_s + 3600, **{"issued_until_unix_s": until_unix_s, **fields})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -147,10 +148,11 @@ def test_void_tokens_are_refused_with_109() -> None:
     table.revocations.check_identity(ann)
     table.revocations.check_grant("ann", "news", grant)
     table.revoke(user="ann")
-    for check in (
+    checks: list[Callable[[], None]] = [
         lambda: table.revocations.check_identity(ann),
         lambda: table.revocations.check_grant("ann", "news", grant),
-    ):
+    ]
+    for check in checks:
         with pytest.raises(CommandError, match="was revoked: get a new token") as caught:
             check()
         assert caught.value.code is TOKEN_EXPIRED
@@ -161,10 +163,11 @@ def test_no_token_is_accepted_while_revocations_may_be_missing() -> None:
     """The error is temporary, so clients try again. What has no token is accepted."""
     table = Table()
     table.revocations.are_known = False
-    for check in (
+    checks: list[Callable[[], None]] = [
         lambda: table.revocations.check_identity(Identity("ann", issued_at_unix_s=NOW)),
         lambda: table.revocations.check_grant("ann", "news", SubscriptionGrant(issued_at_unix_s=NOW)),
-    ):
+    ]
+    for check in checks:
         with pytest.raises(CommandError) as caught:
             check()
         assert caught.value.code is INTERNAL
