@@ -138,9 +138,9 @@ class RefreshRequest(SessionSelection, frozen=True, kw_only=True):
 
 
 class RevokeRequest(ApiRequest, frozen=True, kw_only=True):
-    """Revokes tokens before they expire: within a second no node accepts them, the connections made with them end with
-    code 3005, and the subscriptions with 2501. Clients then ask the application for a new token, so refuse it there.
-    Exactly one of `user` and `token_id` is required. The call may be repeated.
+    """Within a second no node accepts the tokens any more, the connections made with them end with code 3005, and the
+    subscriptions with 2501. SDKs then ask the application for a new token, so refuse it there. Exactly one of `user`
+    and `token_id` is required. The call may be repeated.
     """
 
     user: Annotated[
