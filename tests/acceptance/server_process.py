@@ -93,7 +93,7 @@ class ServerProcess:
     because other tests start servers at the same time.
 
     Args:
-        folder: where the configuration file is written.
+        folder: where the configuration file is written, and the working directory of the process.
         overrides: settings by dotted name, given on the command line.
     """
 
@@ -147,7 +147,9 @@ class ServerProcess:
         """Starts the process and returns when the server listens. Raises RuntimeError with the log if it fails."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("BEACONFIRE_")}
         environment = inherited | self._environment()
-        self._process = subprocess.Popen(self._command(), stderr=subprocess.PIPE, text=True, env=environment)
+        self._process = subprocess.Popen(
+            self._command(), stderr=subprocess.PIPE, text=True, env=environment, cwd=self._file.parent
+        )
         started: queue.Queue[bool] = queue.Queue()  # a new one: the thread of the last start may still write to its own
         threading.Thread(target=self._read_log, args=(self._process, started), daemon=True).start()
         try:

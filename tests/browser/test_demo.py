@@ -8,6 +8,7 @@ import signal
 import urllib.request
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, WebSocketRoute, expect
 
 from tests.acceptance.server_process import ServerProcess
@@ -210,8 +211,11 @@ def test_a_failed_recovery_shows_a_gap(open_page: OpenPage, server: ServerProces
     ann.expect_messages("before", *numbered(30, 130))
 
 
-def test_clients_survive_a_killed_server(open_page: OpenPage, server: ServerProcess, screenshots: Path) -> None:
-    """Unsent messages are sent once; the history of the memory engine is lost, and the page shows a gap."""
+@pytest.mark.parametrize("is_history_lost", [False, True], ids=["history-kept", "history-lost"])
+def test_clients_survive_a_killed_server(
+    open_page: OpenPage, server: ServerProcess, screenshots: Path, tmp_path: Path, is_history_lost: bool
+) -> None:
+    """Unsent messages are sent once. If the history is lost, the page shows a gap, otherwise nothing is missing."""
     ann, bob = open_page("Ann"), open_page("Bob")
     ann.say("before")
     bob.expect_messages("before")
@@ -221,15 +225,18 @@ def test_clients_survive_a_killed_server(open_page: OpenPage, server: ServerProc
     ann.say("during")
     expect(ann.pending).to_have_text(["during"])
     expect(ann.page.locator(".message-state")).to_contain_text(["Waiting for the connection"])
+    if is_history_lost:
+        for file in tmp_path.glob("demo.db*"):
+            file.unlink()
     server.start()
+    lines = ["before", "may be missing", "during"] if is_history_lost else ["before", "during"]
     for page in (ann, bob):
         page.expect_messages("before", "during")
-        expect(page.gaps).to_have_count(1)
-        expect(page.page.locator(".messages > li")).to_have_text(
-            [re.compile("before"), re.compile("may be missing"), re.compile("during")]
-        )
+        expect(page.gaps).to_have_count(int(is_history_lost))
+        expect(page.page.locator(".messages > li")).to_have_text([re.compile(line) for line in lines])
         expect(page.people).to_have_text(["Ann", "Bob"])
-    ann.page.screenshot(path=screenshots / "wide-gap.png")
+    if is_history_lost:
+        ann.page.screenshot(path=screenshots / "wide-gap.png")
 
 
 def test_unsent_messages_survive_a_reload(open_page: OpenPage) -> None:

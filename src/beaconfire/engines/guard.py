@@ -7,9 +7,11 @@ defect is one failed command, and readiness and metrics show each engine in the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from math import inf
 from typing import Any, Final, TypeVar
+
+from msgspec import Raw
 
 from beaconfire.base.deadlines import Deadlines
 from beaconfire.base.errors import CommandError, EngineUnavailable, NotReplicated, StorageFull
@@ -23,8 +25,20 @@ from beaconfire.engines.interceptor import (
     InterceptedEngine,
     InterceptedPresence,
 )
-from beaconfire.engines.port import Broker, BrokerEvents, Engine, EngineState
+from beaconfire.engines.port import (
+    Broker,
+    BrokerEvents,
+    Durability,
+    Engine,
+    EngineState,
+    HistoryOptions,
+    HistoryPage,
+    PublishOptions,
+    PublishOutcome,
+)
 from beaconfire.model.events import EngineCallFailed, EventSink, report_error
+from beaconfire.model.position import StreamPosition
+from beaconfire.model.publication import ClientInfo
 
 T = TypeVar("T")
 
@@ -136,11 +150,38 @@ def _is_cancelled() -> bool:
 
 
 class GuardedBroker(InterceptedBroker):
-    """The checks of the engine's health run while the broker is started."""
+    """The checks of the engine's health run while the broker is started.
 
-    def __init__(self, inner: Broker, guard: CallGuard) -> None:
+    Calls that never suspend (see `Engine.immediate`) need no deadline, and no task. They pass the guard.
+    """
+
+    def __init__(self, inner: Broker, guard: CallGuard, immediate: Sequence[Durability]) -> None:
         super().__init__(inner, guard)
         self._guard = guard
+        self._immediate = immediate
+
+    def publish(
+        self,
+        channel: str,
+        data: Raw,
+        options: PublishOptions,
+        info: ClientInfo | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Coroutine[Any, Any, PublishOutcome]:
+        is_immediate = options.history.durability in self._immediate
+        publish = self._inner.publish if is_immediate else super().publish
+        return publish(channel, data, options, info, tags)
+
+    def history(
+        self,
+        channel: str,
+        options: HistoryOptions,
+        limit: int,
+        since: StreamPosition | None = None,
+        reverse: bool = False,
+    ) -> Coroutine[Any, Any, HistoryPage]:
+        read = self._inner.history if options.durability in self._immediate else super().history
+        return read(channel, options, limit, since, reverse)
 
     async def start(self, events: BrokerEvents) -> None:
         await super().start(events)
@@ -185,7 +226,7 @@ def guard_engine(engine: Engine, timeout_s: float, timers: Timers, events: Event
     guard = CallGuard(engine, timeout_s, timers, events)
     return GuardedEngine(
         engine.name,
-        GuardedBroker(engine.broker, guard),
+        GuardedBroker(engine.broker, guard, engine.immediate),
         InterceptedPresence(engine.presence, guard),
         GuardedControlBus(engine.control, guard),
         durabilities=engine.durabilities,

@@ -356,9 +356,9 @@ class Engine(Struct, frozen=True):
     `durabilities` are those that it offers. Subclasses override those methods that their engine needs. None of the
     methods suspends or raises.
 
-    `immediate` are durabilities for whose streams `publish`, `history` and `remove_history` never suspend, although
-    other calls may. `keeps_order` promises that publishes take effect in the order in which they were started, in each
-    channel, also if the caller does not wait for one before it starts the next.
+    `immediate` are durabilities for whose streams `publish` and `history` never suspend, although other calls may.
+    `keeps_order` promises that publishes take effect in the order in which they were started, in each channel, also if
+    the caller does not wait for one before it starts the next.
     """
 
     name: str

@@ -35,7 +35,8 @@ def _answers_come_before_the_commit(patch: pytest.MonkeyPatch) -> None:
         for operation in operations:
             operation.apply(store)
             if isinstance(operation, Publish):
-                operation.finish()
+                operation.answer()
+                operation.announce()
         store.commit()
 
     patch.setattr(Writer, "run", run)

@@ -164,7 +164,9 @@ class World:
         """The event loop hands over the answers."""
         finished, self.finished = self.finished, []
         for operation in finished:
-            operation.finish()
+            operation.answer()
+        for operation in finished:
+            operation.announce()
 
     def maintain(self) -> None:
         self._on_thread(lambda: self.writer.maintain(idle=not self.waiting))

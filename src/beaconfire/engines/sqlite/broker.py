@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
@@ -77,36 +77,42 @@ class SqliteBroker:
     async def detach(self, channels: Sequence[str]) -> None:
         await self._live.detach(channels)
 
-    async def publish(
+    # The coroutines of the other broker are returned, which saves a coroutine for each call.
+
+    def publish(
         self,
         channel: str,
         data: Raw,
         options: PublishOptions,
         info: ClientInfo | None = None,
         tags: Mapping[str, str] | None = None,
-    ) -> PublishOutcome:
+    ) -> Coroutine[Any, Any, PublishOutcome]:
         """See `Broker.publish`."""
         if not _is_on_disk(options.history):
-            return await self._live.publish(channel, data, options, info, tags)
-        data, tags = data.copy(), dict(tags) if tags else None
-        operation = Publish(_future(), channel, data, options, info, tags, self._announce)
-        return (await self._run(operation)).outcome
+            return self._live.publish(channel, data, options, info, tags)
+        return self._publish(
+            Publish(_future(), channel, data.copy(), options, info, dict(tags) if tags else None, self._announce),
+            options.history,
+        )
+
+    async def _publish(self, operation: Publish, history: HistoryOptions) -> PublishOutcome:
+        return (await self._run_on_disk(operation, history)).outcome
 
     async def announce(self, channel: str, changes: Sequence[MemberChange]) -> None:
         await self._live.announce(channel, changes)
 
-    async def history(
+    def history(
         self,
         channel: str,
         options: HistoryOptions,
         limit: int,
         since: StreamPosition | None = None,
         reverse: bool = False,
-    ) -> HistoryPage:
+    ) -> Coroutine[Any, Any, HistoryPage]:
         """See `Broker.history`."""
         if not _is_on_disk(options):
-            return await self._live.history(channel, options, limit, since, reverse)
-        return await self._run(Read(_future(), channel, options, limit, since, reverse))
+            return self._live.history(channel, options, limit, since, reverse)
+        return self._run_on_disk(Read(_future(), channel, options, limit, since, reverse), options)
 
     async def positions(self, channels: Mapping[str, HistoryOptions]) -> dict[str, StreamPosition]:
         """See `Broker.positions`."""
@@ -116,6 +122,8 @@ class SqliteBroker:
         )
         rest = iter(on_disk.items())
         while part := dict(islice(rest, POSITIONS_PER_OPERATION)):
+            for options in part.values():
+                _check_offered(options)
             found = await self._run(Positions(_future(), part))
             positions.update(found)
         return positions
@@ -124,6 +132,10 @@ class SqliteBroker:
         """See `Broker.remove_history`. The channel may have had another durability before."""
         await self._live.remove_history(channel)
         await self._run(Clear(_future(), channel))
+
+    async def _run_on_disk(self, operation: Operation[T], options: HistoryOptions) -> T:
+        _check_offered(options)
+        return await self._run(operation)
 
     async def _run(self, operation: Operation[T]) -> T:
         self._thread.submit(operation)
@@ -139,12 +151,15 @@ class SqliteBroker:
 
 
 def _is_on_disk(options: HistoryOptions) -> bool:
+    return options.durability != "memory" and options.enabled
+
+
+def _check_offered(options: HistoryOptions) -> None:
     """Raises CommandError 108 for a durability that the engine does not offer."""
-    if options.durability == "replicated":
+    if options.durability != "disk":
         raise CommandError(
             NOT_AVAILABLE, f"durability {options.durability!r}: the engine 'sqlite' offers 'memory' and 'disk'"
         )
-    return options.durability == "disk" and options.enabled
 
 
 def _future() -> asyncio.Future[Any]:

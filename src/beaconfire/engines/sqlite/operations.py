@@ -18,7 +18,8 @@ T = TypeVar("T")
 
 
 class Operation(Generic[T]):
-    """`future` belongs to the event loop. The writer sets `result` or `error`; then the loop calls `finish`."""
+    """`future` belongs to the event loop. The writer sets `result` or `error`; then the loop calls `answer` and, for
+    all operations of the batch, `announce`."""
 
     stores = False
     """Whether the operation needs room on the disk."""
@@ -40,8 +41,11 @@ class Operation(Generic[T]):
     def read(self, store: Store) -> None:
         """After the commit. Raises sqlite3.Error."""
 
-    def finish(self) -> None:
-        """On the event loop: hands over the outcome."""
+    def announce(self) -> None:
+        """On the event loop: tells the node."""
+
+    def answer(self) -> None:
+        """On the event loop: hands over the outcome. The caller goes on in a later turn."""
         if self.future.done():  # The caller did not wait any longer.
             return
         if self.error is not None:
@@ -78,11 +82,10 @@ class Publish(Operation[Published]):
     def apply(self, store: Store) -> None:
         self.result = store.publish(self._channel, self._data, self._options, self._info, self._tags)
 
-    def finish(self) -> None:
+    def announce(self) -> None:
         published = self.result
         if self.error is None and published is not None and published.publication is not None:
             self._announce(self._channel, published, self._options)
-        super().finish()
 
 
 class Read(Operation[HistoryPage]):

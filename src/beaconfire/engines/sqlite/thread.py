@@ -144,8 +144,11 @@ class _LoopEvents:
 
 
 def _finish(batch: Sequence[Operation[Any]]) -> None:
+    """In this order, a client gets the reply to its publish before its own publication."""
     for operation in batch:
-        operation.finish()
+        operation.answer()
+    for operation in batch:
+        operation.announce()
 
 
 def _set_result(future: asyncio.Future[Any], result: object) -> None:

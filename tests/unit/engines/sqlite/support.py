@@ -87,7 +87,8 @@ class Process:
         """One batch."""
         self.writer.run(operations)
         for operation in operations:
-            operation.finish()
+            operation.answer()
+            operation.announce()
 
     def publish(self, channel: str, data: bytes = b"{}", options: PublishOptions = KEPT) -> PublishOutcome:
         operation, answer = self.publication(channel, data, options)

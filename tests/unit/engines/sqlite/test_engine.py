@@ -13,6 +13,9 @@ from msgspec.structs import replace
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import NOT_AVAILABLE, CommandError, EngineUnavailable, StorageFull, StorageUnusable
+from beaconfire.base.tasks import run_in_one_step
+from beaconfire.base.timers import Timers
+from beaconfire.engines.guard import guard_engine
 from beaconfire.engines.memory import memory_engine, random_epoch
 from beaconfire.engines.port import HistoryOptions, PublishOptions
 from beaconfire.engines.sqlite import SqliteEngine, sqlite_engine, thread
@@ -113,6 +116,30 @@ def test_durability_decides_where_a_stream_is(path: Path) -> None:
 
     play(path, other)
     assert world.engine.durabilities == ("memory", "disk")
+
+
+def test_streams_in_memory_are_immediate(path: Path) -> None:
+    """Their publishes and reads run in one step, also behind the guard, whose deadlines need a task."""
+
+    async def scenario(world: World) -> None:
+        guarded = guard_engine(world.engine, 3.0, Timers(world.clock), world.events)
+        assert (guarded.immediate, guarded.keeps_order, guarded.durabilities) == (("memory",), True, ("memory", "disk"))
+        for options in (PublishOptions(history=LIVE), PublishOptions()):
+            run_in_one_step(guarded.broker.publish("a", Raw(b"1"), options))
+        assert run_in_one_step(guarded.broker.history("a", LIVE, 0)).position.offset == 1
+        for call in (guarded.broker.publish("a", Raw(b"1"), KEPT), guarded.broker.history("a", HISTORY, 0)):
+            await call
+
+    play(path, scenario)
+
+
+def test_publishes_keep_their_order(path: Path) -> None:
+    """Those that overlap take effect in the order in which they were started, and share commits."""
+
+    async def scenario(world: World) -> None:
+        assert await asyncio.gather(*(world.publish() for _ in range(300))) == list(range(1, 301))
+
+    play(path, scenario)
 
 
 def test_replicas_are_refused(path: Path) -> None:
