@@ -28,7 +28,7 @@ async def revoke(api: ApiContext, request: RevokeRequest) -> EmptyResult:
         token_id=request.token_id,
     )
     await api.revocation_stream.revoke(revocation)
-    api.events.emit(TokensRevoked(request.user, request.channel, request.token_id, revocation.expire_at_unix_s))
+    api.events.emit(TokensRevoked(request.user, request.channel, revocation.expire_at_unix_s))
     return EmptyResult()
 
 

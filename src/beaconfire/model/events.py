@@ -196,14 +196,12 @@ class StorageOpened(Struct, frozen=True):
 
 
 class TokensRevoked(Struct, frozen=True):
-    """The server API has revoked tokens: that with `token_id`, or those of `user`, in `channel` only if it is given.
-
-    The revocation ends at `expire_at_unix_s`.
+    """The server API has revoked tokens: of `user`, for `channel` only if it is given, or, if `user` is empty, those
+    with a token id. The id is a part of a token, so it is not in the event. The revocation ends at `expire_at_unix_s`.
     """
 
     user: str
     channel: str
-    token_id: str
     expire_at_unix_s: float
 
 

@@ -310,9 +310,13 @@ class LogSink:
         )
 
     def _tokens_revoked(self, event: events.TokensRevoked) -> None:
-        named = {"user": event.user, "channel": event.channel, "token_id": event.token_id}
-        given = {name: value for name, value in named.items() if value}
-        self._log.info("tokens_revoked", expire_at=int(event.expire_at_unix_s), **given)
+        self._log.info(
+            "tokens_revoked",
+            revoked="user" if event.user else "token_id",
+            user=event.user,
+            channel=event.channel,
+            expire_at=int(event.expire_at_unix_s),
+        )
 
     def _internal_error(self, event: events.InternalError) -> None:
         self._log_limited(

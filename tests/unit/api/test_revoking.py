@@ -60,9 +60,9 @@ def test_a_revocation_is_kept_for_the_default_time_or_until_expire_at() -> None:
         assert await harness.call("revoke", token_id="t", expire_at=later) == {}
         assert await harness.call("revoke", token_id="t", expire_at=later) == {}
         assert harness.recorder.of(TokensRevoked) == [
-            TokensRevoked("ann", "chat", "", now + 60),
-            TokensRevoked("", "", "t", later),
-            TokensRevoked("", "", "t", later),
+            TokensRevoked("ann", "chat", now + 60),
+            TokensRevoked("", "", later),
+            TokensRevoked("", "", later),
         ]
         assert harness.node.statistics().revocations == 2
         assert harness.node.work.revocations.revokes_session(Identity("ann", issued_at_unix_s=now, token_id="t"))

@@ -160,7 +160,7 @@ def test_every_event_is_counted() -> None:
         events.ChannelHealed("small", True, 3),
         events.ChannelHealed("small", False, 0),
         events.WorkDropped("announcements", 3, "detail"),
-        events.TokensRevoked("ann", "", "", 1.0),
+        events.TokensRevoked("ann", "", 1.0),
         events.RevocationApplied("session"),
         events.InternalError("hub", "Traceback"),
     ]
