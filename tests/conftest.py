@@ -27,6 +27,8 @@ NEVER_BLOCK = ("unit", "simulation")
 MAY_BLOCK = (
     ("beaconfire/server/app.py", "__init__"),  # start-up: no client is connected
     ("beaconfire/api/documents.py", "load_documents"),  # start-up
+    ("beaconfire/engines/hub/socket_file.py", "__init__"),  # start-up
+    ("beaconfire/engines/hub/socket_file.py", "close"),  # the end
     ("beaconfire/observe/send_queues.py", "send_queue_bytes"),  # files in /proc do not block
     ("beaconfire/engines/sqlite/thread.py", "start"),  # start-up: the start of a thread
     ("prometheus_client/process_collector.py", "collect"),  # the same

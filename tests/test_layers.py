@@ -45,6 +45,7 @@ SHARED = (
     "protocols.json_payload",
     "engines.options",
     "engines.producers",
+    "engines.wire",
     "observe.options",
     "transports.endpoint_table",
     "transports.options",

@@ -175,11 +175,13 @@ class CommandError(BeaconfireError):
 
 class OutOfSequence(CommandError):
     """A number of a producer came after a gap, or from a producer that the channel does not know. Nothing was
-    published. `expected` is the number that the engine takes next."""
+    published. `producer` and `seq` are those of the publish, `expected` is the number that the engine takes next."""
 
     def __init__(self, producer: str, seq: int, expected: int) -> None:
         problem = "the channel does not know this producer" if expected == 1 else f"{expected - 1} was the last number"
         super().__init__(OUT_OF_SEQUENCE, f"seq: expected {expected} of producer {producer!r}, got {seq}: {problem}")
+        self.producer = producer
+        self.seq = seq
         self.expected = expected
 
 

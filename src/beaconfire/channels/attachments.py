@@ -92,22 +92,23 @@ class Attachments:
         else:
             await self._attach_at_once([channel])
 
-    async def attach_all(self, channels: Sequence[str]) -> None:
+    async def attach_all(self, channels: Sequence[str]) -> BaseException | None:
         """Tries to attach all of these channels. Afterwards `is_attached` tells which of them are. Never raises an
-        `Exception`."""
+        `Exception`: the first failure is the result."""
         missing = [channel for channel in channels if channel not in self._attached]
         if not missing:
-            return
+            return None
         if self._background.engine_suspends:
             waiting = [self._want(channel) for channel in missing]
             await asyncio.wait(waiting)
-            for future in waiting:
-                future.exception()  # marks the failure as seen
-            return
+            failures = [future.exception() for future in waiting]
+            return next((failure for failure in failures if failure is not None), None)
         try:
             await self._attach_at_once(missing)
         except Exception as error:  # noqa: BLE001 - reported; the caller looks which channels are attached
             self._background.report(error)
+            return error
+        return None
 
     def is_attached(self, channel: str) -> bool:
         return channel in self._attached

@@ -24,6 +24,8 @@ for every engine.
 * **Units.** Times to live are in seconds. Payloads are opaque bytes: an engine never interprets or changes them. The
   empty payload is the object `NO_PAYLOAD` (`model.publication`), in what an engine returns and announces as well.
 * **Publications.** The engine makes them: `Publication.offset` and `epoch` as described there, `tags` as a copy.
+* **Encoding.** Options and outcomes without payloads are `array_like`: so engines in other processes encode them as
+  they are, without the names of their fields.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ end of the engine and a power failure, because the publication was flushed to di
 machine, because another one has a copy."""
 
 
-class HistoryOptions(Struct, frozen=True):
+class HistoryOptions(Struct, frozen=True, array_like=True):
     """How many publications of a channel are retained, for how long, and what they survive.
 
     A stream retains at most `size` publications, none older than `ttl_s` seconds. If either is 0, the channel has no
@@ -78,7 +80,7 @@ PRODUCERS_MAX: Final = 1000
 """How many producers each channel remembers."""
 
 
-class PublishOptions(Struct, frozen=True):
+class PublishOptions(Struct, frozen=True, array_like=True):
     """Options of one publish. See `Broker.publish` for those that can suppress it: `producer` and `seq`,
     `idempotency_key`, `version` and `version_epoch`."""
 
@@ -94,7 +96,7 @@ class PublishOptions(Struct, frozen=True):
     seq: int = 0
 
 
-class PublishOutcome(Struct, frozen=True):
+class PublishOutcome(Struct, frozen=True, array_like=True):
     """The result of a publish.
 
     `position` is that of the publication, or (0, "") without history. `suppressed` is empty, or the reason why nothing

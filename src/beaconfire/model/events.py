@@ -182,6 +182,16 @@ class EngineStateChanged(Struct, frozen=True):
     detail: str
 
 
+class HubConnectionEnded(Struct, frozen=True):
+    """The connection of a worker process to the hub has ended. `node` is the uid of its node, if that was known.
+
+    `reason` is empty if the worker has closed the connection in the normal way.
+    """
+
+    node: str
+    reason: str
+
+
 class StorageOpened(Struct, frozen=True):
     """The engine has opened its file `path`: at the start, or again after an error.
 
@@ -238,6 +248,7 @@ Event: TypeAlias = (
     | WorkDropped
     | EngineCallFailed
     | EngineStateChanged
+    | HubConnectionEnded
     | StorageOpened
     | TokensRevoked
     | RevocationApplied

@@ -149,6 +149,7 @@ class LogSink:
             events.TokenKeysFetched: self._token_keys_fetched,
             events.WorkDropped: self._work_dropped,
             events.EngineStateChanged: self._engine_state_changed,
+            events.HubConnectionEnded: self._hub_connection_ended,
             events.StorageOpened: self._storage_opened,
             events.TokensRevoked: self._tokens_revoked,
             events.InternalError: self._internal_error,
@@ -299,6 +300,19 @@ class LogSink:
             self._log.info("engine_state_changed", engine=event.engine)
         else:
             self._log.warning("engine_state_changed", status="error", engine=event.engine, detail=event.detail)
+
+    def _hub_connection_ended(self, event: events.HubConnectionEnded) -> None:
+        if event.reason:
+            self._log_limited(
+                ("hub_connection_ended", event.reason),
+                logging.WARNING,
+                "hub_connection_ended",
+                status="error",
+                node=event.node,
+                detail=event.reason,
+            )
+        else:
+            self._log.info("hub_connection_ended", node=event.node)
 
     def _storage_opened(self, event: events.StorageOpened) -> None:
         self._log.info(

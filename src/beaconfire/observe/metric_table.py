@@ -53,8 +53,13 @@ LIMITS = (
     "announcements_waiting_max",
     "revocations_max",
     "ended_waiting_max",
+    "hub_frame_max",
+    "hub_output_max",
+    "hub_calls_max",
+    "hub_hello_timeout",
 )
-"""The names of limits in `LimitHit`: settings (section and name), and the fixed limits of HTTP, filters and tokens."""
+"""The names of limits in `LimitHit`: settings (section and name), and the fixed limits of HTTP, filters, tokens
+and the hub."""
 
 SDK_NAMES = frozenset({"js", "python", "go", "dart", "swift", "java", "csharp", "c#"})
 """The names that SDKs send. A client may send any name, so all other names are counted together."""

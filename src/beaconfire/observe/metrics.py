@@ -76,6 +76,7 @@ class MetricsSink:
             events.WorkDropped: self._work_dropped,
             events.EngineCallFailed: self._engine_call_failed,
             events.EngineStateChanged: self._engine_state_changed,
+            events.HubConnectionEnded: self._hub_connection_ended,
             events.StorageOpened: self._storage_opened,
             events.TokensRevoked: self._tokens_revoked,
             events.RevocationApplied: self._revocation_applied,
@@ -221,6 +222,9 @@ class MetricsSink:
 
     def _engine_state_changed(self, event: events.EngineStateChanged) -> None:
         """Counts nothing: `beaconfire_engine_up` is read at each scrape."""
+
+    def _hub_connection_ended(self, event: events.HubConnectionEnded) -> None:
+        """Counts nothing: limits and lost links are counted where they happen."""
 
     def _storage_opened(self, event: events.StorageOpened) -> None:
         self._count("beaconfire_storage_opened_total")

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 from msgspec import Raw
 from msgspec.structs import replace
 
-from beaconfire.base.clock import ManualClock
+from beaconfire.base.clock import Clock, ManualClock
 from beaconfire.base.timers import Timers
-from beaconfire.engines.guard import guard_engine
+from beaconfire.engines.guard import GuardedEngine, guard_engine
 from beaconfire.engines.interceptor import EngineCall, InterceptedBroker
 from beaconfire.engines.memory import memory_engine, random_epoch
 from beaconfire.engines.port import (
@@ -32,6 +32,7 @@ from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.testing import ManualCalls, SharedStore, control_calls
 from tests.fakes.events import EventRecorder
+from tests.fakes.hub import LocalHub, wait_until
 
 T = TypeVar("T")
 
@@ -274,6 +275,11 @@ def _on_disk(options: HistoryOptions) -> HistoryOptions:
     return replace(options, durability="disk") if options.enabled and options.durability == "memory" else options
 
 
+def sqlite_on_file(folder: str, clock: Clock) -> Engine:
+    live = memory_engine(clock)
+    return sqlite_engine(f"{folder}/history.db", live, live.broker, clock, random_epoch, NoEvents())
+
+
 class SqliteHarness(Harness):
     """The SQLite engine on a file of its own, behind a guard."""
 
@@ -284,9 +290,7 @@ class SqliteHarness(Harness):
         self.folder = tempfile.TemporaryDirectory()
 
     def make_engine(self) -> Engine:
-        live = memory_engine(self.clock)
-        path = f"{self.folder.name}/history.db"
-        engine = sqlite_engine(path, live, live.broker, self.clock, random_epoch, NoEvents())
+        engine = sqlite_on_file(self.folder.name, self.clock)
         guarded = guard_engine(control_calls(engine, self.calls), TIMEOUT_S, self.timers, self.events)
         return replace(guarded, broker=DiskBroker(guarded.broker, Directly()))
 
@@ -340,11 +344,85 @@ class SharedHarness(GuardedMemoryHarness):
         self._store.links[0].restore()
 
 
+class RemoteHarness(GuardedMemoryHarness):
+    """Several nodes with a hub, whose inner engine never suspends. Between them are real sockets."""
+
+    has_several_nodes = True
+    has_link = True
+
+    def prepare(self) -> None:
+        rng = random.Random(0)
+        self.calls = InterleavedCalls(rng)
+        self._folder = tempfile.TemporaryDirectory()
+        self._inner = self.make_inner_engine(rng)
+        self._local = LocalHub(f"{self._folder.name}/hub", self._inner, self.timers)
+        self._workers: list[Engine] = []
+
+    def make_inner_engine(self, rng: random.Random) -> Engine:
+        """The engine of the hub."""
+        return memory_engine(self.clock)
+
+    def make_engine(self) -> Engine:
+        worker = self._local.worker(self._inner.durabilities)
+        self._workers.append(worker)
+        return self.guard(worker)
+
+    async def open(self) -> None:
+        await self._local.start()
+        await super().open()
+
+    async def close(self) -> None:
+        await super().close()
+        await self._local.stop()
+        self._folder.cleanup()
+
+    async def settle(self) -> None:
+        """Everything that the hub sends to a node stays in order, so a ping arrives after it."""
+        for worker in self._workers:
+            if worker.state().up:
+                await worker.broker.ping()
+
+    async def lose_link(self) -> None:
+        self.node.expects_link_events = True
+        links = len(self.node.links)
+        self._local.cut(NODE)
+        await wait_until(lambda: len(self.node.links) > links and self._local.hub.connection_of(NODE) is None)
+
+    async def restore_link(self) -> None:
+        links = len(self.node.links)
+        self._local.reconnect()
+        await wait_until(lambda: len(self.node.links) > links)
+
+
+class RemoteSuspendingHarness(RemoteHarness):
+    """The inner engine suspends, and its calls interleave."""
+
+    def make_inner_engine(self, rng: random.Random) -> Engine:
+        return control_calls(super().make_inner_engine(rng), InterleavedCalls(rng))
+
+
+class RemoteSqliteHarness(RemoteHarness):
+    """The inner engine is the SQLite engine, and all streams are in its file."""
+
+    durabilities = ("memory", "disk")
+
+    def make_inner_engine(self, rng: random.Random) -> Engine:
+        return sqlite_on_file(self._folder.name, self.clock)
+
+    def make_engine(self) -> Engine:
+        guarded = super().make_engine()
+        assert isinstance(guarded, GuardedEngine)
+        return replace(guarded, broker=DiskBroker(guarded.broker, Directly()))
+
+
 ENGINES: dict[str, type[Harness]] = {
     "memory": MemoryHarness,
     "memory-guarded": GuardedMemoryHarness,
     "sqlite": SqliteHarness,
     "shared": SharedHarness,
+    "remote-memory": RemoteHarness,
+    "remote-suspending": RemoteSuspendingHarness,
+    "remote-sqlite": RemoteSqliteHarness,
 }
 
 Scenario: TypeAlias = Callable[[Harness], Awaitable[None]]

@@ -342,7 +342,8 @@ class World:
             return replace(opened, connection=connection)
 
         def make_store(opened: Opened) -> Store:
-            return Store(opened, self.clock.unix_s, self._new_epoch, lambda channel: False)
+            # All channels are attached: positions without any publication do not expire.
+            return Store(opened, self.clock.unix_s, self._new_epoch, lambda channel: True)
 
         writer = Writer(DatabaseFile(self.path, open_file), make_store, self.clock.now_s)
         writer.open()

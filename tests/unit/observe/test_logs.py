@@ -172,7 +172,8 @@ def test_failed_command_line() -> None:
 
 
 def test_lines_of_limits_and_errors() -> None:
-    """Level and fields of limits, refused upgrades, lost recoveries, key fetches, engine, unexpected errors and drains.
+    """Level and fields of limits, refused upgrades, lost recoveries, key fetches, engine, hub, unexpected errors and
+    drains.
 
     A failed call of the engine has no line of its own: the command or the change of the state has one. Nor has a healed
     channel.
@@ -192,6 +193,8 @@ def test_lines_of_limits_and_errors() -> None:
         events.RevocationApplied("session"),
         events.ChannelHealed("chat", False, 0),
         events.WorkDropped("announcements", 3, "channel 'news'"),
+        events.HubConnectionEnded("node-1", "a frame of 9 bytes, more than 8"),
+        events.HubConnectionEnded("node-1", ""),
         events.InternalError("hub", "Traceback …\nRuntimeError: boom"),
         events.DrainAdvanced("closing", 12),
         events.ApiCallHandled("publish", 0.001, 102),
@@ -232,6 +235,11 @@ def test_lines_of_limits_and_errors() -> None:
             **{"level": "warning", "action": "work_dropped", "status": "error"},
             **{"count": 1, "work": "announcements", "dropped": 3, "detail": "channel 'news'"},
         },
+        {
+            **{"level": "warning", "action": "hub_connection_ended", "status": "error"},
+            **{"count": 1, "node": "node-1", "detail": "a frame of 9 bytes, more than 8"},
+        },
+        {"level": "info", "action": "hub_connection_ended", "status": "ok", "node": "node-1"},
         {
             **{"level": "error", "action": "internal_error", "status": "error"},
             **{"count": 1, "where": "hub", "exception": "Traceback …\nRuntimeError: boom"},

@@ -162,6 +162,7 @@ def test_every_event_is_counted() -> None:
         events.WorkDropped("announcements", 3, "detail"),
         events.TokensRevoked("ann", "", 1.0),
         events.RevocationApplied("session"),
+        events.HubConnectionEnded("node-1", "reason"),
         events.InternalError("hub", "Traceback"),
     ]
     assert {type(event) for event in examples} == set(get_args(events.Event))
@@ -280,6 +281,10 @@ def test_limits_have_the_names_of_settings() -> None:
         "announcements_waiting_max",
         "ended_waiting_max",
         "revocations_max",
+        "hub_frame_max",
+        "hub_output_max",
+        "hub_calls_max",
+        "hub_hello_timeout",
     }
     for limit in set(LIMITS) - fixed:
         section, name = limit.split(".")

@@ -101,6 +101,7 @@ def test_actions_and_their_fields_are_documented() -> None:
         sink.emit(events.TokensRevoked("u", "channel", 1.0))
         sink.emit(events.EngineStateChanged("redis", good, "" if good else "detail"))
         sink.emit(events.WorkDropped("announcements", 3, "detail"))
+        sink.emit(events.HubConnectionEnded("node", "" if good else "detail"))
         sink.emit(events.InternalError("hub", "Traceback"))
     RequestRecorder(MetricsSink(), []).record("GET", "/", 200, 0.1)
     logging.getLogger("library").warning("x")

@@ -1,0 +1,104 @@
+"""The hub: accepts the connections of workers, and owns the inner engine."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import Struct
+
+from beaconfire.base.loop import Runtime
+from beaconfire.base.tasks import BackgroundTasks
+from beaconfire.engines.hub.calls import CallContext
+from beaconfire.engines.hub.channels import HubChannels
+from beaconfire.engines.hub.connection import HubConnection, HubContext
+from beaconfire.engines.hub.nodes import HubNodes
+from beaconfire.engines.hub.socket_file import HubSocket
+from beaconfire.engines.port import Engine
+from beaconfire.engines.wire.messages import PROTOCOL, Welcome
+from beaconfire.model.events import EventSink, report_error
+
+
+class EngineHubStatistics(Struct, frozen=True):
+    """A snapshot. `attached_channels` are those that at least one worker has attached. `waiting_bytes` is what the
+    workers have not read yet."""
+
+    connections: int
+    attached_channels: int
+    waiting_bytes: int
+
+
+class EngineHub:
+    """Gives `engine` to the workers that connect. The owner calls `engine.sweep` as in any other process.
+
+    An engine that suspends should be behind a guard, because each of its calls must end. `instance` is a random name
+    of this start of the hub, and `version` is that of Beaconfire. Other coroutines of the event loop may run beside the
+    hub.
+    """
+
+    def __init__(self, engine: Engine, runtime: Runtime, events: EventSink, instance: str, version: str) -> None:
+        self._engine = engine
+        self._connections: dict[HubConnection, None] = {}
+        self._background = BackgroundTasks(lambda error: report_error(events, "hub", error), engine.suspends)
+        self._channels = HubChannels(engine.broker, runtime, self._background, lambda: list(self._connections))
+        self._nodes = HubNodes(runtime.timers)
+        self._context = HubContext(
+            Welcome(PROTOCOL, instance, version, engine.name, engine.durabilities, engine.keeps_order),
+            engine.suspends,
+            engine.immediate,
+            CallContext(engine.broker, engine.presence, self._channels),
+            self._channels,
+            self._nodes,
+            runtime,
+            events,
+            self._connections,
+            self._on_last_lost,
+        )
+        self._server: asyncio.Server | None = None
+        self._socket: HubSocket | None = None
+        self._all_lost = asyncio.Event()
+
+    async def start(self, listening: HubSocket) -> None:
+        """Starts the inner engine, and serves workers from then on. A hub starts once. The hub owns the socket and
+        closes it, also if this raises."""
+        self._socket = listening
+        try:
+            await self._engine.broker.start(self._channels)
+            self._server = await asyncio.get_running_loop().create_unix_server(
+                lambda: HubConnection(self._context).stream, sock=listening.socket
+            )
+        except BaseException:
+            listening.close()
+            raise
+
+    async def stop(self) -> None:
+        """Removes the socket, ends all connections and the calls that wait, and stops the inner engine. Idempotent."""
+        self._context.is_stopped = True
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._socket is not None:
+            self._socket.close()
+        for connection in list(self._connections):
+            connection.cancel_calls()
+            connection.close("the hub stops")
+        if self._connections:
+            self._all_lost.clear()
+            await self._all_lost.wait()
+        self._channels.close()
+        self._nodes.close()
+        self._background.cancel()
+        await self._engine.broker.stop()
+
+    def connection_of(self, node: str) -> HubConnection | None:
+        """The connection of a live node."""
+        return next((each for each in self._connections if each.node == node), None)
+
+    def statistics(self) -> EngineHubStatistics:
+        return EngineHubStatistics(
+            len(self._connections),
+            len(self._channels),
+            sum(connection.stream.waiting_bytes for connection in self._connections),
+        )
+
+    def _on_last_lost(self) -> None:
+        self._all_lost.set()
