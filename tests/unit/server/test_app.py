@@ -56,10 +56,13 @@ def test_an_engine_that_suspends_has_a_guard(monkeypatch: pytest.MonkeyPatch) ->
         assert app.health.ready().checks == {"engine": "ok", "revocations": "ok"}
         states.append(EngineState(False, "no connection to 10.0.0.1:6379"))
         report = app.health.ready()
-        assert (report.status, report.checks) == ("failing", {"engine": "no connection to 10.0.0.1:6379"})
+        assert (report.status, report.checks) == (
+            "failing",
+            {"engine": "no connection to 10.0.0.1:6379", "revocations": "ok"},
+        )
         assert b"beaconfire_engine_up 0.0" in app.metrics.exposition()
         states.append(EngineState(False))
-        assert app.health.ready().checks == {"engine": "down"}
+        assert app.health.ready().checks == {"engine": "down", "revocations": "ok"}
         await app.stop()
 
     monkeypatch.setattr(app_module, "ENGINES", {"memory": EngineRow(make, "remote")})
