@@ -15,9 +15,9 @@ test: services check    ## lint, types, and all tests
 	$(VENV)/python -m pytest $(PARALLEL) --dist loadfile --no-loadscope-reorder
 
 test-long: test-protobuf ## the simulation, fuzz and engine tests with many more rounds than `make test`: takes a night
-	SIMULATION_SEEDS=20000 BEACONFIRE_FUZZ_ROUNDS=100000 CHURN_CHANNELS=1000000 $(VENV)/python -m pytest \
+	SIMULATION_SEEDS=20000 BEACONFIRE_FUZZ_ROUNDS=100000 CHURN_CHANNELS=1000000 KILLS=200 $(VENV)/python -m pytest \
 	  $(PARALLEL) --dist load --timeout 3600 \
-	  tests/simulation tests/fuzz tests/acceptance/test_million_channels.py
+	  tests/simulation tests/fuzz tests/acceptance/test_million_channels.py tests/acceptance/disk/test_kill.py
 	$(MAKE) test-engine
 
 test-engine: setup      ## 1,000 clients on an engine that is slow, fails, hangs and loses its link: prints what happened

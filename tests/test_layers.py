@@ -66,6 +66,7 @@ IMPURE_IN_PURE = (
     "channels.lanes",
     "channels.periodic",
     "channels.service",
+    "channels.shared_reads",
     *CONNECTIONS,
 )
 """Pure modules decide synchronously: no event loop, no clock, no randomness, no log."""

@@ -181,7 +181,9 @@ class LossyBroker:
         kept = [p for p in store.streams.get(channel, []) if since is None or p.offset > since.offset]
         first = kept[0].offset if kept else 0
         predecessor = store.predecessors.get((channel, position.epoch, first), position.offset)
-        continues = since is None or continues_from(since, predecessor, position.epoch)
+        continues = since is None or (
+            since.offset <= position.offset and continues_from(since, predecessor, position.epoch)
+        )
         if reverse:
             kept.reverse()
         return HistoryPage(kept[:limit] if limit >= 0 else kept, position, continues)

@@ -44,6 +44,8 @@ def check_members(simulation: Simulation) -> None:
         assert client.session is not None
         for channel, state in client.channels.items():
             subscribed = {subscription.client for subscription in simulation.nodes.subscriptions(channel)}
+            if unfinished := [name for name in subscribed if (name, channel) not in started]:
+                raise BrokenGuarantee(f"in {channel} without a subscribe reply: {unfinished}")
             own = started[client.session.client, channel]
             later = {name for name in subscribed if started[name, channel] >= own}
             present = {name for name, joined in state.members.items() if joined}

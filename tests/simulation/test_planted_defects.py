@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation import delivery_defects, engine_defects, recovery_defects, session_defects
+from tests.simulation import delivery_defects, engine_defects, recovery_defects, session_defects, shared_read_defects
 from tests.simulation.disabled_checks import accept_missing_offsets
 from tests.simulation.runs import simulate
 
@@ -16,6 +16,7 @@ DEFECTS = (
     *delivery_defects.DEFECTS,
     *engine_defects.DEFECTS,
     *session_defects.DEFECTS,
+    *shared_read_defects.DEFECTS,
 )
 SEEDS_MAX = 1500
 

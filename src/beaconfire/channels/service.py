@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from beaconfire.base.errors import BAD_REQUEST, NOT_AVAILABLE, UNRECOVERABLE_POSITION, CommandError
 from beaconfire.channels.namespaces import Namespace
+from beaconfire.channels.shared_reads import SharedReads
 from beaconfire.engines.port import (
     NO_HISTORY,
     Broker,
@@ -27,9 +28,13 @@ from beaconfire.model.publication import ClientInfo
 class ChannelService:
     """Every method takes the channel and its namespace, and raises what the engine raises in addition."""
 
-    def __init__(self, broker: Broker, presence: PresenceStore) -> None:
+    def __init__(self, broker: Broker, presence: PresenceStore, reads: SharedReads | None = None) -> None:
+        """`reads` makes the reads of subscribers. None: each of them is a call of the broker, which costs little if the
+        engine never suspends."""
         self._broker = broker
         self._presence = presence
+        self._reads = reads
+        self._read_for_subscriber = broker.history if reads is None else reads.history
 
     async def publish(
         self,
@@ -79,6 +84,22 @@ class ChannelService:
         check_history(channel, namespace)
         return await self._broker.history(channel, namespace.history, limit, since, reverse)
 
+    async def read_for_subscriber(
+        self,
+        channel: str,
+        namespace: Namespace,
+        limit: int,
+        since: StreamPosition | None = None,
+        reverse: bool = False,
+    ) -> HistoryPage:
+        """Like `history`, for a subscription that is in the hub and whose channel is attached.
+
+        Subscribers of a channel that ask at about the same time may share a read: see `SharedReads.history`, also for
+        the arguments.
+        """
+        check_history(channel, namespace)
+        return await self._read_for_subscriber(channel, namespace.history, limit, since, reverse)
+
     async def page(
         self, channel: str, namespace: Namespace, limit: int, since: StreamPosition | None, reverse: bool
     ) -> HistoryPage:
@@ -99,6 +120,8 @@ class ChannelService:
         """Removes the publications; the position stays. Raises CommandError 108 if the namespace keeps no history."""
         check_history(channel, namespace)
         await self._broker.remove_history(channel)
+        if self._reads is not None:
+            self._reads.forget(channel)
 
     async def presence(self, channel: str, namespace: Namespace) -> dict[str, ClientInfo]:
         """The present clients by client id. Raises CommandError 108 if presence is off."""

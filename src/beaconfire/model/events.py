@@ -223,6 +223,12 @@ class RevocationApplied(Struct, frozen=True):
     kind: str
 
 
+class LoopMeasured(Struct, frozen=True):
+    """The event loop ran a timer `late_s` seconds after it was due. Other work has waited as long."""
+
+    late_s: float
+
+
 class InternalError(Struct, frozen=True):
     """An unexpected error of the server. `where` is the part of the server, `error` is the traceback."""
 
@@ -252,6 +258,7 @@ Event: TypeAlias = (
     | StorageOpened
     | TokensRevoked
     | RevocationApplied
+    | LoopMeasured
     | InternalError
 )
 
@@ -316,6 +323,8 @@ class NodeStatistics(Struct, frozen=True):
     patches_total: int = 0
     filtered_total: int = 0
     conflated_total: int = 0
+    reads_requested_total: int = 0
+    reads_total: int = 0
 
 
 def report_error(events: EventSink, where: str, error: BaseException) -> None:

@@ -17,6 +17,7 @@ from beaconfire.base.loop import LoopTurns, Runtime
 from beaconfire.base.tasks import BackgroundTasks, start_task
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.service import ChannelService
+from beaconfire.channels.shared_reads import SharedReads
 from beaconfire.delivery.hub import Hub
 from beaconfire.delivery.outbox import Flusher, SendAll
 from beaconfire.delivery.patches import Patches
@@ -74,13 +75,13 @@ class Node:
         self._events = events
         self.background = BackgroundTasks(lambda error: report_error(events, "background", error), engine.suspends)
         self.turns = LoopTurns(runtime.schedule, clock.now_s)
-        self.channels = ChannelService(engine.broker, engine.presence)
         self.registry: SessionRegistry[Session] = SessionRegistry()
         self._flusher = Flusher(runtime.schedule, clock.now_s, send_all)
-        patches = Patches()
         self.hub = Hub(
-            runtime.schedule, runtime.prompt_timers, events, int(client.queue_max_size), self._flusher, patches
+            runtime.schedule, runtime.prompt_timers, events, int(client.queue_max_size), self._flusher, Patches()
         )
+        self._reads = SharedReads(engine.broker, self.background, runtime, self.hub.announced)
+        self.channels = ChannelService(engine.broker, engine.presence, self._reads if engine.suspends else None)
         self.work = ChannelWork(
             engine,
             self.hub,
@@ -200,6 +201,8 @@ class Node:
             patches_total=hub.patches_total,
             filtered_total=hub.filtered_total,
             conflated_total=hub.conflated_total,
+            reads_requested_total=self._reads.requests_total,
+            reads_total=self._reads.reads_total,
         )
 
 

@@ -97,6 +97,7 @@ ERROR_CODES = {0: "0"} | {code.code: str(code.code) for code in ERRORS} | DISCON
 
 _REQUEST_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _COMMAND_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_LATE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _FANOUT_S = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 _PUBLICATIONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 _SUBSCRIBERS = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0, 100_000.0)
@@ -209,6 +210,14 @@ METRICS: tuple[Metric, ...] = (
         "namespace",
     ),
     _counter("beaconfire_recovered_publications_total", "Publications delivered by recovery.", "namespace"),
+    _counter(
+        "beaconfire_history_reads_requested_total",
+        "Reads of history that subscriptions needed to start or to recover. Not counted for the memory engine.",
+    ),
+    _counter(
+        "beaconfire_history_reads_total",
+        "Calls of the engine for these reads. Subscriptions of a channel that ask at about the same time share a read.",
+    ),
     _counter("beaconfire_publications_total", "Publications fanned out on this node.", "namespace"),
     _counter(
         "beaconfire_deliveries_total",
@@ -235,6 +244,12 @@ METRICS: tuple[Metric, ...] = (
         "kind",
     ),
     # limits, errors and dependencies
+    _histogram(
+        "beaconfire_loop_lateness_seconds",
+        "How late the event loop ran a timer, measured ten times per second. Every client waits as long.",
+        _LATE_S,
+        unit="seconds",
+    ),
     _counter("beaconfire_limit_hits_total", "How often a limit took effect, by the name of its setting.", "limit"),
     _counter(
         "beaconfire_internal_errors_total", "Unexpected errors of the server. The log has the traceback.", "where"
@@ -280,5 +295,7 @@ NODE_METRICS = {
     "patches_total": "beaconfire_patches_sent_total",
     "filtered_total": "beaconfire_publications_filtered_total",
     "conflated_total": "beaconfire_publications_conflated_total",
+    "reads_requested_total": "beaconfire_history_reads_requested_total",
+    "reads_total": "beaconfire_history_reads_total",
 }
 """The metric of each field of `NodeStatistics`. These metrics are read at each scrape, not counted by events."""

@@ -56,6 +56,7 @@ class MetricsSink:
         self._fanned_out: dict[str, tuple[Number, Number]] = {}
         self._fanout_duration = families.distributions("beaconfire_fanout_duration_seconds").series()
         self._fanout_publications = families.distributions("beaconfire_fanout_batch_publications").series()
+        self._loop_lateness = families.distributions("beaconfire_loop_lateness_seconds").series()
         self._fanout_subscribers = families.distributions("beaconfire_fanout_batch_subscribers").series()
         # Any: each handler takes the one event type it is registered for.
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -80,6 +81,7 @@ class MetricsSink:
             events.StorageOpened: self._storage_opened,
             events.TokensRevoked: self._tokens_revoked,
             events.RevocationApplied: self._revocation_applied,
+            events.LoopMeasured: self._loop_measured,
             events.InternalError: self._internal_error,
         }
         self._create_series(("", *namespaces))
@@ -234,6 +236,9 @@ class MetricsSink:
 
     def _revocation_applied(self, event: events.RevocationApplied) -> None:
         self._count("beaconfire_revocations_applied_total", event.kind)
+
+    def _loop_measured(self, event: events.LoopMeasured) -> None:
+        self._loop_lateness.observe(event.late_s)
 
     def _internal_error(self, event: events.InternalError) -> None:
         self._count("beaconfire_internal_errors_total", event.where)

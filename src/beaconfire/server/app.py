@@ -28,7 +28,7 @@ from beaconfire.channels.namespaces import Namespaces
 from beaconfire.config import Config
 from beaconfire.engines.guard import guard_engine
 from beaconfire.engines.port import Engine
-from beaconfire.model.events import EventDispatcher, EventSink, NodeStatistics
+from beaconfire.model.events import EventDispatcher, EventSink, LoopMeasured, NodeStatistics
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.admission import Admission
 from beaconfire.node.node import STOP_TIMEOUT_S, Node, NodeOptions
@@ -117,12 +117,15 @@ class App:
         self.metrics.set_statistics_source(self._statistics)
         self._sweep_s = self.clock.now_s()
         self._tick: asyncio.TimerHandle | None = None
+        self._tick_s = 0.0
+        """When the timer is due."""
 
     async def start(self) -> None:
         """Starts the engine first. Readiness turns green when everything works."""
         await self.node.start()
-        await self.node.work.revocation_stream.wait_until_known(float(self.config.engine.timeout))
+        self._tick_s = self.clock.now_s()
         self._run_timers()
+        await self.node.work.revocation_stream.wait_until_known(float(self.config.engine.timeout))
         self.health.started()
 
     def begin_drain(self) -> None:
@@ -252,7 +255,10 @@ class App:
         )
 
     def _run_timers(self) -> None:
-        """Drives all timers of this node with one timer of the event loop."""
+        """Drives all timers of this node with one timer of the event loop, and measures how late it runs."""
+        now_s = self.clock.now_s()
+        self.events.emit(LoopMeasured(max(0.0, now_s - self._tick_s)))
+        self._tick_s = now_s + TIMER_RESOLUTION_S
         self._tick = asyncio.get_running_loop().call_later(TIMER_RESOLUTION_S, self._run_timers)
         self.timers.run_due()
         self.log.tick()

@@ -185,16 +185,25 @@ class World:
     def crash(self) -> None:
         """The process ends: answers that are under way are lost. Another one starts, and everything is read."""
         connection: Any = self.writer._file._connection
-        if connection is not None:
-            connection.real.close()  # Rolls back, as the next process would.
+        if not self.writer.state.up:  # The use of an empty stream was perhaps not written, so its position may expire.
+            for channel in self.channels.values():
+                channel.epoch = channel.epoch if channel.content else ""
+        keeper = sqlite3.connect(self.path)
+        keeper.execute("SELECT name FROM meta").fetchall()  # Keeps the write-ahead log, which a killed process leaves.
         lock = self.writer._file._lock
         assert lock is not None, "the writer has the lock"
+        if connection is not None:
+            connection.real.rollback()  # As the next process would.
+            connection.real.close()
+        else:  # The log is gone, so the next process would see a copy, which the model does not expect.
+            lock.record(replace(lock.session, closed=True))
         lock.release()
         for attempt in self.attempts:
             attempt.outcome = attempt.outcome or "unknown"
         self.waiting, self.finished = [], []
         self.faults.clear()
         self.writer = self._start()
+        keeper.close()
         for channel in self.channels.values():
             channel.announced = 0
 

@@ -1,14 +1,29 @@
-"""One process per database file."""
+"""One process per database file, and a record of the last session outside of the file."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import re
 import socket
+from typing import Final
+
+from msgspec import Struct
 
 from beaconfire.base.errors import StorageUnusable
 
 LOCK_SUFFIX = ".lock"
+
+_SESSION: Final = re.compile(r"session (-?\d+)(, closed)?")
+
+
+class Session(Struct, frozen=True):
+    """The time from `Writer.open` to `Writer.close`. The database has the number as well, so a file with another number
+    is not the one that was last in this place. `closed` tells whether the session ended in an orderly way."""
+
+    number: int
+    closed: bool = False
 
 
 class FileLock:
@@ -24,7 +39,7 @@ class FileLock:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(self._descriptor, 1000, 0).decode(errors="replace").strip() or "an unknown process"
+            holder = self._read().partition(", session")[0].strip() or "an unknown process"
             os.close(self._descriptor)
             raise StorageUnusable(
                 database,
@@ -34,8 +49,25 @@ class FileLock:
         except BaseException:
             os.close(self._descriptor)
             raise
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        match = _SESSION.search(self._read())
+        self.session = Session(int(match[1]), match[2] is not None) if match else Session(-1)
+        """The session that the file records. The number is -1 if the file is new."""
+        self.record(self.session)
+
+    def record(self, session: Session) -> None:
+        """Writes the process and the session into the file. After a failure the file is empty: no session."""
+        self.session = session
+        state = ", closed" if session.closed else ""
+        text = f"process {os.getpid()} on {socket.gethostname()}, session {session.number}{state}\n".encode()
+        try:
+            # Overwrites first, because this needs no room on the disk.
+            os.ftruncate(self._descriptor, os.pwrite(self._descriptor, text, 0))
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
+
+    def _read(self) -> str:
+        return os.pread(self._descriptor, 1000, 0).decode(errors="replace")
 
     def release(self) -> None:
         """Must be called once."""

@@ -5,7 +5,6 @@ All methods block, and are called on one thread. `state` and `refusal` may be re
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -26,6 +25,9 @@ SWEEP_INTERVAL_S: Final = 1.0
 HEAL_INTERVAL_S: Final = 0.5
 """How often a file in trouble is tried again."""
 
+CHECK_INTERVAL_S: Final = 5.0
+"""How often a file that seems damaged is checked. A disk that cannot be read looks like a damaged file to SQLite."""
+
 _UP: Final = EngineState(up=True)
 
 _OLD_LIBRARY: Final = (
@@ -38,8 +40,8 @@ class Writer:
     """The owner of the database file. `open` first, `close` last.
 
     In trouble there are two states. The disk is *full*: publications are refused, reading goes on, and space is made.
-    The file is *broken* by an I/O error: everything is refused until the file could be opened again. A damaged file is
-    not opened again.
+    The file is *broken* by an I/O error: everything is refused until the file could be opened again. A file that seems
+    damaged is used again only after a check of all its pages.
     """
 
     def __init__(self, file: DatabaseFile, make_store: Callable[[Opened], Store], now_s: Callable[[], float]) -> None:
@@ -71,8 +73,7 @@ class Writer:
         """Empties the write-ahead log, if the disk has room, and gives the file free. Idempotent."""
         if self._store is not None:
             self._store = None
-            with contextlib.suppress(sqlite3.Error):
-                self._file.empty_log()
+            self._file.end_session()
         self._file.unlock()
 
     def run(self, operations: Sequence[Operation[Any]]) -> None:
@@ -83,6 +84,8 @@ class Writer:
         """
         if self.refusal is None:
             self._try(operations)
+            if self._file.is_lean and self.refusal is None:
+                self._keep_reserve()
             return
         for operation in operations:
             if operation.stores or self._store is None:
@@ -97,10 +100,10 @@ class Writer:
         """
         now_s = self._now_s()
         if self.refusal is not None:
-            if now_s >= self._heal_s and not self._damaged:
-                self._heal_s = now_s + HEAL_INTERVAL_S
-                self._heal()
-            return False
+            if now_s < self._heal_s:
+                return False
+            self._heal_s = now_s + (CHECK_INTERVAL_S if self._damaged else HEAL_INTERVAL_S)
+            return self._heal()
         if now_s < self._sweep_s:
             if idle:
                 self._empty_log()
@@ -132,7 +135,9 @@ class Writer:
     def _fail(self, operations: Sequence[Operation[Any]], error: Exception) -> None:
         """Fails the operations, which had no effect. After a defect in one of them the others are tried again."""
         self._on_trouble(error)
-        if self.refusal is not None:
+        if self.refusal is not None and len(operations) > 1:
+            self.run(operations)  # Reading goes on.
+        elif self.refusal is not None:
             for operation in operations:
                 operation.error = self.refusal()
         elif len(operations) > 1:
@@ -159,12 +164,13 @@ class Writer:
             self._on_broken(error)
 
     def _on_full(self) -> None:
+        if self.refusal is None:
+            self._heal_s = self._now_s()  # At once, because the reserve may suffice.
         text = (
             f"the disk of {self._file.path!r} is full: nothing was published. Free some space; then this ends by itself"
         )
         self.refusal = lambda: StorageFull(text)
         self.state = EngineState(False, text)
-        self._heal_s = self._now_s()
         if self._store is not None:
             self._store.freeze(True)
 
@@ -178,43 +184,62 @@ class Writer:
         self._store = None
         self._file.close()
 
-    def _heal(self) -> None:
-        """Makes the file usable again, if this is possible now."""
+    def _heal(self) -> bool:
+        """Makes the file usable again, if this is possible now. True if more can be removed to make room, at once."""
         try:
             if self._store is None:
                 self._open()
-            self._make_room()
-            healed = self._file.take_reserve() or self._file.has_room()
+            more = self._make_room()
+            if self._file.take_reserve():
+                self._on_healed()
+                return False
         except StorageUnusable as error:
             self.state = EngineState(False, error.detail)
         except Exception as error:  # noqa: BLE001 - a defect must not end the thread
             self._on_trouble(error)
-            self._heal_s = self._now_s() + HEAL_INTERVAL_S
         else:
-            if healed and self._store is not None:
-                self._store.freeze(False)
-                self.refusal = None
-                self.state = _UP
+            self._on_full()
+            if more:
+                self._heal_s = self._now_s()
+            return more
+        return False
 
-    def _make_room(self) -> None:
-        """Uses the reserve for a slice of retention, and tries a write. Raises sqlite3.Error."""
+    def _make_room(self) -> bool:
+        """Uses the reserve for a slice of retention, and tries a write. True if more can be removed. Raises
+        sqlite3.Error."""
         assert self._store is not None, "the file is open"
         self._file.release_reserve()
         self._file.empty_log()
-        self._store.sweep(SWEEP_BUDGET)
+        more = self._store.sweep(SWEEP_BUDGET)
         self._file.try_write()
         self._file.empty_log()
+        return more
+
+    def _on_healed(self) -> None:
+        assert self._store is not None, "the file is open"
+        self._store.freeze(False)
+        self.refusal = None
+        self.state = _UP
 
     # Upkeep
 
     def _sweep(self) -> bool:
         assert self._store is not None, "the file is open"
         try:
-            self._file.take_reserve()
+            if not self._file.take_reserve():
+                self._on_full()
+                return False
             return self._store.sweep(SWEEP_BUDGET)
         except Exception as error:  # noqa: BLE001 - likewise
             self._on_trouble(error)
             return False
+
+    def _keep_reserve(self) -> None:
+        try:
+            if not self._file.keep_reserve():
+                self._on_full()
+        except sqlite3.Error as error:
+            self._on_trouble(error)
 
     def _empty_log(self) -> None:
         try:
@@ -223,7 +248,8 @@ class Writer:
             self._on_trouble(error)
 
     def _open(self) -> None:
-        opened = self._file.open()
+        opened = self._file.open(is_suspect=self._damaged)
+        self._damaged = False
         self._store = self._make_store(opened)
         advice = _OLD_LIBRARY if sqlite3.sqlite_version_info < WAL_FIX else ""
         self.events.emit(StorageOpened(self._file.path, f"sqlite {sqlite3.sqlite_version}", opened.is_copy, advice))

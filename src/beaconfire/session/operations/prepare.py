@@ -232,7 +232,7 @@ class Preparation:
             if request.reject_unrecovered and was_recovering and not recovery.recovered:
                 raise CommandError(UNRECOVERABLE_POSITION, "history does not reach back to the given position")
         else:
-            page = await self._channels.history(subscription.channel, subscription.namespace, 0)
+            page = await self._channels.read_for_subscriber(subscription.channel, subscription.namespace, 0)
             recovery, top = NOT_RECOVERED, page.position
         publications = recovery.publications
         # With publications: the offset that the client sent, because SDKs move on from there by the offsets of the
@@ -262,10 +262,10 @@ class Preparation:
         namespace = subscription.namespace
         limit = self._options.recovery_max_publication_limit
         if namespace.cache_mode:
-            page = await self._channels.history(subscription.channel, namespace, 1, reverse=True)
+            page = await self._channels.read_for_subscriber(subscription.channel, namespace, 1, reverse=True)
             recovery = recover_cache(since, page)
         else:
-            page = await self._channels.history(subscription.channel, namespace, limit, since)
+            page = await self._channels.read_for_subscriber(subscription.channel, namespace, limit, since)
             recovery = recover_stream(since, page)
         if not recovery.recovered and len(page.publications) == limit and not namespace.cache_mode:
             self._events.emit(LimitHit("client.recovery_max_publication_limit", session.client))

@@ -79,10 +79,10 @@ class RecoveryInPieces:
         channel, namespace = subscription.channel, subscription.namespace
         subscription.hold_again()
         if namespace.cache_mode:
-            page = await self._channels.history(channel, namespace, 1, reverse=True)
+            page = await self._channels.read_for_subscriber(channel, namespace, 1, reverse=True)
         else:
             limit = self._options.recovery_max_publication_limit
-            page = await self._channels.history(channel, namespace, limit, since)
+            page = await self._channels.read_for_subscriber(channel, namespace, limit, since)
         if subscription.reached != since:
             return  # the subscription ended while history was read
         piece = read_latest(since, page) if namespace.cache_mode else read_on(since, page)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sqlite3
 import stat
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from beaconfire.base.errors import StorageUnusable
+from beaconfire.engines.sqlite import schema as schema_module
 from beaconfire.engines.sqlite.schema import SCHEMA_VERSION, open_database
 
 
@@ -69,6 +72,57 @@ def test_a_database_of_another_program_is_refused(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE accounts (name TEXT)")
     assert "another program" in reason(path)
+
+
+def test_the_log_of_another_program_stays(path: Path) -> None:
+    """SQLite would copy the log of a program that was killed into its file."""
+    source = path.with_name("source.db")
+    with closing(sqlite3.connect(source)) as connection:
+        connection.executescript("PRAGMA journal_mode = WAL; CREATE TABLE accounts (name TEXT)")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.executescript("INSERT INTO accounts VALUES ('a')")
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{source}{suffix}", f"{path}{suffix}")
+    log = Path(f"{path}-wal").read_bytes()
+    assert "another program" in reason(path)
+    assert Path(f"{path}-wal").read_bytes() == log
+
+
+def test_a_file_system_without_write_ahead_logs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite falls back to another journal without an error. A database in memory is such a case."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageUnusable, match="journal mode 'memory'"):
+        open_database(":memory:")
+
+
+def test_a_read_only_file_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite would open the file for reading."""
+    open_database(str(path)).connection.close()
+    monkeypatch.setattr(os, "access", lambda *arguments: False)  # A superuser may write to every file.
+    assert "cannot be written: check the permissions" in reason(path)
+
+
+def test_an_error_of_the_file_system_is_a_clear_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not come from SQLite, for example because the file was removed meanwhile."""
+
+    def fail(name: str) -> int:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
+
+    monkeypatch.setattr(os.path, "getsize", fail)
+    with pytest.raises(StorageUnusable, match="No such file or directory"):
+        open_database(str(path))
+
+
+def test_a_damaged_page_is_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the file is so large that the check would take long."""
+    with closing(open_database(str(path)).connection) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = bytearray(path.read_bytes())
+    content[-4096:] = b"\xff" * 4096
+    path.write_bytes(content)
+    assert "is damaged" in reason(path)
+    monkeypatch.setattr(schema_module, "CHECKED_BYTES_MAX", 4096)
+    open_database(str(path)).connection.close()
 
 
 def test_a_later_schema_is_refused(path: Path) -> None:

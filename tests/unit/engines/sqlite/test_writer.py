@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from beaconfire.base.errors import EngineUnavailable, StorageFull
 from beaconfire.engines.sqlite import database_file
 from beaconfire.engines.sqlite import writer as writer_module
 from beaconfire.engines.sqlite.operations import Ping, Positions, Read
-from beaconfire.engines.sqlite.reserve import ReserveFile
+from beaconfire.engines.sqlite.reserve import RESERVE_BYTES, ROOM_BYTES, ReserveFile
 from beaconfire.model.events import InternalError, StorageOpened
 from tests.unit.engines.sqlite.support import HISTORY, KEPT, Answer, Process
 
@@ -94,17 +96,94 @@ def test_the_whole_batch_of_a_full_disk_is_refused(start: Callable[[], Process])
 def test_a_disk_without_room_for_the_reserve_counts_as_full(
     start: Callable[[], Process], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the start on. Room that retention has freed in the file counts as well."""
-    monkeypatch.setattr(ReserveFile, "create", lambda self: False)
-    process = start()
-    with pytest.raises(StorageFull):
-        process.publish("a")
-    heal(process)
-    assert not process.is_up()
-    monkeypatch.setattr(database_file, "RESERVE_BYTES", 0)
+    """From the start on, until there is room for it and for something more."""
+    with monkeypatch.context() as patch:
+        patch.setattr(ReserveFile, "create", lambda self: False)
+        process = start()
+        with pytest.raises(StorageFull):
+            process.publish("a")
+        heal(process)
+        assert not process.is_up()
+        assert not os.path.exists(f"{path}.reserve")
     heal(process)
     assert process.is_up()
+    assert os.path.getsize(f"{path}.reserve") == RESERVE_BYTES
     assert process.publish("a").position.offset == 1
+
+
+def limit_disk(patch: pytest.MonkeyPatch, bytes_max: int) -> None:
+    """From now on no file can take more than this many bytes at once."""
+    allocate = os.posix_fallocate
+
+    def limited(descriptor: int, offset: int, size: int) -> None:
+        if size > bytes_max:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        allocate(descriptor, offset, size)
+
+    patch.setattr(os, "posix_fallocate", limited)
+
+
+def fill_and_expire(process: Process, count: int) -> None:
+    """Publishes 2 KB each in one channel, and lets all of them expire."""
+    options = replace(KEPT, history=replace(HISTORY, size=10_000))
+    batch = [process.publication("large", b"." * 2000, options)[0] for _ in range(count)]
+    process.run(*batch)
+    process.clock.advance(70.0)
+
+
+def test_pages_that_retention_has_freed_count_as_room(
+    start: Callable[[], Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log needs the reserve, or free pages of the file, or both together. What publications take of the free pages
+    is added to the reserve; if the disk has no room for it, the disk is full."""
+    process = start()
+    fill_and_expire(process, 900)
+    process.faults.disk_full = True
+    with pytest.raises(StorageFull):
+        process.publish("a")
+    process.faults.disk_full = False
+    limit_disk(monkeypatch, RESERVE_BYTES // 2 + ROOM_BYTES)
+    for _ in range(8):
+        heal(process)
+    assert process.count("publications") == 0
+    assert process.is_up()
+    reserve = ReserveFile(str(process.path))
+    before = reserve.bytes
+    assert 0 < before < RESERVE_BYTES // 2
+    process.publish("a", b"." * 500_000)
+    assert process.is_up()
+    assert reserve.bytes > before + 400_000
+    for _ in range(4):
+        with contextlib.suppress(StorageFull):
+            process.publish("a", b"." * 500_000)
+    assert not process.is_up()
+    assert process.offsets("a")[0] == 1
+
+
+def test_a_reserve_that_is_lost_makes_the_disk_full(
+    start: Callable[[], Process], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it the disk could become full for ever. So this is noticed before the disk is really full."""
+    process = start()
+    process.publish("a")
+    os.unlink(f"{path}.reserve")
+    limit_disk(monkeypatch, 0)
+    heal(process)
+    assert "is full" in process.writer.state.detail
+    assert process.offsets("a") == [1]
+
+
+def test_a_read_in_the_batch_of_a_full_disk_succeeds(start: Callable[[], Process]) -> None:
+    """Only the publications of the batch are refused."""
+    process = start()
+    process.publish("a")
+    operation, refused = process.publication("a")
+    reading: Any = Answer()
+    process.faults.disk_full = True
+    process.run(operation, Read(reading, "a", HISTORY, -1, None, False))
+    with pytest.raises(StorageFull):
+        refused.get()
+    assert [publication.offset for publication in reading.get().publications] == [1]
 
 
 def test_the_reserve_is_made_again_when_there_is_room(start: Callable[[], Process], path: Path) -> None:
@@ -178,22 +257,36 @@ def test_an_error_while_healing_is_trouble_as_well(start: Callable[[], Process])
     assert process.is_up()
 
 
-def test_a_damaged_file_is_not_opened_again(start: Callable[[], Process], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The operator must decide. The state says how to save the data."""
+def test_a_damaged_file_is_used_again_only_after_a_check(
+    start: Callable[[], Process], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that cannot be read looks the same. Until all pages can be read, the state says how to save the data.
+
+    The file may have been replaced by a backup meanwhile, so it counts as a copy.
+    """
     process = start()
+    epoch = process.publish("a").position.epoch
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
     def damaged(*arguments: object) -> None:
-        error = sqlite3.DatabaseError("database disk image is malformed")
-        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
         raise error
 
     monkeypatch.setattr(process.store, "use", damaged)
     with pytest.raises(EngineUnavailable, match="is damaged"):
         process.page("a")
-    for _ in range(3):
+    with monkeypatch.context() as patch:
+        patch.setattr(database_file, "check_pages", damaged)
+        for _ in range(12):
+            heal(process)
+            assert ".recover" in process.writer.state.detail
+    for _ in range(5):
         heal(process)
-    assert ".recover" in process.writer.state.detail
-    assert len(process.events.events) == 1
+    assert process.is_up()
+    page = process.page("a")
+    assert ([publication.offset for publication in page.publications], page.position.epoch != epoch) == ([1], True)
+    opened = [event for event in process.events.events if isinstance(event, StorageOpened)]
+    assert [event.is_copy for event in opened] == [False, True]
 
 
 def test_a_defect_fails_only_its_own_operation(start: Callable[[], Process]) -> None:
