@@ -40,7 +40,7 @@ async def check_watcher(watcher: Watcher, server: DiskServer) -> None:
     stored = (await read_history(server.port, watcher.channel)).publications
     await wait_until(lambda: len(watcher.received) >= len(stored), "the subscriber has everything")
     assert watcher.received == stored
-    assert watcher.subscribed == KILLS + 1
+    assert 1 < watcher.subscribed <= KILLS + 1  # A server may end before the client is back.
 
 
 @pytest.mark.timeout(DEADLINE_S + 60)
