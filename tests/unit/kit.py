@@ -44,6 +44,7 @@ from beaconfire.protocols.port import Codec
 from beaconfire.session.factory import SessionFactory
 from beaconfire.session.operations.assembly import suspending_operations
 from beaconfire.session.options import ClientOptions
+from beaconfire.session.revocations import Revocation
 from beaconfire.session.session import Session
 from beaconfire.transports.traits import Pings, SessionTraits
 from tests.fakes.engine import ControlledBroker, ControlledPresence, ManualCalls
@@ -214,6 +215,8 @@ class NodeHarness:
         )
         self.calls.when_changed = self._declare_suspending
         run(self.node.start())
+        self._epochs = itertools.count(1)  # the node has created its internal stream
+        self.calls.completed.clear()
 
     def _declare_suspending(self) -> None:
         """Commands run in one step while no call is held back, and in tasks while one is."""
@@ -317,5 +320,15 @@ class NodeHarness:
         return set(run(self.memory.presence.members(channel)))
 
     def attached_channels(self) -> int:
-        """The number of channels that the node is attached to at the broker."""
-        return self.memory.broker.statistics().attached_channels
+        """The number of channels that the node is attached to at the broker, without the internal one."""
+        return self.memory.broker.statistics().attached_channels - 1
+
+    def revoke(self, **fields: Any) -> None:
+        """Revokes tokens like the server API."""
+        run(self.node.work.revocation_stream.revoke(self.revocation(**fields)))
+
+    def revocation(self, **fields: Any) -> Revocation:
+        """A revocation for an hour, of tokens that were issued until now."""
+        now_unix_s = self.clock.unix_s()
+        until_unix_s = 0.0 if "token_id" in fields else now_unix_s
+        return Revocation(now_unix_s + 3600, **{"issued_until_unix_s": until_unix_s, **fields})

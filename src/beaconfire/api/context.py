@@ -25,6 +25,7 @@ from beaconfire.channels.service import ChannelService
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.node.cluster import Cluster, Selector
+from beaconfire.node.revocation_stream import RevocationStream
 from beaconfire.protocols.json_payload import check_json
 from beaconfire.session.operations.publish import Publishing
 
@@ -46,15 +47,21 @@ class ApiContext:
         events: EventSink,
         options: ApiOptions,
         publishing: Publishing,
+        revocation_stream: RevocationStream,
         may_suspend: bool,
+        leeway_s: float = 0.0,
     ) -> None:
-        """`may_suspend` tells whether the engine, or a decision about a publication, may suspend."""
+        """`may_suspend` tells whether the engine, or a decision about a publication, may suspend. `leeway_s` is the
+        tolerated difference between the clocks of this node and of those that issue tokens."""
         self.channels = channels
         self.namespaces = namespaces
         self.cluster = cluster
         self.turns = turns
         self.publishing = publishing
+        self.revocation_stream = revocation_stream
         self.may_suspend = may_suspend
+        self.leeway_s = leeway_s
+        self.unix_s = clock.unix_s
         self.now_s = clock.now_s
         self.events = events
         self.options = options

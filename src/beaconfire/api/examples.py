@@ -56,6 +56,7 @@ EXAMPLES: Mapping[str, Example] = {
         {"result": {}},
     ),
     "refresh": Example({"user": "42", "expire_at": 1893456000}, {"result": {}}),
+    "revoke": Example({"user": "42", "channel": "chat"}, {"result": {}}),
     "send": Example({"user": "42", "data": {"notice": "maintenance at 22:00"}}, {"result": {}}),
     "presence": Example(
         {"channel": "chat"},

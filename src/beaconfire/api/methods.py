@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Raw, Struct
 
-from beaconfire.api import publishing, queries, sessions
+from beaconfire.api import publishing, queries, revoking, sessions
 from beaconfire.api.context import ApiContext, api_error
 from beaconfire.api.decoding import RequestDecoder
 from beaconfire.api.messages import publishing as publish_messages
@@ -178,6 +178,12 @@ METHODS: Mapping[str, Method] = {
         EmptyResult,
         sessions.refresh,
         "Changes when the connections of a user expire.",
+    ),
+    "revoke": _row(
+        session_messages.RevokeRequest,
+        EmptyResult,
+        revoking.revoke,
+        "Revokes tokens of a user, or one token, before they expire.",
     ),
     "send": _row(
         session_messages.SendRequest,

@@ -7,7 +7,8 @@ from typing import Annotated
 from msgspec import Meta, field
 
 from beaconfire.base.options import SECRET, Options
-from beaconfire.base.units import Size
+from beaconfire.base.units import Seconds, Size
+from beaconfire.session.revocations import LIFETIME_MAX_S
 
 
 class ApiOptions(Options, frozen=True, kw_only=True):
@@ -30,4 +31,13 @@ class ApiOptions(Options, frozen=True, kw_only=True):
             "get error 111.",
         ),
     ] = Size(1024 * 1024)
+    revocation_ttl: Annotated[
+        Seconds,
+        Meta(
+            gt=0,
+            le=LIFETIME_MAX_S,
+            description="How long the method revoke keeps a revocation, unless the call names expire_at. Must be at "
+            "least the longest lifetime of your tokens: an older token would be accepted again.",
+        ),
+    ] = Seconds(86400)
     batch_max: Annotated[int, Meta(ge=1, description="Commands in one batch; more get error 107.")] = 1024

@@ -70,6 +70,8 @@ def read_identity(claims: Claims, options: TokenOptions) -> Identity:
         client_refresh=expire_at_unix_s > 0,
         channels=_channels(claims),
         meta=_meta(claims),
+        issued_at_unix_s=_issued_at(claims),
+        token_id=_token_id(claims),
     )
 
 
@@ -89,6 +91,8 @@ def read_subscription(claims: Claims, options: TokenOptions) -> SubscriptionClai
             expire_at_unix_s=expire_at_unix_s,
             client_refresh=expire_at_unix_s > 0,
             override=_override(claims, ""),
+            issued_at_unix_s=_issued_at(claims),
+            token_id=_token_id(claims),
         ),
     )
 
@@ -96,8 +100,8 @@ def read_subscription(claims: Claims, options: TokenOptions) -> SubscriptionClai
 def check_claims(claims: Claims, options: TokenOptions, now_unix_s: float) -> None:
     """Raises TokenInvalid for a wrong audience, issuer or `nbf`, then TokenExpired for `exp`.
 
-    `iat` must be a number, and is not compared with the clock: RFC 7519 section 4.1.6 defines it as information about
-    the age of a token, and a backend whose clock is a few milliseconds ahead would lock out its users permanently.
+    `iat` is not compared with the clock: RFC 7519 section 4.1.6 defines it as information about the age of a token, and
+    a backend whose clock is a few milliseconds ahead would lock out its users permanently.
 
     The expiry is checked last, because TokenExpired means that a newer token of the same kind is accepted.
     """
@@ -111,8 +115,6 @@ def check_claims(claims: Claims, options: TokenOptions, now_unix_s: float) -> No
             raise TokenInvalid(f"claim iss is not the issuer {options.issuer!r}")
     if (ahead_s := _time(claims, "nbf", now_unix_s) - now_unix_s) > options.leeway:
         raise TokenInvalid(f"claim nbf is {ahead_s:.0f} s in the future; if only the clocks differ, set leeway")
-    if _given(claims, "iat"):
-        _time(claims, "iat", now_unix_s)
     if _time(claims, "exp", float("inf")) <= now_unix_s - options.leeway:
         raise TokenExpired(f"claim exp: the token expired {now_unix_s - _time(claims, 'exp', 0):.0f} s ago")
 
@@ -141,6 +143,20 @@ def _lifetime_end(claims: Claims, options: TokenOptions) -> float:
 
 def _time(claims: Claims, name: str, default: float) -> float:
     return _decoded(claims, name, "", _NUMBER, "a number (unix time)") if name in claims else default
+
+
+def _issued_at(claims: Claims) -> float:
+    """The unix time of `iat`; 0 if the token has none."""
+    return _time(claims, "iat", 0.0) if _given(claims, "iat") else 0.0
+
+
+def _token_id(claims: Claims) -> str:
+    """`jti`; "" if the token has none. RFC 7519 section 4.1.7 says a string. The JSON text of any other value counts,
+    so that such tokens stay valid and can be revoked."""
+    if not _given(claims, "jti"):
+        return ""
+    text = bytes(claims["jti"]).decode()
+    return _decoded(claims, "jti", "", _TEXT, "a string") if text.startswith('"') else text
 
 
 def _channels(claims: Claims) -> dict[str, SubscriptionGrant]:

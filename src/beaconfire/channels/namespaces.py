@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Final
 
 from beaconfire.base.errors import BAD_REQUEST, UNKNOWN_CHANNEL, CommandError
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.engines.port import Durability, HistoryOptions
+
+_INTERNAL: Final = "\x01"
+"""The namespace of internal channels. No configuration has a namespace with this name."""
 
 
 class Namespace:
@@ -63,6 +67,11 @@ class Namespaces:
         except KeyError:
             raise CommandError(UNKNOWN_CHANNEL, f"channel {channel!r}: no namespace {name!r} is configured") from None
 
+    def internal(self, name: str) -> str:
+        """The name of a channel that only the nodes use. `resolve` refuses it, so no client, token or API call can
+        name the channel."""
+        return f"{_INTERNAL}{self._names.namespace_boundary}{name}"
+
     def durability(self, channel: str) -> Durability:
         """The durability of the channel's history. "memory" for an unknown namespace, whose channels have none."""
         name = self._namespace_name(channel)
@@ -77,7 +86,9 @@ class Namespaces:
     def _namespace_name(self, channel: str) -> str | None:
         """The part before the namespace boundary, None without one. A user id may contain the boundary: `#urn:42`."""
         boundary, users = self._names.namespace_boundary, self._names.user_boundary
-        if not boundary or boundary not in channel:
+        if not boundary:
+            return _INTERNAL if channel.startswith(_INTERNAL) else None
+        if boundary not in channel:
             return None
         name = channel.removeprefix(self._names.private_prefix).split(boundary, 1)[0]
         return None if users and users in name else name

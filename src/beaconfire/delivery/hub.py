@@ -12,7 +12,7 @@ which the hub got them. A new subscription gets nothing that was published befor
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -61,6 +61,8 @@ class Hub:
         self._events = events
         self.healer: Healer | None = None
         """Gets publications after a hole. Without a healer they are delivered, and subscriptions find the gap."""
+        self.on_unsubscribed: Callable[[str, Publication, str, int], None] = _ignore
+        """Gets publications in channels without subscribers: channel, publication, epoch and predecessor."""
         self._channels: dict[str, LocalChannel] = {}
         self._subscriptions = 0
         self.context = StrategyContext(patches, timers, schedule, self._resume_due)
@@ -174,6 +176,8 @@ class Hub:
             push = PublicationPush(channel, publication)
             item = Item(push, offset, previous, epoch, exclude, local.numbers, delta, predecessor)
             self.fan_out.add(local, item)
+        else:
+            self.on_unsubscribed(channel, publication, epoch, previous)
 
     def _is_out_of_order(self, channel: str, local: LocalChannel, announcement: Announcement) -> bool:
         """Whether the publication must not be delivered now: the channel has it already, or the healer got it, because
@@ -245,3 +249,7 @@ class Hub:
             target.report_undeliverable()
         except Exception:  # noqa: BLE001 - a bug with one subscription must not stop the delivery to the others
             self._events.emit(InternalError("conflation", traceback.format_exc()))
+
+
+def _ignore(channel: str, publication: Publication, epoch: str, previous: int) -> None:
+    """Nobody wants publications in channels without subscribers."""

@@ -100,13 +100,13 @@ class Outbox:
         """Writes the frames now if the transport is writable. Otherwise the outbox overflows."""
         transport = self._transport
         if transport is None:
-            self._drop()
+            self.drop()
         elif transport.writable:
             self.flush()
             self._listed = True  # the flusher's list still holds this outbox
         else:
             self._transport = None
-            self._drop()
+            self.drop()
             self._flusher.overflowed(self)
 
     @property
@@ -119,14 +119,14 @@ class Outbox:
         transport = self._transport
         if transport is None:
             self._listed = False
-            self._drop()
+            self.drop()
         elif transport.writable:
             self._listed = False
             frame = self._frame
             if frame is not None:
                 frames = (frame,) if self._more is None else (frame, *self._more)
                 self._flusher.count(1, self.queued_bytes)
-                self._drop()
+                self.drop()
                 transport.write(frames)
         # An unwritable outbox counts as listed, so that `append` does not call the flusher until `flush` is called.
 
@@ -158,13 +158,14 @@ class Outbox:
         else:
             self.append(frame)
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Drops the queued frames."""
         self._frame = self._more = None
         self.queued_bytes = 0
 
     def move_to(self, transport: Writable) -> None:
         """Drops the queued frames, which are frames of the old transport, and writes later frames to `transport`."""
-        self._drop()
+        self.drop()
         self._transport = transport
 
     def close(self) -> None:
@@ -172,7 +173,7 @@ class Outbox:
         self.flush()
         self._transport = None
         self._on_overflow = None
-        self._drop()
+        self.drop()
 
     def report_overflow(self) -> None:
         """Called by the flusher, outside of fan-out."""

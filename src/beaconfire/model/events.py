@@ -205,6 +205,24 @@ class StorageOpened(Struct, frozen=True):
     advice: str
 
 
+class TokensRevoked(Struct, frozen=True):
+    """The server API has revoked tokens: of `user`, for `channel` only if it is given, or, if `user` is empty, those
+    with a token id. The id is a part of a token, so it is not in the event. The revocation ends at `expire_at_unix_s`.
+    """
+
+    user: str
+    channel: str
+    expire_at_unix_s: float
+
+
+class RevocationApplied(Struct, frozen=True):
+    """A revocation took effect. `kind` says on what: a session or subscription that ended, or a token that was refused.
+    It is one of: session, subscription, token.
+    """
+
+    kind: str
+
+
 class LoopMeasured(Struct, frozen=True):
     """The event loop ran a timer `late_s` seconds after it was due. Other work has waited as long."""
 
@@ -238,6 +256,8 @@ Event: TypeAlias = (
     | EngineStateChanged
     | HubConnectionEnded
     | StorageOpened
+    | TokensRevoked
+    | RevocationApplied
     | LoopMeasured
     | InternalError
 )
@@ -294,6 +314,7 @@ class NodeStatistics(Struct, frozen=True):
     history_publications: int = 0
     history_bytes: int = 0
     engine_up: int = 1
+    revocations: int = 0
     messages_in_total: int = 0
     bytes_in_total: int = 0
     messages_out_total: int = 0

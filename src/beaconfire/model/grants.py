@@ -25,7 +25,8 @@ class SubscriptionGrant(Struct, frozen=True):
 
     `info` becomes `chan_info` in presence, joins, leaves and publications; `data` goes to the client with the
     subscription. `expire_at_unix_s` is in seconds since 1970; 0 means that the grant does not expire. If
-    `client_refresh` is true, the client renews the grant with sub_refresh.
+    `client_refresh` is true, the client renews the grant with sub_refresh. `issued_at_unix_s` and `token_id` are those
+    of the subscription token, as in `Identity`.
     """
 
     info: Raw = NO_PAYLOAD
@@ -33,6 +34,8 @@ class SubscriptionGrant(Struct, frozen=True):
     expire_at_unix_s: float = 0.0
     client_refresh: bool = False
     override: SubscriptionOverride | None = None
+    issued_at_unix_s: float | None = None
+    token_id: str = ""
 
 
 class SubscriptionClaims(Struct, frozen=True):

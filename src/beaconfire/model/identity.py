@@ -20,6 +20,9 @@ class Identity(Struct, frozen=True):
     1970; 0 means that the connection does not expire. If `client_refresh` is true, the client renews the connection
     with refresh. `data` goes to the client with the reply to connect. `meta` is never sent to clients: policies and the
     server API see it.
+
+    `issued_at_unix_s` is when the token was issued: its claim `iat`, 0 if the token has none. It is None if no token
+    stands behind the identity. `token_id` is the claim `jti`, or "". The server API can revoke only what has a token.
     """
 
     user: str = ""
@@ -29,3 +32,5 @@ class Identity(Struct, frozen=True):
     channels: dict[str, SubscriptionGrant] = {}
     data: Raw = NO_PAYLOAD
     meta: Raw = NO_PAYLOAD
+    issued_at_unix_s: float | None = None
+    token_id: str = ""

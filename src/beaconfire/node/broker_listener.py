@@ -9,15 +9,19 @@ from beaconfire.delivery.hub import Hub
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.model.pushes import JoinPush, LeavePush
 from beaconfire.node.healing import Healing
+from beaconfire.node.revocation_stream import RevocationStream
 
 
 class BrokerListener:
     """Implements `engines.port.BrokerEvents`."""
 
-    def __init__(self, hub: Hub, attachments: Attachments, healing: Healing) -> None:
+    def __init__(self, hub: Hub, attachments: Attachments, healing: Healing, revocations: RevocationStream) -> None:
+        """The hub passes the publications of channels without subscribers to `revocations`."""
         self._hub = hub
         self._attachments = attachments
         self._healing = healing
+        self._revocations = revocations
+        hub.on_unsubscribed = revocations.on_publication
 
     def on_publication(
         self,
@@ -39,8 +43,10 @@ class BrokerListener:
     def on_link_down(self, channels: Sequence[str] | None) -> None:
         """Subscribers keep their subscriptions: nobody is told before it is known whether anything is missing."""
         self._attachments.link_down(channels)
+        self._revocations.on_link_down(channels)
 
     def on_link_up(self, channels: Sequence[str] | None) -> None:
         """Attaches the channels again, and finds what was published meanwhile."""
         self._attachments.link_up(channels)
         self._healing.heal_all(channels)
+        self._revocations.on_link_up(channels)

@@ -1,4 +1,5 @@
-"""What the node does for its channels in the engine: attachments, presence, healing and periodic work."""
+"""What the node does in the engine for its channels: attachments, presence, healing and periodic work. It also learns
+from the engine which tokens are revoked."""
 
 from __future__ import annotations
 
@@ -14,8 +15,13 @@ from beaconfire.model.events import EventSink
 from beaconfire.node.broker_listener import BrokerListener
 from beaconfire.node.channel_upkeep import ChannelUpkeep, presence_ttl_s
 from beaconfire.node.healing import Healing
+from beaconfire.node.revocation_stream import RevocationStream
+from beaconfire.node.revoked_sessions import RevokedSessions
 from beaconfire.session.membership import Memberships
 from beaconfire.session.options import ClientOptions
+from beaconfire.session.registry import SessionRegistry
+from beaconfire.session.revocations import Revocations
+from beaconfire.session.session import Session
 
 
 class ChannelWork:
@@ -25,6 +31,7 @@ class ChannelWork:
         self,
         engine: Engine,
         hub: Hub,
+        registry: SessionRegistry[Session],
         namespaces: Namespaces,
         options: ClientOptions,
         runtime: Runtime,
@@ -55,12 +62,24 @@ class ChannelWork:
         self.memberships = Memberships(
             hub, self.attachments, self.lanes, self.upkeep.presence, self.upkeep.positions, events
         )
-        self.listener = BrokerListener(hub, self.attachments, self.healing)
+        self.revocations = Revocations(timers.clock, events)
+        self.revocation_stream = RevocationStream(
+            namespaces.internal("revocations"),
+            engine,
+            self.revocations,
+            RevokedSessions(registry, self.revocations, runtime, events).enforce,
+            background,
+            timers,
+            backoff,
+            events,
+        )
+        self.listener = BrokerListener(hub, self.attachments, self.healing, self.revocation_stream)
 
     def stop(self) -> None:
         """No healing and no periodic work starts any more. Changes of presence go on."""
         self.upkeep.stop()
         self.healing.stop()
+        self.revocation_stream.stop()
 
     def close(self) -> None:
         """Drops what is left: nothing of this starts a call of the engine any more."""

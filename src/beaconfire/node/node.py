@@ -85,6 +85,7 @@ class Node:
         self.work = ChannelWork(
             engine,
             self.hub,
+            self.registry,
             namespaces,
             client,
             runtime,
@@ -93,7 +94,7 @@ class Node:
             options.detach_delay_s,
             options.attach_timeout_s,
         )
-        self.memberships = self.work.memberships
+        self.listener, self.memberships = self.work.listener, self.work.memberships
         self._context = SessionContext(
             client,
             runtime,
@@ -109,13 +110,13 @@ class Node:
             else None,
         )
         filters = TagsFilters(client.tags_filter_max_nodes, client.tags_filter_max_values)
-        strategies = Strategies(filters, self.hub.context, events)
         self.operations = Operations(
             policy=policy,
             namespaces=namespaces,
             channels=self.channels,
             memberships=self.memberships,
-            strategies=strategies,
+            strategies=Strategies(filters, self.hub.context, events),
+            revocations=self.work.revocations,
             registry=self.registry,
             node=options.identity,
             options=client,
@@ -125,7 +126,6 @@ class Node:
             runtime=runtime,
             events=events,
         )
-        self.listener = self.work.listener
         started_s = clock.now_s()
         local_sessions = LocalSessions(
             self.registry,
@@ -141,9 +141,13 @@ class Node:
         self.cluster = Cluster(engine.control, local_sessions, options.identity.uid)
 
     async def start(self) -> None:
-        """Starts the broker and the control bus. Announcements and control messages arrive from then on."""
+        """Starts the broker and the control bus, and begins to learn which tokens are revoked.
+
+        Announcements and control messages arrive from then on.
+        """
         await self._engine.broker.start(self.listener)
         await self.cluster.start()
+        self.work.revocation_stream.start()
 
     async def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Stops the control bus, ends the sessions that are left, waits for background work, and stops the broker.
@@ -187,6 +191,7 @@ class Node:
             users=registry.users,
             channels=hub.channels,
             subscriptions=hub.subscriptions,
+            revocations=len(self.work.revocations),
             queue_bytes=sum(session.waiting_bytes for session in registry.open),
             messages_in_total=context.messages_in_total,
             bytes_in_total=context.bytes_in_total,

@@ -151,6 +151,7 @@ class LogSink:
             events.EngineStateChanged: self._engine_state_changed,
             events.HubConnectionEnded: self._hub_connection_ended,
             events.StorageOpened: self._storage_opened,
+            events.TokensRevoked: self._tokens_revoked,
             events.InternalError: self._internal_error,
         }
         self._debug = self._log.is_enabled_for(logging.DEBUG)
@@ -320,6 +321,15 @@ class LogSink:
             library=event.library,
             is_copy=event.is_copy,
             **_detail(event.advice),
+        )
+
+    def _tokens_revoked(self, event: events.TokensRevoked) -> None:
+        self._log.info(
+            "tokens_revoked",
+            revoked="user" if event.user else "token_id",
+            user=event.user,
+            channel=event.channel,
+            expire_at=int(event.expire_at_unix_s),
         )
 
     def _internal_error(self, event: events.InternalError) -> None:

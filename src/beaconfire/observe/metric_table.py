@@ -51,6 +51,7 @@ LIMITS = (
     "token_length_max",
     "jwks_unknown_kids_max",
     "announcements_waiting_max",
+    "revocations_max",
     "ended_waiting_max",
     "hub_frame_max",
     "hub_output_max",
@@ -81,10 +82,12 @@ API_METHODS = frozenset(
         "batch",
         "rpc",
         "send",
+        "revoke",
     }
 )
 HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 DROPPED_WORK = ("announcements", "subscribe", "shutdown")
+REVOKED = ("session", "subscription", "token")
 HANDSHAKE_REASONS = ("origin", "limit", "rate", "draining", "bad")
 
 DISCONNECT_CODES = {code.code: str(code.code) for code in DISCONNECTS}
@@ -158,6 +161,7 @@ METRICS: tuple[Metric, ...] = (
         unit="bytes",
     ),
     _gauge("beaconfire_engine_up", "1 while the engine works, else 0. The check `engine` of readiness says why."),
+    _gauge("beaconfire_revocations", "Revocations of tokens that this node keeps."),
     _gauge("beaconfire_draining", "1 from the beginning of a drain, else 0."),
     _gauge("beaconfire_drain_remaining", "Sessions that a drain has not closed yet."),
     # traffic
@@ -234,6 +238,11 @@ METRICS: tuple[Metric, ...] = (
         "and false if subscribers were told.",
         "bridged",
     ),
+    _counter(
+        "beaconfire_revocations_applied_total",
+        "Sessions and subscriptions that ended because their token was revoked, and revoked tokens that were refused.",
+        "kind",
+    ),
     # limits, errors and dependencies
     _histogram(
         "beaconfire_loop_lateness_seconds",
@@ -277,6 +286,7 @@ NODE_METRICS = {
     "history_publications": "beaconfire_history_publications",
     "history_bytes": "beaconfire_history_bytes",
     "engine_up": "beaconfire_engine_up",
+    "revocations": "beaconfire_revocations",
     "messages_in_total": "beaconfire_messages_received_total",
     "bytes_in_total": "beaconfire_bytes_received_total",
     "messages_out_total": "beaconfire_messages_sent_total",

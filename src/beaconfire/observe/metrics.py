@@ -23,6 +23,7 @@ from beaconfire.observe.metric_table import (
     METRICS,
     NODE_METRICS,
     OTHER,
+    REVOKED,
     SDK_NAMES,
     UNSUBSCRIBE_CODES,
     Metric,
@@ -78,6 +79,8 @@ class MetricsSink:
             events.EngineStateChanged: self._engine_state_changed,
             events.HubConnectionEnded: self._hub_connection_ended,
             events.StorageOpened: self._storage_opened,
+            events.TokensRevoked: self._tokens_revoked,
+            events.RevocationApplied: self._revocation_applied,
             events.LoopMeasured: self._loop_measured,
             events.InternalError: self._internal_error,
         }
@@ -228,6 +231,12 @@ class MetricsSink:
     def _storage_opened(self, event: events.StorageOpened) -> None:
         self._count("beaconfire_storage_opened_total")
 
+    def _tokens_revoked(self, event: events.TokensRevoked) -> None:
+        """Counts nothing: API calls are counted by method."""
+
+    def _revocation_applied(self, event: events.RevocationApplied) -> None:
+        self._count("beaconfire_revocations_applied_total", event.kind)
+
     def _loop_measured(self, event: events.LoopMeasured) -> None:
         self._loop_lateness.observe(event.late_s)
 
@@ -260,6 +269,8 @@ class MetricsSink:
             numbers("beaconfire_channels_healed_total").series(bridged)
         for work in DROPPED_WORK:
             numbers("beaconfire_work_dropped_total").series(work)
+        for kind in REVOKED:
+            numbers("beaconfire_revocations_applied_total").series(kind)
         for outcome in ("ok", "error"):
             numbers("beaconfire_token_key_fetches_total").series(outcome)
         for namespace in namespaces:

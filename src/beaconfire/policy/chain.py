@@ -23,6 +23,7 @@ from beaconfire.policy.port import (
 )
 
 T = TypeVar("T")
+FromToken = TypeVar("FromToken", Identity, SubscriptionGrant)
 
 
 class PolicyChain:
@@ -51,13 +52,14 @@ class PolicyChain:
         for policy in self._policies:
             identity = await policy.connect(attempt)
             if identity is not None:
-                attempt = replace(attempt, proposed=identity)
+                attempt = replace(attempt, proposed=_with_token(identity, attempt.proposed))
         return attempt.proposed
 
     async def refresh(self, caller: Caller, token: str) -> Identity | None:
         identity = None
         for policy in self._policies:
-            identity = await policy.refresh(caller, token) or identity
+            answer = await policy.refresh(caller, token)
+            identity = _with_token(answer, identity) if answer is not None else identity
         return identity
 
     async def subscribe(
@@ -69,13 +71,15 @@ class PolicyChain:
         proposed: SubscriptionGrant | None,
     ) -> SubscriptionGrant | None:
         for policy in self._policies:
-            proposed = await policy.subscribe(caller, request, namespace, via, proposed) or proposed
+            answer = await policy.subscribe(caller, request, namespace, via, proposed)
+            proposed = _with_token(answer, proposed) if answer is not None else proposed
         return proposed
 
     async def sub_refresh(self, caller: Caller, channel: str, token: str) -> SubscriptionGrant | None:
         grant = None
         for policy in self._policies:
-            grant = await policy.sub_refresh(caller, channel, token) or grant
+            answer = await policy.sub_refresh(caller, channel, token)
+            grant = _with_token(answer, grant) if answer is not None else grant
         return grant
 
     async def publish(self, attempt: PublicationAttempt) -> Raw | None:
@@ -123,6 +127,14 @@ class PolicyChain:
 
     async def disconnected(self, ended: Sequence[EndedSession]) -> None:
         await _tell(ended, [policy.disconnected for policy in self._policies if policy.wants_endings])
+
+
+def _with_token(answer: FromToken, before: FromToken | None) -> FromToken:
+    """The answer, with the token of the answer before it. Otherwise a policy that replaces an identity or a grant would
+    make its token impossible to revoke."""
+    if before is None or before.issued_at_unix_s is None or answer.issued_at_unix_s is not None:
+        return answer
+    return replace(answer, issued_at_unix_s=before.issued_at_unix_s, token_id=before.token_id)
 
 
 async def _tell(ended: T, listeners: Sequence[Callable[[T], Awaitable[None]]]) -> None:

@@ -97,6 +97,7 @@ class App:
         self.node = self._make_node()
         self.health = Health()
         self.health.add_check("engine", self._engine_problem)
+        self.health.add_check("revocations", self._revocations_problem)
         self.admission = Admission(config.client, self._count_connections, self.clock, self.events)
         self.endpoints = Endpoints(config, self.node, self.identity, self.admission.admit, self.timers, self.events)
         self.acceptor = WebSocketAcceptor(
@@ -124,6 +125,7 @@ class App:
         await self.node.start()
         self._tick_s = self.clock.now_s()
         self._run_timers()
+        await self.node.work.revocation_stream.wait_until_known(float(self.config.engine.timeout))
         self.health.started()
 
     def begin_drain(self) -> None:
@@ -187,7 +189,9 @@ class App:
             self.events,
             options,
             node.operations.publishing,
+            node.work.revocation_stream,
             "publish" in node.operations.suspending,
+            _leeway_s(self.config),
         )
         return ApiHttp(methods, ApiKeys(options.keys), options)
 
@@ -236,6 +240,10 @@ class App:
         state = self.engine.state()
         return None if state.up else state.detail or "down"
 
+    def _revocations_problem(self) -> str | None:
+        """The readiness check of revocations. Until they are known, no token is accepted."""
+        return None if self.node.work.revocations.are_known else "this node does not know all revoked tokens yet"
+
     def _statistics(self) -> NodeStatistics:
         """The figures of the node and of its engine."""
         engine = self.engine.statistics()
@@ -271,3 +279,9 @@ def _verifiers(config: Config, clock: Clock, events: EventSink) -> tuple[JWTVeri
 def _token_options(config: Config, options: TokenOptions) -> TokenOptions:
     """In insecure mode, expired tokens are valid (section 6, rule 1 of the protocol reference)."""
     return structs.replace(options, leeway=NEVER_EXPIRES) if config.client.insecure else options
+
+
+def _leeway_s(config: Config) -> float:
+    """The larger leeway of connection tokens and subscription tokens."""
+    subscription = config.subscription_token
+    return float(max(config.token.leeway, subscription.leeway if subscription is not None else 0.0))

@@ -59,6 +59,8 @@ CHECKS = {
     "sub_refresh_for_another_user": "A sub_refresh with a token of another user: 3500.",
     "sub_refresh_without_channel": "A sub_refresh without a channel is error 107 and has no other effect.",
     "subscription_expiry": "A subscription that is not refreshed ends with 2501, and the new one recovers.",
+    "revoked_token": "A revoked connection token: 3005, then error 109, and the SDK reconnects with a new token.",
+    "revoked_subscription_token": "A revoked subscription token: 2501; the SDK subscribes with a new one and recovers.",
     # --- actions of the server
     "personal_channel": "A backend's publication in the personal channel reaches the user.",
     "channels_of_the_token": "The channels of the connection token are subscribed at connect, with join and leave.",

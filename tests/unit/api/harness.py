@@ -103,6 +103,7 @@ class ApiHarness:
             self.recorder,
             self.options,
             operations.publishing,
+            self.node.work.revocation_stream,
             "publish" in operations.suspending,
         )
         self._sessions = self.node.sessions(

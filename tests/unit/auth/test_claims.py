@@ -30,10 +30,10 @@ def subscription_of(**claims: object) -> SubscriptionClaims:
 def test_a_token_without_claims_is_the_anonymous_user() -> None:
     """No claim is required. Missing claims have their defaults, and missing payloads are `NO_PAYLOAD`."""
     identity = identity_of()
-    assert identity == Identity()
+    assert identity == Identity(issued_at_unix_s=0)
     assert identity.info is NO_PAYLOAD
     assert identity.meta is NO_PAYLOAD
-    assert identity_of(sub="") == Identity()
+    assert identity_of(sub="") == Identity(issued_at_unix_s=0)
 
 
 def test_connection_token_with_all_claims() -> None:
@@ -73,6 +73,8 @@ def test_connection_token_with_all_claims() -> None:
             "null": SubscriptionGrant(),
         },
         meta=Raw(b'{"plan":"gold"}'),
+        issued_at_unix_s=NOW - 1,
+        token_id="id",
     )
 
 
@@ -91,10 +93,10 @@ def test_base64_wins_over_json() -> None:
     assert identity_of(b64info="").info is NO_PAYLOAD
 
 
-@pytest.mark.parametrize("claim", ["info", "b64info", "channels", "subs", "meta", "channel"])
+@pytest.mark.parametrize("claim", ["info", "b64info", "channels", "subs", "meta", "channel", "iat", "jti"])
 def test_null_in_an_optional_claim_counts_as_missing(claim: str) -> None:
     """Serializers write null for empty optional fields, so a token may contain null there."""
-    assert identity_of(sub="42", **{claim: None}) == Identity(user="42")
+    assert identity_of(sub="42", **{claim: None}) == Identity(user="42", issued_at_unix_s=0)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,14 @@ def test_a_subscription_token_is_no_connection_token() -> None:
     """A `channel` claim marks a subscription token; an empty `channel` does not."""
     text = refusal(token_of(sub="42", channel="news"), TokenInvalid)
     assert text == "claim channel must not be in a connection token; this is a subscription token"
-    assert identity_of(sub="42", channel="") == Identity(user="42")
+    assert identity_of(sub="42", channel="") == Identity(user="42", issued_at_unix_s=0)
+
+
+@pytest.mark.parametrize(("jti", "token_id"), [("id", "id"), ("", ""), (17, "17"), ({"a": 1}, '{"a":1}')])
+def test_a_token_id_that_is_no_string_is_its_json_text(jti: object, token_id: str) -> None:
+    """So such a token is accepted, and can be revoked."""
+    assert identity_of(jti=jti).token_id == token_id
+    assert subscription_of(channel="news", jti=jti).grant.token_id == token_id
 
 
 def test_user_id_claim_replaces_sub() -> None:
@@ -144,6 +153,8 @@ def test_subscription_token_with_all_claims() -> None:
         channel="$news",
         client="c1",
         exp=NOW + 60,
+        iat=NOW - 1,
+        jti="id",
         info={"role": "mod"},
         data=[1, 2],
         override={"join_leave": {"value": True}, "force_positioning": None, "force_push_join_leave": {"value": False}},
@@ -157,13 +168,15 @@ def test_subscription_token_with_all_claims() -> None:
             expire_at_unix_s=NOW + 60,
             client_refresh=True,
             override=SubscriptionOverride(join_leave=True, force_push_join_leave=False),
+            issued_at_unix_s=NOW - 1,
+            token_id="id",
         ),
     )
 
 
 def test_subscription_token_with_only_a_channel() -> None:
     """Only the channel is required."""
-    assert subscription_of(channel="news") == SubscriptionClaims("", "news", "", SubscriptionGrant())
+    assert subscription_of(channel="news") == SubscriptionClaims("", "news", "", SubscriptionGrant(issued_at_unix_s=0))
 
 
 @pytest.mark.parametrize("claims", [{}, {"channel": ""}])

@@ -201,7 +201,7 @@ def test_verifications_suspend_only_with_a_key_set() -> None:
         await slow.started.wait()
         assert not verifying.done()
         slow.release.set()
-        assert await verifying == Identity(user="42")
+        assert await verifying == Identity(user="42", issued_at_unix_s=0)
         assert setup.verifier.suspends
 
     run(Setup(slow, timeout_s=30), scenario)

@@ -160,3 +160,13 @@ def test_user_id_may_have_the_namespace_boundary() -> None:
     assert channels.resolve("dialog#urn:42,urn:43").name == ""
     assert channels.resolve("news:dialog#urn:42").name == "news"
     assert channels.label("#urn:42") == ""
+
+
+@pytest.mark.parametrize("boundary", [":", "", "/"])
+def test_nobody_can_name_an_internal_channel(boundary: str) -> None:
+    """With any symbols, also without namespaces. Later in a name, the same text has no meaning."""
+    channels = new_namespaces(namespace_boundary=boundary)
+    internal = channels.internal("revocations")
+    assert code_of(channels, internal) == 102
+    assert channels.label(internal) == ""
+    assert code_of(channels, f"news{boundary}{internal}") == 0

@@ -122,7 +122,7 @@ def test_inspect_shows_invalid_times() -> None:
     assert result.exit_code == 1
     assert "not a valid date" in result.stdout
     assert '"soon"' in result.stdout
-    assert "claim nbf must be a number (unix time); it is a string" in result.stdout
+    assert "claim iat must be a number (unix time); it is a boolean" in result.stdout
 
 
 def test_inspect_without_a_key_names_the_missing_setting() -> None:

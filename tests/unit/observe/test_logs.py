@@ -188,6 +188,9 @@ def test_lines_of_limits_and_errors() -> None:
         events.EngineStateChanged("redis", True, ""),
         events.StorageOpened("history.db", "sqlite 3.40.1", True, "an old version"),
         events.EngineCallFailed("publish", "timeout"),
+        events.TokensRevoked("ann", "chat", 1_700_000_000.5),
+        events.TokensRevoked("", "", 1_700_000_000.0),
+        events.RevocationApplied("session"),
         events.ChannelHealed("chat", False, 0),
         events.WorkDropped("announcements", 3, "channel 'news'"),
         events.HubConnectionEnded("node-1", "a frame of 9 bytes, more than 8"),
@@ -219,6 +222,14 @@ def test_lines_of_limits_and_errors() -> None:
         {
             **{"level": "info", "action": "storage_opened", "status": "ok", "path": "history.db"},
             **{"library": "sqlite 3.40.1", "is_copy": True, "detail": "an old version"},
+        },
+        {
+            **{"level": "info", "action": "tokens_revoked", "status": "ok", "revoked": "user"},
+            **{"user": "ann", "channel": "chat", "expire_at": 1_700_000_000},
+        },
+        {
+            **{"level": "info", "action": "tokens_revoked", "status": "ok", "revoked": "token_id"},
+            **{"user": "", "channel": "", "expire_at": 1_700_000_000},
         },
         {
             **{"level": "warning", "action": "work_dropped", "status": "error"},

@@ -71,6 +71,8 @@ NAMES = {
     "beaconfire_work_dropped_total": ("counter", ("work",)),
     "beaconfire_token_key_fetches_total": ("counter", ("outcome",)),
     "beaconfire_token_keys": ("gauge", ()),
+    "beaconfire_revocations": ("gauge", ()),
+    "beaconfire_revocations_applied_total": ("counter", ("kind",)),
 }
 """Dashboards and alerts of users depend on these names. Metrics may be added, but not renamed."""
 
@@ -161,6 +163,8 @@ def test_every_event_is_counted() -> None:
         events.ChannelHealed("small", True, 3),
         events.ChannelHealed("small", False, 0),
         events.WorkDropped("announcements", 3, "detail"),
+        events.TokensRevoked("ann", "", 1.0),
+        events.RevocationApplied("session"),
         events.LoopMeasured(0.02),
         events.HubConnectionEnded("node-1", "reason"),
         events.InternalError("hub", "Traceback"),
@@ -183,6 +187,7 @@ def test_every_event_is_counted() -> None:
         "beaconfire_api_call_duration_seconds_sum{method=publish}": 0.001,
         "beaconfire_subscriptions_started_total{namespace=small}": 1,
         "beaconfire_unsubscriptions_total{code=2500}": 1,
+        "beaconfire_revocations_applied_total{kind=session}": 1,
         "beaconfire_recoveries_total{namespace=small,recovered=true}": 1,
         "beaconfire_recovered_publications_total{namespace=small}": 5,
         "beaconfire_publications_total{namespace=small}": 3,
@@ -281,6 +286,7 @@ def test_limits_have_the_names_of_settings() -> None:
         "tags_filter_depth_max",
         "announcements_waiting_max",
         "ended_waiting_max",
+        "revocations_max",
         "hub_frame_max",
         "hub_output_max",
         "hub_calls_max",

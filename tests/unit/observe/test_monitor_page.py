@@ -98,6 +98,7 @@ def test_actions_and_their_fields_are_documented() -> None:
         sink.emit(events.HandshakeRefused("/ws", 403, "origin"))
         sink.emit(events.DrainAdvanced("closing", 1))
         sink.emit(events.TokenKeysFetched(1, "" if good else "error"))
+        sink.emit(events.TokensRevoked("u", "channel", 1.0))
         sink.emit(events.EngineStateChanged("redis", good, "" if good else "detail"))
         sink.emit(events.WorkDropped("announcements", 3, "detail"))
         sink.emit(events.HubConnectionEnded("node", "" if good else "detail"))

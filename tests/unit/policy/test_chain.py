@@ -156,6 +156,17 @@ def test_a_later_permission_replaces_an_earlier_one(decision: str, answers: list
         assert ask(decision, *policies, NoOpinion()) is ordered[-1]
 
 
+@pytest.mark.parametrize("decision", ["connect", "refresh", "subscribe", "sub_refresh"])
+def test_an_answer_keeps_the_token_of_the_answer_before(decision: str) -> None:
+    """So the token can be revoked although a policy has replaced what it grants. A policy may name another token."""
+    permission: Any = PERMISSIONS[decision]
+    of_token = replace(permission, issued_at_unix_s=7.0, token_id="t")
+    other = replace(permission, issued_at_unix_s=9.0)
+    answered: Any = ask(decision, AnsweringPolicy(lambda _: of_token), AnsweringPolicy(lambda _: permission))
+    assert answered == of_token
+    assert ask(decision, AnsweringPolicy(lambda _: of_token), AnsweringPolicy(lambda _: other)) is other
+
+
 def test_data_that_a_policy_changed_reaches_the_next() -> None:
     """All other fields of the attempt stay. A policy that permits the data unchanged, or has no opinion, passes it
     on."""

@@ -20,6 +20,7 @@ from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
 from beaconfire.policy.no_opinion import NoOpinion
 from beaconfire.policy.port import Caller, Policy, PublicationAttempt, Via
 from beaconfire.session.operations.decisions import Decisions
+from beaconfire.session.revocations import Revocations
 from beaconfire.session.session import Session
 from tests.fakes.events import EventRecorder
 from tests.unit.kit import OPEN, NodeHarness, run, settle
@@ -57,7 +58,8 @@ TIMEOUT_S = 60.0
 def decisions_of(policy: Policy, recorder: EventRecorder | None = None, timers: Timers | None = None) -> Decisions:
     if timers is None:
         timers = Timers(ManualClock())
-    return Decisions(policy, TIMEOUT_S, timers, recorder or EventRecorder())
+    events = recorder or EventRecorder()
+    return Decisions(policy, Revocations(timers.clock, events), TIMEOUT_S, timers, events)
 
 
 def new_session() -> Session:

@@ -35,7 +35,7 @@ def test_the_memory_engine_is_ready_and_has_no_guard() -> None:
         assert isinstance(app.engine, MemoryEngine)
         app.health.started()
         report = app.health.ready()
-        assert (report.status, report.checks) == ("ok", {"engine": "ok"})
+        assert (report.status, report.checks) == ("ok", {"engine": "ok", "revocations": "ok"})
         assert b"beaconfire_engine_up 1.0" in app.metrics.exposition()
 
     asyncio.run(scenario())
@@ -53,13 +53,16 @@ def test_an_engine_that_suspends_has_a_guard(monkeypatch: pytest.MonkeyPatch) ->
         app = App(Config(), ManualClock())
         assert isinstance(app.engine, GuardedEngine)
         await app.start()
-        assert app.health.ready().checks == {"engine": "ok"}
+        assert app.health.ready().checks == {"engine": "ok", "revocations": "ok"}
         states.append(EngineState(False, "no connection to 10.0.0.1:6379"))
         report = app.health.ready()
-        assert (report.status, report.checks) == ("failing", {"engine": "no connection to 10.0.0.1:6379"})
+        assert (report.status, report.checks) == (
+            "failing",
+            {"engine": "no connection to 10.0.0.1:6379", "revocations": "ok"},
+        )
         assert b"beaconfire_engine_up 0.0" in app.metrics.exposition()
         states.append(EngineState(False))
-        assert app.health.ready().checks == {"engine": "down"}
+        assert app.health.ready().checks == {"engine": "down", "revocations": "ok"}
         await app.stop()
 
     monkeypatch.setattr(app_module, "ENGINES", {"memory": EngineRow(make, "remote")})

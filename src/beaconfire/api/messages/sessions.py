@@ -1,4 +1,5 @@
-"""Requests of the methods subscribe, unsubscribe, disconnect, refresh and send. Their result is always empty."""
+"""Requests of the methods about sessions: subscribe, unsubscribe, disconnect, refresh, revoke and send. Their result is
+always empty."""
 
 from __future__ import annotations
 
@@ -134,6 +135,41 @@ class RefreshRequest(SessionSelection, frozen=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+
+
+class RevokeRequest(ApiRequest, frozen=True, kw_only=True):
+    """Within a second no node accepts the tokens any more, the connections made with them end with code 3005, and the
+    subscriptions with 2501. SDKs then ask the application for a new token, so refuse it there. Exactly one of `user`
+    and `token_id` is required. The call may be repeated.
+    """
+
+    user: Annotated[
+        str,
+        Meta(
+            description="Revoke all connection and subscription tokens of this user whose claim `iat` is not after the "
+            "call. A token without `iat` counts as issued before. At most 1024 bytes."
+        ),
+    ] = ""
+    channel: Annotated[
+        str,
+        Meta(
+            description="With `user`: revoke only the subscription tokens for this channel, and the connection tokens "
+            "whose claims `channels` or `subs` name it."
+        ),
+    ] = ""
+    token_id: Annotated[
+        str, Meta(description="Revoke the tokens with this claim `jti`, issued at any time. At most 1024 bytes.")
+    ] = ""
+    expire_at: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=U63_MAX,
+            description="How long the revocation is kept, in seconds since 1970, at most a year from now. Must not be "
+            "before the last of the tokens expires, because that token would be accepted again. 0 means "
+            "`api.revocation_ttl` from now.",
+        ),
+    ] = 0
 
 
 class SendRequest(SessionSelection, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ from beaconfire.session.operations.subscribe import Subscribing
 from beaconfire.session.operations.upkeep import Upkeep
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.registry import SessionRegistry
+from beaconfire.session.revocations import Revocations
 from beaconfire.session.session import Session
 
 _SUBSCRIBE: Final = ("subscribe", "history", "presence")
@@ -70,6 +71,7 @@ class Operations:
         channels: ChannelService,
         memberships: Memberships,
         strategies: Strategies,
+        revocations: Revocations,
         registry: SessionRegistry[Session],
         node: NodeIdentity,
         options: ClientOptions,
@@ -93,12 +95,14 @@ class Operations:
         """Whether publishes of one session need not wait for each other, because they keep their order anyway."""
         self._namespaces = namespaces
         self.execution = CommandExecution(namespaces, clock, events)
-        self.decisions = decisions = Decisions(policy, float(options.decision_timeout), runtime.timers, events)
+        self.decisions = decisions = Decisions(
+            policy, revocations, float(options.decision_timeout), runtime.timers, events
+        )
         self.expiry = expiry = Expiry(options, clock)
         self.upkeep = Upkeep(expiry, clock)
         recoveries = RecoveryInPieces(channels, options, background, turns, events)
         self.preparation = preparation = Preparation(
-            lookup, decisions, channels, memberships, strategies, recoveries, expiry, options, events
+            lookup, decisions, revocations, channels, memberships, strategies, recoveries, expiry, options, events
         )
         server_side = ServerSideSubscriptions(
             decisions, namespaces, lookup, preparation, expiry, options, turns, clock, events

@@ -7,7 +7,8 @@ cancels it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from msgspec import Raw
@@ -16,13 +17,17 @@ from beaconfire.base.deadlines import Deadlines
 from beaconfire.base.errors import (
     COMMAND_NOT_AVAILABLE,
     CONNECTION_CLOSED,
+    CONNECTION_EXPIRED,
     INTERNAL,
     METHOD_NOT_FOUND,
     NOT_AVAILABLE,
     PERMISSION_DENIED,
+    SUBSCRIPTION_EXPIRED,
+    TOKEN_EXPIRED,
     UNAUTHORIZED,
     CommandError,
     Disconnect,
+    DisconnectCode,
 )
 from beaconfire.base.timers import Timers
 from beaconfire.channels.namespaces import Namespace
@@ -32,6 +37,7 @@ from beaconfire.model.identity import Identity
 from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
 from beaconfire.policy.port import ConnectionAttempt, Policy, PublicationAttempt, Via
 from beaconfire.session.operations.lookup import check_connected
+from beaconfire.session.revocations import Revocations
 from beaconfire.session.session import Session
 
 T = TypeVar("T")
@@ -40,9 +46,12 @@ T = TypeVar("T")
 class Decisions:
     """Every method raises CommandError to refuse, or Disconnect to end the session as well."""
 
-    def __init__(self, policy: Policy, timeout_s: float, timers: Timers, events: EventSink) -> None:
+    def __init__(
+        self, policy: Policy, revocations: Revocations, timeout_s: float, timers: Timers, events: EventSink
+    ) -> None:
         """`timeout_s` is the deadline of one decision."""
         self._policy = policy
+        self._revocations = revocations
         self.suspending = policy.suspending
         self.asks_about_server_api = policy.decides_for_server_api
         """Whether publications of the server API need a decision."""
@@ -56,12 +65,15 @@ class Decisions:
         identity = await self._ask(session, "connect", self._policy.connect(attempt))
         if identity is None:
             raise CommandError(UNAUTHORIZED, "no token: send a connection token")
+        self._revocations.check_identity(identity)
         return identity
 
     async def refresh(self, session: Session, token: str) -> Identity:
         identity = await self._ask(session, "refresh", self._policy.refresh(session, token))
         if identity is None:
             raise CommandError(PERMISSION_DENIED, "the connection cannot be refreshed")
+        with _ending(CONNECTION_EXPIRED):
+            self._revocations.check_identity(identity)
         return identity
 
     async def subscribe(
@@ -78,12 +90,15 @@ class Decisions:
         if grant is None:
             detail = f"channel {request.channel!r} needs a subscription token or a permission"
             raise CommandError(PERMISSION_DENIED, detail)
+        self._revocations.check_grant(session.user, request.channel, grant)
         return grant
 
     async def sub_refresh(self, session: Session, channel: str, token: str) -> SubscriptionGrant:
         grant = await self._ask(session, "sub_refresh", self._policy.sub_refresh(session, channel, token))
         if grant is None:
             raise CommandError(PERMISSION_DENIED, f"the subscription to {channel!r} cannot be refreshed")
+        with _ending(SUBSCRIPTION_EXPIRED):
+            self._revocations.check_grant(session.user, channel, grant)
         return grant
 
     async def publish(self, session: Session | None, attempt: PublicationAttempt) -> Raw:
@@ -153,3 +168,14 @@ class Decisions:
         self._events.emit(LimitHit("client.decision_timeout", session.client if session is not None else ""))
         detail = f"{decision}: no decision within client.decision_timeout ({self._timeout_s:g} s): try again"
         raise CommandError(INTERNAL, detail)
+
+
+@contextmanager
+def _ending(code: DisconnectCode) -> Iterator[None]:
+    """Error 109 becomes a disconnect: SDKs do not ask for another token after an error reply to a refresh."""
+    try:
+        yield
+    except CommandError as error:
+        if error.code is TOKEN_EXPIRED:
+            raise Disconnect(code, error.detail) from error
+        raise

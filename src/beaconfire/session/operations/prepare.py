@@ -39,6 +39,7 @@ from beaconfire.session.operations.strategy import Strategies
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.recovery import NOT_RECOVERED, Recovery, recover_cache, recover_stream
 from beaconfire.session.reply_budget import ReplyBudget
+from beaconfire.session.revocations import Revocations
 from beaconfire.session.session import Session
 
 
@@ -65,6 +66,7 @@ class Preparation:
         self,
         lookup: ChannelLookup,
         decisions: Decisions,
+        revocations: Revocations,
         channels: ChannelService,
         memberships: Memberships,
         strategies: Strategies,
@@ -75,6 +77,7 @@ class Preparation:
     ) -> None:
         self._lookup = lookup
         self._decisions = decisions
+        self._revocations = revocations
         self._channels = channels
         self._memberships = memberships
         self._strategies = strategies
@@ -109,6 +112,7 @@ class Preparation:
         """
         options = await self._subscription_options(session, request, namespace, grant, server_side, of_protocol)
         _check_open(session)
+        self._revocations.check_grant(session.user, request.channel, grant)  # the decisions may have suspended
         self._check_not_subscribed(session, request.channel)
         subscription = Subscription(
             request.channel,
@@ -128,6 +132,7 @@ class Preparation:
             await self._memberships.add_presence(subscription)
             _check_open(session)
             if subscription.phase is SubscriptionPhase.ENDED:
+                self._revocations.check_grant(session.user, request.channel, grant)
                 raise CommandError(PERMISSION_DENIED, "the subscription was ended while it was made")
         except BaseException:
             session.unsubscribe(subscription)

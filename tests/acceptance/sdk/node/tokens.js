@@ -192,3 +192,28 @@ check('subscription_expiry', async scenario => {
   await room.eventLog.wait('subscribed', { number: 2 });
   await room.waitPublications('meanwhile');
 });
+
+/** A token with this claim was issued after everything that a check revokes. */
+const issuedLater = () => ({ iat: Date.now() / 1000 + 60 });
+
+check('revoked_token', async scenario => {
+  const user = scenario.user('ann');
+  const tokens = new Tokens(() => connectionToken(user), () => connectionToken(user, issuedLater()));
+  const peer = await scenario.connected('ann', { getToken: tokens.get });
+  await scenario.backend.call('revoke', { user });
+  await peer.waitLost(3005);
+  await peer.eventLog.wait('connected', { number: 2 });
+  assert.equal(tokens.asked, 2);
+});
+
+check('revoked_subscription_token', async scenario => {
+  const peer = await scenario.connected();
+  const tokens = new Tokens(() => scenario.token(), () => scenario.token('ann', issuedLater()));
+  const room = await peer.subscribe(scenario.channel, { getToken: tokens.get });
+  await scenario.backend.call('revoke', { user: scenario.user('ann'), channel: scenario.channel });
+  await room.eventLog.wait('subscribing', { code: 2501 });
+  await scenario.backend.publish(scenario.channel, 'meanwhile');
+  await room.eventLog.wait('subscribed', { number: 2 });
+  await room.waitPublications('meanwhile');
+  assert.equal(tokens.asked, 2);
+});

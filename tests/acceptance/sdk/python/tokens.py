@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from typing import Any
 
 import jwt
@@ -240,3 +241,32 @@ async def sub_refresh_without_channel(scenario: Scenario) -> None:
     [reply] = await peer.frame({"sub_refresh": {"token": scenario.token(ttl_s=600)}})
     assert reply["error"]["code"] == 107
     await peer.subscribe(scenario.small)
+
+
+def _later_unix_s() -> float:
+    """The `iat` of a token that was issued after everything that a check revokes."""
+    return time.time() + 60
+
+
+@check
+async def revoked_token(scenario: Scenario) -> None:
+    user = scenario.user("ann")
+    tokens = Tokens(lambda: connection_token(user), lambda: connection_token(user, iat=_later_unix_s()))
+    peer = await scenario.connected(get_token=tokens)
+    await scenario.backend.call("revoke", user=user)
+    await peer.wait_lost(3005)
+    await peer.event_log.wait("connected", number=2)
+    assert tokens.asked == 2
+
+
+@check
+async def revoked_subscription_token(scenario: Scenario) -> None:
+    peer = await scenario.connected()
+    tokens = Tokens(scenario.token, lambda: scenario.token(iat=_later_unix_s()))
+    room = await peer.subscribe(scenario.channel, get_token=tokens)
+    await scenario.backend.call("revoke", user=scenario.user("ann"), channel=scenario.channel)
+    await room.event_log.wait("subscribing", code=2501)
+    await scenario.backend.publish(scenario.channel, "meanwhile")
+    await room.event_log.wait("subscribed", number=2)
+    await room.wait_publications("meanwhile")
+    assert tokens.asked == 2
