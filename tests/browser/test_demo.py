@@ -43,6 +43,7 @@ def test_two_people_chat_and_see_each_other(open_page: OpenPage) -> None:
     ann.say("Smoke on the western ridge")
     ann.expect_messages("Smoke on the western ridge")
     bob.say("看到了 👍")
+    ann.expect_messages("Smoke on the western ridge", "看到了 👍")
     ann.say("<img src=x onerror=alert(1)>")
     for page in (ann, bob):
         page.expect_messages("Smoke on the western ridge", "看到了 👍", "<img src=x onerror=alert(1)>")
