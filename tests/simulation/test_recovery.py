@@ -37,7 +37,7 @@ def count(simulation: Simulation) -> Counter[str]:
 
 
 EXPECTED = {
-    "received": 10.0,
+    "received": 9.0,
     "recovered": 0.6,
     "unrecovered": 0.5,
     "patched": 0.3,

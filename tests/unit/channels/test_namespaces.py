@@ -170,3 +170,16 @@ def test_nobody_can_name_an_internal_channel(boundary: str) -> None:
     assert code_of(channels, internal) == 102
     assert channels.label(internal) == ""
     assert code_of(channels, f"news{boundary}{internal}") == 0
+
+
+@pytest.mark.parametrize(
+    ("channel", "durability"),
+    [("orders:1", "disk"), ("news:1", "memory"), ("plain", "memory"), ("unknown:1", "memory")],
+)
+def test_durability_of_a_channel(channel: str, durability: str) -> None:
+    """That of its namespace. A channel of an unknown namespace has no history."""
+    history = ChannelOptions(history_size=1, history_ttl=Seconds(9), durability="disk")
+    namespaces = Namespaces(
+        ChannelOptions(), {"orders": history, "news": ChannelOptions()}, ChannelNameOptions(), history_meta_ttl_s=9.0
+    )
+    assert namespaces.durability(channel) == durability
