@@ -11,6 +11,7 @@ from beaconfire.base.clock import ManualClock
 from beaconfire.base.loop import Runtime
 from beaconfire.base.timers import Timers
 from beaconfire.engines.hub import EngineHub, HubSocket
+from beaconfire.engines.hub.connection import HubConnection
 from beaconfire.engines.port import Durability, Engine
 from beaconfire.engines.remote import RemoteEngine, remote_engine
 from beaconfire.engines.remote.link import Link
@@ -49,6 +50,10 @@ class LocalHub:
     async def stop(self) -> None:
         await self.hub.stop()
 
+    def connection_of(self, node: str) -> HubConnection | None:
+        """The connection of a live node."""
+        return next((each for each in self.hub._connections if each.node == node), None)
+
     async def restart(self) -> None:
         """Starts another hub with the same engine."""
         self.hub = self._make()
@@ -62,7 +67,7 @@ class LocalHub:
 
     def cut(self, node: str) -> None:
         """Ends the connection of a live node."""
-        connection = self.hub.connection_of(node)
+        connection = self.connection_of(node)
         assert connection is not None, "the node is not live"
         connection.close("cut by a test")
 

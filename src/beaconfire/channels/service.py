@@ -58,7 +58,7 @@ class ChannelService:
         `exclude` lists client ids that do not receive the publication live. `delta` allows patches. Raises CommandError
         107 if only one of `producer` and `seq` is given.
         """
-        if bool(producer) != (seq > 0):
+        if (producer or seq) and not (producer and seq > 0):
             raise CommandError(BAD_REQUEST, "producer and seq belong together: give a name and a number from 1 on")
         options = PublishOptions(
             history=NO_HISTORY if skip_history else namespace.history,

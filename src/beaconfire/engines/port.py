@@ -76,6 +76,9 @@ RECEIPTS_MAX: Final = 64
 """How many numbers of a producer keep the position of their publication: how many publishes of one producer may be
 without an answer at the same time."""
 
+IDEMPOTENCY_TTL_S: Final = 300.0
+"""How long an idempotency key is kept: five minutes (section 20 of the protocol reference)."""
+
 PRODUCERS_MAX: Final = 1000
 """How many producers each channel remembers."""
 
@@ -390,6 +393,7 @@ class Engine(Struct, frozen=True):
 
 
 __all__ = [
+    "IDEMPOTENCY_TTL_S",
     "NO_HISTORY",
     "PRODUCERS_MAX",
     "RECEIPTS_MAX",

@@ -8,6 +8,11 @@ NO_PAYLOAD = Raw(b"")
 """The empty payload. Encoders compare by identity: they omit a payload field only if its value *is* this object."""
 
 
+def to_payload(data: bytes) -> Raw:
+    """The payload with these bytes. Empty bytes are `NO_PAYLOAD`."""
+    return Raw(data) if data else NO_PAYLOAD
+
+
 class ClientInfo(Struct, frozen=True, omit_defaults=True):
     """The user id and client id of a publisher or of an entry in presence (protocol reference, section 1).
 

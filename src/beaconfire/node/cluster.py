@@ -10,12 +10,11 @@ import fnmatch
 from typing import Protocol, TypeAlias
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from beaconfire.engines.port import ControlBus
 from beaconfire.model.grants import SubscriptionOverride
 from beaconfire.model.position import StreamPosition
-from beaconfire.model.publication import NO_PAYLOAD
 
 SURVEY_TIMEOUT_S = 5.0
 
@@ -195,8 +194,3 @@ class Cluster:
         if isinstance(survey, NodeSurvey):
             return msgspec.msgpack.encode(self._local.node_info())
         return msgspec.msgpack.encode(self._local.connection_infos(survey))
-
-
-def payload(data: bytes) -> Raw:
-    """The payload of a control message. Empty bytes are `NO_PAYLOAD`."""
-    return Raw(data) if data else NO_PAYLOAD

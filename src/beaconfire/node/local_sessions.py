@@ -18,6 +18,7 @@ from beaconfire.channels.namespaces import Namespaces
 from beaconfire.delivery.hub import Hub
 from beaconfire.model.events import EventSink
 from beaconfire.model.node import NodeIdentity
+from beaconfire.model.publication import to_payload
 from beaconfire.model.pushes import MessagePush, RefreshPush
 from beaconfire.node.cluster import (
     ConnectionInfo,
@@ -30,7 +31,6 @@ from beaconfire.node.cluster import (
     Selector,
     SubscribeSessions,
     UnsubscribeSessions,
-    payload,
 )
 from beaconfire.node.requested_subscriptions import RequestedSubscriptions
 from beaconfire.session.operations.assembly import Operations
@@ -78,7 +78,7 @@ class LocalSessions:
                     session.end(DisconnectCode(message.code, message.reason, ""))
             elif isinstance(message, MessageSessions):
                 if session.phase is SessionPhase.CONNECTED:
-                    session.push(MessagePush(payload(message.data)))
+                    session.push(MessagePush(to_payload(message.data)))
             else:
                 self._refresh(session, message)
 
@@ -109,7 +109,7 @@ class LocalSessions:
             session.end(CONNECTION_EXPIRED, "the server ended the connection's lifetime")
             return
         if message.info is not None:
-            session.identity = structs.replace(session.identity, info=payload(message.info))
+            session.identity = structs.replace(session.identity, info=to_payload(message.info))
             session.update_info()
         self._operations.expiry.set_connection_expiry(session, message.expire_at_unix_s)
         if session.phase is SessionPhase.CONNECTED:

@@ -16,10 +16,11 @@ from beaconfire.base.timers import Timer
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.model.events import EventSink, WorkDropped
 from beaconfire.model.grants import SubscriptionGrant
+from beaconfire.model.publication import to_payload
 from beaconfire.model.pushes import PublicationPush, SubscribePush
 from beaconfire.model.requests import SubscriptionRequest
 from beaconfire.model.results import SubscriptionStart
-from beaconfire.node.cluster import SubscribeSessions, payload
+from beaconfire.node.cluster import SubscribeSessions
 from beaconfire.policy.port import Via
 from beaconfire.session.operations.assembly import Operations
 from beaconfire.session.session import Session, SessionPhase
@@ -108,8 +109,8 @@ class RequestedSubscriptions:
         """Makes the subscription, unless the request has ended while the policy decided."""
         message, operations = request.message, self._operations
         grant = SubscriptionGrant(
-            info=payload(message.info),
-            data=payload(message.data),
+            info=to_payload(message.info),
+            data=to_payload(message.data),
             expire_at_unix_s=message.expire_at_unix_s,
             override=message.override,
         )

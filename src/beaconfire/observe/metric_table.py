@@ -52,6 +52,7 @@ LIMITS = (
     "jwks_unknown_kids_max",
     "announcements_waiting_max",
     "revocations_max",
+    "storage_waiting_max",
     "ended_waiting_max",
     "hub_frame_max",
     "hub_output_max",

@@ -386,7 +386,7 @@ class RemoteHarness(GuardedMemoryHarness):
         self.node.expects_link_events = True
         links = len(self.node.links)
         self._local.cut(NODE)
-        await wait_until(lambda: len(self.node.links) > links and self._local.hub.connection_of(NODE) is None)
+        await wait_until(lambda: len(self.node.links) > links and self._local.connection_of(NODE) is None)
 
     async def restore_link(self) -> None:
         links = len(self.node.links)

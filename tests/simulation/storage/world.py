@@ -19,10 +19,9 @@ from msgspec.structs import replace
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import CommandError, EngineUnavailable, OutOfSequence, StorageFull
-from beaconfire.engines.port import HistoryOptions, HistoryPage, PublishOptions
+from beaconfire.engines.port import IDEMPOTENCY_TTL_S, HistoryOptions, HistoryPage, PublishOptions
 from beaconfire.engines.sqlite.database_file import DatabaseFile
 from beaconfire.engines.sqlite.operations import Clear, Operation, Publish, Read
-from beaconfire.engines.sqlite.receipts import IDEMPOTENCY_TTL_S
 from beaconfire.engines.sqlite.schema import Opened, open_database
 from beaconfire.engines.sqlite.store import Published, Store
 from beaconfire.engines.sqlite.writer import Writer

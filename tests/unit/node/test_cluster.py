@@ -10,7 +10,6 @@ import pytest
 from beaconfire.engines.port import ControlHandler
 from beaconfire.model.grants import SubscriptionOverride
 from beaconfire.model.position import StreamPosition
-from beaconfire.model.publication import NO_PAYLOAD
 from beaconfire.node.cluster import (
     ChannelsSurvey,
     Cluster,
@@ -24,7 +23,6 @@ from beaconfire.node.cluster import (
     Selector,
     SubscribeSessions,
     UnsubscribeSessions,
-    payload,
 )
 from tests.unit.kit import run
 
@@ -155,9 +153,3 @@ def test_each_kind_of_survey_has_its_own_tag() -> None:
     """A new kind must not decode as an old one."""
     encoded = [msgspec.msgpack.encode(survey) for survey in (ChannelsSurvey(), NodeSurvey(), ConnectionsSurvey())]
     assert len(set(encoded)) == 3
-
-
-def test_empty_payload_becomes_NO_PAYLOAD() -> None:
-    """Encoders omit a payload only if it is this object."""
-    assert payload(b"") is NO_PAYLOAD
-    assert bytes(payload(b"{}")) == b"{}"

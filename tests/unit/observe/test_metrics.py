@@ -287,6 +287,7 @@ def test_limits_have_the_names_of_settings() -> None:
         "announcements_waiting_max",
         "ended_waiting_max",
         "revocations_max",
+        "storage_waiting_max",
         "hub_frame_max",
         "hub_output_max",
         "hub_calls_max",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from beaconfire.engines.hub.channels import HubChannels
 from beaconfire.engines.hub.peer import Peer
@@ -35,7 +35,7 @@ from beaconfire.engines.wire.messages import (
     Reply,
 )
 from beaconfire.engines.wire.values import from_info, to_info, to_published
-from beaconfire.model.publication import NO_PAYLOAD
+from beaconfire.model.publication import to_payload
 
 
 class CallContext(Struct, frozen=True):
@@ -50,10 +50,10 @@ Running: TypeAlias = Coroutine[Any, Any, Any]
 
 
 def _publish(context: CallContext, peer: Peer, request: Publish) -> Running:
-    data, info = request.data, request.info
+    info = request.info
     return context.broker.publish(
         request.channel,
-        Raw(data) if data else NO_PAYLOAD,
+        to_payload(request.data),
         request.options,
         None if info is None else from_info(info),
         request.tags,

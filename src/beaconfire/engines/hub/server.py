@@ -89,10 +89,6 @@ class EngineHub:
         self._background.cancel()
         await self._engine.broker.stop()
 
-    def connection_of(self, node: str) -> HubConnection | None:
-        """The connection of a live node."""
-        return next((each for each in self._connections if each.node == node), None)
-
     def statistics(self) -> EngineHubStatistics:
         return EngineHubStatistics(
             len(self._connections),

@@ -167,7 +167,7 @@ class MemoryBroker:
                 self._idempotency.store(channel, key, outcome.position, now_s)
         if producer:
             self._streams.take_number(channel, producer, outcome.position, history.meta_ttl_s, now_s)
-        if outcome.suppressed:
+        if outcome.suppressed or channel not in self._attached:
             return outcome
         position, exclude, delta = outcome.position, options.exclude, options.delta
         previous = position.offset - 1

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from beaconfire.engines.memory.dicts import shrink_dict
+from beaconfire.engines.port import IDEMPOTENCY_TTL_S
 from beaconfire.model.position import StreamPosition
-
-IDEMPOTENCY_TTL_S = 300.0
-"""How long a key is kept: five minutes (section 20 of the protocol reference)."""
 
 
 class IdempotencyKeys:

@@ -39,7 +39,7 @@ from beaconfire.engines.wire.messages import (
 )
 from beaconfire.engines.wire.values import data_of, from_info, from_published, to_info
 from beaconfire.model.position import StreamPosition
-from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
+from beaconfire.model.publication import ClientInfo, Publication, to_payload
 
 
 class RemoteBroker:
@@ -125,9 +125,9 @@ class RemoteBroker:
     def _on_announced(self, message: Announced) -> None:
         if self._events is None:
             return
-        data, info = message.data, message.info
+        info = message.info
         publication = Publication(
-            Raw(data) if data else NO_PAYLOAD,
+            to_payload(message.data),
             None if info is None else from_info(info),
             message.offset,
             message.tags,

@@ -11,7 +11,7 @@ from msgspec import Raw
 from beaconfire.engines.sqlite.rows import write_rows
 from beaconfire.engines.sqlite.streams import Stream
 from beaconfire.engines.sqlite.transaction import Transaction
-from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
+from beaconfire.model.publication import ClientInfo, Publication, to_payload
 
 TRIM_MIN: Final = 32
 """How many publications beyond the size of a history wait until they are removed together."""
@@ -102,16 +102,12 @@ class PublicationTable:
 def _publication(stream: Stream, offset: int, data: bytes, extra: bytes | None) -> Publication:
     info, tags = (None, None) if extra is None else _EXTRA_DECODER.decode(extra)
     return Publication(
-        _payload(data),
-        None if info is None else ClientInfo(info[0], info[1], _payload(info[2]), _payload(info[3])),
+        to_payload(data),
+        None if info is None else ClientInfo(info[0], info[1], to_payload(info[2]), to_payload(info[3])),
         offset,
         tags,
         stream.epoch if offset == 1 else "",
     )
-
-
-def _payload(data: bytes) -> Raw:
-    return Raw(data) if data else NO_PAYLOAD
 
 
 def _pack(info: ClientInfo | None, tags: Mapping[str, str] | None) -> bytes | None:

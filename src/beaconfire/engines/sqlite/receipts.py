@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from beaconfire.engines.port import PRODUCERS_MAX
+from beaconfire.engines.port import IDEMPOTENCY_TTL_S, PRODUCERS_MAX
 from beaconfire.engines.producers import UNKNOWN_PRODUCER, Producer
 from beaconfire.engines.sqlite.rows import write_rows
 from beaconfire.engines.sqlite.streams import Stream
 from beaconfire.engines.sqlite.transaction import Transaction
 from beaconfire.model.position import StreamPosition
-
-IDEMPOTENCY_TTL_S: Final = 300.0
-"""How long a key is kept: five minutes (section 20 of the protocol reference)."""
 
 PRODUCERS_CACHED_MAX: Final = 10_000
 """How many producers stay in memory: about 15 MB."""

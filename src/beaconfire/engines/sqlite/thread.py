@@ -12,7 +12,7 @@ from beaconfire.base.errors import EngineUnavailable
 from beaconfire.engines.port import EngineState
 from beaconfire.engines.sqlite.operations import Operation
 from beaconfire.engines.sqlite.writer import Writer
-from beaconfire.model.events import Event, EventSink
+from beaconfire.model.events import Event, EventSink, LimitHit
 
 BATCH_MAX: Final = 256
 """How many operations share one commit. Their outcomes are handed over in one turn of the event loop: a few
@@ -72,6 +72,7 @@ class WriterThread:
         if operation.stores and (refusal := self._writer.refusal) is not None:
             raise refusal()
         if self._queue.qsize() >= WAITING_MAX:
+            self._events.emit(LimitHit("storage_waiting_max", ""))
             raise EngineUnavailable(
                 f"more than {WAITING_MAX} operations wait for the disk: publish less, or use a faster disk"
             )
@@ -79,11 +80,6 @@ class WriterThread:
 
     def state(self) -> EngineState:
         return self._writer.state
-
-    @property
-    def waiting(self) -> int:
-        """The number of operations that wait."""
-        return self._queue.qsize()
 
     # On the thread
 

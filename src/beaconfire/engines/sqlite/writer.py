@@ -124,13 +124,15 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - a defect must not end the thread
             self._fail(operations, error)
             return
+        reads = [each for each in operations if each.reads and each.error is None]
+        if not reads:
+            return
         try:
-            for operation in operations:
-                if operation.error is None:
-                    operation.read(store)
+            for operation in reads:
+                operation.read(store)
             store.commit()
         except Exception as error:  # noqa: BLE001 - likewise
-            self._fail([each for each in operations if each.reads], error)
+            self._fail(reads, error)
 
     def _fail(self, operations: Sequence[Operation[Any]], error: Exception) -> None:
         """Fails the operations, which had no effect. After a defect in one of them the others are tried again."""

@@ -17,12 +17,7 @@ from beaconfire.base.errors import (
     StorageFull,
 )
 from beaconfire.engines.wire.messages import Failed, Info, Published, Unexpected
-from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
-
-
-def payload(data: bytes) -> Raw:
-    """The payload that was sent as `data`."""
-    return Raw(data) if data else NO_PAYLOAD
+from beaconfire.model.publication import ClientInfo, Publication, to_payload
 
 
 def data_of(payload: Raw) -> bytes:
@@ -35,7 +30,7 @@ def to_info(info: ClientInfo) -> Info:
 
 
 def from_info(info: Info) -> ClientInfo:
-    return ClientInfo(info.user, info.client, payload(info.conn_info), payload(info.chan_info))
+    return ClientInfo(info.user, info.client, to_payload(info.conn_info), to_payload(info.chan_info))
 
 
 def to_published(publication: Publication) -> Published:
@@ -51,9 +46,9 @@ def to_published(publication: Publication) -> Published:
 
 
 def from_published(published: Published) -> Publication:
-    data, info = published.data, published.info
+    info = published.info
     return Publication(
-        Raw(data) if data else NO_PAYLOAD,
+        to_payload(published.data),
         None if info is None else from_info(info),
         published.offset,
         published.tags,

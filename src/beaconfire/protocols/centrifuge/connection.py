@@ -133,7 +133,10 @@ class CentrifugeConnection:
         request = command.request
         decision = _ROWS[type(request)].decision
         if decision != "connect":
-            return self._operations.never_suspends(decision, getattr(request, "channel", ""))
+            operations = self._operations
+            return decision not in operations.suspending or operations.is_immediate(
+                decision, getattr(request, "channel", "")
+            )
         assert isinstance(request, ConnectRequest), "only a connect asks for this decision"
         return not self._operations.connect_may_suspend(len(request.subs), request.token)
 

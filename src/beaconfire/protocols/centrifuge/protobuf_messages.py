@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from google.protobuf.message import Message
-from msgspec import Raw
 
 from beaconfire.base.errors import CommandError
 from beaconfire.model.position import SincePosition
-from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication
+from beaconfire.model.publication import NO_PAYLOAD, ClientInfo, Publication, to_payload
 from beaconfire.model.pushes import (
     DisconnectPush,
     JoinPush,
@@ -67,14 +66,10 @@ def read_request(message: Message) -> Request:
     return _READERS[type(message)](message)
 
 
-def _payload(data: bytes) -> Raw:
-    return Raw(data) if data else NO_PAYLOAD
-
-
 def _read_connect(message: wire.ConnectRequest) -> ConnectRequest:
     return ConnectRequest(
         token=message.token,
-        data=_payload(message.data),
+        data=to_payload(message.data),
         subs={channel: _read_subscribe(sub) for channel, sub in message.subs.items()},
         name=message.name,
         version=message.version,
@@ -89,7 +84,7 @@ def _read_subscribe(message: wire.SubscribeRequest) -> SubscribeRequest:
         recover=message.recover,
         epoch=message.epoch,
         offset=message.offset,
-        data=_payload(message.data),
+        data=to_payload(message.data),
         positioned=message.positioned,
         recoverable=message.recoverable,
         join_leave=message.join_leave,
@@ -119,11 +114,11 @@ def _read_history(message: wire.HistoryRequest) -> HistoryRequest:
 
 
 def _read_publish(message: wire.PublishRequest) -> PublishRequest:
-    return PublishRequest(message.channel, _payload(message.data))
+    return PublishRequest(message.channel, to_payload(message.data))
 
 
 def _read_rpc(message: wire.RPCRequest) -> RPCRequest:
-    return RPCRequest(_payload(message.data), message.method)
+    return RPCRequest(to_payload(message.data), message.method)
 
 
 def _read_sub_refresh(message: wire.SubRefreshRequest) -> SubRefreshRequest:
@@ -139,7 +134,7 @@ _READERS: Final[dict[type[Message], Callable[[Any], Request]]] = {
     wire.PresenceStatsRequest: lambda message: PresenceStatsRequest(message.channel),
     wire.HistoryRequest: _read_history,
     wire.PingRequest: lambda message: PingRequest(),
-    wire.SendRequest: lambda message: SendRequest(_payload(message.data)),
+    wire.SendRequest: lambda message: SendRequest(to_payload(message.data)),
     wire.RPCRequest: _read_rpc,
     wire.RefreshRequest: lambda message: RefreshRequest(message.token),
     wire.SubRefreshRequest: _read_sub_refresh,

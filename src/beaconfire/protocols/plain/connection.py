@@ -73,7 +73,9 @@ class PlainConnection:
         row = _ROWS[type(request)]
         if row.needs_identity and self._session.phase is SessionPhase.NEW and "connect" in operations.suspending:
             return False
-        return operations.never_suspends(row.decision, getattr(request, "channel", ""))
+        return row.decision not in operations.suspending or operations.is_immediate(
+            row.decision, getattr(request, "channel", "")
+        )
 
     def order(self, command: PlainCommand) -> CommandOrder:
         """The first message may have to connect its session before the next one."""

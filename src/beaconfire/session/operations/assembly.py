@@ -89,9 +89,10 @@ class Operations:
         self.background = background
         self.suspending = suspending_operations(policy, background.engine_suspends)
         """The operations that may suspend, named by their main decisions (see `policy.port.DECISIONS`)."""
-        self._immediate = _IMMEDIATE - suspending_operations(policy, False) if engine.immediate else frozenset()
+        suspending_decisions = suspending_operations(policy, engine_suspends=False)
+        self._immediate = _IMMEDIATE - suspending_decisions
         self._immediate_durabilities = engine.immediate
-        self.publishes_overlap = engine.keeps_order and "publish" not in suspending_operations(policy, False)
+        self.publishes_overlap = engine.keeps_order and "publish" not in suspending_decisions
         """Whether publishes of one session need not wait for each other, because they keep their order anyway."""
         self._namespaces = namespaces
         self.execution = CommandExecution(namespaces, clock, events)
@@ -113,10 +114,8 @@ class Operations:
         self.reading = Reading(decisions, lookup, channels, options, events)
         self.refreshing = Refreshing(decisions, expiry)
 
-    def never_suspends(self, operation: str, channel: str) -> bool:
-        """Whether this operation on this channel runs to its end without suspending."""
-        if operation not in self.suspending:
-            return True
+    def is_immediate(self, operation: str, channel: str) -> bool:
+        """Whether an operation of `suspending` never suspends on this channel."""
         return operation in self._immediate and self._namespaces.durability(channel) in self._immediate_durabilities
 
     def connect_may_suspend(self, channels: int, token: str) -> bool:

@@ -110,7 +110,7 @@ def test_messages_and_questions_for_a_bus_that_has_stopped_are_dropped(tmp_path:
 
     async def scenario(s: Setup) -> None:
         member = await s.join("node-1")
-        connection = s.local.hub.connection_of("node-1")
+        connection = s.local.connection_of("node-1")
         assert connection is not None
         await member.engine.control.stop()
         connection.reply(Control(b"late"))
@@ -133,7 +133,7 @@ def test_a_bus_stops_without_its_link(tmp_path: Path) -> None:
         await member.engine.control.stop()
         s.local.reconnect()
         await wait_until(lambda: len(member.node.links) == 2)
-        assert s.local.hub.connection_of("node-1") is None
+        assert s.local.connection_of("node-1") is None
         await member.engine.control.start("node-1 again", member.node)
         assert list(await member.engine.control.nodes()) == ["node-1 again"]
 
@@ -145,7 +145,7 @@ def test_a_start_without_the_link_can_be_repeated(tmp_path: Path) -> None:
 
     async def scenario(s: Setup) -> None:
         member = await s.join("node-1")
-        connection = s.local.hub.connection_of("node-1")
+        connection = s.local.connection_of("node-1")
         assert connection is not None
         await member.engine.control.stop()
         connection.close("cut by a test")
@@ -154,7 +154,7 @@ def test_a_start_without_the_link_can_be_repeated(tmp_path: Path) -> None:
             await member.engine.control.start("node-1", member.node)
         s.local.reconnect()
         await wait_until(lambda: len(member.node.links) == 2)
-        assert s.local.hub.connection_of("node-1") is None
+        assert s.local.connection_of("node-1") is None
         await member.engine.control.start("node-1", member.node)
         assert list(await member.engine.control.nodes()) == ["node-1"]
 

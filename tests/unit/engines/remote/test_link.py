@@ -305,7 +305,7 @@ def test_a_reply_that_nobody_waits_for_is_dropped(tmp_path: Path) -> None:
         await settle()
         s.calls.release("publish")
         await settle()
-        connection = s.local.hub.connection_of("node-1")
+        connection = s.local.connection_of("node-1")
         assert connection is not None
         connection.reply(Done(999_999))
         await member.engine.broker.ping()
