@@ -132,9 +132,14 @@ class ServerOptions(Options, frozen=True, kw_only=True):
         Seconds,
         Meta(description="After SIGTERM: time between readiness turning negative and the end of listening."),
     ] = Seconds(0)
-    drain_window: Annotated[
-        Seconds, Meta(description="After SIGTERM: time over which the disconnects of all sessions are spread.")
-    ] = Seconds(5)
+    drain_rate: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="After SIGTERM: sessions per second that are disconnected, so that other servers can take "
+            "them; more where shutdown_timeout requires it; 0 disconnects all at once.",
+        ),
+    ] = 500
     shutdown_timeout: Annotated[
         Seconds, Meta(gt=0, description="After SIGTERM: time limit for the whole shutdown.")
     ] = Seconds(30)
