@@ -96,6 +96,15 @@ class ServerOptions(Options, frozen=True, kw_only=True):
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 picks a free port.")] = 8000
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="Processes that serve clients, one for each core. With more than one, a further process has "
+            "the engine, and another one supervises all of them.",
+        ),
+    ] = 1
     tls_cert: Annotated[
         str, Meta(description="Path of a PEM file with the certificate chain; enables HTTPS and WSS.")
     ] = ""

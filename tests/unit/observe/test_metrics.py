@@ -20,6 +20,8 @@ from beaconfire.observe.metric_table import LIMITS, NODE_METRICS
 from beaconfire.observe.metrics import METRICS, MetricsSink
 
 NAMES = {
+    "beaconfire_worker_up": ("gauge", ("worker",)),
+    "beaconfire_worker_restarts_total": ("counter", ("worker",)),
     "http_requests_total": ("counter", ("method", "path", "status")),
     "request_duration_seconds": ("histogram", ("method", "path")),
     "beaconfire_build_info": ("gauge", ("version",)),
