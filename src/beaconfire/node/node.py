@@ -29,6 +29,7 @@ from beaconfire.node.channel_work import ChannelWork
 from beaconfire.node.cluster import Cluster
 from beaconfire.node.local_sessions import LocalSessions
 from beaconfire.policy.port import Policy
+from beaconfire.policy.tickets import Tickets
 from beaconfire.protocols.port import ProtocolConnection
 from beaconfire.session.context import SessionContext
 from beaconfire.session.endings import Endings
@@ -67,8 +68,9 @@ class Node:
         runtime: Runtime,
         events: EventSink,
         send_all: SendAll,
+        tickets: Tickets | None = None,
     ) -> None:
-        """`send_all` writes frames to sockets."""
+        """`send_all` writes frames to sockets. Without `tickets`, every resume ticket counts as absent."""
         client, clock = options.client, runtime.timers.clock
         self._engine = engine
         self._timers = runtime.timers
@@ -125,6 +127,7 @@ class Node:
             turns=self.turns,
             runtime=runtime,
             events=events,
+            tickets=tickets,
         )
         started_s = clock.now_s()
         local_sessions = LocalSessions(

@@ -16,6 +16,7 @@ from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.node import NodeIdentity
 from beaconfire.model.requests import SubscriptionRequest
 from beaconfire.policy.port import DECISIONS, Policy
+from beaconfire.policy.tickets import Tickets
 from beaconfire.session.membership import Memberships
 from beaconfire.session.operations.connect import Connecting
 from beaconfire.session.operations.decisions import Decisions
@@ -27,6 +28,7 @@ from beaconfire.session.operations.publish import Publishing
 from beaconfire.session.operations.read import Reading
 from beaconfire.session.operations.recover_in_pieces import RecoveryInPieces
 from beaconfire.session.operations.refresh import Refreshing
+from beaconfire.session.operations.resume import Resuming
 from beaconfire.session.operations.server_side import ServerSideSubscriptions, is_small
 from beaconfire.session.operations.strategy import Strategies
 from beaconfire.session.operations.subscribe import Subscribing
@@ -80,7 +82,9 @@ class Operations:
         turns: LoopTurns,
         runtime: Runtime,
         events: EventSink,
+        tickets: Tickets | None = None,
     ) -> None:
+        """Without `tickets`, no ticket is read: each counts as absent."""
         clock = runtime.timers.clock
         lookup = ChannelLookup(namespaces, events)
         self.node = node
@@ -108,8 +112,9 @@ class Operations:
         server_side = ServerSideSubscriptions(
             decisions, namespaces, lookup, preparation, expiry, options, turns, clock, events
         )
-        self.connecting = Connecting(decisions, server_side, preparation, expiry, registry, options, events)
-        self.subscribing = Subscribing(decisions, namespaces, lookup, preparation, expiry)
+        resuming = Resuming(tickets, revocations, events) if tickets is not None else None
+        self.connecting = Connecting(decisions, server_side, preparation, expiry, registry, options, events, resuming)
+        self.subscribing = Subscribing(decisions, namespaces, lookup, preparation, expiry, resuming)
         self.publishing = Publishing(decisions, lookup, namespaces, channels)
         self.reading = Reading(decisions, lookup, channels, options, events)
         self.refreshing = Refreshing(decisions, expiry)

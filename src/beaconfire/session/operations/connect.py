@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from beaconfire.base.errors import (
     CONNECTION_CLOSED,
@@ -12,16 +13,20 @@ from beaconfire.base.errors import (
     Disconnect,
 )
 from beaconfire.model.events import EventSink, LimitHit, SessionConnected
+from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import ConnectionRequest
 from beaconfire.model.results import ConnectionStart
 from beaconfire.session.operations.decisions import Decisions
 from beaconfire.session.operations.expiry import Expiry
 from beaconfire.session.operations.prepare import Preparation, PreparedSubscription
+from beaconfire.session.operations.resume import Resuming
 from beaconfire.session.operations.server_side import ServerSideSubscriptions
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.session import Session, SessionPhase
+
+_NO_GRANTS: Final[Mapping[str, SubscriptionGrant]] = {}
 
 APP_NAME_LENGTH_MAX = 64
 """Characters that are kept of the name and version that an SDK gives itself."""
@@ -39,7 +44,9 @@ class Connecting:
         registry: SessionRegistry[Session],
         options: ClientOptions,
         events: EventSink,
+        resuming: Resuming | None = None,
     ) -> None:
+        """Without `resuming`, tickets are ignored."""
         self._decisions = decisions
         self._server_side = server_side
         self._preparation = preparation
@@ -47,6 +54,7 @@ class Connecting:
         self._registry = registry
         self._options = options
         self._events = events
+        self._resuming = resuming
 
     async def connect(
         self, session: Session, request: ConnectionRequest, reply: Callable[[ConnectionStart], None]
@@ -71,9 +79,13 @@ class Connecting:
         session.phase = SessionPhase.CONNECTING
         prepared: list[PreparedSubscription] = []
         try:
-            identity = await self._decisions.connect(session, request)
+            ticket = self._resuming.connection(request) if request.ticket and self._resuming is not None else None
+            if ticket is None:
+                identity, grants = await self._decisions.connect(session, request), _NO_GRANTS
+            else:
+                identity, grants = self._decisions.resume(ticket.identity), ticket.grants
             self._authenticate(session, identity)
-            permitted = await self._server_side.permitted(session, identity, request)
+            permitted = await self._server_side.permitted(session, identity, request, grants)
             await self._server_side.prepare(session, request, permitted, prepared)
         except Disconnect:
             raise
