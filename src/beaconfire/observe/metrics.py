@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import product
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -25,6 +26,8 @@ from beaconfire.observe.metric_table import (
     OTHER,
     REVOKED,
     SDK_NAMES,
+    TICKET_KINDS,
+    TICKET_OUTCOMES,
     UNSUBSCRIBE_CODES,
     Metric,
 )
@@ -81,6 +84,7 @@ class MetricsSink:
             events.StorageOpened: self._storage_opened,
             events.TokensRevoked: self._tokens_revoked,
             events.RevocationApplied: self._revocation_applied,
+            events.TicketChecked: self._ticket_checked,
             events.LoopMeasured: self._loop_measured,
             events.InternalError: self._internal_error,
         }
@@ -241,6 +245,9 @@ class MetricsSink:
     def _revocation_applied(self, event: events.RevocationApplied) -> None:
         self._count("beaconfire_revocations_applied_total", event.kind)
 
+    def _ticket_checked(self, event: events.TicketChecked) -> None:
+        self._count("beaconfire_resume_tickets_total", event.kind, event.outcome)
+
     def _loop_measured(self, event: events.LoopMeasured) -> None:
         self._loop_lateness.observe(event.late_s)
 
@@ -275,6 +282,8 @@ class MetricsSink:
             numbers("beaconfire_work_dropped_total").series(work)
         for kind in REVOKED:
             numbers("beaconfire_revocations_applied_total").series(kind)
+        for checked in product(TICKET_KINDS, TICKET_OUTCOMES):
+            numbers("beaconfire_resume_tickets_total").series(*checked)
         for outcome in ("ok", "error"):
             numbers("beaconfire_token_key_fetches_total").series(outcome)
         for namespace in namespaces:
