@@ -27,6 +27,7 @@ from beaconfire.model.events import EventSink, NodeStatistics, WorkDropped, repo
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.channel_work import ChannelWork
 from beaconfire.node.cluster import Cluster
+from beaconfire.node.forwarding import Forwarding
 from beaconfire.node.local_sessions import LocalSessions
 from beaconfire.policy.port import Policy
 from beaconfire.protocols.port import ProtocolConnection
@@ -138,7 +139,9 @@ class Node:
             options.identity,
             lambda: int(clock.now_s() - started_s),
         )
-        self.cluster = Cluster(engine.control, local_sessions, options.identity.uid)
+        uid = options.identity.uid
+        self.forwarding = Forwarding(engine.control, uid, runtime.timers, self.background, events)
+        self.cluster = Cluster(engine.control, local_sessions, uid, self.forwarding)
 
     async def start(self) -> None:
         """Starts the broker and the control bus, and begins to learn which tokens are revoked.
