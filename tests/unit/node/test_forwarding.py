@@ -55,6 +55,8 @@ def on_nodes(scenario: Callable[[Nodes], Awaitable[None]]) -> None:
 
 
 def test_the_node_with_the_session_receives_the_commands() -> None:
+    """Nothing of the request is changed on the way."""
+
     async def scenario(nodes: Nodes) -> None:
         assert await nodes.a.forward("b", "known", b"\x00{}", True)
         assert nodes.received == [("b", "known", b"\x00{}", True)]
@@ -64,6 +66,8 @@ def test_the_node_with_the_session_receives_the_commands() -> None:
 
 
 def test_requests_that_wait_together_get_their_own_answers() -> None:
+    """The answers are matched by number."""
+
     async def scenario(nodes: Nodes) -> None:
         sessions = ["known", "ended", "known", "ended"]
         answers = await asyncio.gather(*(nodes.a.forward("b", session, b"", False) for session in sessions))
@@ -74,6 +78,8 @@ def test_requests_that_wait_together_get_their_own_answers() -> None:
 
 @pytest.mark.parametrize("node", ["gone", "b"])
 def test_an_unknown_node_and_a_node_without_emulation_do_not_receive(node: str) -> None:
+    """The client must connect again."""
+
     async def scenario(nodes: Nodes) -> None:
         nodes.b.receive = None
         assert not await nodes.a.forward(node, "known", b"", False)
@@ -82,6 +88,8 @@ def test_an_unknown_node_and_a_node_without_emulation_do_not_receive(node: str) 
 
 
 def test_a_node_that_does_not_answer_in_time_is_an_error_and_a_late_answer_changes_nothing() -> None:
+    """The late answer does not become that of the next request."""
+
     async def scenario(nodes: Nodes) -> None:
         release = asyncio.Event()
 
@@ -105,6 +113,7 @@ def test_a_node_that_does_not_answer_in_time_is_an_error_and_a_late_answer_chang
 
 
 def test_more_requests_than_the_limit_are_refused_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request that waits already is answered."""
     monkeypatch.setattr(forwarding, "WAITING_MAX", 1)
 
     async def scenario(nodes: Nodes) -> None:
@@ -119,6 +128,7 @@ def test_more_requests_than_the_limit_are_refused_and_counted(monkeypatch: pytes
 
 
 def test_a_request_that_is_cancelled_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client has disconnected: its place is free again."""
     monkeypatch.setattr(forwarding, "WAITING_MAX", 1)
 
     async def scenario(nodes: Nodes) -> None:
