@@ -122,12 +122,17 @@ class ClientOptions(Options, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Connections of this node; more get HTTP 503. 0 means 90 % of the open-file limit.",
+            description="Connections of this node; more get HTTP 503. Each of `server.workers` processes takes an equal "
+            "part, rounded up. 0 means 90 % of the open-file limit of each process.",
         ),
     ] = 0
     connection_rate_limit: Annotated[
         int,
-        Meta(ge=0, description="New connections per second of this node; more get HTTP 503. 0 means no limit."),
+        Meta(
+            ge=0,
+            description="New connections per second of this node; more get HTTP 503. Each of `server.workers` processes "
+            "takes an equal part, rounded up. 0 means no limit.",
+        ),
     ] = 0
     user_connection_limit: Annotated[
         int,
