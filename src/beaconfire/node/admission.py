@@ -52,8 +52,8 @@ class Admission:
         events: EventSink,
         share: int = 1,
     ) -> None:
-        """`share` is the number of worker processes that divide the configured limits: each takes an equal part, rounded
-        up. The open-file limit is that of each process, so it is not divided."""
+        """`share` is the number of worker processes that divide the configured limits: each takes an equal part,
+        rounded up. The open-file limit is that of each process, so it is not divided."""
         limit, rate = options.connection_limit, options.connection_rate_limit
         self.connection_limit = _part(limit, share) or int(open_files_limit() * OPEN_FILES_SHARE)
         self._rate_limit = _part(rate, share)
