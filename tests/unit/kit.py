@@ -184,9 +184,9 @@ class NodeHarness:
         """`policy` is asked after the configured rules. `client_options` are fields of `ClientOptions`. Anonymous
         clients may connect unless these fields forbid it. A node with a `peer` has the same clock and the same presence
         store as the peer. `single_node` is that of the engine."""
-        self.clock = peer.clock if peer is not None else ManualClock()
-        self.timers = peer.timers if peer is not None else Timers(self.clock)
-        self._name = f"{peer._name}peer-" if peer is not None else ""
+        self.clock: ManualClock = peer.clock if peer is not None else ManualClock()
+        self.timers: Timers = peer.timers if peer is not None else Timers(self.clock)
+        self._name: str = f"{peer._name}peer-" if peer is not None else ""
         self.recorder = EventRecorder()
         self.calls = ManualCalls()
         self.tokens = KnownTokens(self.calls)
