@@ -106,7 +106,9 @@ class App:
         self.health.add_check("revocations", self._revocations_problem)
         self.figures = Figures(seat, self.metrics, self.health) if seat is not None else None
         """The metrics and the readiness of all processes, or None if this is the only one."""
-        self.admission = Admission(config.client, self._count_connections, self.clock, self.events)
+        self.admission = Admission(
+            config.client, self._count_connections, self.clock, self.events, seat.workers if seat is not None else 1
+        )
         self.endpoints = Endpoints(config, self.node, self.identity, self.admission.admit, self.timers, self.events)
         self.acceptor = WebSocketAcceptor(
             self.endpoints.websocket,

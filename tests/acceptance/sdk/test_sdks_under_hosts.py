@@ -1,4 +1,5 @@
-"""The official SDKs against Beaconfire under other ASGI servers and with several workers, with the same checks as against `beaconfire serve`."""
+"""The official SDKs against Beaconfire under other ASGI servers and with several workers, with the same checks as
+against `beaconfire serve`."""
 
 from __future__ import annotations
 
