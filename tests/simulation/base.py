@@ -158,6 +158,9 @@ class BaseSimulation(Generic[NodeT]):
     async def _check_settled(self) -> None:
         """Checks what the engine keeps when everything is complete."""
 
+    async def _stop_engine(self) -> None:
+        """Ends what the nodes have used, after they have stopped."""
+
     # Events
 
     def _run_event(self) -> None:
@@ -356,6 +359,7 @@ class BaseSimulation(Generic[NodeT]):
             await self._pass_time()
             if all(stop.done() for stop in stops):
                 break
+        await self._stop_engine()
         for _ in range(3):
             await asyncio.sleep(0)
         self.check_errors()
