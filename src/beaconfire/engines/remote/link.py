@@ -14,6 +14,7 @@ from beaconfire.base.timers import Timer
 from beaconfire.engines.port import BrokerEvents, Durability, EngineState
 from beaconfire.engines.remote.connection import Connection
 from beaconfire.engines.wire.messages import PROTOCOL, Hello, Message, Reply, Request, Welcome
+from beaconfire.engines.wire.unix_socket import OpenConnection
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
@@ -33,6 +34,7 @@ class Link:
         durabilities: tuple[Durability, ...],
         keeps_order: bool,
         runtime: Runtime,
+        open_connection: OpenConnection,
     ) -> None:
         """See `remote_engine`."""
         self.node = ""
@@ -45,6 +47,7 @@ class Link:
         self._durabilities = durabilities
         self._keeps_order = keeps_order
         self._runtime = runtime
+        self._open_connection = open_connection
         self._backoff = Backoff(runtime.random)
         self._handlers: dict[type[Message], Callable[[Any], None]] = {}
         self._events: BrokerEvents | None = None
@@ -108,7 +111,8 @@ class Link:
     async def _connect(self) -> None:
         connection = Connection(self._runtime, self._handlers, self._on_lost)
         try:
-            welcome = await connection.open(self._path, Hello(PROTOCOL, self.node, self._version))
+            hello = Hello(PROTOCOL, self.node, self._version)
+            welcome = await connection.open(self._open_connection, self._path, hello)
             problem = self._difference(welcome)
             if problem:
                 raise EngineUnavailable(f"the hub's engine {welcome.engine!r} {problem}")
