@@ -15,11 +15,14 @@ SHUTDOWN = 3001
 
 
 def test_the_start_is_announced_once(group: WorkerGroup) -> None:
+    """All processes serve then."""
     assert len(group.log_lines("server_started")) == 1
     assert set(group.pids()) == {"hub", *map(str, range(WORKERS))}
 
 
 def test_sigterm_disconnects_all_clients_and_leaves_nothing(group: WorkerGroup) -> None:
+    """No process and no run directory is left, and the exit code is 0."""
+
     async def scenario() -> None:
         pids = group.pids().values()
         async with AsyncExitStack() as stack:
@@ -34,6 +37,8 @@ def test_sigterm_disconnects_all_clients_and_leaves_nothing(group: WorkerGroup) 
 
 
 def test_workers_and_hub_end_after_the_supervisor_was_killed(group: WorkerGroup) -> None:
+    """The clients are asked to reconnect, as after SIGTERM."""
+
     async def scenario() -> None:
         pids = list(group.pids().values())
         async with JSONClient.connect(group.port) as client:
@@ -46,6 +51,7 @@ def test_workers_and_hub_end_after_the_supervisor_was_killed(group: WorkerGroup)
 
 
 def test_a_roll_with_an_invalid_configuration_keeps_the_old_workers(group: WorkerGroup) -> None:
+    """The log names the slot whose new worker did not start."""
     before = group.pids()
     group.config_file.write_text("[server]\nunknown = 1\n")
     group.send_signal(signal.SIGHUP)
@@ -54,6 +60,7 @@ def test_a_roll_with_an_invalid_configuration_keeps_the_old_workers(group: Worke
 
 
 def test_sighup_replaces_every_worker_and_keeps_the_hub(group: WorkerGroup) -> None:
+    """The hub has the data."""
     before = group.pids()
     group.send_signal(signal.SIGHUP)
     group.wait_log_line("roll_finished", deadline_s=40)
@@ -63,6 +70,7 @@ def test_sighup_replaces_every_worker_and_keeps_the_hub(group: WorkerGroup) -> N
 
 
 def test_a_killed_worker_is_replaced(group: WorkerGroup) -> None:
+    """The status names the new process."""
     killed = group.pids()["1"]
     os.kill(killed, signal.SIGKILL)
     run_scenario(wait_until(lambda: group.pids().get("1", killed) != killed, "slot 1 has a new worker"))

@@ -25,6 +25,8 @@ async def call(group: WorkerGroup, method: str, **parameters: object) -> dict[st
 
 
 def test_publish_presence_and_metrics_cover_all_workers(group: WorkerGroup) -> None:
+    """Whichever worker is asked."""
+
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
             clients = [
@@ -44,6 +46,8 @@ def test_publish_presence_and_metrics_cover_all_workers(group: WorkerGroup) -> N
 
 
 def test_no_connection_is_closed_when_the_hub_is_killed(group: WorkerGroup) -> None:
+    """Also with the memory engine."""
+
     async def scenario() -> None:
         async with JSONClient.connect(group.port, channels=["bare:x"]) as client:
             killed = group.pids()["hub"]

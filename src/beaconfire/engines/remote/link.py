@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from beaconfire.base.backoff import Backoff
 from beaconfire.base.errors import EngineUnavailable
@@ -19,11 +19,15 @@ from beaconfire.engines.wire.unix_socket import OpenConnection
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
 
+DELAY_MAX_S: Final = 0.25
+"""The longest wait between two attempts. An attempt on the same machine costs next to nothing, and clients wait."""
+
+
 class Link:
     """The one connection of this worker to the hub.
 
-    After `start` the link stays up, or reconnects with growing delays until `stop`. While it is down, each call fails
-    at once.
+    After `start` the link stays up, or reconnects with growing delays, `DELAY_MAX_S` at most, until `stop`. While it is
+    down, each call fails at once.
     """
 
     def __init__(
@@ -145,7 +149,8 @@ class Link:
 
     def _connect_later(self) -> None:
         self._failures += 1
-        self._timer = self._runtime.prompt_timers.after(self._backoff.delay_s(self._failures), self._start_attempt)
+        delay_s = min(self._backoff.delay_s(self._failures), DELAY_MAX_S)
+        self._timer = self._runtime.prompt_timers.after(delay_s, self._start_attempt)
 
     def _start_attempt(self) -> None:
         self._attempt = start_task(self._connect_again())

@@ -27,7 +27,7 @@ START_TIMEOUT_S: Final = 30.0
 """How long a process may take until it serves. Then it is killed, and counts as ended."""
 
 STABLE_S: Final = 10.0
-"""A process that has lived this long has not failed: its successor starts at once."""
+"""A process that has lived this long works: earlier failures are forgotten, and its successor starts at once."""
 
 HUB_STOP_TIMEOUT_S: Final = 10.0
 """How long the hub may take to end after the last worker."""
@@ -169,13 +169,22 @@ class Supervisor:
         while True:
             child = slot.current
             assert child is not None
-            how = await child.wait()
+            stable = asyncio.get_running_loop().call_later(STABLE_S, self._on_stable, slot, child)
+            try:
+                how = await child.wait()
+            finally:
+                stable.cancel()
             if slot.current is not child:
                 continue  # replaced on purpose
             slot.current = None
             self._publish()
             async with slot.lock:
                 await self._replace(slot, child, how)
+
+    def _on_stable(self, slot: Slot, child: Child) -> None:
+        if slot.current is child and slot.failures:
+            slot.failures = 0
+            self._publish()
 
     async def _replace(self, slot: Slot, child: Child, how: str) -> None:
         """Returns when the slot has a process that serves."""
