@@ -107,7 +107,7 @@ def test_the_delays_between_attempts_grow(tmp_path: Path) -> None:
                     attempts_s.append(tenths / 10)
             delays_s = [later - earlier for earlier, later in pairwise([0.0, *attempts_s])]
             assert delays_s[0] <= 0.3
-            assert delays_s[0] <= min(delays_s[-3:]) <= max(delays_s[-3:]) <= DELAY_MAX_S + 0.01
+            assert delays_s[0] <= min(delays_s[-3:]) <= max(delays_s[-3:]) <= DELAY_MAX_S + 0.11
             assert member.node.links == [DOWN]
 
     run(tmp_path, scenario)
