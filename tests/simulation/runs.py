@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from collections.abc import AsyncIterator
 
 from tests.simulation.broken_guarantee import BrokenGuarantee
 from tests.simulation.simulation import Simulation
@@ -18,7 +20,8 @@ def simulate(seed: int, loses_announcements: bool | None = None) -> Simulation:
 
     async def run() -> Simulation:
         simulation = Simulation(seed, loses_announcements=loses_announcements)
-        await simulation.run(STEPS)
+        async with ended_tasks():
+            await simulation.run(STEPS)
         return simulation
 
     try:
@@ -28,3 +31,15 @@ def simulate(seed: int, loses_announcements: bool | None = None) -> Simulation:
     except Exception as failure:
         failure.add_note(f"seed {seed}")
         raise
+
+
+@contextlib.asynccontextmanager
+async def ended_tasks() -> AsyncIterator[None]:
+    """Ends all tasks that a run with a failure leaves behind, and those that they start when they are cancelled."""
+    try:
+        yield
+    finally:
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=5)

@@ -10,6 +10,7 @@ import pytest
 from beaconfire.engines.hub import connection as hub_connection
 from beaconfire.engines.wire import frames
 from tests.simulation.broken_guarantee import BrokenGuarantee
+from tests.simulation.runs import ended_tasks
 from tests.simulation.workers.simulation import WorkersSimulation
 
 SEEDS = int(os.environ.get("WORKERS_SIMULATION_SEEDS", "160"))
@@ -31,7 +32,8 @@ def simulate(seed: int) -> WorkersSimulation:
 
     async def run() -> WorkersSimulation:
         simulation = WorkersSimulation(seed)
-        await simulation.run(STEPS)
+        async with ended_tasks():
+            await simulation.run(STEPS)
         return simulation
 
     with pytest.MonkeyPatch.context() as patch:

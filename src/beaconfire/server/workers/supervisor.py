@@ -54,6 +54,8 @@ class Slot:
         self.problem = ""
         self.lock = asyncio.Lock()
         """Held while a process is started."""
+        self.replaced = asyncio.Event()
+        """Set when a process that works has been replaced."""
 
     def processes(self) -> Iterator[Child]:
         for child in (self.current, self.starting, self.retiring):
@@ -170,12 +172,11 @@ class Supervisor:
             child = slot.current
             assert child is not None
             stable = asyncio.get_running_loop().call_later(STABLE_S, self._on_stable, slot, child)
-            try:
-                how = await child.wait()
-            finally:
-                stable.cancel()
-            if slot.current is not child:
-                continue  # replaced on purpose
+            slot.replaced.clear()
+            how = await _wait_ended(slot, child)
+            stable.cancel()
+            if how is None:
+                continue
             slot.current = None
             self._publish()
             async with slot.lock:
@@ -227,6 +228,7 @@ class Supervisor:
                     return False
                 old, slot.current = slot.current, child
                 slot.failures = 0
+                slot.replaced.set()
             self._publish()
             if old is not None:
                 await self._retire(slot, old)
@@ -291,3 +293,14 @@ class Supervisor:
         for child in self._hub.processes():
             child.send_signal(signal.SIGTERM)
             await child.end(HUB_STOP_TIMEOUT_S)
+
+
+async def _wait_ended(slot: Slot, child: Child) -> str | None:
+    """Returns how the current process of the slot has ended, or None as soon as another process has replaced it."""
+    ended, replaced = asyncio.ensure_future(child.wait()), asyncio.ensure_future(slot.replaced.wait())
+    try:
+        await asyncio.wait([ended, replaced], return_when=asyncio.FIRST_COMPLETED)
+        return ended.result() if ended.done() and slot.current is child else None
+    finally:
+        ended.cancel()
+        replaced.cancel()
