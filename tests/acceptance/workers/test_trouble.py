@@ -93,6 +93,17 @@ def test_a_killed_hub_closes_no_connection_and_loses_nothing(durable_group: Work
     run_scenario(scenario())
 
 
+def _is_calm(group: WorkerGroup) -> bool:
+    """Whether no worker is started or hands over, and none will be."""
+    ended = len(group.log_lines("roll_finished")) + len(group.log_lines("roll_stopped"))
+    processes = group.status().processes
+    return (
+        len(group.log_lines("roll_started")) == ended
+        and len(processes) == WORKERS + 1
+        and all(process.state == "ready" for process in processes)
+    )
+
+
 class Visitors:
     """Clients that connect, subscribe, wait for a moment and leave."""
 
@@ -153,6 +164,8 @@ def test_killed_and_replaced_workers_refuse_and_lose_nothing(durable_group: Work
                 while time.monotonic() < end_s:
                     visits.create_task(visitors.visit())
                     await asyncio.sleep(1 / CHAOS_RATE)
+            # A worker that hands over closes each HTTP connection after a response, also that of the check.
+            await wait_until(lambda: _is_calm(durable_group), "all workers serve", 60)
             await check(watchers, record, durable_group.port)
             for task in running:
                 task.cancel()
