@@ -58,6 +58,12 @@ def test_a_roll_with_an_invalid_configuration_keeps_the_old_workers(group: Worke
     group.wait_log_line("roll_stopped", name="0")
     assert group.pids() == before
 
+    async def connect() -> None:
+        async with JSONClient.connect(group.port) as client:
+            assert client.client_id
+
+    run_scenario(connect())
+
 
 def test_sighup_replaces_every_worker_and_keeps_the_hub(group: WorkerGroup) -> None:
     """The hub has the data."""

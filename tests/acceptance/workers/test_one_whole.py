@@ -13,7 +13,8 @@ from tests.acceptance.server_state import http_request, read_metrics
 from tests.acceptance.workers.group import WORKERS, WorkerGroup
 
 CHANNEL = "watched:all"
-CLIENTS = 32
+CLIENTS = 64
+"""So many that each worker has some."""
 
 
 async def call(group: WorkerGroup, method: str, **parameters: object) -> dict[str, object]:
@@ -41,6 +42,7 @@ def test_publish_presence_and_metrics_cover_all_workers(group: WorkerGroup) -> N
             metrics = await read_metrics(group)
             values = [value for name, value in metrics.items() if name.startswith("beaconfire_connections{")]
             assert sum(values) == CLIENTS, values
+            assert sum(value > 0 for value in values) == WORKERS, values
 
     run_scenario(scenario())
 
@@ -58,6 +60,8 @@ def test_no_connection_is_closed_when_the_hub_is_killed(group: WorkerGroup) -> N
                 return (await http_request(group, "/health/ready"))[0] == 200
 
             await wait_until(is_ready, "all workers are ready")
+            await call(group, "publish", channel="bare:x", data=1)
+            await wait_until(lambda: client.received_data("bare:x") == [1], "the worker has healed")
             assert not client.closed.done()
 
     run_scenario(scenario())

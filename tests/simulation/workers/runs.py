@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 import pytest
 
 from beaconfire.engines.hub import connection as hub_connection
 from beaconfire.engines.wire import frames
-from tests.simulation.broken_guarantee import BrokenGuarantee
-from tests.simulation.runs import ended_tasks
+from tests.simulation.runs import ended_tasks, run_seed
 from tests.simulation.workers.simulation import WorkersSimulation
 
 SEEDS = int(os.environ.get("WORKERS_SIMULATION_SEEDS", "160"))
@@ -38,10 +36,4 @@ def simulate(seed: int) -> WorkersSimulation:
 
     with pytest.MonkeyPatch.context() as patch:
         set_small_limits(patch)
-        try:
-            return asyncio.run(run())
-        except BrokenGuarantee as failure:
-            raise BrokenGuarantee(f"seed {seed}: {failure}") from failure
-        except Exception as failure:
-            failure.add_note(f"seed {seed}")
-            raise
+        return run_seed(seed, run())

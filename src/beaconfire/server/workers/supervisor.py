@@ -20,7 +20,7 @@ from structlog.typing import FilteringBoundLogger
 from beaconfire.base.backoff import Backoff
 from beaconfire.server.workers.child import Child, start_child
 from beaconfire.server.workers.listeners import Listeners
-from beaconfire.server.workers.seat import HUB, Seat
+from beaconfire.server.workers.seat import HUB, Seat, status_file
 from beaconfire.server.workers.status import ProcessStatus, SlotStatus, Status, write_status
 
 START_TIMEOUT_S: Final = 30.0
@@ -257,7 +257,7 @@ class Supervisor:
         )
         slots = tuple(SlotStatus(slot.name, slot.restarts, slot.failures, slot.problem) for slot in self._all)
         with contextlib.suppress(FileNotFoundError):  # the folder is gone: an administrator has removed it
-            write_status(Seat("", None, 0, self._folder, -1).status_file, Status(processes, slots))
+            write_status(status_file(self._folder), Status(processes, slots))
 
     def _cover(self, slot: Slot) -> None:
         serving = [other.current for other in self._slots if other.current is not None]
