@@ -47,10 +47,10 @@ class UnidirectionalClient:
         return found
 
     def read_id(self) -> None:
-        """Reads to the end of the current event, where its id is."""
-        while line := next(self._lines):
-            if line.startswith("id: "):
-                self.last_id = line[4:]
+        """Reads to the id of the current write, which its last event has."""
+        while not (line := next(self._lines)).startswith("id: "):
+            pass
+        self.last_id = line[4:]
 
 
 @contextmanager
