@@ -294,6 +294,7 @@ def test_limits_have_the_names_of_settings() -> None:
         "hub_output_max",
         "hub_calls_max",
         "hub_hello_timeout",
+        "forwarded_commands_max",
     }
     for limit in set(LIMITS) - fixed:
         section, name = limit.split(".")

@@ -62,6 +62,7 @@ def memory_engine(
         control=MemoryControlBus(),
         suspends=False,
         keeps_order=True,
+        single_node=True,
     )
 
 

@@ -37,6 +37,7 @@ from beaconfire.session.options import ClientOptions
 from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.revocations import Revocations
 from beaconfire.session.session import Session
+from beaconfire.session.user_connections import UserConnections
 
 _SUBSCRIBE: Final = ("subscribe", "history", "presence")
 _ASKED: Final[Mapping[str, Sequence[str]]] = {
@@ -82,6 +83,7 @@ class Operations:
         turns: LoopTurns,
         runtime: Runtime,
         events: EventSink,
+        user_connections: UserConnections | None = None,
         tickets: Tickets | None = None,
     ) -> None:
         """Without `tickets`, no ticket is read: each counts as absent."""
@@ -113,7 +115,9 @@ class Operations:
             decisions, namespaces, lookup, preparation, expiry, options, turns, clock, events
         )
         resuming = Resuming(tickets, revocations, events) if tickets is not None else None
-        self.connecting = Connecting(decisions, server_side, preparation, expiry, registry, options, events, resuming)
+        self.connecting = Connecting(
+            decisions, server_side, preparation, expiry, registry, options, events, user_connections, resuming
+        )
         self.subscribing = Subscribing(decisions, namespaces, lookup, preparation, expiry, resuming)
         self.publishing = Publishing(decisions, lookup, namespaces, channels)
         self.reading = Reading(decisions, lookup, channels, options, events)

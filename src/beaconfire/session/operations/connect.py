@@ -25,6 +25,8 @@ from beaconfire.session.operations.server_side import ServerSideSubscriptions
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.session import Session, SessionPhase
+from beaconfire.session.user_connections import LIMIT as USER_CONNECTION_LIMIT
+from beaconfire.session.user_connections import UserConnections
 
 _NO_GRANTS: Final[Mapping[str, SubscriptionGrant]] = {}
 
@@ -44,9 +46,12 @@ class Connecting:
         registry: SessionRegistry[Session],
         options: ClientOptions,
         events: EventSink,
+        user_connections: UserConnections | None = None,
         resuming: Resuming | None = None,
     ) -> None:
-        """Without `resuming`, tickets are ignored."""
+        """`user_connections` counts over all nodes, if there is a limit and may be several nodes. Without `resuming`,
+        tickets are ignored."""
+        self._user_connections = user_connections
         self._decisions = decisions
         self._server_side = server_side
         self._preparation = preparation
@@ -85,6 +90,9 @@ class Connecting:
             else:
                 identity, grants = self._decisions.resume(ticket.identity), ticket.grants
             self._authenticate(session, identity)
+            if self._user_connections is not None:
+                await self._user_connections.add(session)
+                _check_open(session)
             permitted = await self._server_side.permitted(session, identity, request, grants)
             await self._server_side.prepare(session, request, permitted, prepared)
         except Disconnect:
@@ -119,8 +127,8 @@ class Connecting:
             raise CommandError(EXPIRED, "expire_at is in the past")
         limit = options.user_connection_limit
         if limit and identity.user and registry.count_user(identity.user) >= limit:
-            self._events.emit(LimitHit("client.user_connection_limit", session.client))
-            raise Disconnect(CONNECTION_LIMIT, "the user has client.user_connection_limit connections already")
+            self._events.emit(LimitHit(USER_CONNECTION_LIMIT, session.client))
+            raise Disconnect(CONNECTION_LIMIT, f"the user has {USER_CONNECTION_LIMIT} connections already")
         session.identity = identity
         registry.add(session)
 
