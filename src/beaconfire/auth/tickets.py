@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import binascii
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 import msgspec
@@ -86,11 +86,11 @@ _subscription_decoder = msgspec.msgpack.Decoder(_Subscription)
 
 
 class SealedTickets:
-    """Makes tickets with the first secret, and reads those of all secrets."""
+    """Makes and reads the tickets of one secret. Another secret makes all earlier tickets void."""
 
     def __init__(
         self,
-        secrets: Sequence[bytes],
+        secret: bytes,
         rules: bytes,
         lifetime_s: float,
         clock: Clock,
@@ -102,8 +102,8 @@ class SealedTickets:
         A ticket lives for `lifetime_s`, and never longer than the decision that it holds. `random_bytes` must be
         suitable for cryptography, like `os.urandom`.
         """
-        assert secrets, "there is a secret"
-        self._keys = [_derive(secret) for secret in secrets]
+        assert secret, "there is a secret"
+        self._key = HKDF(SHA256(), 32, None, b"beaconfire resume tickets 1").derive(secret)
         self._rules = rules[:RULES_BYTES]
         self._lifetime_s = lifetime_s
         self._clock = clock
@@ -179,22 +179,20 @@ class SealedTickets:
             self._events.emit(LimitHit("ticket_length_max", ""))
             return ""
         salt = self._random_bytes(SALT_BYTES)
-        sealed = salt + _cipher(self._keys[0], salt).encrypt(_NONCE, message, kind)
+        sealed = salt + _cipher(self._key, salt).encrypt(_NONCE, message, kind)
         return binascii.b2a_base64(sealed, newline=False).translate(_TO_URL).rstrip(b"=").decode()
 
     def _open(self, text: str, kind: bytes, decoder: msgspec.msgpack.Decoder[T]) -> T:
         sealed = _decode_text(text)
         salt, ciphertext = sealed[:SALT_BYTES], sealed[SALT_BYTES:]
-        for key in self._keys:
-            try:
-                message = _cipher(key, salt).decrypt(_NONCE, ciphertext, kind)
-            except InvalidTag:
-                continue
-            try:
-                return decoder.decode(message)
-            except msgspec.DecodeError:  # of a version of the server with other fields
-                raise TicketRefused("rules") from None
-        raise TicketRefused("forged")
+        try:
+            message = _cipher(self._key, salt).decrypt(_NONCE, ciphertext, kind)
+        except InvalidTag:
+            raise TicketRefused("forged") from None
+        try:
+            return decoder.decode(message)
+        except msgspec.DecodeError:  # of a version of the server with other fields
+            raise TicketRefused("rules") from None
 
 
 def _decode_text(text: str) -> bytes:
@@ -209,10 +207,6 @@ def _decode_text(text: str) -> bytes:
     if len(sealed) < SALT_BYTES + _TAG_BYTES or binascii.b2a_base64(sealed, newline=False).rstrip(b"=") != standard:
         raise TicketRefused("malformed")
     return sealed
-
-
-def _derive(secret: bytes) -> bytes:
-    return HKDF(SHA256(), 32, None, b"beaconfire resume tickets 1").derive(secret)
 
 
 def _cipher(key: bytes, salt: bytes) -> AESGCM:

@@ -78,3 +78,5 @@ class ConnectionRequest(Struct, frozen=True):
     user: str = ""
     ticket: str = ""
     """The ticket of an earlier connection, beside or instead of the token."""
+    wants_tickets: bool = False
+    """Whether the results of this session shall hold tickets."""

@@ -71,7 +71,7 @@ class Node:
         send_all: SendAll,
         tickets: Tickets | None = None,
     ) -> None:
-        """`send_all` writes frames to sockets. Without `tickets`, every resume ticket counts as absent."""
+        """`send_all` writes frames to sockets. Without `tickets`, no client gets a resume ticket."""
         client, clock = options.client, runtime.timers.clock
         self._engine, self._timers, self._events = engine, runtime.timers, events
         self.background = BackgroundTasks(lambda error: report_error(events, "background", error), engine.suspends)

@@ -45,7 +45,7 @@ class CountingPolicy(NoOpinion):
 
 
 def make_tickets(clock: ManualClock, events: EventSink) -> SealedTickets:
-    return SealedTickets((b"secret",), b"rules", 600.0, clock, events, os.urandom)
+    return SealedTickets(b"secret", b"rules", 600.0, clock, events, os.urandom)
 
 
 class Setup:

@@ -86,7 +86,7 @@ class Operations:
         user_connections: UserConnections | None = None,
         tickets: Tickets | None = None,
     ) -> None:
-        """Without `tickets`, no ticket is read: each counts as absent."""
+        """Without `tickets`, each resume ticket is ignored, and no client gets one."""
         clock = runtime.timers.clock
         lookup = ChannelLookup(namespaces, events)
         self.node = node
@@ -114,14 +114,14 @@ class Operations:
         server_side = ServerSideSubscriptions(
             decisions, namespaces, lookup, preparation, expiry, options, turns, clock, events
         )
-        resuming = Resuming(tickets, revocations, events) if tickets is not None else None
+        resuming = Resuming(tickets, bool(policy.ticket_version), revocations, events)
         self.connecting = Connecting(
-            decisions, server_side, preparation, expiry, registry, options, events, user_connections, resuming
+            decisions, server_side, preparation, expiry, registry, options, events, resuming, user_connections
         )
         self.subscribing = Subscribing(decisions, namespaces, lookup, preparation, expiry, resuming)
         self.publishing = Publishing(decisions, lookup, namespaces, channels)
         self.reading = Reading(decisions, lookup, channels, options, events)
-        self.refreshing = Refreshing(decisions, expiry)
+        self.refreshing = Refreshing(decisions, expiry, resuming)
 
     def is_immediate(self, operation: str, channel: str) -> bool:
         """Whether an operation of `suspending` never suspends on this channel."""

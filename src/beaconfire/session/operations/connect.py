@@ -17,6 +17,7 @@ from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import ConnectionRequest
 from beaconfire.model.results import ConnectionStart
+from beaconfire.policy.tickets import ConnectionTicket
 from beaconfire.session.operations.decisions import Decisions
 from beaconfire.session.operations.expiry import Expiry
 from beaconfire.session.operations.prepare import Preparation, PreparedSubscription
@@ -46,11 +47,10 @@ class Connecting:
         registry: SessionRegistry[Session],
         options: ClientOptions,
         events: EventSink,
+        resuming: Resuming,
         user_connections: UserConnections | None = None,
-        resuming: Resuming | None = None,
     ) -> None:
-        """`user_connections` counts over all nodes, if there is a limit and may be several nodes. Without `resuming`,
-        tickets are ignored."""
+        """`user_connections` counts over all nodes, if there is a limit and may be several nodes."""
         self._user_connections = user_connections
         self._decisions = decisions
         self._server_side = server_side
@@ -70,21 +70,24 @@ class Connecting:
         CommandError the client may try again, unless `SessionTraits.connect_is_final`.
         """
         assert session.phase is SessionPhase.NEW, "the session is new"
-        subscriptions = await self._establish(session, request)
+        ticket = self._resuming.connection(request)
+        subscriptions = await self._establish(session, request, ticket)
         start = ConnectionStart(
             session.client,
             self._expiry.connection_ttl_s(session.identity),
             session.identity.data,
             [prepared.start for prepared in subscriptions],
+            "" if ticket is not None else self._resuming.issue(session, request.token),  # the client keeps its ticket
         )
         self._preparation.enter(session, subscriptions, lambda: reply(start))
 
-    async def _establish(self, session: Session, request: ConnectionRequest) -> list[PreparedSubscription]:
+    async def _establish(
+        self, session: Session, request: ConnectionRequest, ticket: ConnectionTicket | None
+    ) -> list[PreparedSubscription]:
         """Everything of connect but the reply."""
         session.phase = SessionPhase.CONNECTING
         prepared: list[PreparedSubscription] = []
         try:
-            ticket = self._resuming.connection(request) if request.ticket and self._resuming is not None else None
             if ticket is None:
                 identity, grants = await self._decisions.connect(session, request), _NO_GRANTS
             else:
@@ -102,6 +105,7 @@ class Connecting:
             raise
         _check_open(session)
         session.phase = SessionPhase.CONNECTED
+        session.wants_tickets = request.wants_tickets
         session.app_name = request.name[:APP_NAME_LENGTH_MAX]
         session.app_version = request.version[:APP_NAME_LENGTH_MAX]
         session.keepalive.connected()

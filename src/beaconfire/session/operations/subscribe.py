@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from beaconfire.base.errors import PERMISSION_DENIED, TOKEN_EXPIRED, CommandError
 from beaconfire.channels.namespaces import Namespace, Namespaces
 from beaconfire.model.requests import SubscriptionRequest
@@ -28,9 +30,8 @@ class Subscribing:
         lookup: ChannelLookup,
         preparation: Preparation,
         expiry: Expiry,
-        resuming: Resuming | None = None,
+        resuming: Resuming,
     ) -> None:
-        """Without `resuming`, tickets are ignored."""
         self._decisions = decisions
         self._namespaces = namespaces
         self._lookup = lookup
@@ -56,9 +57,7 @@ class Subscribing:
         channel = request.channel
         namespace = self.check_channel(session, channel)
         check_strategy(request, namespace)
-        decided = (
-            self._resuming.subscription(session, request) if request.ticket and self._resuming is not None else None
-        )
+        decided = self._resuming.subscription(session, request) if request.ticket else None
         if decided is not None:
             grant = self._decisions.resume_subscription(session, channel, decided)
         elif self._namespaces.is_private(channel) and not request.token:
@@ -69,4 +68,7 @@ class Subscribing:
             raise CommandError(TOKEN_EXPIRED, "the subscription's expiry is in the past")
         self._preparation.check_limits(session, channel)  # the policy may have suspended
         prepared = await self._preparation.prepare(session, request, namespace, grant)
-        self._preparation.enter(session, [prepared], lambda: reply(prepared.start))
+        start = prepared.start
+        if session.wants_tickets and decided is None:
+            start = replace(start, ticket=self._resuming.issue_subscription(session, channel, request.token, grant))
+        self._preparation.enter(session, [prepared], lambda: reply(start))
