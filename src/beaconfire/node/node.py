@@ -12,6 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from beaconfire.base.clock import Clock
 from beaconfire.base.errors import SHUTDOWN
 from beaconfire.base.loop import LoopTurns, Runtime
 from beaconfire.base.tasks import BackgroundTasks, start_task
@@ -129,7 +130,6 @@ class Node:
             user_connections=self.work.user_connections,
             tickets=tickets,
         )
-        started_s = clock.now_s()
         local_sessions = LocalSessions(
             self.registry,
             self.hub,
@@ -139,7 +139,7 @@ class Node:
             runtime,
             events,
             options.identity,
-            lambda: int(clock.now_s() - started_s),
+            _uptime_s(clock),
         )
         self.forwarding = Forwarding(engine.control, options.identity.uid, runtime.timers, self.background, events)
         self.cluster = Cluster(engine.control, local_sessions, options.identity.uid, self.forwarding)
@@ -212,3 +212,9 @@ class Node:
 
 def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
+
+
+def _uptime_s(clock: Clock) -> Callable[[], int]:
+    """Returns how many whole seconds have passed since this call."""
+    started_s = clock.now_s()
+    return lambda: int(clock.now_s() - started_s)

@@ -35,7 +35,10 @@ def make_tickets(
 
 
 def _rules(config: Config, version: str) -> bytes:
-    """A hash of all that decides who may connect and subscribe. After a change every client needs its token again."""
+    """A hash of all that decides who may connect and subscribe. After a change every client needs its token again.
+
+    `Seconds` and `Size` are encoded as numbers.
+    """
     client = config.client
     rules = [
         version,
@@ -50,4 +53,4 @@ def _rules(config: Config, version: str) -> bytes:
         client.user_personal_channel,
         client.user_personal_channel_namespace,
     ]
-    return sha256(msgspec.json.encode(rules, order="sorted")).digest()
+    return sha256(msgspec.json.encode(rules, enc_hook=float, order="sorted")).digest()

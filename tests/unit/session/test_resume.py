@@ -197,3 +197,100 @@ def test_node_without_tickets_ignores_them() -> None:
     request = ConnectionRequest(token="token", ticket="A" * 100)
     run(harness.node.operations.connecting.connect(client.session, request, lambda start: None))
     assert client.session.user == "bob"
+
+
+class Rules(NoOpinion):
+    """Handlers of an application that permit everything, also without a token."""
+
+    ticket_version = "1"
+
+    async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
+        return attempt.proposed or Identity("ann")
+
+    async def subscribe(
+        self,
+        caller: Caller,
+        request: SubscriptionRequest,
+        namespace: Namespace,
+        via: Via,
+        proposed: SubscriptionGrant | None,
+    ) -> SubscriptionGrant | None:
+        return proposed or SubscriptionGrant()
+
+
+def make_harness(policy: NoOpinion | None = None) -> NodeHarness:
+    """A node that knows the token `ann` of the user ann, which expires, and a channel token `room` of hers."""
+    harness = NodeHarness(policy=policy, make_tickets=make_tickets, allow_anonymous=False)
+    expire_at_unix_s = harness.clock.unix_s() + 100
+    harness.tokens.connections.known["ann"] = Identity(
+        "ann", expire_at_unix_s=expire_at_unix_s, client_refresh=True, issued_at_unix_s=1.0
+    )
+    harness.tokens.add_subscription(
+        "room", "ann", "room", expire_at_unix_s=expire_at_unix_s, client_refresh=True, issued_at_unix_s=1.0
+    )
+    return harness
+
+
+def connected(harness: NodeHarness, **fields: Any) -> tuple[HarnessClient, str]:
+    """Connects. Returns the client, and the ticket of the result."""
+    client = harness.open_session()
+    return client, client.request("connect", **fields).get("ticket", "")
+
+
+def test_tickets_of_results_let_a_client_return_without_a_decision() -> None:
+    """Those of connect, subscribe, refresh and sub_refresh. The client keeps a ticket that was accepted."""
+    harness = make_harness()
+    client, ticket = connected(harness, token="ann", want_tickets=True)
+    room = client.request("subscribe", channel="room", token="room")["ticket"]
+    renewed = client.request("refresh", token="ann")["ticket"]
+    renewed_room = client.request("sub_refresh", channel="room", token="room")["ticket"]
+    assert len({ticket, renewed, room, renewed_room}) == 4
+    verified = harness.calls.completed.count("verify")
+    for connection, subscription in ((ticket, room), (renewed, renewed_room)):
+        again, newer = connected(harness, ticket=connection, want_tickets=True)
+        result = again.request("subscribe", channel="room", ticket=subscription)
+        assert (newer, again.session.user, result.get("ticket", "")) == ("", "ann", "")
+    assert harness.calls.completed.count("verify") == verified
+
+
+def test_clients_that_do_not_want_tickets_get_none() -> None:
+    """Standard SDKs do not know them."""
+    harness = make_harness()
+    client, ticket = connected(harness, token="ann")
+    assert ticket == ""
+    assert "ticket" not in client.request("subscribe", channel="room", token="room")
+    assert "ticket" not in client.request("refresh", token="ann")
+    assert "ticket" not in client.request("sub_refresh", channel="room", token="room")
+
+
+def test_decisions_without_a_token_have_a_ticket_only_if_handlers_make_them() -> None:
+    """The configured rules cost less than a ticket."""
+    open_to_all = ChannelOptions(allow_subscribe_for_client=True, allow_subscribe_for_anonymous=True)
+    rules = NodeHarness(open_to_all, make_tickets=make_tickets, allow_anonymous=True)
+    client, ticket = connected(rules, want_tickets=True)
+    assert (ticket, client.request("subscribe", channel="room").get("ticket", "")) == ("", "")
+    handlers = make_harness(Rules())
+    client, ticket = connected(handlers, want_tickets=True)
+    assert ticket
+    assert client.request("subscribe", channel="room")["ticket"]
+
+
+def test_grant_for_one_client_id_is_in_no_ticket() -> None:
+    """The client that returns has another id."""
+    harness = make_harness(Rules())
+    client, _ = connected(harness, token="ann", want_tickets=True)
+    harness.tokens.add_subscription("mine", "ann", "room", client.id, client_refresh=True, issued_at_unix_s=1.0)
+    assert "ticket" not in client.request("subscribe", channel="room", token="mine")
+    assert "ticket" not in client.request("sub_refresh", channel="room", token="mine")
+
+
+def test_ticket_holds_the_server_side_subscriptions_of_the_request() -> None:
+    """Their tokens are not verified again, also after a refresh."""
+    harness = make_harness()
+    client, ticket = connected(harness, token="ann", subs={"room": {"token": "room"}}, want_tickets=True)
+    verified = harness.calls.completed.count("verify")
+    again, _ = connected(harness, ticket=ticket, subs={"room": {}})
+    assert set(again.session.subscriptions) == {"room"}
+    assert harness.calls.completed.count("verify") == verified
+    renewed = client.request("refresh", token="ann")["ticket"]
+    assert set(connected(harness, ticket=renewed, subs={"room": {}})[0].session.subscriptions) == {"room"}

@@ -277,6 +277,7 @@ export class Subscription extends Emitter {
   #reset() {
     this.#stop();
     this.#failures = 0;
+    this.#tokens.dropTicket();
     this.#tracker = new PositionTracker();
   }
 }

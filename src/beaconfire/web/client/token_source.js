@@ -39,9 +39,14 @@ export class TokenSource {
     return this.canFetch && !this.#token;
   }
 
+  /** The next request needs the token. */
+  dropTicket() {
+    this.#ticket = "";
+  }
+
   /** Discards the ticket and the token, so that the next request fetches a new token. Without `getToken` the token stays. */
   discard() {
-    this.#ticket = "";
+    this.dropTicket();
     if (this.canFetch) this.#token = "";
   }
 
