@@ -99,6 +99,7 @@ class ReturningClient(WSListener):
             code = int.from_bytes(frame.get_payload_as_bytes()[:2], "big")
             if 3500 <= code < 4000:  # the browser client does not return then
                 self._end(str(code))
+            self.cut()
         elif frame.msg_type is WSMsgType.TEXT and not self.is_away:
             for message in _decode(frame.get_payload_as_bytes()):
                 self._receive(message)
