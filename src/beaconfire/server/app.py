@@ -119,6 +119,7 @@ class App:
             self.admission.admit,
             self.timers,
             self.events,
+            self._runtime.schedule,
             config.server.trusted_proxies,
         )
         api = self._make_api()
