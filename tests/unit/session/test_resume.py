@@ -294,3 +294,22 @@ def test_ticket_holds_the_server_side_subscriptions_of_the_request() -> None:
     assert harness.calls.completed.count("verify") == verified
     renewed = client.request("refresh", token="ann")["ticket"]
     assert set(connected(harness, ticket=renewed, subs={"room": {}})[0].session.subscriptions) == {"room"}
+
+
+class NamedRules(CountingPolicy):
+    """Handlers without an opinion, whose silence is a decision as well."""
+
+    ticket_version = "1"
+
+
+def test_handlers_are_not_asked_again_about_the_channels_of_a_token() -> None:
+    """Also if they had no opinion."""
+    policy = NamedRules()
+    harness = make_harness(policy)
+    identity = Identity("ann", channels={"news": SubscriptionGrant()}, issued_at_unix_s=1.0)
+    harness.tokens.connections.known["with channels"] = identity
+    _, ticket = connected(harness, token="with channels", want_tickets=True)
+    assert policy.asked == ["connect", "news"]
+    again, _ = connected(harness, ticket=ticket)
+    assert set(again.session.subscriptions) == {"news"}
+    assert policy.asked == ["connect", "news"]

@@ -76,7 +76,7 @@ class Resuming:
             for channel, subscription in session.subscriptions.items()
             if subscription.options.server_side
             and not subscription.grant.client
-            and subscription.grant is not identity.channels.get(channel)
+            and (self._handlers_decide or subscription.grant is not identity.channels.get(channel))
         }
         return self._tickets.issue_connection(ConnectionTicket(identity, grants))
 
