@@ -44,7 +44,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 # first is fast.
 _MARKS = (
     *("eyj", "://", "bearer", "apikey", "api_key", "api-key", "api%5fkey", "basic"),
-    *("token", "secret", "passw", "authorization", "cookie", "private"),
+    *("token", "ticket", "secret", "passw", "authorization", "cookie", "private"),
 )
 
 
