@@ -9,7 +9,9 @@ import random
 from collections.abc import Callable
 from typing import Any, Final
 
+from beaconfire.engines.wire import frames
 from beaconfire.engines.wire.unix_socket import _CREDENTIALS
+from tests.simulation.broken_guarantee import BrokenGuarantee
 from tests.simulation.steps import WaitingSteps
 
 KERNEL_BYTES: Final = 1000
@@ -104,6 +106,8 @@ class Endpoint(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         if self._is_ending or self.peer.is_lost or self._peer_has_ended:
             return
+        if self.get_write_buffer_size() > frames.OUTPUT_BYTES_MAX:
+            raise BrokenGuarantee("a connection to a peer that does not read takes more than the limit")
         self.peer.inbox += data
         if not self._is_full and self.get_write_buffer_size() > self._high:
             self._is_full = True
