@@ -90,6 +90,7 @@ class Node:
             runtime,
             self.background,
             events,
+            options.identity.uid,
             options.detach_delay_s,
             options.attach_timeout_s,
         )
