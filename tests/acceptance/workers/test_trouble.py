@@ -22,7 +22,7 @@ from tests.acceptance.disk.disk_server import CONFIG, assert_intact
 from tests.acceptance.disk.publishers import Record, publishing
 from tests.acceptance.disk.watcher import Watcher
 from tests.acceptance.raw_peer import ClosedError, RawPeer
-from tests.acceptance.server_state import http_request, read_metrics
+from tests.acceptance.server_state import read_metrics
 from tests.acceptance.workers.group import WORKERS, WorkerGroup
 
 CHANNELS = [f"room{number}" for number in range(4)]
@@ -66,9 +66,6 @@ def _has_all(watcher: Watcher, count: int) -> bool:
 def test_a_killed_hub_closes_no_connection_and_loses_nothing(durable_group: WorkerGroup) -> None:
     """Publishers get a temporary error and repeat. Subscribers stay connected, and get everything once and in order."""
 
-    async def is_ready() -> bool:
-        return (await http_request(durable_group, "/health/ready"))[0] == 200
-
     async def scenario() -> None:
         record, watchers, healed_s = Record(), [Watcher(channel) for channel in CHANNELS * 2], []
         async with asyncio.TaskGroup() as tasks:
@@ -82,7 +79,7 @@ def test_a_killed_hub_closes_no_connection_and_loses_nothing(durable_group: Work
                     await record.wait_refused()
                     await record.wait_acknowledged(50)
                     healed_s.append(time.monotonic() - began_s)
-                    await wait_until(is_ready, "all workers have the hub again")
+                    await wait_until(durable_group.is_ready, "all workers have the hub again")
             await check(watchers, record, durable_group.port)
             assert [watcher.subscribed for watcher in watchers] == [1] * len(watchers)
             assert {refused["code"] for refused in record.refused} == {100}
@@ -91,17 +88,6 @@ def test_a_killed_hub_closes_no_connection_and_loses_nothing(durable_group: Work
         print(f"{HUB_KILLS} kills of the hub; 50 acknowledged after {[round(each, 2) for each in healed_s]} s")
 
     run_scenario(scenario())
-
-
-def _is_calm(group: WorkerGroup) -> bool:
-    """Whether no worker is started or hands over, and none will be."""
-    ended = len(group.log_lines("roll_finished")) + len(group.log_lines("roll_stopped"))
-    processes = group.status().processes
-    return (
-        len(group.log_lines("roll_started")) == ended
-        and len(processes) == WORKERS + 1
-        and all(process.state == "ready" for process in processes)
-    )
 
 
 class Visitors:
@@ -165,7 +151,7 @@ def test_killed_and_replaced_workers_refuse_and_lose_nothing(durable_group: Work
                     visits.create_task(visitors.visit())
                     await asyncio.sleep(1 / CHAOS_RATE)
             # A worker that hands over closes each HTTP connection after a response, also that of the check.
-            await wait_until(lambda: _is_calm(durable_group), "all workers serve", 60)
+            await durable_group.wait_calm()
             await check(watchers, record, durable_group.port)
             for task in running:
                 task.cancel()
