@@ -102,14 +102,19 @@ def test_lists_without_a_hanging_worker_are_errors(group: WorkerGroup) -> None:
             for api in apis:
                 await api.publish("x", 1)
             async with stopped(group.pids()[slot]):
-                api = [api for api in apis if await answers(api)][0]  # noqa: RUF015 - a generator would be asynchronous
-                for method in ("channels", "connections"):
-                    assert (await call_bounded(api, method))["error"]["code"] == TEMPORARY
-                assert len((await call_bounded(api, "info"))["result"]["nodes"]) == WORKERS - 1
-                assert "result" in await call_bounded(api, "unsubscribe", user="nobody", channel="bare:list")
+                are_served = await asyncio.gather(*map(answers, apis))
+                served = [api for api, is_served in zip(apis, are_served, strict=True) if is_served]
+                methods = ("channels", "connections", "info", "disconnect")
+                channels, connections, info, disconnect = await asyncio.gather(
+                    *(call_bounded(api, method, **CALLS[method]) for api, method in zip(served, methods, strict=False))
+                )
+                assert [channels["error"]["code"], connections["error"]["code"]] == [TEMPORARY] * 2
+                assert len(info["result"]["nodes"]) == WORKERS - 1
+                assert "result" in disconnect
             await wait_until(group.is_ready, "the worker answers")
-            found = (await call_bounded(api, "connections"))["result"]["connections"]
-            assert set(found) == {client.client_id for client in clients}
+            # A client may have lost its connection, because the worker was late with its pings.
+            found = (await call_bounded(served[0], "connections"))["result"]["connections"]
+            assert {client.client_id for client in clients if not client.closed.done()} <= set(found)
 
     run_scenario(scenario(), 90)
 
