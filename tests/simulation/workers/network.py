@@ -59,14 +59,20 @@ class Endpoint(asyncio.Transport):
             return False
         if self._is_ending:
             return not self.get_write_buffer_size()
-        return not self._is_open or (bool(self.inbox) and self._reads) or (self._peer_has_ended and not self.inbox)
+        return not self._is_open or (bool(self.inbox) and self._reads) or self._finds_end
+
+    @property
+    def _finds_end(self) -> bool:
+        """The end of the connection is found by reading, and also by writing: an end that waits until the peer reads
+        may not read itself."""
+        return self._peer_has_ended and (not self.inbox or self._is_full)
 
     def advance(self) -> None:
         if not self._is_open:
             self.open()
         elif self._is_ending:
             self._lose(None)
-        elif self.inbox:
+        elif self.inbox and self._reads:
             count = len(self.inbox) if self._rng.random() < 0.6 else self._rng.randint(1, len(self.inbox))
             data = bytes(self.inbox[:count])
             del self.inbox[:count]

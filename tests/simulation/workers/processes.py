@@ -99,7 +99,6 @@ class WorkerNode(SimulatedNode):
         remote = remote_engine("/hub", runtime, VERSION, keeps_order=keeps_order, open_connection=self._open)
         self.link = remote.link
         self.endpoints: list[Endpoint] = []
-        """All connections that have not ended: a worker that was stalled may not know the end of an earlier one."""
         engine = guard_engine(remote, timeout_s, self.timers, rules.recorder)
         super().__init__(rules, uid, engine, turns, self.timers)
         check_announcements(self.node.listener, streams)
@@ -113,7 +112,7 @@ class WorkerNode(SimulatedNode):
         if self._is_cut_off:
             raise ConnectionRefusedError(111, "cut off")
         end = self._network.open(make_protocol)
-        self.endpoints = [*(each for each in self.endpoints if not each.is_lost), end]
+        self.endpoints = [end]
         return end
 
     def start(self) -> None:
