@@ -88,8 +88,8 @@ async def history_remove(api: ApiContext, request: HistoryRemoveRequest) -> Empt
 
 
 async def channels(api: ApiContext, request: ChannelsRequest) -> ChannelsResult:
-    """All channels with subscribers, over all nodes, or error 106 if the list is too large. Error 100 if a node does not
-    answer: the list without its channels would look whole."""
+    """All channels with subscribers, over all nodes, or error 106 if the list is too large. Error 100 if a node does
+    not answer: the list without its channels would look whole."""
     counts = await api.cluster.channels(request.pattern)
     api.check_size(texts_size(counts) + len(counts) * CHANNEL_BYTES, "the list", "use a pattern for fewer channels")
     return ChannelsResult(channels={name: ChannelEntry(num_clients=count) for name, count in counts.items()})
