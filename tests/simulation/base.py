@@ -88,7 +88,7 @@ class BaseSimulation(Generic[NodeT]):
             interrupts_walks=rng.random() < 0.5,
             traits=SessionTraits(connect_is_final=rng.random() < 0.5),
         )
-        self.excuses = Excuses()
+        self.excuses = Excuses(self.recorder)
         self.clients: list[SimulatedClient] = []
         self.published = 0
         self.quiet_moments = 0

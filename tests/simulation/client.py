@@ -6,7 +6,7 @@ import itertools
 import json
 import random
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from beaconfire.session.session import Session
 from tests.simulation.broken_guarantee import BrokenGuarantee
@@ -22,15 +22,7 @@ INSUFFICIENT_STATE: Final = 3010
 SHUTDOWN: Final = 3001
 
 
-class Server(Protocol):
-    """The node that a client is connected to."""
-
-    @property
-    def links_lost(self) -> int:
-        """How often announcements may have been lost."""
-
-
-Connection = tuple[Session, Server]
+Connection = tuple[Session, object]
 OpenSession = Callable[[PartialWriteTransport, str], Connection]
 """Opens a session of the named client at one of the nodes, which is returned as well."""
 
@@ -70,8 +62,11 @@ class SimulatedClient:
         }
         self.session: Session | None = None
         self.is_connected = False
-        self.server: Server | None = None
+        self.server: object = None
+        """The node that the client is connected to, None without a connection."""
         self.transport = PartialWriteTransport(rng)
+        self._connected_after = 0
+        """When the connection was opened: see `Excuses.now`."""
         self._ids = itertools.count(1)
         self.waiting: dict[int, Asked] = {}
         """The commands without a reply, in order, by id."""
@@ -79,13 +74,14 @@ class SimulatedClient:
     # The connection
 
     def connect(self) -> None:
+        self._connected_after = self._excuses.now()
         self.transport = PartialWriteTransport(self._rng)
         self.session, self.server = self._open_session(self.transport, self.name)
         self._send_connect()
 
     def _send_connect(self) -> None:
         wanted = {
-            channel: state.ask(self._links_lost, by_connect=True)
+            channel: state.ask(by_connect=True)
             for channel, state in self.channels.items()
             if state.by_connect and state.is_free
         }
@@ -97,11 +93,6 @@ class SimulatedClient:
         return self.is_connected or not (
             self._excuses.refusals or any(state.by_connect for state in self.channels.values())
         )
-
-    @property
-    def _links_lost(self) -> int:
-        assert self.server is not None
-        return self.server.links_lost
 
     def drop_connection(self) -> None:
         """The network fails. Messages on their way are lost."""
@@ -139,7 +130,7 @@ class SimulatedClient:
         self.session.on_data(json.dumps({"id": number, method: params}).encode(), False)
 
     def subscribe(self, channel: str) -> None:
-        self.send("subscribe", channel, {"channel": channel, **self.channels[channel].ask(self._links_lost)})
+        self.send("subscribe", channel, {"channel": channel, **self.channels[channel].ask()})
 
     def unsubscribe(self, channel: str) -> None:
         self.channels[channel].is_live = False
@@ -178,7 +169,7 @@ class SimulatedClient:
             expected = {INSUFFICIENT_STATE, SHUTDOWN}
             if self._excuses.control:
                 expected.add(DISCONNECTED_BY_CONTROL)
-            if code not in expected:
+            if code not in expected or (code == INSUFFICIENT_STATE and not self._may_have_gap()):
                 raise BrokenGuarantee(f"{self.name}: disconnected with code {code}")
             self.session.on_closed()
             self._forget_connection()
@@ -200,12 +191,18 @@ class SimulatedClient:
             else:
                 self._on_reply(asked, message[asked.method])
 
+    def _may_have_gap(self) -> bool:
+        if any(state.may_have_gap() for state in self.channels.values()):
+            return True
+        # The client may not know yet what the server has subscribed it to.
+        return self._excuses.control and self._excuses.gap_since(self._connected_after)
+
     def _first_in_order(self) -> int:
         return next(number for number, asked in self.waiting.items() if asked.method != "rpc")
 
     def _on_reply(self, asked: Asked, result: dict[str, Any]) -> None:
         if asked.method == "subscribe":
-            self.channels[asked.subject].on_subscribed(result, self._links_lost)
+            self.channels[asked.subject].on_subscribed(result)
         elif asked.method == "unsubscribe":
             self.channels[asked.subject].unsubscribing -= 1
         elif asked.method == "connect":
@@ -223,7 +220,7 @@ class SimulatedClient:
         for channel in wanted:
             if channel in made:
                 self.counts.server_side += 1
-                self.channels[channel].on_subscribed(made[channel], self._links_lost, by_connect=True)
+                self.channels[channel].on_subscribed(made[channel], by_connect=True)
             elif self._excuses.refusals:
                 self.channels[channel].is_asked = False
             else:

@@ -116,11 +116,6 @@ class SimulatedNode:
         return sessions.open_session(transport, self._wire, HANDSHAKE)
 
     @property
-    def links_lost(self) -> int:
-        """How often announcements may have been lost."""
-        return 0
-
-    @property
     def attached(self) -> set[str]:
         """The channels that the node has attached."""
         raise NotImplementedError

@@ -6,8 +6,10 @@ import json
 import random
 from typing import Any, NamedTuple
 
+from beaconfire.model.events import ChannelHealed
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
+from tests.fakes.events import EventRecorder
 from tests.simulation.broken_guarantee import BrokenGuarantee
 from tests.simulation.broker import StreamStore
 from tests.unit.patching import apply
@@ -51,7 +53,8 @@ class Counts:
 class Excuses:
     """What the simulation may do, so that clients accept its consequences. Shared by all clients."""
 
-    def __init__(self) -> None:
+    def __init__(self, recorder: EventRecorder) -> None:
+        self._recorder = recorder
         self.gaps = False
         """Subscriptions may be ended without a reason."""
         self.failures = False
@@ -64,6 +67,15 @@ class Excuses:
         """Handlers may refuse, and may not answer in time."""
         self.control = False
         """The server may subscribe, unsubscribe and disconnect clients."""
+
+    def now(self) -> int:
+        """The number of events so far."""
+        return len(self._recorder.events)
+
+    def gap_since(self, start: int) -> bool:
+        """Whether a node has found a channel whose missed publications were not all in history."""
+        events = self._recorder.events[start:]
+        return any(isinstance(event, ChannelHealed) and not event.bridged for event in events)
 
 
 class SubscribedChannel:
@@ -87,14 +99,14 @@ class SubscribedChannel:
         """The last publication of the current subscription. The next patch starts from it."""
         self.position: StreamPosition | None = None
         self.is_live = False
+        self.was_live = False
+        """The client has been subscribed on this connection."""
         self.is_asked = False
         """A subscribe command or the connect command is not answered yet."""
+        self.asked_after = 0
+        """When the client sent that command: see `Excuses.now`."""
         self.unsubscribing = 0
         self.recovered_from: StreamPosition | None = None
-        self.links_lost = 0
-        """How many links had been lost when the client sent its last subscribe command."""
-        self.was_interrupted = False
-        """A link was lost while the subscription was made. Publications after its reading of history may be missing."""
         self.members: dict[str, bool] = {}
         """Whether the last announcement of each client was its join. Empty at the start of a subscription."""
 
@@ -104,10 +116,10 @@ class SubscribedChannel:
         return not (self.is_live or self.is_asked or self.unsubscribing)
 
     def forget_connection(self) -> None:
-        self.is_live = self.is_asked = False
+        self.is_live = self.was_live = self.is_asked = False
         self.unsubscribing = 0
 
-    def ask(self, links_lost: int, by_connect: bool = False) -> dict[str, Any]:
+    def ask(self, by_connect: bool = False) -> dict[str, Any]:
         """The parameters of a subscribe command, or of the entry in a connect command, which is about to be sent."""
         params: dict[str, Any] = {}
         self.recovered_from = self.position
@@ -120,16 +132,16 @@ class SubscribedChannel:
         if self.wishes.max_rate is not None:
             params["conflate"] = {"max_rate": self.wishes.max_rate}
         self.is_asked = True
-        self.links_lost = links_lost
+        self.asked_after = self._excuses.now()
         return params
 
     # Replies
 
-    def on_subscribed(self, result: dict[str, Any], links_lost: int, by_connect: bool = False) -> None:
+    def on_subscribed(self, result: dict[str, Any], by_connect: bool = False) -> None:
         self.is_asked = False
         if self.unsubscribing:
             return
-        self._start(self.wishes._replace(deltas=False) if by_connect else self.wishes, links_lost)
+        self._start(self.wishes._replace(deltas=False) if by_connect else self.wishes)
         if bool(result.get("delta")) is not self.delivery.deltas:
             raise BrokenGuarantee(f"{self.name}: deltas are not as requested: {result}")
         epoch, offset = result["epoch"], result.get("offset", 0)
@@ -157,11 +169,10 @@ class SubscribedChannel:
                 raise BrokenGuarantee(f"{self.name}: was not recovered although history had it: {result}")
             self.position = StreamPosition(offset, epoch)
 
-    def _start(self, delivery: Wishes, links_lost: int) -> None:
+    def _start(self, delivery: Wishes) -> None:
         self.delivery = delivery
-        self.is_live = True
+        self.is_live = self.was_live = True
         self.base = None
-        self.was_interrupted = self.links_lost != links_lost
         self.members.clear()
 
     def _check_published(self, epoch: str, offset: int) -> None:
@@ -189,7 +200,7 @@ class SubscribedChannel:
         if self.is_live or not self._excuses.control:
             raise BrokenGuarantee(f"{self.name}: unexpected subscribe push: {start}")
         self.counts.server_side += 1
-        self._start(Wishes(), -1)
+        self._start(Wishes())
         self._check_published(start["epoch"], start.get("offset", 0))
         self.position = StreamPosition(start.get("offset", 0), start["epoch"])
 
@@ -210,21 +221,30 @@ class SubscribedChannel:
 
     def _check_gap(self) -> None:
         """Checks that history does not continue at the position of a subscription that was ended because of a gap."""
-        position = self.position
-        if position is None or not self.is_live:
+        if self.position is None or not self.is_live:
             raise BrokenGuarantee(f"{self.name}: a gap without a subscription")
-        later = [
-            publication
-            for publication in self._store.streams.get(self.channel, [])
-            if publication.offset > position.offset
-        ]
+        if not self.may_have_gap():
+            raise BrokenGuarantee(f"{self.name}: was ended at {self.position}, although history continues there")
+
+    def may_have_gap(self) -> bool:
+        """Whether the server may end the subscription of this connection because of a gap: history does not continue
+        at its position, or did not while the subscription was made, or the simulation has caused a gap."""
         # After the loss of a stream, announcements of the old epoch may reach subscriptions to the new one.
         excuses = self._excuses
-        excused = excuses.gaps or excuses.failures or self.was_interrupted or self.channel in self._store.streams_lost
-        top = self._store.position(self.channel)
-        first = later[0].offset if later else top.offset + 1
-        if not excused and position.epoch == top.epoch and position.offset == first - 1:
-            raise BrokenGuarantee(f"{self.name}: was ended at {position}, although history continues there")
+        if excuses.gaps or excuses.failures or self.channel in self._store.streams_lost:
+            return True
+        if self.is_asked and excuses.gap_since(self.asked_after):
+            return True
+        position, top = self.position, self._store.position(self.channel)
+        if position is None or not self.was_live:
+            return False
+        later = (
+            publication.offset
+            for publication in self._store.streams.get(self.channel, [])
+            if publication.offset > position.offset
+        )
+        first = next(later, top.offset + 1)
+        return position.epoch != top.epoch or position.offset < first - 1
 
     # Publications
 

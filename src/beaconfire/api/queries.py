@@ -88,14 +88,15 @@ async def history_remove(api: ApiContext, request: HistoryRemoveRequest) -> Empt
 
 
 async def channels(api: ApiContext, request: ChannelsRequest) -> ChannelsResult:
-    """All channels with subscribers, over all nodes, or error 106 if the list is too large."""
+    """All channels with subscribers, over all nodes, or error 106 if the list is too large. Error 100 if a node does
+    not answer: the list without its channels would look whole."""
     counts = await api.cluster.channels(request.pattern)
     api.check_size(texts_size(counts) + len(counts) * CHANNEL_BYTES, "the list", "use a pattern for fewer channels")
     return ChannelsResult(channels={name: ChannelEntry(num_clients=count) for name, count in counts.items()})
 
 
 async def connections(api: ApiContext, request: ConnectionsRequest) -> ConnectionsResult:
-    """Connections of all nodes, cut to `limit` and to `api.response_max_size`."""
+    """Connections of all nodes, cut to `limit` and to `api.response_max_size`. Error 100 if a node does not answer."""
     limit = request.limit
     # One more than requested, to find out whether there are more.
     found = await api.cluster.connections(ConnectionsSurvey(request.user, request.channel, limit + 1))

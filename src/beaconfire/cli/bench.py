@@ -14,15 +14,13 @@ from typing import Annotated, Final, NoReturn
 
 import msgspec
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from beaconfire.base.units import Seconds, Size
-from beaconfire.cli.console import EXIT_FAILED, err, fail, out, write
+from beaconfire.cli.console import EXIT_FAILED, fail, out, write
 from beaconfire.loadtest.limits import check_limits
-from beaconfire.loadtest.load_test import LoadProfile, LoadTest
+from beaconfire.loadtest.load_test import LoadProfile, LoadTest, ProgressListener
 from beaconfire.loadtest.plan import PAYLOAD_BYTES_MIN, Plan, complete_url
-from beaconfire.loadtest.report import Report, Run
-from beaconfire.loadtest.view import render_report, render_step
+from beaconfire.loadtest.report import Report
 from beaconfire.loadtest.worker_processes import WorkerError, start_workers
 
 EXIT_LOAD_SIDE: Final = 3
@@ -137,6 +135,8 @@ def bench(
 
 
 def _run(plan: Plan, profile: LoadProfile) -> Report:
+    from beaconfire.cli.bench_progress import ProgressBar  # here because other commands do not need it
+
     try:
         with ProgressBar() as progress:
             return asyncio.run(_run_load_test(plan, profile, progress))
@@ -144,7 +144,7 @@ def _run(plan: Plan, profile: LoadProfile) -> Report:
         fail(str(error), EXIT_FAILED)
 
 
-async def _run_load_test(plan: Plan, profile: LoadProfile, progress: ProgressBar) -> Report:
+async def _run_load_test(plan: Plan, profile: LoadProfile, progress: ProgressListener) -> Report:
     async with start_workers(plan) as workers:
         load_test = LoadTest(plan, profile, workers, progress, time.monotonic_ns)
         if sys.platform != "win32":
@@ -157,49 +157,14 @@ def _finish(report: Report, as_json: bool) -> NoReturn:
     if as_json:
         write(msgspec.json.encode(report).decode())
     else:
+        from beaconfire.loadtest.view import render_report  # likewise
+
         out.print(render_report(report))
     if report.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
     if report.failure:
         raise typer.Exit(EXIT_FAILED)
     raise typer.Exit(EXIT_LOAD_SIDE if report.bottleneck else 0)
-
-
-class ProgressBar:
-    """`loadtest.load_test.ProgressListener` as a bar on standard error, if that is a terminal; otherwise silent."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description:<12}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[more]}"),
-            console=err,
-            transient=True,
-            disable=not err.is_terminal,
-        )
-        self._task = self._progress.add_task("starting", total=None, more="")
-
-    def __enter__(self) -> ProgressBar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def connecting(self, opened: int, wanted: int) -> None:
-        self._show("connecting", opened, wanted, "connections")
-
-    def running(self, phase: str, elapsed_s: float, duration_s: float, sent: int, delivered: int) -> None:
-        self._show(phase, int(elapsed_s), max(1, int(duration_s)), f"s  {sent:,} sent, {delivered:,} delivered")
-
-    def step_finished(self, run: Run, failure: str) -> None:
-        if err.is_terminal:
-            self._progress.console.print(render_step(run, failure), soft_wrap=True)
-
-    def _show(self, phase: str, completed: int, total: int, more: str) -> None:
-        self._progress.update(self._task, description=phase, completed=completed, total=total, more=more)
 
 
 # --- options -----------------------------------------------------------------------------------------------------

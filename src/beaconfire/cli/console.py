@@ -47,21 +47,29 @@ class ErrorHandlingGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except ConfigError as error:
-            show_problems(error.problems)
-            raise typer.Exit(EXIT_USAGE) from None
-        except BeaconfireError as error:
-            fail(str(error), EXIT_USAGE)
         except BrokenPipeError:
             raise
-        except OSError as error:
-            fail(str(error), EXIT_FAILED)
+        except (BeaconfireError, OSError) as error:
+            raise typer.Exit(report(error)) from None
+
+
+def report(error: BeaconfireError | OSError) -> int:
+    """Prints an error without a traceback. Returns the exit code."""
+    if isinstance(error, ConfigError):
+        show_problems(error.problems)
+        return EXIT_USAGE
+    _write_failure(str(error))
+    return EXIT_USAGE if isinstance(error, BeaconfireError) else EXIT_FAILED
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
     """Prints an error and ends the command."""
-    write_error(Text.assemble(("error: ", "bold red"), message))
+    _write_failure(message)
     raise typer.Exit(exit_code)
+
+
+def _write_failure(message: str) -> None:
+    write_error(Text.assemble(("error: ", "bold red"), message))
 
 
 def show_problems(problems: Iterable[Problem]) -> None:

@@ -28,7 +28,6 @@ def serve(
     assignments: SetOption = None,
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help=describe("log.level"))] = None,
     log_format: Annotated[str | None, typer.Option(metavar="FORMAT", help=describe("log.format"))] = None,
-    seat: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
@@ -43,19 +42,14 @@ def serve(
     }
     overrides = gather_overrides(assignments, flags)
     loaded = load(config, os.environ, overrides)
-    raise typer.Exit(_run(loaded, config, overrides, seat))
+    raise typer.Exit(_run(loaded, config, overrides))
 
 
-def _run(loaded: Config, config: str | None, overrides: Mapping[str, str], seat: str | None) -> int:
-    """Runs a server of one process, a supervisor, or the child of a supervisor that has this seat.
+def _run(loaded: Config, config: str | None, overrides: Mapping[str, str]) -> int:
+    """Runs a server of one process, or a supervisor.
 
-    The imports are here because other commands do not need the server.
+    The imports are here because other commands do not need the server, and a supervisor does not need most of it.
     """
-    if seat is not None:
-        from beaconfire.server.workers.run import run_child
-        from beaconfire.server.workers.seat import Seat
-
-        return run_child(loaded, Seat.decode(seat))
     if loaded.server.workers > 1:
         from beaconfire.server.workers.run import supervise
 

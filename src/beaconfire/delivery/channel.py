@@ -56,7 +56,7 @@ class LocalChannel:
     """Subscriptions are keyed by client id, because a session is in a channel once.
 
     `announced_offset` and `epoch` are the position of the last stored publication that the hub was given, or, before
-    the first one, the lowest position at which a subscription went live. The offset is None before both.
+    the first one, the lowest position up to which a subscription has read history. The offset is None before both.
     `delivered_offset` is that of the last stored publication that the hub was given, 0 before the first one.
     `latest` is the last publication. It is kept only while a subscription has a strategy.
     """
@@ -147,7 +147,7 @@ class LocalChannel:
             self.announced_offset = None
             return
         if position.epoch != self.epoch:
-            self.latest = None  # as in `on_live`
+            self.latest = None  # as in `on_read`
         self.announced_offset, self.epoch = position
 
     @property
@@ -155,8 +155,16 @@ class LocalChannel:
         """The position that the channel has reached on this node. None if it is not known."""
         return None if self.announced_offset is None else StreamPosition(self.announced_offset, self.epoch)
 
-    def on_live(self, position: StreamPosition) -> None:
-        """A subscription has gone live at this position.
+    def undelivered(self, subscription: Subscription) -> list[Item]:
+        """What the hub was given for this subscription and has not handed to it yet, in order."""
+        walk = self.walk
+        waiting = self.pending
+        if walk is not None and walk.is_to_visit(subscription):
+            waiting = [*walk.batch.items, *waiting]
+        return [item for item in waiting if item.number_max >= subscription.number]
+
+    def on_read(self, position: StreamPosition) -> None:
+        """A subscription has history up to this position, and needs what comes after it.
 
         If subscriptions disagree, one of them has read history before a loss. The channel then takes the position that
         needs to be compared with the stream: the older one, or an unknown epoch.

@@ -129,7 +129,7 @@ class Hub:
 
     def announced(self, channel: str) -> StreamPosition | None:
         """The position that the channel has reached on this node: that of the last stored publication, or, before the
-        first one, the lowest position at which a subscription went live.
+        first one, the lowest position up to which a subscription has read history.
 
         None if neither has happened since the channel got its first subscriber, or since the last `mark_gap`.
         """

@@ -5,7 +5,8 @@ once, while publishers keep publishing. The steps are *hold, attach, read, merge
 
 1. hold: the subscription is added to the hub in the phase CATCHING_UP. It holds live publications and sends none.
 2. attach: the node attaches to the channel at the broker. From now on every publication reaches the hub.
-3. read: history after the client's position is read, with the top of the stream at that moment.
+3. read: history after the client's position is read, with the top of the stream at that moment. The channel learns
+   the position, so that a link that is lost from now on is healed from there (`place`).
 4. merge: `go_live(top)` drops held publications up to `top`, because the history that was read contains them. It checks
    that the other held publications continue from `top` without a missing offset and in the same epoch, and returns
    them. The phase is LIVE.
@@ -79,8 +80,11 @@ class Subscriber(Protocol):
 class LiveChannel(Protocol):
     """The part of `channel.LocalChannel` that a subscription uses."""
 
-    def on_live(self, position: StreamPosition) -> None:
-        """A subscription has gone live at this position of the stream."""
+    def on_read(self, position: StreamPosition) -> None:
+        """A subscription has history up to this position of the stream, and needs what comes after it."""
+
+    def undelivered(self, subscription: Subscription) -> Sequence[Item]:
+        """What the hub was given for this subscription and has not handed to it yet, in order."""
 
 
 class SubscriptionPhase(Enum):
@@ -226,6 +230,22 @@ class Subscription:
         """Call this method before the next read of history, which may not contain later publications."""
         self._holds_stored = True
 
+    def place(self, top: StreamPosition) -> bool:
+        """Call this method when history was read. `top` is the top of the stream in this page.
+
+        Returns False if what was announced meanwhile does not continue from `top`, because the link was lost during the
+        read and announcements were missed. Then history must be read again.
+        """
+        local = self.local
+        if local is None or self._held is None:
+            return True  # the subscription has ended, or `go_live` will raise `Gap`
+        try:
+            _merge([*self._held, *(Held(item, True) for item in local.undelivered(self))], top)
+        except Gap:
+            return False
+        local.on_read(top)
+        return True
+
     def go_live(self, top: StreamPosition | None) -> list[Item]:
         """Makes the subscription live. `top` is the top of the stream, None for a subscription without a position.
 
@@ -241,7 +261,7 @@ class Subscription:
             items, seen = _merge(self._held, top)
             self.epoch = top.epoch
             if self.local is not None:
-                self.local.on_live(top if seen == top.offset else StreamPosition(seen, top.epoch))
+                self.local.on_read(top if seen == top.offset else StreamPosition(seen, top.epoch))
         self._held = None
         self.reached = None
         self.seen = seen

@@ -38,10 +38,11 @@ class ChannelWork:
         runtime: Runtime,
         background: BackgroundTasks,
         events: EventSink,
+        node: str,
         detach_delay_s: float,
         attach_timeout_s: float,
     ) -> None:
-        """The times are those of `NodeOptions`."""
+        """`node` is the uid of this node. The times are those of `NodeOptions`."""
         timers, backoff = runtime.timers, Backoff(runtime.random)
         self.attachments = Attachments(
             engine.broker, timers, background, backoff, detach_delay_s, attach_timeout_s, hub.has_subscribers
@@ -67,7 +68,9 @@ class ChannelWork:
         if options.user_connection_limit and not engine.single_node:
             self.user_connections = UserConnections(
                 options.user_connection_limit,
+                node,
                 engine.presence,
+                engine.control,
                 self.lanes,
                 registry,
                 namespaces,

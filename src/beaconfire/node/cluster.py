@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from beaconfire.base.errors import EngineUnavailable
 from beaconfire.engines.port import ControlBus
 from beaconfire.model.grants import SubscriptionOverride
 from beaconfire.model.position import StreamPosition
@@ -162,21 +163,35 @@ class Cluster:
         await self._control.broadcast(msgspec.msgpack.encode(message))
 
     async def channels(self, pattern: str) -> dict[str, int]:
-        """The number of subscribers of each channel, over all nodes."""
+        """The number of subscribers of each channel, over all nodes. Raises EngineUnavailable if a node does not
+        answer."""
         totals: dict[str, int] = {}
-        for answer in await self._ask(ChannelsSurvey(pattern)):
+        for answer in await self._ask_all(ChannelsSurvey(pattern)):
             for channel, count in msgspec.msgpack.decode(answer, type=dict[str, int]).items():
                 totals[channel] = totals.get(channel, 0) + count
         return totals
 
     async def nodes(self) -> list[NodeInfo]:
+        """The nodes that answer in time."""
         return [msgspec.msgpack.decode(answer, type=NodeInfo) for answer in await self._ask(NodeSurvey())]
 
     async def connections(self, survey: ConnectionsSurvey) -> list[ConnectionInfo]:
+        """The connections of all nodes. Raises EngineUnavailable if a node does not answer."""
         found: list[ConnectionInfo] = []
-        for answer in await self._ask(survey):
+        for answer in await self._ask_all(survey):
             found += msgspec.msgpack.decode(answer, type=list[ConnectionInfo])
         return found
+
+    async def _ask_all(self, survey: Survey) -> list[bytes]:
+        """The answers of all live nodes. Raises EngineUnavailable if one of them does not answer in time: without it
+        the answers would look like those of the whole."""
+        live = len(await self._control.nodes())
+        answers = await self._ask(survey)
+        if len(answers) < live:
+            live = len(await self._control.nodes())  # a node that has ended meanwhile has no connections any more
+        if len(answers) < live:
+            raise EngineUnavailable(f"{len(answers)} of {live} nodes have answered within {SURVEY_TIMEOUT_S:g} s")
+        return answers
 
     async def _ask(self, survey: Survey) -> list[bytes]:
         return await self._control.survey(msgspec.msgpack.encode(survey), SURVEY_TIMEOUT_S)

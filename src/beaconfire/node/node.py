@@ -93,6 +93,7 @@ class Node:
             runtime,
             self.background,
             events,
+            options.identity.uid,
             options.detach_delay_s,
             options.attach_timeout_s,
         )
@@ -107,9 +108,7 @@ class Node:
             self.registry,
             self.background,
             GapNotices(client.gap_rate_limit, runtime.timers, runtime.random, events),
-            Endings(policy, float(client.decision_timeout), runtime.timers, self.background, events)
-            if policy.wants_endings
-            else None,
+            self._make_endings(policy, client, runtime),
         )
         filters = TagsFilters(client.tags_filter_max_nodes, client.tags_filter_max_values)
         self.operations = Operations(
@@ -143,6 +142,11 @@ class Node:
         )
         self.forwarding = Forwarding(engine.control, options.identity.uid, runtime.timers, self.background, events)
         self.cluster = Cluster(engine.control, local_sessions, options.identity.uid, self.forwarding)
+
+    def _make_endings(self, policy: Policy, client: ClientOptions, runtime: Runtime) -> Endings | None:
+        if not policy.wants_endings:
+            return None
+        return Endings(policy, float(client.decision_timeout), runtime.timers, self.background, self._events)
 
     async def start(self) -> None:
         """Starts the broker and the control bus, and begins to learn which tokens are revoked.

@@ -1,6 +1,6 @@
 """The start-up announcement: what is running and where, every limit, and warnings about insecure options.
 
-Pure functions of the configuration. `server.process` writes the fields to the log, or the text to the terminal.
+Pure functions of the configuration. `server.announce` writes the fields to the log, or the text to the terminal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from beaconfire.auth.static_keys import option_weaknesses
 from beaconfire.config import Config
 from beaconfire.config.checks import has_key
 from beaconfire.config.values import to_text
-from beaconfire.server.endpoints import endpoint_path, is_enabled
+from beaconfire.server.endpoint_paths import endpoint_path, is_enabled
 from beaconfire.session.options import ClientOptions
 from beaconfire.transports.endpoint_table import ENDPOINT_LIMITS, ENDPOINTS
 

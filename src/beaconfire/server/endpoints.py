@@ -30,6 +30,7 @@ from beaconfire.protocols.centrifuge.unidirectional_connection import Unidirecti
 from beaconfire.protocols.plain.codec import PlainCodec
 from beaconfire.protocols.plain.connection import PlainConnection
 from beaconfire.protocols.port import Codec, Wire
+from beaconfire.server.endpoint_paths import endpoint_path, is_enabled
 from beaconfire.session.factory import SessionFactory
 from beaconfire.transports import endpoint_table as rows
 from beaconfire.transports import streams
@@ -246,17 +247,6 @@ _HTTP_MAKERS: Final[Mapping[str, Callable[[Endpoints, EndpointRow], ASGIApp]]] =
     rows.POLL.name: Endpoints._poll,
     rows.COMMANDS.name: Endpoints._commands,
 }
-
-
-def is_enabled(config: Config, row: EndpointRow) -> bool:
-    """Whether the configuration serves this endpoint."""
-    return bool(getattr(getattr(config, row.section), "enabled", True))
-
-
-def endpoint_path(config: Config, row: EndpointRow) -> str:
-    """The path of the endpoint, which a setting may hold."""
-    path: str = row.path or getattr(config, row.section).path
-    return path
 
 
 def _new_client_id() -> str:

@@ -154,9 +154,8 @@ class ClientOptions(Options, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Connections per user, over all nodes of the engine; more get disconnect 3504. The connections "
-            "of a node that was killed count for up to 2.2 times presence_update_interval. After an engine has lost "
-            "its memory, all count again within presence_update_interval. 0 means no limit.",
+            description="Connections per user, over all live nodes of the engine; more get disconnect 3504. After an "
+            "engine has lost its memory, all count again within presence_update_interval. 0 means no limit.",
         ),
     ] = 0
     message_rate_limit: Annotated[

@@ -6,8 +6,10 @@ are never more connections than the limit while the engine keeps the entries. Of
 none is accepted. A connect that finds the limit reached adds no entry, so a client that tries again and again takes no
 place from others.
 
-The entries are refreshed like those of presence. Those of a node that has died expire. Those that an engine has lost
-are added again by the next refresh; until then only the connections of the same node and newer ones count.
+The entries are refreshed like those of presence. Each names its node. Where the limit seems to be reached, the entries
+of nodes that are not live do not count; later they expire. So the connections of a node also do not count while the
+control bus has lost the node. Entries that an engine has lost are added again by the next refresh; until then only the
+connections of the same node and newer ones count.
 """
 
 from __future__ import annotations
@@ -15,13 +17,16 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
+import msgspec
+from msgspec import Raw
+
 from beaconfire.base.errors import CONNECTION_CLOSED, CONNECTION_LIMIT, Disconnect
 from beaconfire.base.loop import Runtime
 from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.channels.lanes import Lanes, in_batches
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.periodic import PeriodicWork
-from beaconfire.engines.port import PresenceStore
+from beaconfire.engines.port import ControlBus, PresenceStore
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.publication import ClientInfo
 from beaconfire.session.registry import SessionRegistry
@@ -37,7 +42,9 @@ class UserConnections:
     def __init__(
         self,
         limit: int,
+        node: str,
         presence: PresenceStore,
+        control: ControlBus,
         lanes: Lanes,
         registry: SessionRegistry[Session],
         namespaces: Namespaces,
@@ -47,9 +54,11 @@ class UserConnections:
         refresh_interval_s: float,
         ttl_s: float,
     ) -> None:
-        """`limit` is above 0. An entry lives `ttl_s` seconds without a refresh."""
+        """`limit` is above 0. `node` is the uid of this node. An entry lives `ttl_s` seconds without a refresh."""
         self._limit = limit
+        self._node = node
         self._presence = presence
+        self._control = control
         self._lanes = lanes
         self._registry = registry
         self._prefix = namespaces.internal("connections/")
@@ -69,16 +78,24 @@ class UserConnections:
         if not session.user:
             return
         channel = self._prefix + session.user
-        others = await self._presence.members(channel)
-        others.pop(session.client, None)
-        if len(others) >= self._limit:
+        if await self._is_reached(channel, session.client):
             raise self._refusal(session)
         if session.has_ended():
             raise Disconnect(CONNECTION_CLOSED, "the connection ended while connecting")
-        await self._lanes.add(channel, _entry(session))
+        await self._lanes.add(channel, self._entry(session))
         self._refreshes.add(session.user)
-        if len(await self._presence.members(channel)) > self._limit:
+        if await self._is_reached(channel, session.client):
             raise self._refusal(session)
+
+    async def _is_reached(self, channel: str, client: str) -> bool:
+        """Whether the other connections of the user are as many as the limit."""
+        others = await self._presence.members(channel)
+        others.pop(client, None)
+        if len(others) < self._limit:
+            return False
+        live = {_payload(node) for node in (self._node, *await self._control.nodes())}
+        # An entry without a node was made by an earlier version.
+        return sum(bytes(entry.conn_info) in live or not entry.conn_info for entry in others.values()) >= self._limit
 
     def remove(self, session: Session) -> None:
         """The session leaves the registry. Repeated until the engine has removed the entry, or it has expired."""
@@ -112,8 +129,12 @@ class UserConnections:
         for client in missing:
             session = self._registry.by_client(client)
             if session is not None and session.user == user:
-                self._lanes.replace(channel, _entry(session))
+                self._lanes.replace(channel, self._entry(session))
+
+    def _entry(self, session: Session) -> ClientInfo:
+        return ClientInfo(session.user, session.client, Raw(_payload(self._node)))
 
 
-def _entry(session: Session) -> ClientInfo:
-    return ClientInfo(session.user, session.client)
+def _payload(node: str) -> bytes:
+    """How the entries of this node name it."""
+    return msgspec.json.encode(node)

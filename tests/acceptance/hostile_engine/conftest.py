@@ -10,7 +10,7 @@ import pytest
 
 from beaconfire.observe import logs
 from beaconfire.observe.options import LogOptions
-from beaconfire.server.process import tune_garbage_collector
+from beaconfire.server.process_setup import tune_garbage_collector
 
 
 @pytest.fixture(autouse=True)

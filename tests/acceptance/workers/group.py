@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 from beaconfire.server.workers.status import Status, read_status
+from tests.acceptance.deadlines import wait_until
 from tests.acceptance.server_process import ServerProcess
+from tests.acceptance.server_state import http_request
 
 WORKERS = 4
 
@@ -37,6 +39,23 @@ class WorkerGroup(ServerProcess):
     def pids(self) -> dict[str, int]:
         """The pid of each process that serves, by name: `hub` or the number of the slot."""
         return {process.name: process.pid for process in self.status().processes if process.state == "ready"}
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether no worker is started or hands over, and none will be."""
+        ended = len(self.log_lines("roll_finished")) + len(self.log_lines("roll_stopped"))
+        processes = self.status().processes
+        return (
+            len(self.log_lines("roll_started")) == ended
+            and len(processes) == WORKERS + 1
+            and all(process.state == "ready" for process in processes)
+        )
+
+    async def wait_calm(self) -> None:
+        await wait_until(lambda: self.is_calm, "all workers serve", 60)
+
+    async def is_ready(self) -> bool:
+        return (await http_request(self, "/health/ready"))[0] == 200
 
 
 def is_alive(pid: int) -> bool:

@@ -1,27 +1,25 @@
-"""The processes of `beaconfire serve --workers 4` from their start to their end."""
+"""The end of `beaconfire serve --workers 4`."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
+import time
 from contextlib import AsyncExitStack
 
 from tests.acceptance.deadlines import run_scenario, wait_until
 from tests.acceptance.json_client import JSONClient
-from tests.acceptance.workers.group import WORKERS, WorkerGroup, is_alive
+from tests.acceptance.server_state import http_request
+from tests.acceptance.workers.conftest import start_group
+from tests.acceptance.workers.group import WorkerGroup, is_alive
 
 SHUTDOWN = 3001
+DRAIN_DELAY_S = 60.0
 
 
-def test_the_start_is_announced_once(group: WorkerGroup) -> None:
-    """All processes serve then."""
-    assert len(group.log_lines("server_started")) == 1
-    assert set(group.pids()) == {"hub", *map(str, range(WORKERS))}
-
-
-def test_sigterm_disconnects_all_clients_and_leaves_nothing(group: WorkerGroup) -> None:
+def test_sigterm_disconnects_all_clients_and_leaves_nothing(own_group: WorkerGroup) -> None:
     """No process and no run directory is left, and the exit code is 0."""
+    group = own_group
 
     async def scenario() -> None:
         pids = group.pids().values()
@@ -36,8 +34,33 @@ def test_sigterm_disconnects_all_clients_and_leaves_nothing(group: WorkerGroup) 
     run_scenario(scenario())
 
 
-def test_workers_and_hub_end_after_the_supervisor_was_killed(group: WorkerGroup) -> None:
+def test_second_sigterm_skips_the_waits_of_the_drain() -> None:
+    """The client is told to reconnect, as after the first one."""
+
+    async def scenario(group: WorkerGroup) -> None:
+        async def drains() -> bool:
+            status, body = await http_request(group, "/health/ready")
+            return status == 503 and b"draining" in body
+
+        async with JSONClient.connect(group.port) as client:
+            began_s = time.monotonic()
+            group.send_signal(signal.SIGTERM)
+            await wait_until(drains, "the workers drain")
+            assert not client.closed.done()
+            group.send_signal(signal.SIGTERM)
+            assert (await client.closed).code == SHUTDOWN
+            assert await asyncio.to_thread(group.wait_exit) == 0
+            assert time.monotonic() - began_s < DRAIN_DELAY_S / 2
+        assert group.run_directories() == []
+
+    overrides = {"server__drain_delay": f"{DRAIN_DELAY_S:g}s", "server__shutdown_timeout": f"{2 * DRAIN_DELAY_S:g}s"}
+    with start_group(**overrides) as group:
+        run_scenario(scenario(group))
+
+
+def test_workers_and_hub_end_after_the_supervisor_was_killed(own_group: WorkerGroup) -> None:
     """The clients are asked to reconnect, as after SIGTERM."""
+    group = own_group
 
     async def scenario() -> None:
         pids = list(group.pids().values())
@@ -48,35 +71,3 @@ def test_workers_and_hub_end_after_the_supervisor_was_killed(group: WorkerGroup)
         assert group.run_directories() == []
 
     run_scenario(scenario())
-
-
-def test_a_roll_with_an_invalid_configuration_keeps_the_old_workers(group: WorkerGroup) -> None:
-    """The log names the slot whose new worker did not start."""
-    before = group.pids()
-    group.config_file.write_text("[server]\nunknown = 1\n")
-    group.send_signal(signal.SIGHUP)
-    group.wait_log_line("roll_stopped", name="0")
-    assert group.pids() == before
-
-    async def connect() -> None:
-        async with JSONClient.connect(group.port) as client:
-            assert client.client_id
-
-    run_scenario(connect())
-
-
-def test_sighup_replaces_every_worker_and_keeps_the_hub(group: WorkerGroup) -> None:
-    """The hub has the data."""
-    before = group.pids()
-    group.send_signal(signal.SIGHUP)
-    group.wait_log_line("roll_finished", deadline_s=40)
-    after = group.pids()
-    assert after["hub"] == before["hub"]
-    assert all(after[str(slot)] != before[str(slot)] for slot in range(WORKERS))
-
-
-def test_a_killed_worker_is_replaced(group: WorkerGroup) -> None:
-    """The status names the new process."""
-    killed = group.pids()["1"]
-    os.kill(killed, signal.SIGKILL)
-    run_scenario(wait_until(lambda: group.pids().get("1", killed) != killed, "slot 1 has a new worker"))

@@ -56,10 +56,7 @@ def test_no_connection_is_closed_when_the_hub_is_killed(group: WorkerGroup) -> N
             os.kill(killed, signal.SIGKILL)
             await wait_until(lambda: group.pids().get("hub", killed) != killed, "there is a new hub")
 
-            async def is_ready() -> bool:
-                return (await http_request(group, "/health/ready"))[0] == 200
-
-            await wait_until(is_ready, "all workers are ready")
+            await wait_until(group.is_ready, "all workers are ready")
             await call(group, "publish", channel="bare:x", data=1)
             await wait_until(lambda: client.received_data("bare:x") == [1], "the worker has healed")
             assert not client.closed.done()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import tempfile
 import time
@@ -21,11 +20,11 @@ from tests.acceptance.deadlines import run_scenario, wait_until
 from tests.acceptance.disk.disk_server import CONFIG, assert_intact
 from tests.acceptance.disk.publishers import Record, publishing
 from tests.acceptance.disk.watcher import Watcher
-from tests.acceptance.raw_peer import ClosedError, RawPeer
-from tests.acceptance.server_state import http_request, read_metrics
+from tests.acceptance.raw_peer import RawPeer
+from tests.acceptance.server_state import read_metrics
 from tests.acceptance.workers.group import WORKERS, WorkerGroup
+from tests.acceptance.workers.visitors import CHANNELS, visit_from_processes
 
-CHANNELS = [f"room{number}" for number in range(4)]
 HUB_KILLS = 2
 """One more would be a crash loop, which delays the next start."""
 CHAOS_S = float(os.environ.get("CHAOS_S", "12"))
@@ -66,9 +65,6 @@ def _has_all(watcher: Watcher, count: int) -> bool:
 def test_a_killed_hub_closes_no_connection_and_loses_nothing(durable_group: WorkerGroup) -> None:
     """Publishers get a temporary error and repeat. Subscribers stay connected, and get everything once and in order."""
 
-    async def is_ready() -> bool:
-        return (await http_request(durable_group, "/health/ready"))[0] == 200
-
     async def scenario() -> None:
         record, watchers, healed_s = Record(), [Watcher(channel) for channel in CHANNELS * 2], []
         async with asyncio.TaskGroup() as tasks:
@@ -82,7 +78,7 @@ def test_a_killed_hub_closes_no_connection_and_loses_nothing(durable_group: Work
                     await record.wait_refused()
                     await record.wait_acknowledged(50)
                     healed_s.append(time.monotonic() - began_s)
-                    await wait_until(is_ready, "all workers have the hub again")
+                    await wait_until(durable_group.is_ready, "all workers have the hub again")
             await check(watchers, record, durable_group.port)
             assert [watcher.subscribed for watcher in watchers] == [1] * len(watchers)
             assert {refused["code"] for refused in record.refused} == {100}
@@ -91,44 +87,6 @@ def test_a_killed_hub_closes_no_connection_and_loses_nothing(durable_group: Work
         print(f"{HUB_KILLS} kills of the hub; 50 acknowledged after {[round(each, 2) for each in healed_s]} s")
 
     run_scenario(scenario())
-
-
-def _is_calm(group: WorkerGroup) -> bool:
-    """Whether no worker is started or hands over, and none will be."""
-    ended = len(group.log_lines("roll_finished")) + len(group.log_lines("roll_stopped"))
-    processes = group.status().processes
-    return (
-        len(group.log_lines("roll_started")) == ended
-        and len(processes) == WORKERS + 1
-        and all(process.state == "ready" for process in processes)
-    )
-
-
-class Visitors:
-    """Clients that connect, subscribe, wait for a moment and leave."""
-
-    def __init__(self, port: int) -> None:
-        self.served = 0
-        self.failures: list[tuple[float, str]] = []
-        """When and why clients were not served; monotonic."""
-        self._port = port
-
-    async def visit(self) -> None:
-        try:
-            peer = await RawPeer.connect_websocket(self._port)
-        except (OSError, EOFError, AssertionError) as error:
-            self.failures.append((time.monotonic(), repr(error)))
-            return
-        try:
-            subscribe = {"channel": random.choice(CHANNELS)}
-            await peer.send_json({"id": 1, "connect": {}}, {"id": 2, "subscribe": subscribe})
-            await peer.read_messages()
-            await asyncio.sleep(random.uniform(0, 2))
-            self.served += 1
-        except (OSError, ClosedError):
-            self.served += 1  # the worker was killed or has handed the client over: the client was connected
-        finally:
-            peer.close()
 
 
 async def disturb(group: WorkerGroup, end_s: float, kills_s: list[float]) -> None:
@@ -153,34 +111,33 @@ def test_killed_and_replaced_workers_refuse_and_lose_nothing(durable_group: Work
     acknowledged publication is missing or doubled; subscribers recover without a gap."""
 
     async def scenario() -> None:
-        record, watchers, visitors = Record(), [Watcher(channel) for channel in CHANNELS], Visitors(durable_group.port)
+        record, watchers = Record(), [Watcher(channel) for channel in CHANNELS]
         kills_s: list[float] = []
-        end_s = time.monotonic() + CHAOS_S
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(watcher.run(durable_group.port)) for watcher in watchers]
             await wait_until(lambda: all(watcher.subscribed for watcher in watchers), "all have subscribed")
-            async with publishing(durable_group.port, CHANNELS, record, 12), asyncio.TaskGroup() as visits:
-                visits.create_task(disturb(durable_group, end_s, kills_s))
-                while time.monotonic() < end_s:
-                    visits.create_task(visitors.visit())
-                    await asyncio.sleep(1 / CHAOS_RATE)
+            async with publishing(durable_group.port, CHANNELS, record, 12):
+                visits, _ = await asyncio.gather(
+                    visit_from_processes(durable_group.port, CHAOS_RATE, CHAOS_S),
+                    disturb(durable_group, time.monotonic() + CHAOS_S, kills_s),
+                )
             # A worker that hands over closes each HTTP connection after a response, also that of the check.
-            await wait_until(lambda: _is_calm(durable_group), "all workers serve", 60)
+            await durable_group.wait_calm()
             await check(watchers, record, durable_group.port)
             for task in running:
                 task.cancel()
         unexplained = [
             (at_s, why)
-            for at_s, why in visitors.failures
+            for at_s, why in visits.failures
             if not any(0 <= at_s - kill_s <= KILL_EFFECT_S for kill_s in kills_s)
         ]
         rolls = len(durable_group.log_lines("roll_finished"))
         print(
-            f"{len(kills_s)} kills, {rolls} rolls, {visitors.served} served, "
-            f"{len(visitors.failures)} cut off by a kill during the handshake, {len(record.receipts)} acknowledged"
+            f"{len(kills_s)} kills, {rolls} rolls, {visits.served} served, "
+            f"{len(visits.failures)} cut off by a kill during the handshake, {len(record.receipts)} acknowledged"
         )
         assert unexplained == []
-        assert visitors.served > CHAOS_S * CHAOS_RATE / 2
+        assert visits.served > CHAOS_S * CHAOS_RATE / 2
         assert len(kills_s) >= int(CHAOS_S / KILL_EVERY_S) - 1
 
     run_scenario(scenario(), CHAOS_S + 100)

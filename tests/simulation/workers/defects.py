@@ -276,6 +276,17 @@ def _full_hub_never_reads_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(HubConnection, "_on_done", lambda self, task: self._running.discard(task))
 
 
+def _full_output_is_kept(patch: pytest.MonkeyPatch) -> None:
+    """The connection of a worker that leaves too much unread goes on."""
+    close = FrameStream.close
+
+    def keep(self: FrameStream[Any], reason: str) -> None:
+        if "does not read" not in reason:
+            close(self, reason)
+
+    patch.setattr(FrameStream, "close", keep)
+
+
 def _presence_of_a_dead_worker_stays(patch: pytest.MonkeyPatch) -> None:
     """Presence entries never expire."""
 
@@ -319,5 +330,6 @@ DEFECTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _replies_are_mixed_up,
     _link_gives_up,
     _full_hub_never_reads_again,
+    _full_output_is_kept,
     _presence_of_a_dead_worker_stays,
 )

@@ -9,11 +9,17 @@ import random
 from collections.abc import Callable
 from typing import Any, Final
 
+from beaconfire.engines.wire import frames
 from beaconfire.engines.wire.unix_socket import _CREDENTIALS
+from tests.simulation.broken_guarantee import BrokenGuarantee
 from tests.simulation.steps import WaitingSteps
 
 KERNEL_BYTES: Final = 1000
-"""How much a connection takes although nobody reads. More waits in the process that writes."""
+"""How much a connection takes of the hub although the worker does not read. More waits in the hub."""
+
+WORKER_KERNEL_BYTES: Final = 1_000_000
+"""The same for a worker. So much that a worker never gives up the connection itself: the publications that all backends
+repeat at the same moment are more than the limit of these simulations."""
 
 MakeProtocol = Callable[[], asyncio.Protocol]
 
@@ -30,9 +36,10 @@ class Endpoint(asyncio.Transport):
 
     peer: Endpoint
 
-    def __init__(self, rng: random.Random, protocol: asyncio.Protocol) -> None:
+    def __init__(self, rng: random.Random, protocol: asyncio.Protocol, kernel_bytes: int) -> None:
         super().__init__()
         self._rng = rng
+        self._kernel_bytes = kernel_bytes
         self.protocol = protocol
         self.inbox = bytearray()
         """What the peer has written and this end has not read."""
@@ -52,14 +59,20 @@ class Endpoint(asyncio.Transport):
             return False
         if self._is_ending:
             return not self.get_write_buffer_size()
-        return not self._is_open or (bool(self.inbox) and self._reads) or (self._peer_has_ended and not self.inbox)
+        return not self._is_open or (bool(self.inbox) and self._reads) or self._finds_end
+
+    @property
+    def _finds_end(self) -> bool:
+        """The end of the connection is found by reading, and also by writing: an end that waits until the peer reads
+        may not read itself."""
+        return self._peer_has_ended and (not self.inbox or self._is_full)
 
     def advance(self) -> None:
         if not self._is_open:
             self.open()
         elif self._is_ending:
             self._lose(None)
-        elif self.inbox:
+        elif self.inbox and self._reads:
             count = len(self.inbox) if self._rng.random() < 0.6 else self._rng.randint(1, len(self.inbox))
             data = bytes(self.inbox[:count])
             del self.inbox[:count]
@@ -99,11 +112,13 @@ class Endpoint(asyncio.Transport):
         self._high = high or 0
 
     def get_write_buffer_size(self) -> int:
-        return 0 if self.peer.is_lost else max(0, len(self.peer.inbox) - KERNEL_BYTES)
+        return 0 if self.peer.is_lost else max(0, len(self.peer.inbox) - self._kernel_bytes)
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         if self._is_ending or self.peer.is_lost or self._peer_has_ended:
             return
+        if self.get_write_buffer_size() > frames.OUTPUT_BYTES_MAX:
+            raise BrokenGuarantee("a connection to a peer that does not read takes more than the limit")
         self.peer.inbox += data
         if not self._is_full and self.get_write_buffer_size() > self._high:
             self._is_full = True
@@ -124,7 +139,7 @@ class Endpoint(asyncio.Transport):
     def abort(self) -> None:
         if not self._is_ending:
             self._is_ending = True
-            del self.peer.inbox[self._rng.randint(0, min(len(self.peer.inbox), KERNEL_BYTES)) :]
+            del self.peer.inbox[self._rng.randint(0, min(len(self.peer.inbox), self._kernel_bytes)) :]
 
 
 class MemoryListener:
@@ -154,7 +169,8 @@ class Network:
         """Returns the end of the worker. Raises OSError if no hub is there."""
         if self.accepting is None:
             raise ConnectionRefusedError(111, "Connection refused")
-        near, far = Endpoint(self._rng, make_protocol()), Endpoint(self._rng, self.accepting())
+        near = Endpoint(self._rng, make_protocol(), WORKER_KERNEL_BYTES)
+        far = Endpoint(self._rng, self.accepting(), KERNEL_BYTES)
         near.peer, far.peer = far, near
         self.endpoints += (near, far)
         near.open()

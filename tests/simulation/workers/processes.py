@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
@@ -54,12 +53,14 @@ class HubProcess:
         network: Network,
         number: int,
         make_engine: Callable[[Timers], Engine],
+        attach_timeout_s: float,
         events: EventRecorder,
     ) -> None:
         self.turns: deque[Callable[[], None]] = deque()
         self.timers = Timers(clock)
         runtime = Runtime(self.turns.append, self.timers, self.timers, rng.random)
         self.hub = EngineHub(make_engine(self.timers), runtime, events, f"hub-{number}", VERSION)
+        self.hub._channels._attachments._timeout_s = attach_timeout_s
         self._listener = MemoryListener(network)
         self.dying: asyncio.Task[None] | None = None
         self.ends_s = 0.0
@@ -101,26 +102,10 @@ class WorkerNode(SimulatedNode):
         engine = guard_engine(remote, timeout_s, self.timers, rules.recorder)
         super().__init__(rules, uid, engine, turns, self.timers)
         check_announcements(self.node.listener, streams)
-        self._links_lost = 0
-        self._count_lost_links()
         self.starting: asyncio.Task[None] | None = None
         self.dying: asyncio.Task[None] | None = None
         self.ends_s = 0.0
         """When nothing of a killed process may be left."""
-
-    def _count_lost_links(self) -> None:
-        listener: Any = self.node.listener
-        on_link_down = listener.on_link_down
-
-        def count(channels: Sequence[str] | None) -> None:
-            self._links_lost += 1
-            on_link_down(channels)
-
-        listener.on_link_down = count
-
-    @property
-    def links_lost(self) -> int:
-        return self._links_lost
 
     async def _open(self, make_protocol: MakeProtocol, path: str) -> Endpoint:
         await self._network.connecting.wait()

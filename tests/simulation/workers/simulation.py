@@ -10,14 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import random
 from collections.abc import Coroutine
 from typing import Any
 
+from msgspec import Raw
+
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import EngineUnavailable
+from beaconfire.base.tasks import run_in_one_step
 from beaconfire.base.timers import Timers
+from beaconfire.engines.hub.channels import ATTACH_TIMEOUT_S
 from beaconfire.engines.memory import MemoryEngine, memory_engine
+from beaconfire.engines.port import PublishOptions
+from beaconfire.model.events import HubConnectionEnded
 from beaconfire.node.cluster import ControlMessage
 from tests.simulation.base import BaseSimulation, Choices
 from tests.simulation.broken_guarantee import BrokenGuarantee
@@ -28,9 +35,12 @@ from tests.simulation.steps import RandomSteps
 from tests.simulation.workers.network import Network
 from tests.simulation.workers.processes import HubProcess, WorkerNode, inner_engine, run_turns
 from tests.simulation.workers.publishers import Backends
-from tests.simulation.workers.streams import HubStreams
+from tests.simulation.workers.streams import HISTORY, HubStreams, RecordingBroker
+from tests.unit.patching import chained_text
 
 START_TURNS_MAX = 1000
+BURST = 60
+"""So many publications need more bytes than a peer may leave unread."""
 
 
 class WorkersSimulation(BaseSimulation[WorkerNode]):
@@ -55,6 +65,9 @@ class WorkersSimulation(BaseSimulation[WorkerNode]):
         self._workers = itertools.count(1)
         self.uids: set[str] = set()
         self.hubs_killed = self.workers_killed = self.surveys = 0
+        self.burst = 0
+        """How many publications follow, while a worker does not read."""
+        self.burst_channel = ""
         self.hub = self._new_hub()
         self.nodes = Nodes(rng, [self._new_worker() for _ in range(rng.choice((2, 2, 3)))])
         self.nodes.choose = self._choose_ready  # type: ignore[method-assign]
@@ -75,7 +88,9 @@ class WorkersSimulation(BaseSimulation[WorkerNode]):
         def make_engine(timers: Timers) -> Any:
             return inner_engine(self.streams, steps, timers, self._timeout_s, self.recorder)
 
-        return HubProcess(self.rng, self.clock, self.network, next(self._hubs), make_engine, self.recorder)
+        attach_timeout_s = ATTACH_TIMEOUT_S if self.has_faults else self._timeout_s
+        number = next(self._hubs)
+        return HubProcess(self.rng, self.clock, self.network, number, make_engine, attach_timeout_s, self.recorder)
 
     def _new_worker(self) -> WorkerNode:
         uid = f"worker{next(self._workers)}"
@@ -135,7 +150,7 @@ class WorkersSimulation(BaseSimulation[WorkerNode]):
         if each.turns and each.dying is None:
             choices.append((10, each.run_turn))
         for end in each.endpoints:
-            if end.is_stalled:
+            if end.is_stalled and not self.burst:
                 choices.append((0.3, lambda end=end: setattr(end, "is_stalled", False)))  # type: ignore[misc]
 
     def _add_losses(self, choices: Choices) -> None:
@@ -151,10 +166,27 @@ class WorkersSimulation(BaseSimulation[WorkerNode]):
             choices.append((9, lambda: self._kill_worker(rng.randrange(len(self.nodes.all)))))
         if rng.random() < 0.02:
             choices.append((9, self._stall))
+        if self.burst and self.hub.dying is None:
+            choices.append((40, self._publish_at_hub))
 
     def _stall(self) -> None:
-        for end in self.rng.choice(self.nodes.all).endpoints:
+        """A worker does not read, sometimes while so much is published that the hub gives up its connection."""
+        worker = self.rng.choice(self.nodes.all)
+        for end in worker.endpoints:
             end.is_stalled = True
+        attached = [channel for channel in CHANNELS if channel in worker.attached]
+        if attached and worker.is_up:
+            self.burst = self.rng.choice((0, BURST))
+            self.burst_channel = self.rng.choice(attached)
+
+    def _publish_at_hub(self) -> None:
+        """As if one more worker published, which has no clients."""
+        self.burst -= 1
+        self.published += 1
+        data = Raw(json.dumps(chained_text(self.published)).encode())
+        run_in_one_step(
+            RecordingBroker(self.streams).publish(self.burst_channel, data, PublishOptions(history=HISTORY))
+        )
 
     def _kill_hub(self) -> None:
         self.hubs_killed += 1
@@ -171,10 +203,13 @@ class WorkersSimulation(BaseSimulation[WorkerNode]):
         worker = self.nodes.all[slot]
         if worker.dying is None:
             self.workers_killed += 1
-            for client in self.clients:
-                if client.server is worker:
-                    client.lose_server()
+            lost = [client for client in self.clients if client.server is worker]
+            for client in lost:
+                client.lose_server()
             worker.kill()
+            for client in lost:
+                if self.rng.random() < 0.7:  # the others connect later, and then history is often too short for them
+                    self._connect(client)
 
     def _replace_worker(self, slot: int) -> None:
         """A worker that could not start has ended as well."""
@@ -325,3 +360,11 @@ class WorkersSimulation(BaseSimulation[WorkerNode]):
         assert self.hub.dying is not None
         if not self.hub.dying.done() or self.calls or self.dead:
             raise BrokenGuarantee(f"something waits after the end: {self.hub.dying}, {self.calls}, {self.dead}")
+        ended = sum("does not read" in event.reason for event in self.recorder.of(HubConnectionEnded))
+        if self.outputs_full != ended:
+            raise BrokenGuarantee(f"{self.outputs_full} workers have left too much unread, {ended} connections ended")
+
+    @property
+    def outputs_full(self) -> int:
+        """How often a worker has left so much unread that the hub has ended its connection."""
+        return self.recorder.limits().count("hub_output_max")

@@ -42,6 +42,21 @@ def test_subscriptions_are_numbered_in_the_order_of_their_joins(with_strategy: b
     assert (first.local, second.local) == (local, None)
 
 
+def test_undelivered_is_what_the_walk_has_not_reached_and_what_is_pending() -> None:
+    """For the subscriptions that were there before each item."""
+    local = channel(3)
+    subscriptions = list(local.subscriptions.values())
+    local.walk = Walk(Batch([item(1)]), subscriptions[1:], 1, 3, 0.0)
+    local.pending = [item(2), Item(PublicationPush("news", Publication(Raw(b"1"), offset=3)), 3, 2, "e", (), 2)]
+    assert [[each.offset for each in local.undelivered(subscription)] for subscription in subscriptions] == [
+        [2, 3],
+        [1, 2, 3],
+        [1, 2],
+    ]
+    local.walk = None
+    assert [each.offset for each in local.undelivered(subscriptions[1])] == [2, 3]
+
+
 def test_latest_publication_is_kept_while_a_subscription_has_a_strategy() -> None:
     """It is dropped with the last of these subscriptions."""
     local = channel(2, with_strategy=True)
@@ -71,7 +86,7 @@ def test_previous_publication_is_not_of_an_epoch_before_a_recovery() -> None:
     local = channel(1, with_strategy=True)
     local.note(Publication(Raw(b"1"), offset=3), "old")
     local.announced_offset = None  # as after a gap
-    local.on_live(StreamPosition(3, "new"))
+    local.on_read(StreamPosition(3, "new"))
     assert local.note(Publication(Raw(b"2"), offset=4), "new") is None
 
 
@@ -144,9 +159,9 @@ def test_position_of_a_channel_is_the_lowest_at_which_a_subscription_went_live()
 def test_a_live_subscription_does_not_move_the_channel_behind_what_the_hub_was_given() -> None:
     """What is pending is not missing. With another epoch, the channel must be compared with its stream."""
     local = channel(1)
-    local.on_live(StreamPosition(9, "e"))
+    local.on_read(StreamPosition(9, "e"))
     local.note(Publication(Raw(b"1"), offset=7), "e")
-    local.on_live(StreamPosition(4, "e"))
+    local.on_read(StreamPosition(4, "e"))
     assert local.announced == (7, "e")
-    local.on_live(StreamPosition(2, "f"))
+    local.on_read(StreamPosition(2, "f"))
     assert local.announced == (7, UNKNOWN_EPOCH)

@@ -30,11 +30,11 @@ def at(offset: int, epoch: str = "e") -> StreamPosition:
     return StreamPosition(offset, epoch)
 
 
-def test_first_position_is_that_of_a_publication_or_of_a_live_subscription() -> None:
+def test_first_position_is_that_of_a_publication_or_of_a_page_of_history() -> None:
     """Whatever is first."""
     local = LocalChannel("")
     assert [local.announced] == [None]
-    local.on_live(at(5))
+    local.on_read(at(5))
     assert local.announced == at(5)
     local.note(publication(4), "e")
     assert local.announced == at(5), "an announcement that was on its way"
@@ -47,22 +47,22 @@ def test_first_position_is_that_of_a_publication_or_of_a_live_subscription() -> 
 def test_older_subscription_moves_the_position_back_to_what_was_delivered() -> None:
     """It has read history before a loss, so publications after its position may be missing."""
     local = LocalChannel("")
-    local.on_live(at(12))
-    local.on_live(at(10))
+    local.on_read(at(12))
+    local.on_read(at(10))
     assert local.announced == at(10)
-    local.on_live(at(11))
+    local.on_read(at(11))
     assert local.announced == at(10)
     local.note(publication(11), "e")
     local.note(publication(12), "e")
-    local.on_live(at(10))
+    local.on_read(at(10))
     assert local.announced == at(12), "the subscription gets pending publications"
 
 
 def test_subscriptions_in_different_epochs_make_the_epoch_unknown() -> None:
     """The next comparison with the stream finds which of them is right."""
     local = LocalChannel("")
-    local.on_live(at(12))
-    local.on_live(at(3, "other"))
+    local.on_read(at(12))
+    local.on_read(at(3, "other"))
     assert local.announced == at(12, UNKNOWN_EPOCH)
 
 

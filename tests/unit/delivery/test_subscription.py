@@ -6,6 +6,7 @@ import pytest
 from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
+from beaconfire.delivery.channel import LocalChannel
 from beaconfire.delivery.item import Item
 from beaconfire.delivery.outbox import Flusher
 from beaconfire.delivery.subscription import ANY, HELD, HELD_ITEM_BYTES, Gap, Subscription, SubscriptionPhase
@@ -98,6 +99,28 @@ def test_excluded_publications_move_the_position() -> None:
     hold(subscription, 0, delivered=False)
     assert offsets(subscription.go_live(StreamPosition(5, "e"))) == [7]
     assert subscription.seen == 7
+
+
+def test_page_must_be_read_again_if_what_was_announced_does_not_continue_from_it() -> None:
+    """The link was lost during the read. Nothing changes, so a later page can be accepted.
+
+    What the hub has not handed over yet counts, but not what was there before the subscription.
+    """
+    subscription, local = new_subscription(), LocalChannel("")
+    assert subscription.place(StreamPosition(4, "e")), "it is in no channel any more"
+    local.pending = [at(3)]
+    local.add(subscription)
+    assert subscription.place(StreamPosition(4, "e"))
+    assert local.announced == StreamPosition(4, "e")
+    hold(subscription, 6, 7)
+    assert not subscription.place(StreamPosition(4, "e"))
+    assert not subscription.place(StreamPosition(6, "other"))
+    assert subscription.place(StreamPosition(6, "e"))
+    local.pending.append(Item(PublicationPush("news", Publication(Raw(b"1"), offset=9)), 9, 8, "e", (), 1))
+    assert not subscription.place(StreamPosition(6, "e"))
+    assert subscription.place(StreamPosition(8, "e"))
+    subscription.mark_gap()
+    assert subscription.place(StreamPosition(1, "e")), "going live fails anyway"
 
 
 def test_subscription_without_a_position_returns_every_held_publication() -> None:

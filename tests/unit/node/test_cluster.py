@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import msgspec
 import pytest
 
 from beaconfire.base.clock import ManualClock
+from beaconfire.base.errors import EngineUnavailable
 from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.base.timers import Timers
 from beaconfire.engines.port import ControlHandler
@@ -37,6 +39,10 @@ class InProcessBus:
 
     def __init__(self) -> None:
         self.handlers: dict[str, ControlHandler] = {}
+        self.hanging: list[str] = []
+        """Live nodes that do not answer surveys."""
+        self.ending: list[str] = []
+        """Nodes that end during the next survey."""
 
     async def start(self, uid: str, handler: ControlHandler) -> None:
         self.handlers[uid] = handler
@@ -57,7 +63,9 @@ class InProcessBus:
         return list(self.handlers)
 
     async def survey(self, request: bytes, timeout_s: float) -> list[bytes]:
-        return [handler.on_survey(request) for handler in self.handlers.values()]
+        for node in self.ending:
+            self.handlers.pop(node)
+        return [handler.on_survey(request) for node, handler in self.handlers.items() if node not in self.hanging]
 
 
 class FakeLocalControl:
@@ -90,8 +98,8 @@ def make_cluster(bus: InProcessBus, control: FakeLocalControl) -> Cluster:
     return Cluster(bus, control, control.name, forwarding)
 
 
-def start_clusters() -> tuple[Cluster, list[FakeLocalControl]]:
-    bus = InProcessBus()
+def start_clusters(bus: InProcessBus | None = None) -> tuple[Cluster, list[FakeLocalControl]]:
+    bus = bus or InProcessBus()
     controls = [FakeLocalControl("one", {"news": 2, "chat:a": 1}), FakeLocalControl("two", {"news": 3, "chat:b": 1})]
     clusters = [make_cluster(bus, control) for control in controls]
     for cluster in clusters:
@@ -148,6 +156,21 @@ def test_surveys_return_the_nodes_and_connections_of_all_nodes() -> None:
     survey = ConnectionsSurvey(user="ann", channel="news", limit=3)
     assert [connection.app_name for connection in run(cluster.connections(survey))] == ["one", "two"]
     assert [control.surveys for control in controls] == [[survey], [survey]]
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda cluster: cluster.channels(""), lambda cluster: cluster.connections(ConnectionsSurvey())]
+)
+def test_answer_without_a_live_node_is_an_error(ask: Callable[[Cluster], Coroutine[Any, Any, object]]) -> None:
+    """A part would look like the whole. A node that ends meanwhile belongs to the whole no more."""
+    bus = InProcessBus()
+    cluster, _ = start_clusters(bus)
+    bus.hanging = ["two"]
+    with pytest.raises(EngineUnavailable, match="1 of 2 nodes"):
+        run(ask(cluster))
+    assert [node.uid for node in run(cluster.nodes())] == ["one"]
+    bus.hanging, bus.ending = [], ["two"]
+    assert run(ask(cluster))
 
 
 def test_stopped_node_gets_no_control_messages() -> None:

@@ -15,7 +15,7 @@ from beaconfire.engines.options import EngineOptions
 from beaconfire.observe.metric_table import LIMITS
 from beaconfire.server.announcement import announcement
 from beaconfire.server.app import App
-from beaconfire.server.endpoints import endpoint_path
+from beaconfire.server.endpoint_paths import endpoint_path
 from beaconfire.server.engines import ENGINES
 from beaconfire.transports.endpoint_table import ENDPOINTS, EndpointRow
 from beaconfire.transports.traits import Pings

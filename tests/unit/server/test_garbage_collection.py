@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from beaconfire.server.process import tune_garbage_collector
+from beaconfire.server.process_setup import tune_garbage_collector
 
 
 def test_collections_are_short_or_rare() -> None:

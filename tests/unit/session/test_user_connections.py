@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NoReturn
+
+import pytest
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import EngineUnavailable
@@ -11,7 +14,7 @@ from beaconfire.base.units import Seconds
 from beaconfire.engines.guard import guard_engine
 from beaconfire.engines.memory import memory_engine
 from beaconfire.model.identity import Identity
-from beaconfire.model.publication import ClientInfo
+from beaconfire.model.publication import ClientInfo, to_payload
 from beaconfire.session.options import ClientOptions
 from beaconfire.testing.shared import SharedStore
 from tests.fakes.events import EventRecorder
@@ -80,8 +83,34 @@ def test_simultaneous_connects_on_two_nodes_never_exceed_the_limit() -> None:
     asyncio.run(scenario())
 
 
-def test_connections_of_a_killed_node_stop_counting_when_their_entries_expire() -> None:
-    """The bound is 2.2 refresh intervals. Connections of a living node are refreshed, and count on."""
+def test_connections_of_a_killed_node_do_not_count() -> None:
+    """Also while their entries are there. The connections of the node that counts do, and those of all live nodes."""
+    one, two = two_nodes(2)
+    one.connect("ann")
+    run(one.memory.presence.add(one.namespaces.internal(CHANNEL), [_ghost(b'"killed"')], 2.2 * INTERVAL_S))
+    assert [try_connect(two), try_connect(two), try_connect(one)] == [0, 3504, 3504]
+    assert len(counted(one)) == 3
+
+
+def test_connect_is_refused_with_error_100_if_the_live_nodes_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never unlimited, and never refused for good because of entries that may not count."""
+
+    async def fail() -> NoReturn:
+        raise EngineUnavailable("down")
+
+    one, two = two_nodes(1)
+    one.connect("ann")
+    two.recorder.expects_errors = True
+    assert two.node.work.user_connections is not None
+    monkeypatch.setattr(two.node.work.user_connections._control, "nodes", fail)
+    assert try_connect(two) == 100
+    monkeypatch.undo()
+    assert try_connect(two) == 3504
+
+
+def test_entries_without_a_node_count_until_they_expire() -> None:
+    """An earlier version has made them. The bound is 2.2 refresh intervals. Connections of a living node are refreshed,
+    and count on."""
     one, two = two_nodes(2)
     one.connect("ann")
     run(one.memory.presence.add(one.namespaces.internal(CHANNEL), [_ghost()], 2.2 * INTERVAL_S))
@@ -165,5 +194,5 @@ def test_embedded_engines_are_engines_of_one_node() -> None:
     ).single_node
 
 
-def _ghost() -> ClientInfo:
-    return ClientInfo("ann", "on-a-killed-node")
+def _ghost(node: bytes = b"") -> ClientInfo:
+    return ClientInfo("ann", "on-a-killed-node", to_payload(node))

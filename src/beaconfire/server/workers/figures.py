@@ -11,62 +11,37 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-import aiohttp
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from beaconfire.observe.health import Health, HealthReport, health_response
-from beaconfire.observe.metrics import MetricsSink, metrics_response
-from beaconfire.server.workers.exposition import add_label, merge
-from beaconfire.server.workers.seat import HUB, Seat, figures_socket, status_file
+from beaconfire.observe.health import HealthReport, health_response
+from beaconfire.observe.metrics import metrics_response
+from beaconfire.server.workers.exposition import merge
+from beaconfire.server.workers.own_figures import METRICS, READY, OwnFigures
+from beaconfire.server.workers.private_socket import ask
+from beaconfire.server.workers.seat import HUB, figures_socket, status_file
 from beaconfire.server.workers.status import ProcessStatus, Status, read_status
 
 TIMEOUT_S: Final = 2.0
 """How long another process may take to answer. Without its answer, it counts as down."""
 
-_METRICS: Final = "/metrics"
-_READY: Final = "/health/ready"
 
-
-class Figures:
+class Figures(OwnFigures):
     """Collects the figures of all processes in one of them."""
-
-    def __init__(self, seat: Seat, metrics: MetricsSink, health: Health) -> None:
-        """`metrics` and `health` are those of this process."""
-        self._seat = seat
-        self._metrics = metrics
-        self._health = health
-        self._name = seat.name
 
     def routes(self) -> list[BaseRoute]:
         """The endpoints for everybody: figures of all processes."""
-        return [Route(_METRICS, self._all_metrics), *self._health.routes(self._all_ready)]
-
-    def own_routes(self) -> list[BaseRoute]:
-        """The endpoints for the other processes: figures of this one."""
-        return [Route(_METRICS, self._own_metrics), Route(_READY, self._health.ready_endpoint)]
-
-    def retire(self) -> None:
-        """From now on the series of this process have another label, because its slot has a new worker."""
-        self._name = f"{self._seat.name}-retiring"
+        return [Route("/metrics", self._all_metrics), *self._health.routes(self._all_ready)]
 
     # Metrics
-
-    async def _own_metrics(self, request: Request) -> Response:
-        return metrics_response((await self._labelled()).encode())
-
-    async def _labelled(self) -> str:
-        return add_label((await self._metrics.measure()).decode(), "worker", self._name)
 
     async def _all_metrics(self, request: Request) -> Response:
         status = read_status(status_file(self._seat.folder))
         others = self._others(status)
-        own, *answers = await asyncio.gather(
-            self._labelled(), *(_fetch(self._seat.folder, each, _METRICS) for each in others)
-        )
-        texts = [str(own), *(answer.decode() for answer in answers if isinstance(answer, bytes))]
+        own, *answers = await asyncio.gather(self._labelled(), *(self._ask(each, METRICS) for each in others))
+        texts = [answer.decode() for answer in (own, *answers) if answer is not None]
         up = {
             each.name: answer is not None for each, answer in zip(others, answers, strict=True) if each.state == "ready"
         }
@@ -88,7 +63,7 @@ class Figures:
     async def _all_ready(self, request: Request) -> Response:
         status = read_status(status_file(self._seat.folder))
         others = [each for each in self._others(status) if each.state == "ready"]
-        answers = await asyncio.gather(*(_fetch(self._seat.folder, each, _READY) for each in others))
+        answers = await asyncio.gather(*(self._ask(each, READY) for each in others))
         reports = {self._seat.name: self._health.ready()}
         for each, answer in zip(others, answers, strict=True):
             no_answer = HealthReport("failing", {"process": f"does not answer within {TIMEOUT_S:g} s"})
@@ -96,6 +71,9 @@ class Figures:
         return health_response(combine(reports, status, self._seat.name))
 
     # Other processes
+
+    async def _ask(self, process: ProcessStatus, question: str) -> bytes | None:
+        return await ask(figures_socket(self._seat.folder, process.pid), question, TIMEOUT_S)
 
     def _others(self, status: Status) -> Sequence[ProcessStatus]:
         return [each for each in status.processes if each.pid != os.getpid() and each.state != "starting"]
@@ -119,17 +97,3 @@ def combine(reports: dict[str, HealthReport], status: Status, own: str) -> Healt
     if reports[own].status in ("starting", "draining"):
         return HealthReport(reports[own].status, checks)
     return HealthReport("ok" if all(outcome == "ok" for outcome in checks.values()) else "failing", checks)
-
-
-async def _fetch(folder: str, process: ProcessStatus, path: str) -> bytes | None:
-    """The body of the answer, or None if the process does not answer."""
-    connector = aiohttp.UnixConnector(figures_socket(folder, process.pid))
-    timeout = aiohttp.ClientTimeout(TIMEOUT_S)
-    try:
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout) as client,
-            client.get(f"http://localhost{path}") as response,
-        ):
-            return await response.read()
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return None

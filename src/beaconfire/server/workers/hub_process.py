@@ -9,8 +9,6 @@ import secrets
 import shutil
 import signal
 
-from starlette.routing import Router
-
 from beaconfire import __version__
 from beaconfire.base.clock import SystemClock
 from beaconfire.base.timers import Timers
@@ -21,11 +19,11 @@ from beaconfire.observe.health import Health
 from beaconfire.observe.logs import LogSink
 from beaconfire.observe.metrics import MetricsSink
 from beaconfire.server.engines import engine_problem, make_engine, with_engine
-from beaconfire.server.process import prepare, run_in_loop, storage_problems, tune_garbage_collector
+from beaconfire.server.process_setup import prepare, run_in_loop, storage_problems, tune_garbage_collector
 from beaconfire.server.ticks import Ticks, make_runtime
 from beaconfire.server.workers.channel import Channel
-from beaconfire.server.workers.figures import Figures
-from beaconfire.server.workers.private_http import serve_private
+from beaconfire.server.workers.own_figures import OwnFigures
+from beaconfire.server.workers.private_socket import serve_private
 from beaconfire.server.workers.seat import Seat, figures_socket
 
 
@@ -51,8 +49,8 @@ async def _serve(config: Config, seat: Seat, listening: HubSocket) -> int:
         await hub.start(listening)
     ticks.start()
     health.started()
-    figures = Figures(seat, metrics, health)
-    private = await serve_private(Router(figures.own_routes()), figures_socket(seat.folder, os.getpid()))
+    figures = OwnFigures(seat, metrics, health)
+    private = await serve_private(figures.answers(), figures_socket(seat.folder, os.getpid()))
     tune_garbage_collector()
     channel = Channel(seat, {}, orphaned.set)
     await channel.open()

@@ -23,8 +23,9 @@ class Seat(Struct, frozen=True):
 
     `slot` is the number of the worker's slot, from 0, or None for the hub. `workers` is the number of slots. `folder`
     is the run directory, in which each process has its sockets. `channel` is the descriptor of the connection to the
-    supervisor. `listening` are the descriptors of the listening sockets of all slots: a worker accepts those of its own
-    slot, and those of another slot while that slot has no worker.
+    supervisor. The process loads the configuration from `config_file`, `overrides` and the environment.
+    `listening` are the descriptors of the listening sockets of all slots: a worker accepts those of its own slot, and
+    those of another slot while that slot has no worker.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Seat(Struct, frozen=True):
     workers: int
     folder: str
     channel: int
+    config_file: str | None = None
+    overrides: dict[str, str] = {}
     listening: tuple[tuple[int, ...], ...] = ()
 
     @property

@@ -65,9 +65,12 @@ class Slot:
 
 
 class SupervisorOptions(Struct, frozen=True):
-    """`command` starts a child process; its seat is added. `stop_timeout_s` bounds the drain of a worker."""
+    """`command` starts a child process; its seat is added. `config_file` and `overrides` are those of `Seat`.
+    `stop_timeout_s` bounds the drain of a worker."""
 
     command: Sequence[str]
+    config_file: str | None
+    overrides: dict[str, str]
     stop_timeout_s: float
 
 
@@ -138,6 +141,8 @@ class Supervisor:
             len(self._slots),
             self._folder,
             -1,
+            self._options.config_file,
+            self._options.overrides,
             () if slot is self._hub else tuple(tuple(sock.fileno() for sock in each) for each in self._listeners),
         )
         child = await start_child(self._options.command, seat, asyncio.get_running_loop().time())

@@ -7,15 +7,14 @@ import os
 import socket
 from typing import Any
 
-from starlette.routing import Router
-
 from beaconfire.base.errors import EngineUnavailable
 from beaconfire.config import Config
 from beaconfire.observe import logs
 from beaconfire.server.app import App
-from beaconfire.server.process import Server, prepare, run_in_loop, serve
+from beaconfire.server.process import Server, serve
+from beaconfire.server.process_setup import prepare, run_in_loop
 from beaconfire.server.workers.channel import Channel
-from beaconfire.server.workers.private_http import serve_private
+from beaconfire.server.workers.private_socket import serve_private
 from beaconfire.server.workers.seat import Seat, figures_socket
 
 
@@ -58,9 +57,7 @@ class WorkerServer(Server):
         """Serves the figures of this process, and tells the supervisor that the worker serves."""
         figures = self._app.figures
         assert figures is not None, "the app has a seat"
-        self._private = await serve_private(
-            Router(figures.own_routes()), figures_socket(self._seat.folder, os.getpid())
-        )
+        self._private = await serve_private(figures.answers(), figures_socket(self._seat.folder, os.getpid()))
         await self._channel.open()
         self._channel.report_ready()
 

@@ -107,7 +107,7 @@ class Operations:
         )
         self.expiry = expiry = Expiry(options, clock)
         self.upkeep = Upkeep(expiry, clock)
-        recoveries = RecoveryInPieces(channels, options, background, turns, events)
+        recoveries = RecoveryInPieces(channels, options, background, turns, runtime, events)
         self.preparation = preparation = Preparation(
             lookup, decisions, revocations, channels, memberships, strategies, recoveries, expiry, options, events
         )

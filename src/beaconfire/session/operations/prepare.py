@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from msgspec import Struct
 
@@ -24,6 +25,7 @@ from beaconfire.channels.namespaces import Namespace
 from beaconfire.channels.service import ChannelService
 from beaconfire.delivery.item import Item
 from beaconfire.delivery.subscription import Gap, Subscription, SubscriptionOptions, SubscriptionPhase
+from beaconfire.engines.port import HistoryPage
 from beaconfire.model.events import EventSink, LimitHit, RecoveryFinished
 from beaconfire.model.grants import SubscriptionGrant, SubscriptionOverride
 from beaconfire.model.position import StreamPosition
@@ -41,6 +43,10 @@ from beaconfire.session.recovery import NOT_RECOVERED, Recovery, recover_cache, 
 from beaconfire.session.reply_budget import ReplyBudget
 from beaconfire.session.revocations import Revocations
 from beaconfire.session.session import Session
+
+REPEATED_READS_MAX: Final = 2
+"""How often history is read again for one subscription, because its link was lost during the read. Then the client is
+told that publications are missing, and starts again."""
 
 
 def do_nothing() -> None:
@@ -232,7 +238,7 @@ class Preparation:
             if request.reject_unrecovered and was_recovering and not recovery.recovered:
                 raise CommandError(UNRECOVERABLE_POSITION, "history does not reach back to the given position")
         else:
-            page = await self._channels.read_for_subscriber(subscription.channel, subscription.namespace, 0)
+            page = await self._read_page(subscription, 0)
             recovery, top = NOT_RECOVERED, page.position
         publications = recovery.publications
         # With publications: the offset that the client sent, because SDKs move on from there by the offsets of the
@@ -262,10 +268,10 @@ class Preparation:
         namespace = subscription.namespace
         limit = self._options.recovery_max_publication_limit
         if namespace.cache_mode:
-            page = await self._channels.read_for_subscriber(subscription.channel, namespace, 1, reverse=True)
+            page = await self._read_page(subscription, 1, reverse=True)
             recovery = recover_cache(since, page)
         else:
-            page = await self._channels.read_for_subscriber(subscription.channel, namespace, limit, since)
+            page = await self._read_page(subscription, limit, since)
             recovery = recover_stream(since, page)
         if not recovery.recovered and len(page.publications) == limit and not namespace.cache_mode:
             self._events.emit(LimitHit("client.recovery_max_publication_limit", session.client))
@@ -283,6 +289,18 @@ class Preparation:
             subscription.fall_behind(StreamPosition(end, page.position.epoch))
             selected = [publication for publication in selected if publication.offset <= end]
         return Recovery(recovery.recovered, selected), page.position
+
+    async def _read_page(
+        self, subscription: Subscription, limit: int, since: StreamPosition | None = None, reverse: bool = False
+    ) -> HistoryPage:
+        """See `ChannelService.read_for_subscriber`. Reads again if announcements were missed during the read."""
+        channel, namespace = subscription.channel, subscription.namespace
+        page = await self._channels.read_for_subscriber(channel, namespace, limit, since, reverse)
+        for _ in range(REPEATED_READS_MAX):
+            if subscription.place(page.position):
+                break
+            page = await self._channels.read_for_subscriber(channel, namespace, limit, since, reverse)
+        return page
 
 
 def go_live(prepared: PreparedSubscription) -> list[Item]:

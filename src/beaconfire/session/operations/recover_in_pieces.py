@@ -6,14 +6,20 @@ slowly it reads. Between two pieces no stored publication is held for the subscr
 `Subscription.fall_behind`). When a read reaches the top of the stream, the subscription goes live.
 
 The position of the subscription is always the end of its last piece, so a client whose connection is cut recovers from
-there. If history no longer reaches back to the position, the client is told that publications are missing. The
-recoveries of one session take turns, one piece each, so that a channel with few missed publications does not wait for
-a channel with many.
+there. If history no longer reaches back to the position, the client is told that publications are missing. A read that
+fails because the engine is not available is repeated until it succeeds: the client has its position and loses nothing.
+The recoveries of one session take turns, one piece each, so that a channel with few missed publications does not wait
+for a channel with many.
 """
 
 from __future__ import annotations
 
-from beaconfire.base.loop import LoopTurns
+import asyncio
+from typing import Final
+
+from beaconfire.base.backoff import Backoff
+from beaconfire.base.errors import EngineUnavailable
+from beaconfire.base.loop import LoopTurns, Runtime
 from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.channels.service import ChannelService
 from beaconfire.delivery.subscription import Gap, Subscription
@@ -25,6 +31,9 @@ from beaconfire.session.recovery import read_latest, read_on
 from beaconfire.session.reply_budget import ReplyBudget, push_size
 from beaconfire.session.session import Session
 
+DELAY_MAX_S: Final = 1.0
+"""The longest wait before a failed read is repeated. The end of the node waits for it."""
+
 
 class RecoveryInPieces:
     """Continues recoveries after their replies."""
@@ -35,12 +44,15 @@ class RecoveryInPieces:
         options: ClientOptions,
         background: BackgroundTasks,
         turns: LoopTurns,
+        runtime: Runtime,
         events: EventSink,
     ) -> None:
         self._channels = channels
         self._options = options
         self._background = background
         self._turns = turns
+        self._timers = runtime.timers
+        self._backoff = Backoff(runtime.random)
         self._events = events
 
     def start(self, session: Session, subscription: Subscription) -> None:
@@ -52,27 +64,46 @@ class RecoveryInPieces:
         self._background.start(self._run(session, session.recoveries))
 
     async def _run(self, session: Session, recoveries: dict[str, Subscription]) -> None:
+        failures = 0
+        """Failed reads in a row."""
         try:
             while recoveries:
                 subscription = recoveries.pop(next(iter(recoveries)))
-                await self._send_next(session, subscription)
+                try:
+                    await self._send_next(session, subscription)
+                    failures = 0
+                except EngineUnavailable:
+                    failures += 1
+                    await self._wait(failures)
                 if subscription.reached is not None:
                     recoveries[subscription.channel] = subscription
         finally:
             session.recoveries = None
 
     async def _send_next(self, session: Session, subscription: Subscription) -> None:
-        """Sends the next piece. On any failure the subscription ends, and the client must recover again."""
+        """Sends the next piece. Raises EngineUnavailable, and then the subscription is where it was. On any other
+        failure the subscription ends, and the client must recover again."""
         try:
             await self._turns.wait_for_next()
             await session.wait_until_writable()
             if subscription.reached is not None:
                 await self._send_piece(session, subscription, subscription.reached)
+        except EngineUnavailable:
+            if subscription.reached is not None:
+                subscription.fall_behind(subscription.reached)  # drops what was held since the read began
+            raise
         except Gap as gap:
             _give_up(session, subscription, str(gap))
         except Exception as error:  # noqa: BLE001 - reported; a failed recovery must not stop the session's others
             report_error(self._events, "recovery", error)
             _give_up(session, subscription, "history could not be read")
+
+    async def _wait(self, failures: int) -> None:
+        """Waits before a failed read is repeated."""
+        waiting = asyncio.get_running_loop().create_future()
+        delay_s = min(self._backoff.delay_s(failures), DELAY_MAX_S)
+        self._timers.after(delay_s, lambda: waiting.set_result(None) if not waiting.done() else None)
+        await waiting
 
     async def _send_piece(self, session: Session, subscription: Subscription, since: StreamPosition) -> None:
         """Reads the publications after `since` and sends those that fit. Raises Gap if history does not reach back."""
@@ -85,6 +116,9 @@ class RecoveryInPieces:
             page = await self._channels.read_for_subscriber(channel, namespace, limit, since)
         if subscription.reached != since:
             return  # the subscription ended while history was read
+        if not subscription.place(page.position):
+            subscription.fall_behind(since)
+            return  # announcements were missed during the read: the next piece is read from the same position
         piece = read_latest(since, page) if namespace.cache_mode else read_on(since, page)
         if not subscription.strategy.is_conflated:  # a conflated subscription gets one publication of the page
             piece = ReplyBudget(self._options.reply_size_limit, push_size(channel)).take(piece)

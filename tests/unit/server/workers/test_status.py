@@ -66,5 +66,8 @@ def test_all_processes_ready_is_ready() -> None:
 
 def test_a_seat_survives_the_command_line() -> None:
     """All fields, those of the hub as well."""
-    for seat in (Seat("hub", None, 2, "/run/b", 5), Seat("1", 1, 2, "/run/b", 5, ((3, 4), (6, 7)))):
+    for seat in (
+        Seat("hub", None, 2, "/run/b", 5),
+        Seat("1", 1, 2, "/run/b", 5, "c.toml", {"server.port": "1"}, ((3, 4), (6, 7))),
+    ):
         assert Seat.decode(seat.encode()) == seat

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec import Raw
+
+from beaconfire.model.publication import Publication
+from beaconfire.session.operations.prepare import REPEATED_READS_MAX
 from tests.unit.kit import RECOVERABLE, NodeHarness, run, settle
 from tests.unit.session.operations.support import ALL_STEPS, lose_history, lose_publication
+
+
+def lose_link_and_publication(harness: NodeHarness) -> None:
+    """Publishes while the link is lost. The link is back afterwards, and the channel is not attached."""
+    harness.node.listener.on_link_down(None)
+    run(harness.memory.broker.detach(["news"]))
+    harness.publish("news", "lost")
+    harness.node.listener.on_link_up(None)
 
 
 def test_gap_while_catching_up_ends_the_session_with_3010() -> None:
@@ -38,10 +50,7 @@ def test_lost_link_while_catching_up_is_healed() -> None:
         harness.calls.hold("presence_add")
         client.send("subscribe", channel="news")
         await settle()
-        harness.node.listener.on_link_down(None)
-        run(harness.memory.broker.detach(["news"]))
-        harness.publish("news", "lost")
-        harness.node.listener.on_link_up(None)
+        lose_link_and_publication(harness)
         await settle()
         harness.calls.release("presence_add")
         await settle()
@@ -49,6 +58,71 @@ def test_lost_link_while_catching_up_is_healed() -> None:
         reply, *pushes = client.receive()
         assert reply["subscribe"]["epoch"] == "epoch1"
         assert [push["push"]["pub"]["data"] for push in pushes if "pub" in push["push"]] == ["lost"]
+
+    asyncio.run(scenario())
+
+
+def test_lost_link_is_healed_although_a_publication_follows_before_the_reply() -> None:
+    """The channel knows up to where the subscription has read history, so the publication shows that some were missed.
+
+    The connection stays open.
+    """
+
+    async def scenario() -> None:
+        harness = NodeHarness(ALL_STEPS)
+        client = harness.connect("ann")
+        harness.calls.hold("presence_add")
+        client.send("subscribe", channel="news")
+        await settle()
+        lose_link_and_publication(harness)
+        await settle()
+        harness.publish("news", "after")
+        harness.run_scheduled()
+        await settle()
+        harness.calls.release("presence_add")
+        await settle()
+        assert client.disconnect_code == 0
+        _, *pushes = client.receive()
+        assert [push["push"]["pub"]["data"] for push in pushes if "pub" in push["push"]] == ["lost", "after"]
+
+    asyncio.run(scenario())
+
+
+def test_history_is_read_again_if_the_link_was_lost_during_the_read() -> None:
+    """What is held does not continue from the page that was read."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(ALL_STEPS)
+        client = harness.connect("ann")
+        harness.calls.hold("history", after=True)
+        client.send("subscribe", channel="news")
+        await settle()
+        lose_link_and_publication(harness)
+        await settle()
+        harness.publish("news", "after")
+        harness.run_scheduled()
+        harness.calls.release("history", after=True)
+        await settle()
+        assert [message["subscribe"]["offset"] for message in client.receive() if "subscribe" in message] == [2]
+
+    asyncio.run(scenario())
+
+
+def test_history_that_never_fits_what_is_held_is_read_three_times() -> None:
+    """An announcement of a lost stream is held. The client is told, and starts again."""
+
+    async def scenario() -> None:
+        harness = NodeHarness(ALL_STEPS)
+        client = harness.connect("ann")
+        harness.calls.hold("history", after=True)
+        client.send("subscribe", channel="news")
+        await settle()
+        harness.node.hub.publish("news", Publication(Raw(b"1"), offset=9), "lost", (), False, 8)
+        harness.run_scheduled()
+        harness.calls.release("history", after=True)
+        await settle()
+        assert client.disconnect_code == 3010
+        assert harness.calls.completed.count("history news") == 1 + REPEATED_READS_MAX
 
     asyncio.run(scenario())
 

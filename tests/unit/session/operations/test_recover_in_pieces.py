@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from msgspec import structs
+from msgspec import Raw, structs
 
+from beaconfire.base.errors import EngineUnavailable
 from beaconfire.base.units import Seconds, Size
 from beaconfire.delivery import patches
 from beaconfire.engines.port import HistoryPage
+from beaconfire.model.publication import Publication
 from beaconfire.protocols.fossil import create
 from beaconfire.protocols.port import Frame
-from tests.unit.kit import RECOVERABLE, NodeHarness, settle
+from beaconfire.session.operations.recover_in_pieces import DELAY_MAX_S
+from tests.unit.kit import RECOVERABLE, NodeHarness, run, settle
 from tests.unit.session.operations.pieces import (
     ALL_FEATURES,
     PUBLICATION_SIZE,
@@ -189,6 +192,64 @@ def test_failing_read_is_a_gap_for_one_channel_only() -> None:
         assert {"channel": "news", "unsubscribe": {"code": 2500, "reason": "insufficient state"}} in [
             message["push"] for message in messages
         ]
+
+    run_scenario(scenario)
+
+
+def test_read_is_repeated_while_the_engine_is_not_available() -> None:
+    """The client gets all pieces, and what was published meanwhile, and is told of no gap."""
+
+    async def scenario() -> None:
+        harness = new_harness()
+        client = harness.connect("ann")
+        client.request("subscribe", channel="news", **since())
+        for _ in range(2):
+            harness.calls.fail_next("history", EngineUnavailable("no link"), after=True)
+            await settle()
+            assert offsets(await receive_all(client)) == []
+            harness.publish("news", TEXT)
+            harness.advance_time(DELAY_MAX_S)
+        assert offsets(await receive_all(client)) == [3, 4, 5, 6, 7, 8, 9]
+        assert len(harness.node.background) == 0
+
+    run_scenario(scenario)
+
+
+def test_recovery_that_waits_for_the_engine_ends_with_its_subscription() -> None:
+    """Nothing waits then."""
+
+    async def scenario() -> None:
+        harness = new_harness()
+        client = harness.connect("ann")
+        client.request("subscribe", channel="news", **since())
+        harness.calls.fail_next("history", EngineUnavailable("no link"))
+        await receive_all(client)
+        client.send("unsubscribe", channel="news")
+        harness.advance_time(DELAY_MAX_S)
+        assert offsets(await receive_all(client)) == []
+        assert client.session.recoveries is None
+
+    run_scenario(scenario)
+
+
+def test_piece_is_read_again_if_the_link_was_lost_during_the_read() -> None:
+    """A publication that was announced meanwhile does not continue from the page that was read."""
+
+    async def scenario() -> None:
+        harness = new_harness(pieces_of=5)
+        client = harness.connect("ann")
+        client.request("subscribe", channel="news", **since())
+        harness.calls.hold("history", after=True)
+        await settle()
+        harness.run_scheduled()
+        await settle()
+        run(harness.memory.broker.detach(["news"]))
+        harness.publish("news", TEXT, TEXT)
+        harness.node.hub.healer = None  # nobody finds offset 8, which was not announced
+        harness.node.hub.publish("news", Publication(Raw(b"9"), offset=9), "epoch1", (), False, 8)
+        harness.run_scheduled()
+        harness.calls.release("history", after=True)
+        assert offsets(await receive_all(client)) == [6, 7, 8, 9]
 
     run_scenario(scenario)
 
