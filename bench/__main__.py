@@ -27,7 +27,7 @@ from bench.scenarios.base import Effort
 
 DOCS = ROOT / "docs" / "benchmarks"
 QUICK = CACHE / "quick"
-QUICK_PEERS = ("beaconfire", "go-gorilla", "python-socketio", "c-loop")
+QUICK_PEERS = ("beaconfire", "beaconfire-2-workers", "go-gorilla", "python-socketio", "c-loop")
 QUICK_SCENARIOS = ("fanout", "ceiling", "rooms", "one_to_one", "api", "connect", "memory")
 
 

@@ -14,6 +14,8 @@ Outcome = Literal["met", "missed", "not measured"]
 Unit = Literal["x", "bytes", "us"]
 
 OURS = "beaconfire"
+WITH_WORKERS = "beaconfire-2-workers"
+"""Two workers, the number of cores that Centrifugo uses on the machine of the report."""
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +209,51 @@ _HEADLINES = (
     ),
 )
 
+_WORKERS = (
+    Goal(
+        key="workers-one-to-one-rate-centrifugo",
+        text="Messages per second, one to one, acknowledged, with two workers",
+        scenario="one_to_one",
+        metric="per_second",
+        over=Side(peer=WITH_WORKERS),
+        under=Side(peer="centrifugo"),
+        direction=">=",
+        threshold=1.0,
+    ),
+    Goal(
+        key="workers-latency-p99-centrifugo",
+        text="Latency, 99th percentile, at half the rate that saturates Centrifugo, with two workers",
+        scenario="latency",
+        metric="p99_us",
+        variant={"load": "half"},
+        over=Side(peer=WITH_WORKERS),
+        under=Side(peer="centrifugo"),
+        threshold=1.0,
+    ),
+    Goal(
+        key="workers-api-rate-centrifugo",
+        text="Publish requests per second of the HTTP API, with two workers",
+        scenario="api",
+        metric="per_second",
+        variant={"batch": 1},
+        over=Side(peer=WITH_WORKERS),
+        under=Side(peer="centrifugo"),
+        direction=">=",
+        threshold=1.0,
+    ),
+    Goal(
+        key="workers-connect-rate-centrifugo",
+        text="Connections per second: connect, verify the JWT, subscribe, with two workers",
+        scenario="connect",
+        metric="per_second",
+        variant={"kind": "steady"},
+        over=Side(peer=WITH_WORKERS),
+        under=Side(peer="centrifugo"),
+        direction=">=",
+        threshold=1.0,
+    ),
+)
+
 _GROWTH = (
     Goal(
         key="growth-subscribers",
@@ -266,5 +313,5 @@ def _tenfold(peer: str) -> tuple[Goal, ...]:
     )
 
 
-GOALS: tuple[Goal, ...] = (*_HEADLINES, *_GROWTH, *_tenfold("python-socketio"), *_tenfold("channels"))
+GOALS: tuple[Goal, ...] = (*_HEADLINES, *_WORKERS, *_GROWTH, *_tenfold("python-socketio"), *_tenfold("channels"))
 """All goals, in the order of the report; a key names a goal in `explanations.md`."""

@@ -20,6 +20,7 @@ from bench.peers.python_websockets import PythonWebsockets
 
 _ALL: tuple[Peer, ...] = (
     Beaconfire(),
+    Beaconfire(workers=2),
     Centrifugo(),
     GoGorilla(),
     NodeWs(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -61,6 +62,7 @@ class Running:
 
     def __init__(self) -> None:
         self._ports: list[HeldPort] = []
+        self._folders: list[TemporaryDirectory[str]] = []
         self.port = self.hold_port()
         self.parts: dict[str, Program] = {}
 
@@ -74,11 +76,22 @@ class Running:
             program.__exit__(kind, error, trace)
         for port in self._ports:
             port.close()
+        for folder in self._folders:
+            folder.cleanup()
 
     def hold_port(self) -> int:
         """A free port for one of the parts, reserved until the peer ends."""
         self._ports.append(HeldPort())
         return self._ports[-1].number
+
+    def hold_folder(self) -> Path:
+        """A new folder for temporary files, removed when the peer ends."""
+        self._folders.append(TemporaryDirectory(prefix="bench-"))
+        return self.folders[-1]
+
+    @property
+    def folders(self) -> list[Path]:
+        return [Path(folder.name) for folder in self._folders]
 
     def launch(
         self, command: Sequence[str], *, part: str = "server", port: int = 0, env: Mapping[str, str] | None = None

@@ -161,6 +161,7 @@ METRICS: tuple[MetricText, ...] = (
 
 PEERS: dict[str, str] = {
     "beaconfire": "Beaconfire",
+    "beaconfire-2-workers": "Beaconfire with two workers",
     "centrifugo": "Centrifugo",
     "go-gorilla": "Go with gorilla/websocket",
     "node-ws": "Node.js with ws",

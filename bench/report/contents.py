@@ -116,6 +116,6 @@ def _wanted(goal: Goal, names: Mapping[str, str]) -> str:
     threshold = f"{_SIGNS[goal.direction]} {goal.threshold:g}×"
     if goal.under.peer == goal.over.peer:
         return f"{threshold} that at {formatting.variant(goal.under.variant.items())}"
-    if goal.over.peer != OURS:
+    if goal.under.peer == OURS:
         return f"{threshold} less than {names.get(goal.over.peer, goal.over.peer)}"
     return f"{threshold} {names.get(goal.under.peer, goal.under.peer)}"

@@ -20,6 +20,7 @@ from bench.report.curves import Line, Plot
 
 STYLES: dict[str, tuple[str, str]] = {
     "beaconfire": ("#e8590c", "o"),
+    "beaconfire-2-workers": ("#f0a202", "h"),
     "centrifugo": ("#4c7ee0", "s"),
     "go-gorilla": ("#1098ad", "D"),
     "node-ws": ("#4f9a2e", "^"),

@@ -293,6 +293,20 @@ def test_beaconfire_serves_every_capability() -> None:
         assert running.resident_bytes() > 1 << 20
 
 
+def test_workers_serve_and_are_measured_as_one_server() -> None:
+    """Supervisor, hub and two workers, all of which serve when the peer has started. Each process counts."""
+    with PEERS["beaconfire-2-workers"].start() as running:
+        (folder,) = running.folders
+        assert list(folder.glob("beaconfire-*"))
+        pids = running.parts["server"].pids()
+        assert len(pids) == 4
+        assert running.resident_bytes() > 4 * (10 << 20)
+        with socket.create_connection(("127.0.0.1", running.port), 5) as api:
+            assert len(json.loads(call_api(api, "info", "{}"))["result"]["nodes"]) == 2
+    assert all(state(pid) in "Z" for pid in pids)
+    assert not folder.exists()
+
+
 def test_the_c_loop_broadcasts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each setup message gets an empty frame. Messages of any size, also divided ones, reach all others in order."""
     monkeypatch.setattr("websockets.client.generate_key", lambda: HANDSHAKE_KEY)

@@ -101,7 +101,7 @@ def test_partial_samples(tmp_path: Path) -> None:
     page, markdown = report(tmp_path, [*fanout("beaconfire", 7.0), *fanout("centrifugo", 14.0)])
     assert "Beaconfire JSON 8.00 µs 7.00 [7.50 8.50] 9.00" in page.text
     assert "Centrifugo JSON 15.0 µs 1.88× 14.0 [14.5 15.5] 16.0" in page.text
-    assert "Not measured: Go with gorilla/websocket" in page.text
+    assert "Not measured: Beaconfire with two workers, Go with gorilla/websocket" in page.text
     assert "| 1,000 subscribers · 1 in flight | **Beaconfire** | 8.00 µs |" in markdown
     assert "| 1,000 subscribers · 1 in flight | Centrifugo | 15.0 µs (1.88×) |" in markdown
     assert "Scenarios that were not measured: Fan-out compared with send(), Rooms" in markdown

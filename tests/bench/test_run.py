@@ -114,9 +114,9 @@ def test_a_peer_that_cannot_be_installed_is_left_out(tmp_path: Path) -> None:
     [
         ("fanout", ("beaconfire", "c-loop"), 4),
         ("rooms", ("beaconfire",), 1),
-        ("one_to_one", ("beaconfire",), 1),
-        ("api", ("beaconfire",), 2),
-        ("connect", ("beaconfire",), 1),
+        ("one_to_one", ("beaconfire", "beaconfire-2-workers"), 2),
+        ("api", ("beaconfire", "beaconfire-2-workers"), 4),
+        ("connect", ("beaconfire", "beaconfire-2-workers"), 2),
         ("recover", ("beaconfire",), 2),
         ("growth_history", ("beaconfire",), 3),
     ],

@@ -1,8 +1,10 @@
-"""Beaconfire, started by `beaconfire serve`."""
+"""Beaconfire, started by `beaconfire serve`: one process, or several workers."""
 
 from __future__ import annotations
 
+import http.client
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,19 +13,28 @@ from bench.peers.base import CAPABILITIES, Running, describe
 from bench.peers.centrifuge import PROTOCOLS
 
 CONFIG = Path(__file__).with_name("beaconfire.toml")
+READY_TIMEOUT_S = 20.0
 
 
 class Beaconfire:
-    """One process, memory engine. The version in this checkout, so it is already installed."""
+    """Memory engine. The version in this checkout, so it is already installed."""
 
-    name = "beaconfire"
-    title = f"Beaconfire {__version__}"
     capabilities = CAPABILITIES
     protocols = PROTOCOLS
 
+    def __init__(self, workers: int = 1) -> None:
+        """With more than one worker, the processes are a supervisor, a hub and the workers."""
+        self.name = "beaconfire" if workers == 1 else f"beaconfire-{workers}-workers"
+        self.title = f"Beaconfire {__version__}" + (f", {workers} workers" if workers > 1 else "")
+        self._workers = workers
+
     @property
     def configuration(self) -> str:
-        return describe(f"beaconfire serve --config {CONFIG.name}", CONFIG)
+        return describe(f"beaconfire serve --config {CONFIG.name}{self._option}", CONFIG)
+
+    @property
+    def _option(self) -> str:
+        return f" --workers {self._workers}" if self._workers > 1 else ""
 
     def install(self) -> None:
         """Nothing to do."""
@@ -35,4 +46,26 @@ class Beaconfire:
         command = [str(program), "serve", "--config", str(CONFIG), "--set", f"server.port={running.port}"]
         for name, value in (settings or {}).items():
             command += ["--set", f"{name}={value}"]
-        return running.launch(command)
+        # Workers leave their folder behind if all processes are killed.
+        running.launch([*command, *self._option.split()], env={"TMPDIR": str(running.hold_folder())})
+        _wait_ready(running)
+        return running
+
+
+def _wait_ready(running: Running) -> None:
+    """Returns when all processes serve: the supervisor listens before. Raises RuntimeError, and then all are ended."""
+    end_s = time.monotonic() + READY_TIMEOUT_S
+    while True:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=READY_TIMEOUT_S)
+            connection.request("GET", "/health/ready")
+            is_ready = connection.getresponse().status == 200
+            connection.close()
+        except OSError:
+            is_ready = False
+        if is_ready:
+            return
+        if time.monotonic() > end_s:
+            running.__exit__(None, None, None)
+            raise RuntimeError("the server is not ready")
+        time.sleep(0.05)

@@ -49,9 +49,11 @@ class ApiContext:
         publishing: Publishing,
         revocation_stream: RevocationStream,
         may_suspend: bool,
+        publishes_overlap: bool,
         leeway_s: float = 0.0,
     ) -> None:
-        """`may_suspend` tells whether the engine, or a decision about a publication, may suspend. `leeway_s` is the
+        """`may_suspend` tells whether the engine, or a decision about a publication, may suspend.
+        `publishes_overlap` tells whether publishes keep their order without waiting for each other. `leeway_s` is the
         tolerated difference between the clocks of this node and of those that issue tokens."""
         self.channels = channels
         self.namespaces = namespaces
@@ -60,6 +62,8 @@ class ApiContext:
         self.publishing = publishing
         self.revocation_stream = revocation_stream
         self.may_suspend = may_suspend
+        self.publishes_overlap = may_suspend and publishes_overlap
+        """Whether publishes that follow each other should overlap."""
         self.leeway_s = leeway_s
         self.unix_s = clock.unix_s
         self.now_s = clock.now_s

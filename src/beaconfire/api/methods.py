@@ -5,7 +5,8 @@ Nothing here depends on HTTP. The documentation is generated from the same table
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import msgspec
@@ -98,7 +99,10 @@ def _request(row: Method, params: Params) -> ApiRequest:
 
 
 async def _batch(api: ApiMethods, request: BatchRequest) -> BatchResult:
-    """Executes all commands in order and collects their replies. Emits an event if the batch is too long."""
+    """Executes all commands in order and collects their replies. Emits an event if the batch is too long.
+
+    Publishes that follow each other wait for their answers together if they keep their order anyway.
+    """
     commands = request.commands
     if len(commands) > api.options.batch_max:
         api.events.emit(LimitHit("api.batch_max", ""))
@@ -119,15 +123,23 @@ async def _batch(api: ApiMethods, request: BatchRequest) -> BatchResult:
         except CommandError as error:
             replies[index] = {"error": api_error(error)}
 
-    if request.parallel:
-        calls = (reply(index, command) for index, command in enumerate(commands))
-        await run_all(calls, concurrently=api.may_suspend)
-    else:
+    async def reply_in_order(numbered: Iterable[tuple[int, Mapping[str, Raw]]]) -> None:
         started_s = api.now_s()
-        for index, command in enumerate(commands):
-            if index % COMMANDS_PER_TIME_CHECK == 0:
+        for count, each in enumerate(numbered):
+            if count % COMMANDS_PER_TIME_CHECK == 0:
                 started_s = await api.turns.yield_after_slice(started_s)
-            await reply(index, command)
+            await reply(*each)
+
+    if request.parallel:
+        await run_all((reply(*each) for each in enumerate(commands)), concurrently=api.may_suspend)
+    elif api.publishes_overlap:
+        for are_publishes, group in groupby(enumerate(commands), lambda each: list(each[1]) == ["publish"]):
+            if are_publishes:
+                await run_all((reply(*each) for each in group), concurrently=True)
+            else:
+                await reply_in_order(group)
+    else:
+        await reply_in_order(enumerate(commands))
     return BatchResult(replies=replies)
 
 

@@ -44,7 +44,7 @@ end of the engine and a power failure, because the publication was flushed to di
 machine, because another one has a copy."""
 
 
-class HistoryOptions(Struct, frozen=True, array_like=True):
+class HistoryOptions(Struct, frozen=True, array_like=True, gc=False):
     """How many publications of a channel are retained, for how long, and what they survive.
 
     A stream retains at most `size` publications, none older than `ttl_s` seconds. If either is 0, the channel has no
@@ -83,7 +83,7 @@ PRODUCERS_MAX: Final = 1000
 """How many producers each channel remembers."""
 
 
-class PublishOptions(Struct, frozen=True, array_like=True):
+class PublishOptions(Struct, frozen=True, array_like=True, gc=False):
     """Options of one publish. See `Broker.publish` for those that can suppress it: `producer` and `seq`,
     `idempotency_key`, `version` and `version_epoch`."""
 
@@ -99,7 +99,7 @@ class PublishOptions(Struct, frozen=True, array_like=True):
     seq: int = 0
 
 
-class PublishOutcome(Struct, frozen=True, array_like=True):
+class PublishOutcome(Struct, frozen=True, array_like=True, gc=False):
     """The result of a publish.
 
     `position` is that of the publication, or (0, "") without history. `suppressed` is empty, or the reason why nothing

@@ -13,7 +13,7 @@ def to_payload(data: bytes) -> Raw:
     return Raw(data) if data else NO_PAYLOAD
 
 
-class ClientInfo(Struct, frozen=True, omit_defaults=True):
+class ClientInfo(Struct, frozen=True, omit_defaults=True, gc=False):
     """The user id and client id of a publisher or of an entry in presence (protocol reference, section 1).
 
     `conn_info` comes from the connection token, `chan_info` from the subscription token. Both are payloads, or empty.
@@ -25,7 +25,7 @@ class ClientInfo(Struct, frozen=True, omit_defaults=True):
     chan_info: Raw = NO_PAYLOAD
 
 
-class Publication(Struct, frozen=True, omit_defaults=True):
+class Publication(Struct, frozen=True, omit_defaults=True, gc=False):
     """Data published in a channel (section 1, Publication).
 
     `info` is None if the server API published. `offset` is 0 if the publication is not stored in history. `epoch` is

@@ -206,6 +206,7 @@ class App:
             node.operations.publishing,
             node.work.revocation_stream,
             "publish" in node.operations.suspending,
+            node.operations.publishes_overlap,
             _leeway_s(self.config),
         )
         return ApiHttp(methods, ApiKeys(options.keys), options)

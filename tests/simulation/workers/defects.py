@@ -119,25 +119,24 @@ def _detach_of_one_worker_counts_for_all(patch: pytest.MonkeyPatch) -> None:
 
 
 def _frame_that_is_cut_is_dropped(patch: pytest.MonkeyPatch) -> None:
-    """The beginning of a frame is forgotten if the length is whole and the message is not."""
+    """The beginning of a frame is forgotten if the length is whole and the messages are not."""
     hand_over = FrameStream._hand_over
 
     def drop(self: FrameStream[Any]) -> None:
         hand_over(self)
-        if len(self._chunks) == 1 and 4 < len(self._chunks[0]) < self._needed_bytes:
-            self._chunks = [self._chunks[0][:4]]
-            self._chunks_bytes = 4
+        if len(self._chunks) == 1 and 4 < self._chunks_bytes - self._start < self._needed_bytes:
+            self._chunks = [self._chunks[0][: self._start + 4]]
+            self._chunks_bytes = self._start + 4
 
     patch.setattr(FrameStream, "_hand_over", drop)
 
 
 def _rest_after_a_slice_is_dropped(patch: pytest.MonkeyPatch) -> None:
-    """What was received in the same read as the last message of a slice is lost."""
+    """What was received in the same frame as the last message of a slice is lost."""
     end_hold = FrameStream._end_hold
 
     def drop(self: FrameStream[Any]) -> None:
-        self._chunks = []
-        self._chunks_bytes = 0
+        self._messages = iter(())
         end_hold(self)
 
     patch.setattr(FrameStream, "_end_hold", drop)

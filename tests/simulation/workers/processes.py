@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -16,6 +16,7 @@ from beaconfire.engines.guard import guard_engine
 from beaconfire.engines.hub import EngineHub
 from beaconfire.engines.port import Engine
 from beaconfire.engines.remote import remote_engine
+from beaconfire.session.session import Session
 from beaconfire.testing import control_calls
 from tests.fakes.events import EventRecorder
 from tests.simulation.node import Rules, SimulatedNode
@@ -78,6 +79,13 @@ class HubProcess:
         self.ends_s = self.timers.clock.now_s() + END_S
 
 
+class OrderedSessions(set[Session]):
+    """Sessions that end with their node do so in the order of their client ids, so that a seed determines its run."""
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(sorted(super().__iter__(), key=lambda session: session.client))
+
+
 class WorkerNode(SimulatedNode):
     """A worker from its start to its end. A killed worker is cut off first: what it does then has no effect."""
 
@@ -101,6 +109,7 @@ class WorkerNode(SimulatedNode):
         self.endpoints: list[Endpoint] = []
         engine = guard_engine(remote, timeout_s, self.timers, rules.recorder)
         super().__init__(rules, uid, engine, turns, self.timers)
+        self.node.registry.open = OrderedSessions()
         check_announcements(self.node.listener, streams)
         self.starting: asyncio.Task[None] | None = None
         self.dying: asyncio.Task[None] | None = None

@@ -19,7 +19,7 @@ STEPS = 700
 def set_small_limits(patch: pytest.MonkeyPatch) -> None:
     """Limits that a short run reaches."""
     patch.setattr(frames, "OUTPUT_BYTES_MAX", 6000)
-    patch.setattr(frames, "_WRITE_BYTES_MIN", 1000)
+    patch.setattr(frames, "_WRITE_BYTES_MIN", 100)  # one to three messages in a frame
     patch.setattr(frames, "MESSAGES_PER_TURN", 2)
     patch.setattr(frames, "_MESSAGES_PER_CLOCK", 2)
     patch.setattr(hub_connection, "CALLS_MAX", 4)

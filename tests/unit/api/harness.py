@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from beaconfire.api.methods import ApiMethods
 from beaconfire.api.options import ApiOptions
@@ -18,6 +19,7 @@ from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.engines.memory import memory_engine
+from beaconfire.engines.port import Engine
 from beaconfire.model.events import (
     ApiCallHandled,
     InternalError,
@@ -29,6 +31,7 @@ from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
+from beaconfire.testing import ManualCalls, control_calls
 from beaconfire.transports.traits import SessionTraits
 from tests.fakes.events import EventRecorder
 from tests.fakes.tokens import UserNameTokens
@@ -72,15 +75,21 @@ class Client:
 class ApiHarness:
     """A server for tests. Create it inside a running event loop, and call `start` first."""
 
-    def __init__(self, options: ApiOptions | None = None) -> None:
+    def __init__(
+        self, options: ApiOptions | None = None, calls: ManualCalls | None = None, keeps_order: bool = True
+    ) -> None:
+        """With `calls` the engine may suspend. `keeps_order` is that of this engine."""
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
         self.recorder = EventRecorder(expects_errors=True)
         self._scheduled: list[Callable[[], None]] = []
         self._clients = 0
-        engine = memory_engine(self.clock, new_epoch=lambda: "epoch")
+        memory = memory_engine(self.clock, new_epoch=lambda: "epoch")
+        engine: Engine = memory
+        if calls is not None:
+            engine = replace(control_calls(engine, calls), suspends=True, keeps_order=keeps_order)
         client_options = ClientOptions(history_max_publication_limit=1)
-        self.engine = engine
+        self.engine = memory
         self.namespaces = Namespaces(RECOVERABLE_WITH_PRESENCE, NAMESPACES, ChannelNameOptions(max_length=40), 3600.0)
         access = Access(self.namespaces, insecure=False)
         self.node = Node(
@@ -105,6 +114,7 @@ class ApiHarness:
             operations.publishing,
             self.node.work.revocation_stream,
             "publish" in operations.suspending,
+            operations.publishes_overlap,
         )
         self._sessions = self.node.sessions(
             SessionTraits(), lambda session: CentrifugeConnection(session, operations, JsonCodec()), self._new_id

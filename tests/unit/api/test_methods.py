@@ -21,6 +21,7 @@ from beaconfire.base.errors import (
 )
 from beaconfire.base.units import Size
 from beaconfire.observe.metric_table import API_METHODS
+from beaconfire.testing import ManualCalls
 from tests.unit.api.harness import ApiHarness
 
 
@@ -152,6 +153,58 @@ def test_a_batch_has_replies_in_order(parallel: bool) -> None:
             ("broadcast", 0),
             ("batch", 0),
         ]
+
+    asyncio.run(main())
+
+
+def made(calls: ManualCalls) -> list[str]:
+    """The calls of the engine without those of the node itself."""
+    return [call for call in calls.completed if "revocations" not in call]
+
+
+def test_publishes_of_a_batch_wait_together() -> None:
+    """If the engine keeps their order anyway. Any other command waits for all commands before it, and ends before the
+    next one begins."""
+
+    async def main() -> None:
+        calls = ManualCalls()
+        harness = await ApiHarness(calls=calls).start()
+        release = calls.hold("publish", after=True)
+        publishes = [{"publish": {"channel": channel, "data": 1}} for channel in ("chat", "chat", "nowhere:x", "late")]
+        commands = [*publishes, {"history_remove": {"channel": "chat"}}, {"info": {}}, publishes[0]]
+        batch = asyncio.ensure_future(harness.call("batch", commands=commands))
+        await turns(10)
+        assert made(calls) == ["publish chat", "publish chat", "publish late"]
+        later = calls.hold("publish", after=True)
+        release()
+        await turns(10)
+        assert made(calls)[3:] == ["remove_history chat", "control_survey ", "publish chat"]
+        later()
+        replies = (await batch)["replies"]
+        assert [reply["publish"]["offset"] for reply in (*replies[:2], replies[3], replies[6])] == [1, 2, 1, 3]
+        assert replies[2]["error"]["code"] == 102
+
+    async def turns(count: int) -> None:
+        for _ in range(count):
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def test_publishes_of_a_batch_overlap_only_if_the_engine_keeps_their_order() -> None:
+    """Otherwise each waits for the one before."""
+
+    async def main() -> None:
+        calls = ManualCalls()
+        harness = await ApiHarness(calls=calls, keeps_order=False).start()
+        release = calls.hold("publish", after=True)
+        commands = [{"publish": {"channel": "chat", "data": 1}}] * 2
+        batch = asyncio.ensure_future(harness.call("batch", commands=commands))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert made(calls) == ["publish chat"]
+        release()
+        assert len((await batch)["replies"]) == 2
 
     asyncio.run(main())
 

@@ -16,7 +16,13 @@ class BatchRequest(ApiRequest, frozen=True, kw_only=True):
         list[dict[str, Raw]],
         Meta(description='A command is an object like `{"publish": {…}}`: the name of a method and its request.'),
     ]
-    parallel: Annotated[bool, Meta(description="Start each command without waiting for the previous ones.")] = False
+    parallel: Annotated[
+        bool,
+        Meta(
+            description="Start each command without waiting for the previous ones. Otherwise a command waits, but "
+            "publishes that follow each other may overlap; they take effect in their order in each channel."
+        ),
+    ] = False
 
 
 class BatchResult(ApiResult, frozen=True, kw_only=True, omit_defaults=True):

@@ -16,8 +16,7 @@ from beaconfire.base.tasks import BackgroundTasks
 from beaconfire.channels.attachments import Attachments
 from beaconfire.engines.hub.peer import Peer
 from beaconfire.engines.port import Broker
-from beaconfire.engines.wire.frames import to_frame
-from beaconfire.engines.wire.messages import Announced, Joined, Left, LinkDown, LinkUp, Message
+from beaconfire.engines.wire.messages import Announced, Joined, Left, LinkDown, LinkUp, Message, encode
 from beaconfire.engines.wire.values import data_of, to_info
 from beaconfire.model.publication import ClientInfo, Publication
 
@@ -133,7 +132,7 @@ class HubChannels:
             exclude,
             delta,
         )
-        frame = to_frame(announcement)
+        frame = encode(announcement)
         for peer in receivers:
             peer.write(frame)
 
@@ -159,11 +158,11 @@ class HubChannels:
     def _announce(self, channel: str, announcement: Message) -> None:
         receivers = self._receivers.get(channel)
         if receivers is not None:
-            frame = to_frame(announcement)
+            frame = encode(announcement)
             for peer in receivers:
                 peer.write(frame)
 
     def _tell_all(self, message: Message) -> None:
-        frame = to_frame(message)
+        frame = encode(message)
         for peer in self._peers():
             peer.write(frame)

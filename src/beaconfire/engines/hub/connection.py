@@ -16,7 +16,7 @@ from beaconfire.engines.hub.calls import CALLS, Call, CallContext, Running
 from beaconfire.engines.hub.channels import HubChannels
 from beaconfire.engines.hub.nodes import HubNodes
 from beaconfire.engines.port import Durability
-from beaconfire.engines.wire.frames import FRAME_BYTES_MAX, REQUEST_BYTES_MAX, FrameStream, to_frame
+from beaconfire.engines.wire.frames import MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, FrameStream
 from beaconfire.engines.wire.messages import (
     PROTOCOL,
     ControlRequest,
@@ -31,6 +31,7 @@ from beaconfire.engines.wire.messages import (
     SurveyAnswer,
     Welcome,
     decode_from_worker,
+    encode,
 )
 from beaconfire.engines.wire.unix_socket import peer_problem
 from beaconfire.engines.wire.values import to_failure
@@ -142,10 +143,10 @@ class HubConnection:
         return self.stream.is_closed
 
     def reply(self, message: Message) -> None:
-        frame = to_frame(message)
-        if len(frame) > FRAME_BYTES_MAX and isinstance(message, Reply):
-            problem = f"the answer has {len(frame)} bytes, and the hub sends {FRAME_BYTES_MAX} at most: ask for less"
-            frame = to_frame(to_failure(message.id, CommandError(LIMIT_EXCEEDED, problem)))
+        frame = encode(message)
+        if len(frame) > MESSAGE_BYTES_MAX and isinstance(message, Reply):
+            problem = f"the answer has {len(frame)} bytes, and the hub sends {MESSAGE_BYTES_MAX} at most: ask for less"
+            frame = encode(to_failure(message.id, CommandError(LIMIT_EXCEEDED, problem)))
         self.write(frame)
 
     def close(self, reason: str) -> None:
@@ -168,12 +169,12 @@ class HubConnection:
                 f"protocol {message.protocol} of version {message.version}; the hub has version {welcome.version} "
                 f"with protocol {PROTOCOL}"
             )
-            self.write(to_frame(Refused(reason)))
+            self.write(encode(Refused(reason)))
             self.stream.end(reason)
             return
         self._is_welcome = True
         self._cancel_timer()
-        self.write(to_frame(welcome))
+        self.write(encode(welcome))
         if message.node:
             self._worker = message.node
             self._context.nodes.register(self, message.node)

@@ -12,7 +12,6 @@ from typing import Final
 
 from beaconfire.base.timers import Timer, Timers
 from beaconfire.engines.hub.peer import Peer
-from beaconfire.engines.wire.frames import to_frame
 from beaconfire.engines.wire.messages import (
     Answers,
     Broadcast,
@@ -30,6 +29,7 @@ from beaconfire.engines.wire.messages import (
     Survey,
     SurveyAnswer,
     SurveyQuestion,
+    encode,
 )
 
 
@@ -107,7 +107,7 @@ class HubNodes:
         return Done(request.id)
 
     def _broadcast(self, peer: Peer, request: Broadcast) -> Reply:
-        frame = to_frame(Control(request.message))
+        frame = encode(Control(request.message))
         for each in self._nodes.values():
             each.write(frame)
         return Done(request.id)
@@ -116,7 +116,7 @@ class HubNodes:
         receiver = self._nodes.get(request.node)
         if receiver is None:
             return Sent(request.id, False)
-        receiver.write(to_frame(Control(request.message)))
+        receiver.write(encode(Control(request.message)))
         return Sent(request.id, True)
 
     def _list(self, peer: Peer, request: ReadNodes) -> Reply:
@@ -129,7 +129,7 @@ class HubNodes:
         number = next(self._survey_ids)
         survey = self._surveys[number] = _RunningSurvey(peer, request.id, others)
         survey.timer = self._timers.after(request.timeout_s, lambda: self._finish(number, survey))
-        frame = to_frame(SurveyQuestion(number, request.request))
+        frame = encode(SurveyQuestion(number, request.request))
         for each in others:
             each.write(frame)
         return None

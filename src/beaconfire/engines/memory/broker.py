@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from msgspec import Raw, Struct
 
@@ -169,12 +170,7 @@ class MemoryBroker:
             self._streams.take_number(channel, producer, outcome.position, history.meta_ttl_s, now_s)
         if outcome.suppressed or channel not in self._attached:
             return outcome
-        position, exclude, delta = outcome.position, options.exclude, options.delta
-        previous = position.offset - 1
-        self.make_announcement(
-            channel,
-            lambda events: events.on_publication(channel, publication, position.epoch, previous, exclude, delta),
-        )
+        self._announce_publication(channel, publication, stream.epoch, publication.offset - 1, options)
         return outcome
 
     def _publish_unstored(
@@ -195,11 +191,9 @@ class MemoryBroker:
             if first is not None:
                 return PublishOutcome(first, "idempotency")
             self._idempotency.store(channel, key, _NO_POSITION, now_s)
-        publication = Publication(data, info, 0, dict(tags) if tags else None)
-        exclude, delta = options.exclude, options.delta
-        self.make_announcement(
-            channel, lambda events: events.on_publication(channel, publication, "", 0, exclude, delta)
-        )
+        if channel in self._attached:
+            publication = Publication(data, info, 0, dict(tags) if tags else None)
+            self._announce_publication(channel, publication, "", 0, options)
         return PublishOutcome(_NO_POSITION)
 
     async def announce(self, channel: str, changes: Sequence[MemberChange]) -> None:
@@ -221,7 +215,29 @@ class MemoryBroker:
             return
         self._queued.append((channel, announcement))
         if not self._announcing:
-            self._announce_queued()
+            assert self._events is not None, "channels are attached only while the broker is started"
+            self._announce_queued(self._events)
+
+    def _announce_publication(
+        self, channel: str, publication: Publication, epoch: str, previous: int, options: PublishOptions
+    ) -> None:
+        """As `make_announcement`, for a channel that is attached. Does not queue an announcement that can be made at
+        once, because nearly all can."""
+        events, exclude, delta = self._events, options.exclude, options.delta
+        assert events is not None, "channels are attached only while the broker is started"
+        if self._announcing:
+            self._queue_publication(channel, publication, epoch, previous, exclude, delta)
+            return
+        self._announcing = True
+        try:
+            events.on_publication(channel, publication, epoch, previous, exclude, delta)
+        finally:
+            self._announcing = False
+            if self._queued:
+                self._announce_queued(events)
+
+    def _queue_publication(self, channel: str, *announced: Any) -> None:
+        self._queued.append((channel, lambda events: events.on_publication(channel, *announced)))
 
     # --- history -------------------------------------------------------------------------------------------------
 
@@ -286,9 +302,7 @@ class MemoryBroker:
         self._streams.store(stream, publication, options, now_s)
         return publication
 
-    def _announce_queued(self) -> None:
-        assert self._events is not None, "channels are attached only while the broker is started"
-        events = self._events
+    def _announce_queued(self, events: BrokerEvents) -> None:
         self._announcing = True
         try:
             while self._queued:
@@ -298,7 +312,7 @@ class MemoryBroker:
         finally:
             self._announcing = False
             if self._queued:  # A callback raised, against its contract. The other announcements must still be made.
-                self._announce_queued()
+                self._announce_queued(events)
 
     def _sweep(self, now_s: float, budget: int) -> bool:
         self._publishes_since_sweep = 0

@@ -70,13 +70,18 @@ class RetainedPublications:
         stored: a stream loses its oldest publications first, so that it never has a gap.
         """
         expiries = self._expires_s
+        if expiries and expiries[-1] > expires_s:
+            self._expire_by(expires_s)
+        expiries.append(expires_s)
+        self._costs.append(cost)
+        self._publications.append(publication)
+
+    def _expire_by(self, expires_s: float) -> None:
+        expiries = self._expires_s
         index = len(expiries) - 1
         while index >= self._head and expiries[index] > expires_s:
             expiries[index] = expires_s
             index -= 1
-        expiries.append(expires_s)
-        self._costs.append(cost)
-        self._publications.append(publication)
 
     def drop_oldest(self, count: int) -> int:
         """Drops the `count` oldest publications. Returns the sum of their costs."""

@@ -168,7 +168,7 @@ class Streams:
         The caller must call `store` or `enforce_limit` afterwards.
         """
         stream = self._table.get(channel)
-        if stream is not None and not self._check_expired(stream, now_s):
+        if stream is not None and (now_s < stream.expires_s or not self._check_expired(stream, now_s)):
             stream.expires_s = now_s + (meta_ttl_s if stream.top else min(meta_ttl_s, UNUSED_TTL_S))
             return stream
         if stream is not None:
@@ -182,9 +182,11 @@ class Streams:
 
     def store(self, stream: Stream, publication: Publication, options: HistoryOptions, now_s: float) -> None:
         """Appends the publication, whose offset must be `stream.top + 1`, and applies all limits."""
-        stream.top += 1
-        stream.expires_s = max(stream.expires_s, now_s + options.meta_ttl_s)
-        assert publication.offset == stream.top, "offsets rise by one"
+        stream.top = top = stream.top + 1
+        assert publication.offset == top, "offsets rise by one"
+        position_expires_s = now_s + options.meta_ttl_s
+        if position_expires_s > stream.expires_s:
+            stream.expires_s = position_expires_s
         retained = stream.retained
         expires_s = now_s + options.ttl_s
         if retained is None:
@@ -194,10 +196,10 @@ class Streams:
             stream.bucket_second = self._publication_expiry.add(stream, expires_s)
         cost = cost_bytes(publication)
         retained.append(publication, expires_s, cost)
-        self._storage_order.add(stream, publication.offset)
+        self._storage_order.add(stream, top)
         self.publications += 1
         self.bytes += cost
-        excess = stream.top - stream.oldest + 1 - options.size
+        excess = top - stream.oldest + 1 - options.size
         if excess > 0:
             self._drop(stream, retained, excess)
         if self.bytes > self._bytes_max:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from beaconfire.base.errors import LIMIT_EXCEEDED, CommandError, EngineUnavailable
 from beaconfire.base.loop import Runtime
-from beaconfire.engines.wire.frames import FRAME_BYTES_MAX, REQUEST_BYTES_MAX, FrameStream, to_frame
+from beaconfire.engines.wire.frames import MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, FrameStream
 from beaconfire.engines.wire.messages import (
     Failed,
     FromHub,
@@ -20,6 +20,7 @@ from beaconfire.engines.wire.messages import (
     Unexpected,
     Welcome,
     decode_from_hub,
+    encode,
 )
 from beaconfire.engines.wire.unix_socket import OpenConnection, peer_problem
 from beaconfire.engines.wire.values import from_failure
@@ -28,6 +29,8 @@ ReplyT = TypeVar("ReplyT", bound=Reply)
 
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 """How long the hub may take to answer `Hello`."""
+
+_FAILURES: Final = (Failed, Unexpected)
 
 Handlers: TypeAlias = Mapping[type[Message], Callable[[Any], None]]
 """What handles the messages of the hub that are not replies. Any: each function takes the one type that it is listed
@@ -46,9 +49,10 @@ class Connection:
         self._is_welcome = False
         self._ended: asyncio.Future[str] = loop.create_future()
         """Gets the reason of the end."""
+        self._create_future = loop.create_future
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._last_id = 0
-        self._stream: FrameStream[FromHub] = FrameStream(self, decode_from_hub, runtime, FRAME_BYTES_MAX)
+        self._stream: FrameStream[FromHub] = FrameStream(self, decode_from_hub, runtime, MESSAGE_BYTES_MAX)
         self.write = self._stream.write
 
     async def open(self, open_connection: OpenConnection, path: str, hello: Hello) -> Welcome:
@@ -61,7 +65,7 @@ class Connection:
             HANDSHAKE_TIMEOUT_S, lambda: self.close(f"the hub has not answered within {HANDSHAKE_TIMEOUT_S:g} s")
         )
         try:
-            self.write(to_frame(hello))
+            self.write(encode(hello))
             welcome = await self._welcome
             if self._ended.done():
                 raise EngineUnavailable(self._ended.result())
@@ -92,11 +96,11 @@ class Connection:
         """
         self._last_id += 1
         request.id = self._last_id
-        frame = to_frame(request)
+        frame = encode(request)
         if len(frame) > REQUEST_BYTES_MAX:
             problem = f"{type(request).__name__} has {len(frame)} bytes, and the hub takes {REQUEST_BYTES_MAX} at most"
             raise CommandError(LIMIT_EXCEEDED, problem)
-        future: asyncio.Future[ReplyT] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[ReplyT] = self._create_future()
         self._waiting[request.id] = future
         self.write(frame)
         return future
@@ -124,7 +128,7 @@ class Connection:
         future = self._waiting.pop(reply.id, None)
         if future is None or future.done():
             return  # The call was cancelled.
-        if isinstance(reply, Failed | Unexpected):
+        if isinstance(reply, _FAILURES):
             future.set_exception(from_failure(reply))
         else:
             future.set_result(reply)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from beaconfire.base.errors import EngineUnavailable
 from beaconfire.engines.port import ControlHandler
 from beaconfire.engines.remote.link import Link
-from beaconfire.engines.wire.frames import to_frame
 from beaconfire.engines.wire.messages import (
     Answers,
     Broadcast,
@@ -22,6 +21,7 @@ from beaconfire.engines.wire.messages import (
     Survey,
     SurveyAnswer,
     SurveyQuestion,
+    encode,
 )
 
 
@@ -95,4 +95,4 @@ class RemoteControlBus:
     def _on_survey(self, message: SurveyQuestion) -> None:
         if self._handler is not None:
             answer = self._handler.on_survey(message.request)
-            self._link.tell(to_frame(SurveyAnswer(message.survey, answer)))
+            self._link.tell(encode(SurveyAnswer(message.survey, answer)))

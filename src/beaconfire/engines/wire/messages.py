@@ -330,6 +330,8 @@ FromHub: TypeAlias = (
 )
 
 encode: Final = msgspec.msgpack.Encoder().encode
-decode_from_worker: Final[Callable[[bytes], FromWorker]] = msgspec.msgpack.Decoder(FromWorker).decode
-"""Both decoders raise ValueError for anything but one message of their type."""
-decode_from_hub: Final[Callable[[bytes], FromHub]] = msgspec.msgpack.Decoder(FromHub).decode
+decode_from_worker: Final[Callable[[bytes | memoryview], list[FromWorker]]] = msgspec.msgpack.Decoder(
+    list[FromWorker]
+).decode
+"""Both decoders raise ValueError for anything but one array of messages of their type."""
+decode_from_hub: Final[Callable[[bytes | memoryview], list[FromHub]]] = msgspec.msgpack.Decoder(list[FromHub]).decode

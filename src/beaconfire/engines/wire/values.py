@@ -22,15 +22,21 @@ from beaconfire.model.publication import ClientInfo, Publication, to_payload
 
 def data_of(payload: Raw) -> bytes:
     """A payload for a message that is encoded at once: a view, which is encoded like bytes and saves a copy."""
-    return memoryview(payload)  # type: ignore[return-value]  # fields have one type, and decoding makes bytes
+    return memoryview(payload) if payload else b""  # type: ignore[return-value]  # fields have one type, and decoding makes bytes
 
 
 def to_info(info: ClientInfo) -> Info:
-    return Info(info.user, info.client, data_of(info.conn_info), data_of(info.chan_info))
+    conn_info, chan_info = info.conn_info, info.chan_info
+    if conn_info or chan_info:
+        return Info(info.user, info.client, data_of(conn_info), data_of(chan_info))
+    return Info(info.user, info.client, b"", b"")
 
 
 def from_info(info: Info) -> ClientInfo:
-    return ClientInfo(info.user, info.client, to_payload(info.conn_info), to_payload(info.chan_info))
+    conn_info, chan_info = info.conn_info, info.chan_info
+    if conn_info or chan_info:
+        return ClientInfo(info.user, info.client, to_payload(conn_info), to_payload(chan_info))
+    return ClientInfo(info.user, info.client)
 
 
 def to_published(publication: Publication) -> Published:

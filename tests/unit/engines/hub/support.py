@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -17,7 +18,7 @@ from beaconfire.base.timers import Timers
 from beaconfire.engines.memory import MemoryEngine
 from beaconfire.engines.port import Engine, HistoryOptions, PublishOptions
 from beaconfire.engines.wire.frames import to_frame
-from beaconfire.engines.wire.messages import PROTOCOL, FromHub, Hello, Message, decode_from_hub
+from beaconfire.engines.wire.messages import PROTOCOL, FromHub, Hello, Message, decode_from_hub, encode
 from beaconfire.model.events import HubConnectionEnded
 from beaconfire.testing import ManualCalls, SharedStore, control_calls
 from tests.conformance.engines.harness import Member
@@ -44,17 +45,21 @@ class RawPeer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._received: deque[FromHub] = deque()
+        """Messages of frames that `receive` has not returned yet."""
 
     def send(self, *messages: Message) -> None:
-        self.send_bytes(b"".join(to_frame(message) for message in messages))
+        self.send_bytes(to_frame([encode(message) for message in messages]))
 
     def send_bytes(self, data: bytes) -> None:
         self._writer.write(data)
 
     async def receive(self) -> FromHub:
         """The next message. IncompleteReadError if the hub has closed the connection."""
-        length = int.from_bytes(await self._reader.readexactly(4), "big")
-        return decode_from_hub(await self._reader.readexactly(length))
+        while not self._received:
+            length = int.from_bytes(await self._reader.readexactly(4), "big")
+            self._received += decode_from_hub(await self._reader.readexactly(length))
+        return self._received.popleft()
 
     async def wait_closed(self) -> bytes:
         """What the hub has sent before it closed the connection."""

@@ -29,6 +29,7 @@ from beaconfire.engines.wire.messages import (
     ReadNodes,
     Refused,
     Welcome,
+    encode,
 )
 from beaconfire.model.events import InternalError
 from tests.fakes.hub import VERSION, wait_until
@@ -56,10 +57,10 @@ def test_a_worker_is_welcomed(tmp_path: Path, run_loop: RunLoop) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"GET / HTTP/1.1\r\n\r\n", f"a frame of {0x47455420} bytes, more than {REQUEST_BYTES_MAX}"),
+        (b"GET / HTTP/1.1\r\n\r\n", f"a frame of {0x47455420} bytes, more than {REQUEST_BYTES_MAX + 5}"),
         (b"\x00\x00\x00\x01\xc1", "not a message: MessagePack data is malformed: invalid opcode '\\xc1' (byte 0)"),
         (b"\x00\x00\x00\x00", "not a message: Input data was truncated"),
-        (frames.to_frame(Ping(1)), "the first message is Ping and not Hello"),
+        (frames.to_frame([encode(Ping(1))]), "the first message is Ping and not Hello"),
     ],
     ids=["http", "garbage", "empty", "ping"],
 )
@@ -69,8 +70,8 @@ def test_what_is_not_expected_ends_the_connection(
     tmp_path: Path, data: bytes, reason: str, is_welcome: bool, run_loop: RunLoop
 ) -> None:
     """At the beginning and later. Other connections go on."""
-    if is_welcome and data == frames.to_frame(Ping(1)):
-        data, reason = frames.to_frame(Hello(PROTOCOL, "", "")), "a second Hello"
+    if is_welcome and data == frames.to_frame([encode(Ping(1))]):
+        data, reason = frames.to_frame([encode(Hello(PROTOCOL, "", ""))]), "a second Hello"
 
     async def scenario(s: Setup) -> None:
         member = await s.join("node-1")
@@ -206,7 +207,7 @@ def test_a_request_that_is_too_long_is_refused_by_the_worker(tmp_path: Path, mon
 
 def test_an_answer_that_is_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With error 106. A shorter page works, and the link stays."""
-    monkeypatch.setattr(connections, "FRAME_BYTES_MAX", 1000)
+    monkeypatch.setattr(connections, "MESSAGE_BYTES_MAX", 1000)
 
     async def scenario(s: Setup) -> None:
         member = await s.join("node-1")
@@ -290,11 +291,11 @@ def test_a_publication_is_encoded_once_for_all_workers(tmp_path: Path, monkeypat
     """The same bytes go to each of them."""
     made: list[bytes] = []
 
-    def to_frame(message: object) -> bytes:
-        made.append(frames.to_frame(message))  # type: ignore[arg-type]  # a message
+    def encode_once(message: object) -> bytes:
+        made.append(encode(message))
         return made[-1]
 
-    monkeypatch.setattr(channels, "to_frame", to_frame)
+    monkeypatch.setattr(channels, "encode", encode_once)
 
     async def scenario(s: Setup) -> None:
         members = [await s.join(f"node-{number}") for number in range(3)]

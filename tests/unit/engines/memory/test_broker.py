@@ -56,7 +56,8 @@ def test_an_inner_publish_is_announced_after_the_outer_one() -> None:
     world.publish("a", b"1")
     assert [int(data) for channel, data in world.node.heard if channel == "a"] == list(range(1, 3001))
     assert [int(data) for channel, data in world.node.heard if channel == "b"] == list(range(1, 3000))
-    assert len(set(depths)) == 1
+    assert len(set(depths[1:])) == 1  # all that were queued
+    assert max(depths) - depths[0] < 5
 
 
 def test_a_join_is_announced_after_earlier_publications() -> None:

@@ -16,7 +16,7 @@ from beaconfire.engines.remote import remote_engine
 from beaconfire.engines.remote.connection import HANDSHAKE_TIMEOUT_S
 from beaconfire.engines.remote.link import DELAY_MAX_S
 from beaconfire.engines.wire.frames import to_frame
-from beaconfire.engines.wire.messages import Done, Message, Refused, Welcome
+from beaconfire.engines.wire.messages import Done, Message, Refused, Welcome, encode
 from beaconfire.engines.wire.unix_socket import HubSocketError
 from tests.conformance.engines.harness import Member
 from tests.fakes.hub import VERSION, runtime, wait_until
@@ -355,4 +355,4 @@ class Impostor:
             if answer is None:
                 writer.close()
             else:
-                writer.write(to_frame(answer))
+                writer.write(to_frame([encode(answer)]))

@@ -9,7 +9,7 @@ from beaconfire.base.clock import ManualClock
 from beaconfire.base.loop import Runtime
 from beaconfire.base.timers import Timers
 from beaconfire.engines.wire.frames import FrameStream, to_frame
-from beaconfire.engines.wire.messages import Broadcast, FromWorker, decode_from_worker
+from beaconfire.engines.wire.messages import Broadcast, FromWorker, decode_from_worker, encode
 
 
 class FakeTransport(asyncio.Transport):
@@ -48,7 +48,7 @@ class FakeTransport(asyncio.Transport):
 class Setup:
     """One end of a connection, which receives what a worker sends. Implements `frames.Receiver`."""
 
-    def __init__(self, frame_bytes_max: int = 1000, holds_while_full: bool = False) -> None:
+    def __init__(self, message_bytes_max: int = 1000, holds_while_full: bool = False) -> None:
         self.clock = ManualClock()
         self.scheduled: list[Callable[[], None]] = []
         self.received: list[bytes] = []
@@ -59,7 +59,7 @@ class Setup:
         timers = Timers(self.clock)
         runtime = Runtime(self.scheduled.append, timers, timers, lambda: 0.0)
         self.stream: FrameStream[FromWorker] = FrameStream(
-            self, decode_from_worker, runtime, frame_bytes_max, holds_while_full
+            self, decode_from_worker, runtime, message_bytes_max, holds_while_full
         )
         self.transport = FakeTransport()
         self.stream.connection_made(self.transport)
@@ -85,6 +85,11 @@ class Setup:
         self.limits.append(name)
 
 
-def frame(data: bytes) -> bytes:
-    """A frame that brings `data`."""
-    return to_frame(Broadcast(1, data))
+def message(data: bytes) -> bytes:
+    """An encoded message that brings `data`."""
+    return encode(Broadcast(1, data))
+
+
+def frame(*data: bytes) -> bytes:
+    """A frame with one message for each of `data`."""
+    return to_frame([message(each) for each in data])

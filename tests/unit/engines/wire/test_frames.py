@@ -6,15 +6,15 @@ import pytest
 
 from beaconfire.engines.wire.frames import MESSAGES_PER_TURN, OUTPUT_BYTES_MAX
 
-from .support import Setup, frame
+from .support import Setup, frame, message
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 11, 64, 1000])
 def test_messages_do_not_depend_on_how_their_bytes_arrive(size: int) -> None:
     """One byte at a time, several frames at once, and everything between."""
     s = Setup()
-    sent = [b"", b"one", bytes(range(200)), b"x", b"y" * 900]
-    data = b"".join(frame(each) for each in sent)
+    sent = [b"", b"one", bytes(range(200)), b"x", b"y" * 900, b"z"]
+    data = frame(*sent[:2]) + frame(sent[2]) + frame() + frame(*sent[3:])
     for start in range(0, len(data), size):
         s.stream.data_received(data[start : start + size])
     assert s.received == sent
@@ -22,36 +22,42 @@ def test_messages_do_not_depend_on_how_their_bytes_arrive(size: int) -> None:
 
 def test_a_long_frame_is_joined_once() -> None:
     """It arrives in many reads; until it is complete, they are only counted."""
-    s = Setup(frame_bytes_max=10_000_000)
+    s = Setup(message_bytes_max=10_000_000)
     data = frame(b"x" * 5_000_000) + frame(b"next")
     for start in range(0, len(data), 65_536):
         s.stream.data_received(data[start : start + 65_536])
     assert [len(each) for each in s.received] == [5_000_000, 4]
 
 
-def test_frames_of_one_turn_are_one_write() -> None:
+def test_messages_of_one_turn_are_one_frame() -> None:
     """In the order in which they were written. Nothing is written before the next turn."""
     s = Setup()
-    frames = [frame(b"%d" % number) for number in range(10)]
-    for each in frames:
-        s.stream.write(each)
+    sent = [b"%d" % number for number in range(10)]
+    for each in sent:
+        s.stream.write(message(each))
     assert s.transport.written == []
-    assert s.stream.waiting_bytes == sum(len(each) for each in frames)
+    assert s.stream.waiting_bytes == sum(len(message(each)) for each in sent)
     s.run_turn()
-    assert s.transport.written == [b"".join(frames)]
-    s.stream.write(frames[0])
+    assert s.transport.written == [frame(*sent)]
+    s.stream.write(message(b"next"))
     s.run_turn()
-    assert s.transport.written[1:] == [frames[0]]
+    assert s.transport.written[1:] == [frame(b"next")]
 
 
-def test_many_messages_take_several_turns() -> None:
-    """Meanwhile nothing is read. Order and number of the messages stay the same."""
+@pytest.mark.parametrize("per_frame", [1, 7, 10_000])
+def test_many_messages_take_several_turns(per_frame: int) -> None:
+    """Meanwhile nothing is read. Order and number of the messages stay the same, in one frame or in many."""
     s = Setup()
-    count = MESSAGES_PER_TURN + 100
-    s.stream.data_received(b"".join(frame(b"%d" % number) for number in range(count)))
+    sent = [b"%d" % number for number in range(MESSAGES_PER_TURN + 100)]
+    for start in range(0, len(sent), per_frame):
+        s.stream.hold()
+        s.stream.data_received(frame(*sent[start : start + per_frame]))
+        s.stream.release()
+    assert (s.received, s.transport.is_paused) == ([], True)
+    s.run_turn()
     assert (len(s.received), s.transport.is_paused) == (MESSAGES_PER_TURN, True)
     s.run_turn()
-    assert s.received == [b"%d" % number for number in range(count)]
+    assert s.received == sent
     assert s.transport.is_paused is False
 
 
@@ -59,14 +65,15 @@ def test_slow_messages_take_several_turns() -> None:
     """After a few milliseconds, whatever their number is."""
     s = Setup()
     s.when_received = lambda data: s.clock.advance(0.001)
-    s.stream.data_received(b"".join(frame(b"%d" % number) for number in range(20)))
+    s.stream.data_received(frame(*[b"%d" % number for number in range(20)]))
     assert (len(s.received), s.transport.is_paused) == (8, True)
     while s.scheduled:
         s.run_turn()
     assert s.received == [b"%d" % number for number in range(20)]
 
 
-def test_a_receiver_can_hold_the_connection() -> None:
+@pytest.mark.parametrize("frames", [frame(b"1", b"hold", b"2"), frame(b"1") + frame(b"hold") + frame(b"2")])
+def test_a_receiver_can_hold_the_connection(frames: bytes) -> None:
     """After the message in whose call it does so, nothing is handed over until as many releases as holds."""
     s = Setup()
 
@@ -76,7 +83,7 @@ def test_a_receiver_can_hold_the_connection() -> None:
             s.stream.hold()
 
     s.when_received = hold
-    s.stream.data_received(frame(b"1") + frame(b"hold") + frame(b"2"))
+    s.stream.data_received(frames)
     s.stream.data_received(frame(b"3"))
     s.stream.release()
     s.run_turn()
@@ -96,7 +103,7 @@ def test_a_hold_that_is_released_at_once_does_not_change_the_order() -> None:
         assert len(s.received) == int(data)
 
     s.when_received = hold
-    s.stream.data_received(b"".join(frame(b"%d" % number) for number in range(1, 5)))
+    s.stream.data_received(frame(b"1", b"2") + frame(b"3") + frame(b"4"))
     while s.scheduled:
         s.run_turn()
     assert s.received == [b"1", b"2", b"3", b"4"]
@@ -104,13 +111,13 @@ def test_a_hold_that_is_released_at_once_does_not_change_the_order() -> None:
 
 def test_a_frame_that_is_too_long_ends_the_connection() -> None:
     """As soon as its length has arrived. The messages before it are handed over, those after it are not."""
-    s = Setup(frame_bytes_max=100)
-    s.stream.data_received(frame(b"1") + frame(b"x" * 200)[:5])
+    s = Setup(message_bytes_max=2_000_000)
+    s.stream.data_received(frame(b"1") + frame(b"x" * 2_000_000)[:5])
     assert (s.received, s.transport.ended, s.limits) == ([b"1"], "aborted", ["hub_frame_max"])
     s.stream.data_received(frame(b"2"))
     s.stream.connection_lost(None)
     assert s.received == [b"1"]
-    assert s.lost == ["a frame of 205 bytes, more than 100"]
+    assert s.lost == ["a frame of 2000013 bytes, more than 2000005"]
 
 
 @pytest.mark.parametrize(
@@ -118,19 +125,22 @@ def test_a_frame_that_is_too_long_ends_the_connection() -> None:
     [
         b"",
         b"\xc1",
-        b"\x92\x05\x01",
-        b"\x92\x20\x01",
+        message(b"1"),
+        b"\x91\x92\x05\x01",
+        b"\x91\x92\x20\x01",
         frame(b"1")[4:-1],
         frame(b"1")[4:] + b"x",
-        b"\x94\x20\x01\xc4\x01x" + b"\x91" * 90_000,
-        b"\x93\x1e\x01\xa1\xff",
-        b"\x93\x0b\x01\xdd\xff\xff\xff\xff",
+        b"\x91\x94\x20\x01\xc4\x01x" + b"\x91" * 90_000,
+        b"\x91\x93\x1e\x01\xa1\xff",
+        b"\x91\x93\x0b\x01\xdd\xff\xff\xff\xff",
+        b"\xdd\xff\xff\xff\xff" + message(b"2"),
+        b"\x92" + message(b"2") + b"\x92\x05\x01",
     ],
-    ids=["empty", "unused", "unknown", "fields", "short", "long", "deep", "text", "huge"],
+    ids=["empty", "unused", "bare", "unknown", "fields", "short", "long", "deep", "text", "huge", "many", "second"],
 )
 def test_garbage_ends_the_connection(data: bytes) -> None:
-    """The messages before it are handed over, and the reason says what is wrong."""
-    s = Setup(frame_bytes_max=100_000)
+    """The frames before it are handed over, nothing of its own frame is, and the reason says what is wrong."""
+    s = Setup()
     s.stream.data_received(frame(b"1") + len(data).to_bytes(4, "big") + data + frame(b"2"))
     assert (s.received, s.transport.ended, s.limits) == ([b"1"], "aborted", [])
     s.stream.connection_lost(None)
@@ -140,7 +150,7 @@ def test_garbage_ends_the_connection(data: bytes) -> None:
 def test_a_peer_that_never_reads_loses_the_connection() -> None:
     """When more than the limit waits. Nothing is written after that."""
     s = Setup()
-    long = frame(b"x" * 1024 * 1024)
+    long = message(b"x" * 1024 * 1024)
     while not s.stream.is_closed:
         assert s.stream.waiting_bytes <= OUTPUT_BYTES_MAX
         s.stream.write(long)
@@ -151,15 +161,39 @@ def test_a_peer_that_never_reads_loses_the_connection() -> None:
     assert len(s.transport.written) == written
 
 
-def test_long_frames_are_written_in_the_same_turn() -> None:
-    """So that what waits is known, and a limit takes effect in time."""
+def test_long_messages_are_written_in_the_same_turn() -> None:
+    """So that what waits is known, and a limit takes effect in time. Each has a frame of its own."""
     s = Setup()
-    s.stream.write(frame(b"1"))
-    s.stream.write(frame(b"x" * 1024 * 1024))
-    assert len(s.transport.written) == 1
-    s.stream.write(frame(b"2"))
+    s.stream.write(message(b"1"))
+    s.stream.write(message(b"x" * 1024 * 1024))
+    assert s.transport.written == [frame(b"1"), frame(b"x" * 1024 * 1024)]
+    assert s.stream.waiting_bytes == s.transport.unread_bytes
+    s.stream.write(message(b"2"))
     s.run_turn()
-    assert b"".join(s.transport.written) == frame(b"1") + frame(b"x" * 1024 * 1024) + frame(b"2")
+    assert s.transport.written[2:] == [frame(b"2")]
+
+
+def test_a_frame_of_several_messages_is_not_longer_than_one_message_may_be() -> None:
+    """However much is written in one turn, so that the receiver takes every frame."""
+    s, receiver = Setup(), Setup(message_bytes_max=70_000)
+    sent = [b"x" * 70_000] * 40
+    for each in sent:
+        s.stream.write(message(each))
+    s.run_turn()
+    assert 3 <= len(s.transport.written) <= 6
+    for each in s.transport.written:
+        receiver.stream.data_received(each)
+    assert (receiver.received, receiver.limits) == (sent, [])
+
+
+def test_the_end_of_a_connection_drops_the_rest_of_a_frame() -> None:
+    """A message after the one in whose call the connection has ended is not handed over."""
+    s = Setup()
+    s.when_received = lambda data: s.stream.close("enough")
+    s.stream.data_received(frame(b"1", b"2"))
+    s.stream.connection_lost(None)
+    s.run_turn()
+    assert s.received == [b"1"]
 
 
 @pytest.mark.parametrize("holds", [True, False])
@@ -189,9 +223,9 @@ def test_the_end_names_its_reason(error: OSError | None, reason: str) -> None:
 def test_an_end_sends_what_was_written() -> None:
     """Nothing after it is sent or handed over. Only the first end counts."""
     s = Setup()
-    s.stream.write(frame(b"1"))
+    s.stream.write(message(b"1"))
     s.stream.end("enough")
-    s.stream.write(frame(b"2"))
+    s.stream.write(message(b"2"))
     s.stream.data_received(frame(b"3"))
     s.stream.close("late")
     s.stream.end()
@@ -206,7 +240,7 @@ def test_what_waits_when_the_connection_ends_is_dropped() -> None:
     s = Setup()
     s.stream.hold()
     s.stream.data_received(frame(b"1"))
-    s.stream.write(frame(b"2"))
+    s.stream.write(message(b"2"))
     s.stream.release()
     s.stream.connection_lost(None)
     s.run_turn()

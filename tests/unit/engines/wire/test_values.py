@@ -43,7 +43,7 @@ BOB = ClientInfo("", "c2")
 
 def sent(publication: Publication) -> Publication:
     """The publication as a worker finds it in a page of history."""
-    message = decode_from_hub(encode(Page(1, [to_published(publication)], StreamPosition(9, "e"), True)))
+    (message,) = decode_from_hub(encode([Page(1, [to_published(publication)], StreamPosition(9, "e"), True)]))
     assert isinstance(message, Page)
     return from_published(message.publications[0])
 
@@ -75,7 +75,7 @@ def test_an_empty_payload_becomes_no_payload() -> None:
 def test_a_payload_does_not_keep_the_frame_in_memory() -> None:
     """It is a copy of its own, so a small payload in a long read is small. A copy of it costs nothing more."""
     options = PublishOptions(history=HistoryOptions(10, 60.0))
-    request = decode_from_worker(encode(Publish(1, "a", data_of(Raw(b"payload")), options, None, None)))
+    (request,) = decode_from_worker(encode([Publish(1, "a", data_of(Raw(b"payload")), options, None, None)]))
     assert isinstance(request, Publish)
     assert type(request.data) is bytes
     payload = Raw(request.data)
@@ -85,7 +85,7 @@ def test_a_payload_does_not_keep_the_frame_in_memory() -> None:
 
 def failed(error: CommandError) -> CommandError:
     """The error as the worker raises it."""
-    failure = decode_from_hub(encode(to_failure(1, error)))
+    (failure,) = decode_from_hub(encode([to_failure(1, error)]))
     assert isinstance(failure, Failed | Unexpected)
     return from_failure(failure)
 
