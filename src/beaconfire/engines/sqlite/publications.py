@@ -43,6 +43,19 @@ class PublicationTable:
         if stream.oldest - stream.floor >= TRIM_MIN:
             self._trimmed.append(stream)
 
+    def put(self, stream: Stream, publication: Publication, expires_s: float) -> None:
+        """Adds a publication with its own offset. The caller moves `stream.top`."""
+        extra = _pack(publication.info, publication.tags)
+        self._new.append((stream.id, publication.offset, expires_s, publication.data, extra))
+
+    def expiries(self, stream: Stream, first: int) -> list[float]:
+        """The expiries of the publications from the offset `first` to the top."""
+        rows = self._transaction.connection.execute(
+            "SELECT expires_s FROM publications WHERE stream = ? AND offset >= ? AND offset <= ? ORDER BY offset",
+            (stream.id, first, stream.top),
+        ).fetchall()
+        return [expires_s for (expires_s,) in rows]
+
     def expire_no_later(self, stream: Stream, expires_s: float) -> None:
         """Earlier publications expire no later than a new one, even if they had a longer time to live when they were
         stored: a stream loses its oldest publications first, so that it never has a gap."""

@@ -1,0 +1,142 @@
+"""Reads and writes the images of streams in the database file. Synchronous, on the thread of the writer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from beaconfire.engines.producers import Producer
+from beaconfire.engines.sqlite.publications import PublicationTable
+from beaconfire.engines.sqlite.receipts import IdempotencyTable, ProducerTable
+from beaconfire.engines.sqlite.streams import Stream, StreamTable
+from beaconfire.engines.transfer import ChannelSlice, KeyImage, ProducerImage, StreamImage
+from beaconfire.model.position import StreamPosition
+
+_NO_POSITION: Final = StreamPosition(0, "")
+
+
+class ImageTable:
+    """`load`, `remove` and `settle` are parts of a batch. `channels` and `export` read the file, so they need a batch
+    that is committed."""
+
+    def __init__(
+        self,
+        streams: StreamTable,
+        publications: PublicationTable,
+        keys: IdempotencyTable,
+        producers: ProducerTable,
+        unix_s: Callable[[], float],
+    ) -> None:
+        self._streams = streams
+        self._publications = publications
+        self._keys = keys
+        self._producers = producers
+        self._unix_s = unix_s
+
+    def count(self) -> int:
+        """See `Transfer.count`."""
+        return self._streams.count()
+
+    def channels(self, cursor: str, limit: int) -> ChannelSlice:
+        """See `Transfer.channels`. The cursor is the last channel of the slice before."""
+        channels = self._streams.channels(cursor, limit)
+        return ChannelSlice(channels, channels[-1] if len(channels) == limit else "")
+
+    def follow_original(self, follows: bool) -> None:
+        """Whether the originals of loaded streams write each of their changes here as well. Then loaded streams keep
+        their epochs while they are used."""
+        self._streams.follows_original = follows
+
+    def prepare(self, channels: Mapping[str, int]) -> None:
+        """Before `export`, in the batch before: streams of an older generation get their new epoch, as at any use."""
+        now_s = self._unix_s()
+        for channel in channels:
+            stream = self._streams.find(channel, now_s)
+            if stream is not None and stream.generation >= 0:
+                self._streams.fork_copy(stream)
+
+    def export(self, channels: Mapping[str, int], at_s: float) -> list[StreamImage]:
+        """See `Transfer.export`."""
+        images = (self._export(channel, since, at_s) for channel, since in channels.items())
+        return [image for image in images if image is not None]
+
+    def load(self, images: Sequence[StreamImage]) -> list[str]:
+        """See `Transfer.load`."""
+        self._keys.flush()
+        return [image.channel for image in images if not self._load(image)]
+
+    def remove(self, channels: Sequence[str]) -> None:
+        """See `Transfer.remove`."""
+        self._keys.flush()
+        for channel in channels:
+            self._keys.remove(channel)
+            self._streams.take_away(channel, self._unix_s())
+
+    def settle(self) -> None:
+        """See `Transfer.settle`."""
+        self._streams.flush(self._unix_s())
+        self._streams.settle()
+
+    def _export(self, channel: str, since: int, at_s: float) -> StreamImage | None:
+        stream = self._streams.find(channel, at_s)
+        if stream is None:
+            keys = self._keys.read(channel, 0, at_s)
+            return StreamImage(channel, _NO_POSITION, 0, 1, (), (), 0.0, 0, "", (), (), _keys(keys)) if keys else None
+        if since > stream.top:
+            since = 0
+        oldest, _ = self._publications.oldest_alive(stream, at_s)
+        first = max(oldest, since + 1)
+        return StreamImage(
+            channel=channel,
+            position=stream.position,
+            since=since,
+            oldest=oldest,
+            publications=self._publications.read(stream, first, stream.top, -1, False),
+            publication_expiries_s=self._publications.expiries(stream, first),
+            expires_s=stream.expires_s,
+            version=stream.version,
+            version_epoch=stream.version_epoch,
+            ancestors=[(epoch, offset) for epoch, offset in stream.ancestors],
+            producers=[ProducerImage(*row) for row in self._producers.read(stream)],
+            keys=_keys(self._keys.read(channel, since, at_s)),
+        )
+
+    def _load(self, image: StreamImage) -> bool:
+        """False, without any change, if a whole image is needed."""
+        channel, position, now_s = image.channel, image.position, self._unix_s()
+        stream = self._streams.find(channel, now_s) if image.since else None
+        if image.since:
+            if stream is None or stream.position != StreamPosition(image.since, position.epoch):
+                return False
+        else:
+            self._keys.flush()
+            self._keys.remove(channel)
+            self._streams.take_away(channel, now_s)
+        for key in image.keys:
+            self._keys.put(channel, key.key, key.position, key.expires_s)
+        if image.has_stream:
+            self._load_stream(stream or self._streams.put(channel, position.epoch, image.expires_s, now_s), image)
+        return True
+
+    def _load_stream(self, stream: Stream, image: StreamImage) -> None:
+        if not image.since:
+            stream.floor = image.oldest
+        if image.publications:
+            if stream.oldest <= stream.top:
+                self._publications.expire_no_later(stream, image.publication_expiries_s[0])
+            for publication, expires_s in zip(image.publications, image.publication_expiries_s, strict=True):
+                self._publications.put(stream, publication, expires_s)
+            stream.newest_expires_s = image.publication_expiries_s[-1]
+        stream.top, stream.oldest = image.position.offset, image.oldest
+        stream.expires_s = image.expires_s
+        stream.due_s = min(image.publication_expiries_s[0], stream.due_s) if image.publications else stream.due_s
+        stream.version, stream.version_epoch = image.version, image.version_epoch
+        stream.ancestors = [(epoch, offset) for epoch, offset in image.ancestors]
+        self._producers.put(
+            stream, {each.name: Producer(each.last, each.epoch, each.receipts) for each in image.producers}
+        )
+        self._streams.mark_changed(stream)
+
+
+def _keys(rows: Sequence[tuple[str, StreamPosition, float]]) -> list[KeyImage]:
+    return [KeyImage(*row) for row in rows]
