@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from beaconfire.base.clock import SystemClock
-from beaconfire.base.errors import EngineError
-from beaconfire.cli.console import EXIT_FAILED, err, fail, write, write_error
+from beaconfire.base.errors import EngineError, StorageUnusable
+from beaconfire.cli.console import EXIT_FAILED, EXIT_USAGE, err, fail, write, write_error
 from beaconfire.engines.copying import CopyReport, StreamCopy, VerificationReport
 from beaconfire.engines.options import EngineOptions
 from beaconfire.engines.transfer import Transfer, Transferable
@@ -61,9 +61,11 @@ def copy(
     except KeyboardInterrupt:
         write_error(Text("interrupted: run the same command again to continue"))
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    except StorageUnusable as error:
+        fail(error.detail, EXIT_USAGE)
     except EngineError as error:
         fail(f"{error.detail}. Then run the same command again to continue", EXIT_FAILED)
-    _finish(copied, verified, source, as_json)
+    _finish(copied, verified, as_json)
 
 
 async def _copy(
@@ -102,7 +104,7 @@ def _refuse(name: str, problem: str) -> NoReturn:
     raise typer.BadParameter(problem, param_hint=f"'{name}'")
 
 
-def _finish(copied: CopyReport | None, verified: VerificationReport, source: str, as_json: bool) -> NoReturn:
+def _finish(copied: CopyReport | None, verified: VerificationReport, as_json: bool) -> NoReturn:
     if as_json:
         document = {
             "copied": copied,
@@ -114,7 +116,7 @@ def _finish(copied: CopyReport | None, verified: VerificationReport, source: str
         }
         write(msgspec.json.encode(document).decode())
     else:
-        _print(copied, verified, source)
+        _print(copied, verified)
     raise typer.Exit(0 if verified.is_equal else EXIT_FAILED)
 
 
@@ -123,7 +125,7 @@ def _totals(verified: VerificationReport, side: str) -> dict[str, object]:
     return {"channels": totals.channels, "publications": totals.publications, "hash": totals.hash}
 
 
-def _print(copied: CopyReport | None, verified: VerificationReport, source: str) -> None:
+def _print(copied: CopyReport | None, verified: VerificationReport) -> None:
     if copied is not None:
         write(f"{copied.channels:,} channels: {copied.copied:,} copied, {copied.removed:,} removed from the target")
     for name, totals in (("source", verified.old), ("target", verified.new)):
