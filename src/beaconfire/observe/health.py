@@ -5,7 +5,7 @@ They are separate, because they differ while the node starts or drains.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -70,12 +70,13 @@ class Health:
         failing = any(outcome != "ok" for outcome in checks.values())
         return HealthReport("failing" if self._phase == "ok" and failing else self._phase, checks)
 
-    def routes(self) -> list[Route]:
-        """The endpoints as Starlette routes: `/health`, `/health/live` and `/health/ready`."""
+    def routes(self, ready: Callable[[Request], Awaitable[Response]] | None = None) -> list[Route]:
+        """The endpoints as Starlette routes: `/health`, `/health/live` and `/health/ready`, which is `ready` if given,
+        for a node that is not the only one behind its address."""
         return [
             Route("/health", self.health_endpoint),
             Route("/health/live", self.live_endpoint),
-            Route("/health/ready", self.ready_endpoint),
+            Route("/health/ready", ready or self.ready_endpoint),
         ]
 
     async def health_endpoint(self, request: Request) -> Response:
@@ -83,16 +84,17 @@ class Health:
         return JSONResponse({}, headers=_NO_STORE)
 
     async def live_endpoint(self, request: Request) -> Response:
-        return _response(self.live())
+        return health_response(self.live())
 
     async def ready_endpoint(self, request: Request) -> Response:
-        return _response(self.ready())
+        return health_response(self.ready())
 
     def _outcome(self, check: Check) -> str:
         problem = check()
         return "ok" if problem is None else self._redactor.text(problem)
 
 
-def _response(report: HealthReport) -> Response:
+def health_response(report: HealthReport) -> Response:
+    """200 or 503, with the report as JSON."""
     content = {"status": report.status, "checks": report.checks}
     return JSONResponse(content, status_code=200 if report.ok else 503, headers=_NO_STORE)

@@ -42,6 +42,17 @@ _COLOURS: Final = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m"
 _COLOUR_RESET: Final = "\x1b[0m"
 
 
+class ProcessNamer:
+    """A processor that adds the name of this process."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, logger: object, method: str, fields: EventDict) -> EventDict:
+        fields["process"] = self._name
+        return fields
+
+
 class FieldNormalizer:
     """A processor that puts the fixed fields first, redacts secrets and shortens long text."""
 

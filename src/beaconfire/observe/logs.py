@@ -21,6 +21,7 @@ from beaconfire.model import events
 from beaconfire.observe.log_lines import (
     FieldNormalizer,
     LibraryHandler,
+    ProcessNamer,
     json_renderer,
     message_renderer,
     render,
@@ -54,14 +55,19 @@ FLUSH_TIMEOUT_S: Final = 0.5
 
 
 def configure(
-    options: LogOptions, stream: TextIO | None = None, secrets: Iterable[str] = (), clock: Clock | None = None
+    options: LogOptions,
+    stream: TextIO | None = None,
+    secrets: Iterable[str] = (),
+    clock: Clock | None = None,
+    process: str = "",
 ) -> None:
     """Sends all log lines of this process, of the server and of libraries, to `stream` (None: standard error).
 
     Call this before the first line, and only in a process that runs nothing but the server: it sets structlog's
     defaults and one handler on the root logger; `reset` undoes both. Inside another application do not call it: lines
     then go where that application sends its structlog lines. `secrets` are strings that must never appear in a line,
-    such as the API keys.
+    such as the API keys. `process` is the name of this process if several ones write to the same log; each line then
+    contains it.
     """
     reset()
     clock = clock or SystemClock()
@@ -70,6 +76,7 @@ def configure(
     terminal = output.is_terminal()
     text = options.format == "text" or (options.format == "auto" and terminal)
     processors: list[Processor] = [
+        *([ProcessNamer(process)] if process else []),
         FieldNormalizer(Redactor(secrets), clock),
         *(text_renderer(colours=terminal and not os.environ.get("NO_COLOR")) if text else (json_renderer(),)),
     ]

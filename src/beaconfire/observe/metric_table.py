@@ -128,6 +128,16 @@ def _histogram(name: str, help: str, buckets: tuple[float, ...], *labels: str, u
 
 
 METRICS: tuple[Metric, ...] = (
+    _gauge(
+        "beaconfire_worker_up",
+        "1 if this process has answered the scrape: `hub` or the number of a worker. Only if `server.workers` > 1.",
+        "worker",
+    ),
+    _counter(
+        "beaconfire_worker_restarts_total",
+        "Processes that were started because the one before had ended. Only if `server.workers` > 1.",
+        "worker",
+    ),
     # HTTP, with the names that dashboards for web services expect
     _counter("http_requests_total", "HTTP requests answered, without WebSocket upgrades.", "method", "path", "status"),
     _histogram(

@@ -123,10 +123,14 @@ class MetricsSink:
         """All metrics in the text format of Prometheus, whose content type is `content_type`."""
         return generate_latest(self.registry)
 
+    async def measure(self) -> bytes:
+        """Measures what takes longer than reading a number, and returns the exposition."""
+        self._families.numbers("beaconfire_send_queue_bytes").series().value = await send_queue_bytes()
+        return self.exposition()
+
     async def endpoint(self, request: Request) -> Response:
         """`/metrics`, as a Starlette endpoint."""
-        self._families.numbers("beaconfire_send_queue_bytes").series().value = await send_queue_bytes()
-        return Response(self.exposition(), media_type=self.content_type, headers={"Cache-Control": "no-store"})
+        return metrics_response(await self.measure())
 
     # --- one method per event ---
 
@@ -280,4 +284,8 @@ class MetricsSink:
                 numbers(f"beaconfire_{name}_total").series(namespace)
 
 
-__all__ = ["METRICS", "Metric", "MetricsSink"]
+def metrics_response(exposition: bytes) -> Response:
+    return Response(exposition, media_type=MetricsSink.content_type, headers={"Cache-Control": "no-store"})
+
+
+__all__ = ["METRICS", "Metric", "MetricsSink", "metrics_response"]

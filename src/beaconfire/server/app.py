@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import uuid
 from collections.abc import Callable, Sequence
@@ -20,15 +19,16 @@ from beaconfire.auth.keys import ApiKeys
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.tokens import JWTVerifier
 from beaconfire.base.clock import Clock, SystemClock
-from beaconfire.base.loop import Runtime
-from beaconfire.base.timers import PreciseTimers, Timers
+from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds
 from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.config import Config
 from beaconfire.engines.guard import guard_engine
+from beaconfire.engines.options import DURABILITIES
 from beaconfire.engines.port import Engine
-from beaconfire.model.events import EventDispatcher, EventSink, LoopMeasured, NodeStatistics
+from beaconfire.engines.remote import remote_engine
+from beaconfire.model.events import EventDispatcher, EventSink, NodeStatistics
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.admission import Admission
 from beaconfire.node.node import STOP_TIMEOUT_S, Node, NodeOptions
@@ -40,15 +40,16 @@ from beaconfire.policy.chain import PolicyChain
 from beaconfire.policy.configured import ConfiguredPolicy
 from beaconfire.policy.port import Policy
 from beaconfire.server.endpoints import Endpoints
-from beaconfire.server.engines import ENGINES
+from beaconfire.server.engines import make_engine
 from beaconfire.server.pages import PAGE_PATHS, client_routes, demo_routes
+from beaconfire.server.ticks import Ticks, make_runtime
+from beaconfire.server.workers.figures import Figures
+from beaconfire.server.workers.seat import Seat
 from beaconfire.transports.endpoint_table import ENDPOINTS
 from beaconfire.transports.http import DirectPosts, HttpLimits
 from beaconfire.transports.socket_writes import send_all
 from beaconfire.transports.websocket import UpgradeDetector, WebSocketAcceptor
 
-TIMER_RESOLUTION_S = 0.1
-SWEEP_INTERVAL_S = 1.0
 NEVER_EXPIRES = Seconds(100 * 365 * 86400)
 
 _PATH_LABELS = (
@@ -74,21 +75,26 @@ class App:
         clock: Clock | None = None,
         logger: FilteringBoundLogger | None = None,
         policies: Sequence[Policy] = (),
+        seat: Seat | None = None,
     ) -> None:
         """`logger` writes the log; by default it is the one that `observe.logs` has configured.
 
-        `policies` are asked after the configured rules, in this order.
+        `policies` are asked after the configured rules, in this order. `seat` is that of a worker process: its engine
+        is at the hub, and its metrics and readiness are those of all processes.
         """
         self.config = config
+        self._seat = seat
         self._policies = policies
         self.clock = clock or SystemClock()
         self.timers = Timers(self.clock)
+        self._runtime = make_runtime(self.clock, self.timers)
         self.metrics = MetricsSink(config.namespaces)
         self.log = LogSink(logger, self.clock)
         self.events: EventSink = EventDispatcher(self.metrics, self.log)
         self.engine = self._make_engine()
+        suffix = f"_{seat.name}" if seat is not None else ""
         self.identity = NodeIdentity(
-            uid=str(uuid.uuid4()), name=f"{socket.gethostname()}_{config.server.port}", version=__version__
+            uid=str(uuid.uuid4()), name=f"{socket.gethostname()}_{config.server.port}{suffix}", version=__version__
         )
         self.namespaces = Namespaces(
             config.channel, config.namespaces, config.channel_names, float(config.engine.history_meta_ttl)
@@ -98,6 +104,8 @@ class App:
         self.health = Health()
         self.health.add_check("engine", self._engine_problem)
         self.health.add_check("revocations", self._revocations_problem)
+        self.figures = Figures(seat, self.metrics, self.health) if seat is not None else None
+        """The metrics and the readiness of all processes, or None if this is the only one."""
         self.admission = Admission(config.client, self._count_connections, self.clock, self.events)
         self.endpoints = Endpoints(config, self.node, self.identity, self.admission.admit, self.timers, self.events)
         self.acceptor = WebSocketAcceptor(
@@ -115,16 +123,12 @@ class App:
         self.asgi: ASGIApp = RequestObserver(self._make_router(api), recorder, self.clock)
         self.http: Callable[..., asyncio.Protocol] = self._make_http(api, recorder)
         self.metrics.set_statistics_source(self._statistics)
-        self._sweep_s = self.clock.now_s()
-        self._tick: asyncio.TimerHandle | None = None
-        self._tick_s = 0.0
-        """When the timer is due."""
+        self._ticks = Ticks(self.clock, self.timers, self.events, self.engine, self.log.tick)
 
     async def start(self) -> None:
         """Starts the engine first. Readiness turns green when everything works."""
         await self.node.start()
-        self._tick_s = self.clock.now_s()
-        self._run_timers()
+        self._ticks.start()
         await self.node.work.revocation_stream.wait_until_known(float(self.config.engine.timeout))
         self.health.started()
 
@@ -141,20 +145,20 @@ class App:
         await self.node.stop(timeout_s)
         for verifier in self.verifiers:
             await verifier.close()
-        if self._tick is not None:
-            self._tick.cancel()
+        self._ticks.stop()
         self.log.flush()
 
     # Parts
 
     def _make_engine(self) -> Engine:
         options = self.config.engine
-        engine = ENGINES[options.type].make(options, self.clock, self.events)
-        return guard_engine(engine, float(options.timeout), self.timers, self.events) if engine.suspends else engine
+        if self._seat is None:
+            return make_engine(options, self.clock, self.timers, self.events)
+        engine = remote_engine(self._seat.hub_socket, self._runtime, __version__, DURABILITIES[options.type])
+        return guard_engine(engine, float(options.timeout), self.timers, self.events)
 
     def _make_node(self) -> Node:
-        config, loop = self.config, asyncio.get_running_loop()
-        client = config.client
+        config, client = self.config, self.config.client
         access = Access(
             self.namespaces,
             client.insecure,
@@ -171,7 +175,7 @@ class App:
             self.engine,
             self.namespaces,
             PolicyChain((configured, *self._policies)) if self._policies else configured,
-            Runtime(loop.call_soon, self.timers, PreciseTimers(self.clock, loop.call_later), random.random),
+            self._runtime,
             self.events,
             send_all,
         )
@@ -208,8 +212,11 @@ class App:
 
     def _routes(self, api: ApiHttp | None) -> list[BaseRoute]:
         routes: list[BaseRoute] = [
-            Route("/metrics", self.metrics.endpoint),
-            *self.health.routes(),
+            *(
+                self.figures.routes()
+                if self.figures is not None
+                else [Route("/metrics", self.metrics.endpoint), *self.health.routes()]
+            ),
             *self.endpoints.routes,
             *client_routes(),
         ]
@@ -253,18 +260,6 @@ class App:
             history_bytes=engine.history_bytes,
             engine_up=int(self.engine.state().up),
         )
-
-    def _run_timers(self) -> None:
-        """Drives all timers of this node with one timer of the event loop, and measures how late it runs."""
-        now_s = self.clock.now_s()
-        self.events.emit(LoopMeasured(max(0.0, now_s - self._tick_s)))
-        self._tick_s = now_s + TIMER_RESOLUTION_S
-        self._tick = asyncio.get_running_loop().call_later(TIMER_RESOLUTION_S, self._run_timers)
-        self.timers.run_due()
-        self.log.tick()
-        if self.clock.now_s() >= self._sweep_s:
-            more = self.engine.sweep()
-            self._sweep_s = self.clock.now_s() + (0 if more else SWEEP_INTERVAL_S)
 
 
 def _verifiers(config: Config, clock: Clock, events: EventSink) -> tuple[JWTVerifier, JWTVerifier]:

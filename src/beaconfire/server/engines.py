@@ -8,6 +8,8 @@ from typing import Final
 from msgspec import Struct
 
 from beaconfire.base.clock import Clock
+from beaconfire.base.timers import Timers
+from beaconfire.engines.guard import guard_engine
 from beaconfire.engines.memory import MemoryEngine, memory_engine, random_epoch
 from beaconfire.engines.options import EngineOptions
 from beaconfire.engines.port import Engine
@@ -39,3 +41,9 @@ ENGINES: Final[Mapping[str, EngineRow]] = {
     "memory": EngineRow(_memory, "In this process. No other service is needed, and nothing survives a restart."),
     "sqlite": EngineRow(_sqlite, "In this process, with a database file for the channels of durability `disk`."),
 }
+
+
+def make_engine(options: EngineOptions, clock: Clock, timers: Timers, events: EventSink) -> Engine:
+    """The configured engine, behind a guard if it suspends. Call this inside a running event loop."""
+    engine = ENGINES[options.type].make(options, clock, events)
+    return guard_engine(engine, float(options.timeout), timers, events) if engine.suspends else engine

@@ -11,8 +11,8 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any, Final
 
 import uvicorn
 import uvloop
@@ -26,16 +26,11 @@ from beaconfire.node.node import STOP_TIMEOUT_S
 from beaconfire.observe import logs
 from beaconfire.server import announcement
 from beaconfire.server.app import App
+from beaconfire.server.sockets import base_url, keep_alive, limit_send_buffer
 from beaconfire.transports.http import LimitedHttpProtocol
 from beaconfire.transports.options import ServerOptions
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""TCP keepalive probes, which find dead peers where there are no pings. Not every system has all three options."""
-
-_BUFFER_MAX = 1 << 30
-"""The largest SO_SNDBUF that fits an int. A system with a lower limit uses its own limit."""
 
 LEAST_GRACE_S = 0.2
 """The time that requests in progress get even if the drain has taken all of `server.shutdown_timeout`."""
@@ -43,15 +38,26 @@ LEAST_GRACE_S = 0.2
 
 def run(config: Config) -> int:
     """Serves until SIGTERM or SIGINT has drained the node. Returns the process's exit code."""
+    prepare(config)
+    return run_in_loop(config, _serve(config))
+
+
+def prepare(config: Config, process: str = "") -> None:
+    """Prepares this process, which is a server from now on. `process` is its name in the log, if there are several.
+    Raises ConfigError for files that cannot be read."""
     _fill_standard_descriptors()
     _check_files(config)
     raise_open_files_limit()
-    logs.configure(config.log, secrets=secret_values(config))
-    with asyncio.Runner(loop_factory=lambda: _Loop(config.server)) as runner:
-        return runner.run(_serve(config))
+    logs.configure(config.log, secrets=secret_values(config), process=process)
 
 
-class _Loop(uvloop.Loop):
+def run_in_loop(config: Config, serving: Coroutine[Any, Any, int]) -> int:
+    """Runs in an event loop of this server, and returns the exit code."""
+    with asyncio.Runner(loop_factory=lambda: ServerLoop(config.server)) as runner:
+        return runner.run(serving)
+
+
+class ServerLoop(uvloop.Loop):
     """A uvloop event loop with settings that uvicorn has no options for: the deadline of TLS handshakes, and options of
     the listening sockets.
 
@@ -105,18 +111,34 @@ def _check_files(config: Config) -> None:
 
 async def _serve(config: Config) -> int:
     app = App(config)
-    server = Server(app)
-    try:
+    with storage_problems():
         await app.start()
+    return await serve(app, Server(app))
+
+
+@contextlib.contextmanager
+def storage_problems() -> Iterator[None]:
+    """Raises ConfigError instead of StorageUnusable."""
+    try:
+        yield
     except StorageUnusable as error:
         raise ConfigError([Problem("engine.path", error.path, error.problem)]) from error
+
+
+async def serve(app: App, server: Server, sockets: list[socket.socket] | None = None) -> int:
+    """Serves with an app that has started until a signal has drained the node, and stops the app. Returns the exit
+    code. `sockets` are the listening sockets, None to open those of the configuration."""
     try:
-        await server.serve()
+        await server.serve(sockets)
     except SystemExit:
         return 1  # uvicorn could not listen, and has logged the reason
     finally:
         await app.stop(server.time_left_s())
     return 0
+
+
+CLOSE: Final = (b"connection", b"close")
+"""The response header that ends a connection after the response (RFC 9112, section 9.6)."""
 
 
 class Server(uvicorn.Server):
@@ -133,7 +155,12 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             tune_garbage_collector()
-            self._announce()
+            await self.on_started()
+
+    async def on_started(self) -> None:
+        """Called when the server listens."""
+        app = self._app
+        announce(app.config, app.identity.uid, app.engine.name, self.addresses())
 
     async def shutdown(self, sockets: Any = None) -> None:
         """Like uvicorn's. Then connections with unread data are reset, so that the kernel keeps nothing of them."""
@@ -145,54 +172,55 @@ class Server(uvicorn.Server):
 
     def addresses(self) -> list[str]:
         """The base URLs of the listening sockets, with their real ports."""
-        scheme = "https" if self.config.is_ssl else "http"
-        addresses = []
-        for listener in self.servers:
-            for sock in listener.sockets:
-                host, port = sock.getsockname()[:2]
-                addresses.append(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
-        return addresses
-
-    def _announce(self) -> None:
-        app, config = self._app, self._app.config
-        fields = announcement.announcement(config, __version__, app.identity.uid, app.engine.name, self.addresses())
-        log = logs.get_logger()
-        if config.log.format == "auto" and sys.stderr.isatty() and log.is_enabled_for(logging.INFO):
-            # For a person at a terminal: addresses to click, instead of one long line.
-            lines = announcement.lines(fields, shutil.get_terminal_size().columns)
-            sys.stderr.write("\n".join(["", *lines, "", ""]))
-        else:
-            log.info("server_started", **{field.name.replace(".", "_"): field.value for field in fields})
-        for warning in announcement.warnings(config):
-            log.warning("insecure", detail=warning)
-        for note in announcement.notes(config):
-            log.info("note", detail=note)
+        return [base_url(sock, tls=self.config.is_ssl) for listener in self.servers for sock in listener.sockets]
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The first signal starts the drain, the second skips its waits.
+        """Calls `begin_stop` at each signal.
 
         The exit code is 0: unlike in uvicorn, the signal is not raised again afterwards.
         """
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
-            loop.add_signal_handler(number, self._on_signal)
+            loop.add_signal_handler(number, self.begin_stop)
         try:
             yield
         finally:
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
 
-    def _on_signal(self) -> None:
+    def begin_stop(self) -> None:
+        """The first call starts the drain, the second skips its waits."""
         if self._drain is None:
-            app = self._app
-            self._drain = Drain(
-                app.node.registry, app.config.server, app.clock, app.events, app.begin_drain, self._stop_listening
-            )
-            self._draining = asyncio.get_running_loop().create_task(self._leave(self._drain))
+            self._start_drain(replaced=False)
         else:
             self._drain.hurry()
             self.force_exit = True
+
+    def begin_handover(self) -> None:
+        """Starts the drain if another process already serves the same address: nothing is refused. Idempotent."""
+        if self._drain is None:
+            # Clients that keep their HTTP connection open send their next request to the other process.
+            self.config.encoded_headers.append(CLOSE)
+            self.server_state.default_headers.append(CLOSE)
+            self._start_drain(replaced=True)
+
+    def _start_drain(self, *, replaced: bool) -> None:
+        app = self._app
+        self._drain = Drain(
+            app.node.registry,
+            app.config.server,
+            app.clock,
+            app.events,
+            app.begin_drain,
+            self.stop_listening,
+            replaced=replaced,
+        )
+        self._draining = asyncio.get_running_loop().create_task(self._leave(self._drain))
+
+    def make_protocol(self) -> asyncio.Protocol:
+        """The protocol of a connection that was accepted by another listener than those of `serve`."""
+        return self._app.http(config=self.config, server_state=self.server_state, app_state={})
 
     async def _leave(self, drain: Drain) -> None:
         clock = self._app.clock
@@ -211,28 +239,26 @@ class Server(uvicorn.Server):
             return STOP_TIMEOUT_S
         return max(STOP_TIMEOUT_S, self._deadline_s - self._app.clock.now_s())
 
-    def _stop_listening(self) -> None:
+    def stop_listening(self) -> None:
+        """No connection is accepted any more."""
         for listener in self.servers:
             listener.close()
 
 
-def keep_alive(listener: Any) -> None:
-    """Enables TCP keepalive. Connections inherit it from the listening socket, which is cheaper than setting each."""
-    if listener.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE.items():
-        if hasattr(socket, name):
-            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def limit_send_buffer(listener: Any, size: int) -> None:
-    """Bounds the kernel's send buffer of each connection, which inherits the option. 0 changes nothing.
-
-    By default Linux lets the buffer grow to `net.ipv4.tcp_wmem`, 4 MB and more, for a peer that reads nothing.
-    """
-    if size:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, min(size, _BUFFER_MAX))
+def announce(config: Config, node_id: str, engine_name: str, addresses: Sequence[str]) -> None:
+    """Writes to the log, or to the terminal of a person, what is running and where, and what is insecure."""
+    fields = announcement.announcement(config, __version__, node_id, engine_name, addresses)
+    log = logs.get_logger()
+    if config.log.format == "auto" and sys.stderr.isatty() and log.is_enabled_for(logging.INFO):
+        # For a person at a terminal: addresses to click, instead of one long line.
+        lines = announcement.lines(fields, shutil.get_terminal_size().columns)
+        sys.stderr.write("\n".join(["", *lines, "", ""]))
+    else:
+        log.info("server_started", **{field.name.replace(".", "_"): field.value for field in fields})
+    for warning in announcement.warnings(config):
+        log.warning("insecure", detail=warning)
+    for note in announcement.notes(config):
+        log.info("note", detail=note)
 
 
 def tune_garbage_collector() -> None:

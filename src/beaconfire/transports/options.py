@@ -96,6 +96,15 @@ class ServerOptions(Options, frozen=True, kw_only=True):
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 picks a free port.")] = 8000
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="Processes that serve clients, one for each core. With more than one, a further process has "
+            "the engine, and another one supervises all of them.",
+        ),
+    ] = 1
     tls_cert: Annotated[
         str, Meta(description="Path of a PEM file with the certificate chain; enables HTTPS and WSS.")
     ] = ""
@@ -132,9 +141,14 @@ class ServerOptions(Options, frozen=True, kw_only=True):
         Seconds,
         Meta(description="After SIGTERM: time between readiness turning negative and the end of listening."),
     ] = Seconds(0)
-    drain_window: Annotated[
-        Seconds, Meta(description="After SIGTERM: time over which the disconnects of all sessions are spread.")
-    ] = Seconds(5)
+    drain_rate: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="After SIGTERM: sessions per second that are disconnected, so that other servers can take "
+            "them; more where shutdown_timeout requires it; 0 disconnects all at once.",
+        ),
+    ] = 500
     shutdown_timeout: Annotated[
         Seconds, Meta(gt=0, description="After SIGTERM: time limit for the whole shutdown.")
     ] = Seconds(30)

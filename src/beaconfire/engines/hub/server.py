@@ -81,13 +81,17 @@ class EngineHub:
         for connection in list(self._connections):
             connection.cancel_calls()
             connection.close("the hub stops")
-        if self._connections:
-            self._all_lost.clear()
-            await self._all_lost.wait()
+        await self.wait_until_unused()
         self._channels.close()
         self._nodes.close()
         self._background.cancel()
         await self._engine.broker.stop()
+
+    async def wait_until_unused(self) -> None:
+        """Returns when no worker is connected."""
+        if self._connections:
+            self._all_lost.clear()
+            await self._all_lost.wait()
 
     def statistics(self) -> EngineHubStatistics:
         return EngineHubStatistics(

@@ -205,7 +205,8 @@ class DirectHttpProtocol(LimitedHttpProtocol):
         """Writes the same bytes that uvicorn would write."""
         headers, closes = _encode_headers(response.headers)
         close = b"" if closes or keep_alive else b"connection: close\r\n"
-        common = _encode_headers(tuple(self.server_state.default_headers))[0]
+        common, closes_all = _encode_headers(tuple(self.server_state.default_headers))
+        closes = closes or closes_all
         body = response.body
         length = b"content-length: %d\r\n" % len(body)
         self.transport.write(b"".join((STATUS_LINE[response.status], common, headers, length, close, b"\r\n", body)))

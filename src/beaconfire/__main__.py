@@ -1,0 +1,7 @@
+"""`python -m beaconfire`: the command `beaconfire`."""
+
+from __future__ import annotations
+
+from beaconfire.cli.main import app
+
+app()

@@ -1,0 +1,61 @@
+"""What a child process of the supervisor is told when it starts."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+HUB: Final = "hub"
+"""The name of the hub process. A worker process has the number of its slot as its name."""
+
+State: TypeAlias = Literal["starting", "ready", "retiring"]
+
+
+class Seat(Struct, frozen=True):
+    """The place of one process among the processes of the server.
+
+    `slot` is the number of the worker's slot, from 0, or None for the hub. `workers` is the number of slots. `folder`
+    is the run directory, in which each process has its sockets. `channel` is the descriptor of the connection to the
+    supervisor. `listening` are the descriptors of the listening sockets of all slots: a worker accepts those of its own
+    slot, and those of another slot while that slot has no worker.
+    """
+
+    name: str
+    slot: int | None
+    workers: int
+    folder: str
+    channel: int
+    listening: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def hub_socket(self) -> str:
+        """The path of the Unix socket at which workers reach the engine."""
+        return str(Path(self.folder) / "engine.sock")
+
+    @property
+    def status_file(self) -> Path:
+        return Path(self.folder) / STATUS_FILE
+
+    def encode(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    @staticmethod
+    def decode(text: str) -> Seat:
+        """Raises msgspec.DecodeError."""
+        return msgspec.json.decode(text, type=Seat)
+
+    def open_channel(self) -> socket.socket:
+        """The connection to the supervisor. Call this once."""
+        return socket.socket(fileno=self.channel)
+
+
+STATUS_FILE: Final = "status.json"
+
+
+def figures_socket(folder: str, pid: int) -> str:
+    """The path of the Unix socket at which a process serves its own metrics and readiness."""
+    return str(Path(folder) / f"{pid}.sock")
