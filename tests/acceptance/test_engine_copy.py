@@ -1,4 +1,4 @@
-"""`beaconfire engine copy` as a process: a copy, a kill in the middle, a planted difference, and a server on the copy."""
+"""`beaconfire engine copy` as a process: a copy, a kill in the middle, a planted difference, a server on the copy."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Annotated, Final, NoReturn
 
 import msgspec
@@ -17,10 +17,10 @@ from beaconfire.base.clock import SystemClock
 from beaconfire.base.errors import EngineError, StorageUnusable
 from beaconfire.cli.console import EXIT_FAILED, EXIT_USAGE, err, fail, write, write_error
 from beaconfire.engines.copying import CopyReport, StreamCopy, VerificationReport
+from beaconfire.engines.no_node import NoNode
 from beaconfire.engines.options import EngineOptions
 from beaconfire.engines.transfer import Transfer, Transferable
 from beaconfire.model.events import NoEvents
-from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.server.engines import ENGINES
 
 EXIT_INTERRUPTED: Final = 130
@@ -85,7 +85,7 @@ async def _open(path: str) -> AsyncIterator[Transfer]:
     """The started engine on this file. Raises StorageUnusable if another process uses the file."""
     engine = ENGINES["sqlite"].make(EngineOptions(type="sqlite", path=path), SystemClock(), NoEvents())
     assert isinstance(engine, Transferable), "the engine offers a transfer"
-    await engine.broker.start(_NoNode())
+    await engine.broker.start(NoNode())
     try:
         yield engine.transfer()
     finally:
@@ -164,30 +164,3 @@ class _Bars:
         if phase not in self._tasks:
             self._tasks[phase] = self._progress.add_task(phase, total=total)
         self._progress.update(self._tasks[phase], completed=channels, total=max(total, channels))
-
-
-class _NoNode:
-    """Implements `BrokerEvents` for an engine without clients: no channel is attached, so nothing is announced."""
-
-    def on_publication(
-        self,
-        channel: str,
-        publication: Publication,
-        epoch: str,
-        previous: int,
-        exclude: Sequence[str],
-        delta: bool = False,
-    ) -> None:
-        """Never called."""
-
-    def on_join(self, channel: str, info: ClientInfo) -> None:
-        """Never called."""
-
-    def on_leave(self, channel: str, info: ClientInfo) -> None:
-        """Never called."""
-
-    def on_link_down(self, channels: Sequence[str] | None) -> None:
-        """Nothing is attached."""
-
-    def on_link_up(self, channels: Sequence[str] | None) -> None:
-        """Nothing is attached."""

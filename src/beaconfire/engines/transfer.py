@@ -115,6 +115,13 @@ class Transfer(Protocol):
     async def remove(self, channels: Sequence[str]) -> None:
         """Removes everything that the engine keeps for the channels. Idempotent."""
 
+    async def follow(self) -> None:
+        """Declares that the original is used, and that each of its changes is loaded here until this process ends.
+
+        So loaded streams may be read here, and keep their epochs. The opposite of `settle`. Also for streams that were
+        settled before.
+        """
+
     async def settle(self) -> None:
         """Declares that the original is not used any more: loaded streams are the originals from now on."""
 

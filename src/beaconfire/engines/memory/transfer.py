@@ -74,6 +74,9 @@ class MemoryTransfer:
             self._streams.forget(channel)
             self._keys.remove(channel)
 
+    async def follow(self) -> None:
+        """Does nothing."""
+
     async def settle(self) -> None:
         """Does nothing."""
 

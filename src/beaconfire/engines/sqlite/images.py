@@ -8,7 +8,7 @@ from typing import Final
 from beaconfire.engines.producers import Producer
 from beaconfire.engines.sqlite.publications import PublicationTable
 from beaconfire.engines.sqlite.receipts import IdempotencyTable, ProducerTable
-from beaconfire.engines.sqlite.streams import Stream, StreamTable
+from beaconfire.engines.sqlite.streams import UNSETTLED, Stream, StreamTable
 from beaconfire.engines.transfer import ChannelSlice, KeyImage, ProducerImage, StreamImage
 from beaconfire.model.position import StreamPosition
 
@@ -42,11 +42,6 @@ class ImageTable:
         channels = self._streams.channels(cursor, limit)
         return ChannelSlice(channels, channels[-1] if len(channels) == limit else "")
 
-    def follow_original(self, follows: bool) -> None:
-        """Whether the originals of loaded streams write each of their changes here as well. Then loaded streams keep
-        their epochs while they are used."""
-        self._streams.follows_original = follows
-
     def prepare(self, channels: Mapping[str, int]) -> None:
         """Before `export`, in the batch before: streams of an older generation get their new epoch, as at any use."""
         now_s = self._unix_s()
@@ -71,6 +66,11 @@ class ImageTable:
         for channel in channels:
             self._keys.remove(channel)
             self._streams.take_away(channel, self._unix_s())
+
+    def follow(self) -> None:
+        """See `Transfer.follow`."""
+        self._streams.flush(self._unix_s())
+        self._streams.follow()
 
     def settle(self) -> None:
         """See `Transfer.settle`."""
@@ -130,6 +130,7 @@ class ImageTable:
         stream.top, stream.oldest = image.position.offset, image.oldest
         stream.expires_s = image.expires_s
         stream.due_s = min(image.publication_expiries_s[0], stream.due_s) if image.publications else stream.due_s
+        stream.generation = UNSETTLED
         stream.version, stream.version_epoch = image.version, image.version_epoch
         stream.ancestors = [(epoch, offset) for epoch, offset in image.ancestors]
         self._producers.put(

@@ -326,6 +326,14 @@ class StreamTable:
             "UPDATE streams SET generation = ? WHERE generation = ?", (self._generation, UNSETTLED)
         )
         self._cache.clear()
+        self.follows_original = False
+
+    def follow(self) -> None:
+        """No stream is the original any more, until `settle`. As part of the transaction, in which all rows must be
+        written."""
+        self._transaction.begin().execute("UPDATE streams SET generation = ?", (UNSETTLED,))
+        self._cache.clear()
+        self.follows_original = True
 
     def fork_copy(self, stream: Stream) -> None:
         """Gives the stream a new epoch if it is a copy and its original may have gone on."""

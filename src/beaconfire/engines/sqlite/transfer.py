@@ -51,10 +51,9 @@ class SqliteTransfer:
         """See `Transfer.settle`. One transaction."""
         await self._run(_WriteImages(_future(), lambda store: store.images.settle()))
 
-    async def follow_original(self, follows: bool) -> None:
-        """Whether the originals of loaded streams write each of their changes here as well. Then loaded streams keep
-        their epochs while they are used. Ends with the process."""
-        await self._run(_WriteImages(_future(), lambda store: store.images.follow_original(follows)))
+    async def follow(self) -> None:
+        """See `Transfer.follow`. One transaction. Ends when the file is opened again after an I/O error."""
+        await self._run(_WriteImages(_future(), lambda store: store.images.follow()))
 
     async def _run(self, operation: Operation[T]) -> T:
         self._thread.submit(operation)

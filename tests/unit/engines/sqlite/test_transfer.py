@@ -91,7 +91,7 @@ def test_a_stream_that_follows_its_original_keeps_its_epoch(path: Path) -> None:
 
     async def follow(engine: SqliteEngine) -> None:
         await load(engine)
-        await engine.transfer().follow_original(True)
+        await engine.transfer().follow()
         assert await use(engine) == StreamPosition(3, "OLD")
 
     async def scenario(engine: SqliteEngine) -> None:
