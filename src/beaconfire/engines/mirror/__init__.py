@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from beaconfire.engines.mirror.broker import MirrorBroker
-from beaconfire.engines.mirror.replicator import MirrorStatus, Replicator
+from beaconfire.engines.mirror.replicator import RETRY_S, MirrorStatus, Replicator
 from beaconfire.engines.port import Durability, Engine, EngineState, EngineStatistics
 from beaconfire.engines.transfer import Transferable
 from beaconfire.model.events import EventSink
@@ -38,16 +38,18 @@ class MirrorEngine(Engine, frozen=True, kw_only=True):
         return self.old.statistics()
 
 
-def mirror_engine(old: Engine, new: Engine, unix_s: Callable[[], float], events: EventSink) -> MirrorEngine:
+def mirror_engine(
+    old: Engine, new: Engine, unix_s: Callable[[], float], events: EventSink, retry_s: float = RETRY_S
+) -> MirrorEngine:
     """Creates a mirror of two engines that offer a `Transfer`. It starts and stops both.
 
     The streams of the best durability of the old engine are mirrored, with the best durability of the new one.
-    `events` gets `InternalError` for defects.
+    `events` gets `InternalError` for defects. After a failure of the new engine, it is tried again after `retry_s`.
     """
     if not isinstance(old, Transferable) or not isinstance(new, Transferable):
         raise TypeError(f"the engines {old.name!r} and {new.name!r} must both offer a transfer")
     new_transfer = new.transfer()
-    replicator = Replicator(old.transfer(), new_transfer, unix_s, events)
+    replicator = Replicator(old.transfer(), new_transfer, unix_s, events, retry_s)
     return MirrorEngine(
         name=old.name,
         broker=MirrorBroker(old.broker, new.broker, new_transfer, replicator, _best(old), _best(new)),

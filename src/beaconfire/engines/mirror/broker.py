@@ -130,11 +130,18 @@ class MirrorBroker:
                     return page
                 if page.position != loaded:
                     self._replicator.mark_stale(channel)
-        return await self._old.history(channel, options, limit, since, reverse)
+        page = await self._old.history(channel, options, limit, since, reverse)
+        if self._is_mirrored(options):
+            self._replicator.compare_position(channel, page.position)
+        return page
 
     async def positions(self, channels: Mapping[str, HistoryOptions]) -> dict[str, StreamPosition]:
         """See `Broker.positions`: by the old engine, which also keeps them alive."""
-        return await self._old.positions(channels)
+        positions = await self._old.positions(channels)
+        for channel, position in positions.items():
+            if self._is_mirrored(channels[channel]):
+                self._replicator.compare_position(channel, position)
+        return positions
 
     async def remove_history(self, channel: str) -> None:
         self._replicator.begin_change(channel)

@@ -52,14 +52,19 @@ class Replicator:
       engine notices nothing.
     """
 
-    def __init__(self, old: Transfer, new: Transfer, unix_s: Callable[[], float], events: EventSink) -> None:
+    def __init__(
+        self, old: Transfer, new: Transfer, unix_s: Callable[[], float], events: EventSink, retry_s: float = RETRY_S
+    ) -> None:
         self._old = old
         self._new = new
         self._unix_s = unix_s
         self._events = events
+        self._retry_s = retry_s
         self._loaded: dict[str, StreamPosition] = {}
         """The positions of the channels as the new engine has them."""
         self._stale: dict[str, None] = {}
+        self._loading: frozenset[str] = frozenset()
+        """Channels whose changes are being loaded. `_stale` has those that change again meanwhile."""
         self._changing: dict[str, int] = {}
         """How many changes of the channel are under way in the old engine."""
         self._wake = asyncio.Event()
@@ -117,9 +122,14 @@ class Replicator:
         self._stale[channel] = None
         self._wake.set()
 
+    def compare_position(self, channel: str, position: StreamPosition) -> None:
+        """The old engine has shown this position. Also a read creates streams, and replaces expired ones."""
+        if self._loaded.get(channel) != position and channel not in self._changing and channel not in self._loading:
+            self.mark_stale(channel)
+
     def loaded_position(self, channel: str) -> StreamPosition | None:
         """The position of a channel that is in step, or None."""
-        if channel in self._stale or channel in self._changing:
+        if channel in self._stale or channel in self._changing or channel in self._loading:
             return None
         return self._loaded.get(channel)
 
@@ -138,7 +148,13 @@ class Replicator:
         elif self._report is not None:
             phase = "verifying"
         return MirrorStatus(
-            phase, self._done, self._total, len(self._stale), read_percent, self._problem, self.verified
+            phase,
+            self._done,
+            self._total,
+            len(self._stale.keys() | self._loading),
+            read_percent,
+            self._problem,
+            self.verified,
         )
 
     # The task
@@ -154,17 +170,18 @@ class Replicator:
                 self._problem = ""
             except EngineError as error:
                 self._problem, is_following = error.detail, False
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(self._retry_s)
             except Exception as error:  # noqa: BLE001 - a defect must not end the task
                 self._problem, is_following = f"{type(error).__name__}, see internal_error in the log", False
                 report_error(self._events, "mirror", error)
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(self._retry_s)
 
     async def _step(self) -> None:
         """One slice of each kind of work, or waits until there is work."""
         self._wake.clear()
         if self._stale:
             await self._load_stale()
+            self._problem = ""
         if self._cursor is not None:
             await self._copy_slice(self._cursor)
         elif self._report is not None:
@@ -180,12 +197,15 @@ class Replicator:
         for channel in channels:
             del self._stale[channel]
             tails[channel] = self._loaded[channel].offset if channel in self._loaded else 0
+        self._loading = frozenset(channels)
         try:
             images = await self._old.export(tails, self._unix_s())
             await self._load(channels, images)
         except BaseException:
             self._stale.update(dict.fromkeys(channels))
             raise
+        finally:
+            self._loading = frozenset()
 
     async def _load(self, channels: Sequence[str], images: Sequence[StreamImage]) -> None:
         """Loads the images of the channels. A channel without an image has nothing in the old engine."""
@@ -223,8 +243,9 @@ class Replicator:
         if self._cursor is None:
             await self._remove_extra()
 
-    async def _remove_extra(self) -> None:
-        """Removes channels that only the new engine has."""
+    async def _remove_extra(self, report: VerificationReport | None = None) -> list[str]:
+        """Removes channels that only the new engine has, and returns them. The report counts them."""
+        removed: list[str] = []
         cursor, is_first = "", True
         while cursor or is_first:
             part = await self._new.channels(cursor, SLICE_CHANNELS)
@@ -232,8 +253,14 @@ class Replicator:
             unknown = [channel for channel in part.channels if channel not in self._loaded]
             known = {image.channel for image in await self._old.export(dict.fromkeys(unknown, 0), self._unix_s())}
             extra = [channel for channel in unknown if channel not in known]
-            if extra:
-                await self._new.remove(extra)
+            if not extra:
+                continue
+            if report is not None:
+                for image in await self._new.export(dict.fromkeys(extra, 0), self._unix_s()):
+                    report.new.add(image)
+            await self._new.remove(extra)
+            removed += extra
+        return removed
 
     async def _verify_slice(self, report: VerificationReport) -> None:
         if not self._verify_cursor:
@@ -242,7 +269,7 @@ class Replicator:
         found, at_s = {}, self._unix_s()
         images = await self._old.export(dict.fromkeys(part.channels, 0), at_s)
         behind = [image for image in images if self._is_behind(image)]
-        refused = await self._new.load([_tail(image, self._loaded[image.channel].offset) for image in behind])
+        refused = await self._new.load([_tail(image, self._loaded.get(image.channel)) for image in behind])
         self._loaded.update((image.channel, image.position) for image in behind if image.channel not in refused)
         news = {image.channel: image for image in await self._new.export(dict.fromkeys(part.channels, 0), at_s)}
         for image in images:
@@ -255,13 +282,14 @@ class Replicator:
         self._done += len(part.channels)
         self._verify_cursor = part.cursor
         if not part.cursor:
+            extra = await self._remove_extra(report)
+            self._add(report, {channel: [Difference(channel, "the old engine has nothing of it")] for channel in extra})
             self._report, self.verified = None, report
             self.on_verified(report)
 
     def _is_behind(self, image: StreamImage) -> bool:
         """Whether the new engine is known to miss changes that this image has."""
-        loaded = self._loaded.get(image.channel)
-        return loaded is not None and (image.channel in self._stale or loaded != image.position)
+        return image.channel in self._stale or self._loaded.get(image.channel) != image.position
 
     def _add(self, report: VerificationReport, found: dict[str, list[Difference]]) -> None:
         """Adds differences to the report. Their channels are copied again, as a whole."""
@@ -273,8 +301,9 @@ class Replicator:
                 self.mark_stale(channel)
 
 
-def _tail(image: StreamImage, since: int) -> StreamImage:
-    """What the whole image has above the offset."""
+def _tail(image: StreamImage, loaded: StreamPosition | None) -> StreamImage:
+    """What the whole image has above the position that was loaded before; all of it for another epoch."""
+    since = 0 if loaded is None or loaded.epoch != image.position.epoch else loaded.offset
     if not 0 < since <= image.position.offset:
         return image
     first = next((n for n, each in enumerate(image.publications) if each.offset > since), len(image.publications))
