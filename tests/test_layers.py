@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("loadtest", "testing"),
     ("config",),
     ("server", "web"),
-    ("cli", "asgi", "__init__"),
+    ("cli", "asgi", "__init__", "__main__"),
 )
 """From the lowest layer to the highest. A module belongs to the layer of its longest prefix."""
 

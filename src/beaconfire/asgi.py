@@ -79,8 +79,8 @@ class Application:
             await self._stop()
 
     async def drain(self) -> None:
-        """Refuses new connections, turns readiness red, and ends all sessions with code 3001 over
-        `server.drain_window`.
+        """Refuses new connections, turns readiness red, and ends all sessions with code 3001 at
+        `server.drain_rate`.
 
         For hosts that learn of a shutdown before their ASGI server does. Returns when every session has ended, or after
         `server.shutdown_timeout`. The server API still works afterwards, until the end of the lifespan.

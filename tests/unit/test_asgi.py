@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Scope
 from beaconfire.asgi import Application, create_app
 from beaconfire.config import Config, ConfigError, load
 
-CONFIG = load(None, {}, {"client.insecure": "true", "api.insecure": "true", "server.drain_window": "0s"})
+CONFIG = load(None, {}, {"client.insecure": "true", "api.insecure": "true", "server.drain_rate": "0"})
 
 
 class Socket:

@@ -15,6 +15,7 @@ from msgspec import Struct
 from beaconfire.engines.port import ControlBus
 from beaconfire.model.grants import SubscriptionOverride
 from beaconfire.model.position import StreamPosition
+from beaconfire.node.forwarding import Forwarded, Forwarding, ForwardingAnswer, ForwardingMessage
 
 SURVEY_TIMEOUT_S = 5.0
 
@@ -141,12 +142,13 @@ class LocalControl(Protocol):
 class Cluster:
     """Sends control messages and surveys to all nodes, and handles those of other nodes."""
 
-    def __init__(self, control: ControlBus, local: LocalControl, uid: str) -> None:
+    def __init__(self, control: ControlBus, local: LocalControl, uid: str, forwarding: Forwarding) -> None:
         """`uid` is the unique id of this node."""
         self._control = control
         self._local = local
         self._uid = uid
-        self._messages = msgspec.msgpack.Decoder(ControlMessage)
+        self._forwarding = forwarding
+        self._messages = msgspec.msgpack.Decoder(ControlMessage | ForwardingMessage)
         self._surveys = msgspec.msgpack.Decoder(Survey)
 
     async def start(self) -> None:
@@ -182,7 +184,11 @@ class Cluster:
     # From the control bus
 
     def on_control(self, message: bytes) -> None:
-        self._local.apply(self._messages.decode(message))
+        decoded = self._messages.decode(message)
+        if isinstance(decoded, Forwarded | ForwardingAnswer):
+            self._forwarding.on_message(decoded)
+        else:
+            self._local.apply(decoded)
 
     def on_survey(self, request: bytes) -> bytes:
         survey = self._surveys.decode(request)

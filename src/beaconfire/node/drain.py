@@ -115,8 +115,11 @@ class Drain:
         due = max(rate * ROUND_S, 1.0)
         while sessions:
             rounds = max(1, int((deadline_s - self._clock.now_s()) / ROUND_S))
-            at_once = rate == 0 or self._hurry.is_set()
-            batch = len(sessions) if at_once else max(int(due), -(-len(sessions) // rounds))
+            batch = int(due)
+            if rate == 0 or self._hurry.is_set():
+                batch = len(sessions)
+            elif len(sessions) > rate * ROUND_S * rounds:
+                batch = max(batch, -(-len(sessions) // rounds))
             for session in list(sessions)[:batch]:
                 session.end(SHUTDOWN)
             due = max(due - batch, 0.0) + rate * ROUND_S

@@ -27,6 +27,7 @@ from beaconfire.model.events import EventSink, NodeStatistics, WorkDropped, repo
 from beaconfire.model.node import NodeIdentity
 from beaconfire.node.channel_work import ChannelWork
 from beaconfire.node.cluster import Cluster
+from beaconfire.node.forwarding import Forwarding
 from beaconfire.node.local_sessions import LocalSessions
 from beaconfire.policy.port import Policy
 from beaconfire.protocols.port import ProtocolConnection
@@ -70,9 +71,7 @@ class Node:
     ) -> None:
         """`send_all` writes frames to sockets."""
         client, clock = options.client, runtime.timers.clock
-        self._engine = engine
-        self._timers = runtime.timers
-        self._events = events
+        self._engine, self._timers, self._events = engine, runtime.timers, events
         self.background = BackgroundTasks(lambda error: report_error(events, "background", error), engine.suspends)
         self.turns = LoopTurns(runtime.schedule, clock.now_s)
         self.registry: SessionRegistry[Session] = SessionRegistry()
@@ -138,7 +137,8 @@ class Node:
             options.identity,
             lambda: int(clock.now_s() - started_s),
         )
-        self.cluster = Cluster(engine.control, local_sessions, options.identity.uid)
+        self.forwarding = Forwarding(engine.control, options.identity.uid, runtime.timers, self.background, events)
+        self.cluster = Cluster(engine.control, local_sessions, options.identity.uid, self.forwarding)
 
     async def start(self) -> None:
         """Starts the broker and the control bus, and begins to learn which tokens are revoked.

@@ -58,6 +58,7 @@ LIMITS = (
     "hub_output_max",
     "hub_calls_max",
     "hub_hello_timeout",
+    "forwarded_commands_max",
 )
 """The names of limits in `LimitHit`: settings (section and name), and the fixed limits of HTTP, filters, tokens
 and the hub."""

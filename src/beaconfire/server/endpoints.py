@@ -174,7 +174,11 @@ class Endpoints:
 
     def _emulation(self, row: EndpointRow) -> ASGIApp:
         body_max = int(self._config.emulation.max_request_body_size)
-        return streams.Emulation(self._checks, body_max, self._emulated, decode_emulation_request, self._identity.uid)
+        forwarding = self._node.forwarding
+        forwarding.receive = self._emulated.receive
+        return streams.Emulation(
+            self._checks, body_max, self._emulated, decode_emulation_request, self._identity.uid, forwarding.forward
+        )
 
     def _poll(self, row: EndpointRow) -> ASGIApp:
         operations, codec = self._node.operations, UnidirectionalCodec()

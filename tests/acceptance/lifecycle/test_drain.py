@@ -23,7 +23,7 @@ from tests.kernel import send_queues
 CLIENTS = 1000
 CHANNEL = "bare:crowd"
 SLOT_S = 0.1
-"""The length of a slot, for counting how many slots of the drain window have disconnects."""
+"""The length of a slot, for counting how many slots of the drain have disconnects."""
 
 
 @asynccontextmanager
@@ -56,12 +56,12 @@ async def readiness(server: ServerProcess) -> tuple[int, str]:
 
 
 @pytest.mark.timeout(120)
-def test_clients_are_disconnected_over_the_drain_window(start_server: StartServer) -> None:
+def test_clients_are_disconnected_at_the_drain_rate(start_server: StartServer) -> None:
     """Readiness is 503 at once, and the node serves its clients until `server.drain_delay` ends.
 
-    Then all clients get 3001, spread over `server.drain_window`. The exit code is 0.
+    Then all clients get 3001, `server.drain_rate` per second. The exit code is 0.
     """
-    server = start_server({"server.drain_delay": "3s", "server.drain_window": "3s", "server.shutdown_timeout": "20s"})
+    server = start_server({"server.drain_delay": "3s", "server.drain_rate": "333", "server.shutdown_timeout": "20s"})
 
     async def scenario() -> None:
         async with connect_clients(server, CLIENTS) as clients:
@@ -101,7 +101,7 @@ def test_clients_are_disconnected_over_the_drain_window(start_server: StartServe
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_sigterm_and_sigint_start_a_drain(start_server: StartServer, number: signal.Signals) -> None:
     """Clients are disconnected with 3001, and new connections are refused."""
-    server = start_server({"server.drain_window": "300ms"})
+    server = start_server({"server.drain_rate": "60"})
 
     async def scenario() -> None:
         async with connect_clients(server, 20) as clients:
@@ -115,8 +115,8 @@ def test_sigterm_and_sigint_start_a_drain(start_server: StartServer, number: sig
 
 
 def test_server_without_clients_exits_at_once(start_server: StartServer) -> None:
-    """The drain window has no effect without clients."""
-    server = start_server({"server.drain_window": "20s"})
+    """The drain rate has no effect without clients."""
+    server = start_server({"server.drain_rate": "1"})
     started_s = time.monotonic()
     assert server.stop() == 0
     assert time.monotonic() - started_s < 5
@@ -124,7 +124,7 @@ def test_server_without_clients_exits_at_once(start_server: StartServer) -> None
 
 def test_second_signal_skips_all_waits(start_server: StartServer) -> None:
     """The clients are still disconnected with 3001."""
-    server = start_server({"server.drain_delay": "15s", "server.drain_window": "15s"})
+    server = start_server({"server.drain_delay": "15s", "server.drain_rate": "1"})
 
     async def scenario() -> None:
         async with connect_clients(server, 100) as clients:
@@ -144,7 +144,7 @@ def test_open_connections_are_closed_at_the_shutdown_timeout(start_server: Start
     server = start_server(
         {
             "server.drain_delay": "1s",
-            "server.drain_window": "1s",
+            "server.drain_rate": "20",
             "server.shutdown_timeout": "4s",
             "websocket.close_timeout": "30s",
             "server.keep_alive_timeout": "60s",
@@ -175,9 +175,7 @@ def test_open_connections_are_closed_at_the_shutdown_timeout(start_server: Start
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the send queues of the kernel")
 def test_kernel_drops_unread_data_at_the_shutdown_timeout(start_server: StartServer) -> None:
     """The unread data of a WebSocket, a stream and an HTTP response is dropped when the process exits."""
-    server = start_server(
-        {"server.drain_window": "500ms", "server.shutdown_timeout": "2s", "websocket.close_timeout": "30s"}
-    )
+    server = start_server({"server.shutdown_timeout": "2s", "websocket.close_timeout": "30s"})
 
     async def scenario() -> None:
         async with (
@@ -217,7 +215,7 @@ async def send_slowly(peer: RawPeer) -> None:
 
 def test_request_in_flight_is_answered(start_server: StartServer) -> None:
     """A server API call whose body is incomplete at SIGTERM is answered when the body is complete."""
-    server = start_server({"server.drain_window": "300ms", "server.shutdown_timeout": "15s"})
+    server = start_server({"server.shutdown_timeout": "15s"})
     body = json.dumps({"channel": "room", "data": {"text": "last"}}).encode()
 
     async def scenario() -> None:
@@ -237,9 +235,7 @@ def test_request_in_flight_is_answered(start_server: StartServer) -> None:
 
 def test_connections_without_a_session_do_not_delay_the_exit(start_server: StartServer) -> None:
     """The peers are an incomplete handshake, an idle keep-alive connection and a client without a connect command."""
-    server = start_server(
-        {"server.drain_window": "300ms", "server.handshake_timeout": "60s", "client.stale_close_delay": "60s"}
-    )
+    server = start_server({"server.handshake_timeout": "60s", "client.stale_close_delay": "60s"})
 
     async def scenario() -> None:
         async with (

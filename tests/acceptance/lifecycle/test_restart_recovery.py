@@ -161,7 +161,7 @@ def test_after_a_cut_clients_recover_all_publications(start_server: StartServer)
 
 def test_after_a_drain_clients_reconnect_to_the_restarted_server(start_server: StartServer) -> None:
     """Rolling restart: all clients are disconnected with 3001, reconnect, and get `recovered` false."""
-    server = start_server({"server.drain_window": "500ms"})
+    server = start_server({"server.drain_rate": "10"})
 
     async def scenario() -> None:
         clients = await connect_clients(server, ["before"])

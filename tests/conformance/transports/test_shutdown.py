@@ -13,7 +13,7 @@ from tests.conformance.transports.test_scenario import call, token
 
 def test_sigterm_disconnects_all_clients(transport: str, start_server: StartServer) -> None:
     """With code 3001, after which they reconnect to another node. The exit code is 0."""
-    server = start_server({"server.drain_window": "200ms"})
+    server = start_server({"server.drain_rate": "500"})
 
     async def scenario() -> None:
         async with connected_client(CLIENT_TRANSPORTS[transport](server), token("ann"), "room") as ann:

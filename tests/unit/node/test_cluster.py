@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
+from beaconfire.base.clock import ManualClock
+from beaconfire.base.tasks import BackgroundTasks
+from beaconfire.base.timers import Timers
 from beaconfire.engines.port import ControlHandler
 from beaconfire.model.grants import SubscriptionOverride
 from beaconfire.model.position import StreamPosition
@@ -24,6 +27,8 @@ from beaconfire.node.cluster import (
     SubscribeSessions,
     UnsubscribeSessions,
 )
+from beaconfire.node.forwarding import Forwarding
+from tests.fakes.events import EventRecorder
 from tests.unit.kit import run
 
 
@@ -78,10 +83,17 @@ class FakeLocalControl:
         return [ConnectionInfo("c", "ann", "websocket", "plain", ["a"], 7, app_name=self.name)]
 
 
+def make_cluster(bus: InProcessBus, control: FakeLocalControl) -> Cluster:
+    """A node without emulated sessions."""
+    events = EventRecorder()
+    forwarding = Forwarding(bus, control.name, Timers(ManualClock()), BackgroundTasks(lambda error: None), events)
+    return Cluster(bus, control, control.name, forwarding)
+
+
 def start_clusters() -> tuple[Cluster, list[FakeLocalControl]]:
     bus = InProcessBus()
     controls = [FakeLocalControl("one", {"news": 2, "chat:a": 1}), FakeLocalControl("two", {"news": 3, "chat:b": 1})]
-    clusters = [Cluster(bus, control, control.name) for control in controls]
+    clusters = [make_cluster(bus, control) for control in controls]
     for cluster in clusters:
         run(cluster.start())
     return clusters[0], controls
@@ -142,7 +154,7 @@ def test_stopped_node_gets_no_control_messages() -> None:
     """It has left the control bus."""
     bus = InProcessBus()
     control = FakeLocalControl("one", {})
-    cluster = Cluster(bus, control, control.name)
+    cluster = make_cluster(bus, control)
     run(cluster.start())
     run(cluster.stop())
     run(cluster.send(UnsubscribeSessions(Selector(user="ann"))))

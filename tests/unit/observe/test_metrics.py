@@ -20,6 +20,8 @@ from beaconfire.observe.metric_table import LIMITS, NODE_METRICS
 from beaconfire.observe.metrics import METRICS, MetricsSink
 
 NAMES = {
+    "beaconfire_worker_up": ("gauge", ("worker",)),
+    "beaconfire_worker_restarts_total": ("counter", ("worker",)),
     "http_requests_total": ("counter", ("method", "path", "status")),
     "request_duration_seconds": ("histogram", ("method", "path")),
     "beaconfire_build_info": ("gauge", ("version",)),
@@ -292,6 +294,7 @@ def test_limits_have_the_names_of_settings() -> None:
         "hub_output_max",
         "hub_calls_max",
         "hub_hello_timeout",
+        "forwarded_commands_max",
     }
     for limit in set(LIMITS) - fixed:
         section, name = limit.split(".")

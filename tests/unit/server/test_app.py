@@ -13,7 +13,7 @@ from beaconfire.engines.memory import MemoryEngine, memory_engine
 from beaconfire.engines.options import EngineOptions
 from beaconfire.engines.port import Engine, EngineState
 from beaconfire.model.events import EventSink
-from beaconfire.server import app as app_module
+from beaconfire.server import engines
 from beaconfire.server.app import App
 from beaconfire.server.engines import EngineRow
 
@@ -65,5 +65,5 @@ def test_an_engine_that_suspends_has_a_guard(monkeypatch: pytest.MonkeyPatch) ->
         assert app.health.ready().checks == {"engine": "down", "revocations": "ok"}
         await app.stop()
 
-    monkeypatch.setattr(app_module, "ENGINES", {"memory": EngineRow(make, "remote")})
+    monkeypatch.setattr(engines, "ENGINES", {"memory": EngineRow(make, "remote")})
     asyncio.run(scenario())

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 
 from msgspec import structs
@@ -61,6 +62,8 @@ async def _serve(config: Config, seat: Seat, listening: HubSocket) -> int:
     await _until_stopped(stop, orphaned, hub, float(config.server.shutdown_timeout))
     private.close()
     await hub.stop()
+    if orphaned.is_set():
+        shutil.rmtree(seat.folder, ignore_errors=True)  # what the supervisor would have done
     ticks.stop()
     log.flush()
     return 0

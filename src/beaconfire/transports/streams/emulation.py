@@ -6,7 +6,7 @@ the session's secret, and names the node of the session by the node's id; the co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol, TypeAlias
 
@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from beaconfire.base.errors import EngineError
 from beaconfire.base.request_body import ClientDisconnectedError
 from beaconfire.protocols.port import ProtocolError
 from beaconfire.transports.endpoint_table import EMULATION
@@ -35,15 +36,17 @@ class EmulatedSessions:
 
     @contextmanager
     def present(self, stream: ResponseStream) -> Iterator[None]:
-        """Within this context, `find` returns the stream for its secret."""
+        """Within this context, `receive` finds the stream by its secret."""
         self._streams[stream.secret] = stream
         try:
             yield
         finally:
             del self._streams[stream.secret]
 
-    def find(self, secret: str) -> ResponseStream | None:
-        return self._streams.get(secret)
+    async def receive(self, secret: str, data: bytes, binary: bool) -> bool:
+        """Gives commands to the session with this secret. False if the session is unknown or has another encoding."""
+        stream = self._streams.get(secret)
+        return stream is not None and await stream.receive(data, binary)
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -62,6 +65,10 @@ class EmulationRequest(Protocol):
     def node(self) -> str: ...
 
 
+Forward: TypeAlias = Callable[[str, str, bytes, bool], Awaitable[bool]]
+"""Passes commands to another node: node, secret of the session, data, and whether the data is binary. False if there is
+no such node or session. Raises EngineError if the node cannot be reached."""
+
 DecodeRequest: TypeAlias = Callable[[bytes, bool], EmulationRequest]
 """Decodes the body of a request, which is binary or not. Raises ProtocolError."""
 
@@ -69,18 +76,26 @@ DecodeRequest: TypeAlias = Callable[[bytes, bool], EmulationRequest]
 class Emulation:
     """`POST /emulation`: 204 when the session has received the commands. Their replies are sent in the stream.
 
-    404 means that the session is not, or no longer, on this node: the client must connect again.
+    If the session is on another node, that node gets the commands. 404 means that the session has ended: the client
+    must connect again. 503 means that the other node cannot be reached at present.
     """
 
     def __init__(
-        self, checks: RequestChecks, body_max: int, emulated: EmulatedSessions, decode: DecodeRequest, node: str
+        self,
+        checks: RequestChecks,
+        body_max: int,
+        emulated: EmulatedSessions,
+        decode: DecodeRequest,
+        node: str,
+        forward: Forward,
     ) -> None:
-        """`node` is the id of this node."""
+        """`node` is the id of this node. `forward` passes commands to another node."""
         self._checks = checks
         self._body_max = body_max
         self._emulated = emulated
         self._decode = decode
         self._node = node
+        self._forward = forward
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -103,9 +118,15 @@ class Emulation:
             command = self._decode(body, binary)
         except ProtocolError as error:
             raise RequestRefused(ErrorResponse(400, "bad", str(error))) from None
-        stream = self._emulated.find(command.session)
-        elsewhere = command.node not in ("", self._node)
-        if elsewhere or stream is None or not await stream.receive(command.data, binary):
-            reply = {"code": 404, "message": "unknown session: it has ended or is on another node; connect again"}
+        try:
+            if command.node in ("", self._node):
+                received = await self._emulated.receive(command.session, command.data, binary)
+            else:
+                received = await self._forward(command.node, command.session, command.data, binary)
+        except EngineError as error:
+            text = f"the node of the session cannot be reached: {error.detail}; try again"
+            raise RequestRefused(ErrorResponse(503, "bad", text)) from None
+        if not received:
+            reply = {"code": 404, "message": "unknown session: it has ended; connect again"}
             return JSONResponse({"error": reply}, 404, self._checks.cors(request))
         return Response(status_code=204, headers=self._checks.cors(request))

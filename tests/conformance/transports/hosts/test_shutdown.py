@@ -36,7 +36,7 @@ def test_host_that_drains_first_sends_3001(name: str, tmp_path: Path) -> None:
 
 def code_at_sigterm(host: Host, name: str, folder: Path) -> int:
     """The code that a client gets. The process must exit."""
-    settings = {"client.ping_interval": "25s", "server.drain_window": "200ms"}
+    settings = {"client.ping_interval": "25s", "server.drain_rate": "500"}
     server = HostProcess(host, folder, CONFIG, settings)
 
     async def scenario() -> int:
