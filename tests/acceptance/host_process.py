@@ -1,4 +1,4 @@
-"""Runs Beaconfire under an ASGI server as a child process, in place of `beaconfire serve`."""
+"""Runs Beaconfire under an ASGI server as a child process, in place of `beaconfire serve` with one process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Host(Struct, frozen=True):
     """An ASGI server, and the application in which it hosts Beaconfire.
 
     `command` is the program with its options; `PORT` stands for the port. `factory` is a function of
-    `tests.acceptance.hosts`.
+    `tests.acceptance.hosts`, empty for `beaconfire serve` itself.
     """
 
     command: tuple[str, ...]
@@ -48,6 +48,7 @@ HOSTS: Final[Mapping[str, Host]] = {
     "hypercorn": Host(("hypercorn", "--bind", "127.0.0.1:PORT", "--log-level", "error", "--graceful-timeout", "2")),
     "mounted": Host(_UVICORN, "mounted", PREFIX),
     "middleware": Host(_UVICORN, "behind_middleware"),
+    "workers": Host(("beaconfire", "serve", "--workers", "4", "--port", "PORT"), ""),
 }
 
 
@@ -92,6 +93,8 @@ class HostProcess(ServerProcess):
 
     def _command(self) -> list[str]:
         program, *options = (option.replace("PORT", str(self.port)) for option in self._host.command)
+        if not self._host.factory:
+            return [str(Path(sys.executable).with_name(program)), *options]
         name = f"tests.acceptance.hosts:{self._host.factory}"
         target = f"{name}()" if program == "hypercorn" else name  # hypercorn calls a factory that is named so
         return [str(Path(sys.executable).with_name(program)), *options, target]

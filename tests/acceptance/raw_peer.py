@@ -145,9 +145,13 @@ class RawPeer:
     ) -> RawPeer:
         """Opens a WebSocket. Raises AssertionError if the server refuses the upgrade."""
         peer = await cls.connect_tcp(port, receive_buffer)
-        await peer.send(encode_upgrade_request(path, headers))
-        response = await peer.read_response_head()
-        assert response.status == 101, response
+        try:
+            await peer.send(encode_upgrade_request(path, headers))
+            response = await peer.read_response_head()
+            assert response.status == 101, response
+        except BaseException:
+            peer.close()
+            raise
         peer.upgrade_response = response
         return peer
 

@@ -10,13 +10,13 @@ from tests.simulation.broken_guarantee import BrokenGuarantee
 from tests.simulation.broker import CHANNELS
 
 if TYPE_CHECKING:
-    from tests.simulation.simulation import Simulation
+    from tests.simulation.base import AnySimulation
 
 
-async def check_presence(simulation: Simulation) -> None:
+async def check_presence(simulation: AnySimulation) -> None:
     """Presence is the subscribers of all nodes. Subscriptions that are being made may be present already."""
     for channel in CHANNELS:
-        present = set(await simulation.shared.memory.presence.members(channel))
+        present = set(await simulation.presence.members(channel))
         subscriptions = simulation.nodes.subscriptions(channel)
         expected = {
             subscription.client
@@ -27,7 +27,7 @@ async def check_presence(simulation: Simulation) -> None:
             raise BrokenGuarantee(f"present in {channel}: {present}, subscribed: {expected}")
 
 
-async def is_presence_right(simulation: Simulation) -> bool:
+async def is_presence_right(simulation: AnySimulation) -> bool:
     try:
         await check_presence(simulation)
     except BrokenGuarantee:
@@ -35,7 +35,7 @@ async def is_presence_right(simulation: Simulation) -> bool:
     return True
 
 
-def check_members(simulation: Simulation) -> None:
+def check_members(simulation: AnySimulation) -> None:
     """Each client has seen the joins of those who came after it, and the leaves of those who have gone."""
     if simulation.loses_announcements or not simulation.has_members:
         return
@@ -53,7 +53,7 @@ def check_members(simulation: Simulation) -> None:
                 raise BrokenGuarantee(f"{state.name} has {subscribed}, {later} came later, announced: {state.members}")
 
 
-def check_control(simulation: Simulation) -> None:
+def check_control(simulation: AnySimulation) -> None:
     """Each disconnect of a user has reached the user's session, whatever node it came from."""
     if not simulation.loses_announcements:
         for session in simulation.disconnecting:
@@ -61,7 +61,7 @@ def check_control(simulation: Simulation) -> None:
                 raise BrokenGuarantee(f"{session.client} was not disconnected by a control message")
 
 
-def check_refused(simulation: Simulation) -> None:
+def check_refused(simulation: AnySimulation) -> None:
     """Nothing was published that a handler has refused."""
     if simulation.handlers is not None:
         published = {bytes(publication.data) for publication in simulation.store.published.values()}
@@ -69,15 +69,15 @@ def check_refused(simulation: Simulation) -> None:
             raise BrokenGuarantee(f"published although refused: {published & simulation.handlers.refused}")
 
 
-def check_detached(simulation: Simulation) -> None:
+def check_detached(simulation: AnySimulation) -> None:
     """Without sessions, no channel has subscribers, and every channel is detached in the end but the internal one."""
     for each in simulation.nodes.all:
-        attached = each.broker.attached - {each.node.work.revocation_stream.channel}
+        attached = each.attached - {each.node.work.revocation_stream.channel}
         if attached:
             raise BrokenGuarantee(f"{each.uid} is attached to {attached} without subscribers")
 
 
-async def check_nothing_left(simulation: Simulation) -> None:
+async def check_nothing_left(simulation: AnySimulation) -> None:
     """After the nodes have stopped: no session, no subscription, no presence entry, no decision, no task."""
     for each in simulation.nodes.all:
         figures = each.node.statistics()
@@ -85,7 +85,7 @@ async def check_nothing_left(simulation: Simulation) -> None:
         if any(left):
             raise BrokenGuarantee(f"{each.uid} has stopped with open, sessions, subscriptions, lanes: {left}")
     for channel in CHANNELS:
-        if present := await simulation.shared.memory.presence.members(channel):
+        if present := await simulation.presence.members(channel):
             raise BrokenGuarantee(f"present in {channel} after the end: {set(present)}")
     if simulation.handlers is not None and simulation.handlers.running:
         raise BrokenGuarantee(f"decisions go on after the end: {simulation.handlers.running}")
@@ -93,7 +93,7 @@ async def check_nothing_left(simulation: Simulation) -> None:
         raise BrokenGuarantee(f"tasks are left: {tasks}")
 
 
-def report_unsettled(simulation: Simulation) -> NoReturn:
+def report_unsettled(simulation: AnySimulation) -> NoReturn:
     clients = {
         client.name: {
             channel: (state.is_live, state.is_asked, state.unsubscribing, state.position)

@@ -6,11 +6,11 @@ import itertools
 import json
 import random
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from beaconfire.session.session import Session
 from tests.simulation.broken_guarantee import BrokenGuarantee
-from tests.simulation.broker import CHANNELS, LossyBroker, StreamStore
+from tests.simulation.broker import CHANNELS, StreamStore
 from tests.simulation.subscriber import Counts, Excuses, SubscribedChannel
 from tests.simulation.transport import PartialWriteTransport
 from tests.unit.patching import chained_text
@@ -21,9 +21,18 @@ DISCONNECTED_BY_CONTROL: Final = 4000
 INSUFFICIENT_STATE: Final = 3010
 SHUTDOWN: Final = 3001
 
-Connection = tuple[Session, LossyBroker]
+
+class Server(Protocol):
+    """The node that a client is connected to."""
+
+    @property
+    def links_lost(self) -> int:
+        """How often announcements may have been lost."""
+
+
+Connection = tuple[Session, Server]
 OpenSession = Callable[[PartialWriteTransport, str], Connection]
-"""Opens a session of the named client at one of the nodes, whose broker is returned as well."""
+"""Opens a session of the named client at one of the nodes, which is returned as well."""
 
 
 class Asked(NamedTuple):
@@ -61,7 +70,7 @@ class SimulatedClient:
         }
         self.session: Session | None = None
         self.is_connected = False
-        self._broker: LossyBroker | None = None
+        self.server: Server | None = None
         self.transport = PartialWriteTransport(rng)
         self._ids = itertools.count(1)
         self.waiting: dict[int, Asked] = {}
@@ -71,7 +80,7 @@ class SimulatedClient:
 
     def connect(self) -> None:
         self.transport = PartialWriteTransport(self._rng)
-        self.session, self._broker = self._open_session(self.transport, self.name)
+        self.session, self.server = self._open_session(self.transport, self.name)
         self._send_connect()
 
     def _send_connect(self) -> None:
@@ -91,14 +100,19 @@ class SimulatedClient:
 
     @property
     def _links_lost(self) -> int:
-        assert self._broker is not None
-        return self._broker.links_lost
+        assert self.server is not None
+        return self.server.links_lost
 
     def drop_connection(self) -> None:
         """The network fails. Messages on their way are lost."""
         assert self.session is not None
         self.transport.is_closed = True
         self.session.on_closed()
+        self._forget_connection()
+
+    def lose_server(self) -> None:
+        """The process of the node has been killed."""
+        self.transport.is_closed = True
         self._forget_connection()
 
     def toggle_writable(self) -> None:
@@ -109,7 +123,7 @@ class SimulatedClient:
             self.session.on_writable()
 
     def _forget_connection(self) -> None:
-        self.session = None
+        self.session = self.server = None
         self.is_connected = False
         self.transport = PartialWriteTransport(self._rng)
         self.waiting.clear()
@@ -222,6 +236,8 @@ class SimulatedClient:
         if asked.method in ("subscribe", "connect", "history", "presence") and (
             excuses.lost_announcements or excuses.failures or excuses.gaps
         ):
+            expected.add(100)
+        if asked.method == "publish" and excuses.lost_replies:
             expected.add(100)
         if asked.method == "history":
             expected.add(112)  # the stream of the position was lost

@@ -1,4 +1,4 @@
-"""One node of the simulation: the real node on an engine that is slow, fails and loses its link."""
+"""One node of the simulation: the real node, on any engine, or on one that is slow, fails and loses its link."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
@@ -33,24 +34,17 @@ from tests.fakes.engine import ControlledBroker, ControlledPresence
 from tests.fakes.events import EventRecorder
 from tests.fakes.tokens import UserNameTokens
 from tests.fakes.transport import HANDSHAKE, LineWire
-from tests.simulation.broker import LossyBroker, StreamStore
+from tests.simulation.broker import StreamStore
 from tests.simulation.handlers import TIMEOUT_S, RandomHandlers
 from tests.simulation.steps import RandomSteps
 from tests.simulation.subscriber import HISTORY_SIZE
 from tests.simulation.transport import PartialWriteTransport
 
 
-class World(Struct, frozen=True):
-    """What the nodes of one simulation share, and how their channels behave.
-
-    `store` has the streams, `shared` presence and control messages. `handlers` is None if no decision suspends.
-    """
+class Rules(Struct, frozen=True):
+    """How the nodes of one simulation and their channels behave. `handlers` is None if no decision suspends."""
 
     rng: random.Random
-    timers: Timers
-    steps: RandomSteps
-    store: StreamStore
-    shared: SharedStore
     handlers: RandomHandlers | None
     recorder: EventRecorder
     has_members: bool
@@ -59,6 +53,16 @@ class World(Struct, frozen=True):
     attach_timeout_s: float
     interrupts_walks: bool
     traits: SessionTraits
+
+
+class World(Struct, frozen=True):
+    """The engine that the nodes of one simulation share. `store` has the streams, `shared` presence and control
+    messages."""
+
+    timers: Timers
+    steps: RandomSteps
+    store: StreamStore
+    shared: SharedStore
 
 
 class SessionsInOrder(set[Session]):
@@ -70,39 +74,33 @@ class SessionsInOrder(set[Session]):
 
 
 class SimulatedNode:
-    """A node with its link to the broker, its link for presence and control messages, and its event loop."""
+    """A node on any engine, and its event loop."""
 
-    def __init__(self, world: World, uid: str) -> None:
+    def __init__(
+        self, rules: Rules, uid: str, engine: Engine, turns: deque[Callable[[], None]], timers: Timers
+    ) -> None:
         self.uid = uid
-        self._world = world
-        self.turns: deque[Callable[[], None]] = deque()
+        self._rules = rules
+        self.turns = turns
         self.interrupted = 0
         """Turns after which a walk was not over."""
-        self.broker = world.store.connect()
-        shared = world.shared.connect()
-        self.link = shared.link
-        options = _client_options(world)
-        self.namespaces = Namespaces(_channel_options(world), {}, ChannelNameOptions(), 1000.0)
+        options = _client_options(rules)
+        self.namespaces = Namespaces(_channel_options(rules), {}, ChannelNameOptions(), 1000.0)
         tokens = UserNameTokens()
         configured = ConfiguredPolicy(tokens, tokens, self.namespaces, Access(self.namespaces, False), options)
         self.node = Node(
             NodeOptions(
-                NodeIdentity(uid, uid, "test"), options, detach_delay_s=1.0, attach_timeout_s=world.attach_timeout_s
+                NodeIdentity(uid, uid, "test"), options, detach_delay_s=1.0, attach_timeout_s=rules.attach_timeout_s
             ),
-            Engine(
-                "simulation",
-                ControlledBroker(world.steps, self.broker),
-                ControlledPresence(world.steps, shared.presence),
-                InterceptedControlBus(shared.control, ControlledCalls(world.steps)),
-            ),
+            engine,
             self.namespaces,
-            configured if world.handlers is None else PolicyChain((configured, world.handlers)),
-            Runtime(self.turns.append, world.timers, world.timers, world.rng.random),
-            world.recorder,
+            configured if rules.handlers is None else PolicyChain((configured, rules.handlers)),
+            Runtime(turns.append, timers, timers, rules.rng.random),
+            rules.recorder,
             PartialWriteTransport.send_all,
         )
         self.node.registry.open = SessionsInOrder()
-        if world.interrupts_walks:
+        if rules.interrupts_walks:
             fan_out = self.node.hub.fan_out
             fan_out.slice_s, fan_out.chunk = -1.0, 1
         self._codec = JsonCodec()
@@ -111,24 +109,67 @@ class SimulatedNode:
     def open_session(self, transport: PartialWriteTransport, client: str) -> Session:
         """`client` is the client id."""
         sessions = self.node.sessions(
-            self._world.traits,
+            self._rules.traits,
             lambda session: CentrifugeConnection(session, self.node.operations, self._codec),
             lambda: client,
         )
         return sessions.open_session(transport, self._wire, HANDSHAKE)
 
-    # Events
+    @property
+    def links_lost(self) -> int:
+        """How often announcements may have been lost."""
+        return 0
+
+    @property
+    def attached(self) -> set[str]:
+        """The channels that the node has attached."""
+        raise NotImplementedError
 
     def run_turn(self) -> None:
         self.turns.popleft()()
         self.interrupted += self.node.hub.fan_out.is_interrupted
 
     def deliver_all(self) -> None:
+        """Everything that has reached this node reaches the subscriptions at once."""
+        while self.turns:
+            self.run_turn()
+
+    @property
+    def is_idle(self) -> bool:
+        """No change of presence waits, and no announcement is on its way."""
+        return not len(self.node.work.lanes) and not self.turns
+
+
+class LossyNode(SimulatedNode):
+    """A node with its link to the broker, and its link for presence and control messages."""
+
+    def __init__(self, rules: Rules, world: World, uid: str) -> None:
+        self.broker = world.store.connect()
+        shared = world.shared.connect()
+        self.link = shared.link
+        engine = Engine(
+            "simulation",
+            ControlledBroker(world.steps, self.broker),
+            ControlledPresence(world.steps, shared.presence),
+            InterceptedControlBus(shared.control, ControlledCalls(world.steps)),
+        )
+        super().__init__(rules, uid, engine, deque(), world.timers)
+
+    @property
+    def links_lost(self) -> int:
+        return self.broker.links_lost
+
+    @property
+    def attached(self) -> set[str]:
+        return self.broker.attached
+
+    # Events
+
+    def deliver_all(self) -> None:
         """Everything that was announced reaches the subscriptions at once."""
         while self.broker.announcements:
             self.broker.announce_one()
-        while self.turns:
-            self.run_turn()
+        super().deliver_all()
 
     def lose_link(self, channels: Sequence[str] | None) -> None:
         """With the whole link, presence and control messages are lost as well."""
@@ -143,11 +184,10 @@ class SimulatedNode:
 
     @property
     def is_idle(self) -> bool:
-        """No change of presence waits, and no announcement is on its way."""
-        return not len(self.node.work.lanes) and not self.broker.announcements and not self.turns
+        return super().is_idle and not self.broker.announcements
 
 
-def _channel_options(world: World) -> ChannelOptions:
+def _channel_options(rules: Rules) -> ChannelOptions:
     return ChannelOptions(
         history_size=HISTORY_SIZE,
         history_ttl=Seconds(1000),
@@ -156,42 +196,45 @@ def _channel_options(world: World) -> ChannelOptions:
         allow_publish_for_client=True,
         allow_history_for_client=True,
         allow_presence_for_client=True,
-        join_leave=world.has_members,
+        join_leave=rules.has_members,
         force_push_join_leave=True,
-        presence=world.has_members,
+        presence=rules.has_members,
         allow_tags_filter=True,
         allowed_delta_types=["fossil"],
     )
 
 
-def _client_options(world: World) -> ClientOptions:
+def _client_options(rules: Rules) -> ClientOptions:
     return ClientOptions(
         ping_interval=Seconds(0),
-        presence_update_interval=Seconds(1000 if world.keeps_presence else 3),
+        presence_update_interval=Seconds(1000 if rules.keeps_presence else 3),
         channel_position_check_delay=Seconds(6),
         stale_close_delay=Seconds(100000),
         decision_timeout=Seconds(TIMEOUT_S),
-        reply_max_size=Size(1) if world.small_replies else Size(512 * 1024),
+        reply_max_size=Size(1) if rules.small_replies else Size(512 * 1024),
     )
 
 
-class Nodes:
+NodeT = TypeVar("NodeT", bound=SimulatedNode)
+
+
+class Nodes(Generic[NodeT]):
     """The nodes of one simulation as one. `sessions` are all sessions ever, by client id."""
 
-    def __init__(self, world: World, count: int) -> None:
-        self._rng = world.rng
-        self.all = [SimulatedNode(world, f"node{number}") for number in range(count)]
+    def __init__(self, rng: random.Random, nodes: list[NodeT]) -> None:
+        self._rng = rng
+        self.all = nodes
         self.sessions: dict[str, Session] = {}
         self._numbers = itertools.count()
 
-    def choose(self) -> SimulatedNode:
+    def choose(self) -> NodeT:
         return self._rng.choice(self.all)
 
-    def open_session(self, transport: PartialWriteTransport, name: str) -> tuple[Session, LossyBroker]:
+    def open_session(self, transport: PartialWriteTransport, name: str) -> tuple[Session, SimulatedNode]:
         """A session at one of the nodes."""
         node, client = self.choose(), f"{name}-{next(self._numbers)}"
         session = self.sessions[client] = node.open_session(transport, client)
-        return session, node.broker
+        return session, node
 
     def subscriptions(self, channel: str) -> list[Subscription]:
         """The subscriptions of a channel on all nodes."""

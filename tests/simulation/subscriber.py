@@ -58,6 +58,8 @@ class Excuses:
         """Calls of the engine may fail."""
         self.lost_announcements = False
         """Links and announcements may get lost."""
+        self.lost_replies = False
+        """A link may be lost during a publish, whose outcome is not known then."""
         self.refusals = False
         """Handlers may refuse, and may not answer in time."""
         self.control = False

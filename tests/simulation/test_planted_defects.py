@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 
 import pytest
 
 from tests.simulation import delivery_defects, engine_defects, recovery_defects, session_defects, shared_read_defects
 from tests.simulation.disabled_checks import accept_missing_offsets
-from tests.simulation.runs import simulate
+from tests.simulation.runs import find_defect, simulate
 
 DEFECTS = (
     *recovery_defects.DEFECTS,
@@ -25,15 +24,7 @@ SEEDS_MAX = 1500
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine")
 def test_every_planted_defect_is_found(plant: Callable[[pytest.MonkeyPatch], None]) -> None:
     """At most 1,500 simulations are necessary to find each defect. For most defects ten are enough."""
-    with pytest.MonkeyPatch.context() as patch:
-        plant(patch)
-        for seed in range(SEEDS_MAX):
-            try:
-                simulate(seed)
-            except AssertionError:
-                gc.collect()  # here, where the warnings of unfinished coroutines are ignored
-                return
-    raise AssertionError(f"{SEEDS_MAX} simulations did not find the defect: {plant.__doc__}")
+    find_defect(plant, simulate, SEEDS_MAX)
 
 
 def test_disabled_checks_of_offsets_are_no_defect() -> None:

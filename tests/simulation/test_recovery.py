@@ -24,7 +24,7 @@ def count(simulation: Simulation) -> Counter[str]:
         found["decisions beside an rpc"] = handlers.beside
     nodes = simulation.nodes.all
     found["second nodes"] = len(nodes) - 1
-    found["links lost"] = sum(each.broker.links_lost for each in nodes)
+    found["links lost"] = sum(each.links_lost for each in nodes)
     found["quiet moments"] = simulation.quiet_moments
     found["walks interrupted"] = sum(each.interrupted for each in nodes)
     found["pieces"] = simulation.recorder.limits().count("client.reply_max_size")

@@ -177,12 +177,16 @@ class NodeHarness:
         *,
         names: ChannelNameOptions | None = None,
         policy: Policy | None = None,
+        peer: NodeHarness | None = None,
+        single_node: bool = False,
         **client_options: Any,
     ) -> None:
         """`policy` is asked after the configured rules. `client_options` are fields of `ClientOptions`. Anonymous
-        clients may connect unless these fields forbid it."""
-        self.clock = ManualClock()
-        self.timers = Timers(self.clock)
+        clients may connect unless these fields forbid it. A node with a `peer` has the same clock and the same presence
+        store as the peer. `single_node` is that of the engine."""
+        self.clock: ManualClock = peer.clock if peer is not None else ManualClock()
+        self.timers: Timers = peer.timers if peer is not None else Timers(self.clock)
+        self._name: str = f"{peer._name}peer-" if peer is not None else ""
         self.recorder = EventRecorder()
         self.calls = ManualCalls()
         self.tokens = KnownTokens(self.calls)
@@ -200,9 +204,10 @@ class NodeHarness:
         self.engine = Engine(
             "test",
             ControlledBroker(self.calls, self.memory.broker),
-            ControlledPresence(self.calls, self.memory.presence),
+            ControlledPresence(self.calls, (peer or self).memory.presence),
             self.memory.control,
             suspends=False,  # see `_declare_suspending`
+            single_node=single_node,
         )
         self.node = Node(
             NodeOptions(NodeIdentity(uid="uid", name="node", version="1.2.3"), options),
@@ -285,7 +290,7 @@ class NodeHarness:
         return client
 
     def _new_id(self) -> str:
-        return f"client{next(self._ids)}"
+        return f"{self._name}client{next(self._ids)}"
 
     # Time and publications
 

@@ -19,6 +19,7 @@ from beaconfire.auth.claims import Claims, check_claims, parse_claims, read_iden
 from beaconfire.auth.jwks import KeySet, KeySetSource
 from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import StaticKeys
+from beaconfire.auth.verified_tokens import VerifiedTokens
 from beaconfire.base.clock import Clock
 from beaconfire.base.timers import CallLater
 from beaconfire.model.events import EventSink, LimitHit
@@ -56,6 +57,7 @@ class JWTVerifier:
         self._events = events
         self._section = section
         self._static_keys = StaticKeys(options, section)
+        self._verified = VerifiedTokens()
         self._key_set: KeySet | None = None
         if options.jwks_url:
             self._key_set = KeySet(options, clock, events, source or _http_source(options.jwks_url), later)
@@ -87,8 +89,7 @@ class JWTVerifier:
     async def _signed_claims(self, token: str) -> Claims:
         """The claims of a token with a valid signature. No claim is checked yet.
 
-        This method is nearly all of the cost of a verification. Its result is valid as long as the key, so a cache
-        belongs here.
+        A token that was verified before with a key that is still in use is not verified again.
         """
         if len(token) > TOKEN_LENGTH_MAX:
             self._events.emit(LimitHit("token_length_max", ""))
@@ -96,14 +97,21 @@ class JWTVerifier:
         header = unverified.header
         _check_supported(header.alg)
         if self._key_set is not None and header.kid and header.alg not in HMAC:
-            key = await self._key_set.find(header.kid, header.alg)
-            return parse_claims(verified_payload(unverified, key))
+            keys = [await self._key_set.find(header.kid, header.alg)]
+        else:
+            keys = self._configured_keys(header.alg)
+        known = self._verified.find(token, keys)
+        if known is not None:
+            return known
         mismatch: SignatureMismatch | None = None
-        for key in self._configured_keys(header.alg):
+        for key in keys:
             try:
-                return parse_claims(verified_payload(unverified, key))
+                claims = parse_claims(verified_payload(unverified, key))
             except SignatureMismatch as error:
                 mismatch = mismatch or error
+            else:
+                self._verified.add(token, key, claims)
+                return claims
         assert mismatch is not None
         raise mismatch
 

@@ -147,7 +147,7 @@ class Attachments:
             if not future.done():
                 self._queue.pop(channel, None)
                 del self._wanted[channel]
-                future.set_exception(EngineUnavailable(f"attach {channel!r}: no answer within {self._timeout_s:g} s"))
+                _fail(future, EngineUnavailable(f"attach {channel!r}: no answer within {self._timeout_s:g} s"))
         if self._deadlines:
             self._timers.at(self._deadlines[0][0], self._give_up_due)
 
@@ -201,7 +201,7 @@ class Attachments:
             if error is None:
                 future.set_result(None)
             else:
-                future.set_exception(error)
+                _fail(future, error)
         if not self._is_needed(channel):
             self.release(channel)  # its subscribers have gone meanwhile
 
@@ -285,3 +285,10 @@ class Attachments:
         self._link.up(channels)
         for channel in list(self._wanted):
             self._enqueue(channel)
+
+
+def _fail(future: asyncio.Future[None], error: Exception) -> None:
+    """Ends the wait with an error. All subscribers that wait may have gone meanwhile: then nobody looks at the error,
+    and the event loop must not report that."""
+    future.set_exception(error)
+    future.exception()

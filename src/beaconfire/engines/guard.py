@@ -232,6 +232,7 @@ def guard_engine(engine: Engine, timeout_s: float, timers: Timers, events: Event
         durabilities=engine.durabilities,
         immediate=engine.immediate,
         keeps_order=engine.keeps_order,
+        single_node=engine.single_node,
         inner=engine,
         health=guard.health,
     )

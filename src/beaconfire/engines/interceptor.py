@@ -198,5 +198,6 @@ def intercept(engine: Engine, interceptor: CallInterceptor) -> InterceptedEngine
         InterceptedPresence(engine.presence, interceptor),
         InterceptedControlBus(engine.control, interceptor),
         durabilities=engine.durabilities,
+        single_node=engine.single_node,
         inner=engine,
     )

@@ -363,7 +363,8 @@ class Engine(Struct, frozen=True):
 
     `immediate` are durabilities for whose streams `publish` and `history` never suspend, although other calls may.
     `keeps_order` promises that publishes take effect in the order in which they were started, in each channel, also if
-    the caller does not wait for one before it starts the next.
+    the caller does not wait for one before it starts the next. `single_node` is true only if no other node can use the
+    same data: then what a node knows of its own connections is everything.
     """
 
     name: str
@@ -374,6 +375,7 @@ class Engine(Struct, frozen=True):
     durabilities: tuple[Durability, ...] = ("memory",)
     immediate: tuple[Durability, ...] = ()
     keeps_order: bool = False
+    single_node: bool = False
 
     def state(self) -> EngineState:
         """What the engine knows about its link and its storage, without asking anybody."""

@@ -45,10 +45,18 @@ class Admission:
     """Refuses connections beyond the limits. Connections per second are counted in windows of one second."""
 
     def __init__(
-        self, options: ClientOptions, count_connections: Callable[[], int], clock: Clock, events: EventSink
+        self,
+        options: ClientOptions,
+        count_connections: Callable[[], int],
+        clock: Clock,
+        events: EventSink,
+        share: int = 1,
     ) -> None:
-        self.connection_limit = options.connection_limit or int(open_files_limit() * OPEN_FILES_SHARE)
-        self._rate_limit = options.connection_rate_limit
+        """`share` is the number of worker processes that divide the configured limits: each takes an equal part,
+        rounded up. The open-file limit is that of each process, so it is not divided."""
+        limit, rate = options.connection_limit, options.connection_rate_limit
+        self.connection_limit = _part(limit, share) or int(open_files_limit() * OPEN_FILES_SHARE)
+        self._rate_limit = _part(rate, share)
         self._count_connections = count_connections
         self._clock = clock
         self._events = events
@@ -73,3 +81,8 @@ class Admission:
                 return _TOO_FAST
             self._admitted += 1
         return None
+
+
+def _part(limit: int, share: int) -> int:
+    """The part of one of `share` processes, rounded up. 0 stays 0, which is no configured limit."""
+    return -(-limit // share)

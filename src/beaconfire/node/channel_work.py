@@ -22,6 +22,7 @@ from beaconfire.session.options import ClientOptions
 from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.revocations import Revocations
 from beaconfire.session.session import Session
+from beaconfire.session.user_connections import UserConnections
 
 
 class ChannelWork:
@@ -62,6 +63,21 @@ class ChannelWork:
         self.memberships = Memberships(
             hub, self.attachments, self.lanes, self.upkeep.presence, self.upkeep.positions, events
         )
+        self.user_connections: UserConnections | None = None
+        if options.user_connection_limit and not engine.single_node:
+            self.user_connections = UserConnections(
+                options.user_connection_limit,
+                engine.presence,
+                self.lanes,
+                registry,
+                namespaces,
+                runtime,
+                background,
+                events,
+                float(options.presence_update_interval),
+                presence_ttl_s(options),
+            )
+            registry.on_removed = self.user_connections.remove
         self.revocations = Revocations(timers.clock, events)
         self.revocation_stream = RevocationStream(
             namespaces.internal("revocations"),
@@ -78,6 +94,8 @@ class ChannelWork:
     def stop(self) -> None:
         """No healing and no periodic work starts any more. Changes of presence go on."""
         self.upkeep.stop()
+        if self.user_connections is not None:
+            self.user_connections.stop()
         self.healing.stop()
         self.revocation_stream.stop()
 

@@ -124,6 +124,7 @@ class Node:
             turns=self.turns,
             runtime=runtime,
             events=events,
+            user_connections=self.work.user_connections,
         )
         started_s = clock.now_s()
         local_sessions = LocalSessions(

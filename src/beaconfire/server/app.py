@@ -40,7 +40,7 @@ from beaconfire.policy.chain import PolicyChain
 from beaconfire.policy.configured import ConfiguredPolicy
 from beaconfire.policy.port import Policy
 from beaconfire.server.endpoints import Endpoints
-from beaconfire.server.engines import make_engine
+from beaconfire.server.engines import engine_problem, make_engine, with_engine
 from beaconfire.server.pages import PAGE_PATHS, client_routes, demo_routes
 from beaconfire.server.ticks import Ticks, make_runtime
 from beaconfire.server.workers.figures import Figures
@@ -102,11 +102,13 @@ class App:
         self.verifiers = _verifiers(config, self.clock, self.events)
         self.node = self._make_node()
         self.health = Health()
-        self.health.add_check("engine", self._engine_problem)
+        self.health.add_check("engine", lambda: engine_problem(self.engine))
         self.health.add_check("revocations", self._revocations_problem)
         self.figures = Figures(seat, self.metrics, self.health) if seat is not None else None
         """The metrics and the readiness of all processes, or None if this is the only one."""
-        self.admission = Admission(config.client, self._count_connections, self.clock, self.events)
+        self.admission = Admission(
+            config.client, self._count_connections, self.clock, self.events, seat.workers if seat is not None else 1
+        )
         self.endpoints = Endpoints(config, self.node, self.identity, self.admission.admit, self.timers, self.events)
         self.acceptor = WebSocketAcceptor(
             self.endpoints.websocket,
@@ -242,24 +244,13 @@ class App:
     def _count_connections(self) -> int:
         return self.node.registry.connections
 
-    def _engine_problem(self) -> str | None:
-        """The readiness check of the engine."""
-        state = self.engine.state()
-        return None if state.up else state.detail or "down"
-
     def _revocations_problem(self) -> str | None:
         """The readiness check of revocations. Until they are known, no token is accepted."""
         return None if self.node.work.revocations.are_known else "this node does not know all revoked tokens yet"
 
     def _statistics(self) -> NodeStatistics:
         """The figures of the node and of its engine."""
-        engine = self.engine.statistics()
-        return structs.replace(
-            self.node.statistics(),
-            history_publications=engine.history_publications,
-            history_bytes=engine.history_bytes,
-            engine_up=int(self.engine.state().up),
-        )
+        return with_engine(self.node.statistics(), self.engine)
 
 
 def _verifiers(config: Config, clock: Clock, events: EventSink) -> tuple[JWTVerifier, JWTVerifier]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from beaconfire.base.clock import Clock
 from beaconfire.base.timers import Timers
@@ -14,7 +14,7 @@ from beaconfire.engines.memory import MemoryEngine, memory_engine, random_epoch
 from beaconfire.engines.options import EngineOptions
 from beaconfire.engines.port import Engine
 from beaconfire.engines.sqlite import sqlite_engine
-from beaconfire.model.events import EventSink, LimitHit
+from beaconfire.model.events import EventSink, LimitHit, NodeStatistics
 
 
 class EngineRow(Struct, frozen=True):
@@ -41,6 +41,23 @@ ENGINES: Final[Mapping[str, EngineRow]] = {
     "memory": EngineRow(_memory, "In this process. No other service is needed, and nothing survives a restart."),
     "sqlite": EngineRow(_sqlite, "In this process, with a database file for the channels of durability `disk`."),
 }
+
+
+def engine_problem(engine: Engine) -> str | None:
+    """The readiness check of an engine: None if it works, otherwise why it does not."""
+    state = engine.state()
+    return None if state.up else state.detail or "down"
+
+
+def with_engine(statistics: NodeStatistics, engine: Engine) -> NodeStatistics:
+    """The figures together with those of the engine."""
+    found = engine.statistics()
+    return structs.replace(
+        statistics,
+        history_publications=found.history_publications,
+        history_bytes=found.history_bytes,
+        engine_up=int(engine.state().up),
+    )
 
 
 def make_engine(options: EngineOptions, clock: Clock, timers: Timers, events: EventSink) -> Engine:

@@ -122,16 +122,26 @@ class ClientOptions(Options, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Connections of this node; more get HTTP 503. 0 means 90 % of the open-file limit.",
+            description="Connections of this node; more get HTTP 503. Each of `server.workers` processes takes an "
+            "equal part, rounded up. 0 means 90 % of the open-file limit of each process.",
         ),
     ] = 0
     connection_rate_limit: Annotated[
         int,
-        Meta(ge=0, description="New connections per second of this node; more get HTTP 503. 0 means no limit."),
+        Meta(
+            ge=0,
+            description="New connections per second of this node; more get HTTP 503. Each of `server.workers` "
+            "processes takes an equal part, rounded up. 0 means no limit.",
+        ),
     ] = 0
     user_connection_limit: Annotated[
         int,
-        Meta(ge=0, description="Connections per user on this node; more get disconnect 3504. 0 means no limit."),
+        Meta(
+            ge=0,
+            description="Connections per user, over all nodes of the engine; more get disconnect 3504. The connections "
+            "of a node that was killed count for up to 2.2 times presence_update_interval. After an engine has lost "
+            "its memory, all count again within presence_update_interval. 0 means no limit.",
+        ),
     ] = 0
     message_rate_limit: Annotated[
         int,

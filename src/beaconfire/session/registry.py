@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from beaconfire.base.errors import DisconnectCode
@@ -59,6 +59,8 @@ class SessionRegistry(Generic[SessionT]):
         """Transports that do not belong to a session yet. See `session.transport_link`."""
         self.chosen_ids: set[str] = set()
         """The ids of open sessions whose clients have chosen them, authenticated or not."""
+        self.on_removed: Callable[[SessionT], None] | None = None
+        """Called for each authenticated session that leaves."""
         self._by_client: dict[str, SessionT] = {}
         self._by_secret: dict[str, SessionT] = {}
         self._by_user: dict[str, SessionT | set[SessionT]] = {}
@@ -91,6 +93,8 @@ class SessionRegistry(Generic[SessionT]):
                 del self._by_user[session.user]
         elif present is session:
             del self._by_user[session.user]
+        if self.on_removed is not None:
+            self.on_removed(session)
 
     @property
     def connections(self) -> int:

@@ -99,21 +99,28 @@ def encode_fragment(kind: int, payload: bytes, final: bool) -> bytes:
 
 
 def test_unfinished_messages_use_bounded_memory(permissive_server: ServerProcess) -> None:
-    """200 connections send most of a message and stop. The server frees the memory when the connections close."""
+    """200 connections send most of a message and stop. The server uses the memory of closed connections again.
+
+    The first round is not measured, because the allocator keeps a part of its pages.
+    """
 
     async def scenario() -> None:
+        await send_unfinished_messages(permissive_server)
         before = permissive_server.resident_bytes()
-        async with (
-            undisturbed_traffic(permissive_server),
-            open_peers(200, lambda: RawPeer.connect_websocket(permissive_server.port)) as peers,
-        ):
-            await asyncio.gather(
-                *(
-                    peer.send(encode_frame(TEXT, b"x" * (SIZE_LIMIT_BYTES - 10), announced_size=SIZE_LIMIT_BYTES))
-                    for peer in peers
-                )
-            )
-            assert permissive_server.resident_bytes() - before < 200 * 3 * SIZE_LIMIT_BYTES
+        for _ in range(3):
+            await send_unfinished_messages(permissive_server)
         await wait_until(lambda: permissive_server.resident_bytes() - before < megabytes(12), "the memory is freed")
 
     run_scenario(scenario())
+
+
+async def send_unfinished_messages(server: ServerProcess) -> None:
+    """Three rounds that free nothing would use 39 megabytes."""
+    before = server.resident_bytes()
+    unfinished = encode_frame(TEXT, b"x" * (SIZE_LIMIT_BYTES - 10), announced_size=SIZE_LIMIT_BYTES)
+    async with (
+        undisturbed_traffic(server),
+        open_peers(200, lambda: RawPeer.connect_websocket(server.port)) as peers,
+    ):
+        await asyncio.gather(*(peer.send(unfinished) for peer in peers))
+        assert server.resident_bytes() - before < 200 * 3 * SIZE_LIMIT_BYTES

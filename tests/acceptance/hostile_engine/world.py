@@ -97,7 +97,7 @@ class World:
         def make(options: EngineOptions, clock: Clock, events: EventSink) -> Engine:
             return self._engine
 
-        with patch("beaconfire.server.app.ENGINES", {"memory": EngineRow(make, "")}):
+        with patch("beaconfire.server.engines.ENGINES", {"memory": EngineRow(make, "")}):
             return App(config)
 
     # Connections

@@ -1,4 +1,5 @@
-"""The official SDKs against Beaconfire under other ASGI servers, with the same checks as against `beaconfire serve`."""
+"""The official SDKs against Beaconfire under other ASGI servers and with several workers, with the same checks as
+against `beaconfire serve`."""
 
 from __future__ import annotations
 
@@ -25,9 +26,11 @@ RUNS: Mapping[str, tuple[str, str, Sequence[str]]] = {
         ("granian", JAVASCRIPT, ("json", "protobuf")),
         ("hypercorn", JAVASCRIPT, ("json", "protobuf")),
         ("middleware", JAVASCRIPT, ("json", "http_stream-json")),
+        ("workers", PYTHON, VARIANTS[PYTHON]),
+        ("workers", JAVASCRIPT, VARIANTS[JAVASCRIPT]),
     )
 }
-"""Host, SDK and variants, by name. Under uvicorn everything runs."""
+"""Host, SDK and variants, by name. Under uvicorn and with several workers everything runs."""
 
 
 RUNS_AT_ONCE = 2

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
 from beaconfire.base.errors import EngineUnavailable
 from tests.unit.channels.attaching import (
     DETACH_DELAY_S,
+    TIMEOUT_S,
     AttachmentsHarness,
     assert_nothing_is_left,
     run_scenario,
@@ -77,6 +79,33 @@ def test_cancelled_subscriber_does_not_disturb_the_others() -> None:
         harness.calls.release("attach")
         await second
         assert harness.calls.completed == ["attach news"]
+
+    run_scenario(scenario())
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+def test_failure_that_nobody_waits_for_is_not_reported_to_the_event_loop(is_late: bool) -> None:
+    """The subscriber has gone before its attach fails, or before the time for it is over."""
+
+    async def scenario() -> None:
+        reported: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
+        harness = AttachmentsHarness()
+        harness.needed.add("news")
+        harness.calls.hold("attach")
+        if not is_late:
+            harness.calls.fail_next("attach", EngineUnavailable("no link"))
+        waiting = asyncio.ensure_future(harness.attachments.attach("news"))
+        await settle()
+        waiting.cancel()
+        await settle()
+        if is_late:
+            harness.advance_time(TIMEOUT_S)
+        harness.calls.release("attach")
+        await settle()
+        del waiting
+        gc.collect()
+        assert reported == []
 
     run_scenario(scenario())
 

@@ -15,11 +15,11 @@ from tests.fakes.events import EventRecorder
 
 
 class AdmissionHarness:
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, share: int = 1, **options: Any) -> None:
         self.clock = ManualClock()
         self.recorder = EventRecorder()
         self.connections = 0
-        self.admission = Admission(ClientOptions(**options), lambda: self.connections, self.clock, self.recorder)
+        self.admission = Admission(ClientOptions(**options), lambda: self.connections, self.clock, self.recorder, share)
 
     def admit(self) -> str | None:
         """Asks for one more connection. Returns the reason of the refusal with 503, None if it is admitted."""
@@ -99,3 +99,19 @@ def test_soft_limit_of_open_files_is_raised_to_the_hard_one(
     monkeypatch.setattr(resource, "setrlimit", lambda which, limits: seen.append(limits[0]))
     admission.raise_open_files_limit()
     assert seen == raised
+
+
+@pytest.mark.parametrize(("limit", "share", "part"), [(10, 1, 10), (10, 4, 3), (8, 4, 2), (1, 4, 1)])
+def test_each_process_takes_an_equal_part_of_the_limits_rounded_up(limit: int, share: int, part: int) -> None:
+    """So all processes together admit at least what is configured, and at most one connection more for each process."""
+    assert AdmissionHarness(share, connection_limit=limit).admission.connection_limit == part
+    rated = AdmissionHarness(share, connection_rate_limit=limit)
+    assert [rated.admit() for _ in range(part + 1)] == [None] * part + ["rate"]
+
+
+def test_open_file_limit_is_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process has a limit of its own. No configured rate stays no limit."""
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1000, 1000))
+    harness = AdmissionHarness(4)
+    assert harness.admission.connection_limit == 900
+    assert [harness.admit() for _ in range(3)] == [None] * 3

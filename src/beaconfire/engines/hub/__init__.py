@@ -6,7 +6,7 @@ broker and the presence store, which go to the inner engine.
 
 from __future__ import annotations
 
-from beaconfire.engines.hub.server import EngineHub, EngineHubStatistics
+from beaconfire.engines.hub.server import EngineHub, EngineHubStatistics, Listener
 from beaconfire.engines.hub.socket_file import HubSocket
 
-__all__ = ["EngineHub", "EngineHubStatistics", "HubSocket"]
+__all__ = ["EngineHub", "EngineHubStatistics", "HubSocket", "Listener"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -12,7 +14,6 @@ from beaconfire.engines.hub.calls import CallContext
 from beaconfire.engines.hub.channels import HubChannels
 from beaconfire.engines.hub.connection import HubConnection, HubContext
 from beaconfire.engines.hub.nodes import HubNodes
-from beaconfire.engines.hub.socket_file import HubSocket
 from beaconfire.engines.port import Engine
 from beaconfire.engines.wire.messages import PROTOCOL, Welcome
 from beaconfire.model.events import EventSink, report_error
@@ -25,6 +26,16 @@ class EngineHubStatistics(Struct, frozen=True):
     connections: int
     attached_channels: int
     waiting_bytes: int
+
+
+class Listener(Protocol):
+    """What workers connect to. `HubSocket` is the one that processes use."""
+
+    async def serve(self, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Accepts connections from now on, each with a new protocol."""
+
+    def close(self) -> None:
+        """Accepts nothing more. Connections that are open stay open. Idempotent."""
 
 
 class EngineHub:
@@ -53,31 +64,25 @@ class EngineHub:
             self._connections,
             self._on_last_lost,
         )
-        self._server: asyncio.Server | None = None
-        self._socket: HubSocket | None = None
+        self._listener: Listener | None = None
         self._all_lost = asyncio.Event()
 
-    async def start(self, listening: HubSocket) -> None:
-        """Starts the inner engine, and serves workers from then on. A hub starts once. The hub owns the socket and
+    async def start(self, listener: Listener) -> None:
+        """Starts the inner engine, and serves workers from then on. A hub starts once. The hub owns the listener and
         closes it, also if this raises."""
-        self._socket = listening
+        self._listener = listener
         try:
             await self._engine.broker.start(self._channels)
-            self._server = await asyncio.get_running_loop().create_unix_server(
-                lambda: HubConnection(self._context).stream, sock=listening.socket
-            )
+            await listener.serve(lambda: HubConnection(self._context).stream)
         except BaseException:
-            listening.close()
+            listener.close()
             raise
 
     async def stop(self) -> None:
-        """Removes the socket, ends all connections and the calls that wait, and stops the inner engine. Idempotent."""
+        """Closes the listener, ends all connections and the calls that wait, and stops the inner engine. Idempotent."""
         self._context.is_stopped = True
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        if self._socket is not None:
-            self._socket.close()
+        if self._listener is not None:
+            self._listener.close()
         for connection in list(self._connections):
             connection.cancel_calls()
             connection.close("the hub stops")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -32,16 +34,23 @@ class HubSocket:
         self._lock = _lock(path)
         try:
             _remove_socket(path)
-            self.socket = _bind(path)
+            self._socket = _bind(path)
         except BaseException:
             os.close(self._lock)
             raise
+        self._server: asyncio.Server | None = None
+
+    async def serve(self, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+        """See `Listener.serve`."""
+        self._server = await asyncio.get_running_loop().create_unix_server(make_protocol, sock=self._socket)
 
     def close(self) -> None:
         """Removes the socket and its file, and releases the path. Idempotent."""
         if self._lock < 0:
             return
-        self.socket.close()
+        if self._server is not None:
+            self._server.close()
+        self._socket.close()
         Path(self.path).unlink(missing_ok=True)
         os.close(self._lock)
         self._lock = -1

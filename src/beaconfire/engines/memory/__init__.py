@@ -67,6 +67,7 @@ def memory_engine(
         control=MemoryControlBus(),
         suspends=False,
         keeps_order=True,
+        single_node=True,
     )
 
 

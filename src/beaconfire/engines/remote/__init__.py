@@ -12,7 +12,7 @@ from beaconfire.engines.remote.broker import RemoteBroker
 from beaconfire.engines.remote.control import RemoteControlBus
 from beaconfire.engines.remote.link import Link
 from beaconfire.engines.remote.presence import RemotePresenceStore
-from beaconfire.engines.wire.unix_socket import check_path
+from beaconfire.engines.wire.unix_socket import OpenConnection, check_path, open_unix_connection
 
 
 class RemoteEngine(Engine, frozen=True, kw_only=True):
@@ -32,14 +32,15 @@ def remote_engine(
     durabilities: tuple[Durability, ...] = ("memory",),
     keeps_order: bool = True,
     name: str = "remote",
+    open_connection: OpenConnection = open_unix_connection,
 ) -> RemoteEngine:
     """Creates an engine that finds the hub at the Unix socket `path`.
 
     `version` is Beaconfire's. `durabilities` and `keeps_order` are those of the hub's engine: with any other hub the
-    link stays down. Raises HubSocketError if the path is too long.
+    link stays down. `open_connection` makes each connection. Raises HubSocketError if the path is too long.
     """
     check_path(path)
-    link = Link(path, name, version, durabilities, keeps_order, runtime)
+    link = Link(path, name, version, durabilities, keeps_order, runtime, open_connection)
     return RemoteEngine(
         name,
         RemoteBroker(link, name, durabilities),

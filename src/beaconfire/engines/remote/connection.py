@@ -21,7 +21,7 @@ from beaconfire.engines.wire.messages import (
     Welcome,
     decode_from_hub,
 )
-from beaconfire.engines.wire.unix_socket import peer_problem
+from beaconfire.engines.wire.unix_socket import OpenConnection, peer_problem
 from beaconfire.engines.wire.values import from_failure
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
@@ -51,10 +51,10 @@ class Connection:
         self._stream: FrameStream[FromHub] = FrameStream(self, decode_from_hub, runtime, FRAME_BYTES_MAX)
         self.write = self._stream.write
 
-    async def open(self, path: str, hello: Hello) -> Welcome:
+    async def open(self, open_connection: OpenConnection, path: str, hello: Hello) -> Welcome:
         """Connects and introduces this node. Raises EngineUnavailable: then nothing remains of the connection."""
         try:
-            await asyncio.get_running_loop().create_unix_connection(lambda: self._stream, path)
+            await open_connection(lambda: self._stream, path)
         except OSError as error:
             raise EngineUnavailable(f"cannot connect to {path}: {error.strerror or error}") from error
         timer = self._runtime.prompt_timers.after(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from beaconfire.base.backoff import Backoff
 from beaconfire.base.errors import EngineUnavailable
@@ -14,15 +14,20 @@ from beaconfire.base.timers import Timer
 from beaconfire.engines.port import BrokerEvents, Durability, EngineState
 from beaconfire.engines.remote.connection import Connection
 from beaconfire.engines.wire.messages import PROTOCOL, Hello, Message, Reply, Request, Welcome
+from beaconfire.engines.wire.unix_socket import OpenConnection
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
+
+
+DELAY_MAX_S: Final = 0.25
+"""The longest wait between two attempts. An attempt on the same machine costs next to nothing, and clients wait."""
 
 
 class Link:
     """The one connection of this worker to the hub.
 
-    After `start` the link stays up, or reconnects with growing delays until `stop`. While it is down, each call fails
-    at once.
+    After `start` the link stays up, or reconnects with growing delays, `DELAY_MAX_S` at most, until `stop`. While it is
+    down, each call fails at once.
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class Link:
         durabilities: tuple[Durability, ...],
         keeps_order: bool,
         runtime: Runtime,
+        open_connection: OpenConnection,
     ) -> None:
         """See `remote_engine`."""
         self.node = ""
@@ -45,6 +51,7 @@ class Link:
         self._durabilities = durabilities
         self._keeps_order = keeps_order
         self._runtime = runtime
+        self._open_connection = open_connection
         self._backoff = Backoff(runtime.random)
         self._handlers: dict[type[Message], Callable[[Any], None]] = {}
         self._events: BrokerEvents | None = None
@@ -108,7 +115,8 @@ class Link:
     async def _connect(self) -> None:
         connection = Connection(self._runtime, self._handlers, self._on_lost)
         try:
-            welcome = await connection.open(self._path, Hello(PROTOCOL, self.node, self._version))
+            hello = Hello(PROTOCOL, self.node, self._version)
+            welcome = await connection.open(self._open_connection, self._path, hello)
             problem = self._difference(welcome)
             if problem:
                 raise EngineUnavailable(f"the hub's engine {welcome.engine!r} {problem}")
@@ -141,7 +149,8 @@ class Link:
 
     def _connect_later(self) -> None:
         self._failures += 1
-        self._timer = self._runtime.prompt_timers.after(self._backoff.delay_s(self._failures), self._start_attempt)
+        delay_s = min(self._backoff.delay_s(self._failures), DELAY_MAX_S)
+        self._timer = self._runtime.prompt_timers.after(delay_s, self._start_attempt)
 
     def _start_attempt(self) -> None:
         self._attempt = start_task(self._connect_again())

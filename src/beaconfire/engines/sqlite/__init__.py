@@ -70,6 +70,7 @@ def sqlite_engine(
         durabilities=("memory", "disk"),
         immediate=("memory",),
         keeps_order=True,
+        single_node=True,
         live=live,
         thread=thread,
     )

@@ -1,16 +1,22 @@
-"""Rules of Unix sockets that both ends check."""
+"""Rules of Unix sockets that both ends check, and how a worker opens a connection."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import struct
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 from beaconfire.base.errors import BeaconfireError
 
 PATH_BYTES_MAX: Final = 103
 """The longest path of a socket. `sun_path` has 104 bytes on macOS and 108 on Linux, with a zero at the end."""
+
+OpenConnection: TypeAlias = Callable[[Callable[[], asyncio.Protocol], str], Awaitable[object]]
+"""Connects a new protocol to the hub at a path. Returns after `connection_made`. Raises OSError if that fails. A
+caller that is cancelled closes the connection itself."""
 
 _CREDENTIALS: Final = struct.Struct("3i")
 """`struct ucred` of Linux: process, user and group."""
@@ -18,6 +24,11 @@ _CREDENTIALS: Final = struct.Struct("3i")
 
 class HubSocketError(BeaconfireError):
     """The socket of the hub cannot be used. The message names its path and the remedy."""
+
+
+async def open_unix_connection(make_protocol: Callable[[], asyncio.Protocol], path: str) -> object:
+    """Implements `OpenConnection` with a Unix socket."""
+    return await asyncio.get_running_loop().create_unix_connection(make_protocol, path)
 
 
 def check_path(path: str) -> None:

@@ -9,6 +9,8 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
+from msgspec import structs
+
 from beaconfire.server.workers.seat import Seat, State
 
 READY: Final = b"ready\n"
@@ -63,7 +65,7 @@ class Child:
         return self._process.returncode
 
     def tell(self, command: str) -> None:
-        """Sends one of the commands of `channel.Commands`. Does nothing if the process has ended."""
+        """Sends a command, which `Channel` of the process carries out. Does nothing if the process has ended."""
         if not self._writer.is_closing():
             self._writer.write(command.encode() + b"\n")
 
@@ -92,7 +94,7 @@ async def start_child(command: Sequence[str], seat: Seat, now_s: float) -> Child
     """
     ours, theirs = socket.socketpair()
     try:
-        seat = Seat(seat.name, seat.slot, seat.workers, seat.folder, theirs.fileno(), seat.listening)
+        seat = structs.replace(seat, channel=theirs.fileno())
         process = await asyncio.create_subprocess_exec(
             *command,
             seat.encode(),

@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Route
 from beaconfire.observe.health import Health, HealthReport, health_response
 from beaconfire.observe.metrics import MetricsSink, metrics_response
 from beaconfire.server.workers.exposition import add_label, merge
-from beaconfire.server.workers.seat import HUB, Seat, figures_socket
+from beaconfire.server.workers.seat import HUB, Seat, figures_socket, status_file
 from beaconfire.server.workers.status import ProcessStatus, Status, read_status
 
 TIMEOUT_S: Final = 2.0
@@ -61,7 +61,7 @@ class Figures:
         return add_label((await self._metrics.measure()).decode(), "worker", self._name)
 
     async def _all_metrics(self, request: Request) -> Response:
-        status = read_status(self._seat.status_file)
+        status = read_status(status_file(self._seat.folder))
         others = self._others(status)
         own, *answers = await asyncio.gather(
             self._labelled(), *(_fetch(self._seat.folder, each, _METRICS) for each in others)
@@ -86,7 +86,7 @@ class Figures:
     # Readiness
 
     async def _all_ready(self, request: Request) -> Response:
-        status = read_status(self._seat.status_file)
+        status = read_status(status_file(self._seat.folder))
         others = [each for each in self._others(status) if each.state == "ready"]
         answers = await asyncio.gather(*(_fetch(self._seat.folder, each, _READY) for each in others))
         reports = {self._seat.name: self._health.ready()}

@@ -9,7 +9,6 @@ import secrets
 import shutil
 import signal
 
-from msgspec import structs
 from starlette.routing import Router
 
 from beaconfire import __version__
@@ -17,12 +16,11 @@ from beaconfire.base.clock import SystemClock
 from beaconfire.base.timers import Timers
 from beaconfire.config import Config
 from beaconfire.engines.hub import EngineHub, HubSocket
-from beaconfire.engines.port import Engine
 from beaconfire.model.events import EventDispatcher, NodeStatistics
 from beaconfire.observe.health import Health
 from beaconfire.observe.logs import LogSink
 from beaconfire.observe.metrics import MetricsSink
-from beaconfire.server.engines import make_engine
+from beaconfire.server.engines import engine_problem, make_engine, with_engine
 from beaconfire.server.process import prepare, run_in_loop, storage_problems, tune_garbage_collector
 from beaconfire.server.ticks import Ticks, make_runtime
 from beaconfire.server.workers.channel import Channel
@@ -45,8 +43,8 @@ async def _serve(config: Config, seat: Seat, listening: HubSocket) -> int:
     engine = make_engine(config.engine, clock, timers, events)
     hub = EngineHub(engine, make_runtime(clock, timers), events, secrets.token_hex(8), __version__)
     ticks = Ticks(clock, timers, events, engine, log.tick)
-    metrics.set_statistics_source(lambda: _statistics(engine))
-    health.add_check("engine", lambda: None if engine.state().up else engine.state().detail or "down")
+    metrics.set_statistics_source(lambda: with_engine(NodeStatistics(), engine))  # no clients, only the engine
+    health.add_check("engine", lambda: engine_problem(engine))
     stop = _stop_on_signals()
     orphaned = asyncio.Event()
     with storage_problems():
@@ -87,14 +85,3 @@ async def _until_stopped(stop: asyncio.Event, orphaned: asyncio.Event, hub: Engi
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await hub.wait_until_unused()
-
-
-def _statistics(engine: Engine) -> NodeStatistics:
-    """The figures of the engine. Those of clients are zero: they are at the workers."""
-    found = engine.statistics()
-    return structs.replace(
-        NodeStatistics(),
-        history_publications=found.history_publications,
-        history_bytes=found.history_bytes,
-        engine_up=int(engine.state().up),
-    )

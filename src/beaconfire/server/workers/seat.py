@@ -36,10 +36,6 @@ class Seat(Struct, frozen=True):
         """The path of the Unix socket at which workers reach the engine."""
         return str(Path(self.folder) / "engine.sock")
 
-    @property
-    def status_file(self) -> Path:
-        return Path(self.folder) / STATUS_FILE
-
     def encode(self) -> str:
         return msgspec.json.encode(self).decode()
 
@@ -53,7 +49,9 @@ class Seat(Struct, frozen=True):
         return socket.socket(fileno=self.channel)
 
 
-STATUS_FILE: Final = "status.json"
+def status_file(folder: str) -> Path:
+    """The file in which the supervisor writes the status of all processes."""
+    return Path(folder) / "status.json"
 
 
 def figures_socket(folder: str, pid: int) -> str:

@@ -20,14 +20,14 @@ from structlog.typing import FilteringBoundLogger
 from beaconfire.base.backoff import Backoff
 from beaconfire.server.workers.child import Child, start_child
 from beaconfire.server.workers.listeners import Listeners
-from beaconfire.server.workers.seat import HUB, Seat
+from beaconfire.server.workers.seat import HUB, Seat, status_file
 from beaconfire.server.workers.status import ProcessStatus, SlotStatus, Status, write_status
 
 START_TIMEOUT_S: Final = 30.0
 """How long a process may take until it serves. Then it is killed, and counts as ended."""
 
 STABLE_S: Final = 10.0
-"""A process that has lived this long has not failed: its successor starts at once."""
+"""A process that has lived this long works: earlier failures are forgotten, and its successor starts at once."""
 
 HUB_STOP_TIMEOUT_S: Final = 10.0
 """How long the hub may take to end after the last worker."""
@@ -54,6 +54,8 @@ class Slot:
         self.problem = ""
         self.lock = asyncio.Lock()
         """Held while a process is started."""
+        self.replaced = asyncio.Event()
+        """Set when a process that works has been replaced."""
 
     def processes(self) -> Iterator[Child]:
         for child in (self.current, self.starting, self.retiring):
@@ -169,13 +171,21 @@ class Supervisor:
         while True:
             child = slot.current
             assert child is not None
-            how = await child.wait()
-            if slot.current is not child:
-                continue  # replaced on purpose
+            stable = asyncio.get_running_loop().call_later(STABLE_S, self._on_stable, slot, child)
+            slot.replaced.clear()
+            how = await _wait_ended(slot, child)
+            stable.cancel()
+            if how is None:
+                continue
             slot.current = None
             self._publish()
             async with slot.lock:
                 await self._replace(slot, child, how)
+
+    def _on_stable(self, slot: Slot, child: Child) -> None:
+        if slot.current is child and slot.failures:
+            slot.failures = 0
+            self._publish()
 
     async def _replace(self, slot: Slot, child: Child, how: str) -> None:
         """Returns when the slot has a process that serves."""
@@ -218,6 +228,7 @@ class Supervisor:
                     return False
                 old, slot.current = slot.current, child
                 slot.failures = 0
+                slot.replaced.set()
             self._publish()
             if old is not None:
                 await self._retire(slot, old)
@@ -246,7 +257,7 @@ class Supervisor:
         )
         slots = tuple(SlotStatus(slot.name, slot.restarts, slot.failures, slot.problem) for slot in self._all)
         with contextlib.suppress(FileNotFoundError):  # the folder is gone: an administrator has removed it
-            write_status(Seat("", None, 0, self._folder, -1).status_file, Status(processes, slots))
+            write_status(status_file(self._folder), Status(processes, slots))
 
     def _cover(self, slot: Slot) -> None:
         serving = [other.current for other in self._slots if other.current is not None]
@@ -282,3 +293,14 @@ class Supervisor:
         for child in self._hub.processes():
             child.send_signal(signal.SIGTERM)
             await child.end(HUB_STOP_TIMEOUT_S)
+
+
+async def _wait_ended(slot: Slot, child: Child) -> str | None:
+    """Returns how the current process of the slot has ended, or None as soon as another process has replaced it."""
+    ended, replaced = asyncio.ensure_future(child.wait()), asyncio.ensure_future(slot.replaced.wait())
+    try:
+        await asyncio.wait([ended, replaced], return_when=asyncio.FIRST_COMPLETED)
+        return ended.result() if ended.done() and slot.current is child else None
+    finally:
+        ended.cancel()
+        replaced.cancel()

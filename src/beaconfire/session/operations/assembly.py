@@ -35,6 +35,7 @@ from beaconfire.session.options import ClientOptions
 from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.revocations import Revocations
 from beaconfire.session.session import Session
+from beaconfire.session.user_connections import UserConnections
 
 _SUBSCRIBE: Final = ("subscribe", "history", "presence")
 _ASKED: Final[Mapping[str, Sequence[str]]] = {
@@ -80,6 +81,7 @@ class Operations:
         turns: LoopTurns,
         runtime: Runtime,
         events: EventSink,
+        user_connections: UserConnections | None = None,
     ) -> None:
         clock = runtime.timers.clock
         lookup = ChannelLookup(namespaces, events)
@@ -108,7 +110,9 @@ class Operations:
         server_side = ServerSideSubscriptions(
             decisions, namespaces, lookup, preparation, expiry, options, turns, clock, events
         )
-        self.connecting = Connecting(decisions, server_side, preparation, expiry, registry, options, events)
+        self.connecting = Connecting(
+            decisions, server_side, preparation, expiry, registry, options, events, user_connections
+        )
         self.subscribing = Subscribing(decisions, namespaces, lookup, preparation, expiry)
         self.publishing = Publishing(decisions, lookup, namespaces, channels)
         self.reading = Reading(decisions, lookup, channels, options, events)

@@ -22,6 +22,8 @@ from beaconfire.session.operations.server_side import ServerSideSubscriptions
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.session import Session, SessionPhase
+from beaconfire.session.user_connections import LIMIT as USER_CONNECTION_LIMIT
+from beaconfire.session.user_connections import UserConnections
 
 APP_NAME_LENGTH_MAX = 64
 """Characters that are kept of the name and version that an SDK gives itself."""
@@ -39,7 +41,10 @@ class Connecting:
         registry: SessionRegistry[Session],
         options: ClientOptions,
         events: EventSink,
+        user_connections: UserConnections | None = None,
     ) -> None:
+        """`user_connections` counts over all nodes, if there is a limit and may be several nodes."""
+        self._user_connections = user_connections
         self._decisions = decisions
         self._server_side = server_side
         self._preparation = preparation
@@ -73,6 +78,9 @@ class Connecting:
         try:
             identity = await self._decisions.connect(session, request)
             self._authenticate(session, identity)
+            if self._user_connections is not None:
+                await self._user_connections.add(session)
+                _check_open(session)
             permitted = await self._server_side.permitted(session, identity, request)
             await self._server_side.prepare(session, request, permitted, prepared)
         except Disconnect:
@@ -107,8 +115,8 @@ class Connecting:
             raise CommandError(EXPIRED, "expire_at is in the past")
         limit = options.user_connection_limit
         if limit and identity.user and registry.count_user(identity.user) >= limit:
-            self._events.emit(LimitHit("client.user_connection_limit", session.client))
-            raise Disconnect(CONNECTION_LIMIT, "the user has client.user_connection_limit connections already")
+            self._events.emit(LimitHit(USER_CONNECTION_LIMIT, session.client))
+            raise Disconnect(CONNECTION_LIMIT, f"the user has {USER_CONNECTION_LIMIT} connections already")
         session.identity = identity
         registry.add(session)
 

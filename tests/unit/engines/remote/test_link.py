@@ -14,6 +14,7 @@ from beaconfire.base.errors import EngineUnavailable
 from beaconfire.engines.port import EngineStatistics
 from beaconfire.engines.remote import remote_engine
 from beaconfire.engines.remote.connection import HANDSHAKE_TIMEOUT_S
+from beaconfire.engines.remote.link import DELAY_MAX_S
 from beaconfire.engines.wire.frames import to_frame
 from beaconfire.engines.wire.messages import Done, Message, Refused, Welcome
 from beaconfire.engines.wire.unix_socket import HubSocketError
@@ -91,7 +92,7 @@ def test_a_publish_whose_reply_was_lost_is_not_repeated(tmp_path: Path, run_loop
 
 
 def test_the_delays_between_attempts_grow(tmp_path: Path) -> None:
-    """From 0.2 s at most to 5 s at most, each with jitter."""
+    """They stay short, because an attempt costs next to nothing."""
 
     async def scenario(s: Setup) -> None:
         member = await s.join("node-1")
@@ -106,8 +107,7 @@ def test_the_delays_between_attempts_grow(tmp_path: Path) -> None:
                     attempts_s.append(tenths / 10)
             delays_s = [later - earlier for earlier, later in pairwise([0.0, *attempts_s])]
             assert delays_s[0] <= 0.3
-            assert 2.4 <= min(delays_s[-3:]) <= max(delays_s[-3:]) <= 5.2
-            assert 10 <= len(delays_s) <= 25
+            assert delays_s[0] <= min(delays_s[-3:]) <= max(delays_s[-3:]) <= DELAY_MAX_S + 0.11
             assert member.node.links == [DOWN]
 
     run(tmp_path, scenario)

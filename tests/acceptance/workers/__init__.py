@@ -1,0 +1,1 @@
+"""Tests of `beaconfire serve --workers N`."""
