@@ -22,6 +22,7 @@ from beaconfire.base.errors import (
 from beaconfire.base.loop import LoopTurns
 from beaconfire.channels.namespaces import Namespace, Namespaces
 from beaconfire.channels.service import ChannelService
+from beaconfire.engines.migration import NO_MIGRATION, Migration
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.node.cluster import Cluster, Selector
@@ -50,6 +51,7 @@ class ApiContext:
         revocation_stream: RevocationStream,
         may_suspend: bool,
         leeway_s: float = 0.0,
+        migration: Migration = NO_MIGRATION,
     ) -> None:
         """`may_suspend` tells whether the engine, or a decision about a publication, may suspend. `leeway_s` is the
         tolerated difference between the clocks of this node and of those that issue tokens."""
@@ -61,6 +63,7 @@ class ApiContext:
         self.revocation_stream = revocation_stream
         self.may_suspend = may_suspend
         self.leeway_s = leeway_s
+        self.migration = migration
         self.unix_s = clock.unix_s
         self.now_s = clock.now_s
         self.events = events

@@ -17,7 +17,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from beaconfire.base.units import Seconds, Size
-from beaconfire.cli.console import EXIT_FAILED, err, fail, out, write
+from beaconfire.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, err, fail, out, write
 from beaconfire.loadtest.limits import check_limits
 from beaconfire.loadtest.load_test import LoadProfile, LoadTest
 from beaconfire.loadtest.plan import PAYLOAD_BYTES_MIN, Plan, complete_url
@@ -26,7 +26,6 @@ from beaconfire.loadtest.view import render_report, render_step
 from beaconfire.loadtest.worker_processes import WorkerError, start_workers
 
 EXIT_LOAD_SIDE: Final = 3
-EXIT_INTERRUPTED: Final = 130
 
 _PROCESSES_MAX: Final = 64
 _P99_DEFAULT: Final = "100ms"

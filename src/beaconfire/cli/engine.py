@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, NoReturn
 
 import msgspec
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from beaconfire.base.clock import SystemClock
 from beaconfire.base.errors import EngineError, StorageUnusable
-from beaconfire.cli.console import EXIT_FAILED, EXIT_USAGE, err, fail, write, write_error
+from beaconfire.cli.bars import Bars
+from beaconfire.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, write, write_error
+from beaconfire.cli.mirror import mirror
 from beaconfire.engines.copying import CopyReport, StreamCopy, VerificationReport
 from beaconfire.engines.no_node import NoNode
 from beaconfire.engines.options import EngineOptions
@@ -23,14 +24,15 @@ from beaconfire.engines.transfer import Transfer, Transferable
 from beaconfire.model.events import NoEvents
 from beaconfire.server.engines import ENGINES
 
-EXIT_INTERRUPTED: Final = 130
-
 engine_app = typer.Typer(help="Move the streams of all channels from one engine to another.", no_args_is_help=True)
 
 
 @engine_app.callback()
 def root() -> None:
     """Move the streams of all channels from one engine to another."""
+
+
+engine_app.command()(mirror)
 
 
 @engine_app.command()
@@ -56,7 +58,7 @@ def copy(
     """
     _check_files(source, target, verify_only)
     try:
-        with _Bars() as bars:
+        with Bars() as bars:
             copied, verified = asyncio.run(_copy(source, target, bars, keep_source, verify_only))
     except KeyboardInterrupt:
         write_error(Text("interrupted: run the same command again to continue"))
@@ -69,7 +71,7 @@ def copy(
 
 
 async def _copy(
-    source: str, target: str, bars: _Bars, keep_source: bool, verify_only: bool
+    source: str, target: str, bars: Bars, keep_source: bool, verify_only: bool
 ) -> tuple[CopyReport | None, VerificationReport]:
     async with _open(source) as old, _open(target) as new:
         stream_copy = StreamCopy(old, new, SystemClock().unix_s, bars)
@@ -136,31 +138,3 @@ def _print(copied: CopyReport | None, verified: VerificationReport) -> None:
         write(Text("0 differences", "bold green"))
     else:
         write(Text(f"{verified.different:,} channels differ", "bold red"))
-
-
-class _Bars:
-    """`engines.copying.ProgressListener` as bars on standard error, if that is a terminal; otherwise silent."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description:<7}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("channels"),
-            TimeRemainingColumn(),
-            console=err,
-            disable=not err.is_terminal,
-        )
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> _Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def progress(self, phase: str, channels: int, total: int) -> None:
-        if phase not in self._tasks:
-            self._tasks[phase] = self._progress.add_task(phase, total=total)
-        self._progress.update(self._tasks[phase], completed=channels, total=max(total, channels))

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from beaconfire.engines.migration import Difference, StreamTotals
 from beaconfire.engines.transfer import EXPIRY_TOLERANCE_S, StreamImage
 from beaconfire.model.publication import Publication
 
@@ -22,13 +23,6 @@ _NAMED_MAX: Final = 3
 """How many publications of a channel are named. The rest is counted."""
 
 _encode = msgspec.msgpack.Encoder().encode
-
-
-class Difference(Struct, frozen=True):
-    """One difference of a channel. `what` is a sentence for operators; it contains no payload."""
-
-    channel: str
-    what: str
 
 
 class Totals(Struct):
@@ -52,6 +46,10 @@ class Totals(Struct):
     @property
     def hash(self) -> str:
         return f"{self.digest:0{2 * HASH_BYTES}x}"
+
+    def freeze(self) -> StreamTotals:
+        """The totals at this moment."""
+        return StreamTotals(self.channels, self.publications, self.hash)
 
 
 def differences(old: StreamImage | None, new: StreamImage | None, at_s: float) -> list[Difference]:

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
-from beaconfire.engines.comparison import Difference, Totals, differences
+from beaconfire.engines.comparison import Totals, differences
+from beaconfire.engines.migration import Difference
 from beaconfire.engines.transfer import SLICE_CHANNELS, StreamImage, Transfer
 
 LISTED_MAX: Final = 1000
@@ -57,6 +58,15 @@ class VerificationReport(Struct):
     @property
     def is_equal(self) -> bool:
         return self.different == 0
+
+    def add(self, old: StreamImage | None, new: StreamImage | None, at_s: float) -> bool:
+        """Adds one channel by its images for the time `at_s`. True if they differ."""
+        self.old.add(old)
+        self.new.add(new)
+        found = differences(old, new, at_s)
+        self.different += bool(found)
+        self.listed += found[: max(0, LISTED_MAX - len(self.listed))]
+        return bool(found)
 
 
 class StreamCopy:
@@ -111,11 +121,7 @@ class StreamCopy:
         if again:
             pairs = [pair for pair in pairs if pair.channel not in again] + await self._read(list(again))
         for pair in pairs:
-            report.old.add(pair.old)
-            report.new.add(pair.new)
-            found = pair.differences()
-            report.different += bool(found)
-            report.listed += found[: max(0, LISTED_MAX - len(report.listed))]
+            report.add(pair.old, pair.new, pair.at_s)
 
     async def _slices(self, engine: Transfer) -> AsyncIterator[Sequence[str]]:
         cursor, is_first = "", True

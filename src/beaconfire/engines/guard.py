@@ -23,6 +23,7 @@ from beaconfire.engines.interceptor import (
     InterceptedBroker,
     InterceptedControlBus,
     InterceptedEngine,
+    InterceptedMigration,
     InterceptedPresence,
 )
 from beaconfire.engines.port import (
@@ -155,8 +156,10 @@ class GuardedBroker(InterceptedBroker):
     Calls that never suspend (see `Engine.immediate`) need no deadline, and no task. They pass the guard.
     """
 
-    def __init__(self, inner: Broker, guard: CallGuard, immediate: Sequence[Durability]) -> None:
-        super().__init__(inner, guard)
+    def __init__(
+        self, inner: Broker, guard: CallGuard, immediate: Sequence[Durability], start_wait_s: float = 0.0
+    ) -> None:
+        super().__init__(inner, guard, start_wait_s)
         self._guard = guard
         self._immediate = immediate
 
@@ -219,20 +222,21 @@ class GuardedEngine(InterceptedEngine, frozen=True, kw_only=True):
 def guard_engine(engine: Engine, timeout_s: float, timers: Timers, events: EventSink) -> GuardedEngine:
     """Returns the engine behind a guard.
 
-    `timeout_s` is the deadline of each call; a survey has its own time in addition. `timers` may be coarse. `events`
-    gets `EngineCallFailed` for each failure, `EngineStateChanged` for each change of the state, and `InternalError` for
-    an unexpected exception, but for each call only once in `REPORT_INTERVAL_S`.
+    `timeout_s` is the deadline of each call; a survey and `start` have their own time in addition. `timers` may
+    be coarse. `events` gets `EngineCallFailed` for each failure, `EngineStateChanged` for each change of the state, and
+    `InternalError` for an unexpected exception, but for each call only once in `REPORT_INTERVAL_S`.
     """
     guard = CallGuard(engine, timeout_s, timers, events)
     return GuardedEngine(
         engine.name,
-        GuardedBroker(engine.broker, guard, engine.immediate),
+        GuardedBroker(engine.broker, guard, engine.immediate, engine.start_wait_s),
         InterceptedPresence(engine.presence, guard),
         GuardedControlBus(engine.control, guard),
         durabilities=engine.durabilities,
         immediate=engine.immediate,
         keeps_order=engine.keeps_order,
         single_node=engine.single_node,
+        migration=InterceptedMigration(engine.migration, guard),
         inner=engine,
         health=guard.health,
     )

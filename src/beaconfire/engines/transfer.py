@@ -125,6 +125,13 @@ class Transfer(Protocol):
     async def settle(self) -> None:
         """Declares that the original is not used any more: loaded streams are the originals from now on."""
 
+    async def adopt(self) -> None:
+        """Declares that the originals are lost, and may have gone on after the last `load`.
+
+        Each loaded stream that was not settled becomes an original: it gets a new epoch at its next use or `export`,
+        and continues the positions of the old epoch up to its own.
+        """
+
 
 @runtime_checkable
 class Transferable(Protocol):

@@ -111,18 +111,20 @@ def _check_files(config: Config) -> None:
 
 async def _serve(config: Config) -> int:
     app = App(config)
-    with storage_problems():
+    with storage_problems(config):
         await app.start()
     return await serve(app, Server(app))
 
 
 @contextlib.contextmanager
-def storage_problems() -> Iterator[None]:
+def storage_problems(config: Config) -> Iterator[None]:
     """Raises ConfigError instead of StorageUnusable."""
     try:
         yield
     except StorageUnusable as error:
-        raise ConfigError([Problem("engine.path", error.path, error.problem)]) from error
+        is_old = config.engine.type == "sqlite" and error.path == config.engine.path
+        key = "engine.path" if is_old else "migration.path"
+        raise ConfigError([Problem(key, error.path, error.problem)]) from error
 
 
 async def serve(app: App, server: Server, sockets: list[socket.socket] | None = None) -> int:

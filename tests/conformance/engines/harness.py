@@ -14,6 +14,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from beaconfire.base.clock import Clock, ManualClock
+from beaconfire.base.errors import EngineUnavailable
 from beaconfire.base.timers import Timers
 from beaconfire.engines.guard import GuardedEngine, guard_engine
 from beaconfire.engines.interceptor import EngineCall, InterceptedBroker
@@ -33,6 +34,7 @@ from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.testing import ManualCalls, SharedStore, control_calls
 from tests.fakes.events import EventRecorder
 from tests.fakes.hub import LocalHub, wait_until
+from tests.fakes.migration import FakeMigration
 
 T = TypeVar("T")
 
@@ -222,13 +224,24 @@ class MemoryHarness(Harness):
         return memory_engine(self.clock)
 
 
+def with_migration(engine: Engine) -> Engine:
+    """The same engine, which says that there is a migration. Its calls fail while the engine is down."""
+
+    def check() -> None:
+        state = engine.state()
+        if not state.up:
+            raise EngineUnavailable(state.detail)
+
+    return replace(engine, migration=FakeMigration(check))
+
+
 class GuardedMemoryHarness(MemoryHarness):
     """The memory engine behind the guard. Its calls can be held back and fail."""
 
     can_fail = True
 
     def make_engine(self) -> Engine:
-        return self.guard(super().make_engine())
+        return self.guard(with_migration(super().make_engine()))
 
     def guard(self, engine: Engine) -> Engine:
         return guard_engine(control_calls(engine, self.calls), TIMEOUT_S, self.timers, self.events)
@@ -290,7 +303,7 @@ class SqliteHarness(Harness):
         self.folder = tempfile.TemporaryDirectory()
 
     def make_engine(self) -> Engine:
-        engine = sqlite_on_file(self.folder.name, self.clock)
+        engine = with_migration(sqlite_on_file(self.folder.name, self.clock))
         guarded = guard_engine(control_calls(engine, self.calls), TIMEOUT_S, self.timers, self.events)
         return replace(guarded, broker=DiskBroker(guarded.broker, Directly()))
 
@@ -331,7 +344,7 @@ class SharedHarness(GuardedMemoryHarness):
         self._store = SharedStore(self.timers, rng.random, asyncio.get_running_loop().call_soon)
 
     def make_engine(self) -> Engine:
-        return self.guard(self._store.connect())
+        return self.guard(with_migration(self._store.connect()))
 
     async def settle(self) -> None:
         self._store.deliver_all()
@@ -354,7 +367,7 @@ class RemoteHarness(GuardedMemoryHarness):
         rng = random.Random(0)
         self.calls = InterleavedCalls(rng)
         self._folder = tempfile.TemporaryDirectory()
-        self._inner = self.make_inner_engine(rng)
+        self._inner = with_migration(self.make_inner_engine(rng))
         self._local = LocalHub(f"{self._folder.name}/hub", self._inner, self.timers)
         self._workers: list[Engine] = []
 

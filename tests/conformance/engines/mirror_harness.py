@@ -9,6 +9,7 @@ from beaconfire.engines.memory import memory_engine
 from beaconfire.engines.mirror import mirror_engine
 from beaconfire.engines.port import Engine
 from beaconfire.testing import control_calls
+from tests.fakes.events import EventRecorder
 
 from .harness import ENGINES, TIMEOUT_S, Harness, sqlite_on_file
 
@@ -23,8 +24,8 @@ class MirrorHarness(Harness):
 
     def make_engine(self) -> Engine:
         new = sqlite_on_file(self.folder.name, self.clock)
-        mirror = mirror_engine(memory_engine(self.clock), new, self.clock.unix_s, self.events)
-        mirror.broker.read_percent = 100.0
+        events = EventRecorder()  # of its own, because the tests expect the events of the guard alone
+        mirror = mirror_engine(memory_engine(self.clock), new, self.clock.unix_s, events, read_percent=100.0)
         return guard_engine(control_calls(mirror, self.calls), TIMEOUT_S, self.timers, self.events)
 
     async def close(self) -> None:

@@ -41,6 +41,9 @@ CALLS: dict[EngineCall, Call] = {
     "control_send": lambda h: h.engine.control.send(NODE, b"1"),
     "control_survey": lambda h: h.engine.control.survey(b"1", 0.0),
     "control_nodes": lambda h: h.engine.control.nodes(),
+    "migration_status": lambda h: h.engine.migration.status(),
+    "migration_set_read_percent": lambda h: h.engine.migration.set_read_percent(0.0),
+    "migration_verify": lambda h: h.engine.migration.verify(),
 }
 """One use of each call, which succeeds on every engine at any time."""
 

@@ -18,6 +18,7 @@ from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.engines.memory import memory_engine
+from beaconfire.engines.migration import Migration
 from beaconfire.model.events import (
     ApiCallHandled,
     InternalError,
@@ -31,6 +32,7 @@ from beaconfire.session.options import ClientOptions
 from beaconfire.session.session import Session
 from beaconfire.transports.traits import SessionTraits
 from tests.fakes.events import EventRecorder
+from tests.fakes.migration import FakeMigration
 from tests.fakes.tokens import UserNameTokens
 from tests.fakes.transport import HANDSHAKE, LineWire, RecordingTransport
 
@@ -72,7 +74,7 @@ class Client:
 class ApiHarness:
     """A server for tests. Create it inside a running event loop, and call `start` first."""
 
-    def __init__(self, options: ApiOptions | None = None) -> None:
+    def __init__(self, options: ApiOptions | None = None, migration: Migration | None = None) -> None:
         self.clock = ManualClock()
         self.timers = Timers(self.clock)
         self.recorder = EventRecorder(expects_errors=True)
@@ -93,6 +95,7 @@ class ApiHarness:
             RecordingTransport.send_all,
         )
         operations = self.node.operations
+        self.migration: Migration = FakeMigration() if migration is None else migration
         self.options = options or ApiOptions(keys=["right", "old"])
         self.api = ApiMethods(
             self.node.channels,
@@ -105,6 +108,7 @@ class ApiHarness:
             operations.publishing,
             self.node.work.revocation_stream,
             "publish" in operations.suspending,
+            migration=self.migration,
         )
         self._sessions = self.node.sessions(
             SessionTraits(), lambda session: CentrifugeConnection(session, operations, JsonCodec()), self._new_id

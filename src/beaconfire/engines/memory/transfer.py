@@ -80,6 +80,9 @@ class MemoryTransfer:
     async def settle(self) -> None:
         """Does nothing."""
 
+    async def adopt(self) -> None:
+        """Does nothing."""
+
     def _unix_offset_s(self) -> float:
         """The Unix time at which the monotonic clock is 0."""
         return self._clock.unix_s() - self._clock.now_s()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from msgspec import Raw
 from msgspec.structs import replace
 
 from beaconfire.base.errors import EngineError
 from beaconfire.engines.mirror.replicator import Replicator
+from beaconfire.engines.mirror.restoring import restore
 from beaconfire.engines.no_node import NoNode
 from beaconfire.engines.port import (
-    Broker,
     BrokerEvents,
     Durability,
+    Engine,
     HistoryOptions,
     HistoryPage,
     MemberChange,
@@ -22,10 +25,11 @@ from beaconfire.engines.port import (
     PublishOutcome,
 )
 from beaconfire.engines.transfer import Transfer
+from beaconfire.model.events import EventSink, MigrationFailed, MigrationProgressed
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo
 
-_PARTS = 10_000
+_PARTS: Final = 10_000
 """Channels are divided into this many parts, so a percentage may have two decimals."""
 
 
@@ -38,44 +42,74 @@ class MirrorBroker:
 
     def __init__(
         self,
-        old: Broker,
-        new: Broker,
+        old: Engine,
+        new: Engine,
+        old_transfer: Transfer,
         new_transfer: Transfer,
         replicator: Replicator,
-        old_durability: Durability,
-        new_durability: Durability,
+        unix_s: Callable[[], float],
+        events: EventSink,
+        read_percent: float,
+        timeout_s: float,
     ) -> None:
-        """Streams of `old_durability` are mirrored. In the new engine they have `new_durability`."""
-        self._old = old
-        self._new = new
+        """See `mirror_engine`."""
+        self._old = old.broker
+        self._new = new.broker
+        self._old_engine = old
+        self._old_transfer = old_transfer
         self._new_transfer = new_transfer
         self._replicator = replicator
-        self._old_durability = old_durability
-        self._new_durability = new_durability
-        self.read_percent = 0.0
-        """The part of the channels whose history is read from the new engine. 0 steps back at once."""
-        self.settles = False
-        """Whether the new engine goes on alone after `stop`."""
+        self._unix_s = unix_s
+        self._events = events
+        self._old_durability = best_durability(old)
+        self._new_durability = best_durability(new)
+        self._is_volatile = self._old_durability == "memory"
+        """Whether the old engine ends with its process."""
+        self._timeout_s = timeout_s
+        self.read_percent = read_percent
+        """See `Migration.set_read_percent`."""
 
     async def start(self, events: BrokerEvents) -> None:
-        """Starts both engines, and begins to copy."""
+        """Starts both engines, and begins to copy. A volatile old engine first gets what the new one has."""
         await self._old.start(events)
         try:
             await self._new.start(NoNode())
+            try:
+                if self._is_volatile and not await self._old_transfer.count():
+                    await self._restore()
+            except BaseException:
+                await self._new.stop()
+                raise
         except BaseException:
             await self._old.stop()
             raise
         self._replicator.start()
 
+    async def _restore(self) -> None:
+        restored = await restore(self._old_engine, self._old_transfer, self._new_transfer, self._unix_s)
+        if restored.channels:
+            self._events.emit(MigrationProgressed("restored", restored.channels))
+
     async def stop(self) -> None:
         """Loads what the new engine does not have yet, and stops both engines."""
         try:
-            is_complete = await self._replicator.stop()
-            if is_complete and self.settles:
-                await self._new_transfer.settle()
+            await self._hand_over()
+        except EngineError as error:
+            self._events.emit(MigrationFailed(error.detail))
+        except TimeoutError:
+            self._events.emit(MigrationFailed(f"the last changes were not loaded within {self._timeout_s:g} s"))
         finally:
             await self._old.stop()
             await self._new.stop()
+
+    async def _hand_over(self) -> None:
+        """See `engines.mirror`. In this order: at no moment are both engines the original."""
+        async with asyncio.timeout(self._timeout_s):
+            is_complete = await self._replicator.stop()
+        if is_complete and (self._is_volatile or self.read_percent >= 100):
+            if not self._is_volatile:
+                await self._old_transfer.follow()
+            await self._new_transfer.settle()
 
     async def ping(self) -> None:
         await self._old.ping()
@@ -118,29 +152,47 @@ class MirrorBroker:
 
         What the new engine cannot answer as the old one would, the old one answers.
         """
-        loaded = self._replicator.loaded_position(channel) if self._is_read_new(channel, options) else None
-        if loaded is not None and loaded.epoch:
-            in_new = replace(options, durability=self._new_durability)
-            try:
-                page = await self._new.history(channel, in_new, limit, since, reverse)
-            except EngineError:
-                self._replicator.mark_stale(channel)
-            else:
-                if page.position == loaded and page.continues:
-                    return page
-                if page.position != loaded:
-                    self._replicator.mark_stale(channel)
+        if self._is_read_new(channel, options) and (
+            page := await self._read_new(channel, options, limit, since, reverse)
+        ):
+            return page
         page = await self._old.history(channel, options, limit, since, reverse)
         if self._is_mirrored(options):
-            self._replicator.compare_position(channel, page.position)
+            self._replicator.compare_use(channel, page.position, options.meta_ttl_s)
         return page
+
+    async def _read_new(
+        self, channel: str, options: HistoryOptions, limit: int, since: StreamPosition | None, reverse: bool
+    ) -> HistoryPage | None:
+        """The page of the new engine, or None if the old engine must answer."""
+        loaded = self._replicator.loaded_position(channel)
+        if loaded is None or not loaded.epoch:
+            return None
+        in_new = replace(options, durability=self._new_durability)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                page = await self._new.history(channel, in_new, limit, since, reverse)
+        except EngineError as error:
+            self._replicator.read_failed(channel, error.detail)
+            return None
+        except TimeoutError:
+            self._replicator.read_failed(channel, f"no page within {self._timeout_s:g} s")
+            return None
+        # The position in the old engine must live as long as if the page came from there.
+        position = (await self.positions({channel: options}))[channel]
+        if page.position == position:
+            return page if page.continues else None
+        if page.position != self._replicator.loaded_position(channel):
+            self._replicator.mark_stale(channel)
+        return None
 
     async def positions(self, channels: Mapping[str, HistoryOptions]) -> dict[str, StreamPosition]:
         """See `Broker.positions`: by the old engine, which also keeps them alive."""
         positions = await self._old.positions(channels)
         for channel, position in positions.items():
-            if self._is_mirrored(channels[channel]):
-                self._replicator.compare_position(channel, position)
+            options = channels[channel]
+            if self._is_mirrored(options):
+                self._replicator.compare_use(channel, position, options.meta_ttl_s)
         return positions
 
     async def remove_history(self, channel: str) -> None:
@@ -154,5 +206,12 @@ class MirrorBroker:
         return options.durability == self._old_durability
 
     def _is_read_new(self, channel: str, options: HistoryOptions) -> bool:
+        if not self.read_percent:
+            return False
         part = zlib.crc32(channel.encode()) % _PARTS
         return part < self.read_percent * (_PARTS / 100) and self._is_mirrored(options)
+
+
+def best_durability(engine: Engine) -> Durability:
+    """The durability whose streams are mirrored."""
+    return engine.durabilities[-1]

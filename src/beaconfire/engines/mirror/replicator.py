@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Final, Literal, TypeAlias
+from typing import Final, NamedTuple
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from beaconfire.base.errors import EngineError
-from beaconfire.engines.comparison import Difference, differences
-from beaconfire.engines.copying import LISTED_MAX, VerificationReport
-from beaconfire.engines.transfer import SLICE_CHANNELS, StreamImage, Transfer
-from beaconfire.model.events import EventSink, report_error
+from beaconfire.engines.comparison import differences
+from beaconfire.engines.migration import Phase, Verification
+from beaconfire.engines.mirror.report import Report
+from beaconfire.engines.transfer import EXPIRY_TOLERANCE_S, SLICE_CHANNELS, StreamImage, Transfer
+from beaconfire.model.events import EventSink, MigrationFailed, MigrationProgressed, report_error
 from beaconfire.model.position import StreamPosition
 
 RETRY_S: Final = 0.5
 """How long the replicator waits after a failure of the new engine."""
 
-Phase: TypeAlias = Literal["copying", "following", "verifying"]
+UNUSED_TTL_S: Final = 300.0
+"""How long the engines keep the position of a channel without any publication."""
+
+EXPIRY_LAG: Final = 0.05
+"""By which part of its time to live the expiry of a position may be too early in the new engine. Otherwise each read
+would have to write there."""
+
+SWEPT_CHANNELS_MAX: Final = 1000
+"""How many channels one `sweep` looks at."""
 
 
-class MirrorStatus(Struct, frozen=True):
-    """How far a migration is. `problem` is why the new engine cannot be written at present, or empty.
+class Loaded(NamedTuple):
+    """What the new engine has of a channel: the position, the oldest offset, and the expiry of the position."""
 
-    `channels` of about `total` are done in this phase. `waiting` channels have changes that the new engine does not
-    have yet. `verified` is the result of the last verification that was finished.
-    """
-
-    phase: Phase
-    channels: int
-    total: int
-    waiting: int
-    read_percent: float
-    problem: str
-    verified: VerificationReport | None = None
+    position: StreamPosition
+    oldest: int
+    expires_s: float
 
 
 class Replicator:
@@ -44,12 +44,14 @@ class Replicator:
 
     * **Order.** A channel with a change is *stale* until its newest state was loaded. Each load is a tail of the
       stream, from the position that was loaded before, or the whole stream if that does not fit.
-    * **In step.** A channel is in step if it was loaded, is not stale, and no change is under way. Only then may the
-      new engine be read.
+    * **In step.** A channel is in step if it was loaded, is not stale, and no change is under way. Only then, and while
+      the new engine has no problem, may it be read.
     * **Verification.** Only this task writes the new engine. So it exports a channel from the old engine, loads what is
       missing of exactly this image, and compares exactly this image: the result is exact under any load.
     * **Failures.** After a failure of the new engine all its channels stay stale, and the task tries again. The old
       engine notices nothing.
+    * **Expiry.** Reading prolongs a position only in the old engine, and what has expired there must not stay in the
+      new one: so a channel is also stale when its expiry in the new engine is too early, or is over.
     """
 
     def __init__(
@@ -60,26 +62,31 @@ class Replicator:
         self._unix_s = unix_s
         self._events = events
         self._retry_s = retry_s
-        self._loaded: dict[str, StreamPosition] = {}
-        """The positions of the channels as the new engine has them."""
+        self._loaded: dict[str, Loaded] = {}
+        """The channels as the new engine has them."""
         self._stale: dict[str, None] = {}
         self._loading: frozenset[str] = frozenset()
         """Channels whose changes are being loaded. `_stale` has those that change again meanwhile."""
         self._changing: dict[str, int] = {}
         """How many changes of the channel are under way in the old engine."""
+        self._swept: Iterator[str] = iter(())
+        """The channels that `sweep` looks at next."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._cursor: str | None = ""
         """Where the copy of all channels continues. None: all were copied."""
-        self._report: VerificationReport | None = None
+        self._report: Report | None = None
         """The verification that runs."""
-        self._verify_cursor = ""
-        self._done = 0
-        self._total = 0
-        self._problem = ""
-        self.verified: VerificationReport | None = None
+        self.done = 0
+        """How many channels are done in this phase."""
+        self.total = 0
+        """About how many channels this phase has."""
+        self.problem = ""
+        """Why the new engine cannot be used at present, or empty."""
+        self.verification = 0
+        """The number of the verification that was started last."""
+        self.verified: Verification | None = None
         """The last verification that was finished."""
-        self.on_verified: Callable[[VerificationReport], None] = lambda report: None
 
     # On the event loop
 
@@ -101,7 +108,7 @@ class Replicator:
             while self._stale and self._cursor is None:
                 await self._load_stale()
         except EngineError as error:
-            self._problem = error.detail
+            self._fail(error.detail)
         return self._cursor is None and not self._stale
 
     def begin_change(self, channel: str) -> None:
@@ -122,40 +129,61 @@ class Replicator:
         self._stale[channel] = None
         self._wake.set()
 
-    def compare_position(self, channel: str, position: StreamPosition) -> None:
-        """The old engine has shown this position. Also a read creates streams, and replaces expired ones."""
-        if self._loaded.get(channel) != position and channel not in self._changing and channel not in self._loading:
+    def read_failed(self, channel: str, problem: str) -> None:
+        """The new engine could not be read. It is not read again before it was written."""
+        self._fail(problem)
+        self.mark_stale(channel)
+
+    def compare_use(self, channel: str, position: StreamPosition, meta_ttl_s: float) -> None:
+        """The old engine has shown this position, and keeps it for `meta_ttl_s`. Also a read creates streams, replaces
+        expired ones, and prolongs positions."""
+        if channel in self._stale or channel in self._changing or channel in self._loading:
+            return
+        loaded = self._loaded.get(channel)
+        ttl_s = meta_ttl_s if position.offset else min(meta_ttl_s, UNUSED_TTL_S)
+        if (
+            loaded is None
+            or loaded.position != position
+            or loaded.expires_s < self._unix_s() + (1 - EXPIRY_LAG) * ttl_s
+        ):
             self.mark_stale(channel)
 
     def loaded_position(self, channel: str) -> StreamPosition | None:
         """The position of a channel that is in step, or None."""
-        if channel in self._stale or channel in self._changing or channel in self._loading:
+        if self.problem or channel in self._stale or channel in self._changing or channel in self._loading:
             return None
-        return self._loaded.get(channel)
+        loaded = self._loaded.get(channel)
+        return None if loaded is None else loaded.position
+
+    def sweep(self) -> None:
+        """Finds channels that have expired. Those that the old engine has prolonged meanwhile are only loaded again."""
+        now_s = self._unix_s()
+        channels = list(islice(self._swept, SWEPT_CHANNELS_MAX))
+        if not channels:
+            self._swept = iter(list(self._loaded))
+        for channel in channels:
+            loaded = self._loaded.get(channel)
+            if loaded is not None and loaded.expires_s <= now_s:
+                self.mark_stale(channel)
 
     def verify(self) -> None:
         """Starts a verification of all channels, after the copy. One that runs begins again."""
-        self._report = VerificationReport()
-        self._verify_cursor = ""
+        self.verification += 1
+        self._report = Report(number=self.verification)
         if self._cursor is None:
-            self._done = 0
+            self.done = 0
         self._wake.set()
 
-    def status(self, read_percent: float) -> MirrorStatus:
-        phase: Phase = "following"
+    @property
+    def phase(self) -> Phase:
         if self._cursor is not None:
-            phase = "copying"
-        elif self._report is not None:
-            phase = "verifying"
-        return MirrorStatus(
-            phase,
-            self._done,
-            self._total,
-            len(self._stale.keys() | self._loading),
-            read_percent,
-            self._problem,
-            self.verified,
-        )
+            return "copying"
+        return "following" if self._report is None else "verifying"
+
+    @property
+    def waiting(self) -> int:
+        """How many channels have changes that the new engine does not have yet."""
+        return len(self._stale) + sum(channel not in self._stale for channel in self._loading)
 
     # The task
 
@@ -167,12 +195,13 @@ class Replicator:
                     await self._new.follow()
                     is_following = True
                 await self._step()
-                self._problem = ""
             except EngineError as error:
-                self._problem, is_following = error.detail, False
+                is_following = False
+                self._fail(error.detail)
                 await asyncio.sleep(self._retry_s)
             except Exception as error:  # noqa: BLE001 - a defect must not end the task
-                self._problem, is_following = f"{type(error).__name__}, see internal_error in the log", False
+                is_following = False
+                self._fail(f"{type(error).__name__}, see internal_error in the log")
                 report_error(self._events, "mirror", error)
                 await asyncio.sleep(self._retry_s)
 
@@ -181,22 +210,36 @@ class Replicator:
         self._wake.clear()
         if self._stale:
             await self._load_stale()
-            self._problem = ""
+            self._succeed()
         if self._cursor is not None:
             await self._copy_slice(self._cursor)
+            self._succeed()
         elif self._report is not None:
             await self._verify_slice(self._report)
+            self._succeed()
         elif not self._stale:
             await self._wake.wait()
         else:
             await asyncio.sleep(0)
+
+    def _fail(self, problem: str) -> None:
+        """Emits the first of several failures in a row."""
+        if not self.problem:
+            self._events.emit(MigrationFailed(problem))
+        self.problem = problem
+
+    def _succeed(self) -> None:
+        if self.problem:
+            self.problem = ""
+            self._events.emit(MigrationProgressed("recovered", self.waiting))
 
     async def _load_stale(self) -> None:
         channels = list(islice(self._stale, SLICE_CHANNELS))
         tails = {}
         for channel in channels:
             del self._stale[channel]
-            tails[channel] = self._loaded[channel].offset if channel in self._loaded else 0
+            loaded = self._loaded.get(channel)
+            tails[channel] = 0 if loaded is None else loaded.position.offset
         self._loading = frozenset(channels)
         try:
             images = await self._old.export(tails, self._unix_s())
@@ -210,24 +253,27 @@ class Replicator:
     async def _load(self, channels: Sequence[str], images: Sequence[StreamImage]) -> None:
         """Loads the images of the channels. A channel without an image has nothing in the old engine."""
         refused = await self._new.load(images)
-        loaded = {image.channel: image.position for image in images}
+        loaded = {image.channel: image for image in images}
         if refused:
             whole = await self._old.export(dict.fromkeys(refused, 0), self._unix_s())
             for channel in refused:
                 del loaded[channel]
             await self._new.load(whole)
-            loaded.update((image.channel, image.position) for image in whole)
+            loaded.update((image.channel, image) for image in whole)
         gone = [channel for channel in channels if channel not in loaded]
         if gone:
             await self._new.remove(gone)
             for channel in gone:
                 self._loaded.pop(channel, None)
-        self._loaded.update(loaded)
+        self._remember(loaded.values())
+
+    def _remember(self, images: Iterable[StreamImage]) -> None:
+        self._loaded.update((image.channel, _loaded(image)) for image in images)
 
     async def _copy_slice(self, cursor: str) -> None:
         """Copies channels that differ. So a migration that was interrupted continues where it was."""
         if not cursor:
-            self._done, self._total = 0, await self._old.count()
+            self.done, self.total = 0, await self._old.count()
         part = await self._old.channels(cursor, SLICE_CHANNELS)
         channels = [channel for channel in part.channels if channel not in self._loaded]
         at_s = self._unix_s()
@@ -237,73 +283,77 @@ class Replicator:
         wrong = [old for channel, old in olds.items() if differences(old, news.get(channel), at_s)]
         if wrong:
             await self._new.load(wrong)
-        self._loaded.update((channel, image.position) for channel, image in olds.items())
-        self._done += len(part.channels)
+        self._remember(olds.values())
+        self.done += len(part.channels)
+        if not part.cursor:
+            await self._remove_extra(None)
+            self._events.emit(MigrationProgressed("copied", self.done))
         self._cursor = part.cursor or None
-        if self._cursor is None:
-            await self._remove_extra()
 
-    async def _remove_extra(self, report: VerificationReport | None = None) -> list[str]:
-        """Removes channels that only the new engine has, and returns them. The report counts them."""
-        removed: list[str] = []
+    async def _remove_extra(self, report: Report | None) -> None:
+        """Removes channels that only the new engine has. The report gets those that have not expired."""
         cursor, is_first = "", True
         while cursor or is_first:
             part = await self._new.channels(cursor, SLICE_CHANNELS)
             cursor, is_first = part.cursor, False
             unknown = [channel for channel in part.channels if channel not in self._loaded]
-            known = {image.channel for image in await self._old.export(dict.fromkeys(unknown, 0), self._unix_s())}
-            extra = [channel for channel in unknown if channel not in known]
-            if not extra:
+            if not unknown:
                 continue
+            at_s, whole = self._unix_s(), dict.fromkeys(unknown, 0)
+            known = {image.channel for image in await self._old.export(whole, at_s)}
+            extra = [channel for channel in unknown if channel not in known]
             if report is not None:
-                for image in await self._new.export(dict.fromkeys(extra, 0), self._unix_s()):
-                    report.new.add(image)
-            await self._new.remove(extra)
-            removed += extra
-        return removed
+                for image in await self._new.export(dict.fromkeys(extra, 0), at_s):
+                    report.add(None, image, at_s)
+            if extra:
+                await self._new.remove(extra)
 
-    async def _verify_slice(self, report: VerificationReport) -> None:
-        if not self._verify_cursor:
-            self._done, self._total = 0, await self._old.count()
-        part = await self._old.channels(self._verify_cursor, SLICE_CHANNELS)
-        found, at_s = {}, self._unix_s()
+    async def _verify_slice(self, report: Report) -> None:
+        if not report.cursor:
+            self.done, self.total = 0, await self._old.count()
+            report.unseen = set(self._loaded)
+        part = await self._old.channels(report.cursor, SLICE_CHANNELS)
+        at_s = self._unix_s()
         images = await self._old.export(dict.fromkeys(part.channels, 0), at_s)
         behind = [image for image in images if self._is_behind(image)]
         refused = await self._new.load([_tail(image, self._loaded.get(image.channel)) for image in behind])
-        self._loaded.update((image.channel, image.position) for image in behind if image.channel not in refused)
+        self._remember([image for image in behind if image.channel not in refused])
         news = {image.channel: image for image in await self._new.export(dict.fromkeys(part.channels, 0), at_s)}
-        for image in images:
-            found[image.channel] = differences(image, news.get(image.channel), at_s)
-            report.old.add(image)
-            report.new.add(news.get(image.channel))
         if self._report is not report:
             return  # A new verification was started meanwhile.
-        self._add(report, found)
-        self._done += len(part.channels)
-        self._verify_cursor = part.cursor
+        for image in images:
+            report.unseen.discard(image.channel)
+            if report.add(image, news.get(image.channel), at_s):
+                self._loaded.pop(image.channel, None)  # The whole channel is copied again.
+                self.mark_stale(image.channel)
+        self.done += len(part.channels)
+        report.cursor = part.cursor
         if not part.cursor:
-            extra = await self._remove_extra(report)
-            self._add(report, {channel: [Difference(channel, "the old engine has nothing of it")] for channel in extra})
-            self._report, self.verified = None, report
-            self.on_verified(report)
+            for channel in report.unseen:
+                self.mark_stale(channel)  # The old engine has dropped it, or had it after it was asked.
+            await self._remove_extra(report)
+            if self._report is report:
+                self._report, self.verified = None, report.result()
+                self._events.emit(MigrationProgressed("verified", self.done, report.different))
 
     def _is_behind(self, image: StreamImage) -> bool:
         """Whether the new engine is known to miss changes that this image has."""
-        return image.channel in self._stale or self._loaded.get(image.channel) != image.position
-
-    def _add(self, report: VerificationReport, found: dict[str, list[Difference]]) -> None:
-        """Adds differences to the report. Their channels are copied again, as a whole."""
-        for channel, each in found.items():
-            if each:
-                report.different += 1
-                report.listed += each[: max(0, LISTED_MAX - len(report.listed))]
-                self._loaded.pop(channel, None)
-                self.mark_stale(channel)
+        loaded = self._loaded.get(image.channel)
+        if loaded is None or image.channel in self._stale:
+            return True
+        now = _loaded(image)
+        return loaded[:2] != now[:2] or now.expires_s > loaded.expires_s + EXPIRY_TOLERANCE_S
 
 
-def _tail(image: StreamImage, loaded: StreamPosition | None) -> StreamImage:
+def _loaded(image: StreamImage) -> Loaded:
+    if image.has_stream:
+        return Loaded(image.position, image.oldest, image.expires_s)
+    return Loaded(image.position, image.oldest, max(key.expires_s for key in image.keys))
+
+
+def _tail(image: StreamImage, loaded: Loaded | None) -> StreamImage:
     """What the whole image has above the position that was loaded before; all of it for another epoch."""
-    since = 0 if loaded is None or loaded.epoch != image.position.epoch else loaded.offset
+    since = 0 if loaded is None or loaded.position.epoch != image.position.epoch else loaded.position.offset
     if not 0 < since <= image.position.offset:
         return image
     first = next((n for n, each in enumerate(image.publications) if each.offset > since), len(image.publications))

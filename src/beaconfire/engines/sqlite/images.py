@@ -77,6 +77,11 @@ class ImageTable:
         self._streams.flush(self._unix_s())
         self._streams.settle()
 
+    def adopt(self) -> None:
+        """See `Transfer.adopt`."""
+        self._streams.flush(self._unix_s())
+        self._streams.adopt()
+
     def _export(self, channel: str, since: int, at_s: float) -> StreamImage | None:
         stream = self._streams.find(channel, at_s)
         if stream is None:

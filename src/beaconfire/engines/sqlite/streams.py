@@ -23,6 +23,9 @@ CACHED_MAX: Final = 100_000
 UNSETTLED: Final = -1
 """The generation of a stream that came from another engine, which may still be used: see `Transfer.settle`."""
 
+OF_LOST_ORIGINAL: Final = 0
+"""The generation of a stream whose original is lost. It is below that of each file, so the stream counts as a copy."""
+
 ANCESTORS_MAX: Final = 4
 """How many earlier epochs of a stream stay recoverable."""
 
@@ -324,6 +327,15 @@ class StreamTable:
         """Loaded streams are originals from now on. As part of the transaction, in which all rows must be written."""
         self._transaction.begin().execute(
             "UPDATE streams SET generation = ? WHERE generation = ?", (self._generation, UNSETTLED)
+        )
+        self._cache.clear()
+        self.follows_original = False
+
+    def adopt(self) -> None:
+        """Streams that are not settled get new epochs at their next use. As part of the transaction, in which all rows
+        must be written."""
+        self._transaction.begin().execute(
+            "UPDATE streams SET generation = ? WHERE generation = ?", (OF_LOST_ORIGINAL, UNSETTLED)
         )
         self._cache.clear()
         self.follows_original = False

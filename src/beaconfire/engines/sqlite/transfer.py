@@ -51,6 +51,10 @@ class SqliteTransfer:
         """See `Transfer.settle`. One transaction."""
         await self._run(_WriteImages(_future(), lambda store: store.images.settle()))
 
+    async def adopt(self) -> None:
+        """See `Transfer.adopt`. One transaction."""
+        await self._run(_WriteImages(_future(), lambda store: store.images.adopt()))
+
     async def follow(self) -> None:
         """See `Transfer.follow`. One transaction. Ends when the file is opened again after an I/O error."""
         await self._run(_WriteImages(_future(), lambda store: store.images.follow()))

@@ -14,16 +14,23 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
-from beaconfire.base.clock import SystemClock
+from beaconfire.base.clock import Clock, ManualClock, SystemClock
 from beaconfire.base.errors import StorageFull
 from beaconfire.engines.memory import memory_engine, random_epoch
 from beaconfire.engines.mirror import MirrorEngine, mirror_engine
 from beaconfire.engines.port import Engine, HistoryOptions, HistoryPage, PublishOptions
 from beaconfire.engines.sqlite import sqlite_engine
 from beaconfire.engines.transfer import StreamImage, Transferable
-from beaconfire.model.events import NoEvents
+from beaconfire.model.events import (
+    EventSink,
+    MigrationFailed,
+    MigrationProgressed,
+    MigrationReadChanged,
+    NoEvents,
+)
 from beaconfire.model.position import StreamPosition
 from tests.conformance.engines.harness import Node
+from tests.fakes.events import EventRecorder
 
 CHANNELS = int(os.environ.get("MIGRATION_CHANNELS", "2000"))
 """How many channels the migration under load has."""
@@ -32,13 +39,13 @@ CLOCK = SystemClock()
 HISTORY = HistoryOptions(size=5, ttl_s=3600.0, meta_ttl_s=86400.0)
 
 
-def memory() -> Engine:
-    return memory_engine(CLOCK)
+def memory(clock: Clock = CLOCK, history_bytes_max: int = 2**30) -> Engine:
+    return memory_engine(clock, history_bytes_max=history_bytes_max)
 
 
-def sqlite(path: str) -> Engine:
-    live = memory_engine(CLOCK)
-    return sqlite_engine(path, live, live.broker, CLOCK, random_epoch, NoEvents())
+def sqlite(path: str, clock: Clock = CLOCK) -> Engine:
+    live = memory_engine(clock)
+    return sqlite_engine(path, live, live.broker, clock, random_epoch, NoEvents())
 
 
 class Migration:
@@ -47,6 +54,7 @@ class Migration:
     def __init__(self, mirror: MirrorEngine) -> None:
         self.mirror = mirror
         self.broker = mirror.broker
+        self.replicator = mirror.replicator
         self.history = replace(HISTORY, durability=mirror.old.durabilities[-1])
         assert isinstance(mirror.old, Transferable)
         assert isinstance(mirror.new, Transferable)
@@ -67,17 +75,16 @@ class Migration:
 
     async def follow(self) -> None:
         """Waits until the new engine has everything."""
-        await self.wait(lambda: self.mirror.status().phase == "following" and not self.mirror.status().waiting)
+        await self.wait(lambda: self.replicator.phase == "following" and not self.replicator.waiting)
 
     async def verify(self) -> Sequence[str]:
         """The differences that a verification lists."""
-        self.mirror.replicator.verified = None
-        self.mirror.replicator.verify()
-        await self.wait(lambda: self.mirror.status().verified is not None)
-        report = self.mirror.status().verified
+        number = (await self.mirror.migration.verify()).verification
+        await self.wait(lambda: (done := self.replicator.verified) is not None and done.number == number)
+        report = (await self.mirror.migration.status()).verified
         assert report is not None
-        assert report.is_equal == (report.old == report.new)
-        return [f"{each.channel}: {each.what}" for each in report.listed]
+        assert (report.different == 0) == (report.old == report.new)
+        return [f"{each.channel}: {each.what}" for each in report.differences]
 
     async def image(self, channel: str) -> StreamImage:
         [image] = await self.old.export({channel: 0}, CLOCK.unix_s())
@@ -85,10 +92,11 @@ class Migration:
 
 
 @asynccontextmanager
-async def migration(old: Engine, new: Engine, settles: bool = False) -> AsyncIterator[Migration]:
-    mirror = mirror_engine(old, new, CLOCK.unix_s, NoEvents(), retry_s=0.001)
+async def migration(
+    old: Engine, new: Engine, clock: Clock = CLOCK, events: EventSink | None = None, timeout_s: float = 30.0
+) -> AsyncIterator[Migration]:
+    mirror = mirror_engine(old, new, clock.unix_s, events or NoEvents(), retry_s=0.001, timeout_s=timeout_s)
     await mirror.broker.start(Node())
-    mirror.broker.settles = settles
     try:
         yield Migration(mirror)
     finally:
@@ -99,6 +107,20 @@ async def migration(old: Engine, new: Engine, settles: bool = False) -> AsyncIte
 def path() -> Any:
     with tempfile.TemporaryDirectory() as folder:
         yield f"{folder}/new.db"
+
+
+async def failing(images: Sequence[StreamImage]) -> Sequence[str]:
+    """`Transfer.load` of an engine without room."""
+    raise StorageFull("the disk is full")
+
+
+async def read_file(path: str, channel: str, since: StreamPosition) -> HistoryPage:
+    """Reads a channel from a file that no engine uses."""
+    engine = sqlite(path)
+    await engine.broker.start(Node())
+    page = await engine.broker.history(channel, replace(HISTORY, durability="disk"), -1, since)
+    await engine.broker.stop()
+    return page
 
 
 async def publish_at_random(m: Migration, channels: int, count: int, producer: str, start: Mapping[str, int]) -> None:
@@ -123,12 +145,12 @@ async def publish_at_random(m: Migration, channels: int, count: int, producer: s
 
 @pytest.mark.timeout(3000)
 def test_a_migration_there_and_back_under_load_has_no_difference(path: str) -> None:
-    """Memory to SQLite, and from there to memory again, while four publishers go on. Positions of the beginning still
-    continue at the end."""
+    """Memory to SQLite, from there to a memory engine, and a memory engine that starts with the file, while four
+    publishers go on. Positions of the beginning still continue at the end."""
 
     async def run() -> None:
         first = memory()
-        async with migration(first, sqlite(path), settles=True) as m:
+        async with migration(first, sqlite(path)) as m:
             positions = {}
             for number in range(CHANNELS):
                 channel = f"channel-{number}"
@@ -141,6 +163,12 @@ def test_a_migration_there_and_back_under_load_has_no_difference(path: str) -> N
                 assert await m.read(channel) == page
                 assert page.position.epoch == positions[channel].epoch
             await load_and_verify(m, "back")
+            before = {channel: (await m.read(channel)) for channel in positions}
+        async with migration(memory(), sqlite(path)) as m:
+            for channel, page in before.items():
+                assert await m.read(channel) == page
+                assert page.position.epoch == positions[channel].epoch
+            await load_and_verify(m, "there again")
 
     async def load_and_verify(m: Migration, name: str) -> None:
         publishers = [
@@ -223,7 +251,7 @@ def test_a_channel_that_is_being_loaded_is_read_from_the_old_engine(path: str) -
             transfer.load = hold  # type: ignore[method-assign]
             await m.publish("a", b"2")
             await is_loading.wait()
-            assert m.mirror.status().waiting == 1
+            assert m.replicator.waiting == 1
             assert [bytes(each.data) for each in (await m.read("a")).publications] == [b"1", b"2"]
             held.set()
             await m.follow()
@@ -290,19 +318,16 @@ def test_a_full_disk_of_the_new_engine_fails_no_publish(path: str) -> None:
             transfer = m.mirror.replicator._new
             load = transfer.load
 
-            async def full(images: Sequence[StreamImage]) -> Sequence[str]:
-                raise StorageFull("the disk is full")
-
-            transfer.load = full  # type: ignore[method-assign]
+            transfer.load = failing  # type: ignore[method-assign]
             for number in range(3):
                 await m.publish("a", b"%d" % number)
                 await m.publish("b", b"%d" % number)
-            await m.wait(lambda: m.mirror.status().problem == "the disk is full")
+            await m.wait(lambda: m.replicator.problem == "the disk is full")
             assert len((await m.read("a")).publications) == 4
-            assert m.mirror.status().waiting == 2
+            assert m.replicator.waiting == 2
             transfer.load = load  # type: ignore[method-assign]
             await m.follow()
-            assert m.mirror.status().problem == ""
+            assert m.replicator.problem == ""
             assert await m.verify() == []
 
     asyncio.run(run())
@@ -335,21 +360,40 @@ def test_an_interrupted_migration_continues(path: str) -> None:
     asyncio.run(run())
 
 
-def test_the_new_engine_goes_on_with_the_same_epochs_if_it_settles(path: str) -> None:
-    """Without settling, the file counts as a backup: positions continue, in new epochs."""
+@pytest.mark.parametrize("read_percent", [50.0, 100.0])
+def test_the_original_is_the_new_engine_after_a_migration_that_reads_all_of_it(path: str, read_percent: float) -> None:
+    """Otherwise it is the old one. The other one continues all positions as well, but in new epochs: so no client takes
+    one of the two for the other, whichever is started."""
 
     async def run() -> None:
-        for settles in (False, True):
-            old = memory()
-            async with migration(old, sqlite(path), settles) as m:
-                position = await m.publish("a")
-                await m.follow()
-            engine = sqlite(path)
-            await engine.broker.start(Node())
-            page = await engine.broker.history("a", replace(HISTORY, durability="disk"), -1, position)
-            await engine.broker.stop()
+        old_path = f"{path}-old"
+        async with migration(sqlite(old_path), sqlite(path)) as m:
+            position = await m.publish("a")
+            await m.mirror.migration.set_read_percent(read_percent)
+            await m.follow()
+        for each, is_original in ((old_path, read_percent < 100), (path, read_percent == 100)):
+            page = await read_file(each, "a", position)
             assert page.continues
-            assert (page.position == position) is settles
+            assert (page.position == position) is is_original
+
+    asyncio.run(run())
+
+
+def test_a_new_engine_without_all_streams_does_not_become_the_original(path: str) -> None:
+    """At the end of the server it could not be written."""
+
+    async def run() -> None:
+        recorder = EventRecorder()
+        async with migration(memory(), sqlite(path), events=recorder) as m:
+            position = await m.publish("a")
+            await m.follow()
+            m.replicator._new.load = failing  # type: ignore[method-assign]
+            await m.publish("a")
+        assert recorder.events[-1] == MigrationFailed("the disk is full")
+        page = await read_file(path, "a", position)
+        assert page.continues
+        assert page.position.offset == position.offset
+        assert page.position.epoch != position.epoch
 
     asyncio.run(run())
 
@@ -366,5 +410,213 @@ def test_a_position_that_a_read_has_made_is_mirrored(path: str) -> None:
             images = {image.channel: image for image in await m.new.export({"a": 0, "b": 0}, CLOCK.unix_s())}
             assert images["a"].position == page.position
             assert images["b"].position == positions["b"]
+
+    asyncio.run(run())
+
+
+# At the start of a volatile engine
+
+
+async def kill(m: Migration) -> None:
+    """Ends the mirror as the end of the process does: nothing is handed over."""
+    task, m.replicator._task = m.replicator._task, None
+    assert task is not None
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_memory_engine_gets_what_the_new_engine_has_kept(path: str, is_killed: bool) -> None:
+    """After a clean end with the same epochs. After a kill, the newest publications may be missing, so the epochs are
+    new, and positions up to the last one that was kept continue."""
+
+    async def run() -> None:
+        async with migration(memory(), sqlite(path)) as m:
+            position = await m.publish("a", producer="p", seq=1)
+            await m.follow()
+            if is_killed:
+                await kill(m)
+                lost = await m.publish("a")
+        recorder = EventRecorder()
+        async with migration(memory(), sqlite(path), events=recorder) as m:
+            assert recorder.events == [MigrationProgressed("restored", 1)]
+            page = await m.read("a", position)
+            assert page.continues
+            assert (page.position == position) is not is_killed
+            if is_killed:
+                assert not (await m.read("a", lost)).continues
+            assert (await m.publish("a", producer="p", seq=1)).offset == position.offset
+            assert await m.verify() == []
+        page = await read_file(path, "a", position)
+        assert page.continues
+
+    asyncio.run(run())
+
+
+def test_a_memory_engine_that_is_too_small_does_not_start(path: str) -> None:
+    """It would drop publications, and the file as well. The file is not changed, and can be used as before."""
+
+    async def run() -> None:
+        positions = {}
+        async with migration(memory(), sqlite(path)) as m:
+            for number in range(50):
+                positions[f"channel-{number}"] = await m.publish(f"channel-{number}", b"x" * 1000)
+            await m.follow()
+        with pytest.raises(StorageFull, match=r"raise engine\.history_max_bytes"):
+            async with migration(memory(history_bytes_max=20_000), sqlite(path)):
+                raise AssertionError("the engine has started")
+        for channel, position in positions.items():
+            page = await read_file(path, channel, position)
+            assert page.position == position
+            assert len(page.publications) == 0
+            assert page.continues
+
+    asyncio.run(run())
+
+
+# Expiry
+
+
+def test_a_position_that_is_used_lives_on_in_the_new_engine(path: str) -> None:
+    """Reads and comparisons of positions prolong it in the old engine. They are mirrored, but not each of them."""
+
+    async def run() -> None:
+        clock = ManualClock()
+        async with migration(memory(clock), sqlite(path, clock), clock) as m:
+            await m.publish("a")
+            await m.follow()
+            loads = 0
+            load = m.replicator._new.load
+
+            async def count(images: Sequence[StreamImage]) -> Sequence[str]:
+                nonlocal loads
+                loads += 1
+                return await load(images)
+
+            m.replicator._new.load = count  # type: ignore[method-assign]
+            for _ in range(150):
+                clock.advance(HISTORY.meta_ttl_s / 100)
+                assert await m.broker.positions({"a": m.history})
+                await m.follow()
+            assert 20 <= loads <= 40
+            clock.advance(0.9 * HISTORY.meta_ttl_s)
+            assert len(await m.new.export({"a": 0}, clock.unix_s())) == 1
+            assert await m.verify() == []
+
+    asyncio.run(run())
+
+
+def test_a_page_of_the_new_engine_prolongs_the_position_in_the_old_one(path: str) -> None:
+    """Otherwise the position would expire there, although a client uses it."""
+
+    async def run() -> None:
+        clock = ManualClock()
+        async with migration(memory(clock), sqlite(path, clock), clock) as m:
+            m.broker.read_percent = 100.0
+            position = await m.publish("a")
+            for _ in range(5):
+                await m.follow()
+                clock.advance(0.5 * HISTORY.meta_ttl_s)
+                assert (await m.read("a")).position == position
+
+    asyncio.run(run())
+
+
+def test_an_expired_channel_is_removed_from_the_new_engine(path: str) -> None:
+    """Nothing is kept of it, also not in the memory of the mirror, and it is no difference."""
+
+    async def run() -> None:
+        clock = ManualClock()
+        async with migration(memory(clock), sqlite(path, clock), clock) as m:
+            await m.publish("a")
+            await m.publish("b", idempotency_key="k")
+            await m.follow()
+            clock.advance(2 * HISTORY.meta_ttl_s)
+            for _ in range(2):
+                m.mirror.sweep()
+            await m.follow()
+            assert m.replicator._loaded == {}
+            assert await m.new.count() == 0
+            assert await m.verify() == []
+
+    asyncio.run(run())
+
+
+def test_what_the_memory_limit_drops_is_no_difference(path: str) -> None:
+    """The old engine decides. The new engine drops the same, at the latest at a verification."""
+
+    async def run() -> None:
+        async with migration(memory(history_bytes_max=60_000), sqlite(path)) as m:
+            for number in range(60):
+                for _ in range(3):
+                    await m.publish(f"channel-{number}", b"x" * 1000)
+                await m.follow()
+            assert await m.old.count() < 60
+            assert await m.verify() == []
+            await m.follow()
+            assert await m.new.count() == await m.old.count()
+            assert await m.verify() == []
+
+    asyncio.run(run())
+
+
+# Trouble of the new engine
+
+
+def test_a_read_that_hangs_is_answered_by_the_old_engine(path: str) -> None:
+    """The other channels are then not read from the new engine before it was written."""
+
+    async def run() -> None:
+        async with migration(memory(), sqlite(path), timeout_s=0.05) as m:
+            m.broker.read_percent = 100.0
+            for channel in "ab":
+                await m.publish(channel, b"1")
+            await m.follow()
+            asked = []
+
+            async def hang(channel: str, *arguments: Any) -> HistoryPage:
+                asked.append(channel)
+                await asyncio.Event().wait()
+                raise AssertionError("never")
+
+            read, m.broker._new.history = m.broker._new.history, hang  # type: ignore[method-assign,assignment]
+            m.replicator._new.load, load = failing, m.replicator._new.load  # type: ignore[method-assign]
+            for channel in "ab":
+                assert len((await m.read(channel)).publications) == 1
+            assert asked == ["a"]
+            assert m.replicator.problem
+            m.broker._new.history, m.replicator._new.load = read, load  # type: ignore[method-assign]
+            await m.wait(lambda: not m.replicator.problem)
+            assert await m.verify() == []
+
+    asyncio.run(run())
+
+
+def test_events_tell_what_happens(path: str) -> None:
+    """Each step, the first of several failures and the end of the failure, and each change of the percentage."""
+
+    async def run() -> None:
+        recorder = EventRecorder()
+        async with migration(memory(), sqlite(path), events=recorder) as m:
+            await m.publish("a")
+            await m.follow()
+            await m.mirror.migration.set_read_percent(30.0)
+            assert await m.verify() == []
+            m.replicator._new.load, load = failing, m.replicator._new.load  # type: ignore[method-assign]
+            await m.publish("a")
+            await m.wait(lambda: bool(m.replicator.problem))
+            m.replicator._new.load = load  # type: ignore[method-assign]
+            await m.wait(lambda: not m.replicator.problem)
+        kinds = (MigrationProgressed, MigrationFailed, MigrationReadChanged)
+        events = [event for event in recorder.events if isinstance(event, kinds)]
+        copied, *rest = events
+        assert isinstance(copied, MigrationProgressed)
+        assert copied.step == "copied"
+        assert rest == [
+            MigrationReadChanged(30.0),
+            MigrationProgressed("verified", 1),
+            MigrationFailed("the disk is full"),
+            MigrationProgressed("recovered", 0),
+        ]
 
     asyncio.run(run())

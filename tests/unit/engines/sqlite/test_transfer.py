@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -127,3 +128,39 @@ def test_earlier_epochs_of_a_copy_move(path: Path) -> None:
             assert page.position == image.position
 
     run_on(path, scenario)
+
+
+def test_an_adopted_stream_gets_a_new_epoch_before_it_is_exported(path: Path) -> None:
+    """Its original is lost, and may have gone on. Positions up to the last one that was loaded continue. A stream that
+    was settled, or was made here, keeps its epoch."""
+
+    async def scenario(engine: SqliteEngine) -> None:
+        transfer = engine.transfer()
+        await transfer.load([await image_of("settled", 1)])
+        await transfer.settle()
+        await load(engine)
+        await transfer.adopt()
+        images = {image.channel: image for image in await transfer.export({"a": 0, "settled": 0}, CLOCK.unix_s())}
+        assert images["settled"].position == StreamPosition(1, "OLD")
+        assert images["a"].position.epoch != "OLD"
+        assert list(images["a"].ancestors) == [("OLD", 3)]
+        assert (await use(engine)) == images["a"].position
+
+    run_on(path, scenario)
+
+
+def test_a_second_stop_waits_for_the_end_of_the_thread(path: Path) -> None:
+    """Also if the first one was cancelled. Afterwards nothing uses the file."""
+
+    async def play() -> None:
+        live = memory_engine(CLOCK)
+        engine = sqlite_engine(str(path), live, live.broker, CLOCK, random_epoch, NoEvents())
+        await engine.broker.start(Node())
+        stopping = asyncio.ensure_future(engine.broker.stop())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        await asyncio.wait([stopping])
+        await engine.broker.stop()
+        assert not [thread for thread in threading.enumerate() if thread.name == "sqlite-writer"]
+
+    asyncio.run(play())
