@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from beaconfire.base.errors import EngineUnavailable
 from beaconfire.engines.migration import MigrationStatus, StreamTotals, Verification
+from beaconfire.engines.port import Engine
 
 TOTALS = StreamTotals(3, 9, "5f0c")
 VERIFIED = Verification(1, TOTALS, TOTALS, 0, [])
@@ -32,3 +34,14 @@ class FakeMigration:
         self._check()
         self.current = replace(self.current, phase="verifying", verification=self.current.verification + 1)
         return self.current
+
+
+def with_migration(engine: Engine) -> Engine:
+    """The same engine, which says that there is a migration. Its calls fail while the engine is down."""
+
+    def check() -> None:
+        state = engine.state()
+        if not state.up:
+            raise EngineUnavailable(state.detail)
+
+    return replace(engine, migration=FakeMigration(check))

@@ -14,7 +14,6 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from beaconfire.base.clock import Clock, ManualClock
-from beaconfire.base.errors import EngineUnavailable
 from beaconfire.base.timers import Timers
 from beaconfire.engines.guard import GuardedEngine, guard_engine
 from beaconfire.engines.interceptor import EngineCall, InterceptedBroker
@@ -34,7 +33,7 @@ from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.testing import ManualCalls, SharedStore, control_calls
 from tests.fakes.events import EventRecorder
 from tests.fakes.hub import LocalHub, wait_until
-from tests.fakes.migration import FakeMigration
+from tests.fakes.migration import with_migration
 
 T = TypeVar("T")
 
@@ -222,17 +221,6 @@ class MemoryHarness(Harness):
 
     def make_engine(self) -> Engine:
         return memory_engine(self.clock)
-
-
-def with_migration(engine: Engine) -> Engine:
-    """The same engine, which says that there is a migration. Its calls fail while the engine is down."""
-
-    def check() -> None:
-        state = engine.state()
-        if not state.up:
-            raise EngineUnavailable(state.detail)
-
-    return replace(engine, migration=FakeMigration(check))
 
 
 class GuardedMemoryHarness(MemoryHarness):
