@@ -76,11 +76,14 @@ class CallInterceptor(Protocol):
 class InterceptedBroker:
     """A `Broker` whose calls run through an interceptor. Announcements go directly from `inner` to the node."""
 
-    def __init__(self, inner: Broker, interceptor: CallInterceptor, start_wait_s: float = 0.0) -> None:
-        """`start_wait_s` is that of `Engine`."""
+    def __init__(
+        self, inner: Broker, interceptor: CallInterceptor, start_wait_s: float = 0.0, stop_wait_s: float = 0.0
+    ) -> None:
+        """`start_wait_s` and `stop_wait_s` are those of `Engine`."""
         self._inner = inner
         self._call = interceptor.call
         self._start_wait_s = start_wait_s
+        self._stop_wait_s = stop_wait_s
 
     # The methods return the coroutine of the interceptor, which saves a coroutine for each call.
 
@@ -88,7 +91,7 @@ class InterceptedBroker:
         return self._call("start", self._inner.start(events), waits_s=self._start_wait_s)
 
     def stop(self) -> Coroutine[Any, Any, None]:
-        return self._call("stop", self._inner.stop())
+        return self._call("stop", self._inner.stop(), waits_s=self._stop_wait_s)
 
     def ping(self) -> Coroutine[Any, Any, None]:
         return self._call("ping", self._inner.ping())
@@ -217,12 +220,13 @@ def intercept(engine: Engine, interceptor: CallInterceptor) -> InterceptedEngine
     """An engine with the state and the callbacks of `engine`, whose calls run through `interceptor`."""
     return InterceptedEngine(
         engine.name,
-        InterceptedBroker(engine.broker, interceptor, engine.start_wait_s),
+        InterceptedBroker(engine.broker, interceptor, engine.start_wait_s, engine.stop_wait_s),
         InterceptedPresence(engine.presence, interceptor),
         InterceptedControlBus(engine.control, interceptor),
         durabilities=engine.durabilities,
         single_node=engine.single_node,
         start_wait_s=engine.start_wait_s,
+        stop_wait_s=engine.stop_wait_s,
         migration=InterceptedMigration(engine.migration, interceptor),
         inner=engine,
     )

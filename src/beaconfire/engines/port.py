@@ -368,8 +368,9 @@ class Engine(Struct, frozen=True):
     `immediate` are durabilities for whose streams `publish` and `history` never suspend, although other calls may.
     `keeps_order` promises that publishes take effect in the order in which they were started, in each channel, also if
     the caller does not wait for one before it starts the next. `single_node` is true only if no other node can use the
-    same data: then what a node knows of its own connections is everything. `start_wait_s` is how much longer than other
-    calls `Broker.start` may take, in seconds. `migration` moves the streams to another engine.
+    same data: then what a node knows of its own connections is everything. `start_wait_s` and `stop_wait_s` are how
+    much longer than other calls `Broker.start` and `Broker.stop` may take, in seconds. `migration` moves the streams to
+    another engine.
     """
 
     name: str
@@ -382,6 +383,7 @@ class Engine(Struct, frozen=True):
     keeps_order: bool = False
     single_node: bool = False
     start_wait_s: float = 0.0
+    stop_wait_s: float = 0.0
     migration: Migration = NO_MIGRATION
 
     def state(self) -> EngineState:

@@ -16,7 +16,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from beaconfire.engines.mirror.broker import MirrorBroker, best_durability
+from beaconfire.engines.mirror.broker import LAST_LOADS_S, MirrorBroker, best_durability
 from beaconfire.engines.mirror.control import MirrorMigration
 from beaconfire.engines.mirror.replicator import RETRY_S, Replicator
 from beaconfire.engines.mirror.restoring import RESTORE_S_MAX
@@ -25,8 +25,8 @@ from beaconfire.engines.transfer import Transferable
 from beaconfire.model.events import EventSink
 
 TIMEOUT_S: Final = 1.5
-"""How long a read of the new engine may take, before the old engine is read, and how long the last changes may take at
-the end. Less than the deadline of a call, so that a new engine that hangs fails no call."""
+"""How long a read of the new engine may take, before the old engine is read. Less than the deadline of a call, so that
+a new engine that hangs fails no call."""
 
 
 class MirrorEngine(Engine, frozen=True, kw_only=True):
@@ -88,6 +88,7 @@ def mirror_engine(
         keeps_order=old.keeps_order,
         single_node=old.single_node,
         start_wait_s=RESTORE_S_MAX,
+        stop_wait_s=LAST_LOADS_S,
         migration=MirrorMigration(old.name, new.name, broker, replicator, events),
         old=old,
         new=new,

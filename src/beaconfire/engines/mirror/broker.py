@@ -29,6 +29,9 @@ from beaconfire.model.events import EventSink, MigrationFailed, MigrationProgres
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo
 
+LAST_LOADS_S: Final = 20.0
+"""How long the changes that the new engine does not have yet may take at the end."""
+
 _PARTS: Final = 10_000
 """Channels are divided into this many parts, so a percentage may have two decimals."""
 
@@ -97,14 +100,14 @@ class MirrorBroker:
         except EngineError as error:
             self._events.emit(MigrationFailed(error.detail))
         except TimeoutError:
-            self._events.emit(MigrationFailed(f"the last changes were not loaded within {self._timeout_s:g} s"))
+            self._events.emit(MigrationFailed(f"the last changes were not loaded within {LAST_LOADS_S:g} s"))
         finally:
             await self._old.stop()
             await self._new.stop()
 
     async def _hand_over(self) -> None:
         """See `engines.mirror`. In this order: at no moment are both engines the original."""
-        async with asyncio.timeout(self._timeout_s):
+        async with asyncio.timeout(LAST_LOADS_S):
             is_complete = await self._replicator.stop()
         if is_complete and (self._is_volatile or self.read_percent >= 100):
             if not self._is_volatile:

@@ -27,6 +27,14 @@ EXPIRY_LAG: Final = 0.05
 """By which part of its time to live the expiry of a position may be too early in the new engine. Otherwise each read
 would have to write there."""
 
+CHANGES_MAX: Final = 4 * SLICE_CHANNELS
+"""How many channels with changes are loaded together. A change is a few publications, so this takes as long as a slice
+of whole channels."""
+
+CHANGE_LOADS_MAX: Final = 4
+"""How often changes are loaded before a slice is copied or verified. So the new engine keeps up with publishing while
+all channels are compared, and the comparison goes on under any load."""
+
 SWEPT_CHANNELS_MAX: Final = 1000
 """How many channels one `sweep` looks at."""
 
@@ -206,9 +214,11 @@ class Replicator:
                 await asyncio.sleep(self._retry_s)
 
     async def _step(self) -> None:
-        """One slice of each kind of work, or waits until there is work."""
+        """Changes first, then a slice of the other work, or waits until there is work."""
         self._wake.clear()
-        if self._stale:
+        for _ in range(CHANGE_LOADS_MAX):
+            if not self._stale:
+                break
             await self._load_stale()
             self._succeed()
         if self._cursor is not None:
@@ -234,7 +244,7 @@ class Replicator:
             self._events.emit(MigrationProgressed("recovered", self.waiting))
 
     async def _load_stale(self) -> None:
-        channels = list(islice(self._stale, SLICE_CHANNELS))
+        channels = list(islice(self._stale, CHANGES_MAX))
         tails = {}
         for channel in channels:
             del self._stale[channel]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from beaconfire.engines.producers import Producer
-from beaconfire.engines.sqlite.publications import PublicationTable
+from beaconfire.engines.sqlite.publications import PublicationTable, StoredPublications
 from beaconfire.engines.sqlite.receipts import IdempotencyTable, ProducerTable
 from beaconfire.engines.sqlite.streams import UNSETTLED, Stream, StreamTable
 from beaconfire.engines.transfer import ChannelSlice, KeyImage, ProducerImage, StreamImage
@@ -45,15 +45,33 @@ class ImageTable:
     def prepare(self, channels: Mapping[str, int]) -> None:
         """Before `export`, in the batch before: streams of an older generation get their new epoch, as at any use."""
         now_s = self._unix_s()
+        self._streams.prefetch(channels)
         for channel in channels:
             stream = self._streams.find(channel, now_s)
             if stream is not None and stream.generation >= 0:
                 self._streams.fork_copy(stream)
 
     def export(self, channels: Mapping[str, int], at_s: float) -> list[StreamImage]:
-        """See `Transfer.export`."""
-        images = (self._export(channel, since, at_s) for channel, since in channels.items())
-        return [image for image in images if image is not None]
+        """See `Transfer.export`. Whole images are read together, with one statement for each table."""
+        self._streams.prefetch(channels)
+        found = {channel: self._streams.find(channel, at_s) for channel in channels}
+        whole = [stream for channel, stream in found.items() if stream is not None and not channels[channel]]
+        stored = self._publications.read_whole(whole, at_s)
+        keys = self._keys.read_all([channel for channel, since in channels.items() if not since], at_s)
+        producers = self._producers.read([stream for stream in found.values() if stream is not None])
+        images = []
+        for channel, stream in found.items():
+            since = channels[channel]
+            rows = self._keys.read(channel, since, at_s) if since else keys[channel]
+            if stream is None:
+                if rows:
+                    images.append(_keys_only(channel, _keys(rows)))
+                continue
+            if since > stream.top:
+                since = 0
+            alive = stored[stream.id] if stream.id in stored else self._publications.read_tail(stream, since, at_s)
+            images.append(_image(stream, channel, since, alive, producers.get(stream.id, ()), _keys(rows)))
+        return images
 
     def load(self, images: Sequence[StreamImage]) -> list[str]:
         """See `Transfer.load`."""
@@ -82,30 +100,6 @@ class ImageTable:
         self._streams.flush(self._unix_s())
         self._streams.adopt()
 
-    def _export(self, channel: str, since: int, at_s: float) -> StreamImage | None:
-        stream = self._streams.find(channel, at_s)
-        if stream is None:
-            keys = self._keys.read(channel, 0, at_s)
-            return StreamImage(channel, _NO_POSITION, 0, 1, (), (), 0.0, 0, "", (), (), _keys(keys)) if keys else None
-        if since > stream.top:
-            since = 0
-        oldest, _ = self._publications.oldest_alive(stream, at_s)
-        first = max(oldest, since + 1)
-        return StreamImage(
-            channel=channel,
-            position=stream.position,
-            since=since,
-            oldest=oldest,
-            publications=self._publications.read(stream, first, stream.top, -1, False),
-            publication_expiries_s=self._publications.expiries(stream, first),
-            expires_s=stream.expires_s,
-            version=stream.version,
-            version_epoch=stream.version_epoch,
-            ancestors=[(epoch, offset) for epoch, offset in stream.ancestors],
-            producers=[ProducerImage(*row) for row in self._producers.read(stream)],
-            keys=_keys(self._keys.read(channel, since, at_s)),
-        )
-
     def _load(self, image: StreamImage) -> bool:
         """False, without any change, if a whole image is needed."""
         channel, position, now_s = image.channel, image.position, self._unix_s()
@@ -127,7 +121,7 @@ class ImageTable:
         if not image.since:
             stream.floor = image.oldest
         if image.publications:
-            if stream.oldest <= stream.top:
+            if image.publication_expiries_s[0] < stream.newest_expires_s:
                 self._publications.expire_no_later(stream, image.publication_expiries_s[0])
             for publication, expires_s in zip(image.publications, image.publication_expiries_s, strict=True):
                 self._publications.put(stream, publication, expires_s)
@@ -138,11 +132,41 @@ class ImageTable:
         stream.generation = UNSETTLED
         stream.version, stream.version_epoch = image.version, image.version_epoch
         stream.ancestors = [(epoch, offset) for epoch, offset in image.ancestors]
-        self._producers.put(
-            stream, {each.name: Producer(each.last, each.epoch, each.receipts) for each in image.producers}
-        )
+        if image.producers:
+            self._producers.put(
+                stream, {each.name: Producer(each.last, each.epoch, each.receipts) for each in image.producers}
+            )
         self._streams.mark_changed(stream)
 
 
 def _keys(rows: Sequence[tuple[str, StreamPosition, float]]) -> list[KeyImage]:
     return [KeyImage(*row) for row in rows]
+
+
+def _keys_only(channel: str, keys: Sequence[KeyImage]) -> StreamImage:
+    """The image of a channel without a stream."""
+    return StreamImage(channel, _NO_POSITION, 0, 1, (), (), 0.0, 0, "", (), (), keys)
+
+
+def _image(
+    stream: Stream,
+    channel: str,
+    since: int,
+    alive: StoredPublications,
+    producers: Sequence[tuple[str, int, str, bytes]],
+    keys: Sequence[KeyImage],
+) -> StreamImage:
+    return StreamImage(
+        channel=channel,
+        position=stream.position,
+        since=since,
+        oldest=alive.oldest,
+        publications=alive.publications,
+        publication_expiries_s=alive.expiries_s,
+        expires_s=stream.expires_s,
+        version=stream.version,
+        version_epoch=stream.version_epoch,
+        ancestors=[(epoch, offset) for epoch, offset in stream.ancestors],
+        producers=[ProducerImage(*row) for row in producers],
+        keys=keys,
+    )

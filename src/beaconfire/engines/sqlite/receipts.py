@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from beaconfire.engines.port import IDEMPOTENCY_TTL_S, PRODUCERS_MAX
 from beaconfire.engines.producers import UNKNOWN_PRODUCER, Producer
-from beaconfire.engines.sqlite.rows import write_rows
+from beaconfire.engines.sqlite.rows import placeholders, write_rows
 from beaconfire.engines.sqlite.streams import Stream
 from beaconfire.engines.sqlite.transaction import Transaction
 from beaconfire.model.position import StreamPosition
@@ -50,6 +50,18 @@ class IdempotencyTable:
             (channel, now_s, since),
         ).fetchall()
         return [(key, StreamPosition(offset, epoch), expires_s) for key, offset, epoch, expires_s in rows]
+
+    def read_all(self, channels: Sequence[str], now_s: float) -> dict[str, list[tuple[str, StreamPosition, float]]]:
+        """The keys of each of these channels that have not expired. All changes must be written."""
+        found: dict[str, list[tuple[str, StreamPosition, float]]] = {channel: [] for channel in channels}
+        rows = self._transaction.connection.execute(
+            "SELECT channel, key, offset, epoch, expires_s FROM idempotency_keys "
+            f"WHERE channel IN ({placeholders(channels)}) AND expires_s > ?",
+            (*channels, now_s),
+        )
+        for channel, key, offset, epoch, expires_s in rows:
+            found[channel].append((key, StreamPosition(offset, epoch), expires_s))
+        return found
 
     def remove(self, channel: str) -> None:
         """Removes all keys of the channel. New ones must be written before."""
@@ -113,12 +125,18 @@ class ProducerTable:
             self._changed.pop((stream.id, name), None)
         stream.producers = -1
 
-    def read(self, stream: Stream) -> list[tuple[str, int, str, bytes]]:
-        """Name, last number, epoch and receipts of all producers, the one that published last at the end. All changes
-        must be written."""
-        return self._transaction.connection.execute(
-            "SELECT name, last, epoch, receipts FROM producers WHERE stream = ? ORDER BY used", (stream.id,)
-        ).fetchall()
+    def read(self, streams: Sequence[Stream]) -> dict[int, list[tuple[str, int, str, bytes]]]:
+        """Name, last number, epoch and receipts of the producers of each stream, by its id, the one that published last
+        at the end. All changes must be written."""
+        found: dict[int, list[tuple[str, int, str, bytes]]] = {}
+        rows = self._transaction.connection.execute(
+            "SELECT stream, name, last, epoch, receipts FROM producers "
+            f"WHERE stream IN ({placeholders(streams)}) ORDER BY stream, used",
+            [stream.id for stream in streams],
+        )
+        for id, *producer in rows:
+            found.setdefault(id, []).append(tuple(producer))
+        return found
 
     def flush(self) -> None:
         """Writes the producers that have published, as part of the transaction."""

@@ -7,13 +7,13 @@ that in the file. After a restart a position is therefore kept up to a tenth lon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
 import msgspec
 
 from beaconfire.engines.port import HistoryOptions
-from beaconfire.engines.sqlite.rows import write_rows
+from beaconfire.engines.sqlite.rows import placeholders, write_rows
 from beaconfire.engines.sqlite.transaction import Transaction
 from beaconfire.model.position import StreamPosition
 
@@ -298,6 +298,17 @@ class StreamTable:
         """How many channels have a stream."""
         (count,) = self._transaction.connection.execute("SELECT count(channel) FROM streams").fetchone()
         return int(count)
+
+    def prefetch(self, channels: Collection[str]) -> None:
+        """Reads the rows of these channels that are not in memory, with one statement."""
+        missing = [channel for channel in channels if channel not in self._cache]
+        rows = self._transaction.connection.execute(
+            f"SELECT {_COLUMNS} FROM streams WHERE channel IN ({placeholders(missing)})", missing
+        )
+        for row in rows:
+            stream = Stream(row)
+            assert stream.channel is not None, "selected by its channel"
+            self._cache[stream.channel] = stream
 
     def channels(self, after: str, limit: int) -> list[str]:
         """The channels after `after` that have a stream or idempotency keys, in the order of their names."""
