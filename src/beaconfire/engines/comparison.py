@@ -16,8 +16,9 @@ from beaconfire.model.publication import Publication
 HASH_BYTES: Final = 16
 
 POSITION_TOLERANCE: Final = 0.1
-"""By which part of its remaining life the expiry of a position may differ. Each read prolongs it, and no engine
-promises more: after a restart, the SQLite engine keeps a position up to a tenth longer."""
+"""By which part of its remaining life the position of a stream may expire earlier in the new engine: after a restart, the
+old one may keep it up to a tenth longer. It may expire later: engines promise only a least time (`HistoryOptions`), and
+the SQLite engine adds a tenth of the whole life to what it does not have in memory."""
 
 _NAMED_MAX: Final = 3
 """How many publications of a channel are named. The rest is counted."""
@@ -73,10 +74,9 @@ def _describe(old: StreamImage | None, new: StreamImage | None, at_s: float) -> 
     ):
         if one != other:
             yield f"{name}: {one} in the old engine, {other} in the new one"
-    if old.has_stream and abs(old.expires_s - new.expires_s) > EXPIRY_TOLERANCE_S + POSITION_TOLERANCE * (
-        old.expires_s - at_s
-    ):
-        yield f"expiry of the position: {new.expires_s - old.expires_s:+.0f} s in the new engine"
+    early_s = old.expires_s - new.expires_s
+    if old.has_stream and early_s > EXPIRY_TOLERANCE_S + POSITION_TOLERANCE * (old.expires_s - at_s):
+        yield f"expiry of the position: {early_s:.0f} s earlier in the new engine"
     yield from _publications(old, new)
     yield from _producers(old, new)
     yield from _keys(old, new)

@@ -64,7 +64,9 @@ PLANTED: dict[str, tuple[Callable[[StreamImage], StreamImage], str]] = {
         lambda image: replace(image, publication_expiries_s=[each + 5 for each in image.publication_expiries_s]),
         "publication 1: expires +5 s later",
     ),
-    "shorter position": (lambda image: replace(image, expires_s=image.expires_s - 100), "expiry of the position: -100"),
+    "shorter position": (
+        lambda image: replace(image, expires_s=image.expires_s - 100), "expiry of the position: 100 s earlier"
+    ),
     "another ancestor": (lambda image: replace(image, ancestors=[("EPOCH", 2)]), "earlier epochs: "),
 }  # fmt: skip
 
@@ -98,6 +100,20 @@ def test_a_planted_difference_is_found(run: Run, planted: str) -> None:
         if planted not in ("longer life", "shorter position"):
             assert report.old.hash != report.new.hash
         assert (await pair.copy.copy()).copied == 1
+        assert (await pair.copy.verify()).is_equal
+
+    run(scenario)
+
+
+def test_a_position_that_is_kept_longer_is_no_difference(run: Run) -> None:
+    """Engines promise only a least time."""
+
+    async def scenario(pair: Pair) -> None:
+        await pair.old.publish("a")
+        await pair.copy.copy()
+        image = await pair.old.image("a")
+        assert image is not None
+        await pair.new.transfer.load([replace(image, expires_s=image.expires_s + 1000)])
         assert (await pair.copy.verify()).is_equal
 
     run(scenario)

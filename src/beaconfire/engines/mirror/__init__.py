@@ -96,4 +96,4 @@ def mirror_engine(
     )
 
 
-__all__ = ["TIMEOUT_S", "MirrorEngine", "mirror_engine"]
+__all__ = ["RESTORE_S_MAX", "TIMEOUT_S", "MirrorEngine", "mirror_engine"]

@@ -29,8 +29,9 @@ from beaconfire.model.events import EventSink, MigrationFailed, MigrationProgres
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo
 
-LAST_LOADS_S: Final = 20.0
-"""How long the changes that the new engine does not have yet may take at the end."""
+LAST_LOADS_S: Final = 6.0
+"""How long the changes that the new engine does not have yet may take at the end: enough for ten thousand channels. The
+supervisor of worker processes gives the hub ten seconds to end."""
 
 _PARTS: Final = 10_000
 """Channels are divided into this many parts, so a percentage may have two decimals."""

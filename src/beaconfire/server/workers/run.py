@@ -7,13 +7,14 @@ import sys
 from collections.abc import Mapping
 
 from beaconfire.config import Config
+from beaconfire.engines.mirror import RESTORE_S_MAX
 from beaconfire.observe import logs
 from beaconfire.server.process import announce, prepare
 from beaconfire.server.sockets import base_url
 from beaconfire.server.workers.hub_process import run_hub
 from beaconfire.server.workers.listeners import open_listeners
 from beaconfire.server.workers.seat import Seat
-from beaconfire.server.workers.supervisor import STOP_MARGIN_S, Supervisor, SupervisorOptions
+from beaconfire.server.workers.supervisor import START_TIMEOUT_S, STOP_MARGIN_S, Supervisor, SupervisorOptions
 from beaconfire.server.workers.worker_process import run_worker
 
 
@@ -36,7 +37,11 @@ def supervise(config: Config, config_file: str | None, overrides: Mapping[str, s
         command += ["--config", config_file]
     for name, value in overrides.items():
         command += ["--set", f"{name}={value}"]
-    options = SupervisorOptions([*command, "--seat"], float(config.server.shutdown_timeout) + STOP_MARGIN_S)
+    options = SupervisorOptions(
+        [*command, "--seat"],
+        float(config.server.shutdown_timeout) + STOP_MARGIN_S,
+        START_TIMEOUT_S + (RESTORE_S_MAX if config.migration.to != "none" else 0.0),
+    )
 
     async def run() -> int:
         supervisor = Supervisor(options, listeners, logs.get_logger())
