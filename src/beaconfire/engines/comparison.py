@@ -16,9 +16,9 @@ from beaconfire.model.publication import Publication
 HASH_BYTES: Final = 16
 
 POSITION_TOLERANCE: Final = 0.1
-"""By which part of its remaining life the position of a stream may expire earlier in the new engine: after a restart, the
-old one may keep it up to a tenth longer. It may expire later: engines promise only a least time (`HistoryOptions`), and
-the SQLite engine adds a tenth of the whole life to what it does not have in memory."""
+"""By which part of its remaining life the position of a stream may expire earlier in the new engine: after a restart,
+the old one may keep it up to a tenth longer. It may expire later: engines promise only a least time (`HistoryOptions`),
+and the SQLite engine adds a tenth of the whole life to what it does not have in memory."""
 
 _NAMED_MAX: Final = 3
 """How many publications of a channel are named. The rest is counted."""
