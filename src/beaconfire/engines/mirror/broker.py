@@ -90,7 +90,9 @@ class MirrorBroker:
         self._replicator.start()
 
     async def _restore(self) -> None:
-        restored = await restore(self._old_engine, self._old_transfer, self._new_transfer, self._unix_s)
+        restored = await restore(
+            self._old_engine, self._old_transfer, self._new_transfer, self._unix_s, self._replicator.remember
+        )
         if restored.channels:
             self._events.emit(MigrationProgressed("restored", restored.channels))
 

@@ -119,6 +119,10 @@ class Replicator:
             self._fail(error.detail)
         return self._cursor is None and not self._stale
 
+    def remember(self, images: Iterable[StreamImage]) -> None:
+        """The new engine has exactly these images of their channels."""
+        self._loaded.update((image.channel, _loaded(image)) for image in images)
+
     def begin_change(self, channel: str) -> None:
         """Before a change of the channel in the old engine."""
         self._changing[channel] = self._changing.get(channel, 0) + 1
@@ -275,10 +279,7 @@ class Replicator:
             await self._new.remove(gone)
             for channel in gone:
                 self._loaded.pop(channel, None)
-        self._remember(loaded.values())
-
-    def _remember(self, images: Iterable[StreamImage]) -> None:
-        self._loaded.update((image.channel, _loaded(image)) for image in images)
+        self.remember(loaded.values())
 
     async def _copy_slice(self, cursor: str) -> None:
         """Copies channels that differ. So a migration that was interrupted continues where it was."""
@@ -293,7 +294,7 @@ class Replicator:
         wrong = [old for channel, old in olds.items() if differences(old, news.get(channel), at_s)]
         if wrong:
             await self._new.load(wrong)
-        self._remember(olds.values())
+        self.remember(olds.values())
         self.done += len(part.channels)
         if not part.cursor:
             await self._remove_extra(None)
@@ -327,7 +328,7 @@ class Replicator:
         images = await self._old.export(dict.fromkeys(part.channels, 0), at_s)
         behind = [image for image in images if self._is_behind(image)]
         refused = await self._new.load([_tail(image, self._loaded.get(image.channel)) for image in behind])
-        self._remember([image for image in behind if image.channel not in refused])
+        self.remember([image for image in behind if image.channel not in refused])
         news = {image.channel: image for image in await self._new.export(dict.fromkeys(part.channels, 0), at_s)}
         if self._report is not report:
             return  # A new verification was started meanwhile.
