@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from beaconfire.base.errors import StorageFull
+from beaconfire.engines.transfer import StreamImage
 from beaconfire.model.events import (
     MigrationFailed,
     MigrationProgressed,
@@ -85,6 +87,31 @@ def test_a_memory_engine_gets_what_the_new_engine_has_kept(path: str, is_killed:
             assert await m.verify() == []
         page = await read_file(path, "a", position)
         assert page.continues
+
+    asyncio.run(run())
+
+
+def test_a_restored_engine_is_not_copied_again(path: str) -> None:
+    """It has exactly what the new engine has. Changes are written as usual."""
+
+    async def run() -> None:
+        async with migration(memory(), sqlite(path)) as m:
+            for number in range(100):
+                await m.publish(f"channel-{number}")
+            await m.follow()
+        async with migration(memory(), sqlite(path)) as m:
+            written: list[tuple[str, int]] = []
+            transfer = m.replicator._new
+            load = transfer.load
+
+            async def record(images: Sequence[StreamImage]) -> Sequence[str]:
+                written.extend((image.channel, image.since) for image in images)
+                return await load(images)
+
+            transfer.load = record  # type: ignore[method-assign]
+            await m.publish("channel-7")
+            await m.follow()
+            assert written == [("channel-7", 1)]
 
     asyncio.run(run())
 
