@@ -248,6 +248,14 @@ class RevocationApplied(Struct, frozen=True):
     kind: str
 
 
+class TicketChecked(Struct, frozen=True):
+    """A client has sent a resume ticket. `kind` is connection or subscription. `outcome` is accepted, or the reason for
+    which the ticket counts as absent: one of `policy.tickets.TICKET_REFUSALS`."""
+
+    kind: str
+    outcome: str
+
+
 class LoopMeasured(Struct, frozen=True):
     """The event loop ran a timer `late_s` seconds after it was due. Other work has waited as long."""
 
@@ -286,6 +294,7 @@ Event: TypeAlias = (
     | MigrationReadChanged
     | TokensRevoked
     | RevocationApplied
+    | TicketChecked
     | LoopMeasured
     | InternalError
 )

@@ -79,6 +79,7 @@ NAMES = {
     "beaconfire_migration_differences_total": ("counter", ()),
     "beaconfire_revocations": ("gauge", ()),
     "beaconfire_revocations_applied_total": ("counter", ("kind",)),
+    "beaconfire_resume_tickets_total": ("counter", ("kind", "outcome")),
 }
 """Dashboards and alerts of users depend on these names. Metrics may be added, but not renamed."""
 
@@ -174,6 +175,7 @@ def test_every_event_is_counted() -> None:
         events.WorkDropped("announcements", 3, "detail"),
         events.TokensRevoked("ann", "", 1.0),
         events.RevocationApplied("session"),
+        events.TicketChecked("connection", "expired"),
         events.LoopMeasured(0.02),
         events.HubConnectionEnded("node-1", "reason"),
         events.InternalError("hub", "Traceback"),
@@ -199,6 +201,7 @@ def test_every_event_is_counted() -> None:
         "beaconfire_migration_differences_total": 2,
         "beaconfire_migration_failures_total": 1,
         "beaconfire_revocations_applied_total{kind=session}": 1,
+        "beaconfire_resume_tickets_total{kind=connection,outcome=expired}": 1,
         "beaconfire_recoveries_total{namespace=small,recovered=true}": 1,
         "beaconfire_recovered_publications_total{namespace=small}": 5,
         "beaconfire_publications_total{namespace=small}": 3,
@@ -293,6 +296,7 @@ def test_limits_have_the_names_of_settings() -> None:
         "body_pause_max",
         "poll_commands_max",
         "token_length_max",
+        "ticket_length_max",
         "jwks_unknown_kids_max",
         "tags_filter_depth_max",
         "announcements_waiting_max",
