@@ -24,7 +24,14 @@ the codecs, are below the session."""
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("base",),
     ("model",),
-    ("engines.port", "engines.options", "protocols.port", "protocols.json_payload", "protocols.fossil"),
+    (
+        "engines.port",
+        "engines.migration",
+        "engines.options",
+        "protocols.port",
+        "protocols.json_payload",
+        "protocols.fossil",
+    ),
     ("protocols",),
     ("channels",),
     ("policy.port", "policy.tickets", "policy.tokens", "transports.port", "transports.options", "transports.traits"),
@@ -43,6 +50,7 @@ PORTS = ("engines.port", "protocols.port", "transports.port", "policy.port", "po
 SHARED = (
     *PORTS,
     "protocols.json_payload",
+    "engines.migration",
     "engines.options",
     "engines.producers",
     "engines.wire",

@@ -22,6 +22,7 @@ from beaconfire.base.errors import (
 from beaconfire.base.loop import LoopTurns
 from beaconfire.channels.namespaces import Namespace, Namespaces
 from beaconfire.channels.service import ChannelService
+from beaconfire.engines.migration import NO_MIGRATION, Migration
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.model.publication import NO_PAYLOAD, ClientInfo
 from beaconfire.node.cluster import Cluster, Selector
@@ -51,6 +52,7 @@ class ApiContext:
         may_suspend: bool,
         publishes_overlap: bool,
         leeway_s: float = 0.0,
+        migration: Migration = NO_MIGRATION,
     ) -> None:
         """`may_suspend` tells whether the engine, or a decision about a publication, may suspend.
         `publishes_overlap` tells whether publishes keep their order without waiting for each other. `leeway_s` is the
@@ -65,6 +67,7 @@ class ApiContext:
         self.publishes_overlap = may_suspend and publishes_overlap
         """Whether publishes that follow each other should overlap."""
         self.leeway_s = leeway_s
+        self.migration = migration
         self.unix_s = clock.unix_s
         self.now_s = clock.now_s
         self.events = events

@@ -9,6 +9,18 @@ _CLIENT = "6f1d0cb1-2c1f-4f4e-9f59-3c2b1a0d9e8f"
 _OTHER_CLIENT = "0b7c9a52-8b1e-4f0c-a1d3-5e6f7a8b9c0d"
 _POSITION = {"offset": 7, "epoch": "kQzVbRtL"}
 _RECEIPT = {**_POSITION, "durability": "memory"}
+_TOTALS = {"channels": 1200, "publications": 3600, "hash": "5f0c2d1e9b8a7f6e5d4c3b2a19081726"}
+_MIGRATION = {
+    "old": "memory",
+    "new": "sqlite",
+    "phase": "following",
+    "channels": 1200,
+    "total": 1200,
+    "waiting": 0,
+    "read_percent": 0.0,
+    "verification": 1,
+    "verified": {"number": 1, "old": _TOTALS, "new": _TOTALS, "different": 0},
+}
 
 
 class Example(NamedTuple):
@@ -114,6 +126,9 @@ EXAMPLES: Mapping[str, Example] = {
             }
         },
     ),
+    "migration": Example({}, {"result": _MIGRATION}),
+    "migration_read": Example({"percent": 25}, {"result": {**_MIGRATION, "read_percent": 25.0}}),
+    "migration_verify": Example({}, {"result": {**_MIGRATION, "phase": "verifying", "channels": 0, "verification": 2}}),
     "batch": Example(
         {
             "commands": [

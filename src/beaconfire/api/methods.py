@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Raw, Struct
 
-from beaconfire.api import publishing, queries, revoking, sessions
+from beaconfire.api import migrating, publishing, queries, revoking, sessions
 from beaconfire.api.context import ApiContext, api_error
 from beaconfire.api.decoding import RequestDecoder
+from beaconfire.api.messages import migrating as migration_messages
 from beaconfire.api.messages import publishing as publish_messages
 from beaconfire.api.messages import queries as query_messages
 from beaconfire.api.messages import sessions as session_messages
@@ -35,7 +36,9 @@ COMMANDS_PER_TIME_CHECK = 8
 """How many commands of a batch run before the time is checked. Most take a few microseconds, the largest some
 milliseconds."""
 
-_METHODS_WITH_LARGE_RESULTS = frozenset({"broadcast", "history", "presence", "channels", "connections"})
+_METHODS_WITH_LARGE_RESULTS = frozenset(
+    {"broadcast", "history", "presence", "channels", "connections", "migration", "migration_read", "migration_verify"}
+)
 """Methods whose results have no fixed maximum size. The results of all other methods are so small that a batch of
 `api.batch_max` commands cannot exceed the limit of a response."""
 
@@ -241,6 +244,24 @@ METHODS: Mapping[str, Method] = {
     ),
     "info": _row(
         query_messages.InfoRequest, query_messages.InfoResult, queries.info, "Returns the nodes that are running."
+    ),
+    "migration": _row(
+        migration_messages.MigrationRequest,
+        migration_messages.MigrationResult,
+        migrating.migration,
+        "Returns how far the migration to another engine is.",
+    ),
+    "migration_read": _row(
+        migration_messages.MigrationReadRequest,
+        migration_messages.MigrationResult,
+        migrating.migration_read,
+        "Reads the history of a part of the channels from the new engine.",
+    ),
+    "migration_verify": _row(
+        migration_messages.MigrationVerifyRequest,
+        migration_messages.MigrationResult,
+        migrating.migration_verify,
+        "Starts to compare all channels of both engines.",
     ),
     "batch": _row(BatchRequest, BatchResult, _batch, "Executes several commands in one request."),
     "rpc": _row(RpcRequest, RpcResult, queries.rpc, "Calls an RPC method of the application."),

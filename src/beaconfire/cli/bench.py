@@ -16,7 +16,7 @@ import msgspec
 import typer
 
 from beaconfire.base.units import Seconds, Size
-from beaconfire.cli.console import EXIT_FAILED, fail, out, write
+from beaconfire.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, fail, out, write
 from beaconfire.loadtest.limits import check_limits
 from beaconfire.loadtest.load_test import LoadProfile, LoadTest, ProgressListener
 from beaconfire.loadtest.plan import PAYLOAD_BYTES_MIN, Plan, complete_url
@@ -24,7 +24,6 @@ from beaconfire.loadtest.report import Report
 from beaconfire.loadtest.worker_processes import WorkerError, start_workers
 
 EXIT_LOAD_SIDE: Final = 3
-EXIT_INTERRUPTED: Final = 130
 
 _PROCESSES_MAX: Final = 64
 _P99_DEFAULT: Final = "100ms"

@@ -10,6 +10,7 @@ from beaconfire import __version__
 from beaconfire.cli.bench import bench
 from beaconfire.cli.config import config_app
 from beaconfire.cli.console import ErrorHandlingGroup, write
+from beaconfire.cli.engine import engine_app
 from beaconfire.cli.serve import serve
 from beaconfire.cli.token import token_app
 
@@ -41,6 +42,7 @@ def root(
 
 app.command()(serve)
 app.command()(bench)
+app.add_typer(engine_app, name="engine")
 app.add_typer(config_app, name="config")
 app.add_typer(token_app, name="token")
 

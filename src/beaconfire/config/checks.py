@@ -7,6 +7,7 @@ pure; each yields its violations with the names of all settings involved.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import option_problems
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.config.sections import Config
-from beaconfire.engines.options import DURABILITIES, EngineOptions
+from beaconfire.engines.options import DURABILITIES, EngineOptions, MigrationOptions
 from beaconfire.protocols.plain.options import PlainOptions
 from beaconfire.session.options import ClientOptions
 from beaconfire.transports.endpoint_table import ENDPOINTS
@@ -46,6 +47,7 @@ def check_config(config: Config) -> Iterator[Violation]:
     yield from check_token("token", config.token)
     if config.subscription_token is not None:
         yield from check_subscription_token(config.subscription_token)
+    yield from check_migration(config.migration, config.engine)
     yield from check_channel("channel", config.channel, config.engine)
     yield from check_namespace_names(config.namespaces)
     yield from check_channel_names(config.channel_names)
@@ -194,6 +196,17 @@ def _check_durability(table: str, channel: ChannelOptions, engine: EngineOptions
 
 def _alternatives(values: Iterable[str]) -> str:
     return " or ".join(f'"{value}"' for value in values)
+
+
+def check_migration(migration: MigrationOptions, engine: EngineOptions) -> Iterator[Violation]:
+    if migration.to != engine.type:
+        return
+    if engine.type == "memory":
+        yield Violation(("migration.to", "engine.type"), 'expected another engine, got "memory", which engine.type is')
+    elif os.path.realpath(migration.path) == os.path.realpath(engine.path):
+        yield Violation(
+            ("migration.path", "engine.path"), f'expected another file, got "{migration.path}", which engine.path is'
+        )
 
 
 def check_namespace_names(namespaces: Mapping[str, ChannelOptions]) -> Iterator[Violation]:

@@ -7,7 +7,7 @@ defect is one failed command, and readiness and metrics show each engine in the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from math import inf
 from typing import Any, Final, TypeVar
 
@@ -23,12 +23,11 @@ from beaconfire.engines.interceptor import (
     InterceptedBroker,
     InterceptedControlBus,
     InterceptedEngine,
+    InterceptedMigration,
     InterceptedPresence,
 )
 from beaconfire.engines.port import (
-    Broker,
     BrokerEvents,
-    Durability,
     Engine,
     EngineState,
     HistoryOptions,
@@ -155,10 +154,10 @@ class GuardedBroker(InterceptedBroker):
     Calls that never suspend (see `Engine.immediate`) need no deadline, and no task. They pass the guard.
     """
 
-    def __init__(self, inner: Broker, guard: CallGuard, immediate: Sequence[Durability]) -> None:
-        super().__init__(inner, guard)
+    def __init__(self, engine: Engine, guard: CallGuard) -> None:
+        super().__init__(engine.broker, guard, engine.start_wait_s, engine.stop_wait_s)
         self._guard = guard
-        self._immediate = immediate
+        self._immediate = engine.immediate
 
     def publish(
         self,
@@ -219,20 +218,23 @@ class GuardedEngine(InterceptedEngine, frozen=True, kw_only=True):
 def guard_engine(engine: Engine, timeout_s: float, timers: Timers, events: EventSink) -> GuardedEngine:
     """Returns the engine behind a guard.
 
-    `timeout_s` is the deadline of each call; a survey has its own time in addition. `timers` may be coarse. `events`
-    gets `EngineCallFailed` for each failure, `EngineStateChanged` for each change of the state, and `InternalError` for
-    an unexpected exception, but for each call only once in `REPORT_INTERVAL_S`.
+    `timeout_s` is the deadline of each call; a survey, `start` and `stop` have their own time in addition. `timers` may
+    be coarse. `events` gets `EngineCallFailed` for each failure, `EngineStateChanged` for each change of the state, and
+    `InternalError` for an unexpected exception, but for each call only once in `REPORT_INTERVAL_S`.
     """
     guard = CallGuard(engine, timeout_s, timers, events)
     return GuardedEngine(
         engine.name,
-        GuardedBroker(engine.broker, guard, engine.immediate),
+        GuardedBroker(engine, guard),
         InterceptedPresence(engine.presence, guard),
         GuardedControlBus(engine.control, guard),
         durabilities=engine.durabilities,
         immediate=engine.immediate,
         keeps_order=engine.keeps_order,
         single_node=engine.single_node,
+        start_wait_s=engine.start_wait_s,
+        stop_wait_s=engine.stop_wait_s,
+        migration=InterceptedMigration(engine.migration, guard),
         inner=engine,
         health=guard.health,
     )

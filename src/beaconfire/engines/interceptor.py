@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 from msgspec import Raw
 
+from beaconfire.engines.migration import Migration, MigrationStatus
 from beaconfire.engines.port import (
     Broker,
     BrokerEvents,
@@ -50,6 +51,9 @@ EngineCall: TypeAlias = Literal[
     "control_send",
     "control_survey",
     "control_nodes",
+    "migration_status",
+    "migration_set_read_percent",
+    "migration_verify",
 ]
 """The name of a call in metrics, errors and tests: the method of the broker, or the part and its method."""
 
@@ -72,17 +76,22 @@ class CallInterceptor(Protocol):
 class InterceptedBroker:
     """A `Broker` whose calls run through an interceptor. Announcements go directly from `inner` to the node."""
 
-    def __init__(self, inner: Broker, interceptor: CallInterceptor) -> None:
+    def __init__(
+        self, inner: Broker, interceptor: CallInterceptor, start_wait_s: float = 0.0, stop_wait_s: float = 0.0
+    ) -> None:
+        """`start_wait_s` and `stop_wait_s` are those of `Engine`."""
         self._inner = inner
         self._call = interceptor.call
+        self._start_wait_s = start_wait_s
+        self._stop_wait_s = stop_wait_s
 
     # The methods return the coroutine of the interceptor, which saves a coroutine for each call.
 
     def start(self, events: BrokerEvents) -> Coroutine[Any, Any, None]:
-        return self._call("start", self._inner.start(events))
+        return self._call("start", self._inner.start(events), waits_s=self._start_wait_s)
 
     def stop(self) -> Coroutine[Any, Any, None]:
-        return self._call("stop", self._inner.stop())
+        return self._call("stop", self._inner.stop(), waits_s=self._stop_wait_s)
 
     def ping(self) -> Coroutine[Any, Any, None]:
         return self._call("ping", self._inner.ping())
@@ -172,6 +181,23 @@ class InterceptedControlBus:
         return self._call("control_nodes", self._inner.nodes())
 
 
+class InterceptedMigration:
+    """A `Migration` whose calls run through an interceptor."""
+
+    def __init__(self, inner: Migration, interceptor: CallInterceptor) -> None:
+        self._inner = inner
+        self._call = interceptor.call
+
+    def status(self) -> Coroutine[Any, Any, MigrationStatus]:
+        return self._call("migration_status", self._inner.status())
+
+    def set_read_percent(self, percent: float) -> Coroutine[Any, Any, MigrationStatus]:
+        return self._call("migration_set_read_percent", self._inner.set_read_percent(percent))
+
+    def verify(self) -> Coroutine[Any, Any, MigrationStatus]:
+        return self._call("migration_verify", self._inner.verify())
+
+
 class InterceptedEngine(Engine, frozen=True, kw_only=True):
     """An engine whose calls run through an interceptor. State, housekeeping and figures are those of `inner`."""
 
@@ -194,10 +220,13 @@ def intercept(engine: Engine, interceptor: CallInterceptor) -> InterceptedEngine
     """An engine with the state and the callbacks of `engine`, whose calls run through `interceptor`."""
     return InterceptedEngine(
         engine.name,
-        InterceptedBroker(engine.broker, interceptor),
+        InterceptedBroker(engine.broker, interceptor, engine.start_wait_s, engine.stop_wait_s),
         InterceptedPresence(engine.presence, interceptor),
         InterceptedControlBus(engine.control, interceptor),
         durabilities=engine.durabilities,
         single_node=engine.single_node,
+        start_wait_s=engine.start_wait_s,
+        stop_wait_s=engine.stop_wait_s,
+        migration=InterceptedMigration(engine.migration, interceptor),
         inner=engine,
     )

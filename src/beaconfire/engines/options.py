@@ -60,3 +60,31 @@ class EngineOptions(Options, frozen=True, kw_only=True):
     detach_delay: Annotated[
         Seconds, Meta(description="How long the node stays attached to a channel after its last subscriber left.")
     ] = Seconds(1)
+
+
+class MigrationOptions(Options, frozen=True, kw_only=True):
+    """A migration: while the server runs, a second engine gets the streams of [engine] and follows every change."""
+
+    to: Annotated[
+        Literal["none", "memory", "sqlite"],
+        Meta(description="The type of the new engine, `none` without a migration. See [engine] `type`."),
+    ] = "none"
+    path: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="The database file of the new engine `sqlite`. It is made equal to the engine of [engine]: "
+            "channels that only this file has are removed. But if [engine] is the engine `memory`, which is empty at "
+            "the start, it first gets all channels of this file.",
+        ),
+    ] = "beaconfire-new.db"
+    read_percent: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="Read the history of this part of the channels from the new engine, from 0 to 100. The API "
+            "method `migration_read` changes it while the server runs. With 100, the new engine goes on with the same "
+            "epochs after the end of the server.",
+        ),
+    ] = 0

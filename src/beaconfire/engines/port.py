@@ -35,6 +35,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import Raw, Struct
 
+from beaconfire.engines.migration import NO_MIGRATION, Migration
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
 
@@ -348,10 +349,13 @@ class EngineState(Struct, frozen=True):
 
 
 class EngineStatistics(Struct, frozen=True):
-    """What the engine keeps in the memory of this process: publications, and their bytes together with positions."""
+    """What the engine keeps in the memory of this process: publications, and their bytes together with positions. The
+    other figures are those of `MigrationStatus`, 0 without a migration."""
 
     history_publications: int = 0
     history_bytes: int = 0
+    migration_waiting: int = 0
+    migration_read_percent: float = 0.0
 
 
 class Engine(Struct, frozen=True):
@@ -364,7 +368,9 @@ class Engine(Struct, frozen=True):
     `immediate` are durabilities for whose streams `publish` and `history` never suspend, although other calls may.
     `keeps_order` promises that publishes take effect in the order in which they were started, in each channel, also if
     the caller does not wait for one before it starts the next. `single_node` is true only if no other node can use the
-    same data: then what a node knows of its own connections is everything.
+    same data: then what a node knows of its own connections is everything. `start_wait_s` and `stop_wait_s` are how
+    much longer than other calls `Broker.start` and `Broker.stop` may take, in seconds. `migration` moves the streams to
+    another engine.
     """
 
     name: str
@@ -376,6 +382,9 @@ class Engine(Struct, frozen=True):
     immediate: tuple[Durability, ...] = ()
     keeps_order: bool = False
     single_node: bool = False
+    start_wait_s: float = 0.0
+    stop_wait_s: float = 0.0
+    migration: Migration = NO_MIGRATION
 
     def state(self) -> EngineState:
         """What the engine knows about its link and its storage, without asking anybody."""

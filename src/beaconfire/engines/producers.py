@@ -75,6 +75,17 @@ class Producers:
     def __init__(self) -> None:
         self._table: dict[str, Producer] = {}
 
+    def items(self) -> list[tuple[str, Producer]]:
+        """All producers by name, the one that published last at the end."""
+        return list(self._table.items())
+
+    def put(self, name: str, producer: Producer) -> int:
+        """Adds or replaces a producer, as the one that published last. Returns the bytes of memory that this has
+        added."""
+        added = 0 if self._table.pop(name, None) is not None else _bytes(name)
+        self._table[name] = producer
+        return added
+
     def receipt(self, name: str, seq: int) -> StreamPosition | None:
         """See `Producer.receipt`. The first number of an unknown producer is 1."""
         return self._table.get(name, UNKNOWN_PRODUCER).receipt(name, seq)

@@ -205,6 +205,31 @@ class StorageOpened(Struct, frozen=True):
     advice: str
 
 
+class MigrationProgressed(Struct, frozen=True):
+    """A migration has finished a step: `channels` channels were restored, copied or verified, or wait after a failure.
+
+    `step` is one of: restored (the old engine got what the new one had kept), copied, verified, recovered (the new
+    engine works again). `different` is how many channels a verification found to differ.
+    """
+
+    step: str
+    channels: int
+    different: int = 0
+
+
+class MigrationFailed(Struct, frozen=True):
+    """The new engine of a migration has failed. The old one goes on alone until `MigrationProgressed`. `detail` says
+    why, for operators."""
+
+    detail: str
+
+
+class MigrationReadChanged(Struct, frozen=True):
+    """From now on, the history of `percent` of the channels is read from the new engine of a migration."""
+
+    percent: float
+
+
 class TokensRevoked(Struct, frozen=True):
     """The server API has revoked tokens: of `user`, for `channel` only if it is given, or, if `user` is empty, those
     with a token id. The id is a part of a token, so it is not in the event. The revocation ends at `expire_at_unix_s`.
@@ -264,6 +289,9 @@ Event: TypeAlias = (
     | EngineStateChanged
     | HubConnectionEnded
     | StorageOpened
+    | MigrationProgressed
+    | MigrationFailed
+    | MigrationReadChanged
     | TokensRevoked
     | RevocationApplied
     | TicketChecked
@@ -323,6 +351,8 @@ class NodeStatistics(Struct, frozen=True):
     history_publications: int = 0
     history_bytes: int = 0
     engine_up: int = 1
+    migration_waiting: int = 0
+    migration_read_percent: float = 0.0
     revocations: int = 0
     messages_in_total: int = 0
     bytes_in_total: int = 0

@@ -158,6 +158,9 @@ class LogSink:
             events.EngineStateChanged: self._engine_state_changed,
             events.HubConnectionEnded: self._hub_connection_ended,
             events.StorageOpened: self._storage_opened,
+            events.MigrationProgressed: self._migration_progressed,
+            events.MigrationFailed: self._migration_failed,
+            events.MigrationReadChanged: self._migration_read_changed,
             events.TokensRevoked: self._tokens_revoked,
             events.InternalError: self._internal_error,
         }
@@ -329,6 +332,26 @@ class LogSink:
             is_copy=event.is_copy,
             **_detail(event.advice),
         )
+
+    def _migration_progressed(self, event: events.MigrationProgressed) -> None:
+        if event.different:
+            self._log.warning(
+                "migration_progressed",
+                status="error",
+                step=event.step,
+                channels=event.channels,
+                different=event.different,
+            )
+        else:
+            self._log.info("migration_progressed", step=event.step, channels=event.channels)
+
+    def _migration_failed(self, event: events.MigrationFailed) -> None:
+        self._log_limited(
+            ("migration_failed",), logging.WARNING, "migration_failed", status="error", **_detail(event.detail)
+        )
+
+    def _migration_read_changed(self, event: events.MigrationReadChanged) -> None:
+        self._log.info("migration_read_changed", percent=event.percent)
 
     def _tokens_revoked(self, event: events.TokensRevoked) -> None:
         self._log.info(

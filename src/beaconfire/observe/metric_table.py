@@ -87,6 +87,9 @@ API_METHODS = frozenset(
         "rpc",
         "send",
         "revoke",
+        "migration",
+        "migration_read",
+        "migration_verify",
     }
 )
 HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -177,6 +180,14 @@ METRICS: tuple[Metric, ...] = (
         unit="bytes",
     ),
     _gauge("beaconfire_engine_up", "1 while the engine works, else 0. The check `engine` of readiness says why."),
+    _gauge(
+        "beaconfire_migration_waiting",
+        "Channels with changes that the new engine of a migration does not have yet. 0 without a migration.",
+    ),
+    _gauge(
+        "beaconfire_migration_read_percent",
+        "The part of the channels whose history is read from the new engine of a migration.",
+    ),
     _gauge("beaconfire_revocations", "Revocations of tokens that this node keeps."),
     _gauge("beaconfire_draining", "1 from the beginning of a drain, else 0."),
     _gauge("beaconfire_drain_remaining", "Sessions that a drain has not closed yet."),
@@ -294,6 +305,13 @@ METRICS: tuple[Metric, ...] = (
         "How often the engine has opened its file: at the start, and after each I/O error.",
     ),
     _counter(
+        "beaconfire_migration_failures_total",
+        "How often the new engine of a migration has failed. Until it works again, only the old one is used.",
+    ),
+    _counter(
+        "beaconfire_migration_differences_total", "Channels in which verifications of a migration found differences."
+    ),
+    _counter(
         "beaconfire_token_key_fetches_total", "Fetches of the JSON Web Key Set. The outcome is ok or error.", "outcome"
     ),
     _gauge("beaconfire_token_keys", "Keys in the JSON Web Key Set that was fetched last."),
@@ -309,6 +327,8 @@ NODE_METRICS = {
     "history_publications": "beaconfire_history_publications",
     "history_bytes": "beaconfire_history_bytes",
     "engine_up": "beaconfire_engine_up",
+    "migration_waiting": "beaconfire_migration_waiting",
+    "migration_read_percent": "beaconfire_migration_read_percent",
     "revocations": "beaconfire_revocations",
     "messages_in_total": "beaconfire_messages_received_total",
     "bytes_in_total": "beaconfire_bytes_received_total",

@@ -96,6 +96,9 @@ class MetricsSink:
             events.EngineStateChanged: self._engine_state_changed,
             events.HubConnectionEnded: self._hub_connection_ended,
             events.StorageOpened: self._storage_opened,
+            events.MigrationProgressed: self._migration_progressed,
+            events.MigrationFailed: self._migration_failed,
+            events.MigrationReadChanged: self._migration_read_changed,
             events.TokensRevoked: self._tokens_revoked,
             events.RevocationApplied: self._revocation_applied,
             events.TicketChecked: self._ticket_checked,
@@ -252,6 +255,15 @@ class MetricsSink:
 
     def _storage_opened(self, event: events.StorageOpened) -> None:
         self._count("beaconfire_storage_opened_total")
+
+    def _migration_progressed(self, event: events.MigrationProgressed) -> None:
+        self._families.numbers("beaconfire_migration_differences_total").series().value += event.different
+
+    def _migration_failed(self, event: events.MigrationFailed) -> None:
+        self._count("beaconfire_migration_failures_total")
+
+    def _migration_read_changed(self, event: events.MigrationReadChanged) -> None:
+        """Counts nothing: `beaconfire_migration_read_percent` is read at each scrape."""
 
     def _tokens_revoked(self, event: events.TokensRevoked) -> None:
         """Counts nothing: API calls are counted by method."""

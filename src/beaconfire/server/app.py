@@ -158,7 +158,7 @@ class App:
     def _make_engine(self) -> Engine:
         options = self.config.engine
         if self._seat is None:
-            return make_engine(options, self.clock, self.timers, self.events)
+            return make_engine(options, self.config.migration, self.clock, self.timers, self.events)
         engine = remote_engine(self._seat.hub_socket, self._runtime, __version__, DURABILITIES[options.type])
         return guard_engine(engine, float(options.timeout), self.timers, self.events)
 
@@ -208,6 +208,7 @@ class App:
             "publish" in node.operations.suspending,
             node.operations.publishes_overlap,
             _leeway_s(self.config),
+            self.engine.migration,
         )
         return ApiHttp(methods, ApiKeys(options.keys), options)
 

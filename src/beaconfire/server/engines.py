@@ -11,7 +11,8 @@ from beaconfire.base.clock import Clock
 from beaconfire.base.timers import Timers
 from beaconfire.engines.guard import guard_engine
 from beaconfire.engines.memory import MemoryEngine, memory_engine, random_epoch
-from beaconfire.engines.options import EngineOptions
+from beaconfire.engines.mirror import mirror_engine
+from beaconfire.engines.options import EngineOptions, MigrationOptions
 from beaconfire.engines.port import Engine
 from beaconfire.engines.sqlite import sqlite_engine
 from beaconfire.model.events import EventSink, LimitHit, NodeStatistics
@@ -57,10 +58,23 @@ def with_engine(statistics: NodeStatistics, engine: Engine) -> NodeStatistics:
         history_publications=found.history_publications,
         history_bytes=found.history_bytes,
         engine_up=int(engine.state().up),
+        migration_waiting=found.migration_waiting,
+        migration_read_percent=found.migration_read_percent,
     )
 
 
-def make_engine(options: EngineOptions, clock: Clock, timers: Timers, events: EventSink) -> Engine:
-    """The configured engine, behind a guard if it suspends. Call this inside a running event loop."""
+def make_engine(
+    options: EngineOptions, migration: MigrationOptions, clock: Clock, timers: Timers, events: EventSink
+) -> Engine:
+    """The configured engine, with the new engine of a migration if there is one, and behind a guard if it suspends.
+
+    Call this inside a running event loop.
+    """
     engine = ENGINES[options.type].make(options, clock, events)
+    if migration.to != "none":
+        into = structs.replace(options, type=migration.to, path=migration.path)
+        new = ENGINES[migration.to].make(into, clock, events)
+        engine = mirror_engine(
+            engine, new, clock.unix_s, events, migration.read_percent, timeout_s=float(options.timeout) / 2
+        )
     return guard_engine(engine, float(options.timeout), timers, events) if engine.suspends else engine

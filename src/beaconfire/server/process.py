@@ -34,7 +34,7 @@ def run(config: Config) -> int:
 
 async def _serve(config: Config) -> int:
     app = App(config)
-    with storage_problems():
+    with storage_problems(config):
         await app.start()
     return await serve(app, Server(app))
 

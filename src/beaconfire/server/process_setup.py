@@ -88,12 +88,14 @@ def _check_files(config: Config) -> None:
 
 
 @contextlib.contextmanager
-def storage_problems() -> Iterator[None]:
+def storage_problems(config: Config) -> Iterator[None]:
     """Raises ConfigError instead of StorageUnusable."""
     try:
         yield
     except StorageUnusable as error:
-        raise ConfigError([Problem("engine.path", error.path, error.problem)]) from error
+        is_old = config.engine.type == "sqlite" and error.path == config.engine.path
+        key = "engine.path" if is_old else "migration.path"
+        raise ConfigError([Problem(key, error.path, error.problem)]) from error
 
 
 def tune_garbage_collector() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .harness import ENGINES, Run, run_with
+from .harness import Run, run_with
+from .mirror_harness import ALL_ENGINES as ENGINES
 
 # Each fixture returns a function that runs a scenario on a new engine of the kind under test. The fixtures have session
 # scope because they hold no state, and because hypothesis then accepts them for many examples.

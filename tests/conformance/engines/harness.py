@@ -33,6 +33,7 @@ from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.testing import ManualCalls, SharedStore, control_calls
 from tests.fakes.events import EventRecorder
 from tests.fakes.hub import LocalHub, wait_until
+from tests.fakes.migration import with_migration
 
 T = TypeVar("T")
 
@@ -228,7 +229,7 @@ class GuardedMemoryHarness(MemoryHarness):
     can_fail = True
 
     def make_engine(self) -> Engine:
-        return self.guard(super().make_engine())
+        return self.guard(with_migration(super().make_engine()))
 
     def guard(self, engine: Engine) -> Engine:
         return guard_engine(control_calls(engine, self.calls), TIMEOUT_S, self.timers, self.events)
@@ -290,7 +291,7 @@ class SqliteHarness(Harness):
         self.folder = tempfile.TemporaryDirectory()
 
     def make_engine(self) -> Engine:
-        engine = sqlite_on_file(self.folder.name, self.clock)
+        engine = with_migration(sqlite_on_file(self.folder.name, self.clock))
         guarded = guard_engine(control_calls(engine, self.calls), TIMEOUT_S, self.timers, self.events)
         return replace(guarded, broker=DiskBroker(guarded.broker, Directly()))
 
@@ -331,7 +332,7 @@ class SharedHarness(GuardedMemoryHarness):
         self._store = SharedStore(self.timers, rng.random, asyncio.get_running_loop().call_soon)
 
     def make_engine(self) -> Engine:
-        return self.guard(self._store.connect())
+        return self.guard(with_migration(self._store.connect()))
 
     async def settle(self) -> None:
         self._store.deliver_all()
@@ -354,7 +355,7 @@ class RemoteHarness(GuardedMemoryHarness):
         rng = random.Random(0)
         self.calls = InterleavedCalls(rng)
         self._folder = tempfile.TemporaryDirectory()
-        self._inner = self.make_inner_engine(rng)
+        self._inner = with_migration(self.make_inner_engine(rng))
         self._local = LocalHub(f"{self._folder.name}/hub", self._inner, self.timers)
         self._workers: list[Engine] = []
 

@@ -19,6 +19,7 @@ from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.engines.memory import memory_engine
+from beaconfire.engines.migration import Migration
 from beaconfire.engines.port import Engine
 from beaconfire.model.events import (
     ApiCallHandled,
@@ -34,6 +35,7 @@ from beaconfire.session.session import Session
 from beaconfire.testing import ManualCalls, control_calls
 from beaconfire.transports.traits import SessionTraits
 from tests.fakes.events import EventRecorder
+from tests.fakes.migration import FakeMigration
 from tests.fakes.tokens import UserNameTokens
 from tests.fakes.transport import HANDSHAKE, LineWire, RecordingTransport
 
@@ -76,7 +78,11 @@ class ApiHarness:
     """A server for tests. Create it inside a running event loop, and call `start` first."""
 
     def __init__(
-        self, options: ApiOptions | None = None, calls: ManualCalls | None = None, keeps_order: bool = True
+        self,
+        options: ApiOptions | None = None,
+        calls: ManualCalls | None = None,
+        keeps_order: bool = True,
+        migration: Migration | None = None,
     ) -> None:
         """With `calls` the engine may suspend. `keeps_order` is that of this engine."""
         self.clock = ManualClock()
@@ -102,6 +108,7 @@ class ApiHarness:
             RecordingTransport.send_all,
         )
         operations = self.node.operations
+        self.migration: Migration = FakeMigration() if migration is None else migration
         self.options = options or ApiOptions(keys=["right", "old"])
         self.api = ApiMethods(
             self.node.channels,
@@ -115,6 +122,7 @@ class ApiHarness:
             self.node.work.revocation_stream,
             "publish" in operations.suspending,
             operations.publishes_overlap,
+            migration=self.migration,
         )
         self._sessions = self.node.sessions(
             SessionTraits(), lambda session: CentrifugeConnection(session, operations, JsonCodec()), self._new_id

@@ -46,6 +46,8 @@ def fits(value: Any, schema: dict[str, Any]) -> bool:
             return isinstance(value, bool)
         case "integer":
             return isinstance(value, int) and not isinstance(value, bool)
+        case "number":
+            return isinstance(value, int | float) and not isinstance(value, bool)
         case None:
             return True
     raise AssertionError(f"no idea what {schema} is")

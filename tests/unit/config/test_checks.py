@@ -12,7 +12,7 @@ from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.config import ConfigError, checks, load
 from beaconfire.config.checks import Violation
-from beaconfire.engines.options import EngineOptions, EngineType
+from beaconfire.engines.options import EngineOptions, EngineType, MigrationOptions
 from beaconfire.protocols.plain.options import PlainOptions
 from beaconfire.session.options import ClientOptions
 from beaconfire.transports.options import ServerOptions
@@ -159,6 +159,23 @@ def test_durability_needs_history_and_an_engine_that_offers_it(
     violations = list(checks.check_channel("channel", options, EngineOptions(type=engine)))
     assert [violation.text for violation in violations] == ([] if text is None else [text])
     assert all(violation.keys[0] == "channel.durability" for violation in violations)
+
+
+@pytest.mark.parametrize(
+    ("engine", "migration", "keys"),
+    [
+        (EngineOptions(), MigrationOptions(), []),
+        (EngineOptions(), MigrationOptions(to="sqlite", path="a.db"), []),
+        (EngineOptions(type="sqlite", path="a.db"), MigrationOptions(to="memory"), []),
+        (EngineOptions(type="sqlite", path="a.db"), MigrationOptions(to="sqlite", path="b.db"), []),
+        (EngineOptions(type="sqlite", path="a.db"), MigrationOptions(path="a.db"), []),
+        (EngineOptions(), MigrationOptions(to="memory"), ["migration.to"]),
+        (EngineOptions(type="sqlite", path="a.db"), MigrationOptions(to="sqlite", path="./a.db"), ["migration.path"]),
+    ],
+)
+def test_a_migration_needs_two_places(engine: EngineOptions, migration: MigrationOptions, keys: list[str]) -> None:
+    """Two engines with the same file would destroy it."""
+    assert first_keys(checks.check_migration(migration, engine)) == keys
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def test_unexpected_exceptions_are_reported_once_a_minute_for_each_call() -> Non
 
 
 def test_every_call_of_an_engine_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each method of the three parts runs under its own name, and its result and arguments pass unchanged."""
+    """Each method of the four parts runs under its own name, and its result and arguments pass unchanged."""
 
     async def scenario(s: Setup) -> None:
         names: list[str] = []
@@ -265,6 +265,9 @@ def test_every_call_of_an_engine_is_guarded(monkeypatch: pytest.MonkeyPatch) -> 
         assert await control.send("node", b"hello") is True
         assert await control.survey(b"?", 1.0) == [b""]
         assert list(await control.nodes()) == ["node"]
+        for call in (engine.migration.status(), engine.migration.set_read_percent(1.0), engine.migration.verify()):
+            with pytest.raises(CommandError, match="not available"):
+                await call
         await control.stop()
         await broker.stop()
         assert sorted(names) == sorted(ENGINE_CALLS)

@@ -187,6 +187,10 @@ def test_lines_of_limits_and_errors() -> None:
         events.EngineStateChanged("redis", False, "no connection"),
         events.EngineStateChanged("redis", True, ""),
         events.StorageOpened("history.db", "sqlite 3.40.1", True, "an old version"),
+        events.MigrationProgressed("copied", 100),
+        events.MigrationProgressed("verified", 100, 2),
+        events.MigrationFailed("the disk is full"),
+        events.MigrationReadChanged(50.0),
         events.EngineCallFailed("publish", "timeout"),
         events.TokensRevoked("ann", "chat", 1_700_000_000.5),
         events.TokensRevoked("", "", 1_700_000_000.0),
@@ -223,6 +227,16 @@ def test_lines_of_limits_and_errors() -> None:
             **{"level": "info", "action": "storage_opened", "status": "ok", "path": "history.db"},
             **{"library": "sqlite 3.40.1", "is_copy": True, "detail": "an old version"},
         },
+        {"level": "info", "action": "migration_progressed", "status": "ok", "step": "copied", "channels": 100},
+        {
+            **{"level": "warning", "action": "migration_progressed", "status": "error"},
+            **{"step": "verified", "channels": 100, "different": 2},
+        },
+        {
+            **{"level": "warning", "action": "migration_failed", "status": "error"},
+            **{"count": 1, "detail": "the disk is full"},
+        },
+        {"level": "info", "action": "migration_read_changed", "status": "ok", "percent": 50.0},
         {
             **{"level": "info", "action": "tokens_revoked", "status": "ok", "revoked": "user"},
             **{"user": "ann", "channel": "chat", "expire_at": 1_700_000_000},

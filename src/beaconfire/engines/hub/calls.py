@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from beaconfire.engines.hub.channels import HubChannels
 from beaconfire.engines.hub.peer import Peer
+from beaconfire.engines.migration import NO_MIGRATION, Migration
 from beaconfire.engines.port import Broker, HistoryPage, MemberChange, PresenceStore
 from beaconfire.engines.wire.messages import (
     AddMembers,
@@ -20,6 +21,7 @@ from beaconfire.engines.wire.messages import (
     Done,
     Members,
     Message,
+    MigrationState,
     Names,
     Outcome,
     Page,
@@ -33,6 +35,7 @@ from beaconfire.engines.wire.messages import (
     RemoveHistory,
     RemoveMembers,
     Reply,
+    SteerMigration,
 )
 from beaconfire.engines.wire.values import from_info, to_info, to_published
 from beaconfire.model.publication import to_payload
@@ -44,6 +47,7 @@ class CallContext(Struct, frozen=True):
     broker: Broker
     presence: PresenceStore
     channels: HubChannels
+    migration: Migration = NO_MIGRATION
 
 
 Running: TypeAlias = Coroutine[Any, Any, Any]
@@ -75,6 +79,16 @@ def _page(id: int, page: HistoryPage) -> Reply:
 
 def _add_members(context: CallContext, peer: Peer, request: AddMembers) -> Running:
     return context.presence.add(request.channel, [from_info(info) for info in request.members], request.ttl_s)
+
+
+def _steer_migration(context: CallContext, peer: Peer, request: SteerMigration) -> Running:
+    match request.call:
+        case "status":
+            return context.migration.status()
+        case "set_read_percent":
+            return context.migration.set_read_percent(request.read_percent)
+        case "verify":
+            return context.migration.verify()
 
 
 def _done(id: int, result: object) -> Reply:
@@ -115,5 +129,6 @@ CALLS: Final[Mapping[type[Message], Call]] = {
         lambda context, peer, request: context.presence.stats(request.channel),
         lambda id, stats: Counts(id, stats.num_clients, stats.num_users),
     ),
+    SteerMigration: Call(_steer_migration, MigrationState),
 }
 """The requests for the inner engine. All others are for `HubNodes`."""

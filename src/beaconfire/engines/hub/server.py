@@ -56,7 +56,7 @@ class EngineHub:
             Welcome(PROTOCOL, instance, version, engine.name, engine.durabilities, engine.keeps_order),
             engine.suspends,
             engine.immediate,
-            CallContext(engine.broker, engine.presence, self._channels),
+            CallContext(engine.broker, engine.presence, self._channels, engine.migration),
             self._channels,
             self._nodes,
             runtime,

@@ -15,6 +15,7 @@ from beaconfire.engines.memory.broker import (
 )
 from beaconfire.engines.memory.control import MemoryControlBus, MemoryControlStatistics
 from beaconfire.engines.memory.presence import MemoryPresenceStatistics, MemoryPresenceStore
+from beaconfire.engines.memory.transfer import MemoryTransfer
 from beaconfire.engines.port import Engine, EngineStatistics
 
 _EPOCH_LETTERS = 8
@@ -33,6 +34,10 @@ class MemoryEngine(Engine, frozen=True):
         more_in_broker = self.broker.sweep()
         more_in_presence = self.presence.sweep()
         return more_in_broker or more_in_presence
+
+    def transfer(self) -> MemoryTransfer:
+        """See `engines.transfer.Transferable`."""
+        return self.broker.transfer()
 
     def statistics(self) -> EngineStatistics:
         """See `Engine.statistics`."""

@@ -13,6 +13,7 @@ from beaconfire.base.errors import NOT_AVAILABLE, CommandError
 from beaconfire.engines.memory.dicts import shrink_dict
 from beaconfire.engines.memory.idempotency import IdempotencyKeys
 from beaconfire.engines.memory.streams import Stream, Streams
+from beaconfire.engines.memory.transfer import MemoryTransfer
 from beaconfire.engines.port import (
     BrokerEvents,
     HistoryOptions,
@@ -279,6 +280,10 @@ class MemoryBroker:
         """Removes the stream of the channel with its position, as a server that loses its data does. For tests of
         recovery; clients can only remove the publications."""
         self._streams.forget(channel)
+
+    def transfer(self) -> MemoryTransfer:
+        """See `engines.transfer.Transferable`."""
+        return MemoryTransfer(self._streams, self._idempotency, self._clock)
 
     # --- helpers -------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from beaconfire.engines.memory.dicts import shrink_dict
 from beaconfire.engines.port import IDEMPOTENCY_TTL_S
@@ -40,6 +41,30 @@ class IdempotencyKeys:
             self._table.popitem(last=False)
             self.evicted_total += 1
         self._table[channel, key] = (now_s + IDEMPOTENCY_TTL_S, position)
+
+    def names(self) -> list[tuple[str, str]]:
+        """All channels and keys, in the order in which they were stored. A snapshot: linear, for a migration."""
+        return list(self._table)
+
+    def newest(self) -> Iterator[tuple[tuple[str, str], tuple[float, StreamPosition]]]:
+        """All keys with channel, expiry and position, the newest first. The table must not change meanwhile."""
+        return reversed(self._table.items())
+
+    def get(self, channel: str, key: str) -> tuple[float, StreamPosition] | None:
+        """The expiry and the position of a key, expired or not."""
+        return self._table.get((channel, key))
+
+    def put(self, channel: str, key: str, position: StreamPosition, expires_s: float) -> None:
+        """Keeps or replaces a key of another engine. It is behind keys that expire later, so it may be swept later."""
+        self._table.pop((channel, key), None)
+        if len(self._table) >= self._keys_max:
+            self._table.popitem(last=False)
+            self.evicted_total += 1
+        self._table[channel, key] = (expires_s, position)
+
+    def remove(self, channel: str, key: str) -> None:
+        """Forgets a key, if it is known."""
+        self._table.pop((channel, key), None)
 
     def sweep(self, now_s: float, budget: int) -> bool:
         """Removes at most `budget` expired keys. True if more remain."""

@@ -113,6 +113,11 @@ class RetainedPublications:
         page.reverse()
         return page
 
+    def read_with_expiries(self, now_s: float, since: int, top: int) -> tuple[list[Publication], list[float]]:
+        """All publications with offsets above `since`, oldest first, and the expiry of each."""
+        start = max(self._first_alive(now_s), self._index(since + 1, top))
+        return self._publications[start:], self._expires_s[start:].tolist()
+
     def _index(self, offset: int, top: int) -> int:
         """The index that the offset has or would have. The last index belongs to `top`."""
         return len(self._publications) - 1 - (top - offset)

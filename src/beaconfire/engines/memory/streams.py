@@ -20,14 +20,14 @@ from beaconfire.engines.memory.expiry import ExpiryBuckets
 from beaconfire.engines.memory.retained import RetainedPublications, cost_bytes
 from beaconfire.engines.memory.storage_order import StorageOrder
 from beaconfire.engines.port import HistoryOptions
-from beaconfire.engines.producers import UNKNOWN_PRODUCER, Producers
+from beaconfire.engines.producers import UNKNOWN_PRODUCER, Producer, Producers
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
 
 UNUSED_TTL_S = 300.0
 """How long the position of a channel is kept if nothing was ever published and no subscriber is attached."""
 
-POSITION_BYTES = 424
+POSITION_BYTES = 432
 """Memory for a position without the channel name: the stream, its epoch, its table entries. Measured."""
 
 RETAINED_BYTES = 352
@@ -50,6 +50,7 @@ class Stream:
     """
 
     __slots__ = (
+        "ancestors",
         "bucket_second",
         "channel",
         "epoch",
@@ -74,6 +75,9 @@ class Stream:
         self.version_epoch = ""
         self.retained: RetainedPublications | None = None
         self.producers: Producers | None = None
+        self.ancestors: tuple[tuple[str, int], ...] = ()
+        """Earlier epochs, each with the last offset that this stream shares with it. Only a stream that came from
+        another engine has any."""
         self.bucket_second = 0
         self.position_bytes = POSITION_BYTES + getsizeof(channel)
         """Memory for the position, with the producers. Stored, because the size of a non-ASCII `str` grows when it is
@@ -105,10 +109,11 @@ class Stream:
 
     def continues(self, now_s: float, since: StreamPosition, reverse: bool) -> bool:
         """See `HistoryPage.continues`."""
-        if since.epoch not in ("", self.epoch):
+        shared = self.top if since.epoch in ("", self.epoch) else dict(self.ancestors).get(since.epoch)
+        if shared is None:
             return False
         oldest = self.top + 1 - (0 if self.retained is None else self.retained.count_alive(now_s))
-        return reverse or oldest - 1 <= since.offset <= self.top
+        return reverse or oldest - 1 <= since.offset <= shared
 
 
 class Streams:
@@ -237,6 +242,60 @@ class Streams:
         stream = self._table.get(channel)
         if stream is not None:
             self._remove(stream)
+
+    # Streams of other engines
+
+    def channels(self) -> list[str]:
+        """The channels of all streams, expired ones included. A snapshot: linear."""
+        return list(self._table)
+
+    def find(self, channel: str, now_s: float) -> Stream | None:
+        """The stream of the channel, or None if there is none or it has expired. Prolongs nothing."""
+        stream = self._table.get(channel)
+        return None if stream is None or stream.is_expired(now_s) else stream
+
+    def put(self, channel: str, epoch: str, top: int, expires_s: float) -> Stream:
+        """Replaces the stream of the channel by one without publications. The caller must call `enforce_limit`."""
+        self.forget(channel)
+        stream = self._table[channel] = Stream(channel, epoch, expires_s)
+        stream.top, stream.oldest = top, top + 1
+        stream.bucket_second = self._position_expiry.add(stream, expires_s)
+        self.bytes += stream.position_bytes
+        return stream
+
+    def put_producer(self, stream: Stream, name: str, producer: Producer) -> None:
+        """Adds or replaces a producer of the stream. The caller must call `enforce_limit`."""
+        if stream.producers is None:
+            stream.producers = Producers()
+        size = stream.producers.put(name, producer)
+        stream.position_bytes += size
+        self.bytes += size
+
+    def put_publication(self, stream: Stream, publication: Publication, expires_s: float) -> None:
+        """Appends a publication, directly after the one before, if any. The caller must call `enforce_limit`."""
+        retained = stream.retained
+        if retained is None:
+            retained = stream.retained = RetainedPublications()
+            self.bytes += RETAINED_BYTES
+            self._position_expiry.remove(stream, stream.bucket_second)
+            stream.bucket_second = self._publication_expiry.add(stream, expires_s)
+            stream.oldest = publication.offset
+        assert publication.offset == stream.oldest + len(retained), "offsets rise by one"
+        stream.top = publication.offset
+        cost = cost_bytes(publication)
+        retained.append(publication, expires_s, cost)
+        self._storage_order.add(stream, publication.offset)
+        self.publications += 1
+        self.bytes += cost
+
+    def drop_below(self, stream: Stream, offset: int) -> None:
+        """Drops the publications below the offset."""
+        if stream.retained is not None and offset > stream.oldest:
+            self._drop(stream, stream.retained, min(offset - stream.oldest, len(stream.retained)))
+            if not stream.retained:
+                self._on_emptied(stream)
+
+    # The memory limit and expiry
 
     def enforce_limit(self) -> None:
         """Removes data until the memory limit is met. The average time per publication and per new stream is constant,

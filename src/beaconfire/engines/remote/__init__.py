@@ -11,6 +11,7 @@ from beaconfire.engines.port import Durability, Engine, EngineState
 from beaconfire.engines.remote.broker import RemoteBroker
 from beaconfire.engines.remote.control import RemoteControlBus
 from beaconfire.engines.remote.link import Link
+from beaconfire.engines.remote.migration import RemoteMigration
 from beaconfire.engines.remote.presence import RemotePresenceStore
 from beaconfire.engines.wire.unix_socket import OpenConnection, check_path, open_unix_connection
 
@@ -48,6 +49,7 @@ def remote_engine(
         RemoteControlBus(link),
         durabilities=durabilities,
         keeps_order=keeps_order,
+        migration=RemoteMigration(link),
         link=link,
     )
 

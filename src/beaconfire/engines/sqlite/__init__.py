@@ -14,6 +14,7 @@ from beaconfire.engines.sqlite.database_file import DatabaseFile
 from beaconfire.engines.sqlite.schema import Opened, open_database
 from beaconfire.engines.sqlite.store import Store
 from beaconfire.engines.sqlite.thread import WriterThread
+from beaconfire.engines.sqlite.transfer import SqliteTransfer
 from beaconfire.engines.sqlite.writer import Writer
 from beaconfire.model.events import EventSink
 
@@ -31,6 +32,10 @@ class SqliteEngine(Engine, frozen=True, kw_only=True):
     def sweep(self) -> bool:
         """See `Engine.sweep`. The writer thread removes what has expired in the file."""
         return self.live.sweep()
+
+    def transfer(self) -> SqliteTransfer:
+        """See `engines.transfer.Transferable`. Only for what is in the file."""
+        return SqliteTransfer(self.thread)
 
     def statistics(self) -> EngineStatistics:
         """See `Engine.statistics`: what is in memory."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
-from beaconfire.engines.sqlite.rows import write_rows
+from beaconfire.engines.sqlite.rows import placeholders, write_rows
 from beaconfire.engines.sqlite.streams import Stream
 from beaconfire.engines.sqlite.transaction import Transaction
 from beaconfire.model.publication import ClientInfo, Publication, to_payload
@@ -27,6 +27,15 @@ _DELETE: Final = "DELETE FROM publications WHERE stream = ? AND offset >= ? AND 
 _SELECT: Final = "SELECT offset, data, extra FROM publications WHERE stream = ? AND offset >= ? AND offset <= ? "
 
 
+class StoredPublications(Struct):
+    """The publications of a stream, the expiry of each, and the offset of the oldest one that has not expired: the one
+    after the top without any."""
+
+    oldest: int
+    publications: list[Publication]
+    expiries_s: list[float]
+
+
 class PublicationTable:
     """Appended publications are written by `flush`, together for all streams of a batch."""
 
@@ -42,6 +51,40 @@ class PublicationTable:
         self._new.append((stream.id, stream.top, expires_s, data, _pack(info, tags)))
         if stream.oldest - stream.floor >= TRIM_MIN:
             self._trimmed.append(stream)
+
+    def put(self, stream: Stream, publication: Publication, expires_s: float) -> None:
+        """Adds a publication with its own offset. The caller moves `stream.top`."""
+        extra = _pack(publication.info, publication.tags)
+        self._new.append((stream.id, publication.offset, expires_s, publication.data, extra))
+
+    def read_tail(self, stream: Stream, since: int, now_s: float) -> StoredPublications:
+        """What has not expired above the offset `since`. All changes must be written."""
+        oldest, _ = self.oldest_alive(stream, now_s)
+        first = max(oldest, since + 1)
+        rows = self._transaction.connection.execute(
+            "SELECT expires_s FROM publications WHERE stream = ? AND offset >= ? AND offset <= ? ORDER BY offset",
+            (stream.id, first, stream.top),
+        ).fetchall()
+        publications = self.read(stream, first, stream.top, -1, False)
+        return StoredPublications(oldest, publications, [expires_s for (expires_s,) in rows])
+
+    def read_whole(self, streams: Sequence[Stream], now_s: float) -> dict[int, StoredPublications]:
+        """What has not expired of each of these streams, by their ids. All changes must be written."""
+        found = {stream.id: StoredPublications(stream.top + 1, [], []) for stream in streams}
+        by_id = {stream.id: stream for stream in streams if stream.has_publications(now_s)}
+        rows = self._transaction.connection.execute(
+            "SELECT stream, offset, expires_s, data, extra FROM publications "
+            f"WHERE stream IN ({placeholders(by_id)}) ORDER BY stream, offset",
+            tuple(by_id),
+        )
+        for id, offset, expires_s, data, extra in rows:
+            stream, stored = by_id[id], found[id]
+            if not stream.oldest <= offset <= stream.top or (expires_s <= now_s and not stored.publications):
+                continue
+            stored.oldest = min(stored.oldest, offset)
+            stored.publications.append(_publication(stream, offset, data, extra))
+            stored.expiries_s.append(expires_s)
+        return found
 
     def expire_no_later(self, stream: Stream, expires_s: float) -> None:
         """Earlier publications expire no later than a new one, even if they had a longer time to live when they were

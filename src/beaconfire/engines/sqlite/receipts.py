@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from beaconfire.engines.port import IDEMPOTENCY_TTL_S, PRODUCERS_MAX
 from beaconfire.engines.producers import UNKNOWN_PRODUCER, Producer
-from beaconfire.engines.sqlite.rows import write_rows
+from beaconfire.engines.sqlite.rows import placeholders, write_rows
 from beaconfire.engines.sqlite.streams import Stream
 from beaconfire.engines.sqlite.transaction import Transaction
 from beaconfire.model.position import StreamPosition
@@ -36,6 +37,35 @@ class IdempotencyTable:
     def store(self, channel: str, key: str, position: StreamPosition, now_s: float) -> None:
         """Keeps the key, which must be unknown or expired."""
         self._new[channel, key] = (position, now_s + IDEMPOTENCY_TTL_S)
+
+    def put(self, channel: str, key: str, position: StreamPosition, expires_s: float) -> None:
+        """Keeps or replaces a key of another engine."""
+        self._new[channel, key] = (position, expires_s)
+
+    def read(self, channel: str, since: int, now_s: float) -> list[tuple[str, StreamPosition, float]]:
+        """The keys that have not expired, and whose position is `since` or above. All changes must be written."""
+        rows = self._transaction.connection.execute(
+            "SELECT key, offset, epoch, expires_s FROM idempotency_keys WHERE channel = ? AND expires_s > ? "
+            "AND offset >= ?",
+            (channel, now_s, since),
+        ).fetchall()
+        return [(key, StreamPosition(offset, epoch), expires_s) for key, offset, epoch, expires_s in rows]
+
+    def read_all(self, channels: Sequence[str], now_s: float) -> dict[str, list[tuple[str, StreamPosition, float]]]:
+        """The keys of each of these channels that have not expired. All changes must be written."""
+        found: dict[str, list[tuple[str, StreamPosition, float]]] = {channel: [] for channel in channels}
+        rows = self._transaction.connection.execute(
+            "SELECT channel, key, offset, epoch, expires_s FROM idempotency_keys "
+            f"WHERE channel IN ({placeholders(channels)}) AND expires_s > ?",
+            (*channels, now_s),
+        )
+        for channel, key, offset, epoch, expires_s in rows:
+            found[channel].append((key, StreamPosition(offset, epoch), expires_s))
+        return found
+
+    def remove(self, channel: str) -> None:
+        """Removes all keys of the channel. New ones must be written before."""
+        self._transaction.begin().execute("DELETE FROM idempotency_keys WHERE channel = ?", (channel,))
 
     def flush(self) -> None:
         """Writes the new keys, as part of the transaction."""
@@ -81,6 +111,32 @@ class ProducerTable:
             stream.producers += 1
         producer.take(position)
         self._changed[stream.id, name] = stream
+
+    def put(self, stream: Stream, producers: Mapping[str, Producer]) -> None:
+        """Adds or replaces producers of the stream, the one that published last at the end."""
+        first = stream.top - len(producers)  # `used` orders producers; 1,000 negative numbers do no harm.
+        rows = [
+            (stream.id, name, producer.last, producer.epoch, producer.dump(), first + index)
+            for index, (name, producer) in enumerate(producers.items())
+        ]
+        write_rows(self._transaction.begin(), "INSERT OR REPLACE INTO producers", rows)
+        for name in producers:
+            self._cache.pop((stream.id, name), None)
+            self._changed.pop((stream.id, name), None)
+        stream.producers = -1
+
+    def read(self, streams: Sequence[Stream]) -> dict[int, list[tuple[str, int, str, bytes]]]:
+        """Name, last number, epoch and receipts of the producers of each stream, by its id, the one that published last
+        at the end. All changes must be written."""
+        found: dict[int, list[tuple[str, int, str, bytes]]] = {}
+        rows = self._transaction.connection.execute(
+            "SELECT stream, name, last, epoch, receipts FROM producers "
+            f"WHERE stream IN ({placeholders(streams)}) ORDER BY stream, used",
+            [stream.id for stream in streams],
+        )
+        for id, *producer in rows:
+            found.setdefault(id, []).append(tuple(producer))
+        return found
 
     def flush(self) -> None:
         """Writes the producers that have published, as part of the transaction."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from functools import cache
 from itertools import chain
 from typing import Final
@@ -32,3 +32,8 @@ def write_rows(
 def _statement(insert: str, conflict: str, columns: int, rows: int) -> str:
     row = f"({', '.join('?' * columns)})"
     return f"{insert} VALUES {', '.join([row] * rows)} {conflict}"
+
+
+def placeholders(values: Sized) -> str:
+    """The placeholders of a list of this many values in a statement."""
+    return ", ".join("?" * len(values))

@@ -12,6 +12,7 @@ from typing import Final
 from msgspec import Raw, Struct
 
 from beaconfire.engines.port import Durability, HistoryPage, PublishOptions, PublishOutcome
+from beaconfire.engines.sqlite.images import ImageTable
 from beaconfire.engines.sqlite.publications import PublicationTable
 from beaconfire.engines.sqlite.receipts import IdempotencyTable, ProducerTable
 from beaconfire.engines.sqlite.schema import Opened
@@ -52,6 +53,7 @@ class Store:
         self._publications = PublicationTable(self._transaction)
         self._keys = IdempotencyTable(self._transaction)
         self._producers = ProducerTable(self._transaction)
+        self.images = ImageTable(self._streams, self._publications, self._keys, self._producers, unix_s)
 
     def freeze(self, is_frozen: bool) -> None:
         """Whether reading must not write. Operations that must write fail then, if the disk has no room."""

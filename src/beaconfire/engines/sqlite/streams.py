@@ -7,18 +7,24 @@ that in the file. After a restart a position is therefore kept up to a tenth lon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
 import msgspec
 
 from beaconfire.engines.port import HistoryOptions
-from beaconfire.engines.sqlite.rows import write_rows
+from beaconfire.engines.sqlite.rows import placeholders, write_rows
 from beaconfire.engines.sqlite.transaction import Transaction
 from beaconfire.model.position import StreamPosition
 
 CACHED_MAX: Final = 100_000
 """How many rows stay in memory: about 60 MB."""
+
+UNSETTLED: Final = -1
+"""The generation of a stream that came from another engine, which may still be used: see `Transfer.settle`."""
+
+OF_LOST_ORIGINAL: Final = 0
+"""The generation of a stream whose original is lost. It is below that of each file, so the stream counts as a copy."""
 
 ANCESTORS_MAX: Final = 4
 """How many earlier epochs of a stream stay recoverable."""
@@ -175,6 +181,8 @@ class StreamTable:
         self._is_attached = is_attached
         self._cache: dict[str, Stream] = {}
         self._changed: list[Stream] = []
+        self.follows_original = False
+        """While this is true, the originals of loaded streams write each of their changes here as well."""
         self.is_frozen = False
         """While this is true, the use of a position is not written, because the disk has no room."""
 
@@ -195,8 +203,7 @@ class StreamTable:
             stream = None
         if stream is None:
             return self._create(channel, now_s + min(meta_ttl_s, UNUSED_TTL_S), now_s)
-        if stream.generation != self._generation:
-            self._fork(stream)
+        self.fork_copy(stream)
         stream.expires_s = now_s + (meta_ttl_s if stream.top else min(meta_ttl_s, UNUSED_TTL_S))
         if stream.expires_s > stream.stored_expires_s and not self.is_frozen:
             self.mark_changed(stream)
@@ -284,6 +291,78 @@ class StreamTable:
         stream.due_s = now_s
         self.mark_changed(stream)
         self.flush(now_s)  # Before the channel gets its new stream.
+
+    # Streams of other engines
+
+    def count(self) -> int:
+        """How many channels have a stream."""
+        (count,) = self._transaction.connection.execute("SELECT count(channel) FROM streams").fetchone()
+        return int(count)
+
+    def prefetch(self, channels: Collection[str]) -> None:
+        """Reads the rows of these channels that are not in memory, with one statement."""
+        missing = [channel for channel in channels if channel not in self._cache]
+        rows = self._transaction.connection.execute(
+            f"SELECT {_COLUMNS} FROM streams WHERE channel IN ({placeholders(missing)})", missing
+        )
+        for row in rows:
+            stream = Stream(row)
+            assert stream.channel is not None, "selected by its channel"
+            self._cache[stream.channel] = stream
+
+    def channels(self, after: str, limit: int) -> list[str]:
+        """The channels after `after` that have a stream or idempotency keys, in the order of their names."""
+        rows = self._transaction.connection.execute(
+            "SELECT * FROM (SELECT channel FROM streams WHERE channel > ?1 ORDER BY channel LIMIT ?2) UNION "
+            "SELECT * FROM (SELECT DISTINCT channel FROM idempotency_keys WHERE channel > ?1 ORDER BY channel LIMIT ?2)"
+            " ORDER BY 1 LIMIT ?2",
+            (after, limit),
+        ).fetchall()
+        return [channel for (channel,) in rows]
+
+    def put(self, channel: str, epoch: str, expires_s: float, now_s: float) -> Stream:
+        """Replaces the stream of the channel by one that is not settled, without publications."""
+        self.take_away(channel, now_s)
+        row = self._transaction.begin().execute(_INSERT, (channel, epoch, UNSETTLED, expires_s, expires_s)).fetchone()
+        stream = self._cache[channel] = Stream(row)
+        self.mark_changed(stream)
+        return stream
+
+    def take_away(self, channel: str, now_s: float) -> None:
+        """Takes the channel from its stream, if there is one, whatever its state."""
+        stream = self._load(channel)
+        if stream is not None:
+            self._retire(stream, now_s)
+
+    def settle(self) -> None:
+        """Loaded streams are originals from now on. As part of the transaction, in which all rows must be written."""
+        self._transaction.begin().execute(
+            "UPDATE streams SET generation = ? WHERE generation = ?", (self._generation, UNSETTLED)
+        )
+        self._cache.clear()
+        self.follows_original = False
+
+    def adopt(self) -> None:
+        """Streams that are not settled get new epochs at their next use. As part of the transaction, in which all rows
+        must be written."""
+        self._transaction.begin().execute(
+            "UPDATE streams SET generation = ? WHERE generation = ?", (OF_LOST_ORIGINAL, UNSETTLED)
+        )
+        self._cache.clear()
+        self.follows_original = False
+
+    def follow(self) -> None:
+        """No stream is the original any more, until `settle`. As part of the transaction, in which all rows must be
+        written."""
+        self._transaction.begin().execute("UPDATE streams SET generation = ?", (UNSETTLED,))
+        self._cache.clear()
+        self.follows_original = True
+
+    def fork_copy(self, stream: Stream) -> None:
+        """Gives the stream a new epoch if it is a copy and its original may have gone on."""
+        if stream.generation == self._generation or (stream.generation == UNSETTLED and self.follows_original):
+            return
+        self._fork(stream)
 
     def _fork(self, stream: Stream) -> None:
         """The file is a copy. The original may have gone on with the same epoch, so this stream gets another one.

@@ -57,13 +57,14 @@ class WriterThread:
         await opened
 
     async def stop(self) -> None:
-        """Runs what was submitted before, and closes the file. Idempotent."""
-        ended = self._ended
-        if self._thread is None or ended is None:
+        """Runs what was submitted before, and closes the file. Idempotent: a second call, also after one that was
+        cancelled, returns when the file is closed."""
+        if self._ended is None:
             return
-        self._thread = None
-        self._queue.put(None)
-        await ended
+        if self._thread is not None:
+            self._thread = None
+            self._queue.put(None)
+        await asyncio.shield(self._ended)
 
     def submit(self, operation: Operation[Any]) -> None:
         """Raises EngineUnavailable if the thread does not run, or is too far behind; and what the writer refuses."""

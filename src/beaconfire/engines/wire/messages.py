@@ -21,6 +21,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from beaconfire.engines.migration import MigrationStatus
 from beaconfire.engines.port import Durability, HistoryOptions, PublishOptions, PublishOutcome
 from beaconfire.model.position import StreamPosition
 
@@ -192,6 +193,13 @@ class ReadNodes(Request, tag=35):
     pass
 
 
+class SteerMigration(Request, tag=37):
+    """A call of `engines.migration`. `read_percent` is for `set_read_percent` only."""
+
+    call: Literal["status", "set_read_percent", "verify"]
+    read_percent: float = 0.0
+
+
 class SurveyAnswer(Message, tag=36):
     """The answer of this node to `SurveyQuestion`. It has no reply."""
 
@@ -267,6 +275,10 @@ class Answers(Reply, tag=60):
     answers: list[bytes]
 
 
+class MigrationState(Reply, tag=61):
+    status: MigrationStatus
+
+
 # What the hub sends without a request
 
 
@@ -320,10 +332,10 @@ class SurveyQuestion(Message, tag=86):
 BrokerRequest: TypeAlias = Ping | Attach | Detach | Publish | Announce | ReadHistory | ReadPositions | RemoveHistory
 PresenceRequest: TypeAlias = AddMembers | RemoveMembers | RefreshMembers | ReadMembers | CountMembers
 ControlRequest: TypeAlias = StartControl | StopControl | Broadcast | Send | Survey | ReadNodes
-FromWorker: TypeAlias = Hello | BrokerRequest | PresenceRequest | ControlRequest | SurveyAnswer
+FromWorker: TypeAlias = Hello | BrokerRequest | PresenceRequest | ControlRequest | SteerMigration | SurveyAnswer
 
 AnyReply: TypeAlias = (
-    Done | Failed | Unexpected | Outcome | Page | Positions | Names | Members | Counts | Sent | Answers
+    Done | Failed | Unexpected | Outcome | Page | Positions | Names | Members | Counts | Sent | Answers | MigrationState
 )
 FromHub: TypeAlias = (
     Welcome | Refused | AnyReply | Announced | Joined | Left | LinkDown | LinkUp | Control | SurveyQuestion

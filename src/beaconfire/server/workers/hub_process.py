@@ -38,14 +38,14 @@ async def _serve(config: Config, seat: Seat, listening: HubSocket) -> int:
     clock = SystemClock()
     timers, log, metrics, health = Timers(clock), LogSink(None, clock), MetricsSink(), Health()
     events = EventDispatcher(metrics, log)
-    engine = make_engine(config.engine, clock, timers, events)
+    engine = make_engine(config.engine, config.migration, clock, timers, events)
     hub = EngineHub(engine, make_runtime(clock, timers), events, secrets.token_hex(8), __version__)
     ticks = Ticks(clock, timers, events, engine, log.tick)
     metrics.set_statistics_source(lambda: with_engine(NodeStatistics(), engine))  # no clients, only the engine
     health.add_check("engine", lambda: engine_problem(engine))
     stop = _stop_on_signals()
     orphaned = asyncio.Event()
-    with storage_problems():
+    with storage_problems(config):
         await hub.start(listening)
     ticks.start()
     health.started()

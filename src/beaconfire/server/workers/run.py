@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from beaconfire.config import Config
+from beaconfire.engines.mirror import RESTORE_S_MAX
 from beaconfire.observe import logs
 from beaconfire.server.announce import announce
 from beaconfire.server.process_setup import prepare
 from beaconfire.server.sockets import base_url
 from beaconfire.server.workers.listeners import open_listeners
-from beaconfire.server.workers.supervisor import STOP_MARGIN_S, Supervisor, SupervisorOptions
+from beaconfire.server.workers.supervisor import START_TIMEOUT_S, STOP_MARGIN_S, Supervisor, SupervisorOptions
 
 CHILD_PROGRAM: Final = "beaconfire.cli.child"
 
@@ -32,6 +33,7 @@ def supervise(config: Config, config_file: str | None, overrides: Mapping[str, s
         config_file,
         dict(overrides),
         float(config.server.shutdown_timeout) + STOP_MARGIN_S,
+        START_TIMEOUT_S + (RESTORE_S_MAX if config.migration.to != "none" else 0.0),
     )
 
     async def run() -> int:

@@ -66,12 +66,13 @@ class Slot:
 
 class SupervisorOptions(Struct, frozen=True):
     """`command` starts a child process; its seat is added. `config_file` and `overrides` are those of `Seat`.
-    `stop_timeout_s` bounds the drain of a worker."""
+    `stop_timeout_s` bounds the drain of a worker. `hub_start_timeout_s` is `START_TIMEOUT_S` for the hub."""
 
     command: Sequence[str]
     config_file: str | None
     overrides: dict[str, str]
     stop_timeout_s: float
+    hub_start_timeout_s: float = START_TIMEOUT_S
 
 
 class Supervisor:
@@ -148,7 +149,8 @@ class Supervisor:
         child = await start_child(self._options.command, seat, asyncio.get_running_loop().time())
         slot.starting = child
         self._publish()
-        if await child.wait_ready(START_TIMEOUT_S):
+        timeout_s = self._options.hub_start_timeout_s if slot is self._hub else START_TIMEOUT_S
+        if await child.wait_ready(timeout_s):
             child.state = "ready"
             self._log.info("process_started", name=slot.name, pid=child.pid)
         else:

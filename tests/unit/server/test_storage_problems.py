@@ -1,0 +1,26 @@
+"""A database file that cannot be used: the error names the setting of this file."""
+
+from __future__ import annotations
+
+import pytest
+
+from beaconfire.base.errors import StorageUnusable
+from beaconfire.config import Config, ConfigError
+from beaconfire.engines.options import EngineOptions, MigrationOptions
+from beaconfire.server.process_setup import storage_problems
+
+
+@pytest.mark.parametrize(
+    ("engine", "path", "key"),
+    [
+        (EngineOptions(type="sqlite", path="a.db"), "a.db", "engine.path"),
+        (EngineOptions(type="sqlite", path="a.db"), "b.db", "migration.path"),
+        (EngineOptions(path="b.db"), "b.db", "migration.path"),
+    ],
+)
+def test_the_setting_is_that_of_the_file(engine: EngineOptions, path: str, key: str) -> None:
+    """Also if the path of an engine that is not used is the same."""
+    config = Config(engine=engine, migration=MigrationOptions(to="sqlite", path="b.db"))
+    with pytest.raises(ConfigError) as caught, storage_problems(config):
+        raise StorageUnusable(path, "is in use")
+    assert [problem.key for problem in caught.value.problems] == [key]
