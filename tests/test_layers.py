@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engines.port", "engines.options", "protocols.port", "protocols.json_payload", "protocols.fossil"),
     ("protocols",),
     ("channels",),
-    ("policy.port", "policy.tokens", "transports.port", "transports.options", "transports.traits"),
+    ("policy.port", "policy.tickets", "policy.tokens", "transports.port", "transports.options", "transports.traits"),
     ("delivery",),
     ("session",),
     ("node",),
@@ -39,7 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """From the lowest layer to the highest. A module belongs to the layer of its longest prefix."""
 
-PORTS = ("engines.port", "protocols.port", "transports.port", "policy.port", "policy.tokens")
+PORTS = ("engines.port", "protocols.port", "transports.port", "policy.port", "policy.tickets", "policy.tokens")
 SHARED = (
     *PORTS,
     "protocols.json_payload",

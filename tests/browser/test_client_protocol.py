@@ -115,6 +115,49 @@ def test_only_temporary_errors_are_retried(ann: ClientPage) -> None:
     assert ann.seen("states")[-1]["code"] == 103
 
 
+def with_ticket(reply: Message, kind: str, ticket: str) -> Message:
+    return {kind: {**reply[kind], "ticket": ticket}}
+
+
+def test_tickets_are_sent_beside_the_tokens(ann: ClientPage) -> None:
+    """The newest one of the connection and of the channel. A reply without a ticket leaves the ticket valid."""
+    script = Scripted(ann.page)
+    connects = iter([with_ticket(CONNECTED, "connect", "c1"), CONNECTED, CONNECTED])
+    subscribes = iter([with_ticket(subscribed(), "subscribe", "s1"), subscribed(), subscribed()])
+    script.answers["connect"] = lambda request: next(connects)
+    script.answers["subscribe"] = lambda request: next(subscribes)
+    ann.start(own={"token": "channel"}, token="connection", retryFirstMs=1)
+    for times in (1, 2):
+        ann.until_entered(times)
+        script.sockets[-1].close(code=3001)
+    ann.until_entered(3)
+    sent = [(request["token"], request.get("ticket")) for request in script.requests("connect")]
+    assert sent == [("connection", None), ("connection", "c1"), ("connection", "c1")]
+    sent = [(request["token"], request.get("ticket")) for request in script.requests("subscribe")]
+    assert sent == [("channel", None), ("channel", "s1"), ("channel", "s1")]
+    assert all(request["want_tickets"] for request in script.requests("connect"))
+
+
+@pytest.mark.parametrize("refusal", [109, 110, 3005, 3014])
+def test_refused_ticket_is_forgotten(ann: ClientPage, refusal: int) -> None:
+    """After an expired token, an expired connection, and the loss of the server's state."""
+    script = Scripted(ann.page)
+    first = with_ticket(CONNECTED, "connect", "old")
+    connects = iter(
+        [first, CONNECTED] if refusal > 3000 else [first, {"error": {"code": refusal, "message": ""}}, CONNECTED]
+    )
+    script.answers["connect"] = lambda request: next(connects)
+    script.answers["subscribe"] = lambda request: subscribed()
+    minted = iter(["first", "second"])
+    ann.page.expose_function("mint", lambda channel: next(minted))
+    ann.start(mint=True, retryFirstMs=1)
+    ann.until_entered()
+    script.sockets[-1].close(code=refusal if refusal > 3000 else 3001)
+    ann.until_entered(2)
+    last = script.requests("connect")[-1]
+    assert (last["token"], "ticket" in last) == ("second", False)
+
+
 def test_connect_data_can_be_changed(ann: ClientPage) -> None:
     """The new data is sent with the next connect command."""
     script = Scripted(ann.page)

@@ -52,7 +52,7 @@ class KnownTokens:
 
     def add_subscription(self, token: str, user: str, channel: str, client: str = "", **grant: Any) -> str:
         """Makes `token` a subscription token of `user` for `channel`, and returns it."""
-        self.subscriptions.known[token] = SubscriptionClaims(user, channel, client, SubscriptionGrant(**grant))
+        self.subscriptions.known[token] = SubscriptionClaims(user, channel, SubscriptionGrant(client=client, **grant))
         return token
 
 

@@ -31,6 +31,7 @@ class StaffPolicy:
     suspending = frozenset({"connect", "rpc"})
     wants_endings = True
     decides_for_server_api = True
+    ticket_version = "staff 1"
 
     def __init__(self, staff: frozenset[str]) -> None:
         self._staff = staff

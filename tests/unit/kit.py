@@ -34,6 +34,7 @@ from beaconfire.node.node import Node, NodeOptions
 from beaconfire.policy.chain import PolicyChain
 from beaconfire.policy.configured import ConfiguredPolicy
 from beaconfire.policy.port import Policy
+from beaconfire.policy.tickets import Tickets
 from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.protocols.centrifuge.unidirectional_codec import UnidirectionalCodec
@@ -177,6 +178,7 @@ class NodeHarness:
         *,
         names: ChannelNameOptions | None = None,
         policy: Policy | None = None,
+        make_tickets: Callable[[ManualClock, EventRecorder], Tickets] | None = None,
         peer: NodeHarness | None = None,
         single_node: bool = False,
         **client_options: Any,
@@ -217,6 +219,7 @@ class NodeHarness:
             Runtime(self.scheduled.append, self.timers, self.timers, lambda: self.random_value),
             self.recorder,
             RecordingTransport.send_all,
+            make_tickets(self.clock, self.recorder) if make_tickets is not None else None,
         )
         self.calls.when_changed = self._declare_suspending
         run(self.node.start())

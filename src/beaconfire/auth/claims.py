@@ -84,7 +84,6 @@ def read_subscription(claims: Claims, options: TokenOptions) -> SubscriptionClai
     return SubscriptionClaims(
         user=_user(claims, options),
         channel=channel,
-        client=_decoded(claims, "client", "", _TEXT, "a string") if "client" in claims else "",
         grant=SubscriptionGrant(
             info=_payload(claims, "info", ""),
             data=_payload(claims, "data", ""),
@@ -93,6 +92,7 @@ def read_subscription(claims: Claims, options: TokenOptions) -> SubscriptionClai
             override=_override(claims, ""),
             issued_at_unix_s=_issued_at(claims),
             token_id=_token_id(claims),
+            client=_decoded(claims, "client", "", _TEXT, "a string") if "client" in claims else "",
         ),
     )
 

@@ -223,6 +223,14 @@ class RevocationApplied(Struct, frozen=True):
     kind: str
 
 
+class TicketChecked(Struct, frozen=True):
+    """A client has sent a resume ticket. `kind` is connection or subscription. `outcome` is accepted, or the reason for
+    which the ticket counts as absent: one of `policy.tickets.TICKET_REFUSALS`."""
+
+    kind: str
+    outcome: str
+
+
 class LoopMeasured(Struct, frozen=True):
     """The event loop ran a timer `late_s` seconds after it was due. Other work has waited as long."""
 
@@ -258,6 +266,7 @@ Event: TypeAlias = (
     | StorageOpened
     | TokensRevoked
     | RevocationApplied
+    | TicketChecked
     | LoopMeasured
     | InternalError
 )

@@ -26,7 +26,8 @@ class SubscriptionGrant(Struct, frozen=True):
     `info` becomes `chan_info` in presence, joins, leaves and publications; `data` goes to the client with the
     subscription. `expire_at_unix_s` is in seconds since 1970; 0 means that the grant does not expire. If
     `client_refresh` is true, the client renews the grant with sub_refresh. `issued_at_unix_s` and `token_id` are those
-    of the subscription token, as in `Identity`.
+    of the subscription token, as in `Identity`. Unless `client` is empty, the grant is only for the session with this
+    client id.
     """
 
     info: Raw = NO_PAYLOAD
@@ -36,16 +37,16 @@ class SubscriptionGrant(Struct, frozen=True):
     override: SubscriptionOverride | None = None
     issued_at_unix_s: float | None = None
     token_id: str = ""
+    client: str = ""
 
 
 class SubscriptionClaims(Struct, frozen=True):
     """The content of a verified subscription token.
 
-    The token is valid only for this user, this channel and, unless `client` is empty, this client id. The caller must
-    check all three.
+    The token is valid only for this user, this channel and, unless `grant.client` is empty, this client id. The caller
+    must check all three.
     """
 
     user: str
     channel: str
-    client: str
     grant: SubscriptionGrant

@@ -57,6 +57,8 @@ class SubscriptionRequest(Struct, frozen=True):
     delta: str = ""
     tags_filter: FilterNode | None = None
     conflate: Conflate | None = None
+    ticket: str = ""
+    """The ticket of an earlier subscription to the channel."""
 
 
 class ConnectionRequest(Struct, frozen=True):
@@ -74,3 +76,7 @@ class ConnectionRequest(Struct, frozen=True):
     version: str = ""
     headers: Mapping[str, str] = {}
     user: str = ""
+    ticket: str = ""
+    """The ticket of an earlier connection, beside or instead of the token."""
+    wants_tickets: bool = False
+    """Whether the results of this session shall hold tickets."""

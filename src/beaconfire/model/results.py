@@ -6,6 +6,7 @@ Failed operations raise `CommandError` or `Disconnect` instead.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec import Raw, Struct
 
@@ -21,7 +22,8 @@ class SubscriptionStart(Struct, frozen=True):
     offsets of `publications`, which are in ascending order. `recovered` tells whether they are all that the client
     missed; it has a meaning only if `was_recovering`, which means that the request had a position. `has_patches` says
     that publications may be delivered as patches. `ttl_s` is the time in whole seconds after which the client must
-    refresh the subscription; 0 if it need not. `data` comes from the grant.
+    refresh the subscription; 0 if it need not. `data` comes from the grant. `ticket` is for the next subscription to
+    the channel; it is empty if there is no new one.
     """
 
     channel: str
@@ -33,6 +35,7 @@ class SubscriptionStart(Struct, frozen=True):
     has_patches: bool = False
     ttl_s: int = 0
     data: Raw = NO_PAYLOAD
+    ticket: str = ""
 
 
 class ConnectionStart(Struct, frozen=True):
@@ -40,9 +43,19 @@ class ConnectionStart(Struct, frozen=True):
 
     `client` is its id, and `data` comes from the identity. `ttl_s` is the time in whole seconds after which the client
     must refresh the connection; 0 if it need not. `subscriptions` are the server-side subscriptions.
+    `ticket` is for the next connection; it is empty if there is no new one.
     """
 
     client: str
     ttl_s: int = 0
     data: Raw = NO_PAYLOAD
     subscriptions: Sequence[SubscriptionStart] = ()
+    ticket: str = ""
+
+
+class Renewal(NamedTuple):
+    """A connection or a subscription has a new expiry. `ttl_s` is the time in whole seconds until the next refresh; 0
+    if none is needed. `ticket` replaces the ticket of the client; it is empty if there is no new one."""
+
+    ttl_s: int
+    ticket: str = ""

@@ -12,6 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from beaconfire.base.clock import Clock
 from beaconfire.base.errors import SHUTDOWN
 from beaconfire.base.loop import LoopTurns, Runtime
 from beaconfire.base.tasks import BackgroundTasks, start_task
@@ -30,6 +31,7 @@ from beaconfire.node.cluster import Cluster
 from beaconfire.node.forwarding import Forwarding
 from beaconfire.node.local_sessions import LocalSessions
 from beaconfire.policy.port import Policy
+from beaconfire.policy.tickets import Tickets
 from beaconfire.protocols.port import ProtocolConnection
 from beaconfire.session.context import SessionContext
 from beaconfire.session.endings import Endings
@@ -68,8 +70,9 @@ class Node:
         runtime: Runtime,
         events: EventSink,
         send_all: SendAll,
+        tickets: Tickets | None = None,
     ) -> None:
-        """`send_all` writes frames to sockets."""
+        """`send_all` writes frames to sockets. Without `tickets`, no client gets a resume ticket."""
         client, clock = options.client, runtime.timers.clock
         self._engine, self._timers, self._events = engine, runtime.timers, events
         self.background = BackgroundTasks(lambda error: report_error(events, "background", error), engine.suspends)
@@ -124,8 +127,8 @@ class Node:
             runtime=runtime,
             events=events,
             user_connections=self.work.user_connections,
+            tickets=tickets,
         )
-        started_s = clock.now_s()
         local_sessions = LocalSessions(
             self.registry,
             self.hub,
@@ -135,7 +138,7 @@ class Node:
             runtime,
             events,
             options.identity,
-            lambda: int(clock.now_s() - started_s),
+            _uptime_s(clock),
         )
         self.forwarding = Forwarding(engine.control, options.identity.uid, runtime.timers, self.background, events)
         self.cluster = Cluster(engine.control, local_sessions, options.identity.uid, self.forwarding)
@@ -213,3 +216,9 @@ class Node:
 
 def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
+
+
+def _uptime_s(clock: Clock) -> Callable[[], int]:
+    """Returns how many whole seconds have passed since this call."""
+    started_s = clock.now_s()
+    return lambda: int(clock.now_s() - started_s)

@@ -11,6 +11,7 @@ from typing import Literal
 from msgspec import Struct
 
 from beaconfire.base.errors import DISCONNECTS, ERRORS, UNSUBSCRIBES
+from beaconfire.policy.tickets import TICKET_REFUSALS
 from beaconfire.transports.endpoint_table import ENDPOINT_LIMITS
 
 OTHER = "other"
@@ -49,6 +50,7 @@ LIMITS = (
     "poll_commands_max",
     "tags_filter_depth_max",
     "token_length_max",
+    "ticket_length_max",
     "jwks_unknown_kids_max",
     "announcements_waiting_max",
     "revocations_max",
@@ -90,6 +92,8 @@ API_METHODS = frozenset(
 HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 DROPPED_WORK = ("announcements", "subscribe", "shutdown")
 REVOKED = ("session", "subscription", "token")
+TICKET_KINDS = ("connection", "subscription")
+TICKET_OUTCOMES = ("accepted", *TICKET_REFUSALS)
 HANDSHAKE_REASONS = ("origin", "limit", "rate", "draining", "bad")
 
 DISCONNECT_CODES = {code.code: str(code.code) for code in DISCONNECTS}
@@ -254,6 +258,13 @@ METRICS: tuple[Metric, ...] = (
         "beaconfire_revocations_applied_total",
         "Sessions and subscriptions that ended because their token was revoked, and revoked tokens that were refused.",
         "kind",
+    ),
+    _counter(
+        "beaconfire_resume_tickets_total",
+        "Resume tickets that clients have sent. The label kind is connection or subscription. The label outcome is "
+        "accepted, or the reason for which the ticket counted as absent.",
+        "kind",
+        "outcome",
     ),
     # limits, errors and dependencies
     _histogram(

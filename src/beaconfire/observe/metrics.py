@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import product
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -25,6 +26,8 @@ from beaconfire.observe.metric_table import (
     OTHER,
     REVOKED,
     SDK_NAMES,
+    TICKET_KINDS,
+    TICKET_OUTCOMES,
     UNSUBSCRIBE_CODES,
     Metric,
 )
@@ -33,6 +36,20 @@ from beaconfire.observe.series import Distribution, Families, Number
 
 _CACHE_SIZE_MAX = 4096
 """Entries of each cache from the fields of an event to its series. Beyond it, series are looked up by their labels."""
+
+
+_KNOWN_LABELS: Final[Mapping[str, Iterable[tuple[str, ...]]]] = {
+    "limit_hits": [(limit,) for limit in LIMITS],
+    "handshakes_refused": [(reason,) for reason in HANDSHAKE_REASONS],
+    "disconnects": [(code,) for code in DISCONNECT_CODES.values()],
+    "unsubscriptions": [(code,) for code in UNSUBSCRIBE_CODES.values()],
+    "channels_healed": [("true",), ("false",)],
+    "work_dropped": [(work,) for work in DROPPED_WORK],
+    "revocations_applied": [(kind,) for kind in REVOKED],
+    "resume_tickets": [*product(TICKET_KINDS, TICKET_OUTCOMES)],
+    "token_key_fetches": [("ok",), ("error",)],
+}
+"""The series that exist from the start: counters by label values. A rate needs a first value of 0."""
 
 
 class MetricsSink:
@@ -81,6 +98,7 @@ class MetricsSink:
             events.StorageOpened: self._storage_opened,
             events.TokensRevoked: self._tokens_revoked,
             events.RevocationApplied: self._revocation_applied,
+            events.TicketChecked: self._ticket_checked,
             events.LoopMeasured: self._loop_measured,
             events.InternalError: self._internal_error,
         }
@@ -241,6 +259,9 @@ class MetricsSink:
     def _revocation_applied(self, event: events.RevocationApplied) -> None:
         self._count("beaconfire_revocations_applied_total", event.kind)
 
+    def _ticket_checked(self, event: events.TicketChecked) -> None:
+        self._count("beaconfire_resume_tickets_total", event.kind, event.outcome)
+
     def _loop_measured(self, event: events.LoopMeasured) -> None:
         self._loop_lateness.observe(event.late_s)
 
@@ -261,22 +282,9 @@ class MetricsSink:
     def _create_series(self, namespaces: Iterable[str]) -> None:
         numbers = self._families.numbers
         numbers("beaconfire_build_info").series(__version__).value = 1
-        for limit in LIMITS:
-            numbers("beaconfire_limit_hits_total").series(limit)
-        for reason in HANDSHAKE_REASONS:
-            numbers("beaconfire_handshakes_refused_total").series(reason)
-        for code in DISCONNECT_CODES.values():
-            numbers("beaconfire_disconnects_total").series(code)
-        for code in UNSUBSCRIBE_CODES.values():
-            numbers("beaconfire_unsubscriptions_total").series(code)
-        for bridged in ("true", "false"):
-            numbers("beaconfire_channels_healed_total").series(bridged)
-        for work in DROPPED_WORK:
-            numbers("beaconfire_work_dropped_total").series(work)
-        for kind in REVOKED:
-            numbers("beaconfire_revocations_applied_total").series(kind)
-        for outcome in ("ok", "error"):
-            numbers("beaconfire_token_key_fetches_total").series(outcome)
+        for name, label_values in _KNOWN_LABELS.items():
+            for values in label_values:
+                numbers(f"beaconfire_{name}_total").series(*values)
         for namespace in namespaces:
             for recovered in ("true", "false"):
                 numbers("beaconfire_recoveries_total").series(recovered, namespace)

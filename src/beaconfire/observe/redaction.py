@@ -16,8 +16,10 @@ SECRET_LENGTH_MIN = 8
 DEPTH_MAX = 4
 """Levels of nested containers that are redacted value by value. Deeper containers are redacted as text."""
 
-_SECRET_KEY = re.compile(r"(?:token|secret|password|passwd|api[_-]?key|authorization|cookie|private[_-]?key)$", re.I)
-_NAME = r"(?:token|secret|password|passwd|api(?:[_-]|%5f)?key|authorization|cookie)"
+_SECRET_KEY = re.compile(
+    r"(?:token|ticket|secret|password|passwd|api[_-]?key|authorization|cookie|private[_-]?key)$", re.I
+)
+_NAME = r"(?:token|ticket|secret|password|passwd|api(?:[_-]|%5f)?key|authorization|cookie)"
 _QUOTE = r"\\*[\"']"
 _QUOTED = r"(?!\[redacted)(?:[^\"'\\]|\\[^\"'])+"
 _BARE = r"(?:[^\s&\"'<>\\;,)]|\\[^\s\"'])+"
@@ -42,7 +44,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 # first is fast.
 _MARKS = (
     *("eyj", "://", "bearer", "apikey", "api_key", "api-key", "api%5fkey", "basic"),
-    *("token", "secret", "passw", "authorization", "cookie", "private"),
+    *("token", "ticket", "secret", "passw", "authorization", "cookie", "private"),
 )
 
 

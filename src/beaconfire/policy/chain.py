@@ -48,6 +48,13 @@ class PolicyChain:
     def wants_endings(self) -> bool:
         return any(policy.wants_endings for policy in self._policies)
 
+    @property
+    def ticket_version(self) -> str | None:
+        versions = [policy.ticket_version for policy in self._policies]
+        if None in versions:
+            return None
+        return "\n".join(version for version in versions if version)
+
     async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
         for policy in self._policies:
             identity = await policy.connect(attempt)
@@ -130,10 +137,12 @@ class PolicyChain:
 
 
 def _with_token(answer: FromToken, before: FromToken | None) -> FromToken:
-    """The answer, with the token of the answer before it. Otherwise a policy that replaces an identity or a grant would
-    make its token impossible to revoke."""
+    """The answer, with the token and the client id of the answer before it. Otherwise a policy that replaces an
+    identity or a grant would make its token impossible to revoke, or its grant valid for another session."""
     if before is None or before.issued_at_unix_s is None or answer.issued_at_unix_s is not None:
         return answer
+    if isinstance(before, SubscriptionGrant):
+        answer = replace(answer, client=before.client)
     return replace(answer, issued_at_unix_s=before.issued_at_unix_s, token_id=before.token_id)
 
 

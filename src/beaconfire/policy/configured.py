@@ -69,6 +69,11 @@ class ConfiguredPolicy(NoOpinion):
         """The owner of an API key may publish anywhere."""
         return False
 
+    @property
+    def ticket_version(self) -> str | None:
+        """Empty: the configuration and the tokens decide, and each ticket names them."""
+        return ""
+
     async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
         """No opinion about a request without a token, unless anonymous clients or any users may connect."""
         request, options = attempt.request, self._options
@@ -170,7 +175,7 @@ def _check_bearer(claims: SubscriptionClaims, caller: Caller, channel: str) -> N
         raise Disconnect(INVALID_TOKEN, "the subscription token's channel is not the requested channel")
     if claims.user != caller.identity.user:
         raise Disconnect(INVALID_TOKEN, "the subscription token's sub is not the connected user")
-    if claims.client and claims.client != caller.client:
+    if claims.grant.client and claims.grant.client != caller.client:
         raise Disconnect(INVALID_TOKEN, "the subscription token's client is not this connection")
 
 

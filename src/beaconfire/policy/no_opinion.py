@@ -10,7 +10,15 @@ from beaconfire.channels.namespaces import Namespace
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import SubscriptionRequest
-from beaconfire.policy.port import Caller, ConnectionAttempt, EndedSession, EndedSubscription, PublicationAttempt, Via
+from beaconfire.policy.port import (
+    TICKET_DECISIONS,
+    Caller,
+    ConnectionAttempt,
+    EndedSession,
+    EndedSubscription,
+    PublicationAttempt,
+    Via,
+)
 
 
 class NoOpinion:
@@ -33,6 +41,13 @@ class NoOpinion:
         """True for a subclass that overrides `unsubscribed` or `disconnected`."""
         own = type(self)
         return own.unsubscribed is not NoOpinion.unsubscribed or own.disconnected is not NoOpinion.disconnected
+
+    @property
+    def ticket_version(self) -> str | None:
+        """None for a subclass that overrides a decision which a ticket would replace. Such a subclass names its version
+        if its decisions hold for every later connection of the same user."""
+        own = type(self)
+        return None if any(getattr(own, name) is not getattr(NoOpinion, name) for name in TICKET_DECISIONS) else ""
 
     async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
         return None

@@ -41,6 +41,9 @@ DECISIONS: Final = (
 )
 """The names of the decisions, for `Policy.suspending`."""
 
+TICKET_DECISIONS: Final = ("connect", "refresh", "subscribe", "sub_refresh")
+"""The decisions that a resume ticket holds. A client that returns with a ticket does not cause them again."""
+
 
 class Via(Enum):
     """The way by which a request came in."""
@@ -133,6 +136,12 @@ class Policy(Protocol):
     @property
     def wants_endings(self) -> bool:
         """Whether `unsubscribed` and `disconnected` are called. Both may suspend."""
+
+    @property
+    def ticket_version(self) -> str | None:
+        """Names the rules of `TICKET_DECISIONS` of this policy. A ticket of other rules is refused, so an application
+        changes the version when its rules change. Empty if the policy makes none of these decisions. None if its
+        decisions are not for tickets: then no client of the server gets one. Read once."""
 
     async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
         """The identity of the client. A returned identity replaces `attempt.proposed`."""

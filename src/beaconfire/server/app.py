@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import uuid
 from collections.abc import Callable, Sequence
@@ -42,9 +43,10 @@ from beaconfire.policy.port import Policy
 from beaconfire.server.endpoints import Endpoints
 from beaconfire.server.engines import engine_problem, make_engine, with_engine
 from beaconfire.server.pages import PAGE_PATHS, client_routes, demo_routes
+from beaconfire.server.tickets import make_tickets
 from beaconfire.server.ticks import Ticks, make_runtime
 from beaconfire.server.workers.figures import Figures
-from beaconfire.server.workers.seat import Seat
+from beaconfire.server.workers.seat import SECRET_BYTES, Seat
 from beaconfire.transports.endpoint_table import ENDPOINTS
 from beaconfire.transports.http import DirectPosts, HttpLimits
 from beaconfire.transports.socket_writes import send_all
@@ -117,6 +119,7 @@ class App:
             self.admission.admit,
             self.timers,
             self.events,
+            self._runtime.schedule,
             config.server.trusted_proxies,
         )
         api = self._make_api()
@@ -167,6 +170,7 @@ class App:
             client.user_personal_channel_namespace if client.user_personal_channel else None,
         )
         configured = ConfiguredPolicy(*self.verifiers, self.namespaces, access, client)
+        policy = PolicyChain((configured, *self._policies)) if self._policies else configured
         return Node(
             NodeOptions(
                 self.identity,
@@ -176,11 +180,16 @@ class App:
             ),
             self.engine,
             self.namespaces,
-            PolicyChain((configured, *self._policies)) if self._policies else configured,
+            policy,
             self._runtime,
             self.events,
             send_all,
+            make_tickets(config, policy.ticket_version, self._random_secret(), self.clock, self.events, os.urandom),
         )
+
+    def _random_secret(self) -> bytes:
+        """The secret of resume tickets if none is configured. All workers have the same."""
+        return self._seat.random_secret() if self._seat is not None else os.urandom(SECRET_BYTES)
 
     def _make_api(self) -> ApiHttp | None:
         options, node = self.config.api, self.node

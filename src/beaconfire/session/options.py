@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from beaconfire.base.options import Options
+from beaconfire.base.options import SECRET, Options
 from beaconfire.base.units import Seconds, Size
 
 
@@ -76,6 +76,22 @@ class ClientOptions(Options, frozen=True, kw_only=True):
     user_personal_channel_namespace: Annotated[
         str, Meta(description="Namespace of the personal channels; empty means no namespace.")
     ] = ""
+    ticket_secret: Annotated[
+        str,
+        Meta(
+            description="Secret of resume tickets, the same on all nodes. A new secret makes all tickets void. Empty "
+            "means a secret that is derived from `token.hmac_secret`, or without that one a random secret of this "
+            "start.",
+            extra=SECRET,
+        ),
+    ] = ""
+    ticket_lifetime: Annotated[
+        Seconds,
+        Meta(
+            description="How long a client may return with a resume ticket instead of having its token verified and "
+            "handlers called; never longer than its token is valid. 0 means no tickets."
+        ),
+    ] = Seconds(86400)
     channel_limit: Annotated[
         int,
         Meta(

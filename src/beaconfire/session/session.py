@@ -105,6 +105,7 @@ class Session:
         "subscriptions",
         "traits",
         "transport",
+        "wants_tickets",
         "wire",
     )
 
@@ -132,6 +133,7 @@ class Session:
         self.traits = traits
         self._upkeep = upkeep
         self.phase = SessionPhase.NEW
+        self.wants_tickets = False
         self.identity = Identity()
         self.app_name = ""
         self.app_version = ""

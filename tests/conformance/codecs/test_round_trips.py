@@ -154,9 +154,12 @@ any_requests = st.one_of(
 
 
 def assert_same(ours: Struct, theirs: Any, hidden: tuple[str, ...] = ()) -> None:
-    """Every field of our message is in the official message."""
+    """Every field of our message is in the official message.
+
+    The module of the SDK does not know tickets, an addition of Beaconfire; the vectors have them.
+    """
     for name in ours.__struct_fields__:
-        if name not in hidden:
+        if name not in (*hidden, "ticket", "want_tickets"):
             assert_same_value(getattr(ours, name), getattr(theirs, name))
 
 

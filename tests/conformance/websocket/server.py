@@ -123,6 +123,7 @@ class EchoServer:
             lambda: self.error_response,
             self.timers,
             self,
+            lambda call: asyncio.get_running_loop().call_soon(call),
         )
         limits = ServerOptions(handshake_timeout=Seconds(0.5), header_max_size=Size(8192))
         guard = HttpLimits(limits, self.timers, self)

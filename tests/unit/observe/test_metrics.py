@@ -75,6 +75,7 @@ NAMES = {
     "beaconfire_token_keys": ("gauge", ()),
     "beaconfire_revocations": ("gauge", ()),
     "beaconfire_revocations_applied_total": ("counter", ("kind",)),
+    "beaconfire_resume_tickets_total": ("counter", ("kind", "outcome")),
 }
 """Dashboards and alerts of users depend on these names. Metrics may be added, but not renamed."""
 
@@ -167,6 +168,7 @@ def test_every_event_is_counted() -> None:
         events.WorkDropped("announcements", 3, "detail"),
         events.TokensRevoked("ann", "", 1.0),
         events.RevocationApplied("session"),
+        events.TicketChecked("connection", "expired"),
         events.LoopMeasured(0.02),
         events.HubConnectionEnded("node-1", "reason"),
         events.InternalError("hub", "Traceback"),
@@ -190,6 +192,7 @@ def test_every_event_is_counted() -> None:
         "beaconfire_subscriptions_started_total{namespace=small}": 1,
         "beaconfire_unsubscriptions_total{code=2500}": 1,
         "beaconfire_revocations_applied_total{kind=session}": 1,
+        "beaconfire_resume_tickets_total{kind=connection,outcome=expired}": 1,
         "beaconfire_recoveries_total{namespace=small,recovered=true}": 1,
         "beaconfire_recovered_publications_total{namespace=small}": 5,
         "beaconfire_publications_total{namespace=small}": 3,
@@ -284,6 +287,7 @@ def test_limits_have_the_names_of_settings() -> None:
         "body_pause_max",
         "poll_commands_max",
         "token_length_max",
+        "ticket_length_max",
         "jwks_unknown_kids_max",
         "tags_filter_depth_max",
         "announcements_waiting_max",

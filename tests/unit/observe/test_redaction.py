@@ -37,6 +37,7 @@ HEADERS = [
 ]
 DATA = [
     '{{"connect":{{"token":"{}"}},"id":1}}',
+    '{{"connect":{{"ticket":"{}"}},"id":1}}',
     "{{'api_key': '{}', 'x': 1}}",
     '{{\\"token\\":\\"{}\\"}}',
     "ConnectRequest(token='{}', data=b'')",
@@ -105,7 +106,18 @@ def test_short_known_secrets_are_not_searched() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["token", "Token", "api_key", "apikey", "X-API-Key", "Authorization", "hmac_secret", "password", "cookie"],
+    [
+        "token",
+        "Token",
+        "ticket",
+        "api_key",
+        "apikey",
+        "X-API-Key",
+        "Authorization",
+        "hmac_secret",
+        "password",
+        "cookie",
+    ],
 )
 def test_fields_with_the_name_of_a_secret_are_redacted(name: str) -> None:
     """The value is hidden, whatever its type, at any depth."""

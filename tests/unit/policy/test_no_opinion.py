@@ -7,8 +7,12 @@ from collections.abc import Sequence
 import pytest
 from msgspec import Raw
 
+from beaconfire.channels.namespaces import Namespace
+from beaconfire.model.grants import SubscriptionGrant
+from beaconfire.model.requests import SubscriptionRequest
+from beaconfire.policy.chain import PolicyChain
 from beaconfire.policy.no_opinion import NoOpinion
-from beaconfire.policy.port import DECISIONS, EndedSession, EndedSubscription, Policy, PublicationAttempt
+from beaconfire.policy.port import DECISIONS, Caller, EndedSession, EndedSubscription, Policy, PublicationAttempt, Via
 from tests.unit.kit import run
 from tests.unit.policy.test_chain import QUESTIONS
 
@@ -58,3 +62,36 @@ class OfSubclass(WhenDisconnected):
 def test_what_a_subclass_overrides_is_called(policy: Policy, for_server_api: bool, endings: bool) -> None:
     """Nothing else must be declared, and what is not overridden costs nothing."""
     assert (policy.decides_for_server_api, policy.wants_endings) == (for_server_api, endings)
+
+
+class Subscribing(NoOpinion):
+    async def subscribe(
+        self,
+        caller: Caller,
+        request: SubscriptionRequest,
+        namespace: Namespace,
+        via: Via,
+        proposed: SubscriptionGrant | None,
+    ) -> SubscriptionGrant | None:
+        return SubscriptionGrant()
+
+
+class Versioned(Subscribing):
+    ticket_version = "2"
+
+
+@pytest.mark.parametrize(
+    ("policies", "version"),
+    [
+        ((), ""),
+        ((Publishing,), ""),
+        ((Subscribing,), None),
+        ((Versioned, Publishing), "2"),
+        ((Versioned, Subscribing), None),
+    ],
+)
+def test_decisions_are_in_tickets_only_if_the_policy_names_a_version(
+    policies: tuple[type[NoOpinion], ...], version: str | None
+) -> None:
+    """A policy that makes such a decision says itself whether it holds for later connections of the user."""
+    assert PolicyChain([policy() for policy in policies]).ticket_version == version

@@ -138,7 +138,7 @@ class CentrifugeConnection:
                 decision, getattr(request, "channel", "")
             )
         assert isinstance(request, ConnectRequest), "only a connect asks for this decision"
-        return not self._operations.connect_may_suspend(len(request.subs), request.token)
+        return not self._operations.connect_may_suspend(len(request.subs), request.token or request.ticket)
 
     def order(self, command: Command) -> CommandOrder:
         """A slow RPC delays no other command."""
@@ -190,6 +190,7 @@ class CentrifugeConnection:
             session=secret,
             node=operations.node.uid if secret else "",
             time=int(operations.clock.unix_s() * 1000) if options.connect_include_server_time else 0,
+            ticket=start.ticket,
         )
         self.reply(ref, result)
 
@@ -239,13 +240,16 @@ class CentrifugeConnection:
 
     async def _refresh(self, ref: object, request: RefreshRequest) -> None:
         session = self._session
-        ttl_s = await self._operations.refreshing.refresh(session, request.token)
+        ttl_s, ticket = await self._operations.refreshing.refresh(session, request.token)
         version = self._operations.node.product
-        self.reply(ref, RefreshResult(client=session.client, version=version, expires=ttl_s > 0, ttl=ttl_s))
+        self.reply(
+            ref, RefreshResult(client=session.client, version=version, expires=ttl_s > 0, ttl=ttl_s, ticket=ticket)
+        )
 
     async def _sub_refresh(self, ref: object, request: SubRefreshRequest) -> None:
-        ttl_s = await self._operations.refreshing.sub_refresh(self._session, request.channel, request.token)
-        self.reply(ref, SubRefreshResult(expires=ttl_s > 0, ttl=ttl_s))
+        refreshing = self._operations.refreshing
+        ttl_s, ticket = await refreshing.sub_refresh(self._session, request.channel, request.token)
+        self.reply(ref, SubRefreshResult(expires=ttl_s > 0, ttl=ttl_s, ticket=ticket))
 
     def _pong(self) -> None:
         session = self._session
@@ -318,6 +322,8 @@ def connection_request(request: ConnectRequest) -> ConnectionRequest:
         name=request.name,
         version=request.version,
         headers=request.headers,
+        ticket=request.ticket,
+        wants_tickets=request.want_tickets,
     )
 
 
@@ -335,6 +341,7 @@ def subscription_request(channel: str, request: SubscribeRequest) -> Subscriptio
         request.delta,
         request.tf,
         request.conflate,
+        request.ticket,
     )
 
 
@@ -353,6 +360,7 @@ def subscribe_result(start: SubscriptionStart) -> SubscribeResult:
         data=start.data,
         was_recovering=start.was_recovering,
         delta=start.has_patches,
+        ticket=start.ticket,
     )
 
 

@@ -129,6 +129,8 @@ def _check_connect(request: ConnectRequest) -> ConnectRequest:
         name=request.name,
         version=request.version,
         headers=request.headers,
+        ticket=request.ticket,
+        want_tickets=request.want_tickets,
     )
 
 

@@ -74,6 +74,8 @@ def _read_connect(message: wire.ConnectRequest) -> ConnectRequest:
         name=message.name,
         version=message.version,
         headers=dict(message.headers),
+        ticket=message.ticket,
+        want_tickets=message.want_tickets,
     )
 
 
@@ -93,6 +95,7 @@ def _read_subscribe(message: wire.SubscribeRequest) -> SubscribeRequest:
         conflate=Conflate(message.conflate.max_rate) if message.HasField("conflate") else None,
         flag=message.flag,
         type=message.type,
+        ticket=message.ticket,
     )
 
 
@@ -173,9 +176,11 @@ def write_result(reply: wire.Reply, result: Result) -> None:
             reply.refresh.version = result.version
             reply.refresh.expires = result.expires
             reply.refresh.ttl = result.ttl
+            reply.refresh.ticket = result.ticket
         case SubRefreshResult():
             reply.sub_refresh.expires = result.expires
             reply.sub_refresh.ttl = result.ttl
+            reply.sub_refresh.ticket = result.ticket
         case _:
             assert_never(result)
 
@@ -241,6 +246,7 @@ def _write_connect_result(out: wire.ConnectResult, result: ConnectResult) -> Non
     out.session = result.session
     out.node = result.node
     out.time = result.time
+    out.ticket = result.ticket
 
 
 def _write_subscribe_result(out: wire.SubscribeResult, result: SubscribeResult) -> None:
@@ -255,6 +261,7 @@ def _write_subscribe_result(out: wire.SubscribeResult, result: SubscribeResult) 
     out.data = bytes(result.data)
     out.was_recovering = result.was_recovering
     out.delta = result.delta
+    out.ticket = result.ticket
 
 
 def _write_publications(

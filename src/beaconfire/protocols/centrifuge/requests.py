@@ -20,7 +20,7 @@ class SubscribeRequest(Struct, frozen=True, omit_defaults=True):
     If `recover` is true, the client asks for all publications after the position of `offset` and `epoch` (section 10).
     `positioned`, `recoverable` and `join_leave` request these options. `delta` names a delta format (section 11).
     `tf` is a tags filter (section 12). The bit of value 2 in `flag` asks for error 112 if recovery fails (section 10).
-    `type` is 0 for the only supported type of subscription.
+    `type` is 0 for the only supported type of subscription. `ticket` is that of an earlier subscription result.
     """
 
     channel: str = ""
@@ -37,6 +37,7 @@ class SubscribeRequest(Struct, frozen=True, omit_defaults=True):
     conflate: Conflate | None = None
     flag: int = 0
     type: int = 0
+    ticket: str = ""
 
 
 class ConnectRequest(Struct, frozen=True, omit_defaults=True):
@@ -44,6 +45,8 @@ class ConnectRequest(Struct, frozen=True, omit_defaults=True):
 
     `subs` holds, by channel, positions for server-side subscriptions and further channels to subscribe to. `name` and
     `version` are those of the client's SDK. `headers` are HTTP headers that a browser cannot set itself.
+    `ticket` is that of an earlier connect or refresh result. With `want_tickets`, the results of this session hold
+    tickets.
     """
 
     token: str = ""
@@ -52,6 +55,8 @@ class ConnectRequest(Struct, frozen=True, omit_defaults=True):
     name: str = ""
     version: str = ""
     headers: dict[str, str] = {}
+    ticket: str = ""
+    want_tickets: bool = False
 
 
 class UnsubscribeRequest(Struct, frozen=True, omit_defaults=True):

@@ -30,6 +30,8 @@ class SubscribeResult(Struct, frozen=True, omit_defaults=True):
     was_recovering: bool = False
     delta: bool = False
     """Publications may be delivered as patches (section 11)."""
+    ticket: str = ""
+    """For the next subscription to the channel, beside the token. Empty if the client must keep the ticket it has."""
 
 
 class ConnectResult(Struct, frozen=True, omit_defaults=True):
@@ -39,7 +41,8 @@ class ConnectResult(Struct, frozen=True, omit_defaults=True):
     connection, if `expires`. `subs` holds the server-side subscriptions by channel. `ping` is the interval of
     application-level pings in seconds, 0 if there are none; `pong` tells whether the client must answer them.
     `session` is a secret session id, and `node` the id of this node, for emulation (section 16). `time` is in
-    milliseconds since 1970.
+    milliseconds since 1970. `ticket` is for the next connect, beside the token; empty if the client must keep the
+    ticket it has.
     """
 
     client: str
@@ -53,6 +56,7 @@ class ConnectResult(Struct, frozen=True, omit_defaults=True):
     session: str = ""
     node: str = ""
     time: int = 0
+    ticket: str = ""
 
 
 class UnsubscribeResult(Struct, frozen=True):
@@ -98,19 +102,21 @@ class RPCResult(Struct, frozen=True, omit_defaults=True):
 
 
 class RefreshResult(Struct, frozen=True, omit_defaults=True):
-    """The connection has a new expiry (section 8). `ttl` is in seconds; 0 unless `expires`."""
+    """The connection has a new expiry (section 8). `ttl` is in seconds; 0 unless `expires`. `ticket` as above."""
 
     client: str = ""
     version: str = ""
     expires: bool = False
     ttl: int = 0
+    ticket: str = ""
 
 
 class SubRefreshResult(Struct, frozen=True, omit_defaults=True):
-    """The subscription has a new expiry (section 8). `ttl` is in seconds; 0 unless `expires`."""
+    """The subscription has a new expiry (section 8). `ttl` is in seconds; 0 unless `expires`. `ticket` as above."""
 
     expires: bool = False
     ttl: int = 0
+    ticket: str = ""
 
 
 Result: TypeAlias = (

@@ -125,12 +125,12 @@ class PlainConnection:
         self._send(server_messages.history(ref, page.publications, page.position))
 
     async def _refresh(self, ref: Ref, request: TokenRefresh) -> None:
-        ttl_s = await self._operations.refreshing.refresh(self._session, request.token)
-        self._send(server_messages.refreshed(ref, ttl_s))
+        renewal = await self._operations.refreshing.refresh(self._session, request.token)
+        self._send(server_messages.refreshed(ref, renewal.ttl_s))
 
     async def _room_refresh(self, ref: Ref, request: RoomRefresh) -> None:
-        ttl_s = await self._operations.refreshing.sub_refresh(self._session, request.channel, request.token)
-        self._send(server_messages.refreshed(ref, ttl_s))
+        renewal = await self._operations.refreshing.sub_refresh(self._session, request.channel, request.token)
+        self._send(server_messages.refreshed(ref, renewal.ttl_s))
 
     async def _ping(self, ref: Ref, request: ClientPing) -> None:
         self._send(server_messages.pong(ref))

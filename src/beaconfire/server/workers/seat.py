@@ -12,6 +12,9 @@ from msgspec import Struct
 HUB: Final = "hub"
 """The name of the hub process. A worker process has the number of its slot as its name."""
 
+SECRET_BYTES: Final = 32
+"""The length of the random secret of one start of the server."""
+
 State: TypeAlias = Literal["starting", "ready", "retiring"]
 
 
@@ -39,6 +42,10 @@ class Seat(Struct, frozen=True):
         """The path of the Unix socket at which workers reach the engine."""
         return str(Path(self.folder) / "engine.sock")
 
+    def random_secret(self) -> bytes:
+        """What the supervisor has written to `secret_file`."""
+        return secret_file(self.folder).read_bytes()
+
     def encode(self) -> str:
         return msgspec.json.encode(self).decode()
 
@@ -55,6 +62,11 @@ class Seat(Struct, frozen=True):
 def status_file(folder: str) -> Path:
     """The file in which the supervisor writes the status of all processes."""
     return Path(folder) / "status.json"
+
+
+def secret_file(folder: str) -> Path:
+    """The file with a random secret that all workers share."""
+    return Path(folder) / "secret"
 
 
 def figures_socket(folder: str, pid: int) -> str:

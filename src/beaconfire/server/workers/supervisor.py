@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import shutil
 import signal
@@ -20,7 +21,7 @@ from structlog.typing import FilteringBoundLogger
 from beaconfire.base.backoff import Backoff
 from beaconfire.server.workers.child import Child, start_child
 from beaconfire.server.workers.listeners import Listeners
-from beaconfire.server.workers.seat import HUB, Seat, status_file
+from beaconfire.server.workers.seat import HUB, SECRET_BYTES, Seat, secret_file, status_file
 from beaconfire.server.workers.status import ProcessStatus, SlotStatus, Status, write_status
 
 START_TIMEOUT_S: Final = 30.0
@@ -86,7 +87,8 @@ class Supervisor:
         self._hub = Slot(HUB, None)
         self._slots = [Slot(str(index), index) for index in range(len(listeners))]
         self._all = (self._hub, *self._slots)
-        self._folder = tempfile.mkdtemp(prefix="beaconfire-")
+        self._folder = tempfile.mkdtemp(prefix="beaconfire-")  # only this user may read it
+        secret_file(self._folder).write_bytes(os.urandom(SECRET_BYTES))
         self._backoff = Backoff(random.random)
         self._stopping = asyncio.Event()
         self._roll_wanted = asyncio.Event()

@@ -16,6 +16,7 @@ from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.node import NodeIdentity
 from beaconfire.model.requests import SubscriptionRequest
 from beaconfire.policy.port import DECISIONS, Policy
+from beaconfire.policy.tickets import Tickets
 from beaconfire.session.membership import Memberships
 from beaconfire.session.operations.connect import Connecting
 from beaconfire.session.operations.decisions import Decisions
@@ -27,6 +28,7 @@ from beaconfire.session.operations.publish import Publishing
 from beaconfire.session.operations.read import Reading
 from beaconfire.session.operations.recover_in_pieces import RecoveryInPieces
 from beaconfire.session.operations.refresh import Refreshing
+from beaconfire.session.operations.resume import Resuming
 from beaconfire.session.operations.server_side import ServerSideSubscriptions, is_small
 from beaconfire.session.operations.strategy import Strategies
 from beaconfire.session.operations.subscribe import Subscribing
@@ -82,7 +84,9 @@ class Operations:
         runtime: Runtime,
         events: EventSink,
         user_connections: UserConnections | None = None,
+        tickets: Tickets | None = None,
     ) -> None:
+        """Without `tickets`, each resume ticket is ignored, and no client gets one."""
         clock = runtime.timers.clock
         lookup = ChannelLookup(namespaces, events)
         self.node = node
@@ -110,13 +114,14 @@ class Operations:
         server_side = ServerSideSubscriptions(
             decisions, namespaces, lookup, preparation, expiry, options, turns, clock, events
         )
+        resuming = Resuming(tickets, bool(policy.ticket_version), revocations, events)
         self.connecting = Connecting(
-            decisions, server_side, preparation, expiry, registry, options, events, user_connections
+            decisions, server_side, preparation, expiry, registry, options, events, resuming, user_connections
         )
-        self.subscribing = Subscribing(decisions, namespaces, lookup, preparation, expiry)
+        self.subscribing = Subscribing(decisions, namespaces, lookup, preparation, expiry, resuming)
         self.publishing = Publishing(decisions, lookup, namespaces, channels)
         self.reading = Reading(decisions, lookup, channels, options, events)
-        self.refreshing = Refreshing(decisions, expiry)
+        self.refreshing = Refreshing(decisions, expiry, resuming)
 
     def is_immediate(self, operation: str, channel: str) -> bool:
         """Whether an operation of `suspending` never suspends on this channel."""

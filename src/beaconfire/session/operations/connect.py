@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from beaconfire.base.errors import (
     CONNECTION_CLOSED,
@@ -12,18 +13,23 @@ from beaconfire.base.errors import (
     Disconnect,
 )
 from beaconfire.model.events import EventSink, LimitHit, SessionConnected
+from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import ConnectionRequest
 from beaconfire.model.results import ConnectionStart
+from beaconfire.policy.tickets import ConnectionTicket
 from beaconfire.session.operations.decisions import Decisions
 from beaconfire.session.operations.expiry import Expiry
 from beaconfire.session.operations.prepare import Preparation, PreparedSubscription
+from beaconfire.session.operations.resume import Resuming
 from beaconfire.session.operations.server_side import ServerSideSubscriptions
 from beaconfire.session.options import ClientOptions
 from beaconfire.session.registry import SessionRegistry
 from beaconfire.session.session import Session, SessionPhase
 from beaconfire.session.user_connections import LIMIT as USER_CONNECTION_LIMIT
 from beaconfire.session.user_connections import UserConnections
+
+_NO_GRANTS: Final[Mapping[str, SubscriptionGrant]] = {}
 
 APP_NAME_LENGTH_MAX = 64
 """Characters that are kept of the name and version that an SDK gives itself."""
@@ -41,6 +47,7 @@ class Connecting:
         registry: SessionRegistry[Session],
         options: ClientOptions,
         events: EventSink,
+        resuming: Resuming,
         user_connections: UserConnections | None = None,
     ) -> None:
         """`user_connections` counts over all nodes, if there is a limit and may be several nodes."""
@@ -52,6 +59,7 @@ class Connecting:
         self._registry = registry
         self._options = options
         self._events = events
+        self._resuming = resuming
 
     async def connect(
         self, session: Session, request: ConnectionRequest, reply: Callable[[ConnectionStart], None]
@@ -62,26 +70,33 @@ class Connecting:
         CommandError the client may try again, unless `SessionTraits.connect_is_final`.
         """
         assert session.phase is SessionPhase.NEW, "the session is new"
-        subscriptions = await self._establish(session, request)
+        ticket = self._resuming.connection(request)
+        subscriptions = await self._establish(session, request, ticket)
         start = ConnectionStart(
             session.client,
             self._expiry.connection_ttl_s(session.identity),
             session.identity.data,
             [prepared.start for prepared in subscriptions],
+            "" if ticket is not None else self._resuming.issue(session, request.token),  # the client keeps its ticket
         )
         self._preparation.enter(session, subscriptions, lambda: reply(start))
 
-    async def _establish(self, session: Session, request: ConnectionRequest) -> list[PreparedSubscription]:
+    async def _establish(
+        self, session: Session, request: ConnectionRequest, ticket: ConnectionTicket | None
+    ) -> list[PreparedSubscription]:
         """Everything of connect but the reply."""
         session.phase = SessionPhase.CONNECTING
         prepared: list[PreparedSubscription] = []
         try:
-            identity = await self._decisions.connect(session, request)
+            if ticket is None:
+                identity, grants = await self._decisions.connect(session, request), _NO_GRANTS
+            else:
+                identity, grants = self._decisions.resume(ticket.identity), ticket.grants
             self._authenticate(session, identity)
             if self._user_connections is not None:
                 await self._user_connections.add(session)
                 _check_open(session)
-            permitted = await self._server_side.permitted(session, identity, request)
+            permitted = await self._server_side.permitted(session, identity, request, grants)
             await self._server_side.prepare(session, request, permitted, prepared)
         except Disconnect:
             raise
@@ -90,6 +105,7 @@ class Connecting:
             raise
         _check_open(session)
         session.phase = SessionPhase.CONNECTED
+        session.wants_tickets = request.wants_tickets
         session.app_name = request.name[:APP_NAME_LENGTH_MAX]
         session.app_version = request.version[:APP_NAME_LENGTH_MAX]
         session.keepalive.connected()

@@ -68,6 +68,20 @@ class Decisions:
         self._revocations.check_identity(identity)
         return identity
 
+    def resume(self, identity: Identity) -> Identity:
+        """The identity of a ticket: no policy is asked. Revocations are checked as those of a token."""
+        self._revocations.check_identity(identity)
+        return identity
+
+    def revokes(self, session: Session, channel: str, grant: SubscriptionGrant) -> bool:
+        """Whether the grant of a ticket was revoked."""
+        return self._revocations.revokes_subscription(session.user, channel, grant)
+
+    def resume_subscription(self, session: Session, channel: str, grant: SubscriptionGrant) -> SubscriptionGrant:
+        """The grant of a ticket: no policy is asked. Revocations are checked as those of a token."""
+        self._revocations.check_grant(session.user, channel, grant)
+        return grant
+
     async def refresh(self, session: Session, token: str) -> Identity:
         identity = await self._ask(session, "refresh", self._policy.refresh(session, token))
         if identity is None:

@@ -19,19 +19,22 @@ from beaconfire.base.errors import (
     CommandError,
     Disconnect,
 )
+from beaconfire.model.results import Renewal
 from beaconfire.session.operations.decisions import Decisions
 from beaconfire.session.operations.expiry import Expiry
+from beaconfire.session.operations.resume import Resuming
 from beaconfire.session.session import Session
 
 
 class Refreshing:
-    """Both methods return the time in whole seconds until the next refresh; 0 if no further refresh is needed."""
+    """A session that wants tickets gets a new one with the new expiry."""
 
-    def __init__(self, decisions: Decisions, expiry: Expiry) -> None:
+    def __init__(self, decisions: Decisions, expiry: Expiry, resuming: Resuming) -> None:
         self._decisions = decisions
         self._expiry = expiry
+        self._resuming = resuming
 
-    async def refresh(self, session: Session, token: str) -> int:
+    async def refresh(self, session: Session, token: str) -> Renewal:
         """Renews the connection. Raises CommandError and Disconnect."""
         if not token:
             raise Disconnect(BAD_PROTOCOL, "refresh: token must not be empty")
@@ -49,9 +52,9 @@ class Refreshing:
         session.identity = structs.replace(identity, info=identity.info or session.identity.info)
         session.update_info()
         self._expiry.watch_connection(session)
-        return self._expiry.connection_ttl_s(identity)
+        return Renewal(self._expiry.connection_ttl_s(identity), self._resuming.issue(session, token))
 
-    async def sub_refresh(self, session: Session, channel: str, token: str) -> int:
+    async def sub_refresh(self, session: Session, channel: str, token: str) -> Renewal:
         """Renews the subscription to the channel. Raises CommandError and Disconnect."""
         if not channel:
             # An error and not a disconnect, because centrifuge-python 0.5 sends no channel: its subscription then
@@ -72,4 +75,5 @@ class Refreshing:
         subscription.grant = structs.replace(grant, info=grant.info or subscription.grant.info)
         session.update_info()
         self._expiry.watch_subscription(session, subscription)
-        return self._expiry.subscription_ttl_s(grant)
+        ticket = self._resuming.issue_subscription(session, channel, token, subscription.grant)
+        return Renewal(self._expiry.subscription_ttl_s(grant), ticket)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from beaconfire.base.clock import Clock
@@ -72,8 +72,17 @@ class ServerSideSubscriptions:
         self._clock = clock
         self._events = events
 
-    async def permitted(self, session: Session, identity: Identity, request: ConnectionRequest) -> list[Permitted]:
+    async def permitted(
+        self,
+        session: Session,
+        identity: Identity,
+        request: ConnectionRequest,
+        decided: Mapping[str, SubscriptionGrant],
+    ) -> list[Permitted]:
         """The subscriptions to make. Channels of the request that the policy refuses are left out.
+
+        `decided` holds the grants of the client's ticket: for their channels the policy is not asked, unless the grant
+        has expired or was revoked.
 
         Raises Disconnect 3505 for more channels than `client.channel_limit`, and CommandError if the policy cannot
         decide at the moment.
@@ -89,13 +98,15 @@ class ServerSideSubscriptions:
             self._events.emit(LimitHit("client.channel_limit", session.client))
             raise Disconnect(CHANNEL_LIMIT, "more server-side channels than client.channel_limit")
         permitted = []
-        yields = not is_small(len(request.subscriptions), request.token)
+        yields = not is_small(len(request.subscriptions), request.token or request.ticket)
         started_s = self._clock.now_s()
         for channel in channels:
             if yields:
                 started_s = await self._turns.yield_after_slice(started_s)
             wanted = _server_side_request(channel, request.subscriptions.get(channel))
-            grant = await self._grant(session, wanted, grants.get(channel))
+            grant = decided.get(channel)
+            if grant is None or not self._is_valid(session, channel, grant):
+                grant = await self._grant(session, wanted, grants.get(channel))
             if grant is not None:
                 permitted.append(Permitted(wanted, grant))
         return permitted
@@ -126,7 +137,7 @@ class ServerSideSubscriptions:
 
     def _runs_in_one_step(self, request: ConnectionRequest) -> bool:
         """Whether the connect may not suspend, apart from the engine. See `Operations.connect_may_suspend`."""
-        small = is_small(len(request.subscriptions), request.token)
+        small = is_small(len(request.subscriptions), request.token or request.ticket)
         return small and "connect" not in self._decisions.suspending
 
     def _personal_channel(self, user: str) -> str:
@@ -167,6 +178,10 @@ class ServerSideSubscriptions:
                 raise
             return None
         return None if proposed is None and self._expiry.is_over(grant.expire_at_unix_s) else grant
+
+    def _is_valid(self, session: Session, channel: str, grant: SubscriptionGrant) -> bool:
+        """Whether the grant of a ticket still holds."""
+        return not self._expiry.is_over(grant.expire_at_unix_s) and not self._decisions.revokes(session, channel, grant)
 
     def _namespace(self, channel: str) -> Namespace:
         """Raises Disconnect 3501 for an unknown namespace."""

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from beaconfire.base.loop import Schedule
 from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import (
     EventSink,
@@ -31,6 +32,7 @@ from beaconfire.transports.websocket.handshake import (
     encode_error_response,
     read_upgrade,
 )
+from beaconfire.transports.websocket.lost_connections import LostConnections
 from beaconfire.transports.websocket.picows_log import PicowsLog
 from beaconfire.transports.websocket.sender import ConnectionContext
 from beaconfire.transports.websocket_endpoints import (
@@ -58,6 +60,7 @@ class WebSocketAcceptor:
         admit: Admit,
         timers: Timers,
         events: EventSink,
+        schedule: Schedule,
         trusted_proxies: Sequence[str] = (),
     ) -> None:
         """The addresses of clients are taken from the forwarding headers of `trusted_proxies`."""
@@ -72,6 +75,7 @@ class WebSocketAcceptor:
             close_timeout_s=options.close_timeout,
             timers=timers,
             events=events,
+            lost=LostConnections(schedule),
             log=PicowsLog(events),
         )
 

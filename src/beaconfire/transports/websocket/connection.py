@@ -170,7 +170,7 @@ class WebSocketConnection(FrameHandler):
         self._release_socket()
         self._fragmented = None
         receiver, self._receiver = self._receiver, NULL_RECEIVER
-        receiver.on_closed()
+        self._context.lost.add(receiver)
 
     # -- Called by the sender ----------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.transports.reset import reset
 from beaconfire.transports.websocket.frame_reader import DISCARD_BUFFER_BYTES
+from beaconfire.transports.websocket.lost_connections import LostConnections
 from beaconfire.transports.websocket.picows_log import PicowsLog
 from beaconfire.transports.websocket.single_frame_reader import READ_BUFFER_BYTES
 
@@ -35,6 +36,7 @@ class ConnectionContext(Struct, frozen=True):
     timers: Timers
     events: EventSink
     log: PicowsLog
+    lost: LostConnections
     closing: set[Sender] = field(default_factory=set)
     read_buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BUFFER_BYTES)))
     discard_buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(DISCARD_BUFFER_BYTES)))

@@ -256,7 +256,7 @@ export class Client extends Emitter {
   /** The connect request without `subs`. */
   #connectRequest() {
     const { data } = this;
-    return { name: "beaconfire-js", version: VERSION, ...this.#tokens.field, ...(data !== undefined && { data }) };
+    return { name: "beaconfire-js", version: VERSION, want_tickets: true, ...this.#tokens.fields, ...(data !== undefined && { data }) };
   }
 
   /** @param {ClientError} error */
@@ -271,6 +271,7 @@ export class Client extends Emitter {
   #onConnected(connection, result) {
     this.#selector.reportSuccess(connection.kind);
     connection.accept(result);
+    this.#tokens.keepTicket(result);
     this.#scheduleRefresh(result);
     this.#probe.start(this.#selector.betterThan(connection.kind));
     if (!this.#transition("accept", 0, "")) return;

@@ -59,6 +59,8 @@ export class PollTransport {
   async open(connect) {
     const command = JSON.parse(connect);
     const { subs = {}, ...identity } = command.connect;
+    delete identity.want_tickets; // the plain protocol has no tickets
+    delete identity.ticket;
     this.#identity = identity;
     this.#connectId = command.id;
     const response = await this.#request("/connection/poll", { ...identity, subs, wait: 0 }, this.#closeAbort.signal);

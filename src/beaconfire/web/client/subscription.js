@@ -155,7 +155,7 @@ export class Subscription extends Emitter {
       channel: this.channel,
       recoverable: true,
       ...this.#tracker.recoveryFields(),
-      ...this.#tokens.field,
+      ...this.#tokens.fields,
       ...(data !== undefined && { data }),
       ...(joinLeave && { join_leave: true }),
       ...(conflate && { conflate: { max_rate: conflate.maxRate ?? 0 } }),
@@ -224,6 +224,7 @@ export class Subscription extends Emitter {
     const attempt = this.#attempt;
     const { fresh, subscribed } = this.#tracker.applyResult(this.channel, result);
     this.#failures = 0;
+    this.#tokens.keepTicket(result);
     const sendToken = (/** @type {string} */ token, /** @type {OnReply} */ onReply) =>
       this.#host.send("sub_refresh", { channel: this.channel, token }, onReply);
     this.#tokens.scheduleRefresh(result, sendToken, (reason) => {
@@ -276,6 +277,7 @@ export class Subscription extends Emitter {
   #reset() {
     this.#stop();
     this.#failures = 0;
+    this.#tokens.dropTicket();
     this.#tracker = new PositionTracker();
   }
 }

@@ -1,5 +1,5 @@
 // @ts-check
-/** The token of a connection or subscription, and its refresh. */
+/** The token of a connection or subscription, its refresh, and the resume ticket. */
 
 import { REFRESH_RETRY_MS, TOKEN_TIMEOUT_MS, refreshDelayMs } from "./constants.js";
 import { UnauthorizedError } from "./errors.js";
@@ -10,6 +10,8 @@ import { Timer, withTimeout } from "./timer.js";
 export class TokenSource {
   /** @readonly */ canFetch;
   #token;
+  /** With a ticket, the server need not verify the token again. Never of other rights than the token. */
+  #ticket = "";
   #getToken;
   #refreshTimer = new Timer();
   /** Increases whenever a running refresh becomes obsolete. */
@@ -22,9 +24,14 @@ export class TokenSource {
     this.canFetch = getToken !== undefined;
   }
 
-  /** The `token` field of a request. Without a token the object is empty. */
-  get field() {
-    return this.#token ? { token: this.#token } : {};
+  /** The fields `token` and `ticket` of a request. A field without a value is left out. */
+  get fields() {
+    return { ...(this.#token && { token: this.#token }), ...(this.#ticket && { ticket: this.#ticket }) };
+  }
+
+  /** Keeps the ticket of a result for the next request. A result without a ticket leaves the ticket valid. @param {{ticket?: string}} result */
+  keepTicket({ ticket }) {
+    if (ticket) this.#ticket = ticket;
   }
 
   /** Whether `fetch` must be called before the next request. */
@@ -32,8 +39,14 @@ export class TokenSource {
     return this.canFetch && !this.#token;
   }
 
-  /** Discards the token, so that the next request fetches a new one. Without `getToken` the token stays. */
+  /** The next request needs the token. */
+  dropTicket() {
+    this.#ticket = "";
+  }
+
+  /** Discards the ticket and the token, so that the next request fetches a new token. Without `getToken` the token stays. */
   discard() {
+    this.dropTicket();
     if (this.canFetch) this.#token = "";
   }
 
@@ -71,8 +84,9 @@ export class TokenSource {
     if (generation !== this.#generation) return;
     sendToken(this.#token, (error, result) => {
       if (generation !== this.#generation) return;
-      if (error) retry();
-      else this.scheduleRefresh(result, sendToken, onUnauthorized);
+      if (error) return retry();
+      this.keepTicket(result);
+      this.scheduleRefresh(result, sendToken, onUnauthorized);
     });
   }
 

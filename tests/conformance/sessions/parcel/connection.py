@@ -230,11 +230,11 @@ class ParcelConnection:
         self._reply(n, {})
 
     async def _refresh(self, n: int, args: Args) -> None:
-        self._reply(n, {"ttl": await self._operations.refreshing.refresh(self._session, args.token)})
+        self._reply(n, {"ttl": (await self._operations.refreshing.refresh(self._session, args.token)).ttl_s})
 
     async def _sub_refresh(self, n: int, args: Args) -> None:
-        ttl_s = await self._operations.refreshing.sub_refresh(self._session, args.channel, args.token)
-        self._reply(n, {"ttl": ttl_s})
+        renewal = await self._operations.refreshing.sub_refresh(self._session, args.channel, args.token)
+        self._reply(n, {"ttl": renewal.ttl_s})
 
     # To the client
 

@@ -197,10 +197,10 @@ def test_grant_of_the_connection_token_replaces_the_subscription_token() -> None
     [
         (TokenExpired("exp"), 0),
         (None, 0),
-        (SubscriptionClaims("ann", "news", "", SubscriptionGrant(expire_at_unix_s=UNIX_S)), 0),
-        (SubscriptionClaims("bob", "news", "", SubscriptionGrant()), 3500),
-        (SubscriptionClaims("ann", "other", "", SubscriptionGrant()), 3500),
-        (SubscriptionClaims("ann", "news", "elsewhere", SubscriptionGrant()), 3500),
+        (SubscriptionClaims("ann", "news", SubscriptionGrant(expire_at_unix_s=UNIX_S)), 0),
+        (SubscriptionClaims("bob", "news", SubscriptionGrant()), 3500),
+        (SubscriptionClaims("ann", "other", SubscriptionGrant()), 3500),
+        (SubscriptionClaims("ann", "news", SubscriptionGrant(client="elsewhere")), 3500),
     ],
 )
 def test_invalid_subscription_token_in_connect_subs(token: SubscriptionClaims | Exception | None, outcome: int) -> None:

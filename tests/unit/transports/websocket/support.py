@@ -16,6 +16,7 @@ from beaconfire.model.handshake import Handshake
 from beaconfire.transports.port import Receiver, Transport
 from beaconfire.transports.websocket.connection import WebSocketConnection
 from beaconfire.transports.websocket.frame_reader import READ_BYTES_MAX, FrameReader, feed
+from beaconfire.transports.websocket.lost_connections import LostConnections
 from beaconfire.transports.websocket.picows_log import PicowsLog
 from beaconfire.transports.websocket.sender import ConnectionContext
 from beaconfire.transports.websocket.single_frame_reader import SingleFrameReader
@@ -173,7 +174,8 @@ class ConnectionHarness:
         self.sink = RecordingSink()
         self.stream = FakeStream(descriptor)
         self.receiver: RecordingReceiver
-        self.context = ConnectionContext(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink))
+        lost = LostConnections(lambda call: None)
+        self.context = ConnectionContext(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink), lost)
         self.connection = WebSocketConnection(self.context, self.stream, inflates)
         self.stream.protocol = self.connection.single_frame_reader()
         self.connection.begin(RESPONSE, self._open_session, HANDSHAKE)

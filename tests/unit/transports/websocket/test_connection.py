@@ -12,6 +12,7 @@ from beaconfire.model.handshake import Handshake
 from beaconfire.transports.port import Transport
 from beaconfire.transports.websocket.connection import DISCARDED_BYTES_MAX, WebSocketConnection
 from beaconfire.transports.websocket.frame_reader import OVERSIZED_BYTES
+from beaconfire.transports.websocket.lost_connections import LostConnections
 from beaconfire.transports.websocket.picows_log import PicowsLog
 from beaconfire.transports.websocket.sender import ConnectionContext
 from tests.fakes.transport import HANDSHAKE
@@ -180,7 +181,10 @@ def test_exception_in_open_session_closes_with_1011() -> None:
 
     sink, stream = RecordingSink(), FakeStream()
     connection = WebSocketConnection(
-        ConnectionContext(1000, 10.0, 5.0, Timers(ManualClock()), sink, PicowsLog(sink)), stream
+        ConnectionContext(
+            1000, 10.0, 5.0, Timers(ManualClock()), sink, PicowsLog(sink), LostConnections(lambda call: None)
+        ),
+        stream,
     )
     connection.begin(b"", open_session, HANDSHAKE)
     assert code_of(bytes(stream.written)) == 1011

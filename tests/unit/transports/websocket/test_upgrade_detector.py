@@ -77,6 +77,7 @@ class DetectorHarness:
             lambda: None,
             self.timers,
             self.sink,
+            lambda call: None,
             trusted_proxies,
         )
         shortcut = UpgradeDetector(acceptor, HttpServer, OPTIONS, self.timers, self.sink)
