@@ -1,7 +1,7 @@
 """The port of a migration: the streams of a running engine are copied to a new engine, which then follows every change.
 
-How a migration works is described in `engines.mirror`. The types are `array_like`, so that they can be parts of
-messages between processes.
+How a migration works is described in `engines.mirror`. The larger types are `array_like`, as parts of messages between
+processes are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from beaconfire.base.errors import NOT_AVAILABLE, CommandError
 Phase: TypeAlias = Literal["copying", "following", "verifying"]
 
 
-class Difference(Struct, frozen=True, array_like=True):
+class Difference(Struct, frozen=True):
     """One difference of a channel. `what` is a sentence for operators; it contains no payload."""
 
     channel: str
