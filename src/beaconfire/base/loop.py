@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -85,3 +86,48 @@ class SharedSlice:
         self._end_s = self._now_s() + SLICE_S
         assert following is not None, "a task waits for the turn"
         following.set_result(None)
+
+
+class PacedCalls:
+    """One slice of time in each turn of the event loop, for calls that the loop makes in any number in one turn: a
+    thousand connections can be opened or lost at once.
+
+    The calls keep their order. Each turn makes one at least.
+    """
+
+    def __init__(self, schedule: Schedule, now_s: Callable[[], float]) -> None:
+        """`now_s` returns the monotonic time in seconds."""
+        self._schedule = schedule
+        self._now_s = now_s
+        self._end_s: float | None = None
+        """The end of the slice of this turn. None if the turn has made no call."""
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Calls the function at once, or in one of the next turns if the slice is over."""
+        if self.is_over():
+            self._waiting.append(function)
+        else:
+            function()
+
+    def is_over(self) -> bool:
+        """Whether a call must wait for the next turn. If not, the caller may work for a short time."""
+        if self._waiting:
+            return True
+        now_s = self._now_s()
+        if self._end_s is None:
+            self._end_s = now_s + SLICE_S
+            self._schedule(self._begin_turn)
+            return False
+        return now_s >= self._end_s
+
+    def _begin_turn(self) -> None:
+        self._end_s = None
+        if not self._waiting:
+            return
+        self._schedule(self._begin_turn)  # first, so that a call that fails stops no other one
+        self._end_s = self._now_s() + SLICE_S
+        while self._waiting:
+            self._waiting.popleft()()
+            if self._now_s() >= self._end_s:
+                return

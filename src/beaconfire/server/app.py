@@ -248,7 +248,7 @@ class App:
             handle_post = DirectPostObserver(api.handle_post, recorder, self.clock)
             posts = DirectPosts(limits, CALL_PATHS, handle_post, api.never_suspends, server.trusted_proxies)
             http = posts.protocol
-        return UpgradeDetector(self.acceptor, http, server, self.timers, self.events).protocol
+        return UpgradeDetector(self.acceptor, http, server, self.timers, self.events, self._runtime.schedule).protocol
 
     # Figures and time
 

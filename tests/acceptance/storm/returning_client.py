@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from typing import Any, Final
 
 import msgspec
@@ -41,6 +42,8 @@ class ReturningClient(WSListener):
         self._transport: WSTransport | None = None
         self._failures = 0
         self._stopped = False
+        self.failed_attempts = Counter[str]()
+        """By the type of the error."""
 
     async def start(self) -> None:
         """Returns when the client is back, or refused."""

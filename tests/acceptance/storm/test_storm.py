@@ -10,6 +10,7 @@ import os
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -141,6 +142,7 @@ def test_all_clients_return_with_tickets_and_miss_nothing(server: WorkerGroup, l
         after = await read_metrics(server)
         check(clients, before, after, lose_all is roll)
         print_figures(lose_all.__name__, took_s, before, after)
+        print(f"failed attempts: {dict(sum((client.failed_attempts for client in clients), Counter()))}")
         for client in clients:
             client.stop()
         await wait_until(lambda: not any(client.is_connected for client in clients), "all connections have ended")

@@ -123,16 +123,19 @@ class EchoServer:
             lambda: self.error_response,
             self.timers,
             self,
-            lambda call: asyncio.get_running_loop().call_soon(call),
+            self._call_soon,
         )
         limits = ServerOptions(handshake_timeout=Seconds(0.5), header_max_size=Size(8192))
         guard = HttpLimits(limits, self.timers, self)
-        self._shortcut = UpgradeDetector(self._acceptor, guard.protocol, limits, self.timers, self)
+        self._shortcut = UpgradeDetector(self._acceptor, guard.protocol, limits, self.timers, self, self._call_soon)
         self._tls = tls
         self._loop = loop_factory()
         self._ready = threading.Event()
         self._stopping: asyncio.Event
         self._thread = threading.Thread(target=self._run, name="echo server")
+
+    def _call_soon(self, call: Callable[[], None]) -> object:
+        return self._loop.call_soon(call)
 
     def __enter__(self) -> EchoServer:
         self._thread.start()

@@ -20,12 +20,12 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import CONNECTION_CLOSED, DisconnectCode
+from beaconfire.base.loop import PacedCalls
 from beaconfire.base.timers import Timers
 from beaconfire.model.events import NoEvents
 from beaconfire.transports.port import Transport
 from beaconfire.transports.websocket.connection import WebSocketConnection
 from beaconfire.transports.websocket.frame_reader import READ_BYTES_MAX, FrameReader, feed
-from beaconfire.transports.websocket.lost_connections import LostConnections
 from beaconfire.transports.websocket.picows_log import PicowsLog
 from beaconfire.transports.websocket.sender import ConnectionContext
 from beaconfire.transports.websocket.single_frame_reader import SingleFrameReader
@@ -41,8 +41,8 @@ def run_ours(chunks: Iterable[bytes], limit: int) -> Log:
     """Needs a running event loop."""
     log: Log = []
     stream = _LoggingStream(log)
-    lost = LostConnections(asyncio.get_running_loop().call_soon)
-    context = ConnectionContext(limit, 10.0, 5.0, Timers(ManualClock()), NoEvents(), PicowsLog(NoEvents()), lost)
+    endings = PacedCalls(asyncio.get_running_loop().call_soon, lambda: 0.0)
+    context = ConnectionContext(limit, 10.0, 5.0, Timers(ManualClock()), NoEvents(), PicowsLog(NoEvents()), endings)
     connection = WebSocketConnection(context, stream)
     stream.reader = SingleFrameReader(connection)
     connection.begin(b"", lambda transport, handshake: _LoggingReceiver(transport, log), HANDSHAKE)

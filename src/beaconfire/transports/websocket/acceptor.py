@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from beaconfire.base.loop import Schedule
+from beaconfire.base.loop import PacedCalls, Schedule
 from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import (
     EventSink,
@@ -32,7 +32,6 @@ from beaconfire.transports.websocket.handshake import (
     encode_error_response,
     read_upgrade,
 )
-from beaconfire.transports.websocket.lost_connections import LostConnections
 from beaconfire.transports.websocket.picows_log import PicowsLog
 from beaconfire.transports.websocket.sender import ConnectionContext
 from beaconfire.transports.websocket_endpoints import (
@@ -75,7 +74,7 @@ class WebSocketAcceptor:
             close_timeout_s=options.close_timeout,
             timers=timers,
             events=events,
-            lost=LostConnections(schedule),
+            endings=PacedCalls(schedule, timers.clock.now_s),
             log=PicowsLog(events),
         )
 

@@ -170,7 +170,7 @@ class WebSocketConnection(FrameHandler):
         self._release_socket()
         self._fragmented = None
         receiver, self._receiver = self._receiver, NULL_RECEIVER
-        self._context.lost.add(receiver)
+        self._context.endings.call(receiver.on_closed)
 
     # -- Called by the sender ----------------------------------------------------------------------------------------
 

@@ -5,6 +5,10 @@ would be a fifth of the cost of a connect. So the first read of a connection is 
 for it. A whole upgrade request goes straight to the acceptor, which makes the same checks as for any other upgrade. In
 every other case (an incomplete, too large or malformed request, or no upgrade) the HTTP server gets the same bytes.
 Both use the same parser, httptools.
+
+When thousands of clients return at once, their requests arrive in one turn of the event loop, and each takes some
+60 µs. They are answered in slices, so that the clients that are connected already need not wait. A client sends more
+only after the answer to its upgrade, so this paces all that a new client does.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
+from beaconfire.base.loop import PacedCalls, Schedule
 from beaconfire.base.timers import Timer, Timers
 from beaconfire.model.events import EventSink, LimitHit
 from beaconfire.transports.options import ServerOptions
@@ -35,6 +40,7 @@ class UpgradeDetector:
         options: ServerOptions,
         timers: Timers,
         events: EventSink,
+        schedule: Schedule,
     ) -> None:
         self.acceptor = acceptor
         self.http = http
@@ -42,6 +48,7 @@ class UpgradeDetector:
         self.head_max_size = int(options.header_max_size)
         self.timers = timers
         self.events = events
+        self.reads = PacedCalls(schedule, timers.clock.now_s)
 
     def protocol(self, **uvicorn: Any) -> UpgradeDetectorProtocol:
         return UpgradeDetectorProtocol(self, uvicorn)
@@ -64,9 +71,23 @@ class UpgradeDetectorProtocol(asyncio.Protocol):
         self._deadline = self._detector.timers.after(self._detector.head_timeout_s, self._on_timeout)
 
     def data_received(self, data: bytes) -> None:
-        stream, detector = self._stream, self._detector
+        stream, reads = self._stream, self._detector.reads
         if stream is None or stream.is_closing():
             return
+        if not reads.is_over():
+            self._read(stream, data)
+            return
+        stream.pause_reading()
+        reads.call(lambda: self._read_later(data))
+
+    def _read_later(self, data: bytes) -> None:
+        stream = self._stream
+        if stream is not None and not stream.is_closing():
+            stream.resume_reading()
+            self._read(stream, data)
+
+    def _read(self, stream: asyncio.Transport, data: bytes) -> None:
+        detector = self._detector
         head_deadline_s = self._release()
         upgrade = read_upgrade(data, detector.head_max_size) if data.startswith(b"GET ") else None
         if upgrade is None or upgrade[0].headers.get("upgrade", "").lower() != "websocket":

@@ -10,13 +10,13 @@ from typing import Any
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import CONNECTION_CLOSED, DisconnectCode
+from beaconfire.base.loop import PacedCalls
 from beaconfire.base.timers import Timers
 from beaconfire.model.events import Event
 from beaconfire.model.handshake import Handshake
 from beaconfire.transports.port import Receiver, Transport
 from beaconfire.transports.websocket.connection import WebSocketConnection
 from beaconfire.transports.websocket.frame_reader import READ_BYTES_MAX, FrameReader, feed
-from beaconfire.transports.websocket.lost_connections import LostConnections
 from beaconfire.transports.websocket.picows_log import PicowsLog
 from beaconfire.transports.websocket.sender import ConnectionContext
 from beaconfire.transports.websocket.single_frame_reader import SingleFrameReader
@@ -174,8 +174,8 @@ class ConnectionHarness:
         self.sink = RecordingSink()
         self.stream = FakeStream(descriptor)
         self.receiver: RecordingReceiver
-        lost = LostConnections(lambda call: None)
-        self.context = ConnectionContext(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink), lost)
+        endings = PacedCalls(lambda call: None, lambda: 0.0)
+        self.context = ConnectionContext(limit, 10.0, 5.0, self.timers, self.sink, PicowsLog(self.sink), endings)
         self.connection = WebSocketConnection(self.context, self.stream, inflates)
         self.stream.protocol = self.connection.single_frame_reader()
         self.connection.begin(RESPONSE, self._open_session, HANDSHAKE)

@@ -6,13 +6,13 @@ import sys
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import CONNECTION_CLOSED, CONNECTION_TOO_MANY_REQUESTS, SHUTDOWN, SLOW
+from beaconfire.base.loop import PacedCalls
 from beaconfire.base.timers import Timers
 from beaconfire.model.events import InternalError, LimitHit
 from beaconfire.model.handshake import Handshake
 from beaconfire.transports.port import Transport
 from beaconfire.transports.websocket.connection import DISCARDED_BYTES_MAX, WebSocketConnection
 from beaconfire.transports.websocket.frame_reader import OVERSIZED_BYTES
-from beaconfire.transports.websocket.lost_connections import LostConnections
 from beaconfire.transports.websocket.picows_log import PicowsLog
 from beaconfire.transports.websocket.sender import ConnectionContext
 from tests.fakes.transport import HANDSHAKE
@@ -182,7 +182,7 @@ def test_exception_in_open_session_closes_with_1011() -> None:
     sink, stream = RecordingSink(), FakeStream()
     connection = WebSocketConnection(
         ConnectionContext(
-            1000, 10.0, 5.0, Timers(ManualClock()), sink, PicowsLog(sink), LostConnections(lambda call: None)
+            1000, 10.0, 5.0, Timers(ManualClock()), sink, PicowsLog(sink), PacedCalls(lambda call: None, lambda: 0.0)
         ),
         stream,
     )

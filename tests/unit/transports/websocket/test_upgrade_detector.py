@@ -10,6 +10,7 @@ import pytest
 from uvicorn.server import ServerState
 
 from beaconfire.base.clock import ManualClock
+from beaconfire.base.loop import SLICE_S
 from beaconfire.base.timers import Timers
 from beaconfire.base.units import Seconds, Size
 from beaconfire.model.events import HandshakeRefused, LimitHit
@@ -68,6 +69,8 @@ class DetectorHarness:
         self.timers = Timers(self.clock)
         self.sink = RecordingSink()
         self.state = ServerState()
+        self.turns: list[Callable[[], None]] = []
+        """What is scheduled for the next turn."""
         self.receiver: RecordingReceiver | None = None
         self.handshake: Handshake
         acceptor = WebSocketAcceptor(
@@ -77,10 +80,11 @@ class DetectorHarness:
             lambda: None,
             self.timers,
             self.sink,
-            lambda call: None,
+            self.turns.append,
             trusted_proxies,
         )
-        shortcut = UpgradeDetector(acceptor, HttpServer, OPTIONS, self.timers, self.sink)
+        shortcut = UpgradeDetector(acceptor, HttpServer, OPTIONS, self.timers, self.sink, self.turns.append)
+        self.reads = shortcut.reads
         self.stream = FakeStream()
         self.protocol: UpgradeDetectorProtocol = shortcut.protocol(config="configuration", server_state=self.state)
         self.stream.protocol = self.protocol
@@ -232,3 +236,39 @@ def test_shutdown_and_loss_cancel_the_timeout() -> None:
     harness = ended(lambda harness: harness.protocol.shutdown())
     assert (harness.stream.calls[-1], harness.sink.events) == ("close", [])
     assert ended(lambda harness: harness.protocol.connection_lost(None)).sink.events == []
+
+
+def busy_harness() -> DetectorHarness:
+    """A connection whose request comes when other connections have used the slice of this turn."""
+    harness = DetectorHarness()
+    assert not harness.reads.is_over()
+    harness.clock.advance(SLICE_S * 2)
+    harness.protocol.data_received(REQUEST)
+    assert harness.stream.written == b""
+    assert harness.stream.calls == ["pause"]
+    return harness
+
+
+@in_loop
+def test_request_waits_for_the_next_turn_if_the_slice_is_over() -> None:
+    """Nothing is read meanwhile. Then the request is handled as usual."""
+    harness = busy_harness()
+    harness.turns.pop(0)()
+    assert harness.stream.written.startswith(b"HTTP/1.1 101 ")
+    assert harness.stream.calls[:2] == ["pause", "resume"]
+    assert isinstance(harness.stream.protocol, SingleFrameReader)
+    harness.advance(1000)
+    assert (harness.sink.events, harness.state.connections) == ([], set())
+
+
+@in_loop
+def test_connection_that_ends_while_its_request_waits_is_not_answered() -> None:
+    """Whether the peer has gone, or the server ends it."""
+    harness = busy_harness()
+    harness.protocol.connection_lost(None)
+    harness.turns.pop(0)()
+    assert harness.stream.written == b""
+    harness = busy_harness()
+    harness.protocol.shutdown()
+    harness.turns.pop(0)()
+    assert harness.stream.written == b""
