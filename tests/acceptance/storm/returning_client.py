@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from tests.acceptance.deadlines import DEADLINE_S
+from tests.acceptance.deadlines import DEADLINE_S, wait_until
 
 RETRY_FIRST_S: Final = 0.5
 """The bound of the first random delay, which each failure doubles, as in the browser client."""
@@ -57,10 +57,13 @@ class ReturningClient(WSListener):
         self.refused = ""
         self._attempt()
 
-    def stop(self) -> None:
-        """The client does not return any more."""
+    async def stop(self) -> None:
+        """The client does not return any more. No socket is left when this returns."""
         self._stopped = True
+        self._attempting.cancel()
+        await asyncio.wait([self._attempting])
         self.cut()
+        await wait_until(lambda: not self.is_connected, "the connection has ended")
 
     @property
     def is_connected(self) -> bool:

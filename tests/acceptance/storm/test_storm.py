@@ -11,7 +11,8 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -80,8 +81,9 @@ def make_client(port: int, number: int) -> ReturningClient:
     )
 
 
-async def start_all(port: int, count: int) -> list[ReturningClient]:
-    clients = [make_client(port, number) for number in range(count)]
+@asynccontextmanager
+async def connected_clients(port: int) -> AsyncIterator[list[ReturningClient]]:
+    clients = [make_client(port, number) for number in range(CLIENTS)]
     free = asyncio.Semaphore(OPENING_MAX)
 
     async def start(client: ReturningClient) -> None:
@@ -89,8 +91,11 @@ async def start_all(port: int, count: int) -> list[ReturningClient]:
             await client.start()
 
     await asyncio.gather(*map(start, clients))
-    assert [client.refused for client in clients if client.refused] == []
-    return clients
+    try:
+        assert [client.refused for client in clients if client.refused] == []
+        yield clients
+    finally:
+        await asyncio.gather(*(client.stop() for client in clients))
 
 
 async def restart(server: WorkerGroup, clients: list[ReturningClient]) -> None:
@@ -124,28 +129,25 @@ def test_all_clients_return_with_tickets_and_miss_nothing(server: WorkerGroup, l
     """No token is verified, because no client sends one, and no revoked ticket is accepted."""
 
     async def scenario() -> None:
-        clients = await start_all(server.port, CLIENTS)
-        for client in clients:
-            client.is_away = True
-        await publish_to_all(server.port, [f"room{number}" for number in range(CHANNELS)], MISSED)
-        revoked, staying = clients[:REVOKED], clients[REVOKED:]
-        await call(server.port, *(("revoke", {"user": client.user}) for client in revoked))
-        await wait_refused(revoked)
-        before = await read_metrics(server) if lose_all is cut else {}
-        started_s = time.monotonic()
-        await lose_all(server, staying)
-        for client in revoked:
-            client.try_again()
-        await wait_until(lambda: all(map(_has_all, staying)), "all are back", DEADLINE_S)
-        took_s = time.monotonic() - started_s
-        await wait_refused(revoked)
-        after = await read_metrics(server)
-        check(clients, before, after, lose_all is roll)
-        print_figures(lose_all.__name__, took_s, before, after)
-        print(f"failed attempts: {dict(sum((client.failed_attempts for client in clients), Counter()))}")
-        for client in clients:
-            client.stop()
-        await wait_until(lambda: not any(client.is_connected for client in clients), "all connections have ended")
+        async with connected_clients(server.port) as clients:
+            for client in clients:
+                client.is_away = True
+            await publish_to_all(server.port, [f"room{number}" for number in range(CHANNELS)], MISSED)
+            revoked, staying = clients[:REVOKED], clients[REVOKED:]
+            await call(server.port, *(("revoke", {"user": client.user}) for client in revoked))
+            await wait_refused(revoked)
+            before = await read_metrics(server) if lose_all is cut else {}
+            started_s = time.monotonic()
+            await lose_all(server, staying)
+            for client in revoked:
+                client.try_again()
+            await wait_until(lambda: all(map(_has_all, staying)), "all are back", DEADLINE_S)
+            took_s = time.monotonic() - started_s
+            await wait_refused(revoked)
+            after = await read_metrics(server)
+            check(clients, before, after, lose_all is roll)
+            print_figures(lose_all.__name__, took_s, before, after)
+            print(f"failed attempts: {dict(sum((client.failed_attempts for client in clients), Counter()))}")
 
     run_scenario(scenario(), DEADLINE_S)
 
@@ -160,14 +162,14 @@ def _has_all(client: ReturningClient) -> bool:
     return client.is_back and client.offset == MISSED
 
 
-def check(clients: list[ReturningClient], before: Metrics, after: Metrics, moved_twice: bool) -> None:
-    """A client that is moved twice may have been counted by a worker that has ended."""
+def check(clients: list[ReturningClient], before: Metrics, after: Metrics, workers_ended: bool) -> None:
+    """A client may return more than once: its answer was lost, or a later worker hands it over. What was counted by a
+    worker that has ended is missing."""
     assert [client.problems for client in clients if client.problems] == []
     for kind, refused in (("connection", REVOKED), ("subscription", 0)):
         outcomes = {name: count(before, after, TICKETS, kind=kind, outcome=name) for name in TICKET_OUTCOMES}
-        accepted = outcomes.pop("accepted")
-        assert accepted == len(clients) - REVOKED or moved_twice
-        assert outcomes.pop("revoked") == refused
+        assert outcomes.pop("accepted") >= (0 if workers_ended else len(clients) - REVOKED)
+        assert outcomes.pop("revoked") >= refused
         assert set(outcomes.values()) == {0}
 
 

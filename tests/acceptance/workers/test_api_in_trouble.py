@@ -36,6 +36,9 @@ CALLS: Final[Mapping[str, dict[str, Any]]] = {
     "channels": {},
     "connections": {},
     "info": {},
+    "migration": {},
+    "migration_read": {"percent": 0},
+    "migration_verify": {},
 }
 LOCAL: Final = frozenset({"batch", "rpc"})
 """Methods that use no engine themselves."""

@@ -233,7 +233,9 @@ class Supervisor:
             async with slot.lock:
                 child = await self._start(slot)
                 if child.state != "ready":
-                    self._log.error("roll_stopped", name=slot.name, how=await child.wait())
+                    how = await child.wait()
+                    self._publish()
+                    self._log.error("roll_stopped", name=slot.name, how=how)
                     return False
                 old, slot.current = slot.current, child
                 slot.failures = 0
