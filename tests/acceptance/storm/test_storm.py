@@ -99,8 +99,11 @@ async def connected_clients(port: int) -> AsyncIterator[list[ReturningClient]]:
 
 
 async def restart(server: WorkerGroup, clients: list[ReturningClient]) -> None:
-    """The whole server ends without a farewell, and starts again."""
+    """All processes end without a farewell, and the server starts again."""
+    others = server.pids().values()
     await asyncio.to_thread(server.stop, signal.SIGKILL)
+    for pid in others:
+        os.kill(pid, signal.SIGKILL)
     await asyncio.to_thread(server.start)
 
 
