@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Sequence
@@ -73,7 +74,7 @@ class Child:
         """Does nothing if the process has ended."""
         if not self._ended.done():
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                os.kill(self.pid, number)  # `send_signal` of asyncio would take the exit code away from `wait`
 
     async def end(self, timeout_s: float) -> None:
         """Returns when the process has ended. Kills the process if it still runs after `timeout_s`."""
