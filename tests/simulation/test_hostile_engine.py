@@ -21,7 +21,6 @@ from beaconfire.model.events import EngineCallFailed, InternalError
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.testing import RandomCalls, SharedStore, control_calls
-from beaconfire.testing.calls import wait_s
 from tests.fakes.engine import NoCallbacks
 from tests.fakes.events import EventRecorder
 
@@ -123,7 +122,7 @@ class HostileRun:
                 return await call()
             except EngineUnavailable:
                 assert clock.now_s() - started_s <= TIMEOUT_S + 2 * STEP_S
-                await wait_s(self.timers, RETRY_DELAY_S)
+                await self.timers.wait(RETRY_DELAY_S)
         raise AssertionError(f"{ATTEMPTS_MAX} calls failed in a row")
 
     async def run(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
@@ -60,6 +61,18 @@ class Timers:
     def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         """Calls `callback` once, when `delay_s` seconds have passed."""
         return self.at(self.clock.now_s() + delay_s, callback)
+
+    async def wait(self, delay_s: float) -> None:
+        """Returns when the clock has advanced by `delay_s` seconds. Always suspends."""
+        if delay_s <= 0:
+            await asyncio.sleep(0)
+            return
+        done = asyncio.get_running_loop().create_future()
+        timer = self.after(delay_s, lambda: done.set_result(None) if not done.done() else None)
+        try:
+            await done
+        finally:
+            timer.cancel()
 
     def run_due(self) -> None:
         """Fires all timers that are due. A callback may add timers; those that are already due fire in this call."""

@@ -15,6 +15,7 @@ from rich.text import Text
 from beaconfire.base.clock import SystemClock
 from beaconfire.base.errors import EngineError, StorageUnusable
 from beaconfire.cli.bars import Bars
+from beaconfire.cli.comparison import print_comparison
 from beaconfire.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, write, write_error
 from beaconfire.cli.mirror import mirror
 from beaconfire.engines.copying import CopyReport, StreamCopy, VerificationReport
@@ -130,11 +131,4 @@ def _totals(verified: VerificationReport, side: str) -> dict[str, object]:
 def _print(copied: CopyReport | None, verified: VerificationReport) -> None:
     if copied is not None:
         write(f"{copied.channels:,} channels: {copied.copied:,} copied, {copied.removed:,} removed from the target")
-    for name, totals in (("source", verified.old), ("target", verified.new)):
-        write(f"{name}: {totals.channels:,} channels, {totals.publications:,} publications, hash {totals.hash}")
-    for difference in verified.listed:
-        write(Text.assemble((difference.channel, "bold"), f": {difference.what}"))
-    if verified.is_equal:
-        write(Text("0 differences", "bold green"))
-    else:
-        write(Text(f"{verified.different:,} channels differ", "bold red"))
+    print_comparison({"source": verified.old, "target": verified.new}, verified.listed, verified.different)

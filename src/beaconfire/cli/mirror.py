@@ -15,6 +15,7 @@ from rich.text import Text
 
 from beaconfire.api.messages.migrating import MigrationResult
 from beaconfire.cli.bars import Bars
+from beaconfire.cli.comparison import print_comparison
 from beaconfire.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, write, write_error
 
 POLL_S: Final = 0.2
@@ -188,11 +189,5 @@ def _print(status: MigrationResult, verified: bool) -> None:
     result = status.verified
     if not verified or result is None:
         return
-    for name, totals in ((f"old, {status.old}", result.old), (f"new, {status.new}", result.new)):
-        write(f"{name}: {totals.channels:,} channels, {totals.publications:,} publications, hash {totals.hash}")
-    for difference in result.differences:
-        write(Text.assemble((difference.channel, "bold"), f": {difference.what}"))
-    if result.different:
-        write(Text(f"{result.different:,} channels differ; they are copied again", "bold red"))
-    else:
-        write(Text("0 differences", "bold green"))
+    totals = {f"old, {status.old}": result.old, f"new, {status.new}": result.new}
+    print_comparison(totals, result.differences, result.different, "; they are copied again")

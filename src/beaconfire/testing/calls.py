@@ -170,7 +170,7 @@ class RandomCalls:
     async def _run(self, call: str) -> None:
         if call in LIFETIME_CALLS:
             return
-        await wait_s(self._timers, self._delay_s / 2)
+        await self._timers.wait(self._delay_s / 2)
         number = self._random() * 2  # This runs twice for each call.
         if number < self._failure_rate:
             self.failures += 1
@@ -178,16 +178,3 @@ class RandomCalls:
         if number < self._failure_rate + self._hang_rate:
             self.failures += 1
             await asyncio.get_running_loop().create_future()
-
-
-async def wait_s(timers: Timers, seconds: float) -> None:
-    """Returns when the clock of `timers` has advanced by `seconds`. Always suspends."""
-    if seconds <= 0:
-        await asyncio.sleep(0)
-        return
-    done = asyncio.get_running_loop().create_future()
-    timer = timers.after(seconds, lambda: done.set_result(None) if not done.done() else None)
-    try:
-        await done
-    finally:
-        timer.cancel()

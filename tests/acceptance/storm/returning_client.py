@@ -81,7 +81,8 @@ class ReturningClient(WSListener):
     async def _connect(self) -> None:
         try:
             await ws_connect(lambda: self, self._url)
-        except (TimeoutError, OSError, ConnectionError, Exception):  # noqa: BLE001 - each is a failed attempt
+        except Exception as error:  # noqa: BLE001 - each is a failed attempt
+            self.failed_attempts[type(error).__name__] += 1
             self._retry()
 
     def _retry(self) -> None:

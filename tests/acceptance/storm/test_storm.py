@@ -21,8 +21,8 @@ from beaconfire.auth.issue import connection_token, subscription_token
 from beaconfire.observe.metric_table import TICKET_OUTCOMES
 from beaconfire.server.workers.seat import HUB
 from tests.acceptance.deadlines import run_scenario, wait_until
+from tests.acceptance.disk.api_connection import ApiConnection
 from tests.acceptance.server_state import read_metrics
-from tests.acceptance.storm.api import call, publish_to_all
 from tests.acceptance.storm.returning_client import ReturningClient
 from tests.acceptance.workers.group import WorkerGroup
 
@@ -135,9 +135,13 @@ def test_all_clients_return_with_tickets_and_miss_nothing(server: WorkerGroup, l
         async with connected_clients(server.port) as clients:
             for client in clients:
                 client.is_away = True
-            await publish_to_all(server.port, [f"room{number}" for number in range(CHANNELS)], MISSED)
             revoked, staying = clients[:REVOKED], clients[REVOKED:]
-            await call(server.port, *(("revoke", {"user": client.user}) for client in revoked))
+            async with ApiConnection.open(server.port) as api:
+                for number in range(MISSED):
+                    rooms = [f"room{number}" for number in range(CHANNELS)]
+                    assert "result" in await api.call("broadcast", channels=rooms, data=number)
+                for client in revoked:
+                    assert "result" in await api.call("revoke", user=client.user)
             await wait_refused(revoked)
             before = await read_metrics(server) if lose_all is cut else {}
             started_s = time.monotonic()

@@ -167,6 +167,14 @@ def test_an_answer_keeps_the_token_of_the_answer_before(decision: str) -> None:
     assert ask(decision, AnsweringPolicy(lambda _: of_token), AnsweringPolicy(lambda _: other)) is other
 
 
+@pytest.mark.parametrize("decision", ["subscribe", "sub_refresh"])
+def test_an_answer_stays_for_the_client_of_the_token(decision: str) -> None:
+    """A policy that replaces the grant does not make it valid for other sessions of the user."""
+    of_token = SubscriptionGrant(issued_at_unix_s=7.0, client="c1")
+    answered: Any = ask(decision, AnsweringPolicy(lambda _: of_token), AnsweringPolicy(lambda _: SubscriptionGrant()))
+    assert answered.client == "c1"
+
+
 def test_data_that_a_policy_changed_reaches_the_next() -> None:
     """All other fields of the attempt stay. A policy that permits the data unchanged, or has no opinion, passes it
     on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -10,38 +11,33 @@ import pytest
 from beaconfire.auth.tickets import SealedTickets
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.errors import PERMISSION_DENIED, CommandError
-from beaconfire.channels.namespaces import Namespace
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.model.events import EventSink, TicketChecked
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.identity import Identity
 from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
-from beaconfire.policy.no_opinion import NoOpinion
-from beaconfire.policy.port import Caller, ConnectionAttempt, Via
+from beaconfire.policy.port import Policy
 from beaconfire.policy.tickets import ConnectionTicket
 from tests.unit.kit import HarnessClient, NodeHarness, run
+from tests.unit.policy.fakes import AnsweringPolicy
 
 
-class CountingPolicy(NoOpinion):
-    """Counts what it is asked, and has no opinion."""
+class Handlers(AnsweringPolicy):
+    """Handlers of an application whose decisions may be in tickets. By default they have no opinion."""
 
-    def __init__(self) -> None:
-        self.asked: list[str] = []
+    ticket_version = "1"
 
-    async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
-        self.asked.append("connect")
-        return None
+    def __init__(self, answers: Mapping[str, Any] = {}) -> None:
+        super().__init__(answers.get)
 
-    async def subscribe(
-        self,
-        caller: Caller,
-        request: SubscriptionRequest,
-        namespace: Namespace,
-        via: Via,
-        proposed: SubscriptionGrant | None,
-    ) -> SubscriptionGrant | None:
-        self.asked.append(request.channel)
-        return None
+    @property
+    def decisions(self) -> list[str]:
+        """The decisions that were asked."""
+        return [decision for decision, _ in self.asked]
+
+
+PERMISSIVE: Mapping[str, Any] = {"connect": Identity("ann"), "subscribe": SubscriptionGrant()}
+"""The answers of handlers that permit everything, also without a token."""
 
 
 def make_tickets(clock: ManualClock, events: EventSink) -> SealedTickets:
@@ -52,7 +48,7 @@ class Setup:
     """A node on which nobody may subscribe without a grant, and the tickets that it accepts."""
 
     def __init__(self) -> None:
-        self.policy = CountingPolicy()
+        self.policy = Handlers()
         self.harness = NodeHarness(
             ChannelOptions(), policy=self.policy, make_tickets=make_tickets, allow_anonymous=False
         )
@@ -91,7 +87,7 @@ def test_client_with_a_ticket_costs_no_decision() -> None:
     setup.subscribe(client, "room", setup.subscription_ticket("room"))
     assert client.session.user == "ann"
     assert set(client.session.subscriptions) == {"server", "room"}
-    assert setup.policy.asked == []
+    assert setup.policy.decisions == []
     assert setup.harness.calls.completed.count("verify") == 0
     assert setup.outcomes() == ["accepted", "accepted"]
 
@@ -199,26 +195,7 @@ def test_node_without_tickets_ignores_them() -> None:
     assert client.session.user == "bob"
 
 
-class Rules(NoOpinion):
-    """Handlers of an application that permit everything, also without a token."""
-
-    ticket_version = "1"
-
-    async def connect(self, attempt: ConnectionAttempt) -> Identity | None:
-        return attempt.proposed or Identity("ann")
-
-    async def subscribe(
-        self,
-        caller: Caller,
-        request: SubscriptionRequest,
-        namespace: Namespace,
-        via: Via,
-        proposed: SubscriptionGrant | None,
-    ) -> SubscriptionGrant | None:
-        return proposed or SubscriptionGrant()
-
-
-def make_harness(policy: NoOpinion | None = None) -> NodeHarness:
+def make_harness(policy: Policy | None = None) -> NodeHarness:
     """A node that knows the token `ann` of the user ann, which expires, and a channel token `room` of hers."""
     harness = NodeHarness(policy=policy, make_tickets=make_tickets, allow_anonymous=False)
     expire_at_unix_s = harness.clock.unix_s() + 100
@@ -269,7 +246,7 @@ def test_decisions_without_a_token_have_a_ticket_only_if_handlers_make_them() ->
     rules = NodeHarness(open_to_all, make_tickets=make_tickets, allow_anonymous=True)
     client, ticket = connected(rules, want_tickets=True)
     assert (ticket, client.request("subscribe", channel="room").get("ticket", "")) == ("", "")
-    handlers = make_harness(Rules())
+    handlers = make_harness(Handlers(PERMISSIVE))
     client, ticket = connected(handlers, want_tickets=True)
     assert ticket
     assert client.request("subscribe", channel="room")["ticket"]
@@ -277,7 +254,7 @@ def test_decisions_without_a_token_have_a_ticket_only_if_handlers_make_them() ->
 
 def test_grant_for_one_client_id_is_in_no_ticket() -> None:
     """The client that returns has another id."""
-    harness = make_harness(Rules())
+    harness = make_harness(Handlers())
     client, _ = connected(harness, token="ann", want_tickets=True)
     harness.tokens.add_subscription("mine", "ann", "room", client.id, client_refresh=True, issued_at_unix_s=1.0)
     assert "ticket" not in client.request("subscribe", channel="room", token="mine")
@@ -296,20 +273,14 @@ def test_ticket_holds_the_server_side_subscriptions_of_the_request() -> None:
     assert set(connected(harness, ticket=renewed, subs={"room": {}})[0].session.subscriptions) == {"room"}
 
 
-class NamedRules(CountingPolicy):
-    """Handlers without an opinion, whose silence is a decision as well."""
-
-    ticket_version = "1"
-
-
 def test_handlers_are_not_asked_again_about_the_channels_of_a_token() -> None:
     """Also if they had no opinion."""
-    policy = NamedRules()
+    policy = Handlers()
     harness = make_harness(policy)
     identity = Identity("ann", channels={"news": SubscriptionGrant()}, issued_at_unix_s=1.0)
     harness.tokens.connections.known["with channels"] = identity
     _, ticket = connected(harness, token="with channels", want_tickets=True)
-    assert policy.asked == ["connect", "news"]
+    assert policy.decisions == ["connect", "subscribe"]
     again, _ = connected(harness, ticket=ticket)
     assert set(again.session.subscriptions) == {"news"}
-    assert policy.asked == ["connect", "news"]
+    assert policy.decisions == ["connect", "subscribe"]

@@ -150,12 +150,15 @@ class Supervisor:
         slot.starting = child
         self._publish()
         timeout_s = self._options.hub_start_timeout_s if slot is self._hub else START_TIMEOUT_S
-        if await child.wait_ready(timeout_s):
+        is_ready = await child.wait_ready(timeout_s)
+        if not is_ready:
+            await child.end(0)
+        slot.starting = None
+        if is_ready:
             child.state = "ready"
             self._log.info("process_started", name=slot.name, pid=child.pid)
         else:
-            await child.end(0)
-        slot.starting = None
+            self._publish()
         return child
 
     # Replacing what has ended
@@ -233,9 +236,7 @@ class Supervisor:
             async with slot.lock:
                 child = await self._start(slot)
                 if child.state != "ready":
-                    how = await child.wait()
-                    self._publish()
-                    self._log.error("roll_stopped", name=slot.name, how=how)
+                    self._log.error("roll_stopped", name=slot.name, how=await child.wait())
                     return False
                 old, slot.current = slot.current, child
                 slot.failures = 0

@@ -14,7 +14,6 @@ for a channel with many.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from beaconfire.base.backoff import Backoff
@@ -74,7 +73,7 @@ class RecoveryInPieces:
                     failures = 0
                 except EngineUnavailable:
                     failures += 1
-                    await self._wait(failures)
+                    await self._timers.wait(min(self._backoff.delay_s(failures), DELAY_MAX_S))
                 if subscription.reached is not None:
                     recoveries[subscription.channel] = subscription
         finally:
@@ -97,13 +96,6 @@ class RecoveryInPieces:
         except Exception as error:  # noqa: BLE001 - reported; a failed recovery must not stop the session's others
             report_error(self._events, "recovery", error)
             _give_up(session, subscription, "history could not be read")
-
-    async def _wait(self, failures: int) -> None:
-        """Waits before a failed read is repeated."""
-        waiting = asyncio.get_running_loop().create_future()
-        delay_s = min(self._backoff.delay_s(failures), DELAY_MAX_S)
-        self._timers.after(delay_s, lambda: waiting.set_result(None) if not waiting.done() else None)
-        await waiting
 
     async def _send_piece(self, session: Session, subscription: Subscription, since: StreamPosition) -> None:
         """Reads the publications after `since` and sends those that fit. Raises Gap if history does not reach back."""

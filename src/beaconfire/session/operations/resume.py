@@ -7,12 +7,17 @@ later check refuses the ticket with the temporary error 100.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from beaconfire.model.events import EventSink, TicketChecked
 from beaconfire.model.grants import SubscriptionGrant
 from beaconfire.model.requests import ConnectionRequest, SubscriptionRequest
 from beaconfire.policy.tickets import ConnectionTicket, TicketRefused, Tickets
 from beaconfire.session.revocations import Revocations
 from beaconfire.session.session import Session
+
+T = TypeVar("T")
 
 
 class Resuming:
@@ -33,34 +38,40 @@ class Resuming:
 
     def connection(self, request: ConnectionRequest) -> ConnectionTicket | None:
         """What the ticket of a connect request holds. None if the request has none, or if it counts as absent."""
-        if not request.ticket or self._tickets is None:
-            return None
-        try:
-            ticket = self._tickets.read_connection(request.ticket)
+
+        def read(tickets: Tickets) -> ConnectionTicket:
+            ticket = tickets.read_connection(request.ticket)
             if request.user and request.user != ticket.identity.user:
                 raise TicketRefused("user")
             if self._revocations.revokes_session(ticket.identity):
                 raise TicketRefused("revoked")
-        except TicketRefused as refused:
-            self._events.emit(TicketChecked("connection", refused.reason))
-            return None
-        self._events.emit(TicketChecked("connection", "accepted"))
-        return ticket
+            return ticket
+
+        return self._read("connection", request.ticket, read)
 
     def subscription(self, session: Session, request: SubscriptionRequest) -> SubscriptionGrant | None:
         """The grant that the ticket of a subscribe request holds. None as above."""
-        if not request.ticket or self._tickets is None:
-            return None
         user, channel = session.user, request.channel
-        try:
-            grant = self._tickets.read_subscription(request.ticket, user, channel)
+
+        def read(tickets: Tickets) -> SubscriptionGrant:
+            grant = tickets.read_subscription(request.ticket, user, channel)
             if self._revocations.revokes_subscription(user, channel, grant):
                 raise TicketRefused("revoked")
-        except TicketRefused as refused:
-            self._events.emit(TicketChecked("subscription", refused.reason))
+            return grant
+
+        return self._read("subscription", request.ticket, read)
+
+    def _read(self, kind: str, ticket: str, read: Callable[[Tickets], T]) -> T | None:
+        """What `read` returns. None if there is no ticket, or if `read` raises TicketRefused. Counts the outcome."""
+        if not ticket or self._tickets is None:
             return None
-        self._events.emit(TicketChecked("subscription", "accepted"))
-        return grant
+        try:
+            found = read(self._tickets)
+        except TicketRefused as refused:
+            self._events.emit(TicketChecked(kind, refused.reason))
+            return None
+        self._events.emit(TicketChecked(kind, "accepted"))
+        return found
 
     def issue(self, session: Session, token: str) -> str:
         """The ticket of the session: its identity, and the grants of its server-side subscriptions.
@@ -68,7 +79,8 @@ class Resuming:
         `token` is that of the request. Empty if the session wants no tickets, or a ticket would save nothing. A grant
         for this session alone is left out.
         """
-        if not session.wants_tickets or self._tickets is None or not (token or self._handlers_decide):
+        tickets = self._tickets_for(session, token)
+        if tickets is None:
             return ""
         identity = session.identity
         grants = {
@@ -78,11 +90,14 @@ class Resuming:
             and not subscription.grant.client
             and (self._handlers_decide or subscription.grant is not identity.channels.get(channel))
         }
-        return self._tickets.issue_connection(ConnectionTicket(identity, grants))
+        return tickets.issue_connection(ConnectionTicket(identity, grants))
 
     def issue_subscription(self, session: Session, channel: str, token: str, grant: SubscriptionGrant) -> str:
         """The ticket of a subscription. `token` is that of the request. Empty as above, and for a grant for this
         session alone."""
-        if not session.wants_tickets or self._tickets is None or not (token or self._handlers_decide) or grant.client:
-            return ""
-        return self._tickets.issue_subscription(session.user, channel, grant)
+        tickets = self._tickets_for(session, token)
+        return tickets.issue_subscription(session.user, channel, grant) if tickets and not grant.client else ""
+
+    def _tickets_for(self, session: Session, token: str) -> Tickets | None:
+        """None if the session wants no tickets, or if the decision about a request with this token costs nothing."""
+        return self._tickets if session.wants_tickets and (token or self._handlers_decide) else None

@@ -57,7 +57,7 @@ class Subscribing:
         channel = request.channel
         namespace = self.check_channel(session, channel)
         check_strategy(request, namespace)
-        decided = self._resuming.subscription(session, request) if request.ticket else None
+        decided = self._resuming.subscription(session, request)
         if decided is not None:
             grant = self._decisions.resume_subscription(session, channel, decided)
         elif self._namespaces.is_private(channel) and not request.token:

@@ -6,9 +6,9 @@ for it. A whole upgrade request goes straight to the acceptor, which makes the s
 every other case (an incomplete, too large or malformed request, or no upgrade) the HTTP server gets the same bytes.
 Both use the same parser, httptools.
 
-When thousands of clients return at once, their requests arrive in one turn of the event loop, and each takes some
-60 µs. They are answered in slices, so that the clients that are connected already need not wait. A client sends more
-only after the answer to its upgrade, so this paces all that a new client does.
+When thousands of clients return at once, their requests arrive in one turn of the event loop, which would take some
+tenths of a second. They are answered in slices, so that the clients that are connected already need not wait. A client
+sends more only after the answer to its upgrade, so this paces all that a new client does.
 """
 
 from __future__ import annotations
@@ -57,13 +57,15 @@ class UpgradeDetector:
 class UpgradeDetectorProtocol(asyncio.Protocol):
     """The asyncio protocol of a connection until its first read."""
 
-    __slots__ = ("_deadline", "_detector", "_stream", "_uvicorn")
+    __slots__ = ("_deadline", "_detector", "_stream", "_uvicorn", "_waiting")
 
     def __init__(self, detector: UpgradeDetector, uvicorn: dict[str, Any]) -> None:
         self._detector = detector
         self._uvicorn = uvicorn
         self._stream: asyncio.Transport | None = None
         self._deadline: Timer | None = None
+        self._waiting = b""
+        """What was received and must wait for the next slice."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._stream = cast(asyncio.Transport, transport)  # uvloop's own classes do not derive from it
@@ -74,17 +76,22 @@ class UpgradeDetectorProtocol(asyncio.Protocol):
         stream, reads = self._stream, self._detector.reads
         if stream is None or stream.is_closing():
             return
-        if not reads.is_over():
+        if self._waiting:
+            self._waiting += data
+            if len(self._waiting) > self._detector.head_max_size:
+                stream.pause_reading()  # the peer does not wait for an answer
+        elif reads.is_over():
+            self._waiting = data  # and reading goes on: the loss of the connection must be seen
+            reads.call(self._read_waiting)
+        else:
             self._read(stream, data)
-            return
-        stream.pause_reading()
-        reads.call(lambda: self._read_later(data))
 
-    def _read_later(self, data: bytes) -> None:
+    def _read_waiting(self) -> None:
         stream = self._stream
         if stream is not None and not stream.is_closing():
-            stream.resume_reading()
-            self._read(stream, data)
+            if len(self._waiting) > self._detector.head_max_size:
+                stream.resume_reading()
+            self._read(stream, self._waiting)
 
     def _read(self, stream: asyncio.Transport, data: bytes) -> None:
         detector = self._detector

@@ -238,27 +238,47 @@ def test_shutdown_and_loss_cancel_the_timeout() -> None:
     assert ended(lambda harness: harness.protocol.connection_lost(None)).sink.events == []
 
 
-def busy_harness() -> DetectorHarness:
-    """A connection whose request comes when other connections have used the slice of this turn."""
+def busy_harness(data: bytes = REQUEST) -> DetectorHarness:
+    """A connection whose first bytes come when other connections have used the slice of this turn."""
     harness = DetectorHarness()
     assert not harness.reads.is_over()
     harness.clock.advance(SLICE_S * 2)
-    harness.protocol.data_received(REQUEST)
+    harness.protocol.data_received(data)
     assert harness.stream.written == b""
-    assert harness.stream.calls == ["pause"]
     return harness
 
 
 @in_loop
 def test_request_waits_for_the_next_turn_if_the_slice_is_over() -> None:
-    """Nothing is read meanwhile. Then the request is handled as usual."""
+    """Then the request is handled as usual."""
     harness = busy_harness()
     harness.turns.pop(0)()
     assert harness.stream.written.startswith(b"HTTP/1.1 101 ")
-    assert harness.stream.calls[:2] == ["pause", "resume"]
     assert isinstance(harness.stream.protocol, SingleFrameReader)
     harness.advance(1000)
     assert (harness.sink.events, harness.state.connections) == ([], set())
+
+
+@in_loop
+def test_bytes_that_come_while_a_request_waits_belong_to_it() -> None:
+    """The rest of the request, or frames after it."""
+    harness = busy_harness(REQUEST[:20])
+    harness.protocol.data_received(REQUEST[20:])
+    harness.protocol.data_received(masked(1, b"a"))
+    harness.turns.pop(0)()
+    assert harness.stream.written.startswith(b"HTTP/1.1 101 ")
+    assert harness.receiver is not None
+    assert [data for data, _ in harness.receiver.messages] == [b"a"]
+
+
+@in_loop
+def test_peer_that_sends_on_while_its_request_waits_is_not_read() -> None:
+    """Beyond the size of a request head, until the request is handled."""
+    harness = busy_harness()
+    harness.protocol.data_received(bytes(OPTIONS.header_max_size))
+    assert harness.stream.calls == ["pause"]
+    harness.turns.pop(0)()
+    assert harness.stream.calls[1] == "resume"
 
 
 @in_loop
