@@ -6,6 +6,7 @@ import http.client
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 from beaconfire import __version__
@@ -53,19 +54,30 @@ class Beaconfire:
 
 
 def _wait_ready(running: Running) -> None:
-    """Returns when all processes serve: the supervisor listens before. Raises RuntimeError, and then all are ended."""
+    """Returns when all processes serve. Raises RuntimeError, and then all are ended.
+
+    A worker is ready before the others have started, so each must be up in the metrics.
+    """
     end_s = time.monotonic() + READY_TIMEOUT_S
-    while True:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=READY_TIMEOUT_S)
-            connection.request("GET", "/health/ready")
-            is_ready = connection.getresponse().status == 200
-            connection.close()
-        except OSError:
-            is_ready = False
-        if is_ready:
-            return
+    while not (_get(running, "/health/ready") and _all_up(_get(running, "/metrics"))):
         if time.monotonic() > end_s:
             running.__exit__(None, None, None)
             raise RuntimeError("the server is not ready")
         time.sleep(0.05)
+
+
+def _get(running: Running, path: str) -> str:
+    """The body of the response; empty if there is none, or if it has an error status."""
+    try:
+        with closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=READY_TIMEOUT_S)) as connection:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.read().decode() if response.status == 200 else ""
+    except OSError:
+        return ""
+
+
+def _all_up(metrics: str) -> bool:
+    """A server with one process has no such metric."""
+    up = [line for line in metrics.splitlines() if line.startswith("beaconfire_worker_up{")]
+    return bool(metrics) and all(line.endswith(" 1") for line in up)
