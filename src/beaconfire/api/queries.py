@@ -30,7 +30,7 @@ from beaconfire.base.errors import METHOD_NOT_FOUND, CommandError
 from beaconfire.model.events import LimitHit
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
-from beaconfire.node.cluster import ConnectionInfo, ConnectionsSurvey
+from beaconfire.node.cluster import ConnectionInfo, ConnectionsSurvey, HistoryRemoved
 from beaconfire.session.reply_budget import ReplyBudget, client_info_size, texts_size
 
 CHANNEL_BYTES = 20
@@ -82,8 +82,9 @@ def _publication_entry(publication: Publication) -> PublicationEntry:
 
 
 async def history_remove(api: ApiContext, request: HistoryRemoveRequest) -> EmptyResult:
-    """Removes all publications of a channel from history."""
+    """Removes all publications of a channel from history. After an error the caller repeats the request."""
     await api.channels.remove_history(request.channel, api.namespace(request.channel))
+    await api.cluster.send(HistoryRemoved(request.channel))
     return EmptyResult()
 
 

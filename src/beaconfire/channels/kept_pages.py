@@ -9,8 +9,8 @@ therefore given to the hub later: by its announcement, or, if that is lost, by t
 at the position that the hub knows. And the subscriber holds what is given to the hub. If the healing fails, the
 subscriber is told, as all others are. To the subscriber all this looks like a slow read of its own.
 
-Two things a page cannot know: that another node has removed the history, and that publications have expired. So a page
-is kept for a short time.
+A page does not know when its publications expire, so it is kept for a short time. A node that removes the history of a
+channel tells all nodes. If that message is lost, they return what was removed for the same short time.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ from beaconfire.channels.read_requests import ReadRequest, part_of
 from beaconfire.engines.port import HistoryPage
 from beaconfire.model.position import StreamPosition
 
-KEPT_S: Final = 1.0
-"""How long a page is kept."""
+KEPT_MAX_S: Final = 10.0
+"""How long a page is kept at most: longer than it takes some ten thousand clients to return."""
+
+KEPT_SHARE: Final = 0.1
+"""A page is kept for this share of the time to live of its publications. So none is returned that is older than 1.1
+times its time to live."""
 
 KEPT_BYTES_MAX: Final = 16 * 1024 * 1024
 """The size of all pages that are kept. Beyond the limit, the oldest ones are dropped."""
@@ -41,7 +45,7 @@ class KeptPage(Struct, frozen=True):
     request: ReadRequest
     page: HistoryPage
     size: int
-    until_s: float
+    since_s: float
 
 
 class KeptPages:
@@ -64,8 +68,8 @@ class KeptPages:
         self._drop(key)
         size = sum(len(publication.data) + PUBLICATION_BYTES for publication in publications) + PUBLICATION_BYTES
         if not self._pages:
-            self._timers.after(KEPT_S, self._drop_expired)
-        self._pages[key] = KeptPage(request, page, size, self._timers.clock.now_s() + KEPT_S)
+            self._timers.after(KEPT_MAX_S, self._drop_expired)
+        self._pages[key] = KeptPage(request, page, size, self._timers.clock.now_s())
         self._bytes += size
         while self._bytes > KEPT_BYTES_MAX:
             self._drop(next(iter(self._pages)))
@@ -73,7 +77,9 @@ class KeptPages:
     def find(self, channel: str, request: ReadRequest) -> HistoryPage | None:
         """The page for a subscriber that is in the hub and whose channel is attached. None if the engine must read."""
         kept = self._pages.get((channel, request.kind))
-        if kept is None or request.offset < kept.request.offset or kept.until_s <= self._timers.clock.now_s():
+        if kept is None or request.offset < kept.request.offset:
+            return None
+        if self._timers.clock.now_s() - kept.since_s >= min(KEPT_MAX_S, KEPT_SHARE * request.options.ttl_s):
             return None
         announced, top = self._announced(channel), kept.page.position
         if announced is None or announced.epoch != top.epoch or announced.offset > top.offset:
@@ -97,7 +103,7 @@ class KeptPages:
         now_s = self._timers.clock.now_s()
         while self._pages:
             key, oldest = next(iter(self._pages.items()))
-            if oldest.until_s > now_s:
-                self._timers.at(oldest.until_s, self._drop_expired)
+            if oldest.since_s + KEPT_MAX_S > now_s:
+                self._timers.at(oldest.since_s + KEPT_MAX_S, self._drop_expired)
                 return
             self._drop(key)

@@ -117,11 +117,12 @@ class ChannelService:
         return page
 
     async def remove_history(self, channel: str, namespace: Namespace) -> None:
-        """Removes the publications; the position stays. Raises CommandError 108 if the namespace keeps no history."""
+        """Removes the publications; the position stays. Raises CommandError 108 if the namespace keeps no history.
+
+        The caller tells all nodes: they may keep pages of the channel for some seconds.
+        """
         check_history(channel, namespace)
         await self._broker.remove_history(channel)
-        if self._reads is not None:
-            self._reads.forget(channel)
 
     async def presence(self, channel: str, namespace: Namespace) -> dict[str, ClientInfo]:
         """The present clients by client id. Raises CommandError 108 if presence is off."""

@@ -60,6 +60,8 @@ class SharedReads:
         """The requests for the next reads, for each channel whose reads are running or about to begin."""
         self._answers: deque[tuple[Waiter, HistoryPage | Exception]] = deque()
         """What subscribers get in this turn of the event loop and in the next ones."""
+        self._removals = 0
+        """Counts `forget`."""
         self.requests_total = 0
         self.reads_total = 0
 
@@ -93,7 +95,9 @@ class SharedReads:
         return await waiter
 
     def forget(self, channel: str) -> None:
-        """The history of the channel was removed."""
+        """The history of the channel was removed. Reads that are on their way may still contain it, so their pages
+        serve only those that wait for them."""
+        self._removals += 1
         self._kept.forget(channel)
 
     async def _run(self, channel: str) -> None:
@@ -122,13 +126,15 @@ class SharedReads:
         lowest, highest = group[0], group[-1]
         limit = lowest.limit + highest.offset - lowest.offset
         self.reads_total += 1
+        removals = self._removals
         try:
             page = await self._broker.history(channel, lowest.options, limit, lowest.since, lowest.reverse)
         except Exception as error:  # noqa: BLE001 - those that wait get the failure
             for request in group:
                 self._answer(waiting[request], error)
             return
-        self._kept.keep(channel, lowest, page)
+        if removals == self._removals:
+            self._kept.keep(channel, lowest, page)
         unknown = []
         for request in group:
             part = part_of(page, lowest, request)

@@ -75,9 +75,16 @@ class MessageSessions(Struct, frozen=True, tag=True, omit_defaults=True):
     data: bytes
 
 
-ControlMessage: TypeAlias = (
+class HistoryRemoved(Struct, frozen=True, tag=True):
+    """The history of this channel was removed: no node may use a page that it read before."""
+
+    channel: str
+
+
+SessionsMessage: TypeAlias = (
     SubscribeSessions | UnsubscribeSessions | DisconnectSessions | RefreshSessions | MessageSessions
 )
+ControlMessage: TypeAlias = SessionsMessage | HistoryRemoved
 
 
 class ChannelsSurvey(Struct, frozen=True, tag=True):

@@ -25,6 +25,7 @@ from beaconfire.node.cluster import (
     ConnectionsSurvey,
     ControlMessage,
     DisconnectSessions,
+    HistoryRemoved,
     MessageSessions,
     NodeInfo,
     RefreshSessions,
@@ -52,13 +53,16 @@ class LocalSessions:
         events: EventSink,
         node: NodeIdentity,
         uptime_s: Callable[[], int],
+        forget_history: Callable[[str], None],
     ) -> None:
+        """`forget_history` drops what this node keeps of the history of a channel."""
         self._registry = registry
         self._hub = hub
         self._operations = operations
         self._requested = RequestedSubscriptions(namespaces, operations, background, runtime, events)
         self._node = node
         self._uptime_s = uptime_s
+        self._forget_history = forget_history
 
     def apply(self, message: ControlMessage) -> None:
         """Applies a control message. Work that needs the engine continues in the background.
@@ -66,6 +70,9 @@ class LocalSessions:
         The subscriptions of a session that is still connecting do not change: nothing may reach the client before its
         connect reply, which lists its channels. The effect is as if the message had come before the session.
         """
+        if isinstance(message, HistoryRemoved):
+            self._forget_history(message.channel)
+            return
         for session in self._select(message.who):
             if isinstance(message, SubscribeSessions):
                 if session.phase is SessionPhase.CONNECTED:

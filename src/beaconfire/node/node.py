@@ -139,6 +139,7 @@ class Node:
             events,
             options.identity,
             _uptime_s(clock),
+            self._reads.forget,
         )
         self.forwarding = Forwarding(engine.control, options.identity.uid, runtime.timers, self.background, events)
         self.cluster = Cluster(engine.control, local_sessions, options.identity.uid, self.forwarding)

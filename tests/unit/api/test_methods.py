@@ -178,7 +178,7 @@ def test_publishes_of_a_batch_wait_together() -> None:
         later = calls.hold("publish", after=True)
         release()
         await turns(10)
-        assert made(calls)[3:] == ["remove_history chat", "control_survey ", "publish chat"]
+        assert made(calls)[3:] == ["remove_history chat", "control_broadcast ", "control_survey ", "publish chat"]
         later()
         replies = (await batch)["replies"]
         assert [reply["publish"]["offset"] for reply in (*replies[:2], replies[3], replies[6])] == [1, 2, 1, 3]

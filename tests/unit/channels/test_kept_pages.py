@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from beaconfire.base.clock import ManualClock
 from beaconfire.base.timers import Timers
-from beaconfire.channels.kept_pages import KEPT_BYTES_MAX, KEPT_S, KeptPages
+from beaconfire.channels.kept_pages import KEPT_BYTES_MAX, KEPT_MAX_S, KEPT_SHARE, KeptPages
 from beaconfire.channels.read_requests import ReadRequest
 from beaconfire.engines.port import HistoryOptions, HistoryPage
 from beaconfire.model.position import StreamPosition
@@ -105,18 +105,30 @@ def test_latest_publication_and_the_position_are_kept_too() -> None:
 
 
 def test_pages_are_kept_for_a_short_time() -> None:
-    """Publications expire, and another node may remove them."""
+    """Publications expire."""
     harness = Harness()
     harness.keep("news", 5, page(6, 7, 8))
-    harness.advance_time(KEPT_S / 2)
+    harness.advance_time(KEPT_MAX_S / 2)
     harness.keep("sport", 5, page(6, 7, 8))
     assert harness.find(5) == [6, 7, 8]
-    harness.clock.advance(KEPT_S / 2)
+    harness.clock.advance(KEPT_MAX_S / 2)
     assert harness.find(5) is None, "also if the timer is late"
     harness.advance_time(0.0)
     assert (harness.find(5), harness.find(5, "sport")) == (None, [6, 7, 8])
-    harness.advance_time(KEPT_S / 2)
+    harness.advance_time(KEPT_MAX_S / 2)
     assert len(harness.pages) == len(harness.timers) == 0
+
+
+def test_pages_of_publications_that_expire_soon_are_kept_for_a_share_of_that_time() -> None:
+    """So a publication is returned a little later than its expiry at most."""
+    harness = Harness()
+    short = ReadRequest(HistoryOptions(size=10, ttl_s=5.0), 5, at(5), False)
+    harness.pages.keep("news", short, page(6, 7, 8))
+    assert harness.pages.find("news", short) == page(6, 7, 8)
+    harness.advance_time(5.0 * KEPT_SHARE)
+    assert harness.pages.find("news", short) is None
+    harness.advance_time(KEPT_MAX_S)
+    assert len(harness.pages) == 0
 
 
 def test_new_page_replaces_the_one_before() -> None:

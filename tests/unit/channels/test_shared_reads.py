@@ -178,7 +178,7 @@ def test_page_serves_those_that_ask_a_moment_later() -> None:
 
 
 def test_removed_history_is_read_again() -> None:
-    """The service tells the reads that this node has removed the history of a channel."""
+    """Whatever was read before the removal."""
 
     async def scenario() -> None:
         harness = Harness(publications=3)
@@ -192,7 +192,26 @@ def test_removed_history_is_read_again() -> None:
 
         assert await read() == [2, 3]
         await channels.remove_history("news", namespace)
+        harness.reads.forget("news")
         assert await read() == []
+
+    run_scenario(scenario())
+
+
+def test_page_of_a_read_during_the_removal_is_not_kept() -> None:
+    """The read may have begun before the removal, and end after the node was told."""
+
+    async def scenario() -> None:
+        harness = Harness(publications=3)
+        harness.announced = StreamPosition(3, EPOCH)
+        release = harness.calls.hold("history", after=True)
+        running = asyncio.ensure_future(harness.read(1))
+        await asyncio.sleep(0.01)
+        await harness.broker.remove_history("news")
+        harness.reads.forget("news")
+        release()
+        assert offsets(await running) == [2, 3]
+        assert offsets(await harness.read(1)) == []
 
     run_scenario(scenario())
 
