@@ -6,9 +6,9 @@ the engine would get one read for each client.
 Theory of operation. A subscriber needs a read that begins after the subscriber has asked. Before it asks, it is in the
 hub and its channel is attached, so it holds every publication that such a read does not contain (see
 `delivery.subscription`). A read that is on its way already may not contain a publication that was announced before the
-subscriber was in the hub. So all that ask during a read wait, and share the next one, which begins when the read has
-ended. However many ask during one read, the engine gets one more read. Those that ask a moment later may need none: see
-`kept_pages`.
+subscriber was in the hub. So all that ask during a read wait until it has ended. Then its page serves them, if the hub
+knows of nothing newer: see `kept_pages`. Otherwise they share the next read. However many ask during one read, the
+engine gets one more read at most.
 
 Subscribers that come back have different positions. Positions that are close to each other share a read from the lowest
 one, and each subscriber gets its part of the page. Where the page does not tell whether history continues from a
@@ -107,7 +107,7 @@ class SharedReads:
             await asyncio.sleep(0)  # all that ask in this turn of the event loop share the first read
             while self._waiting[channel]:
                 waiting, self._waiting[channel] = self._waiting[channel], {}
-                groups = group(waiting)
+                groups = group(self._without_kept(channel, waiting))
                 await run_all((self._read(channel, waiting, each) for each in groups), concurrently=len(groups) > 1)
         except BaseException:
             # The node drops this work. Those that wait for it must not wait for ever.
@@ -117,6 +117,17 @@ class SharedReads:
             raise
         finally:
             del self._waiting[channel]
+
+    def _without_kept(self, channel: str, waiting: Waiting) -> list[ReadRequest]:
+        """The requests that need a read. The read before them may have left a page that serves the others."""
+        needed = []
+        for request, waiters in waiting.items():
+            page = self._kept.find(channel, request)
+            if page is None:
+                needed.append(request)
+            else:
+                self._answer(waiters, page)
+        return needed
 
     async def _read(self, channel: str, waiting: Waiting, group: list[ReadRequest]) -> None:
         """One read for a group of requests, unless nobody waits any more. Never raises an `Exception`."""

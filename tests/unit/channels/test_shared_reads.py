@@ -103,6 +103,25 @@ def test_those_that_ask_in_one_turn_share_one_read() -> None:
     run_scenario(scenario())
 
 
+def test_those_that_ask_during_a_read_get_its_page_if_nothing_newer_is_known() -> None:
+    """The hub knows that no publication is missing in the page."""
+
+    async def scenario() -> None:
+        harness = Harness(publications=3)
+        harness.announced = StreamPosition(3, EPOCH)
+        release = harness.calls.hold("history", after=True)
+        first = harness.read(1)
+        await asyncio.sleep(0.01)
+        later = [harness.read(offset) for offset in (1, 2, 0)]
+        await asyncio.sleep(0.01)
+        release()
+        assert [offsets(page) for page in await asyncio.gather(first, *later)] == [[2, 3], [2, 3], [3], [1, 2, 3]]
+        assert harness.reads.reads_total == 2, "one more for the position before the page"
+        await harness.check_nothing_left()
+
+    run_scenario(scenario())
+
+
 def test_those_that_ask_during_a_read_share_the_next_one() -> None:
     """The running read may have taken effect before a publication that they did not get as an announcement."""
 
