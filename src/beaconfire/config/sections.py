@@ -11,7 +11,7 @@ from beaconfire.auth.options import TokenOptions
 from beaconfire.base.options import Options
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.config.table import Section, SettingsTable
-from beaconfire.engines.options import EngineOptions, MigrationOptions
+from beaconfire.engines.options import EngineOptions, MigrationOptions, RedisOptions
 from beaconfire.observe.options import LogOptions
 from beaconfire.protocols.plain.options import PlainOptions
 from beaconfire.session.options import ClientOptions
@@ -65,6 +65,7 @@ class Config(Options, frozen=True, kw_only=True):
     channel_names: ChannelNameOptions = ChannelNameOptions()
     plain: PlainOptions = PlainOptions()
     engine: EngineOptions = EngineOptions()
+    redis: RedisOptions = RedisOptions()
     migration: MigrationOptions = MigrationOptions()
     log: LogOptions = LogOptions()
 

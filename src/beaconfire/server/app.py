@@ -158,7 +158,7 @@ class App:
     def _make_engine(self) -> Engine:
         options = self.config.engine
         if self._seat is None:
-            return make_engine(options, self.config.migration, self.clock, self.timers, self.events)
+            return make_engine(self.config, self._runtime, self.events)
         engine = remote_engine(self._seat.hub_socket, self._runtime, __version__, DURABILITIES[options.type])
         return guard_engine(engine, float(options.timeout), self.timers, self.events)
 

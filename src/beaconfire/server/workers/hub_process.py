@@ -38,8 +38,9 @@ async def _serve(config: Config, seat: Seat, listening: HubSocket) -> int:
     clock = SystemClock()
     timers, log, metrics, health = Timers(clock), LogSink(None, clock), MetricsSink(), Health()
     events = EventDispatcher(metrics, log)
-    engine = make_engine(config.engine, config.migration, clock, timers, events)
-    hub = EngineHub(engine, make_runtime(clock, timers), events, secrets.token_hex(8), __version__)
+    runtime = make_runtime(clock, timers)
+    engine = make_engine(config, runtime, events)
+    hub = EngineHub(engine, runtime, events, secrets.token_hex(8), __version__)
     ticks = Ticks(clock, timers, events, engine, log.tick)
     metrics.set_statistics_source(lambda: with_engine(NodeStatistics(), engine))  # no clients, only the engine
     health.add_check("engine", lambda: engine_problem(engine))

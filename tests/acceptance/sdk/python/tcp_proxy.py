@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 
@@ -13,13 +14,12 @@ class TcpProxy:
         self._server_port = server_port
         self._ends: list[_End] = []
         self._is_cut = False
+        self._socket = socket.create_server(("127.0.0.1", 0))
         self._server: asyncio.Server | None = None
-        self.port = 0
+        self.port: int = self._socket.getsockname()[1]
 
     async def open(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = await asyncio.get_running_loop().create_server(self._accept, sock=self._socket)
 
     def cut(self) -> None:
         """Resets every connection, and refuses new ones until `restore`."""
