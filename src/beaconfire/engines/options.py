@@ -16,7 +16,7 @@ EngineType: TypeAlias = Literal["memory", "sqlite", "redis"]
 DURABILITIES: Final[Mapping[EngineType, tuple[Durability, ...]]] = {
     "memory": ("memory",),
     "sqlite": ("memory", "disk"),
-    "redis": ("memory",),
+    "redis": ("memory", "disk", "replicated"),
 }
 """What each engine offers. `Engine.durabilities` of the engine says the same."""
 
@@ -87,6 +87,18 @@ class RedisOptions(Options, frozen=True, kw_only=True):
             description="How the names of all keys begin. Nodes with the same servers and prefix belong together.",
         ),
     ] = "beaconfire"
+    replicas: Annotated[
+        int,
+        Meta(ge=1, le=100, description="How many replicas must have a publication of durability `replicated`."),
+    ] = 1
+    confirm_timeout: Annotated[
+        Seconds,
+        Meta(
+            gt=0,
+            description="How long a publish of durability `replicated` or `disk` waits for the confirmation. Then the "
+            "publisher gets an error, and the publication is stored all the same.",
+        ),
+    ] = Seconds(1)
 
 
 class MigrationOptions(Options, frozen=True, kw_only=True):

@@ -279,7 +279,8 @@ class Healing:
     # Compare
 
     async def _find_ahead(self, healings: Mapping[str, ChannelHealing]) -> list[str]:
-        """The channels whose stream is ahead. Ends the healing of the others. Raises what the engine raises."""
+        """The channels whose stream is ahead, or has lost publications that this node has received. Ends the healing of
+        the others. Raises what the engine raises."""
         ahead = []
         histories = {}
         for channel, healing in healings.items():
@@ -292,17 +293,17 @@ class Healing:
                 ahead.append(channel)
             else:
                 histories[channel] = history
+        before = {channel: healings[channel].local.announced for channel in histories}
         tops = await self._broker.positions(histories) if histories else {}
         for channel in histories:
             healing, top = healings[channel], tops.get(channel)  # None is a defect of the engine
-            if healing.is_hole or (top is not None and self._is_ahead(top, healing.local.announced)):
+            if healing.is_hole or (
+                top is not None and (_is_ahead(top, healing.local.announced) or _is_behind(top, before[channel]))
+            ):
                 ahead.append(channel)
             else:
                 self._finish(channel, healing)
         return ahead
-
-    def _is_ahead(self, top: StreamPosition, announced: StreamPosition | None) -> bool:
-        return announced is not None and (top.epoch != announced.epoch or top.offset > announced.offset)
 
     def _finish_unknown(self, channel: str, healing: ChannelHealing) -> None:
         """Nobody has a position yet. A subscription that has read history before the link was lost gets one soon."""
@@ -412,6 +413,15 @@ class Healing:
             self._flushed = ""
         if self._must_repeat:
             self.heal(channel)
+
+
+def _is_ahead(top: StreamPosition, announced: StreamPosition | None) -> bool:
+    return announced is not None and (top.epoch != announced.epoch or top.offset > announced.offset)
+
+
+def _is_behind(top: StreamPosition, announced: StreamPosition | None) -> bool:
+    """The stream has lost its newest publications: the engine continues on a copy that lacks them."""
+    return announced is not None and top.epoch == announced.epoch and top.offset < announced.offset
 
 
 def size(publication: Publication) -> int:

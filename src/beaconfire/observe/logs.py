@@ -158,6 +158,7 @@ class LogSink:
             events.EngineStateChanged: self._engine_state_changed,
             events.HubConnectionEnded: self._hub_connection_ended,
             events.StorageOpened: self._storage_opened,
+            events.EngineConnected: self._engine_connected,
             events.MigrationProgressed: self._migration_progressed,
             events.MigrationFailed: self._migration_failed,
             events.MigrationReadChanged: self._migration_read_changed,
@@ -330,6 +331,16 @@ class LogSink:
             path=event.path,
             library=event.library,
             is_copy=event.is_copy,
+            **_detail(event.advice),
+        )
+
+    def _engine_connected(self, event: events.EngineConnected) -> None:
+        self._log.log(
+            logging.WARNING if event.advice else logging.INFO,
+            "engine_connected",
+            engine=event.engine,
+            server=event.server,
+            address=event.address,
             **_detail(event.advice),
         )
 

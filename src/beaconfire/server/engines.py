@@ -50,7 +50,7 @@ def _sqlite(needs: Needs) -> Engine:
 def _redis(needs: Needs) -> Engine:
     from beaconfire.engines.redis import redis_engine  # only here, because the library is an extra
 
-    return redis_engine(needs.config.redis, needs.runtime, random_epoch)
+    return redis_engine(needs.config.redis, needs.runtime, needs.events, random_epoch)
 
 
 ENGINES: Final[Mapping[str, EngineRow]] = {

@@ -19,6 +19,7 @@ from beaconfire.engines.redis.keys import Keys
 from beaconfire.engines.redis.link import DELAY_MAX_S, Link
 from beaconfire.testing import control_calls
 from tests.acceptance.sdk.python.tcp_proxy import TcpProxy
+from tests.fakes.events import EventRecorder
 from tests.fakes.hub import wait_until
 from tests.fakes.migration import with_migration
 from tests.servers.redis_server import Kind, shared_server
@@ -53,7 +54,8 @@ class RedisHarness(Harness):
         runtime = Runtime(
             asyncio.get_running_loop().call_soon, self.timers, self._link_timers, random.Random(0).random
         )
-        engine = redis_engine(RedisOptions(url=f"redis://127.0.0.1:{port}", prefix=self._prefix), runtime, random_epoch)
+        options = RedisOptions(url=f"redis://127.0.0.1:{port}", prefix=self._prefix)
+        engine = redis_engine(options, runtime, EventRecorder(), random_epoch)
         self._engines.append(engine)
         return guard_engine(
             control_calls(with_migration(engine), self.calls), TIMEOUT_S, self.timers, self.events

@@ -17,20 +17,22 @@ A server that has lost everything has new epochs.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from beaconfire.base.loop import Runtime
-from beaconfire.engines.options import RedisOptions
+from beaconfire.engines.options import DURABILITIES, RedisOptions
 from beaconfire.engines.port import Engine, EngineState
 from beaconfire.engines.redis.address import Address, Host, parse_address
 from beaconfire.engines.redis.broker import RedisBroker
+from beaconfire.engines.redis.cluster import Cluster
 from beaconfire.engines.redis.control import RedisControlBus
 from beaconfire.engines.redis.keys import Keys
-from beaconfire.engines.redis.link import Link
+from beaconfire.engines.redis.link import Link, LinkOwner
 from beaconfire.engines.redis.nonces import Nonces
 from beaconfire.engines.redis.presence import RedisPresenceStore
 from beaconfire.engines.redis.sentinels import Sentinels
-from beaconfire.engines.redis.servers import OneServer, Servers
+from beaconfire.engines.redis.servers import Locate, OneServer, Servers
+from beaconfire.model.events import EventSink
 
 
 class RedisEngine(Engine, frozen=True, kw_only=True):
@@ -43,26 +45,47 @@ class RedisEngine(Engine, frozen=True, kw_only=True):
         return self.servers.state()
 
 
-def redis_engine(options: RedisOptions, runtime: Runtime, random_name: Callable[[], str]) -> RedisEngine:
-    """The engine of one node. `random_name` returns at least six random letters.
+def redis_engine(
+    options: RedisOptions, runtime: Runtime, events: EventSink, random_name: Callable[[], str]
+) -> RedisEngine:
+    """The engine of one node. `random_name` returns at least six random letters. `events` gets `EngineConnected`.
 
     Raises ValueError, without the password, if `options.url` is no URL of a known form.
     """
     address, keys, nonces = parse_address(options.url), Keys(options.prefix), Nonces(random_name)
-    servers = OneServer(
-        lambda owner: Link(address, _locate(address, runtime), keys, owner, runtime, lambda: nonces.new().decode())
-    )
+
+    def make_link(owner: LinkOwner, locate: Locate, tag: Callable[[], str]) -> Link:
+        return Link(
+            address,
+            locate,
+            keys,
+            owner,
+            runtime,
+            events,
+            nonces.new_text,
+            tag,
+            sharded=address.kind == "cluster",
+            replicas=options.replicas,
+            confirm_timeout_s=float(options.confirm_timeout),
+        )
+
+    servers: Servers
+    if address.kind == "cluster":
+        servers = Cluster(address, runtime, make_link)
+    else:
+        servers = OneServer(_locate(address, runtime), make_link)
     return RedisEngine(
         "redis",
         RedisBroker(servers, keys, nonces.new),
         RedisPresenceStore(servers, keys),
         RedisControlBus(servers, keys, runtime),
+        durabilities=DURABILITIES["redis"],
         keeps_order=True,
         servers=servers,
     )
 
 
-def _locate(address: Address, runtime: Runtime) -> Callable[[], Awaitable[Host]]:
+def _locate(address: Address, runtime: Runtime) -> Locate:
     if address.kind == "sentinel":
         return Sentinels(address, runtime).locate
 

@@ -1,4 +1,4 @@
-"""Where the servers are: the parts of `engine.redis.url`."""
+"""Where the servers are: the parts of `redis.url`."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from beaconfire.base.errors import NOT_AVAILABLE, CommandError, EngineUnavailable, OutOfSequence
 from beaconfire.engines.port import (
@@ -82,9 +83,13 @@ class RedisBroker:
         """See `Broker.attach`."""
         assert not isinstance(channels, str), "a str is a sequence of channels with one letter"
         named = {self._keys.announcement(channel): channel for channel in channels}
-        missing = [name for name in named if name not in self._attached]
         self._attached.update(named)
-        await self._servers.subscribe(missing)
+        try:
+            await self._servers.subscribe(list(named))
+        except EngineUnavailable:
+            for name in named:
+                self._attached.pop(name, None)
+            raise
 
     async def detach(self, channels: Sequence[str]) -> None:
         """See `Broker.detach`. Never suspends."""
@@ -115,7 +120,11 @@ class RedisBroker:
             self._publish_command(link, channel, keys, body, options, "0"),
             lambda link: self._publish_command(link, channel, keys, body, options, "1"),
         )
-        return self._outcome(reply, options)
+        outcome = self._outcome(reply, options)
+        if history.durability == "memory":
+            return outcome
+        await link.confirm(history.durability, link.lineage)
+        return replace(outcome, durability=history.durability)
 
     def _publish_command(
         self, link: Link, channel: str, keys: ChannelKeys, body: bytes, options: PublishOptions, repeated: str

@@ -77,6 +77,16 @@ class Receiver(Protocol):
         """The connection has ended. This is the last call, and comes once."""
 
 
+class Nobody:
+    """The receiver of a connection that only answers."""
+
+    def on_push(self, push: Sequence[Any]) -> None:
+        pass
+
+    def on_lost(self, reason: str) -> None:
+        pass
+
+
 pack: Final[Callable[[Command], bytes]] = hiredis.pack_command
 
 

@@ -71,7 +71,7 @@ async def _introduce(connection: Connection, address: Address, to_sentinel: bool
 def _explained(error: ServerError) -> str:
     match error.code:
         case "WRONGPASS" | "NOAUTH":
-            return f"{error}: check the user and the password in engine.redis.url"
+            return f"{error}: check the user and the password in redis.url"
         case "NOPERM":
             return f"{error}: the user needs more rights, see the page about the engine redis"
         case "LOADING":

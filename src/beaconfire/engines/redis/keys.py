@@ -7,7 +7,21 @@ is the whole name.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from binascii import crc_hqx
+from typing import Final, NamedTuple
+
+SLOTS: Final = 16384
+"""How many slots the keys of a cluster are divided into."""
+
+
+def slot_of(key: bytes) -> int:
+    """The slot of a key: CRC16 of its hash tag, see the specification of Redis Cluster."""
+    start = key.find(b"{")
+    if start >= 0:
+        end = key.find(b"}", start + 1)
+        if end > start + 1:
+            key = key[start + 1 : end]
+    return crc_hqx(key, 0) % SLOTS
 
 
 class ChannelKeys(NamedTuple):
@@ -30,10 +44,11 @@ class Keys:
         """The announcement of broadcasts."""
         self.nodes = f"{prefix}::{{control}}:nodes".encode()
         """The leases of nodes."""
-        self.era = f"{prefix}::{{era}}".encode()
         self._prefix = f"{prefix}:{{"
         self._node = f"{prefix}::{{control}}:node:%s"
-        self._probe = f"{prefix}::{{era}}:probe:%s"
+        self._era = f"{prefix}::{{%s}}:era"
+        self._mark = f"{prefix}::{{%s}}:mark"
+        self._probe = f"{prefix}::{{%s}}:probe:%s"
 
     def channel(self, channel: str) -> ChannelKeys:
         name = self._name(channel)
@@ -58,9 +73,17 @@ class Keys:
         """The announcement of messages to one node."""
         return (self._node % uid).encode()
 
-    def probe(self, name: str) -> bytes:
+    def era(self, tag: str) -> bytes:
+        """The lineage of the master to which the hash tag belongs."""
+        return (self._era % tag).encode()
+
+    def mark(self, tag: str) -> bytes:
+        """What is written to find out how far the writes before it have got."""
+        return (self._mark % tag).encode()
+
+    def probe(self, tag: str, name: str) -> bytes:
         """The announcement that a link makes to itself."""
-        return (self._probe % name).encode()
+        return (self._probe % (tag, name)).encode()
 
     def _name(self, channel: str) -> str:
         if "}" in channel or "%" in channel:

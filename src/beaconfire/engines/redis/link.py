@@ -13,8 +13,8 @@ tells whether the server was emptied.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from beaconfire.base.backoff import Backoff
@@ -22,12 +22,15 @@ from beaconfire.base.errors import CommandError, EngineUnavailable, StorageFull
 from beaconfire.base.loop import Runtime
 from beaconfire.base.tasks import start_task
 from beaconfire.base.timers import Timer
-from beaconfire.engines.port import EngineState
+from beaconfire.engines.port import Durability, EngineState
 from beaconfire.engines.redis.address import Address, Host
-from beaconfire.engines.redis.connection import Command, Connection, Future, Reply, ServerError, pack
-from beaconfire.engines.redis.handshake import Server, open_connection
-from beaconfire.engines.redis.keys import Keys
+from beaconfire.engines.redis.checks import check_version, find_advice
+from beaconfire.engines.redis.confirmations import Confirmations
+from beaconfire.engines.redis.connection import Command, Connection, Future, Nobody, Reply, ServerError, pack
+from beaconfire.engines.redis.handshake import OPEN_TIMEOUT_S, Server, open_connection
+from beaconfire.engines.redis.keys import Keys, slot_of
 from beaconfire.engines.redis.scripts import ERA, SCRIPTS
+from beaconfire.model.events import EngineConnected, EventSink
 
 SILENCE_S: Final = 0.6
 """How long the server may leave a command without an answer. A server that is slower is treated as lost."""
@@ -65,19 +68,24 @@ class LinkOwner(Protocol):
     def on_announcement(self, name: bytes, data: bytes) -> None:
         """An announcement of a name that was subscribed."""
 
-    def on_moved(self, link: Link, pending: Pending) -> None:
+    def on_moved(self, link: Link, pending: Pending, error: ServerError) -> None:
         """The key of this command belongs to another server. The owner sends the command there, or finishes it."""
+
+    def on_unsubscribed(self, link: Link, name: bytes) -> None:
+        """The server has ended the subscription, because another server announces this name now."""
 
 
 class Pending:
     """A command that waits for its reply."""
 
-    __slots__ = ("again", "command", "future", "link")
+    __slots__ = ("again", "command", "future", "link", "moves")
 
     def __init__(self, link: Link, command: Command, again: Again | None) -> None:
         self.link = link
         self.command = command
         self.again = again
+        self.moves = 0
+        """How often another server was found to be responsible."""
         self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
     def on_reply(self, reply: Reply) -> None:
@@ -151,22 +159,30 @@ class Link:
         keys: Keys,
         owner: LinkOwner,
         runtime: Runtime,
+        events: EventSink,
         new_name: Callable[[], str],
+        tag: Callable[[], str] = lambda: "era",
         *,
         sharded: bool = False,
+        replicas: int = 1,
+        confirm_timeout_s: float = 1.0,
     ) -> None:
-        """`locate` finds the master; it raises EngineUnavailable. `new_name` makes random names. With `sharded`,
-        announcements are those of a cluster's shards."""
+        """`locate` finds the master; it raises EngineUnavailable. `new_name` makes random names. `tag` returns a hash
+        tag that belongs to the master. With `sharded`, announcements are those of a cluster's shards. `replicas` is
+        how many must have what is `replicated`."""
         self._address = address
         self._locate = locate
         self._keys = keys
         self._owner = owner
         self._runtime = runtime
+        self._events = events
         self._new_name = new_name
+        self._tag = tag
+        self._replicas = replicas
+        self._confirm_timeout_s = confirm_timeout_s
+        self._confirmations: dict[Durability, Confirmations] = {}
         self._sharded = sharded
         self._backoff = Backoff(runtime.random)
-        self.server: Server | None = None
-        """What the server said at the last connection."""
         self.host: Host | None = None
         self.lineage = b""
         """Of the server, while the link is up."""
@@ -182,8 +198,11 @@ class Link:
         self._is_stopped = True
         self._unknown: list[Pending] = []
         """Commands whose outcome is not known, in their order."""
-        self._confirmations: deque[list[Any]] = deque()
+        self._subscribing: deque[list[Any]] = deque()
         """For each subscribe command the number of confirmations that are missing, and its future."""
+        self._unsubscribing: Counter[bytes] = Counter()
+        """Names that this node has unsubscribed, and that the server has not confirmed."""
+        self._era_command: Command = ()
         self._probe_name = b""
         self._last_probe = 0
         self._arrived_probe = 0
@@ -243,6 +262,26 @@ class Link:
         connection.send(pack(command), pending)
         return pending.future
 
+    async def confirm(self, durability: Durability, lineage: bytes) -> None:
+        """See `Confirmations.confirm`."""
+        found = self._confirmations.get(durability)
+        if found is None:
+            found = self._confirmations[durability] = Confirmations(
+                durability,
+                self._replicas,
+                self._confirm_timeout_s,
+                self._keys.mark(self._tag()),
+                self._open_one_more,
+                lambda: self.lineage,
+            )
+        await found.confirm(lineage)
+
+    async def _open_one_more(self) -> tuple[Connection, Server]:
+        if not self.is_up or self.host is None:
+            raise self.lost_error(self._problem)
+        silence_s = self._confirm_timeout_s + SILENCE_S
+        return await open_connection(self.host, self._address, Nobody(), self._runtime, silence_s)
+
     def tell(self, command: Command) -> None:
         """Sends a command whose reply does not matter. The command is dropped while the link is down."""
         if self._commands is not None and self.is_up:
@@ -260,8 +299,8 @@ class Link:
             connection.send(pack(command), batch)
         return batch
 
-    def send_again(self, pending: Pending) -> None:
-        """Sends a command of another link."""
+    def send_again(self, pending: Pending, asking: bool = False) -> None:
+        """Sends a command of another link. `asking` tells the server that the key is on its way to it."""
         connection = self._commands
         if connection is None or not self.is_up:
             pending.fail(self.lost_error(self._problem))
@@ -269,6 +308,8 @@ class Link:
         pending.link = self
         if pending.again is not None:
             pending.command = pending.again(self)
+        if asking:
+            connection.send(pack(("ASKING",)), Ignored())
         connection.send(pack(pending.command), pending)
 
     def lost_error(self, reason: str) -> EngineUnavailable:
@@ -294,7 +335,7 @@ class Link:
             self._lose(str(error))
             self.on_unanswered(pending, str(error))
         elif error.code in ("MOVED", "ASK"):
-            self._owner.on_moved(self, pending)
+            self._owner.on_moved(self, pending, error)
         else:
             pending.fail(self.explain(error))
 
@@ -339,7 +380,7 @@ class Link:
 
     def _subscribe(self, connection: Connection, names: Sequence[bytes]) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._confirmations.append([len(names), future])
+        self._subscribing.append([len(names), future])
         verb = "SSUBSCRIBE" if self._sharded else "SUBSCRIBE"
         for command in self._grouped(names):
             connection.write(pack((verb, *command)))
@@ -350,11 +391,21 @@ class Link:
         connection = self._announcements
         if connection is not None and self.is_up:
             verb = "SUNSUBSCRIBE" if self._sharded else "UNSUBSCRIBE"
+            self._unsubscribing.update(names)
             for command in self._grouped(names):
                 connection.write(pack((verb, *command)))
 
-    def _grouped(self, names: Sequence[bytes]) -> Sequence[Sequence[bytes]]:
-        return [names[start : start + NAMES_PER_COMMAND] for start in range(0, len(names), NAMES_PER_COMMAND)]
+    def _grouped(self, names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+        """The names of one command. Those of a cluster have one slot."""
+        groups: Iterable[Sequence[bytes]] = (names,)
+        if self._sharded:
+            slots: dict[int, list[bytes]] = {}
+            for name in names:
+                slots.setdefault(slot_of(name), []).append(name)
+            groups = slots.values()
+        for group in groups:
+            for start in range(0, len(group), NAMES_PER_COMMAND):
+                yield group[start : start + NAMES_PER_COMMAND]
 
     def on_push(self, push: Sequence[Any]) -> None:
         """Something that the server sends without a command."""
@@ -366,12 +417,19 @@ class Link:
             else:
                 self._owner.on_announcement(name, data)
         elif kind in (b"subscribe", b"ssubscribe"):
-            confirmation = self._confirmations[0]
-            confirmation[0] -= 1
-            if not confirmation[0]:
-                self._confirmations.popleft()
-                if not confirmation[1].done():
-                    confirmation[1].set_result(None)
+            oldest = self._subscribing[0]
+            oldest[0] -= 1
+            if not oldest[0]:
+                self._subscribing.popleft()
+                if not oldest[1].done():
+                    oldest[1].set_result(None)
+        elif kind in (b"unsubscribe", b"sunsubscribe"):
+            name = push[1]
+            self._unsubscribing[name] -= 1
+            if self._unsubscribing[name] < 0:
+                self._owner.on_unsubscribed(self, name)
+            if self._unsubscribing[name] <= 0:
+                del self._unsubscribing[name]
 
     # Connecting
 
@@ -387,9 +445,10 @@ class Link:
             )
             if server.role != "master":
                 raise EngineUnavailable(f"{self.host} is a {server.role or server.mode}, and not a master")
-            self.server = server
-            async with asyncio.timeout(1.0):
+            check_version(server)
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await self._prepare(self._commands, self._announcements)
+                advice = await find_advice(self._commands)
             if self._commands.is_closed or self._announcements.is_closed:
                 raise EngineUnavailable("the connection was lost during the first commands")
         except (EngineUnavailable, ServerError, TimeoutError) as error:
@@ -401,15 +460,17 @@ class Link:
             self._close("the attempt has ended")
             raise
         self._on_connected()
+        self._events.emit(EngineConnected("redis", str(server), str(self.host), advice))
 
     async def _prepare(self, commands: Connection, announcements: Connection) -> None:
         """Loads the scripts, reads the lineage, and subscribes to the own probes."""
         await asyncio.gather(*(commands.call("SCRIPT", "LOAD", script.source) for script in SCRIPTS))
         info = await commands.call("INFO", "server")
         run = next(line for line in info.decode().splitlines() if line.startswith("run_id:")).removeprefix("run_id:")
-        self._era_command: Command = ("EVALSHA", ERA.sha, "1", self._keys.era, run)
+        tag = self._tag()
+        self._era_command = ("EVALSHA", ERA.sha, "1", self._keys.era(tag), run)
         self.lineage = await commands.call(*self._era_command, self._new_name())
-        self._probe_name = self._keys.probe(self._new_name())
+        self._probe_name = self._keys.probe(tag, self._new_name())
         await self._subscribe(announcements, [self._probe_name])
 
     def _on_connected(self) -> None:
@@ -483,9 +544,12 @@ class Link:
                 connection.close(reason)
         self._commands = self._announcements = None
         self._is_probe_late = False
-        waiting = [*(future for _, future in self._confirmations), *(future for _, future in self._round_trips)]
-        self._confirmations.clear()
+        for confirmations in self._confirmations.values():
+            confirmations.close()
+        waiting = [*(future for _, future in self._subscribing), *(future for _, future in self._round_trips)]
+        self._subscribing.clear()
         self._round_trips.clear()
+        self._unsubscribing.clear()
         for future in waiting:
             if not future.done():
                 future.set_exception(self.lost_error(reason))

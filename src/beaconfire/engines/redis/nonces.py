@@ -21,8 +21,12 @@ class Nonces:
 
     def new(self) -> bytes:
         """A name that no other call returns, on any node."""
+        return self.new_text().encode()
+
+    def new_text(self) -> str:
+        """The same as text."""
         if self._next == _END:
             self._prefix = self._random_name()[:_PREFIX_LETTERS]
             self._next = 0
         self._next += 1
-        return f"{self._prefix}{self._next - 1:06x}".encode()
+        return f"{self._prefix}{self._next - 1:06x}"

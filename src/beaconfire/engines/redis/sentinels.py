@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from beaconfire.base.errors import EngineUnavailable
 from beaconfire.base.loop import Runtime
 from beaconfire.engines.redis.address import Address, Host
-from beaconfire.engines.redis.connection import ServerError
+from beaconfire.engines.redis.connection import Nobody, ServerError
 from beaconfire.engines.redis.handshake import open_connection
 from beaconfire.engines.redis.link import SILENCE_S
 
 
 class Sentinels:
-    """The sentinels of `engine.redis.url`. One that has answered is asked first the next time."""
+    """The sentinels of `redis.url`. One that has answered is asked first the next time."""
 
     def __init__(self, address: Address, runtime: Runtime) -> None:
         self._address = address
@@ -37,7 +34,7 @@ class Sentinels:
 
     async def _ask(self, host: Host) -> Host:
         connection, server = await open_connection(
-            host, self._address, _Nobody(), self._runtime, SILENCE_S, to_sentinel=True
+            host, self._address, Nobody(), self._runtime, SILENCE_S, to_sentinel=True
         )
         try:
             if server.mode != "sentinel":
@@ -51,13 +48,3 @@ class Sentinels:
         if reply is None:
             raise EngineUnavailable(f"{host} does not watch a master with the name {name!r}")
         return Host(reply[0].decode(), int(reply[1]))
-
-
-class _Nobody:
-    """The receiver of a connection that only answers."""
-
-    def on_push(self, push: Sequence[Any]) -> None:
-        pass
-
-    def on_lost(self, reason: str) -> None:
-        pass

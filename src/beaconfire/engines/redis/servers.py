@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 from beaconfire.engines.port import EngineState
-from beaconfire.engines.redis.link import Link, Pending
+from beaconfire.engines.redis.address import Host
+from beaconfire.engines.redis.connection import ServerError
+from beaconfire.engines.redis.link import Link, LinkOwner, Pending
 
-IsLost = Callable[[bytes], bool]
+IsLost: TypeAlias = Callable[[bytes], bool]
 """Whether a name belongs to a master whose link was lost. None in its place: all names."""
+
+
+Locate: TypeAlias = Callable[[], Awaitable[Host]]
+MakeLink: TypeAlias = Callable[[LinkOwner, Locate, Callable[[], str]], Link]
+"""Makes a link for its owner, from what finds the master and what finds a hash tag that belongs to the master."""
 
 
 class ServersOwner(Protocol):
@@ -62,8 +69,8 @@ class OneServer:
 
     sharded = False
 
-    def __init__(self, make_link: Callable[[OneServer], Link]) -> None:
-        self._link = make_link(self)
+    def __init__(self, locate: Locate, make_link: MakeLink) -> None:
+        self._link = make_link(self, locate, lambda: "era")
         self._links = (self._link,)
         self._owner: ServersOwner | None = None
         self._handlers: Mapping[bytes, Callable[[bytes], None]] = {}
@@ -116,5 +123,8 @@ class OneServer:
         elif self._owner is not None:
             self._owner.on_announcement(name, data)
 
-    def on_moved(self, link: Link, pending: Pending) -> None:
-        pending.fail(link.lost_error("the server belongs to a cluster: use redis+cluster:// in engine.redis.url"))
+    def on_unsubscribed(self, link: Link, name: bytes) -> None:
+        """Servers do this in clusters only."""
+
+    def on_moved(self, link: Link, pending: Pending, error: ServerError) -> None:
+        pending.fail(link.lost_error("the server belongs to a cluster: use redis+cluster:// in redis.url"))

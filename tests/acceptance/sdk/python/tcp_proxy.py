@@ -11,7 +11,8 @@ class TcpProxy:
     """Forwards bytes in both directions on `port`."""
 
     def __init__(self, server_port: int) -> None:
-        self._server_port = server_port
+        self.server_port = server_port
+        """Where new connections go to."""
         self._ends: list[_End] = []
         self._is_cut = False
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -52,7 +53,7 @@ class TcpProxy:
 
     async def _connect(self, client: _End) -> None:
         server = _End(None, is_client_side=False)
-        await asyncio.get_running_loop().create_connection(lambda: server, "127.0.0.1", self._server_port)
+        await asyncio.get_running_loop().create_connection(lambda: server, "127.0.0.1", self.server_port)
         client.meet(server)
         self._ends += [client, server]
         if self._is_cut:

@@ -1,0 +1,55 @@
+"""What operators should know about a server: settings that lose data or connections. Asked after each connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from beaconfire.base.errors import EngineUnavailable
+from beaconfire.base.units import Size
+from beaconfire.engines.redis.connection import Connection, Reply, ServerError
+from beaconfire.engines.redis.handshake import Server
+
+OLDEST: Final[Mapping[str, tuple[int, ...]]] = {"redis": (6, 2), "valkey": (7, 2)}
+
+OUTPUT_BYTES_MIN: Final = 8 * 1024 * 1024
+"""The smallest output buffer for announcements that leaves a node time for its other work."""
+
+
+def check_version(server: Server) -> None:
+    """Raises EngineUnavailable if the server is too old."""
+    oldest = OLDEST.get(server.name, (6, 2))
+    if server.version < oldest:
+        raise EngineUnavailable(f"{server} is too old: version {'.'.join(map(str, oldest))} or later is needed")
+
+
+async def find_advice(connection: Connection) -> str:
+    """Sentences for the log, or an empty text. A server that does not tell its settings gets no advice."""
+    try:
+        settings = await connection.call("CONFIG", "GET", "maxmemory*")
+        buffers = await connection.call("CONFIG", "GET", "client-output-buffer-limit")
+    except ServerError:
+        return ""  # managed servers and users with few rights
+    return " ".join((*_memory_advice(settings), *_buffer_advice(buffers)))
+
+
+def _memory_advice(settings: Mapping[bytes, bytes]) -> Iterator[str]:
+    policy = settings.get(b"maxmemory-policy", b"noeviction").decode()
+    if int(settings.get(b"maxmemory", b"0")) and policy != "noeviction":
+        yield (
+            f"maxmemory-policy is {policy}: when the memory is full, the server may remove history and presence "
+            "without a trace. Set maxmemory-policy noeviction."
+        )
+
+
+def _buffer_advice(buffers: Reply) -> Iterator[str]:
+    words = buffers.get(b"client-output-buffer-limit", b"").decode().split()
+    if "pubsub" not in words:
+        return
+    hard, soft = (int(word) for word in words[words.index("pubsub") + 1 :][:2])
+    smallest = min((limit for limit in (hard, soft) if limit), default=OUTPUT_BYTES_MIN)
+    if smallest < OUTPUT_BYTES_MIN:
+        yield (
+            f"client-output-buffer-limit for pubsub is {Size(smallest)}: a node that is busy for a moment is cut off. "
+            f"Set at least {Size(OUTPUT_BYTES_MIN)}."
+        )
