@@ -24,6 +24,8 @@ force_push_join_leave = true
 history_size = 1000
 history_ttl = "1h"
 force_recovery = true
+[namespaces.live]
+presence = true
 [engine]
 type = "redis"
 """

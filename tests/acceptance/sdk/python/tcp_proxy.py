@@ -7,6 +7,10 @@ import socket
 from collections.abc import Callable
 
 
+_FIRST_BYTES = 16 * 1024
+"""How much of the data is kept to tell connections apart."""
+
+
 class TcpProxy:
     """Forwards bytes in both directions on `port`."""
 
@@ -37,6 +41,12 @@ class TcpProxy:
         for end in self._ends:
             end.is_muted = end.is_muted or (upstream if end.is_client_side else downstream)
 
+    def mute_those_that_sent(self, word: bytes) -> None:
+        """Silently drops all data to the existing clients that have sent this word in their first kilobytes."""
+        for end in self._ends:
+            if end.is_client_side and word in end.first_data and end.peer is not None:
+                end.peer.is_muted = True
+
     def close(self) -> None:
         self.cut()
         if self._server is not None:
@@ -66,7 +76,8 @@ class _End(asyncio.Protocol):
     def __init__(self, on_open: Callable[[_End], None] | None, is_client_side: bool) -> None:
         self._on_open = on_open
         self._transport: asyncio.Transport | None = None
-        self._peer: _End | None = None
+        self.peer: _End | None = None
+        self.first_data = b""
         self._early = b""
         self.is_client_side = is_client_side
         self.is_muted = False
@@ -79,7 +90,7 @@ class _End(asyncio.Protocol):
             self._on_open(self)
 
     def meet(self, peer: _End) -> None:
-        self._peer, peer._peer = peer, self
+        self.peer, peer.peer = peer, self
         peer.say(self._early)
 
     def say(self, data: bytes) -> None:
@@ -87,17 +98,19 @@ class _End(asyncio.Protocol):
         self._transport.write(data)
 
     def data_received(self, data: bytes) -> None:
+        if len(self.first_data) < _FIRST_BYTES:
+            self.first_data += data[:_FIRST_BYTES]
         if self.is_muted:
             return
-        if self._peer is None:
+        if self.peer is None:
             self._early += data
         else:
-            self._peer.say(data)
+            self.peer.say(data)
 
     def connection_lost(self, error: Exception | None) -> None:
         # A muted end does not forward the end of the connection either. This is a half-open connection.
-        if self._peer is not None and not self.is_muted and self._peer._transport is not None:
-            self._peer._transport.close()
+        if self.peer is not None and not self.is_muted and self.peer._transport is not None:
+            self.peer._transport.close()
 
     def abort(self) -> None:
         assert self._transport is not None
