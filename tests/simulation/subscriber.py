@@ -152,6 +152,7 @@ class SubscribedChannel:
             self.position = StreamPosition(offset, epoch)
         elif result.get("recovered"):
             self.counts.recovered += 1
+            self._check_not_lost(since)
             if epoch != since.epoch:
                 raise BrokenGuarantee(f"{self.name}: recovered from another epoch")
             self.position = since
@@ -165,7 +166,8 @@ class SubscribedChannel:
             if publications:
                 raise BrokenGuarantee(f"{self.name}: publications without recovered")
             missed = self._published(since, offset)
-            if epoch == since.epoch and len(missed) <= HISTORY_SIZE and offset >= since.offset:
+            known = epoch == since.epoch and not self._store.is_lost(self.channel, since)
+            if known and len(missed) <= HISTORY_SIZE and offset >= since.offset:
                 raise BrokenGuarantee(f"{self.name}: was not recovered although history had it: {result}")
             self.position = StreamPosition(offset, epoch)
 
@@ -175,8 +177,14 @@ class SubscribedChannel:
         self.base = None
         self.members.clear()
 
+    def _check_not_lost(self, position: StreamPosition) -> None:
+        """A client with a publication that was lost must be told, and must not go on."""
+        if self._store.is_lost(self.channel, position):
+            raise BrokenGuarantee(f"{self.name}: goes on from {position}, which was lost")
+
     def _check_published(self, epoch: str, offset: int) -> None:
-        if offset and (self.channel, epoch, offset) not in self._store.published:
+        key = (self.channel, epoch, offset)
+        if offset and key not in self._store.published and key not in self._store.lost:
             raise BrokenGuarantee(f"{self.name}: offset {offset} was never published in {epoch}")
 
     # Pushes
@@ -243,8 +251,10 @@ class SubscribedChannel:
             for publication in self._store.streams.get(self.channel, [])
             if publication.offset > position.offset
         )
-        first = next(later, top.offset + 1)
-        return position.epoch != top.epoch or position.offset < first - 1
+        first = next(later, 0)
+        before = self._store.predecessors[self.channel, top.epoch, first] if first else top.offset
+        lost = self._store.is_lost(self.channel, position)
+        return lost or position.epoch != top.epoch or position.offset < before
 
     # Publications
 
@@ -254,9 +264,12 @@ class SubscribedChannel:
         offset, epoch = publication["offset"], self.position.epoch
         if offset <= self.position.offset:
             raise BrokenGuarantee(f"{self.name}: offset {offset} after {self.position}")
+        key = (self.channel, epoch, offset)
+        if key not in self._store.lost:
+            self._check_not_lost(self.position)
         self._skip_to(offset, publication.get("conflated", 0))
         self.position = StreamPosition(offset, epoch)
-        published = self._store.published.get((self.channel, epoch, offset))
+        published = self._store.published.get(key) or self._store.lost.get(key)
         if published is None:
             raise BrokenGuarantee(f"{self.name}: offset {offset} was never published in {epoch}: {publication}")
         if self._decode(publication) != bytes(published.data):
@@ -281,7 +294,7 @@ class SubscribedChannel:
     def is_complete(self) -> bool:
         """The client has everything that it wants."""
         position, top = self.position, self._store.position(self.channel)
-        if position is None or position.epoch != top.epoch:
+        if position is None or position.epoch != top.epoch or self._store.is_lost(self.channel, position):
             return False
         return position.offset <= top.offset and not self.count_missing(top.offset)
 
@@ -295,7 +308,8 @@ class SubscribedChannel:
         """Checks a page of history: in order, and as published."""
         epoch, last = result["epoch"], 0
         for publication in result.get("publications", []):
-            published = self._store.published.get((self.channel, epoch, publication["offset"]))
+            key = (self.channel, epoch, publication["offset"])
+            published = self._store.published.get(key) or self._store.lost.get(key)
             if published is None or json.dumps(publication["data"]).encode() != bytes(published.data):
                 raise BrokenGuarantee(f"{self.name}: history has {publication}, published: {published}")
             if publication["offset"] <= last:
