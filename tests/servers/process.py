@@ -64,7 +64,7 @@ class ServerProcess:
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")[-5000:]
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Sends a signal to the server, if it runs."""
         if self._process is not None and self._process.poll() is None:
             os.kill(self._process.pid, number)
@@ -73,8 +73,8 @@ class ServerProcess:
         """Ends the process, and returns when it has ended. Idempotent. Its folder stays."""
         if self._process is None:
             return
-        self.signal(signal.SIGCONT)
-        self.signal(number)
+        self.send_signal(signal.SIGCONT)
+        self.send_signal(number)
         try:
             self._process.wait(STOP_DEADLINE_S)
         except subprocess.TimeoutExpired:

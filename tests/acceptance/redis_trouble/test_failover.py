@@ -40,9 +40,7 @@ def test_a_loss_is_told_to_those_that_it_concerns(tmp_path: Path) -> None:
 
 async def fail_over(channel: str, master: RedisServer, one: Node, two: Node) -> RedisServer:
     """Returns the new master."""
-    replica = RedisServer("redis", "--replicaof", "127.0.0.1", str(master.port))
-    replica.start()
-    await wait_until(lambda: b"master_link_status:up" in replica.call("INFO", "replication"), "the replica follows")
+    replica = master.start_replica()
     async with (
         JSONClient.connect(one.server.port, channels=[channel]) as ahead,
         JSONClient.connect(two.server.port, channels=[channel]) as behind,

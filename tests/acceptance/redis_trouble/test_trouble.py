@@ -85,7 +85,7 @@ def test_a_server_that_hangs(tmp_path: Path) -> None:
 
     async def act(s: Stage) -> None:
         assert await s.publish("before")
-        s.redis.signal(signal.SIGSTOP)
+        s.redis.send_signal(signal.SIGSTOP)
         started_s = time.monotonic()
         assert not await s.publish("refused")
         took_s = time.monotonic() - started_s
@@ -93,7 +93,7 @@ def test_a_server_that_hangs(tmp_path: Path) -> None:
         await s.two.wait_ready(False)
         red_s = time.monotonic() - started_s
         await asyncio.sleep(5.0)
-        s.redis.signal(signal.SIGCONT)
+        s.redis.send_signal(signal.SIGCONT)
         started_s = time.monotonic()
         await s.two.wait_ready()
         green_s = time.monotonic() - started_s

@@ -38,6 +38,7 @@ class RedisHarness(Harness):
     can_fail = True
     has_several_nodes = True
     has_link = True
+    durabilities = ("memory", "disk", "replicated")
     kind: ClassVar[Kind] = "redis"
 
     def prepare(self) -> None:

@@ -54,8 +54,8 @@ def encode_changes(changes: Sequence[MemberChange]) -> bytes:
 
 
 def to_publication(body: memoryview, offset: int, epoch: str) -> Publication:
-    """The publication of a body without its nonce."""
-    return _publication(_decode_body(body), offset, epoch)
+    """The publication of a body without its nonce, in the stream of this epoch."""
+    return _publication(_decode_body(body), offset, epoch if offset == 1 else "")
 
 
 def _publication(body: Body, offset: int, epoch: str) -> Publication:
@@ -77,7 +77,7 @@ def tell(events: BrokerEvents, channel: str, announcement: bytes) -> None:
         head, epoch_bytes, previous, body = announcement.split(b":", 3)
         offset, epoch = int(head[1:]), epoch_bytes.decode()
         decoded = _decode_body(memoryview(body)[NONCE_BYTES:])
-        publication = _publication(decoded, offset, epoch)
+        publication = _publication(decoded, offset, epoch if offset == 1 else "")
         events.on_publication(channel, publication, epoch, int(previous), decoded.exclude, decoded.delta)
     elif kind == UNSTORED:
         decoded = _decode_body(memoryview(announcement)[1:])

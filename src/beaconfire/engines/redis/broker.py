@@ -31,7 +31,7 @@ from beaconfire.engines.redis.announcements import (
 from beaconfire.engines.redis.connection import Command, Reply
 from beaconfire.engines.redis.keys import ChannelKeys, Keys
 from beaconfire.engines.redis.link import Link
-from beaconfire.engines.redis.scripts import HISTORY, PUBLISH, PUBLISH_KEYED
+from beaconfire.engines.redis.scripts import HISTORY, PUBLISH, PUBLISH_KEYED, REMOVE_HISTORY
 from beaconfire.engines.redis.servers import Servers
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import ClientInfo, Publication
@@ -53,6 +53,8 @@ class RedisBroker:
         self._events: BrokerEvents | None = None
         self._attached: dict[bytes, str] = {}
         """The attached channels by the name of their announcements."""
+        self._detaching: set[bytes] = set()
+        """Names that were detached, and not attached again."""
         self._lost: list[str] = []
         """Channels that were attached at a master whose link is down, if there are several masters."""
         self._publish_verb: Final = "SPUBLISH" if servers.sharded else "PUBLISH"
@@ -84,6 +86,7 @@ class RedisBroker:
         assert not isinstance(channels, str), "a str is a sequence of channels with one letter"
         named = {self._keys.announcement(channel): channel for channel in channels}
         self._attached.update(named)
+        self._detaching.difference_update(named)
         try:
             await self._servers.subscribe(list(named))
         except EngineUnavailable:
@@ -92,10 +95,15 @@ class RedisBroker:
             raise
 
     async def detach(self, channels: Sequence[str]) -> None:
-        """See `Broker.detach`. Never suspends."""
+        """See `Broker.detach`."""
         assert not isinstance(channels, str), "a str is a sequence of channels with one letter"
         names = [self._keys.announcement(channel) for channel in channels]
-        self._servers.unsubscribe([name for name in names if self._attached.pop(name, None) is not None])
+        self._detaching.update(names)
+        await self._servers.unsubscribe(names)
+        for name in names:
+            if name in self._detaching:
+                self._detaching.remove(name)
+                self._attached.pop(name, None)
 
     async def publish(
         self,
@@ -115,6 +123,7 @@ class RedisBroker:
             return await self._publish_unstored(channel, body, options)
         keys = self._keys.channel(channel)
         link = self._servers.link(keys.meta)
+        link.check_durability(history.durability)
         body = self._new_nonce() + body
         reply = await link.send(
             self._publish_command(link, channel, keys, body, options, "0"),
@@ -252,7 +261,7 @@ class RedisBroker:
     async def remove_history(self, channel: str) -> None:
         """See `Broker.remove_history`."""
         keys = self._keys.channel(channel)
-        command: Command = ("DEL", keys.stream)
+        command: Command = ("EVALSHA", REMOVE_HISTORY.sha, "2", keys.meta, keys.stream)
         await self._servers.link(keys.meta).send(command, lambda link: command)
 
     # servers.ServersOwner

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from msgspec import Struct
+
 from beaconfire.base.errors import EngineUnavailable
 from beaconfire.base.units import Size
 from beaconfire.engines.redis.connection import Connection, Reply, ServerError
 from beaconfire.engines.redis.handshake import Server
 
 OLDEST: Final[Mapping[str, tuple[int, ...]]] = {"redis": (6, 2), "valkey": (7, 2)}
+
+WAITAOF_VERSION: Final = (7, 2)
+"""The first version of Redis that tells when its append-only file has what was written."""
 
 OUTPUT_BYTES_MIN: Final = 8 * 1024 * 1024
 """The smallest output buffer for announcements that leaves a node time for its other work."""
@@ -21,6 +26,30 @@ def check_version(server: Server) -> None:
     oldest = OLDEST.get(server.name, (6, 2))
     if server.version < oldest:
         raise EngineUnavailable(f"{server} is too old: version {'.'.join(map(str, oldest))} or later is needed")
+
+
+class DiskFacts(Struct, frozen=True):
+    """Whether a server offers the durability `disk`. `problem` is empty, or says why not, with the remedy. `waits` is
+    false if everything that the server answers is on disk."""
+
+    problem: str = ""
+    waits: bool = False
+
+
+async def find_disk_facts(connection: Connection, server: Server) -> DiskFacts:
+    """Asks the server."""
+    try:
+        if server.name == "valkey" or server.version >= WAITAOF_VERSION:
+            await connection.call("WAITAOF", 1, 0, 1)
+            return DiskFacts(waits=True)
+        said = await connection.call("CONFIG", "GET", "append*")
+    except ServerError as error:
+        return DiskFacts(f"the server says: {error}")
+    if said.get(b"appendonly") == b"yes" and said.get(b"appendfsync") == b"always":
+        return DiskFacts()
+    return DiskFacts(
+        f"{server} needs `appendonly yes` and `appendfsync always`; from version 7.2 on, `appendonly yes` suffices"
+    )
 
 
 async def find_advice(connection: Connection) -> str:

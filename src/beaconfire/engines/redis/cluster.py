@@ -120,11 +120,9 @@ class Cluster:
         """See `Servers.subscribe`."""
         await asyncio.gather(*(link.subscribe(group) for link, group in self._grouped(names).items()))
 
-    def unsubscribe(self, names: Sequence[bytes]) -> None:
+    async def unsubscribe(self, names: Sequence[bytes]) -> None:
         """See `Servers.unsubscribe`."""
-        known = [name for name in names if self._by_slot[slot_of(name)] is not None]
-        for link, group in self._grouped(known).items():
-            link.unsubscribe(group)
+        await asyncio.gather(*(link.unsubscribe(group) for link, group in self._grouped(names).items()))
 
     def _grouped(self, names: Sequence[bytes]) -> dict[Link, list[bytes]]:
         groups: dict[Link, list[bytes]] = {}
@@ -139,7 +137,9 @@ class Cluster:
 
     def end_listening(self) -> None:
         """See `Servers.end_listening`."""
-        self.unsubscribe(list(self._handlers))
+        for name in self._handlers:
+            if (link := self._by_slot[slot_of(name)]) is not None:
+                link.unsubscribe_later([name])
         self._handlers, self._on_up = {}, None
 
     def state(self) -> EngineState:
@@ -153,16 +153,16 @@ class Cluster:
 
     # LinkOwner
 
+    def names(self, link: Link) -> Sequence[bytes]:
+        return [name for name in self._handlers if self._by_slot[slot_of(name)] is link]
+
     def on_up(self, link: Link) -> None:
         """The subscriptions in the slots of the link can be made again."""
         self._tell_up(lambda name: self._by_slot[slot_of(name)] is link)
 
     def _tell_up(self, is_lost: Callable[[bytes], bool]) -> None:
-        for name in self._handlers:
-            if is_lost(name):
-                self.link(name).subscribe_again([name])
-                if self._on_up is not None:
-                    self._on_up()
+        if self._on_up is not None and any(is_lost(name) for name in self._handlers):
+            self._on_up()
         if self._owner is not None:
             self._owner.on_link_up(is_lost)
 
@@ -247,6 +247,9 @@ class Cluster:
         for link in gone:
             link.stop()
         if before != now:
+            for name in filter(has_moved, self._handlers):
+                if (link := now[slot_of(name)]) is not None:
+                    link.subscribe_later([name])
             self._tell_up(lambda name: has_moved(name) and (link := now[slot_of(name)]) is not None and link.is_up)
 
     def _set_slots(self, ranges: SlotMap) -> None:

@@ -12,13 +12,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from beaconfire.base.errors import NOT_AVAILABLE, CommandError, EngineUnavailable, NotReplicated
+from beaconfire.base.errors import CommandError, EngineUnavailable, NotReplicated
 from beaconfire.base.tasks import start_task
 from beaconfire.engines.port import Durability
 from beaconfire.engines.redis.connection import Command, Connection, Reply, ServerError
-from beaconfire.engines.redis.handshake import Server
-
-WAITAOF_VERSION: Final = (7, 2)
 
 ANSWER_MARGIN_S: Final = 0.5
 """How much later than its own time-out the answer of the server may come."""
@@ -33,7 +30,7 @@ class Confirmations:
         replicas: int,
         timeout_s: float,
         mark: bytes,
-        open_connection: Callable[[], Awaitable[tuple[Connection, Server]]],
+        open_connection: Callable[[], Awaitable[Connection]],
         lineage: Callable[[], bytes],
     ) -> None:
         """`mark` is the key that is written. `open_connection` connects to the master; it raises EngineUnavailable.
@@ -45,8 +42,10 @@ class Confirmations:
         self._open_connection = open_connection
         self._lineage = lineage
         self._connection: Connection | None = None
-        self._question: Command | None = None
-        """None: what the server answers is on disk."""
+        timeout_ms = int(timeout_s * 1000)
+        self._question: Command = (
+            ("WAIT", replicas, timeout_ms) if durability == "replicated" else ("WAITAOF", 1, 0, timeout_ms)
+        )
         self._waiting: list[asyncio.Future[None]] = []
         """Of the next question."""
         self._running: asyncio.Task[None] | None = None
@@ -55,8 +54,7 @@ class Confirmations:
         """Returns when all publications that the master of this lineage has answered are confirmed.
 
         Raises NotReplicated if that is not so within the time-out, or if the connection or the master is lost: the
-        publications are stored, and how far they got is not known. Raises CommandError 108 if the server offers no
-        such durability.
+        publications are stored, and how far they got is not known.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
@@ -95,19 +93,12 @@ class Confirmations:
         async with asyncio.timeout(self._timeout_s + ANSWER_MARGIN_S):
             connection = self._connection
             if connection is None or connection.is_closed:
-                self._question = None
-                connection, server = await self._open_connection()
-                self._connection = connection
-                self._question = await self._find_question(connection, server)
-            if self._question is None:
-                return
+                connection = self._connection = await self._open_connection()
             try:
                 connection.call("SET", self._mark, b"", "PX", 60_000)
                 answer = await connection.call(*self._question)
             except ServerError as error:
-                raise CommandError(
-                    NOT_AVAILABLE, f"durability {self._durability!r}: the server says: {error}"
-                ) from error
+                raise NotReplicated(f"the publication is stored; the server says: {error}") from error
             except EngineUnavailable as error:
                 raise NotReplicated(f"the connection was lost: {error.detail}") from error
         self._check(answer)
@@ -118,23 +109,3 @@ class Confirmations:
                 raise NotReplicated(f"the master has not flushed to disk within {self._timeout_s:g} s")
         elif answer < self._replicas:
             raise NotReplicated(f"{answer} of {self._replicas} replicas have confirmed within {self._timeout_s:g} s")
-
-    async def _find_question(self, connection: Connection, server: Server) -> Command | None:
-        timeout_ms = int(self._timeout_s * 1000)
-        if self._durability == "replicated":
-            return ("WAIT", self._replicas, timeout_ms)
-        if server.name == "valkey" or server.version >= WAITAOF_VERSION:
-            return ("WAITAOF", 1, 0, timeout_ms)
-        try:
-            said = await connection.call("CONFIG", "GET", "append*")
-        except ServerError as error:
-            raise CommandError(
-                NOT_AVAILABLE, f"durability 'disk': cannot read the configuration of the server: {error}"
-            ) from error
-        if said.get(b"appendonly") == b"yes" and said.get(b"appendfsync") == b"always":
-            return None
-        raise CommandError(
-            NOT_AVAILABLE,
-            f"durability 'disk': {server} needs `appendonly yes` and `appendfsync always`; from version 7.2 on, "
-            "`appendonly yes` suffices",
-        )

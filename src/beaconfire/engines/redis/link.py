@@ -13,18 +13,18 @@ tells whether the server was emptied.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from beaconfire.base.backoff import Backoff
-from beaconfire.base.errors import CommandError, EngineUnavailable, StorageFull
+from beaconfire.base.errors import NOT_AVAILABLE, CommandError, EngineUnavailable, StorageFull
 from beaconfire.base.loop import Runtime
 from beaconfire.base.tasks import start_task
 from beaconfire.base.timers import Timer
 from beaconfire.engines.port import Durability, EngineState
 from beaconfire.engines.redis.address import Address, Host
-from beaconfire.engines.redis.checks import check_version, find_advice
+from beaconfire.engines.redis.checks import DiskFacts, check_version, find_advice, find_disk_facts
 from beaconfire.engines.redis.confirmations import Confirmations
 from beaconfire.engines.redis.connection import Command, Connection, Future, Nobody, Reply, ServerError, pack
 from beaconfire.engines.redis.handshake import OPEN_TIMEOUT_S, Server, open_connection
@@ -59,8 +59,11 @@ known. None: the command must not be repeated then."""
 class LinkOwner(Protocol):
     """What the link tells. The methods must not raise and do not suspend."""
 
+    def names(self, link: Link) -> Sequence[bytes]:
+        """What the link subscribes to before it is up."""
+
     def on_up(self, link: Link) -> None:
-        """Commands and subscriptions work. None of the earlier subscriptions is left."""
+        """Commands and subscriptions work. Of the earlier subscriptions none is left but those of `names`."""
 
     def on_down(self, link: Link, reason: str) -> None:
         """Everything is void. Called only after `on_up`."""
@@ -181,6 +184,7 @@ class Link:
         self._replicas = replicas
         self._confirm_timeout_s = confirm_timeout_s
         self._confirmations: dict[Durability, Confirmations] = {}
+        self._disk = DiskFacts()
         self._sharded = sharded
         self._backoff = Backoff(runtime.random)
         self.host: Host | None = None
@@ -200,8 +204,8 @@ class Link:
         """Commands whose outcome is not known, in their order."""
         self._subscribing: deque[list[Any]] = deque()
         """For each subscribe command the number of confirmations that are missing, and its future."""
-        self._unsubscribing: Counter[bytes] = Counter()
-        """Names that this node has unsubscribed, and that the server has not confirmed."""
+        self._unsubscribing: dict[bytes, deque[list[Any]]] = {}
+        """The unsubscribe commands that the server has not confirmed, by name, each as in `_subscribing`."""
         self._era_command: Command = ()
         self._probe_name = b""
         self._last_probe = 0
@@ -262,8 +266,15 @@ class Link:
         connection.send(pack(command), pending)
         return pending.future
 
+    def check_durability(self, durability: Durability) -> None:
+        """Raises CommandError 108 if the server cannot offer the durability."""
+        if durability == "disk" and self._disk.problem:
+            raise CommandError(NOT_AVAILABLE, f"engine 'redis': durability 'disk': {self._disk.problem}")
+
     async def confirm(self, durability: Durability, lineage: bytes) -> None:
-        """See `Confirmations.confirm`."""
+        """See `Confirmations.confirm`. The durability was checked."""
+        if durability == "disk" and not self._disk.waits:
+            return
         found = self._confirmations.get(durability)
         if found is None:
             found = self._confirmations[durability] = Confirmations(
@@ -276,11 +287,12 @@ class Link:
             )
         await found.confirm(lineage)
 
-    async def _open_one_more(self) -> tuple[Connection, Server]:
+    async def _open_one_more(self) -> Connection:
         if not self.is_up or self.host is None:
             raise self.lost_error(self._problem)
         silence_s = self._confirm_timeout_s + SILENCE_S
-        return await open_connection(self.host, self._address, Nobody(), self._runtime, silence_s)
+        connection, _ = await open_connection(self.host, self._address, Nobody(), self._runtime, silence_s)
+        return connection
 
     def tell(self, command: Command) -> None:
         """Sends a command whose reply does not matter. The command is dropped while the link is down."""
@@ -373,9 +385,9 @@ class Link:
         if names:
             await self._subscribe(connection, names)
 
-    def subscribe_again(self, names: Sequence[bytes]) -> None:
-        """Like `subscribe`, for names of an earlier connection. Nobody waits."""
-        if self._announcements is not None and names:
+    def subscribe_later(self, names: Sequence[bytes]) -> None:
+        """Like `subscribe`. Nobody waits."""
+        if self._announcements is not None and self.is_up and names:
             self._subscribe(self._announcements, names)
 
     def _subscribe(self, connection: Connection, names: Sequence[bytes]) -> asyncio.Future[None]:
@@ -386,14 +398,28 @@ class Link:
             connection.write(pack((verb, *command)))
         return future
 
-    def unsubscribe(self, names: Sequence[bytes]) -> None:
-        """Ends the announcements of these names. Nothing waits for the server."""
-        connection = self._announcements
-        if connection is not None and self.is_up:
-            verb = "SUNSUBSCRIBE" if self._sharded else "UNSUBSCRIBE"
-            self._unsubscribing.update(names)
-            for command in self._grouped(names):
-                connection.write(pack((verb, *command)))
+    async def unsubscribe(self, names: Sequence[bytes]) -> None:
+        """Returns when the server announces these names to this node no more. Everything that it has announced before
+        has arrived then. Raises EngineUnavailable if the link is lost."""
+        if self._announcements is None or not self.is_up:
+            raise self.lost_error(self._problem)
+        if names:
+            await self._unsubscribe(self._announcements, names)
+
+    def unsubscribe_later(self, names: Sequence[bytes]) -> None:
+        """Like `unsubscribe`. Nobody waits."""
+        if self._announcements is not None and self.is_up and names:
+            self._unsubscribe(self._announcements, names)
+
+    def _unsubscribe(self, connection: Connection, names: Sequence[bytes]) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        unsubscribing = [len(names), future]
+        for name in names:
+            self._unsubscribing.setdefault(name, deque()).append(unsubscribing)
+        verb = "SUNSUBSCRIBE" if self._sharded else "UNSUBSCRIBE"
+        for command in self._grouped(names):
+            connection.write(pack((verb, *command)))
+        return future
 
     def _grouped(self, names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         """The names of one command. Those of a cluster have one slot."""
@@ -417,19 +443,19 @@ class Link:
             else:
                 self._owner.on_announcement(name, data)
         elif kind in (b"subscribe", b"ssubscribe"):
-            oldest = self._subscribing[0]
-            oldest[0] -= 1
-            if not oldest[0]:
+            if _confirm(self._subscribing[0]):
                 self._subscribing.popleft()
-                if not oldest[1].done():
-                    oldest[1].set_result(None)
         elif kind in (b"unsubscribe", b"sunsubscribe"):
-            name = push[1]
-            self._unsubscribing[name] -= 1
-            if self._unsubscribing[name] < 0:
-                self._owner.on_unsubscribed(self, name)
-            if self._unsubscribing[name] <= 0:
-                del self._unsubscribing[name]
+            self._on_unsubscribed(push[1])
+
+    def _on_unsubscribed(self, name: bytes) -> None:
+        waiting = self._unsubscribing.get(name)
+        if waiting is None:
+            self._owner.on_unsubscribed(self, name)
+            return
+        _confirm(waiting.popleft())
+        if not waiting:
+            del self._unsubscribing[name]
 
     # Connecting
 
@@ -449,6 +475,7 @@ class Link:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await self._prepare(self._commands, self._announcements)
                 advice = await find_advice(self._commands)
+                self._disk = await find_disk_facts(self._commands, server)
             if self._commands.is_closed or self._announcements.is_closed:
                 raise EngineUnavailable("the connection was lost during the first commands")
         except (EngineUnavailable, ServerError, TimeoutError) as error:
@@ -471,7 +498,7 @@ class Link:
         self._era_command = ("EVALSHA", ERA.sha, "1", self._keys.era(tag), run)
         self.lineage = await commands.call(*self._era_command, self._new_name())
         self._probe_name = self._keys.probe(tag, self._new_name())
-        await self._subscribe(announcements, [self._probe_name])
+        await self._subscribe(announcements, [self._probe_name, *self._owner.names(self)])
 
     def _on_connected(self) -> None:
         self.is_up = True
@@ -546,7 +573,8 @@ class Link:
         self._is_probe_late = False
         for confirmations in self._confirmations.values():
             confirmations.close()
-        waiting = [*(future for _, future in self._subscribing), *(future for _, future in self._round_trips)]
+        unsubscribing = (each for commands in self._unsubscribing.values() for each in commands)
+        waiting = [future for _, future in (*self._subscribing, *unsubscribing, *self._round_trips)]
         self._subscribing.clear()
         self._round_trips.clear()
         self._unsubscribing.clear()
@@ -574,3 +602,13 @@ class Link:
             self._connect_later()
             return
         self._attempt = None
+
+
+def _confirm(command: list[Any]) -> bool:
+    """One of the names of a command is confirmed. True if it was the last one."""
+    command[0] -= 1
+    if command[0]:
+        return False
+    if not command[1].done():
+        command[1].set_result(None)
+    return True

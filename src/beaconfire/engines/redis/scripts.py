@@ -24,9 +24,10 @@ def _load(name: str) -> Script:
 PUBLISH: Final = _load("publish")
 PUBLISH_KEYED: Final = _load("publish_keyed")
 HISTORY: Final = _load("history")
+REMOVE_HISTORY: Final = _load("remove_history")
 PRESENCE: Final = _load("presence")
 ERA: Final = _load("era")
 NODES: Final = _load("nodes")
 
-SCRIPTS: Final = (PUBLISH, PUBLISH_KEYED, HISTORY, PRESENCE, ERA, NODES)
+SCRIPTS: Final = (PUBLISH, PUBLISH_KEYED, HISTORY, REMOVE_HISTORY, PRESENCE, ERA, NODES)
 """Each new connection loads all of them: the server may have lost them."""

@@ -52,7 +52,8 @@ class Servers(Protocol):
     async def subscribe(self, names: Sequence[bytes]) -> None:
         """Like `Link.subscribe`, at the masters of the names."""
 
-    def unsubscribe(self, names: Sequence[bytes]) -> None: ...
+    async def unsubscribe(self, names: Sequence[bytes]) -> None:
+        """Like `Link.unsubscribe`, at the masters of the names."""
 
     async def listen(self, handlers: Mapping[bytes, Callable[[bytes], None]], on_up: Callable[[], None]) -> None:
         """Subscribes to names that are no channels. The subscriptions are made again after each loss of the link, and
@@ -100,13 +101,15 @@ class OneServer:
         await self._link.subscribe(list(handlers))
 
     def end_listening(self) -> None:
-        self._link.unsubscribe(list(self._handlers))
+        self._link.unsubscribe_later(list(self._handlers))
         self._handlers, self._on_up = {}, None
 
     # LinkOwner
 
+    def names(self, link: Link) -> Sequence[bytes]:
+        return list(self._handlers)
+
     def on_up(self, link: Link) -> None:
-        link.subscribe_again(list(self._handlers))
         if self._on_up is not None:
             self._on_up()
         if self._owner is not None:

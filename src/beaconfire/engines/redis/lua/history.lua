@@ -12,7 +12,7 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
-local m = redis.call('HMGET', meta, 'e', 's', 'x', 'mk', 'j', 'j0')
+local m = redis.call('HMGET', meta, 'e', 's', 'x', 'mk', 'j', 'j0', 'u')
 local epoch, top = m[1], tonumber(m[2] or 0)
 if not epoch then
   epoch = ARGV[1]
@@ -20,10 +20,10 @@ if not epoch then
   redis.call('HSET', meta, 'e', epoch, 's', '0', 'l', ARGV[2])
   m = {}
 end
-local needed = math.max(now + tonumber(ARGV[4]), tonumber(m[3] or 0))
-if needed > tonumber(m[4] or 0) then
-  local kept = text(needed + math.min(500, math.floor(tonumber(ARGV[4]) / 100)))
-  redis.call('HSET', meta, 'mk', kept)
+if now + tonumber(ARGV[4]) > tonumber(m[7] or 0) then
+  local used = now + tonumber(ARGV[4]) + math.min(500, math.floor(tonumber(ARGV[4]) / 100))
+  local kept = text(math.max(used, tonumber(m[4] or 0)))
+  redis.call('HSET', meta, 'u', text(used), 'mk', kept)
   redis.call('PEXPIREAT', meta, kept)
 end
 
@@ -66,7 +66,7 @@ end
 
 local limit = tonumber(ARGV[5])
 local entries = {}
-if limit ~= 0 then
+if limit ~= 0 and not (ARGV[8] == '1' and since == '0') then
   local range
   if ARGV[8] == '1' then
     range = {'XREVRANGE', stream, since == '' and '+' or '(' .. since .. '-0', '-'}

@@ -9,8 +9,8 @@
 -- Returns {offset, epoch, outcome}. The outcome is "" or "idempotency", "version", "producer", "unknown", or
 -- "sequence", then the offset is the expected number.
 --
--- Fields of meta: e epoch, s last offset, l lineage, x expiry of the last publication, xk and mk when the keys expire,
--- v and ve version, j the intervals of offsets that no server of this history has given out, j0 the lowest offset from
+-- Fields of meta: e epoch, s last offset, l lineage, x expiry of the last publication, u expiry of the position by
+-- its last use, xk and mk when the keys expire (a little later than they must, so that few publishes change this), v and ve version, j the intervals of offsets that no server of this history has given out, j0 the lowest offset from
 -- which `j` is complete, p:<producer> last number, r:<slot>:<producer> number and offset of a publication, pn the number of producers.
 local meta, stream = KEYS[1], KEYS[2]
 local body, lineage, size, ttl = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -23,7 +23,7 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
-local m = redis.call('HMGET', meta, 'e', 's', 'l', 'x', 'xk', 'mk', 'v', 've')
+local m = redis.call('HMGET', meta, 'e', 's', 'l', 'x', 'xk', 'mk', 'v', 've', 'u')
 local epoch, top = m[1], tonumber(m[2] or 0)
 local fresh = not epoch
 if fresh then
@@ -82,20 +82,27 @@ local function take_number(offset)
   redis.call('PEXPIRE', order, 4 * math.max(tonumber(ARGV[7]), ttl) + 60000)
 end
 
-local function keep_meta(needed)
-  if needed <= tonumber(m[6] or 0) then return end
-  local kept = needed + math.min(500, math.floor(tonumber(ARGV[7]) / 100))
-  set[#set + 1] = 'mk'
-  set[#set + 1] = text(kept)
-  redis.call('HSET', meta, unpack(set))
-  set = {}
-  redis.call('PEXPIREAT', meta, text(kept))
+-- The position is kept after its last use, and as long as any publication. Writes `set`.
+local function keep_meta(last_expires)
+  local used = tonumber(m[9] or 0)
+  if now + tonumber(ARGV[7]) > used then
+    used = now + tonumber(ARGV[7]) + math.min(500, math.floor(tonumber(ARGV[7]) / 100))
+    set[#set + 1] = 'u'
+    set[#set + 1] = text(used)
+  end
+  local kept = math.max(used, last_expires + math.min(500, math.floor(ttl / 100)))
+  local changes = math.max(used, last_expires) > tonumber(m[6] or 0)
+  if changes then
+    set[#set + 1] = 'mk'
+    set[#set + 1] = text(kept)
+  end
+  if #set > 0 then redis.call('HSET', meta, unpack(set)) end
+  if changes then redis.call('PEXPIREAT', meta, text(kept)) end
 end
 
 -- A suppressed publish uses the stream, and takes its number and its key.
 local function suppress(offset, kept_epoch, reason)
-  keep_meta(now + tonumber(ARGV[7]))
-  if #set > 0 then redis.call('HSET', meta, unpack(set)) end
+  keep_meta(tonumber(m[4] or 0))
   take_number(offset)
   return {offset, kept_epoch, reason}
 end
@@ -173,8 +180,7 @@ if expires > tonumber(m[5] or 0) then
   set[#set + 1] = 'xk'
   set[#set + 1] = text(kept)
 end
-keep_meta(math.max(now + tonumber(ARGV[7]), expires))
-if #set > 0 then redis.call('HSET', meta, unpack(set)) end
+keep_meta(expires)
 take_number(offset_text)
 if ARGV[13] == '1' then
   redis.call('SET', KEYS[3], offset_text .. ' ' .. epoch .. ' ' .. nonce, 'PX', ARGV[14])
