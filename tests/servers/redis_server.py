@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import hiredis
 
+from beaconfire.engines.redis.connection import pack
 from bench.load.build import compile_sources
 from tests.servers.process import START_DEADLINE_S, ServerProcess, free_port
 
@@ -68,7 +69,7 @@ class RedisServer(ServerProcess):
         """Sends one command, and returns the reply."""
         if self._client is None:
             self._client = socket.create_connection(("127.0.0.1", self.port), 5.0)
-        self._client.sendall(hiredis.pack_command(command))
+        self._client.sendall(pack(command))
         reader = hiredis.Reader()
         while (reply := reader.gets()) is False:
             received = self._client.recv(65536)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -54,8 +55,9 @@ async def running_node(folder: Path, redis_port: int, config: str = CONFIG) -> A
     await proxy.open()
     server = ServerProcess(folder, config, {"redis.url": f"redis://127.0.0.1:{proxy.port}"})
     try:
-        with server:
-            await Node(server, proxy).wait_ready()
-            yield Node(server, proxy)
+        await asyncio.to_thread(server.start)  # the proxy runs in this event loop
+        await Node(server, proxy).wait_ready()
+        yield Node(server, proxy)
     finally:
+        server.__exit__(None, None, None)
         proxy.close()

@@ -52,15 +52,11 @@ class RedisHarness(Harness):
 
     def make_engine(self) -> Engine:
         port = self.server.port if self._engines else self.proxy.port
-        runtime = Runtime(
-            asyncio.get_running_loop().call_soon, self.timers, self._link_timers, random.Random(0).random
-        )
+        runtime = Runtime(asyncio.get_running_loop().call_soon, self.timers, self._link_timers, random.Random(0).random)
         options = RedisOptions(url=f"redis://127.0.0.1:{port}", prefix=self._prefix)
         engine = redis_engine(options, runtime, EventRecorder(), random_epoch)
         self._engines.append(engine)
-        return guard_engine(
-            control_calls(with_migration(engine), self.calls), TIMEOUT_S, self.timers, self.events
-        )
+        return guard_engine(control_calls(with_migration(engine), self.calls), TIMEOUT_S, self.timers, self.events)
 
     async def open(self) -> None:
         await self.proxy.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,7 @@ from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.config import ConfigError, checks, load
 from beaconfire.config.checks import Violation
-from beaconfire.engines.options import EngineOptions, EngineType, MigrationOptions
+from beaconfire.engines.options import EngineOptions, EngineType, MigrationOptions, RedisOptions
 from beaconfire.protocols.plain.options import PlainOptions
 from beaconfire.session.options import ClientOptions
 from beaconfire.transports.options import ServerOptions
@@ -159,6 +160,31 @@ def test_durability_needs_history_and_an_engine_that_offers_it(
     violations = list(checks.check_channel("channel", options, EngineOptions(type=engine)))
     assert [violation.text for violation in violations] == ([] if text is None else [text])
     assert all(violation.keys[0] == "channel.durability" for violation in violations)
+
+
+@pytest.mark.parametrize(
+    ("engine", "migration", "url", "keys"),
+    [
+        (EngineOptions(), MigrationOptions(), "nonsense", []),
+        (EngineOptions(type="redis"), MigrationOptions(), "redis://host", []),
+        (EngineOptions(type="redis"), MigrationOptions(), "nonsense", ["redis.url"]),
+    ],
+)
+def test_the_url_of_redis_is_checked_if_it_is_used(
+    engine: EngineOptions, migration: MigrationOptions, url: str, keys: list[str]
+) -> None:
+    """The message says which forms there are."""
+    violations = list(checks.check_redis(RedisOptions(url=url), engine, migration))
+    assert [violation.keys[0] for violation in violations] == keys
+    assert all("expected redis://" in violation.text for violation in violations)
+
+
+def test_the_library_of_redis_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says how."""
+    monkeypatch.setitem(sys.modules, "beaconfire.engines.redis.address", None)
+    (violation,) = checks.check_redis(RedisOptions(), EngineOptions(type="redis"), MigrationOptions())
+    assert violation.keys == ("engine.type",)
+    assert "pip install 'beaconfire[redis]'" in violation.text
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from beaconfire.base.loop import Runtime
 from beaconfire.engines.options import DURABILITIES, RedisOptions
 from beaconfire.engines.port import Engine, EngineState
 from beaconfire.engines.redis.address import Address, Host, parse_address
-from beaconfire.engines.redis.broker import RedisBroker
+from beaconfire.engines.redis.broker import START_PATIENCE_S, RedisBroker
 from beaconfire.engines.redis.cluster import Cluster
 from beaconfire.engines.redis.control import RedisControlBus
 from beaconfire.engines.redis.keys import Keys
@@ -76,11 +76,12 @@ def redis_engine(
         servers = OneServer(_locate(address, runtime), make_link)
     return RedisEngine(
         "redis",
-        RedisBroker(servers, keys, nonces.new),
+        RedisBroker(servers, keys, nonces.new, runtime.timers.clock.now_s),
         RedisPresenceStore(servers, keys),
         RedisControlBus(servers, keys, runtime),
         durabilities=DURABILITIES["redis"],
         keeps_order=True,
+        start_wait_s=START_PATIENCE_S,
         servers=servers,
     )
 

@@ -1,7 +1,8 @@
 """The bytes of publications, joins and leaves: in streams, and in what the server announces.
 
-The first byte of an announcement is its kind. A publication of a stream follows as `offset:epoch:previous:body`, written
-by the script. A body is what the stream keeps: the nonce of the publish, `NONCE_BYTES` long, and a msgpack array.
+The first byte of an announcement is its kind. A publication of a stream follows as `offset:epoch:previous:body`, which
+the script has written. A body is what the stream keeps: the nonce of the publish, `NONCE_BYTES` long, and a
+msgpack array.
 """
 
 from __future__ import annotations
@@ -39,9 +40,7 @@ _decode_body: Final[Callable[[bytes | memoryview], Body]] = msgspec.msgpack.Deco
 _decode_changes: Final[Callable[[bytes | memoryview], list[Change]]] = msgspec.msgpack.Decoder(list[Change]).decode
 
 
-def encode_body(
-    data: Raw, options: PublishOptions, info: ClientInfo | None, tags: Mapping[str, str] | None
-) -> bytes:
+def encode_body(data: Raw, options: PublishOptions, info: ClientInfo | None, tags: Mapping[str, str] | None) -> bytes:
     """The body without the nonce."""
     return _encode(
         Body(data_of(data), None if info is None else to_info(info), tags or None, options.exclude, options.delta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -29,6 +30,7 @@ from beaconfire.engines.redis.announcements import (
     to_publication,
 )
 from beaconfire.engines.redis.connection import Command, Reply
+from beaconfire.engines.redis.handshake import Unsuitable
 from beaconfire.engines.redis.keys import ChannelKeys, Keys
 from beaconfire.engines.redis.link import Link
 from beaconfire.engines.redis.scripts import HISTORY, PUBLISH, PUBLISH_KEYED, REMOVE_HISTORY
@@ -39,14 +41,23 @@ from beaconfire.model.publication import ClientInfo, Publication
 _OFFSET_MAX: Final = 2**53
 """No stream gets so far. Clients may send larger offsets, which Lua could not compare."""
 
+START_PATIENCE_S: Final = 10.0
+"""How long the start waits for a server that does not answer."""
+
+START_PAUSE_S: Final = 0.25
+
 _KEY_TTL_MS: Final = int(IDEMPOTENCY_TTL_S * 1000)
 
 
 class RedisBroker:
     """Implements `Broker`."""
 
-    def __init__(self, servers: Servers, keys: Keys, new_nonce: Callable[[], bytes]) -> None:
-        """`new_nonce` returns `NONCE_BYTES` letters and digits that no other call returns, on any node."""
+    def __init__(
+        self, servers: Servers, keys: Keys, new_nonce: Callable[[], bytes], now_s: Callable[[], float]
+    ) -> None:
+        """`new_nonce` returns `NONCE_BYTES` letters and digits that no other call returns, on any node. `now_s` is a
+        monotonic clock."""
+        self._now_s = now_s
         self._servers = servers
         self._keys = keys
         self._new_nonce = new_nonce
@@ -60,12 +71,25 @@ class RedisBroker:
         self._publish_verb: Final = "SPUBLISH" if servers.sharded else "PUBLISH"
 
     async def start(self, events: BrokerEvents) -> None:
-        """See `Broker.start`. Raises EngineUnavailable, with the remedy, if the server cannot be used."""
+        """See `Broker.start`. Raises EngineUnavailable, with the remedy, if the server cannot be used.
+
+        A server that does not answer may be about to start, so it gets some time."""
         if self._events is not None:
             raise RuntimeError("the redis engine is already started")
         self._events = events
+        end_s = self._now_s() + START_PATIENCE_S
         try:
-            await self._servers.start(self)
+            while True:
+                try:
+                    await self._servers.start(self)
+                except Unsuitable:
+                    raise
+                except EngineUnavailable:
+                    if self._now_s() >= end_s:
+                        raise
+                    await asyncio.sleep(START_PAUSE_S)
+                else:
+                    return
         except BaseException:
             self._events = None
             raise
@@ -185,9 +209,8 @@ class RedisBroker:
             await link.send((self._publish_verb, name, announcement))
             return PublishOutcome(StreamPosition(0, ""))
         receipt = self._keys.receipt(channel, options.idempotency_key)
-        command: Command = (
-            "EVALSHA", PUBLISH_KEYED.sha, "1", receipt, name, self._publish_verb, announcement, self._new_nonce(), _KEY_TTL_MS
-        )  # fmt: skip
+        nonce, verb = self._new_nonce(), self._publish_verb
+        command: Command = ("EVALSHA", PUBLISH_KEYED.sha, "1", receipt, name, verb, announcement, nonce, _KEY_TTL_MS)
         suppressed = await link.send(command, lambda link: command)
         return PublishOutcome(StreamPosition(0, ""), suppressed.decode())
 

@@ -7,10 +7,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from beaconfire.base.errors import EngineUnavailable
 from beaconfire.base.units import Size
 from beaconfire.engines.redis.connection import Connection, Reply, ServerError
-from beaconfire.engines.redis.handshake import Server
+from beaconfire.engines.redis.handshake import Server, Unsuitable
 
 OLDEST: Final[Mapping[str, tuple[int, ...]]] = {"redis": (6, 2), "valkey": (7, 2)}
 
@@ -22,10 +21,10 @@ OUTPUT_BYTES_MIN: Final = 8 * 1024 * 1024
 
 
 def check_version(server: Server) -> None:
-    """Raises EngineUnavailable if the server is too old."""
+    """Raises Unsuitable if the server is too old."""
     oldest = OLDEST.get(server.name, (6, 2))
     if server.version < oldest:
-        raise EngineUnavailable(f"{server} is too old: version {'.'.join(map(str, oldest))} or later is needed")
+        raise Unsuitable(f"{server} is too old: version {'.'.join(map(str, oldest))} or later is needed")
 
 
 class DiskFacts(Struct, frozen=True):

@@ -18,9 +18,10 @@ from beaconfire.base.timers import Timer
 from beaconfire.engines.port import EngineState
 from beaconfire.engines.redis.address import Address, Host
 from beaconfire.engines.redis.connection import Command, Nobody, ServerError
-from beaconfire.engines.redis.handshake import open_connection
+from beaconfire.engines.redis.handshake import Unsuitable, open_connection
 from beaconfire.engines.redis.keys import SLOTS, slot_of
-from beaconfire.engines.redis.link import SILENCE_S, Link, Pending
+from beaconfire.engines.redis.link import SILENCE_S, Link
+from beaconfire.engines.redis.pending import Pending
 from beaconfire.engines.redis.servers import MakeLink, ServersOwner
 
 REFRESH_INTERVAL_S: Final = 30.0
@@ -248,9 +249,9 @@ class Cluster:
             link.stop()
         if before != now:
             for name in filter(has_moved, self._handlers):
-                if (link := now[slot_of(name)]) is not None:
-                    link.subscribe_later([name])
-            self._tell_up(lambda name: has_moved(name) and (link := now[slot_of(name)]) is not None and link.is_up)
+                if (owner := now[slot_of(name)]) is not None:
+                    owner.subscribe_later([name])
+            self._tell_up(lambda name: has_moved(name) and (owner := now[slot_of(name)]) is not None and owner.is_up)
 
     def _set_slots(self, ranges: SlotMap) -> None:
         by_slot: list[Link | None] = [None] * SLOTS
@@ -273,9 +274,9 @@ class Cluster:
         connection, server = await open_connection(host, self._address, Nobody(), self._runtime, SILENCE_S)
         try:
             if server.mode != "cluster":
-                raise EngineUnavailable(f"{host} belongs to no cluster: use redis:// in redis.url")
+                raise Unsuitable(f"{host} belongs to no cluster: use redis:// in redis.url")
             if server.version < (7,):
-                raise EngineUnavailable(f"{host}: a cluster needs version 7.0 or later, this is {server}")
+                raise Unsuitable(f"{host}: a cluster needs version 7.0 or later, this is {server}")
             reply = await connection.call("CLUSTER", "SLOTS")
         except ServerError as error:
             raise EngineUnavailable(f"{host}: {error}") from error

@@ -74,7 +74,7 @@ class Receiver(Protocol):
         """An announcement, or the confirmation of a subscription."""
 
     def on_lost(self, reason: str) -> None:
-        """The connection has ended. This is the last call, and comes once."""
+        """The connection has ended. This is the last call, and comes once, before the waiters are told."""
 
 
 class Nobody:
@@ -87,7 +87,7 @@ class Nobody:
         pass
 
 
-pack: Final[Callable[[Command], bytes]] = hiredis.pack_command
+pack: Final[Callable[[Command], bytes]] = hiredis.pack_command  # type: ignore[assignment]  # its stub knows tuples of one element only
 
 
 class Connection(asyncio.Protocol):
@@ -102,6 +102,8 @@ class Connection(asyncio.Protocol):
         self._reader = hiredis.Reader(protocolError=ConnectionError, replyError=ServerError)
         self._transport: asyncio.Transport | None = None
         self.is_closed = False
+        self.was_silent = False
+        """The connection was ended because the server did not answer."""
         self._reason = ""
         self._waiters: deque[Waiter] = deque()
         """Of the commands that were sent, in order."""
@@ -129,9 +131,9 @@ class Connection(asyncio.Protocol):
         self._output.clear()
         reason = self._reason or (str(exc) if exc is not None else "the server has closed the connection")
         waiters, self._waiters = self._waiters, deque()
+        self._receiver.on_lost(reason)
         for waiter in waiters:
             waiter.on_lost(reason)
-        self._receiver.on_lost(reason)
 
     # Writing
 
@@ -223,6 +225,7 @@ class Connection(asyncio.Protocol):
         if left_s > 0 or self._is_scheduled:
             self._watch(max(left_s, 0.05))
         else:
+            self.was_silent = True
             self.close(f"no answer within {self._silence_s:g} s")
 
     def close(self, reason: str) -> None:

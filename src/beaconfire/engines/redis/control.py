@@ -16,7 +16,7 @@ from beaconfire.base.errors import EngineUnavailable
 from beaconfire.base.loop import Runtime
 from beaconfire.base.timers import Timer
 from beaconfire.engines.port import ControlHandler
-from beaconfire.engines.redis.connection import Command, Reply
+from beaconfire.engines.redis.connection import Command
 from beaconfire.engines.redis.keys import Keys
 from beaconfire.engines.redis.link import Link
 from beaconfire.engines.redis.scripts import NODES

@@ -15,7 +15,13 @@ from beaconfire.engines.redis.connection import Connection, Receiver, ServerErro
 OPEN_TIMEOUT_S: Final = 1.0
 """How long a new connection may take, with all steps."""
 
+_UNSUITABLE: Final = frozenset({"WRONGPASS", "NOAUTH", "NOPERM", "ERR"})
+
 CLIENT_NAME: Final = "beaconfire"
+
+
+class Unsuitable(EngineUnavailable):
+    """The server answers, and will not do before an operator changes something."""
 
 
 class Server(Struct, frozen=True):
@@ -46,6 +52,9 @@ async def open_connection(
         problem = f"cannot connect to {host}: {error.strerror or error}"
     except ServerError as error:
         problem = f"{host}: {_explained(error)}"
+        if error.code in _UNSUITABLE:
+            connection.close(problem)
+            raise Unsuitable(problem) from error
     except EngineUnavailable as error:
         problem = f"{host}: {error.detail}"
     except BaseException:

@@ -1,5 +1,4 @@
-"""The link to one master: a connection for commands, one for announcements, and one for publishes that wait for
-replicas or for the disk. They are made together and end together.
+"""The link to one master: a connection for commands and one for announcements. They are made and end together.
 
 A link that is lost is made again until `stop`, with growing delays. A lost link may leave commands whose outcome is
 not known. Those that can be repeated without harm wait for the next connection, and are repeated there before anything
@@ -13,12 +12,11 @@ tells whether the server was emptied.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol
 
 from beaconfire.base.backoff import Backoff
-from beaconfire.base.errors import NOT_AVAILABLE, CommandError, EngineUnavailable, StorageFull
+from beaconfire.base.errors import NOT_AVAILABLE, CommandError, EngineUnavailable
 from beaconfire.base.loop import Runtime
 from beaconfire.base.tasks import start_task
 from beaconfire.base.timers import Timer
@@ -26,34 +24,25 @@ from beaconfire.engines.port import Durability, EngineState
 from beaconfire.engines.redis.address import Address, Host
 from beaconfire.engines.redis.checks import DiskFacts, check_version, find_advice, find_disk_facts
 from beaconfire.engines.redis.confirmations import Confirmations
-from beaconfire.engines.redis.connection import Command, Connection, Future, Nobody, Reply, ServerError, pack
-from beaconfire.engines.redis.handshake import OPEN_TIMEOUT_S, Server, open_connection
-from beaconfire.engines.redis.keys import Keys, slot_of
+from beaconfire.engines.redis.connection import Command, Connection, Nobody, Reply, ServerError, pack
+from beaconfire.engines.redis.handshake import OPEN_TIMEOUT_S, Unsuitable, open_connection
+from beaconfire.engines.redis.keys import Keys
+from beaconfire.engines.redis.pending import Again, Batch, Ignored, Pending
+from beaconfire.engines.redis.probes import Probes
+from beaconfire.engines.redis.refusals import MOVED, NOT_MASTER, explain
 from beaconfire.engines.redis.scripts import ERA, SCRIPTS
+from beaconfire.engines.redis.subscriptions import Subscriptions
 from beaconfire.model.events import EngineConnected, EventSink
 
 SILENCE_S: Final = 0.6
 """How long the server may leave a command without an answer. A server that is slower is treated as lost."""
 
-REPEAT_WAIT_S: Final = 0.3
-"""How long a command of unknown outcome waits for the next connection. Together with `SILENCE_S`, a caller gets an
-error within a second."""
+REPEAT_WAIT_S: Final = 0.9
+"""How long a command of unknown outcome waits for the next connection. After a silence of the server, the wait is
+shorter by this silence, so that a caller gets an error within a second."""
 
 DELAY_MAX_S: Final = 0.5
 """The longest wait between two attempts to connect."""
-
-PROBE_INTERVAL_S: Final = 3.0
-
-NAMES_PER_COMMAND: Final = 512
-"""How many announcements one command subscribes to."""
-
-_NOT_MASTER: Final = frozenset({"READONLY", "LOADING", "MASTERDOWN", "NOSCRIPT", "UNBLOCKED", "CLUSTERDOWN"})
-"""Error replies after which another connection, perhaps to another server, is needed. The command had no effect."""
-
-
-Again: TypeAlias = "Callable[[Link], Command]"
-"""Makes the command once more, for the new connections of this or another link. The outcome of the first try is not
-known. None: the command must not be repeated then."""
 
 
 class LinkOwner(Protocol):
@@ -76,67 +65,6 @@ class LinkOwner(Protocol):
 
     def on_unsubscribed(self, link: Link, name: bytes) -> None:
         """The server has ended the subscription, because another server announces this name now."""
-
-
-class Pending:
-    """A command that waits for its reply."""
-
-    __slots__ = ("again", "command", "future", "link", "moves")
-
-    def __init__(self, link: Link, command: Command, again: Again | None) -> None:
-        self.link = link
-        self.command = command
-        self.again = again
-        self.moves = 0
-        """How often another server was found to be responsible."""
-        self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-
-    def on_reply(self, reply: Reply) -> None:
-        if isinstance(reply, ServerError):
-            self.link.on_error(self, reply)
-        elif not self.future.done():
-            self.future.set_result(reply)
-
-    def on_lost(self, reason: str) -> None:
-        self.link.on_unanswered(self, reason)
-
-    def fail(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-class Ignored:
-    """A waiter for a reply that nobody needs."""
-
-    def on_reply(self, reply: Reply) -> None:
-        pass
-
-    def on_lost(self, reason: str) -> None:
-        pass
-
-
-class Batch(Future):
-    """Waits for the replies to several commands, which need no repetition. The result is their list."""
-
-    def __init__(self, link: Link, count: int) -> None:
-        super().__init__()
-        self._link = link
-        self._count = count
-        self._replies: list[Reply] = []
-
-    def on_reply(self, reply: Reply) -> None:
-        if self.done():
-            return
-        if isinstance(reply, ServerError):
-            self.set_exception(self._link.explain(reply))
-            return
-        self._replies.append(reply)
-        if len(self._replies) == self._count:
-            self.set_result(self._replies)
-
-    def on_lost(self, reason: str) -> None:
-        if not self.done():
-            self.set_exception(self._link.lost_error(reason))
 
 
 class _Receiver:
@@ -195,26 +123,18 @@ class Link:
         """Of the current connections. Those of earlier ones are ignored."""
         self._commands: Connection | None = None
         self._announcements: Connection | None = None
+        self._subscriptions: Subscriptions | None = None
         self._problem = "not connected"
         self._failures = 0
         self._timer: Timer | None = None
         self._attempt: asyncio.Task[None] | None = None
         self._is_stopped = True
+        self._was_silent = False
+        """The last connection was lost because the server did not answer."""
         self._unknown: list[Pending] = []
         """Commands whose outcome is not known, in their order."""
-        self._subscribing: deque[list[Any]] = deque()
-        """For each subscribe command the number of confirmations that are missing, and its future."""
-        self._unsubscribing: dict[bytes, deque[list[Any]]] = {}
-        """The unsubscribe commands that the server has not confirmed, by name, each as in `_subscribing`."""
-        self._era_command: Command = ()
-        self._probe_name = b""
-        self._last_probe = 0
-        self._arrived_probe = 0
-        """The numbers of the last probe, and of the last one that has arrived."""
-        self._is_probe_late = False
-        """A probe has not arrived within an interval."""
-        self._round_trips: deque[tuple[int, asyncio.Future[None]]] = deque()
-        """What waits for the arrival of a probe."""
+        self._unknown_timer: Timer | None = None
+        self._probes: Probes | None = None
 
     # Life
 
@@ -245,7 +165,11 @@ class Link:
         self._fail_unknown()
 
     def state(self) -> EngineState:
-        return EngineState(True) if self.is_up else EngineState(False, f"the link to {self._where} is down: {self._problem}")
+        return (
+            EngineState(True)
+            if self.is_up
+            else EngineState(False, f"the link to {self._where} is down: {self._problem}")
+        )
 
     @property
     def _where(self) -> str:
@@ -329,24 +253,15 @@ class Link:
 
     def explain(self, error: ServerError) -> Exception:
         """The error of a call whose command was refused."""
-        match error.code:
-            case "OOM":
-                return StorageFull(f"{self._where} is out of memory: raise maxmemory, or keep less history")
-            case "NOPERM":
-                return EngineUnavailable(f"{self._where}: {error}: see the page about the engine redis")
-            case "NOREPLICAS" | "MISCONF" | "BUSY" | "TRYAGAIN" | "MOVED" | "ASK" | "EXECABORT":
-                return EngineUnavailable(f"{self._where}: {error}")
-            case code if code in _NOT_MASTER:
-                return self.lost_error(str(error))
-            case _:
-                return error
+        return explain(error, self._where)
 
     def on_error(self, pending: Pending, error: ServerError) -> None:
         """The command was refused. It had no effect."""
-        if error.code in _NOT_MASTER:
-            self._lose(str(error))
+        if error.code in NOT_MASTER:
+            if self.is_up:
+                self._lose(str(error))
             self.on_unanswered(pending, str(error))
-        elif error.code in ("MOVED", "ASK"):
+        elif error.code in MOVED:
             self._owner.on_moved(self, pending, error)
         else:
             pending.fail(self.explain(error))
@@ -357,105 +272,72 @@ class Link:
             pending.fail(self.lost_error(reason))
             return
         if not self._unknown:
-            self._runtime.prompt_timers.after(REPEAT_WAIT_S, self._fail_unknown)
+            wait_s = REPEAT_WAIT_S - (SILENCE_S if self._was_silent else 0.0)
+            self._unknown_timer = self._runtime.prompt_timers.after(wait_s, self._fail_unknown)
         self._unknown.append(pending)
 
     def _fail_unknown(self) -> None:
-        unknown, self._unknown = self._unknown, []
-        for pending in unknown:
+        for pending in self._take_unknown():
             pending.fail(self.lost_error(f"{self._problem}. The publication may have been stored"))
 
     async def round_trip(self) -> None:
         """Announces something to this node, and returns when it has arrived: after all announcements that were made
         before. Raises EngineUnavailable if the link is lost."""
-        commands = self._commands
-        if commands is None or not self.is_up:
+        if self._probes is None or not self.is_up:
             raise self.lost_error(self._problem)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._round_trips.append((self._announce_probe(commands), future))
-        await future
+        await self._probes.round_trip()
+
+    def _take_unknown(self) -> list[Pending]:
+        if self._unknown_timer is not None:
+            self._unknown_timer.cancel()
+        unknown, self._unknown = self._unknown, []
+        return unknown
 
     # Subscriptions
 
     async def subscribe(self, names: Sequence[bytes]) -> None:
         """Returns when the server announces these names to this node. Raises EngineUnavailable if the link is lost."""
-        connection = self._announcements
-        if connection is None or not self.is_up:
-            raise self.lost_error(self._problem)
+        subscriptions = self._working_subscriptions()
         if names:
-            await self._subscribe(connection, names)
+            await subscriptions.subscribe(names)
 
     def subscribe_later(self, names: Sequence[bytes]) -> None:
         """Like `subscribe`. Nobody waits."""
-        if self._announcements is not None and self.is_up and names:
-            self._subscribe(self._announcements, names)
-
-    def _subscribe(self, connection: Connection, names: Sequence[bytes]) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._subscribing.append([len(names), future])
-        verb = "SSUBSCRIBE" if self._sharded else "SUBSCRIBE"
-        for command in self._grouped(names):
-            connection.write(pack((verb, *command)))
-        return future
+        if self._subscriptions is not None and self.is_up and names:
+            self._subscriptions.subscribe(names)
 
     async def unsubscribe(self, names: Sequence[bytes]) -> None:
         """Returns when the server announces these names to this node no more. Everything that it has announced before
         has arrived then. Raises EngineUnavailable if the link is lost."""
-        if self._announcements is None or not self.is_up:
-            raise self.lost_error(self._problem)
+        subscriptions = self._working_subscriptions()
         if names:
-            await self._unsubscribe(self._announcements, names)
+            await subscriptions.unsubscribe(names)
 
     def unsubscribe_later(self, names: Sequence[bytes]) -> None:
         """Like `unsubscribe`. Nobody waits."""
-        if self._announcements is not None and self.is_up and names:
-            self._unsubscribe(self._announcements, names)
+        if self._subscriptions is not None and self.is_up and names:
+            self._subscriptions.unsubscribe(names)
 
-    def _unsubscribe(self, connection: Connection, names: Sequence[bytes]) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        unsubscribing = [len(names), future]
-        for name in names:
-            self._unsubscribing.setdefault(name, deque()).append(unsubscribing)
-        verb = "SUNSUBSCRIBE" if self._sharded else "UNSUBSCRIBE"
-        for command in self._grouped(names):
-            connection.write(pack((verb, *command)))
-        return future
-
-    def _grouped(self, names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-        """The names of one command. Those of a cluster have one slot."""
-        groups: Iterable[Sequence[bytes]] = (names,)
-        if self._sharded:
-            slots: dict[int, list[bytes]] = {}
-            for name in names:
-                slots.setdefault(slot_of(name), []).append(name)
-            groups = slots.values()
-        for group in groups:
-            for start in range(0, len(group), NAMES_PER_COMMAND):
-                yield group[start : start + NAMES_PER_COMMAND]
+    def _working_subscriptions(self) -> Subscriptions:
+        if self._subscriptions is None or not self.is_up:
+            raise self.lost_error(self._problem)
+        return self._subscriptions
 
     def on_push(self, push: Sequence[Any]) -> None:
         """Something that the server sends without a command."""
         kind = push[0]
         if kind in (b"message", b"smessage"):
             name, data = push[1], push[2]
-            if name == self._probe_name:
-                self._on_probe(int(data))
+            if self._probes is not None and name == self._probes.name:
+                self._probes.on_arrival(data)
             else:
                 self._owner.on_announcement(name, data)
+        elif self._subscriptions is None:
+            return  # the link was lost in this turn
         elif kind in (b"subscribe", b"ssubscribe"):
-            if _confirm(self._subscribing[0]):
-                self._subscribing.popleft()
-        elif kind in (b"unsubscribe", b"sunsubscribe"):
-            self._on_unsubscribed(push[1])
-
-    def _on_unsubscribed(self, name: bytes) -> None:
-        waiting = self._unsubscribing.get(name)
-        if waiting is None:
-            self._owner.on_unsubscribed(self, name)
-            return
-        _confirm(waiting.popleft())
-        if not waiting:
-            del self._unsubscribing[name]
+            self._subscriptions.on_subscribed()
+        elif kind in (b"unsubscribe", b"sunsubscribe") and not self._subscriptions.on_unsubscribed(push[1]):
+            self._owner.on_unsubscribed(self, push[1])
 
     # Connecting
 
@@ -463,23 +345,26 @@ class Link:
         receiver = self._receiver = _Receiver(self)
         try:
             self.host = await self._locate()
-            self._commands, server = await open_connection(
-                self.host, self._address, receiver, self._runtime, SILENCE_S
-            )
-            self._announcements, _ = await open_connection(
-                self.host, self._address, receiver, self._runtime, SILENCE_S
-            )
+            commands, server = await open_connection(self.host, self._address, receiver, self._runtime, SILENCE_S)
+            self._commands = commands
+            announcements, _ = await open_connection(self.host, self._address, receiver, self._runtime, SILENCE_S)
+            self._announcements = announcements
             if server.role != "master":
                 raise EngineUnavailable(f"{self.host} is a {server.role or server.mode}, and not a master")
+            self._subscriptions = Subscriptions(announcements, self._sharded)
             check_version(server)
             async with asyncio.timeout(OPEN_TIMEOUT_S):
-                await self._prepare(self._commands, self._announcements)
-                advice = await find_advice(self._commands)
-                self._disk = await find_disk_facts(self._commands, server)
-            if self._commands.is_closed or self._announcements.is_closed:
+                await self._prepare(commands, self._subscriptions)
+                advice = await find_advice(commands)
+                self._disk = await find_disk_facts(commands, server)
+            if commands.is_closed or announcements.is_closed:
                 raise EngineUnavailable("the connection was lost during the first commands")
+        except Unsuitable as error:
+            self._problem = error.detail
+            self._close(error.detail)
+            raise
         except (EngineUnavailable, ServerError, TimeoutError) as error:
-            problem = error.detail if isinstance(error, CommandError) else f"{self._where}: {error or 'no answer'}"
+            problem = error.detail if isinstance(error, CommandError) else f"{self._where}: {str(error) or 'no answer'}"
             self._problem = problem
             self._close(problem)
             raise EngineUnavailable(problem) from error
@@ -489,77 +374,44 @@ class Link:
         self._on_connected()
         self._events.emit(EngineConnected("redis", str(server), str(self.host), advice))
 
-    async def _prepare(self, commands: Connection, announcements: Connection) -> None:
+    async def _prepare(self, commands: Connection, subscriptions: Subscriptions) -> None:
         """Loads the scripts, reads the lineage, and subscribes to the own probes."""
         await asyncio.gather(*(commands.call("SCRIPT", "LOAD", script.source) for script in SCRIPTS))
         info = await commands.call("INFO", "server")
         run = next(line for line in info.decode().splitlines() if line.startswith("run_id:")).removeprefix("run_id:")
         tag = self._tag()
-        self._era_command = ("EVALSHA", ERA.sha, "1", self._keys.era(tag), run)
-        self.lineage = await commands.call(*self._era_command, self._new_name())
-        self._probe_name = self._keys.probe(tag, self._new_name())
-        await self._subscribe(announcements, [self._probe_name, *self._owner.names(self)])
+
+        def read_lineage() -> Command:
+            return ("EVALSHA", ERA.sha, "1", self._keys.era(tag), run, self._new_name())
+
+        self.lineage = await commands.call(*read_lineage())
+        name, verb = self._keys.probe(tag, self._new_name()), "SPUBLISH" if self._sharded else "PUBLISH"
+        await subscriptions.subscribe([name, *self._owner.names(self)])
+        self._probes = Probes(commands, name, verb, read_lineage, self.lineage, self._runtime.timers, self._lose)
 
     def _on_connected(self) -> None:
         self.is_up = True
         self._failures = 0
-        self._arrived_probe = self._last_probe
-        self._timer = self._runtime.timers.after(PROBE_INTERVAL_S, self._probe)
-        unknown, self._unknown = self._unknown, []
-        for pending in unknown:
+        for pending in self._take_unknown():
             if not pending.future.done():
                 self.send_again(pending)
         self._owner.on_up(self)
-
-    def _probe(self) -> None:
-        """A probe that has not arrived two intervals later ends the connection."""
-        commands = self._commands
-        if commands is None or not self.is_up:
-            return
-        if self._is_probe_late:
-            self._lose("the server answers, but its announcements do not arrive")
-            return
-        self._is_probe_late = self._arrived_probe != self._last_probe
-        self._timer = self._runtime.timers.after(PROBE_INTERVAL_S, self._probe)
-        era = Future()
-        era.add_done_callback(self._on_era)
-        commands.send(pack((*self._era_command, self._new_name())), era)
-        self._announce_probe(commands)
-
-    def _announce_probe(self, commands: Connection) -> int:
-        self._last_probe += 1
-        verb = "SPUBLISH" if self._sharded else "PUBLISH"
-        commands.send(pack((verb, self._probe_name, self._last_probe)), Ignored())
-        return self._last_probe
-
-    def _on_probe(self, number: int) -> None:
-        self._arrived_probe = number
-        self._is_probe_late = False
-        while self._round_trips and self._round_trips[0][0] <= number:
-            _, future = self._round_trips.popleft()
-            if not future.done():
-                future.set_result(None)
-
-    def _on_era(self, era: asyncio.Future[Reply]) -> None:
-        if era.cancelled() or era.exception() is not None:
-            return
-        if self.is_up and era.result() != self.lineage:
-            self._lose("the server has lost its data, or another server has taken its place")
 
     # The end of a connection, and the next one
 
     def on_connection_lost(self, receiver: _Receiver, reason: str) -> None:
         """One of the connections has ended."""
-        if receiver is self._receiver:
+        if receiver is not self._receiver:
+            return
+        if self.is_up:
             self._lose(reason)
+        else:
+            self._close(reason)  # the attempt gets errors
 
     def _lose(self, reason: str) -> None:
-        if not self.is_up:
-            return  # the attempt notices by itself
         self.is_up = False
         self._problem = reason
-        if self._timer is not None:
-            self._timer.cancel()
+        self._was_silent = self._commands is not None and self._commands.was_silent
         self._close(reason)
         self._owner.on_down(self, reason)
         self._connect_later()
@@ -570,18 +422,14 @@ class Link:
             if connection is not None:
                 connection.close(reason)
         self._commands = self._announcements = None
-        self._is_probe_late = False
+        if self._subscriptions is not None:
+            self._subscriptions.close(self.lost_error(reason))
+            self._subscriptions = None
+        if self._probes is not None:
+            self._probes.close(self.lost_error(reason))
+            self._probes = None
         for confirmations in self._confirmations.values():
             confirmations.close()
-        unsubscribing = (each for commands in self._unsubscribing.values() for each in commands)
-        waiting = [future for _, future in (*self._subscribing, *unsubscribing, *self._round_trips)]
-        self._subscribing.clear()
-        self._round_trips.clear()
-        self._unsubscribing.clear()
-        for future in waiting:
-            if not future.done():
-                future.set_exception(self.lost_error(reason))
-                future.exception()  # marks it as seen: the caller may be gone
 
     def _connect_later(self) -> None:
         if self._is_stopped:
@@ -602,13 +450,3 @@ class Link:
             self._connect_later()
             return
         self._attempt = None
-
-
-def _confirm(command: list[Any]) -> bool:
-    """One of the names of a command is confirmed. True if it was the last one."""
-    command[0] -= 1
-    if command[0]:
-        return False
-    if not command[1].done():
-        command[1].set_result(None)
-    return True

@@ -6,7 +6,7 @@ from beaconfire.base.errors import EngineUnavailable
 from beaconfire.base.loop import Runtime
 from beaconfire.engines.redis.address import Address, Host
 from beaconfire.engines.redis.connection import Nobody, ServerError
-from beaconfire.engines.redis.handshake import open_connection
+from beaconfire.engines.redis.handshake import Unsuitable, open_connection
 from beaconfire.engines.redis.link import SILENCE_S
 
 
@@ -38,7 +38,7 @@ class Sentinels:
         )
         try:
             if server.mode != "sentinel":
-                raise EngineUnavailable(f"{host} is no sentinel: use redis:// or redis+cluster:// in redis.url")
+                raise Unsuitable(f"{host} is no sentinel: use redis:// or redis+cluster:// in redis.url")
             name = self._address.master_name
             reply = await connection.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
         except ServerError as error:
@@ -46,5 +46,5 @@ class Sentinels:
         finally:
             connection.close("answered")
         if reply is None:
-            raise EngineUnavailable(f"{host} does not watch a master with the name {name!r}")
+            raise Unsuitable(f"{host} does not watch a master with the name {name!r}")
         return Host(reply[0].decode(), int(reply[1]))

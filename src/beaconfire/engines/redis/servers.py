@@ -8,7 +8,8 @@ from typing import Protocol, TypeAlias
 from beaconfire.engines.port import EngineState
 from beaconfire.engines.redis.address import Host
 from beaconfire.engines.redis.connection import ServerError
-from beaconfire.engines.redis.link import Link, LinkOwner, Pending
+from beaconfire.engines.redis.link import Link, LinkOwner
+from beaconfire.engines.redis.pending import Pending
 
 IsLost: TypeAlias = Callable[[bytes], bool]
 """Whether a name belongs to a master whose link was lost. None in its place: all names."""

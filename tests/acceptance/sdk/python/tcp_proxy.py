@@ -6,7 +6,6 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-
 _FIRST_BYTES = 16 * 1024
 """How much of the data is kept to tell connections apart."""
 
@@ -63,7 +62,11 @@ class TcpProxy:
 
     async def _connect(self, client: _End) -> None:
         server = _End(None, is_client_side=False)
-        await asyncio.get_running_loop().create_connection(lambda: server, "127.0.0.1", self.server_port)
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: server, "127.0.0.1", self.server_port)
+        except OSError:
+            client.abort()
+            return
         client.meet(server)
         self._ends += [client, server]
         if self._is_cut:
