@@ -12,23 +12,19 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bench.processes import HeldPort
+
 START_DEADLINE_S = 20.0
 STOP_DEADLINE_S = 10.0
 
 
-def free_port() -> int:
-    """A loopback port that nobody uses at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
-
-
 class ServerProcess:
-    """One server in a folder of its own, which is removed at the end."""
+    """One server in a folder of its own, which is removed at the end. No other process gets its port meanwhile."""
 
-    def __init__(self, command: Sequence[str], port: int, env: Mapping[str, str] | None = None) -> None:
-        """`{folder}` in the command and in the environment is replaced by the folder."""
-        self.port = port
+    def __init__(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        """`{folder}` and `{port}` in the command and in the environment are replaced."""
+        self._held = HeldPort()
+        self.port = self._held.number
         self._command = command
         self._env = env or {}
         self._folder = tempfile.TemporaryDirectory(prefix="server-")
@@ -46,8 +42,8 @@ class ServerProcess:
 
     def start(self) -> None:
         """Returns when the port accepts connections."""
-        env = {**os.environ, **{name: value.format(folder=self.folder) for name, value in self._env.items()}}
-        command = [part.format(folder=self.folder) for part in self._command]
+        env = {**os.environ, **{name: self._filled(value) for name, value in self._env.items()}}
+        command = [self._filled(part) for part in self._command]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env=env)
         deadline_s = time.monotonic() + START_DEADLINE_S
@@ -60,6 +56,9 @@ class ServerProcess:
                 time.sleep(0.01)
             else:
                 return
+
+    def _filled(self, text: str) -> str:
+        return text.replace("{folder}", str(self.folder)).replace("{port}", str(self.port))
 
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")[-5000:]
@@ -85,5 +84,6 @@ class ServerProcess:
     def close(self) -> None:
         """Ends the process and removes its folder. Idempotent."""
         self.stop(signal.SIGKILL)
+        self._held.close()
         self._folder.cleanup()
         atexit.unregister(self.close)

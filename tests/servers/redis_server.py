@@ -16,7 +16,7 @@ import hiredis
 
 from beaconfire.engines.redis.connection import pack
 from bench.load.build import compile_sources
-from tests.servers.process import START_DEADLINE_S, ServerProcess, free_port
+from tests.servers.process import START_DEADLINE_S, ServerProcess
 
 Kind: TypeAlias = Literal["redis", "valkey"]
 
@@ -40,11 +40,9 @@ class RedisServer(ServerProcess):
 
     def __init__(self, kind: Kind = "redis", *options: str) -> None:
         self.kind = kind
-        port = free_port()
-        command = [program(kind), "--port", str(port), "--bind", "127.0.0.1", "--dir", "{folder}", "--save", ""]
+        command = [program(kind), "--port", "{port}", "--bind", "127.0.0.1", "--dir", "{folder}", "--save", ""]
         super().__init__(
             [*command, *options],
-            port,
             {
                 "LD_PRELOAD": str(compile_sources("clock.so", [CLOCK], ("-shared", "-fPIC"))),
                 "BEACONFIRE_TEST_CLOCK": "{folder}/clock",

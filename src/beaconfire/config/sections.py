@@ -96,5 +96,7 @@ def secret_values(config: Config) -> list[str]:
         options = getattr(config, setting.section)
         if setting.secret and options is not None:
             value = getattr(options, setting.option)
+            if value == setting.default:
+                continue
             values += value if isinstance(value, list) else [value]
     return [value for value in values if value]

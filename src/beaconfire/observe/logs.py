@@ -335,14 +335,11 @@ class LogSink:
         )
 
     def _engine_connected(self, event: events.EngineConnected) -> None:
-        self._log.log(
-            logging.WARNING if event.advice else logging.INFO,
-            "engine_connected",
-            engine=event.engine,
-            server=event.server,
-            address=event.address,
-            **_detail(event.advice),
-        )
+        fields = {"engine": event.engine, "server": event.server, "address": event.address}
+        if event.advice:
+            self._log.warning("engine_connected", status="warning", **fields, detail=event.advice)
+        else:
+            self._log.info("engine_connected", **fields)
 
     def _migration_progressed(self, event: events.MigrationProgressed) -> None:
         if event.different:

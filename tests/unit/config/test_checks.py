@@ -139,12 +139,14 @@ HISTORY: dict[str, Any] = {"history_size": 1, "history_ttl": Seconds(9)}
         (
             "memory",
             ChannelOptions(durability="disk", **HISTORY),
-            'expected "memory", because the engine "memory" offers nothing else. "disk" needs the engine "sqlite"',
+            'expected "memory", because the engine "memory" offers nothing else. "disk" needs the engine "sqlite" or '
+            '"redis"',
         ),
         (
             "sqlite",
             ChannelOptions(durability="replicated", **HISTORY),
-            'expected "memory" or "disk", because the engine "sqlite" offers nothing else',
+            'expected "memory" or "disk", because the engine "sqlite" offers nothing else. "replicated" needs the '
+            'engine "redis"',
         ),
         (
             "sqlite",

@@ -230,7 +230,7 @@ def test_lines_of_limits_and_errors() -> None:
             **{"library": "sqlite 3.40.1", "is_copy": True, "detail": "an old version"},
         },
         {
-            **{"level": "warning", "action": "engine_connected", "status": "ok", "engine": "redis"},
+            **{"level": "warning", "action": "engine_connected", "status": "warning", "engine": "redis"},
             **{"server": "redis 7.0.15", "address": "10.0.0.1:6379", "detail": "Set maxmemory-policy noeviction."},
         },
         {

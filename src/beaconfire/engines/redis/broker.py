@@ -33,6 +33,7 @@ from beaconfire.engines.redis.connection import Command, Reply
 from beaconfire.engines.redis.handshake import Unsuitable
 from beaconfire.engines.redis.keys import ChannelKeys, Keys
 from beaconfire.engines.redis.link import Link
+from beaconfire.engines.redis.pending import Sender
 from beaconfire.engines.redis.scripts import HISTORY, PUBLISH, PUBLISH_KEYED, REMOVE_HISTORY
 from beaconfire.engines.redis.servers import Servers
 from beaconfire.model.position import StreamPosition
@@ -160,7 +161,7 @@ class RedisBroker:
         return replace(outcome, durability=history.durability)
 
     def _publish_command(
-        self, link: Link, channel: str, keys: ChannelKeys, body: bytes, options: PublishOptions, repeated: str
+        self, link: Sender, channel: str, keys: ChannelKeys, body: bytes, options: PublishOptions, repeated: str
     ) -> Command:
         history = options.history
         head: Command
@@ -259,7 +260,7 @@ class RedisBroker:
     def _history_command(
         self,
         keys: ChannelKeys,
-        link: Link,
+        link: Sender,
         options: HistoryOptions,
         limit: int,
         since: StreamPosition | None,

@@ -86,6 +86,8 @@ class Keys:
         return (self._probe % (tag, name)).encode()
 
     def _name(self, channel: str) -> str:
-        if "}" in channel or "%" in channel:
+        if not channel:
+            channel = "%"
+        elif "}" in channel or "%" in channel:
             channel = channel.replace("%", "%25").replace("}", "%7D")
         return f"{self._prefix}{channel}}}"

@@ -4,9 +4,8 @@ A link that is lost is made again until `stop`, with growing delays. A lost link
 not known. Those that can be repeated without harm wait for the next connection, and are repeated there before anything
 else is sent, in their order. All others fail.
 
-Every few seconds the link *probes* itself: it announces something and expects the announcement, because a server, or a
-proxy in front of it, may answer commands and deliver nothing. The probe also reads the lineage of the server, which
-tells whether the server was emptied.
+Every few seconds the link probes itself: a server, or a proxy in front of it, may answer commands and announce nothing.
+The probe also reads the lineage of the server, which tells whether the server was emptied.
 """
 
 from __future__ import annotations
@@ -252,11 +251,11 @@ class Link:
         return EngineUnavailable(f"engine 'redis': the link to {self._where} is down: {reason}")
 
     def explain(self, error: ServerError) -> Exception:
-        """The error of a call whose command was refused."""
         return explain(error, self._where)
 
+    # pending.Sender
+
     def on_error(self, pending: Pending, error: ServerError) -> None:
-        """The command was refused. It had no effect."""
         if error.code in NOT_MASTER:
             if self.is_up:
                 self._lose(str(error))
@@ -267,7 +266,6 @@ class Link:
             pending.fail(self.explain(error))
 
     def on_unanswered(self, pending: Pending, reason: str) -> None:
-        """The connection was lost before the reply."""
         if pending.again is None or self._is_stopped or pending.future.done():
             pending.fail(self.lost_error(reason))
             return

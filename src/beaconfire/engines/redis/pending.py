@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
+from beaconfire.base.errors import EngineUnavailable
 from beaconfire.engines.redis.connection import Command, Future, Reply, ServerError
 
-if TYPE_CHECKING:
-    from beaconfire.engines.redis.link import Link
 
-Again: TypeAlias = "Callable[[Link], Command]"
+class Sender(Protocol):
+    """The link that sends commands."""
+
+    lineage: bytes
+    """Of the server."""
+
+    def on_error(self, pending: Pending, error: ServerError) -> None:
+        """The command was refused. It had no effect."""
+
+    def on_unanswered(self, pending: Pending, reason: str) -> None:
+        """The connection was lost before the reply."""
+
+    def explain(self, error: ServerError) -> Exception:
+        """The error of a call whose command was refused."""
+
+    def lost_error(self, reason: str) -> EngineUnavailable:
+        """The error of a call whose connection was lost."""
+
+
+Again: TypeAlias = "Callable[[Sender], Command]"
 """Makes the command once more, for the new connections of this or another link. The outcome of the first try is not
 known. None: the command must not be repeated then."""
 
@@ -21,7 +39,7 @@ class Pending:
 
     __slots__ = ("again", "command", "future", "link", "moves")
 
-    def __init__(self, link: Link, command: Command, again: Again | None) -> None:
+    def __init__(self, link: Sender, command: Command, again: Again | None) -> None:
         self.link = link
         self.command = command
         self.again = again
@@ -56,7 +74,7 @@ class Ignored:
 class Batch(Future):
     """Waits for the replies to several commands, which need no repetition. The result is their list."""
 
-    def __init__(self, link: Link, count: int) -> None:
+    def __init__(self, link: Sender, count: int) -> None:
         super().__init__()
         self._link = link
         self._count = count
