@@ -64,18 +64,32 @@ class RedisServer(ServerProcess):
             file.write(self._offset_ns.to_bytes(8, sys.byteorder))
 
     def call(self, *command: str | bytes | int) -> Any:
-        """Sends one command, and returns the reply."""
+        """Sends one command, and returns the reply. A sentinel ends all connections of a server that it promotes."""
+        try:
+            reply = self._exchange(command)
+        except ConnectionError:
+            self._disconnect()
+            reply = self._exchange(command)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _exchange(self, command: tuple[str | bytes | int, ...]) -> Any:
         if self._client is None:
             self._client = socket.create_connection(("127.0.0.1", self.port), 5.0)
         self._client.sendall(pack(command))
         reader = hiredis.Reader()
         while (reply := reader.gets()) is False:
             received = self._client.recv(65536)
-            assert received, "the server has closed the connection"
+            if not received:
+                raise ConnectionError("the server has closed the connection")
             reader.feed(received)
-        if isinstance(reply, Exception):
-            raise reply
         return reply
+
+    def _disconnect(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     def start_replica(self, *options: str) -> RedisServer:
         """A started replica of this server, which has its data."""
@@ -87,11 +101,18 @@ class RedisServer(ServerProcess):
             time.sleep(0.01)
         return replica
 
+    def refuse_replicas(self) -> None:
+        """Ends the connections of replicas, which cannot come back: they lack what is written from now on."""
+        self.call("ACL", "SETUSER", "default", "-psync", "-sync")
+        self.call("CLIENT", "KILL", "TYPE", "replica")
+
+    @property
+    def is_master(self) -> bool:
+        return b"role:master" in self.call("INFO", "replication")
+
     def stop(self, *arguments: Any) -> None:
         """See `ServerProcess.stop`."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self._disconnect()
         super().stop(*arguments)
 
 

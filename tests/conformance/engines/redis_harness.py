@@ -22,6 +22,7 @@ from tests.acceptance.sdk.python.tcp_proxy import TcpProxy
 from tests.fakes.events import EventRecorder
 from tests.fakes.hub import wait_until
 from tests.fakes.migration import with_migration
+from tests.servers.redis_groups import shared_cluster, shared_sentinel
 from tests.servers.redis_server import Kind, shared_server
 
 from .harness import NODE, TIMEOUT_S, Harness
@@ -51,12 +52,15 @@ class RedisHarness(Harness):
         self._engines: list[RedisEngine] = []
 
     def make_engine(self) -> Engine:
-        port = self.server.port if self._engines else self.proxy.port
         runtime = Runtime(asyncio.get_running_loop().call_soon, self.timers, self._link_timers, random.Random(0).random)
-        options = RedisOptions(url=f"redis://127.0.0.1:{port}", prefix=self._prefix)
+        options = RedisOptions(url=self.url(), prefix=self._prefix)
         engine = redis_engine(options, runtime, EventRecorder(), random_epoch)
         self._engines.append(engine)
         return guard_engine(control_calls(with_migration(engine), self.calls), TIMEOUT_S, self.timers, self.events)
+
+    def url(self) -> str:
+        """Where the next node connects to."""
+        return f"redis://127.0.0.1:{self.server.port if self._engines else self.proxy.port}"
 
     async def open(self) -> None:
         await self.proxy.open()
@@ -104,4 +108,35 @@ class ValkeyHarness(RedisHarness):
     kind = "valkey"
 
 
-REDIS_ENGINES: dict[str, type[Harness]] = {"redis": RedisHarness, "valkey": ValkeyHarness}
+class SentinelHarness(RedisHarness):
+    """A sentinel tells where the server is."""
+
+    has_link = False  # the connections go past the proxy
+
+    def url(self) -> str:
+        return shared_sentinel().url
+
+
+class ClusterHarness(RedisHarness):
+    """Three masters share the channels, and announce them in their shards."""
+
+    has_link = False  # each master announces its own address
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.cluster = shared_cluster()
+
+    def url(self) -> str:
+        return self.cluster.url
+
+    async def advance(self, seconds: float) -> None:
+        self.cluster.advance(seconds)
+        await super().advance(seconds)
+
+
+REDIS_ENGINES: dict[str, type[Harness]] = {
+    "redis": RedisHarness,
+    "valkey": ValkeyHarness,
+    "redis-sentinel": SentinelHarness,
+    "redis-cluster": ClusterHarness,
+}
