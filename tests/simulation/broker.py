@@ -83,10 +83,15 @@ class StreamStore:
         """Whether the publication at this position was lost."""
         return (channel, position.epoch, position.offset) in self.lost
 
+    def has_lost_after(self, channel: str, position: StreamPosition) -> bool:
+        """Whether the publication at this position, or a later one of its epoch, was lost."""
+        return any(lost[:2] == (channel, position.epoch) and lost[2] >= position.offset for lost in self.lost)
+
     def is_between(self, channel: str, position: StreamPosition) -> bool:
-        """Whether the stream has leapt over this position."""
+        """Whether the stream has leapt over this position. A reader that does not know what is before a publication begins
+        directly before it."""
         gaps = self._gaps.get((channel, position.epoch), ())
-        return any(low < position.offset < high for low, high in gaps)
+        return any(low < position.offset < high - 1 for low, high in gaps)
 
     def position(self, channel: str) -> StreamPosition:
         if channel not in self.epochs:

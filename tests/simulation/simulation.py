@@ -72,6 +72,7 @@ class Simulation(BaseSimulation[LossyNode]):
 
     def _fail_over(self, channel: str, count: int) -> None:
         """Another server takes over, which lacks the newest publications of a channel. All links are lost first."""
+        self.excuses.lost_newest = True
         self._lose_links(self.nodes.all, None)
         self.store.lose_newest(channel, count)
 

@@ -61,6 +61,8 @@ class Excuses:
         """Calls of the engine may fail."""
         self.lost_announcements = False
         """Links and announcements may get lost."""
+        self.lost_newest = False
+        """A failover has lost publications."""
         self.lost_replies = False
         """A link may be lost during a publish, whose outcome is not known then."""
         self.refusals = False
@@ -152,13 +154,14 @@ class SubscribedChannel:
             self.position = StreamPosition(offset, epoch)
         elif result.get("recovered"):
             self.counts.recovered += 1
-            self._check_not_lost(since)
             if epoch != since.epoch:
                 raise BrokenGuarantee(f"{self.name}: recovered from another epoch")
             self.position = since
             for publication in publications:
                 self.on_publication(publication)
             if not publications:
+                if offset != since.offset:
+                    self._check_not_lost(since)  # otherwise the client may still be told
                 self._skip_to(offset + 1, 0)
                 self.position = StreamPosition(offset, epoch)
         else:
@@ -166,7 +169,8 @@ class SubscribedChannel:
             if publications:
                 raise BrokenGuarantee(f"{self.name}: publications without recovered")
             missed = self._published(since, offset)
-            known = epoch == since.epoch and not self._store.is_lost(self.channel, since)
+            # After a loss, history is shorter than its size.
+            known = epoch == since.epoch and not self._store.has_lost_after(self.channel, StreamPosition(0, epoch))
             if known and len(missed) <= HISTORY_SIZE and offset >= since.offset:
                 raise BrokenGuarantee(f"{self.name}: was not recovered although history had it: {result}")
             self.position = StreamPosition(offset, epoch)
@@ -253,7 +257,8 @@ class SubscribedChannel:
         )
         first = next(later, 0)
         before = self._store.predecessors[self.channel, top.epoch, first] if first else top.offset
-        lost = self._store.is_lost(self.channel, position)
+        # The server may have sent lost publications that the client has not received.
+        lost = self._store.has_lost_after(self.channel, position)
         return lost or position.epoch != top.epoch or position.offset < before
 
     # Publications
@@ -280,7 +285,9 @@ class SubscribedChannel:
     def _skip_to(self, offset: int, left_out: int) -> None:
         """Checks that each publication between the position and `offset` was filtered out, or left out and counted."""
         assert self.position is not None
-        if self.count_missing(offset - 1) != left_out or (left_out and self.delivery.max_rate is None):
+        # What was left out may have been lost since.
+        counts = self.delivery.max_rate is None or not self._store.has_lost_after(self.channel, self.position)
+        if (counts and self.count_missing(offset - 1) != left_out) or (left_out and self.delivery.max_rate is None):
             raise BrokenGuarantee(f"{self.name}: offset {offset} after {self.position} with {left_out} left out")
         self.counts.conflated += left_out
         self.counts.filtered += len(self._published(self.position, offset - 1)) - left_out
@@ -299,8 +306,10 @@ class SubscribedChannel:
         return position.offset <= top.offset and not self.count_missing(top.offset)
 
     def _published(self, since: StreamPosition, top: int) -> list[Publication]:
-        """What was published after a position, up to offset `top`."""
+        """What was published after a position, up to offset `top`. What was lost counts before a lost publication only."""
         published = self._store.published
+        if self._store.is_lost(self.channel, since._replace(offset=top + 1)):
+            published = published | self._store.lost
         keys = ((self.channel, since.epoch, offset) for offset in range(since.offset + 1, top + 1))
         return [published[key] for key in keys if key in published]
 

@@ -28,7 +28,7 @@ from beaconfire.channels.namespaces import Namespaces
 from beaconfire.delivery.channel import LocalChannel
 from beaconfire.delivery.healer import Announcement
 from beaconfire.delivery.hub import Hub
-from beaconfire.engines.port import Broker
+from beaconfire.engines.port import Broker, HistoryPage
 from beaconfire.model.events import ChannelHealed, EventSink
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
@@ -339,7 +339,7 @@ class Healing:
             read_bytes += sum(size(publication) for publication in page.publications)
             if not page.continues or page.position.epoch != since.epoch:
                 bridged = False
-                await self._skip_missing(channel, healing, since)
+                await self._skip_missing(channel, healing, since, page)
                 continue
             if read_bytes > self._limit_bytes or (end < page.position.offset and not page.publications):
                 self._give_up(channel, healing, "too many publications were missed")
@@ -352,10 +352,14 @@ class Healing:
             self._events.emit(ChannelHealed(self._namespaces.label(channel), True, publications))
         self._finish(channel, healing)
 
-    async def _skip_missing(self, channel: str, healing: ChannelHealing, since: StreamPosition) -> None:
-        """Tells the subscriptions that are behind the start of history. The healing continues at the start."""
+    async def _skip_missing(
+        self, channel: str, healing: ChannelHealing, since: StreamPosition, page: HistoryPage
+    ) -> None:
+        """Tells the subscriptions that are before the first publication that history has after `since`. The healing
+        continues there. `page` begins there, if it is of the same epoch."""
         history = self._namespaces.resolve(channel).history
-        page = await self._broker.history(channel, history, 1)
+        if page.position.epoch != since.epoch:
+            page = await self._broker.history(channel, history, 1)
         if not self._is_current(channel, healing) or healing.local.announced != since:
             return
         start = page.publications[0].offset - 1 if page.publications else page.position.offset

@@ -57,7 +57,8 @@ if since ~= '' then
     local complete = oldest and oldest - 1 or top -- the last offset of which history retains everything after it
     if from > top or from < tonumber(m[6] or 0) then continues = 0 end
     for low, high in string.gmatch(m[5] or '', '(%d+):(%d+);') do
-      if from > tonumber(low) and from < tonumber(high) then continues = 0 end
+      -- Just before `high` is where a reader begins that does not know what is before it.
+      if from > tonumber(low) and from < tonumber(high) - 1 then continues = 0 end
       if oldest == tonumber(high) then complete = tonumber(low) end
     end
     if from < complete then continues = 0 end
