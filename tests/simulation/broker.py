@@ -88,8 +88,8 @@ class StreamStore:
         return any(lost[:2] == (channel, position.epoch) and lost[2] >= position.offset for lost in self.lost)
 
     def is_between(self, channel: str, position: StreamPosition) -> bool:
-        """Whether the stream has leapt over this position. A reader that does not know what is before a publication begins
-        directly before it."""
+        """Whether the stream has leapt over this position. Directly before a publication is where a reader begins that
+        does not know the predecessor."""
         gaps = self._gaps.get((channel, position.epoch), ())
         return any(low < position.offset < high - 1 for low, high in gaps)
 
