@@ -58,10 +58,18 @@ class RedisServer(ServerProcess):
         return f"redis://127.0.0.1:{self.port}"
 
     def advance(self, seconds: float) -> None:
-        """Sets the clock of the server forward."""
+        """Sets the clock of the server forward. Returns when scripts see it: the server keeps the time for a moment."""
+        before_s = self._script_time_s()
         self._offset_ns += int(seconds * 1e9)
         with self._clock.open("r+b") as file:  # the server has mapped this file
             file.write(self._offset_ns.to_bytes(8, sys.byteorder))
+        end_s = time.monotonic() + START_DEADLINE_S
+        while self._script_time_s() - before_s < seconds:
+            assert time.monotonic() < end_s, "the clock of the server does not move"
+
+    def _script_time_s(self) -> float:
+        seconds, microseconds = self.call("EVAL", "return redis.call('TIME')", 0)
+        return int(seconds) + int(microseconds) / 1e6
 
     def call(self, *command: str | bytes | int) -> Any:
         """Sends one command, and returns the reply. A sentinel ends all connections of a server that it promotes."""

@@ -306,8 +306,8 @@ class SubscribedChannel:
         return position.offset <= top.offset and not self.count_missing(top.offset)
 
     def _published(self, since: StreamPosition, top: int) -> list[Publication]:
-        """What was published after a position, up to offset `top`. What was lost counts only before a publication that was
-        lost as well."""
+        """What was published after a position, up to offset `top`. What was lost counts only before a publication that
+        was lost as well."""
         published = self._store.published
         if self._store.is_lost(self.channel, since._replace(offset=top + 1)):
             published = published | self._store.lost

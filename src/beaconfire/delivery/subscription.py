@@ -320,8 +320,8 @@ def _advance(seen: int, epoch: str, item: Item) -> int:
     """The offset up to which everything is there after this publication. `seen` is the offset before it.
 
     `seen` may be the offset directly before that of the publication, although the predecessor has a lower one: where a
-    reader does not know the predecessor, it begins there. Raises `Gap` if the predecessor is missing, if the stream does
-    not contain the publication at `seen` any more, because the engine has lost it, and for another epoch.
+    reader does not know the predecessor, it begins there. Raises `Gap` if the predecessor is missing, if the stream
+    does not contain the publication at `seen` any more, because the engine has lost it, and for another epoch.
     """
     if item.epoch != epoch:
         raise Gap(f"the stream's epoch changed from {epoch!r} to {item.epoch!r}")
