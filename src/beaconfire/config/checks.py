@@ -16,7 +16,7 @@ from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import option_problems
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.config.sections import Config
-from beaconfire.engines.options import DURABILITIES, EngineOptions, MigrationOptions, RedisOptions
+from beaconfire.engines.options import DURABILITIES, EMBEDDED, EngineOptions, MigrationOptions, RedisOptions
 from beaconfire.protocols.plain.options import PlainOptions
 from beaconfire.session.options import ClientOptions
 from beaconfire.transports.endpoint_table import ENDPOINTS
@@ -214,6 +214,11 @@ def check_redis(redis: RedisOptions, engine: EngineOptions, migration: Migration
 
 
 def check_migration(migration: MigrationOptions, engine: EngineOptions) -> Iterator[Violation]:
+    if migration.to != "none" and engine.type not in EMBEDDED:
+        yield Violation(
+            ("migration.to", "engine.type"),
+            f'expected "none", got "{migration.to}": the streams of the engine "{engine.type}" cannot be migrated yet',
+        )
     if migration.to != engine.type:
         return
     if engine.type == "memory":

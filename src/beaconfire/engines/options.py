@@ -21,6 +21,11 @@ DURABILITIES: Final[Mapping[EngineType, tuple[Durability, ...]]] = {
 """What each engine offers. `Engine.durabilities` of the engine says the same."""
 
 
+EMBEDDED: Final[frozenset[EngineType]] = frozenset({"memory", "sqlite"})
+"""Engines inside a process of the server. With workers, this process is the hub. Workers connect to all other engines
+by themselves, as nodes on other machines do."""
+
+
 class EngineOptions(Options, frozen=True, kw_only=True):
     """The engine: broker, history and presence."""
 

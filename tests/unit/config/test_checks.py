@@ -198,6 +198,8 @@ def test_the_library_of_redis_must_be_installed(monkeypatch: pytest.MonkeyPatch)
         (EngineOptions(type="sqlite", path="a.db"), MigrationOptions(to="sqlite", path="b.db"), []),
         (EngineOptions(type="sqlite", path="a.db"), MigrationOptions(path="a.db"), []),
         (EngineOptions(), MigrationOptions(to="memory"), ["migration.to"]),
+        (EngineOptions(type="redis"), MigrationOptions(to="sqlite"), ["migration.to"]),
+        (EngineOptions(type="redis"), MigrationOptions(), []),
         (EngineOptions(type="sqlite", path="a.db"), MigrationOptions(to="sqlite", path="./a.db"), ["migration.path"]),
     ],
 )

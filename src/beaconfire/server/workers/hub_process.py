@@ -9,11 +9,14 @@ import secrets
 import shutil
 import signal
 
+from msgspec import structs
+
 from beaconfire import __version__
 from beaconfire.base.clock import SystemClock
 from beaconfire.base.timers import Timers
 from beaconfire.config import Config
 from beaconfire.engines.hub import EngineHub, HubSocket
+from beaconfire.engines.options import EMBEDDED, EngineOptions
 from beaconfire.model.events import EventDispatcher, NodeStatistics
 from beaconfire.observe.health import Health
 from beaconfire.observe.logs import LogSink
@@ -39,6 +42,8 @@ async def _serve(config: Config, seat: Seat, listening: HubSocket) -> int:
     timers, log, metrics, health = Timers(clock), LogSink(None, clock), MetricsSink(), Health()
     events = EventDispatcher(metrics, log)
     runtime = make_runtime(clock, timers)
+    if config.engine.type not in EMBEDDED:
+        config = structs.replace(config, engine=EngineOptions())  # no worker uses the engine of the hub
     engine = make_engine(config, runtime, events)
     hub = EngineHub(engine, runtime, events, secrets.token_hex(8), __version__)
     ticks = Ticks(clock, timers, events, engine, log.tick)
