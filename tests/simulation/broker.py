@@ -24,6 +24,9 @@ from beaconfire.model.publication import ClientInfo, Publication
 
 CHANNELS = ("a", "b")
 
+LEAP = 1000
+"""How far offsets leap after a loss."""
+
 Announcement: TypeAlias = Callable[[BrokerEvents], None]
 
 
@@ -42,6 +45,12 @@ class StreamStore:
         """Every publication of the simulation, by channel, epoch and offset."""
         self.predecessors: dict[tuple[str, str, int], int] = {}
         """The offset before that of each publication, by channel, epoch and offset."""
+        self.lost: dict[tuple[str, str, int], Publication] = {}
+        """Publications that were announced, and that the store has lost. They are not in `published` any more."""
+        self._leaps: dict[str, int] = {}
+        """The next offset of channels that have lost their newest publications."""
+        self._gaps: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        """Pairs of offsets between which the stream has nothing and never had, by channel and epoch."""
         self._epoch_numbers = itertools.count()
 
     def connect(self) -> LossyBroker:
@@ -56,6 +65,33 @@ class StreamStore:
         self.streams.pop(channel, None)
         self.tops.pop(channel, None)
         self.epochs.pop(channel, None)
+        self._leaps.pop(channel, None)
+
+    def lose_newest(self, channel: str, count: int) -> None:
+        """The store continues on a copy that lacks the newest publications of a channel. Their offsets are not used
+        again: the next offset is far above them."""
+        top, epoch = self.position(channel)
+        stream = self.streams.get(channel, [])
+        for publication in reversed(stream[-count:]):
+            key = (channel, epoch, publication.offset)
+            self.lost[key] = self.published.pop(key)
+            self.tops[channel] = self.predecessors[key]
+        del stream[-count:]
+        self._leaps[channel] = max(top + LEAP, self._leaps.get(channel, 0))
+
+    def is_lost(self, channel: str, position: StreamPosition) -> bool:
+        """Whether the publication at this position was lost."""
+        return (channel, position.epoch, position.offset) in self.lost
+
+    def has_lost_after(self, channel: str, position: StreamPosition) -> bool:
+        """Whether the publication at this position, or a later one of its epoch, was lost."""
+        return any(lost[:2] == (channel, position.epoch) and lost[2] >= position.offset for lost in self.lost)
+
+    def is_between(self, channel: str, position: StreamPosition) -> bool:
+        """Whether the stream has leapt over this position. Directly before a publication is where a reader begins that
+        does not know the predecessor."""
+        gaps = self._gaps.get((channel, position.epoch), ())
+        return any(low < position.offset < high - 1 for low, high in gaps)
 
     def position(self, channel: str) -> StreamPosition:
         if channel not in self.epochs:
@@ -67,7 +103,11 @@ class StreamStore:
     ) -> tuple[Publication, str, int]:
         """Stores a publication, and keeps at most `size` of them. Returns it, its epoch and the offset before it."""
         top, epoch = self.position(channel)
-        offset = top + (1 if self._sparse is None else self._sparse.randint(1, 2))
+        offset = self._leaps.pop(channel, 0)
+        if offset:
+            self._gaps.setdefault((channel, epoch), []).append((top, offset))
+        else:
+            offset = top + (1 if self._sparse is None else self._sparse.randint(1, 2))
         publication = Publication(data, info, offset, dict(tags))
         self.published[channel, epoch, offset] = publication
         self.predecessors[channel, epoch, offset] = top
@@ -182,7 +222,9 @@ class LossyBroker:
         first = kept[0].offset if kept else 0
         predecessor = store.predecessors.get((channel, position.epoch, first), position.offset)
         continues = since is None or (
-            since.offset <= position.offset and continues_from(since, predecessor, position.epoch)
+            since.offset <= position.offset
+            and not store.is_between(channel, since._replace(epoch=since.epoch or position.epoch))
+            and continues_from(since, predecessor, position.epoch)
         )
         if reverse:
             kept.reverse()

@@ -194,6 +194,8 @@ class SimulatedClient:
     def _may_have_gap(self) -> bool:
         if any(state.may_have_gap() for state in self.channels.values()):
             return True
+        if self._excuses.lost_newest:
+            return True  # a subscription that is being made may have what was lost
         # The client may not know yet what the server has subscribed it to.
         return self._excuses.control and self._excuses.gap_since(self._connected_after)
 

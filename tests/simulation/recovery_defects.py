@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from beaconfire.delivery import subscription as subscription_module
 from beaconfire.delivery.hub import Hub
+from beaconfire.delivery.item import Item
 from beaconfire.delivery.patched import Patched
 from beaconfire.delivery.subscription import HELD, Held, Subscription, SubscriptionPhase
 from beaconfire.engines.port import HistoryPage
@@ -168,6 +169,16 @@ def _recovery_continues_after_the_subscription_ended(patch: pytest.MonkeyPatch) 
     patch.setattr(Subscription, "end", keep)
 
 
+def _positions_that_were_lost_are_accepted(patch: pytest.MonkeyPatch) -> None:
+    """A subscription does not notice that the stream has leapt over its position."""
+    advance = subscription_module._advance
+
+    def accept(seen: int, epoch: str, item: Item) -> int:
+        return advance(item.previous if item.previous < seen < item.offset else seen, epoch, item)
+
+    patch.setattr(subscription_module, "_advance", accept)
+
+
 DEFECTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _publications_are_not_held,
     _subscription_is_added_to_the_hub_after_the_read,
@@ -184,4 +195,5 @@ DEFECTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _subscription_is_live_after_the_first_piece,
     _continuity_is_not_checked_between_pieces,
     _recovery_continues_after_the_subscription_ended,
+    _positions_that_were_lost_are_accepted,
 )

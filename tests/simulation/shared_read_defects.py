@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from beaconfire.channels import shared_reads
+from beaconfire.channels import kept_pages, shared_reads
 from beaconfire.channels.kept_pages import KeptPages
 from beaconfire.channels.read_requests import ReadRequest, part_of
 from beaconfire.channels.shared_reads import SharedReads, Waiter, Waiting
@@ -141,6 +141,20 @@ def _kept_pages_serve_earlier_positions(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(KeptPages, "find", find_any)
 
 
+def _positions_between_publications_share_a_read(patch: pytest.MonkeyPatch) -> None:
+    """A position counts as continued if that of the page does, also if the engine has lost the publication there."""
+
+    def accept(page: HistoryPage, lowest: ReadRequest, request: ReadRequest) -> HistoryPage | None:
+        part = part_of(page, lowest, request)
+        if part is not None or request.since is None or not page.continues:
+            return part
+        later = [each for each in page.publications if each.offset > request.since.offset]
+        return HistoryPage(later[: request.limit], page.position, True)
+
+    patch.setattr(shared_reads, "part_of", accept)
+    patch.setattr(kept_pages, "part_of", accept)
+
+
 DEFECTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _subscribers_join_a_running_read,
     _page_is_not_cut,
@@ -151,4 +165,5 @@ DEFECTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _failure_reaches_one_subscriber_only,
     _kept_pages_serve_whatever_was_announced,
     _kept_pages_serve_earlier_positions,
+    _positions_between_publications_share_a_read,
 )

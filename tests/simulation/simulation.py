@@ -60,6 +60,8 @@ class Simulation(BaseSimulation[LossyNode]):
         rng = self.rng
         if rng.random() < 0.01:
             choices.append((4, lambda: self.store.lose_stream(rng.choice(CHANNELS))))
+        if self.loses_announcements and rng.random() < 0.01:
+            choices.append((4, lambda: self._fail_over(rng.choice(CHANNELS), rng.randint(1, 4))))
         if self.loses_announcements and rng.random() < 0.005:
             choices.append((4, self._lose_announcements))
 
@@ -67,6 +69,12 @@ class Simulation(BaseSimulation[LossyNode]):
         for each in losing:
             if not each.broker.down:
                 each.lose_link(channels)
+
+    def _fail_over(self, channel: str, count: int) -> None:
+        """Another server takes over, which lacks the newest publications of a channel. All links are lost first."""
+        self.excuses.lost_newest = True
+        self._lose_links(self.nodes.all, None)
+        self.store.lose_newest(channel, count)
 
     def _lose_announcements(self) -> None:
         """As a lost link, but the node only learns which channels have a gap."""

@@ -61,6 +61,8 @@ class Excuses:
         """Calls of the engine may fail."""
         self.lost_announcements = False
         """Links and announcements may get lost."""
+        self.lost_newest = False
+        """A failover has lost publications."""
         self.lost_replies = False
         """A link may be lost during a publish, whose outcome is not known then."""
         self.refusals = False
@@ -158,6 +160,8 @@ class SubscribedChannel:
             for publication in publications:
                 self.on_publication(publication)
             if not publications:
+                if offset != since.offset:
+                    self._check_not_lost(since)  # otherwise the client may still be told
                 self._skip_to(offset + 1, 0)
                 self.position = StreamPosition(offset, epoch)
         else:
@@ -165,7 +169,9 @@ class SubscribedChannel:
             if publications:
                 raise BrokenGuarantee(f"{self.name}: publications without recovered")
             missed = self._published(since, offset)
-            if epoch == since.epoch and len(missed) <= HISTORY_SIZE and offset >= since.offset:
+            # After a loss, history is shorter than its size.
+            known = epoch == since.epoch and not self._store.has_lost_after(self.channel, StreamPosition(0, epoch))
+            if known and len(missed) <= HISTORY_SIZE and offset >= since.offset:
                 raise BrokenGuarantee(f"{self.name}: was not recovered although history had it: {result}")
             self.position = StreamPosition(offset, epoch)
 
@@ -175,8 +181,14 @@ class SubscribedChannel:
         self.base = None
         self.members.clear()
 
+    def _check_not_lost(self, position: StreamPosition) -> None:
+        """A client with a publication that was lost must be told, and must not go on."""
+        if self._store.is_lost(self.channel, position):
+            raise BrokenGuarantee(f"{self.name}: goes on from {position}, which was lost")
+
     def _check_published(self, epoch: str, offset: int) -> None:
-        if offset and (self.channel, epoch, offset) not in self._store.published:
+        key = (self.channel, epoch, offset)
+        if offset and key not in self._store.published and key not in self._store.lost:
             raise BrokenGuarantee(f"{self.name}: offset {offset} was never published in {epoch}")
 
     # Pushes
@@ -243,8 +255,11 @@ class SubscribedChannel:
             for publication in self._store.streams.get(self.channel, [])
             if publication.offset > position.offset
         )
-        first = next(later, top.offset + 1)
-        return position.epoch != top.epoch or position.offset < first - 1
+        first = next(later, 0)
+        before = self._store.predecessors[self.channel, top.epoch, first] if first else top.offset
+        # The server may have sent lost publications that the client has not received.
+        lost = self._store.has_lost_after(self.channel, position)
+        return lost or position.epoch != top.epoch or position.offset < before
 
     # Publications
 
@@ -254,9 +269,12 @@ class SubscribedChannel:
         offset, epoch = publication["offset"], self.position.epoch
         if offset <= self.position.offset:
             raise BrokenGuarantee(f"{self.name}: offset {offset} after {self.position}")
+        key = (self.channel, epoch, offset)
+        if key not in self._store.lost:
+            self._check_not_lost(self.position)
         self._skip_to(offset, publication.get("conflated", 0))
         self.position = StreamPosition(offset, epoch)
-        published = self._store.published.get((self.channel, epoch, offset))
+        published = self._store.published.get(key) or self._store.lost.get(key)
         if published is None:
             raise BrokenGuarantee(f"{self.name}: offset {offset} was never published in {epoch}: {publication}")
         if self._decode(publication) != bytes(published.data):
@@ -267,7 +285,9 @@ class SubscribedChannel:
     def _skip_to(self, offset: int, left_out: int) -> None:
         """Checks that each publication between the position and `offset` was filtered out, or left out and counted."""
         assert self.position is not None
-        if self.count_missing(offset - 1) != left_out or (left_out and self.delivery.max_rate is None):
+        # What was left out may have been lost since.
+        counts = self.delivery.max_rate is None or not self._store.has_lost_after(self.channel, self.position)
+        if (counts and self.count_missing(offset - 1) != left_out) or (left_out and self.delivery.max_rate is None):
             raise BrokenGuarantee(f"{self.name}: offset {offset} after {self.position} with {left_out} left out")
         self.counts.conflated += left_out
         self.counts.filtered += len(self._published(self.position, offset - 1)) - left_out
@@ -281,13 +301,16 @@ class SubscribedChannel:
     def is_complete(self) -> bool:
         """The client has everything that it wants."""
         position, top = self.position, self._store.position(self.channel)
-        if position is None or position.epoch != top.epoch:
+        if position is None or position.epoch != top.epoch or self._store.is_lost(self.channel, position):
             return False
         return position.offset <= top.offset and not self.count_missing(top.offset)
 
     def _published(self, since: StreamPosition, top: int) -> list[Publication]:
-        """What was published after a position, up to offset `top`."""
+        """What was published after a position, up to offset `top`. What was lost counts only before a publication that
+        was lost as well."""
         published = self._store.published
+        if self._store.is_lost(self.channel, since._replace(offset=top + 1)):
+            published = published | self._store.lost
         keys = ((self.channel, since.epoch, offset) for offset in range(since.offset + 1, top + 1))
         return [published[key] for key in keys if key in published]
 
@@ -295,7 +318,8 @@ class SubscribedChannel:
         """Checks a page of history: in order, and as published."""
         epoch, last = result["epoch"], 0
         for publication in result.get("publications", []):
-            published = self._store.published.get((self.channel, epoch, publication["offset"]))
+            key = (self.channel, epoch, publication["offset"])
+            published = self._store.published.get(key) or self._store.lost.get(key)
             if published is None or json.dumps(publication["data"]).encode() != bytes(published.data):
                 raise BrokenGuarantee(f"{self.name}: history has {publication}, published: {published}")
             if publication["offset"] <= last:

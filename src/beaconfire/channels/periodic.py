@@ -55,6 +55,13 @@ class PeriodicWork:
         self._steps.setdefault(int(due_s / self._step_s), []).append(channel)
         self._set_timer()
 
+    def hurry(self) -> None:
+        """All channels that wait are due at the next step of time."""
+        waiting = [channel for step in sorted(self._steps) for channel in self._steps[step]]
+        self._steps.clear()
+        if waiting:
+            self._steps[int(self._timers.clock.now_s() / self._step_s) - 1] = waiting
+
     def stop(self) -> None:
         """No round starts any more."""
         self._is_stopped = True

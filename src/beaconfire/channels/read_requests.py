@@ -58,12 +58,12 @@ def part_of(page: HistoryPage, lowest: ReadRequest, request: ReadRequest) -> His
     if since.epoch not in ("", top.epoch):
         return None  # only the engine knows up to which offset an earlier epoch belongs to the history
     start = bisect_right(publications, since.offset, key=lambda publication: publication.offset)
-    # What continues from a position continues from each later one up to the top. And history has no gap after its
-    # oldest publication.
+    # History has no gap after its oldest publication. But only positions at publications are known to belong to it: one
+    # in between may be that of a publication that the engine has lost.
     if since.offset > top.offset:
         continues = False
-    elif page.continues or start > 0:
+    elif start > 0 and publications[start - 1].offset == since.offset:
         continues = True
     else:
-        return None  # the publication before the first one of the page may be before or after this position
+        return None
     return HistoryPage(publications[start : start + request.limit], top, continues)

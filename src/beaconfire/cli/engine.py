@@ -14,16 +14,19 @@ from rich.text import Text
 
 from beaconfire.base.clock import SystemClock
 from beaconfire.base.errors import EngineError, StorageUnusable
+from beaconfire.base.timers import Timers
 from beaconfire.cli.bars import Bars
 from beaconfire.cli.comparison import print_comparison
 from beaconfire.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, write, write_error
 from beaconfire.cli.mirror import mirror
+from beaconfire.config.sections import Config
 from beaconfire.engines.copying import CopyReport, StreamCopy, VerificationReport
 from beaconfire.engines.no_node import NoNode
 from beaconfire.engines.options import EngineOptions
 from beaconfire.engines.transfer import Transfer, Transferable
 from beaconfire.model.events import NoEvents
-from beaconfire.server.engines import ENGINES
+from beaconfire.server.engines import ENGINES, Needs
+from beaconfire.server.ticks import make_runtime
 
 engine_app = typer.Typer(help="Move the streams of all channels from one engine to another.", no_args_is_help=True)
 
@@ -86,7 +89,9 @@ async def _copy(
 @contextlib.asynccontextmanager
 async def _open(path: str) -> AsyncIterator[Transfer]:
     """The started engine on this file. Raises StorageUnusable if another process uses the file."""
-    engine = ENGINES["sqlite"].make(EngineOptions(type="sqlite", path=path), SystemClock(), NoEvents())
+    clock = SystemClock()
+    options, runtime = EngineOptions(type="sqlite", path=path), make_runtime(clock, Timers(clock))
+    engine = ENGINES["sqlite"].make(Needs(Config(engine=options), options, runtime, NoEvents()))
     assert isinstance(engine, Transferable), "the engine offers a transfer"
     await engine.broker.start(NoNode())
     try:

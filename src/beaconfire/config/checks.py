@@ -16,7 +16,7 @@ from beaconfire.auth.options import TokenOptions
 from beaconfire.auth.static_keys import option_problems
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.config.sections import Config
-from beaconfire.engines.options import DURABILITIES, EngineOptions, MigrationOptions
+from beaconfire.engines.options import DURABILITIES, EMBEDDED, EngineOptions, MigrationOptions, RedisOptions
 from beaconfire.protocols.plain.options import PlainOptions
 from beaconfire.session.options import ClientOptions
 from beaconfire.transports.endpoint_table import ENDPOINTS
@@ -47,6 +47,7 @@ def check_config(config: Config) -> Iterator[Violation]:
     yield from check_token("token", config.token)
     if config.subscription_token is not None:
         yield from check_subscription_token(config.subscription_token)
+    yield from check_redis(config.redis, config.engine, config.migration)
     yield from check_migration(config.migration, config.engine)
     yield from check_channel("channel", config.channel, config.engine)
     yield from check_namespace_names(config.namespaces)
@@ -198,7 +199,26 @@ def _alternatives(values: Iterable[str]) -> str:
     return " or ".join(f'"{value}"' for value in values)
 
 
+def check_redis(redis: RedisOptions, engine: EngineOptions, migration: MigrationOptions) -> Iterator[Violation]:
+    """The library is installed, and the URL has a known form, if the engine is used."""
+    if "redis" not in (engine.type, migration.to):
+        return
+    try:
+        from beaconfire.engines.redis.address import parse_address  # here, because its library is an extra
+
+        parse_address(redis.url)
+    except ImportError as error:
+        yield Violation(("engine.type",), f"{error}: run `pip install 'beaconfire[redis]'`")
+    except ValueError as error:
+        yield Violation(("redis.url",), str(error))
+
+
 def check_migration(migration: MigrationOptions, engine: EngineOptions) -> Iterator[Violation]:
+    if migration.to != "none" and engine.type not in EMBEDDED:
+        yield Violation(
+            ("migration.to", "engine.type"),
+            f'expected "none", got "{migration.to}": the streams of the engine "{engine.type}" cannot be migrated yet',
+        )
     if migration.to != engine.type:
         return
     if engine.type == "memory":

@@ -11,7 +11,7 @@ from beaconfire.auth.options import TokenOptions
 from beaconfire.base.options import Options
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.config.table import Section, SettingsTable
-from beaconfire.engines.options import EngineOptions, MigrationOptions
+from beaconfire.engines.options import EngineOptions, MigrationOptions, RedisOptions
 from beaconfire.observe.options import LogOptions
 from beaconfire.protocols.plain.options import PlainOptions
 from beaconfire.session.options import ClientOptions
@@ -65,6 +65,7 @@ class Config(Options, frozen=True, kw_only=True):
     channel_names: ChannelNameOptions = ChannelNameOptions()
     plain: PlainOptions = PlainOptions()
     engine: EngineOptions = EngineOptions()
+    redis: RedisOptions = RedisOptions()
     migration: MigrationOptions = MigrationOptions()
     log: LogOptions = LogOptions()
 
@@ -95,5 +96,7 @@ def secret_values(config: Config) -> list[str]:
         options = getattr(config, setting.section)
         if setting.secret and options is not None:
             value = getattr(options, setting.option)
+            if value == setting.default:
+                continue
             values += value if isinstance(value, list) else [value]
     return [value for value in values if value]

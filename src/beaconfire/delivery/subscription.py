@@ -319,8 +319,9 @@ def _merge(held: Sequence[Held], top: StreamPosition) -> tuple[list[Item], int]:
 def _advance(seen: int, epoch: str, item: Item) -> int:
     """The offset up to which everything is there after this publication. `seen` is the offset before it.
 
-    The predecessor of the publication may be older than `seen` if it is not the one that was delivered last: nothing is
-    between the two, so nothing is missing. Raises `Gap` if the predecessor is missing, and for another epoch.
+    `seen` may be the offset directly before that of the publication, although the predecessor has a lower one: where a
+    reader does not know the predecessor, it begins there. Raises `Gap` if the predecessor is missing, if the stream
+    does not contain the publication at `seen` any more, because the engine has lost it, and for another epoch.
     """
     if item.epoch != epoch:
         raise Gap(f"the stream's epoch changed from {epoch!r} to {item.epoch!r}")
@@ -328,4 +329,6 @@ def _advance(seen: int, epoch: str, item: Item) -> int:
         return seen
     if item.previous > seen:
         raise Gap(f"offset {item.offset} came after {seen}, but its predecessor {item.previous} did not")
+    if item.previous < seen < item.offset - 1:
+        raise Gap(f"the engine has lost offset {seen}: {item.offset} follows {item.previous}")
     return item.offset

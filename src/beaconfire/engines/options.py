@@ -11,13 +11,19 @@ from beaconfire.base.options import Options
 from beaconfire.base.units import Seconds, Size
 from beaconfire.engines.port import Durability
 
-EngineType: TypeAlias = Literal["memory", "sqlite"]
+EngineType: TypeAlias = Literal["memory", "sqlite", "redis"]
 
 DURABILITIES: Final[Mapping[EngineType, tuple[Durability, ...]]] = {
     "memory": ("memory",),
     "sqlite": ("memory", "disk"),
+    "redis": ("memory", "disk", "replicated"),
 }
 """What each engine offers. `Engine.durabilities` of the engine says the same."""
+
+
+EMBEDDED: Final[frozenset[EngineType]] = frozenset({"memory", "sqlite"})
+"""Engines inside a process of the server. With workers, this process is the hub. Workers connect to all other engines
+by themselves, as nodes on other machines do."""
 
 
 class EngineOptions(Options, frozen=True, kw_only=True):
@@ -27,7 +33,8 @@ class EngineOptions(Options, frozen=True, kw_only=True):
         EngineType,
         Meta(
             description="`memory`: inside this process, without any other service; nothing survives a restart. "
-            '`sqlite`: also inside this process; channels with `durability = "disk"` are in the file `engine.path`.'
+            '`sqlite`: also inside this process; channels with `durability = "disk"` are in the file `engine.path`. '
+            "`redis`: nodes on several machines share channels through the servers of [redis]."
         ),
     ] = "memory"
     path: Annotated[
@@ -59,6 +66,43 @@ class EngineOptions(Options, frozen=True, kw_only=True):
     ] = Size(1024**3)
     detach_delay: Annotated[
         Seconds, Meta(description="How long the node stays attached to a channel after its last subscriber left.")
+    ] = Seconds(1)
+
+
+class RedisOptions(Options, frozen=True, kw_only=True):
+    """The servers of the engine `redis`: Redis from version 6.2 on, or Valkey."""
+
+    url: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Where the servers are: `redis://[user:password@]host[:port][/database]`, "
+            "`redis+sentinel://host[:port],…/master_name[/database]` or `redis+cluster://host[:port],…`. `rediss` "
+            "instead of `redis` is TLS; `?ca_file=…` names certificates to trust. Sentinels with a password: "
+            "`?sentinel_password=…`.",
+            extra={"secret": True},
+        ),
+    ] = "redis://127.0.0.1:6379"
+    prefix: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=64,
+            pattern="^[^{}]+$",
+            description="How the names of all keys begin. Nodes with the same servers and prefix belong together.",
+        ),
+    ] = "beaconfire"
+    replicas: Annotated[
+        int,
+        Meta(ge=1, le=100, description="How many replicas must have a publication of durability `replicated`."),
+    ] = 1
+    confirm_timeout: Annotated[
+        Seconds,
+        Meta(
+            gt=0,
+            description="How long a publish of durability `replicated` or `disk` waits for the confirmation. Then the "
+            "publisher gets an error, and the publication is stored all the same.",
+        ),
     ] = Seconds(1)
 
 

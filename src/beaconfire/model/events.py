@@ -205,6 +205,18 @@ class StorageOpened(Struct, frozen=True):
     advice: str
 
 
+class EngineConnected(Struct, frozen=True):
+    """The engine has connected to the server at `address`: at the start, or again after a loss.
+
+    `server` is its name and version. `advice` is empty, or says what operators should change.
+    """
+
+    engine: str
+    server: str
+    address: str
+    advice: str
+
+
 class MigrationProgressed(Struct, frozen=True):
     """A migration has finished a step: `channels` channels were restored, copied or verified, or wait after a failure.
 
@@ -289,6 +301,7 @@ Event: TypeAlias = (
     | EngineStateChanged
     | HubConnectionEnded
     | StorageOpened
+    | EngineConnected
     | MigrationProgressed
     | MigrationFailed
     | MigrationReadChanged

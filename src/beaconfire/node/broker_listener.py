@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from beaconfire.channels.attachments import Attachments
+from beaconfire.channels.periodic import PeriodicWork
 from beaconfire.delivery.hub import Hub
 from beaconfire.model.publication import ClientInfo, Publication
 from beaconfire.model.pushes import JoinPush, LeavePush
@@ -15,11 +16,19 @@ from beaconfire.node.revocation_stream import RevocationStream
 class BrokerListener:
     """Implements `engines.port.BrokerEvents`."""
 
-    def __init__(self, hub: Hub, attachments: Attachments, healing: Healing, revocations: RevocationStream) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        attachments: Attachments,
+        healing: Healing,
+        presence_upkeep: PeriodicWork,
+        revocations: RevocationStream,
+    ) -> None:
         """The hub passes the publications of channels without subscribers to `revocations`."""
         self._hub = hub
         self._attachments = attachments
         self._healing = healing
+        self._presence_upkeep = presence_upkeep
         self._revocations = revocations
         hub.on_unsubscribed = revocations.on_publication
 
@@ -46,7 +55,9 @@ class BrokerListener:
         self._revocations.on_link_down(channels)
 
     def on_link_up(self, channels: Sequence[str] | None) -> None:
-        """Attaches the channels again, and finds what was published meanwhile."""
+        """Attaches the channels again, and finds what was published meanwhile. Presence is refreshed soon, because its
+        entries may have expired, or the engine may have lost them."""
         self._attachments.link_up(channels)
         self._healing.heal_all(channels)
+        self._presence_upkeep.hurry()
         self._revocations.on_link_up(channels)

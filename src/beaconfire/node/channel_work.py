@@ -92,7 +92,9 @@ class ChannelWork:
             backoff,
             events,
         )
-        self.listener = BrokerListener(hub, self.attachments, self.healing, self.revocation_stream)
+        self.listener = BrokerListener(
+            hub, self.attachments, self.healing, self.upkeep.presence, self.revocation_stream
+        )
 
     def stop(self) -> None:
         """No healing and no periodic work starts any more. Changes of presence go on."""

@@ -28,7 +28,7 @@ from beaconfire.channels.namespaces import Namespaces
 from beaconfire.delivery.channel import LocalChannel
 from beaconfire.delivery.healer import Announcement
 from beaconfire.delivery.hub import Hub
-from beaconfire.engines.port import Broker
+from beaconfire.engines.port import Broker, HistoryPage
 from beaconfire.model.events import ChannelHealed, EventSink
 from beaconfire.model.position import StreamPosition
 from beaconfire.model.publication import Publication
@@ -279,7 +279,8 @@ class Healing:
     # Compare
 
     async def _find_ahead(self, healings: Mapping[str, ChannelHealing]) -> list[str]:
-        """The channels whose stream is ahead. Ends the healing of the others. Raises what the engine raises."""
+        """The channels whose stream is ahead, or has lost publications that this node has received. Ends the healing of
+        the others. Raises what the engine raises."""
         ahead = []
         histories = {}
         for channel, healing in healings.items():
@@ -292,17 +293,17 @@ class Healing:
                 ahead.append(channel)
             else:
                 histories[channel] = history
+        before = {channel: healings[channel].local.announced for channel in histories}
         tops = await self._broker.positions(histories) if histories else {}
         for channel in histories:
             healing, top = healings[channel], tops.get(channel)  # None is a defect of the engine
-            if healing.is_hole or (top is not None and self._is_ahead(top, healing.local.announced)):
+            if healing.is_hole or (
+                top is not None and (_is_ahead(top, healing.local.announced) or _is_behind(top, before[channel]))
+            ):
                 ahead.append(channel)
             else:
                 self._finish(channel, healing)
         return ahead
-
-    def _is_ahead(self, top: StreamPosition, announced: StreamPosition | None) -> bool:
-        return announced is not None and (top.epoch != announced.epoch or top.offset > announced.offset)
 
     def _finish_unknown(self, channel: str, healing: ChannelHealing) -> None:
         """Nobody has a position yet. A subscription that has read history before the link was lost gets one soon."""
@@ -338,7 +339,7 @@ class Healing:
             read_bytes += sum(size(publication) for publication in page.publications)
             if not page.continues or page.position.epoch != since.epoch:
                 bridged = False
-                await self._skip_missing(channel, healing, since)
+                await self._skip_missing(channel, healing, since, page)
                 continue
             if read_bytes > self._limit_bytes or (end < page.position.offset and not page.publications):
                 self._give_up(channel, healing, "too many publications were missed")
@@ -351,10 +352,14 @@ class Healing:
             self._events.emit(ChannelHealed(self._namespaces.label(channel), True, publications))
         self._finish(channel, healing)
 
-    async def _skip_missing(self, channel: str, healing: ChannelHealing, since: StreamPosition) -> None:
-        """Tells the subscriptions that are behind the start of history. The healing continues at the start."""
+    async def _skip_missing(
+        self, channel: str, healing: ChannelHealing, since: StreamPosition, page: HistoryPage
+    ) -> None:
+        """Tells the subscriptions that are before the first publication that history has after `since`. The healing
+        continues there. `page` begins there, if it is of the same epoch."""
         history = self._namespaces.resolve(channel).history
-        page = await self._broker.history(channel, history, 1)
+        if page.position.epoch != since.epoch:
+            page = await self._broker.history(channel, history, 1)
         if not self._is_current(channel, healing) or healing.local.announced != since:
             return
         start = page.publications[0].offset - 1 if page.publications else page.position.offset
@@ -412,6 +417,15 @@ class Healing:
             self._flushed = ""
         if self._must_repeat:
             self.heal(channel)
+
+
+def _is_ahead(top: StreamPosition, announced: StreamPosition | None) -> bool:
+    return announced is not None and (top.epoch != announced.epoch or top.offset > announced.offset)
+
+
+def _is_behind(top: StreamPosition, announced: StreamPosition | None) -> bool:
+    """The stream has lost its newest publications: the engine continues on a copy that lacks them."""
+    return announced is not None and top.epoch == announced.epoch and top.offset < announced.offset
 
 
 def size(publication: Publication) -> int:

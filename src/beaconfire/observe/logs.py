@@ -158,6 +158,7 @@ class LogSink:
             events.EngineStateChanged: self._engine_state_changed,
             events.HubConnectionEnded: self._hub_connection_ended,
             events.StorageOpened: self._storage_opened,
+            events.EngineConnected: self._engine_connected,
             events.MigrationProgressed: self._migration_progressed,
             events.MigrationFailed: self._migration_failed,
             events.MigrationReadChanged: self._migration_read_changed,
@@ -332,6 +333,13 @@ class LogSink:
             is_copy=event.is_copy,
             **_detail(event.advice),
         )
+
+    def _engine_connected(self, event: events.EngineConnected) -> None:
+        fields = {"engine": event.engine, "server": event.server, "address": event.address}
+        if event.advice:
+            self._log.warning("engine_connected", status="warning", **fields, detail=event.advice)
+        else:
+            self._log.info("engine_connected", **fields)
 
     def _migration_progressed(self, event: events.MigrationProgressed) -> None:
         if event.different:

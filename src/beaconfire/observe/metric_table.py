@@ -305,6 +305,10 @@ METRICS: tuple[Metric, ...] = (
         "How often the engine has opened its file: at the start, and after each I/O error.",
     ),
     _counter(
+        "beaconfire_engine_connections_total",
+        "How often the engine has connected to a server: at the start, and after each loss.",
+    ),
+    _counter(
         "beaconfire_migration_failures_total",
         "How often the new engine of a migration has failed. Until it works again, only the old one is used.",
     ),

@@ -96,6 +96,7 @@ class MetricsSink:
             events.EngineStateChanged: self._engine_state_changed,
             events.HubConnectionEnded: self._hub_connection_ended,
             events.StorageOpened: self._storage_opened,
+            events.EngineConnected: self._engine_connected,
             events.MigrationProgressed: self._migration_progressed,
             events.MigrationFailed: self._migration_failed,
             events.MigrationReadChanged: self._migration_read_changed,
@@ -255,6 +256,9 @@ class MetricsSink:
 
     def _storage_opened(self, event: events.StorageOpened) -> None:
         self._count("beaconfire_storage_opened_total")
+
+    def _engine_connected(self, event: events.EngineConnected) -> None:
+        self._count("beaconfire_engine_connections_total")
 
     def _migration_progressed(self, event: events.MigrationProgressed) -> None:
         self._families.numbers("beaconfire_migration_differences_total").series().value += event.different

@@ -26,7 +26,7 @@ from beaconfire.channels.access import Access
 from beaconfire.channels.namespaces import Namespaces
 from beaconfire.config import Config
 from beaconfire.engines.guard import guard_engine
-from beaconfire.engines.options import DURABILITIES
+from beaconfire.engines.options import DURABILITIES, EMBEDDED
 from beaconfire.engines.port import Engine
 from beaconfire.engines.remote import remote_engine
 from beaconfire.model.events import EventDispatcher, EventSink, NodeStatistics
@@ -157,8 +157,8 @@ class App:
 
     def _make_engine(self) -> Engine:
         options = self.config.engine
-        if self._seat is None:
-            return make_engine(options, self.config.migration, self.clock, self.timers, self.events)
+        if self._seat is None or options.type not in EMBEDDED:
+            return make_engine(self.config, self._runtime, self.events)
         engine = remote_engine(self._seat.hub_socket, self._runtime, __version__, DURABILITIES[options.type])
         return guard_engine(engine, float(options.timeout), self.timers, self.events)
 

@@ -7,40 +7,56 @@ from typing import Final
 
 from msgspec import Struct, structs
 
-from beaconfire.base.clock import Clock
-from beaconfire.base.timers import Timers
+from beaconfire.base.loop import Runtime
+from beaconfire.config.sections import Config
 from beaconfire.engines.guard import guard_engine
 from beaconfire.engines.memory import MemoryEngine, memory_engine, random_epoch
 from beaconfire.engines.mirror import mirror_engine
-from beaconfire.engines.options import EngineOptions, MigrationOptions
+from beaconfire.engines.options import EngineOptions
 from beaconfire.engines.port import Engine
 from beaconfire.engines.sqlite import sqlite_engine
 from beaconfire.model.events import EventSink, LimitHit, NodeStatistics
 
 
+class Needs(Struct, frozen=True):
+    """What engines are made from. `config` is read for the sections of engines only."""
+
+    config: Config
+    options: EngineOptions
+    runtime: Runtime
+    events: EventSink
+
+
 class EngineRow(Struct, frozen=True):
     """`make` builds the engine. It is called inside a running event loop."""
 
-    make: Callable[[EngineOptions, Clock, EventSink], Engine]
+    make: Callable[[Needs], Engine]
     summary: str
 
 
-def _memory(options: EngineOptions, clock: Clock, events: EventSink) -> MemoryEngine:
+def _memory(needs: Needs) -> MemoryEngine:
     return memory_engine(
-        clock,
-        history_bytes_max=int(options.history_max_bytes),
-        on_history_full=lambda: events.emit(LimitHit("engine.history_max_bytes", "")),
+        needs.runtime.timers.clock,
+        history_bytes_max=int(needs.options.history_max_bytes),
+        on_history_full=lambda: needs.events.emit(LimitHit("engine.history_max_bytes", "")),
     )
 
 
-def _sqlite(options: EngineOptions, clock: Clock, events: EventSink) -> Engine:
-    live = _memory(options, clock, events)
-    return sqlite_engine(options.path, live, live.broker, clock, random_epoch, events)
+def _sqlite(needs: Needs) -> Engine:
+    live, clock = _memory(needs), needs.runtime.timers.clock
+    return sqlite_engine(needs.options.path, live, live.broker, clock, random_epoch, needs.events)
+
+
+def _redis(needs: Needs) -> Engine:
+    from beaconfire.engines.redis import redis_engine  # only here, because the library is an extra
+
+    return redis_engine(needs.config.redis, needs.runtime, needs.events, random_epoch)
 
 
 ENGINES: Final[Mapping[str, EngineRow]] = {
     "memory": EngineRow(_memory, "In this process. No other service is needed, and nothing survives a restart."),
     "sqlite": EngineRow(_sqlite, "In this process, with a database file for the channels of durability `disk`."),
+    "redis": EngineRow(_redis, "Redis or Valkey: nodes on several machines share channels."),
 }
 
 
@@ -63,18 +79,17 @@ def with_engine(statistics: NodeStatistics, engine: Engine) -> NodeStatistics:
     )
 
 
-def make_engine(
-    options: EngineOptions, migration: MigrationOptions, clock: Clock, timers: Timers, events: EventSink
-) -> Engine:
+def make_engine(config: Config, runtime: Runtime, events: EventSink) -> Engine:
     """The configured engine, with the new engine of a migration if there is one, and behind a guard if it suspends.
 
     Call this inside a running event loop.
     """
-    engine = ENGINES[options.type].make(options, clock, events)
+    options, migration, timers = config.engine, config.migration, runtime.timers
+    engine = ENGINES[options.type].make(Needs(config, options, runtime, events))
     if migration.to != "none":
         into = structs.replace(options, type=migration.to, path=migration.path)
-        new = ENGINES[migration.to].make(into, clock, events)
+        new = ENGINES[migration.to].make(Needs(config, into, runtime, events))
         engine = mirror_engine(
-            engine, new, clock.unix_s, events, migration.read_percent, timeout_s=float(options.timeout) / 2
+            engine, new, timers.clock.unix_s, events, migration.read_percent, timeout_s=float(options.timeout) / 2
         )
     return guard_engine(engine, float(options.timeout), timers, events) if engine.suspends else engine

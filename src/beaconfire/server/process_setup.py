@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from beaconfire.base.errors import StorageUnusable
+from beaconfire.base.errors import EngineUnavailable, StorageUnusable
 from beaconfire.config import Config, ConfigError, Problem, secret_values
 from beaconfire.node.admission import raise_open_files_limit
 from beaconfire.observe import logs
@@ -89,13 +89,17 @@ def _check_files(config: Config) -> None:
 
 @contextlib.contextmanager
 def storage_problems(config: Config) -> Iterator[None]:
-    """Raises ConfigError instead of StorageUnusable."""
+    """Raises ConfigError instead of StorageUnusable, and if the servers of an engine cannot be used."""
     try:
         yield
     except StorageUnusable as error:
         is_old = config.engine.type == "sqlite" and error.path == config.engine.path
         key = "engine.path" if is_old else "migration.path"
         raise ConfigError([Problem(key, error.path, error.problem)]) from error
+    except EngineUnavailable as error:
+        if config.engine.type != "redis":
+            raise
+        raise ConfigError([Problem("redis.url", "engine.type = 'redis'", error.detail)]) from error
 
 
 def tune_garbage_collector() -> None:

@@ -14,18 +14,17 @@ from unittest.mock import patch
 from msgspec import json
 
 from beaconfire.api.options import ApiOptions
-from beaconfire.base.clock import Clock, SystemClock
+from beaconfire.base.clock import SystemClock
 from beaconfire.base.timers import PreciseTimers
 from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelOptions
 from beaconfire.config import Config
 from beaconfire.engines.options import EngineOptions
 from beaconfire.engines.port import Engine
-from beaconfire.model.events import EventSink
 from beaconfire.protocols.centrifuge.connection import CentrifugeConnection
 from beaconfire.protocols.centrifuge.json_codec import JsonCodec
 from beaconfire.server.app import App
-from beaconfire.server.engines import EngineRow
+from beaconfire.server.engines import EngineRow, Needs
 from beaconfire.session.options import ClientOptions
 from beaconfire.testing import SharedEngine, SharedStore
 from beaconfire.transports.traits import SessionTraits
@@ -94,7 +93,7 @@ class World:
     def _make_app(self, config: Config) -> App:
         """A server whose engine is the one of this world, behind the guard that every such engine has."""
 
-        def make(options: EngineOptions, clock: Clock, events: EventSink) -> Engine:
+        def make(needs: Needs) -> Engine:
             return self._engine
 
         with patch("beaconfire.server.engines.ENGINES", {"memory": EngineRow(make, "")}):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from .harness import Run, run_with
-from .mirror_harness import ALL_ENGINES as ENGINES
+from .mirror_harness import ALL_ENGINES
+from .redis_harness import REDIS_ENGINES
+
+ENGINES = {**ALL_ENGINES, **REDIS_ENGINES}
 
 # Each fixture returns a function that runs a scenario on a new engine of the kind under test. The fixtures have session
 # scope because they hold no state, and because hypothesis then accepts them for many examples.

@@ -111,9 +111,9 @@ def test_those_that_ask_during_a_read_get_its_page_if_nothing_newer_is_known() -
         harness.announced = StreamPosition(3, EPOCH)
         release = harness.calls.hold("history", after=True)
         first = harness.read(1)
-        await asyncio.sleep(0.01)
+        await settle()
         later = [harness.read(offset) for offset in (1, 2, 0)]
-        await asyncio.sleep(0.01)
+        await settle()
         release()
         assert [offsets(page) for page in await asyncio.gather(first, *later)] == [[2, 3], [2, 3], [3], [1, 2, 3]]
         assert harness.reads.reads_total == 2, "one more for the position before the page"
@@ -225,7 +225,7 @@ def test_page_of_a_read_during_the_removal_is_not_kept() -> None:
         harness.announced = StreamPosition(3, EPOCH)
         release = harness.calls.hold("history", after=True)
         running = asyncio.ensure_future(harness.read(1))
-        await asyncio.sleep(0.01)
+        await settle()
         await harness.broker.remove_history("news")
         harness.reads.forget("news")
         release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,7 @@ from beaconfire.base.units import Seconds
 from beaconfire.channels.options import ChannelNameOptions, ChannelOptions
 from beaconfire.config import ConfigError, checks, load
 from beaconfire.config.checks import Violation
-from beaconfire.engines.options import EngineOptions, EngineType, MigrationOptions
+from beaconfire.engines.options import EngineOptions, EngineType, MigrationOptions, RedisOptions
 from beaconfire.protocols.plain.options import PlainOptions
 from beaconfire.session.options import ClientOptions
 from beaconfire.transports.options import ServerOptions
@@ -138,12 +139,14 @@ HISTORY: dict[str, Any] = {"history_size": 1, "history_ttl": Seconds(9)}
         (
             "memory",
             ChannelOptions(durability="disk", **HISTORY),
-            'expected "memory", because the engine "memory" offers nothing else. "disk" needs the engine "sqlite"',
+            'expected "memory", because the engine "memory" offers nothing else. "disk" needs the engine "sqlite" or '
+            '"redis"',
         ),
         (
             "sqlite",
             ChannelOptions(durability="replicated", **HISTORY),
-            'expected "memory" or "disk", because the engine "sqlite" offers nothing else',
+            'expected "memory" or "disk", because the engine "sqlite" offers nothing else. "replicated" needs the '
+            'engine "redis"',
         ),
         (
             "sqlite",
@@ -162,6 +165,31 @@ def test_durability_needs_history_and_an_engine_that_offers_it(
 
 
 @pytest.mark.parametrize(
+    ("engine", "migration", "url", "keys"),
+    [
+        (EngineOptions(), MigrationOptions(), "nonsense", []),
+        (EngineOptions(type="redis"), MigrationOptions(), "redis://host", []),
+        (EngineOptions(type="redis"), MigrationOptions(), "nonsense", ["redis.url"]),
+    ],
+)
+def test_the_url_of_redis_is_checked_if_it_is_used(
+    engine: EngineOptions, migration: MigrationOptions, url: str, keys: list[str]
+) -> None:
+    """The message says which forms there are."""
+    violations = list(checks.check_redis(RedisOptions(url=url), engine, migration))
+    assert [violation.keys[0] for violation in violations] == keys
+    assert all("expected redis://" in violation.text for violation in violations)
+
+
+def test_the_library_of_redis_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says how."""
+    monkeypatch.setitem(sys.modules, "beaconfire.engines.redis.address", None)
+    (violation,) = checks.check_redis(RedisOptions(), EngineOptions(type="redis"), MigrationOptions())
+    assert violation.keys == ("engine.type",)
+    assert "pip install 'beaconfire[redis]'" in violation.text
+
+
+@pytest.mark.parametrize(
     ("engine", "migration", "keys"),
     [
         (EngineOptions(), MigrationOptions(), []),
@@ -170,6 +198,8 @@ def test_durability_needs_history_and_an_engine_that_offers_it(
         (EngineOptions(type="sqlite", path="a.db"), MigrationOptions(to="sqlite", path="b.db"), []),
         (EngineOptions(type="sqlite", path="a.db"), MigrationOptions(path="a.db"), []),
         (EngineOptions(), MigrationOptions(to="memory"), ["migration.to"]),
+        (EngineOptions(type="redis"), MigrationOptions(to="sqlite"), ["migration.to"]),
+        (EngineOptions(type="redis"), MigrationOptions(), []),
         (EngineOptions(type="sqlite", path="a.db"), MigrationOptions(to="sqlite", path="./a.db"), ["migration.path"]),
     ],
 )

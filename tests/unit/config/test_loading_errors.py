@@ -45,7 +45,7 @@ def only_problem(
         ("client.allowed_origins", '"*"', 'expected a list of text, got "*"'),
         ("client.allowed_origins", '["*", 5]', "expected a list of text, but item 2 is 5"),
         ("client.allowed_origins", '["", "*"]', "expected a list of text, but item 1 is empty"),
-        ("engine.type", '"redis"', 'expected "memory" or "sqlite", got "redis"'),
+        ("engine.type", '"kafka"', 'expected "memory", "sqlite" or "redis", got "kafka"'),
         ("log.level", '"loud"', 'expected "debug", "info", "warning" or "error", got "loud"'),
         ("plain.path", '"ws"', 'expected text that starts with "/", got "ws"'),
         ("plain.lobby_channel", '""', 'expected text that is not empty, got ""'),

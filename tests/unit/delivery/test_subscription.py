@@ -212,10 +212,16 @@ def test_publication_is_accepted_if_its_predecessor_was_seen() -> None:
 
 
 def test_predecessor_may_be_older_than_the_position() -> None:
-    """The position of a client may be an offset that no publication has. Nothing is between it and the publication."""
-    subscription = live(7)
+    """The position of a client may be directly before the publication, if a reader does not know the predecessor."""
+    subscription = live(8)
     assert subscription.advance(at(9, previous=5))
     assert subscription.position == StreamPosition(9, "e")
+
+
+def test_position_that_the_stream_leaps_over_is_a_gap() -> None:
+    """The engine has lost the publication at this position."""
+    with pytest.raises(Gap, match="has lost offset 7: 9 follows 5"):
+        live(7).advance(at(9, previous=5))
 
 
 def test_merge_follows_predecessors() -> None:

@@ -187,6 +187,8 @@ def test_lines_of_limits_and_errors() -> None:
         events.EngineStateChanged("redis", False, "no connection"),
         events.EngineStateChanged("redis", True, ""),
         events.StorageOpened("history.db", "sqlite 3.40.1", True, "an old version"),
+        events.EngineConnected("redis", "redis 7.0.15", "10.0.0.1:6379", "Set maxmemory-policy noeviction."),
+        events.EngineConnected("redis", "redis 7.0.15", "10.0.0.1:6379", ""),
         events.MigrationProgressed("copied", 100),
         events.MigrationProgressed("verified", 100, 2),
         events.MigrationFailed("the disk is full"),
@@ -226,6 +228,14 @@ def test_lines_of_limits_and_errors() -> None:
         {
             **{"level": "info", "action": "storage_opened", "status": "ok", "path": "history.db"},
             **{"library": "sqlite 3.40.1", "is_copy": True, "detail": "an old version"},
+        },
+        {
+            **{"level": "warning", "action": "engine_connected", "status": "warning", "engine": "redis"},
+            **{"server": "redis 7.0.15", "address": "10.0.0.1:6379", "detail": "Set maxmemory-policy noeviction."},
+        },
+        {
+            **{"level": "info", "action": "engine_connected", "status": "ok", "engine": "redis"},
+            **{"server": "redis 7.0.15", "address": "10.0.0.1:6379"},
         },
         {"level": "info", "action": "migration_progressed", "status": "ok", "step": "copied", "channels": 100},
         {

@@ -100,6 +100,7 @@ def test_actions_and_their_fields_are_documented() -> None:
         sink.emit(events.TokenKeysFetched(1, "" if good else "error"))
         sink.emit(events.TokensRevoked("u", "channel", 1.0))
         sink.emit(events.EngineStateChanged("redis", good, "" if good else "detail"))
+        sink.emit(events.EngineConnected("redis", "redis 7.0.15", "10.0.0.1:6379", "" if good else "detail"))
         sink.emit(events.MigrationProgressed("verified", 1, 0 if good else 1))
         sink.emit(events.MigrationFailed("detail"))
         sink.emit(events.MigrationReadChanged(50.0))

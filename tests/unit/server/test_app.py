@@ -6,16 +6,14 @@ import asyncio
 
 import pytest
 
-from beaconfire.base.clock import Clock, ManualClock
+from beaconfire.base.clock import ManualClock
 from beaconfire.config import Config
 from beaconfire.engines.guard import GuardedEngine
 from beaconfire.engines.memory import MemoryEngine, memory_engine
-from beaconfire.engines.options import EngineOptions
 from beaconfire.engines.port import Engine, EngineState
-from beaconfire.model.events import EventSink
 from beaconfire.server import engines
 from beaconfire.server.app import App
-from beaconfire.server.engines import EngineRow
+from beaconfire.server.engines import EngineRow, Needs
 
 
 class RemoteEngine(Engine, frozen=True):
@@ -45,8 +43,8 @@ def test_an_engine_that_suspends_has_a_guard(monkeypatch: pytest.MonkeyPatch) ->
     """Its state decides readiness and the gauge, with the detail of the engine."""
     states = [EngineState(True)]
 
-    def make(options: EngineOptions, clock: Clock, events: EventSink) -> Engine:
-        memory = memory_engine(clock)
+    def make(needs: Needs) -> Engine:
+        memory = memory_engine(needs.runtime.timers.clock)
         return RemoteEngine("remote", memory.broker, memory.presence, memory.control, states=states)
 
     async def scenario() -> None:

@@ -9,11 +9,14 @@ import secrets
 import shutil
 import signal
 
+from msgspec import structs
+
 from beaconfire import __version__
 from beaconfire.base.clock import SystemClock
 from beaconfire.base.timers import Timers
 from beaconfire.config import Config
 from beaconfire.engines.hub import EngineHub, HubSocket
+from beaconfire.engines.options import EMBEDDED, EngineOptions
 from beaconfire.model.events import EventDispatcher, NodeStatistics
 from beaconfire.observe.health import Health
 from beaconfire.observe.logs import LogSink
@@ -38,8 +41,11 @@ async def _serve(config: Config, seat: Seat, listening: HubSocket) -> int:
     clock = SystemClock()
     timers, log, metrics, health = Timers(clock), LogSink(None, clock), MetricsSink(), Health()
     events = EventDispatcher(metrics, log)
-    engine = make_engine(config.engine, config.migration, clock, timers, events)
-    hub = EngineHub(engine, make_runtime(clock, timers), events, secrets.token_hex(8), __version__)
+    runtime = make_runtime(clock, timers)
+    if config.engine.type not in EMBEDDED:
+        config = structs.replace(config, engine=EngineOptions())  # no worker uses the engine of the hub
+    engine = make_engine(config, runtime, events)
+    hub = EngineHub(engine, runtime, events, secrets.token_hex(8), __version__)
     ticks = Ticks(clock, timers, events, engine, log.tick)
     metrics.set_statistics_source(lambda: with_engine(NodeStatistics(), engine))  # no clients, only the engine
     health.add_check("engine", lambda: engine_problem(engine))

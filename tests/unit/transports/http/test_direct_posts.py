@@ -18,15 +18,13 @@ from msgspec import structs
 from uvicorn.server import ServerState
 
 from beaconfire.api.methods import METHODS
-from beaconfire.base.clock import Clock, ManualClock
+from beaconfire.base.clock import ManualClock
 from beaconfire.config import load
 from beaconfire.engines.memory import memory_engine
-from beaconfire.engines.options import EngineOptions
 from beaconfire.engines.port import Engine, PresenceStats
-from beaconfire.model.events import EventSink
 from beaconfire.observe.http import DirectPostObserver
 from beaconfire.server.app import App
-from beaconfire.server.engines import ENGINES, EngineRow
+from beaconfire.server.engines import ENGINES, EngineRow, Needs
 from beaconfire.transports.http.limits import PIPELINE_MAX, HttpLimits
 from tests.unit.transports.http.support import FakeHttpStream
 
@@ -47,9 +45,9 @@ GET_HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"POST /api/publish HTTP/1.1\r\nHost: x\r\n" + KEY + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-def make_suspending_engine(options: EngineOptions, clock: Clock, events: EventSink) -> Engine:
+def make_suspending_engine(needs: Needs) -> Engine:
     """The memory engine, except that it says of itself that it may suspend."""
-    return structs.replace(memory_engine(clock), suspends=True)
+    return structs.replace(memory_engine(needs.runtime.timers.clock), suspends=True)
 
 
 SUSPENDING = EngineRow(make_suspending_engine, "An engine for tests.")

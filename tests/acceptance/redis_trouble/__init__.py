@@ -1,0 +1,1 @@
+"""Servers on the engine `redis` whose Redis ends, hangs, forgets or lies."""
