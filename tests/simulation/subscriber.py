@@ -160,7 +160,7 @@ class SubscribedChannel:
             for publication in publications:
                 self.on_publication(publication)
             if not publications:
-                if offset != since.offset:
+                if (self.channel, epoch, offset) not in self._store.lost:
                     self._check_not_lost(since)  # otherwise the client may still be told
                 self._skip_to(offset + 1, 0)
                 self.position = StreamPosition(offset, epoch)
@@ -256,7 +256,7 @@ class SubscribedChannel:
             if publication.offset > position.offset
         )
         first = next(later, 0)
-        before = self._store.predecessors[self.channel, top.epoch, first] if first else top.offset
+        before = self._store.predecessors.get((self.channel, top.epoch, first), first - 1) if first else top.offset
         # The server may have sent lost publications that the client has not received.
         lost = self._store.has_lost_after(self.channel, position)
         return lost or position.epoch != top.epoch or position.offset < before

@@ -31,14 +31,23 @@ LOST = 10
 class Group:
     """A master with a replica, whose roles change with each failover."""
 
-    def __init__(self, url: str, servers: list[RedisServer], promote: Callable[[RedisServer], None]) -> None:
-        """`promote` makes the replica the master, as far as nobody else does."""
+    def __init__(
+        self,
+        url: str,
+        servers: list[RedisServer],
+        promote: Callable[[RedisServer], None],
+        rejoin: Callable[[RedisServer, RedisServer], None],
+    ) -> None:
+        """`promote` makes the replica the master, and `rejoin` the old master the replica of the new one, as far as
+        nobody else does, or not soon."""
         self.url = url
         self.servers = servers
         self._promote = promote
+        self._rejoin = rejoin
 
-    async def fail_over(self, lose: Callable[[], Awaitable[None]]) -> None:
-        """`lose` is awaited between the end of the replication and the end of the master."""
+    async def fail_over(self, lose: Callable[[], Awaitable[None]], again: bool) -> None:
+        """`lose` is awaited between the end of the replication and that of the master. With `again`, another failover
+        can follow."""
         master, replica = sorted(self.servers, key=lambda server: not server.is_master)
         await wait_until(lambda: _offset(master) == _offset(replica), "the replica has everything")
         master.refuse_replicas()
@@ -46,7 +55,10 @@ class Group:
         await asyncio.to_thread(master.stop, signal.SIGKILL)
         self._promote(replica)
         await wait_until(lambda: replica.is_master, "the replica is the master", 30.0)
+        if not again:
+            return
         await asyncio.to_thread(master.start)
+        self._rejoin(master, replica)
         await wait_until(lambda: b"master_link_status:up" in master.call("INFO", "replication"), "it follows", 30.0)
 
 
@@ -63,7 +75,12 @@ def group(request: pytest.FixtureRequest) -> Iterator[Group]:
         replica = master.start_replica()
         sentinel = Sentinel(master)
         sentinel.start()
-        yield Group(sentinel.url, [master, replica], lambda replica: None)
+        yield Group(
+            sentinel.url,
+            [master, replica],
+            lambda replica: None,
+            lambda old, new: old.call("REPLICAOF", "127.0.0.1", new.port),
+        )
         for server in (sentinel, replica, master):
             server.close()
         return
@@ -71,7 +88,12 @@ def group(request: pytest.FixtureRequest) -> Iterator[Group]:
     cluster.start()
     number = slot_of(Keys("beaconfire").announcement("room0")) * 3 // SLOTS
     servers: list[RedisServer] = [cluster.masters[number], cluster.replicas[number]]
-    yield Group(cluster.url, servers, lambda replica: replica.call("CLUSTER", "FAILOVER", "TAKEOVER"))
+    yield Group(
+        cluster.url,
+        servers,
+        lambda replica: replica.call("CLUSTER", "FAILOVER", "TAKEOVER"),
+        lambda old, new: None,
+    )
     cluster.close()
 
 
@@ -111,7 +133,7 @@ async def fail_over(group: Group, server: ServerProcess, number: int) -> None:
             lost.extend(await publish_all("lost", LOST))
             await wait_until(lambda: len(live.received_data(channel)) == 101 + LOST, "the lost ones were delivered")
 
-        await group.fail_over(lose)
+        await group.fail_over(lose, again=number + 1 < FAILOVERS)
 
         async def is_ready() -> bool:
             return (await http_request(server, "/health/ready"))[0] == 200
