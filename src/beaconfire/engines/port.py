@@ -52,9 +52,10 @@ class HistoryOptions(Struct, frozen=True, array_like=True, gc=False):
     history. `meta_ttl_s` is how long the position (offset and epoch) is kept after the last use of the stream, in
     seconds; it is kept at least as long as any publication. An engine that restarts may keep it longer.
 
-    `durability` is the least that a publication has reached before `Broker.publish` returns, and before it is
-    announced. An engine may keep streams of different durabilities in different places: then a channel whose
-    durability changes starts a new stream.
+    `durability` is the least that a publication has reached before `Broker.publish` returns. The publication is
+    announced only then, except by engines whose documentation says that they announce it when it is stored. An engine
+    may keep streams of different durabilities in different places: then a channel whose durability changes starts a new
+    stream.
 
     An engine with a memory limit may keep less. Then a stream loses its oldest publications first, so that the rest
     has no gap. It loses its position only while the channel is not attached and no publication is left.

@@ -160,6 +160,25 @@ def test_a_server_that_answers_and_announces_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
+def test_announcements_that_are_garbage(tmp_path: Path) -> None:
+    """Somebody else publishes under the names of the servers: each message is reported, and everything goes on."""
+
+    async def act(s: Stage) -> None:
+        garbage = (b"", b"x", b"p", b"p1:e:0", b"px:e:0:123456789012", b"p1:e:0:123456789012\xc1", b"n\xc1", b"c\xc1")
+        for data in garbage:
+            assert s.redis.call("PUBLISH", "beaconfire:{room}", data) == 1
+            assert s.redis.call("PUBLISH", "beaconfire::{control}", data) == 2
+        assert await s.publish("after")
+        assert await s.received(1) == ["after"]
+        assert len((await s.api.call("info"))["result"]["nodes"]) == 2
+        assert any(line["action"] == "internal_error" for line in s.two.server.log)
+        assert not s.told
+        assert len(s.redis.call("CLIENT", "LIST", "TYPE", "pubsub").splitlines()) == 2
+
+    run_on_stage(tmp_path, act)
+
+
+@pytest.mark.timeout(120)
 def test_a_server_that_is_emptied(tmp_path: Path) -> None:
     """Subscribers with a position are told within four seconds, although nothing more is published, and presence is
     complete within six."""

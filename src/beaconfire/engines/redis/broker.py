@@ -167,7 +167,7 @@ class RedisBroker:
         head: Command
         if options.idempotency_key or options.producer:
             receipt = self._keys.receipt(channel, options.idempotency_key)
-            head = ("EVALSHA", PUBLISH.sha, "4", keys.meta, keys.stream, receipt, keys.producers)
+            head = ("EVALSHA", PUBLISH.sha, "4", keys.meta, keys.stream, receipt, self._keys.producers(channel))
         else:
             head = ("EVALSHA", PUBLISH.sha, "2", keys.meta, keys.stream)
         return (

@@ -77,6 +77,17 @@ class Receiver(Protocol):
         """The connection has ended. This is the last call, and comes once, before the waiters are told."""
 
 
+class Callbacks:
+    """A receiver that calls functions. `on_lost` gets the receiver, which shows what connection was lost."""
+
+    def __init__(self, on_push: Callable[[Sequence[Any]], None], on_lost: Callable[[Callbacks, str], None]) -> None:
+        self.on_push = on_push
+        self._on_lost = on_lost
+
+    def on_lost(self, reason: str) -> None:
+        self._on_lost(self, reason)
+
+
 class Nobody:
     """The receiver of a connection that only answers."""
 

@@ -25,12 +25,16 @@ def slot_of(key: bytes) -> int:
 
 
 class ChannelKeys(NamedTuple):
-    """The names of one channel. See the scripts for what each key contains."""
+    """The names of one channel for its stream. See the scripts for what each key contains."""
 
     announcement: bytes
     meta: bytes
     stream: bytes
-    producers: bytes
+
+
+class PresenceKeys(NamedTuple):
+    """The names of one channel for its presence."""
+
     entries: bytes
     expiry: bytes
     users: bytes
@@ -56,11 +60,19 @@ class Keys:
             name.encode(),
             f"{name}:m".encode(),
             f"{name}:s".encode(),
-            f"{name}:p".encode(),
+        )
+
+    def presence(self, channel: str) -> PresenceKeys:
+        name = self._name(channel)
+        return PresenceKeys(
             f"{name}:e".encode(),
             f"{name}:x".encode(),
             f"{name}:u".encode(),
         )
+
+    def producers(self, channel: str) -> bytes:
+        """The order of the channel's producers."""
+        return f"{self._name(channel)}:p".encode()
 
     def announcement(self, channel: str) -> bytes:
         return self._name(channel).encode()

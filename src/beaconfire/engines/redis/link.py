@@ -23,7 +23,7 @@ from beaconfire.engines.port import Durability, EngineState
 from beaconfire.engines.redis.address import Address, Host
 from beaconfire.engines.redis.checks import DiskFacts, check_version, find_advice, find_disk_facts
 from beaconfire.engines.redis.confirmations import Confirmations
-from beaconfire.engines.redis.connection import Command, Connection, Nobody, Reply, ServerError, pack
+from beaconfire.engines.redis.connection import Callbacks, Command, Connection, Nobody, Reply, ServerError, pack
 from beaconfire.engines.redis.handshake import OPEN_TIMEOUT_S, Unsuitable, open_connection
 from beaconfire.engines.redis.keys import Keys
 from beaconfire.engines.redis.pending import Again, Batch, Ignored, Pending
@@ -31,7 +31,7 @@ from beaconfire.engines.redis.probes import Probes
 from beaconfire.engines.redis.refusals import MOVED, NOT_MASTER, explain
 from beaconfire.engines.redis.scripts import ERA, SCRIPTS
 from beaconfire.engines.redis.subscriptions import Subscriptions
-from beaconfire.model.events import EngineConnected, EventSink
+from beaconfire.model.events import EngineConnected, EventSink, report_error
 
 SILENCE_S: Final = 0.6
 """How long the server may leave a command without an answer. A server that is slower is treated as lost."""
@@ -57,26 +57,13 @@ class LinkOwner(Protocol):
         """Everything is void. Called only after `on_up`."""
 
     def on_announcement(self, name: bytes, data: bytes) -> None:
-        """An announcement of a name that was subscribed."""
+        """An announcement of a name that was subscribed. Raises ValueError if the data is none."""
 
     def on_moved(self, link: Link, pending: Pending, error: ServerError) -> None:
         """The key of this command belongs to another server. The owner sends the command there, or finishes it."""
 
     def on_unsubscribed(self, link: Link, name: bytes) -> None:
         """The server has ended the subscription, because another server announces this name now."""
-
-
-class _Receiver:
-    """One end of a connection of the link."""
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-
-    def on_push(self, push: Sequence[Any]) -> None:
-        self._link.on_push(push)
-
-    def on_lost(self, reason: str) -> None:
-        self._link.on_connection_lost(self, reason)
 
 
 class Link:
@@ -118,7 +105,7 @@ class Link:
         self.lineage = b""
         """Of the server, while the link is up."""
         self.is_up = False
-        self._receiver: _Receiver | None = None
+        self._receiver: Callbacks | None = None
         """Of the current connections. Those of earlier ones are ignored."""
         self._commands: Connection | None = None
         self._announcements: Connection | None = None
@@ -329,7 +316,7 @@ class Link:
             if self._probes is not None and name == self._probes.name:
                 self._probes.on_arrival(data)
             else:
-                self._owner.on_announcement(name, data)
+                self._tell(name, data)
         elif self._subscriptions is None:
             return  # the link was lost in this turn
         elif kind in (b"subscribe", b"ssubscribe"):
@@ -337,10 +324,17 @@ class Link:
         elif kind in (b"unsubscribe", b"sunsubscribe") and not self._subscriptions.on_unsubscribed(push[1]):
             self._owner.on_unsubscribed(self, push[1])
 
+    def _tell(self, name: bytes, data: bytes) -> None:
+        """Anybody may publish at the server, so the data may be no announcement."""
+        try:
+            self._owner.on_announcement(name, data)
+        except ValueError as error:
+            report_error(self._events, f"redis announcement {name!r}", error)
+
     # Connecting
 
     async def _connect(self) -> None:
-        receiver = self._receiver = _Receiver(self)
+        receiver = self._receiver = Callbacks(self.on_push, self.on_connection_lost)
         try:
             self.host = await self._locate()
             commands, server = await open_connection(self.host, self._address, receiver, self._runtime, SILENCE_S)
@@ -397,7 +391,7 @@ class Link:
 
     # The end of a connection, and the next one
 
-    def on_connection_lost(self, receiver: _Receiver, reason: str) -> None:
+    def on_connection_lost(self, receiver: Callbacks, reason: str) -> None:
         """One of the connections has ended."""
         if receiver is not self._receiver:
             return

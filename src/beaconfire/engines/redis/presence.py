@@ -56,6 +56,6 @@ class RedisPresenceStore:
 
     async def _call(self, channel: str, arguments: Sequence[Argument]) -> Reply:
         """All operations may be repeated without harm."""
-        keys = self._keys.channel(channel)
+        keys = self._keys.presence(channel)
         command: Command = ("EVALSHA", PRESENCE.sha, "3", keys.entries, keys.expiry, keys.users, *arguments)
         return await self._servers.link(keys.entries).send(command, lambda link: command)

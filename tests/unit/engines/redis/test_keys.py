@@ -10,18 +10,23 @@ from beaconfire.engines.redis.nonces import Nonces
 CHANNELS = ("a", "b", "a}", "}", "{", "{}", "a%", "a%7D", "%", "", "control", "a}:m", "chat:ä", "a:b}:s")
 
 
+def names_of(keys: Keys, channel: str) -> tuple[bytes, ...]:
+    """The names of one channel, without those of idempotency keys."""
+    return (*keys.channel(channel), *keys.presence(channel), keys.producers(channel))
+
+
 def test_all_names_of_a_channel_have_one_slot() -> None:
     """Whatever is in the name of the channel."""
     keys = Keys("p")
     for channel in CHANNELS:
-        names = (*keys.channel(channel), keys.receipt(channel, "k"), keys.receipt(channel, "k}"))
+        names = (*names_of(keys, channel), keys.receipt(channel, "k"), keys.receipt(channel, "k}"))
         assert len({slot_of(name) for name in names}) == 1, channel
 
 
 def test_no_two_names_are_equal() -> None:
     """Neither of channels, nor of anything else."""
     keys = Keys("p")
-    names = [name for channel in CHANNELS for name in keys.channel(channel)]
+    names = [name for channel in CHANNELS for name in names_of(keys, channel)]
     names += [keys.receipt(channel, key) for channel, key in itertools.product(CHANNELS, ("k", "m", "s", ":m", "x}:m"))]
     names += [keys.control, keys.nodes, keys.node("n"), keys.era("t"), keys.mark("t"), keys.probe("t", "n")]
     assert len(set(names)) == len(names)
